@@ -1,7 +1,8 @@
 """A queue that may not grow as it likes: what is refused or dropped so that it does not.
 
 Consumers come first: what they have room for is handed out before anything is refused or dropped
-for those that wait.
+for those that wait.  But what comes back to a classic queue is not handed out if it is too much, as
+with RabbitMQ.
 """
 
 from __future__ import annotations
@@ -160,9 +161,18 @@ class Bound:
     def added(self, count: int, content_bytes: int) -> None:
         """Messages have come in: for so many at least others go if there are too many."""
         if self.may_be_passed:
-            before, before_bytes = self._added
-            self._added = before + count, before_bytes + content_bytes
+            self._note(count, content_bytes)
             self.hand_out()
+
+    def came_back(self, contents: list[bytes]) -> None:
+        """Messages are in front again."""
+        if not self._limit.spares_returned and self.may_be_passed:
+            self._note(len(contents), sum(map(len, contents)))
+            self.keep()
+
+    def _note(self, count: int, content_bytes: int) -> None:
+        before, before_bytes = self._added
+        self._added = before + count, before_bytes + content_bytes
 
     def hand_out(self) -> None:
         """Whoever has room takes what waits, and the rest is kept within the limit."""
@@ -172,7 +182,7 @@ class Bound:
         return 0 if self._is_shut else self._limit.fitting(sizes, wanted, *self._waiting)
 
     def keep(self) -> None:
-        """Whoever has room has taken what he wants: what is too much now is dropped.
+        """What is too much now is dropped: whoever has room has taken what he may.
 
         Of a backlog that is as much as has just come in, or a turn's worth if nothing has.
         """

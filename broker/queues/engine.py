@@ -356,9 +356,8 @@ class Queue:
     def _share(self, taken: Taken, served: list[tuple[Consumer, int]]) -> list[Handout]:
         """Deal a run out to the consumers, the first message to the first and so on."""
         handouts = []
-        step = len(served)
         for start, (consumer, _room) in enumerate(served):
-            handout = taken.handed_to(consumer, start, step)
+            handout = taken.handed_to(consumer, start, len(served))
             self._hand(handout)
             handouts.append(handout)
         pay(self, len(taken.contents))
@@ -429,6 +428,8 @@ class Queue:
         )  # fmt: skip
         if handout.is_recorded and handout.holder.no_ack and self.journal is not None:
             self.journal.unsettled(handout.sequences[start:stop])
+        if self._bound is not None:
+            self._bound.came_back(handout.contents[part])
         if self._turns.any_awake or handout.expiries is not None or self._bound is not None:
             self._touch(self)
 
@@ -487,8 +488,7 @@ class Queue:
     def detach(self, consumer: Consumer) -> None:
         """Deliver nothing more to a consumer.  What it holds stays held."""
         self._turns.remove(consumer)
-        if consumer.exclusive:
-            self.in_exclusive_use = False
+        self.in_exclusive_use &= not consumer.exclusive
         self._used()
         if self._lane.count and self._turns.any_awake:
             self._touch(self)

@@ -27,7 +27,10 @@ Sizes: TypeAlias = Callable[[list[bytes]], Sequence[int]]
 class Limit:
     """Of one queue."""
 
-    __slots__ = ("bytes_max", "count_max", "is_dead_lettered", "is_soft", "refuses", "sizes")
+    __slots__ = (
+        "bytes_max", "count_max", "is_dead_lettered", "is_soft", "refuses", "sizes",
+        "spares_returned",
+    )  # fmt: skip
 
     def __init__(self, settings: QueueSettings, queue_type: QueueType) -> None:
         self.count_max = NO_LIMIT if settings.max_length is None else settings.max_length
@@ -43,6 +46,8 @@ class Limit:
         self.is_dead_lettered = settings.overflow is Overflow.REJECT_PUBLISH_DLX
         """Whether what is refused is dead-lettered."""
         self.is_soft = self.refuses and is_quorum
+        self.spares_returned = self.refuses or is_quorum
+        """Whether consumers come first when messages come back; else too many go first."""
 
     def is_passed(self, count: int, size_bytes: int) -> bool:
         """Whether more waits than may."""

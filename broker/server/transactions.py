@@ -77,6 +77,11 @@ class Transaction:
         is_complete = True
         receipts: list[Receipt] = []
         for parcel, persistent in self._publishes:
+            if not all(is_there(vhost, target) for target in parcel.targets):
+                is_complete = False
+                parcel.targets = tuple(one for one in parcel.targets if is_there(vhost, one))
+                if not parcel.targets:
+                    continue
             answer = channel.put(channel, parcel, persistent=persistent)
             if records(answer):
                 channel.recorded()
@@ -84,7 +89,6 @@ class Transaction:
                 receipts += [one for one in answer.receipts if isinstance(one, Receipt)]
                 is_complete &= not any(isinstance(one, Partly) for one in answer.receipts)
             is_complete &= answer is not Admission.REFUSED
-            is_complete &= all(is_there(vhost, target) for target in parcel.targets)
         settled = self._settled
         self.forget()
         for stretches, outcome in settled:

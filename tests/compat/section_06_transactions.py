@@ -158,6 +158,19 @@ def a_queue_gone_before_the_commit(peer: Peer) -> None:
     main.drain("here")
 
 
+@scenario("6.2", "8.2", "9")
+def a_queue_gone_before_the_commit_drops_nothing(peer: Peer) -> None:
+    main = speaker(peer)
+    main.declare("nothing dropped", exclusive=True)
+    dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "nothing dropped"}
+    main.declare("gone and full", {"x-max-length": 0, **dead}, exclusive=True)
+    channel = transactional(main)
+    channel.publish("", "gone and full", "for nobody", headers={"CC": ["nothing dropped"]})
+    main.delete("gone and full")
+    channel.commit()
+    main.drain("nothing dropped")
+
+
 @scenario("6.2")
 def a_queue_made_anew_before_the_commit(peer: Peer) -> None:
     main = speaker(peer)

@@ -90,6 +90,30 @@ def what_is_held_is_in_nobodys_way(peer: Peer) -> None:
         main.delete(f"held {kind}")
 
 
+@scenario("8.2", "9")
+def what_comes_back_is_too_much(peer: Peer) -> None:
+    """A classic queue drops it though somebody has room; a quorum queue hands it out again."""
+    main = speaker(peer)
+    main.declare("came back", exclusive=True)
+    dead = {"dead_letter_exchange": "", "dead_letter_routing_key": "came back"}
+    for kind in TYPES:
+        limited(main, f"back {kind}", kind, max_length=0, **dead)
+        consumer = speaker(peer, f"consumer of {kind}")
+        consumer.consume(f"back {kind}", kind)
+        main.fill(f"back {kind}", "0", "1", "2")
+        consumer.expect("Basic.Deliver", 3)
+        consumer.nack(2, multiple=True, requeue=True)
+        if kind == "classic":
+            main.consume("came back", kind, no_ack=True)
+            main.expect("Basic.Deliver", 2)
+            main.cancel(kind)
+        else:
+            consumer.expect("Basic.Deliver", 2)
+        consumer.cancel(kind)
+        main.delete(f"back {kind}")
+    main.without_times()
+
+
 @scenario("8.2", "6.1")
 def what_does_not_fit_is_refused(peer: Peer) -> None:
     """A quorum queue takes one more than may wait, and refuses until four fifths do."""

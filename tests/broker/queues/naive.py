@@ -1,7 +1,8 @@
 """A queue as a child would keep it: a list of messages, of which one after the other is looked at.
 
 It knows limits, lifetimes, priorities and what comes back.  Whoever has room takes what is next;
-then what has expired goes, and what is too much.  Who takes it is not known here.
+then what has expired goes, and what is too much.  What is too much when it comes back to a classic
+queue goes before that.  Who takes it is not known here.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ class Naive:
         if self.is_quorum:
             self._returned += 1
             message.returned = self._returned
+        elif self.settings.overflow is Overflow.DROP_HEAD:
+            self._drop()
 
     def get(self) -> Message | None:
         self.end_turn()
@@ -123,12 +126,15 @@ class Naive:
             self.room -= 1
             self._expire()
         if self.settings.overflow is Overflow.DROP_HEAD:
-            while self.ready and self._is_passed(0, 0):
-                self._die(self.in_order()[0])
-                self._expire()
+            self._drop()
         self.end_turn()
         if self.is_quorum and self.settings.overflow is Overflow.REJECT_PUBLISH:
             self._is_shut = not self._is_freed() if self._is_shut else self._is_passed(0, 0)
+
+    def _drop(self) -> None:
+        while self.ready and self._is_passed(0, 0):
+            self._die(self.in_order()[0])
+            self._expire()
 
     def end_turn(self) -> None:
         for message in self.ready:

@@ -142,6 +142,18 @@ def test_a_commit_for_a_queue_that_is_gone_fails() -> None:
     assert (in_flight(client), client.edge.vhost.queues["q"].ready_count) == (0, 1)
 
 
+def test_a_queue_that_is_gone_takes_nothing_from_a_commit() -> None:
+    """What it would have to drop would be dead-lettered."""
+    client = transactional()
+    client.declare("gone")
+    gone = client.edge.vhost.queues["gone"]
+    client.publish(b"1", queue="gone")
+    client.delete("gone")
+    client.send(encode_method(1, Tx.Commit()))
+    client.expect_channel_closed(406, "PRECONDITION_FAILED - partial tx completion")
+    assert gone.ready_count == 0
+
+
 def test_selecting_again_keeps_the_transaction() -> None:
     client = transactional()
     client.publish(b"1")
