@@ -9,15 +9,26 @@ theirs_by_scenario: dict[str, Transcript] = {}
 """What RabbitMQ said in this session, before any difference."""
 
 
+def as_meant(name: str, theirs: Transcript, ours: Transcript) -> tuple[Transcript, Transcript]:
+    """The two transcripts of `name`, which are equal if only what is meant to differ differs."""
+    for difference in DIFFERENCES:
+        if difference.concerns(name):
+            theirs, ours = difference.applied(theirs), difference.read(ours)
+    return theirs, ours
+
+
 def compare(name: str, theirs: Transcript, ours: Transcript) -> None:
     """Fail with a diff unless fluffle heard in `name` what RabbitMQ's clients did."""
     theirs_by_scenario[name] = theirs
     assert any(theirs.values()), "nothing was heard, so nothing is compared"
-    for difference in DIFFERENCES:
-        if difference.concerns(name):
-            theirs, ours = difference.applied(theirs), difference.read(ours)
+    theirs, ours = as_meant(name, theirs, ours)
+    assert ours == theirs, difference_of(theirs, ours)
+
+
+def difference_of(theirs: Transcript, ours: Transcript) -> str:
+    """All that was said, with a mark where only one has said it; empty if they are equal."""
     diff = difflib.unified_diff(text(theirs), text(ours), "RabbitMQ", "fluffle", lineterm="", n=99)
-    assert ours == theirs, "\n".join(diff)
+    return "\n".join(diff)
 
 
 def text(transcript: Transcript) -> list[str]:

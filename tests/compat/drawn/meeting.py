@@ -1,0 +1,75 @@
+"""Where two players meet after each step, and go on when both have seen the same.
+
+What a broker does by itself, as carrying a dead letter on, takes it a moment that no answer tells
+the end of.  So both look again and again until they have seen the same twice, or for `patience_s`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from threading import Barrier
+from typing import TypeAlias
+
+DEADLINE_S = 60.0
+"""After which a player is not waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one player has seen of a step so far."""
+
+    lines: tuple[str, ...]
+    is_waiting: bool
+    """Whether something that must come is still to come: the confirm of a publish."""
+
+
+class Verdict(Enum):
+    LOOK_AGAIN = auto()
+    GO_ON = auto()
+    DIFFER = auto()
+
+
+Same: TypeAlias = Callable[[tuple[str, ...], tuple[str, ...]], bool]
+"""Whether what RabbitMQ's player has seen and what fluffle's has are meant to be the same."""
+
+
+class Meeting:
+    """Of two players; `place` is 0 for RabbitMQ's, 1 for fluffle's."""
+
+    __slots__ = ("_agreed", "_barrier", "_patience_s", "_same", "_seen", "_since_s", "verdict")
+
+    def __init__(self, same: Same, patience_s: float) -> None:
+        self._same = same
+        self._patience_s = patience_s
+        self._seen: list[Seen] = [Seen((), is_waiting=True)] * 2
+        self._agreed: Seen | None = None
+        self._since_s: float | None = None
+        self._barrier = Barrier(2, self._judge)
+        self.verdict = Verdict.LOOK_AGAIN
+
+    def judge(self, place: int, seen: Seen) -> Verdict:
+        """Of what both have seen; `BrokenBarrierError` if the other one comes no more."""
+        self._seen[place] = seen
+        self._barrier.wait(DEADLINE_S)
+        return self.verdict
+
+    def leave(self) -> None:
+        """The other one need not wait any more."""
+        self._barrier.abort()
+
+    def _judge(self) -> None:
+        theirs, ours = self._seen
+        now_s = time.monotonic()
+        began_s = self._since_s = self._since_s or now_s
+        if not (theirs.is_waiting or ours.is_waiting) and self._same(theirs.lines, ours.lines):
+            self.verdict = Verdict.GO_ON if self._agreed == theirs else Verdict.LOOK_AGAIN
+            self._agreed = theirs
+        else:
+            is_over = now_s - began_s > self._patience_s
+            self.verdict = Verdict.DIFFER if is_over else Verdict.LOOK_AGAIN
+            self._agreed = None
+        if self.verdict is not Verdict.LOOK_AGAIN:
+            self._agreed = self._since_s = None
