@@ -4,6 +4,8 @@ What cannot be compared is not drawn.  `docs/compatibility.md` says why fluffle 
 
 - priorities where there is a quorum queue (RabbitMQ 4.0 has two there), or where single messages
   expire (a classic queue of RabbitMQ keeps what has expired below what is more urgent)
+- priorities where the length is limited: of what comes back and is too much RabbitMQ drops the most
+  urgent first, fluffle what was handed out first
 - basic.nack with requeue and basic.recover where deliveries are limited: they are no failures here
 - BCC where what dies keeps its routing keys: those of BCC are not among them here
 - bytes as a limit of a quorum queue, which RabbitMQ 4.0 counts without properties
@@ -13,8 +15,8 @@ What cannot be compared is not drawn.  `docs/compatibility.md` says why fluffle 
 - what must arrive (at-least-once) has a queue that takes it: RabbitMQ tries again after minutes
 - a queue that is deleted before the commit of a transaction with a message for it: if it is a
   quorum queue that fails here; and RabbitMQ cancels the consumers of a new one of the same name
-- a transaction that gives messages back beside one that publishes: here they come first, and then
-  somebody is served
+- a transaction that rejects messages beside one that publishes: here all of it is done before
+  somebody is served, or what does not live at all dies
 - policies by which messages do not live at all: RabbitMQ drops at once what comes in behind one
   that does, if nothing is dead-lettered
 - several messages of a quorum queue that die by a policy: RabbitMQ hands them on backwards
@@ -86,6 +88,8 @@ class Drawing:
         self._buries = self._refuses or TX in self._modes or chance.random() < 0.2
         """Whether what dies goes to a queue that gets nothing else."""
         self._graves = {f"g{n}": "classic" for n in range(len(self._queues)) if self._buries}
+        self._may_vanish = not self._refuses and TX not in self._modes
+        """Whether queues, and channels with what they know, may go at any time."""
         self._alone: set[str] = set()
         """Queues with a single active consumer."""
         self._consumes_from: dict[int, str] = {}
@@ -141,7 +145,11 @@ class Drawing:
 
     def _declare(self, queue: str) -> None:
         arguments = self._arguments(queue) if queue in self._queues else {}
-        self._add(0, "declare", queue=queue, durable=True, arguments=arguments)
+        said: dict[str, Any] = {"durable": True}
+        is_classic = self._queues.get(queue) == "classic"
+        if is_classic and self._may_vanish and self._maybe(0.3):
+            said = {self._chance.choice(("exclusive", "auto_delete")): True}
+        self._add(0, "declare", queue=queue, **said, arguments=arguments)
 
     def _bind(self, exchange: str) -> None:
         kind = self._exchanges[exchange]
@@ -167,9 +175,9 @@ class Drawing:
             said["x-message-ttl"] = chance.choice(self._lives_ms)
         if self._maybe(0.1):
             said["x-expires"] = LONG_MS
-        if self._maybe(0.4):
+        if self._maybe(0.4) and not self._prioritises:
             said["x-max-length"] = chance.randint(0, 4)
-        if kind == "classic" and self._maybe(0.15):
+        if kind == "classic" and self._maybe(0.15) and not self._prioritises:
             said["x-max-length-bytes"] = chance.choice((0, 10, 40))
         if self._maybe(0.2):
             said["x-single-active-consumer"] = True
@@ -216,6 +224,8 @@ class Drawing:
             self._change_bindings: 4,
             self._change_policies: 3,
             self._close: 3,
+            self._recover: 2,
+            self._err: 3,
         }
         [draw] = self._chance.choices(tuple(draws), tuple(draws.values()))
         draw()
@@ -247,6 +257,8 @@ class Drawing:
             said["delivery_mode"] = chance.choice((1, 2))
         if self._maybe(0.1):
             said |= {"message_id": "id", "timestamp": 7, "content_type": "text/plain"}
+        if self._maybe(0.05):
+            said["user_id"] = "guest"
         channel = 0 if self._refuses else self._channel()
         if self._modes[channel] == TX and channel in self._giving_back:
             return
@@ -294,14 +306,40 @@ class Drawing:
             said["multiple"] = True
         channel = self._channel()
         if verb != "ack":
+            if self._modes[channel] == TX and channel in self._publishing:
+                return
             said["requeue"] = self._maybe(0.5)
             if verb == "nack" and self._limits_deliveries:
                 said["requeue"] = False
-            if self._modes[channel] == TX and channel in self._publishing:
-                said["requeue"] = False
-        if said.get("requeue"):
             self._giving_back.add(channel)
         self._add(channel, "settle", how=verb, **said)
+
+    def _recover(self) -> None:
+        channel = self._channel()
+        if not self._limits_deliveries and self._modes[channel] != TX:
+            self._add(channel, "recover")
+
+    def _err(self) -> None:
+        """Do what a channel or a connection is closed for."""
+        if not self._may_vanish:
+            return
+        channel, queue = self._channel(), self._living()
+        errors: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("ack", {"tag": 77}),
+            ("nack", {"tag": 99, "multiple": True}),
+            ("publish", {"exchange": "x9", "key": "a", "body": "lost"}),
+            ("publish", {"exchange": "", "key": queue, "body": "forged", "user_id": "root"}),
+            ("declare", {"queue": queue, "arguments": {"x-max-length": -1}}),
+            ("declare", {"queue": queue, "passive": True}),
+            ("declare", {"queue": queue, "arguments": {"x-expires": 7}}),
+            ("bind", {"queue": queue, "exchange": "x9"}),
+            ("bind", {"queue": "q9", "exchange": "amq.direct", "key": "a"}),
+            ("delete", {"queue": queue, "if_empty": True}),
+            ("delete", {"queue": queue, "if_unused": True}),
+            ("commit", {}),
+        )
+        verb, said = self._chance.choice(errors)
+        self._add(channel, verb, **said)
 
     def _end_transaction(self) -> None:
         transacting = [n for n, mode in enumerate(self._modes) if mode == TX]
@@ -341,7 +379,7 @@ class Drawing:
         is_classic = "quorum" not in self._queues.values()
         if self._maybe(0.5):
             definition["message-ttl"] = LONG_MS
-        if self._maybe(0.5) and is_classic:
+        if self._maybe(0.5) and is_classic and not self._prioritises:
             definition["max-length"] = chance.randint(0, 3)
         if not definition:
             definition["expires"] = LONG_MS
@@ -354,9 +392,8 @@ class Drawing:
         self._add(0, "set_policy", name="p", **said)
 
     def _close(self) -> None:
-        if self._refuses:
-            return
-        self._add(self._channel(), self._chance.choice(("close", "close", "hang_up")))
+        if not self._refuses:
+            self._add(self._channel(), self._chance.choice(("close", "close", "hang_up")))
 
 
 def drawn(chance: Random, count: int = 30) -> Case:

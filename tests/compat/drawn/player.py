@@ -54,9 +54,10 @@ class Player:
         self._prefix = prefix
         self._queues = {
             operation.said["queue"]: operation.said.get("arguments", {}).get("x-queue-type")
-            for operation in case
+            for operation in reversed(case)
             if operation.verb == "declare"
         }
+        """Of which type each is, as it is declared first."""
         self._expires = any(SOON.search(str(operation)) for operation in case)
         self._is_limited = "max-length" in str(list(map(str, case)))
         self._lines: list[tuple[str, str]] = []
