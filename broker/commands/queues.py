@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import click
 
-from fluffle.broker.commands.client import Client
+from fluffle.broker.commands.client import Client, Refused
 from fluffle.broker.commands.completion import node_names, queue_names
 from fluffle.broker.commands.options import (
     as_json,
@@ -120,10 +120,16 @@ def move(client: Client, *, where: tuple[str, ...], is_json: bool, **more: objec
 
     What it has not moved when it is interrupted stays where it was.
     """
-    last: Row = {}
-    with Progress("moved") as progress:
-        for last in client.rows("queues.move", where=list(where), **more):
-            progress.at(last["moved"], last["ready"])
+    last: Row = {"moved": 0}
+    try:
+        with Progress("moved") as progress:
+            for last in client.rows("queues.move", where=list(where), **more):
+                progress.at(last["moved"], last["ready"])
+    except KeyboardInterrupt:
+        raise Refused(
+            f"interrupted: at least {last['moved']} messages were moved, all others are where they "
+            "were"
+        ) from None
     if is_json:
         click.echo(json.dumps({"moved": last["moved"], "skipped": last["skipped"]}))
         return
