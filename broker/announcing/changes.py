@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.announcing.announcer import ACTOR, INTERNAL, Telling, listed
+from fluffle.broker.calendars import is_calendar
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
@@ -104,19 +105,26 @@ class Seen:
 def described(look: Look, node: str) -> Iterator[Announcement]:
     """What has happened, in RabbitMQ's order: an exchange goes before its bindings, a queue behind.
 
-    What goes with its user is not told, nor are the bindings with their queue by who deleted that.
+    What goes with its user is not told, nor are bindings, and an exchange that deletes itself, with
+    their queue by who deleted that.
     """
     removes = sorted(look.change.removes, key=lambda fact: fact.kind is not Kind.EXCHANGE)
     kinds = {fact.kind for fact in removes}
+    is_queue_gone = any(is_own_queue(fact) for fact in removes)
     for fact in removes:
         if fact.kind in (Kind.PERMISSION, Kind.TOPIC_PERMISSION) and Kind.USER in kinds:
             continue
-        by_itself = fact.kind is Kind.BINDING and Kind.QUEUE in kinds
+        by_itself = is_queue_gone and fact.kind in (Kind.BINDING, Kind.EXCHANGE)
         for what, headers in REMOVED.get(fact.kind, nothing)(fact, None, node):
             yield what, {**headers, ACTOR: INTERNAL if by_itself else look.actor}
     for fact in look.change.puts:
         for what, headers in PUT.get(fact.kind, nothing)(fact, look.before[fact.name], node):
             yield what, {**headers, ACTOR: look.actor}
+
+
+def is_own_queue(fact: Fact) -> bool:
+    """Whether it is a queue that somebody has declared: a calendar goes with its exchange."""
+    return fact.kind is Kind.QUEUE and not is_calendar(str(fact.key[1]))
 
 
 def pid(owner: Owner, channel: int = 0) -> str:

@@ -128,6 +128,11 @@ def clients(peer: Peer) -> Iterator[str | None]:
     main.bind("own", "auto")
     main.unbind("own", "auto")
     yield None
+    main.declare_exchange("auto", "fanout", auto_delete=True)
+    main.declare("last", classic)
+    main.bind("last", "auto")
+    main.delete("last")
+    yield None
     main.hang_up()
     main.client.close()  # RabbitMQ waits for that
     yield "connection.closed"

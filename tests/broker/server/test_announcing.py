@@ -14,6 +14,7 @@ from fluffle.protocol.methods import (
     Queue,
     encode_method,
     make,
+    pamqp_table,
 )
 from fluffle.protocol.properties import Properties, decode_properties
 from tests.support.definitions import Editor
@@ -117,6 +118,32 @@ def test_an_exchange_goes_before_its_bindings_and_a_queue_behind() -> None:
         ("binding.deleted", "rmq-internal"),
         ("queue.deleted", "guest"),
     ]
+
+
+def test_an_exchange_that_goes_with_its_last_queue_is_deleted_by_nobody() -> None:
+    edge, watcher = watched("*.deleted")
+    client = edge.connect()
+    client.declare("q")
+    client.call(make(Exchange.Declare, exchange="x", auto_delete=True), Exchange.DeclareOk)
+    client.bind("q", "x")
+    client.delete("q")
+    assert [(key, headers[ACTOR]) for key, headers in told(watcher)] == [
+        ("exchange.deleted", "rmq-internal"),
+        ("binding.deleted", "rmq-internal"),
+        ("queue.deleted", "guest"),
+    ]
+
+
+def test_a_delayed_exchange_is_deleted_by_who_deletes_it() -> None:
+    edge, watcher = watched("exchange.deleted")
+    client = edge.connect()
+    arguments = pamqp_table({"x-delayed-type": ("S", b"fanout")})
+    declare = make(
+        Exchange.Declare, exchange="x", exchange_type="x-delayed-message", arguments=arguments
+    )
+    client.call(declare, Exchange.DeclareOk)
+    client.call(make(Exchange.Delete, exchange="x"), Exchange.DeleteOk)
+    assert [headers[ACTOR] for _key, headers in told(watcher)] == ["guest"]
 
 
 def test_a_connection_and_what_goes_with_it() -> None:
