@@ -309,3 +309,15 @@ def test_a_member_of_which_nothing_is_heard_keeps_nobody_waiting() -> None:
     assert target.post(7) == [e.Done(target.session, 3, 1)]
     target.bench.readers = {"a 1": 0, "b 1": ARRIVALS, "c 1": ARRIVALS}
     assert target.post(8) == [e.NotTaken(target.session, 4, 1)], "a has said so, and is away"
+
+
+def test_of_a_run_that_does_not_fit_no_more_is_remembered_than_is_taken() -> None:
+    """Those that are refused are given again, and taken once there is room."""
+    target = Target(full(3))
+    told = target.post(5, 6, 7, 8, 9, 10)
+    assert told == [e.Done(target.session, 1, 4), e.NotTaken(target.session, 5, 2)]
+    assert (target.count, target.remembered) == (4, [5, 6, 7, 8])
+    target.bench.led.purge(target.session, 7)
+    target.next = 8
+    target.post(9, 10)
+    assert (target.count, target.remembered) == (2, [5, 6, 7, 8, 9, 10])

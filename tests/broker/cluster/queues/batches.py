@@ -1,0 +1,446 @@
+"""Batches on their way to a queue that is led elsewhere, and what must become of them.
+
+The edge and the leader are real, and so are the bytes between them.  The model is small: a message
+that was said to be taken lies in the queue, once, in order and with what its publisher said of it;
+one that was not taken does not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from random import Random
+from typing import NamedTuple, Protocol
+
+from fluffle.broker.cluster.packing import joined
+from fluffle.broker.cluster.queues import home
+from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
+from fluffle.broker.cluster.queues.home import Home, Homed
+from fluffle.broker.cluster.queues.ports import OnEvents
+from fluffle.broker.cluster.queues.quorum import QuorumManners
+from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.cluster.streams.codec import decode, encode
+from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.cluster.streams.hearing import hear
+from fluffle.broker.cluster.streams.sessions import Sessions
+from fluffle.broker.commits import when_safe
+from fluffle.broker.durability import Durability
+from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.message import Origin, Past
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiries import Lifetimes
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.pausing import Pause
+from fluffle.broker.queues.peeking import lying
+from fluffle.broker.queues.replicated.effects import Effect
+from fluffle.broker.queues.replicated.encoding import VERSION
+from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.replicated.leadership import Leadership
+from fluffle.broker.queues.replicated.surroundings import Surroundings
+from fluffle.broker.queues.served import Posted, Receipt
+from fluffle.broker.queues.standstill import Standstill
+from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.turn import Turn
+from fluffle.protocol.properties import Properties, build_content, encode_properties
+from fluffle.protocol.types import FieldTable
+from fluffle.storage.disk import Disk
+from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.writer import Writer
+from tests.broker.queues.replicated.make import Count
+from tests.storage.support import ManualWriter
+from tests.support.asking import asking
+from tests.support.fakes import Scheduler
+from tests.support.store import open_store
+
+GROUP, SOURCE = 3, 8
+"""The queue's, and that of one whose dead letters come here."""
+NOW_MS = 5_000_000
+NODE, BOOT = "near", m.Boot(1, 100)
+ALIVE, DEAD = Origin("", "q"), Origin("x", "q", Past.DIED)
+
+
+class Sent(NamedTuple):
+    """A message, as its publisher has it."""
+
+    content: bytes
+    lifetime_ms: int | None
+    persistent: bool
+    key: int | None = None
+    """For the queue to know it by, if it names one."""
+    number: int | None = None
+    """Of a dead letter, where it died."""
+
+    @property
+    def name(self) -> object:
+        """By which it is known when it comes again."""
+        return self.key if self.key is not None else self.content
+
+    @property
+    def expires_at_ms(self) -> int:
+        return NEVER_MS if self.lifetime_ms is None else NOW_MS + self.lifetime_ms
+
+
+class Leading(Protocol):
+    """Who leads the queue, and the streams to it."""
+
+    own: m.Leader
+
+    @property
+    def sessions(self) -> Sessions: ...
+
+    def turn(self) -> None:
+        """What it has been asked for is decided."""
+
+    def commit(self) -> bool:
+        """Something of that is on disk; whether there was anything."""
+
+    def lying(self) -> list[tuple[bytes, int]]:
+        """What there is, in order, and when it expires."""
+
+    def stored(self) -> list[bytes]:
+        """What of it would be there after a restart."""
+
+
+class Classic:
+    """The home of a classic queue with a disk."""
+
+    def __init__(self, spec: QueueSpec) -> None:
+        self.scheduler = Scheduler()
+        self.disk = MemoryDisk()
+        self.turning = Turn(self.scheduler.call_soon)
+        durability = Durability(open_store(self.disk, self.make_writer), self.turning)
+        self.commits = durability.commits
+        local = LocalQueues(self.turning.touch_queue, durability.journals, time=self)  # type: ignore[arg-type]
+        self.groups = groups = durability.journals.new_groups()
+        definition = QueueDefinition(spec, groups, id=GROUP, home="far")
+        self.queue = local.make_with(durability.journals.create(groups), definition, "/")
+        self.own = m.Leader("far", m.Boot(1, 7), 1)
+        self.told: list[Effect] = []
+        """All that has left a home without streams."""
+        self.homed = Homed(
+            self.queue, self.own, vhost="/", wait=self.commits.wait,
+            on_unused=lambda _queue: None, on_told=lambda: None,
+        )  # fmt: skip
+
+    def alone(self) -> Home:
+        """A home without streams."""
+        around = home.Surroundings(
+            lambda _key: 1, self.told.extend, self.commits.wait, lambda _queue: None
+        )
+        return Home(self.queue, around)
+
+    def make_writer(self, disk: Disk, wake: Callable[[], None]) -> Writer:
+        self.writer = ManualWriter(disk, wake)
+        return self.writer
+
+    def now_ms(self) -> int:
+        return NOW_MS
+
+    def wake(self, _queue: Queue, _at_ms: int) -> None:
+        """Time stands still."""
+
+    @property
+    def sessions(self) -> Sessions:
+        return self.homed.sessions
+
+    def turn(self) -> None:
+        self.scheduler.run()
+
+    def commit(self) -> bool:
+        has_written = self.writer.step()
+        self.turn()
+        return has_written
+
+    def lying(self) -> list[tuple[bytes, int]]:
+        return [(each.content, each.expires_at_ms) for each in lying(self.queue.shelf.stocks, 0)]
+
+    def stored(self) -> list[bytes]:
+        durability = Durability(open_store(self.disk), Turn(Scheduler().call_soon))
+        journal = durability.journals.reopen(self.groups)
+        return [
+            content
+            for stretch in journal.recover().stored
+            for part in journal.load(stretch.first, stretch.stop)
+            for content in part.contents
+        ]
+
+    def hold(self) -> Standstill:
+        """From now on nothing comes in."""
+        self.queue.pause = pause = Pause("queue 'q' in vhost '/'")
+        pause.standstill = standstill = Standstill(self.queue, partial(when_safe, self.commits))
+        return standstill
+
+    def let_in(self) -> None:
+        """As if nothing had been."""
+        assert self.queue.pause is not None
+        standstill, self.queue.pause = self.queue.pause.standstill, None
+        if standstill is not None:
+            standstill.give_back(self.queue)
+        self.turn()
+
+
+class Quorum:
+    """The leader of a quorum queue; what is proposed is committed when a test says so."""
+
+    def __init__(self, spec: QueueSpec, log: list[bytes] | None = None, term: int = 1) -> None:
+        self.spec, self.log, self.term = spec, log if log is not None else [], term
+        self.own = m.Leader("far", m.Boot(1, 200), term)
+        self.image = Image()
+        for index, payload in enumerate(self.log, 1):
+            self.image.apply(index, payload)
+        self.proposals: deque[tuple[bytes, Callable[[bool], None]]] = deque()
+        self.is_touched = True
+        self.may_grow = True
+        self.told: list[Effect] = []
+        """All that has left."""
+        around = Surroundings(
+            propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
+            read_entry=lambda index: self.log[index - 1], damaged=self.never,
+            takes=lambda _size: True, may_grow=lambda: self.may_grow,
+            wall_ms=lambda: NOW_MS, count_ms=Count(lambda: NOW_MS),
+            room=lambda holder: self.sessions.room(holder),  # noqa: PLW0108 - they come later
+            touch=self.touch,
+            wake=lambda _delay_ms: None, disused=self.never, release=self.release,
+            ended=lambda: self.never(None), readers=lambda: {"a 1": VERSION},
+        )  # fmt: skip
+        self.led = Leadership(self.image, spec, around)
+        self.sessions = Sessions(GROUP, self.own, self.image.state, self.led, 0)
+
+    def never(self, what: object) -> None:
+        raise AssertionError(f"{what}: nothing is damaged, deleted or lost")
+
+    def release(self, effects: list[Effect]) -> None:
+        self.told += effects
+        self.sessions.release(effects)
+
+    def touch(self, _led: object) -> None:
+        self.is_touched = True
+
+    def turn(self) -> None:
+        while self.is_touched:
+            self.is_touched = False
+            self.led.pump()
+
+    def commit(self) -> bool:
+        self.turn()
+        if not self.proposals:
+            return False
+        payload, on_fate = self.proposals.popleft()
+        self.log.append(payload)
+        self.image.apply(len(self.log), payload)
+        self.image.state.check()
+        on_fate(True)
+        self.turn()
+        return True
+
+    def next(self) -> Quorum:
+        """Another leads, with what is committed."""
+        self.led.end()
+        return Quorum(self.spec, self.log, self.term + 1)
+
+    def lying(self) -> list[tuple[bytes, int]]:
+        stocks = self.led.queue.shelf.stocks
+        return [(each.content, each.expires_at_ms) for each in lying(stocks, 0)]
+
+    def stored(self) -> list[bytes]:
+        return [content for content, _expires_at_ms in self.lying()]
+
+
+class Line:
+    """The hub of the edge, and its port: frames that are on their way."""
+
+    is_away = False
+
+    def __init__(self, leading: Leading) -> None:
+        self.leading = leading
+        self.edge = Edge(GROUP, BOOT)
+        self.to: deque[bytes] = deque()
+        self.back: deque[bytes] = deque()
+        self.is_linked = False
+
+    def open(self, definition: QueueDefinition, on_events: OnEvents) -> Line:
+        assert definition.id == GROUP
+        self.on_events = on_events
+        return self
+
+    def touch(self) -> None:
+        """Each step looks."""
+
+    def close(self, queue: int) -> None:
+        assert queue == GROUP
+
+    def link(self) -> None:
+        self.to.clear()
+        self.back.clear()
+        self.is_linked = True
+        self.leading.sessions.linked(NODE, BOOT)
+        self.edge.connect(None)
+        self.edge.connect(self.leading.own)
+
+    def cut(self) -> None:
+        """What is on its way is lost."""
+        self.is_linked = False
+        self.to.clear()
+        self.back.clear()
+        self.leading.sessions.unlinked(NODE, now_ms=0)
+        self.edge.connect(None)
+
+    def send(self) -> None:
+        self.leading.turn()
+        while self.is_linked and (sent := self.edge.output()) is not None:
+            self.to.append(joined(encode(sent[1])))
+        for _node, frame in self.leading.sessions.output(lambda _node: True):
+            self.back.append(joined(encode(frame)))
+
+    def take(self) -> bool:
+        """The leader gets a frame, if there is one."""
+        self.send()
+        if not (self.is_linked and self.to):
+            return False
+        frame = decode(self.to.popleft())
+        assert isinstance(frame, m.EdgeFrame)
+        self.leading.sessions.take(NODE, frame)
+        return True
+
+    def tell(self) -> bool:
+        """The edge gets one."""
+        self.send()
+        if not (self.is_linked and self.back):
+            return False
+        frame = decode(self.back.popleft())
+        assert isinstance(frame, m.LeaderFrame)
+        self.on_events(hear(self.edge, frame))
+        return True
+
+
+class Batches:
+    """A queue, its edge and its publishers."""
+
+    def __init__(self, queue_type: QueueType, **said: int | str | bool) -> None:
+        self.queue_type = queue_type
+        self.spec = QueueSpec("q", durable=True, queue_type=queue_type, arguments=asking(**said))
+        self.leading: Leading = self.begin()
+        self.line = Line(self.leading)
+        definition = QueueDefinition(self.spec, id=GROUP)
+        later = Scheduler().call_later
+        self.edge = EdgeQueue(definition, "/", self.line, later, QuorumManners())  # type: ignore[arg-type]
+        self.sent: list[Sent] = []
+        self.told: dict[int, bool] = {}
+        """By its place among those: whether it was said to be taken."""
+        self.may_refuse = "max_length" in said
+        self.line.link()
+
+    def begin(self) -> Leading:
+        is_quorum = self.queue_type is QueueType.QUORUM
+        return Quorum(self.spec) if is_quorum else Classic(self.spec)
+
+    def elect(self) -> None:
+        assert isinstance(self.leading, Quorum)
+        self.leading = self.line.leading = self.leading.next()
+        self.line.link()
+
+    def leading_commits(self) -> bool:
+        """Whoever leads by then."""
+        return self.leading.commit()
+
+    def publish(self, run: list[Sent], *, is_alike: bool = False) -> None:
+        """Together; `is_alike`: one lifetime is said for all."""
+        persistent, first = run[0].persistent, len(self.sent)
+        lifetimes: Lifetimes = None
+        if run[0].lifetime_ms is not None:
+            lifetimes = [each.lifetime_ms or 0 for each in run]
+            if is_alike:
+                lifetimes = lifetimes[0]
+        contents = [each.content for each in run]
+        numbers = [each.number for each in run if each.number is not None]
+        posted = Posted(SOURCE, 1, 1, [], numbers) if numbers else None
+        origins = [DEAD if numbers else ALIVE] * len(run)
+        self.sent += run
+        fate = self.edge.post(
+            origins, contents, sum(map(len, contents)),
+            persistent=persistent, expiration_ms=lifetimes, posted=posted,
+        )  # fmt: skip
+        assert isinstance(fate, Receipt)
+        assert fate.count == len(run)
+        fate.then(partial(self.tell, first))
+
+    def tell(self, first: int, start: int, stop: int, *, is_taken: bool) -> None:
+        assert start < stop, "something is told of nothing"
+        for place in range(first + start, first + stop):
+            assert place not in self.told, "it is told twice"
+            assert place < len(self.sent), "it is told of what was not sent"
+            assert is_taken or self.may_refuse, "there is room"
+            self.told[place] = is_taken
+
+    def rest(self) -> None:
+        """Everything arrives."""
+        if not self.line.is_linked:
+            self.line.link()
+        for _ in range(10_000):
+            if not (self.line.take() or self.line.tell() or self.leading.commit()):
+                break
+        else:
+            raise AssertionError("it never comes to rest")
+
+    def check(self) -> None:
+        """At rest."""
+        assert [*sorted(self.told)] == [*range(len(self.sent))], "publishers wait for ever"
+        kept = [*self.kept()]
+        assert self.leading.lying() == [(each.content, each.expires_at_ms) for each in kept]
+        is_quorum = self.queue_type is QueueType.QUORUM
+        stored = [each.content for each in kept if each.persistent or is_quorum]
+        assert self.leading.stored() == stored
+
+    def kept(self) -> Iterator[Sent]:
+        """What was said to be taken, but what had come before."""
+        had: set[object] = set()
+        for place, each in enumerate(self.sent):
+            if not self.told[place] or each.name in had:
+                continue
+            if each.number is None or self.queue_type is QueueType.QUORUM:
+                had.add(each.name)
+            yield each
+
+
+def content_of(body: str, key: int | None, priority: int | None = None) -> bytes:
+    headers: FieldTable = {}
+    if key is not None:
+        headers = {"x-deduplication-header": ("I", key)}
+    properties = Properties(headers=headers or None, priority=priority)
+    return build_content(encode_properties(properties), body.encode())
+
+
+class Making:
+    """Makes up runs."""
+
+    def __init__(self, chance: Random, *, has_keys: bool) -> None:
+        self.chance = chance
+        self.has_keys = has_keys
+        self.count = 0
+
+    def run(self) -> tuple[list[Sent], bool]:
+        """And whether one lifetime is said for all."""
+        chance = self.chance
+        count = chance.choice([1, 1, 2, 3, 5, 8, 13])
+        persistent = self.has_keys or chance.random() < 0.7  # of those of a key, the safer stays
+        how = chance.choice(["never", "alike", "each", "each"])
+        alike = chance.randrange(1, 1_000) * 1_000
+        sents = []
+        for _ in range(count):
+            self.count += 1
+            lifetime = {"never": None, "alike": alike}.get(how, self.count * 1_000)
+            key = chance.randrange(6) if self.has_keys and chance.random() < 0.5 else None
+            body = f"{self.count} ".ljust(chance.choice([4, 4, 40]), ".")
+            sents.append(Sent(content_of(body, key), lifetime, persistent, key, None))
+        return sents, how == "alike"
+
+    def dead(self) -> tuple[list[Sent], bool]:
+        """Dead letters, of which some may have come before: a number is always the same letter."""
+        first = self.chance.randrange(1, 30)
+        numbers = sorted(self.chance.sample(range(first, first + 10), self.chance.randint(1, 9)))
+        return [
+            Sent(content_of(f"dead {number}", None), number * 7_000, True, None, number)
+            for number in numbers
+        ], False

@@ -1,0 +1,454 @@
+"""Whatever comes between a batch and its queue: each message has its own fate, time and number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any, cast
+
+import pytest
+
+from fluffle.broker.cluster.queues import receipts
+from fluffle.broker.cluster.queues.receipts import Receipts
+from fluffle.broker.cluster.streams import asking
+from fluffle.broker.cluster.streams.asking import Asking
+from fluffle.broker.cluster.streams.edge import Edge
+from fluffle.broker.cluster.streams.messages import Publish
+from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiries import lifetimes_at
+from fluffle.broker.queues.replicated.effects import Done, Expected, NotTaken
+from fluffle.broker.queues.replicated.facts import SessionId
+from fluffle.broker.queues.served import Admission, Posted, Receipt
+from tests.broker.cluster.queues.batches import (
+    ALIVE,
+    BOOT,
+    DEAD,
+    GROUP,
+    SOURCE,
+    Batches,
+    Classic,
+    Making,
+    Quorum,
+    Sent,
+    content_of,
+)
+from tests.support.asking import asking as asking_for
+
+RUN_MAX, RUN_BYTES_MAX = 6, 200
+
+SPECS: list[tuple[QueueType, dict[str, Any]]] = [
+    (queue_type, said)
+    for queue_type in (QueueType.CLASSIC, QueueType.QUORUM)
+    for said in (
+        {},
+        {"max_length": 14, "overflow": "reject-publish"},
+        {"message_deduplication": True},
+    )
+]
+
+
+def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receipts, "MESSAGES_MAX", RUN_MAX)
+    monkeypatch.setattr(asking, "MESSAGES_MAX", RUN_MAX)
+    monkeypatch.setattr(receipts, "RUN_BYTES_MAX", RUN_BYTES_MAX)
+
+
+@pytest.fixture(autouse=True)
+def _runs_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_small(monkeypatch)
+
+
+def whatever(seed: int, steps: int = 60) -> None:
+    chance = Random(seed)
+    queue_type, said = SPECS[seed % len(SPECS)]
+    world = Batches(queue_type, **said)
+    making = Making(chance, has_keys="message_deduplication" in said)
+    if queue_type is QueueType.QUORUM and chance.random() < 0.5:
+        world.may_refuse = True  # dead letters that come before anything is on record
+    else:
+        world.rest()
+
+    def publish(made: Callable[[], tuple[list[Any], bool]]) -> None:
+        run, is_alike = made()
+        world.publish(run, is_alike=is_alike)
+
+    def stand_still() -> None:
+        """Or go on."""
+        assert isinstance(world.leading, Classic)
+        if world.leading.queue.pause is None:
+            world.leading.hold()
+        else:
+            world.leading.let_in()
+
+    def fill_disk() -> None:
+        assert isinstance(world.leading, Quorum)
+        world.leading.may_grow, world.may_refuse = not world.leading.may_grow, True
+
+    disturb = [world.elect] if queue_type is QueueType.QUORUM else [stand_still]
+    if world.may_refuse and queue_type is QueueType.QUORUM:
+        disturb.append(fill_disk)
+    doing: list[tuple[float, Callable[[], object]]] = [
+        (6, lambda: publish(making.run)),
+        (3, lambda: publish(making.dead)),
+        (8, world.line.take),
+        (8, world.line.tell),
+        (6, world.leading_commits),
+        (1, world.line.cut),
+        (2, world.line.link),
+        (2, lambda: chance.choice(disturb)()),  # noqa: PLW0108 - another each time
+    ]
+    weights = [weight for weight, _do in doing]
+    for _ in range(steps):
+        chance.choices([do for _weight, do in doing], weights)[0]()
+    if isinstance(world.leading, Classic) and world.leading.queue.pause is not None:
+        world.leading.let_in()
+    world.rest()
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_happens(seed: int) -> None:
+    whatever(seed)
+
+
+class Asked:
+    """A leader that is asked for any stretch of the same operations, in part again.
+
+    What becomes of each is known beforehand.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.chance = chance = Random(seed)
+        self.is_dead, self.how = chance.random() < 0.5, chance.choice(["never", "alike", "each"])
+        is_keyed = not self.is_dead and chance.random() < 0.5
+        said = {"message_deduplication": True} if is_keyed else {}
+        spec = QueueSpec(
+            "q", durable=True, queue_type=QueueType.QUORUM, arguments=asking_for(**said)
+        )
+        self.leading = Quorum(spec)
+        self.settle_down()
+        self.session = self.leading.led.sessions.open(SessionId("a", 1, 1, 1))
+        self.numbers: list[int] = []
+        self.sents = [self.made(place, is_keyed=is_keyed) for place in range(60)]
+        self.next = 1
+        self.fates: list[bool] = []
+        """Of those before the next one: whether they are taken."""
+        self.kept: list[tuple[bytes, int]] = []
+        self.had: set[object] = set()
+        self.told: dict[int, bool] = {}
+
+    def made(self, place: int, *, is_keyed: bool) -> Sent:
+        lifetime = {"never": None, "alike": 9_000}.get(self.how, (place + 1) * 1_000)
+        if not self.is_dead:
+            key = self.chance.randrange(9) if is_keyed and self.chance.random() < 0.5 else None
+            return Sent(content_of(f"{place}", key), lifetime, True, key, None)
+        free = [number for number in range(1, 40) if number not in self.numbers[-14:]]
+        self.numbers.append(number := self.chance.choice(free))
+        if self.how == "each":
+            lifetime = number * 1_000
+        return Sent(content_of(f"dead {number}", None), lifetime, True, None, number)
+
+    def ask(self) -> None:
+        """For some again, and for some that are new; or for what is not next, in vain."""
+        chance, leading = self.chance, self.leading
+        first = max(1, self.next - chance.randint(0, 6))
+        if chance.random() < 0.1:
+            first = self.next + 1
+        run = self.sents[first - 1 :][: chance.randint(1, 8)]
+        leading.may_grow, is_stale = chance.random() < 0.7, chance.random() < 0.2
+        for each in run[self.next - first :] if first <= self.next else ():
+            is_taken = not is_stale if self.is_dead else leading.may_grow
+            self.fates.append(is_taken)
+            if is_taken and each.name not in self.had:
+                self.had.add(each.name)
+                self.kept.append((each.content, each.expires_at_ms))
+        self.next = 1 + len(self.fates)
+        lifetimes: Any = [each.lifetime_ms for each in run] if self.how == "each" else None
+        if self.how == "alike":
+            lifetimes = 9_000
+        numbers = [each.number or 0 for each in run]
+        posted = Posted(SOURCE, 4 if is_stale else 5, 1, [], numbers) if self.is_dead else None
+        if run:
+            leading.led.publish(
+                self.session, first, [DEAD if self.is_dead else ALIVE] * len(run),
+                [each.content for each in run], expiration_ms=lifetimes, posted=posted,
+            )  # fmt: skip
+
+    def begin(self) -> None:
+        """The term of those that are not stale is known."""
+        if self.is_dead:
+            self.leading.led.publish(
+                self.session, 1, [DEAD], [self.sents[0].content],
+                expiration_ms=self.sents[0].lifetime_ms,
+                posted=Posted(SOURCE, 5, 1, [], [self.sents[0].number or 0]),
+            )  # fmt: skip
+            self.fates.append(True)
+            self.had.add(self.sents[0].name)
+            self.kept.append((self.sents[0].content, self.sents[0].expires_at_ms))
+            self.next = 2
+
+    def settle_down(self) -> None:
+        while self.leading.commit():
+            pass
+
+    def look(self) -> None:
+        """What is told is so, and is on record."""
+        told, self.leading.told = self.leading.told, []
+        for effect in told:
+            if isinstance(effect, Expected):
+                continue
+            assert isinstance(effect, Done | NotTaken)
+            for number in range(effect.first, effect.first + effect.count):
+                assert number < self.leading.image.state.sessions[self.session].next
+                assert self.fates[number - 1] == isinstance(effect, Done)
+                self.told[number] = True
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_is_asked_for_again_in_part_is_done_once(seed: int) -> None:
+    asks_again(seed)
+
+
+def asks_again(seed: int) -> None:
+    asked = Asked(seed)
+    asked.begin()
+    for _ in range(25):
+        asked.ask()
+        if asked.chance.random() < 0.5:
+            asked.leading.commit()
+        asked.look()
+    asked.settle_down()
+    asked.look()
+    assert {*asked.told} == {*range(1, asked.next)}
+    assert asked.leading.lying() == asked.kept
+
+
+def asks_home_again(seed: int) -> None:
+    """As `asks_again`, of the home of a queue that has room for so many, and may stand still.
+
+    What is to be safe is on disk before it is said.
+    """
+    chance, room = Random(seed), 30
+    arguments = asking_for(max_length=room, overflow="reject-publish")
+    world = Classic(QueueSpec("q", durable=True, arguments=arguments))
+    home = world.alone()
+    session = home.sessions.open(SessionId("a", 1, 1, 1))
+    persistent, how = chance.random() < 0.7, chance.choice(["alike", "each"])
+    sents = [
+        Sent(content_of(f"{place}", None), 1_000 * (place if how == "each" else 9), persistent)
+        for place in range(1, 50)
+    ]
+    following, told = 1, set[int]()
+
+    def look() -> None:
+        stored, said = {*world.stored()}, world.told[:]
+        world.told.clear()
+        for effect in said:
+            if isinstance(effect, Expected):
+                assert effect == Expected(session, following)
+                continue
+            assert isinstance(effect, Done | NotTaken)
+            for number in range(effect.first, effect.first + effect.count):
+                assert number not in told, "it was told before"
+                assert isinstance(effect, Done) == (number <= room)
+                assert not persistent or number > room or sents[number - 1].content in stored
+                told.add(number)
+
+    while following <= len(sents):
+        first = max(1, following - chance.randint(0, 6))
+        if chance.random() < 0.1:
+            first = following + 1
+        run = sents[first - 1 :][: chance.randint(1, 8)]
+        lifetimes: Any = [each.lifetime_ms for each in run] if how == "each" else 9_000
+        if run:
+            home.publish(
+                session, first, [ALIVE] * len(run), [each.content for each in run],
+                persistent=persistent, expiration_ms=lifetimes, posted=None,
+            )  # fmt: skip
+        assert first <= following or not run or world.told[-1] == Expected(session, following)
+        if first <= following:
+            following = max(following, first + len(run))
+        if chance.random() < 0.2:
+            world.hold() if world.queue.pause is None else world.let_in()
+        world.turn()
+        look()
+        if chance.random() < 0.3:
+            world.commit()
+            look()
+    if world.queue.pause is not None:
+        world.let_in()
+    while world.commit():
+        pass
+    look()
+    assert told == {*range(1, following)}
+    assert world.lying() == [(each.content, each.expires_at_ms) for each in sents[:room]]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_a_home_is_asked_for_again_in_part_is_done_once(seed: int) -> None:
+    asks_home_again(seed)
+
+
+class Heir:
+    """A queue that gets what has no outcome."""
+
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+        self.got: list[tuple[bytes, bool, int | None, int | None]] = []
+        """Contents, whether they are to outlive the process, for how long they may wait, and their
+        numbers."""
+        self.fates: dict[bytes, bool] = {}
+        self.later: list[Callable[[], None]] = []
+
+    def post(
+        self,
+        origins: list[Any],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Any = None,
+        posted: Posted | None = None,
+    ) -> Admission | Receipt:
+        assert [origin.routing_key for origin in origins] == [*map(bytes.decode, contents)]
+        assert content_bytes == sum(map(len, contents))
+        assert not isinstance(expiration_ms, list) or len(expiration_ms) == len(contents)
+        numbers = posted.sequences if posted is not None else [None] * len(contents)
+        for place, (content, number) in enumerate(zip(contents, numbers, strict=True)):
+            lifetimes = lifetimes_at(expiration_ms, [place])
+            lifetime = lifetimes[0] if isinstance(lifetimes, list) else lifetimes
+            self.got.append((content, persistent, lifetime, number))
+        if self.chance.random() < 0.3:
+            is_taken = self.chance.random() < 0.5
+            self.fates |= dict.fromkeys(contents, is_taken)
+            return Admission.ACCEPTED if is_taken else Admission.REFUSED
+        return self.asked(contents)
+
+    enqueue = post
+
+    def asked(self, contents: list[bytes]) -> Receipt:
+        receipt, start = Receipt(len(contents)), 0
+        while start < len(contents):
+            stop = self.chance.randint(start + 1, len(contents))
+            is_taken = self.chance.random() < 0.5
+            self.fates |= dict.fromkeys(contents[start:stop], is_taken)
+            self.later.append(telling(receipt, start, stop, is_taken))
+            start = stop
+        return receipt
+
+
+def telling(receipt: Receipt, start: int, stop: int, is_taken: bool) -> Callable[[], None]:
+    return lambda: receipt.known(start, stop, is_taken=is_taken)
+
+
+class Told:
+    """Some messages of a publisher, and what he hears of them."""
+
+    def __init__(self, contents: list[bytes]) -> None:
+        self.contents = contents
+        self.fates: dict[bytes, bool] = {}
+
+    def known(self, start: int, stop: int, *, is_taken: bool) -> None:
+        assert start < stop <= len(self.contents)
+        for content in self.contents[start:stop]:
+            assert content not in self.fates, "it is told twice"
+            self.fates[content] = is_taken
+
+
+def passes_on(seed: int) -> None:
+    """Of some messages there is an outcome when the queue has an heir, and of the others none."""
+    chance, given, edge = Random(seed), Receipts(), Edge(GROUP, BOOT)
+    heir, publishers, expected = Heir(chance), list[Told](), list[Any]()
+    names: Iterator[bytes] = iter([b"%d" % number for number in range(1_000)])
+    for _ in range(chance.randint(1, 5)):
+        contents = [next(names) for _ in range(chance.randint(1, 15))]
+        persistent, how = chance.random() < 0.5, chance.choice(["never", "alike", "each"])
+        own = [chance.randrange(1, 1_000) for _ in contents]
+        said = {"never": None, "alike": own[0], "each": own}[how]
+        numbers = [int(content) for content in contents] if chance.random() < 0.5 else None
+        posted = Posted(GROUP, 1, 1, [], numbers) if numbers is not None else None
+        told = Told(contents)
+        publishers.append(told)
+        given.ask(
+            Asking(edge), [Origin("", each.decode()) for each in contents],
+            contents, sum(map(len, contents)),
+            persistent=persistent, expiration_ms=cast(Any, said), posted=posted,
+        ).then(told.known)  # fmt: skip
+        for place, content in enumerate(contents):
+            lifetime = {"never": None, "alike": own[0], "each": own[place]}[how]
+            number = numbers[place] if numbers is not None else None
+            expected.append((content, persistent, lifetime, number))
+    for _ in range(chance.randint(0, 6)):
+        number, count = chance.randrange(1, edge.pending.next), chance.randint(1, 9)
+        for _operation, first, known in edge.pending.of_kinds(number, count, (Publish,)):
+            given.known(first, known, is_taken=True)
+    has_outcome = {content for told in publishers for content in told.fates}
+    given.pass_on(edge.pending, cast(Any, heir))
+    assert heir.got == [each for each in expected if each[0] not in has_outcome]
+    chance.shuffle(heir.later)
+    for tell in heir.later:
+        tell()
+    assert len(given) == 0
+    for told in publishers:
+        assert told.fates.keys() == {*told.contents}
+        for content, is_taken in told.fates.items():
+            assert is_taken == heir.fates.get(content, True)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_has_no_outcome_is_passed_on_as_it_was(seed: int) -> None:
+    passes_on(seed)
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "counts"),
+    [
+        (RUN_BYTES_MAX + 1, 3, [1, 1, 1]),
+        (RUN_BYTES_MAX // 3, 3, [3]),
+        (90, 3, [2, 1]),
+        (0, 13, [6, 6, 1]),
+        (RUN_BYTES_MAX // 12, 13, [6, 6, 1]),
+    ],
+)
+def test_a_run_is_no_larger_than_its_bytes_or_one_message(
+    size: int, count: int, counts: list[int]
+) -> None:
+    given, edge = Receipts(), Edge(GROUP, BOOT)
+    given.ask(
+        Asking(edge), [ALIVE] * count, [bytes(size)] * count, count * size,
+        persistent=True, expiration_ms=None,
+    )  # fmt: skip
+    asked = [each for each in edge.pending if isinstance(each, Publish)]
+    assert [len(each.contents) for each in asked] == counts
+
+
+def test_what_is_held_back_of_an_edge_is_for_the_edge_to_pass_on() -> None:
+    world = Batches(QueueType.CLASSIC)
+    assert isinstance(world.leading, Classic)
+    standstill = world.leading.hold()
+    world.publish(Making(Random(1), has_keys=False).run()[0])
+    world.rest()
+    heir = Heir(Random(1))
+    standstill.pass_on(cast(Any, heir))
+    assert (heir.got, world.told) == ([], {})
+
+
+def test_a_home_says_how_large_messages_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are new."""
+    seen, enqueue = list[tuple[int, int]](), Queue.enqueue
+
+    def measured(queue: Queue, origins: Any, contents: list[bytes], size: int, **how: Any) -> Any:
+        seen.append((sum(map(len, contents)), size))
+        return enqueue(queue, origins, contents, size, **how)
+
+    monkeypatch.setattr(Queue, "enqueue", measured)
+    home = Classic(QueueSpec("q", durable=True)).alone()
+    session = home.sessions.open(SessionId("a", 1, 1, 1))
+    for contents in ([b"1", b"22"], [b"1", b"22", b"333"]):
+        origins = [ALIVE] * len(contents)
+        home.publish(
+            session, 1, origins, contents, persistent=True, expiration_ms=None, posted=None
+        )
+    assert seen == [(3, 3), (3, 3)]
