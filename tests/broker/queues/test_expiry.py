@@ -354,3 +354,17 @@ def test_a_queue_that_is_still_keeps_what_has_expired_until_it_is_not() -> None:
     bench.queue.settings = settings
     bench.pump()
     assert (expired(bench), bench.queue.ready_count) == ("abc", 0)
+
+
+def test_of_a_run_each_comes_back_with_its_own_time() -> None:
+    bench = Aging(NO_TTL)
+    bench.enqueue(*"abc", expiration_ms=[10, 500, 30])
+    bench.consume("c")
+    (handout,) = bench.pump()
+    bench.queue.detach(bench.consumers["c"])
+    bench.queue.settle(handout, 1, 3, Outcome.RETURNED)
+    bench.pump()
+    bench.advance(40)
+    assert (expired(bench), bench.queue.ready_count) == ("", 2)
+    bench.advance(500)
+    assert expired(bench) == "bc"

@@ -73,6 +73,8 @@ def test_how_long_they_wait() -> None:
     assert waits == [100, 100, 200, 250, 250]
     unlimited = QueueSettings(delayed_retry=DelayedRetry.ALL, delayed_retry_min_ms=100)
     assert delay_ms(unlimited, Counts(9, 7), is_failure=True) == 100
+    endless = QueueSettings(delayed_retry=DelayedRetry.ALL, delayed_retry_min_ms=2**63 - 1)
+    assert delay_ms(endless, Counts(9, 7), is_failure=True) == DURATION_MS_MAX
     nothing_said = QueueSettings(delayed_retry=DelayedRetry.ALL)
     assert delay_ms(nothing_said, Counts(9, 7), is_failure=True) == 0
 
@@ -109,6 +111,7 @@ def test_who_fails_again_waits_longer() -> None:
     bench, edge = waiting(delayed_retry_type="failed", delayed_retry_min=100, delayed_retry_max=900)
     for then_ms in (100, 300, 600):
         give_back(bench, edge, [1], Outcome.REFUSED)
+        at(bench, then_ms - 1)
         assert 1 not in edge.holds
         at(bench, then_ms)
         assert 1 in edge.holds
@@ -207,3 +210,54 @@ def test_every_second_message_waits_and_comes_with_its_contents() -> None:
     assert bench.led.queue.waiting_count == 3
     at(bench, 100)
     assert sorted({**edge.holds, **other.holds}) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "waits"),
+    [
+        ("all", Outcome.UNSENT, False),
+        ("all", Outcome.LOST, True),
+        ("failed", Outcome.LOST, True),
+        ("failed", Outcome.TIMED_OUT, False),
+        ("returned", Outcome.TIMED_OUT, True),
+        ("returned", Outcome.LOST, False),
+    ],
+)
+def test_which_wait_after_what(kind: str, outcome: Outcome, waits: bool) -> None:
+    """What no client has had comes again at once."""
+    bench, edge = waiting(delayed_retry_type=kind, delayed_retry_min=100)
+    give_back(bench, edge, [2], outcome)
+    assert (2 in edge.holds) != waits
+    assert bench.led.queue.waiting_count == waits
+
+
+@pytest.mark.parametrize("changes", [0, 1])
+def test_each_expires_at_its_time_all_the_same(changes: int) -> None:
+    """In front of the queue, once it may be handed out again."""
+    bench = Bench(quorum(delayed_retry_type="all", delayed_retry_min=100))
+    edge = bench.open_edge()
+    bench.attach(edge)
+    bench.publish(edge, 3, [900, 50, 900])
+    bench.settle_down()
+    give_back(bench, edge, [2, 3], Outcome.RETURNED)
+    bench.detach(edge, list(edge.consumers), None)
+    bench.settle_down()
+    for _ in range(changes):
+        bench.change_leader(0, is_elsewhere=True)
+        bench.settle_down()
+    at(bench, 100)
+    assert bench.led.queue.waiting_count == 1
+    at(bench, 899)
+    assert bench.led.queue.waiting_count == 1
+    at(bench, 900)
+    assert bench.led.queue.waiting_count == 0
+
+
+def test_a_purge_counts_each_of_those_that_wait() -> None:
+    """All of a run."""
+    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    (key,) = edge.consumers
+    bench.ask(edge, bench._ending(key, [(0, range(1, 4))], Outcome.RETURNED))
+    edge.holds.clear()
+    bench.settle_down()
+    assert bench.led.queue.purge() == 3

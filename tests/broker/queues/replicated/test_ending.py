@@ -16,7 +16,7 @@ from fluffle.broker.queues.replicated.facts import (
     Returned,
 )
 from fluffle.protocol.deaths import DeathReason
-from tests.broker.queues.replicated.leading import full, quorum
+from tests.broker.queues.replicated.leading import Bench, full, quorum
 from tests.broker.queues.replicated.telling import Told, bodies, with_consumer
 
 
@@ -206,3 +206,18 @@ def test_what_has_died_elsewhere_is_taken_while_the_disk_lets_no_publish_in() ->
     bench.settle_down()
     assert bench.take() == [e.Done(session, 5, 1)]
     assert bench.image.state.live_count == 3
+
+
+def test_what_need_not_arrive_counts_for_no_limit_once_another_leads() -> None:
+    bench = Bench(quorum(dead_letter_exchange="dlx"))
+    edge = bench.open_edge()
+    bench.attach(edge)
+    bench.publish(edge, 3)
+    bench.settle_down()
+    bench.end(edge, [1, 2, 3], Outcome.REJECTED)
+    bench.turn()
+    bench.commit()
+    assert bench.image.state.pending.count == 3
+    bench.change_leader(0, is_elsewhere=True)
+    bench.settle_down()
+    assert (bench.led.outbox.count, len(bench.dead)) == (0, 6)

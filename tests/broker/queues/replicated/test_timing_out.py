@@ -223,3 +223,14 @@ def test_before_all_members_read_it_nobody_writes_down_since_when() -> None:
     at(bench, 600 + TIMEOUT_MS)
     assert edge.holds == {}
     bench.check()
+
+
+def test_what_is_told_is_which_hand_outs_and_for_how_long() -> None:
+    bench, edge = holding(1)
+    bench.end(edge, [1], Outcome.RETURNED)
+    bench.settle_down()
+    assert edge.holds[1].ordinal == 1
+    at(bench, 170 + TIMEOUT_MS)
+    (told,) = bench.timed_out
+    assert told.tokens == [(1, range(1, 2))]
+    assert (told.held_ms, told.timeout_ms) == (1_070, 1_000)
