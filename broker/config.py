@@ -65,6 +65,12 @@ class Limits:
     """Proposed in connection.tune: below the idle timeouts of most load balancers."""
     connections_max: int | None = None
     """Open connections of the node; RabbitMQ has no limit either unless it is given one."""
+    consumers_max: int | None = None
+    """Of one channel."""
+    queues_max: int | None = None
+    """In all virtual hosts; the nodes of a cluster should agree.  So with the next."""
+    exchanges_max: int | None = None
+    """Those that are there from the start count, too."""
     handshake_timeout_ms: int = 10_000
     """From accept to connection.open: who has not logged in by then holds no socket."""
     message_bytes_max: int = 16 * 1024 * 1024

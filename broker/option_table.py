@@ -55,6 +55,12 @@ TLS_LOGIN_FROM = ("distinguished_name", "common_name", "subject_alternative_name
 
 _LIMITS = Limits()
 
+
+def _limit(name: str, says: str, field: str) -> Option:
+    """Of a number without which there is none."""
+    return Option(name, "N|none", says, parse_limit, f"limits_{field}", "none")
+
+
 LIMITS: tuple[Option, ...] = (
     Option(
         "heartbeat",
@@ -80,13 +86,17 @@ LIMITS: tuple[Option, ...] = (
         "limits_channels_max",
         str(_LIMITS.channels_max),
     ),
-    Option(
-        "connection-max",
-        "N|none",
-        "Connections of clients that this node takes.",
-        parse_limit,
-        "limits_connections_max",
-        "none",
+    _limit("connection-max", "Connections of clients that this node takes.", "connections_max"),
+    _limit("consumer-max-per-channel", "Consumers of one channel.", "consumers_max"),
+    _limit(
+        "cluster-queue-limit",
+        "Queues in all virtual hosts; give it to each node of a cluster.",
+        "queues_max",
+    ),
+    _limit(
+        "cluster-exchange-limit",
+        "The same of exchanges, those included that are there from the start.",
+        "exchanges_max",
     ),
     Option(
         "max-message-size",

@@ -226,6 +226,9 @@ RULES: Rules = {
     "frame_max": kilobytes,
     "channel_max": no_limit("channel-max", "65535"),
     "connection_max": infinite("connection-max"),
+    "consumer_max_per_channel": infinite("consumer-max-per-channel"),
+    "cluster_queue_limit": infinite("cluster-queue-limit"),
+    "cluster_exchange_limit": infinite("cluster-exchange-limit"),
     "max_message_size": to("max-message-size"),
     "handshake_timeout": to("handshake-timeout"),
     "proxy_protocol": to("proxy-protocol"),
@@ -272,8 +275,7 @@ RULES: Rules = {
     **each("min_length regexp", ignored("no password is judged"), "credential_validator."),
     "initial_frame_max": ignored("before the login frames are 8192 bytes at most"),
     **each(
-        "channel_max_per_node consumer_max_per_channel session_max_per_connection "
-        "link_max_per_session ranch_connection_max",
+        "channel_max_per_node session_max_per_connection link_max_per_session ranch_connection_max",
         ignored("there is no such limit; channel_max, connection_max and those of users are"),
     ),
     "tcp_listen_options": refused_unless(("none",), "write the keys below tcp_listen_options"),

@@ -257,7 +257,7 @@ RULES: Rules = {
         ignored("memory is watched, and messages are on disk, in a way of our own"),
     ),
     **each(
-        "vhost_max cluster_queue_limit runtime_parameters.limits.$",
+        "vhost_max runtime_parameters.limits.$",
         ignored("there is no such limit; `fluffle vhosts limits` limits the queues of each"),
     ),
     **each(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fluffle.broker.access.limits import is_reached
 from fluffle.broker.errors import (
     NotAllowed,
     NotFound,
@@ -108,6 +109,9 @@ def wake_all(channel: Channel) -> None:
 
 def on_consume(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Consume)
+    limit = channel.session.limits.consumers_max
+    if is_reached(limit, len(channel.subscriptions)):
+        raise NotAllowed(f"reached maximum ({limit}) of consumers per channel")
     if method.queue == DIRECT_REPLY_TO:
         consume_replies(channel, method)
         return

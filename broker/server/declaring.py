@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from fluffle.broker import deciding as queues
-from fluffle.broker.errors import AccessRefused, NotFound
+from fluffle.broker.access.limits import is_reached
+from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import (
@@ -92,6 +93,7 @@ def check_may_declare_exchange(session: Session, spec: ExchangeSpec) -> None:
     if vhost.topology.find(spec.name) is not None:
         return
     check_creatable(spec, vhost.name)
+    check_exchange_limit(session, spec.name)
     alternate = declared_alternate(spec)
     if alternate is not None:
         rights.check("read", "exchange", spec.name)
@@ -229,7 +231,9 @@ class WantedQueue:
         if self._is_new:
             check_may_dead_letter(session, declared)
         change = queues.declare_queue(session.vhost, declared, session.owner)
-        if not self._is_new:
+        if self._is_new:
+            check_queue_limit(session, declared.name)
+        else:
             check_here(session.vhost.queues[declared.name])
         return change
 
@@ -255,6 +259,27 @@ def declared_queue(channel: Channel, method: Methods.Declare, name: str) -> None
             answer_declare(channel, name, tally)
 
         channel.ask(method, queue.tally_in_use, told)
+
+
+def check_queue_limit(session: Session, name: str) -> None:
+    """PreconditionFailed when there can be no more queues in all."""
+    limit = session.limits.queues_max
+    if limit is not None and is_reached(limit, sum(len(v.queues) for v in session.vhosts.values())):
+        raise PreconditionFailed(
+            f"cannot declare queue '{name}': queue limit in cluster ({limit}) is reached"
+        )
+
+
+def check_exchange_limit(session: Session, name: str) -> None:
+    """The same of exchanges."""
+    limit, vhost = session.limits.exchanges_max, session.vhost.name
+    if limit is not None and is_reached(
+        limit, sum(len(list(each.topology)) for each in session.vhosts.values())
+    ):
+        raise PreconditionFailed(
+            f"cannot declare exchange '{name}' in vhost '{vhost}': exchange limit of {limit} is "
+            "reached"
+        )
 
 
 def check_may_dead_letter(session: Session, declared: Declaration) -> None:

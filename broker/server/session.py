@@ -51,6 +51,7 @@ class Session:
         "frame_bytes_max",
         "give_up",
         "inbox",
+        "limits",
         "metadata",
         "name",
         "nodes",
@@ -71,6 +72,7 @@ class Session:
         "uncommitted_bytes_max",
         "user",
         "vhost",
+        "vhosts",
         "waiting",
     )
 
@@ -98,8 +100,8 @@ class Session:
         self.metadata = services.metadata_of(By(user.name, INTERNAL, name))
         self.nodes = services.nodes
         self.observers = services.observers
-        self.access = services.access
-        self.commits = services.commits
+        self.access, self.commits = services.access, services.commits
+        self.limits, self.vhosts = services.limits, services.vhosts
         self.rights = Rights(services.access, user, vhost.name)
         self.outlet = outlet
         self.replies = services.replies
