@@ -13,7 +13,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple, NoReturn, Protocol
 
 from fluffle.broker.message import Origin
@@ -34,8 +34,15 @@ known yet when they are due.  A queue does either several times a turn: each tha
 handed on soon, and that costs fifty times what it costs to look at one."""
 
 
+FIRST_LOOKED_MAX = 8
+"""Stretches of which it is looked together when the first of each is due."""
+
+
 class Dues(Protocol):
     """What is known of messages that are in the log."""
+
+    def earliest_ms(self, first: int, stop: int) -> int:
+        """None from one number up to another is due before."""
 
     def ready_within(self, first: int, stop: int) -> Iterator[range]:
         """Those from one number up to another, in runs."""
@@ -48,7 +55,7 @@ class Stretch(NamedTuple):
     """Messages of which it is not known yet when each is due."""
 
     due_ms: int
-    """None is before."""
+    """None is before; 0: nobody has looked."""
     first: int
     stop: int
 
@@ -150,6 +157,9 @@ class CalendarLane:
 
     def _look(self) -> None:
         """When are the first messages due of the next stretch?"""
+        if not self._stretches[0].due_ms:
+            self._look_at_first()
+            return
         none_before_ms, first, stop = heappop(self._stretches)
         times_ms, numbers = array("Q"), array("Q")
         for run in self._dues.ready_within(first, stop):
@@ -162,6 +172,15 @@ class CalendarLane:
                 heappush(self._stretches, Stretch(none_before_ms, looked_at.stop, stop))
                 break
         self._agenda.add_found(times_ms, numbers)
+
+    def _look_at_first(self) -> None:
+        """When is the first message due of some stretches?"""
+        for _ in range(FIRST_LOOKED_MAX):
+            due_ms, first, stop = self._stretches[0]
+            if due_ms:
+                break
+            due_ms = self._dues.earliest_ms(first, stop)
+            heapreplace(self._stretches, Stretch(due_ms, first, stop))
 
     def clear(self) -> int:
         """Forget every message; how many there were."""

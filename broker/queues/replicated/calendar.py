@@ -13,6 +13,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.replicated.contents import Contents
 from fluffle.broker.queues.replicated.outbox import UNDER_WAY_MAX
+from fluffle.broker.queues.replicated.pieces import earliest_ms, undated
 from fluffle.broker.queues.served import Admission, Partly
 from fluffle.protocol.delays import delay_in
 from fluffle.protocol.properties import raw_properties
@@ -22,13 +23,28 @@ DUE_MAX = 2 * UNDER_WAY_MAX
 are, which costs less."""
 
 
+class InImage:
+    """A `Dues`: of messages that were there when a leader began."""
+
+    __slots__ = ("_contents", "expiries_of", "ready_within")
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self.ready_within = contents.ready_within
+        self.expiries_of = contents.expiries_of
+
+    def earliest_ms(self, first: int, stop: int) -> int:
+        return earliest_ms(self._contents.state.entries, first, stop)
+
+
 def calendar_of(
     spec: QueueSpec, contents: Contents, due_count: Callable[[], int]
 ) -> CalendarLane | None:
     """Where the messages of a calendar wait; `due_count`: how many have died and not arrived."""
     if not is_calendar(spec.name):
         return None
-    return CalendarLane(contents, contents, due_count, DUE_MAX)
+    contents.stored = undated
+    return CalendarLane(contents, InImage(contents), due_count, DUE_MAX)
 
 
 def intake_of(queue: Queue) -> Enqueue:

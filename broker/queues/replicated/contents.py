@@ -18,11 +18,12 @@ from fluffle.broker.queues.journal import (
     Damage,
     Loaded,
     Recovery,
+    Stored,
     Unreadable,
 )
 from fluffle.broker.queues.replicated.draft import Draft
 from fluffle.broker.queues.replicated.encoding import pick_messages, read_messages
-from fluffle.broker.queues.replicated.entries import Entry
+from fluffle.broker.queues.replicated.entries import Entries, Entry
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.levels import ContentsByLevel
 from fluffle.broker.queues.replicated.messages import Stored as Read
@@ -59,7 +60,7 @@ class Applied:
 class Contents:
     """A `Journal`.  Whatever is on disk only is in the image, too, and ready or returned there."""
 
-    __slots__ = ("_draft", "commits", "entry", "gone", "groups", "parsed", "state")
+    __slots__ = ("_draft", "commits", "entry", "gone", "groups", "parsed", "state", "stored")
 
     def __init__(
         self, state: State, draft: Draft, read_entry: ReadEntry, damaged: Callable[[int], None]
@@ -76,13 +77,15 @@ class Contents:
         self.parsed: Callable[[int, bytes, Callable[[bytes], Read]], Read]
         """Messages of the entry at an index, as somebody reads them.  Raises `Unreadable`."""
         self.parsed = partial(_parsed, damaged)
+        self.stored: Callable[[Entries], list[Stored]] = stored
+        """How whoever begins with what is in the image gets to know it."""
         self._draft = draft
 
     def recover(self) -> Recovery:
         """All that is ready, read by nobody yet, in pieces; and what has come back."""
         state = self.state
         recovery = Recovery(next_sequence=state.next_sequence)
-        recovery.stored += stored(state.entries)
+        recovery.stored += self.stored(state.entries)
         for run, counts in state.returned:
             recovery.returned.append((run, counts, self.expiries_of(run)))
         return recovery

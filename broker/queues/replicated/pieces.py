@@ -6,28 +6,53 @@ entry of the log where they do not, however many priorities there are.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 
 from fluffle.broker.queues.expiries import NO_SPAN
 from fluffle.broker.queues.journal import Stored
 from fluffle.broker.queues.lane import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
 from fluffle.broker.queues.replicated.entries import Entries, Rows
+from fluffle.broker.queues.timing import NEVER_MS
 
 
 def stored(entries: Entries) -> list[Stored]:
     """All of it in order."""
-    rows, is_timed = entries.live_rows(), entries.has_expiries
+    return _stored(entries, entries.span_of if entries.has_expiries else _no_span)
+
+
+def undated(entries: Entries) -> list[Stored]:
+    """The same, and of nothing is said when it expires: nobody looks at each message for that."""
+    return _stored(entries, _any_span)
+
+
+def _no_span(_start: int, _stop: int) -> tuple[int, int]:
+    return NO_SPAN
+
+
+def _any_span(_start: int, _stop: int) -> tuple[int, int]:
+    return 0, NEVER_MS
+
+
+def _stored(entries: Entries, span_of: Callable[[int, int], tuple[int, int]]) -> list[Stored]:
+    rows = entries.live_rows()
     firsts, counts, ready = rows["firsts"], rows["counts"], rows["ready"]
     pieces = []
     for stretch in stretches(rows):
         at, stop = stretch.start, stretch.stop
         if count := sum(ready[at:stop]):
             behind = firsts[stop - 1] + counts[stop - 1]
-            span = entries.span_of(at, stop) if is_timed else NO_SPAN
             size_bytes = means_of(rows["means"], ready, at, stop)
-            pieces.append(Stored(firsts[at], behind, count, size_bytes, *span))
+            pieces.append(Stored(firsts[at], behind, count, size_bytes, *span_of(at, stop)))
     return pieces
+
+
+def earliest_ms(entries: Entries, first: int, stop: int) -> int:
+    """No message from `first` up to, not including, `stop` expires before."""
+    firsts = entries.rows["firsts"]
+    start = max(bisect_right(firsts, first) - 1, 0)
+    end = bisect_left(firsts, stop, lo=start)
+    return entries.span_of(start, end)[0] if start < end else NEVER_MS
 
 
 def stored_by_level(entries: Entries) -> dict[int, list[Stored]]:
