@@ -66,6 +66,22 @@ def check_usable(queue: ServedQueue, vhost: str) -> None:
         )
 
 
+def check_unneeded(queue: ServedQueue, vhost: str, *, unused: bool, empty: bool) -> None:
+    """PreconditionFailed when a condition that was asked for fails; NotFound if the node that
+    could tell did not, when the queue was asked for its tally.
+
+    Nobody uses a queue whose node is known to be away, which may hold messages all the same.
+    """
+    check_usable(queue, vhost)
+    unknown = queue.uncounted if empty or (unused and queue.absence is None) else None
+    if unknown is not None:
+        raise unknown
+    if empty and queue.ready_count:
+        raise PreconditionFailed(f"queue '{queue.name}' in vhost '{vhost}' not empty")
+    if unused and queue.consumer_count:
+        raise PreconditionFailed(f"queue '{queue.name}' in vhost '{vhost}' in use")
+
+
 class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts.
 
@@ -275,12 +291,7 @@ class VirtualHost:
         return self.queues.get(queue.name) is queue
 
     def check_deletable(self, queue: ServedQueue, *, unused: bool, empty: bool) -> None:
-        """PreconditionFailed when a condition that was asked for fails; NotImplementedHere if it
-        cannot be asked for; NotFound if the node that could tell did not, when the queue was asked
-        for its tally.
-
-        Nobody uses a queue whose node is known to be away, which may hold messages all the same.
-        """
+        """For a client: as `check_unneeded`, and NotImplementedHere if that cannot be asked for."""
         check_usable(queue, self.name)
         if queue.spec.queue_type is QueueType.QUORUM and (unused or empty):
             flag = "if-unused" if unused else "if-empty"
@@ -288,13 +299,7 @@ class VirtualHost:
                 f"cannot delete queue '{queue.name}' in vhost '{self.name}'. queue.delete "
                 f"operations with {flag} flag set are not supported by quorum queues"
             )
-        unknown = queue.uncounted if empty or (unused and queue.absence is None) else None
-        if unknown is not None:
-            raise unknown
-        if empty and queue.ready_count:
-            raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' not empty")
-        if unused and queue.consumer_count:
-            raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' in use")
+        check_unneeded(queue, self.name, unused=unused, empty=empty)
 
     def attach(self, consumer: Consumer) -> Later[None] | None:
         """Start a consumer.  AccessRefused when one of two that meet is exclusive, which means

@@ -21,7 +21,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage, QueueDefinition
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.queues.served import ServedQueue, Tally
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhost import VirtualHost, check_unneeded
 
 UNLED = ("down", "minority")
 """States in which nobody can be asked."""
@@ -269,7 +269,7 @@ def delete(
         nonlocal messages
         host = parts.vhost(vhost)
         queue = existing_queue(host, name)
-        host.check_deletable(queue, unused=if_unused, empty=if_empty)
+        check_unneeded(queue, vhost, unused=if_unused, empty=if_empty)
         messages = queue.ready_count if queue.uncounted is None else None
         return delete_queue(host, queue)
 

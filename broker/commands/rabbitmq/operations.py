@@ -71,7 +71,7 @@ VERBS: Mapping[str, Verb] = {
     "delete_queue": Verb(
         delete_queue, "<queue>", deleting, (1, 1), {"if-empty": FLAG, "if-unused": FLAG,
         "force": FLAG}, {NOT_FOUND: USAGE}, {NOT_FOUND: "Queue not found"},
-        note="--if-empty counts for quorum queues, too; --force is accepted",
+        note="--if-empty and --if-unused count for quorum queues, too; --force is accepted",
     ),
     "close_connection": Verb(
         close_connection, "<connection> <explanation>",

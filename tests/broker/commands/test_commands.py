@@ -76,21 +76,6 @@ def test_how_many_queues_have_been_moved_is_a_sentence(
     assert json.loads(run("queues", *words, "--json").output) == answer
 
 
-def test_a_move_that_is_interrupted_says_how_many_it_has_moved(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def some_rows(_client: LocalClient, _verb: str, **_arguments: object) -> Iterator[Row]:
-        yield {"moved": 7, "ready": 20, "skipped": 0}
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(LocalClient, "rows", some_rows)
-    result = run("queues", "move", "from", "to")
-    assert result.exit_code == 1
-    assert result.stderr == (
-        "Error: interrupted: at least 7 messages were moved, all others are where they were\n"
-    )
-
-
 def test_users(node: RunningNode) -> None:
     assert node.output("users", "add", "bob", "builder", "--tags", "monitoring, x") == ""
     assert node.refusal("users", "add", "bob", "b") == "user 'bob' already exists"
