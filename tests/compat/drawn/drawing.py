@@ -17,6 +17,8 @@ What cannot be compared is not drawn.  `docs/compatibility.md` says why fluffle 
   quorum queue that fails here; and RabbitMQ cancels the consumers of a new one of the same name
 - a transaction that rejects messages beside one that publishes: here all of it is done before
   somebody is served, or what does not live at all dies
+- a transaction with a message that is refused: its channel is closed before what it published is
+  handed out to itself
 - policies by which messages do not live at all: RabbitMQ drops at once what comes in behind one
   that does, if nothing is dead-lettered
 - several messages of a quorum queue that die by a policy: RabbitMQ hands them on backwards
@@ -184,7 +186,7 @@ class Drawing:
             self._alone.add(queue)
         if self._prioritises and self._maybe(0.7):
             said["x-max-priority"] = chance.choice((1, 3, 9))
-        if kind == "classic" and self._maybe(0.4):
+        if kind == "classic" and TX not in self._modes and self._maybe(0.4):
             said["x-overflow"] = chance.choice(
                 ("drop-head", "reject-publish", "reject-publish-dlx")
             )

@@ -12,6 +12,7 @@ from fluffle.protocol.methods import (
     Channel,
     Confirm,
     Exchange,
+    Method,
     Queue,
     make,
     pamqp_table,
@@ -24,7 +25,7 @@ from tests.support.client import Client
 
 FENCE = "drawn fence"
 _numbers = count(1)
-MAIN, FENCES, FIRST = 1, 2, 10
+MAIN, FENCES, CLEARING, FIRST = 1, 2, 3, 10
 """Its channels; those of the queues it counts follow the first."""
 
 
@@ -37,7 +38,7 @@ class Observer:
         self.port = port
         self.http = http
         self._client = Client("127.0.0.1", port).open()
-        self._open = {self._client.channel(MAIN), self._client.channel(FENCES)}
+        self._open = {self._client.channel(number) for number in (MAIN, FENCES, CLEARING)}
         self._clock = f"drawn clock {next(_numbers)}"
         arrival = f"{self._clock} arrival"
         self._declare(FENCE, {"x-queue-type": "quorum", "x-max-length": 1}, durable=True)
@@ -89,13 +90,19 @@ class Observer:
     ) -> None:
         """Delete what a run has left."""
         for queue in queues:
-            self._client.call(MAIN, make(Queue.Delete, queue=queue))
+            self._delete(make(Queue.Delete, queue=queue))
         for exchange in exchanges:
-            self._client.call(MAIN, make(Exchange.Delete, exchange=exchange))
+            self._delete(make(Exchange.Delete, exchange=exchange))
         for policy in policies:
             self.http.ask("DELETE", f"policies/%2F/{policy}")
         self._client.heard.clear()
         self._client.transcript.clear()
+
+    def _delete(self, method: Method) -> None:
+        """What is exclusive is locked until the broker has seen that its client is gone."""
+        while self._client.call(CLEARING, method).name == "Channel.Close":
+            self._client.send(CLEARING, make(Channel.CloseOk))
+            self._client.channel(CLEARING)
 
     def _declare(self, queue: str, arguments: Arguments, **flags: bool) -> None:
         table = pamqp_table(to_table(arguments))
