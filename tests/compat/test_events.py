@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -200,12 +201,18 @@ def history(port: int, operate: Callable[[Act], None]) -> list[str]:
 
 def test_events_are_those_of_rabbitmq(tmp_path: Path) -> None:
     folder = tmp_path / "rabbitmq"
-    with RabbitMQ(folder, plugins="rabbitmq_event_exchange") as rabbitmq:
-        theirs = history(rabbitmq.port, lambda act: ignore(rabbitmq.ctl(*act.theirs)))
-    with Daemon(tmp_path / "fluffle", "--event-exchange") as daemon:
+    with (
+        RabbitMQ(folder, plugins="rabbitmq_event_exchange") as rabbitmq,
+        Daemon(tmp_path / "fluffle", "--event-exchange") as daemon,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        running = beside.submit(
+            history, rabbitmq.port, lambda act: ignore(rabbitmq.ctl(*act.theirs))
+        )
         ours = history(
             daemon.port, lambda act: ignore(fluffle_says(daemon, *act.ours, stdin=act.stdin))
         )
+        theirs = running.result()
     assert len(theirs) > 50
     assert ours == theirs, "\n".join(difflib.unified_diff(theirs, ours, "RabbitMQ", "fluffle"))
 

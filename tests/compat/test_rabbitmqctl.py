@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,10 +136,12 @@ def test_what_is_printed_and_how_it_ends(rabbitmq: RabbitMQ, fluffle: Daemon) ->
     name = run("rabbitmqctl", "cluster_status", "--formatter", "json", "--data-dir", where)
     assert name.exit_code == 0
     ours_is = next(iter(json.loads(name.stdout)["maintenance_status"]))
+    commands = (*SAME, *CODES)
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(lambda: [rabbitmq.tool(*words) for words in commands])
+        said = [run(*words, "--data-dir", where) for words in commands]
     differing = []
-    for tool, *words in (*SAME, *CODES):
-        theirs = rabbitmq.tool(tool, *words)
-        ours = run(tool, *words, "--data-dir", where)
+    for (tool, *words), theirs, ours in zip(commands, asked.result(), said, strict=True):
         shapes = shape(theirs.stdout, NODE), shape(ours.stdout, ours_is)
         is_same = (tool, *words) in CODES or shapes[0] == shapes[1]
         if theirs.returncode != ours.exit_code or not is_same:
