@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 30.0
 
 LAST_LINES = 1000
