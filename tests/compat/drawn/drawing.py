@@ -7,7 +7,8 @@ What cannot be compared is not drawn.  `docs/compatibility.md` says why fluffle 
 - priorities where the length is limited: of what comes back and is too much RabbitMQ drops the most
   urgent first, fluffle what was handed out first
 - basic.nack with requeue and basic.recover where deliveries are limited: they are no failures here
-- BCC where what dies keeps its routing keys: those of BCC are not among them here
+- BCC where what dies keeps its routing keys: those of BCC are not among them here; nor a key that
+  is in BCC besides, for which x-death of RabbitMQ has the keys in another order
 - bytes as a limit of a quorum queue, which RabbitMQ 4.0 counts without properties
 - a quorum queue that refuses publishes gets all of them by one channel: RabbitMQ tells each by
   itself, and lets in what is under way
@@ -246,7 +247,8 @@ class Drawing:
         if self._maybe(0.15) and self._buries:
             headers["CC"] = [chance.choice((*KEYS, *self._queues))]
         if self._maybe(0.1) and self._buries:
-            headers["BCC"] = [chance.choice((*KEYS, *self._queues))]
+            others = {*KEYS, *self._queues} - {key, *headers.get("CC", ())}
+            headers["BCC"] = [chance.choice(sorted(others))]
         if headers:
             said["headers"] = headers
         if self._maybe(0.3):
