@@ -26,7 +26,7 @@ class Searching(NamedTuple):
 
     finds: Finds
     is_steady: bool
-    """Whether it takes less than a tenth of a millisecond, whatever the name."""
+    """Whether it takes a tenth of a millisecond, or little more, whatever the name."""
 
 
 def in_all(_name: bytes) -> bool:

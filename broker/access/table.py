@@ -31,23 +31,33 @@ STATES_MAX = 1 << 15
 CONDITIONS_MAX = 6
 """Each doubles the symbols."""
 
+LOOKS_MAX = 3
+"""Looks around, one within another or not: each is a search of the whole name by itself."""
+
 
 class TooLarge(Exception):
-    """A table would take more than TOIL_MAX."""
+    """A table would take more than TOIL_MAX, or LOOKS_MAX."""
 
 
 class Budget:
     """How much more may be done."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "looks_left")
 
-    def __init__(self, left: int = TOIL_MAX) -> None:
+    def __init__(self, left: int = TOIL_MAX, looks_left: int = LOOKS_MAX) -> None:
         self.left = left
+        self.looks_left = looks_left
 
     def spend(self, toil: int) -> None:
         """TooLarge."""
         self.left -= toil
         if self.left < 0:
+            raise TooLarge
+
+    def look_around(self) -> None:
+        """TooLarge."""
+        self.looks_left -= 1
+        if self.looks_left < 0:
             raise TooLarge
 
 
@@ -143,6 +153,7 @@ class OfTable(NamedTuple):
 def condition_of(condition: Condition, budget: Budget) -> OfPlace | OfTable:
     """TooLarge."""
     if isinstance(condition, LookAround):
+        budget.look_around()
         return OfTable(Table(condition.program, budget), condition.is_wanted)
     return OfPlace(condition)
 

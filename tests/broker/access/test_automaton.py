@@ -121,7 +121,9 @@ def test_a_table_looks_at_each_octet_once(expression: bytes) -> None:
     [
         b".*a.{20}b",  # the places of the last twenty octets: a million states
         b"^(a?){90}a{90}$",
-        b"(?=a)(?=b)(?=c)(?=d)(?=e)(?=f)(?=g)h",
+        b"(?:^|a|$|\\b|\\B|\\A|\\Z|(?m:^)|(?m:$))b",
+        b"(?=a)(?=b)(?=c)(?=d)x",
+        b"(?=a(?=b(?=c(?=d))))x",
     ],
 )
 def test_there_is_an_end_to_tables(expression: bytes) -> None:

@@ -126,6 +126,8 @@ def test_re_searches_where_it_has_few_ways(pattern: str, is_quick: bool) -> None
         ("|".join(f"queue{number}" for number in range(300)), True),
         ("(a+)+$", True),
         ("(.*a){20}", True),
+        ("(?=.*a)(?=.*b)(?!.*c).*x", True),
+        ("(a*)*x" + "(?=a" * 90 + ")" * 90, False),
         (".*a.{20}b", False),
         ("^(a?){100}a{100}$", False),
     ],
