@@ -53,8 +53,6 @@ class Listener:
         listen = partial(self._listen, host, certificates=certificates, is_proxied=is_proxied)
         bound = free_end(host, port) if self._is_suspended else await listen(port)
         self._again.append(partial(listen, bound[1]))
-        if self._is_suspended:  # it may have come to that meanwhile
-            self._close()
         return bound
 
     async def _listen(
@@ -73,6 +71,8 @@ class Listener:
             )
         else:
             self._servers.append(await self._accept(self._connection, listening))
+            if self._is_suspended:  # it may have come to that meanwhile
+                self._close()
         return host, port
 
     def _connection(self, forwarded: Forwarded | None = None) -> Connection:
@@ -90,7 +90,8 @@ class Listener:
         self._is_suspended = False
         try:
             for listen in tuple(self._again):
-                await listen()
+                if not self._is_suspended:
+                    await listen()
         except OSError:
             self.suspend()
             raise

@@ -180,6 +180,27 @@ async def test_who_is_suspended_while_it_begins_to_listen_does_not() -> None:
     await listener.stop("test")
 
 
+async def test_who_is_suspended_while_it_begins_again_does_not() -> None:
+    """The same, for good, if it is stopped meanwhile."""
+    begun = 0
+
+    async def slow(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> Accepting:
+        nonlocal begun
+        begun += 1
+        if begun == 3:
+            listener.accept_no_more()
+        return await accept(make, listening)
+
+    listener = Listener(real_services(), slow)
+    addresses = [await listener.listen("127.0.0.1", 0) for _ in range(2)]
+    listener.suspend()
+    await listener.resume()
+    for host, port in addresses:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, port)
+    await listener.stop("test")
+
+
 async def test_who_cannot_listen_again_stays_suspended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
