@@ -175,9 +175,10 @@ class ManagementEndpoint:
         return await authenticated(self._asking.parts.access, said, peer_of(request))
 
     def _still(self, user: User) -> User:
-        """As he is once the body has come, which may have taken long.  Refusal if he is gone."""
+        """As he is once the body has come, which may have taken long.  Refusal if he is gone, or
+        it is another of that name, whose password nobody gave."""
         found = self._asking.parts.access.users.get(user.name)
-        if found is None:
+        if found is None or found.password != user.password:
             raise login_failed()
         return found
 

@@ -138,13 +138,14 @@ async def test_a_broken_assertion_ends_the_node(api: Api, monkeypatch: pytest.Mo
     ("change", "error"),
     [
         (("DELETE", "users/late", None), "not_authorized"),
-        (("PUT", "users/late", {"password": "p", "tags": ""}), "not_authorised"),
+        (("PUT", "users/late", {"tags": "administrator", "password": "q"}), "not_authorized"),
+        (("POST", "fluffle/verbs/users.tags", {"name": "late", "tags": []}), "not_authorised"),
     ],
 )
 async def test_who_asks_is_looked_up_again_once_the_body_has_come(
     api: Api,
     monkeypatch: pytest.MonkeyPatch,
-    change: tuple[str, str, dict[str, str] | None],
+    change: tuple[str, str, dict[str, object] | None],
     error: str,
 ) -> None:
     is_known, login = asyncio.Event(), authenticated
