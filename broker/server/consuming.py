@@ -109,9 +109,6 @@ def wake_all(channel: Channel) -> None:
 
 def on_consume(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Consume)
-    limit = channel.session.limits.consumers_max
-    if is_reached(limit, len(channel.subscriptions)):
-        raise NotAllowed(f"reached maximum ({limit}) of consumers per channel")
     if method.queue == DIRECT_REPLY_TO:
         consume_replies(channel, method)
         return
@@ -164,10 +161,14 @@ def where(channel: Channel, queue: ServedQueue) -> str:
 
 
 def new_tag(channel: Channel, tag: str) -> str:
-    """The consumer tag that was asked for, or a generated one.  NotAllowed when it is taken."""
+    """The consumer tag that was asked for, or a generated one.  NotAllowed when it is taken, or
+    there are all the consumers that there may be."""
     replies = channel.reply_subscription
     if tag in channel.subscriptions or (replies is not None and tag and tag == replies.tag):
         raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
+    limit = channel.session.limits.consumers_max
+    if is_reached(limit, len(channel.subscriptions)):
+        raise NotAllowed(f"reached maximum ({limit}) of consumers per channel")
     return tag or f"amq.ctag-{channel.session.random_name()}"
 
 

@@ -28,6 +28,15 @@ def test_exchanges_that_are_there_from_the_start_count() -> None:
     client.expect_channel_closed(406, text)
 
 
+def test_who_uses_a_tag_again_is_told_so_before_consumers_count() -> None:
+    client = Edge(Limits(consumers_max=1)).connect()
+    client.declare("q")
+    consume = make(Basic.Consume, queue="q", consumer_tag="a")
+    client.call(consume, Basic.ConsumeOk)
+    client.send(encode_method(1, consume))
+    client.expect_closed(530, "attempt to reuse consumer tag 'a'")
+
+
 def test_consumers_of_one_channel_count() -> None:
     edge = Edge(Limits(consumers_max=2))
     client = edge.connect()
