@@ -1,8 +1,8 @@
 """tx.select, commit and rollback, as RabbitMQ does them.
 
-Routes are decided when a message is published; queues see it at the commit, which then settles
-what was acknowledged.  A rollback forgets the messages and puts what was acknowledged back into
-the ledger under the tags it had: nothing is redelivered.
+Routes are decided when a message is published; queues, or what has their place by then, see it at
+the commit, which then settles what was acknowledged.  A rollback forgets the messages and puts what
+was acknowledged back into the ledger under the tags it had: nothing is redelivered.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from fluffle.broker.errors import PreconditionFailed, ResourceError
+from fluffle.broker.letters import identity_of
 from fluffle.broker.queues.handout import Handout, Outcome
-from fluffle.broker.queues.served import Admission, Later, Partly, Receipt, ServedQueue, Target
+from fluffle.broker.queues.served import Admission, Inlet, Later, Partly, Receipt, Target
 from fluffle.broker.server.awaiting import Taken
 from fluffle.broker.server.channel import Channel, once_settled
 from fluffle.broker.server.putting import Parcel, Pending, records
@@ -77,11 +78,11 @@ class Transaction:
         is_complete = True
         receipts: list[Receipt] = []
         for parcel, persistent in self._publishes:
-            if not all(is_there(vhost, target) for target in parcel.targets):
-                is_complete = False
-                parcel.targets = tuple(one for one in parcel.targets if is_there(vhost, one))
-                if not parcel.targets:
-                    continue
+            found = [target_now(vhost, target) for target in parcel.targets]
+            parcel.targets = tuple(target for target in found if target is not None)
+            is_complete &= len(parcel.targets) == len(found)
+            if found and not parcel.targets:
+                continue
             answer = channel.put(channel, parcel, persistent=persistent)
             if records(answer):
                 channel.recorded()
@@ -120,9 +121,18 @@ class Transaction:
         return settled
 
 
-def is_there(vhost: VirtualHost, target: Target) -> bool:
-    """Whether what a message was routed to is still there; a requester need not be."""
-    return isinstance(target, ReplyTarget) or vhost.has(cast(ServedQueue, target))
+def target_now(vhost: VirtualHost, target: Target) -> Target | None:
+    """Where messages go by now that were routed to this: its queue may stand still, or have become
+    another.  None if it is gone; a requester need not be there."""
+    if isinstance(target, ReplyTarget):
+        return target
+    inlet = cast(Inlet, target)
+    name, wanted = inlet.definition.spec.name, identity_of(inlet)
+    queue = vhost.queues.get(name)
+    known = identity_of(queue) if queue is not None else None
+    while known is not None and known != wanted:
+        known = vhost.predecessors.get(known)
+    return None if known is None else vhost.inlets.get(name) or queue
 
 
 def held_bytes(parcel: Parcel) -> int:
