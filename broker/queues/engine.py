@@ -428,7 +428,7 @@ class Queue:
         )  # fmt: skip
         if handout.is_recorded and handout.holder.no_ack and self.journal is not None:
             self.journal.unsettled(handout.sequences[start:stop])
-        if self._bound is not None:
+        if self._bound is not None and self.pause is None:
             self._bound.came_back(handout.contents[part])
         if self._turns.any_awake or handout.expiries is not None or self._bound is not None:
             self._touch(self)

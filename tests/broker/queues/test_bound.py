@@ -12,7 +12,9 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.bound import DROPPED_BYTES_MAX, MESSAGE_COST_BYTES
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.pausing import Pause
 from fluffle.broker.queues.ports import Ports, Stores
+from fluffle.broker.queues.replicated.holders import Getter
 from fluffle.broker.queues.returned import InOrder, Returned
 from fluffle.broker.queues.served import Admission, Partly
 from fluffle.broker.queues.settings import Overflow, QueueSettings
@@ -171,3 +173,18 @@ def test_a_backlog_is_weighed_before_it_leaves_memory_and_not_if_it_stays(
     scale = bench.queue._lane.scale
     assert scale is not None
     assert (scale.sum.size_bytes, sum(weighed)) == (2 * BACKLOG, 2 * BACKLOG)
+
+
+def test_nothing_leaves_a_queue_that_somebody_changes_because_something_comes_back() -> None:
+    bench = Bench()
+    bench.queue.settings = QueueSettings(max_length=1)
+    put(bench, 1)
+    handout = bench.queue.get(Getter(bench.queue, no_ack=False))
+    assert handout is not None
+    bench.queue.pause = Pause("q")
+    put(bench, 1)
+    bench.queue.settle(handout, 0, 1, Outcome.RETURNED)
+    assert bench.queue.ready_count == 2
+    bench.queue.pause = None
+    bench.pump()
+    assert bench.queue.ready_count == 1
