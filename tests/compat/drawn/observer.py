@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from itertools import count
 from types import TracebackType
@@ -24,6 +25,7 @@ from tests.compat.verbs import Arguments
 from tests.support.client import Client
 
 FENCE = "drawn fence"
+LOCKED_S_MAX = 60.0
 _numbers = count(1)
 MAIN, FENCES, CLEARING, FIRST = 1, 2, 3, 10
 """Its channels; those of the queues it counts follow the first."""
@@ -100,7 +102,9 @@ class Observer:
 
     def _delete(self, method: Method) -> None:
         """What is exclusive is locked until the broker has seen that its client is gone."""
-        while self._client.call(CLEARING, method).name == "Channel.Close":
+        end_s = time.monotonic() + LOCKED_S_MAX
+        while (heard := self._client.call(CLEARING, method)).name == "Channel.Close":
+            assert time.monotonic() < end_s, heard
             self._client.send(CLEARING, make(Channel.CloseOk))
             self._client.channel(CLEARING)
 
