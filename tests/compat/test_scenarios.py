@@ -32,6 +32,8 @@ def test_fluffle_answers_as_rabbitmq(name: str, rabbitmq: RabbitMQ, fluffle: Dae
 def test_every_difference_is_still_needed(request: pytest.FixtureRequest) -> None:
     known = SCENARIOS.keys() | CROSSINGS.keys() | ALARMS.keys() | NODES_SCENARIOS.keys()
     known |= {f"quorum.{name}" for name in NAMES}
+    if len(request.session.items) < len(known):
+        pytest.skip("not all scenarios are run")  # as when a few that failed are run again
     if not known <= theirs_by_scenario.keys():
         unavailable("this is not a run of all scenarios")
     stale = [
