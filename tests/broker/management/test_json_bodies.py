@@ -45,6 +45,8 @@ def test_both_halves_of_a_character_are_one() -> None:
         ["a"] * (VALUES_MAX + 1),
         {str(number): "x" for number in range(VALUES_MAX + 1)},
         {"a": "\\", "b": [1] * VALUES_MAX},
+        [[[[[[[[[[]]]]]]]]]] * (VALUES_MAX // 10),
+        {"a": [{"": {"": {}}}] * (VALUES_MAX // 3)},
     ],
 )
 def test_there_is_an_end_to_values(value: object) -> None:
