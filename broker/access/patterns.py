@@ -40,7 +40,12 @@ COMMONEST: Mapping[str, Searching] = {".*": Searching(in_all, is_steady=True)}
 
 @lru_cache(maxsize=1024)
 def searching_for(pattern: str) -> Searching:
-    """How names are searched for an expression.  UnusablePattern."""
+    """How names are searched for an expression of rights or policies.  UnusablePattern."""
+    return read(pattern)
+
+
+def read(pattern: str) -> Searching:
+    """UnusablePattern."""
     if pattern in COMMONEST:
         return COMMONEST[pattern]
     from fluffle.broker.access.pattern_syntax import NotRead  # noqa: PLC0415  slow, and for most
@@ -55,6 +60,12 @@ def searching_for(pattern: str) -> Searching:
 def compiled(pattern: str) -> Finds:
     """What searches names for an expression.  UnusablePattern."""
     return searching_for(pattern).finds
+
+
+def compiled_once(pattern: str) -> Finds:
+    """The same, and it is not remembered: a megabyte for some, and anybody may ask for thousands.
+    UnusablePattern."""
+    return read(pattern).finds
 
 
 def check_steady(pattern: str) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from heapq import merge
 from typing import Any, TypeAlias, TypeVar
 
-from fluffle.broker.access.patterns import UnusablePattern, compiled
+from fluffle.broker.access.patterns import UnusablePattern, compiled_once
 from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.asking import in_time
 from fluffle.broker.control.parts import Row
@@ -124,7 +124,7 @@ def containing(wanted: str) -> Callable[[str], bool]:
 def pattern(said: str) -> Callable[[str], bool]:
     """Refusal."""
     try:
-        finds = compiled(f"{CASELESS}{said}")
+        finds = compiled_once(f"{CASELESS}{said}")
     except UnusablePattern:
         raise bad_request(INVALID) from None
     return lambda name: finds(name.encode(errors="surrogateescape"))

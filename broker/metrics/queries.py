@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
-from fluffle.broker.access.patterns import Finds, UnusablePattern, compiled
+from fluffle.broker.access.patterns import Finds, UnusablePattern, compiled_once
 from fluffle.broker.metrics.tables import Labels, View
 
 PATTERN_BYTES_MAX = 1_024
@@ -45,7 +45,7 @@ def searched(patterns: list[str]) -> Finds | None:
     if len(pattern.encode()) > PATTERN_BYTES_MAX:
         raise BadQuery("'queue' regex too long")
     try:
-        return compiled(pattern) if pattern else None
+        return compiled_once(pattern) if pattern else None
     except UnusablePattern as error:
         raise BadQuery(f"Invalid 'queue' regex: {error}") from error
 

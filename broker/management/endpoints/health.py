@@ -10,7 +10,7 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from fluffle.broker.access.patterns import UnusablePattern, compiled
+from fluffle.broker.access.patterns import UnusablePattern, compiled_once
 from fluffle.broker.control.members import quorum_queues
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.control.queues import leader_now
@@ -108,7 +108,7 @@ async def leaders(call: Call) -> Row | Reply:
     """Whether each quorum queue is led; of one virtual host, or by a pattern, if the path says."""
     vhost = call.vhost().name if "vhost" in call.path else None
     try:
-        finds = compiled(call.path.get("pattern", ".*"))
+        finds = compiled_once(call.path.get("pattern", ".*"))
     except UnusablePattern as error:
         raise bad_request(str(error)) from None
     found = [row for row in leaderless(call.parts) if vhost in (None, row["virtual_host"])]

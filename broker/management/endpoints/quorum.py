@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from http import HTTPStatus
 
-from fluffle.broker.access.patterns import UnusablePattern, compiled
+from fluffle.broker.access.patterns import UnusablePattern, compiled_once
 from fluffle.broker.control.members import quorum_queues
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import NotFound
@@ -120,7 +120,7 @@ async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
     """Quorum queues whose names fit the patterns.  Refusal."""
     patterns = (body.get(name, ".*") for name in ("vhost_pattern", "queue_pattern"))
     try:
-        fits_vhost, fits_queue = (compiled(str(pattern)) for pattern in patterns)
+        fits_vhost, fits_queue = (compiled_once(str(pattern)) for pattern in patterns)
     except UnusablePattern as error:
         raise bad_request(str(error)) from None
 

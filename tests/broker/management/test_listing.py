@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fluffle.broker.access.patterns import searching_for
 from fluffle.broker.control import asking
 from fluffle.broker.management import listing
 from fluffle.broker.management.replies import Listing, Refusal
@@ -25,6 +26,13 @@ def listed(rows: list[dict[str, Any]], query: dict[str, str]) -> Any:
 def names(answer: Any) -> list[str]:
     rows = answer["items"] if isinstance(answer, dict) else answer
     return [row["name"] for row in rows]
+
+
+def test_what_is_asked_for_is_not_remembered() -> None:
+    before = searching_for.cache_info().misses
+    query = {"page": "1", "name": "^a.?$", "use_regex": "true"}
+    assert names(listed(ROWS, query)) == ["A", "ab"]
+    assert searching_for.cache_info().misses == before
 
 
 def test_without_a_page_it_is_a_bare_list() -> None:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fluffle.broker.access.patterns import searching_for
 from fluffle.broker.clock import ManualClock
 from fluffle.broker.config import Config
 from fluffle.broker.metrics import tables
 from fluffle.broker.metrics.collector import NodeCollector
 from fluffle.broker.metrics.endpoint import text_page
-from fluffle.broker.metrics.queries import SEARCHED_AT_ONCE, BadQuery, detailed_view
+from fluffle.broker.metrics.queries import SEARCHED_AT_ONCE, BadQuery, detailed_view, searched
 from fluffle.protocol.methods import Basic, Tx, make
 from tests.support.company import Nobody
 from tests.support.edge import Edge
@@ -107,6 +108,13 @@ def test_what_has_neither_is_told_all_the_same(edge: Edge) -> None:
 def test_what_cannot_be_looked_for_is_refused(query: str, text: str) -> None:
     with pytest.raises(BadQuery, match=text):
         detailed_view(query)
+
+
+def test_what_is_asked_for_is_not_remembered() -> None:
+    """By whoever reaches the page."""
+    before = searching_for.cache_info().misses
+    assert searched(["^only once"]) is not None
+    assert searching_for.cache_info().misses == before
 
 
 def test_few_names_are_searched_in_a_step(edge: Edge) -> None:
