@@ -293,6 +293,7 @@ def test_every_small_figure_can_be_measured(
         assert measure(10) > 0, name
 
 
+@pytest.mark.slow
 def test_a_message_costs_little_cpu() -> None:
     """Publish, confirm, deliver and acknowledge 16 bytes, by the CPU of the broker process."""
     place = placements(pin_rabbitmq=False)["fluffle"]
