@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,11 @@ class ClusterNodes:
     def rejoin(self, name: str) -> None:
         for other in self.nodes.keys() - {name}:
             self.mend(name, other)
+
+    async def meet(self) -> None:
+        """Until all that run have links to each other: a node is there once it has most of them."""
+        pairs = list(permutations(self.running, 2))
+        await until(lambda: all(one.cluster.links.is_up(other.name) for one, other in pairs))
 
     async def agree(self) -> None:
         """Until all that run have the same definitions."""

@@ -26,14 +26,14 @@ from fluffle.broker.cluster.replying import (
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.queues.served import Later
-from tests.support.cluster_nodes import ClusterNode, running_cluster, until
+from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 
 
 class Scene:
-    def __init__(self, nodes: dict[str, ClusterNode], stack: AsyncExitStack) -> None:
+    def __init__(self, nodes: ClusterNodes, stack: AsyncExitStack) -> None:
         self.nodes = nodes
         self._stack = stack
 
@@ -55,7 +55,8 @@ class Scene:
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with running_cluster(tmp_path) as three, AsyncExitStack() as stack:
-        yield Scene({node.name: node for node in three}, stack)
+        await three.meet()
+        yield Scene(three, stack)
 
 
 class Requester:

@@ -17,11 +17,11 @@ from pika.exceptions import ProbableAccessDeniedError
 from fluffle.broker.access.limits import Counted, Usage
 from fluffle.broker.cluster.replying import pack
 from fluffle.broker.cluster.usage import Ports, SharedUsage
-from tests.support.cluster_nodes import ClusterNode, running_cluster, until
+from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
 
 
 class Scene:
-    def __init__(self, nodes: dict[str, ClusterNode], stack: AsyncExitStack) -> None:
+    def __init__(self, nodes: ClusterNodes, stack: AsyncExitStack) -> None:
         self.nodes = nodes
         self._stack = stack
 
@@ -39,7 +39,8 @@ class Scene:
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with running_cluster(tmp_path) as three, AsyncExitStack() as stack:
-        yield Scene({node.name: node for node in three}, stack)
+        await three.meet()
+        yield Scene(three, stack)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,7 @@ async def test_connections_of_all_nodes_count(
 ) -> None:
     first, _second = [await scene.connection(node) for node in "ab"]
     await scene.nodes["b"].ask(verb, name=name, limits={"max-connections": 2})
+    await scene.nodes.agree()
     for node in "abc":
         await scene.counted(node, what, name, 2)
         with pytest.raises(ProbableAccessDeniedError, match=refused):
@@ -82,6 +84,7 @@ async def test_channels_of_all_nodes_count(scene: Scene) -> None:
     here, there = [await scene.connection(node) for node in "ab"]
     await here.channel()
     await scene.nodes["b"].ask("users.limits", name="guest", limits={"max-channels": 2})
+    await scene.nodes.agree()
     await scene.counted("b", Counted.CHANNELS_OF_USER, "guest", 1)
     await there.channel()
     refused = r"number of channels opened for user 'guest' has reached the maximum .*\(2\)"
