@@ -6,6 +6,8 @@ An announcement is a message without a body: its routing key says what has happe
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -13,9 +15,11 @@ from fluffle.broker.clock import Clock
 from fluffle.broker.own_messages import publish_own
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
 from fluffle.protocol.terms import term
 from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import encode_table, read_table
 
 EVENT_EXCHANGE = ExchangeSpec("amq.rabbitmq.event", "topic", durable=True, internal=True)
 HOME = "/"
@@ -27,6 +31,9 @@ COMMANDS = "rmq-cli"
 """Who does what somebody asks for on the machine of the node."""
 
 ACTOR = "user_who_performed_action"
+
+HEADER_BYTES_MAX = 1 << 16
+"""Properties are one frame, of 128 KiB unless a client wants smaller ones."""
 
 Telling: TypeAlias = "Mapping[str, object]"
 """Headers as plain values: text, numbers, and lists and mappings of these."""
@@ -58,11 +65,28 @@ class Announcer:
             return
         time_ms = self.now_ms()
         properties = Properties(
-            headers={**table(headers), "timestamp_in_ms": ("l", time_ms)},
+            headers={
+                **{name: header(value) for name, value in headers.items()},
+                "timestamp_in_ms": ("l", time_ms),
+            },
             delivery_mode=DELIVERY_MODE_PERSISTENT,
             timestamp=time_ms // 1000,
         )
         publish_own(self._vhosts[HOME], EVENT_EXCHANGE.name, [(what, properties, b"")])
+
+
+def header(value: object) -> Field:
+    """As a table has it; as text, and cut, if none can: JSON of parameters may be anything."""
+    said = field(value)
+    try:
+        encoded = encode_table({"": said})
+        read_table(encoded, 0)
+        if len(encoded) <= HEADER_BYTES_MAX:
+            return said
+    except (struct.error, ValueError, ProtocolError):
+        pass  # a number beyond 64 bits, a long key, or too deep
+    text = value if isinstance(value, str) else json.dumps(value)
+    return "S", text.encode(errors="surrogateescape")[:HEADER_BYTES_MAX]
 
 
 def table(values: Telling) -> FieldTable:

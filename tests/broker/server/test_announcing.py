@@ -1,5 +1,9 @@
 """What is told to amq.rabbitmq.event.  With RabbitMQ it is compared in `tests/compat`."""
 
+import json
+
+import pytest
+
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import SHA256, hashed
 from fluffle.broker.access.users import User
@@ -297,6 +301,24 @@ def test_global_parameters_are_told() -> None:
     (put, headers), (removed, _) = told(watcher)
     assert (put, removed) == ("parameter.set", "parameter.cleared")
     assert (headers["component"], headers["name"], headers["value"]) == ("global", "g", 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (2**63 - 1, 2**63 - 1),
+        (2**63, str(2**63)),
+        ({"a": [1, -(2**70)]}, f'{{"a": [1, {-(2**70)}]}}'),
+        ({"k" * 300: 1}, f'{{"{"k" * 300}": 1}}'),
+        (json.loads("[" * 150 + "]" * 150), "[" * 150 + "]" * 150),
+        ("é" * (1 << 16), "é" * (1 << 15)),
+    ],
+)
+def test_what_no_table_can_have_is_told_as_text(value: object, said: object) -> None:
+    edge, watcher = watched("parameter.set")
+    Operator(edge).editor.keep(Kind.GLOBAL_PARAMETER, {"name": "g", "value": value})
+    [(_, headers)] = told(watcher)
+    assert headers["value"] == said
 
 
 def test_clients_can_neither_publish_to_it_nor_delete_it() -> None:
