@@ -72,14 +72,14 @@ def run(tool: str, arguments: Sequence[str], url: str = "") -> int:
     if name not in verbs:
         near = get_close_matches(name, verbs, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else overview(tool, verbs)
-        click.echo(f"\nCommand '{name}' not found. \n{hint} \n", err=True)
+        click.echo(f"\nCommand '{without_passwords(name)}' not found. \n{hint} \n", err=True)
         return USAGE
     verb = verbs[name]
     try:
         return perform(tool, name, verb, rest, url)
     except Misused as misused:
-        click.echo(f"Error (argument validation): {misused}\n", err=True)
-        click.echo(f"Arguments given:\n\t{without_passwords(arguments)}\n", err=True)
+        click.echo(f"Error (argument validation): {without_passwords(str(misused))}\n", err=True)
+        click.echo(f"Arguments given:\n\t{without_passwords(' '.join(arguments))}\n", err=True)
         click.echo(usage_of(tool, name, verb), err=True)
         return misused.code
     except BrokenPipeError:
@@ -87,9 +87,9 @@ def run(tool: str, arguments: Sequence[str], url: str = "") -> int:
         return 0
 
 
-def without_passwords(arguments: Sequence[str]) -> str:
-    """What was typed, but for the passwords of URLs."""
-    return PASSWORD.sub(r"\1:***@", " ".join(arguments))
+def without_passwords(said: str) -> str:
+    """What was typed, or is said of it, but for the passwords of URLs."""
+    return PASSWORD.sub(r"\1:***@", said)
 
 
 def split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -94,6 +94,13 @@ def test_no_password_is_printed_for_who_types_something_wrong() -> None:
         assert ":***@host/x" in result.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("list_queues",)])
+def test_nor_in_what_is_said_of_it(words: tuple[str, ...]) -> None:
+    result = run("rabbitmqctl", *words, "http://carol:s3cr@t@host/x")
+    assert (result.exit_code, "cr@t" in result.stderr) == (64, False)
+    assert ":***@host/x" in result.stderr
+
+
 def test_urls_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLUFFLE_PASSWORD_FILE", raising=False)
     for text in ("ftp://host", "http://", "http://host:port", "http://[::1", "http://host:0"):
