@@ -20,7 +20,8 @@ def give_recent(channel: Channel, binding: Binding) -> None:
 
     The oldest first.  What answers the binding then vouches for messages that are recorded.
     """
-    source = channel.session.vhost.topology.find(binding.source)
+    vhost = channel.session.vhost
+    source = vhost.topology.find(binding.source)
     if source is None or source.history is None:
         return
     if binding.destination_kind is DestinationKind.EXCHANGE:
@@ -28,10 +29,11 @@ def give_recent(channel: Channel, binding: Binding) -> None:
             for target in pass_on(channel, binding.destination, message):
                 put(channel, target, [message])
         return
-    queue = channel.session.vhost.queues.get(binding.destination)
-    if queue is not None:
+    name = binding.destination
+    inlet = vhost.inlets.get(name) or vhost.queues.get(name)
+    if inlet is not None:
         for _alike, run in groupby(source.history, key=way_in):
-            put(channel, queue, list(run))
+            put(channel, inlet, list(run))
 
 
 def pass_on(channel: Channel, exchange: str, message: Kept) -> tuple[Inlet, ...]:

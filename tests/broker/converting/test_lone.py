@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import aio_pika
 import pytest
@@ -19,7 +19,6 @@ from fluffle.broker.node import NodeFailed
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.queues.standstill import Standstill
 from tests.broker.cluster.queues.test_three_nodes import Inbox, publish, soon
 from tests.broker.test_alone import Scene, scene
 from tests.support.cluster_nodes import ClusterNode, Killed, until
@@ -454,34 +453,3 @@ async def test_it_is_killed_at_each_step(scene: Scene, steps: Steps) -> None:
         await publish(channel, published[-1])
     assert seen == {QueueType.CLASSIC, QueueType.QUORUM}
     assert len(scene.node.node.parts.company.groups) == 1, "nothing is left of the tries"
-
-
-@pytest.mark.parametrize("is_published_before", [True, False])
-async def test_what_is_committed_while_it_stands_still_is_not_lost(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, is_published_before: bool
-) -> None:
-    """Wherever the way led when it was published."""
-    await filled(scene, b"1")
-    vhost, settle = scene.node.node.catalogue.vhosts["/"], Conversion._settle
-    waits: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(Conversion, "_settle", lambda *asked: waits.append(asked))
-    connection = await aio_pika.connect(scene.node.url)
-    channel = await connection.channel(publisher_confirms=False)
-    transaction = channel.transaction()
-    await transaction.select()
-    if is_published_before:
-        await publish(channel, b"2")
-        await channel.get_queue("q")  # a reply vouches for what came before
-    converting = asyncio.ensure_future(converted(scene.node))
-    await until(lambda: bool(waits))
-    if not is_published_before:
-        await publish(channel, b"2")
-    committing = asyncio.ensure_future(transaction.commit())
-    standstill = cast(Standstill, vhost.inlets["q"])
-    await until(lambda: committing.done() or bool(standstill._held))
-    settle(*waits[0])
-    async with soon():
-        await converting
-        await committing
-    assert await bodies(scene.node) == [b"1", b"2"]
-    await connection.close()
