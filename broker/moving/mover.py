@@ -20,6 +20,7 @@ from fluffle.broker.chores import Chore, Chores
 from fluffle.broker.clock import Clock
 from fluffle.broker.commits import Commits
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.letters import inlet_now
 from fluffle.broker.message import Origin
 from fluffle.broker.moving.selection import Selection
 from fluffle.broker.queues.handout import Handout, Outcome
@@ -292,7 +293,8 @@ class Mover:
         for handout, is_taken in fates:
             if self._unconfirmed.pop(handout, None) is None:
                 continue  # it was waited for too long
-            if is_taken and self._vhost.has(self._target):
+            is_there = inlet_now(self._vhost, self._target) is not None
+            if is_taken and is_there:
                 self._last_ms = self._around.clock.now_ms()
                 self._source.settle(handout, 0, 1, Outcome.ACKED)
                 self.moved += 1
@@ -300,7 +302,7 @@ class Mover:
             self._held.append(handout)
             self.stop(
                 f"{self._where(self._target)} does not take what is published to it"
-                if self._vhost.has(self._target)
+                if is_there
                 else f"{self._where(self._target)} is gone"
             )
 
@@ -322,7 +324,7 @@ class Mover:
         if not self._unconfirmed:
             self._last_ms = self._around.clock.now_ms()
         self._unconfirmed[handout] = len(content)
-        inlet = self._vhost.inlets.get(self._target.name, self._target)
+        inlet = inlet_now(self._vhost, self._target) or self._target
         fate = inlet.enqueue(
             [origin],
             [content],

@@ -12,7 +12,7 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from fluffle.broker.errors import PreconditionFailed, ResourceError
-from fluffle.broker.letters import identity_of
+from fluffle.broker.letters import inlet_now
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.served import Admission, Inlet, Later, Partly, Receipt, Target
 from fluffle.broker.server.awaiting import Taken
@@ -122,17 +122,8 @@ class Transaction:
 
 
 def target_now(vhost: VirtualHost, target: Target) -> Target | None:
-    """Where messages go by now that were routed to this: its queue may stand still, or have become
-    another.  None if it is gone; a requester need not be there."""
-    if isinstance(target, ReplyTarget):
-        return target
-    inlet = cast(Inlet, target)
-    name, wanted = inlet.definition.spec.name, identity_of(inlet)
-    queue = vhost.queues.get(name)
-    known = identity_of(queue) if queue is not None else None
-    while known is not None and known != wanted:
-        known = vhost.predecessors.get(known)
-    return None if known is None else vhost.inlets.get(name) or queue
+    """As `inlet_now`; a requester need not be there."""
+    return target if isinstance(target, ReplyTarget) else inlet_now(vhost, cast(Inlet, target))
 
 
 def held_bytes(parcel: Parcel) -> int:

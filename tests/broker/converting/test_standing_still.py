@@ -65,3 +65,28 @@ async def test_what_an_exchange_has_kept_for_it_comes_to_what_it_becomes(
     async with soon():
         await converting
     assert await bodies(scene.node) == [b"1", b"2"]
+
+
+async def test_what_is_moved_there_while_it_stands_still_is_in_one_queue(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, waits = await filled(scene, b"1"), list[tuple[Any, ...]]()
+    vhost, settle = scene.node.node.catalogue.vhosts["/"], Conversion._settle
+    monkeypatch.setattr(Conversion, "_settle", lambda *asked: waits.append(asked))
+    await channel.declare_queue("other", durable=True)
+    await publish(channel, b"2", to="other")
+    converting = asyncio.ensure_future(converted(scene.node))
+    await until(lambda: bool(waits))
+
+    async def moved() -> list[dict[str, Any]]:
+        listed = scene.node.listed("queues.move", name="other", to="q", vhost="/")
+        return [row async for row in listed]
+
+    moving = asyncio.ensure_future(moved())
+    standstill = cast(Standstill, vhost.inlets["q"])
+    await until(lambda: bool(standstill._held))
+    settle(*waits[0])
+    async with soon():
+        await converting
+        assert (await moving)[-1]["moved"] == 1
+    assert (await bodies(scene.node), await bodies(scene.node, "other")) == ([b"1", b"2"], [])
