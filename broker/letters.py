@@ -40,12 +40,15 @@ def line_of(heir: object, predecessors: Mapping[object, object]) -> list[tuple[o
 def inlet_now(vhost: VirtualHost, inlet: Inlet) -> Inlet | None:
     """Where messages go by now that were for this: its queue may stand still, or have become
     another.  None if it is gone."""
-    name, wanted = inlet.definition.spec.name, identity_of(inlet)
-    queue = vhost.queues.get(name)
-    known = identity_of(queue) if queue is not None else None
+    queue, now = vhost.queues.get(inlet.name), vhost.inlets.get(inlet.name)
+    if queue is None:
+        return None
+    if now is inlet:
+        return inlet
+    known, wanted = identity_of(queue), identity_of(inlet)
     while known is not None and known != wanted:
         known = vhost.predecessors.get(known)
-    return None if known is None else vhost.inlets.get(name) or queue
+    return None if known is None else now or queue
 
 
 class Way(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.config import Limits
+from fluffle.broker.testing.faults.nacking import Quota, Refusing
 from fluffle.protocol.methods import Basic, Channel, Confirm, Method, Tx, encode_method
 from tests.support.edge import Client, Edge
 
@@ -152,6 +153,22 @@ def test_a_queue_that_is_gone_takes_nothing_from_a_commit() -> None:
     client.send(encode_method(1, Tx.Commit()))
     client.expect_channel_closed(406, "PRECONDITION_FAILED - partial tx completion")
     assert gone.ready_count == 0
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_commit_goes_to_what_is_in_the_place_of_a_queue(*, is_gone: bool) -> None:
+    client = transactional()
+    vhost = client.edge.vhost
+    client.declare("late")
+    vhost.lead_in("late", Refusing("late", vhost, Quota(0, None, lambda: None)))
+    client.publish(b"1", queue="late")
+    if is_gone:
+        client.delete("late")
+        client.send(encode_method(1, Tx.Commit()))
+        client.expect_channel_closed(406, "PRECONDITION_FAILED - partial tx completion")
+        return
+    commit(client)
+    assert vhost.queues["late"].ready_count == 1
 
 
 def test_selecting_again_keeps_the_transaction() -> None:
