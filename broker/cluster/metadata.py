@@ -309,17 +309,19 @@ class ReplicatedMetadata:
             event(logger, logging.ERROR, "proposals_refused", node=node, reason=error)
         else:
             if self._leads:
-                self._take(proposals)
+                self._take(payload, proposals)
             elif len(self._early) < EARLY_MAX:
                 self._early.append(payload)
 
-    def _take(self, proposals: list[Proposal]) -> None:
+    def _take(self, payload: bytes, proposals: list[Proposal]) -> None:
         """Of another node.  One of an earlier version may not know what is protected: as far as
         this one leads it is not heard, and gives up in time."""
         kept = [each for each in proposals if not is_against_protection(self.state, each)]
-        if len(kept) < len(proposals):
-            node, reason = proposals[0].node, "a virtual host is protected from deletion"
-            event(logger, logging.WARNING, "proposals_refused", node=node, reason=reason)
+        if len(kept) == len(proposals):
+            self._propose(payload)
+            return
+        node, reason = proposals[0].node, "a virtual host is protected from deletion"
+        event(logger, logging.WARNING, "proposals_refused", node=node, reason=reason)
         if kept:
             self._propose(encode_proposals(kept))
 
@@ -412,7 +414,7 @@ class ReplicatedMetadata:
         self._leads = True
         early, self._early = self._early, []
         for payload in early:
-            self._take(decode_proposals(payload))
+            self._take(payload, decode_proposals(payload))
         self._send(self._pending)
 
     def followed(self, _term: int, leader: NodeId | None) -> None:

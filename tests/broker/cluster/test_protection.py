@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.access.limits import PROTECTED
+from fluffle.broker.cluster import metadata
 from fluffle.broker.definitions.deciding import doom, set_vhost
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import Change, Fact
+from fluffle.broker.metadata.state import Proposal
+from fluffle.broker.recording.changes import encode_proposals
 from tests.support.metadata_changes import declare
 from tests.support.metadata_cluster import Cluster, Node
 
@@ -64,3 +67,19 @@ def test_what_was_not_protected_when_it_was_decided_is_decided_anew(
     cluster.settle()
     (text,) = outcome.heard
     assert "it is protected from deletion" in text
+
+
+def test_all_others_go_into_the_log_as_they_came(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has an earlier version has to read them, too."""
+    written: list[int] = []
+
+    def encode(proposals: list[Proposal]) -> bytes:
+        written.append(len(proposals))
+        return encode_proposals(proposals)
+
+    monkeypatch.setattr(metadata, "encode_proposals", encode)
+    declared = cluster.nodes["b"].ask(declare(cluster.nodes["b"]))
+    cluster.settle()
+    assert (declared.heard, written) == (["done"], [1])
