@@ -62,6 +62,14 @@ def _interpreter_as_it_was() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
+@pytest.fixture(autouse=True)
+def _no_nohup() -> Iterator[None]:
+    """Whoever runs the tests may have all processes ignore that his terminal is closed."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     root = logging.getLogger()
