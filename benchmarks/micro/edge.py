@@ -63,6 +63,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
     access.permissions["guest", "/"] = EVERYTHING
     services = SimpleNamespace(
         access=access,
+        vhosts={"/": vhost},
         replies=ReplyTargets(),
         metadata_of=lambda _user: None,
         announcing=None,
