@@ -64,6 +64,7 @@ from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.numbering import Numbering
 from fluffle.broker.queues.replicated.on_record import OnRecord, on_record_before
 from fluffle.broker.queues.replicated.outbox import Outbox
+from fluffle.broker.queues.replicated.proposals import Proposals
 from fluffle.broker.queues.replicated.publishing import Publishing
 from fluffle.broker.queues.replicated.queue_time import QueueTime
 from fluffle.broker.queues.replicated.remembering import Remembering
@@ -71,7 +72,6 @@ from fluffle.broker.queues.replicated.specification import encode_settings, sett
 from fluffle.broker.queues.replicated.surroundings import Proposing, Surroundings
 from fluffle.broker.queues.replicated.sweep import Sweep
 from fluffle.broker.queues.replicated.terms import Terms
-from fluffle.broker.queues.replicated.whole import Whole
 from fluffle.broker.queues.returned import InOrder
 from fluffle.broker.queues.segment import Taken
 from fluffle.broker.queues.served import Posted
@@ -88,7 +88,7 @@ class Leadership:
 
     __slots__ = (
         "_announcing", "_around", "_contents", "_draft", "_ending", "_gate", "_image", "_log",
-        "_publishing", "_remembering", "_time", "_whole", "holders", "is_over", "on_record",
+        "_proposals", "_publishing", "_remembering", "_time", "holders", "is_over", "on_record",
         "outbox", "queue", "sessions",
     )  # fmt: skip
 
@@ -106,7 +106,7 @@ class Leadership:
         self._draft = Draft(image.state)
         self._gate = Gate(self._draft)
         self._announcing = Announcing(image, self._draft, around.readers)
-        self._whole = Whole(
+        self._proposals = Proposals(
             self._announcing, around.takes, self._log.propose, self._touch,
             on_fate=self._on_fate, on_swept=self._on_swept,
         )  # fmt: skip
@@ -298,7 +298,7 @@ class Leadership:
             self._draft.say(Purged(runs))
         if sweep:
             self._end_entry()
-            self._whole.sweep(sweep, self._draft.finish(self._time.now_ms()))
+            self._proposals.sweep(sweep, self._draft.finish(self._time.now_ms()))
         self.outbox.clear()
         self._answered(session, number, count)
 
@@ -416,8 +416,8 @@ class Leadership:
         """
         if self.is_over:
             return []
-        self._whole.propose()
-        if self._whole or not self._around.takes(self._draft.content_bytes):
+        self._proposals.propose()
+        if self._proposals or not self._around.takes(self._draft.content_bytes):
             return []
         self._announcing.announce()
         self._hand_out()
@@ -426,14 +426,14 @@ class Leadership:
         self._remembering.say()
         if self._draft:
             self._end_entry()
-            self._whole.propose()
+            self._proposals.propose()
         return []
 
     def _end_entry(self) -> None:
         """What has been decided is an entry; what comes now is in the next."""
         content_bytes = self._draft.content_bytes
         self._remembering.say()
-        self._whole.add(self._draft.finish(self._time.now_ms()), content_bytes)
+        self._proposals.add(self._draft.finish(self._time.now_ms()), content_bytes)
         self._gate.propose()
         self._contents.commits.ticket += 1
 

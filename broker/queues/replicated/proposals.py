@@ -31,7 +31,7 @@ class Swept:
     """As each of them begins: made when the purge was decided, like what comes behind it."""
 
 
-class Whole:
+class Proposals:
     """Of one leadership, in order."""
 
     __slots__ = (
