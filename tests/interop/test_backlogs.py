@@ -116,8 +116,10 @@ def test_the_end_of_a_million_messages_holds_up_nobody(
             gone = client.call(1, make(end, queue="q")).method
             assert isinstance(gone, Queue.PurgeOk | Queue.DeleteOk)
             assert gone.message_count == MILLION
-            for _ in range(20):
+            for _ in range(10_000):
                 client.settle(1)
+                if longest.count > 1:
+                    break
         assert longest.count > 1
         assert longest.seconds < STALL_S_MAX
         print(f"longest round trip beside it: {longest.seconds * 1000:.1f} ms")
