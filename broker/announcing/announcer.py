@@ -32,6 +32,9 @@ COMMANDS = "rmq-cli"
 
 ACTOR = "user_who_performed_action"
 
+SHORT_CHARACTERS = 255
+"""Nearly all texts that are told are names, and fit whatever is in them."""
+
 HEADER_BYTES_MAX = 1 << 16
 """Properties are one frame, of 128 KiB unless a client wants smaller ones."""
 
@@ -78,6 +81,8 @@ class Announcer:
 def header(value: object) -> Field:
     """As a table has it; as text, and cut, if none can: JSON of parameters may be anything."""
     said = field(value)
+    if isinstance(value, str) and len(value) <= SHORT_CHARACTERS:
+        return said
     try:
         encoded = encode_table({"": said})
         read_table(encoded, 0)

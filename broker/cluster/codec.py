@@ -69,6 +69,12 @@ def encode(messages: Iterable[Message]) -> Payload:
     return pack_apart(rows) if is_large else cast(bytes, msgpack.packb(rows))
 
 
+def pack(*row: object, text_errors: str = "strict") -> bytes:
+    """A small frame, as msgpack has it."""
+    packed: bytes = msgpack.packb(row, unicode_errors=text_errors)
+    return packed
+
+
 def unpack(payload: bytes, *, text_errors: str = "strict") -> Any:
     """What is in a frame, as msgpack has it.  Raises `BadFrame`."""
     try:

@@ -17,9 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-import msgpack
-
-from fluffle.broker.cluster.codec import BadFrame, unpack
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.queues.served import Later
 from fluffle.raft.config import NodeId
 
@@ -151,14 +149,14 @@ class Errands:
         """Have it say something, in time."""
         silent = partial(self._silent, errand, f"it has said nothing for {self.patience_s:g} s")
         errand.wait_at_most(self._ports.call_later(self.patience_s, silent))
-        self._ports.send(errand.node, packed(kind, errand.number, *fields))
+        self._ports.send(errand.node, pack(kind, errand.number, *fields))
 
     def end(self, errand: Errand) -> None:
         """Unless it has ended: who does it may stop, too, if it is not of an older version now."""
         errand.wait_at_most(None)
         is_begun = self._begun.pop(errand.number, None) is not None
         if is_begun and not self._ports.hindrance(errand.node):
-            self._ports.send(errand.node, packed(GIVE_UP, errand.number))
+            self._ports.send(errand.node, pack(GIVE_UP, errand.number))
 
     def _silent(self, errand: Errand, why: str) -> None:
         self.end(errand)
@@ -190,11 +188,6 @@ class Errands:
         if not (isinstance(told, Page) and told.has_more):
             del self._begun[number]
         errand.tell(told)
-
-
-def packed(*row: object) -> bytes:
-    data: bytes = msgpack.packb(row)
-    return data
 
 
 def is_number(*fields: object) -> bool:

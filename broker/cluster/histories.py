@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-import msgpack
-
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.links import ClusterLinks
+from fluffle.broker.cluster.packing import TEXT_ERRORS
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.message import Origin, Past
 from fluffle.broker.routing.history import History, Kept
@@ -28,7 +28,7 @@ LONE_BYTES_MAX = 8 << 20
 """What is larger than this is not told."""
 
 ASK, KEPT, ALL = range(3)
-QUESTION: bytes = msgpack.packb((ASK, []))
+QUESTION = pack(ASK, [])
 
 Row: TypeAlias = tuple[str, str, Kept]
 """Virtual host, exchange, message."""
@@ -96,9 +96,9 @@ class SharedHistories:
     def receive(self, node: NodeId, payload: bytes) -> None:
         """What another node asks, or has kept."""
         try:
-            kind, rows = msgpack.unpackb(payload, unicode_errors="surrogateescape")
+            kind, rows = unpack(payload, text_errors=TEXT_ERRORS)
             heard = [unpacked(row) for row in rows]
-        except (ValueError, TypeError, msgpack.exceptions.UnpackException):
+        except (BadFrame, ValueError, TypeError):
             self._refused(node, "it has kept what nobody can read")
             return
         if kind == ASK:
@@ -137,7 +137,7 @@ def packed(kind: int, rows: Iterable[Row]) -> Iterator[bytes]:
         if content_bytes > LONE_BYTES_MAX:
             continue
         if part and size_bytes + content_bytes > FRAME_BYTES_MAX:
-            yield msgpack.packb((kind, part), unicode_errors="surrogateescape")
+            yield pack(kind, part, text_errors=TEXT_ERRORS)
             part, size_bytes = [], 0
         origin = message.origin
         part.append(
@@ -145,7 +145,7 @@ def packed(kind: int, rows: Iterable[Row]) -> Iterator[bytes]:
              message.content, message.more_routing_keys, message.persistent)
         )  # fmt: skip
         size_bytes += content_bytes
-    yield msgpack.packb((kind, part), unicode_errors="surrogateescape")
+    yield pack(kind, part, text_errors=TEXT_ERRORS)
 
 
 def unpacked(row: Any) -> tuple[str, str, Kept]:

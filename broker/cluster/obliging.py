@@ -10,14 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.errands import (
     PAGE,
     REFUSAL,
     Page,
     Refusal,
     Timer,
-    packed,
 )
 from fluffle.broker.errors import ResourceError
 from fluffle.raft.config import NodeId
@@ -101,7 +100,7 @@ class Obliging:
         of_it = self._open.setdefault(node, {})
         if len(of_it) >= OPEN_MAX:
             text = f"{OPEN_MAX} lists are read by '{node}' already"
-            self._ports.send(node, packed(REFUSAL, number, int(ResourceError.code), text))
+            self._ports.send(node, pack(REFUSAL, number, int(ResourceError.code), text))
             return
         of_it[number] = begun = Open()
         begun.listing = self._ports.begin(request, partial(self._tell, node, number))
@@ -118,14 +117,14 @@ class Obliging:
         begun = self._open[node][number]
         if isinstance(told, Refusal):
             self._forget(node, number)
-            self._ports.send(node, packed(REFUSAL, number, *told))
+            self._ports.send(node, pack(REFUSAL, number, *told))
             return
         if told.has_more:
             close = partial(self._close, node, number)
             begun.unread = self._ports.call_later(UNREAD_S_MAX, close)
         else:
             self._forget(node, number)
-        self._ports.send(node, packed(PAGE, number, told.has_more, told.rows))
+        self._ports.send(node, pack(PAGE, number, told.has_more, told.rows))
 
     def _close(self, node: NodeId, number: int) -> None:
         begun = self._forget(node, number)

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-import msgpack
-
-from fluffle.broker.cluster.codec import BadFrame, unpack
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.packing import TEXT_ERRORS
 from fluffle.broker.message import Origin, Origins
 from fluffle.broker.queues.served import Later
@@ -43,6 +41,7 @@ PATIENCE_S = 5.0
 """After so long nobody is there, for all that is known."""
 
 
+@lru_cache(maxsize=64)
 def mark_of(node: NodeId) -> str:
     """How names end that this node gives."""
     digest = sha256(node.encode()).digest()[:MARK_BYTES]
@@ -99,7 +98,7 @@ class DistantReplies:
         self._number = number = self._number + 1
         later = Later[bool]()
         self._asked[number] = node, later
-        self._ports.send(node, pack(QUESTION, number, name))
+        self._ports.send(node, pack(QUESTION, number, name, text_errors=TEXT_ERRORS))
         self._ports.call_later(PATIENCE_S, partial(self._answered, number, is_there=False))
         return later
 
@@ -108,7 +107,7 @@ class DistantReplies:
         node = self._node_of(name)
         if node is not None:
             for rows in packed(origins, contents):
-                self._ports.send(node, pack(ANSWERS, name, rows))
+                self._ports.send(node, pack(ANSWERS, name, rows, text_errors=TEXT_ERRORS))
 
     def _node_of(self, name: str) -> NodeId | None:
         marked = (node for node in self._ports.reached() if name.endswith(mark_of(node)))
@@ -179,11 +178,6 @@ class DistantRequester:
 
 
 Row: TypeAlias = tuple[str, str, bytes]
-
-
-def pack(*fields: object) -> bytes:
-    packed: bytes = msgpack.packb(fields, unicode_errors=TEXT_ERRORS)
-    return packed
 
 
 def packed(origins: Sequence[Origin], contents: Sequence[bytes]) -> Iterator[list[Row]]:

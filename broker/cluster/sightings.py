@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-import msgpack
-
 from fluffle.broker.cluster.absent import Absent
-from fluffle.broker.cluster.codec import BadFrame, unpack
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.polls import OnAnswers, Polls
 from fluffle.raft.config import NodeId
 
@@ -36,7 +34,7 @@ class Sightings:
 
     def ask(self, nodes: Collection[NodeId], done: OnAnswers[frozenset[NodeId]]) -> None:
         """Told once, within seconds and not before this returns, whom those see that answered."""
-        self._polls.ask(nodes, lambda number: packed(0, number), done)
+        self._polls.ask(nodes, lambda number: pack(0, number), done)
 
     @property
     def asked(self) -> int:
@@ -49,12 +47,7 @@ class Sightings:
         if kind == 1:
             self._polls.answered(node, number, seen)
         else:
-            self._send(node, packed(1, number, *sorted(self._absent.alive)))
-
-
-def packed(kind: int, number: int, *nodes: NodeId) -> bytes:
-    data: bytes = msgpack.packb((kind, number, *nodes))
-    return data
+            self._send(node, pack(1, number, *sorted(self._absent.alive)))
 
 
 def unpacked(payload: bytes) -> tuple[int, int, frozenset[NodeId]]:

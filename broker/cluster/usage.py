@@ -13,9 +13,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.access.limits import Counted, Usage
-from fluffle.broker.cluster.codec import BadFrame, unpack
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.packing import TEXT_ERRORS
-from fluffle.broker.cluster.replying import pack
 from fluffle.raft.config import NodeId
 
 Key: TypeAlias = tuple[Counted, str]
@@ -65,7 +64,8 @@ class SharedUsage:
         self, keys: Iterable[Key], *, is_all: bool = False, is_asking: bool = False
     ) -> bytes:
         here = self._usage.here
-        return pack(is_all, is_asking, [(int(what), name, here[what][name]) for what, name in keys])
+        rows = [(int(what), name, here[what][name]) for what, name in keys]
+        return pack(is_all, is_asking, rows, text_errors=TEXT_ERRORS)
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         self._usage.elsewhere.pop(node, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from fluffle.broker.control.parts import Later, Row
@@ -21,15 +20,13 @@ def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> Later:
 
     def begin(answer: Callable[[Row | BrokerError], None]) -> None:
         def done(looking: asyncio.Future[T]) -> None:
-            error = Broken() if looking.cancelled() else looking.exception()
-            if error is None:
-                answer(row(looking.result()))
-                return
-            logger.error("what was asked for in a thread has failed", exc_info=error)
-            answer(Broken())
+            try:
+                found: Row | BrokerError = row(looking.result())
+            except (Exception, asyncio.CancelledError):
+                logger.exception("what was asked for in a thread has failed")
+                found = Broken()
+            answer(found)
 
-        thread = ThreadPoolExecutor(1)
-        asyncio.get_running_loop().run_in_executor(thread, look).add_done_callback(done)
-        thread.shutdown(wait=False)  # it ends with its work
+        asyncio.get_running_loop().run_in_executor(None, look).add_done_callback(done)
 
     return Later(begin)

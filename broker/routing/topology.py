@@ -102,6 +102,10 @@ class Topology:
             raise NotFound(f"no {resource(name, self.vhost)}")
         return exchange
 
+    def __len__(self) -> int:
+        """How many exchanges there are."""
+        return len(self._exchanges)
+
     def __iter__(self) -> Iterator[Exchange]:
         return iter(self._exchanges.values())
 

@@ -274,7 +274,7 @@ def check_exchange_limit(session: Session, name: str) -> None:
     """The same of exchanges."""
     limit, vhost = session.limits.exchanges_max, session.vhost.name
     if limit is not None and is_reached(
-        limit, sum(len(list(each.topology)) for each in session.vhosts.values())
+        limit, sum(len(each.topology) for each in session.vhosts.values())
     ):
         raise PreconditionFailed(
             f"cannot declare exchange '{name}' in vhost '{vhost}': exchange limit of {limit} is "

@@ -69,7 +69,6 @@ class Session:
         "routes_found",
         "traffic",
         "uncommitted_bytes",
-        "uncommitted_bytes_max",
         "user",
         "vhost",
         "vhosts",
@@ -101,7 +100,8 @@ class Session:
         self.nodes = services.nodes
         self.observers = services.observers
         self.access, self.commits = services.access, services.commits
-        self.limits, self.vhosts = services.limits, services.vhosts
+        self.limits = services.limits
+        self.vhosts = services.vhosts
         self.rights = Rights(services.access, user, vhost.name)
         self.outlet = outlet
         self.replies = services.replies
@@ -133,7 +133,6 @@ class Session:
         """What the broker must know of properties, by their raw bytes."""
         self.uncommitted_bytes = 0
         """Of messages in transactions."""
-        self.uncommitted_bytes_max = services.limits.uncommitted_bytes_max
         self.confirming: dict[Channel, None] = {}
         """Channels with publishes to confirm at the end of this batch."""
 

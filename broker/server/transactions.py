@@ -60,10 +60,9 @@ class Transaction:
     def publish(self, published: Published) -> None:
         """Keep messages for the commit.  ResourceError when they are too many."""
         session, size_bytes = self._session, held_bytes(published.parcel)
-        if session.uncommitted_bytes + size_bytes > session.uncommitted_bytes_max:
-            raise ResourceError(
-                f"transactions exceed {session.uncommitted_bytes_max} bytes on this connection"
-            )
+        bytes_max = session.limits.uncommitted_bytes_max
+        if session.uncommitted_bytes + size_bytes > bytes_max:
+            raise ResourceError(f"transactions exceed {bytes_max} bytes on this connection")
         session.uncommitted_bytes += size_bytes
         self._bytes += size_bytes
         self._publishes.append(published)

@@ -13,6 +13,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.cluster.fate import OnFate
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change
@@ -179,3 +180,12 @@ class Cluster:
 
 def snapshot_meta(index: int, state: bytes) -> SnapshotMeta:
     return SnapshotMeta(index, 1, Config(), Ranges(), len(state), 0)
+
+
+def led_by_a() -> Cluster:
+    """Nodes that a leads, with a virtual host."""
+    cluster = Cluster()
+    cluster.lead("a")
+    cluster.nodes["b"].editor.have(lambda: set_vhost(cluster.nodes["b"].catalogue, "/"))
+    cluster.settle()
+    return cluster

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.host import RaftHost
 from fluffle.broker.cluster.polls import OnAnswers, Polls
-from fluffle.broker.cluster.queues.inquiries import packed, unpacked
+from fluffle.broker.cluster.queues.inquiries import unpacked
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.raft.config import NodeId
 
@@ -54,13 +54,13 @@ class Extents:
 
     def ask(self, queue: QueueId, nodes: Collection[NodeId], done: OnAnswers[Extent]) -> None:
         """Told once, within seconds and not before this returns, of those that have answered."""
-        self._polls.ask(nodes, lambda number: packed(0, number, queue), done)
+        self._polls.ask(nodes, lambda number: pack(0, number, queue), done)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """A question or an answer.  Raises `BadFrame`."""
         kind, number, *rest = unpacked(payload)
         if kind == 0 and len(rest) == 1:
-            self._send(node, packed(1, number, *(self.here(rest[0]) or ())))
+            self._send(node, pack(1, number, *(self.here(rest[0]) or ())))
         elif kind == 1 and len(rest) in (0, len(Extent._fields)):
             self._polls.answered(node, number, Extent(*rest) if rest else None)
         else:

@@ -15,9 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-import msgpack
-
-from fluffle.broker.cluster.codec import BadFrame, unpack
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.queues.ports import (
     Counts,
     Known,
@@ -123,7 +121,7 @@ class Inquiries:
         if served is not None:
             ask(served, kind, arguments, partial(self._found, number))
         elif leader := self._ports.leader_of(queue).node:
-            self._ports.send(leader, packed(kind, number, queue, *arguments))
+            self._ports.send(leader, pack(kind, number, queue, *arguments))
 
     def _try(self, number: int) -> None:
         question = self._questions.get(number)
@@ -173,7 +171,7 @@ class Inquiries:
 
     def _tell(self, node: NodeId, kind: int, number: int, answer: object) -> None:
         fields = KINDS[kind].write(answer) if answer is not None else ()
-        self._ports.send(node, packed(ANSWERED, number, *fields))
+        self._ports.send(node, pack(ANSWERED, number, *fields))
 
 
 def ask(served: Served, kind: int, arguments: Sequence[int], done: Done) -> None:
@@ -232,11 +230,6 @@ KINDS: Mapping[int, Kind] = {
     USED: Kind(0, counts_of, tuple, read_counts),
     PEEKED: Kind(len(View._fields), peeked_of, write_peeked, read_peeked),
 }
-
-
-def packed(*row: object) -> bytes:
-    data: bytes = msgpack.packb(row)
-    return data
 
 
 def fields_of(payload: bytes) -> list[Any]:

@@ -108,7 +108,7 @@ class Leadership:
         self._announcing = Announcing(image, self._draft, around.readers)
         self._proposals = Proposals(
             self._announcing, around.takes, self._log.propose, self._touch,
-            on_fate=self._on_fate, on_swept=self._on_swept,
+            on_fate=self._on_fate, on_swept=self._end_unless,
         )  # fmt: skip
         self._contents = contents = Contents(
             image.state, self._draft, around.read_entry, around.damaged
@@ -472,13 +472,13 @@ class Leadership:
             got.handout = None
         return got
 
-    def _on_swept(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
+    def _end_unless(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
         if not (is_applied or self.is_over):
             self.end()
             self._log.ended()
 
     def _on_fate(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
-        self._on_swept(is_applied)
+        self._end_unless(is_applied)
         if self.is_over:
             return
         self._contents.commits.durable += 1

@@ -22,17 +22,12 @@ from tests.support.metadata_changes import (
     to_queue,
     unbind,
 )
-from tests.support.metadata_cluster import Cluster, Node, Outcome, snapshot_meta
+from tests.support.metadata_cluster import Cluster, Node, Outcome, led_by_a, snapshot_meta
 
 
 @pytest.fixture
 def cluster() -> Cluster:
-    """Led by a, with a virtual host."""
-    cluster = Cluster()
-    cluster.lead("a")
-    cluster.nodes["b"].editor.have(lambda: set_vhost(cluster.nodes["b"].catalogue, "/"))
-    cluster.settle()
-    return cluster
+    return led_by_a()
 
 
 @pytest.fixture

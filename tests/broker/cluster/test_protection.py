@@ -12,17 +12,12 @@ from fluffle.broker.metadata.change import Change, Fact
 from fluffle.broker.metadata.state import Proposal
 from fluffle.broker.recording.changes import encode_proposals
 from tests.support.metadata_changes import declare
-from tests.support.metadata_cluster import Cluster, Node
+from tests.support.metadata_cluster import Cluster, Node, led_by_a
 
 
 @pytest.fixture
 def cluster() -> Cluster:
-    """Led by a, with a virtual host."""
-    cluster = Cluster()
-    cluster.lead("a")
-    cluster.nodes["b"].editor.have(lambda: set_vhost(cluster.nodes["b"].catalogue, "/"))
-    cluster.settle()
-    return cluster
+    return led_by_a()
 
 
 def doom_unaware(node: Node) -> Change:

@@ -14,6 +14,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
+from fluffle.broker.cluster.codec import pack
 from fluffle.broker.cluster.replying import (
     FRAME_BYTES_MAX,
     LONE_BYTES_MAX,
@@ -21,7 +22,6 @@ from fluffle.broker.cluster.replying import (
     DistantReplies,
     Ports,
     mark_of,
-    pack,
 )
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.handout import Handout

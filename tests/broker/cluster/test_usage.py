@@ -15,7 +15,7 @@ from pika import BlockingConnection, URLParameters
 from pika.exceptions import ProbableAccessDeniedError
 
 from fluffle.broker.access.limits import Counted, Usage
-from fluffle.broker.cluster.replying import pack
+from fluffle.broker.cluster.codec import pack
 from fluffle.broker.cluster.usage import Ports, SharedUsage
 from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
 

@@ -108,6 +108,11 @@ async def test_what_a_thread_stumbles_over_is_an_answer(caplog: pytest.LogCaptur
     assert "ZeroDivisionError" in caplog.text
 
 
+async def test_what_nobody_can_make_a_row_of_is_an_answer_too() -> None:
+    with pytest.raises(Broken):
+        await answer_of(in_thread(lambda: 0, lambda found: {"found": 1 / found}))
+
+
 async def test_the_loop_goes_on_while_a_thread_looks() -> None:
     told = threading.Event()
     asyncio.get_running_loop().call_soon(told.set)

@@ -1,6 +1,5 @@
 """Declaring, deleting, binding, publishing, getting and purging over HTTP, as the user who asks."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from fluffle.protocol.hearing import Heard
 from fluffle.protocol.methods import Basic, Method, make
 from fluffle.protocol.properties import Properties, encode_properties
 from tests.support.management import Api
+from tests.support.turns import Others
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -336,18 +336,10 @@ async def test_messages_without_a_body_fill_the_memory_too(monkeypatch: pytest.M
 
 
 async def test_who_takes_many_messages_lets_others_have_their_turn() -> None:
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.ensure_future(others())
-    assert await taken(b"", 1000) == 1000
-    other.cancel()
-    assert turns >= 10
+    others = Others()
+    async with others.counted():
+        assert await taken(b"", 1000) == 1000
+    assert others.turns >= 10
 
 
 async def test_what_takes_too_long_is_named(api: Api) -> None:

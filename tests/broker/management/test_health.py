@@ -1,6 +1,5 @@
 """Health checks, and the limits and features around them."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from fluffle.broker.management.endpoints import health
 from fluffle.broker.management.expiring import expiring
 from tests.support.certificates import Authority
 from tests.support.management import Api
+from tests.support.turns import Others
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -94,19 +94,11 @@ async def test_who_asks_by_a_pattern_lets_others_have_their_turn(
 ) -> None:
     rows = [{"name": f"q{number}", "virtual_host": "/"} for number in range(1_000)]
     monkeypatch.setattr(health, "leaderless", lambda _parts: rows)
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.ensure_future(others())
-    status, told = await check(api, f"{NO_LEADER}/all-vhosts/pattern/^(q+)%2B[0-9]*7$")
-    other.cancel()
+    others = Others()
+    async with others.counted():
+        status, told = await check(api, f"{NO_LEADER}/all-vhosts/pattern/^(q+)%2B[0-9]*7$")
     assert (status, len(told["queues"])) == (503, 100)
-    assert turns >= 250
+    assert others.turns >= 250
 
 
 async def test_what_cannot_be_checked(api: Api) -> None:

@@ -11,6 +11,7 @@ from fluffle.broker.access.patterns import searching_for
 from fluffle.broker.control import asking
 from fluffle.broker.management import listing
 from fluffle.broker.management.replies import Listing, Refusal
+from tests.support.turns import Others
 
 ROWS: list[dict[str, Any]] = [
     {"name": "b", "messages": 2, "stats": {"publish": 1, "rate": 0.5}},
@@ -118,22 +119,14 @@ def test_many_rows_have_the_same_order_as_few() -> None:
 
 
 def test_who_searches_with_an_expression_lets_others_have_their_turn() -> None:
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
+    others = Others()
 
     async def main() -> list[dict[str, Any]]:
-        other = asyncio.ensure_future(others())
-        found = await listing.named([{"name": "q"}] * 100, {"name": "^q", "use_regex": "true"})
-        other.cancel()
-        return found
+        async with others.counted():
+            return await listing.named([{"name": "q"}] * 100, {"name": "^q", "use_regex": "true"})
 
     assert len(asyncio.run(main())) == 100
-    assert turns >= 20
+    assert others.turns >= 20
 
 
 def test_a_search_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import aio_pika
 import pytest
 
-from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.queues import inquiries
 from fluffle.broker.cluster.queues.group import QueueGroup
-from fluffle.broker.cluster.queues.inquiries import KINDS, PEEKED, packed
+from fluffle.broker.cluster.queues.inquiries import KINDS, PEEKED
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.peeking import Peeked, Seen, View, peek
 from fluffle.broker.queues.timing import NEVER_MS
@@ -118,7 +118,7 @@ def test_what_is_seen_is_the_same_behind_a_link() -> None:
     seen = Seen("e\udcff", "key", b"\x00\x00", b"body", 4, True, 2, 1, NEVER_MS)
     peeked = Peeked([seen, seen], "group 3: gone")
     kind = KINDS[PEEKED]
-    fields = inquiries.fields_of(packed(1, 2, *kind.write(peeked)))[2:]
+    fields = inquiries.fields_of(pack(1, 2, *kind.write(peeked)))[2:]
     assert kind.read(fields) == peeked
     for bad in ([], [7], ["", [1]], ["", [b"e", b"k", b"", b"", 0, 1, 0, 0, 0]]):
         with pytest.raises((BadFrame, ValueError)):
