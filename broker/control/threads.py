@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from fluffle.broker.control.parts import Later, Row
@@ -27,6 +28,8 @@ def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> Later:
                 found = Broken()
             answer(found)
 
-        asyncio.get_running_loop().run_in_executor(None, look).add_done_callback(done)
+        thread = ThreadPoolExecutor(1)  # not the loop's: nodes in a test share one loop
+        asyncio.get_running_loop().run_in_executor(thread, look).add_done_callback(done)
+        thread.shutdown(wait=False)  # it ends with its work
 
     return Later(begin)
