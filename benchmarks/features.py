@@ -1,14 +1,19 @@
-"""`python -m benchmarks.features [--quick]`: what limits, lifetimes and priorities cost a message.
+"""`python -m benchmarks.features [--reps N] [--secs S] [--kind KIND] [--row ROW]`: what limits,
+lifetimes and priorities cost a message.
 
 A whole broker under the load of the scenario b16, with one queue that has some features and the
 plain one by turns.  No limit is reached and nothing expires.  Messages have ten priorities or
 expirations where a row says so, one after the other.
+
+What the machine does meanwhile meets rows of one repetition about alike: so each is compared with
+the plain one of its own repetition, and of these ratios the median is told, beside the least that
+any run took.
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -74,36 +79,46 @@ def measure(options: list[str], secs: float) -> float:
     return float(report["broker_cpu_s_per_M"])
 
 
-def turns(kinds: list[str], reps: int) -> Iterator[tuple[str, str]]:
-    """Kind and row of every run; what the machine does meanwhile meets all rows alike."""
-    for _ in range(reps):
+def turns(kinds: list[str], rows: list[str], reps: int) -> Iterator[tuple[str, str]]:
+    """Kind and row of every run, the plain one among them; every other repetition goes backwards,
+    so that who grows slower, or faster, does so to no row's good."""
+    for rep in range(reps):
         for kind in kinds:
-            for row in KINDS[kind][1]:
+            chosen = [row for row in KINDS[kind][1] if row == PLAIN or not rows or row in rows]
+            for row in reversed(chosen) if rep % 2 else chosen:
                 yield kind, row
+
+
+def table(found: Mapping[tuple[str, str], Sequence[float]]) -> str:
+    """By kind and row the microseconds of each repetition."""
+    lines = []
+    for (kind, row), cpu_us in found.items():
+        plain_us = found[kind, PLAIN]
+        ratio = median(ours / plain for ours, plain in zip(cpu_us, plain_us, strict=True))
+        lines.append([f"{kind}: {row}", f"{min(cpu_us):.2f}", f"{ratio:.2f}"])
+    return markdown_table(["queue", "CPU a message, µs, least", "of plain, median"], lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short run of each")
+    parser.add_argument("--reps", type=int, default=5, help="how often each is run")
+    parser.add_argument("--secs", type=float, default=3.0, help="for how long")
     parser.add_argument("--kind", choices=KINDS, action="append", help="these alone")
+    rows = dict.fromkeys((*CLASSIC, *QUORUM))
+    parser.add_argument("--row", choices=rows, action="append", help="these alone, and plain ones")
     chosen = parser.parse_args()
-    secs, reps = (2.0, 1) if chosen.quick else (4.0, 3)
     found: dict[tuple[str, str], list[float]] = {}
     try:
         load.build()
-        for kind, row in turns(chosen.kind or list(KINDS), reps):
-            common, rows = KINDS[kind]
-            options = f"-s 16 {CONFIRMED} {common} {rows[row]}".split()
-            found.setdefault((kind, row), []).append(measure(options, secs))
+        for kind, row in turns(chosen.kind or list(KINDS), chosen.row or [], chosen.reps):
+            common, options_of = KINDS[kind]
+            options = f"-s 16 {CONFIRMED} {common} {options_of[row]}".split()
+            found.setdefault((kind, row), []).append(measure(options, chosen.secs))
             print(f"{kind:20} {row:36} {found[kind, row][-1]:.2f} µs", file=sys.stderr, flush=True)
     except NotAvailable as missing:
         print(missing, file=sys.stderr)
         return 2
-    table = []
-    for (kind, row), cpu_us in found.items():
-        plain = median(found[kind, PLAIN])
-        table.append([f"{kind}: {row}", f"{median(cpu_us):.2f}", f"{median(cpu_us) / plain:.2f}"])
-    print(markdown_table(["queue", "CPU a message, µs", "of plain"], table))
+    print(table(found))
     return 0
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks import columns, compare, embedded, inside, load, report, results, writer
+from benchmarks import columns, compare, embedded, features, inside, load, report, results, writer
 from benchmarks.brokers import NotAvailable, fluffle
 from benchmarks.client import broker_version
 from benchmarks.clusters import LAUNCHERS
@@ -222,6 +222,35 @@ def test_brokers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert not chosen.complete
     assert chosen.command == ("python -m benchmarks.compare --scenarios a16,b16 --reps 2 --secs 8")
+
+
+def test_features_are_measured_in_turn_and_compared_with_the_plain_queue_beside_them() -> None:
+    kind, ten, limit = "classic, transient", "ten expirations", "x-max-length"
+    plain = features.PLAIN
+    assert list(features.turns([kind], [ten, limit], 2)) == [
+        (kind, plain), (kind, limit), (kind, ten), (kind, ten), (kind, limit), (kind, plain)
+    ]  # fmt: skip
+    assert len(set(features.turns([kind], [], 1))) == len(features.CLASSIC)
+    cpu_us = {(kind, plain): [1.0, 2.0, 4.0], (kind, ten): [1.5, 2.6, 4.0]}
+    assert features.table(cpu_us).splitlines()[2:] == [
+        "| classic, transient: plain | 1.00 | 1.00 |",
+        "| classic, transient: ten expirations | 1.50 | 1.30 |",
+    ]
+
+
+@pytest.mark.slow
+def test_what_features_cost_can_be_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind, row = "classic, transient", "x-max-priority 9, ten priorities"
+    command = ["features", "--reps", "1", "--secs", "0.5", "--kind", kind, "--row", row]
+    monkeypatch.setattr("sys.argv", command)
+    if features.main():
+        unavailable(capsys.readouterr().err)
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == [
+        f"{kind}: {each}" for each in (features.PLAIN, row)
+    ]
 
 
 @pytest.mark.parametrize(
