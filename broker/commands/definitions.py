@@ -15,10 +15,7 @@ from fluffle.broker.commands.client import Client, Refused, Row
 from fluffle.broker.commands.options import on_node
 from fluffle.broker.commands.progress import Progress
 from fluffle.broker.commands.tables import shown
-from fluffle.broker.definitions.forms import ORDER, is_single
-
-ENTRIES_PER_REQUEST = 100
-"""A few milliseconds of the node's time."""
+from fluffle.broker.definitions.forms import ENTRIES_AT_ONCE, ORDER, is_single
 
 BYTES_PER_REQUEST = 1 << 18
 """Of entries with many arguments; a request may be four times as long."""
@@ -164,7 +161,7 @@ def pieces(entries: Sequence[Row]) -> Iterator[Sequence[Row]]:
     size_bytes = 0
     for entry in entries:
         entry_bytes = len(json.dumps(entry))
-        is_full = len(piece) == ENTRIES_PER_REQUEST or size_bytes + entry_bytes > BYTES_PER_REQUEST
+        is_full = len(piece) == ENTRIES_AT_ONCE or size_bytes + entry_bytes > BYTES_PER_REQUEST
         if piece and is_full:
             yield piece
             piece, size_bytes = [], 0

@@ -55,11 +55,10 @@ def import_some(
         raise SyntaxFailure(f"there is no category '{category}'")
     if home is not None:
         parts.vhost(home)
-    checked = entries_of(category, entries, home)
     importing = Pending()
     import_entries(
         category,
-        checked,
+        [*entries_of(category, entries, home)],
         parts.catalogue,
         parts.metadata,
         lambda skipped: importing.answer({"skipped": [*map(in_a_line, skipped)]}),

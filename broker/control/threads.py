@@ -1,4 +1,4 @@
-"""What the machine takes long to say, asked beside the event loop."""
+"""What takes long, done beside the event loop."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+def in_own_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """What `work` comes to, in a thread that ends with it."""
+    thread = ThreadPoolExecutor(1)  # not the loop's: nodes in a test share one loop
+    working = asyncio.get_running_loop().run_in_executor(thread, work)
+    thread.shutdown(wait=False)
+    return working
+
+
 def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> Later:
     """What `look` finds in a thread, as the `row` that the loop makes of it."""
 
@@ -28,8 +36,6 @@ def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> Later:
                 found = Broken()
             answer(found)
 
-        thread = ThreadPoolExecutor(1)  # not the loop's: nodes in a test share one loop
-        asyncio.get_running_loop().run_in_executor(thread, look).add_done_callback(done)
-        thread.shutdown(wait=False)  # it ends with its work
+        in_own_thread(look).add_done_callback(done)
 
     return Later(begin)

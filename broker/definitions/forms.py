@@ -1,4 +1,4 @@
-"""The two forms of a definitions file, and the order of what is in it.  Imports nothing of a node.
+"""The two forms of a definitions file, and in which order it is imported.  Knows no node.
 
 A file is about a whole cluster, or about one virtual host, whose entries do not name it.
 """
@@ -22,6 +22,9 @@ ORDER = (
     "bindings",
 )
 """In which RabbitMQ imports categories: each needs some of those before it."""
+
+ENTRIES_AT_ONCE = 100
+"""Are imported in a turn of the loop: a few milliseconds of the node's time."""
 
 _IN_VHOST = ("exchanges", "queues", "bindings", "policies")
 

@@ -8,6 +8,7 @@ skipped too.  A right that cannot be given as it stands ends the import.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -28,7 +29,7 @@ from fluffle.broker.awaiting import answer_of
 from fluffle.broker.deciding import bind, declare_exchange, declare_queue
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import keep, set_vhost
-from fluffle.broker.definitions.forms import ORDER
+from fluffle.broker.definitions.forms import ENTRIES_AT_ONCE, ORDER
 from fluffle.broker.definitions.parameters import VHOST_LIMITS, set_operator_policy, set_policy
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, mapping_of
 from fluffle.broker.definitions.values import table_of
@@ -66,14 +67,17 @@ class Skipped(Exception):
 async def import_definitions(
     definitions: Definitions, catalogue: Catalogue, metadata: Metadata
 ) -> list[str]:
-    """Make what `definitions` name, a category after the other; what was skipped and why.
+    """Make what `definitions` name, some of a category at a time; what was skipped and why.
 
     DefinitionsError for a user or a permission that cannot be taken; what came before stays.
     """
     skipped: list[str] = []
     for category in ORDER:
         entries = definitions[category]
-        skipped += await answer_of(partial(import_entries, category, entries, catalogue, metadata))
+        for at in range(0, len(entries), ENTRIES_AT_ONCE):
+            some = entries[at : at + ENTRIES_AT_ONCE]
+            skipped += await answer_of(partial(import_entries, category, some, catalogue, metadata))
+            await asyncio.sleep(0)
     return skipped
 
 

@@ -7,7 +7,7 @@ name it.  Fields that nobody here knows are left alone, since newer RabbitMQs ha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -119,15 +119,15 @@ def read(text: str, *, vhost: str = "/") -> Definitions:
         if not isinstance(content.get(name, []), list):
             raise DefinitionsError(f"{name} is no list")
     home = vhost if is_single(content) else None
-    return {name: entries_of(name, content.get(name, []), home) for name in CATEGORIES}
+    return {name: [*entries_of(name, content.get(name, []), home)] for name in CATEGORIES}
 
 
-def entries_of(name: str, entries: Sequence[object], home: str | None) -> Sequence[Entry]:
+def entries_of(name: str, entries: Sequence[object], home: str | None) -> Iterator[Entry]:
     """The entries of a category; those without a virtual host belong to `home`, if it is given.
 
-    DefinitionsError for what is none, or has a field that cannot be what it is.
+    DefinitionsError at what is none, or has a field that cannot be what it is.
     """
-    category, checked = CATEGORIES[name], []
+    category = CATEGORIES[name]
     for number, entry in enumerate(entries, 1):
         where = f"{name}, entry {number}"
         if not isinstance(entry, dict):
@@ -135,8 +135,7 @@ def entries_of(name: str, entries: Sequence[object], home: str | None) -> Sequen
         if home is not None and "vhost" in category.required:
             entry = {"vhost": home} | entry
         _check_types(entry, category, where)
-        checked.append(entry)
-    return checked
+        yield entry
 
 
 def _check_types(entry: Entry, category: Category, where: str) -> None:

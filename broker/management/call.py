@@ -9,6 +9,7 @@ from typing import Any
 
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.control.parts import Parts, Row
+from fluffle.broker.control.threads import in_own_thread
 from fluffle.broker.management.asking import Asking
 from fluffle.broker.management.direct import DirectChannel, Ends, direct_channel
 from fluffle.broker.management.json_bodies import (
@@ -54,30 +55,28 @@ class Call:
             check_values(self.body)
         except TooMany:
             raise too_large(f"a body may have {VALUES_MAX} values") from None
-        return self._object(required)
-
-    def long_json(self) -> Row:
-        """The same, however much there is in it: to read it may hold up the loop."""
-        return self._object(())
-
-    def _object(self, required: Iterable[str]) -> Row:
-        found = self._parsed()
-        if found is None:
-            found = {}
-        if isinstance(found, str):
-            raise bad_request(ENCODED_TWICE)
-        if not isinstance(found, dict):
-            raise bad_request("not_json")
+        found = self._object()
         missing = [f"{{key_missing,{key}}}" for key in required if key not in found]
         if missing:
             raise bad_request(f"[{','.join(missing)}]")
         return found
 
-    def _parsed(self) -> object:
+    async def long_json(self) -> Row:
+        """The object in the body, however much there is in it.  Refusal."""
+        return await in_own_thread(self._object)
+
+    def _object(self) -> Row:
         try:
-            return parsed(self.body) if self.body else None
+            found = parsed(self.body) if self.body else None
         except NoJson:
             raise bad_request("not_json") from None
+        if found is None:
+            return {}
+        if isinstance(found, str):
+            raise bad_request(ENCODED_TWICE)
+        if not isinstance(found, dict):
+            raise bad_request("not_json")
+        return found
 
     def vhost(self) -> VirtualHost:
         """That in the path.  Refusal."""

@@ -1,4 +1,4 @@
-"""JSON of bodies, read in one turn of the loop: so there is an end to what it may hold."""
+"""JSON of bodies.  What is read in one turn of the loop has an end to what it may hold."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ SHORT_BYTES = VALUES_MAX * 2
 """In so many there are not more values."""
 NESTED_MAX = 200
 """Arrays and objects within each other: tables may be half as deep, recursion goes far deeper."""
-HALVES = re.compile(rb"\\u[dD][89a-fA-F]")
-"""Of characters, in escapes; one alone is none."""
+HALF = re.compile(
+    rb"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F])"
+)
+"""Of a character, in an escape: the first without a second behind it, or a second without a first
+before it."""
+ESCAPED_ESCAPE = rb"\\"
 
 
 class NoJson(ValueError):
@@ -28,14 +32,22 @@ class TooMany(ValueError):
 def parsed(body: bytes) -> Any:
     """NoJson."""
     try:
-        found = json.loads(body.decode(), parse_float=finite, parse_constant=finite)
-        if HALVES.search(body):
-            json.dumps(found, ensure_ascii=False).encode()
+        found = json.loads(
+            body.decode(), object_hook=give_way, parse_float=finite, parse_constant=finite
+        )
     except (ValueError, RecursionError):
         raise NoJson from None
+    if HALF.search(body) and HALF.search(body.replace(ESCAPED_ESCAPE, b"..")):
+        raise NoJson
     opened = body.count(b"[") + body.count(b"{")
     if opened > NESTED_MAX and is_deeper(found, NESTED_MAX):
         raise NoJson
+    return found
+
+
+def give_way(found: dict[str, Any]) -> dict[str, Any]:
+    """An object as it is.  Between two of them other threads may run, as they may whenever Python
+    is called; the scanner itself, which is C, holds them up."""
     return found
 
 
@@ -51,7 +63,7 @@ def check_values(body: bytes) -> None:
     """TooMany."""
     if len(body) <= SHORT_BYTES:
         return
-    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    plain = body.replace(ESCAPED_ESCAPE, b"").replace(rb"\"", b"")
     if plain.count(b'"') > 4 * VALUES_MAX:  # of keys, too
         raise TooMany
     outside = b"".join(plain.split(b'"')[::2])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import deque
+from itertools import islice
 from typing import Any
 
 from fluffle.broker.control.parts import Row
-from fluffle.broker.definitions.forms import ORDER
+from fluffle.broker.definitions.forms import ENTRIES_AT_ONCE, ORDER
 from fluffle.broker.definitions.reading import DefinitionsError, entries_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.endpoints.overview import cluster_name
@@ -18,8 +19,6 @@ from fluffle.broker.management.schemas import OBJECT
 from fluffle.broker.management.table import LONG_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
 
-ENTRIES_AT_ONCE = 100
-"""Of an import: others have their turn between."""
 REASONS_MAX = 10
 """Of what was not taken, that are told."""
 
@@ -73,32 +72,31 @@ async def import_vhost(call: Call) -> None:
 async def taken(call: Call, home: str | None) -> None:
     """Make what the body names.  Refusal: with nothing done if it cannot be read, else with all
     done but for what cannot be."""
-    content, skipped = uploaded(call).long_json(), list[str]()
-    entries = await checked(content, home)
-    for category in ORDER:
-        for at in range(0, len(entries[category]), ENTRIES_AT_ONCE):
-            some = entries[category][at : at + ENTRIES_AT_ONCE]
-            asked: dict[str, Any] = {"category": category, "entries": some, "home": home}
-            skipped += (await call.result("definitions.import", **asked))["skipped"]
+    pieces, skipped = await checked(await uploaded(call).long_json(), home), list[str]()
+    while pieces:
+        category, entries = pieces.popleft()  # and let go of them: all at once would take long
+        asked: dict[str, Any] = {"category": category, "entries": entries, "home": home}
+        skipped += (await call.result("definitions.import", **asked))["skipped"]
     if skipped:
         more = len(skipped) - REASONS_MAX
         tail = [f"and {more} more"] if more > 0 else []
         raise bad_request("; ".join([*skipped[:REASONS_MAX], *tail]))
 
 
-async def checked(content: Row, home: str | None) -> Mapping[str, Sequence[Row]]:
-    """What is to be made, by category.  Refusal."""
-    found = {}
+async def checked(content: Row, home: str | None) -> deque[tuple[str, list[Row]]]:
+    """What is to be made: some of a category at a time.  Refusal."""
+    found = deque[tuple[str, list[Row]]]()
     for category in ORDER:
         entries = content.get(category) or []
         if not isinstance(entries, list):
             raise bad_request(f"{category} is no list")
+        rows = (row for row in entries_of(category, entries, home) if not is_ours(category, row))
         try:
-            rows = entries_of(category, entries, home)
+            while some := [*islice(rows, ENTRIES_AT_ONCE)]:
+                found.append((category, some))
+                await asyncio.sleep(0)
         except DefinitionsError as error:
             raise bad_request(str(error)) from None
-        found[category] = [row for row in rows if not is_ours(category, row)]
-        await asyncio.sleep(0)
     return found
 
 

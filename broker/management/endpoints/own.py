@@ -21,7 +21,7 @@ from fluffle.broker.management.table import Endpoint
 async def ask(call: Call) -> Reply:
     """`{"result": …}`, `{"rows": […]}` or `{"error": {code, name, text}}`."""
     try:
-        told = await call.asking.told(call.path["verb"], call.long_json())
+        told = await call.asking.told(call.path["verb"], await call.long_json())
     except BrokerError as error:
         body = dumps({"error": error_row(error)}).encode()
         return Reply(HTTPStatus(error.http_status), body)

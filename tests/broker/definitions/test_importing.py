@@ -14,6 +14,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import doom
 from fluffle.broker.definitions.exporting import export_all
+from fluffle.broker.definitions.forms import ENTRIES_AT_ONCE
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import Definitions, DefinitionsError, read
 from fluffle.broker.errors import Protected
@@ -23,6 +24,7 @@ from fluffle.broker.queues.settings import settings_of
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhost import VirtualHost
 from tests.support.definitions import Editor
+from tests.support.turns import Others
 
 HASH = "O751Ptex24hgk3T2j0yhCE5FTrHd8CJ/JCEeiBbdfeGtx9U1"
 """Of `secret`, made by RabbitMQ 4.0.5."""
@@ -341,3 +343,13 @@ def test_queues_keep_their_type_where_another_one_is_the_default() -> None:
     again = empty()
     import_all(read(json.dumps(export_all(catalogue, "4.3.5"))), again)
     assert again.vhosts["v"].queues["early"].spec.queue_type == "classic"
+
+
+async def test_others_have_their_turn_in_between() -> None:
+    catalogue, others = empty(), Others()
+    Editor(catalogue).vhost("v")
+    definitions = read(json.dumps(cluster({"queues": [queue(f"q{n}") for n in range(1_000)]})))
+    async with others.counted():
+        await import_definitions(definitions, catalogue, Editor(catalogue).metadata)
+    assert [*catalogue.vhosts["v"].queues] == [f"q{n}" for n in range(1_000)]
+    assert others.turns >= 1_000 / ENTRIES_AT_ONCE

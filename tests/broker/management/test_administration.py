@@ -1,10 +1,15 @@
 """Virtual hosts, users, permissions, policies and definitions, as an administrator sees them."""
 
+from threading import current_thread, main_thread
 from typing import Any
 
 import pytest
 
+from fluffle.broker.definitions.forms import ENTRIES_AT_ONCE
+from fluffle.broker.management import call, json_bodies
+from fluffle.broker.management.endpoints.definitions import checked
 from tests.support.management import Api
+from tests.support.turns import Others
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -381,3 +386,40 @@ async def test_definitions_that_cannot_be_taken(api: Api, content: Any) -> None:
         404,
         {"error": "not_found", "reason": "vhost_not_found"},
     )
+
+
+async def test_definitions_are_checked_some_at_a_time() -> None:
+    queues = [{"vhost": "/", "name": name} for name in ("amq.gen", *map(str, range(1_000)))]
+    exchanges = [{"vhost": "/", "name": "amq.topic", "type": "topic"}]
+    others = Others()
+    async with others.counted():
+        pieces = await checked({"queues": queues, "exchanges": exchanges}, None)
+    assert [(category, len(entries)) for category, entries in pieces] == [("queues", 100)] * 10
+    assert [entry["name"] for _, entries in pieces for entry in entries] == [
+        *map(str, range(1_000))
+    ]
+    assert others.turns >= 1_000 / ENTRIES_AT_ONCE
+
+
+async def test_which_entry_cannot_be_is_said_and_none_is_made(api: Api) -> None:
+    queues: list[dict[str, Any]] = [{"vhost": "/", "name": str(number)} for number in range(250)]
+    content = {"vhosts": [{"name": "before"}], "queues": [*queues, {"name": 5, "vhost": "/"}]}
+    status, told = await api.ask("POST", "definitions", json=content)
+    assert (status, told["reason"]) == (400, "queues, entry 251: 'name' cannot be 5")
+    assert await api.ask("GET", "vhosts/before") == NOT_FOUND
+
+
+async def test_definitions_are_read_beside_the_loop(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    read = json_bodies.parsed
+
+    def noted(body: bytes) -> Any:
+        threads.append(current_thread())
+        return read(body)
+
+    monkeypatch.setattr(call, "parsed", noted)
+    assert await api.ask("POST", "definitions", json={"vhosts": []}) == (204, None)
+    assert len(threads) == 1
+    assert threads[0] is not main_thread()

@@ -1,13 +1,23 @@
 """JSON as it comes in bodies: what is none, and what is too much to be read in one turn."""
 
 import json
+import sys
+import time
 from contextlib import suppress
+from threading import Thread
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.management.json_bodies import VALUES_MAX, NoJson, TooMany, check_values, parsed
+from fluffle.broker.management.json_bodies import (
+    NESTED_MAX,
+    VALUES_MAX,
+    NoJson,
+    TooMany,
+    check_values,
+    parsed,
+)
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -32,6 +42,39 @@ def test_what_is_json_is_read(value: object, is_ascii: bool) -> None:
 def test_what_is_none_is_not(body: bytes) -> None:
     with pytest.raises(NoJson):
         parsed(body)
+
+
+ESCAPES = (
+    "\\ud83d", "\\uDE00", "\\uD800", "\\udfff", "\\ud7ff", "\\ue000", "\\\\", "\\n", "ud83d",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(ESCAPES)))
+def test_half_a_character_is_found_among_whole_ones(pieces: list[str]) -> None:
+    body = f'"{"".join(pieces)}"'
+    try:
+        value = json.loads(body)
+        value.encode()
+    except ValueError:
+        with pytest.raises(NoJson):
+            parsed(body.encode())
+    else:
+        assert parsed(body.encode()) == value
+
+
+def test_to_read_much_in_a_thread_lets_others_run() -> None:
+    body = json.dumps([{str(number): number for number in range(500)}] * (NESTED_MAX - 1)).encode()
+    reading = Thread(target=parsed, args=(body,))
+    turns, usual_s = 0, sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        reading.start()
+        while reading.is_alive():
+            turns += 1
+            time.sleep(0)
+    finally:
+        sys.setswitchinterval(usual_s)
+    assert turns > 20  # a few where the scanner keeps the interpreter to itself
 
 
 def test_both_halves_of_a_character_are_one() -> None:
