@@ -31,6 +31,8 @@ AUTH_MECHANISMS = ("PLAIN", "AMQPLAIN", "EXTERNAL")
 QUEUE_TYPES = ("classic", "quorum")
 LEADER_LOCATORS = ("client-local", "balanced")
 """The default first."""
+OVERWRITE, KEEP = "overwrite", "keep"
+"""What becomes of a header that a client has set already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,19 @@ class QuorumConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class StampConfig:
+    """What a node adds to messages: None is nothing, OVERWRITE and KEEP say what becomes of what a
+    client has set itself."""
+
+    received: str | None = None
+    """When it came: header `timestamp_in_ms` and property timestamp."""
+    routing_node: str | None = None
+    """The name of this node: header `x-routed-by`."""
+    sent: bool = False
+    """Whether each delivery says when that is: header `x-opt-rabbitmq-sent-time`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it.  `users` maps names to passwords and is left out when a Config is printed."""
 
@@ -166,6 +181,8 @@ class Config:
     """None for a node that is alone."""
     quorum: QuorumConfig = QuorumConfig()
     limits: Limits = Limits()
+    stamps: StampConfig = StampConfig()
+    """Messages are as clients publish them unless it says otherwise."""
     users: Mapping[str, str] = field(
         default_factory=lambda: {DEFAULT_USER: DEFAULT_PASSWORD}, repr=False
     )

@@ -57,6 +57,7 @@ from fluffle.broker.server.observing import By
 from fluffle.broker.server.registry import Connections, Owners
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
+from fluffle.broker.server.stamping import stamping_of
 from fluffle.broker.shedding import Shedding
 from fluffle.broker.starting import cannot_listen
 from fluffle.broker.timers import Aging, LocalTime, Timers
@@ -312,6 +313,7 @@ class Node:
             certificate_login=config.tls_login_from,
             quorum_global_qos=config.quorum.global_qos,
             traffic=self._traffic,
+            stamping=stamping_of(config, self._outside.clock),
             wall_ms=self._outside.clock.wall_ms,
         )
 

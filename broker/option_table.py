@@ -19,21 +19,18 @@ from fluffle.broker.config import (
     MEMORY_HIGH_WATERMARK,
     QUEUE_TYPES,
     RECONCILE_INTERVAL_S,
-    Limits,
 )
 from fluffle.broker.logs import FORMATS
 from fluffle.broker.option import Option
+from fluffle.broker.option_message_table import LIMITS, STAMPS
 from fluffle.broker.option_values import (
-    between,
     choice,
     parse_address,
     parse_client_address,
     parse_count,
     parse_disk_limit,
-    parse_limit,
     parse_loopback_users,
     parse_mechanisms,
-    parse_message_size,
     parse_name,
     parse_optional_address,
     parse_peers,
@@ -51,71 +48,6 @@ LEVELS = ("debug", "info", "warning", "error")
 TLS_VERSIONS = ("1.2", "1.3")
 TLS_VERIFY = ("none", "request", "require")
 TLS_LOGIN_FROM = ("distinguished_name", "common_name", "subject_alternative_name")
-
-
-_LIMITS = Limits()
-
-
-def _limit(name: str, says: str, field: str) -> Option:
-    """Of a number without which there is none."""
-    return Option(name, "N|none", says, parse_limit, f"limits_{field}", "none")
-
-
-LIMITS: tuple[Option, ...] = (
-    Option(
-        "heartbeat",
-        "SECONDS",
-        "Heartbeat that clients are proposed; 0 for none.",
-        between(0, 65_535),
-        "limits_heartbeat_s",
-        str(_LIMITS.heartbeat_s),
-    ),
-    Option(
-        "frame-max",
-        "BYTES",
-        "Largest frame of a client.",
-        between(_LIMITS.frame_bytes_min, 1 << 31),
-        "limits_frame_bytes_max",
-        str(_LIMITS.frame_bytes_max),
-    ),
-    Option(
-        "channel-max",
-        "N",
-        "Channels of one connection.",
-        between(1, 65_535),
-        "limits_channels_max",
-        str(_LIMITS.channels_max),
-    ),
-    _limit("connection-max", "Connections of clients that this node takes.", "connections_max"),
-    _limit("consumer-max-per-channel", "Consumers of one channel.", "consumers_max"),
-    _limit(
-        "cluster-queue-limit",
-        "Queues in all virtual hosts; give it to each node of a cluster.",
-        "queues_max",
-    ),
-    _limit(
-        "cluster-exchange-limit",
-        "The same of exchanges, those included that are there from the start.",
-        "exchanges_max",
-    ),
-    Option(
-        "max-message-size",
-        "SIZE",
-        "Largest message.",
-        parse_message_size,
-        "limits_message_bytes_max",
-        "16MiB",
-    ),
-    Option(
-        "handshake-timeout",
-        "MS",
-        "Time for a client to log in, in milliseconds.",
-        parse_count,
-        "limits_handshake_timeout_ms",
-        str(_LIMITS.handshake_timeout_ms),
-    ),
-)
-"""What one client may do; defaults are those of `Limits`."""
 
 OPTIONS: Mapping[str, Option] = {
     option.name: option
@@ -198,6 +130,7 @@ OPTIONS: Mapping[str, Option] = {
             is_switch=True,
         ),
         *LIMITS,
+        *STAMPS,
         Option(
             "event-exchange",
             "yes|no",

@@ -20,12 +20,14 @@ from fluffle.broker.config import (
     Config,
     Limits,
     QuorumConfig,
+    StampConfig,
 )
 from fluffle.broker.option import PREFIX, Option
 from fluffle.broker.option_sources import Given, OptionError, Remark, from_toml
 from fluffle.broker.option_table import OPTIONS
 
 FIRST_PREFIX, QUORUM_PREFIX, LIMITS_PREFIX = "first_", "quorum_", "limits_"
+STAMPS_PREFIX = "stamps_"
 UNFINISHED_MESSAGES, UNCOMMITTED_MESSAGES = 4, 8
 """Of the largest size, that one connection may have under way, or in transactions: as `Limits`."""
 
@@ -111,6 +113,7 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
     with_first_start(fields)
     with_quorum(fields)
     with_limits(fields)
+    fields["stamps"] = StampConfig(**taken(fields, STAMPS_PREFIX))
     try:
         with_cluster(fields)
     except ValueError as error:

@@ -1,4 +1,5 @@
-"""Headers that a broker adds to a message: how often it was handed out in vain, and how it died.
+"""Headers that a broker adds to a message: how often it was handed out in vain, how it died, and
+what else it is told to add.
 
 What the client has put into its headers stays as it is, byte for byte; but as in RabbitMQ, the
 fields are in the order of their keys then, and of several with one key only the first is left, or
@@ -54,6 +55,31 @@ def without_bcc(properties: Properties) -> bytes:
     """Raw properties without the header that no consumer may see."""
     kept = {name: field for name, field in (properties.headers or {}).items() if name != "BCC"}
     return encode_properties(replace(properties, headers=kept))
+
+
+class Stamp:
+    """Properties that a broker adds to messages: `over` in the place of those of a message, `under`
+    where it has none.  Of headers each is one by itself."""
+
+    __slots__ = ("_over", "_over_fields", "_under", "_under_fields")
+
+    def __init__(self, over: Properties, under: Properties) -> None:
+        self._over, self._over_fields = _apart(over)
+        self._under, self._under_fields = _apart(under)
+
+    def on(self, raw: bytes) -> bytes:
+        """Well-formed raw properties with them."""
+        values = split_properties(raw)
+        fields = split_table(values[FLAG_HEADERS]) if FLAG_HEADERS in values else []
+        headers = _in_order([*self._over_fields, *fields, *self._under_fields])
+        return join_properties({**self._under, **values, **self._over, FLAG_HEADERS: headers})
+
+
+def _apart(properties: Properties) -> tuple[dict[int, bytes], list[tuple[bytes, bytes]]]:
+    """Values without the headers, and the fields of these."""
+    values = split_properties(encode_properties(properties))
+    headers = values.pop(FLAG_HEADERS, None)
+    return values, split_table(headers) if headers else []
 
 
 def with_headers(raw: bytes, added: FieldTable) -> bytes:

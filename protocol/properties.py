@@ -137,6 +137,11 @@ def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
     return found or (raw, [])
 
 
+def is_bare(outlined: bytes) -> bool:
+    """Whether an outline is one of properties that may have more, and need not be alike."""
+    return not property_flags(outlined) & ~_READ
+
+
 def encode_properties(properties: Properties) -> bytes:
     """Raw properties: flags and values of what is not None.
 

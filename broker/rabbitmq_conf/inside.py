@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from fluffle.broker.config import CLUSTER_PORT
+from fluffle.broker.config import CLUSTER_PORT, KEEP, OVERWRITE
 from fluffle.broker.rabbitmq_conf.reading import Setting
 from fluffle.broker.rabbitmq_conf.verdicts import (
     FALSE,
@@ -179,6 +179,11 @@ def import_backend(_conf: Conf, setting: Setting) -> Verdict:
     return Mapped() if setting.value in local else Refused(NOT_FETCHED)
 
 
+def stamp(option: str) -> Rule:
+    """Whether what a client has set is overwritten; either way there is such a header."""
+    return by_word(option, {TRUE: OVERWRITE, FALSE: KEEP})
+
+
 def deprecated(_conf: Conf, setting: Setting) -> Verdict:
     """What RabbitMQ is about to drop is not dropped here."""
     if setting.value == TRUE:
@@ -324,6 +329,11 @@ RULES: Rules = {
         ignored("what is counted is always up to date"),
     ),
     "vhost_restart_strategy": ignored("a virtual host does not fail alone"),
-    "message_interceptors.**": ignored("no header is added to messages"),
+    "message_interceptors.incoming.set_header_timestamp.overwrite": stamp("set-header-timestamp"),
+    "message_interceptors.incoming.set_header_routing_node.overwrite": stamp(
+        "set-header-routing-node"
+    ),
+    "message_interceptors.outgoing.timestamp.enabled": to("set-header-sent-time"),
+    "message_interceptors.**": refused("RabbitMQ has no such interceptor; take it out"),
     "motd_file": ignored("there is no message of the day"),
 }

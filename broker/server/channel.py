@@ -15,6 +15,7 @@ from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
 from fluffle.broker.server.confirms import Confirms
+from fluffle.broker.server.publishing import PutBack, on_publishes
 from fluffle.broker.server.putting import put
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch, Unacked
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from fluffle.broker.server.putting import Publisher, Putter
     from fluffle.broker.server.subscription import ReplySubscription, Subscription
     from fluffle.broker.server.transactions import Transaction
+    from fluffle.protocol.events import Publishes
 
 
 T = TypeVar("T")
@@ -35,6 +37,8 @@ Refuse: TypeAlias = "Callable[[Channel, BrokerError], None]"
 Settler: TypeAlias = "Callable[[Channel, list[Stretch], Outcome], None]"
 GetAnswerer: TypeAlias = "Callable[[Channel, ServedQueue, Handout | None], None]"
 Send: TypeAlias = "Callable[[Handout], None]"
+Taker: TypeAlias = "Callable[[Channel, Publishes, PutBack], int]"
+Stamper: TypeAlias = "Callable[[list[bytes]], list[bytes]]"
 
 
 def let_go(_answer: Any) -> None:
@@ -64,7 +68,9 @@ class Channel:
         "session",
         "settle",
         "shared_credit",
+        "stamped",
         "subscriptions",
+        "take",
         "ticket",
         "transaction",
         "unacked",
@@ -73,6 +79,10 @@ class Channel:
     def __init__(self, number: int, session: Session, publish: Publisher, refuse: Refuse) -> None:
         self.number = number
         self.session = session
+        self.take: Taker = on_publishes
+        """What a batch of messages comes to first; another function where they are stamped."""
+        self.stamped: Stamper | None = None
+        """Makes the contents that its client is given of those of a queue, if they are others."""
         self.publish = publish
         """What a batch of messages goes through; another function in confirm and tx mode."""
         self.put: Putter = put

@@ -135,6 +135,8 @@ class Channels:
         check_channel_limit(self._session)
         self._session.access.usage.channel_opened(self._session.user.name)
         channel = self._open[number] = Channel(number, self._session, publish_plain, self.refuse)
+        if self._session.stamping is not None:
+            self._session.stamping.fit(channel)
         self._session.traffic.channels_opened += 1
         for observer in self._session.observers:
             observer.channel_opened(channel)

@@ -66,9 +66,10 @@ class Getter:
             message_count=self.queue.ready_count,
         )
         session.outlet.add(frame)
-        session.outlet.add(
-            split_content(handout.contents[0], channel.number, session.frame_bytes_max)
-        )
+        contents = handout.contents
+        if channel.stamped is not None:
+            contents = channel.stamped(contents)
+        session.outlet.add(split_content(contents[0], channel.number, session.frame_bytes_max))
         session.outlet.reserve(handout.content_bytes)
         session.outlet.sent(handout.content_bytes)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.server import lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.consuming import on_acks
-from fluffle.broker.server.publishing import on_publishes, oversized
+from fluffle.broker.server.publishing import oversized
 from fluffle.protocol.events import (
     Acks,
     Event,
@@ -62,7 +62,7 @@ def on_batch(connection: Connection, batch: Publishes) -> int:
     if connection.services.alarms.reason:
         put_back(connection, [batch])
         return block(connection)
-    return on_publishes(channel, batch, partial(put_back, connection))
+    return channel.take(channel, batch, partial(put_back, connection))
 
 
 def put_back(connection: Connection, runs: list[Publishes]) -> None:

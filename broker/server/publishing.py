@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain, groupby, repeat
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.message import Origin
@@ -64,6 +64,10 @@ METHOD_AT = 7
 """Where the payload of a method frame begins."""
 
 
+PutBack: TypeAlias = Callable[[list[Publishes]], None]
+"""Has batches taken next, one by one."""
+
+
 class Ground(Protocol):
     """What routes depend on: for the default exchange the queues, for others the topology."""
 
@@ -102,9 +106,7 @@ class Route:
         """Whether its own routing key has it, or needs none."""
 
 
-def on_publishes(
-    channel: Channel, batch: Publishes, put_back: Callable[[list[Publishes]], None]
-) -> int:
+def on_publishes(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
     """Take a batch of messages; what that cost: for each parcel, each queue of it, each new route.
 
     One that cannot be sorted, or has too much in it for one turn, is put back in parts.
@@ -115,7 +117,7 @@ def on_publishes(
     return cost + ROUTE_COST * (session.routes_found - found)
 
 
-def take(channel: Channel, batch: Publishes, put_back: Callable[[list[Publishes]], None]) -> int:
+def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
     """As `on_publishes`, new routes not counted."""
     session = channel.session
     methods = batch.methods

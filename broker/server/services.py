@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
@@ -22,6 +23,9 @@ from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.server.stamping import Stamping
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Services:
     nodes: Nodes = field(default_factory=dict)
     """Those of the cluster; none where a node is alone."""
     traffic: Traffic = field(default_factory=Traffic)
+    stamping: Stamping | None = None
+    """Adds headers to messages, if there are any to add."""
     wall_ms: Callable[[], int] = SystemClock().wall_ms
     """The time of day."""
 

@@ -67,6 +67,7 @@ class Session:
         "rights",
         "routes",
         "routes_found",
+        "stamping",
         "traffic",
         "uncommitted_bytes",
         "user",
@@ -100,7 +101,7 @@ class Session:
         self.nodes = services.nodes
         self.observers = services.observers
         self.access, self.commits = services.access, services.commits
-        self.limits = services.limits
+        self.limits, self.stamping = services.limits, services.stamping
         self.vhosts = services.vhosts
         self.rights = Rights(services.access, user, vhost.name)
         self.outlet = outlet

@@ -56,9 +56,12 @@ class Envelopes:
         channel = self._channel
         outlet = channel.session.outlet
         first_tag = channel.unacked.number(handout)
-        contents = handout.contents
+        contents, content_bytes = handout.contents, handout.content_bytes
+        if channel.stamped is not None:
+            contents = channel.stamped(contents)
+            content_bytes = sum(map(len, contents))
         if (
-            handout.content_bytes > self._frame_bytes_max
+            content_bytes > self._frame_bytes_max
             and max(map(len, contents)) > self._frame_bytes_max
         ):
             contents = [

@@ -15,6 +15,7 @@ from fluffle.broker.config import (
     Limits,
     ListenAddress,
     QuorumConfig,
+    StampConfig,
     memory_bytes,
 )
 from fluffle.broker.option_sources import OptionError
@@ -72,6 +73,9 @@ def test_every_effective_option_reaches_the_config() -> None:
         quorum_reconciliation_interval="60",
         quorum_target_group_size="7",
         quorum_dead_letter_timeout="20",
+        set_header_timestamp="overwrite",
+        set_header_routing_node="Keep",
+        set_header_sent_time="yes",
         user="alice:p:w",
         vhost="v",
         definitions="d.json",
@@ -98,6 +102,7 @@ def test_every_effective_option_reaches_the_config() -> None:
             metrics_listen=ListenAddress("", 15_692),
             disk_free_bytes_min=2 << 30,
             quorum=QuorumConfig("balanced", 5, True, 60, 7, dead_letter_timeout_s=20),
+            stamps=StampConfig("overwrite", "keep", sent=True),
             users={"alice": "p:w"},
             vhosts=("v",),
             definitions=Path("d.json"),
@@ -363,6 +368,7 @@ def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.Mon
     monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="HOSTNAME"))
     config, cluster = Config(), ClusterConfig({}, b"")
     groups = {"cluster_": cluster, "quorum_": config.quorum, "limits_": config.limits}
+    groups["stamps_"] = config.stamps
     shown = CliRunner().invoke(main, ["serve", "--help"]).output
 
     first = {"first_user": "guest", "first_password": "guest", "first_vhost": "/"}

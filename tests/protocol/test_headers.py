@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.protocol.headers import counted, with_headers
+from fluffle.protocol.headers import Stamp, counted, with_headers
 from fluffle.protocol.properties import (
     Properties,
     body_of,
@@ -97,3 +97,20 @@ def test_headers_are_added_and_all_else_is_kept(
 def test_properties_are_joined_as_they_were_split(properties: Properties) -> None:
     raw = encode_properties(properties)
     assert join_properties(split_properties(raw)) == raw
+
+
+TIMES = st.none() | st.just(5)
+STAMPS = st.builds(Properties, headers=st.none() | TABLES, timestamp=TIMES)
+
+
+@given(PROPERTIES, STAMPS, STAMPS)
+def test_a_stamp_is_as_if_decoded_and_changed(
+    properties: Properties, over: Properties, under: Properties
+) -> None:
+    raw = encode_properties(properties)
+    stamped = decode_properties(Stamp(over, under).on(raw))
+    headers = {**(under.headers or {}), **(properties.headers or {}), **(over.headers or {})}
+    times = (over.timestamp, properties.timestamp, under.timestamp)
+    properties.headers = sorted_table(headers)
+    properties.timestamp = next((each for each in times if each is not None), None)
+    assert encode_properties(stamped) == encode_properties(properties)

@@ -91,6 +91,18 @@ def options(text: str, **environment: str) -> dict[str, str]:
         ("log.console.formatter = json", {"log-format": "json"}),
         ("log.file.level = critical", {"log-level": "error"}),
         ("deprecated_features.permit.global_qos = true", {}),
+        (
+            "message_interceptors.incoming.set_header_timestamp.overwrite = true",
+            {"set-header-timestamp": "overwrite"},
+        ),
+        (
+            "message_interceptors.incoming.set_header_routing_node.overwrite = false",
+            {"set-header-routing-node": "keep"},
+        ),
+        (
+            "message_interceptors.outgoing.timestamp.enabled = true",
+            {"set-header-sent-time": "true"},
+        ),
         ("consumer_timeout = 900000", {"consumer-timeout": "900000"}),
         ("cluster_formation.peer_discovery_backend = classic_config", {}),
     ],
