@@ -73,9 +73,6 @@ def test_every_effective_option_reaches_the_config() -> None:
         quorum_reconciliation_interval="60",
         quorum_target_group_size="7",
         quorum_dead_letter_timeout="20",
-        set_header_timestamp="overwrite",
-        set_header_routing_node="Keep",
-        set_header_sent_time="yes",
         user="alice:p:w",
         vhost="v",
         definitions="d.json",
@@ -102,7 +99,6 @@ def test_every_effective_option_reaches_the_config() -> None:
             metrics_listen=ListenAddress("", 15_692),
             disk_free_bytes_min=2 << 30,
             quorum=QuorumConfig("balanced", 5, True, 60, 7, dead_letter_timeout_s=20),
-            stamps=StampConfig("overwrite", "keep", sent=True),
             users={"alice": "p:w"},
             vhosts=("v",),
             definitions=Path("d.json"),
@@ -114,6 +110,15 @@ def test_every_effective_option_reaches_the_config() -> None:
         ),
         unknown_variables=(),
     )
+
+
+def test_the_headers_that_a_node_adds_reach_the_config() -> None:
+    settings = from_flags(
+        set_header_timestamp="overwrite",
+        set_header_routing_node="Keep",
+        set_header_sent_time="yes",
+    )
+    assert settings.config == Config(stamps=StampConfig("overwrite", "keep", sent=True))
 
 
 def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:
