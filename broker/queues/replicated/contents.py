@@ -41,8 +41,9 @@ class Gone(Protocol):
 
     def add(self, runs: list[range]) -> None: ...
 
-    def add_ready(self, first: int, stop: int) -> None:
-        """All that is ready from one number up to another, now or once it is applied."""
+    def add_ready(self, first: int, stop: int, level: int | None = None) -> None:
+        """All that is ready from one number up to another: what has one priority, or everything,
+        also what is only ready once it is applied."""
 
 
 class Applied:
@@ -98,7 +99,7 @@ class Contents:
         """The messages of a stretch that the image has as ready: found as they are asked for, while
         nothing is applied."""
         for entry in self.state.entries.between(first, stop):
-            yield from self._ready_of(entry, first, stop)
+            yield from self.ready_of(entry, first, stop)
 
     # What the engine tells
 
@@ -152,7 +153,7 @@ class Contents:
                 if loaded:
                     return loaded
                 raise
-            for run in self._ready_of(entry, first, stop):
+            for run in self.ready_of(entry, first, stop):
                 start = bisect_left(read.sequences, run.start)
                 end = start + len(run)
                 loaded.append(
@@ -167,7 +168,7 @@ class Contents:
 
     peek = load
 
-    def _ready_of(self, entry: Entry, first: int, stop: int) -> list[range]:
+    def ready_of(self, entry: Entry, first: int, stop: int) -> list[range]:
         """Those of an entry that are ready, within bounds."""
         runs = self.state.entries.ready_of(entry)
         cut = (range(max(run.start, first), min(run.stop, stop)) for run in runs)

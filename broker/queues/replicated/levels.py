@@ -139,9 +139,7 @@ class OfLevel:
 
     def _wanted(self, entry: Entry, first: int, stop: int) -> list[range]:
         """What of an entry is ready and in this lane, within bounds."""
-        ready = self._entries.ready_of(entry)
-        cut = (range(max(run.start, first), min(run.stop, stop)) for run in ready)
-        return runs_at(entry, [run for run in cut if run], self._level)
+        return runs_at(entry, self._contents.ready_of(entry, first, stop), self._level)
 
     def _own(self, entry: Entry, part: Loaded) -> list[Loaded]:
         """What of a stretch of an entry is in this lane."""
@@ -150,9 +148,8 @@ class OfLevel:
         return [part_of_loaded(part, run.start - first, run.stop - first) for run in runs]
 
     def discarded(self, first: int, stop: int) -> None:
-        for entry in self._entries.between(first, stop):
-            for run in self._wanted(entry, first, stop):
-                self._contents.settled(run)
+        if (gone := self._contents.gone) is not None:
+            gone.add_ready(first, stop, self._level)
 
     def forget_unreadable(self) -> None:
         """What is in the image has been read."""

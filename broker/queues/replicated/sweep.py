@@ -9,63 +9,114 @@ leader that ends before has answered nobody: its successor finds the rest ready,
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 from fluffle.broker.queues.replicated.contents import Contents
+from fluffle.broker.queues.replicated.entries import Entry
+from fluffle.broker.queues.replicated.levels import runs_at
 
 PIECE_RUNS = 512
-"""So many runs are said together, each of one entry of the log at most: some milliseconds."""
+"""So many runs are said together, of as many entries of the log at most: some milliseconds."""
+
+NOTHING = range(0)
+
+start = attrgetter("start")
 
 
 class Sweep:
     """Of one purge; a `Gone` while that is done."""
 
-    __slots__ = ("_contents", "_parts")
+    __slots__ = ("_contents", "_left", "_runs", "_stretches")
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
-        self._parts: deque[list[range] | tuple[int, int]] = deque()
-        """Runs, or from which number up to which all goes that is ready by the image when it is
-        their turn.  That is nothing else then: the engine has let go of it."""
+        self._runs: deque[range] = deque()
+        """What is known of one by one."""
+        self._stretches: dict[int | None, deque[range]] = {}
+        """Numbers by priority, rising, of which all goes that is ready by the image when it is
+        their turn.  That is nothing else then: the engine has let go of it.  None: whatever the
+        priority is."""
+        self._left = NOTHING
+        """Around all of these."""
 
     def add(self, runs: list[range]) -> None:
-        self._parts.extend(runs[at : at + PIECE_RUNS] for at in range(0, len(runs), PIECE_RUNS))
+        self._runs += runs
 
-    def add_ready(self, first: int, stop: int) -> None:
-        self._parts.append((first, stop))
+    def add_ready(self, first: int, stop: int, level: int | None = None) -> None:
+        self._stretches.setdefault(level, deque()).append(range(first, stop))
+        left = self._left or range(first, stop)
+        self._left = range(min(first, left.start), max(stop, left.stop))
 
     def __bool__(self) -> bool:
         """Whether there may be more."""
-        return bool(self._parts)
+        return bool(self._runs or self._left)
 
     def next(self) -> list[range]:
-        """The next of the messages, each once; none, if there is nothing more."""
-        piece: list[range] = []
-        left = PIECE_RUNS
-        while self._parts and left > 0:
-            part = self._parts.popleft()
-            runs = part if isinstance(part, list) else self._ready(*part, left)
-            left -= len(runs)
-            piece += runs if isinstance(part, list) else _joined(runs)
+        """The next of the messages, each once; there may be none though there are more behind."""
+        piece = [self._runs.popleft() for _ in range(min(len(self._runs), PIECE_RUNS))]
+        if self._left and len(piece) < PIECE_RUNS:
+            piece += joined(self._ready(PIECE_RUNS - len(piece)))
         return piece
 
-    def _ready(self, first: int, stop: int, most: int) -> list[range]:
-        """The first runs of a stretch, the rest of which is next."""
-        runs = list(islice(self._contents.ready_within(first, stop), most))
-        if len(runs) == most:
-            self._parts.appendleft((runs[-1].stop, stop))
-        elif unapplied := range(max(first, self._contents.state.next_sequence), stop):
-            runs.append(unapplied)
-        return runs
+    def _ready(self, most: int) -> Iterator[range]:
+        """So many runs at most, and what is under way at the end."""
+        for entry in self._contents.state.entries.between(self._left.start, self._left.stop):
+            found = self._of(entry)
+            taken = found[:most]
+            most -= max(len(taken), 1)
+            at = taken[-1].stop if len(taken) < len(found) else entry.first + entry.count
+            self._left = range(at, self._left.stop)
+            yield from taken
+            if most <= 0:
+                return
+        self._left = NOTHING
+        for stretch in self._stretches.get(None, ()):
+            unapplied = range(max(stretch.start, self._contents.state.next_sequence), stretch.stop)
+            if unapplied:
+                yield unapplied
+
+    def _of(self, entry: Entry) -> list[range]:
+        """What is left of an entry."""
+        inside = range(max(entry.first, self._left.start), entry.first + entry.count)
+        ready = self._contents.ready_of(entry, inside.start, inside.stop)
+        levels = (None,) if None in self._stretches else entry.levels
+        parts = {level: self._within(level, inside) for level in levels}
+        if all(part == [inside] for part in parts.values()):
+            return ready
+        found: list[range] = []
+        for level, stretches in parts.items():
+            runs = [
+                both for stretch in stretches for run in ready if (both := common(run, stretch))
+            ]
+            found += runs if level is None else runs_at(entry, runs, level)
+        return joined(sorted(found, key=start))
+
+    def _within(self, level: int | None, inside: range) -> list[range]:
+        """The stretches of a priority that lie within some numbers, behind which nobody looks for
+        them any more."""
+        stretches = self._stretches.get(level, deque())
+        while stretches and stretches[0].stop <= inside.start:
+            stretches.popleft()
+        found = []
+        for stretch in stretches:
+            if stretch.start >= inside.stop:
+                break
+            found.append(common(stretch, inside))
+        return found
 
 
-def _joined(runs: list[range]) -> list[range]:
-    """Runs of one stretch, those that follow on each other as one.  What is of several may not lie
-    in one place: some of it has come back."""
-    joined: list[range] = []
+def common(run: range, other: range) -> range:
+    """What is in both, of consecutive numbers."""
+    return range(max(run.start, other.start), min(run.stop, other.stop))
+
+
+def joined(runs: Iterable[range]) -> list[range]:
+    """Runs that rise, those that follow on each other as one."""
+    whole: list[range] = []
     for run in runs:
-        if joined and joined[-1].stop == run.start:
-            joined[-1] = range(joined[-1].start, run.stop)
+        if whole and whole[-1].stop == run.start:
+            whole[-1] = range(whole[-1].start, run.stop)
         else:
-            joined.append(run)
-    return joined
+            whole.append(run)
+    return whole

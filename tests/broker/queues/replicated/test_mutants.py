@@ -212,7 +212,7 @@ LEADING = [
         "contents",
         (
             "all of an entry is ready",
-            "Contents._ready_of",
+            "Contents.ready_of",
             "for run in runs)",
             "for run in [range(entry.first, entry.first + entry.count)])",
         ),

@@ -1,4 +1,4 @@
-"""Purges of the led queue of an x-delayed-message exchange, said in pieces."""
+"""Purges said in pieces: of a led queue with priorities, and of an x-delayed-message exchange."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from random import Random
 
 import pytest
 
+from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated import leadership, sweep
 from fluffle.broker.queues.replicated.encoding import decode
+from fluffle.broker.queues.replicated.entries import Entry
 from fluffle.broker.queues.replicated.facts import Purged, Reason, SessionId
 from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.replicated.sweep import Sweep
 from tests.broker.queues.replicated.delaying import Calendar
+from tests.broker.queues.replicated.leading import Bench, quorum
 
 
 def test_a_purge_drops_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,3 +190,84 @@ def test_settings_change_and_time_passes_while_a_purge_is_said(
     assert bench.image.state.revision == 7
     assert bench.image.state.gone[Reason.PURGED] == 153
     assert bench.image.state.live_count == 0
+
+
+def urgent_bench(chance: Random, entries: int) -> Bench:
+    """Entries of messages of several priorities each."""
+    bench = Bench(quorum())
+    edge = bench.open_edge()
+    for _ in range(entries):
+        for _ in range(chance.randrange(1, 4)):
+            bench.publish(edge, chance.randrange(1, 5), priority=chance.choice([None, 0, 5, 9]))
+        bench.turn()
+    bench.settle_down()
+    return bench
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_purge_takes_what_waits_of_all_priorities(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some is in memory, some on disk only, some under way, in somebody's hands, or back."""
+    monkeypatch.setattr(sweep, "PIECE_RUNS", 1 + seed % 6)
+    chance = Random(seed)
+    bench = urgent_bench(chance, chance.randrange(1, 30))
+    (edge,) = bench.edges
+    purged = 0
+    for _ in range(chance.randrange(1, 4)):
+        if chance.random() < 0.7:
+            bench.change_leader(0, is_elsewhere=chance.random() < 0.5)
+        for _ in range(chance.randrange(4)):
+            bench.get(edge, no_ack=False)
+            bench.settle_down()
+        back = [number for number in edge.holds if chance.random() < 0.5]
+        bench.end(edge, back, chance.choice([Outcome.RETURNED, Outcome.LOST]))
+        for _ in range(chance.randrange(4)):
+            bench.publish(edge, chance.randrange(1, 5), priority=chance.choice([None, 0, 7]))
+            if chance.random() < 0.5:
+                bench.turn()
+        purged += bench.led.queue.ready_count
+        bench.purge(edge)
+        bench.publish(edge, 1, priority=9)
+        bench.settle_down()
+        bench.check()
+        assert bench.led.queue.ready_count == 1
+        assert bench.image.state.gone[Reason.PURGED] == purged
+
+
+def test_no_turn_looks_for_more_of_many_priorities_than_so_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweep, "PIECE_RUNS", 8)
+    bench = urgent_bench(Random(0), 50)
+    (edge,) = bench.edges
+    held = 50
+    for _ in range(held):
+        bench.publish(edge, 1, priority=20)
+        bench.turn()
+    bench.attach(edge, prefetch=held)  # of these entries none waits
+    for _ in range(50):
+        bench.publish(edge, 2, priority=0)
+        bench.turn()
+    bench.settle_down()
+    bench.change_leader(0, is_elsewhere=False)
+    waiting, looked = bench.led.queue.ready_count, list[int]()
+    look = Sweep._of
+
+    def noted(self: Sweep, entry: Entry) -> list[range]:
+        looked[-1] += 1
+        return look(self, entry)
+
+    monkeypatch.setattr(Sweep, "_of", noted)
+    looked.append(0)
+    bench.purge(edge)
+    while bench.is_touched or bench.proposals:
+        bench.is_touched = False
+        looked.append(0)
+        bench.led.pump()
+        while bench.proposals:
+            bench.commit()
+    assert max(looked) <= 8
+    assert sum(looked) == 150
+    assert bench.image.state.gone[Reason.PURGED] == waiting
+    assert bench.image.state.live_count == held
