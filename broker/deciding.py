@@ -12,7 +12,7 @@ from fluffle.broker.calendars import exchange_of, is_calendar
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name, Room
-from fluffle.broker.metadata.nodes import DELAYS, Nodes, check_known, node_name
+from fluffle.broker.metadata.nodes import DELAYS, SELECTS, Nodes, check_known, node_name
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, check_equivalent, queue_spec
 from fluffle.broker.queues.calendar_spec import calendar_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same
@@ -20,7 +20,14 @@ from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.routing import deciding
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.deciding import Going, removal
-from fluffle.broker.routing.exchange import DELAYED, Exchange, ExchangeSpec, check_not_default
+from fluffle.broker.routing.exchange import (
+    DELAYED,
+    Exchange,
+    ExchangeSpec,
+    check_not_default,
+    routes_as,
+)
+from fluffle.broker.routing.selecting import JMS_TOPIC
 from fluffle.broker.vhost import VirtualHost
 
 
@@ -70,11 +77,15 @@ def declare_exchange(vhost: VirtualHost, spec: ExchangeSpec, nodes: Nodes) -> Ch
     more queues, or one of the nodes is of a version that does not know the type.
     """
     change = deciding.declare_exchange(vhost.topology, spec)
-    if change.changes_nothing or spec.type != DELAYED:
+    if change.changes_nothing:
+        return change
+    asked = SELECTS if routes_as(spec) == JMS_TOPIC else DELAYS if spec.type == DELAYED else 0
+    if asked:
+        change = change._replace(rests_on=(*change.rests_on, *check_known(asked, nodes)))
+    if spec.type != DELAYED:
         return change
     calendar = calendar_spec(spec.name, vhost.name, durable=spec.durable)
-    delayed = change._replace(rests_on=(*change.rests_on, *check_known(DELAYS, nodes)))
-    return new_queue(vhost, calendar, None).joined(delayed)
+    return new_queue(vhost, calendar, None).joined(change)
 
 
 def places_of(definition: QueueDefinition) -> tuple[str, ...]:

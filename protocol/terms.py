@@ -49,6 +49,13 @@ def text(value: "FieldValue | str") -> str:
     return _decoded(value) if isinstance(value, bytes) else term(value)
 
 
+def string(characters: str) -> str:
+    """A string, which is a list of numbers if it cannot be printed."""
+    if not characters or not _is_printable(characters):
+        return _list(str(ord(char)) for char in characters)
+    return f'"{escaped(characters)}"'
+
+
 def atom(name: str) -> str:
     """An atom, which needs quotes unless it looks like a word."""
     return name if _BARE_ATOM.fullmatch(name) else f"'{name}'"
@@ -66,10 +73,14 @@ def _binary(value: bytes) -> str:
     if not value:
         return "<<>>"
     decoded = _decoded(value)
-    if not all(char.isprintable() or char in "\n\t" for char in decoded):
+    if not _is_printable(decoded):
         return "<<" + ",".join(map(str, value)) + ">>"
     is_utf8 = not decoded.isascii() and decoded.encode() == value
     return f'<<"{escaped(decoded)}"{"/utf8" if is_utf8 else ""}>>'
+
+
+def _is_printable(characters: str) -> bool:
+    return all(char.isprintable() or char in "\n\t" for char in characters)
 
 
 def _float(value: float) -> str:

@@ -45,6 +45,7 @@ PLUGINS: Mapping[str, str] = {
 ALWAYS_ENABLED = (
     "rabbitmq_consistent_hash_exchange",
     "rabbitmq_delayed_message_exchange",
+    "rabbitmq_jms_topic_exchange",
     "rabbitmq_random_exchange",
     "rabbitmq_recent_history_exchange",
 )
@@ -152,7 +153,8 @@ def exchange_types() -> list[Row]:
 def describe_type(name: str) -> str:
     if name in STANDARD_TYPES:
         return f"AMQP {name} exchange, as per the AMQP specification"
-    return f"{name.removeprefix('x-').replace('-', ' ').capitalize()} exchange"
+    words = name.removeprefix("x-").replace("-", " ").replace("jms", "JMS")
+    return f"{words[0].upper()}{words[1:]} exchange"
 
 
 def auth_mechanisms(parts: Parts) -> list[Row]:

@@ -38,7 +38,10 @@ CHANGES_TYPES = 1
 DELAYS = 2
 """There are exchanges of the type x-delayed-message."""
 
-KNOWS = DELAYS
+SELECTS = 3
+"""There are exchanges that route by x-jms-topic."""
+
+KNOWS = SELECTS
 """This version; what an older one does not know is not defined as long as there is one."""
 
 Nodes: TypeAlias = Mapping[str, Registered]

@@ -46,6 +46,7 @@ BUILT_IN = frozenset(
         "rabbitmq_auth_mechanism_ssl",
         "rabbitmq_consistent_hash_exchange",
         "rabbitmq_delayed_message_exchange",
+        "rabbitmq_jms_topic_exchange",
         "rabbitmq_management_agent",
         "rabbitmq_message_deduplication",
         "rabbitmq_random_exchange",

@@ -13,6 +13,7 @@ from fluffle.broker.routing.consistent_hash import ConsistentHash, check_argumen
 from fluffle.broker.routing.headers import HeadersMatcher
 from fluffle.broker.routing.history import History, check_length
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
+from fluffle.broker.routing.selecting import JMS_TOPIC, SelectorMatcher
 from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.broker.routing.topic import TopicMatcher
 from fluffle.protocol.types import FieldTable
@@ -46,6 +47,7 @@ TYPES: dict[str, ExchangeType] = {
     "x-consistent-hash": ExchangeType(
         lambda arguments, _around: OneOfAll(ConsistentHash(arguments)), check_arguments
     ),
+    JMS_TOPIC: ExchangeType(lambda _arguments, _around: SelectorMatcher()),
     "x-local-random": ExchangeType(lambda _arguments, around: OneOfAll(LocalRandom(around))),
     "x-modulus-hash": ExchangeType(lambda _arguments, _around: OneOfAll(ModulusHash())),
     RECENT_HISTORY: ExchangeType(lambda _arguments, _around: FanoutMatcher(), check_length),
@@ -99,6 +101,11 @@ class ExchangeSpec:
     arguments: FieldTable = field(default_factory=dict)
 
 
+def routes_as(spec: ExchangeSpec) -> str:
+    """The type that says where its messages go."""
+    return type_inside(spec.arguments) if spec.type == DELAYED else spec.type
+
+
 PREDECLARED = (
     ExchangeSpec(DEFAULT_EXCHANGE, "direct", durable=True),
     ExchangeSpec("amq.direct", "direct", durable=True),
@@ -125,11 +132,9 @@ class Exchange:
         """The queue in which messages wait that are to be routed later, if it has one."""
         self.history: History | None = None
         """The last messages, if it keeps them for those who will be bound to it."""
-        routes_as = spec.type
         if spec.type == DELAYED:
             self.calendar = calendar_of(spec.name)
-            routes_as = type_inside(spec.arguments)
-        if routes_as == RECENT_HISTORY:
+        if routes_as(spec) == RECENT_HISTORY:
             self.history = History(spec.arguments, partial(around.kept, spec.name))
         self.alternate = alternate_of(spec, around)
         """Where messages go that match no binding."""

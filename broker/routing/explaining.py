@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, DELAYED, Exchange, type_inside
+from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, routes_as
 from fluffle.broker.routing.matcher import Asks
 from fluffle.broker.routing.reasons import REASONS, shown
 from fluffle.broker.routing.router import Walk
@@ -157,13 +157,13 @@ class Explaining:
         return Visit(name, exchange.spec.type, self._came[name], tuple(verdicts), tuple(notes))
 
     def _verdicts(self, exchange: Exchange) -> list[Verdict]:
-        spec, keys, properties = exchange.spec, self._keys, self._properties
+        keys, properties = self._keys, self._properties
         matched = dict.fromkeys(exchange.matcher.match(keys, properties))
-        kind = type_inside(spec.arguments) if spec.type == DELAYED else spec.type
+        reason = REASONS[routes_as(exchange.spec)]
         others = (each for each in exchange.matcher if each not in matched)
         return [
             *(Verdict(each, "") for each in matched),
-            *(Verdict(each, REASONS[kind](each, keys, properties)) for each in others),
+            *(Verdict(each, reason(each, keys, properties)) for each in others),
         ]
 
     def _onward(self, exchange: Exchange, verdicts: list[Verdict]) -> Iterator[str]:

@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.headers import X_MATCH, Condition, given_by
+from fluffle.broker.routing.selecting import JMS_TOPIC, selector_of
+from fluffle.broker.routing.selector import FALSE, TRUE
 from fluffle.broker.routing.topic import ANY_WORDS, ONE_WORD, words_of
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.terms import term
@@ -93,6 +95,13 @@ def shown(field: Field) -> str:
     return repr(value.decode(errors="replace")) if isinstance(value, bytes) else term(value)
 
 
+def of_selector(binding: Binding, _routing_keys: object, properties: Properties | None) -> str:
+    found = selector_of(binding)((properties and properties.headers) or {})
+    if found == TRUE:
+        return ""
+    return "the selector is false" if found == FALSE else "the selector is neither true nor false"
+
+
 def of_chance(_binding: Binding, _routing_keys: object, _properties: object) -> str:
     return "another one was drawn"
 
@@ -110,6 +119,7 @@ REASONS: Mapping[str, Reason] = {
     "fanout": of_fanout,
     "topic": of_topic,
     "headers": of_headers,
+    JMS_TOPIC: of_selector,
     "x-recent-history": of_fanout,
     "x-random": of_chance,
     "x-local-random": of_local_chance,

@@ -28,6 +28,7 @@ from fluffle.broker.cluster.streams.codec import encode as encode_frame
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importing import import_definitions
 from fluffle.broker.definitions.reading import DefinitionsError, read
+from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import FORGOTTEN, Kind
 from fluffle.broker.journals.encoding import decode as decode_messages
 from fluffle.broker.journals.encoding import encode as encode_messages
@@ -53,6 +54,8 @@ from fluffle.broker.recording.changes import (
 from fluffle.broker.recording.encoding import decode as decode_fact
 from fluffle.broker.recording.encoding import encode as encode_fact
 from fluffle.broker.recording.encoding import encode_key
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.selecting import SelectorMatcher
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol import wire
 from fluffle.protocol.errors import ProtocolError
@@ -60,6 +63,7 @@ from fluffle.protocol.events import Event, MessageStarted, MethodReceived, Viola
 from fluffle.protocol.methods import decode_method, encode_method
 from fluffle.protocol.properties import (
     FLAG_HEADERS,
+    Properties,
     check_properties,
     decode_properties,
     encode_properties,
@@ -166,6 +170,19 @@ def properties(raw: bytes) -> None:
     for start, stop in outline(raw)[1]:
         alike[start:stop] = b"x" * (stop - start)
     check_properties(bytes(alike))
+
+
+def selector(text: bytes) -> None:
+    """A JMS selector is refused with a sentence, or says of any headers whether they match."""
+    matcher = SelectorMatcher()
+    binding = Binding("x", "q", DestinationKind.QUEUE, "", {"rjms_erlang_selector": ("S", text)})
+    try:
+        matcher.check(binding)
+    except PreconditionFailed:
+        return
+    matcher.add(binding)
+    for headers in ({}, wire.to_table(TABLE), wire.to_table({"s": "blue", "n": 5})):
+        assert len([*matcher.match(["k"], Properties(headers=headers))]) in (0, 1)
 
 
 def proxy(data: bytes) -> None:
@@ -409,10 +426,17 @@ TABLE: dict[str, wire.PlainValue] = {
     "empty": {},
 }
 
+SELECTORS = (
+    b"{'and',{'>',{'ident',<<\"n\">>},-5},{'like',{'ident',<<\"s\">>},<<\"b%\\_\">>,<<\"\\\\\">>}}.",
+    b"{'or',{'between',{'/',{'ident',<<\"n\">>},2.5e-3},{range,1,2}},{'is_null',{'ident',<<>>}}}.",
+    b'{\'not_in\',{\'ident\',<<"s">>},[<<"a">>,"b",[],{}]}.',
+)
+
 TARGETS: Mapping[str, Target] = {
     "reader": Target(reader, [bytes((9, 99, 199)) + conversation()]),
     "method": Target(method, method_seeds()),
     "table": Target(table, [wire.encode_table(wire.to_table(TABLE))[4:]]),
+    "selector": Target(selector, SELECTORS),
     "properties": Target(
         properties,
         [

@@ -16,6 +16,7 @@ PLUGINS: Mapping[str, str] = {
     "rabbitmq_sharding": "the exchange type x-modulus-hash",
     "rabbitmq_recent_history_exchange": "",
     "rabbitmq_delayed_message_exchange": "",
+    "rabbitmq_jms_topic_exchange": "",
     "rabbitmq_message_deduplication": "",
     "rabbitmq_auth_mechanism_ssl": "",
 }

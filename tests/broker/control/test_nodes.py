@@ -72,6 +72,8 @@ def test_types_mechanisms_and_parts_are_named() -> None:
         "description": "AMQP topic exchange, as per the AMQP specification",
         "enabled": True,
     }
+    assert types["x-jms-topic"]["description"] == "JMS topic exchange"
+    assert types["x-consistent-hash"]["description"] == "Consistent hash exchange"
     enabled = {each["name"]: each["enabled"] for each in row["auth_mechanisms"]}
     assert enabled == {"AMQPLAIN": True, "EXTERNAL": True, "PLAIN": True}
     assert {"fluffle", "python", "lmdb"} <= {each["name"] for each in row["applications"]}

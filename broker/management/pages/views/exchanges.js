@@ -15,8 +15,8 @@ const FIELDS = [
 /** Those that the default exchange has of itself, one for each queue, come last. */
 const DRAWN = { page: 1, page_size: 200, sort: "source", sort_reverse: true, pagination: "true" };
 const TYPES = [
-  "direct", "fanout", "topic", "headers", "x-consistent-hash", "x-delayed-message", "x-local-random",
-  "x-modulus-hash", "x-random", "x-recent-history",
+  "direct", "fanout", "topic", "headers", "x-consistent-hash", "x-delayed-message", "x-jms-topic",
+  "x-local-random", "x-modulus-hash", "x-random", "x-recent-history",
 ];
 
 export function exchanges(page) {
