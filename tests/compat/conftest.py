@@ -11,7 +11,7 @@ from tests.support.daemon import Daemon
 
 EXCHANGE_PLUGINS = (
     "rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange,rabbitmq_recent_history_exchange,"
-    "rabbitmq_sharding"
+    "rabbitmq_sharding,rabbitmq_jms_topic_exchange"
 )
 """What knows the exchange types of row 4.5: those that RabbitMQ has not built in."""
 

@@ -329,4 +329,43 @@ DIFFERENCES: tuple[Difference, ...] = (
         theirs=r"\[0\] Connection\.Close\(reply_code=541, .*\)",
         ours="[1] Exchange.BindOk()",
     ),
+    Difference(
+        "a binding of an x-jms-topic exchange without a selector that can be read is a 406 with"
+        " RabbitMQ 4.3's texts; RabbitMQ closes the connection with 541",
+        scenarios=r"section_04_selectors\.selectors_that_cannot_be",
+        theirs=r"\[0\] Connection\.Close\(reply_code=541, .*\)",
+        ours="refused",
+        said=r"\[1\] Channel\.Close\(reply_code=406, .* (cannot parse|invalid JMS) selector.*\)",
+    ),
+    Difference(
+        "selectors with other atoms than selectors have, with a LIKE that cannot be, or a hundred"
+        " deep, are a 406, as with RabbitMQ 4.3, where sixteen deep is enough for it",
+        scenarios=r"section_04_selectors\.selectors_that_rabbitmq_refuses_since_4_3",
+        theirs=r"(\[[2-6]\]) Queue\.BindOk\(\)",
+        ours=r"\1 406",
+        said=r"(\[\d\]) Channel\.Close\(reply_code=406, .* invalid JMS selector.*\)",
+    ),
+    Difference(
+        "a selector that contains a regular expression, which no client makes, is a 406",
+        scenarios=r"section_04_selectors\.a_selector_with_a_regular_expression",
+        theirs=r"\[2\] Queue\.BindOk\(\)",
+        ours="[2] 406",
+        said=r"\[2\] Channel\.Close\(reply_code=406, .* \{invalid_regex,not_supported\}.*\)",
+    ),
+    Difference(
+        "if a selector cannot be worked out with what a header is, it does not match; RabbitMQ"
+        " closes the connection of the publisher with 541",
+        scenarios=r"section_04_selectors\.headers_that_a_selector_cannot_use",
+        clients="case .*",
+        theirs=r"\[0\] Connection\.Close\(reply_code=541, .*\)",
+        ours="[1] Basic.GetEmpty(cluster_id='')",
+    ),
+    Difference(
+        "two bindings of an x-jms-topic exchange that differ in their selectors alone both count;"
+        " with RabbitMQ both have the selector of the last",
+        scenarios=r"section_04_selectors\.two_selectors_of_one_key",
+        theirs=r"\[1\] Basic\.GetOk\(delivery_tag=1(.*, )message_count=0\)(.*)2}}(.*)2'",
+        ours=r"[1] Basic.GetOk(delivery_tag=1\1message_count=1)\g<2>1}}\g<3>1'\n"
+        r"[1] Basic.GetOk(delivery_tag=2\1message_count=0)\g<2>2}}\g<3>2'",
+    ),
 )

@@ -7,15 +7,20 @@ what belongs together stays together, that each gets its part.
 from collections.abc import Callable
 
 from tests.compat.scenario import Peer, scenario
-from tests.compat.verbs import Speaker, speaker
+from tests.compat.verbs import Arguments, Speaker, speaker
 
 CHOOSING = ("x-consistent-hash", "x-random", "x-modulus-hash", "x-local-random")
-TYPES = (*CHOOSING, "x-recent-history")
+TYPES = (*CHOOSING, "x-recent-history", "x-jms-topic")
 
 
 def key_for(kind: str) -> str:
     """A binding key that the type takes."""
     return {"x-consistent-hash": "1", "x-local-random": ""}.get(kind, "k")
+
+
+def arguments_for(kind: str) -> Arguments:
+    """Arguments of a binding that the type takes."""
+    return {"rjms_erlang_selector": "true."} if kind == "x-jms-topic" else {}
 
 
 def counted(main: Speaker, *queues: str) -> list[int]:
@@ -315,7 +320,7 @@ def types_with_auto_delete(peer: Peer) -> None:
     main.declare("auto type q", exclusive=True)
     for kind in TYPES:
         main.declare_exchange(f"auto {kind}", kind, auto_delete=True)
-        main.bind("auto type q", f"auto {kind}", key_for(kind))
+        main.bind("auto type q", f"auto {kind}", key_for(kind), arguments_for(kind))
         main.another().delete_exchange(f"auto {kind}", if_unused=True)
-        main.unbind("auto type q", f"auto {kind}", key_for(kind))
+        main.unbind("auto type q", f"auto {kind}", key_for(kind), arguments_for(kind))
         main.another().declare_exchange(f"auto {kind}", passive=True)

@@ -21,6 +21,7 @@ EXCHANGES: dict[str, dict[str, Any]] = {
     "x-recent-history": {"x-recent-history-length": 5},
     "x-modulus-hash": {},
     "x-local-random": {},
+    "x-jms-topic": {"rjms_version": "3.4.0"},
     "topic": {"alternate-exchange": "x-random"},
     "headers": {},
     "fanout": {},
@@ -88,6 +89,14 @@ DEFINITIONS: dict[str, Any] = {
             "destination_type": "exchange",
             "routing_key": "é",
             "arguments": {"x-match": "any", "n": 1, "f": 1.5, "b": True, "l": ["a", {"k": "v"}]},
+        },
+        {
+            "vhost": VHOST,
+            "source": "x-jms-topic",
+            "destination": "q",
+            "destination_type": "queue",
+            "routing_key": "q",
+            "arguments": {"rjms_erlang_selector": "{'>',{'ident',<<\"n\">>},5}."},
         },
     ],
     "policies": [
