@@ -112,6 +112,7 @@ def check_properties(raw: bytes) -> None:
         (flags,) = _FLAGS.unpack_from(raw)
         if flags & FLAG_CONTINUED:
             raise _malformed("more than one word of flags")
+        assert not flags & FLAG_HEADERS
         for size in _sizes(flags):
             offset += size or raw[offset] + 1
     except (IndexError, struct.error) as error:
@@ -189,65 +190,28 @@ def is_persistent(raw: bytes) -> bool:
 
 def priority_of(content: bytes) -> int | None:
     """The priority of canonical content with well-formed properties; None if it names none."""
-    at = _priority_place(content)
+    at, _ = way_to(content, FLAG_PRIORITY)
     return content[at] if at else None
 
 
-def priorities_of(contents: list[bytes]) -> bytes | None:
-    """The priorities of several canonical contents with well-formed properties, if they name some;
-    None if they do not.  Either all of them do or none does."""
-    at = _priority_place(contents[0])
-    if not at:
-        return None
-    kinds = {*map(itemgetter(slice(_PROPERTIES_OFFSET, at + 1)), contents)}
-    if len(kinds) == 1:
-        return contents[0][at : at + 1] * len(contents)
-    if len({kind[:-1] for kind in kinds}) == 1:
-        return bytes(map(itemgetter(at), contents))
-    return bytes(content[_priority_place(content)] for content in contents)
-
-
-def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> list[int]:
-    """What `read` makes of the expirations of several canonical contents with well-formed
-    properties, which all have one: of equal ones once if they are few, because it is faster
-    (benchmarks/micro, on_publishes)."""
-    at = _expiration_place(contents[0])
-    text_at = at + 1 - _PROPERTIES_OFFSET
-    with_it = slice(_PROPERTIES_OFFSET, at + 1 + contents[0][at])
-    pieces = [*map(itemgetter(with_it), contents)]
-    kinds = {*pieces}
-    if len({*map(itemgetter(slice(text_at)), kinds)}) == 1:  # of one length, too
-        if 2 * len(kinds) > len(pieces):
-            return [read(piece[text_at:]) for piece in pieces]
-        found = {kind: read(kind[text_at:]) for kind in kinds}
-        return [*map(found.__getitem__, pieces)]
-    if len({*map(itemgetter(slice(text_at - 1)), kinds)}) == 1:
-        return [read(content[at + 1 : at + 1 + content[at]]) for content in contents]
-    places = map(_expiration_place, contents)
-    return [
-        read(content[at + 1 : at + 1 + content[at]])
-        for content, at in zip(contents, places, strict=True)
-    ]
-
-
-def _expiration_place(content: bytes) -> int:
-    """Where the expiration of canonical content stands, which must name one."""
+def way_to(content: bytes, flag: int) -> tuple[int, list[int]]:
+    """Where the value of a flag stands in canonical content with well-formed properties, 0 if it
+    names none; and which octets in front of it say so."""
     flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
-    offset = _behind_headers(content, flags, _PROPERTIES_OFFSET + _FLAGS.size)
-    offset += (flags & FLAG_DELIVERY_MODE > 0) + (flags & FLAG_PRIORITY > 0)
-    for flag in (FLAG_CORRELATION_ID, FLAG_REPLY_TO):
-        if flags & flag:
+    if not flags & flag:
+        return 0, []
+    told_at = [_PROPERTIES_OFFSET, _PROPERTIES_OFFSET + 1]
+    offset = _PROPERTIES_OFFSET + _FLAGS.size
+    for size in _sizes(flags & -flag & ~flag):
+        if size > 0:
+            offset += size
+        elif size == _OF_TEXT:
+            told_at.append(offset)
             offset += content[offset] + 1
-    return offset
-
-
-def _priority_place(content: bytes) -> int:
-    """Where the priority of canonical content stands, 0 if it names none."""
-    flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
-    if not flags & FLAG_PRIORITY:
-        return 0
-    offset = _behind_headers(content, flags, _PROPERTIES_OFFSET + _FLAGS.size)
-    return offset + (flags & FLAG_DELIVERY_MODE > 0)
+        else:
+            told_at += range(offset, offset + _SIZE.size)
+            offset += _SIZE.unpack_from(content, offset)[0] + _SIZE.size
+    return offset, told_at
 
 
 def _behind_headers(data: bytes, flags: int, offset: int) -> int:
@@ -445,9 +409,13 @@ _PROPERTIES = (
 """(flag, name, reader, writer), in the order of the wire."""
 
 
+_OF_TEXT, _OF_TABLE = 0, -1
+
+
 @cache
 def _sizes(flags: int) -> tuple[int, ...]:
-    """The length of each value that `flags` announce, 0 for a short string, which tells its own."""
-    assert not flags & FLAG_HEADERS
+    """The length of each value that `flags` announce; a short string tells its own, and so does a
+    table."""
     sizes = {FLAG_DELIVERY_MODE: 1, FLAG_PRIORITY: 1, FLAG_TIMESTAMP: _TIMESTAMP.size}
-    return tuple(sizes.get(flag, 0) for flag, *_ in _PROPERTIES if flags & flag)
+    sizes[FLAG_HEADERS] = _OF_TABLE
+    return tuple(sizes.get(flag, _OF_TEXT) for flag, *_ in _PROPERTIES if flags & flag)

@@ -124,7 +124,7 @@ class CalendarLane:
         if isinstance(due_ms, int):
             self._agenda.add(due_ms, range(first, self.numbers.next))
         else:
-            for number, its_due_ms in enumerate(due_ms, first):
+            for number, its_due_ms in enumerate(due_ms.expiries, first):
                 self._agenda.add(its_due_ms, (number,))
         self.count += len(contents)
 

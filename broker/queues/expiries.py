@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from struct import Struct
+from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.queues.timing import NEVER_MS
 
@@ -24,8 +25,20 @@ Lifetimes: TypeAlias = int | list[int] | None
 """For how long messages may wait that come together, in milliseconds, if their publisher says so:
 all of them, or each."""
 
-Deadlines: TypeAlias = "int | Expiries"
+
+class Spread(NamedTuple):
+    """When messages expire that come together and expire apart."""
+
+    expiries: Expiries
+    earliest_ms: int
+    latest_ms: int
+
+
+Deadlines: TypeAlias = int | Spread
 """When messages expire that come together: all of them, or each.  Never, if that is 0."""
+
+pack_time = Struct("@Q").pack
+"""As an array has it."""
 
 
 def lifetimes_in(lifetimes_ms: Lifetimes, part: slice) -> Lifetimes:
@@ -47,20 +60,35 @@ def deadlines_of(lifetimes_ms: Lifetimes, message_ttl_ms: int | None, now_ms: in
         assert message_ttl_ms is not None, "one of the two says so"
         lifetimes_ms = message_ttl_ms
     elif isinstance(lifetimes_ms, list):
-        if message_ttl_ms is not None:
-            most_ms = message_ttl_ms
-            lifetimes_ms = [each if each < most_ms else most_ms for each in lifetimes_ms]
-        return array("Q", [now_ms + each if each else INSTANT_MS for each in lifetimes_ms])
+        return spread_of(
+            lifetimes_ms, NEVER_MS if message_ttl_ms is None else message_ttl_ms, now_ms
+        )
     elif message_ttl_ms is not None and message_ttl_ms < lifetimes_ms:
         lifetimes_ms = message_ttl_ms
     return now_ms + lifetimes_ms if lifetimes_ms else INSTANT_MS
+
+
+def spread_of(lifetimes_ms: list[int], most_ms: int, now_ms: int) -> Spread:
+    """The same of messages that say it each.  Of equal ones it is found out once."""
+    found = dict[int, int]()
+    for each in {*lifetimes_ms}:
+        least_ms = min(each, most_ms)
+        found[each] = now_ms + least_ms if least_ms else INSTANT_MS
+    packed = {each: pack_time(time) for each, time in found.items()}
+    expiries = array("Q", b"".join(map(packed.__getitem__, lifetimes_ms)))
+    return Spread(expiries, min(found.values()), max(found.values()))
+
+
+def spread_over(expiries: Expiries) -> Spread:
+    """When messages expire of which each does then."""
+    return Spread(expiries, min(expiries), max(expiries))
 
 
 def is_instant(deadlines_ms: Deadlines) -> bool:
     """Whether some of the messages have no time to live."""
     if isinstance(deadlines_ms, int):
         return deadlines_ms == INSTANT_MS
-    return INSTANT_MS in deadlines_ms
+    return deadlines_ms.earliest_ms == INSTANT_MS
 
 
 NO_SPAN = NEVER_MS, NEVER_MS
@@ -87,8 +115,9 @@ def grown(
             return None
         expiries = alike(NEVER_MS, count)
     if isinstance(deadlines_ms, int):
-        deadlines_ms = alike(deadlines_ms or NEVER_MS, more_count)
-    expiries.extend(deadlines_ms)
+        expiries.extend(alike(deadlines_ms or NEVER_MS, more_count))
+    else:
+        expiries.extend(deadlines_ms.expiries)
     return expiries
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias, TypeVar, cast
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.calendar_lane import CalendarLane
-from fluffle.broker.queues.expiries import Deadlines, is_instant
+from fluffle.broker.queues.expiries import Deadlines, is_instant, spread_over
 from fluffle.broker.queues.journal import ByLevel, Damage, Journal, Recovery, Spill
 from fluffle.broker.queues.lane import NO_MESSAGE, Lane
 from fluffle.broker.queues.levels import Levels, Numbers, first_of, level_of, levels_of
@@ -30,6 +30,7 @@ from fluffle.broker.queues.returned import ByAge, Returned
 from fluffle.broker.queues.scale import Sum
 from fluffle.broker.queues.segment import Taken
 from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.protocol.columns import kinds_of
 
 
 class Scales:
@@ -309,22 +310,25 @@ def apart(
     levels: bytes, origins: list[Origin], contents: list[bytes], expires_at_ms: Deadlines
 ) -> list[Lot]:
     """Messages by level, those of each in order."""
-    owns = dealt(levels, contents)
+    kinds = kinds_of(levels)
+    owns = dealt(levels, kinds, contents)
     are_one = origins.count(origins[0]) == len(origins)
-    of_each = {} if are_one else dealt(levels, origins)
-    times = {} if isinstance(expires_at_ms, int) else dealt(levels, expires_at_ms)
+    of_each = {} if are_one else dealt(levels, kinds, origins)
+    times = {} if isinstance(expires_at_ms, int) else dealt(levels, kinds, expires_at_ms.expiries)
     lots = list[Lot]()
     for level, own in owns.items():
         own_origins = [origins[0]] * len(own) if are_one else of_each[level]
-        own_expires_at_ms = array("Q", times[level]) if times else expires_at_ms
+        own_expires_at_ms = spread_over(array("Q", times[level])) if times else expires_at_ms
         lots.append((level, own_origins, own, sum(map(len, own)), None, own_expires_at_ms))
     return lots
 
 
-def dealt(levels: bytes, values: Sequence[T]) -> dict[int, list[T]]:
-    """What belongs to each message, by level from the lowest."""
-    by_level: dict[int, list[T]] = {level: [] for level in sorted({*levels})}
-    add = {level: of_it.append for level, of_it in by_level.items()}
+def dealt(levels: bytes, kinds: bytes, values: Sequence[T]) -> dict[int, list[T]]:
+    """What belongs to each message, by level; `kinds` are those that there are, each once."""
+    by_level: dict[int, list[T]] = {level: [] for level in kinds}
+    add = [by_level[kinds[0]].append] * 256
+    for level, of_it in by_level.items():
+        add[level] = of_it.append
     for level, value in zip(levels, values, strict=True):
         add[level](value)
     return by_level

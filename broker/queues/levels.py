@@ -6,7 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.protocol.properties import priorities_of
+from fluffle.protocol.columns import priorities_of
 
 LEVEL_BITS = 54
 """Of the sequence numbers of a classic queue: those above say in which lane a message is.  With 256

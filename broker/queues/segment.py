@@ -121,8 +121,7 @@ class Segment:
             self.expiries = alike(expires_at_ms, self.count)
             self.earliest_ms = self.latest_ms = expires_at_ms
         else:
-            self.expiries = expires_at_ms
-            self.earliest_ms, self.latest_ms = span_of(expires_at_ms)
+            self.expiries, self.earliest_ms, self.latest_ms = expires_at_ms
 
     def grow(self, count: int, expires_at_ms: Deadlines) -> None:
         """More messages come, that expire then, or never if that is 0."""
@@ -130,9 +129,8 @@ class Segment:
             self.latest_ms = NEVER_MS
         self.expiries = grown(self.expiries, self.count, count, expires_at_ms)
         if not isinstance(expires_at_ms, int):
-            earliest_ms, latest_ms = span_of(expires_at_ms)
-            self.earliest_ms = min(self.earliest_ms, earliest_ms)
-            self.latest_ms = max(self.latest_ms, latest_ms)
+            self.earliest_ms = min(self.earliest_ms, expires_at_ms.earliest_ms)
+            self.latest_ms = max(self.latest_ms, expires_at_ms.latest_ms)
         elif not expires_at_ms:
             self.latest_ms = NEVER_MS
         elif expires_at_ms > self.latest_ms:

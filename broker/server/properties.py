@@ -7,6 +7,7 @@ that differ with each message, such as a message id, only the shape is checked.
 from typing import NamedTuple
 
 from fluffle.broker.errors import PreconditionFailed
+from fluffle.protocol.columns import read_expirations
 from fluffle.protocol.headers import long_strings, without_bcc
 from fluffle.protocol.properties import (
     DELIVERY_MODE_PERSISTENT,
@@ -21,7 +22,6 @@ from fluffle.protocol.properties import (
     is_persistent,
     property_flags,
     raw_properties,
-    read_expirations,
 )
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.terms import escaped

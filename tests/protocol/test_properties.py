@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 
 import pytest
@@ -21,11 +21,8 @@ from fluffle.protocol.properties import (
     decode_properties,
     encode_properties,
     outline,
-    priorities_of,
-    priority_of,
     property_flags,
     raw_properties,
-    read_expirations,
     replace_properties,
     split_content,
 )
@@ -129,34 +126,6 @@ def test_an_outline_holds_all_that_a_broker_reads(
     changed = decode_properties(bytes(other))
     assert (changed.headers or {}).keys() == headers.keys()
     assert changed.reply_to == reply_to
-
-
-@given(st.lists(PROPERTIES, min_size=1, max_size=4), st.booleans())
-def test_the_priorities_of_several_are_those_of_each(
-    several: list[Properties], is_named: bool
-) -> None:
-    for place, each in enumerate(several):
-        each.priority = place * 97 % 256 if is_named else None
-    contents = [build_content(encode_properties(each), b"body") for each in several]
-    expected = [priority_of(content) for content in contents]
-    found = priorities_of(contents)
-    assert expected == (list(found) if found is not None else [None] * len(several))
-
-
-@given(
-    several=st.lists(PROPERTIES, min_size=1, max_size=6),
-    lifetimes_ms=st.lists(st.sampled_from([1, 2, 3, 10, 20]), min_size=6, max_size=6),
-    are_alike=st.booleans(),
-)
-def test_the_expirations_of_several_are_those_of_each(
-    several: list[Properties], lifetimes_ms: list[int], are_alike: bool
-) -> None:
-    if are_alike:
-        several = [replace(several[0]) for _ in lifetimes_ms]
-    for each, lifetime_ms in zip(several, lifetimes_ms, strict=False):
-        each.expiration = str(lifetime_ms)
-    contents = [build_content(encode_properties(each), b"body") for each in several]
-    assert read_expirations(contents, int) == lifetimes_ms[: len(several)]
 
 
 @given(PROPERTIES, st.data())

@@ -1,0 +1,100 @@
+"""A property of many messages at once: their contents are laid one behind the other, and what
+stands at the same place in each of them is one slice of that.
+
+Such a column costs a nanosecond for each message, where asking one after the other costs fifty.
+"""
+
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+
+from fluffle.protocol.properties import FLAG_EXPIRATION, FLAG_PRIORITY, way_to
+
+FEW = 4
+"""Fewer are asked one after the other."""
+
+MANY = 32
+"""Of so many it is worth while to look at each octet of a text."""
+
+LAID_OUT_BYTES_MAX = 512
+"""Of longer contents only the beginning is copied."""
+
+ALL_OCTETS = bytes(range(256))
+
+
+def priorities_of(contents: list[bytes]) -> bytes | None:
+    """The priorities of several canonical contents with well-formed properties, if they name some;
+    None if they do not.  Either all of them do or none does."""
+    at, told_at = way_to(contents[0], FLAG_PRIORITY)
+    if not at:
+        return None
+    count = len(contents)
+    if count == 1:
+        return contents[0][at : at + 1]
+    if count >= FEW:
+        laid_out, stride = lay_out(contents, at + 1)
+        if not differing(laid_out, stride, told_at, count):
+            return laid_out[at::stride]
+    return bytes([content[way_to(content, FLAG_PRIORITY)[0]] for content in contents])
+
+
+def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> list[int]:
+    """What `read` makes of the expirations of several canonical contents with well-formed
+    properties, which all have one: of equal ones once if they are few."""
+    count, texts = len(contents), list[bytes]()
+    if count >= FEW:
+        at, told_at = way_to(contents[0], FLAG_EXPIRATION)
+        start, stop = at + 1, at + 1 + contents[0][at]
+        laid_out, stride = lay_out(contents, stop)
+        if not differing(laid_out, stride, [*told_at, at], count):
+            if count >= MANY:
+                places = differing(laid_out, stride, range(start, stop), count)
+                if len(places) == 1:
+                    return read_column(laid_out, stride, places[0], slice(start, stop), read)
+            texts = [*map(itemgetter(slice(start, stop)), contents)]
+    texts = texts or [*map(expiration_of, contents)]
+    kinds = {*texts}
+    if 2 * len(kinds) > count:
+        return [*map(read, texts)]
+    found = {kind: read(kind) for kind in kinds}
+    return [*map(found.__getitem__, texts)]
+
+
+def read_column(
+    laid_out: bytes, stride: int, place: int, part: slice, read: Callable[[bytes], int]
+) -> list[int]:
+    """What `read` makes of a part of all that was laid out, which differs in that octet alone."""
+    before, behind = laid_out[part.start : place], laid_out[place + 1 : part.stop]
+    column = laid_out[place::stride]
+    found = {octet: read(before + bytes((octet,)) + behind) for octet in kinds_of(column)}
+    return [*map(found.__getitem__, column)]
+
+
+def expiration_of(content: bytes) -> bytes:
+    """That of canonical content, which must name one."""
+    at, _ = way_to(content, FLAG_EXPIRATION)
+    return content[at + 1 : at + 1 + content[at]]
+
+
+def lay_out(contents: list[bytes], head_bytes: int) -> tuple[bytes, int]:
+    """Contents one behind the other, and how far one begins behind the one before; no more of each
+    than so much at its beginning, if they are long or not equally long.
+
+    One that ends before stands in no such order.  But then it has other flags than the first, or
+    another length of a value; and what tells that does, since it is in front of where they part.
+    """
+    stride = len(contents[0])
+    if stride <= LAID_OUT_BYTES_MAX and len({*map(len, contents)}) == 1:
+        return b"".join(contents), stride
+    return b"".join(map(itemgetter(slice(head_bytes)), contents)), head_bytes
+
+
+def differing(laid_out: bytes, stride: int, places: Iterable[int], count: int) -> list[int]:
+    """Which of these octets are not the same in all of so many that were laid out."""
+    return [
+        place for place in places if laid_out[place::stride] != laid_out[place : place + 1] * count
+    ]
+
+
+def kinds_of(octets: bytes) -> bytes:
+    """Which there are, each once, rising."""
+    return ALL_OCTETS.translate(None, ALL_OCTETS.translate(None, octets))
