@@ -173,6 +173,8 @@ class Config:
     proxy_protocol: bool = False
     event_exchange: bool = False
     """Whether `amq.rabbitmq.event` is there, and hears what happens."""
+    log_exchange: str | None = None
+    """From which level on what is logged comes to `amq.rabbitmq.log`; None: there is none."""
     management_listen: ListenAddress | None = None
     management_tls: bool = False
     """Whether it is served with the certificate that clients are shown, and not in the clear."""

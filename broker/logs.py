@@ -35,9 +35,22 @@ def configure(format_name: str, level_name: str, stream: TextIO) -> None:
     """Let all loggers write to `stream`, in the format `text` or `json`, from that level on."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(FORMATS[format_name]))
+    logging.getLogger().handlers[:] = [handler]
+    set_level(level_of(level_name))
+
+
+def level_of(name: str) -> int:
+    """Of one of the levels that an option names."""
+    return logging.getLevelNamesMapping()[name.upper()]
+
+
+def set_level(level: int) -> None:
+    """Write lines from that level on, even if others are logged for somebody who wants more."""
     root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level_name.upper())
+    root.setLevel(level)
+    for handler in root.handlers:
+        if isinstance(handler.formatter, LineFormatter):
+            handler.setLevel(level)
 
 
 class LineFormatter(logging.Formatter):

@@ -17,7 +17,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.alone import Alone
-from fluffle.broker.announcing.announcer import COMMANDS, EVENT_EXCHANGE, HOME, INTERNAL
+from fluffle.broker.announcing.announcer import COMMANDS, HOME, INTERNAL
 from fluffle.broker.awaiting import done
 from fluffle.broker.chores import Chores
 from fluffle.broker.commits import when_safe
@@ -64,7 +64,7 @@ from fluffle.broker.timers import Aging, LocalTime, Timers
 from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
-from fluffle.broker.watching import sampled, watched
+from fluffle.broker.watching import own_exchanges, sampled, told_lines, watched
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
@@ -340,6 +340,7 @@ class Node:
         await company.enter(self.addresses)
         self._converter.open(company.boot, self.catalogue.vhosts.values())
         await self._fill()
+        self._enders.append(told_lines(config, self.catalogue.vhosts))
         self._renewing.open()
         durability.forget()
         await durability.durable()
@@ -471,8 +472,9 @@ class Node:
         log_skipped(await load_definitions(catalogue, config, metadata))
         await done(partial(metadata.settle, partial(first_start, catalogue, config)))
         home = catalogue.vhosts.get(HOME)
-        if config.event_exchange and home is not None:
-            await done(partial(metadata.settle, partial(have_own, home.topology, EVENT_EXCHANGE)))
+        if home is not None:
+            for exchange in own_exchanges(config):
+                await done(partial(metadata.settle, partial(have_own, home.topology, exchange)))
         made = catalogue.kept.first_start
         if made and (commands := ignored_after_first_start(catalogue, config, made)):
             event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)

@@ -25,6 +25,7 @@ from fluffle.broker.option import Option
 from fluffle.broker.option_message_table import LIMITS, STAMPS
 from fluffle.broker.option_values import (
     choice,
+    or_none,
     parse_address,
     parse_client_address,
     parse_count,
@@ -139,6 +140,14 @@ OPTIONS: Mapping[str, Option] = {
             "event_exchange",
             "no",
             is_switch=True,
+        ),
+        Option(
+            "log-exchange",
+            f"none|{'|'.join(LEVELS)}",
+            "From which level on lines of the log come to amq.rabbitmq.log in /, too.",
+            or_none(choice(*LEVELS)),
+            "log_exchange",
+            "none",
         ),
         Option(
             "management",

@@ -224,6 +224,11 @@ def choice(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def or_none(parse: Callable[[str], str]) -> Callable[[str], str | None]:
+    """That, or `none`."""
+    return lambda text: None if text.lower() == "none" else parse(text)
+
+
 def parse_loopback_users(text: str) -> frozenset[str]:
     """Names with commas between them, or none."""
     return frozenset() if text == "none" else frozenset(filter(None, text.split(",")))

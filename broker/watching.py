@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
+
+from fluffle.broker.announcing.announcer import EVENT_EXCHANGE, LOG_EXCHANGE
+from fluffle.broker.logs import level_of
 
 if TYPE_CHECKING:
     from fluffle.broker.alarms import Alarms
@@ -11,9 +15,11 @@ if TYPE_CHECKING:
     from fluffle.broker.config import Config
     from fluffle.broker.definitions.catalogue import Catalogue
     from fluffle.broker.outside import Outside
+    from fluffle.broker.routing.exchange import ExchangeSpec
     from fluffle.broker.server.observing import Observer
     from fluffle.broker.statistics.statistics import Statistics
     from fluffle.broker.traffic import Traffic
+    from fluffle.broker.vhost import VirtualHost
 
 
 class Watched(NamedTuple):
@@ -51,6 +57,26 @@ def sampled(statistics: Statistics | None, chores: Chores, outside: Outside) -> 
     clockwork = statistics.clockwork(chores, outside.call_later)
     clockwork.start()
     return clockwork.stop
+
+
+def own_exchanges(config: Config) -> Iterator[ExchangeSpec]:
+    """What the virtual host `/` has so that somebody can hear what is told."""
+    if config.event_exchange:
+        yield EVENT_EXCHANGE
+    if config.log_exchange is not None:
+        yield LOG_EXCHANGE
+
+
+def told_lines(config: Config, vhosts: Mapping[str, VirtualHost]) -> Callable[[], None]:
+    """Have lines told that are logged from now on, if that is wanted; what ends that."""
+    if config.log_exchange is None:
+        return nothing
+    from fluffle.broker.announcing.lines import Lines  # noqa: PLC0415  only if it is used
+
+    loop, node = asyncio.get_running_loop(), config.node_name
+    lines = Lines(node, config.log_format, vhosts, loop.call_soon_threadsafe, loop.call_later)
+    lines.begin(level_of(config.log_exchange))
+    return lines.end
 
 
 def nothing() -> None:

@@ -22,8 +22,9 @@ from fluffle.protocol.types import Field, FieldTable
 from fluffle.protocol.wire import encode_table, read_table
 
 EVENT_EXCHANGE = ExchangeSpec("amq.rabbitmq.event", "topic", durable=True, internal=True)
+LOG_EXCHANGE = ExchangeSpec("amq.rabbitmq.log", "topic", durable=True, internal=True)
 HOME = "/"
-"""The virtual host that it is in."""
+"""The virtual host that they are in."""
 
 INTERNAL = "rmq-internal"
 """Who does what nobody asked for, by RabbitMQ's name."""

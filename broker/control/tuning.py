@@ -9,6 +9,7 @@ from typing import Any
 from fluffle.broker.config import memory_bytes
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.logs import set_level
 
 LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
@@ -51,7 +52,7 @@ def set_log_level(_parts: Parts, *, level: str) -> Row:
     """Of all that this process logs."""
     if level not in LEVELS:
         raise PreconditionFailed(f"there is no level '{level}'; there are {', '.join(LEVELS)}")
-    logging.getLogger().setLevel(LEVELS[level])
+    set_level(LEVELS[level])
     return {}
 
 

@@ -154,6 +154,17 @@ def level(conf: Conf, setting: Setting) -> Verdict:
     return said(log_level=LEVELS[word])
 
 
+def log_exchange(conf: Conf, setting: Setting) -> Verdict:
+    """The level has a meaning only where there is an exchange."""
+    if conf.value("log.exchange", FALSE) != TRUE:
+        is_off = setting.key == ("log", "exchange")
+        return said(log_exchange="none") if is_off else Ignored("log.exchange does not say true")
+    word = conf.value("log.exchange.level") or conf.value("log.default.level", "info")
+    if word not in LEVELS:
+        return Refused(f"there is no '{word}'; write {', '.join(LEVELS)}")
+    return said(log_exchange="none" if word == "none" else LEVELS[word])
+
+
 def formatter(conf: Conf, setting: Setting) -> Verdict:
     if setting.key[1] == "file" and conf.value("log.console.formatter"):
         return Ignored("log.console.formatter counts")
@@ -291,11 +302,13 @@ RULES: Rules = {
     "log.file.formatter": formatter,
     "log.console": ignored_unless((TRUE,), STANDARD_ERROR),
     "log.file": ignored_unless((FALSE,), STANDARD_ERROR),
-    "log.exchange": ignored_unless((FALSE,), "there is no amq.rabbitmq.log"),
+    "log.exchange": log_exchange,
+    "log.exchange.level": log_exchange,
+    "log.exchange.formatter": ignored("lines have the form of those on standard error"),
     **each("dir console.stdio journald syslog", ignored(STANDARD_ERROR), "log."),
     **each("use_colors color_esc_seqs.**", ignored("lines have no colours"), "log.console."),
     **each(
-        "exchange.level exchange.formatter syslog.level syslog.formatter journald.level "
+        "syslog.level syslog.formatter journald.level "
         "journald.fields syslog.identity syslog.facility syslog.multiline_mode syslog.ip "
         "syslog.host syslog.port syslog.transport syslog.protocol syslog.ssl_options.**",
         ignored(STANDARD_ERROR),

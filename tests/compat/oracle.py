@@ -130,7 +130,10 @@ class RabbitMQ:
     def _make_environment(self) -> dict[str, str]:
         ports = Ports(amqp=self.port, distribution=free_port(), mapper=free_port())
         prepare(self._folder, ports, self._config, self._plugins)
-        return environment(self._folder, NODE, ports)
+        variables = environment(self._folder, NODE, ports)
+        if "log." in self._config:
+            del variables["RABBITMQ_LOGS"]  # which would count, and nothing else
+        return variables
 
 
 def ctl(node: str, environment: Mapping[str, str], *arguments: str) -> str:

@@ -99,6 +99,14 @@ def options(text: str, **environment: str) -> dict[str, str]:
             "message_interceptors.incoming.set_header_routing_node.overwrite = false",
             {"set-header-routing-node": "keep"},
         ),
+        ("log.exchange = false", {"log-exchange": "none"}),
+        ("log.exchange = true", {"log-exchange": "info"}),
+        ("log.exchange = true\nlog.exchange.level = warning", {"log-exchange": "warning"}),
+        ("log.exchange = true\nlog.exchange.level = none", {"log-exchange": "none"}),
+        (
+            "log.exchange = true\nlog.default.level = error",
+            {"log-exchange": "error", "log-level": "error"},
+        ),
         (
             "message_interceptors.outgoing.timestamp.enabled = true",
             {"set-header-sent-time": "true"},
@@ -212,6 +220,8 @@ def test_what_no_node_runs_with(text: str) -> None:
         "log.file = rabbit.log",
         "log.file.rotation.size = 10485760",
         "log.connection.level = debug",
+        "log.exchange.level = debug",
+        "log.exchange.formatter = json",
         "deprecated_features.permit.transient_nonexcl_queues = false",
         "queue_master_locator = min-masters",
         "tcp_listen_options.backlog = 128",

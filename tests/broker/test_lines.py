@@ -1,0 +1,202 @@
+"""What a node logs comes to amq.rabbitmq.log: as messages, and no more than so many."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import aio_pika
+import pytest
+
+from fluffle.broker.announcing import lines as module
+from fluffle.broker.announcing.announcer import LOG_EXCHANGE
+from fluffle.broker.announcing.lines import LINES_MAX, LOGGED_BY, PAUSE_S, Lines
+from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.logs import event
+from fluffle.broker.routing.deciding import have_own
+from fluffle.broker.testing.broker import Broker
+from fluffle.protocol.methods import Basic, encode_method
+from fluffle.protocol.properties import Properties, decode_properties
+from tests.support.edge import Arrival, Edge
+
+logger = logging.getLogger("fluffle.tests")
+
+
+class Scene:
+    """A node whose lines a client hears, in the queue `lines`."""
+
+    def __init__(self, format_name: str = "text") -> None:
+        self.edge = Edge()
+        self.edge.editor.have(lambda: have_own(self.edge.vhost.topology, LOG_EXCHANGE))
+        self.client = self.edge.connect()
+        self.client.declare("lines")
+        scheduler = self.edge.scheduler
+        self.lines = Lines(
+            "a@b", format_name, {"/": self.edge.vhost}, scheduler.call_soon, scheduler.call_later
+        )
+
+    def listen(self, key: str = "#") -> None:
+        self.client.bind("lines", LOG_EXCHANGE.name, key)
+
+    def heard(self) -> list[Arrival]:
+        """All that has been told since the last time."""
+        self.edge.advance(PAUSE_S)
+        arrivals: list[Arrival] = []
+        while True:
+            self.client.send(encode_method(1, Basic.Get(queue="lines", no_ack=True)))
+            arrival = self.client.take()
+            if not isinstance(arrival.method, Basic.GetOk):
+                return arrivals
+            arrivals.append(arrival)
+
+    def words(self) -> list[str]:
+        """Of each line that was told, what happened."""
+        return [arrival.body.decode().split()[2] for arrival in self.heard()]
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    scene = Scene()
+    scene.lines.begin(logging.INFO)
+    yield scene
+    scene.lines.end()
+
+
+def test_a_line_is_a_message_under_its_level(scene: Scene) -> None:
+    scene.listen("warning")
+    event(logger, logging.WARNING, "odd", what="a b")
+    event(logger, logging.INFO, "even")
+    [arrival] = scene.heard()
+    assert arrival.method["routing_key"] == "warning"
+    properties = decode_properties(arrival.header[12:])
+    time_s, properties.timestamp = properties.timestamp, None
+    assert properties == Properties(content_type="text/plain", headers={"node": ("S", b"a@b")})
+    assert time_s
+    assert arrival.body.endswith(b'Z warning odd what="a b"\n')
+
+
+def test_lines_may_be_json() -> None:
+    scene = Scene("json")
+    scene.lines.begin(logging.INFO)
+    try:
+        scene.listen()
+        event(logger, logging.ERROR, "odd", what="\udcff")
+        [arrival] = scene.heard()
+    finally:
+        scene.lines.end()
+    assert decode_properties(arrival.header[12:]).content_type == "application/json"
+    assert arrival.body.endswith(b'"level": "error", "event": "odd", "what": "\\udcff"}\n')
+
+
+def test_any_thread_may_log(scene: Scene) -> None:
+    scene.listen()
+    thread = threading.Thread(target=lambda: event(logger, logging.INFO, "elsewhere"))
+    thread.start()
+    thread.join()
+    event(logger, logging.INFO, "here")
+    assert scene.words() == ["elsewhere", "here"]
+
+
+def test_what_nobody_hears_is_not_kept(scene: Scene) -> None:
+    for _ in range(2 * LINES_MAX):
+        event(logger, logging.INFO, "unheard")
+    assert scene.words() == []
+    scene.listen()
+    event(logger, logging.INFO, "heard")
+    assert scene.words() == ["heard"]
+
+
+def test_beyond_so_many_lines_are_dropped_and_that_is_told(scene: Scene) -> None:
+    scene.listen()
+    for number in range(LINES_MAX + 7):
+        event(logger, logging.INFO, str(number))
+    *told, last = scene.heard()
+    assert [int(arrival.body.split()[2]) for arrival in told] == [*range(LINES_MAX)]
+    assert last.body.endswith(b"warning lines_dropped count=7\n")
+    event(logger, logging.INFO, "more")
+    assert scene.words() == ["more"]
+
+
+Messages = Iterable[tuple[str, Properties, bytes]]
+
+
+def echo(scene: Scene, monkeypatch: pytest.MonkeyPatch, say: Callable[[], None]) -> list[int]:
+    """Have something said for each line that is told; how many were, each time."""
+    told: list[int] = []
+
+    def publish(_vhost: object, _exchange: str, messages: Messages) -> None:
+        count = len(list(messages))
+        told.append(count)
+        for _ in range(count):
+            say()
+
+    monkeypatch.setattr(module, "publish_own", publish)
+    scene.listen()
+    event(logger, logging.INFO, "first")
+    return told
+
+
+def test_what_is_logged_while_lines_are_told_is_not_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = echo(scene, monkeypatch, lambda: event(logger, logging.INFO, "echo"))
+    scene.edge.advance(10)
+    assert told == [1]
+
+
+def test_what_comes_of_lines_later_never_becomes_more_than_so_much(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def say() -> None:
+        for _ in range(3):
+            scene.edge.scheduler.call_soon(lambda: event(logger, logging.INFO, "echo"))
+
+    told = echo(scene, monkeypatch, say)
+    scene.edge.advance(10 * PAUSE_S)
+    assert told[:3] == [1, 3, 9]
+    assert max(told) == LINES_MAX + 1
+    assert len(told) <= 11
+
+
+def test_nothing_is_told_behind_the_end(scene: Scene) -> None:
+    scene.listen()
+    event(logger, logging.INFO, "waits")
+    scene.lines.end()
+    event(logger, logging.INFO, "late")
+    scene.lines.handle(logging.LogRecord("x", logging.INFO, "", 0, "later", None, None))
+    assert scene.words() == []
+
+
+def test_what_somebody_wants_to_be_told_is_logged_while_he_does() -> None:
+    ours, scenes = logging.getLogger(LOGGED_BY), (Scene(), Scene())
+    assert ours.level == logging.NOTSET
+    scenes[0].lines.begin(logging.DEBUG)
+    scenes[1].lines.begin(logging.CRITICAL)
+    assert ours.level == logging.DEBUG
+    scenes[0].lines.end()
+    assert ours.level == logging.NOTSET
+    scenes[1].lines.end()
+
+
+async def test_a_node_tells_what_it_logs() -> None:
+    config = Config(listen=ListenAddress("127.0.0.1", 0), log_exchange="error")
+    async with Broker(config) as broker, await aio_pika.connect(broker.url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("lines", exclusive=True)
+        await queue.bind("amq.rabbitmq.log", "error")
+        other = await connection.channel()
+        with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+            await other.get_exchange("nowhere")
+        async with queue.iterator(no_ack=True, timeout=10) as messages:
+            message = await anext(aiter(messages))
+        assert b" error channel_error " in message.body
+        assert b"nowhere" in message.body
+
+
+async def test_without_the_option_there_is_no_such_exchange() -> None:
+    async with Broker() as broker:
+        topology = broker.node.catalogue.vhosts["/"].topology
+        assert topology.find(LOG_EXCHANGE.name) is None
+        handlers = logging.getLogger(LOGGED_BY).handlers
+        assert not [each for each in handlers if isinstance(each, Lines)]
