@@ -40,20 +40,24 @@ def priorities_of(contents: list[bytes]) -> bytes | None:
 def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> list[int]:
     """What `read` makes of the expirations of several canonical contents with well-formed
     properties, which all have one: of equal ones once if they are few."""
-    count, texts = len(contents), list[bytes]()
-    if count >= FEW:
-        at, told_at = way_to(contents[0], FLAG_EXPIRATION)
-        start, stop = at + 1, at + 1 + contents[0][at]
-        laid_out, stride = lay_out(contents, stop)
-        if not differing(laid_out, stride, [*told_at, at], count):
-            if count >= MANY:
-                places = differing(laid_out, stride, range(start, stop), count)
-                if len(places) == 1:
-                    return read_column(laid_out, stride, places[0], slice(start, stop), read)
-            texts = [*map(itemgetter(slice(start, stop)), contents)]
-    texts = texts or [*map(expiration_of, contents)]
+    count = len(contents)
+    if count < FEW:
+        return read_each([*map(expiration_of, contents)], read)
+    at, told_at = way_to(contents[0], FLAG_EXPIRATION)
+    start, stop = at + 1, at + 1 + contents[0][at]
+    laid_out, stride = lay_out(contents, stop)
+    if differing(laid_out, stride, [*told_at, at], count):
+        return read_each([*map(expiration_of, contents)], read)
+    places = differing(laid_out, stride, range(start, stop), count) if count >= MANY else []
+    if len(places) == 1:
+        return read_column(laid_out, stride, places[0], slice(start, stop), read)
+    return read_each([*map(itemgetter(slice(start, stop)), contents)], read)
+
+
+def read_each(texts: list[bytes], read: Callable[[bytes], int]) -> list[int]:
+    """What `read` makes of each."""
     kinds = {*texts}
-    if 2 * len(kinds) > count:
+    if 2 * len(kinds) > len(texts):
         return [*map(read, texts)]
     found = {kind: read(kind) for kind in kinds}
     return [*map(found.__getitem__, texts)]
