@@ -23,7 +23,7 @@ from fluffle.broker.queues.journal import (
 )
 from fluffle.broker.queues.replicated.draft import Draft
 from fluffle.broker.queues.replicated.encoding import pick_messages, read_messages
-from fluffle.broker.queues.replicated.entries import Entries, Entry
+from fluffle.broker.queues.replicated.entries import Entries, Entry, cut
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.levels import ContentsByLevel
 from fluffle.broker.queues.replicated.messages import Stored as Read
@@ -99,7 +99,7 @@ class Contents:
         """The messages of a stretch that the image has as ready: found as they are asked for, while
         nothing is applied."""
         for entry in self.state.entries.between(first, stop):
-            yield from self.ready_of(entry, first, stop)
+            yield from self._ready_of(entry, first, stop)
 
     # What the engine tells
 
@@ -153,7 +153,7 @@ class Contents:
                 if loaded:
                     return loaded
                 raise
-            for run in self.ready_of(entry, first, stop):
+            for run in self._ready_of(entry, first, stop):
                 start = bisect_left(read.sequences, run.start)
                 end = start + len(run)
                 loaded.append(
@@ -168,11 +168,9 @@ class Contents:
 
     peek = load
 
-    def ready_of(self, entry: Entry, first: int, stop: int) -> list[range]:
+    def _ready_of(self, entry: Entry, first: int, stop: int) -> list[range]:
         """Those of an entry that are ready, within bounds."""
-        runs = self.state.entries.ready_of(entry)
-        cut = (range(max(run.start, first), min(run.stop, stop)) for run in runs)
-        return [run for run in cut if run]
+        return cut(self.state.entries.ready_of(entry), first, stop)
 
     def fetch(
         self, sequences: Sequence[int], bytes_max: int = UNLIMITED_BYTES

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import compress
 from operator import mul
@@ -353,6 +353,12 @@ class Entries:
         bits = self.ready_bits.get(entry.first, 0)
         if bits.bit_count() != entry.ready or bits.bit_length() > entry.count:
             raise Unfit(f"of the entry of message {entry.first} other messages are ready")
+
+
+def cut(runs: Iterable[range], first: int, stop: int) -> list[range]:
+    """What of runs of consecutive numbers is from one up to, not including, another."""
+    inside = (range(max(run.start, first), min(run.stop, stop)) for run in runs)
+    return [run for run in inside if run]
 
 
 def _end_of_run(rising: array[int], start: int) -> int:

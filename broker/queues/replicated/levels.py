@@ -22,7 +22,7 @@ from fluffle.broker.queues.journal import (
     part_of_loaded,
 )
 from fluffle.broker.queues.replicated.draft import Draft
-from fluffle.broker.queues.replicated.entries import Entries, Entry
+from fluffle.broker.queues.replicated.entries import Entries, Entry, cut
 from fluffle.broker.queues.replicated.pieces import stored_by_level
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class OfLevel:
 
     def _wanted(self, entry: Entry, first: int, stop: int) -> list[range]:
         """What of an entry is ready and in this lane, within bounds."""
-        return runs_at(entry, self._contents.ready_of(entry, first, stop), self._level)
+        return runs_at(entry, cut(self._entries.ready_of(entry), first, stop), self._level)
 
     def _own(self, entry: Entry, part: Loaded) -> list[Loaded]:
         """What of a stretch of an entry is in this lane."""

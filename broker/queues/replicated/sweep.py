@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 from fluffle.broker.queues.replicated.contents import Contents
-from fluffle.broker.queues.replicated.entries import Entry
+from fluffle.broker.queues.replicated.entries import Entry, cut
 from fluffle.broker.queues.replicated.levels import runs_at
 
 PIECE_RUNS = 512
@@ -79,36 +79,26 @@ class Sweep:
     def _of(self, entry: Entry) -> list[range]:
         """What is left of an entry."""
         inside = range(max(entry.first, self._left.start), entry.first + entry.count)
-        ready = self._contents.ready_of(entry, inside.start, inside.stop)
+        ready = cut(self._contents.state.entries.ready_of(entry), inside.start, inside.stop)
         levels = (None,) if None in self._stretches else entry.levels
-        parts = {level: self._within(level, inside) for level in levels}
-        if all(part == [inside] for part in parts.values()):
+        if all(self._has_all(level, inside) for level in levels):
             return ready
         found: list[range] = []
-        for level, stretches in parts.items():
-            runs = [
-                both for stretch in stretches for run in ready if (both := common(run, stretch))
-            ]
+        for level in levels:
+            stretches = self._stretches.get(level, ())
+            runs = [run for each in stretches for run in cut(ready, each.start, each.stop)]
             found += runs if level is None else runs_at(entry, runs, level)
         return joined(sorted(found, key=start))
 
-    def _within(self, level: int | None, inside: range) -> list[range]:
-        """The stretches of a priority that lie within some numbers, behind which nobody looks for
-        them any more."""
-        stretches = self._stretches.get(level, deque())
+    def _has_all(self, level: int | None, inside: range) -> bool:
+        """Whether one stretch of a priority has all of these numbers, behind which nobody looks
+        any more."""
+        stretches = self._stretches.get(level)
         while stretches and stretches[0].stop <= inside.start:
             stretches.popleft()
-        found = []
-        for stretch in stretches:
-            if stretch.start >= inside.stop:
-                break
-            found.append(common(stretch, inside))
-        return found
-
-
-def common(run: range, other: range) -> range:
-    """What is in both, of consecutive numbers."""
-    return range(max(run.start, other.start), min(run.stop, other.stop))
+        if not stretches:
+            return False
+        return stretches[0].start <= inside.start and inside.stop <= stretches[0].stop
 
 
 def joined(runs: Iterable[range]) -> list[range]:

@@ -212,9 +212,9 @@ LEADING = [
         "contents",
         (
             "all of an entry is ready",
-            "Contents.ready_of",
-            "for run in runs)",
-            "for run in [range(entry.first, entry.first + entry.count)])",
+            "Contents._ready_of",
+            "self.state.entries.ready_of(entry)",
+            "[range(entry.first, entry.first + entry.count)]",
         ),
         (
             "the next content",
