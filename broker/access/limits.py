@@ -63,24 +63,16 @@ def nobody_minds(_what: Counted, _name: str) -> None:
 class Usage:
     """How many there are on this node, and on the others as far as they have said."""
 
-    connections_of_user: Counter[str] = field(default_factory=Counter)
-    connections_to_vhost: Counter[str] = field(default_factory=Counter)
-    channels_of_user: Counter[str] = field(default_factory=Counter)
+    here: Mapping[Counted, Counter[str]] = field(
+        default_factory=lambda: {what: Counter() for what in Counted}
+    )
     elsewhere: dict[str, Counts] = field(default_factory=dict)
     """By node."""
     on_change: Callable[[Counted, str], None] = nobody_minds
 
     @property
     def connection_count(self) -> int:
-        return self.connections_to_vhost.total()
-
-    @property
-    def here(self) -> Mapping[Counted, Counter[str]]:
-        return {
-            Counted.CONNECTIONS_OF_USER: self.connections_of_user,
-            Counted.CONNECTIONS_TO_VHOST: self.connections_to_vhost,
-            Counted.CHANNELS_OF_USER: self.channels_of_user,
-        }
+        return self.here[Counted.CONNECTIONS_TO_VHOST].total()
 
     def in_all(self, what: Counted, name: str) -> int:
         """On all nodes together."""
@@ -89,30 +81,23 @@ class Usage:
 
     def opened(self, user: str, vhost: str) -> None:
         """A connection has opened a virtual host."""
-        self.connections_of_user[user] += 1
-        self.connections_to_vhost[vhost] += 1
-        self._connections_changed(user, vhost)
+        self._count(Counted.CONNECTIONS_OF_USER, user, 1)
+        self._count(Counted.CONNECTIONS_TO_VHOST, vhost, 1)
 
     def closed(self, user: str, vhost: str) -> None:
         """It has ended."""
-        subtract(self.connections_of_user, user)
-        subtract(self.connections_to_vhost, vhost)
-        self._connections_changed(user, vhost)
-
-    def _connections_changed(self, user: str, vhost: str) -> None:
-        self.on_change(Counted.CONNECTIONS_OF_USER, user)
-        self.on_change(Counted.CONNECTIONS_TO_VHOST, vhost)
+        self._count(Counted.CONNECTIONS_OF_USER, user, -1)
+        self._count(Counted.CONNECTIONS_TO_VHOST, vhost, -1)
 
     def channel_opened(self, user: str) -> None:
-        self.channels_of_user[user] += 1
-        self.on_change(Counted.CHANNELS_OF_USER, user)
+        self._count(Counted.CHANNELS_OF_USER, user, 1)
 
     def channel_closed(self, user: str) -> None:
-        subtract(self.channels_of_user, user)
-        self.on_change(Counted.CHANNELS_OF_USER, user)
+        self._count(Counted.CHANNELS_OF_USER, user, -1)
 
-
-def subtract(counts: Counter[str], name: str) -> None:
-    counts[name] -= 1
-    if not counts[name]:
-        del counts[name]
+    def _count(self, what: Counted, name: str, more: int) -> None:
+        counts = self.here[what]
+        counts[name] += more
+        if not counts[name]:
+            del counts[name]
+        self.on_change(what, name)

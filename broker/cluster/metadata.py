@@ -150,7 +150,7 @@ class ReplicatedMetadata:
         self._leads = False
         self._is_elected = False
         """Whether it is about to lead, or does."""
-        self._early: list[bytes] = []
+        self._early: list[tuple[bytes, list[Proposal]]] = []
         """Proposals of others that have come in between: they know who was elected at once."""
         self._leader: NodeId | None = None
         """Who else leads, as far as it is known."""
@@ -311,7 +311,7 @@ class ReplicatedMetadata:
             if self._leads:
                 self._take(payload, proposals)
             elif len(self._early) < EARLY_MAX:
-                self._early.append(payload)
+                self._early.append((payload, proposals))
 
     def _take(self, payload: bytes, proposals: list[Proposal]) -> None:
         """Of another node.  One of an earlier version may not know what is protected: as far as
@@ -413,8 +413,8 @@ class ReplicatedMetadata:
     def led(self, _term: int) -> None:
         self._leads = True
         early, self._early = self._early, []
-        for payload in early:
-            self._take(payload, decode_proposals(payload))
+        for payload, proposals in early:
+            self._take(payload, proposals)
         self._send(self._pending)
 
     def followed(self, _term: int, leader: NodeId | None) -> None:

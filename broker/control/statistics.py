@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
 from typing import Any
 
+from fluffle.broker.access.limits import Counted
 from fluffle.broker.control.parts import Parts, Row, Rows
 from fluffle.broker.errors import SyntaxFailure
 from fluffle.broker.statistics.ages import SAMPLES_MAX, Age, Ages
@@ -46,7 +47,7 @@ def of_vhosts(
     for name, counts in zip(names, counted, strict=False):
         yield {
             "name": name,
-            "connections": parts.access.usage.connections_to_vhost[name],
+            "connections": parts.access.usage.here[Counted.CONNECTIONS_TO_VHOST][name],
             "channels": channels[name],
             "consumers": consumers[name],
             **counts,

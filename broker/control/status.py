@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fluffle.broker.access.limits import Counted
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.disk import free_bytes
 from fluffle.broker.memory import resident_bytes
@@ -43,7 +44,7 @@ def status(parts: Parts) -> Row:
             for queue in vhost.queues.values()
         ),
         "connections": len(parts.connections),
-        "channels": usage.channels_of_user.total(),
+        "channels": usage.here[Counted.CHANNELS_OF_USER].total(),
     }
 
 

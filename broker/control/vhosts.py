@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.access.limits import PROTECTED
+from fluffle.broker.access.limits import PROTECTED, Counted
 from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.arguments import Limits, check_name
 from fluffle.broker.control.limits import changed_limits
@@ -41,7 +41,7 @@ def vhost_row(parts: Parts, vhost: VirtualHost) -> Row:
         PROTECTED: vhost.metadata.get(PROTECTED) is True,
         "metadata": dict(vhost.metadata),
         "queues": len(vhost.queues),
-        "connections": parts.access.usage.connections_to_vhost[vhost.name],
+        "connections": parts.access.usage.here[Counted.CONNECTIONS_TO_VHOST][vhost.name],
         "max_connections": vhost.limits.max_connections,
         "max_queues": vhost.limits.max_queues,
         "tracing": FIREHOSE in vhost.taps,
@@ -85,7 +85,7 @@ def delete(parts: Parts, *, name: str) -> Result:
 
 def dismantle(parts: Parts, name: str) -> Work:
     """At the pace of the disk: what a commit removes costs the loop time at its end, too."""
-    while parts.access.usage.connections_to_vhost[name]:
+    while parts.access.usage.here[Counted.CONNECTIONS_TO_VHOST][name]:
         yield None
     for piece in in_pieces(dismantling(parts.catalogue, name), PIECE):
         for decide in piece:

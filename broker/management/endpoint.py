@@ -165,8 +165,9 @@ class ManagementEndpoint:
         async with self._bodies.of(request, endpoint) as body:
             user = user if user is NOBODY else self._still(user)
             self._check(endpoint, user, names)  # the virtual host may be there only now
+            asking = self._asking if request.method in READS else self._asking.of(user)
             headers, ends = request.headers, ends_of(request)
-            call = Call(self._asking.of(user), user, names, request.query, body, headers, ends)
+            call = Call(asking, user, names, request.query, body, headers, ends)
             return await reply_of(await endpoint.act(call), call, request.rel_url.raw_path)
 
     async def _user(self, request: web.BaseRequest) -> User:

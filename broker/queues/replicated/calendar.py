@@ -11,9 +11,11 @@ from fluffle.broker.queues.bound import Enqueue
 from fluffle.broker.queues.calendar_lane import CalendarLane
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiries import Lifetimes
+from fluffle.broker.queues.journal import Stored
 from fluffle.broker.queues.replicated.contents import Contents
+from fluffle.broker.queues.replicated.entries import Entries
 from fluffle.broker.queues.replicated.outbox import UNDER_WAY_MAX
-from fluffle.broker.queues.replicated.pieces import earliest_ms, undated
+from fluffle.broker.queues.replicated.pieces import earliest_ms, stored, undated
 from fluffle.broker.queues.served import Admission, Partly
 from fluffle.protocol.delays import delay_in
 from fluffle.protocol.properties import raw_properties
@@ -43,8 +45,12 @@ def calendar_of(
     """Where the messages of a calendar wait; `due_count`: how many have died and not arrived."""
     if not is_calendar(spec.name):
         return None
-    contents.stored = undated
     return CalendarLane(contents, InImage(contents), due_count, DUE_MAX)
+
+
+def stored_of(spec: QueueSpec) -> Callable[[Entries], list[Stored]]:
+    """How whoever begins with what is in the image gets to know it."""
+    return undated if is_calendar(spec.name) else stored
 
 
 def intake_of(queue: Queue) -> Enqueue:

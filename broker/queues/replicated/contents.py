@@ -27,7 +27,6 @@ from fluffle.broker.queues.replicated.entries import Entries, Entry, cut
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.levels import ContentsByLevel
 from fluffle.broker.queues.replicated.messages import Stored as Read
-from fluffle.broker.queues.replicated.pieces import stored
 from fluffle.broker.queues.replicated.runs import runs_of
 from fluffle.broker.queues.replicated.state import State
 from fluffle.broker.queues.returned import UNLIMITED_BYTES
@@ -61,12 +60,18 @@ class Applied:
 class Contents:
     """A `Journal`.  Whatever is on disk only is in the image, too, and ready or returned there."""
 
-    __slots__ = ("_draft", "commits", "entry", "gone", "groups", "parsed", "state", "stored")
+    __slots__ = ("_draft", "_stored", "commits", "entry", "gone", "groups", "parsed", "state")
 
     def __init__(
-        self, state: State, draft: Draft, read_entry: ReadEntry, damaged: Callable[[int], None]
+        self,
+        state: State,
+        draft: Draft,
+        read_entry: ReadEntry,
+        damaged: Callable[[int], None],
+        stored: Callable[[Entries], list[Stored]],
     ) -> None:
-        """`damaged` is told the index of an entry that cannot be read."""
+        """`damaged` is told the index of an entry that cannot be read; `stored` says how whoever
+        begins with what is in the image gets to know it."""
         self.groups: tuple[int, ...] = ()
         self.commits = Applied()
         self.gone: Gone | None = None
@@ -78,15 +83,14 @@ class Contents:
         self.parsed: Callable[[int, bytes, Callable[[bytes], Read]], Read]
         """Messages of the entry at an index, as somebody reads them.  Raises `Unreadable`."""
         self.parsed = partial(_parsed, damaged)
-        self.stored: Callable[[Entries], list[Stored]] = stored
-        """How whoever begins with what is in the image gets to know it."""
+        self._stored = stored
         self._draft = draft
 
     def recover(self) -> Recovery:
         """All that is ready, read by nobody yet, in pieces; and what has come back."""
         state = self.state
         recovery = Recovery(next_sequence=state.next_sequence)
-        recovery.stored += self.stored(state.entries)
+        recovery.stored += self._stored(state.entries)
         for run, counts in state.returned:
             recovery.returned.append((run, counts, self.expiries_of(run)))
         return recovery

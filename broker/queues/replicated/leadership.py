@@ -30,7 +30,7 @@ from fluffle.broker.queues.overdue import Late
 from fluffle.broker.queues.ports import Ports, Stores
 from fluffle.broker.queues.replicated.announcing import Announcing
 from fluffle.broker.queues.replicated.arrivals import Arrivals
-from fluffle.broker.queues.replicated.calendar import calendar_of, intake_of
+from fluffle.broker.queues.replicated.calendar import calendar_of, intake_of, stored_of
 from fluffle.broker.queues.replicated.contents import Contents
 from fluffle.broker.queues.replicated.dealing import facts_of
 from fluffle.broker.queues.replicated.draft import Draft
@@ -111,7 +111,7 @@ class Leadership:
             on_fate=self._on_fate, on_swept=self._end_unless,
         )  # fmt: skip
         self._contents = contents = Contents(
-            image.state, self._draft, around.read_entry, around.damaged
+            image.state, self._draft, around.read_entry, around.damaged, stored_of(spec)
         )
         self._time = time = QueueTime(
             image.state.queue_time_ms, around.wall_ms, around.count_ms, around.wake

@@ -29,9 +29,9 @@ def test_what_has_gone_leaves_nothing(connections: list[tuple[str, str]]) -> Non
         usage.opened(user, vhost)
         usage.channel_opened(user)
         assert usage.connection_count == count
-        assert usage.connections_of_user.total() == usage.channels_of_user.total() == count
+        assert [counts.total() for counts in usage.here.values()] == [count] * 3
     for user, vhost in reversed(connections):
         usage.closed(user, vhost)
         usage.channel_closed(user)
     assert usage == Usage()
-    assert not usage.connections_to_vhost
+    assert not any(usage.here.values())

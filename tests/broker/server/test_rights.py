@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fluffle.broker.access import verifying
-from fluffle.broker.access.limits import UserLimits, VhostLimits
+from fluffle.broker.access.limits import Counted, UserLimits, VhostLimits
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import User
@@ -147,14 +147,14 @@ def test_nothing_is_counted_or_told_once_a_connection_is_gone() -> None:
     clients = [connect(edge), edge.connect(), knock(edge)]
     clients[2].expect(Connection.OpenOk, channel=0)
     usage = edge.access.usage
-    assert usage.connections_of_user == {"alice": 2, "guest": 1}
-    assert usage.channels_of_user == {"alice": 1, "guest": 1}
+    assert usage.here[Counted.CONNECTIONS_OF_USER] == {"alice": 2, "guest": 1}
+    assert usage.here[Counted.CHANNELS_OF_USER] == {"alice": 1, "guest": 1}
     clients[0].close()
     clients[1].transport.lose()
     edge.editor.delete_user("alice")
     edge.run()
     assert usage.connection_count == 0
-    assert usage.channels_of_user == {}
+    assert usage.here[Counted.CHANNELS_OF_USER] == {}
     assert edge.access._listeners == {}
 
 
