@@ -7,7 +7,7 @@ from contextlib import suppress
 from threading import Thread
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fluffle.broker.management.json_bodies import (
@@ -50,6 +50,7 @@ ESCAPES = (
 
 
 @given(st.lists(st.sampled_from(ESCAPES)))
+@example(["\\\\", "ud83d", "\\uDE00"])
 def test_half_a_character_is_found_among_whole_ones(pieces: list[str]) -> None:
     body = f'"{"".join(pieces)}"'
     try:
