@@ -131,6 +131,8 @@ class QuorumConfig:
     global_qos: bool = False
     """Whether a prefetch that the consumers of a channel share counts for those of quorum queues.
     RabbitMQ refuses them on such a channel."""
+    relaxed_redeclare: bool = False
+    """Whether applications that take one for a classic queue may declare it again as such."""
     dead_letter_timeout_s: int = DEAD_LETTER_TIMEOUT_S
     """For how long a queue may say nothing of what has died and must arrive there; then it is given
     it again."""

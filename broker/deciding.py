@@ -6,6 +6,7 @@ Errors have RabbitMQ's texts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.calendars import exchange_of, is_calendar
@@ -13,7 +14,14 @@ from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name, Room
 from fluffle.broker.metadata.nodes import DELAYS, SELECTS, Nodes, check_known, node_name
-from fluffle.broker.queues.arguments import Declaration, QueueSpec, check_equivalent, queue_spec
+from fluffle.broker.queues.arguments import (
+    Declaration,
+    QueueSpec,
+    check_close,
+    check_equivalent,
+    queue_spec,
+    takes_for_classic,
+)
 from fluffle.broker.queues.calendar_spec import calendar_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same
 from fluffle.broker.queues.served import ServedQueue
@@ -35,7 +43,33 @@ def queue_name(vhost: VirtualHost, name: str) -> Name:
     return Kind.QUEUE, (vhost.name, name)
 
 
-def declare_queue(vhost: VirtualHost, declared: Declaration, owner: Owner | None) -> Change:
+Compare: TypeAlias = Callable[[VirtualHost, ServedQueue, Declaration, Owner | None], None]
+"""Raises what is to be said if a queue that is there, and whose owner should be that one, is not as
+it is declared again."""
+
+
+def compare(
+    vhost: VirtualHost, queue: ServedQueue, declared: Declaration, owner: Owner | None
+) -> None:
+    if queue.owner != owner:
+        raise vhost.locked(declared.name)
+    check_equivalent(queue.spec, declared, vhost.name)
+
+
+def compare_relaxed(
+    vhost: VirtualHost, queue: ServedQueue, declared: Declaration, owner: Owner | None
+) -> None:
+    """A quorum queue may be declared again as a classic one, also as none that lasts or is for
+    everybody."""
+    if takes_for_classic(queue.spec, declared):
+        check_close(queue.spec, declared, vhost.name)
+    else:
+        compare(vhost, queue, declared, owner)
+
+
+def declare_queue(
+    vhost: VirtualHost, declared: Declaration, owner: Owner | None, compare: Compare = compare
+) -> Change:
     """Make a queue, unless the same is there.
 
     Raises ResourceLocked, PreconditionFailed, NotImplementedHere with RabbitMQ's texts.
@@ -43,9 +77,7 @@ def declare_queue(vhost: VirtualHost, declared: Declaration, owner: Owner | None
     expected_owner = owner if declared.exclusive else None
     queue = vhost.queues.get(declared.name)
     if queue is not None:
-        if queue.owner != expected_owner:
-            raise vhost.locked(declared.name)
-        check_equivalent(queue.spec, declared, vhost.name)
+        compare(vhost, queue, declared, expected_owner)
         return NOTHING
     return new_queue(vhost, queue_spec(declared, vhost.name), expected_owner)
 

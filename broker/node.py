@@ -311,7 +311,7 @@ class Node:
             observers=seen.observers,
             mechanisms=config.auth_mechanisms,
             certificate_login=config.tls_login_from,
-            quorum_global_qos=config.quorum.global_qos,
+            quorum=config.quorum,
             traffic=self._traffic,
             stamping=stamping_of(config, self._outside.clock),
             wall_ms=self._outside.clock.wall_ms,

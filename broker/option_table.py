@@ -314,6 +314,16 @@ OPTIONS: Mapping[str, Option] = {
             is_switch=True,
         ),
         Option(
+            "quorum-relaxed-redeclare",
+            "yes|no",
+            "Whether a quorum queue may be declared again as a classic one, by applications that "
+            "still do.",
+            parse_switch,
+            "quorum_relaxed_redeclare",
+            "no",
+            is_switch=True,
+        ),
+        Option(
             "user",
             "NAME:PASSWORD",
             "A user besides guest, made at the first start with every right in every virtual host.",

@@ -12,7 +12,7 @@ from benchmarks.micro.queue import ALL as ALL_LIMITS
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import User
-from fluffle.broker.config import Limits
+from fluffle.broker.config import Limits, QuorumConfig
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Handout, Holder
@@ -72,7 +72,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         traffic=Traffic(),
         commits=None,
         limits=Limits(),
-        quorum_global_qos=False,
+        quorum=QuorumConfig(),
         nodes={},
         observers=(),
     )

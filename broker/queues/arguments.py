@@ -5,10 +5,10 @@ rest of the broker reads, so whoever holds one need check nothing.  For a queue 
 compares first and checks the values not at all: `check_equivalent` takes the declaration.
 
 The table `ARGUMENTS` has a row for each argument that RabbitMQ 4.3 knows, in the order in which
-it checks and compares them, and ours behind; all others are kept, and never looked at.
+it checks them, and ours behind; all others are kept, and never looked at.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -26,6 +26,12 @@ from fluffle.protocol.types import Field, FieldTable, FieldValue
 from fluffle.protocol.wire import TYPE_NAMES
 
 QUEUE_TYPE = "x-queue-type"
+
+COMPARED_ACROSS_TYPES = (
+    *(DEAD_LETTER_EXCHANGE, "x-dead-letter-routing-key", "x-expires", "x-max-length"),
+    *("x-max-length-bytes", "x-single-active-consumer", "x-message-ttl"),
+)
+"""What must be the same where the type need not be."""
 
 DEFAULT_QUEUE_TYPE = "default_queue_type"
 """What the metadata of a virtual host call the type of queues that name none."""
@@ -147,6 +153,22 @@ ARGUMENTS: Mapping[str, Argument] = {
     "x-cache-ttl": Argument(check.positive_duration, _QUEUES),
 }
 
+COMPARED: Mapping[QueueType, Sequence[str]] = {
+    **{kind: [key for key, row in ARGUMENTS.items() if kind in row.queue_types] for kind in _ALL},
+    QueueType.QUORUM: (
+        *(DEAD_LETTER_EXCHANGE, "x-dead-letter-routing-key", "x-dead-letter-strategy"),
+        *("x-expires", "x-max-length", "x-max-length-bytes"),
+        *("x-max-in-memory-length", "x-max-in-memory-bytes"),
+        *("x-overflow", "x-single-active-consumer", QUEUE_TYPE, "x-quorum-initial-group-size"),
+        *("x-delivery-limit", "x-message-ttl", "x-queue-leader-locator"),
+        *("x-consumer-disconnected-timeout", "x-consumer-timeout"),
+        *("x-delayed-retry-type", "x-delayed-retry-min", "x-delayed-retry-max"),
+        *("x-message-deduplication", "x-cache-size", "x-cache-ttl"),
+    ),
+}
+"""By the type of a queue that is there, the arguments that must be the same, in the order in which
+RabbitMQ compares them, which is not always that of its checks."""
+
 CONSUMER_ARGUMENTS: Mapping[str, Argument] = {
     "x-priority": Argument(check.integer, _ALL, "priority"),
     "x-consumer-timeout": Argument(check.non_negative, _QUEUES, "timeout_ms"),
@@ -230,9 +252,20 @@ def check_equivalent(current: QueueSpec, declared: Declaration, vhost: str) -> N
     ):
         if received != is_now:
             raise _inequivalent(name, current.name, vhost, _plain(received), _plain(is_now))
-    for key, argument in ARGUMENTS.items():
-        if current.queue_type in argument.queue_types:
-            _check_equal(key, current, declared, vhost)
+    for key in COMPARED[current.queue_type]:
+        _check_equal(key, current, declared, vhost)
+
+
+def check_close(current: QueueSpec, declared: Declaration, vhost: str) -> None:
+    """As `check_equivalent`, of what counts for queues of both types and can be the same alone."""
+    for key in COMPARED_ACROSS_TYPES:
+        _check_equal(key, current, declared, vhost)
+
+
+def takes_for_classic(current: QueueSpec, declared: Declaration) -> bool:
+    """Whether a quorum queue is declared again as a classic one."""
+    is_quorum = current.queue_type is QueueType.QUORUM
+    return is_quorum and _queue_type(declared.arguments) == ("S", QueueType.CLASSIC.encode())
 
 
 def features_not_in_effect(spec: QueueSpec) -> tuple[str, ...]:

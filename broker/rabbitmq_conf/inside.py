@@ -256,8 +256,8 @@ RULES: Rules = {
         }.items()
     },
     "quorum_queue.compute_checksums": ignored_unless((TRUE,), "all that is on disk has them"),
-    "quorum_queue.property_equivalence.relaxed_checks_on_redeclaration": ignored_unless(
-        (FALSE,), "who declares a queue with another type is refused, with 406"
+    "quorum_queue.property_equivalence.relaxed_checks_on_redeclaration": to(
+        "quorum-relaxed-redeclare"
     ),
     "classic_queue.default_version": ignored("classic queues are of one kind"),
     "raft.**": ignored(BUILT_IN),

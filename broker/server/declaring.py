@@ -230,7 +230,7 @@ class WantedQueue:
         self._is_new = declared.name not in session.vhost.queues
         if self._is_new:
             check_may_dead_letter(session, declared)
-        change = queues.declare_queue(session.vhost, declared, session.owner)
+        change = queues.declare_queue(session.vhost, declared, session.owner, session.compare)
         if self._is_new:
             check_queue_limit(session, declared.name)
         else:

@@ -11,7 +11,7 @@ from fluffle.broker.alarms import Alarms
 from fluffle.broker.chores import Chores
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.commits import Commits
-from fluffle.broker.config import AUTH_MECHANISMS, Limits
+from fluffle.broker.config import AUTH_MECHANISMS, Limits, QuorumConfig
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.metadata.nodes import Nodes
 from fluffle.broker.server.consequences import Consequences
@@ -59,8 +59,8 @@ class Services:
     """How clients may log in: some of `sasl.MECHANISMS`, and EXTERNAL."""
     certificate_login: str = "distinguished_name"
     """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""
-    quorum_global_qos: bool = False
-    """Whether consumers of quorum queues share the prefetch of their channel."""
+    quorum: QuorumConfig = field(default_factory=QuorumConfig)
+    """What clients are refused of quorum queues."""
     nodes: Nodes = field(default_factory=dict)
     """Those of the cluster; none where a node is alone."""
     traffic: Traffic = field(default_factory=Traffic)

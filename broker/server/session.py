@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
 from fluffle.broker.announcing.announcer import INTERNAL
-from fluffle.broker.deciding import delete_owned, delete_unused
+from fluffle.broker.deciding import compare, compare_relaxed, delete_owned, delete_unused
 from fluffle.broker.metadata.changing import Late, nobody_waits
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
@@ -46,6 +46,7 @@ class Session:
     __slots__ = (
         "access",
         "commits",
+        "compare",
         "confirming",
         "facts",
         "frame_bytes_max",
@@ -117,8 +118,10 @@ class Session:
         """Called when messages were recorded and the disk is behind."""
         self.give_up = give_up
         """Called with an error of our own that concerns this connection alone: it is closed."""
-        self.quorum_global_qos = services.quorum_global_qos
+        self.quorum_global_qos = services.quorum.global_qos
         """Whether consumers of quorum queues share the prefetch of their channel."""
+        self.compare = compare_relaxed if services.quorum.relaxed_redeclare else compare
+        """Whether a queue is as it is declared again."""
         self.waiting = waiting
         """Channels that cannot go on yet."""
         self.frame_bytes_max = frame_bytes_max

@@ -5,6 +5,7 @@ import pytest
 from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
 from fluffle.broker.queues.arguments import (
     ARGUMENTS,
+    COMPARED,
     ConsumerArguments,
     Declaration,
     QueueSpec,
@@ -355,6 +356,20 @@ def test_the_first_difference_in_rabbitmqs_order_is_told() -> None:
     received = {"x-overflow": text("reject-publish"), "x-max-length": number(5)}
     assert inequivalence(current, received, key="x-expires").startswith("received none")
     assert inequivalence({}, received, key="x-max-length").endswith("current is none")
+
+
+def test_quorum_queues_are_compared_in_an_order_of_their_own() -> None:
+    """As RabbitMQ 4.3 has it: it names the first difference."""
+    current = {"x-expires": number(9), "x-message-ttl": number(4)}
+    received = {"x-delivery-limit": number(5), "x-overflow": text("drop-head")}
+    for key in ("x-expires", "x-overflow", "x-delivery-limit", "x-message-ttl"):
+        spec = QueueSpec("q", arguments=current, queue_type=QueueType.QUORUM)
+        with pytest.raises(PreconditionFailed, match=f"inequivalent arg '{key}'"):
+            check_equivalent(spec, Declaration("q", arguments=received), "/")
+        for table in (current, received):
+            table.pop(key, None)
+    for kind, compared in COMPARED.items():
+        assert {*compared} == {key for key, row in ARGUMENTS.items() if kind in row.queue_types}
 
 
 def test_values_are_not_checked_when_a_queue_is_declared_again() -> None:

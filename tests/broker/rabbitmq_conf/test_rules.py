@@ -99,6 +99,10 @@ def options(text: str, **environment: str) -> dict[str, str]:
             "message_interceptors.incoming.set_header_routing_node.overwrite = false",
             {"set-header-routing-node": "keep"},
         ),
+        (
+            "quorum_queue.property_equivalence.relaxed_checks_on_redeclaration = true",
+            {"quorum-relaxed-redeclare": "true"},
+        ),
         ("log.exchange = false", {"log-exchange": "none"}),
         ("log.exchange = true", {"log-exchange": "info"}),
         ("log.exchange = true\nlog.exchange.level = warning", {"log-exchange": "warning"}),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from fluffle.broker.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.protocol.methods import (
     Access,
@@ -304,3 +307,33 @@ def test_the_default_type_of_a_virtual_host_is_taken_for_what_names_none() -> No
     client.expect_channel_closed(406, "Cannot declare a server-named queue for type rabbit_quorum")
     edge.connect().declare("durable", durable=True)
     assert edge.vhost.queues["durable"].spec.queue_type is QueueType.QUORUM
+
+
+@pytest.mark.parametrize("is_relaxed", [False, True])
+def test_a_quorum_queue_may_be_declared_again_as_a_classic_one_if_that_is_let_pass(
+    is_relaxed: bool,
+) -> None:
+    edge = Edge()
+    quorum = QuorumConfig(relaxed_redeclare=is_relaxed)
+    edge.services = replace(edge.services, quorum=quorum)
+    tables = [
+        pamqp_table(to_table({"x-queue-type": kind, "x-max-length": 5, **more}))
+        for kind, more in (
+            ("quorum", {"x-delivery-limit": 3}),
+            ("classic", {"x-max-priority": 9}),
+        )
+    ]
+    edge.connect().declare("q", durable=True, arguments=tables[0])
+    for flags in ({"durable": True}, {"exclusive": True}, {"auto_delete": True}):
+        client = edge.connect()
+        if is_relaxed:
+            client.declare("q", arguments=tables[1], **flags)
+            continue
+        send(client, make(Queue.Declare, queue="q", arguments=tables[1], **flags))
+        client.expect_channel_closed(405 if "exclusive" in flags else 406)
+    client = edge.connect()
+    longer = pamqp_table(to_table({"x-max-length": 6}))
+    send(client, make(Queue.Declare, queue="q", durable=True, arguments=longer))
+    client.expect_channel_closed(406, "'x-max-length'")
+    spec = edge.vhost.queues["q"].spec
+    assert (spec.queue_type, spec.durable) == (QueueType.QUORUM, True)

@@ -13,7 +13,7 @@ import pika
 import pytest
 
 from fluffle.broker import Broker, ThreadedBroker
-from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.config import OVERWRITE, Config, ListenAddress, QuorumConfig, StampConfig
 from fluffle.broker.control import asking
 from fluffle.broker.testing import calls
 from fluffle.storage import writer
@@ -241,3 +241,26 @@ def test_paths_may_be_strings(tmp_path: Path) -> None:
     with ThreadedBroker(data_dir=str(tmp_path / "data"), definitions=str(definitions)) as broker:
         assert broker.vhost("of a file").queues() == {}
     assert (tmp_path / "data").is_dir()
+
+
+def test_what_a_node_is_told_an_embedded_one_may_be_told() -> None:
+    config = Config(
+        listen=ListenAddress("127.0.0.1", 0),
+        stamps=StampConfig(OVERWRITE, OVERWRITE, sent=True),
+        quorum=QuorumConfig(relaxed_redeclare=True),
+    )
+    with (
+        ThreadedBroker(config) as broker,
+        pika.BlockingConnection(pika.URLParameters(broker.url)) as connection,
+    ):
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare("q", durable=True, arguments={"x-queue-type": "quorum"})
+        channel.queue_declare("q", arguments={"x-queue-type": "classic"})
+        channel.basic_publish("", "q", b"x")
+        properties = channel.basic_get("q", auto_ack=True)[1]
+        assert [*properties.headers] == [
+            "timestamp_in_ms",
+            "x-opt-rabbitmq-sent-time",
+            "x-routed-by",
+        ]
