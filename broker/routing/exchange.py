@@ -10,10 +10,10 @@ from fluffle.broker.errors import AccessRefused, PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.choosing import LocalRandom, ModulusHash, OneOfAll, Random
 from fluffle.broker.routing.consistent_hash import ConsistentHash, check_arguments
-from fluffle.broker.routing.headers import HeadersMatcher
+from fluffle.broker.routing.headers import headers_matcher
 from fluffle.broker.routing.history import History, check_length
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
-from fluffle.broker.routing.selecting import JMS_TOPIC, SelectorMatcher
+from fluffle.broker.routing.selecting import JMS_TOPIC, selector_matcher
 from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.broker.routing.topic import TopicMatcher
 from fluffle.protocol.types import FieldTable
@@ -43,11 +43,11 @@ TYPES: dict[str, ExchangeType] = {
     "direct": ExchangeType(lambda _arguments, _around: DirectMatcher()),
     "fanout": ExchangeType(lambda _arguments, _around: FanoutMatcher()),
     "topic": ExchangeType(lambda _arguments, _around: TopicMatcher()),
-    "headers": ExchangeType(lambda _arguments, _around: HeadersMatcher()),
+    "headers": ExchangeType(lambda _arguments, _around: headers_matcher()),
     "x-consistent-hash": ExchangeType(
         lambda arguments, _around: OneOfAll(ConsistentHash(arguments)), check_arguments
     ),
-    JMS_TOPIC: ExchangeType(lambda _arguments, _around: SelectorMatcher()),
+    JMS_TOPIC: ExchangeType(lambda _arguments, _around: selector_matcher()),
     "x-local-random": ExchangeType(lambda _arguments, around: OneOfAll(LocalRandom(around))),
     "x-modulus-hash": ExchangeType(lambda _arguments, _around: OneOfAll(ModulusHash())),
     RECENT_HISTORY: ExchangeType(lambda _arguments, _around: FanoutMatcher(), check_length),

@@ -11,12 +11,11 @@ What RabbitMQ makes of the specification:
 - A timestamp header counts in milliseconds, a timestamp argument in seconds.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable
 from typing import TypeAlias
 
 from fluffle.broker.errors import PreconditionFailed
-from fluffle.broker.routing.bindings import Binding
-from fluffle.broker.routing.matcher import Asks
+from fluffle.broker.routing.matcher import AskingMatcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.terms import term
 from fluffle.protocol.types import Field, FieldTable, FieldValue
@@ -66,39 +65,8 @@ class Condition:
         ]
 
 
-class HeadersMatcher:
-    """Asks every binding; routing keys count for the identity of a binding only."""
-
-    asks = Asks.PROPERTIES
-
-    __slots__ = ("_conditions",)
-
-    def __init__(self) -> None:
-        self._conditions: dict[Binding, Condition] = {}
-
-    def check(self, binding: Binding) -> None:
-        _x_match(binding.arguments)
-
-    def add(self, binding: Binding) -> bool:
-        if binding in self._conditions:
-            return False
-        self._conditions[binding] = Condition(binding.arguments)
-        return True
-
-    def discard(self, binding: Binding) -> bool:
-        return self._conditions.pop(binding, None) is not None
-
-    def match(
-        self, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Iterator[Binding]:
-        given = given_by(properties)
-        return (binding for binding, asks in self._conditions.items() if asks.holds(given))
-
-    def __iter__(self) -> Iterator[Binding]:
-        return iter(self._conditions)
-
-    def __len__(self) -> int:
-        return len(self._conditions)
+def headers_matcher() -> AskingMatcher[dict[str, Comparable]]:
+    return AskingMatcher(lambda binding: Condition(binding.arguments), given_by)
 
 
 def given_by(properties: Properties | None) -> dict[str, Comparable]:

@@ -1,15 +1,24 @@
 """What an exchange type does: keep the bindings of one exchange and find those that match.
 
 A matcher is also the only list of its exchange's bindings, so none of them is held twice.
-`topic`, `headers` and `choosing` hold the others.
+`topic` and `choosing` hold the others; `headers` and `selecting`, what is asked binding by binding.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from fluffle.broker.routing.bindings import Binding, Bindings, with_binding, without_binding
 from fluffle.protocol.properties import Properties
+
+Given_contra = TypeVar("Given_contra", contravariant=True)
+"""What is known of a message."""
+
+
+class Condition(Protocol[Given_contra]):
+    """What a binding asks of messages."""
+
+    def holds(self, given: Given_contra) -> bool: ...
 
 
 class Asks(Enum):
@@ -133,3 +142,48 @@ class FanoutMatcher:
 
     def __len__(self) -> int:
         return len(self._bindings)
+
+
+class AskingMatcher(Generic[Given_contra]):
+    """Asks every binding about the properties of a message.
+
+    Routing keys count for the identity of a binding only.
+    """
+
+    asks = Asks.PROPERTIES
+
+    __slots__ = ("_condition", "_conditions", "_given")
+
+    def __init__(
+        self,
+        condition: Callable[[Binding], Condition[Given_contra]],
+        given: Callable[[Properties | None], Given_contra],
+    ) -> None:
+        """`condition` says what a binding asks, or raises PreconditionFailed."""
+        self._conditions: dict[Binding, Condition[Given_contra]] = {}
+        self._condition = condition
+        self._given = given
+
+    def check(self, binding: Binding) -> None:
+        self._condition(binding)
+
+    def add(self, binding: Binding) -> bool:
+        if binding in self._conditions:
+            return False
+        self._conditions[binding] = self._condition(binding)
+        return True
+
+    def discard(self, binding: Binding) -> bool:
+        return self._conditions.pop(binding, None) is not None
+
+    def match(
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterator[Binding]:
+        given = self._given(properties)
+        return (binding for binding, asks in self._conditions.items() if asks.holds(given))
+
+    def __iter__(self) -> Iterator[Binding]:
+        return iter(self._conditions)
+
+    def __len__(self) -> int:
+        return len(self._conditions)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.headers import X_MATCH, Condition, given_by
-from fluffle.broker.routing.selecting import JMS_TOPIC, selector_of
+from fluffle.broker.routing.selecting import JMS_TOPIC, headers_of, selector_of
 from fluffle.broker.routing.selector import FALSE, TRUE
 from fluffle.broker.routing.topic import ANY_WORDS, ONE_WORD, words_of
 from fluffle.protocol.properties import Properties
@@ -96,7 +96,7 @@ def shown(field: Field) -> str:
 
 
 def of_selector(binding: Binding, _routing_keys: object, properties: Properties | None) -> str:
-    found = selector_of(binding)((properties and properties.headers) or {})
+    found = selector_of(binding)(headers_of(properties))
     if found == TRUE:
         return ""
     return "the selector is false" if found == FALSE else "the selector is neither true nor false"

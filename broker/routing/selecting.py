@@ -6,52 +6,38 @@ queue of whoever subscribes with a selector.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.erlang_terms import Unreadable, read_term
-from fluffle.broker.routing.matcher import Asks
+from fluffle.broker.routing.matcher import AskingMatcher
 from fluffle.broker.routing.selector import TRUE, BadPattern, Expression, expression
 from fluffle.protocol.properties import Properties
+from fluffle.protocol.types import FieldTable
 
 JMS_TOPIC = "x-jms-topic"
-SELECTOR = "rjms_erlang_selector"
+SELECTOR_ARGUMENT = "rjms_erlang_selector"
 
 
-class SelectorMatcher:
-    """Asks every binding; its selector is compiled when it is made."""
+def selector_matcher() -> AskingMatcher[FieldTable]:
+    """Selectors are compiled once, when their bindings are made."""
+    return AskingMatcher(Selector, headers_of)
 
-    asks = Asks.PROPERTIES
 
-    __slots__ = ("_selectors",)
+def headers_of(properties: Properties | None) -> FieldTable:
+    return (properties and properties.headers) or {}
 
-    def __init__(self) -> None:
-        self._selectors: dict[Binding, Expression] = {}
 
-    def check(self, binding: Binding) -> None:
-        selector_of(binding)
+class Selector:
+    """That of a binding."""
 
-    def add(self, binding: Binding) -> bool:
-        if binding in self._selectors:
-            return False
-        self._selectors[binding] = selector_of(binding)
-        return True
+    __slots__ = ("_value",)
 
-    def discard(self, binding: Binding) -> bool:
-        return self._selectors.pop(binding, None) is not None
+    def __init__(self, binding: Binding) -> None:
+        """PreconditionFailed if it has none."""
+        self._value = selector_of(binding)
 
-    def match(
-        self, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Iterator[Binding]:
-        headers = (properties and properties.headers) or {}
-        return (each for each, asks in self._selectors.items() if asks(headers) == TRUE)
-
-    def __iter__(self) -> Iterator[Binding]:
-        return iter(self._selectors)
-
-    def __len__(self) -> int:
-        return len(self._selectors)
+    def holds(self, headers: FieldTable) -> bool:
+        return self._value(headers) == TRUE
 
 
 def selector_of(binding: Binding) -> Expression:
@@ -59,7 +45,7 @@ def selector_of(binding: Binding) -> Expression:
 
     One that has no selector at all gets the text that RabbitMQ means for it, and fails to say.
     """
-    tag, text = binding.arguments.get(SELECTOR, ("V", None))
+    tag, text = binding.arguments.get(SELECTOR_ARGUMENT, ("V", None))
     if tag != "S" or not isinstance(text, bytes):
         raise PreconditionFailed(
             f"cannot parse selector 'error' binding destination '{binding.destination}'"

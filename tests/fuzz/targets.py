@@ -55,7 +55,7 @@ from fluffle.broker.recording.encoding import decode as decode_fact
 from fluffle.broker.recording.encoding import encode as encode_fact
 from fluffle.broker.recording.encoding import encode_key
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.selecting import SelectorMatcher
+from fluffle.broker.routing.selecting import selector_matcher
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol import wire
 from fluffle.protocol.errors import ProtocolError
@@ -174,7 +174,7 @@ def properties(raw: bytes) -> None:
 
 def selector(text: bytes) -> None:
     """A JMS selector is refused with a sentence, or says of any headers whether they match."""
-    matcher = SelectorMatcher()
+    matcher = selector_matcher()
     binding = Binding("x", "q", DestinationKind.QUEUE, "", {"rjms_erlang_selector": ("S", text)})
     try:
         matcher.check(binding)

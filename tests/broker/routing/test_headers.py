@@ -3,7 +3,7 @@
 import pytest
 
 from fluffle.broker.errors import PreconditionFailed
-from fluffle.broker.routing.headers import HeadersMatcher
+from fluffle.broker.routing.headers import headers_matcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
 from tests.broker.routing.make import to_queue
@@ -12,7 +12,7 @@ ONE: Field = ("I", 1)
 
 
 def matches(arguments: FieldTable, headers: FieldTable | None) -> bool:
-    matcher = HeadersMatcher()
+    matcher = headers_matcher()
     matcher.add(to_queue("x", "q", "", arguments))
     return len(list(matcher.match([""], Properties(headers=headers)))) == 1
 
@@ -146,7 +146,7 @@ def test_a_void_argument_wants_the_header_to_be_there() -> None:
     ],
 )
 def test_any_other_x_match_is_refused(field: Field, explanation: str) -> None:
-    matcher = HeadersMatcher()
+    matcher = headers_matcher()
     with pytest.raises(PreconditionFailed) as caught:
         matcher.check(to_queue("x", "q", "", {"x-match": field}))
     assert caught.value.explanation == f"Invalid x-match field {explanation}"
@@ -154,7 +154,7 @@ def test_any_other_x_match_is_refused(field: Field, explanation: str) -> None:
 
 
 def test_bindings_are_told_apart_by_arguments_and_key() -> None:
-    matcher = HeadersMatcher()
+    matcher = headers_matcher()
     first = to_queue("x", "q", "", {"a": ONE, "b": ONE})
     assert matcher.add(first)
     assert not matcher.add(to_queue("x", "q", "", {"b": ONE, "a": ONE}))

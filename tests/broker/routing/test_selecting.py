@@ -284,6 +284,42 @@ def test_bindings_that_cannot_be(arguments: FieldTable, text: str) -> None:
     assert str(refused.value) == text
 
 
+OF_THE_CLIENT = r"""
+a = 'x'
+{'=',{'ident',<<"a">>},<<"x">>}.
+NOT (n > 10 AND r IN ('emea','a''b'))
+{'not',{'and',{'>',{'ident',<<"n">>},10},{'in',{'ident',<<"r">>},[<<"emea">>,<<"a'b">>]}}}.
+x BETWEEN 1 AND 10.5 AND y NOT BETWEEN -3 AND +4
+{'and',{'between',{'ident',<<"x">>},1,10.5},{'not_between',{'ident',<<"y">>},{'-',3},{'+',4}}}.
+s LIKE 'a!_%' ESCAPE '!'
+{'like',{'ident',<<"s">>},<<"a!_%">>,<<"!">>}.
+s NOT LIKE '%é"\'
+{'not_like',{'ident',<<"s">>},<<"%é\"\\">>,'no_escape'}.
+a IS NOT NULL AND b IS NULL
+{'and',{'not_null',{'ident',<<"a">>}},{'is_null',{'ident',<<"b">>}}}.
+TRUE
+'true'.
+d < 0.00001
+{'<',{'ident',<<"d">>},1.0E-5}.
+d <> 1.5E10
+{'<>',{'ident',<<"d">>},1.5E10}.
+-x * (2 + y) / 3 >= 7
+{'>=',{'*',{'-',{'ident',<<"x">>}},{'/',{'+',2,{'ident',<<"y">>}},3}},7}.
+x = 3.0f OR x = 10.5d
+{'or',{'=',{'ident',<<"x">>},3.0},{'=',{'ident',<<"x">>},10.5}}.
+""".strip().splitlines()
+"""What version 3 of the JMS client makes of selectors, line by line: what is said, what comes."""
+
+
+@pytest.mark.parametrize("text", OF_THE_CLIENT[1::2], ids=OF_THE_CLIENT[::2])
+def test_selectors_of_the_client(text: str) -> None:
+    headers: FieldTable = {
+        "a": ("S", b"x"), "n": ("l", 9), "x": ("d", 10.5), "y": ("l", -4), "s": ("S", b"a_b"),
+        "d": ("d", 1e-6),
+    }  # fmt: skip
+    assert expression(read_term(text.encode()))(headers) == "true"
+
+
 @pytest.mark.parametrize("operator", ["'or',false", "'and',true", "'not'"])
 def test_it_may_be_as_deep_as_can_be_read(operator: str) -> None:
     text = f"{{{operator}," * DEPTH_MAX + "true" + "}" * DEPTH_MAX
