@@ -321,9 +321,12 @@ class VirtualHost:
         return tuple(self._owned.get(owner, {}).values())
 
     def _queue_type(self, name: str) -> str | None:
-        """As RabbitMQ calls it."""
+        """As RabbitMQ calls it; of one that is being changed, what it is to be."""
         queue = self.queues.get(name)
-        return f"rabbit_{queue.spec.queue_type.value}_queue" if queue is not None else None
+        if queue is None:
+            return None
+        definition = queue.definition.successor or queue.definition
+        return f"rabbit_{definition.spec.queue_type.value}_queue"
 
     def _queue_fact(self, name: str) -> Fact | None:
         """What is so of a queue that is there."""

@@ -16,6 +16,8 @@ from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.nodes import CHANGES_TYPES, Nodes, check_known
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.settings import SettingsFrom
+from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.routing.exchange import LOCAL_RANDOM, routes_as
 from fluffle.broker.vhost import VirtualHost
 
 
@@ -33,6 +35,12 @@ def begin(vhost: VirtualHost, name: str, settings_from: SettingsFrom, nodes: Nod
         raise queue.absence
     if queue.damage is not None:
         raise PreconditionFailed(f"{where} has crashed")
+    for binding in vhost.topology.bindings_to(DestinationKind.QUEUE, name):
+        if routes_as(vhost.topology.require(binding.source).spec) == LOCAL_RANDOM:
+            raise PreconditionFailed(
+                f"{where} is bound to exchange '{binding.source}', which leads to classic queues "
+                "alone"
+            )
     known = check_known(CHANGES_TYPES, nodes)
     boot = nodes[before.home].boot if before.home else 0
     successor = vhost.maker.define(spec, None, vhost.name)._replace(boot=boot)

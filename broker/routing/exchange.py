@@ -21,6 +21,7 @@ from fluffle.protocol.types import FieldTable
 DEFAULT_EXCHANGE = ""
 ALTERNATE_EXCHANGE = "alternate-exchange"
 TRACE_EXCHANGE = "amq.rabbitmq.trace"
+LOCAL_RANDOM = "x-local-random"
 RECENT_HISTORY = "x-recent-history"
 DELAYED = "x-delayed-message"
 DELAYED_TYPE = "x-delayed-type"
@@ -48,7 +49,7 @@ TYPES: dict[str, ExchangeType] = {
         lambda arguments, _around: OneOfAll(ConsistentHash(arguments)), check_arguments
     ),
     JMS_TOPIC: ExchangeType(lambda _arguments, _around: selector_matcher()),
-    "x-local-random": ExchangeType(lambda _arguments, around: OneOfAll(LocalRandom(around))),
+    LOCAL_RANDOM: ExchangeType(lambda _arguments, around: OneOfAll(LocalRandom(around))),
     "x-modulus-hash": ExchangeType(lambda _arguments, _around: OneOfAll(ModulusHash())),
     RECENT_HISTORY: ExchangeType(lambda _arguments, _around: FanoutMatcher(), check_length),
     "x-random": ExchangeType(lambda _arguments, around: OneOfAll(Random(around.pick))),

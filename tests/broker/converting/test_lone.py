@@ -10,6 +10,7 @@ from typing import Any
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
+from aiormq.exceptions import ChannelPreconditionFailed
 
 from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.converting import conversion
@@ -301,6 +302,35 @@ async def test_what_cannot_be_is_refused(
     with pytest.raises(PreconditionFailed, match=f"queue 'q' in vhost '/' {why}"):
         await converted(scene.node)
     assert scene.node.node.catalogue.vhosts["/"].queues["q"].definition == before
+
+
+async def test_an_exchange_that_leads_to_classic_queues_alone_keeps_it_one(scene: Scene) -> None:
+    """As a quorum queue it would get nothing any more, and nobody would be told."""
+    channel = await filled(scene, b"1")
+    await channel.declare_exchange("local", "x-local-random")
+    queue = await channel.get_queue("q")
+    await queue.bind("local", "")
+    with pytest.raises(PreconditionFailed, match="'q' in vhost '/' is bound to exchange 'local', "):
+        await converted(scene.node)
+    await queue.unbind("local", "")
+    await converted(scene.node)
+    assert type_of(scene.node) is QueueType.QUORUM
+
+
+async def test_nor_is_it_bound_to_one_meanwhile(scene: Scene, steps: Steps) -> None:
+    channel = await filled(scene, b"1")
+    queue = await channel.get_queue("q")
+    held = await queue.get()
+    assert held is not None
+    converting = asyncio.ensure_future(converted(scene.node))
+    await until(lambda: steps.count > 0)
+    other = await scene.channel()
+    await other.declare_exchange("local", "x-local-random")
+    with pytest.raises(ChannelPreconditionFailed, match="Queue type rabbit_quorum_queue not valid"):
+        await (await other.get_queue("q")).bind("local", "")
+    await held.reject(requeue=True)
+    async with soon():
+        await converting
 
 
 async def test_what_it_would_be_by_a_policy_for_quorum_queues_counts(scene: Scene) -> None:
