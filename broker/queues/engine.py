@@ -14,12 +14,11 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.bound import Acts, Bound, bound_of
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.deduplication import Entrance
 from fluffle.broker.queues.disuse import Disuse
 from fluffle.broker.queues.dying import Dying
-from fluffle.broker.queues.expiries import Deadlines, Lifetimes, deadlines_of, is_instant, part_of
-from fluffle.broker.queues.handout import FAILED, FINAL, Handout, Holder, Outcome
+from fluffle.broker.queues.expiries import Deadlines, Lifetimes, deadlines_of, is_instant
+from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
 from fluffle.broker.queues.lane import NO_MESSAGE, Lane
 from fluffle.broker.queues.lanes import begin, spread
@@ -29,7 +28,6 @@ from fluffle.broker.queues.overdue import Overdue
 from fluffle.broker.queues.pausing import Pause
 from fluffle.broker.queues.peeking import Shelf, peek
 from fluffle.broker.queues.ports import NO_STORES, Ports, Stores
-from fluffle.broker.queues.returned import Returned
 from fluffle.broker.queues.segment import Taken
 from fluffle.broker.queues.served import Admission, Debtor, Partly, Tally, pay
 from fluffle.broker.queues.settings import DEFAULTS, QueueSettings, settings_of
@@ -135,10 +133,16 @@ class Queue:
 
     def _acts(self) -> Acts:
         """What is asked of it if no more than something may wait."""
-        drop, touch = partial(self._take_off, DeathReason.MAXLEN), partial(self._touch, self)
-        refused = partial(self._dying.hand_on, DeathReason.MAXLEN)
-        acts = self.enqueue, self.pump, self._ports.deliver, drop, self._expire, touch, refused
-        return Acts(*acts, self._besides)
+        return Acts(
+            enqueue=self.enqueue,
+            pump=self.pump,
+            deliver=self._ports.deliver,
+            drop=partial(self._take_off, DeathReason.MAXLEN),
+            expire=self._expire,
+            touch=partial(self._touch, self),
+            refused=partial(self._dying.hand_on, DeathReason.MAXLEN),
+            besides=self._besides,
+        )
 
     def _besides(self) -> int:
         """How many messages count that are not in the lane."""
@@ -417,19 +421,11 @@ class Queue:
             self._dying.hand_on(DeathReason.REJECTED, handout.origins[start:stop], dead)
 
     def _take_back(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
-        before, part = handout.counts, slice(start, stop)
-        self._lane.give_back(
-            Returned(
-                handout.origins[part], handout.contents[part] if handout.origins else [],
-                handout.sequences[part],
-                counts=Counts(before.acquired + 1, before.failed + (outcome in FAILED)),
-                is_recorded=handout.is_recorded, expiries=part_of(handout.expiries, part),
-            )
-        )  # fmt: skip
+        self._lane.give_back(handout.back(start, stop, outcome))
         if handout.is_recorded and handout.holder.no_ack and self.journal is not None:
             self.journal.unsettled(handout.sequences[start:stop])
         if self._bound is not None and self.pause is None:
-            self._bound.came_back(handout.contents[part])
+            self._bound.came_back(handout.contents[start:stop])
         if self._turns.any_awake or handout.expiries is not None or self._bound is not None:
             self._touch(self)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.counts import NEW, Counts
-from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.queues.expiries import Expiries, part_of
+from fluffle.broker.queues.returned import Returned
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.overdue import Late, Lost
@@ -191,6 +192,18 @@ class Handout:
         holes.difference_update(range(start, stop))
         self.head = min(self.head, start)
         self.holes = holes or None
+
+    def back(self, start: int, stop: int, outcome: Outcome) -> Returned:
+        """The messages at `start` to `stop` as they come back to their queue."""
+        part = slice(start, stop)
+        return Returned(
+            self.origins[part],
+            self.contents[part] if self.origins else [],
+            self.sequences[part],
+            counts=Counts(self.counts.acquired + 1, self.counts.failed + (outcome in FAILED)),
+            is_recorded=self.is_recorded,
+            expiries=part_of(self.expiries, part),
+        )
 
     def forget(self) -> None:
         """Keep no contents: they are on their way, and where they came from."""
