@@ -99,15 +99,13 @@ class Session:
         """As he is now: see `admitting.ask_again`."""
         self.vhost = vhost
         self.metadata = services.metadata_of(By(user.name, INTERNAL, name))
-        self.nodes = services.nodes
-        self.observers = services.observers
+        self.nodes, self.observers = services.nodes, services.observers
         self.access, self.commits = services.access, services.commits
         self.limits, self.stamping = services.limits, services.stamping
         self.vhosts = services.vhosts
         self.rights = Rights(services.access, user, vhost.name)
         self.outlet = outlet
-        self.replies = services.replies
-        self.traffic = services.traffic
+        self.replies, self.traffic = services.replies, services.traffic
         self.inbox = Inbox()
         """What the requesters of this connection are answered through."""
         self.random_name = services.random_name
