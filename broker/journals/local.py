@@ -265,7 +265,8 @@ class LocalJournal:
             entries.append((entry.index, len(contents)))
             if settled := self._recovered.get(entry.index, 0):
                 partials.append(Partial(entry.index, settled))
-            loaded += _live(Loaded(entry.index, origins, contents, expiries), settled)
+            sequences = range(entry.index, entry.index + len(contents))
+            loaded += _live(Loaded(sequences, origins, contents, expiries), settled)
         for partial in partials:  # only now: what cannot be decoded will be asked for again
             del self._recovered[partial.first]
         self._entries.insert(entries, partials)
@@ -275,7 +276,9 @@ class LocalJournal:
         loaded: list[Loaded] = []
         for entry in self._readable(first, stop):
             settled = self._recovered.get(entry.index, 0)
-            loaded += _live(Loaded(entry.index, *decode(entry.payload)), settled)
+            origins, contents, expiries = decode(entry.payload)
+            sequences = range(entry.index, entry.index + len(contents))
+            loaded += _live(Loaded(sequences, origins, contents, expiries), settled)
         return loaded
 
     def _readable(self, first: int, stop: int) -> list[Entry]:
@@ -433,9 +436,10 @@ def _joined(parts: list[Loaded]) -> list[Loaded]:
     whole: list[Loaded] = []
     for part in parts:
         last = whole[-1] if whole else None
-        if last is not None and last.first_sequence + len(last.contents) == part.first_sequence:
+        if last is not None and last.sequences[-1] + 1 == part.sequences[0]:
             counts = len(last.contents), len(part.contents)
             last.expiries = joined(last.expiries, counts[0], part.expiries, counts[1])
+            last.sequences = range(last.sequences[0], part.sequences[-1] + 1)
             last.origins += part.origins
             last.contents += part.contents
         else:

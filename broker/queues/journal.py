@@ -95,9 +95,10 @@ class Stored:
 
 @dataclass(slots=True)
 class Loaded:
-    """Messages read back, with consecutive sequence numbers from `first_sequence` on."""
+    """Messages read back."""
 
-    first_sequence: int
+    sequences: Sequence[int]
+    """Rising; those between any two of them are of other lanes."""
     origins: list[Origin]
     contents: list[bytes]
     expiries: Expiries | None = None
@@ -108,7 +109,7 @@ def part_of_loaded(loaded: Loaded, start: int, stop: int) -> Loaded:
     """The messages from the one at `start` up to the one at `stop`."""
     part = slice(start, stop)
     return Loaded(
-        loaded.first_sequence + start,
+        loaded.sequences[part],
         loaded.origins[part],
         loaded.contents[part],
         part_of(loaded.expiries, part),

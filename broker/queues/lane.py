@@ -184,7 +184,7 @@ class Lane:
             if expires_at_ms or tail.expiries is not None:
                 tail.grow(count, expires_at_ms)
             if tail.stop_sequence != first_sequence or tail.numbers is not None:
-                tail.number(first_sequence, count)
+                tail.number(range(first_sequence, first_sequence + count))
             tail.contents += contents
             tail.origins += origins
             tail.content_bytes += content_bytes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -25,7 +27,7 @@ def loaded(
     parts = [piece for part in found for piece in split_at(part, redelivered_below)]
     together = [[part] for part in parts]
     if is_one_of_many:  # messages of other lanes lie between any two of them
-        by_past = groupby(parts, lambda part: part.first_sequence < redelivered_below)
+        by_past = groupby(parts, lambda part: part.sequences[0] < redelivered_below)
         together = [list(same) for _is_seen, same in by_past]
     is_whole = len(parts) == 1 and segment.is_whole
     again = [of_loaded(part, segment.ticket) for part in together]
@@ -40,29 +42,33 @@ def loaded(
 def of_loaded(parts: Sequence[Loaded], ticket: int) -> Segment:
     """Stretches that were read, as one segment."""
     first, *others = parts
+    sequences = first.sequences
     segment = Segment(
         first.origins,
         first.contents,
-        sum(len(content) for part in parts for content in part.contents),
-        first.first_sequence,
+        sum(sum(map(len, part.contents)) for part in parts),
+        sequences[0],
         ticket=ticket,
         expiries=first.expiries,
     )
+    segment.stop_sequence = sequences[-1] + 1
+    if not segment.is_whole:
+        segment.numbers = array("Q", sequences)
     for part in others:
         count = len(part.contents)
-        segment.number(part.first_sequence, count)
+        segment.number(part.sequences)
         segment.expiries = joined(segment.expiries, segment.count, part.expiries, count)
         segment.origins += part.origins
         segment.contents += part.contents
         segment.count += count
-        segment.stop_sequence = part.first_sequence + count
+        segment.stop_sequence = part.sequences[-1] + 1
     segment.earliest_ms, segment.latest_ms = span_of(segment.expiries)
     return segment
 
 
 def behind(segment: Segment, last: Loaded, found: int) -> Segment:
     """What is left of a segment on disk when `found` messages of it, up to `last`, were read."""
-    first = last.first_sequence + len(last.contents)
+    first = last.sequences[-1] + 1
     rest = Segment([], [], segment.content_bytes, first, ticket=segment.ticket)
     rest.count = segment.count - found
     rest.stop_sequence = segment.stop_sequence
@@ -73,7 +79,7 @@ def behind(segment: Segment, last: Loaded, found: int) -> Segment:
 
 def split_at(part: Loaded, sequence: int) -> list[Loaded]:
     """A stretch as what lies before a sequence number and what does not, if there is both."""
-    count = sequence - part.first_sequence
+    count = bisect_left(part.sequences, sequence)
     if not 0 < count < len(part.contents):
         return [part]
     return [

@@ -200,18 +200,19 @@ def on_disk(stock: Stock, segment: Segment) -> Iterator[tuple[int, Origin, bytes
     if segment.spilled_at:
         assert stock.spill is not None
         origins, contents, expiries = stock.spill.read(segment.spilled_at)
-        yield from of_part(Loaded(segment.first_sequence, origins, contents, expiries))
+        sequences = segment.sequences(0, segment.count)
+        yield from of_part(Loaded(sequences, origins, contents, expiries))
         return
     assert stock.journal is not None
     found, stop = 0, segment.first_sequence
     while found < segment.count:
         parts = stock.journal.peek(stop, segment.stop_sequence)
         found += sum(len(part.contents) for part in parts)
-        stop = parts[-1].first_sequence + len(parts[-1].contents)
+        stop = parts[-1].sequences[-1] + 1
         yield from chain.from_iterable(map(of_part, parts))
 
 
 def of_part(part: Loaded) -> Iterator[tuple[int, Origin, bytes, int]]:
-    for at, content in enumerate(part.contents):
+    for at, (sequence, content) in enumerate(zip(part.sequences, part.contents, strict=True)):
         expires_at_ms = part.expiries[at] if part.expiries is not None else NEVER_MS
-        yield part.first_sequence + at, part.origins[at], content, expires_at_ms
+        yield sequence, part.origins[at], content, expires_at_ms

@@ -158,11 +158,11 @@ class Segment:
             return range(self.first_sequence + start, self.first_sequence + stop)
         return self.numbers[start:stop]
 
-    def number(self, first: int, count: int) -> None:
-        """More messages come, with consecutive numbers, which others lie in front of."""
+    def number(self, sequences: Sequence[int]) -> None:
+        """More messages come, with these numbers, which others lie in front of."""
         if self.numbers is None:
             self.numbers = array("Q", range(self.first_sequence, self.stop_sequence))
-        self.numbers.extend(range(first, first + count))
+        self.numbers.extend(sequences)
 
     def _place_of(self, sequence: int) -> int:
         """Where the first message is that has this number or a higher one."""

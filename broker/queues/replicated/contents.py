@@ -162,7 +162,7 @@ class Contents:
                 end = start + len(run)
                 loaded.append(
                     Loaded(
-                        run.start,
+                        run,
                         read.origins[start:end],
                         read.contents[start:end],
                         self.expiries_of(run),

@@ -1,17 +1,20 @@
 """The contents of a leader's queue by priority, once messages do not all have the same.
 
 An entry of the log holds messages of all priorities.  What the image says of each tells them apart:
-so a leader that begins reads no message, and whoever reads those of one priority reads the others
+so a leader that begins reads no message, and whoever reads those of one priority looks at no others
 that came with them.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from fluffle.broker.message import Origin
-from fluffle.broker.queues.expiries import Deadlines
+from fluffle.broker.queues.expiries import Deadlines, Expiries, alike
 from fluffle.broker.queues.journal import (
     ByLevel,
     Journal,
@@ -19,11 +22,12 @@ from fluffle.broker.queues.journal import (
     Progress,
     Recovery,
     Unreadable,
-    part_of_loaded,
 )
 from fluffle.broker.queues.replicated.draft import Draft
+from fluffle.broker.queues.replicated.encoding import pick_messages
 from fluffle.broker.queues.replicated.entries import Entries, Entry, cut
 from fluffle.broker.queues.replicated.pieces import stored_by_level
+from fluffle.broker.queues.timing import NEVER_MS
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.replicated.contents import Contents
@@ -44,6 +48,14 @@ def runs_at(entry: Entry, runs: list[range], level: int) -> list[range]:
                 at += 1
             found.append(range(entry.first + start, entry.first + at))
     return found
+
+
+def expiries_of(entry: Entry, wanted: Sequence[int]) -> Expiries | None:
+    """When some of its messages expire; None if none of it ever does."""
+    own = entry.each.expiries if entry.each is not None else None
+    if own:
+        return array("Q", [own[number - entry.first] or NEVER_MS for number in wanted])
+    return alike(entry.expires_at_ms, len(wanted)) if entry.expires_at_ms else None
 
 
 class ContentsByLevel:
@@ -123,29 +135,24 @@ class OfLevel:
         """Entries with nothing of this lane are not read."""
         loaded: list[Loaded] = []
         for entry in self._entries.between(first, stop):
-            wanted = self._wanted(entry, first, stop)
-            if not wanted:
+            runs = runs_at(entry, cut(self._entries.ready_of(entry), first, stop), self._level)
+            if not runs:
                 continue
             try:
-                parts = self._contents.load(wanted[0].start, wanted[-1].stop)
+                loaded.append(self._picked(entry, array("Q", chain.from_iterable(runs))))
             except Unreadable:
                 if loaded:
                     return loaded
                 raise
-            loaded += (own for part in parts for own in self._own(entry, part))
         return loaded
 
     peek = load
 
-    def _wanted(self, entry: Entry, first: int, stop: int) -> list[range]:
-        """What of an entry is ready and in this lane, within bounds."""
-        return runs_at(entry, cut(self._entries.ready_of(entry), first, stop), self._level)
-
-    def _own(self, entry: Entry, part: Loaded) -> list[Loaded]:
-        """What of a stretch of an entry is in this lane."""
-        first = part.first_sequence
-        runs = runs_at(entry, [range(first, first + len(part.contents))], self._level)
-        return [part_of_loaded(part, run.start - first, run.stop - first) for run in runs]
+    def _picked(self, entry: Entry, wanted: array[int]) -> Loaded:
+        """These messages of an entry.  Raises `Unreadable`."""
+        pick = partial(pick_messages, wanted=wanted)
+        read = self._contents.parsed(entry.index, self._contents.entry(entry.index), pick)
+        return Loaded(wanted, read.origins, read.contents, expiries_of(entry, wanted))
 
     def discarded(self, first: int, stop: int) -> None:
         if (gone := self._contents.gone) is not None:

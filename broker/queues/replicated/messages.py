@@ -15,6 +15,7 @@ what is dead of an entry can be left out later, and what is left is still known 
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
@@ -236,11 +237,14 @@ def _places(sequences: Sequence[int], wanted: Sequence[int]) -> list[int]:
 
 
 def _numbers(data: bytes, at: int, count: int, wanted: int) -> Callable[[int], int]:
-    """What stands at each place behind `at`, where each content ends and then its checksum:
-    unpacked together unless few are wanted."""
-    if 4 * wanted >= count:
-        return unpack_from(f">{2 * count}I", data, at).__getitem__
-    return partial(_number, data, at)
+    """What stands at each place behind `at`, where each content ends and then its checksum: read
+    together unless few are wanted."""
+    if 64 * wanted < count:
+        return partial(_number, data, at)
+    numbers = array("I", data[at : at + 2 * NUMBER.size * count])
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.__getitem__
 
 
 def _number(data: bytes, at: int, place: int) -> int:

@@ -201,10 +201,10 @@ class Homestead:
         durability = Durability(open_store(self.disk), Turn(Scheduler().call_soon))
         journal = durability.journals.reopen(GROUPS)
         return {
-            content: part.first_sequence + place
+            content: sequence
             for stretch in journal.recover().stored
             for part in journal.load(stretch.first, stretch.stop)
-            for place, content in enumerate(part.contents)
+            for sequence, content in zip(part.sequences, part.contents, strict=True)
         }
 
     def restart_home(self) -> None:
