@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.logs import configure, event, json_line, reason_of, text_line
+from fluffle.broker.logs import configure, event, json_line, reason_of, set_level, text_line
 
 logger = logging.getLogger("tests.logs")
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -115,3 +115,14 @@ def test_a_traceback_is_a_field(format_name: str) -> None:
 )
 def test_a_reason_is_never_empty(error: Exception, reason: str) -> None:
     assert reason_of(error) == reason
+
+
+def test_what_is_logged_for_somebody_else_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for amq.rabbitmq.log, which has a level of its own."""
+    stream = io.StringIO()
+    configure("text", "info", stream)
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    event(logger, logging.DEBUG, "unwritten")
+    set_level(logging.DEBUG)
+    event(logger, logging.DEBUG, "written")
+    assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["written"]
