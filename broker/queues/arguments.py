@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from fluffle.broker.calendars import is_calendar
 from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
+from fluffle.broker.inequivalent import check_same, inequivalent, plain
 from fluffle.broker.queues import argument_checks as check
 from fluffle.broker.queues.argument_checks import (
     DEAD_LETTER_EXCHANGE,
@@ -22,7 +23,7 @@ from fluffle.broker.queues.argument_checks import (
     Unacceptable,
 )
 from fluffle.protocol.terms import text
-from fluffle.protocol.types import Field, FieldTable, FieldValue
+from fluffle.protocol.types import Field, FieldTable
 from fluffle.protocol.wire import TYPE_NAMES
 
 QUEUE_TYPE = "x-queue-type"
@@ -244,14 +245,14 @@ def check_equivalent(current: QueueSpec, declared: Declaration, vhost: str) -> N
     """PreconditionFailed when a queue is declared again as another.
 
     Whether the declaring connection may use the queue is for the caller to see, before this.
-    Values are compared without their tags: short 5 is long 5, but 4.0 is not 4.
     """
+    where = _where(current.name, vhost)
     for name, received, is_now in (
         ("durable", declared.is_durable, current.durable),
         ("auto_delete", declared.auto_delete, current.auto_delete),
     ):
         if received != is_now:
-            raise _inequivalent(name, current.name, vhost, _plain(received), _plain(is_now))
+            raise inequivalent(name, where, plain(received), plain(is_now))
     for key in COMPARED[current.queue_type]:
         _check_equal(key, current, declared, vhost)
 
@@ -300,15 +301,7 @@ def _check_equal(key: str, current: QueueSpec, declared: Declaration, vhost: str
     received, is_now = declared.arguments.get(key), current.arguments.get(key)
     if key == QUEUE_TYPE:
         received, is_now = _queue_type(declared.arguments), _queue_type(current.arguments)
-    if received is None and is_now is None:
-        return
-    if received is None or is_now is None:
-        texts = _typed(received), _typed(is_now)
-    elif type(received[1]) is not type(is_now[1]) or received[1] != is_now[1]:
-        texts = _plain(received[1]), _plain(is_now[1])
-    else:
-        return
-    raise _inequivalent(key, current.name, vhost, *texts)
+    check_same(key, _where(current.name, vhost), received, is_now)
 
 
 def _check_properties(declared: Declaration, where: str) -> None:
@@ -328,25 +321,3 @@ def _queue_type(table: FieldTable) -> Field:
 
 def _where(name: str, vhost: str) -> str:
     return f"queue '{name}' in vhost '{vhost}'"
-
-
-def _inequivalent(
-    key: str, name: str, vhost: str, received: str, is_now: str
-) -> PreconditionFailed:
-    return PreconditionFailed(
-        f"inequivalent arg '{key}' for {_where(name, vhost)}:"
-        f" received {received} but current is {is_now}"
-    )
-
-
-def _typed(argument: Field | None) -> str:
-    """An argument beside one that is missing."""
-    if argument is None:
-        return "none"
-    tag, value = argument
-    return f"the value '{text(value)}' of type '{TYPE_NAMES[tag]}'"
-
-
-def _plain(value: FieldValue) -> str:
-    """A value beside another; void is RabbitMQ's word for a missing one."""
-    return "none" if value is None else f"'{text(value)}'"

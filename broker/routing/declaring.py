@@ -5,14 +5,14 @@ that is there, or `check_creatable` for one that is not.
 """
 
 from fluffle.broker.errors import AccessRefused, PreconditionFailed
+from fluffle.broker.inequivalent import check_same, inequivalent, plain
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import (
     ALTERNATE_EXCHANGE,
     ExchangeSpec,
     check_not_default,
 )
-from fluffle.protocol.terms import atom, text
-from fluffle.protocol.types import Field
+from fluffle.protocol.terms import atom
 from fluffle.protocol.wire import TYPE_NAMES
 
 RESERVED_PREFIX = "amq."
@@ -48,49 +48,18 @@ def check_bindable(binding: Binding) -> None:
 
 def check_equivalent(current: ExchangeSpec, received: ExchangeSpec, vhost: str) -> None:
     """Refuses to declare an exchange again as another; of the arguments only one is compared."""
+    where = resource(received.name, vhost)
     if received.type != current.type:
         types = f"'{atom(received.type)}'", f"'{atom(current.type)}'"
-        raise _inequivalent("type", received.name, vhost, *types)
+        raise inequivalent("type", where, *types)
     for name in ("durable", "auto_delete", "internal"):
         new, old = getattr(received, name), getattr(current, name)
         if new != old:
-            raise _inequivalent(name, received.name, vhost, f"'{text(new)}'", f"'{text(old)}'")
-    new = received.arguments.get(ALTERNATE_EXCHANGE)
-    old = current.arguments.get(ALTERNATE_EXCHANGE)
-    if new is None and old is None:
-        return
-    if new is None or old is None:
-        described = _typed(new), _typed(old)
-    elif new[1] != old[1]:
-        described = _untyped(new), _untyped(old)
-    else:
-        return
-    raise _inequivalent(ALTERNATE_EXCHANGE, received.name, vhost, *described)
+            raise inequivalent(name, where, plain(new), plain(old))
+    new, old = (spec.arguments.get(ALTERNATE_EXCHANGE) for spec in (received, current))
+    check_same(ALTERNATE_EXCHANGE, where, new, old)
 
 
 def resource(name: str, vhost: str) -> str:
     """An exchange as reply texts name it."""
     return f"exchange '{name}' in vhost '{vhost}'"
-
-
-def _inequivalent(
-    argument: str, name: str, vhost: str, received: str, current: str
-) -> PreconditionFailed:
-    return PreconditionFailed(
-        f"inequivalent arg '{argument}' for {resource(name, vhost)}:"
-        f" received {received} but current is {current}"
-    )
-
-
-def _typed(field: Field | None) -> str:
-    """An argument beside one that is missing."""
-    if field is None:
-        return "none"
-    tag, value = field
-    return f"the value '{text(value)}' of type '{TYPE_NAMES[tag]}'"
-
-
-def _untyped(field: Field) -> str:
-    """An argument beside another; RabbitMQ's void is its word for a missing one."""
-    _, value = field
-    return "none" if value is None else f"'{text(value)}'"
