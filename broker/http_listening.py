@@ -80,7 +80,8 @@ class HttpListening(NamedTuple):
             return None
         from fluffle.broker.server import tls  # noqa: PLC0415  ssl only if it is used
 
-        return tls.listening_context(tls.certificates_of_http(config, "management-tls"))
+        certificates = tls.certificates_of(config, "management-tls", verify="none")  # of browsers
+        return tls.listening_context(certificates)
 
     async def _listen(
         self, option: str, endpoint: HttpEndpoint, address: ListenAddress

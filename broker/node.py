@@ -396,7 +396,7 @@ class Node:
         from fluffle.broker.server.tls import certificates_of  # noqa: PLC0415  ssl only if it is used
 
         config = self._config
-        self._certificates = certificates_of(config)
+        self._certificates = certificates_of(config, "tls-listen", verify=config.tls_verify)
         try:
             return await listener.listen(
                 address.host,

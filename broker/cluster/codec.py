@@ -114,3 +114,8 @@ def _entry(item: object) -> Entry:
     if index < 1 or term < 1 or not 0 <= kind <= CONFIG:
         raise BadFrame(f"an entry of index {index}, term {term} and kind {kind}")
     return Entry(index, term, kind, payload)
+
+
+def are_numbers(*fields: object) -> bool:
+    """To Python, true and false are numbers as well."""
+    return all(type(each) is int and each >= 0 for each in fields)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from fluffle.broker.cluster.codec import BadFrame, pack, unpack
+from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
 from fluffle.broker.queues.served import Later
 from fluffle.raft.config import NodeId
 
@@ -171,11 +171,11 @@ class Errands:
     def receive(self, node: NodeId, payload: bytes) -> None:
         """What another node asks or says.  Raises `BadFrame`."""
         match unpack(payload):
-            case [0 | 1 | 2 as kind, int(number), *rest] if is_number(kind, number):
+            case [0 | 1 | 2 as kind, int(number), *rest] if are_numbers(kind, number):
                 self.on_asked(node, [kind, number, *rest])
-            case [3 as kind, int(number), bool(has_more), bytes(rows)] if is_number(kind, number):
+            case [3 as kind, int(number), bool(has_more), bytes(rows)] if are_numbers(kind, number):
                 self._tell(node, number, Page(rows, has_more))
-            case [4 as kind, int(number), int(code), str(text)] if is_number(kind, number, code):
+            case [4 as kind, int(number), int(code), str(text)] if are_numbers(kind, number, code):
                 self._tell(node, number, Refusal(code, text))
             case _:
                 raise BadFrame("no errand, and nothing that is said to one")
@@ -188,11 +188,6 @@ class Errands:
         if not (isinstance(told, Page) and told.has_more):
             del self._begun[number]
         errand.tell(told)
-
-
-def is_number(*fields: object) -> bool:
-    """Whether each is one: to Python, true and false are numbers as well."""
-    return all(type(each) is int and each >= 0 for each in fields)
 
 
 def _nothing(_node: NodeId, _row: list[Any]) -> None:

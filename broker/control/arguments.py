@@ -17,6 +17,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeAlias, get_args, get_type_hints
 
 from fluffle.broker.errors import SyntaxFailure
+from fluffle.broker.queues.settings import is_number
 
 NAME_BYTES_MAX = 255
 """What AMQP can say of a name, and what the store takes for a key."""
@@ -35,10 +36,6 @@ def is_text(value: object) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_numbers(value: object) -> bool:

@@ -26,12 +26,7 @@ def set_memory_watermark(
     parts: Parts, *, share: float | None = None, size_bytes: int | None = None
 ) -> Row:
     """A share of the memory that there is for this process, or so many bytes."""
-    if (share is None) == (size_bytes is None):
-        raise PreconditionFailed("give a share of the memory, or a number of bytes")
-    limit = size_bytes if size_bytes is not None else int((share or 0) * memory_bytes())
-    if limit < 0:
-        raise PreconditionFailed("a watermark is not below zero")
-    parts.alarms.watermarks.memory_bytes_max = limit
+    parts.alarms.watermarks.memory_bytes_max = limit = limit_bytes(share, size_bytes)
     return {"memory_bytes_max": limit}
 
 
@@ -39,13 +34,18 @@ def set_disk_free_limit(
     parts: Parts, *, share: float | None = None, size_bytes: int | None = None
 ) -> Row:
     """So many bytes, or as many as a share of the memory."""
+    parts.alarms.watermarks.disk_free_bytes_min = limit = limit_bytes(share, size_bytes)
+    return {"disk_free_bytes_min": limit}
+
+
+def limit_bytes(share: float | None, size_bytes: int | None) -> int:
+    """PreconditionFailed for both, for neither, and for what is below zero."""
     if (share is None) == (size_bytes is None):
         raise PreconditionFailed("give a number of bytes, or a share of the memory")
     limit = size_bytes if size_bytes is not None else int((share or 0) * memory_bytes())
     if limit < 0:
         raise PreconditionFailed("a limit is not below zero")
-    parts.alarms.watermarks.disk_free_bytes_min = limit
-    return {"disk_free_bytes_min": limit}
+    return limit
 
 
 def set_log_level(_parts: Parts, *, level: str) -> Row:

@@ -19,19 +19,10 @@ from fluffle.broker.management.replies import (
     error_reply,
     not_there,
 )
-from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import Method
 from fluffle.protocol.spec import ReplyCode
 
 FORBIDDEN = (ReplyCode.ACCESS_REFUSED, ReplyCode.NOT_ALLOWED)
-
-
-def vhost_of(call: Call, reason: str) -> VirtualHost:
-    """That in the path of something that is to be.  Refusal, with a reason of RabbitMQ's."""
-    found = call.parts.catalogue.vhosts.get(call.path["vhost"])
-    if found is None:
-        raise not_there(reason)
-    return found
 
 
 async def declare(call: Call, *methods: Method) -> None:

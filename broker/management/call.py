@@ -85,11 +85,12 @@ class Call:
             raise not_found()
         return found
 
-    def vhost_to_change(self) -> VirtualHost:
-        """The same where something is to be set there, for which RabbitMQ has another word."""
+    def vhost_to_change(self, missing: str = "vhost_not_found") -> VirtualHost:
+        """The same where something is to be set or done there: then RabbitMQ says what is missing,
+        with or without it.  Refusal."""
         found = self.parts.catalogue.vhosts.get(self.path["vhost"])
         if found is None:
-            raise not_there("vhost_not_found")
+            raise not_there(missing)
         return found
 
     def channel(self) -> AbstractAsyncContextManager[DirectChannel]:

@@ -22,28 +22,9 @@ VERSIONS: Mapping[str, ssl.TLSVersion] = {
 }
 
 
-def certificates_of(config: Config) -> Certificates:
-    """As options say.  Raises StartFailed."""
-    if config.tls_cert is None:
-        raise StartFailed(
-            "--tls-listen needs a certificate; name its PEM file with --tls-cert, and that of "
-            "its key with --tls-key"
-        )
-    return Certificates(
-        config.tls_cert,
-        config.tls_key,
-        config.tls_ca,
-        verify=config.tls_verify,
-        version_min=config.tls_version_min,
-        ciphers=config.tls_ciphers,
-    )
-
-
-def certificates_of_http(config: Config, option: str) -> Certificates:
-    """The same for browsers, which are not asked for theirs; what an option wants them for.
-
-    Raises StartFailed.
-    """
+def certificates_of(config: Config, option: str, *, verify: str) -> Certificates:
+    """For what an option asks for, as others say; `verify` is a key of `VERIFY_MODES`.  Raises
+    StartFailed."""
     if config.tls_cert is None:
         raise StartFailed(
             f"--{option} needs a certificate; name its PEM file with --tls-cert, and that of its "
@@ -53,7 +34,7 @@ def certificates_of_http(config: Config, option: str) -> Certificates:
         config.tls_cert,
         config.tls_key,
         config.tls_ca,
-        verify="none",
+        verify=verify,
         version_min=config.tls_version_min,
         ciphers=config.tls_ciphers,
     )

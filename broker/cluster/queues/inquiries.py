@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from fluffle.broker.cluster.codec import BadFrame, pack, unpack
+from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
 from fluffle.broker.cluster.queues.ports import (
     Counts,
     Known,
@@ -160,7 +160,7 @@ class Inquiries:
             if rest and question is not None:
                 self._answered(number, KINDS[question.kind].read(rest))
             return
-        if kind not in KINDS or len(rest) != 1 + KINDS[kind].arguments or not are_numbers(rest):
+        if kind not in KINDS or len(rest) != 1 + KINDS[kind].arguments or not are_numbers(*rest):
             raise BadFrame("neither a question nor an answer")
         tell = partial(self._tell, node, kind, number)
         served = self._ports.led_here(rest[0])
@@ -187,7 +187,7 @@ def counts_of(served: Served, _arguments: Sequence[int]) -> Counts:
 
 
 def read_counts(fields: Sequence[Any]) -> Counts:
-    if len(fields) != len(Counts._fields) or not are_numbers(fields):
+    if len(fields) != len(Counts._fields) or not are_numbers(*fields):
         raise BadFrame("these are no counts")
     return Counts(*fields)
 
@@ -235,7 +235,7 @@ KINDS: Mapping[int, Kind] = {
 def fields_of(payload: bytes) -> list[Any]:
     """Two numbers at least, and whatever follows them.  Raises `BadFrame`."""
     row = unpack(payload)
-    if type(row) is not list or len(row) < 2 or not are_numbers(row[:2]):
+    if type(row) is not list or len(row) < 2 or not are_numbers(*row[:2]):
         raise BadFrame(f"{row!r:.40} for numbers")
     return row
 
@@ -243,10 +243,6 @@ def fields_of(payload: bytes) -> list[Any]:
 def unpacked(payload: bytes) -> list[int]:
     """At least two numbers.  Raises `BadFrame`."""
     row = fields_of(payload)
-    if not are_numbers(row):
+    if not are_numbers(*row):
         raise BadFrame(f"{row!r:.40} for numbers")
     return row
-
-
-def are_numbers(row: Sequence[object]) -> bool:
-    return all(type(each) is int and each >= 0 for each in row)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
-from fluffle.raft.campaign import rank_of, weight_of
+from fluffle.raft.campaign import rank_of
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import GroupId
 
@@ -102,14 +102,6 @@ def choose_grown(
         grown.append(added)
         others -= 1
     return tuple(sorted(grown))
-
-
-def choose_removed(
-    members: Sequence[NodeId], leader: NodeId, queue: GroupId, loads: Mapping[NodeId, int]
-) -> NodeId | None:
-    """The member that a queue shrinks by next, never the leader; None if there is no other."""
-    others = [node for node in members if node != leader]
-    return max(others, key=lambda node: (loads.get(node, 0), weight_of(node, queue)), default=None)
 
 
 def balance(

@@ -11,7 +11,7 @@ from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.parts import Row
 from fluffle.broker.control.topology import binding_row, bindings_in
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.management.acting import declare, vhost_of
+from fluffle.broker.management.acting import declare
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.listing import LISTED
 from fluffle.broker.management.objects import binding_object, exchange_name, properties_key
@@ -38,8 +38,13 @@ async def list_all(call: Call) -> Listing:
 
 
 async def list_of_vhost(call: Call) -> Listing:
+    return await list_with(call)
+
+
+async def list_with(call: Call, **ends: str) -> Listing:
+    """Of the virtual host in the path, those with these ends."""
     rows = await call.rows("bindings.list", vhost=call.vhost().name)
-    return Listing([binding_object(row) for row in rows])
+    return Listing([binding_object(row) for row in rows if ends.items() <= row.items()])
 
 
 class Kind(NamedTuple):
@@ -117,7 +122,7 @@ async def show(kind: Kind, call: Call) -> Row:
 
 async def bind(kind: Kind, call: Call) -> Created:
     """Have one more."""
-    vhost_of(call, "vhost_not_found")
+    call.vhost_to_change()
     source, destination = ends_in(call, kind)
     short(source, "source")
     short(destination, "destination")

@@ -6,13 +6,14 @@ import asyncio
 from functools import partial
 
 from fluffle.broker.control.parts import Row
-from fluffle.broker.management.acting import declare, publishing, vhost_of
+from fluffle.broker.management.acting import declare, publishing
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import DirectChannel
+from fluffle.broker.management.endpoints.bindings import list_with
 from fluffle.broker.management.endpoints.counting import AGES, by_channel, with_counts
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import payload_of, raw_properties
-from fluffle.broker.management.objects import binding_object, exchange_name, exchange_object
+from fluffle.broker.management.objects import exchange_name, exchange_object
 from fluffle.broker.management.replies import (
     Created,
     Listing,
@@ -98,27 +99,18 @@ async def existing_row(call: Call) -> Row:
 
 async def list_from(call: Call) -> Listing:
     """Bindings of which it is the source."""
-    name = (await existing(call))["name"]
-    rows = await call.rows("bindings.list", vhost=call.vhost().name)
-    return Listing([binding_object(row) for row in rows if row["source_name"] == name])
+    return await list_with(call, source_name=(await existing(call))["name"])
 
 
 async def list_to(call: Call) -> Listing:
     """Bindings that lead to it."""
     name = (await existing(call))["name"]
-    rows = await call.rows("bindings.list", vhost=call.vhost().name)
-    return Listing(
-        [
-            binding_object(row)
-            for row in rows
-            if row["destination_kind"] == "exchange" and row["destination_name"] == name
-        ]
-    )
+    return await list_with(call, destination_kind="exchange", destination_name=name)
 
 
 async def put(call: Call) -> Created | None:
     """Have one, or find that it is as is wanted."""
-    name, vhost = short(call.path["name"], "exchange"), vhost_of(call, "vhost_not_found")
+    name, vhost = short(call.path["name"], "exchange"), call.vhost_to_change()
     body = call.json()
     is_there = vhost.topology.find(exchange_name(name)) is not None
     method = make(
@@ -142,7 +134,7 @@ async def delete(call: Call) -> None:
 
 async def publish(call: Call) -> Row:
     """Put a message into it; whether that led to a queue."""
-    vhost, exchange = vhost_of(call, NO_EXCHANGE), exchange_name(call.path["name"])
+    vhost, exchange = call.vhost_to_change(NO_EXCHANGE), exchange_name(call.path["name"])
     if exchange and vhost.topology.find(exchange) is None:
         raise not_there(NO_EXCHANGE)
     body = call.json("routing_key", "properties", "payload", "payload_encoding")

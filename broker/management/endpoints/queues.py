@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from fluffle.broker.control.parts import Row
-from fluffle.broker.management.acting import declare, getting, vhost_of
+from fluffle.broker.management.acting import declare, getting
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import DirectChannel
+from fluffle.broker.management.endpoints.bindings import list_with
 from fluffle.broker.management.endpoints.clients import consumer_object
 from fluffle.broker.management.endpoints.counting import AGES, by_channel, with_counts
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import ENCODINGS, message_object
 from fluffle.broker.management.objects import (
     QUEUE_OR_NULL,
-    binding_object,
     queue_basics,
     queue_object,
     queue_totals,
@@ -42,7 +42,7 @@ from fluffle.protocol.methods import Basic, Method, make, pamqp_table
 from fluffle.protocol.methods import Queue as Methods
 from fluffle.protocol.types import FieldTable
 
-NO_VHOST, NO_QUEUE = "vhost_not_found", "queue_not_found"
+NO_QUEUE = "queue_not_found"
 
 GOT_BYTES_MAX = 1 << 26
 """Of messages in one answer, which is made in memory: no more are taken once they are so long."""
@@ -158,14 +158,7 @@ async def list_bindings(call: Call) -> Listing:
     """What leads to it."""
     name = call.path["name"]
     await call.result("queues.show", vhost=call.vhost().name, name=name)
-    rows = await call.rows("bindings.list", vhost=call.vhost().name)
-    return Listing(
-        [
-            binding_object(row)
-            for row in rows
-            if row["destination_kind"] == "queue" and row["destination_name"] == name
-        ]
-    )
+    return await list_with(call, destination_kind="queue", destination_name=name)
 
 
 def queue_in(vhost: VirtualHost, name: str, refusal: Refusal) -> str:
@@ -177,7 +170,7 @@ def queue_in(vhost: VirtualHost, name: str, refusal: Refusal) -> str:
 
 async def put(call: Call) -> Created | None:
     """Have one, or find that it is as is wanted."""
-    name, vhost = short(call.path["name"], "queue"), vhost_of(call, NO_VHOST)
+    name, vhost = short(call.path["name"], "queue"), call.vhost_to_change()
     body = call.json()
     node = body.get("node")
     if node is not None and not (isinstance(node, str) and is_node(call, node)):
@@ -225,13 +218,13 @@ async def purge(call: Call) -> None:
 
 async def act(call: Call) -> None:
     """RabbitMQ has had no actions since it has had no mirrored queues."""
-    queue_in(vhost_of(call, NO_QUEUE), call.path["name"], not_there(NO_QUEUE))
+    queue_in(call.vhost_to_change(NO_QUEUE), call.path["name"], not_there(NO_QUEUE))
     raise bad_request(["unknown", call.json("action")["action"]])
 
 
 async def get(call: Call) -> list[Row]:
     """Some messages of it, which go back or do not."""
-    name = queue_in(vhost_of(call, NO_QUEUE), call.path["name"], not_there(NO_QUEUE))
+    name = queue_in(call.vhost_to_change(NO_QUEUE), call.path["name"], not_there(NO_QUEUE))
     body = call.json("ackmode", "count", "encoding")
     settle = ACK_MODES.get(body["ackmode"]) if isinstance(body["ackmode"], str) else None
     if settle is None:

@@ -11,8 +11,8 @@ from fluffle.broker.access.users import User
 from fluffle.broker.control.parts import Row
 from fluffle.broker.control.users import LIMITS
 from fluffle.broker.definitions.exporting import user_entry
+from fluffle.broker.definitions.importing import tags_of
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.endpoints.vhosts import tags_of
 from fluffle.broker.management.replies import Created, Listing, bad_request, not_found
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.schemas import NUMBER, TAGS, TEXT, TEXTS, fields

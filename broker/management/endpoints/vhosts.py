@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fluffle.broker.access.limits import PROTECTED
 from fluffle.broker.control.parts import Row
+from fluffle.broker.definitions.importing import tags_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.endpoints.counting import OBJECTS, ages_asked, counts_of_vhosts
 from fluffle.broker.management.replies import Created, Listing, bad_request, not_found
@@ -105,13 +104,6 @@ async def put_vhost(call: Call) -> Created | None:
     if tracing is not None:
         await call.result("vhosts.trace", name=name, on=tracing)
     return Created() if is_new else None
-
-
-def tags_of(value: Any) -> Any:
-    """A list, which RabbitMQ also takes as a text with commas."""
-    if not isinstance(value, str):
-        return value
-    return [tag.strip() for tag in value.split(",") if tag.strip()]
 
 
 async def delete_vhost(call: Call) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import PreconditionFailed, SyntaxFailure
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.deduplication import spans_of
 from fluffle.broker.queues.expiries import Lifetimes, lifetimes_at
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.served import (
@@ -150,17 +151,6 @@ def among(
     if taken is Admission.REFUSED:
         taken = Admission.ACCEPTED  # of none
     return Partly(count, taken, spans_of(sorted(chain(refused, *theirs))))
-
-
-def spans_of(places: list[int]) -> list[tuple[int, int]]:
-    """From where to where they follow each other."""
-    spans: list[tuple[int, int]] = []
-    for place in places:
-        if spans and spans[-1][1] == place:
-            spans[-1] = (spans[-1][0], place + 1)
-        else:
-            spans.append((place, place + 1))
-    return spans
 
 
 def nack_next(

@@ -18,7 +18,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 def context_of(config: Config, **changed: str) -> ssl.SSLContext:
     fields = {"tls_cert": config.tls_cert, "tls_key": config.tls_key}
-    return certificates_of(Config(**fields, **changed)).context()  # type: ignore[arg-type]
+    told = Config(**fields, **changed)  # type: ignore[arg-type]
+    return certificates_of(told, "tls-listen", verify=told.tls_verify).context()
 
 
 def test_versions_are_1_2_and_newer_or_1_3(config: Config) -> None:
@@ -37,4 +38,4 @@ def test_suites_of_1_2_may_be_chosen(config: Config) -> None:
 
 def test_a_certificate_is_needed() -> None:
     with pytest.raises(StartFailed, match="--tls-listen needs a certificate"):
-        certificates_of(Config())
+        certificates_of(Config(), "tls-listen", verify="none")

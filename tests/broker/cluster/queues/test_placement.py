@@ -15,7 +15,6 @@ from fluffle.broker.cluster.queues.placement import (
     choose_grown,
     choose_leader,
     choose_members,
-    choose_removed,
     draw_id,
     draw_leader,
 )
@@ -99,15 +98,6 @@ def test_a_queue_grows_onto_whom_it_is_not_on(
         assert added is None
     else:
         assert added in nodes - members
-
-
-@given(NODES, st.integers(2), LOADS)
-def test_a_queue_never_shrinks_by_its_leader(
-    members: set[str], queue: int, loads: dict[str, int]
-) -> None:
-    leader = min(members)
-    removed = choose_removed(sorted(members), leader, queue, loads)
-    assert removed is None if members == {leader} else removed in members - {leader}
 
 
 QUEUES = st.dictionaries(
