@@ -51,11 +51,20 @@ Walk: TypeAlias = Callable[[memoryview], Iterator[tuple[Any, ...]]]
 
 FRAME_HEAD_BYTES = 7
 ACK_FRAME_BYTES = 21
+ACKS_MIN = 12
+"""Fewer are read one after the other."""
+TAG_AT = 11
+TAG_MAX = (1 << 64) - 1
+END_OF_ACK = bytes((0, FRAME_END))
+"""Behind the tag of a single one."""
+LAST_OCTET_BEFORE_END = len(END_OF_ACK) + 1
+ALL_OCTETS = bytes(range(0x100))
 
 unpack_header = Struct(">BHIHHQ").unpack_from
 unpack_body = Struct(">BHI").unpack_from
 iter_acks = Struct(">11sQBB").iter_unpack
 pack_tag = Struct(">Q").pack
+unpack_tag = Struct(">Q").unpack_from
 pack_kind = Struct(">BH").pack
 unpack_size = Struct(">I").unpack_from
 
@@ -271,7 +280,12 @@ def scan_acks(buffer: bytes, start: int, head: bytes) -> tuple[int, int]:
     """
     frames = (len(buffer) - start) // ACK_FRAME_BYTES
     first = expected = 0
-    view = memoryview(buffer)[start : start + frames * ACK_FRAME_BYTES]
+    if frames >= ACKS_MIN:
+        (tag,) = unpack_tag(buffer, start + TAG_AT)
+        if count := count_acks(buffer, start, frames, head, tag):
+            first, expected = tag, tag + count
+    done = (expected - first) * ACK_FRAME_BYTES
+    view = memoryview(buffer)[start + done : start + frames * ACK_FRAME_BYTES]
     for found, tag, multiple, end in iter_acks(view):
         if found != head or multiple or end != FRAME_END or (tag != expected and expected):
             break
@@ -281,6 +295,29 @@ def scan_acks(buffer: bytes, start: int, head: bytes) -> tuple[int, int]:
             first = tag
         expected = tag + 1
     return first, expected - first
+
+
+def count_acks(buffer: bytes, start: int, frames: int, head: bytes, first_tag: int) -> int:
+    """Of so many frames, how many are surely single acks one behind the other: as many as are what
+    they would be then.
+
+    They are made and compared together as long as only the last octet of the tag differs, because
+    it is faster (benchmarks/micro, scan_acks) by a factor of six.
+    """
+    count, tag = 0, first_tag
+    while frames - count >= ACKS_MIN and 0 < tag <= TAG_MAX:
+        octet, at = tag & 0xFF, start + count * ACK_FRAME_BYTES
+        alike = min(frames - count, 0x100 - octet)
+        stop = at + alike * ACK_FRAME_BYTES
+        if buffer[stop - LAST_OCTET_BEFORE_END] != octet + alike - 1:
+            break
+        acks = bytearray((head + pack_tag(tag) + END_OF_ACK) * alike)
+        acks[TAG_AT + 7 :: ACK_FRAME_BYTES] = ALL_OCTETS[octet : octet + alike]
+        if buffer[at:stop] != acks:
+            break
+        count += alike
+        tag += alike
+    return count
 
 
 def build_deliveries(

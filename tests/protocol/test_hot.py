@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pamqp import body, commands, frame, header
 
 from fluffle.protocol.hot import (
+    ACKS_MIN,
     HEAD_BYTES_MAX,
     Head,
     build_deliveries,
@@ -267,13 +268,17 @@ def slow_scan_acks(buffer: bytes, start: int, head: bytes) -> tuple[int, int]:
     return (tags[0], len(tags)) if tags else (0, 0)
 
 
-TAGS = st.one_of(st.integers(0, 4), st.integers(2**64 - 3, 2**64 - 1))
+TAGS = st.one_of(
+    st.integers(0, 4), st.integers(250, 256), st.integers(65_530, 65_536),
+    st.integers(2**64 - 20, 2**64 - 1),
+)  # fmt: skip
 
 
 @given(
     first=TAGS,
-    steps=st.lists(st.sampled_from([1, 1, 1, 1, 0, 2, -1]), max_size=6),
-    multiple_at=st.integers(0, 12),
+    steps=st.lists(st.sampled_from([1, 1, 1, 1, 0, 2, -1]), max_size=6)
+    | st.lists(st.sampled_from([1] * 40 + [0, 2, -1, 256]), min_size=ACKS_MIN, max_size=40),
+    multiple_at=st.integers(0, 40),
     cut=st.integers(0, 21),
     junk=st.binary(max_size=5),
 )
@@ -290,9 +295,17 @@ def test_scan_acks_equals_the_slow_one(
     assert scan_acks(buffer, len(junk), head) == slow_scan_acks(buffer, len(junk), head)
 
 
+@given(st.integers(1, 2**64 - 1) | TAGS, st.integers(1, 700))
+def test_long_runs_of_acks_are_taken_whole(first: int, count: int) -> None:
+    first = max(1, min(first, 2**64 - count))
+    buffer = b"".join(ack_frame(7, tag, multiple=False) for tag in range(first, first + count))
+    assert scan_acks(buffer, 0, buffer[:11]) == (first, count)
+
+
+@pytest.mark.parametrize("tags", [range(254, 257), range(250, 250 + 2 * ACKS_MIN)])
 @pytest.mark.parametrize("change", [1, 2, 0x80])
-def test_acks_with_any_octet_wrong(change: int) -> None:
-    buffer = b"".join(ack_frame(7, tag, multiple=False) for tag in (254, 255, 256))
+def test_acks_with_any_octet_wrong(change: int, tags: range) -> None:
+    buffer = b"".join(ack_frame(7, tag, multiple=False) for tag in tags)
     head = buffer[:11]
     for at in range(len(buffer)):
         wrong = bytearray(buffer)
