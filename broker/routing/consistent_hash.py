@@ -33,8 +33,11 @@ HASH_HEADER = "hash-header"
 HASH_PROPERTY = "hash-property"
 PROPERTIES = (b"correlation_id", b"message_id", b"timestamp")
 
-INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-"""What Erlang reads as one."""
+INTEGER = re.compile(r"([+-]?)(?=[0-9])0*([0-9]*)")
+"""What Erlang reads as one: its sign, and its digits from the first that counts."""
+
+WEIGHT_MAX = 10_000
+"""As with RabbitMQ 4.3; bindings of before may have more."""
 
 _MASK = (1 << 64) - 1
 
@@ -62,12 +65,16 @@ class ConsistentHash:
         self._rivals: tuple[Rival, ...] = ()
 
     def check(self, binding: Binding) -> None:
-        """RabbitMQ's rules and texts."""
-        if not INTEGER.fullmatch(binding.routing_key):
+        """The rules and texts of RabbitMQ 4.3."""
+        found = INTEGER.fullmatch(binding.routing_key)
+        if found is None:
             key = term(binding.routing_key.encode(errors="surrogateescape"))
             raise PreconditionFailed(f"The binding key must be an integer: {key}")
-        if int(binding.routing_key) < 1:
+        sign, digits = found.groups()
+        if sign == "-" or not digits:
             raise PreconditionFailed("The binding key must be greater than 0")
+        if len(digits) > len(str(WEIGHT_MAX)) or int(digits) > WEIGHT_MAX:
+            raise PreconditionFailed(f"The binding key must not exceed {WEIGHT_MAX}")
 
     def arrange(self, bindings: Iterable[Binding]) -> None:
         rivals: dict[tuple[str, str], Rival] = {}

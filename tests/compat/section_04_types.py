@@ -107,6 +107,17 @@ def weights(peer: Peer) -> None:
 
 
 @scenario("4.5")
+def weights_that_are_too_large_since_4_3(peer: Peer) -> None:
+    main = speaker(peer)
+    main.declare_exchange("heavy", "x-consistent-hash")
+    main.declare("heavy q", exclusive=True)
+    main.bind("heavy q", "heavy", "10000")
+    main.unbind("heavy q", "heavy", "10000")
+    main.another().bind("heavy q", "heavy", "10001")
+    main.delete_exchange("heavy")
+
+
+@scenario("4.5")
 def one_of_all_that_is_bound(peer: Peer) -> None:
     main = speaker(peer)
     for kind in CHOOSING:

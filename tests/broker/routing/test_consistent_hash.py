@@ -180,9 +180,20 @@ def test_arguments_that_it_cannot_have(arguments: FieldTable, expected: str) -> 
         ("١", 'The binding key must be an integer: <<"١"/utf8>>'),
         ("0", "The binding key must be greater than 0"),
         ("-7", "The binding key must be greater than 0"),
+        ("+00", "The binding key must be greater than 0"),
+        ("10001", "The binding key must not exceed 10000"),
+        ("9" * 5000, "The binding key must not exceed 10000"),
+        ("-" + "9" * 5000, "The binding key must be greater than 0"),
     ],
 )
 def test_weights_are_positive_integers(key: str, expected: str) -> None:
     with pytest.raises(PreconditionFailed) as caught:
         hashing().check(to_queue("x", "q", key))
     assert caught.value.explanation == expected
+
+
+@pytest.mark.parametrize("key", ["1", "+7", "007", "10000", "0" * 250 + "1"])
+def test_which_weights_there_can_be(key: str) -> None:
+    binding = to_queue("x", "q", key)
+    hashing().check(binding)
+    assert way(bound(binding, to_queue("x", "r", key)), "k") in ("q", "r")

@@ -1,7 +1,10 @@
 """What all exchange types have in common, and direct and fanout."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import (
     TUPLE_MEMBERS_MAX,
     Binding,
@@ -10,11 +13,14 @@ from fluffle.broker.routing.bindings import (
     with_binding,
     without_binding,
 )
-from fluffle.broker.routing.exchange import TYPES
+from fluffle.broker.routing.choosing import CLASSIC
+from fluffle.broker.routing.exchange import TYPES, Exchange, ExchangeSpec
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
 from fluffle.broker.routing.surroundings import Surroundings
-from fluffle.protocol.types import Field
+from fluffle.protocol.properties import Properties
+from fluffle.protocol.types import Field, FieldTable
 from tests.broker.routing.make import to_exchange, to_queue
+from tests.protocol.test_wire import FIELDS
 
 
 @pytest.fixture(params=["direct", "fanout", "headers", "topic"])
@@ -104,3 +110,54 @@ def test_bindings_that_differ_in_arguments_alone_do_not_collide() -> None:
     """A headers exchange may have thousands of them to one queue."""
     hashes = {hash(to_queue("x", "q", "", {"n": ("I", number)})) for number in range(1000)}
     assert len(hashes) > 990
+
+
+ARGUMENT_NAMES = st.sampled_from(
+    ["hash-header", "hash-property", "x-recent-history-length", "x-delayed-type"]
+)
+OF_A_BINDING = st.sampled_from(["x-match", "rjms_erlang_selector", "h", "x-h"])
+SELECTORS = (
+    b"{'like',{'ident',<<\"h\">>},<<\"%\">>,'no_escape'}.",
+    b"{'>',{'ident',<<\"h\">>},{'/',1,{'ident',<<\"x-h\">>}}}.",
+)
+WORTH_SAYING = st.sampled_from(
+    [b"h", b"message_id", b"timestamp", b"any", b"all-with-x", b"fanout", b"x-random", *SELECTORS]
+)
+WEIGHTS = st.integers(0, 6000).map(lambda digits: "9" * digits)
+KEYS_OF_BINDINGS = st.sampled_from(["", "1", "+7", "a.#", "#.#.#", "\udcff"]) | st.text() | WEIGHTS
+
+
+def tables(names: st.SearchStrategy[str]) -> st.SearchStrategy[FieldTable]:
+    strings = st.tuples(st.just("S"), WORTH_SAYING)
+    return st.dictionaries(names, strings | FIELDS, max_size=3)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@given(
+    arguments=tables(ARGUMENT_NAMES),
+    bound=st.lists(st.tuples(KEYS_OF_BINDINGS, tables(OF_A_BINDING)), max_size=4),
+    keys=st.lists(st.text(max_size=4), min_size=1, max_size=3),
+    headers=st.none() | tables(st.sampled_from(["h", "x-h", "CC"])),
+)
+def test_what_may_be_bound_can_be_asked(
+    kind: str,
+    arguments: FieldTable,
+    bound: list[tuple[str, FieldTable]],
+    keys: list[str],
+    headers: FieldTable | None,
+) -> None:
+    """Exchanges and bindings are refused or route any message, to some of what is bound."""
+    around = Surroundings(queue_type=lambda _name: CLASSIC)
+    try:
+        TYPES[kind].check(arguments)
+    except PreconditionFailed:
+        return
+    made = Exchange(ExchangeSpec("x", kind, arguments=arguments), around)
+    for number, (key, table) in enumerate(bound):
+        binding = to_queue("x", f"q{number}", key, table)
+        try:
+            made.matcher.check(binding)
+        except PreconditionFailed:
+            continue
+        assert made.add(binding)
+    assert {*made.matcher.match(keys, Properties(headers=headers))} <= {*made.matcher}
