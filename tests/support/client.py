@@ -41,7 +41,7 @@ from fluffle.protocol.spec import (
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 FRAME_BYTES_MAX = 131_072
 
 CAPABILITIES = (
@@ -201,14 +201,11 @@ class Client:
         """
         self.send(channel, make(Basic.Qos, prefetch_count=0))
         while True:
-            recording, self._recording = self._recording, False
             try:
-                heard = self.next()
+                heard = self._unwritten()
             except Closed:
-                self._recording = recording
                 self._note("socket closed")
                 return
-            self._recording = recording
             if heard.name == "Basic.QosOk":
                 return
             self._note(str(heard))
@@ -216,6 +213,14 @@ class Client:
                 return
             if heard.name == "Channel.Close" and heard.channel == channel:
                 return
+
+    def _unwritten(self) -> Heard:
+        """As `next`, but it is for the caller to write it down."""
+        recording, self._recording = self._recording, False
+        try:
+            return self.next()
+        finally:
+            self._recording = recording
 
     def until_closed(self) -> None:
         """Listen until the peer has closed the socket, answering nothing."""
@@ -266,11 +271,15 @@ class Client:
         return self
 
     def channel(self, number: int = 1) -> int:
-        """Open a channel, which is not written down; its number."""
-        recording, self._recording = self._recording, False
-        self.call(number, make(Channel.Open))
-        self._recording = recording
-        return number
+        """Open a channel, which is not written down, unlike what is heard meanwhile; its number."""
+        self.send(number, make(Channel.Open))
+        while True:
+            heard = self._unwritten()
+            if heard.name == "Channel.OpenOk" and heard.channel == number:
+                return number
+            self._note(str(heard))
+            if heard.name == "Connection.Close":
+                return number
 
     def record(self) -> None:
         """Write down what is heard from now on."""
