@@ -46,7 +46,7 @@ class Edge:
     """
 
     __slots__ = (
-        "_last", "_settled", "answer", "awaited", "boot", "carried", "consumers", "credits",
+        "_last", "_settled", "answer", "awaited", "boot", "consumers", "credits",
         "getters", "group", "hands", "is_remembered", "keys", "leader", "news", "opening", "owes",
         "owing", "pending", "put_off", "received", "reign", "session", "told", "unsent",
         "untold_bytes", "unwanted",
@@ -91,8 +91,6 @@ class Edge:
         """Up to which one the leader knows that."""
         self.answer: m.Holding | None = None
         """To what this leadership has on record."""
-        self.carried = 0
-        """Operations below were begun in an earlier session, which lasts until they are known."""
         self.is_remembered = False
         """Whether whoever leads may still have a session that was given up, with what it held."""
         self.owes = False
@@ -240,7 +238,7 @@ class Edge:
         self.opening += 1
         self.owes = False
         self.unsent.append(m.Open(self.pending.first))
-        if self.session > 1 and not self.carried:
+        if self.session > 1:
             self.unsent.append(m.Forget(self.session))
         news = {key: self.credits[consumer] for consumer, key in self.keys.items()}
         self.news = news or UNUSED
@@ -292,22 +290,6 @@ class Edge:
 
     # What ends a session
 
-    def abandon(self) -> list[Event]:
-        """Give up on what is pending, but for settlements: they are asked for in a new session.
-
-        What was given up may still come true.  Clients' publishes are never given up: this waits
-        for whoever republishes what has died only as long as it leads (rules 10 and 14).
-        """
-        settlements = [each for each in self.pending if isinstance(each, m.Settle)]
-        self.pending.of_kinds(0, self.pending.next, (m.Settle,))
-        events = self._over(is_known=False)
-        self._renew()
-        for settlement in settlements:
-            self.ask(m.Settle(self.pending.next, settlement.outcome, settlement.tokens))
-        self.carried = self.pending.next if settlements else 0
-        self.connect(self.leader)
-        return events
-
     def lost(self) -> list[Event]:
         """The leader knows nothing of this session, and it was not new."""
         events = self._over(is_known=False)
@@ -325,7 +307,7 @@ class Edge:
         self.session += 1
         self.is_remembered = self.opening > 0
         self.pending = Pending()
-        self.received = self.told = self.untold_bytes = self.carried = self.owing = 0
+        self.received = self.told = self.untold_bytes = self.owing = 0
         self.answer = None
         self.unsent = []
         self.put_off = self._settled = 0

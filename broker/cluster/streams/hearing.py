@@ -30,15 +30,12 @@ def hear(edge: Edge, frame: m.LeaderFrame) -> list[Event]:
         if edge.received - edge.told >= FRAMES_UNTOLD_MAX:
             edge.owes = True
     is_taken = is_next or (is_of_reign and (frame.number, frame.opening) == (0, edge.opening))
-    if is_taken and not edge.carried:
+    if is_taken:
         edge.is_remembered = False
     events: list[Event] = []
     for message in frame.messages:
         if is_taken or isinstance(message, COMMITTED):
             events += HEAR[type(message)](edge, message)
-    if edge.carried and edge.pending.first >= edge.carried:
-        edge.carried = 0
-        edge.unsent.append(m.Forget(edge.session))
     return events
 
 

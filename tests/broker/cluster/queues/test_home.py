@@ -334,7 +334,6 @@ def step(world: Homestead, chance: Random) -> None:
         (1, lambda: world.cut(node)),
         (0.3, silence),
         (0.3, lambda: world.restart(node)),
-        (0.2, client.abandon),
         (0.4, world.restart_home),
         (0.4, world.rest),
     ]

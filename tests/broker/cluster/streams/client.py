@@ -130,11 +130,6 @@ class Client:
     def purge(self) -> None:
         self.asking.purge()
 
-    def abandon(self) -> None:
-        refused = set(self.ghost.refused)
-        self.told(self.edge.abandon())
-        self.ghost.refused = refused  # what was given up may still come true
-
     def settle(self, tokens: list[m.Token], outcome: Outcome) -> None:
         held = [token for token in tokens if self.edge.hands.found(token)]
         self.ghost.settled(self.node, held, outcome)

@@ -84,7 +84,6 @@ def step(world: World, chance: Random) -> None:
         (1, lambda: world.cut(node)),
         (0.3, lambda: silence(world, node)),
         (0.3, lambda: world.restart(node, chance.choice([1, 1, 0]))),
-        (0.2, lambda: world.abandon(node)),
         (1, lambda: world.change_leader(chance.randint(0, len(world.led.proposals)))),
         (0.6, lambda: world.lead_anew(chance.randint(0, len(world.led.proposals)))),
         (1, lambda: world.turn_to_leader(node)),

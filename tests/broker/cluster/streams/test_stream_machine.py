@@ -24,10 +24,6 @@ def purge(world: World, node: str, _chance: Random) -> None:
     world.purge(node)
 
 
-def abandon(world: World, node: str, _chance: Random) -> None:
-    world.abandon(node)
-
-
 def link(world: World, node: str, _chance: Random) -> None:
     world.link(node)
 
@@ -92,7 +88,7 @@ class StreamMachine(RuleBasedStateMachine):
     @rule(
         chance=st.randoms(use_true_random=False),
         node=NODE,
-        what=st.sampled_from([happenings.end_channel, happenings.detach, purge, abandon]),
+        what=st.sampled_from([happenings.end_channel, happenings.detach, purge]),
     )
     def give_up(self, chance: Random, node: str, what: Given) -> None:
         what(self.world, node, chance)

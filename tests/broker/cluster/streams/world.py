@@ -321,10 +321,6 @@ class World:
         self.clients[node].purge()
         self.pump()
 
-    def abandon(self, node: str) -> None:
-        self.clients[node].abandon()
-        self.pump()
-
     def settle(self, node: str, tokens: list[m.Token], outcome: Outcome = Outcome.ACKED) -> None:
         self.clients[node].settle(tokens, outcome)
         self.pump()
