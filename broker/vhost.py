@@ -212,9 +212,7 @@ class VirtualHost:
     def queue(self, name: str, owner: Owner | None) -> ServedQueue:
         """The queue that `owner` may use.  NotFound; ResourceLocked when it is another's;
         AccessRefused for those of the broker."""
-        queue = self.queues.get(name)
-        if queue is None:
-            raise NotFound(f"no queue '{name}' in vhost '{self.name}'")
+        queue = existing_queue(self, name)
         check_usable(queue, self.name)
         if queue.owner is not None and queue.owner != owner:
             raise self.locked(name)
@@ -348,3 +346,11 @@ class VirtualHost:
             "It could be originally declared on another connection or the exclusive property "
             "value does not match that of the original declaration."
         )
+
+
+def existing_queue(vhost: VirtualHost, name: str) -> ServedQueue:
+    """NotFound."""
+    queue = vhost.queues.get(name)
+    if queue is None:
+        raise NotFound(f"no queue '{name}' in vhost '{vhost.name}'")
+    return queue

@@ -10,9 +10,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.control.parts import Parts, Row, Rows
-from fluffle.broker.control.queues import existing_queue
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.server.describing import channel_name
+from fluffle.broker.vhost import existing_queue
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.handout import Handout

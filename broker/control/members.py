@@ -13,12 +13,13 @@ from typing import Any, TypeAlias
 
 from fluffle.broker.company import Neighbours
 from fluffle.broker.control.parts import Parts, Pending, Result, Rows
-from fluffle.broker.control.queues import existing_queue, leader_now, may_answer, told
+from fluffle.broker.control.queues import leader_now, may_answer, told
 from fluffle.broker.deciding import redefinition
 from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.vhost import existing_queue
 
 Key: TypeAlias = tuple[str, str]
 """Virtual host and name."""

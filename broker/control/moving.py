@@ -7,14 +7,13 @@ from typing import Any, TypeAlias
 
 from fluffle.broker.control.parts import Parts, Row, Rows
 from fluffle.broker.control.peeking import answered, check_bounds
-from fluffle.broker.control.queues import existing_queue
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.moving.mover import INTERRUPTED, Around, Mover, Plan
 from fluffle.broker.moving.selection import Selection
 from fluffle.broker.queues.peeking import View
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.queues.served import ServedQueue
-from fluffle.broker.vhost import VirtualHost, check_usable
+from fluffle.broker.vhost import VirtualHost, check_usable, existing_queue
 
 NUMBER_MAX = (1 << 53) - 1
 SEEN_AT_ONCE = 1000

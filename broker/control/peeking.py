@@ -9,13 +9,13 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from fluffle.broker.control.parts import Parts, Row, Rows
-from fluffle.broker.control.queues import existing_queue
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.errors import BrokerError, PreconditionFailed, SyntaxFailure
 from fluffle.broker.queues.peeking import Seen, View
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.vhost import existing_queue
 from fluffle.protocol.properties import Properties, decode_properties
 
 MESSAGES_MAX = 10_000

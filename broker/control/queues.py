@@ -13,7 +13,7 @@ from fluffle.broker.company import Neighbours
 from fluffle.broker.control.parts import Later, Parts, Pending, Result, Row, Rows, Work
 from fluffle.broker.deciding import delete_queue
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
+from fluffle.broker.errors import BrokerError, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.policies.policies import InForce
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
@@ -21,7 +21,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage, QueueDefinition
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.queues.served import ServedQueue, Tally
-from fluffle.broker.vhost import VirtualHost, check_unneeded
+from fluffle.broker.vhost import VirtualHost, check_unneeded, existing_queue
 
 UNLED = ("down", "minority")
 """States in which nobody can be asked."""
@@ -288,14 +288,6 @@ def delete(
 
     tally.then(counted, going.answer)
     return going.result
-
-
-def existing_queue(vhost: VirtualHost, name: str) -> ServedQueue:
-    """NotFound."""
-    queue = vhost.queues.get(name)
-    if queue is None:
-        raise NotFound(f"no queue '{name}' in vhost '{vhost.name}'")
-    return queue
 
 
 READS: Mapping[str, Callable[..., Any]] = {"queues.list": list_queues, "queues.show": show}

@@ -10,7 +10,7 @@ Before the second the messages are in the one, after it in the other: there is n
 from __future__ import annotations
 
 from fluffle.broker.converting.translating import as_quorum
-from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.nodes import CHANGES_TYPES, Nodes, check_known
@@ -18,14 +18,12 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.settings import SettingsFrom
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.routing.exchange import LOCAL_RANDOM, routes_as
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhost import VirtualHost, existing_queue
 
 
 def begin(vhost: VirtualHost, name: str, settings_from: SettingsFrom, nodes: Nodes) -> Change:
     """NotFound, PreconditionFailed."""
-    queue = vhost.queues.get(name)
-    if queue is None:
-        raise NotFound(f"no queue '{name}' in vhost '{vhost.name}'")
+    queue = existing_queue(vhost, name)
     before = queue.definition
     spec = as_quorum(queue.spec, settings_from, vhost.name)
     where = f"queue '{name}' in vhost '{vhost.name}'"

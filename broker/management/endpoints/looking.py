@@ -14,11 +14,11 @@ from fluffle.broker.access.permissions import Right as Needed
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.control.parts import Row
 from fluffle.broker.control.peeking import BODY_BYTES
-from fluffle.broker.control.queues import existing_queue
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.replies import bad_request
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
+from fluffle.broker.vhost import existing_queue
 
 AT_ONCE = 1000
 """Messages that are moved by one request; who wants more asks again."""
