@@ -56,8 +56,8 @@ ENGINE_MUTANTS = [
     mutant(
         "X3",
         "what comes back has all the time anew",
-        QUEUES + "engine:Queue._take_back",
-        "part_of(handout.expiries, part)",
+        QUEUES + "handout:Handout.back",
+        "part_of(self.expiries, part)",
         "None",
     ),
     mutant(
