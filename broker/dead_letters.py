@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 from fluffle.broker.calendars import is_calendar
 from fluffle.broker.certainty import Certainty, Confirm, at_once
@@ -28,6 +28,7 @@ from fluffle.broker.queues.dead import DeadMessages, Stamp
 from fluffle.broker.queues.parcels import Parcel
 from fluffle.broker.queues.served import Admission, Inlet, Partly, Postal, Put, Receipt, fates_of
 from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.queues.standstill import WhenSafe
 from fluffle.broker.traffic import DISABLED, Deaths, Dropped
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.properties import (
@@ -48,8 +49,6 @@ NOTED_MS = 600_000
 """What goes on for longer is logged again."""
 
 logger = logging.getLogger(__name__)
-
-WhenSafe: TypeAlias = Callable[[Callable[[], None]], None]
 
 
 class Tell(Protocol):

@@ -17,7 +17,7 @@ from pathlib import Path
 from fluffle.broker.cluster.links.identity import marked
 from fluffle.broker.cluster.lone import LONE
 from fluffle.broker.cluster.owner import METADATA_GROUP
-from fluffle.broker.cluster.queues.homes import ID_BITS
+from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.salvaging import alone_from_here
 from fluffle.broker.config import ClusterConfig
 from fluffle.broker.facts import Kind

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows
 from fluffle.broker.definitions.leftovers import count_on, is_orphan_of, remove_ended
 from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
@@ -16,8 +17,6 @@ from fluffle.broker.option_values import parse_name, parse_peer_address
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
-
-ID_BITS = 63
 
 
 def cluster_of(parts: Parts) -> Cluster:

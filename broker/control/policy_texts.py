@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.policies.validating import KEYS
 from fluffle.broker.queues.arguments import ARGUMENTS
 
@@ -20,8 +21,6 @@ EXAMPLE = """'{"max-length": 1000}'"""
 HEADING = "Validation failed"
 BINARY = re.compile(r'<<("(?:[^"\\]|\\.)*")(?:/utf8)?>>')
 """A string, as Erlang prints it."""
-
-Decide = Callable[[], Change]
 
 
 def parsed(text: str) -> Any:

@@ -21,8 +21,8 @@ from fluffle.broker.queues.settings import (
     is_text,
     settings_of,
 )
+from fluffle.broker.routing.exchange import ALTERNATE_EXCHANGE
 
-ALTERNATE_EXCHANGE = "alternate-exchange"
 LEADER_LOCATOR = "queue-leader-locator"
 REMEMBERED_MAX = 1 << 14
 """Clients choose the names of queues, so that there must be an end to what is remembered."""

@@ -20,6 +20,7 @@ from fluffle.broker.queues.served import Tally
 from fluffle.broker.routing import deciding as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.declaring import (
+    RESERVED_PREFIX,
     check_bindable,
     check_creatable,
     check_deletable,
@@ -38,7 +39,6 @@ from fluffle.protocol.methods import Access, Exchange, Method, field_table, make
 from fluffle.protocol.methods import Queue as Methods
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
-RESERVED_PREFIX = "amq."
 LINE_BREAKS = str.maketrans("", "", "\r\n")
 """RabbitMQ takes these out of the names of exchanges and queues that are declared, deleted or
 bound, but not where they are used."""

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from fluffle.broker.clock import CallLater
 from fluffle.broker.cluster.queues.counted import Counted
 from fluffle.broker.cluster.queues.gets import Gets
 from fluffle.broker.cluster.queues.manners import Doing, Manners
 from fluffle.broker.cluster.queues.ports import Hub
 from fluffle.broker.cluster.queues.postponed import Postponed
-from fluffle.broker.cluster.queues.questions import NO_QUESTIONS, CallLater, Questions, answered
+from fluffle.broker.cluster.queues.questions import NO_QUESTIONS, Questions, answered
 from fluffle.broker.cluster.queues.receipts import Receipts
 from fluffle.broker.cluster.queues.settlements import Settlements
 from fluffle.broker.cluster.queues.takers import Seat, Taker, handed, losers_of, terms_of
@@ -133,14 +134,10 @@ class EdgeQueue:
 
     @property
     def absence(self) -> BrokerError | None:
-        return self._unanswered if self._port.is_away else None
+        return self._not_done(Doing.ASKING) if self._port.is_away else None
 
     def _not_done(self, doing: Doing) -> BrokerError:
         return self._manners.unanswered(doing, self._where)
-
-    @property
-    def _unanswered(self) -> BrokerError:
-        return self._not_done(Doing.ASKING)
 
     @property
     def tally(self) -> Tally | Later[Tally]:
@@ -151,13 +148,13 @@ class EdgeQueue:
         return self._counted.ask(in_use=True)
 
     def peek(self, view: View) -> Later[Peeked]:
-        later: Later[Peeked] = Later()
-        self._hub.peek(self.definition.id, view, partial(answered, later, self._unanswered))
+        later, unanswered = Later[Peeked](), self._not_done(Doing.ASKING)
+        self._hub.peek(self.definition.id, view, partial(answered, later, unanswered))
         return later
 
     @property
     def uncounted(self) -> BrokerError | None:
-        return None if self._counted.is_known else self._unanswered
+        return None if self._counted.is_known else self._not_done(Doing.ASKING)
 
     @property
     def here(self) -> Tally | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.cluster.queues.questions import CallLater, Questions
+from fluffle.broker.clock import CallLater
+from fluffle.broker.cluster.queues.questions import Questions
 from fluffle.broker.cluster.streams.asking import Asking
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.handout import Handout, Holder

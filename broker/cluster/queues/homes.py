@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from fluffle.broker.clock import CallLater
 from fluffle.broker.cluster.queues.classic import ClassicManners
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.home import Homed, Waiter
 from fluffle.broker.cluster.queues.hub import StreamHub
-from fluffle.broker.cluster.queues.questions import CallLater
+from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.streams.messages import Leader
 from fluffle.broker.deciding import delete_unused
 from fluffle.broker.journals.by_id import JournalsById
@@ -26,8 +27,6 @@ from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.vhost import VirtualHost
 from fluffle.raft.config import NodeId
-
-ID_BITS = 63
 
 
 class HomeReach(NamedTuple):

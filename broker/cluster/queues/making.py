@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from fluffle.broker.clock import CallLater
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.group import QueueGroup
@@ -21,7 +22,6 @@ from fluffle.broker.cluster.queues.placement import (
     draw_leader,
 )
 from fluffle.broker.cluster.queues.ports import QueueId
-from fluffle.broker.cluster.queues.questions import CallLater
 from fluffle.broker.cluster.queues.quorum import QuorumManners
 from fluffle.broker.cluster.queues.reconciling import Reconciling
 from fluffle.broker.config import QuorumConfig

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fluffle.broker.cluster.queues.questions import ANSWER_S_MAX, CallLater, Timer
+from fluffle.broker.clock import CallLater, Timer
+from fluffle.broker.cluster.queues.questions import ANSWER_S_MAX
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.served import Later
 from fluffle.broker.unused import UNUSED

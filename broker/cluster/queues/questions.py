@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
+from fluffle.broker.clock import CallLater, Timer
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.served import Later
 
@@ -15,13 +16,6 @@ T = TypeVar("T")
 
 NOTHING_ASKED: dict[int, Any] = {}
 """Never changed: of most queues nothing is asked."""
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-CallLater = Callable[[float, Callable[[], None]], Timer]
 
 
 class Questions(Generic[T]):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fluffle.broker.clock import CallLater
 from fluffle.broker.cluster.queues.ports import EdgePort
-from fluffle.broker.cluster.queues.questions import NO_QUESTIONS, CallLater, Questions
+from fluffle.broker.cluster.queues.questions import NO_QUESTIONS, Questions
 from fluffle.broker.errors import BrokerError, PreconditionFailed
 from fluffle.broker.queues.served import Later, Settling
 

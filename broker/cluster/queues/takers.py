@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from fluffle.broker.cluster.queues.questions import CallLater
+from fluffle.broker.clock import CallLater
 from fluffle.broker.cluster.streams.asking import Terms
 from fluffle.broker.cluster.streams.events import TimedOut
 from fluffle.broker.cluster.streams.messages import Deliver, Token, tokens_of

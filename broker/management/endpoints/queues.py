@@ -34,7 +34,7 @@ from fluffle.broker.management.replies import (
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
 from fluffle.broker.management.wanted import arguments, boolean, integer, short
-from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
+from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, QueueType
 from fluffle.broker.statistics.counts import TICK_MS
 from fluffle.broker.statistics.rows import time_of
 from fluffle.broker.vhost import VirtualHost
@@ -53,7 +53,6 @@ OBJECT_BYTES = 1000
 GOT_AT_ONCE = 100
 """Messages that are taken in one turn of the loop."""
 
-QUEUE_TYPE = "x-queue-type"
 
 STATISTICS, USES = "queues.statistics", "queues.uses"
 

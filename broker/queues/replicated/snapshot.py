@@ -38,6 +38,7 @@ from fluffle.broker.queues.replicated.facts import (
     SessionId,
 )
 from fluffle.broker.queues.replicated.runs import Marked
+from fluffle.broker.queues.replicated.specification import TEXT_ERRORS
 from fluffle.broker.queues.replicated.state import (
     Delayed,
     Hold,
@@ -58,9 +59,6 @@ RISING = ("firsts", "indexes")
 COMPRESSION_LEVEL = 1
 ZLIB_HEAD = b"\x78\x01"
 """Of a window of 32 KiB, compressed fast: RFC 1950."""
-
-TEXT_ERRORS = "surrogateescape"
-"""Names may hold octets that are not UTF-8."""
 
 UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, zlib.error)
 """What comes of reading what nobody wrote: all that msgpack raises is a ValueError."""

@@ -23,6 +23,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
 """Of what types each setting is."""
 
 TEXT_ERRORS = "surrogateescape"
+"""Names may hold octets that are not UTF-8."""
 
 
 def encode_settings(settings: QueueSettings) -> bytes:
