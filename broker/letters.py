@@ -19,6 +19,7 @@ from fluffle.protocol.deaths import Death, DeathReason, died, is_cycle, queues_o
 from fluffle.protocol.delays import waited
 from fluffle.protocol.headers import long_strings, without_bcc
 from fluffle.protocol.properties import Properties, decode_properties, is_persistent
+from fluffle.protocol.wire import cut_to_shortstr
 
 
 def identity_of(target: Inlet) -> object:
@@ -117,7 +118,7 @@ class Writer(NamedTuple):
         raw, deaths = died(raw, death, again=origin.past is not Past.NONE)
         past = max(origin.past, Past.DIED)
         if own_key is not None:
-            keys, past = (own_key,), Past.REDIRECTED
+            keys, past = (cut_to_shortstr(own_key),), Past.REDIRECTED
         targets, histories = self.vhost.way(exchange, keys, decode_properties(raw))
         cycles: tuple[tuple[str, ...], ...] = ()
         if self.reason is not DeathReason.REJECTED:

@@ -52,6 +52,9 @@ PlainValue: TypeAlias = (
 )
 """A value without tag, or a Field, which is a tuple and keeps the tag it names."""
 
+UTF8_BYTES_MAX = 4
+"""Of one character."""
+
 _UINT32 = struct.Struct(">I")
 _UINT32_ZERO = bytes(4)
 
@@ -169,6 +172,17 @@ def encode_shortstr(text: str) -> bytes:
     if len(raw) > SHORTSTR_BYTES_MAX:
         raise ValueError(f"a short string of {len(raw)} bytes: {text[:40]!r}…")
     return bytes((len(raw),)) + raw
+
+
+def cut_to_shortstr(text: str) -> str:
+    """As many characters of a text, from its beginning, as a short string holds."""
+    raw = text.encode(errors="surrogateescape")
+    if len(raw) <= SHORTSTR_BYTES_MAX:
+        return text
+    end = SHORTSTR_BYTES_MAX
+    while end > SHORTSTR_BYTES_MAX - UTF8_BYTES_MAX and raw[end] & 0xC0 == 0x80:
+        end -= 1
+    return raw[:end].decode(errors="surrogateescape")
 
 
 def write_shortstr(out: bytearray, text: str) -> None:

@@ -1,13 +1,20 @@
-"""Letters that must arrive, on their way while queues become others."""
+"""Letters: their keys, and those that must arrive, on their way while queues become others."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any, cast
 
-from fluffle.broker.letters import Letter
+import pytest
+
+from fluffle.broker.letters import Letter, Writer
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.parcels import Parcel
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.deaths import DeathReason
+from fluffle.protocol.properties import Properties, encode_properties
 
 
 def queue(identity: int) -> Any:
@@ -69,3 +76,22 @@ def test_the_heir_of_an_heir_is_not_given_what_the_one_between_has() -> None:
     sent.parcel.known(SECOND, is_taken=True)
     sent.predecessors |= {THIRD: SECOND}
     assert sent.to(THIRD) == [OTHER]
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("k" * 255, "k" * 255),
+        ("k" * 256, "k" * 255),
+        ("é" * 200, "é" * 127),
+        ("k" + "€" * 90, "k" + "€" * 84),
+        ("\udcff" * 256, "\udcff" * 255),
+    ],
+)
+def test_a_key_that_no_frame_holds_is_cut(key: str, shown: str) -> None:
+    """An argument or a policy may be longer; a message with it could be given to nobody."""
+    settings = QueueSettings(dead_letter_exchange="amq.fanout", dead_letter_routing_key=key)
+    vhost = VirtualHost("/", LocalQueues(lambda _queue: None))
+    writer = Writer(vhost, "q", settings, DeathReason.REJECTED, 7)
+    letter = writer.write(Origin("", "q"), encode_properties(Properties()))
+    assert letter.origin.routing_key == shown

@@ -337,6 +337,15 @@ DIFFERENCES: tuple[Difference, ...] = (
         ours="[1] Exchange.BindOk()",
     ),
     Difference(
+        "an x-dead-letter-routing-key of more than 255 bytes is cut between characters; RabbitMQ"
+        " closes the connection of whoever gets the message with 541",
+        scenarios=r"(quorum\.)?section_09_dead_letters\.a_routing_key_that_no_frame_holds",
+        clients="other",
+        theirs=r"\[0\] Connection\.Close\(reply_code=541, .*\)",
+        ours="got",
+        said=r"\[1\] Basic\.GetOk\(.*routing_key='k{255}'.*",
+    ),
+    Difference(
         "a binding of an x-jms-topic exchange without a selector that can be read is a 406 with"
         " RabbitMQ 4.3's texts; RabbitMQ closes the connection with 541",
         scenarios=r"section_04_selectors\.selectors_that_cannot_be",

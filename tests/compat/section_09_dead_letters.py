@@ -294,3 +294,18 @@ def across_a_restart(peer: Peer) -> Iterator[None]:
     main.settle()
     main.delete("rest", "work")
     main.without_times()
+
+
+@scenario("9")
+def a_routing_key_that_no_frame_holds(peer: Peer) -> None:
+    main = speaker(peer)
+    dead_lettering(main, "long key", "amq.fanout", "k" * 256)
+    main.declare("long key end")
+    main.bind("long key end", "amq.fanout")
+    main.publish("", "long key", "one")
+    reject(main, "long key")
+    other = speaker(peer, "other")
+    while other.get("long key end").name == "Basic.GetEmpty":
+        pass  # it is on its way
+    other.forget("[1] Basic.GetEmpty(")
+    main.delete("long key end")
