@@ -48,6 +48,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
+from fluffle.protocol.spec import SHORTSTR_BYTES_MAX
 
 DESCRIBED: Mapping[str, object] = {"description": "", "tags": []}
 """What a virtual host says of itself unless it says something."""
@@ -277,7 +278,7 @@ def put_binding(catalogue: Catalogue, entry: Entry) -> Change:
         entry["source"],
         entry["destination"],
         DestinationKind.QUEUE if is_to_queue else DestinationKind.EXCHANGE,
-        entry["routing_key"],
+        _short(entry["routing_key"], "routing key"),
         table_of(mapping_of(entry.get("arguments", {}))),
     )
     return bind(_existing_vhost(catalogue, entry), binding, NO_OWNER)
@@ -286,7 +287,14 @@ def put_binding(catalogue: Catalogue, entry: Entry) -> Change:
 def _unreserved(name: str) -> str:
     if name.startswith(RESERVED_PREFIX) or not name:
         raise Skipped("such names are the broker's own")
-    return name
+    return _short(name, "name")
+
+
+def _short(text: str, what: str) -> str:
+    """What AMQP can say, and clients be told."""
+    if len(text.encode(errors="surrogatepass")) > SHORTSTR_BYTES_MAX:
+        raise Skipped(f"a {what} has at most {SHORTSTR_BYTES_MAX} bytes")
+    return text
 
 
 def _existing_user(catalogue: Catalogue, entry: Entry) -> str:

@@ -272,6 +272,20 @@ def test_reserved_names_and_what_is_refused_are_skipped() -> None:
     ]
 
 
+def test_names_that_no_frame_holds_are_skipped() -> None:
+    """A message that came by such an exchange or key could be given to nobody."""
+    reasons = skipped(
+        exchanges=[exchange("x" * 255), exchange("é" * 128)],
+        queues=[queue("q" * 256), queue("good")],
+        bindings=[binding("x" * 255, "good", routing_key="k" * count) for count in (255, 256)],
+    )
+    assert [reason.rpartition(": ")[2] for reason in reasons] == [
+        "a name has at most 255 bytes",
+        "a name has at most 255 bytes",
+        "a routing key has at most 255 bytes",
+    ]
+
+
 def test_a_queue_type_that_is_not_there_is_skipped_and_not_another() -> None:
     (reason,) = skipped(queues=[queue("q", arguments={"x-queue-type": "stream"})])
     assert reason.startswith("queues, vhost 'v' name 'q': ")
