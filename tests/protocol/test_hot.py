@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from struct import pack, unpack_from
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import body, commands, frame, header
 
+from fluffle.protocol import hot
 from fluffle.protocol.hot import (
     ACKS_MIN,
     HEAD_BYTES_MAX,
@@ -116,6 +118,17 @@ def slow_scan_publishes(buffer: bytes, start: int, known: Iterable[bytes]) -> Ta
 
 
 def scan(buffer: bytes, start: int, heads: dict[bytes, Head]) -> Taken:
+    """It finds the same whether many messages are compared together or each by itself."""
+    known = heads.copy()
+    with patch.multiple(hot, ALIKE_MIN=2, ALIKE_MAX=3, FIRST_LOOKS=(1, 1), LOOKS=()):
+        together = scan_as_it_is(buffer, start, known)
+    found = scan_as_it_is(buffer, start, heads)
+    assert together == found
+    assert known == heads
+    return found
+
+
+def scan_as_it_is(buffer: bytes, start: int, heads: dict[bytes, Head]) -> Taken:
     methods: list[bytes] = []
     contents: list[bytes] = []
     found = scan_publishes(buffer, start, PAYLOAD_BYTES_MAX, methods, contents, heads=heads)
@@ -243,6 +256,23 @@ def test_any_octet_wrong(channel: int, change: int) -> None:
         wrong = bytearray(buffer)
         wrong[at] ^= change
         check_scan(bytes(wrong), 0)
+
+
+@pytest.mark.parametrize("channel", [1, 513])
+@pytest.mark.parametrize("body_bytes", [0, 16, PAYLOAD_BYTES_MAX])
+@given(at=st.integers(0, 2**16), octet=st.integers(0, 255))
+def test_any_octet_wrong_in_a_long_run(channel: int, body_bytes: int, at: int, octet: int) -> None:
+    method = publish_frame(channel)
+    sent = [
+        method
+        + content_frames(channel, commands.Basic.Properties(priority=place % 7), bytes(body_bytes))
+        for place in range(2 * hot.ALIKE_MIN)
+    ]
+    wrong = bytearray(b"".join(sent))
+    wrong[at % len(wrong)] = octet
+    found = scan_as_it_is(bytes(wrong), 0, {})
+    with patch.object(hot, "ALIKE_MIN", 2 * len(sent)):
+        assert scan_as_it_is(bytes(wrong), 0, {}) == found
 
 
 @pytest.mark.parametrize("body_bytes", [PAYLOAD_BYTES_MAX + 1, 2**31, 2**63, 2**64 - 1])
