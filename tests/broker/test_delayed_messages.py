@@ -124,6 +124,22 @@ async def test_messages_come_in_the_order_of_their_times(scene: Scene, kind: str
     await until_waiting(scene, 0)
 
 
+async def test_selectors_are_asked_when_it_is_time(scene: Scene) -> None:
+    channel = await scene.channel()
+    exchange = await declare(channel, inner="x-jms-topic")
+    queue = await channel.declare_queue("q", durable=True)
+    selector = "{'and',{'=',{'ident',<<\"n\">>},1},{'<',{'ident',<<\"x-delay\">>},0}}."
+    await queue.bind("x", "k", arguments={"rjms_erlang_selector": selector})
+    inbox = await inbox_of(queue)
+    await send(exchange, b"for nobody", 50, headers={"n": 2})
+    await send(exchange, b"not delayed", headers={"n": 1})
+    await send(exchange, b"selected", 100, headers={"n": 1})
+    async with soon():
+        await inbox.has(1)
+    assert inbox.bodies == [b"selected"]
+    await until_waiting(scene, 0)
+
+
 async def until_waiting(scene: Scene, count: int) -> None:
     """It is known a little after a message has come that it waits no more."""
     async with soon():
