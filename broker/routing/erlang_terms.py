@@ -14,8 +14,8 @@ from fluffle.protocol.terms import string
 Term: TypeAlias = "int | float | bytes | str | tuple[Term, ...] | list[Term]"
 """A `str` is an atom, `bytes` are a binary, and a string is the list of its octets."""
 
-TEXT_BYTES_MAX = 1 << 17
-"""More does not come in a frame, unless clients and broker have agreed on larger ones."""
+TEXT_BYTES_MAX = 1 << 16
+"""That is read within 0.1 s."""
 DEPTH_MAX = 100
 """RabbitMQ 4.3 allows 16, 4.0 anything.  `a OR b OR …` is one deeper for each."""
 DIGITS_MAX = 1000
@@ -25,7 +25,7 @@ _WORDS = "ident not and or is_null not_null like not_like between not_between ra
 _SIGNS = "= <> > < >= <= + - * /"
 ATOMS = frozenset(f"{_WORDS} {_SIGNS} true false no_escape regex".split())
 
-_SPACE = re.compile(rb"[ \t\n\r]*")
+_SPACE = re.compile(rb"[ \t\n\r]+")
 _STRING = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _QUOTED = re.compile(rb"'((?:[^'\\]|\\.)*+)'", re.DOTALL)
 _BARE = re.compile(rb"[a-z][a-zA-Z0-9_@]*")
@@ -63,26 +63,30 @@ class Reader:
         """The next one, so deep in others."""
         if depth > DEPTH_MAX:
             raise Unreadable("max_depth_exceeded")
-        if self.skip(b"{"):
-            return self._tuple(depth + 1)
-        if self.skip(b"["):
-            return self._list(depth + 1)
-        if self.skip(b"<<"):
-            return self._binary()
-        if self.skip(b"-"):
-            return -self._number("unexpected_character")
-        if self.skip(b"+"):
-            return self._number("unexpected_character")
+        if self.is_at_end():
+            raise Unreadable("unexpected_end")
         match self._text[self._at : self._at + 1]:
+            case b"{":
+                return self._tuple(depth + 1)
+            case b"[":
+                return self._list(depth + 1)
+            case b"<":
+                return self._binary()
             case b'"':
                 return [*self._string()]
             case b"'":
                 return atom(_ESCAPE.sub(rb"\1", self._token(_QUOTED, "unterminated_quoted_atom")))
+            case b"-":
+                self._at += 1
+                return -self._number()
+            case b"+":
+                self._at += 1
+                return self._number()
         bare = _BARE.match(self._text, self._at)
-        if bare is not None:
-            self._at = bare.end()
-            return atom(bare[0])
-        return self._number("unexpected_end" if self.is_at_end() else "unexpected_character")
+        if bare is None:
+            return self._number()
+        self._at = bare.end()
+        return atom(bare[0])
 
     def skip(self, wanted: bytes) -> bool:
         """Whether this was next, but for white space; then it is behind us."""
@@ -98,11 +102,12 @@ class Reader:
 
     def _skip_space(self) -> None:
         space = _SPACE.match(self._text, self._at)
-        assert space is not None
-        self._at = space.end()
+        if space is not None:
+            self._at = space.end()
 
     def _tuple(self, depth: int) -> Term:
         items: list[Term] = []
+        self._at += 1
         while not self.skip(b"}"):
             items.append(self.term(depth))
             if not self.skip(b","):
@@ -113,6 +118,7 @@ class Reader:
 
     def _list(self, depth: int) -> Term:
         items: list[Term] = []
+        self._at += 1
         if self.skip(b"]"):
             return items
         while True:
@@ -123,6 +129,8 @@ class Reader:
                 raise Unreadable("expected_comma_or_closing_bracket")
 
     def _binary(self) -> bytes:
+        if not self.skip(b"<<"):
+            raise Unreadable("unexpected_character")
         if self.skip(b">>"):
             return b""
         octets = self._string() if self._text.startswith(b'"', self._at) else None
@@ -145,11 +153,12 @@ class Reader:
         octets: bytes = found[1]
         return octets
 
-    def _number(self, otherwise: str) -> int | float:
+    def _number(self) -> int | float:
+        """Behind its sign, if it has one."""
         self._skip_space()
         found = _NUMBER.match(self._text, self._at)
         if found is None:
-            raise Unreadable(otherwise)
+            raise Unreadable("unexpected_character")
         self._at = found.end()
         if found[1] is None:
             if len(found[0]) > DIGITS_MAX:

@@ -7,6 +7,8 @@ searching, 1992.)
 
 ITEMS_MAX = 1024
 """Of a pattern, as with RabbitMQ 4.3."""
+VALUE_BYTES_MAX = 1 << 13
+"""Whoever compares longer values would hold up everybody else."""
 
 ANY_OCTETS, ANY_OCTET, NEWLINE = b"%_\n"
 NO_ESCAPE = -1

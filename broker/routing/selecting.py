@@ -10,7 +10,7 @@ from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.erlang_terms import Unreadable, read_term
 from fluffle.broker.routing.matcher import AskingMatcher
-from fluffle.broker.routing.selector import TRUE, BadPattern, Expression, expression
+from fluffle.broker.routing.selector import TRUE, BadPattern, Expression, compiled
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import FieldTable
 
@@ -52,7 +52,7 @@ def selector_of(binding: Binding) -> Expression:
             f" to exchange '{binding.source}'"
         )
     try:
-        return expression(read_term(text))
+        return compiled(read_term(text))
     except Unreadable as unreadable:
         raise PreconditionFailed(f"invalid JMS selector: {unreadable}") from None
     except BadPattern as bad:

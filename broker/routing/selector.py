@@ -11,7 +11,7 @@ what is true matches.  What RabbitMQ's plugin (sjx_evaluator) makes of that, and
 
 Where the plugin fails, which costs a publisher its connection, it is unknown: a sum of what are
 no numbers, LIKE of what is no string, a number beyond what a float holds, and a header of a type
-that JMS has not.
+that JMS has not.  So is LIKE of a string that is very long.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from operator import add, eq, ge, gt, le, lt, mul, ne, sub
 from typing import Any, TypeAlias
 
 from fluffle.broker.routing.erlang_terms import Term
-from fluffle.broker.routing.like import LikePattern, TooLong
+from fluffle.broker.routing.like import VALUE_BYTES_MAX, LikePattern, TooLong
 from fluffle.protocol.types import FieldTable
 
 Value: TypeAlias = "Term | None"
@@ -37,12 +37,28 @@ VALUE_TAGS = frozenset("SbBsuIilLfd")
 """Of the headers that have a value, besides booleans; the unsigned ones RabbitMQ fails at."""
 RANKS = {int: 0, float: 0, str: 1, tuple: 2, list: 3, bytes: 4}
 """Terms of a lower one are smaller, whatever they are."""
+PATTERNS_MAX = 100
+"""In a selector: with the longest values they take as long as any pause of the broker may be."""
 PLAIN = frozenset((int, float, str, bytes))
 """Kinds of terms that Python has in the same order."""
 
 
 class BadPattern(Exception):
     """A LIKE that cannot be; says why, as Erlang prints it."""
+
+
+def compiled(term: Term) -> Expression:
+    """BadPattern, if there is a LIKE that cannot be, or too many."""
+    if patterns_in(term) > PATTERNS_MAX:
+        raise BadPattern("too_many_patterns")
+    return expression(term)
+
+
+def patterns_in(term: Term) -> int:
+    if not isinstance(term, (tuple, list)):
+        return 0
+    is_pattern = bool(term) and term[0] in ("like", "not_like")
+    return is_pattern + sum(map(patterns_in, term))
 
 
 def expression(term: Term) -> Expression:
@@ -211,11 +227,13 @@ def exact(term: Term) -> Hashable:
 
 
 def like(asked: Expression, pattern: Term, escape: Term) -> Expression:
-    compiled = like_pattern(pattern, escape)
+    wanted = like_pattern(pattern, escape)
 
     def value(headers: FieldTable) -> Value:
         found = asked(headers)
-        return TRUTHS[compiled.matches(found)] if isinstance(found, bytes) else None
+        if not isinstance(found, bytes) or len(found) > VALUE_BYTES_MAX:
+            return None
+        return TRUTHS[wanted.matches(found)]
 
     return value
 

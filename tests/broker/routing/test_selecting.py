@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.routing.erlang_terms import DEPTH_MAX, Term, read_term
 from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
-from fluffle.broker.routing.like import ITEMS_MAX, LikePattern
+from fluffle.broker.routing.like import ITEMS_MAX, VALUE_BYTES_MAX, LikePattern
 from fluffle.broker.routing.matcher import Asks
 from fluffle.broker.routing.reasons import of_selector
 from fluffle.broker.routing.router import KEYS_SUFFICE, Router
-from fluffle.broker.routing.selector import Value, expression
+from fluffle.broker.routing.selector import PATTERNS_MAX, BadPattern, Value, compiled, expression
 from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
@@ -40,6 +40,8 @@ HEADERS: FieldTable = {
     "money": ("D", (1, 5)),
     "octets": ("x", b"blue"),
     "unsigned": ("B", 5),
+    "long": ("S", b"a" * VALUE_BYTES_MAX),
+    "longer": ("S", b"a" * (VALUE_BYTES_MAX + 1)),
 }
 
 
@@ -110,6 +112,8 @@ def selecting(text: str) -> FieldTable:
         (f"{{'/',1{'0' * 400},2}}", None),
         (f'{{like,{ident("n")},<<"%">>,no_escape}}', None),
         (f'{{not_like,{ident("n")},<<"%">>,no_escape}}', None),
+        ('{like,{ident,<<"long">>},<<"%">>,no_escape}', "true"),
+        ('{not_like,{ident,<<"longer">>},<<"%">>,no_escape}', None),
         ("{in,1,1}", None),
         ("{not_in,1,<<>>}", None),
         # logic
@@ -324,6 +328,14 @@ def test_selectors_of_the_client(text: str) -> None:
 def test_it_may_be_as_deep_as_can_be_read(operator: str) -> None:
     text = f"{{{operator}," * DEPTH_MAX + "true" + "}" * DEPTH_MAX
     assert value(text) == "true"
+
+
+def test_a_selector_may_have_so_many_patterns() -> None:
+    like = ("not_like", ("ident", b"s"), b"a%", "no_escape")
+    many: list[Term] = [like] * PATTERNS_MAX
+    compiled(("in", 1, [many]))
+    with pytest.raises(BadPattern, match="too_many_patterns"):
+        compiled(("in", 1, [[*many, like]]))
 
 
 def test_a_pattern_may_have_so_many_items() -> None:
