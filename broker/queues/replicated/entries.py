@@ -85,21 +85,11 @@ class Entry:
     each: Each | None
     """Where not all are alike."""
 
-    def priority_of(self, place: int) -> int:
-        """Of one of its messages, counted from 0."""
-        own = self.each.priorities if self.each is not None else b""
-        return own[place] if own else self.priority
-
     @property
     def levels(self) -> set[int]:
         """The priorities of its messages."""
         own = self.each.priorities if self.each is not None else b""
         return {*own} or {self.priority}
-
-    def expires_at_of(self, place: int) -> int:
-        """Of one of its messages, counted from 0; 0 if it never expires."""
-        own = self.each.expiries if self.each is not None else None
-        return own[place] if own else self.expires_at_ms
 
 
 class Entries:

@@ -21,7 +21,7 @@ PIECE_RUNS = 512
 
 NOTHING = range(0)
 
-start = attrgetter("start")
+_start = attrgetter("start")
 
 
 class Sweep:
@@ -88,7 +88,7 @@ class Sweep:
             stretches = self._stretches.get(level, ())
             runs = [run for each in stretches for run in cut(ready, each.start, each.stop)]
             found += runs if level is None else runs_at(entry, runs, level)
-        return joined(sorted(found, key=start))
+        return joined(sorted(found, key=_start))
 
     def _has_all(self, level: int | None, inside: range) -> bool:
         """Whether one stretch of a priority has all of these numbers, behind which nobody looks

@@ -10,6 +10,7 @@ from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.runs import Marked
 from fluffle.raft.ranges import Ranges
 from tests.broker.queues.replicated.ghost import Card, Ghost, Place, User
+from tests.broker.queues.replicated.going import priority_of
 from tests.broker.queues.replicated.history import Chance, History
 
 
@@ -212,5 +213,7 @@ def cards_of(image: Image) -> dict[int, tuple[Any, ...]]:
     for entry in state.entries:
         for at, number in enumerate(range(entry.first, entry.first + entry.count)):
             if number in places:
-                cards[number] = (*places[number], entry.priority_of(at), entry.expires_at_of(at))
+                own = entry.each.expiries if entry.each is not None else None
+                expires_at_ms = own[at] if own else entry.expires_at_ms
+                cards[number] = (*places[number], priority_of(entry, at), expires_at_ms)
     return cards

@@ -9,7 +9,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.lane import Lane
 from fluffle.broker.queues.lanes import Lanes
 from fluffle.broker.queues.replicated.encoding import decode
-from fluffle.broker.queues.replicated.entries import Entries
+from fluffle.broker.queues.replicated.entries import Entries, Entry
 from fluffle.broker.queues.replicated.facts import (
     DeadLettering,
     Dropped,
@@ -34,6 +34,12 @@ def check_expired(payload: bytes, entries: Entries) -> None:
                 assert max(expiries) <= batch.stamp_ms
 
 
+def priority_of(entry: Entry, place: int) -> int:
+    """Of one of the messages of an entry, counted from 0."""
+    own = entry.each.priorities if entry.each is not None else b""
+    return own[place] if own else entry.priority
+
+
 def check_order(payload: bytes, entries: Entries) -> None:
     """Nobody is handed a message, for the first time, while one waits that is more urgent; nor does
     such a one stay if others are too many: as in RabbitMQ 4.3, the first ones go.
@@ -41,7 +47,7 @@ def check_order(payload: bytes, entries: Entries) -> None:
     What comes in the same entry may have come after that.
     """
     levels = {
-        number: entry.priority_of(number - entry.first)
+        number: priority_of(entry, number - entry.first)
         for entry in entries
         for run in entries.ready_of(entry)
         for number in run
