@@ -29,6 +29,7 @@ from fluffle.broker.server.admitting import admitted
 from fluffle.broker.server.channel import once_settled
 from fluffle.broker.server.sasl import EXTERNAL, MECHANISMS, certified_name
 from fluffle.broker.server.session import Session
+from fluffle.broker.server.waiting import ids_of
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
@@ -302,7 +303,7 @@ def on_close(connection: Connection, method: Method) -> None:
     def late(error: BrokerError) -> None:
         """Its queues may still be there, and it may not believe that they are not."""
         if connection.phase is not Phase.CLOSED:
-            connection.close(error, divmod(method.index, 1 << 16))
+            connection.close(error, ids_of(method))
 
     connection.end_session(answer, late)
 

@@ -134,8 +134,7 @@ class Request:
 
     def _go_on(self, act: Callable[[], None]) -> None:
         session = self._channel.session
-        ids = divmod(self._method.index, 1 << 16)
-        if not session.waiting.over(self._channel, ids, act):
+        if not session.waiting.over(self._channel, ids_of(self._method), act):
             session.drop_owned()  # perhaps it has made a queue for a connection that is gone
 
 
@@ -153,7 +152,7 @@ class Question(Generic[T]):
     ) -> None:
         """`act` goes on with the answer; if the channel has ended by then, `unwanted` does."""
         self._channel = channel
-        self._ids = divmod(method.index, 1 << 16)
+        self._ids = ids_of(method)
         self._act = act
         self._unwanted = unwanted
 
@@ -181,6 +180,10 @@ class Question(Generic[T]):
 
     def _go_on(self, act: Callable[[], None]) -> None:
         self._channel.session.waiting.over(self._channel, self._ids, act)
+
+
+def ids_of(method: Method) -> Ids:
+    return divmod(method.index, 1 << 16)
 
 
 def size_of(event: Event) -> int:
