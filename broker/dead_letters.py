@@ -24,6 +24,7 @@ from fluffle.broker.clock import Clock
 from fluffle.broker.letters import Letter, Sender, Way, Writer, identity_of
 from fluffle.broker.logs import event
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.dead import DeadMessages, Stamp
 from fluffle.broker.queues.parcels import Parcel
 from fluffle.broker.queues.served import Admission, Inlet, Partly, Postal, Put, Receipt, fates_of
@@ -77,6 +78,7 @@ class Posting(NamedTuple):
     trade: Trade
     vhost: str
     stamp: Stamp
+    counts: Counts
 
 
 class Died(NamedTuple):
@@ -231,7 +233,7 @@ class DeadLetters:
         for (way, _priority), run in groupby(
             letters, key=lambda pair: (pair[0].way, priority_of(pair[1]))
         ):
-            self._put(list(run), way, Posting(trade, vhost.name, dead.stamp))
+            self._put(list(run), way, Posting(trade, vhost.name, dead.stamp, dead.counts))
 
     def _put(self, letters: list[tuple[Letter, bytes]], way: Way, posting: Posting) -> None:
         """Into each of the queues, in order."""
@@ -250,9 +252,9 @@ class DeadLetters:
                 told(0, len(letters), is_taken=False, why=Dropped.NO_ROOM)
                 continue
             put: Put = target.enqueue
-            if parcels and isinstance(target, Postal):
-                stamp = posting.stamp(identity_of(target), parcels)
-                put = partial(target.post, posted=stamp)
+            if (parcels or posting.counts is not NEW) and isinstance(target, Postal):
+                stamp = posting.stamp(identity_of(target), parcels) if parcels else None
+                put = partial(target.post, posted=stamp, counts=posting.counts)
             fate = put(
                 origins,
                 contents,

@@ -224,6 +224,7 @@ class Cluster:
             refused=log_refused,
             is_nobody_there=self._is_nobody_there,
             hasten=self._hasten,
+            speaks=lambda node: self.links.speaks.get(node, 0),
         )
         return StreamHub(surroundings)
 

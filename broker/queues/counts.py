@@ -13,3 +13,14 @@ class Counts(NamedTuple):
 
 
 NEW = Counts(0, 0)
+
+
+def brought_along(counts: Counts, *, is_rejected: bool) -> Counts:
+    """What of the counts of a message that has died goes with it into the next quorum queue.
+
+    To be rejected is a failure, too.  What has never failed is new there, however often clients
+    gave it back: so it is in RabbitMQ, which passes on failures alone.
+    """
+    if is_rejected:
+        counts = Counts(counts.acquired + 1, counts.failed + 1)
+    return counts if counts.failed else NEW

@@ -36,7 +36,7 @@ class DeadMessages:
     time_ms: int | None = None
     """When, if it is on record."""
     counts: Counts = NEW
-    """Of each of them."""
+    """What each of them brings along to the next quorum queue."""
     queue_type: QueueType = QueueType.CLASSIC
     """Of the queue."""
     parcels: list[Parcel] | None = None

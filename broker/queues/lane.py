@@ -19,6 +19,8 @@ from collections import deque
 from itertools import islice
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.carried import Carried, alike_in
+from fluffle.broker.queues.counts import NEW
 from fluffle.broker.queues.expiries import INSTANT_MS, Deadlines, part_of
 from fluffle.broker.queues.journal import Damage, Journal, Recovery, Spill, Unreadable
 from fluffle.broker.queues.leaving import Leaving
@@ -63,7 +65,8 @@ class Lane:
 
     __slots__ = (
         "_is_one_of_many", "_journal", "_leaving", "_ready", "_redelivered_below", "_returned",
-        "_spill", "count", "damage", "is_timed", "new_from", "now_ms", "numbers", "scale",
+        "_spill", "carried", "count", "damage", "is_timed", "new_from", "now_ms", "numbers",
+        "scale",
     )  # fmt: skip
 
     def __init__(
@@ -73,9 +76,12 @@ class Lane:
         returned: Returns | None = None,
         *,
         numbers: Numbers | None = None,
+        carried: Carried | None = None,
         is_one_of_many: bool = False,
     ) -> None:
         """`numbers` are given to what comes in: to messages of this lane alone, if that is None."""
+        self.carried = carried
+        """Of all lanes of the queue; None where what comes in brings along nothing."""
         self.numbers = numbers if numbers is not None else Numbers()
         self._is_one_of_many = is_one_of_many
         """Whether messages of other lanes may have numbers between those of its own."""
@@ -134,6 +140,8 @@ class Lane:
         """
         first, journal = self.numbers.next, self._journal if is_recorded else None
         self.numbers.next = first + len(contents)
+        if self.carried is not None and self.carried.coming is not NEW:
+            self.carried.put(first, first + len(contents), self.carried.coming)
         apart = self.append(
             origins,
             contents,
@@ -275,6 +283,9 @@ class Lane:
             return 0
         mean_bytes = segment.content_bytes // segment.count + 1
         available = min(segment.count - segment.head, bytes_max // mean_bytes or 1)
+        if self.carried is not None and self.carried.runs:
+            stop, _counts = alike_in(segment, segment.head + available, self.carried)
+            available = stop - segment.head
         if segment.expiries is None:
             return available
         return segment.undue_count(segment.head + available, self.now_ms, self.new_from)
@@ -301,6 +312,7 @@ class Lane:
                 segment.latest_ms <= self.now_ms
                 and is_on_disk
                 and not are_read
+                and not (self.carried is not None and self.carried.runs)
                 and (segment.is_whole or not self._is_one_of_many)
             ):
                 return self._take_unread()
@@ -336,7 +348,10 @@ class Lane:
             return self._take_returned(count)
         segment = self._front()
         start = segment.head
-        stop = min(start + count, segment.count)
+        stop, counts = min(start + count, segment.count), NEW
+        if self.carried is not None and self.carried.runs:
+            stop, counts = alike_in(segment, stop, self.carried)
+            self.carried.take(segment.sequences(start, stop))
         sequences = segment.sequences(start, stop)
         origins, contents, expiries = segment.origins, segment.contents, segment.expiries
         if stop - start < segment.count:
@@ -355,8 +370,9 @@ class Lane:
             origins,
             contents,
             sequences,
-            redelivered=segment.redelivered,
+            redelivered=segment.redelivered or counts is not NEW,
             is_recorded=segment.is_recorded,
+            counts=counts,
             expiries=expiries,
         )
 
@@ -445,8 +461,9 @@ class Lane:
     @property
     def stocks(self) -> list[Stock]:
         """All that lies here, for who looks at it now."""
-        returned, below = self._returned, self._redelivered_below
-        return [Stock(returned, self._ready, below, self.damage, self._journal, self._spill)]
+        returned, below, damage = self._returned, self._redelivered_below, self.damage
+        journal, spill = self._journal, self._spill
+        return [Stock(returned, self._ready, below, damage, journal, spill, self.carried)]
 
     @property
     def unseen(self) -> list[tuple[int, int]]:
@@ -465,6 +482,8 @@ class Lane:
             settle_all(self._journal, self._returned.runs, self._ready)
         self._ready, self._leaving = NO_SEGMENTS, None
         self._returned.clear()
+        if self.carried is not None:
+            self.carried.clear()
         if self.scale is not None:
             self.scale.begin((), ())
         self.is_timed = False

@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeAlias, TypeVar, cast
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.calendar_lane import CalendarLane
+from fluffle.broker.queues.carried import Carried
 from fluffle.broker.queues.expiries import Deadlines, is_instant, spread_over
 from fluffle.broker.queues.journal import ByLevel, Damage, Journal, Recovery, Spill
 from fluffle.broker.queues.lane import NO_MESSAGE, Lane
@@ -54,8 +55,8 @@ class Lanes:
     """The lanes of one queue."""
 
     __slots__ = (
-        "_due_ms", "_filled", "_front", "_in_turn", "_journal", "_lanes", "_levels", "_numbers",
-        "_sizes", "_spill", "count", "is_timed", "now_ms", "scale",
+        "_carried", "_due_ms", "_filled", "_front", "_in_turn", "_journal", "_lanes", "_levels",
+        "_numbers", "_sizes", "_spill", "count", "is_timed", "now_ms", "scale",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,7 @@ class Lanes:
         self._levels = levels
         self._numbers: Numbers | None = None
         """Of all lanes, if they share them."""
+        self._carried: Carried | None = None
         self._sizes: Sizes | None = None
         self.scale: Scales | None = None
         """None where nobody asks how many bytes wait."""
@@ -90,7 +92,7 @@ class Lanes:
         part = journal.at(levels.missing) if journal is not None else None
         lanes._front = lanes._lanes[levels.highest + 1] = parted(lane, part)
         lanes._lanes[levels.missing] = lane
-        lanes._numbers, lanes.now_ms = lane.numbers, lane.now_ms
+        lanes._numbers, lanes._carried, lanes.now_ms = lane.numbers, lane.carried, lane.now_ms
         if lane.new_from != NO_MESSAGE:
             lanes._in_turn.append(lane)
         for level in lanes._lanes:
@@ -114,7 +116,9 @@ class Lanes:
             journal = self._journal
             part = journal.at(level) if journal is not None else None
             numbers = self._numbers or Numbers(first_of(level))
-            lane = Lane(part, self._spill, numbers=numbers, is_one_of_many=True)
+            lane = Lane(
+                part, self._spill, numbers=numbers, carried=self._carried, is_one_of_many=True
+            )
             lane.weigh_by(self._sizes, self._sum)
             self._lanes[level] = lane
         return lane
@@ -367,11 +371,11 @@ class Begun(NamedTuple):
 
 def begin(spec: QueueSpec, stores: Stores) -> Begun:
     """A queue pays for no lane that it does not need."""
-    journal, spill, returned, _delays, calendar = stores
+    journal, spill, returned, _delays, calendar, carried = stores
     if calendar is not None:
         return Begun(calendar, journal, None)
     levels = levels_of(spec)
     if levels is None or spec.queue_type is QueueType.QUORUM:
-        return Begun(Lane(journal, spill, returned), journal, levels)
+        return Begun(Lane(journal, spill, returned, carried=carried), journal, levels)
     by_level = journal.by_level if journal is not None else None
     return Begun(Lanes(levels, by_level, spill), cast("Journal | None", by_level), None)

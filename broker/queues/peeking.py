@@ -10,6 +10,7 @@ from itertools import chain
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.carried import Carried
 from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.journal import Damage, Journal, Loaded, Spill, Unreadable
 from fluffle.broker.queues.returned import Returns
@@ -77,6 +78,7 @@ class Stock(NamedTuple):
     damage: Damage | None
     journal: Journal | None
     spill: Spill | None
+    carried: Carried | None = None
 
 
 class Lying(NamedTuple):
@@ -183,8 +185,12 @@ def of_segment(stock: Stock, segment: Segment, offset: int) -> Iterator[Lying]:
         if offset:
             offset -= 1
             continue
-        redelivered = segment.redelivered or sequence < stock.redelivered_below
-        yield Lying(sequence, origin, content, redelivered, NEW, expires_at_ms)
+        counts = NEW
+        if stock.carried is not None:
+            counts = stock.carried.alike(sequence, sequence + 1).counts
+        is_new = counts is NEW and not segment.redelivered
+        redelivered = not is_new or sequence < stock.redelivered_below
+        yield Lying(sequence, origin, content, redelivered, counts, expires_at_ms)
 
 
 def in_memory(segment: Segment) -> Iterator[tuple[int, Origin, bytes, int]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.queues.calendar_lane import CalendarLane
+from fluffle.broker.queues.carried import Carried
 from fluffle.broker.queues.dead import DeadLetter
 from fluffle.broker.queues.deduplication import SieveFrom, forgetful
 from fluffle.broker.queues.delays import NO_DELAYS, Delays
@@ -60,6 +61,8 @@ class Stores(NamedTuple):
     """What came back and must wait."""
     calendar: CalendarLane | None = None
     """Where all that is ready waits, in a queue that is a calendar."""
+    carried: Carried | None = None
+    """What ready messages have brought along; None where none is asked for."""
 
 
 NO_STORES = Stores()

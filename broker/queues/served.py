@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtim
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Lifetimes
 
 if TYPE_CHECKING:
@@ -270,8 +271,9 @@ class Postal(Protocol):
         persistent: bool,
         expiration_ms: Lifetimes = None,
         posted: Posted | None = None,
+        counts: Counts = NEW,
     ) -> Admission | Receipt:
-        """`enqueue` dead letters."""
+        """`enqueue` dead letters, which bring along such counts."""
 
 
 class Inlet(Target, Protocol):
@@ -282,11 +284,11 @@ class Inlet(Target, Protocol):
         """Of the queue."""
 
 
-def put_again(target: Inlet, posted: Posted | None) -> Put:
-    """How messages that were for another queue get into this one: those with numbers keep them, if
-    it is one that knows them."""
-    if posted is not None and isinstance(target, Postal):
-        return partial(target.post, posted=posted)
+def put_again(target: Inlet, posted: Posted | None, counts: Counts) -> Put:
+    """How messages that were for another queue get into this one: those with numbers or counts keep
+    them, if it is one that knows them."""
+    if (posted is not None or counts is not NEW) and isinstance(target, Postal):
+        return partial(target.post, posted=posted, counts=counts)
     return target.enqueue
 
 

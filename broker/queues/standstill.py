@@ -12,6 +12,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.served import (
@@ -46,11 +47,12 @@ class Held(NamedTuple):
     persistent: bool
     expiration_ms: Lifetimes
     posted: Posted | None
+    counts: Counts
     receipt: Receipt
 
     def put_into(self, target: Inlet, when_safe: WhenSafe) -> None:
         """Their publisher hears what becomes of them there."""
-        fate = put_again(target, self.posted)(
+        fate = put_again(target, self.posted, self.counts)(
             self.origins,
             self.contents,
             self.content_bytes,
@@ -106,6 +108,7 @@ class Standstill:
         persistent: bool,
         expiration_ms: Lifetimes = None,
         posted: Posted | None = None,
+        counts: Counts = NEW,
     ) -> Admission | Receipt:
         cost_bytes = content_bytes + MESSAGE_COST_BYTES * len(contents)
         if self._held and self._held_bytes + cost_bytes > HELD_BYTES_MAX:
@@ -113,7 +116,9 @@ class Standstill:
         receipt = Receipt(len(contents))
         self._held_bytes += cost_bytes
         self._held.append(
-            Held(origins, contents, content_bytes, persistent, expiration_ms, posted, receipt)
+            Held(
+                origins, contents, content_bytes, persistent, expiration_ms, posted, counts, receipt
+            )
         )
         return receipt
 

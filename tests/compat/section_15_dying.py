@@ -211,6 +211,59 @@ def dead_letters_from_queue_to_queue(peer: Peer) -> None:
 
 
 @scenario("15")
+def what_has_failed_goes_on_as_that(peer: Peer) -> None:
+    """What was rejected; and what nobody got, or gave back, is new in the next queue."""
+    main = speaker(peer)
+    declare(main, "failures")
+    to_failures = {"dead_letter_exchange": "", "dead_letter_routing_key": "failures"}
+    declare(main, "failing", **to_failures)
+    declare(main, "aging", message_ttl=500, **to_failures)
+    main.fill("failing", "rejected", "nacked")
+    first, second = taken(main, "failing", 2)
+    main.reject(first, requeue=False)
+    main.nack(second, requeue=False)
+    main.fill("aging", "given back")
+    main.nack(taken(main, "aging")[0], requeue=True)
+    main.publish("", "aging", "never handed out", expiration="0")
+    taken(main, "failures", 4)
+    for queue in ("failures", "failing", "aging"):
+        main.delete(queue)
+    main.without_times()
+
+
+@scenario("15")
+def how_often_it_was_handed_out_in_all(peer: Peer) -> None:
+    main = speaker(peer)
+    declare(main, "second")
+    declare(main, "first", dead_letter_exchange="", dead_letter_routing_key="second")
+    main.fill("first", "m")
+    for requeue in (True, True, False):
+        main.nack(taken(main, "first")[0], requeue=requeue)
+    for _ in range(2):
+        main.nack(taken(main, "second")[0], requeue=True)
+    taken(main, "second")
+    main.delete("first")
+    main.delete("second")
+    main.without_times()
+
+
+@scenario("15")
+def through_a_classic_queue(peer: Peer) -> None:
+    main = speaker(peer)
+    declare(main, "behind it")
+    classic = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "behind it"}
+    main.declare("between", {"x-queue-type": "classic", **classic}, durable=True)
+    declare(main, "in front", dead_letter_exchange="", dead_letter_routing_key="between")
+    main.fill("in front", "m")
+    for queue in ("in front", "between"):
+        main.reject(taken(main, queue)[0], requeue=False)
+    taken(main, "behind it")
+    for queue in ("in front", "between", "behind it"):
+        main.delete(queue)
+    main.without_times()
+
+
+@scenario("15")
 def what_does_not_fit_is_refused(peer: Peer) -> None:
     """RabbitMQ lets one more in, and takes messages again when there is some room."""
     main = speaker(peer)

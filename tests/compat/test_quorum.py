@@ -47,7 +47,6 @@ NOT_THESE = {
     r"section_07_settling\.a_message_comes_back_to_another_consumer": "a nack before a delivery",
     # What RabbitMQ 4.0 does otherwise than 4.3, or than fluffle.
     r"section_07_settling\.messages_of_two_routes_come_in_order": "two priorities",
-    r"section_09_dead_letters\.headers_of_others_are_not_believed": "counts that go on",
     r"section_06_transactions\.a_queue_gone_before_the_commit_drops_nothing": "it succeeds",
 }
 """By patterns: what they are about."""

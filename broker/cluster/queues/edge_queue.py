@@ -5,8 +5,7 @@
         +---- handouts, receipts, answers <---- events of the edge <----------------+
 
 Channels see the same as of a queue that is here, later.  What is asked when nobody leads it waits:
-for a bounded time where a client waits for an answer, and as long as it takes for messages and
-settlements.
+for a bounded time where a client waits for an answer, else as long as it takes.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from fluffle.broker.errors import AccessRefused, BrokerError, NotFound
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Handout, Holder, Outcome
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
@@ -173,17 +173,17 @@ class EdgeQueue:
     def enqueue(
         self, origins: list[Origin], contents: list[bytes], content_bytes: int,
         *, persistent: bool, expiration_ms: Lifetimes = None, posted: Posted | None = None,
+        counts: Counts = NEW,
     ) -> Admission | Receipt:  # fmt: skip
         if self._is_over:
             return Admission.ACCEPTED
         if self._port.is_away:
             return Admission.REFUSED
-        receipt = self._receipts.ask(
-            self._asking, origins, contents, content_bytes,
-            persistent=persistent, expiration_ms=expiration_ms, posted=posted,
-        )  # fmt: skip
         self._port.touch()
-        return receipt
+        return self._receipts.ask(
+            self._asking, origins, contents, content_bytes,
+            persistent=persistent, expiration_ms=expiration_ms, posted=posted, counts=counts,
+        )  # fmt: skip
 
     post = enqueue
 

@@ -22,6 +22,7 @@ from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.counts import Counts as Brought
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
@@ -166,8 +167,9 @@ class Home:
         persistent: bool,
         expiration_ms: Lifetimes,
         posted: Posted | None,
+        counts: Brought,
     ) -> None:
-        del posted  # nothing of this is on record
+        del posted, counts  # nothing of this is on record
         known = self._known(session, first, len(contents))
         if known == len(contents):
             return

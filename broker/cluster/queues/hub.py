@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from fluffle.broker.clock import Clock
 from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.broker.cluster.queues.guarding import log_failure
@@ -31,7 +32,7 @@ from fluffle.broker.cluster.queues.ports import (
 )
 from fluffle.broker.cluster.queues.sending import Sending
 from fluffle.broker.cluster.streams.codec import decode, encode
-from fluffle.broker.cluster.streams.messages import Boot, EdgeFrame, Frame
+from fluffle.broker.cluster.streams.messages import Boot, EdgeFrame, Frame, without_counts
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId
 
@@ -67,6 +68,8 @@ class Surroundings(NamedTuple):
     """An error has ended the leadership of a queue; it is to end more if this raises it."""
     hasten: Callable[[QueueId], None] = lambda _queue: None
     """Clients wait for a leader of a queue that may have a member here."""
+    speaks: Callable[[NodeId], int] = lambda _node: COUNTS_SINCE
+    """The newest version of links that another node and this one both speak."""
 
 
 class StreamHub:
@@ -192,6 +195,8 @@ class StreamHub:
 
     def _send(self, node: NodeId, frame: Frame) -> None:
         if node != self._around.node:
+            if isinstance(frame, EdgeFrame) and self._around.speaks(node) < COUNTS_SINCE:
+                frame = without_counts(frame)
             self._sending.send(node, encode(frame))
         elif isinstance(frame, EdgeFrame):
             self.leading.take(node, frame)

@@ -10,6 +10,7 @@ from fluffle.broker.cluster.streams.codec import MESSAGES_MAX
 from fluffle.broker.cluster.streams.messages import Publish
 from fluffle.broker.cluster.streams.pending import Pending
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
 from fluffle.broker.queues.served import Admission, Inlet, Posted, Receipt, put_again
 from fluffle.broker.unused import UNUSED
@@ -53,6 +54,7 @@ class Receipts:
         persistent: bool,
         expiration_ms: Lifetimes,
         posted: Posted | None = None,
+        counts: Counts = NEW,
     ) -> Receipt:
         """Have messages published, so many in a run that others come between."""
         count = len(contents)
@@ -70,6 +72,7 @@ class Receipts:
                 persistent=persistent,
                 expiration_ms=lifetimes_in(expiration_ms, slice(start, stop)),
                 posted=posted.part(start, stop) if posted is not None else None,
+                counts=counts,
             )
             self._runs[first] = Run(first, stop - start, receipt, start, stop - start)
         return receipt
@@ -82,7 +85,8 @@ class Receipts:
             start, posted = first - operation.first, operation.posted
             part = slice(start, start + count)
             contents = operation.contents[part]
-            put = put_again(heir, posted.part(start, part.stop) if posted is not None else None)
+            posted = posted.part(start, part.stop) if posted is not None else None
+            put = put_again(heir, posted, operation.counts)
             fate = put(
                 operation.origins[part],
                 contents,

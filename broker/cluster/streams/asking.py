@@ -9,6 +9,7 @@ from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import MESSAGES_MAX
 from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import NOBODY, Key
@@ -43,11 +44,12 @@ class Asking:
         persistent: bool = True,
         expiration_ms: Lifetimes = None,
         posted: Posted | None = None,
+        counts: Counts = NEW,
     ) -> int:
         """A message each; the number of the first."""
         assert 0 < len(contents) <= MESSAGES_MAX
         number = self._edge.pending.next
-        publish = m.Publish(number, origins, contents, persistent, expiration_ms, posted)
+        publish = m.Publish(number, origins, contents, persistent, expiration_ms, posted, counts)
         return self._edge.ask(publish)
 
     def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> None:

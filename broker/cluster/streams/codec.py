@@ -4,10 +4,12 @@
     message   [its place in the table of that direction; fields ...]
     run       [first, step, count]          token     [holder, ordinal, run]
     origins   [how many runs; `pack_origins`]
+    counts    [acquired, failed]
 
-Fields stand in the order of their class.  How they are written and read follows from their types,
-so a new message needs only a place in a table.  Decoding believes nothing: whatever is not exactly
-such a frame raises `BadFrame`.
+Fields stand in the order of their class, counts at the end only if they say something: whoever
+speaks less than version 13 of links knows none.  How they are written and read follows from their
+types, so a new message needs only a place in a table.  Decoding believes nothing: whatever is not
+exactly such a frame raises `BadFrame`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.packing import APART_BYTES_MIN, TEXT_ERRORS, Payload, pack_apart
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
@@ -33,6 +36,8 @@ NUMBER_MAX = (1 << 63) - 1
 """So that a number and a count may be added."""
 RUN_MAX = 1 << 32
 """The step and the length of a run, which is not made longer by being read."""
+COUNT_MAX = 1 << 31
+"""Of hand-outs of a message: there is room for more in the log."""
 MESSAGES_MAX = 1 << 16
 """In one message of ours: their origins are made one by one before there is anything of them."""
 
@@ -90,13 +95,15 @@ class Form(NamedTuple):
 class Shape:
     """How the values of a class or tuple are written and read; most of them are numbers as such."""
 
-    __slots__ = ("_count", "_kind", "_numbers", "_others", "_values_of", "_written")
+    __slots__ = ("_count", "_kind", "_may_end", "_numbers", "_others", "_values_of", "_written")
 
     def __init__(self, kind: Callable[..., Any], values_of: ValuesOf, forms: list[Form]) -> None:
         """`values_of`: all values of one, in the order of `forms`, which `kind` is called with."""
         self._kind = kind
         self._values_of = values_of
         self._count = len(forms)
+        self._may_end = forms[-1:] == [_COUNTS]
+        """Whether the last value is left out where it is None."""
         self._written = [(at, form.write) for at, form in enumerate(forms) if form.write != _same]
         self._numbers = [at for at, form in enumerate(forms) if form is _NUMBER]
         self._others = [(at, form.read) for at, form in enumerate(forms) if form is not _NUMBER]
@@ -107,11 +114,15 @@ class Shape:
             row = list(row)
             for at, write in self._written:
                 row[at] = write(row[at])
+            if self._may_end and row[-1] is None:
+                row.pop()
         return row
 
     def read(self, value: object) -> Any:
         if type(value) is not list or len(value) != self._count:
-            raise BadFrame(f"{value!r:.40} for {self._count} values")
+            if type(value) is not list or not self._may_end or len(value) != self._count - 1:
+                raise BadFrame(f"{value!r:.40} for {self._count} values")
+            value.append(None)
         for at in self._numbers:
             number = value[at]
             if type(number) is not int or not 0 <= number <= NUMBER_MAX:
@@ -334,6 +345,22 @@ def _read_posted(value: object) -> Posted | None:
     return None if value is None else cast(Posted, _POSTED.read(value))
 
 
+def _write_counts(counts: Counts) -> object:
+    return None if counts is NEW else counts
+
+
+def _read_counts(value: object) -> Counts:
+    if value is None:
+        return NEW
+    if len(pair := _list(value)) != 2:
+        raise BadFrame(f"{value!r:.40} for two counts")
+    counts = Counts(*(_counted(count, COUNT_MAX) for count in pair))
+    if not 0 < counts.failed <= counts.acquired:
+        raise BadFrame(f"{counts} of what has failed elsewhere")
+    return counts
+
+
+_COUNTS = Form(_write_counts, _read_counts)
 _NUMBER = Form(_same, _number)
 _POSTED = _row_of(Posted, *[_NUMBER] * 3, *[_list_of(_NUMBER)] * 2)
 _RUN = Form(lambda run: (run.start, run.step, len(run)), _row_of(_run, *[_NUMBER] * 3).read)
@@ -357,6 +384,7 @@ _BY_TYPE: dict[Any, Form] = {
     Outcome: _OUTCOME,
     Lifetimes: Form(_same, _read_lifetimes),
     Posted | None: Form(_write_posted, _read_posted),
+    Counts: _COUNTS,
     Outcome | None: Form(_write_outcome, _read_outcome_or_none),
     list[m.FromEdge]: Form(_same, _same),
     list[m.FromLeader]: Form(_same, _same),

@@ -16,10 +16,11 @@ late, and dropped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, NewType, TypeAlias
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated.facts import Key
@@ -71,6 +72,8 @@ class Publish:
     """For how long they may wait at most."""
     posted: Posted | None = None
     """What dead letters of another queue are there."""
+    counts: Counts = NEW
+    """What each of them has brought along."""
 
 
 @dataclass(slots=True)
@@ -320,6 +323,16 @@ class EdgeFrame:
     known: int
     """The outcome of all operations below is known."""
     messages: list[FromEdge]
+
+
+def without_counts(frame: EdgeFrame) -> EdgeFrame:
+    """For who speaks too early a version of links to know what messages have brought along."""
+    if not any(isinstance(each, Publish) and each.counts is not NEW for each in frame.messages):
+        return frame
+    messages: list[FromEdge] = [
+        replace(each, counts=NEW) if isinstance(each, Publish) else each for each in frame.messages
+    ]
+    return replace(frame, messages=messages)
 
 
 @dataclass(slots=True)

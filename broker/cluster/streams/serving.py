@@ -11,6 +11,7 @@ from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.outbox import Outbox
 from fluffle.broker.cluster.streams.owed import Owed
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import Handout, Outcome
@@ -62,6 +63,7 @@ class Led(Protocol):
         persistent: bool,
         expiration_ms: Lifetimes,
         posted: Posted | None,
+        counts: Counts,
     ) -> None:
         """Operations `first`, `first + 1` ... are a message each."""
 
@@ -185,6 +187,7 @@ def on_publish(led: Led, stream: Stream, message: m.Publish) -> None:
         persistent=message.is_persistent,
         expiration_ms=message.expiration_ms,
         posted=message.posted,
+        counts=message.counts,
     )
     if led.queue.is_behind:
         stream.owed.add(len(message.contents))

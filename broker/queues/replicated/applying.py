@@ -97,10 +97,8 @@ def on_enqueued(state: State, index: int, new: Enqueued) -> None:
         raise Unfit(f"message {new.first}, where {state.next_sequence} is next")
     state.next_sequence += new.count
     state.entries.add(index, new)
-    for place, counts in new.columns.counts.items():
-        if state.carried is UNUSED:
-            state.carried = {}
-        state.carried[new.first + place] = counts
+    for start, stop, counts in new.columns.counts:
+        state.carried.put(new.first + start, new.first + stop, counts)
 
 
 # Sessions

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.carried import Carried
 from fluffle.broker.queues.expiries import Deadlines, Expiries
 from fluffle.broker.queues.journal import (
     ByLevel,
@@ -60,7 +61,9 @@ class Applied:
 class Contents:
     """A `Journal`.  Whatever is on disk only is in the image, too, and ready or returned there."""
 
-    __slots__ = ("_draft", "_stored", "commits", "entry", "gone", "groups", "parsed", "state")
+    __slots__ = (
+        "_draft", "_stored", "carried", "commits", "entry", "gone", "groups", "parsed", "state",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -78,6 +81,8 @@ class Contents:
         """Hears what the engine says is done with, while somebody wants to know."""
         self.state = state
         """The image: of what is under way nothing can be read."""
+        self.carried = Carried(state.carried.runs)
+        """What ready messages have brought along, those under way included."""
         self.entry: Callable[[int], bytes] = partial(_entry, read_entry, damaged)
         """The entry at an index.  Raises `Unreadable`."""
         self.parsed: Callable[[int, bytes, Callable[[bytes], Read]], Read]
@@ -118,8 +123,9 @@ class Contents:
         expires_at_ms: Deadlines = 0,
     ) -> None:
         self._draft.add_messages(
-            origins, contents, content_bytes, first_sequence, expires_at_ms=expires_at_ms
-        )
+            origins, contents, content_bytes, first_sequence, expires_at_ms=expires_at_ms,
+            counts=self.carried.coming,
+        )  # fmt: skip
 
     def settled(self, sequences: Sequence[int]) -> None:
         if self.gone is not None:

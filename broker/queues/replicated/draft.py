@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.carried import Carried
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Deadlines, Expiries, grown
 from fluffle.broker.queues.replicated.encoding import FactBatch
 from fluffle.broker.queues.replicated.facts import (
@@ -46,6 +48,7 @@ class Draft:
 
     __slots__ = (
         "_active",
+        "_carried",
         "_contents",
         "_expiries",
         "_facts",
@@ -71,6 +74,8 @@ class Draft:
         self._expiries: Expiries | None = None
         self._priorities: bytearray | None = None
         """One a message, or None while all have the same as most."""
+        self._carried: Carried | None = None
+        """By place among the messages; None while none has brought along anything."""
         self.content_bytes = 0
         self._first = 0
         """Of the messages, if there are any."""
@@ -117,6 +122,7 @@ class Draft:
         *,
         expires_at_ms: Deadlines = 0,
         priority: int = DEFAULT_PRIORITY,
+        counts: Counts = NEW,
     ) -> None:
         """Behind those that are there."""
         before = len(self._contents)
@@ -129,6 +135,9 @@ class Draft:
             self._priorities = bytearray((DEFAULT_PRIORITY,)) * before
         if self._priorities is not None:
             self._priorities += bytes((priority,)) * len(contents)
+        if counts is not NEW:
+            self._carried = self._carried or Carried()
+            self._carried.put(before, before + len(contents), counts)
         self._origins += origins
         self._contents += contents
 
@@ -140,14 +149,15 @@ class Draft:
             if isinstance(fact, SpecChanged):
                 self._revision = fact.revision
         self._facts, self._numbers, self._origins, self._contents = [], [], [], []
-        self._expiries = self._priorities = None
+        self._expiries = self._priorities = self._carried = None
         self.content_bytes = 0
         return batch
 
     def _enqueued(self) -> Enqueued:
         columns = PLAIN
-        if self._expiries is not None or self._priorities is not None:
-            columns = columns_of(bytes(self._priorities or b""), times_of(self._expiries))
+        counts = self._carried.runs if self._carried is not None else ()
+        if counts or self._expiries is not None or self._priorities is not None:
+            columns = columns_of(bytes(self._priorities or b""), times_of(self._expiries), counts)
         return enqueued(self._first, self._origins, self._contents, columns)
 
 

@@ -50,7 +50,9 @@ ARRIVALS = 3
 """From this version on it is said which dead letters of other queues have arrived."""
 REMEMBERS = 4
 """From this version on it is said which messages are dropped should they come again."""
-VERSION = REMEMBERS
+CARRIES = 5
+"""From this version on messages that have died in another queue go on with their counts."""
+VERSION = CARRIES
 """The newest that this fluffle reads and writes."""
 
 SINCE: Mapping[type[Fact], int] = {
@@ -175,7 +177,13 @@ def fact_of(row: object) -> Fact:
 
 def encode(batch: FactBatch, version: int = FIRST_VERSION) -> bytes:
     """An entry of a version that every member reads.  What only later ones say is left out: it must
-    be such that nothing rests on it."""
+    be such that nothing rests on it.
+
+    On counts that messages have brought along it does rest: if a member that does not know of them
+    was added since they came, it must not take the entry for one of its own.
+    """
+    if batch.enqueued is not None and batch.enqueued.columns.counts:
+        version = max(version, CARRIES)
     said = [fact for fact in batch.facts if SINCE.get(type(fact), FIRST_VERSION) <= version]
     rows = list(map(row_of, said))
     facts = msgpack.packb(rows, unicode_errors="surrogateescape")

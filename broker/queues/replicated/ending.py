@@ -45,7 +45,7 @@ from fluffle.broker.queues.replicated.facts import (
 )
 from fluffle.broker.queues.replicated.gate import Gate
 from fluffle.broker.queues.replicated.holders import Held, Part
-from fluffle.broker.queues.replicated.outbox import Outbox
+from fluffle.broker.queues.replicated.outbox import Outbox, counts_along
 from fluffle.broker.queues.replicated.queue_time import QueueTime
 from fluffle.broker.queues.replicated.reasons import DEATH_REASONS, REASONS
 from fluffle.broker.queues.replicated.runs import runs_of
@@ -224,7 +224,7 @@ class Ending:
                     origins, contents = self._contents.fetch(dead.run)
                 except Unreadable:
                     return  # whoever owns this has been told that it is damaged
-            reason, counts = DEATH_REASONS[dead.reason], dead.counts
+            reason, counts = DEATH_REASONS[dead.reason], counts_along(dead)
             died = DeadMessages(reason, origins, contents, dead.time_ms, counts, QueueType.QUORUM)
             self._dead_letter(self._queue.name, self._queue.settings, died)
         self._draft.say(DeadLettered([dead.run]))

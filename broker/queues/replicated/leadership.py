@@ -22,6 +22,7 @@ from functools import partial
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.delays import Delays
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiries import Lifetimes
@@ -103,7 +104,7 @@ class Leadership:
         self._image = image
         self._around = around
         self._log = log or around
-        self._draft = Draft(image.state)
+        self._draft = draft = Draft(image.state)
         self._gate = Gate(self._draft)
         self._announcing = Announcing(image, self._draft, around.readers)
         self._proposals = Proposals(
@@ -129,16 +130,16 @@ class Leadership:
         )  # fmt: skip
         stores = Stores(
             contents, returned=InOrder(self._contents.fetch), delays=Delays(self._draft.mature),
-            calendar=calendar_of(spec, contents, self._besides),
+            calendar=calendar_of(spec, contents, self._besides), carried=contents.carried,
         )  # fmt: skip
         self.queue = Queue(spec, ports, stores, settings=settings_on_record(image.state.spec, spec))
         """The engine: to be looked at, and used through this alone."""
-        arrivals = Arrivals(
-            image.state, self._draft, self._announcing, around.is_there, around.is_gone
-        )
+        carried = contents.carried if stores.calendar is None else None
+        arrivals = Arrivals(image.state, draft, self._announcing, around.is_there, around.is_gone)
         self._publishing = Publishing(
-            intake_of(self.queue), self.sessions, self._gate, arrivals, around.may_grow
-        )
+            intake_of(self.queue), self.sessions, self._gate, arrivals, carried,
+            self._announcing, around.may_grow,
+        )  # fmt: skip
         self.holders = Holders(self.queue, Gated(around.room, self._overdue, self._on_activity))
         self.on_record = OnRecord(image.state, self.holders, contents, self._gate, self._delivery)
         self.outbox = Outbox(
@@ -201,21 +202,16 @@ class Leadership:
     # What edges ask for
 
     def publish(
-        self,
-        session: Key,
-        first: int,
-        origins: list[Origin],
-        contents: list[bytes],
-        *,
-        persistent: bool = True,
-        expiration_ms: Lifetimes = None,
-        posted: Posted | None = None,
-    ) -> None:
+        self, session: Key, first: int, origins: list[Origin], contents: list[bytes],
+        *, persistent: bool = True, expiration_ms: Lifetimes = None, posted: Posted | None = None,
+        counts: Counts = NEW,
+    ) -> None:  # fmt: skip
         """See `Publishing`."""
         del persistent
         self._publishing.publish(
-            session, first, origins, contents, expiration_ms=expiration_ms, posted=posted
-        )
+            session, first, origins, contents,
+            expiration_ms=expiration_ms, posted=posted, counts=counts,
+        )  # fmt: skip
         if self._draft.content_bytes >= ENTRY_BYTES:
             self._end_entry()
 

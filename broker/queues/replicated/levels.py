@@ -120,6 +120,7 @@ class OfLevel:
             first_sequence,
             expires_at_ms=expires_at_ms,
             priority=self._level,
+            counts=self._contents.carried.coming,
         )
 
     def settled(self, sequences: Sequence[int]) -> None:

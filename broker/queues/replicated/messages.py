@@ -7,7 +7,7 @@
                checks     for each message:4    CRC-32 of its content, begun with that of its origin
                contents   one after the other
 
-    column     kind:1  form:1  values             of all alike, or of each; `COUNTS`: of some
+    column     kind:1  form:1  values             of all alike, or of each; `COUNTS`: in runs
 
 Each message has a checksum of its own, beside that of the whole entry, which is the store's: so
 what is dead of an entry can be left out later, and what is left is still known to be what it was.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, compress, pairwise, repeat
@@ -28,6 +28,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.carried import Alike
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.expiries import Expiries
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
@@ -38,10 +39,10 @@ HEAD = Struct(">QIIII")
 COLUMN = Struct(">BB")
 NUMBER = Struct(">I")
 TIME = Struct(">Q")
-COUNTED = Struct(">III")
+COUNTED = Struct(">IIII")
 
 PRIORITIES, EXPIRIES, COUNTS = 1, 2, 3
-ALL, EACH = 0, 1
+ALL, EACH, RUNS = 0, 1, 2
 
 DEFAULT_PRIORITY = 4
 """Of a message that names none, as in RabbitMQ's quorum queues."""
@@ -59,8 +60,8 @@ class Columns:
     """In queue time, of all of them, unless `expiries` says otherwise; 0: never."""
     expiries: array[int] = field(default_factory=lambda: array("Q"))
     """One for each, or empty."""
-    counts: Mapping[int, Counts] = field(default_factory=dict)
-    """By place, from 0: of those that have come from another queue with counts."""
+    counts: tuple[Alike, ...] = ()
+    """By place, from 0, rising: of those that have come from another queue with counts."""
 
 
 PLAIN = Columns()
@@ -91,10 +92,10 @@ class Stored(NamedTuple):
 def columns_of(
     priorities: Sequence[int] = (),
     expiries_ms: Sequence[int] = (),
-    counts: Mapping[int, Counts] | None = None,
+    counts: Sequence[Alike] = (),
 ) -> Columns:
     """Columns in their shortest form.  One value for each message; none at all if not given."""
-    columns = Columns(counts=counts or {})
+    columns = Columns(counts=tuple(counts))
     if priorities:
         columns.priority = priorities[0]
         if priorities.count(priorities[0]) < len(priorities):
@@ -275,8 +276,8 @@ def _pack_columns(columns: Columns) -> bytes:
     elif columns.expires_at_ms:
         pieces += (COLUMN.pack(EXPIRIES, ALL), TIME.pack(columns.expires_at_ms))
     if columns.counts:
-        pieces += (COLUMN.pack(COUNTS, EACH), NUMBER.pack(len(columns.counts)))
-        pieces += (COUNTED.pack(place, *counts) for place, counts in columns.counts.items())
+        pieces += (COLUMN.pack(COUNTS, RUNS), NUMBER.pack(len(columns.counts)))
+        pieces += (COUNTED.pack(first, stop, *of) for first, stop, of in columns.counts)
     return b"".join(pieces)
 
 
@@ -320,8 +321,9 @@ def _read_counts(columns: Columns, data: bytes, at: int, count: int) -> int:
     if stop > len(data):
         raise ValueError("counts end beyond the entry")
     rows = COUNTED.iter_unpack(memoryview(data)[begin:stop])
-    columns.counts = {place: Counts(*counts) for place, *counts in rows}
-    if columns.counts and max(columns.counts) >= count:
+    columns.counts = tuple(Alike(first, stop, Counts(*of)) for first, stop, *of in rows)
+    bounds = [0, *(bound for run in columns.counts for bound in run[:2]), count]
+    if any(low > high for low, high in pairwise(bounds)):
         raise ValueError("counts of messages that are not there")
     return stop
 
@@ -331,5 +333,5 @@ _READERS = {
     (PRIORITIES, EACH): _read_priorities,
     (EXPIRIES, ALL): _read_expiry,
     (EXPIRIES, EACH): _read_expiries,
-    (COUNTS, EACH): _read_counts,
+    (COUNTS, RUNS): _read_counts,
 }

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.counts import Counts, brought_along
 from fluffle.broker.queues.dead import DeadLetter, DeadMessages
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Unreadable
@@ -255,7 +255,7 @@ class Outbox:
         dead, parcels = ways[0].dead, [way.parcel for way in ways]
         reason = DEATH_REASONS[dead.reason]
         died = DeadMessages(
-            reason, origins, contents, dead.time_ms, dead.counts, QueueType.QUORUM, parcels,
+            reason, origins, contents, dead.time_ms, counts_along(dead), QueueType.QUORUM, parcels,
             stamp=self._stamped,
         )  # fmt: skip
         assert self._dead_letter is not None
@@ -290,6 +290,11 @@ class Outbox:
                 due_ms=self._time.now_ms() + min(pause_ms, self.patience_ms)
             )
         self._touch()
+
+
+def counts_along(dead: Dead) -> Counts:
+    """With which messages go on where they go."""
+    return brought_along(dead.counts, is_rejected=dead.reason is Reason.REJECTED)
 
 
 def _cause(dead: Dead) -> tuple[Reason, int, Counts]:

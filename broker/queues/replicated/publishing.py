@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 from fluffle.broker.message import Origin, Past
 from fluffle.broker.queues.bound import Enqueue
+from fluffle.broker.queues.carried import Carried
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
+from fluffle.broker.queues.replicated.announcing import Announcing
 from fluffle.broker.queues.replicated.arrivals import Arrivals, Fate
 from fluffle.broker.queues.replicated.effects import Done, NotTaken
+from fluffle.broker.queues.replicated.encoding import CARRIES
 from fluffle.broker.queues.replicated.facts import Acted, Key, Published, Refused
 from fluffle.broker.queues.replicated.gate import Gate
 from fluffle.broker.queues.replicated.numbering import Numbering
@@ -24,6 +28,9 @@ class Publishing(NamedTuple):
     sessions: Numbering
     gate: Gate
     arrivals: Arrivals
+    carried: Carried | None
+    """None in a calendar, where messages wait and are handed to nobody."""
+    announcing: Announcing
     may_grow: Callable[[], bool]
     """See `Surroundings`."""
 
@@ -36,6 +43,7 @@ class Publishing(NamedTuple):
         *,
         expiration_ms: Lifetimes,
         posted: Posted | None,
+        counts: Counts,
     ) -> None:
         """Operations `first`, `first + 1` ... are a message each; those that were done before are
         answered again.  Some may not fit, all others are recorded."""
@@ -45,6 +53,24 @@ class Publishing(NamedTuple):
             posted = posted.after(done) if posted is not None else None
         if not contents:
             return
+        carried = self.carried
+        if counts is not NEW and carried is not None and self.announcing.version >= CARRIES:
+            carried.coming = counts
+        self._take(session, first, origins, contents, expiration_ms=expiration_ms, posted=posted)
+        if carried is not None:
+            carried.coming = NEW
+
+    def _take(
+        self,
+        session: Key,
+        first: int,
+        origins: list[Origin],
+        contents: list[bytes],
+        *,
+        expiration_ms: Lifetimes,
+        posted: Posted | None,
+    ) -> None:
+        """What has not been done before."""
         if posted is None:
             self._put(session, first, origins, contents, expiration_ms)
             return

@@ -108,7 +108,7 @@ def dump(state: State, version: int) -> bytes:
         _dump_head(state),
         [[member, version] for member, version in sorted(state.versions.items())],
         _dump_entries(state.entries),
-        [[sequence, *counts] for sequence, counts in sorted(state.carried.items())],
+        [[first, stop, *counts] for first, stop, counts in state.carried.runs],
         _dump_marked(state.returned, lambda counts: [*counts]),
         _dump_marked(state.delayed, lambda delayed: [delayed.ready_at_ms, *delayed.counts]),
         _dump_marked(state.pending, lambda dead: [dead.reason, dead.time_ms, *dead.counts]),
@@ -133,10 +133,11 @@ def _load(tables: object, version: int) -> State:
         state.versions[member] = read
     state.entries = _load_entries(entries)
     for row in carried:
-        sequence, *counts = _row(row, int, int, int)
-        if state.carried is UNUSED:
-            state.carried = {}
-        state.carried[sequence] = Counts(*counts)
+        first, stop, *counts = _row(row, *[int] * 4)
+        before = state.carried.runs[-1].stop if state.carried.runs else 1
+        if not before <= first < stop <= state.next_sequence:
+            raise ValueError(f"counts from {first} to {stop} behind {before}")
+        state.carried.put(first, stop, Counts(*counts))
     state.returned = _load_marked(returned, 2, Counts._make)
     state.delayed = _load_marked(delayed, 3, lambda mark: Delayed(mark[0], Counts(*mark[1:])))
     state.pending = _load_marked(

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from fluffle.broker.queues.carried import Carried
 from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.replicated.encoding import NUMBER_MAX
 from fluffle.broker.queues.replicated.entries import Entries
@@ -32,7 +33,7 @@ from fluffle.broker.queues.replicated.facts import (
     Reason,
     SessionId,
 )
-from fluffle.broker.queues.replicated.runs import Marked
+from fluffle.broker.queues.replicated.runs import Marked, without
 from fluffle.broker.queues.window import Window
 from fluffle.broker.unused import UNUSED
 from fluffle.raft.ranges import Ranges
@@ -142,8 +143,8 @@ class State:
     """By member: what it can read."""
     entries: Entries = field(default_factory=Entries)
     """Which messages are ready, and in which entry of the log each live one is."""
-    carried: dict[int, Counts] = field(default_factory=lambda: UNUSED)
-    """Ready messages that came with counts from another queue."""
+    carried: Carried = field(default_factory=Carried)
+    """Of ready messages that came with counts from another queue."""
     returned: Marked[Counts] = field(default_factory=Marked)
     delayed: Marked[Delayed] = field(default_factory=Marked)
     pending: Marked[Pending] = field(default_factory=Marked)
@@ -184,22 +185,30 @@ class State:
 
     def take_waiting(self, run: range) -> list[tuple[range, Counts]]:
         """Messages that may be handed out now leave their place, with their counts."""
+        if self.carried.runs:
+            return self._take_both(run)
         if self.returned.count and run.start in self.returned:
             return self.returned.take(run)
         self.entries.take(run)
-        if not self.carried:
-            return [(run, NEW)]
-        return list(self._carried_of(run))
+        return [(run, NEW)]
+
+    def _take_both(self, run: range) -> list[tuple[range, Counts]]:
+        """Some of a run may have come back and some not, where these brought along as much."""
+        found = [part for part, _counts in self.returned.found(run)] if self.returned.count else []
+        pieces = [piece for part in found for piece in self.returned.take(part)]
+        for part in without(run, found):
+            self.entries.take(part)
+            pieces += self._carried_of(part)
+            self.carried.take(part)
+        return sorted(pieces, key=_first)
 
     def _carried_of(self, run: range) -> Iterator[tuple[range, Counts]]:
         """Pieces of messages that are ready no more, so that those of one have equal counts."""
-        start, counts = 0, self.carried.pop(run.start, NEW)
-        for place in range(1, len(run)):
-            others = self.carried.pop(run[place], NEW)
-            if others != counts:
-                yield run[start:place], counts
-                start, counts = place, others
-        yield run[start:], counts
+        while run:
+            alike = self.carried.alike(run.start, run.stop)
+            count = -((run.start - alike.stop) // run.step)
+            yield run[:count], alike.counts
+            run = run[count:]
 
     def take_unheld(self, run: range) -> None:
         """Messages that are in nobody's hands leave their place, wherever it is."""
@@ -250,6 +259,10 @@ class State:
         holder = self.holders[key]
         if holder.is_detached and not holder.held:
             del self.holders[key]
+
+
+def _first(piece: tuple[range, Counts]) -> int:
+    return piece[0].start
 
 
 def check_ordinal(pieces: list[tuple[range, Counts]], ordinal: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.ports import Ports
 from fluffle.broker.queues.served import Admission, Postal, Posted, Receipt
@@ -15,13 +16,14 @@ from tests.broker.queues.replicated.leading import PLAIN
 
 ORIGIN = Origin("", "q")
 POSTED = Posted(7, 3, 1, [2], [4, 5])
+BROUGHT = Counts(3, 1)
 
 
 class Heir:
     """A queue that knows the numbers of dead letters."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[list[bytes], Any, Posted | None]] = []
+        self.got: list[tuple[list[bytes], Any, Posted | None, Counts]] = []
         self.receipt = Receipt(0)
 
     def post(
@@ -33,9 +35,10 @@ class Heir:
         persistent: bool,
         expiration_ms: Any = None,
         posted: Posted | None = None,
+        counts: Counts = NEW,
     ) -> Receipt:
         assert persistent
-        self.got.append((contents, expiration_ms, posted))
+        self.got.append((contents, expiration_ms, posted, counts))
         return self.receipt
 
     enqueue = post
@@ -54,18 +57,25 @@ def held() -> tuple[Standstill, Queue]:
 
 
 def put(standstill: Standstill, *contents: bytes, **how: Any) -> Admission | Receipt:
-    post = standstill.post if "posted" in how else standstill.enqueue
+    post = standstill.post if {*how} & {"posted", "counts"} else standstill.enqueue
     size = sum(map(len, contents))
     return post([ORIGIN] * len(contents), list(contents), size, persistent=True, **how)
 
 
-def test_dead_letters_keep_their_numbers() -> None:
+def test_dead_letters_keep_their_numbers_and_counts() -> None:
     standstill, _queue = held()
     heir = Heir()
     assert isinstance(standstill, Postal)
     first, second = Told(put(standstill, b"1", b"2", posted=POSTED)), Told(put(standstill, b"3"))
+    put(standstill, b"4", counts=BROUGHT)
+    put(standstill, b"5", posted=POSTED.part(0, 1), counts=BROUGHT)
     standstill.pass_on(cast(Any, heir))
-    assert heir.got == [([b"1", b"2"], None, POSTED), ([b"3"], None, None)]
+    assert heir.got == [
+        ([b"1", b"2"], None, POSTED, NEW),
+        ([b"3"], None, None, NEW),
+        ([b"4"], None, None, BROUGHT),
+        ([b"5"], None, POSTED.part(0, 1), BROUGHT),
+    ]
     assert (first.said, second.said) == ([], [])
 
 
@@ -83,7 +93,7 @@ def test_what_another_node_has_is_passed_on_by_that() -> None:
     standstill.is_elsewhere(elsewhere)
     put(standstill, b"2", expiration_ms=9)
     standstill.pass_on(cast(Any, heir))
-    assert heir.got == [([b"2"], 9, None)]
+    assert heir.got == [([b"2"], 9, None, NEW)]
 
 
 @pytest.mark.parametrize("how", [{}, {"posted": POSTED.part(0, 1)}])

@@ -10,7 +10,8 @@ What is compared of a step:
 - not how many messages a get leaves where there is a quorum queue: RabbitMQ counts what will have
   expired when the next one is asked for
 - how often a message of a quorum queue was handed out, under whatever name its headers say it; not
-  of one that has died in such a queue before, for RabbitMQ goes on counting then
+  of one that has died in such a queue before, for in RabbitMQ 4.0 other ends of a hand-out count as
+  failures that go with it, and a classic queue passes them on
 - whether a message has expired or was too much where both may be: of what comes back and is both,
   RabbitMQ says the latter, fluffle the former
 - not the moments at which messages died

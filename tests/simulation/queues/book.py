@@ -9,6 +9,7 @@ from itertools import chain, cycle
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.ports import EdgePort
 from fluffle.broker.cluster.streams import messages as m
+from fluffle.broker.queues.carried import Carried
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import FactBatch, decode, read_messages
@@ -174,15 +175,17 @@ class Book:
         contents: list[bytes] = []
         if batch.enqueued is not None:
             read = read_messages(payload)
-            contents = read.contents
-            for sequence, origin, content in zip(*read, strict=True):
+            contents, brought = read.contents, Carried(batch.enqueued.columns.counts)
+            for place, (sequence, origin, content) in enumerate(zip(*read, strict=True)):
                 card = Card(content, origin.exchange, origin.routing_key, index)
+                card.acquired, card.failed = counts = brought.alike(place, place + 1).counts
                 card.since, card.priority = sequence, level_of(content)
                 card.expires_at_ms = self.lifetimes.of(sequence)
                 self.cards.enqueue(card)
                 self._graves.stored(
                     self.group, content, batch.version, may_be_early=not self.remembers_arrivals
                 )
+                self._graves.brought(self.group, content, counts)
         self._waiting.apply(batch, contents, self.group)
         known = self.cards.known
         for fact in batch.facts:

@@ -19,6 +19,7 @@ from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.errors import AccessRefused, BrokerError
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.overdue import Late, Lost
@@ -51,10 +52,12 @@ class Heard(Asking):
         persistent: bool = True,
         expiration_ms: Lifetimes = None,
         posted: Posted | None = None,
+        counts: Counts = NEW,
     ) -> int:
         first = super().publish(
-            origins, contents, persistent=persistent, expiration_ms=expiration_ms, posted=posted
-        )
+            origins, contents,
+            persistent=persistent, expiration_ms=expiration_ms, posted=posted, counts=counts,
+        )  # fmt: skip
         self._customers.published(first, contents)
         return first
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fluffle.broker.message import Past
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.replicated.encoding import ARRIVALS
 from fluffle.broker.queues.settings import QueueSettings
@@ -43,6 +44,8 @@ class Graves:
         """What has come into the log of each queue."""
         self._remembered: dict[GroupId, set[bytes]] = {}
         """Of that what came with entries that say so of the dead that must arrive."""
+        self._brings: dict[tuple[GroupId, bytes], set[Counts]] = {}
+        """With which counts what was put where."""
         self._is_gone = is_gone
         self.stranded: set[GroupId] = set()
         """Queues whose dead, when one of them was tried last, could not arrive."""
@@ -87,6 +90,12 @@ class Graves:
             remembered.add(content)
         self._stored.setdefault(group, set()).add(content)
 
+    def brought(self, group: GroupId, content: bytes, counts: Counts) -> None:
+        """What of that a queue has it that a message has brought along: nothing, as long as not all
+        members know of that."""
+        if counts != NEW and counts not in self._brings.get((group, content), ()):
+            raise Violation(f"G8: {content!r} has brought {counts} along to {group}")
+
     # What nodes do
 
     def put(self, queue: str, contents: list[bytes]) -> bool:
@@ -126,6 +135,8 @@ class Graves:
                 raise Violation(f"rule 14: {content!r} of {group} is not dead, and handed on")
             self._handed.setdefault(group, set()).add(content)
             letter = self._taken(letters, target, content)
+            if there is not None and letter is not None:
+                self._brings.setdefault((there.definition.id, letter), set()).add(dead.counts)
             if not must_arrive:
                 self._sent.pop((group, content), None)
                 if there is not None and letter is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.expiries import INSTANT_MS
+from fluffle.broker.queues.lane import NO_MESSAGE
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import FactBatch
 from fluffle.broker.queues.settings import settings_of
@@ -47,7 +48,9 @@ class Lifetimes:
             self._ttl_ms = said(changes[-1], self._spec).message_ttl_ms
         for fact in batch.facts:
             if isinstance(fact, f.HandedOut | f.HandedOver):
-                late = [n for run in fact.runs for n in run if self._is_late(n, fact.ordinal)]
+                came = new.first if new is not None else NO_MESSAGE
+                numbers = [n for run in fact.runs for n in run]
+                late = [n for n in numbers if self._is_late(n, fact.ordinal, came)]
                 if late:
                     raise Violation(f"rule 7: {late} of group {group} had expired")
             elif isinstance(fact, f.Dropped | f.DeadLettering) and fact.reason is f.Reason.EXPIRED:
@@ -58,10 +61,11 @@ class Lifetimes:
         if not 0 < at_ms <= latest_ms:
             raise Violation(f"rule 17: in {group} one lives until {at_ms}, and may to {latest_ms}")
 
-    def _is_late(self, sequence: int, ordinal: int) -> bool:
-        """What has no time to live is handed out all the same, in the entry in which it comes."""
+    def _is_late(self, sequence: int, ordinal: int, came: int) -> bool:
+        """What has no time to live is handed out all the same, in the entry in which it comes:
+        those from `came` on have come in this one."""
         at_ms = self.of(sequence)
-        is_new = at_ms == INSTANT_MS and not ordinal
+        is_new = at_ms == INSTANT_MS and (not ordinal or sequence >= came)
         return 0 < at_ms <= self._before_ms and not is_new
 
     def _check_due(self, sequences: list[int], stamp_ms: int, group: GroupId) -> None:

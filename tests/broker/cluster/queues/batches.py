@@ -29,6 +29,7 @@ from fluffle.broker.durability import Durability
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.message import Origin, Past
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
@@ -57,6 +58,8 @@ from tests.support.store import open_store
 GROUP, SOURCE = 3, 8
 """The queue's, and that of one whose dead letters come here."""
 NOW_MS = 5_000_000
+BROUGHT = Counts(3, 1)
+"""By dead letters."""
 NODE, BOOT = "near", m.Boot(1, 100)
 ALIVE, DEAD = Origin("", "q"), Origin("x", "q", Past.DIED)
 
@@ -78,6 +81,11 @@ class Sent(NamedTuple):
         return self.key if self.key is not None else self.content
 
     @property
+    def counts(self) -> Counts:
+        """What it brings along."""
+        return NEW if self.number is None else BROUGHT
+
+    @property
     def expires_at_ms(self) -> int:
         return NEVER_MS if self.lifetime_ms is None else NOW_MS + self.lifetime_ms
 
@@ -96,8 +104,8 @@ class Leading(Protocol):
     def commit(self) -> bool:
         """Something of that is on disk; whether there was anything."""
 
-    def lying(self) -> list[tuple[bytes, int]]:
-        """What there is, in order, and when it expires."""
+    def lying(self) -> list[tuple[bytes, int, Counts]]:
+        """What there is, in order, when it expires, and what it has brought along."""
 
     def stored(self) -> list[bytes]:
         """What of it would be there after a restart."""
@@ -153,8 +161,9 @@ class Classic:
         self.turn()
         return has_written
 
-    def lying(self) -> list[tuple[bytes, int]]:
-        return [(each.content, each.expires_at_ms) for each in lying(self.queue.shelf.stocks, 0)]
+    def lying(self) -> list[tuple[bytes, int, Counts]]:
+        stocks = self.queue.shelf.stocks
+        return [(each.content, each.expires_at_ms, each.counts) for each in lying(stocks, 0)]
 
     def stored(self) -> list[bytes]:
         durability = Durability(open_store(self.disk), Turn(Scheduler().call_soon))
@@ -240,12 +249,12 @@ class Quorum:
         self.led.end()
         return Quorum(self.spec, self.log, self.term + 1)
 
-    def lying(self) -> list[tuple[bytes, int]]:
+    def lying(self) -> list[tuple[bytes, int, Counts]]:
         stocks = self.led.queue.shelf.stocks
-        return [(each.content, each.expires_at_ms) for each in lying(stocks, 0)]
+        return [(each.content, each.expires_at_ms, each.counts) for each in lying(stocks, 0)]
 
     def stored(self) -> list[bytes]:
-        return [content for content, _expires_at_ms in self.lying()]
+        return [content for content, *_ in self.lying()]
 
 
 class Line:
@@ -360,7 +369,7 @@ class Batches:
         self.sent += run
         fate = self.edge.post(
             origins, contents, sum(map(len, contents)),
-            persistent=persistent, expiration_ms=lifetimes, posted=posted,
+            persistent=persistent, expiration_ms=lifetimes, posted=posted, counts=run[0].counts,
         )  # fmt: skip
         assert isinstance(fate, Receipt)
         assert fate.count == len(run)
@@ -387,9 +396,10 @@ class Batches:
     def check(self) -> None:
         """At rest."""
         assert [*sorted(self.told)] == [*range(len(self.sent))], "publishers wait for ever"
-        kept = [*self.kept()]
-        assert self.leading.lying() == [(each.content, each.expires_at_ms) for each in kept]
-        is_quorum = self.queue_type is QueueType.QUORUM
+        kept, is_quorum = [*self.kept()], self.queue_type is QueueType.QUORUM
+        assert self.leading.lying() == [
+            (each.content, each.expires_at_ms, each.counts if is_quorum else NEW) for each in kept
+        ]
         stored = [each.content for each in kept if each.persistent or is_quorum]
         assert self.leading.stored() == stored
 

@@ -30,6 +30,11 @@ MUTANTS = [
         ("what was done before has the times", "slice(done, None)", "slice(0, len(contents))"),
         ("times are one place off", "slice(done, None)", "slice(done + 1, None)"),
         ("numbers are those of what was done", "posted.after(done)", "posted"),
+        ("what is brought along stays behind", "carried.coming = counts", "pass"),
+        ("what comes next brings as much", "carried.coming = NEW", "pass"),
+    ),
+    *mutants(
+        "broker.queues.replicated.publishing:Publishing._take",
         ("a stretch has the first times", "lifetimes_in(expiration_ms, run)", "expiration_ms"),
         (
             "stretches have the numbers of the first",
@@ -56,6 +61,7 @@ MUTANTS = [
         ("all runs have the first numbers", "posted.part(start, stop)",
          "posted.part(0, stop - start)"),
         ("numbers stay behind", "posted.part(start, stop) if", "None if"),
+        ("what is brought along stays behind", "counts=counts", "counts=NEW"),
         ("the last of a batch is left out", "range(0, count, step)", "range(0, count - 1, step)"),
         ("all runs are told as the first", "receipt, start,", "receipt, 0,"),
     ),
@@ -66,6 +72,7 @@ MUTANTS = [
         ("the heir gets the first times", "(operation.expiration_ms, part)",
          "(operation.expiration_ms, slice(0, count))"),
         ("the heir gets no numbers", "posted.part(start, part.stop) if", "None if"),
+        ("the heir gets no counts", "operation.counts)", "NEW)"),
         ("the heir is not asked", "fate is not Admission.REFUSED", "True"),
     ),
     *mutants(

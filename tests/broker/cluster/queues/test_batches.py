@@ -16,6 +16,7 @@ from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.cluster.streams.messages import Publish
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiries import lifetimes_at
 from fluffle.broker.queues.replicated.effects import Done, Expected, NotTaken
@@ -24,6 +25,7 @@ from fluffle.broker.queues.served import Admission, Posted, Receipt
 from tests.broker.cluster.queues.batches import (
     ALIVE,
     BOOT,
+    BROUGHT,
     DEAD,
     GROUP,
     SOURCE,
@@ -135,7 +137,7 @@ class Asked:
         self.next = 1
         self.fates: list[bool] = []
         """Of those before the next one: whether they are taken."""
-        self.kept: list[tuple[bytes, int]] = []
+        self.kept: list[tuple[bytes, int, Counts]] = []
         self.had: set[object] = set()
         self.told: dict[int, bool] = {}
 
@@ -163,7 +165,7 @@ class Asked:
             self.fates.append(is_taken)
             if is_taken and each.name not in self.had:
                 self.had.add(each.name)
-                self.kept.append((each.content, each.expires_at_ms))
+                self.kept.append((each.content, each.expires_at_ms, each.counts))
         self.next = 1 + len(self.fates)
         lifetimes: Any = [each.lifetime_ms for each in run] if self.how == "each" else None
         if self.how == "alike":
@@ -174,6 +176,7 @@ class Asked:
             leading.led.publish(
                 self.session, first, [DEAD if self.is_dead else ALIVE] * len(run),
                 [each.content for each in run], expiration_ms=lifetimes, posted=posted,
+                counts=run[0].counts,
             )  # fmt: skip
 
     def begin(self) -> None:
@@ -182,11 +185,11 @@ class Asked:
             self.leading.led.publish(
                 self.session, 1, [DEAD], [self.sents[0].content],
                 expiration_ms=self.sents[0].lifetime_ms,
-                posted=Posted(SOURCE, 5, 1, [], [self.sents[0].number or 0]),
+                posted=Posted(SOURCE, 5, 1, [], [self.sents[0].number or 0]), counts=BROUGHT,
             )  # fmt: skip
             self.fates.append(True)
             self.had.add(self.sents[0].name)
-            self.kept.append((self.sents[0].content, self.sents[0].expires_at_ms))
+            self.kept.append((self.sents[0].content, self.sents[0].expires_at_ms, BROUGHT))
             self.next = 2
 
     def settle_down(self) -> None:
@@ -265,7 +268,7 @@ def asks_home_again(seed: int) -> None:
         if run:
             home.publish(
                 session, first, [ALIVE] * len(run), [each.content for each in run],
-                persistent=persistent, expiration_ms=lifetimes, posted=None,
+                persistent=persistent, expiration_ms=lifetimes, posted=None, counts=NEW,
             )  # fmt: skip
         assert first <= following or not run or world.told[-1] == Expected(session, following)
         if first <= following:
@@ -283,7 +286,7 @@ def asks_home_again(seed: int) -> None:
         pass
     look()
     assert told == {*range(1, following)}
-    assert world.lying() == [(each.content, each.expires_at_ms) for each in sents[:room]]
+    assert world.lying() == [(each.content, each.expires_at_ms, NEW) for each in sents[:room]]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -311,7 +314,9 @@ class Heir:
         persistent: bool,
         expiration_ms: Any = None,
         posted: Posted | None = None,
+        counts: Counts = NEW,
     ) -> Admission | Receipt:
+        assert counts == (BROUGHT if posted is not None else NEW)
         assert [origin.routing_key for origin in origins] == [*map(bytes.decode, contents)]
         assert content_bytes == sum(map(len, contents))
         assert not isinstance(expiration_ms, list) or len(expiration_ms) == len(contents)
@@ -375,6 +380,7 @@ def passes_on(seed: int) -> None:
             Asking(edge), [Origin("", each.decode()) for each in contents],
             contents, sum(map(len, contents)),
             persistent=persistent, expiration_ms=cast(Any, said), posted=posted,
+            counts=BROUGHT if posted is not None else NEW,
         ).then(told.known)  # fmt: skip
         for place, content in enumerate(contents):
             lifetime = {"never": None, "alike": own[0], "each": own[place]}[how]
@@ -449,6 +455,7 @@ def test_a_home_says_how_large_messages_are(monkeypatch: pytest.MonkeyPatch) -> 
     for contents in ([b"1", b"22"], [b"1", b"22", b"333"]):
         origins = [ALIVE] * len(contents)
         home.publish(
-            session, 1, origins, contents, persistent=True, expiration_ms=None, posted=None
-        )
+            session, 1, origins, contents,
+            persistent=True, expiration_ms=None, posted=None, counts=NEW,
+        )  # fmt: skip
     assert seen == [(3, 3), (3, 3)]

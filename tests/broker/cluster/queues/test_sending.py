@@ -9,17 +9,20 @@ from functools import partial
 import pytest
 
 from fluffle.broker.clock import ManualClock
+from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.packing import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
 from fluffle.broker.cluster.queues.home import Homed
 from fluffle.broker.cluster.queues.hub import StreamHub, Surroundings
 from fluffle.broker.cluster.queues.lines import Line
 from fluffle.broker.cluster.streams.asking import Asking, Terms
+from fluffle.broker.cluster.streams.codec import decode
 from fluffle.broker.cluster.streams.events import Confirmed, Delivered, Event
-from fluffle.broker.cluster.streams.messages import Boot, Leader
+from fluffle.broker.cluster.streams.messages import Boot, Leader, Publish
 from fluffle.broker.commits import Waiter
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.ports import Ports
@@ -77,6 +80,8 @@ class TwoNodes:
     def __init__(self) -> None:
         self.clock = ManualClock(wall_ms=10**9)
         self.timers: list[tuple[int, Callable[[], None]]] = []
+        self.speaks = COUNTS_SINCE
+        """What version of links."""
         self.links = {"a": SlowLinks(), "b": SlowLinks()}
         self.hubs = {"a": self._hub("a", "b"), "b": self._hub("b", "a")}
         self.confirmed: Counter[int] = Counter()
@@ -100,6 +105,7 @@ class TwoNodes:
                 call_later=call_later,
                 clock=self.clock,
                 refused=lambda _node, why: pytest.fail(why),
+                speaks=lambda _node: self.speaks,
             )
         )
 
@@ -156,6 +162,25 @@ def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
     assert all(nodes.confirmed[number] > share / 2 for number in range(QUEUES)), nodes.confirmed
     under_way = sum(map(len, nodes.links["a"].waiting)) + 2 * QUEUES * BATCH * len(BODY)
     assert nodes.links["a"].sent_bytes < confirmed * len(BODY) * 1.05 + under_way
+
+
+@pytest.mark.parametrize(
+    ("speaks", "told"), [(COUNTS_SINCE, Counts(3, 1)), (COUNTS_SINCE - 1, NEW)]
+)
+def test_who_speaks_an_earlier_version_is_told_of_no_counts(speaks: int, told: Counts) -> None:
+    nodes = TwoNodes()
+    nodes.speaks = speaks
+    asking = Asking(nodes.lines[0].edge)
+    asking.publish([Origin("", "k")], [b"body"], counts=Counts(3, 1))
+    nodes.lines[0].touch()
+    nodes.hubs["a"].before_consensus()
+    frames = [decode(payload) for payload in nodes.links["a"].waiting]
+    assert [
+        each.counts for frame in frames for each in frame.messages if isinstance(each, Publish)
+    ] == [told]
+    nodes.step()
+    nodes.step()
+    assert nodes.queues[0].ready_count == 1
 
 
 def test_consumers_of_all_queues_get_their_share() -> None:

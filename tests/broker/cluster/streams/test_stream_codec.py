@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
 import msgpack
@@ -16,6 +16,7 @@ from fluffle.broker.cluster.streams import codec
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import FROM_EDGE, FROM_LEADER, decode
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.handout import Outcome
 
 NUMBER = st.integers(0, 1 << 40)
@@ -60,8 +61,11 @@ def publishes(draw: st.DrawFn) -> m.Publish:
     count = len(contents)
     each_ms = st.lists(NUMBER, min_size=count, max_size=count)
     lifetimes_ms = draw(st.none() | NUMBER | each_ms)
-    is_persistent = draw(st.booleans())
-    return m.Publish(draw(NUMBER), list(origins), list(contents), is_persistent, lifetimes_ms)
+    is_persistent, failed = draw(st.booleans()), draw(st.integers(0, 9))
+    counts = Counts(failed + draw(st.integers(0, 9)), failed) if failed else NEW
+    return m.Publish(
+        draw(NUMBER), list(origins), list(contents), is_persistent, lifetimes_ms, None, counts
+    )
 
 
 @st.composite
@@ -155,6 +159,11 @@ HEAD = [7, 1, 1, [1, 1], [2, 2], 1, 1]
             [0, *HEAD, 0, 1, [[1, 1, [1, 1, b"\0\0\0\1\0\0"], [b""], False, lifetimes, None]]]
             for lifetimes in ([], [1, 2], [-1], [True], [b"1"], [1 << 63], -1, b"", False)
         ),
+        *(
+            [0, *HEAD, 0, 1, [[1, 1, [1, 1, b"\0\0\0\1\0\0"], [b""], False, None, None, counts]]]
+            for counts in (1, [], [1], [1, 1, 1], [-1, 1], [0, 0], [1, 2], [1 << 32, 1], [True, 1])
+        ),
+        [0, *HEAD, 0, 1, [[1, 1, [1, 1, b"\0\0\0\1\0\0"], [b""], False]]],
         [0, *HEAD, 0, 1, [[2, 1, 1, []]]],
         [0, *HEAD, 0, 1, [[2, 1, 1, [[1, 0, [1, 1, 1]], [2, 0, [1, 1, 1]]]]]],
         [0, *HEAD, 0, 1, [[2, 1, 0, [[1, 0, [1, 1, 1]]]]]],
@@ -167,6 +176,20 @@ HEAD = [7, 1, 1, [1, 1], [2, 2], 1, 1]
 def test_what_is_no_frame(row: object) -> None:
     with pytest.raises(BadFrame):
         decode(msgpack.packb(row))
+
+
+def test_who_speaks_an_earlier_version_is_told_of_no_counts() -> None:
+    publish = m.Publish(1, [Origin("", "q")], [b"body"], True, counts=Counts(3, 1))
+    frame = m.EdgeFrame(
+        7, 1, 1, m.Boot(1, 1), m.Boot(2, 2), 1, 1, 0, 1, [m.Get(2, 3, False), publish]
+    )
+    assert repr(decode(encode(frame))) == repr(frame)
+    assert [len(row) for row in msgpack.unpackb(encode(frame))[-1]] == [4, 8]
+    earlier = m.without_counts(frame)
+    assert earlier.messages == [m.Get(2, 3, False), replace(publish, counts=NEW)]
+    assert [len(row) for row in msgpack.unpackb(encode(earlier))[-1]] == [4, 7]
+    assert repr(decode(encode(earlier))) == repr(earlier)
+    assert m.without_counts(earlier) is earlier
 
 
 @given(st.binary(max_size=100))

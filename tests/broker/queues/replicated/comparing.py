@@ -72,7 +72,10 @@ class Told:
             state.check()
             entries = list(state.entries)
             assert state.entries.ready_count == sum(entry.ready for entry in entries)
-            assert {*state.carried} <= {*ghost.at("ready")}
+            brought = {number for run in state.carried.runs for number in range(*run[:2])}
+            assert brought <= {*ghost.at("ready")}
+            bounds = [bound for run in state.carried.runs for bound in run[:2]]
+            assert bounds == sorted(bounds)
             assert state.queue_time_ms == ghost.time_ms
             assert state.entries.content_bytes == sum(e.mean_bytes * e.live for e in entries)
             assert seen(member.image) == told(ghost)
@@ -199,7 +202,7 @@ def cards_of(image: Image) -> dict[int, tuple[Any, ...]]:
     for entry in state.entries:
         for run in state.entries.ready_of(entry):
             for number in run:
-                places[number] = (("ready",), *state.carried.get(number, (0, 0)))
+                places[number] = (("ready",), *state.carried.alike(number, number + 1).counts)
     for run, counts in state.returned:
         places |= dict.fromkeys(run, (("returned",), *counts))
     for run, delayed in state.delayed:

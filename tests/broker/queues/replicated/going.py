@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.lane import Lane
 from fluffle.broker.queues.lanes import Lanes
@@ -18,6 +18,9 @@ from fluffle.broker.queues.replicated.facts import (
     Purged,
     Reason,
 )
+from fluffle.broker.queues.replicated.state import State
+from fluffle.broker.queues.settings import Overflow, QueueSettings
+from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.urgent import urgent
 
 
@@ -70,6 +73,41 @@ def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
     assert isinstance(lane, Lane)
     runs = lane._returned.runs
     return ((number, run.counts) for run in runs for number in run.sequences[run.head :])
+
+
+def check_counts(counts: Counts, brought: Counts, *, came_back: bool) -> None:
+    """Of a message that is handed out, and has brought so much along."""
+    assert came_back or counts == brought
+    assert counts.failed >= brought.failed, "it is told less than it was before"
+    assert counts.acquired - brought.acquired >= counts.failed - brought.failed
+
+
+def check_death(
+    reason: DeathReason,
+    content: bytes,
+    counts: Counts,
+    said: Sequence[QueueSettings],
+    brought: Mapping[bytes, Counts],
+) -> None:
+    """Of a message that was handed on, from a queue that went by these settings in turn."""
+    if reason is DeathReason.DELIVERY_LIMIT:
+        assert counts.acquired >= counts.failed
+        limits = {each.delivery_limit for each in said}
+        above = [each for each in limits if each is not None and each < counts.failed]
+        is_told = counts.failed <= brought.get(content, NEW).failed + 1
+        assert counts.failed - 1 in above or (above and (is_told or len(limits) > 1))
+
+
+def check_limits(state: State, said: Sequence[QueueSettings]) -> None:
+    """No more waits than may, by the last settings, or by any if these have none."""
+    most = said[-1].max_length
+    if most is None:
+        has_limits = any(each.limits[:2] != (None, None) for each in said)
+        assert has_limits or state.gone[Reason.MAXLEN] == 0
+    elif said[-1].overflow is Overflow.DROP_HEAD:
+        assert not state.waiting_count or state.waiting_count + state.delayed.count <= most
+    elif len(said) == 1:
+        assert state.entries.ready_count <= most + 1, "a soft limit"
 
 
 def body(number: int, priority: int | None) -> bytes:

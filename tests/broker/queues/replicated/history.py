@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from fluffle.broker.message import Origin, Past
-from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.carried import Carried
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.replicated import facts as f
 from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, SINCE, FactBatch, encode
 from fluffle.broker.queues.replicated.messages import (
@@ -47,7 +48,7 @@ class History:
         self._origins: list[Origin] = []
         self._decided_by = 0
         """The revision of the specification when the entry was begun."""
-        self._carried: dict[int, Counts] = {}
+        self._carried = Carried()
         self._boots = 0
 
     def entry(self) -> bytes:
@@ -61,14 +62,14 @@ class History:
             columns = columns_of(
                 [card.priority for card in cards],
                 [card.expires_at_ms for card in cards],
-                self._carried,
+                self._carried.runs,
             )
             new = enqueued(first, self._origins, [card.content for card in cards], columns)
         batch = FactBatch(ghost.time_ms, self._decided_by, self._facts, new)
         payload = encode(batch, version_for(self._facts))
         self.index += 1
         self._facts, self._origins, self._decided_by = [], [], ghost.revision
-        self._carried = {}
+        self._carried = Carried()
         return payload
 
     def _say(self, fact: f.Fact) -> None:
@@ -121,22 +122,22 @@ class History:
             count = chance.choice([1, 1, 2, 7, 40])
             expires_at_ms = chance.choice([0, self.ghost.time_ms + 5])
             priority = chance.choice([DEFAULT_PRIORITY, DEFAULT_PRIORITY, 9])
-            is_mixed = not chance.randint(0, 4)
+            is_mixed, brought = not chance.randint(0, 4), drawn_counts(chance, 9)
             for _ in range(count):
                 if is_mixed:
                     expires_at_ms, priority = chance.randint(0, 9), chance.randint(0, 31)
-                self._enqueue(chance, expires_at_ms, priority)
+                    brought = drawn_counts(chance, 30)
+                self._enqueue(chance, expires_at_ms, priority, brought)
             first = self.ghost.streams[session].next
             self._say(f.Published(session, first, count))
 
-    def _enqueue(self, chance: Chance, expires_at_ms: int, priority: int) -> None:
+    def _enqueue(self, chance: Chance, expires_at_ms: int, priority: int, brought: Counts) -> None:
         origin = chance.choice(ORIGINS)
         number = len(self.ghost.cards) + 1
         card = Card(b"message %d" % number, origin.exchange, origin.routing_key, self.index)
         card.expires_at_ms, card.priority, card.since = expires_at_ms, priority, number
-        if not chance.randint(0, 30):
-            card.acquired, card.failed = chance.randint(0, 2), chance.randint(0, 2)
-            self._carried[len(self._origins)] = Counts(card.acquired, card.failed)
+        card.acquired, card.failed = brought
+        self._carried.put(len(self._origins), len(self._origins) + 1, brought)
         self._origins.append(origin)
         self.ghost.enqueue(card)
 
@@ -322,6 +323,13 @@ OPERATIONS: list[Callable[[History, Any], None]] = [
     History.pass_time,
 ]
 """Those that are there several times happen more often."""
+
+
+def drawn_counts(chance: Chance, rarely: int) -> Counts:
+    """What messages have brought along, if they have."""
+    if chance.randint(0, rarely):
+        return NEW
+    return Counts(chance.randint(0, 2), chance.randint(0, 2))
 
 
 def version_for(facts: Iterable[f.Fact]) -> int:

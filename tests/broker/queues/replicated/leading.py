@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED
-from fluffle.broker.queues.counts import Counts
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.expiries import Lifetimes
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.replicated import effects as e
-from fluffle.broker.queues.replicated.encoding import decode
-from fluffle.broker.queues.replicated.facts import Reason, SessionId
+from fluffle.broker.queues.replicated.encoding import VERSION, decode
+from fluffle.broker.queues.replicated.facts import Reason, Returned, SessionId
 from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.leadership import Leadership
 from fluffle.broker.queues.replicated.surroundings import Surroundings
@@ -33,7 +33,10 @@ from tests.broker.queues.replicated.alone import Alone, check_line
 from tests.broker.queues.replicated.edges import Edge, Hold, Operation, contents_of
 from tests.broker.queues.replicated.going import (
     body,
+    check_counts,
+    check_death,
     check_expired,
+    check_limits,
     check_order,
     waiting_again,
 )
@@ -72,6 +75,11 @@ class Bench:
         """For how long what is published may wait."""
         if self.said[0].message_ttl_ms is not None:
             self.expirations = None, None, 30, 300, [300, 30, 30, 900]
+        self.brings = [NEW]
+        """With which counts operations come that publish, in turn."""
+        self.brought: dict[bytes, Counts] = {}
+        """What messages have brought along."""
+        self.came_back: set[int] = set()
         self.log: list[bytes] = []
         self.image = Image()
         self.follower = Image()
@@ -115,6 +123,12 @@ class Bench:
         """As policies say now."""
         self.said.append(settings)
         self.led.change_settings(len(self.said), settings)
+
+    def bring(self, *counts: Counts) -> None:
+        """Messages that come from now on have died elsewhere, but for some."""
+        self.readers = {"a": VERSION}
+        self.settle_down()
+        self.brings = [NEW, *counts]
 
     # Leading
 
@@ -177,6 +191,9 @@ class Bench:
         self.log.append(payload)
         if self.spec.single_active_consumer:
             self.alone.apply(decode(payload))
+        for fact in decode(payload).facts:
+            if isinstance(fact, Returned):
+                self.came_back.update(number for run in fact.runs for number in run)
         check_expired(payload, self.image.state.entries)
         check_order(payload, self.image.state.entries)
         for image in (self.image, self.follower):
@@ -255,13 +272,17 @@ class Bench:
         numbers = range(self.published, self.published + count)
         self.published += count
         contents = [body(number, priority) for number in numbers]
+        counts = self.brings[len(self.brought) % len(self.brings)]
+        self.brought |= dict.fromkeys(contents, counts)
         origins = [ORIGIN] * count
         if isinstance(expiration_ms, list):  # these in turn
             expiration_ms = list(islice(cycle(expiration_ms), count))
         self.ask(
             edge,
             Operation(
-                lambda led, s, n: led.publish(s, n, origins, contents, expiration_ms=expiration_ms),
+                lambda led, s, n: led.publish(
+                    s, n, origins, contents, expiration_ms=expiration_ms, counts=counts
+                ),
                 count,
                 contents,
             ),
@@ -417,9 +438,12 @@ class Bench:
     def receive(self, edge: Edge, holder: int, handout: Handout) -> None:
         """A client gets messages: nobody else has them, and what is said of them is true."""
         limits = [each.delivery_limit for each in self.said if each.delivery_limit is not None]
-        has_none = len(limits) < len(self.said)
-        assert has_none or handout.counts.failed <= max(limits), "it has failed too often"
+        has_none, counts = len(limits) < len(self.said), handout.counts
+        assert handout.redelivered == (counts.acquired > 0)
         for sequence, content in zip(handout.sequences, handout.contents, strict=True):
+            brought = self.brought.get(content, NEW)
+            assert has_none or counts.failed <= max(brought.failed, *limits), "it failed too often"
+            check_counts(counts, brought, came_back=sequence in self.came_back)
             if edge.holds.get(sequence) == Hold(holder, handout.counts.acquired):
                 continue  # it was asked for again, twice
             assert sequence not in self.settled, "it was settled"
@@ -443,6 +467,7 @@ class Bench:
         assert queue.in_flight == state.held_count
         assert queue.waiting_count == state.waiting_count + state.delayed.count
         assert state.delayed.count == 0 or min(at for _, (at, _) in state.delayed) > self.now_ms
+        assert self.led._contents.carried.runs == state.carried.runs
         assert list(waiting_again(queue)) == [(n, c) for run, c in state.returned for n in run]
         for edge in self.edges:
             assert edge.pending == {}
@@ -453,19 +478,9 @@ class Bench:
         assert len(stored) == len(set(stored)), "something was enqueued twice"
         assert self.confirmed <= set(stored)
         assert self.refused.isdisjoint(stored)
-        self.check_limits()
+        check_limits(state, self.said)
         self.check_dead()
         check_line(state, is_alone=self.spec.single_active_consumer)
-
-    def check_limits(self) -> None:
-        state, most = self.image.state, self.settings.max_length
-        if most is None:
-            has_limits = any(each.limits[:2] != (None, None) for each in self.said)
-            assert has_limits or state.gone[Reason.MAXLEN] == 0
-        elif self.settings.overflow is Overflow.DROP_HEAD:
-            assert not state.waiting_count or state.waiting_count + state.delayed.count <= most
-        elif len(self.said) == 1:
-            assert state.entries.ready_count <= most + 1, "a soft limit"
 
     def check_dead(self) -> None:
         """What had to be republished has been, and nothing else; once, by each leader."""
@@ -480,10 +495,6 @@ class Bench:
             assert self.rejected <= dead
             gone = state.gone[Reason.DEAD_LETTERED]
             assert gone == len({content for _, content, _ in self.dead})
-        limits = {each.delivery_limit for each in self.said}
-        for reason, content, counts in self.dead:
-            assert self.dead.count((reason, content, counts)) <= self.leaders
-            if reason is DeathReason.DELIVERY_LIMIT:
-                assert counts.acquired >= counts.failed
-                above = [each for each in limits if each is not None and each < counts.failed]
-                assert counts.failed - 1 in above or (above and len(limits) > 1)
+        for death in self.dead:
+            assert self.dead.count(death) <= self.leaders
+            check_death(*death, self.said, self.brought)

@@ -276,5 +276,5 @@ def test_who_reads_no_more_than_an_older_version_refuses_what_has_keys() -> None
     bench.settle_down()
     taken = bench.image.snapshot()[1]
     assert Image.restored(taken).digest() == bench.image.digest()
-    with pytest.raises(Unfit, match=f"version {REMEMBERS}"):
+    with pytest.raises(Unfit, match=f"version {VERSION}"):
         Image.restored(taken, reads=DATED_HOLDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.message import Origin, Past
+from fluffle.broker.queues.counts import NEW
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated.facts import (
@@ -72,7 +73,7 @@ def test_the_dead_are_republished_once_that_is_applied_and_then_gone() -> None:
     bench.commit()
     assert [dead.contents for dead in bench.died] == [[b"body 0"], [b"body 2"], [b"body 1"]]
     assert {(dead.reason, dead.time_ms, dead.counts) for dead in bench.died} == {
-        (DeathReason.REJECTED, 7, (0, 0))
+        (DeathReason.REJECTED, 7, (1, 1))
     }
     bench.turn()
     assert bench.facts() == [DeadLettered(runs)]
@@ -180,7 +181,7 @@ def test_what_came_back_is_dropped_first_and_what_is_handed_out_is_not() -> None
     bench.led.settle(session, 8, key, [(0, range(2, 3))], outcome=Outcome.RETURNED)
     bench.settle_down()
     [dead] = bench.died
-    assert (dead.reason, dead.contents, dead.counts) == (DeathReason.MAXLEN, [b"body 1"], (1, 0))
+    assert (dead.reason, dead.contents, dead.counts) == (DeathReason.MAXLEN, [b"body 1"], NEW)
     assert (bench.image.state.waiting_count, bench.image.state.held_count) == (2, 2)
 
 

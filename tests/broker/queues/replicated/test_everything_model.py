@@ -27,7 +27,7 @@ from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.settings import settings_of
 from tests.broker.queues.replicated.leading import Bench, quorum
 from tests.broker.queues.replicated.steps import rest, step
-from tests.broker.queues.replicated.test_leadership import PRIORITIES, make_small
+from tests.broker.queues.replicated.test_leadership import BROUGHT, PRIORITIES, make_small
 
 CHANCES = st.integers(0, 1 << 32).map(Random)
 
@@ -66,6 +66,8 @@ class EverythingMachine(RuleBasedStateMachine):
         self.bench = Restoring(drawn(chance), PRIORITIES if chance.random() < 0.7 else ())
         self.bench.expirations = None, None, 0, 30, 300, [30, 0, 300]
         self.bench.now_ms = 1_000  # nothing is handed out at 0: that is a time that nobody knows
+        if chance.random() < 0.6:
+            self.bench.bring(*BROUGHT)
 
     @rule(chance=CHANCES, count=st.integers(1, 30))
     def go_on(self, chance: Random, count: int) -> None:

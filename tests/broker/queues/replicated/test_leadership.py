@@ -9,6 +9,7 @@ import pytest
 
 from fluffle.broker.queues import lane, returned
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.replicated import effects as e
 from fluffle.broker.queues.replicated import entries, leadership, pieces, sweep
@@ -68,8 +69,18 @@ PRIORITIES = None, None, 0, 3, 5, 31, 200
 """Of messages, some of which wait with others that have come back."""
 
 
-def whatever(seed: int, steps: int, priorities: Sequence[int | None] = ()) -> None:
+BROUGHT = Counts(1, 1), Counts(4, 2)
+
+
+def whatever(
+    seed: int,
+    steps: int,
+    priorities: Sequence[int | None] = (),
+    brought: Sequence[Counts] = (),
+) -> None:
     chance, bench = Random(seed), Bench(KINDS[seed % len(KINDS)], priorities)
+    if brought:
+        bench.bring(*brought)
     for _ in range(steps):
         step(bench, chance)
         if chance.random() < 0.08:
@@ -88,11 +99,20 @@ def test_whatever_happens_with_priorities(seed: int) -> None:
     whatever(seed, steps=150, priorities=PRIORITIES)
 
 
+@pytest.mark.parametrize("seed", range(22))
+@pytest.mark.parametrize("priorities", [(), PRIORITIES])
+def test_whatever_has_died_elsewhere(seed: int, priorities: Sequence[int | None]) -> None:
+    whatever(seed, steps=150, priorities=priorities, brought=BROUGHT)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 300))
 @pytest.mark.parametrize("priorities", [(), PRIORITIES])
-def test_much_of_whatever_happens(seed: int, priorities: Sequence[int | None]) -> None:
-    whatever(seed, steps=250, priorities=priorities)
+@pytest.mark.parametrize("brought", [(), BROUGHT])
+def test_much_of_whatever_happens(
+    seed: int, priorities: Sequence[int | None], brought: Sequence[Counts]
+) -> None:
+    whatever(seed, steps=250, priorities=priorities, brought=brought)
 
 
 def test_nothing_leaves_before_its_entry_is_applied() -> None:

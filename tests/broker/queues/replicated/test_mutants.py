@@ -67,13 +67,14 @@ WRONG = [
         ("answers are kept", "on_acknowledged", "number < fact.below", "number < 0"),
         ("an answer is another", "on_answered", "= fact.answer", "= fact.number"),
         ("time stands still", "apply", "state.queue_time_ms = batch.stamp_ms", "pass"),
-        ("counts are not carried", "on_enqueued", "= counts", "= Counts(0, 0)"),
+        ("counts are not carried", "on_enqueued", "+ stop, counts", "+ stop, Counts(0, 0)"),
         ("the specification is old", "on_spec_changed", "= fact.revision, fact.spec", "= 1, b''"),
     ),
     *mutants(
         "state",
-        ("carried counts stay", "State._carried_of", "pop(run.start", "get(run.start"),
-        ("carried counts run on", "State._carried_of", "if others != counts", "if False"),
+        ("carried counts stay", "State._take_both", "self.carried.take(part)", "pass"),
+        ("carried counts run on", "State._carried_of", "yield run[:count]", "yield run"),
+        ("all are ready that have carried", "State._take_both", "self.returned.found(run)", "()"),
         ("who holds messages goes", "State.release", " and not holder.held", ""),
         ("a key is used twice", "State.take_key", "self.next_key += 1", "pass"),
         (
@@ -121,7 +122,7 @@ WRONG = [
         ),
         ("the dead are rejected", "_load", "Pending(Reason(mark[0])", "Pending(Reason(4)"),
         ("the active consumer is forgotten", "_load_head", "sac_active=sac_active", "sac_active=0"),
-        ("carried counts are forgotten", "_load", "= Counts(*counts)", "= Counts(0, 0)"),
+        ("carried counts are forgotten", "_load", "stop, Counts(*counts)", "stop, Counts(0, 0)"),
     ),
     *mutants(
         "image",
