@@ -6,6 +6,7 @@ Such a column costs a nanosecond for each message, where asking one after the ot
 
 from collections.abc import Callable, Iterable
 from operator import itemgetter
+from typing import NamedTuple
 
 from fluffle.protocol.properties import FLAG_EXPIRATION, FLAG_PRIORITY, way_to
 
@@ -21,20 +22,29 @@ LAID_OUT_BYTES_MAX = 512
 ALL_OCTETS = bytes(range(256))
 
 
-def priorities_of(contents: list[bytes]) -> bytes | None:
-    """The priorities of several canonical contents with well-formed properties, if they name some;
-    None if they do not.  Either all of them do or none does."""
+class Priorities(NamedTuple):
+    """Of several messages."""
+
+    octets: bytes
+    content_bytes: int
+    """How long each content is; 0 if they differ, or nobody looked."""
+
+
+def priorities_of(contents: list[bytes]) -> Priorities | None:
+    """Of several canonical contents with well-formed properties, if they name some; None if they do
+    not.  Either all of them do or none does."""
     at, told_at = way_to(contents[0], FLAG_PRIORITY)
     if not at:
         return None
     count = len(contents)
     if count == 1:
-        return contents[0][at : at + 1]
+        return Priorities(contents[0][at : at + 1], len(contents[0]))
     if count >= FEW:
         laid_out, stride = lay_out(contents, at + 1)
         if not differing(laid_out, stride, told_at, count):
-            return laid_out[at::stride]
-    return bytes([content[way_to(content, FLAG_PRIORITY)[0]] for content in contents])
+            return Priorities(laid_out[at::stride], stride if stride > at + 1 else 0)
+    octets = bytes([content[way_to(content, FLAG_PRIORITY)[0]] for content in contents])
+    return Priorities(octets, 0)
 
 
 def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> list[int]:

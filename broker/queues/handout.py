@@ -109,6 +109,7 @@ class Handout:
         is_recorded: bool = False,
         counts: Counts = NEW,
         expiries: Expiries | None = None,
+        content_bytes: int | None = None,
         handed_at_ms: int = 0,
     ) -> None:
         self.holder = holder
@@ -116,7 +117,7 @@ class Handout:
         """None at all if the messages are on disk, and `contents` only stand for theirs."""
         self.contents = contents
         """Invariant: nobody else's list, so that `release` may change it."""
-        self.content_bytes = sum(map(len, contents))
+        self.content_bytes = sum(map(len, contents)) if content_bytes is None else content_bytes
         """The length of all contents as they were handed out."""
         self.sequences = sequences
         """The queue's sequence number of each message.  Invariant: rising; one a content, as

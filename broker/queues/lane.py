@@ -354,7 +354,9 @@ class Lane:
             self.carried.take(segment.sequences(start, stop))
         sequences = segment.sequences(start, stop)
         origins, contents, expiries = segment.origins, segment.contents, segment.expiries
+        content_bytes: int | None = segment.content_bytes
         if stop - start < segment.count:
+            content_bytes = None
             origins, contents = origins[start:stop], contents[start:stop]
             if expiries is not None:
                 expiries = expiries[start:stop]
@@ -374,6 +376,7 @@ class Lane:
             is_recorded=segment.is_recorded,
             counts=counts,
             expiries=expiries,
+            content_bytes=content_bytes,
         )
 
     def _front(self) -> Segment:

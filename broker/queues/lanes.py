@@ -31,7 +31,7 @@ from fluffle.broker.queues.returned import ByAge, Returned
 from fluffle.broker.queues.scale import Sum
 from fluffle.broker.queues.segment import Taken
 from fluffle.broker.queues.timing import NEVER_MS
-from fluffle.protocol.columns import kinds_of
+from fluffle.protocol.columns import Priorities, kinds_of
 
 
 class Scales:
@@ -311,9 +311,10 @@ Lot: TypeAlias = tuple[int, list[Origin], list[bytes], int, int | None, Deadline
 
 
 def apart(
-    levels: bytes, origins: list[Origin], contents: list[bytes], expires_at_ms: Deadlines
+    found: Priorities, origins: list[Origin], contents: list[bytes], expires_at_ms: Deadlines
 ) -> list[Lot]:
     """Messages by level, those of each in order."""
+    levels, each_bytes = found
     kinds = kinds_of(levels)
     owns = dealt(levels, kinds, contents)
     are_one = origins.count(origins[0]) == len(origins)
@@ -323,7 +324,8 @@ def apart(
     for level, own in owns.items():
         own_origins = [origins[0]] * len(own) if are_one else of_each[level]
         own_expires_at_ms = spread_over(array("Q", times[level])) if times else expires_at_ms
-        lots.append((level, own_origins, own, sum(map(len, own)), None, own_expires_at_ms))
+        own_bytes = each_bytes * len(own) or sum(map(len, own))
+        lots.append((level, own_origins, own, own_bytes, None, own_expires_at_ms))
     return lots
 
 

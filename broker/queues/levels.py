@@ -6,7 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.protocol.columns import priorities_of
+from fluffle.protocol.columns import Priorities, priorities_of
 
 LEVEL_BITS = 54
 """Of the sequence numbers of a classic queue: those above say in which lane a message is.  With 256
@@ -21,14 +21,15 @@ class Levels(NamedTuple):
     missing: int
     """Of messages that name none."""
 
-    def of(self, contents: list[bytes]) -> int | bytes:
+    def of(self, contents: list[bytes]) -> int | Priorities:
         """Where each of some messages waits, or where all of them do."""
         named = priorities_of(contents)
         if named is None:
             return self.missing
-        if named.count(named[0]) == len(named):
-            return min(named[0], self.highest)
-        return named.translate(_capped(self.highest))
+        octets = named.octets
+        if octets.count(octets[0]) == len(octets):
+            return min(octets[0], self.highest)
+        return Priorities(octets.translate(_capped(self.highest)), named.content_bytes)
 
 
 @cache

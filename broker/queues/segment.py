@@ -87,7 +87,7 @@ class Segment:
         self.contents = contents
         """Invariant: empty while they are on disk only."""
         self.content_bytes = content_bytes
-        """The summed length of all contents, taken or not: for the mean, not for accounts."""
+        """The summed length of all contents, taken or not; on disk about that."""
         self.count = len(contents)
         """How many there are, wherever they are, taken or not."""
         self.first_sequence = first_sequence
@@ -210,8 +210,8 @@ class Taken:
     """Messages taken off the head of a lane together."""
 
     __slots__ = (
-        "_unread_count", "contents", "counts", "expiries", "is_exact", "is_recorded", "origins",
-        "redelivered", "sequences",
+        "_unread_count", "content_bytes", "contents", "counts", "expiries", "is_exact",
+        "is_recorded", "origins", "redelivered", "sequences",
     )  # fmt: skip
 
     def __init__(
@@ -224,9 +224,12 @@ class Taken:
         is_recorded: bool,
         counts: Counts = NEW,
         expiries: Expiries | None = None,
+        content_bytes: int | None = None,
     ) -> None:
         self.origins = origins
         self.contents = contents
+        self.content_bytes = content_bytes
+        """How long all contents are together, if anybody knows."""
         self.sequences = sequences
         self.redelivered = redelivered
         self.is_recorded = is_recorded
@@ -258,6 +261,7 @@ class Taken:
             is_recorded=self.is_recorded,
             counts=self.counts,
             expiries=expiries,
+            content_bytes=self.content_bytes if step == 1 else None,
         )
 
 
