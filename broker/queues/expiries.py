@@ -37,6 +37,9 @@ class Spread(NamedTuple):
 Deadlines: TypeAlias = int | Spread
 """When messages expire that come together: all of them, or each.  Never, if that is 0."""
 
+FEW_OF = 16
+"""One that many messages have is packed once for all of them."""
+
 pack_time = Struct("@Q").pack
 """As an array has it."""
 
@@ -70,12 +73,15 @@ def deadlines_of(lifetimes_ms: Lifetimes, message_ttl_ms: int | None, now_ms: in
 
 def spread_of(lifetimes_ms: list[int], most_ms: int, now_ms: int) -> Spread:
     """The same of messages that say it each.  Of equal ones it is found out once."""
-    found = dict[int, int]()
-    for each in {*lifetimes_ms}:
-        least_ms = min(each, most_ms)
-        found[each] = now_ms + least_ms if least_ms else INSTANT_MS
-    packed = {each: pack_time(time) for each, time in found.items()}
-    expiries = array("Q", b"".join(map(packed.__getitem__, lifetimes_ms)))
+    found: dict[int, int] = {
+        each: now_ms + (each if each < most_ms else most_ms) if each and most_ms else INSTANT_MS
+        for each in {*lifetimes_ms}
+    }
+    if len(found) * FEW_OF > len(lifetimes_ms):
+        expiries = array("Q", [*map(found.__getitem__, lifetimes_ms)])
+    else:
+        packed = {each: pack_time(time) for each, time in found.items()}
+        expiries = array("Q", b"".join(map(packed.__getitem__, lifetimes_ms)))
     return Spread(expiries, min(found.values()), max(found.values()))
 
 

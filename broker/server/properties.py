@@ -113,9 +113,10 @@ def read_lifetimes(contents: list[bytes]) -> int | list[int]:
         properties = decode_properties(raw_properties(contents[0]))
         assert properties.expiration is not None, "the caller knows that there is one"
         return read_expiration(properties.expiration)
-    if lifetimes_ms.count(first_ms) == len(lifetimes_ms):
+    kinds = {*lifetimes_ms}
+    if len(kinds) == 1:
         return first_ms
-    if REFUSED_MS in lifetimes_ms:
+    if REFUSED_MS in kinds:
         return lifetimes_ms[: lifetimes_ms.index(REFUSED_MS)]
     return lifetimes_ms
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from array import array
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import fluffle.broker.queues.lane as lanes
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
+from fluffle.broker.queues.expiries import Spread, deadlines_of
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.lane import FRONT_SEGMENTS, RECENT_SEGMENTS
 from fluffle.broker.queues.segment import LOOK_MAX
@@ -368,3 +370,16 @@ def test_of_a_run_each_comes_back_with_its_own_time() -> None:
     assert (expired(bench), bench.queue.ready_count) == ("", 2)
     bench.advance(500)
     assert expired(bench) == "bc"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_messages_that_say_for_how_long_they_live_end_as_each_would(seed: int) -> None:
+    chance = random.Random(seed)
+    some_ms = [chance.choice([0, 1, 40, 5_000, 1 << 40]) for _ in range(chance.randrange(1, 4))]
+    lifetimes_ms = [chance.choice(some_ms) for _ in range(chance.choice([1, 5, 200]))]
+    ttl_ms = chance.choice([None, 0, 30, 1 << 30])
+    ends = deadlines_of(lifetimes_ms, ttl_ms, 1_000)
+    alone = [deadlines_of(each, ttl_ms, 1_000) for each in lifetimes_ms]
+    assert isinstance(ends, Spread), f"seed {seed}"
+    assert [*ends.expiries] == alone, f"seed {seed}"
+    assert (ends.earliest_ms, ends.latest_ms) == (min(ends.expiries), max(ends.expiries))
