@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, VERSION, version_of
+from fluffle.broker.queues.counts import NEW, Counts
+from fluffle.broker.queues.replicated.encoding import (
+    FIRST_VERSION,
+    REMEMBERS,
+    VERSION,
+    version_of,
+)
 from fluffle.raft.records import DATA, Entry, GroupId
 from tests.support.queue_nodes import QueueCluster
 
@@ -29,10 +35,10 @@ class Mixed(QueueCluster):
             self.versions.append(version_of(entry.payload))
         super()._applied(group, entry)
 
-    def publish(self, name: str) -> int:
+    def publish(self, name: str, counts: Counts = NEW) -> int:
         """A message, which is confirmed; the version of the entry that it is in."""
         before = len(self.ghost.confirmed)
-        self.ask(name).publish(1)
+        self.ask(name).publish(1, counts=counts)
         self.hosts.advance(100)
         assert len(self.ghost.confirmed) == before + 1
         return self.versions[-1]
@@ -50,6 +56,11 @@ class Mixed(QueueCluster):
         """As a member has it on record."""
         group = self.nodes[name].hosting._groups[self.queue]
         return group.member.image.state.versions
+
+    def brought(self, name: str) -> list[Counts]:
+        """What messages have brought along, as a member has it on record."""
+        group = self.nodes[name].hosting._groups[self.queue]
+        return [run.counts for run in group.member.image.state.carried.runs]
 
     def wrong(self, name: str) -> str:
         """Why a member has stopped; empty if it has not."""
@@ -87,6 +98,27 @@ def test_the_next_leader_goes_by_what_is_on_record() -> None:
     cluster.nodes["a"].kill()
     cluster.hosts.advance(3_000)
     assert cluster.publish("b") == NEWER
+
+
+def test_what_messages_bring_along_counts_once_all_members_have_announced_that() -> None:
+    cluster = Mixed(a=NEWER, b=NEWER, c=REMEMBERS)
+    for name in "ab":
+        cluster.publish(name)
+        assert cluster.publish(name, Counts(3, 1)) == REMEMBERS
+    cluster.restart("c", NEWER)
+    cluster.publish("b")
+    assert cluster.publish("b", Counts(4, 2)) == NEWER
+    cluster.hosts.advance(1_000)
+    assert [cluster.brought(name) for name in "abc"] == [[Counts(4, 2)]] * 3
+    assert [cluster.wrong(name) for name in "abc"] == ["", "", ""]
+    cluster.nodes[cluster.leader()].kill()
+    cluster.hosts.advance(3_000)
+    name = next(name for name in "abc" if cluster.nodes[name].is_running)
+    cluster.ask(name).attach(credit=10, no_ack=False, prefetch=10)
+    cluster.hosts.advance(1_000)
+    ordinals = sorted(token.ordinal for token in cluster.clients[name].in_hands())
+    assert ordinals[-1] == 4
+    assert cluster.brought(name) == []
 
 
 def test_who_has_announced_nothing_keeps_all_from_it_while_it_is_away() -> None:

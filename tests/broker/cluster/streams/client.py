@@ -12,6 +12,7 @@ from fluffle.broker.cluster.streams.asking import Asking, Terms
 from fluffle.broker.cluster.streams.edge import Edge
 from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.hearing import hear
+from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.handout import Outcome
 from tests.broker.cluster.streams.ghost import Ghost, numbers
 from tests.broker.queues.replicated.make import ORIGIN
@@ -67,9 +68,9 @@ class Client:
         self.heard += events
         self.ghost.told(self.node, self, events, is_sure=is_sure)
 
-    def publish(self, count: int, size: int = 0) -> int:
+    def publish(self, count: int, size: int = 0, counts: Counts = NEW) -> int:
         contents = self.names.contents(count, size)
-        first = self.asking.publish([ORIGIN] * count, contents)
+        first = self.asking.publish([ORIGIN] * count, contents, counts=counts)
         self.ghost.published(self.node, first, contents)
         return first
 

@@ -5,29 +5,36 @@ Mistakes in what happens are found by the model, those in what is refused by the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from struct import error as StructError  # noqa: N812  it is an exception
 
 import pytest
 
+from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.replicated import entries
 from fluffle.broker.queues.replicated.errors import Unfit
 from tests.broker.queues.replicated import test_outbox_model
 from tests.broker.queues.replicated.make import busy, told
 from tests.broker.queues.replicated.test_image_model import tell
-from tests.broker.queues.replicated.test_leadership import make_small, whatever
+from tests.broker.queues.replicated.test_leadership import (
+    BROUGHT,
+    PRIORITIES,
+    make_small,
+    whatever,
+)
 from tests.broker.queues.replicated.test_refusals import REFUSED
 from tests.simulation.mutation import Mutant
 
 SEEDS_MAX = 12
 """A mutant that lives through so many histories has escaped."""
 
-HERE = "broker.queues.replicated"
+HERE, BESIDE = "broker.queues.replicated", "broker.queues"
 
 
-def mutants(module: str, *rows: tuple[str, str, str, str]) -> list[Mutant]:
+def mutants(module: str, *rows: tuple[str, str, str, str], under: str = HERE) -> list[Mutant]:
     """From what is wrong, where, the text and what is there in its place."""
-    where = f"{HERE}.{module}"
+    where = f"{under}.{module}"
     return [Mutant(what, what, f"{where}:{path}", old, new) for what, path, old, new in rows]
 
 
@@ -349,6 +356,50 @@ LEADING = [
 ]
 
 
+CARRYING = [
+    *mutants(
+        "draft",
+        ("nothing is written down", "Draft.add_messages", "counts is not NEW:", "False:"),
+        ("all are put in front", "Draft.add_messages", "put(before,", "put(0,"),
+    ),
+    *mutants(
+        "publishing",
+        ("nothing comes", "Publishing.publish", "coming = counts", "coming"),
+        ("all brings as much", "Publishing.publish", "coming = NEW", "coming"),
+    ),
+    *mutants(
+        "contents",
+        ("a leader forgets it", "Contents.__init__", "state.carried.runs", ""),
+    ),
+    *mutants(
+        "lane",
+        ("it stays", "Lane.take", "self.carried.take(", "id("),
+        ("more are taken than are alike", "Lane.take", "stop, counts = alike", "_, counts = alike"),
+        ("they are called new", "Lane.take", " or counts is not NEW", ""),
+        ("a purge leaves it", "Lane.clear", "self.carried.clear()", "pass"),
+        ("what is unread was new", "Lane.expire", "not (self.carried is not None and", "(True or"),
+        under=BESIDE,
+    ),
+    *mutants(
+        "carried",
+        ("what is behind goes, too", "Carried._cut", "if back.stop > stop:", "if False:"),
+        ("what is in front goes, too", "Carried._cut", "if front.first < first", "if False"),
+        ("the next run is alike", "Carried.alike", "min(stop, run.stop)", "stop"),
+        ("what is new goes on", "Carried.alike", "min(stop, self._starts[at + 1])", "stop"),
+        ("others are of the run", "Carried.put", " and self.runs[-1].counts == counts", ""),
+        ("what lies between is of it", "Carried.put", "self.runs[-1].stop == first and ", ""),
+        under=BESIDE,
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", CARRYING, ids=lambda mutant: mutant.name)
+def test_what_messages_bring_along_is_told(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_small(monkeypatch)
+    with mutant.in_place():
+        assert any(disappoints(seed, BROUGHT) for seed in range(SEEDS_MAX * 6)), mutant.mistake
+
+
 SENDING = mutants(
     "outbox",
     ("what was refused has arrived", "Outbox._told", "if is_there:", "if True:"),
@@ -383,9 +434,9 @@ def test_edges_find_what_is_wrong(mutant: Mutant, monkeypatch: pytest.MonkeyPatc
         assert any(disappoints(seed) for seed in range(SEEDS_MAX * 6)), mutant.mistake
 
 
-def disappoints(seed: int) -> bool:
+def disappoints(seed: int, brought: Sequence[Counts] = ()) -> bool:
     try:
-        whatever(seed, steps=250)
+        whatever(seed, 250, PRIORITIES if brought and seed % 2 else (), brought)
     except (AssertionError, ValueError, LookupError, AttributeError, StructError):
         return True
     return False
