@@ -7,13 +7,15 @@ No line holds a password: a field that is named like one is masked.
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
 MASKED_FIELDS = frozenset({"password", "secret", "cluster_secret", "token"})
 MASK = "***"
 FIELDS_ATTRIBUTE = "fluffle_fields"
+LOGGED_BY = "fluffle"
+"""The logger of all that is ours; the process may be another's."""
 
 
 def event(logger: logging.Logger, level: int, name: str, /, **fields: object) -> None:
@@ -48,9 +50,23 @@ def set_level(level: int) -> None:
     """Write lines from that level on, even if others are logged for somebody who wants more."""
     root = logging.getLogger()
     root.setLevel(level)
-    for handler in root.handlers:
-        if isinstance(handler.formatter, LineFormatter):
-            handler.setLevel(level)
+    for handler in making_lines(root):
+        handler.setLevel(level)
+    adapt()
+
+
+def adapt() -> None:
+    """Have logged what somebody wants to be told, and nothing that nobody does."""
+    ours = logging.getLogger(LOGGED_BY)
+    levels = [handler.level for handler in making_lines(ours)]
+    ours.setLevel(logging.NOTSET)
+    if levels and min(levels) < ours.getEffectiveLevel():
+        ours.setLevel(min(levels))
+
+
+def making_lines(logger: logging.Logger) -> Iterator[logging.Handler]:
+    """The handlers that make lines of ours; others are not ours."""
+    return (each for each in logger.handlers if isinstance(each.formatter, LineFormatter))
 
 
 class LineFormatter(logging.Formatter):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from fluffle.broker.announcing.announcer import HOME, LOG_EXCHANGE, header
 from fluffle.broker.clock import CallLater
-from fluffle.broker.logs import FIELDS_ATTRIBUTE, FORMATS, LineFormatter
+from fluffle.broker.logs import FIELDS_ATTRIBUTE, FORMATS, LOGGED_BY, LineFormatter, adapt
 from fluffle.broker.own_messages import publish_own
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.properties import Properties
@@ -20,9 +20,6 @@ PAUSE_S = 0.1
 logged, and told again, it never becomes more."""
 
 CONTENT_TYPES: Mapping[str, str] = {"text": "text/plain", "json": "application/json"}
-
-LOGGED_BY = "fluffle"
-"""The logger of all that is ours; the process may be another's."""
 
 
 class Lines(logging.Handler):
@@ -119,12 +116,3 @@ def dropped(count: int) -> logging.LogRecord:
     record = logging.LogRecord(LOGGED_BY, logging.WARNING, __file__, 0, "lines_dropped", None, None)
     setattr(record, FIELDS_ATTRIBUTE, {"count": count})
     return record
-
-
-def adapt() -> None:
-    """Have logged what somebody wants to be told, and nothing that nobody does."""
-    logger = logging.getLogger(LOGGED_BY)
-    levels = [each.level for each in logger.handlers if isinstance(each, Lines)]
-    logger.setLevel(logging.NOTSET)
-    if levels and min(levels) < logger.getEffectiveLevel():
-        logger.setLevel(min(levels))

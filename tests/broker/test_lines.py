@@ -11,9 +11,9 @@ import pytest
 
 from fluffle.broker.announcing import lines as module
 from fluffle.broker.announcing.announcer import LOG_EXCHANGE
-from fluffle.broker.announcing.lines import LINES_MAX, LOGGED_BY, PAUSE_S, Lines
+from fluffle.broker.announcing.lines import LINES_MAX, PAUSE_S, Lines
 from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.logs import event
+from fluffle.broker.logs import LOGGED_BY, event, set_level
 from fluffle.broker.routing.deciding import have_own
 from fluffle.broker.testing.broker import Broker
 from fluffle.protocol.methods import Basic, encode_method
@@ -177,6 +177,21 @@ def test_what_somebody_wants_to_be_told_is_logged_while_he_does() -> None:
     scenes[0].lines.end()
     assert ours.level == logging.NOTSET
     scenes[1].lines.end()
+
+
+def test_what_is_told_does_not_hang_on_what_is_written(scene: Scene) -> None:
+    """The level of the log may be set while a node runs."""
+    before, ours = logging.getLogger().level, logging.getLogger(LOGGED_BY)
+    scene.listen()
+    try:
+        for level in (logging.ERROR, logging.DEBUG):
+            set_level(level)
+            assert ours.getEffectiveLevel() == min(level, logging.INFO)
+            event(logger, logging.INFO, "even")
+            event(logger, logging.DEBUG, "odd")
+            assert scene.words() == ["even"]
+    finally:
+        set_level(before)
 
 
 async def test_a_node_tells_what_it_logs() -> None:
