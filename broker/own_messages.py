@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from fluffle.broker.queues.served import Target
 from fluffle.broker.routing.history import Kept
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.properties import (
@@ -14,8 +15,21 @@ from fluffle.protocol.properties import (
 )
 
 
+def whatever_waits(_queue: Target) -> bool:
+    """It is given all of them."""
+    return True
+
+
+def while_it_has_room(queue: Target) -> bool:
+    """It is given none while so much waits for it that clients have to wait with theirs."""
+    return not queue.is_full
+
+
 def publish_own(
-    vhost: VirtualHost, exchange: str, messages: Iterable[tuple[str, Properties, bytes]]
+    vhost: VirtualHost,
+    exchange: str,
+    messages: Iterable[tuple[str, Properties, bytes]],
+    is_given: Callable[[Target], bool] = whatever_waits,
 ) -> None:
     """Put messages (routing key, properties, body) where an exchange leads.
 
@@ -30,5 +44,5 @@ def publish_own(
         persistent = properties.delivery_mode == DELIVERY_MODE_PERSISTENT
         for history in histories:
             history.keep(Kept(origin, content, (), persistent))
-        for queue in queues:
+        for queue in filter(is_given, queues):
             queue.enqueue([origin], [content], len(content), persistent=persistent)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from fluffle.broker.announcing.announcer import HOME, LOG_EXCHANGE, header
 from fluffle.broker.clock import CallLater
 from fluffle.broker.logs import FIELDS_ATTRIBUTE, FORMATS, LOGGED_BY, LineFormatter, adapt
-from fluffle.broker.own_messages import publish_own
+from fluffle.broker.own_messages import publish_own, while_it_has_room
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.properties import Properties
 
@@ -87,7 +87,8 @@ class Lines(logging.Handler):
             records.append(dropped(dropped_count))
         self._teller = threading.get_ident()
         try:
-            publish_own(home, LOG_EXCHANGE.name, map(self._message, records))
+            messages = map(self._message, records)
+            publish_own(home, LOG_EXCHANGE.name, messages, while_it_has_room)
         finally:
             self._teller = None
 

@@ -155,14 +155,21 @@ def level(conf: Conf, setting: Setting) -> Verdict:
 
 
 def log_exchange(conf: Conf, setting: Setting) -> Verdict:
-    """The level has a meaning only where there is an exchange."""
-    if conf.value("log.exchange", FALSE) != TRUE:
-        is_off = setting.key == ("log", "exchange")
-        return said(log_exchange="none") if is_off else Ignored("log.exchange does not say true")
+    if setting.value == FALSE:
+        return said(log_exchange="none")
+    if setting.value != TRUE:
+        return Refused(f"there is no '{setting.value}'; write {TRUE} or {FALSE}")
     word = conf.value("log.exchange.level") or conf.value("log.default.level", "info")
     if word not in LEVELS:
         return Refused(f"there is no '{word}'; write {', '.join(LEVELS)}")
     return said(log_exchange="none" if word == "none" else LEVELS[word])
+
+
+def log_exchange_level(conf: Conf, _setting: Setting) -> Verdict:
+    """It has a meaning only where there is an exchange."""
+    if conf.value("log.exchange") != TRUE:
+        return Ignored("log.exchange does not say true")
+    return log_exchange(conf, conf.settings[("log", "exchange")])
 
 
 def formatter(conf: Conf, setting: Setting) -> Verdict:
@@ -303,7 +310,7 @@ RULES: Rules = {
     "log.console": ignored_unless((TRUE,), STANDARD_ERROR),
     "log.file": ignored_unless((FALSE,), STANDARD_ERROR),
     "log.exchange": log_exchange,
-    "log.exchange.level": log_exchange,
+    "log.exchange.level": log_exchange_level,
     "log.exchange.formatter": ignored("lines have the form of those on standard error"),
     **each("dir console.stdio journald syslog", ignored(STANDARD_ERROR), "log."),
     **each("use_colors color_esc_seqs.**", ignored("lines have no colours"), "log.console."),

@@ -14,6 +14,7 @@ from fluffle.broker.announcing.announcer import LOG_EXCHANGE
 from fluffle.broker.announcing.lines import LINES_MAX, PAUSE_S, Lines
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.logs import LOGGED_BY, event, set_level
+from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.deciding import have_own
 from fluffle.broker.testing.broker import Broker
 from fluffle.protocol.methods import Basic, encode_method
@@ -125,7 +126,7 @@ def echo(scene: Scene, monkeypatch: pytest.MonkeyPatch, say: Callable[[], None])
     """Have something said for each line that is told; how many were, each time."""
     told: list[int] = []
 
-    def publish(_vhost: object, _exchange: str, messages: Messages) -> None:
+    def publish(_vhost: object, _exchange: str, messages: Messages, _is_given: object) -> None:
         count = len(list(messages))
         told.append(count)
         for _ in range(count):
@@ -157,6 +158,19 @@ def test_what_comes_of_lines_later_never_becomes_more_than_so_much(
     assert told[:3] == [1, 3, 9]
     assert max(told) == LINES_MAX + 1
     assert len(told) <= 11
+
+
+def test_a_queue_that_cannot_take_lines_now_misses_them(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quorum queue without a majority would have them wait in memory, for as long as that is."""
+    scene.listen()
+    with monkeypatch.context() as without_majority:
+        without_majority.setattr(Queue, "is_full", True)
+        event(logger, logging.INFO, "missed")
+        scene.edge.advance(PAUSE_S)
+    event(logger, logging.INFO, "heard")
+    assert scene.words() == ["heard"]
 
 
 def test_nothing_is_told_behind_the_end(scene: Scene) -> None:

@@ -190,6 +190,8 @@ def test_the_first_users() -> None:
         "cluster_formation.classic_config.nodes.1 = rabbit",
         "cluster_formation.node_type = ram",
         "default_queue_type = stream",
+        "log.exchange = on",
+        "log.exchange = true\nlog.exchange.level = loud",
         "default_policies.operator.a.max_length = 5",
         "default_limits.vhosts.1.max_queues = 5",
         "default_users.w.tags = a",
