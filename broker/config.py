@@ -176,7 +176,10 @@ class Config:
     event_exchange: bool = False
     """Whether `amq.rabbitmq.event` is there, and hears what happens."""
     log_exchange: str | None = None
-    """From which level on what is logged comes to `amq.rabbitmq.log`; None: there is none."""
+    """From which level on what is logged comes to `amq.rabbitmq.log` of the default virtual host;
+    None: there is none."""
+    default_vhost: str = DEFAULT_VHOST
+    """The first of those that are made at the first start, if it is made."""
     management_listen: ListenAddress | None = None
     management_tls: bool = False
     """Whether it is served with the certificate that clients are shown, and not in the clear."""

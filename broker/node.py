@@ -17,7 +17,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.verifying import Answer, Verdict, Verifier
 from fluffle.broker.alarms import Alarms, watermarks_of
 from fluffle.broker.alone import Alone
-from fluffle.broker.announcing.announcer import COMMANDS, HOME, INTERNAL
+from fluffle.broker.announcing.announcer import COMMANDS, INTERNAL
 from fluffle.broker.awaiting import done
 from fluffle.broker.chores import Chores
 from fluffle.broker.commits import when_safe
@@ -471,10 +471,8 @@ class Node:
             metadata.settle(decide)
         log_skipped(await load_definitions(catalogue, config, metadata))
         await done(partial(metadata.settle, partial(first_start, catalogue, config)))
-        home = catalogue.vhosts.get(HOME)
-        if home is not None:
-            for exchange in own_exchanges(config):
-                await done(partial(metadata.settle, partial(have_own, home.topology, exchange)))
+        for home, exchange in own_exchanges(config, catalogue.vhosts):
+            await done(partial(metadata.settle, partial(have_own, home.topology, exchange)))
         made = catalogue.kept.first_start
         if made and (commands := ignored_after_first_start(catalogue, config, made)):
             event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)

@@ -144,7 +144,8 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "log-exchange",
             f"none|{'|'.join(LEVELS)}",
-            "From which level on lines of the log come to amq.rabbitmq.log in /, too.",
+            "From which level on lines of the log come to amq.rabbitmq.log, too, in the first "
+            "virtual host.",
             or_none(choice(*LEVELS)),
             "log_exchange",
             "none",

@@ -64,9 +64,10 @@ def with_first_start(fields: dict[str, Any]) -> None:
     if "user" in first or "password" in first or not has_definitions:
         name, password = first.get("user", DEFAULT_USER), first.get("password", DEFAULT_PASSWORD)
         users = {name: password} | users
+    default_vhost = first.get("vhost", DEFAULT_VHOST)
     if "vhost" in first or not has_definitions:
-        vhosts = tuple(dict.fromkeys((first.get("vhost", DEFAULT_VHOST), *vhosts)))
-    fields.update(users=users, vhosts=vhosts)
+        vhosts = tuple(dict.fromkeys((default_vhost, *vhosts)))
+    fields.update(users=users, vhosts=vhosts, default_vhost=default_vhost)
 
 
 def with_quorum(fields: dict[str, Any]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from fluffle.broker.announcing.announcer import EVENT_EXCHANGE, LOG_EXCHANGE
-from fluffle.broker.logs import level_of
+from fluffle.broker.announcing.announcer import EVENT_EXCHANGE, HOME, LOG_EXCHANGE
+from fluffle.broker.logs import event, level_of
 
 if TYPE_CHECKING:
     from fluffle.broker.alarms import Alarms
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from fluffle.broker.statistics.statistics import Statistics
     from fluffle.broker.traffic import Traffic
     from fluffle.broker.vhost import VirtualHost
+
+logger = logging.getLogger(__name__)
 
 
 class Watched(NamedTuple):
@@ -59,12 +63,22 @@ def sampled(statistics: Statistics | None, chores: Chores, outside: Outside) -> 
     return clockwork.stop
 
 
-def own_exchanges(config: Config) -> Iterator[ExchangeSpec]:
-    """What the virtual host `/` has so that somebody can hear what is told."""
+def own_exchanges(
+    config: Config, vhosts: Mapping[str, VirtualHost]
+) -> Iterator[tuple[VirtualHost, ExchangeSpec]]:
+    """What a virtual host has so that somebody can hear what is told; as with RabbitMQ, it is not
+    one."""
+    wanted: list[tuple[str, ExchangeSpec]] = []
     if config.event_exchange:
-        yield EVENT_EXCHANGE
+        wanted.append((HOME, EVENT_EXCHANGE))
     if config.log_exchange is not None:
-        yield LOG_EXCHANGE
+        wanted.append((config.default_vhost, LOG_EXCHANGE))
+    for name, exchange in wanted:
+        vhost = vhosts.get(name)
+        if vhost is None:
+            event(logger, logging.WARNING, "nothing_is_told", exchange=exchange.name, no_vhost=name)
+        else:
+            yield vhost, exchange
 
 
 def told_lines(config: Config, vhosts: Mapping[str, VirtualHost]) -> Callable[[], None]:
@@ -74,7 +88,8 @@ def told_lines(config: Config, vhosts: Mapping[str, VirtualHost]) -> Callable[[]
     from fluffle.broker.announcing.lines import Lines  # noqa: PLC0415  only if it is used
 
     loop, node = asyncio.get_running_loop(), config.node_name
-    lines = Lines(node, config.log_format, vhosts, loop.call_soon_threadsafe, loop.call_later)
+    home = partial(vhosts.get, config.default_vhost)
+    lines = Lines(node, config.log_format, home, loop.call_soon_threadsafe, loop.call_later)
     lines.begin(level_of(config.log_exchange))
     return lines.end
 

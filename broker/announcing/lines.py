@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from fluffle.broker.announcing.announcer import HOME, LOG_EXCHANGE, header
+from fluffle.broker.announcing.announcer import LOG_EXCHANGE, header
 from fluffle.broker.clock import CallLater
 from fluffle.broker.logs import FIELDS_ATTRIBUTE, FORMATS, LOGGED_BY, LineFormatter, adapt
 from fluffle.broker.own_messages import publish_own, while_it_has_room
@@ -29,13 +29,13 @@ class Lines(logging.Handler):
         self,
         node: str,
         format_name: str,
-        vhosts: Mapping[str, VirtualHost],
+        home: Callable[[], VirtualHost | None],
         call_soon: Callable[[Callable[[], None]], object],
         call_later: CallLater,
     ) -> None:
-        """`call_soon` may be called in any thread."""
+        """`home` is where its exchange is.  `call_soon` may be called in any thread."""
         super().__init__()
-        self._node, self._vhosts = header(node), vhosts
+        self._node, self._home = header(node), home
         self._content_type = CONTENT_TYPES[format_name]
         self.setFormatter(LineFormatter(FORMATS[format_name]))
         self._call_soon, self._call_later = call_soon, call_later
@@ -79,7 +79,7 @@ class Lines(logging.Handler):
         with locked(self):
             records, self._waiting = self._waiting, []
             dropped_count, self._dropped_count = self._dropped_count, 0
-        home = self._vhosts.get(HOME)
+        home = self._home()
         exchange = home.topology.find(LOG_EXCHANGE.name) if home is not None else None
         if home is None or exchange is None or not (records and len(exchange.matcher)):
             return

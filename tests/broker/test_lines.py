@@ -17,6 +17,7 @@ from fluffle.broker.logs import LOGGED_BY, event, set_level
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.deciding import have_own
 from fluffle.broker.testing.broker import Broker
+from fluffle.broker.watching import own_exchanges
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import Properties, decode_properties
 from tests.support.edge import Arrival, Edge
@@ -34,7 +35,11 @@ class Scene:
         self.client.declare("lines")
         scheduler = self.edge.scheduler
         self.lines = Lines(
-            "a@b", format_name, {"/": self.edge.vhost}, scheduler.call_soon, scheduler.call_later
+            "a@b",
+            format_name,
+            lambda: self.edge.vhost,
+            scheduler.call_soon,
+            scheduler.call_later,
         )
 
     def listen(self, key: str = "#") -> None:
@@ -221,6 +226,31 @@ async def test_a_node_tells_what_it_logs() -> None:
             message = await anext(aiter(messages))
         assert b" error channel_error " in message.body
         assert b"nowhere" in message.body
+
+
+async def test_it_is_told_in_the_first_virtual_host() -> None:
+    """As with RabbitMQ: mostly one is named because `/` is not there."""
+    config = Config(listen=ListenAddress("127.0.0.1", 0), log_exchange="info")
+    async with Broker(config, vhosts=["first", "/"]) as broker:
+        for name, vhost in broker.node.catalogue.vhosts.items():
+            assert (vhost.topology.find(LOG_EXCHANGE.name) is not None) == (name == "first")
+        async with await aio_pika.connect(broker.url) as connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue("lines", exclusive=True)
+            await queue.bind("amq.rabbitmq.log", "#")
+            event(logger, logging.INFO, "even")
+            async with queue.iterator(no_ack=True, timeout=10) as messages:
+                while b" info even\n" not in (await anext(aiter(messages))).body:
+                    pass
+
+
+def test_where_it_is_not_there_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    vhosts = {"/": Edge().vhost}
+    assert [*own_exchanges(Config(log_exchange="info"), vhosts)] == [(vhosts["/"], LOG_EXCHANGE)]
+    assert not caplog.records
+    assert not [*own_exchanges(Config(log_exchange="info", default_vhost="gone"), vhosts)]
+    [record] = caplog.records
+    assert record.message == "nothing_is_told"
 
 
 async def test_without_the_option_there_is_no_such_exchange() -> None:

@@ -60,6 +60,30 @@ def heard(port: int) -> Transcript:
     }
 
 
+def there(port: int) -> list[str]:
+    """In which virtual hosts it is."""
+    found = []
+    for vhost in ("first", "second"):
+        peer = Peer("127.0.0.1", port)
+        main = speaker(peer, vhost=vhost)
+        main.declare_exchange(LOG, "topic", passive=True)
+        found += text(peer.hang_up())
+    return found
+
+
+def test_it_is_in_the_default_virtual_host(tmp_path: Path) -> None:
+    config = "log.exchange = true\ndefault_vhost = first"
+    options = "--log-exchange", "info", "--default-vhost", "first", "--vhost", "second"
+    with (
+        RabbitMQ(tmp_path / "rabbitmq", config) as rabbitmq,
+        Daemon(tmp_path / "fluffle", *options) as daemon,
+    ):
+        rabbitmq.ctl("add_vhost", "second")
+        rabbitmq.ctl("set_permissions", "-p", "second", "guest", ".*", ".*", ".*")
+        assert there(daemon.port) == (said := there(rabbitmq.port))
+    assert sum("Exchange.DeclareOk" in line for line in said) == 1
+
+
 def test_messages_are_those_of_rabbitmq_but_for_their_text(tmp_path: Path) -> None:
     config = "log.exchange = true\nlog.exchange.level = error"
     with (

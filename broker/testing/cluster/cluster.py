@@ -78,7 +78,8 @@ class Cluster:
         self._config = replace(
             config,
             users=self._users,
-            vhosts=names_of("vhosts", vhosts),
+            vhosts=(named := names_of("vhosts", vhosts)),
+            default_vhost=(*named, DEFAULT_VHOST)[0],
             definitions=path_of("definitions", definitions) or config.definitions,
         )
         self._data_dir = path_of("data_dir", data_dir)
