@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
@@ -18,6 +19,7 @@ from fluffle.broker.metadata.changing import Consequence
 from fluffle.broker.metadata.nodes import Registry
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.policies.policy import OPERATOR_POLICY, read_policy
+from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.recording.image import Entry, Image, VhostImage
 from fluffle.broker.turn import nothing
@@ -286,7 +288,7 @@ def put_queue(catalogue: Catalogue, key: Any, definition: Any) -> Iterable[Conse
     vhost = catalogue.holder(key[0])
     there = vhost.queues.get(key[1])
     consumers = vhost.put_queue(definition)
-    told = [partial(consumer.sink.cancelled, consumer) for consumer in consumers]
+    told = told_of_end(consumers)
     if definition.successor is None and (there is None or there.definition is definition):
         return told
     return [*told, partial(catalogue.changing, vhost, key[1])]
@@ -295,8 +297,13 @@ def put_queue(catalogue: Catalogue, key: Any, definition: Any) -> Iterable[Conse
 def remove_queue(catalogue: Catalogue, key: Any, _definition: Any) -> Iterable[Consequence]:
     """Clients that want to know hear that their consumers are gone."""
     vhost, name = key
-    consumers = catalogue.holder(vhost).remove_queue(name)
-    return [partial(consumer.sink.cancelled, consumer) for consumer in consumers]
+    return told_of_end(catalogue.holder(vhost).remove_queue(name))
+
+
+def told_of_end(consumers: Iterable[Consumer]) -> list[Consequence]:
+    """Those of a channel are told by their tags, as by RabbitMQ."""
+    by_tag = sorted(consumers, key=attrgetter("tag"))
+    return [partial(consumer.sink.cancelled, consumer) for consumer in by_tag]
 
 
 def put_binding(catalogue: Catalogue, key: Any, binding: Any) -> Iterable[Consequence]:
