@@ -47,10 +47,10 @@ def level_of(name: str) -> int:
 
 
 def set_level(level: int) -> None:
-    """Write lines from that level on, even if others are logged for somebody who wants more."""
+    """Make lines from that level on, for whomever, even if others are logged for who wants more."""
     root = logging.getLogger()
     root.setLevel(level)
-    for handler in making_lines(root):
+    for handler in (*making_lines(root), *making_lines(logging.getLogger(LOGGED_BY))):
         handler.setLevel(level)
     adapt()
 

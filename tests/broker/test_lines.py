@@ -198,17 +198,20 @@ def test_what_somebody_wants_to_be_told_is_logged_while_he_does() -> None:
     scenes[1].lines.end()
 
 
-def test_what_is_told_does_not_hang_on_what_is_written(scene: Scene) -> None:
-    """The level of the log may be set while a node runs."""
-    before, ours = logging.getLogger().level, logging.getLogger(LOGGED_BY)
+def test_the_level_that_a_running_node_is_given_counts(scene: Scene) -> None:
+    """As with RabbitMQ, for what is written and for what is told."""
+    before = logging.getLogger().level
     scene.listen()
     try:
-        for level in (logging.ERROR, logging.DEBUG):
+        for level, told in (
+            (logging.ERROR, ["bad"]),
+            (logging.DEBUG, ["odd", "even", "bad"]),
+            (logging.INFO, ["even", "bad"]),
+        ):
             set_level(level)
-            assert ours.getEffectiveLevel() == min(level, logging.INFO)
-            event(logger, logging.INFO, "even")
-            event(logger, logging.DEBUG, "odd")
-            assert scene.words() == ["even"]
+            for each, name in ((10, "odd"), (20, "even"), (40, "bad")):
+                event(logger, each, name)
+            assert scene.words() == told
     finally:
         set_level(before)
 

@@ -2,7 +2,11 @@
 
 import difflib
 import re
+import subprocess
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,6 +62,44 @@ def heard(port: int) -> Transcript:
         name: [OTHER.sub("", NODES.sub("NODE", NOW.sub("S", line))) for line in lines]
         for name, lines in transcript.items()
     }
+
+
+def told(port: int, set_level: Callable[[str], object]) -> list[set[str]]:
+    """The levels of lines up to an error, while that of the log is one or another."""
+    peer = Peer("127.0.0.1", port)
+    main = speaker(peer)
+    main.declare("lines", exclusive=True)
+    main.bind("lines", LOG, "#")
+    levels: list[set[str]] = []
+    for level in ("error", "info", "error"):
+        set_level(level)
+        speaker(peer, f"another {len(levels)}")
+        refused = main.another()
+        refused.publish(name := f"nowhere {len(levels)}", "k", "x")
+        refused.refused()
+        found: set[str] = set()
+        while name.encode() not in (line := main.get("lines")).body:
+            found |= {str(line.method.routing_key)} if line.name == "Basic.GetOk" else set()  # type: ignore[attr-defined]
+        levels.append(found)
+    peer.hang_up()
+    return levels
+
+
+def test_the_level_of_a_running_node_counts(tmp_path: Path) -> None:
+    config = "log.exchange = true\nlog.exchange.level = warning"
+    with (
+        RabbitMQ(tmp_path / "rabbitmq", config) as rabbitmq,
+        Daemon(tmp_path / "fluffle", "--log-exchange", "warning") as daemon,
+    ):
+        there = told(rabbitmq.port, partial(rabbitmq.ctl, "set_log_level"))
+        here = told(daemon.port, lambda level: commanded(daemon, "node", "log-level", level))
+    assert there == here == [set(), {"info"}, set()]
+
+
+def commanded(daemon: Daemon, *words: str) -> None:
+    """A command of ours, for that node."""
+    command = [sys.executable, "-m", "fluffle.broker", *words, "--data-dir", str(daemon.data_dir)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def there(port: int) -> list[str]:
