@@ -221,8 +221,10 @@ def among(asked: Expression, items: Term) -> Expression:
 
 
 def exact(term: Term) -> Hashable:
-    """Equal for what is the same, numbers of the same kind."""
+    """Equal for what is the same, numbers of the same kind and zeros of the same sign."""
     kind = type(term)
+    if kind is float:
+        return str(term)
     return (kind, tuple(map(exact, term)) if isinstance(term, (tuple, list)) else term)
 
 

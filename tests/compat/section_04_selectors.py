@@ -20,6 +20,7 @@ MESSAGES: tuple[dict[str, Any], ...] = (
     {"s": "'quoted'", "n": 0, "b": True},
     {"s": 'a"b\\c', "n": 2501},
     {"S": "blue", "N": 5},
+    {"f": -0.0},
 )
 
 SELECTORS = (
@@ -53,6 +54,8 @@ SELECTORS = (
     "{'not_in',{'ident',<<\"s\">>},[<<\"blue\">>]}",
     "{'in',{'ident',<<\"n\">>},[5.0,2501]}",
     "{'in',{'ident',<<\"n\">>},[]}",
+    "{'in',{'ident',<<\"f\">>},[0.0]}",
+    "{'in',{'ident',<<\"f\">>},[-0.0]}",
     "{'like',{'ident',<<\"s\">>},<<\"b%\">>,'no_escape'}",
     "{'like',{'ident',<<\"s\">>},<<\"%e\">>,no_escape}",
     "{'like',{'ident',<<\"s\">>},<<\"bl__\">>,'no_escape'}",

@@ -88,6 +88,9 @@ def selecting(text: str) -> FieldTable:
         ("{'=',9007199254740993,9007199254740992.0}", "false"),
         ("{in,1,[1.0]}", "false"),
         ("{in,1.0,[1.0,2]}", "true"),
+        ("{in,-0.0,[0.0]}", "false"),
+        ("{in,-0.0,[-0.0]}", "true"),
+        ("{'=',-0.0,0.0}", "true"),
         ("{in,[1],[[1]]}", "true"),
         ("{not_in,true,[1]}", "true"),
         # arithmetic
