@@ -1,15 +1,13 @@
 """Who may declare a quorum queue again as a classic one, where RabbitMQ is told to let them."""
 
-import difflib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.compat.comparing import text
+from tests.compat.comparing import compare_told
 from tests.compat.oracle import RabbitMQ
-from tests.compat.scenario import Peer, Transcript
+from tests.compat.scenario import Peer
 from tests.compat.verbs import Speaker, speaker
 from tests.support.daemon import Daemon
 
@@ -111,15 +109,6 @@ def other_ways(main: Speaker) -> None:
     main.delete("c", "q")
 
 
-def heard(port: int) -> Transcript:
-    peer = Peer("127.0.0.1", port)
-    try:
-        conversation(peer)
-    finally:
-        transcript = peer.hang_up()
-    return transcript
-
-
 @pytest.mark.parametrize(
     ("config", "options"), [(RELAXED, ("--quorum-relaxed-redeclare",)), ("", ())], ids=["on", "off"]
 )
@@ -127,10 +116,5 @@ def test_the_same_is_let_pass(config: str, options: tuple[str, ...], tmp_path: P
     with (
         RabbitMQ(tmp_path / "rabbitmq", config) as rabbitmq,
         Daemon(tmp_path / "fluffle", *options) as daemon,
-        ThreadPoolExecutor(1) as beside,
     ):
-        running = beside.submit(heard, rabbitmq.port)
-        here = text(heard(daemon.port))
-        there = text(running.result())
-    assert len(there) > 100
-    assert here == there, "\n".join(difflib.unified_diff(there, here, "RabbitMQ", "fluffle"))
+        compare_told(conversation, rabbitmq.port, daemon.port, lines_min=100)
