@@ -35,32 +35,45 @@ NO_RUNS: list[Alike] = []
 class Carried:
     """By sequence number: what is not in it is new."""
 
-    __slots__ = ("_starts", "coming", "runs")
+    __slots__ = ("_gone_count", "_runs", "_starts", "coming", "has_any")
 
     def __init__(self, runs: Sequence[Alike] = ()) -> None:
         """`runs` rise."""
-        self.runs = [*runs] if runs else NO_RUNS
-        """All of it, rising.  Not to be changed by others."""
+        self._runs = [*runs] if runs else NO_RUNS
         self._starts = [run.first for run in runs] if runs else NO_STARTS
+        self._gone_count = 0
+        """So many of these at the front are taken.  They are let go of together, since that moves
+        all that is behind them."""
+        self.has_any = bool(runs)
         self.coming = NEW
         """Of what comes into the queue now."""
+
+    @property
+    def runs(self) -> list[Alike]:
+        """All of it, rising."""
+        return self._runs[self._gone_count :]
+
+    @property
+    def stop(self) -> int:
+        """Behind the last of it."""
+        return self._runs[-1].stop if self.has_any else 0
 
     def put(self, first: int, stop: int, counts: Counts) -> None:
         """Messages come in behind all others."""
         if counts == NEW:
             return
-        if self.runs is NO_RUNS:
-            self.runs, self._starts = [], []
-        if self.runs and self.runs[-1].stop == first and self.runs[-1].counts == counts:
-            self.runs[-1] = self.runs[-1]._replace(stop=stop)
+        if not self.has_any:
+            self._runs, self._starts, self.has_any = [], [], True
+        elif (last := self._runs[-1]).stop == first and last.counts == counts:
+            self._runs[-1] = last._replace(stop=stop)
             return
-        self.runs.append(Alike(first, stop, counts))
+        self._runs.append(Alike(first, stop, counts))
         self._starts.append(first)
 
     def alike(self, first: int, stop: int) -> Alike:
         """The messages from the one at `first` on, before `stop`, that have equal counts."""
-        at = bisect_right(self._starts, first) - 1
-        if at >= 0 and first < (run := self.runs[at]).stop:
+        at = bisect_right(self._starts, first, self._gone_count) - 1
+        if at >= self._gone_count and first < (run := self._runs[at]).stop:
             return Alike(first, min(stop, run.stop), run.counts)
         if at + 1 < len(self._starts):
             stop = min(stop, self._starts[at + 1])
@@ -75,20 +88,34 @@ class Carried:
             self._cut(number, number + 1)
 
     def _cut(self, first: int, stop: int) -> None:
-        at, end = bisect_right(self._starts, first), bisect_left(self._starts, stop)
-        if at and self.runs[at - 1].stop > first:
+        gone = self._gone_count
+        at, end = bisect_right(self._starts, first, gone), bisect_left(self._starts, stop, gone)
+        if at > gone and self._runs[at - 1].stop > first:
             at -= 1
         if at >= end:
             return
-        front, back = self.runs[at], self.runs[end - 1]
+        front, back = self._runs[at], self._runs[end - 1]
         left = [front._replace(stop=first)] if front.first < first else []
         if back.stop > stop:
             left.append(back._replace(first=stop))
-        self.runs[at:end] = left
+        if at == gone and len(left) <= end - at:
+            self._gone_count = at = end - len(left)
+        self._runs[at:end] = left
         self._starts[at:end] = [run.first for run in left]
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of those that are taken, once they are more than the others."""
+        gone, count = self._gone_count, len(self._runs)
+        if gone == count:
+            self.clear()
+        elif 2 * gone > count:
+            del self._runs[:gone], self._starts[:gone]
+            self._gone_count = 0
 
     def clear(self) -> None:
-        self.runs, self._starts = NO_RUNS, NO_STARTS
+        self._runs, self._starts = NO_RUNS, NO_STARTS
+        self._gone_count, self.has_any = 0, False
 
 
 def alike_in(segment: Segment, stop: int, carried: Carried) -> tuple[int, Counts]:

@@ -283,7 +283,7 @@ class Lane:
             return 0
         mean_bytes = segment.content_bytes // segment.count + 1
         available = min(segment.count - segment.head, bytes_max // mean_bytes or 1)
-        if self.carried is not None and self.carried.runs:
+        if self.carried is not None and self.carried.has_any:
             stop, _counts = alike_in(segment, segment.head + available, self.carried)
             available = stop - segment.head
         if segment.expiries is None:
@@ -312,7 +312,7 @@ class Lane:
                 segment.latest_ms <= self.now_ms
                 and is_on_disk
                 and not are_read
-                and not (self.carried is not None and self.carried.runs)
+                and not (self.carried is not None and self.carried.has_any)
                 and (segment.is_whole or not self._is_one_of_many)
             ):
                 return self._take_unread()
@@ -349,7 +349,7 @@ class Lane:
         segment = self._front()
         start = segment.head
         stop, counts = min(start + count, segment.count), NEW
-        if self.carried is not None and self.carried.runs:
+        if self.carried is not None and self.carried.has_any:
             stop, counts = alike_in(segment, stop, self.carried)
             self.carried.take(segment.sequences(start, stop))
         sequences = segment.sequences(start, stop)

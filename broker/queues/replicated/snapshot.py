@@ -134,8 +134,8 @@ def _load(tables: object, version: int) -> State:
     state.entries = _load_entries(entries)
     for row in carried:
         first, stop, *counts = _row(row, *[int] * 4)
-        before = state.carried.runs[-1].stop if state.carried.runs else 1
-        if not before <= first < stop <= state.next_sequence:
+        before = state.carried.stop
+        if not max(before, 1) <= first < stop <= state.next_sequence:
             raise ValueError(f"counts from {first} to {stop} behind {before}")
         state.carried.put(first, stop, Counts(*counts))
     state.returned = _load_marked(returned, 2, Counts._make)

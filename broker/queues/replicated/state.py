@@ -185,7 +185,7 @@ class State:
 
     def take_waiting(self, run: range) -> list[tuple[range, Counts]]:
         """Messages that may be handed out now leave their place, with their counts."""
-        if self.carried.runs:
+        if self.carried.has_any:
             return self._take_both(run)
         if self.returned.count and run.start in self.returned:
             return self.returned.take(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,8 @@ def test_it_knows_of_each_message_what_it_brought_along(seed: int) -> None:
                 known |= dict.fromkeys(range(following, following + count), counts)
             following += count + chance.choice([0, 0, 2])
         else:
-            first = chance.randint(1, following)
+            front = min(known, default=1)
+            first = chance.choice([front, chance.randint(1, following)])
             gone = range(first, first + chance.randint(1, 12), chance.choice([1, 1, 3]))
             carried.take(gone if chance.random() < 0.7 else [*gone])
             for number in gone:
@@ -34,6 +36,7 @@ def test_it_knows_of_each_message_what_it_brought_along(seed: int) -> None:
         assert told == known
         bounds = [bound for run in carried.runs for bound in run[:2]]
         assert bounds == sorted(bounds)
+        assert (carried.has_any, carried.stop) == (bool(known), max(known, default=-1) + 1)
         first, stop = sorted(chance.sample(range(1, following + 2), 2))
         alike = carried.alike(first, stop)
         assert alike.first == first < alike.stop <= stop
@@ -52,6 +55,33 @@ def test_a_million_that_were_rejected_once_are_one_run() -> None:
     copy = Carried(carried.runs)
     carried.clear()
     assert (carried.runs, len(copy.runs)) == ([], 1)
+
+
+class Moved(list[Any]):
+    """Counts what moves where some of it is cut out."""
+
+    moved_count = 0
+
+    def __setitem__(self, at: Any, values: Any) -> None:
+        if len(self[at]) != len(values):
+            self.moved_count += len(self) - at.stop
+        super().__setitem__(at, values)
+
+    def __delitem__(self, at: Any) -> None:
+        self.moved_count += len(self) - at.stop
+        super().__delitem__(at)
+
+
+def test_taking_one_after_the_other_moves_none_of_those_behind_again_and_again() -> None:
+    carried, count = Carried(), 10_000
+    for number in range(1, count + 1):
+        carried.put(number, number + 1, Counts(1 + number % 2, 1))
+    carried._runs = moved = Moved(carried._runs)
+    for number in range(1, count + 1):
+        assert carried.alike(number, count).counts == Counts(1 + number % 2, 1)
+        carried.take(range(number, number + 1))
+    assert not carried.has_any
+    assert moved.moved_count <= count
 
 
 @pytest.mark.parametrize(

@@ -386,8 +386,8 @@ CARRYING = [
         ("what is in front goes, too", "Carried._cut", "if front.first < first", "if False"),
         ("the next run is alike", "Carried.alike", "min(stop, run.stop)", "stop"),
         ("what is new goes on", "Carried.alike", "min(stop, self._starts[at + 1])", "stop"),
-        ("others are of the run", "Carried.put", " and self.runs[-1].counts == counts", ""),
-        ("what lies between is of it", "Carried.put", "self.runs[-1].stop == first and ", ""),
+        ("others are of the run", "Carried.put", " and last.counts == counts", ""),
+        ("what lies between is of it", "Carried.put", ".stop == first and last", ""),
         under=BESIDE,
     ),
 ]
