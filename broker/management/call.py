@@ -13,9 +13,11 @@ from fluffle.broker.control.threads import in_own_thread
 from fluffle.broker.management.asking import Asking
 from fluffle.broker.management.direct import DirectChannel, Ends, direct_channel
 from fluffle.broker.management.json_bodies import (
+    STRETCH_BYTES_MAX,
     VALUES_MAX,
     NoJson,
     TooMany,
+    check_stretches,
     check_values,
     parsed,
 )
@@ -62,7 +64,12 @@ class Call:
         return found
 
     async def long_json(self) -> Row:
-        """The object in the body, however much there is in it.  Refusal."""
+        """The object in the body, however much there is in it, unless it is hardly made of objects.
+        Refusal."""
+        try:
+            check_stretches(self.body)
+        except TooMany:
+            raise too_large(f"an object has to end in any {STRETCH_BYTES_MAX} bytes") from None
         return await in_own_thread(self._object)
 
     def _object(self) -> Row:

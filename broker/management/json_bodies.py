@@ -11,6 +11,9 @@ VALUES_MAX = 25_000
 """What can be read in some ten milliseconds; texts may be long besides."""
 SHORT_BYTES = VALUES_MAX * 2
 """In so many there are not more values."""
+STRETCH_BYTES_MAX = 1 << 20
+"""Without an object that ends, of what is read in a thread: it holds up the loop for so long, which
+may be fifty milliseconds."""
 NESTED_MAX = 200
 """Arrays and objects within each other: tables may be half as deep, recursion goes far deeper."""
 HALF = re.compile(
@@ -69,6 +72,18 @@ def check_values(body: bytes) -> None:
     outside = b"".join(plain.split(b'"')[::2])
     if sum(map(outside.count, (b",", b"[", b"{"))) >= VALUES_MAX:
         raise TooMany  # each is behind a comma, or the first of an array or an object
+
+
+def check_stretches(body: bytes) -> None:
+    """TooMany where no other thread would run for long while it is read: see `give_way`.
+
+    A brace in a text is taken for the end of an object.
+    """
+    at = 0
+    while len(body) - at > STRETCH_BYTES_MAX:
+        at = body.rfind(b"}", at, at + STRETCH_BYTES_MAX) + 1
+        if not at:
+            raise TooMany
 
 
 def is_deeper(value: object, most: int) -> bool:

@@ -12,7 +12,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.users import User
 from fluffle.broker.management import endpoint
 from fluffle.broker.management.authentication import Peer, authenticated
-from fluffle.broker.management.json_bodies import VALUES_MAX
+from fluffle.broker.management.json_bodies import STRETCH_BYTES_MAX, VALUES_MAX
 from fluffle.broker.management.replies import Reply
 from tests.support.management import GUEST, Api, authorization
 
@@ -109,6 +109,12 @@ async def test_a_body_that_is_too_long_is_refused(api: Api) -> None:
         assert await api.ask("POST", message_path, data=data) == (200, {"routed": False})
     many = {**message, "payload": "", "properties": {"headers": {"x": [1] * VALUES_MAX}}}
     data = BytesIO(json.dumps(many).encode())
+    numbers = BytesIO(json.dumps({"x": [1] * STRETCH_BYTES_MAX}).encode())
+    reason = f"an object has to end in any {STRETCH_BYTES_MAX} bytes"
+    assert await api.ask("POST", "definitions", data=numbers) == (
+        413,
+        {"error": "bad_request", "reason": reason},
+    )
     reason = f"a body may have {VALUES_MAX} values"
     assert await api.ask("POST", message_path, data=data) == (
         413,

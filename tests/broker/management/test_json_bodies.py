@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from fluffle.broker.management.json_bodies import (
     NESTED_MAX,
+    STRETCH_BYTES_MAX,
     VALUES_MAX,
     NoJson,
     TooMany,
+    check_stretches,
     check_values,
     parsed,
 )
@@ -104,3 +106,13 @@ def test_there_is_an_end_to_values(value: object) -> None:
 def test_there_is_none_to_what_is_in_a_text(text: str) -> None:
     check_values(json.dumps({"a": text, "b": [text]}).encode())
     check_values(json.dumps(text, ensure_ascii=False).encode())
+
+
+@pytest.mark.parametrize("before", [0, 1, STRETCH_BYTES_MAX, 3 * STRETCH_BYTES_MAX])
+@pytest.mark.parametrize("behind", [0, 1, STRETCH_BYTES_MAX])
+def test_no_stretch_without_objects_is_longer_than_may_be(before: int, behind: int) -> None:
+    front, back = b'[{"a":1},' * (before // 9), b"{}" * (behind // 2)
+    check_stretches(front + b"1" * (STRETCH_BYTES_MAX - 10) + b"}" + back)
+    for stretch in (b"1" * (STRETCH_BYTES_MAX + 1), b"1" * (STRETCH_BYTES_MAX + 1) + b"}"):
+        with pytest.raises(TooMany):
+            check_stretches(front + stretch + back.replace(b"}", b"{"))
