@@ -231,14 +231,6 @@ def to_table(mapping: Mapping[str, PlainValue]) -> FieldTable:
     return {key: to_field(value) for key, value in mapping.items()}
 
 
-def sorted_table(table: FieldTable) -> FieldTable:
-    """The table by the bytes of its keys, inner tables as they are.
-
-    This is the order of the headers in a message that RabbitMQ has rewritten.
-    """
-    return dict(sorted(table.items(), key=lambda item: item[0].encode(errors="surrogateescape")))
-
-
 def _truncated() -> ProtocolError:
     return ProtocolError(ReplyCode.FRAME_ERROR, "truncated value")
 

@@ -16,7 +16,6 @@ Whatever is not exactly this raises `BadBytes`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -80,11 +79,6 @@ def decode_state(content: bytes) -> State:
     except UNREADABLE as error:
         raise BadBytes(f"this is no state of definitions: {error!r}") from error
     return state
-
-
-def digest_of(state: State) -> str:
-    """Equal on all nodes that have applied the same."""
-    return hashlib.sha256(encode_state(state)).hexdigest()
 
 
 def _row_of(proposal: Proposal) -> list[object]:

@@ -116,11 +116,6 @@ class Topology:
         """All of them, the default exchange and other predeclared ones first."""
         return (exchange.spec for exchange in self._exchanges.values())
 
-    def bindings_from(self, source: str) -> Iterator[Binding]:
-        """Not those of the default exchange, which are implied by the queues."""
-        exchange = self._exchanges.get(source)
-        return iter(()) if exchange is None else iter(exchange.matcher)
-
     @property
     def bindings(self) -> Iterator[Binding]:
         """All of them but those of the default exchange; they may change in between."""

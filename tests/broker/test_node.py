@@ -38,6 +38,7 @@ from tests.broker.routing.make import to_queue
 from tests.support.definitions import Editor, VhostEditor, engine_of
 from tests.support.edge import publish_frames
 from tests.support.peer import peer_of
+from tests.support.topologies import bindings_from
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ async def test_the_event_exchange_is_there_if_it_is_asked_for_and_stays(config: 
         await node.start()
         topology = node.catalogue.vhosts["/"].topology
         is_there = topology.find("amq.rabbitmq.event") is not None
-        bindings.append(len(tuple(topology.bindings_from("amq.rabbitmq.event"))))
+        bindings.append(len(bindings_from(topology, "amq.rabbitmq.event")))
         assert bool(node._services.observers) == is_on
         if len(bindings) == 2:
             editor = VhostEditor(

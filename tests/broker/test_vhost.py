@@ -24,6 +24,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhost import VirtualHost
 from tests.broker.queues.make import FakeSink
 from tests.support.definitions import VhostEditor, engine_of
+from tests.support.topologies import bindings_from
 
 ANNA, BERT = Owner("a", 0, 1, "anna"), Owner("a", 0, 2, "bert")
 """Two connections."""
@@ -126,7 +127,7 @@ def test_a_deleted_queue_takes_along_its_bindings_consumers_and_messages() -> No
         ["b"],
     ]
     assert (queue.consumer_count, queue.ready_count) == (0, 0)
-    assert list(vhost.topology.bindings_from("amq.direct")) == []
+    assert bindings_from(vhost.topology, "amq.direct") == []
     with pytest.raises(NotFound, match="no queue 'q' in vhost '/'"):
         vhost.queue("q", ANNA)
 

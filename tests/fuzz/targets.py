@@ -47,7 +47,6 @@ from fluffle.broker.recording.changes import (
     BadBytes,
     decode_proposals,
     decode_state,
-    digest_of,
     encode_proposals,
     encode_state,
 )
@@ -79,6 +78,7 @@ from tests.broker.queues.replicated.make import busy
 from tests.fuzz.talk import GREETING, talk
 from tests.protocol.reading import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
 from tests.protocol.talking import conversation, merged, talking_reader
+from tests.support.digests import digest_of
 
 HELD_BYTES_MAX = UNFINISHED_BYTES_MAX + MESSAGE_BYTES_MAX
 

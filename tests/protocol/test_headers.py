@@ -15,7 +15,7 @@ from fluffle.protocol.properties import (
     split_properties,
 )
 from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import sorted_table, to_table
+from fluffle.protocol.wire import to_table
 from tests.protocol.test_properties import PROPERTIES
 
 KEYS = st.sampled_from(["a", "x-delivery-count", "x-a", "z", "é", "\udcff", ""])
@@ -80,6 +80,11 @@ def test_fields_pass_as_they_stand() -> None:
     added = with_headers(raw, {"c": ("B", 1)})
     inside = b"\x01bV" + b"\x01cB\x01" + odd
     assert added == b"\x20\x00" + len(inside).to_bytes(4, "big") + inside
+
+
+def sorted_table(table: FieldTable) -> FieldTable:
+    """By the bytes of its keys, inner tables as they are: so RabbitMQ 4.0.5 writes headers."""
+    return dict(sorted(table.items(), key=lambda item: item[0].encode(errors="surrogateescape")))
 
 
 @given(PROPERTIES, TABLES, TABLES)

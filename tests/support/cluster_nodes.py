@@ -33,9 +33,9 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.node import Node, NodeFailed
 from fluffle.broker.queues.served import Later as Asked
-from fluffle.broker.recording.changes import digest_of
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.raft.tuning import Tuning
+from tests.support.digests import digest_of
 
 WAIT_S = 20.0
 """Nothing here takes so long."""

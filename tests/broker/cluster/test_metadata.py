@@ -11,8 +11,9 @@ from fluffle.broker.access.users import User
 from fluffle.broker.cluster.metadata import ATTEMPTS_MAX
 from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.recording.changes import digest_of, encode_proposals
+from fluffle.broker.recording.changes import encode_proposals
 from fluffle.broker.routing.exchange import ExchangeSpec
+from tests.support.digests import digest_of
 from tests.support.metadata_changes import (
     bind,
     contents,

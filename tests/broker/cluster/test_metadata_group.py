@@ -16,9 +16,9 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.recording.changes import digest_of
 from fluffle.broker.vhost import VirtualHost
 from fluffle.raft.config import NodeId
+from tests.support.digests import digest_of
 from tests.support.hosts import HostCluster, Node, ToyMachine
 from tests.support.metadata_cluster import Outcome, nobody_is_served
 

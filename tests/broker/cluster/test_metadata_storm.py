@@ -13,9 +13,10 @@ from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.state import State
-from fluffle.broker.recording.changes import decode_proposals, digest_of
+from fluffle.broker.recording.changes import decode_proposals
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
+from tests.support.digests import digest_of
 from tests.support.metadata_changes import (
     OWNER,
     bind,

@@ -16,11 +16,11 @@ from fluffle.broker.recording.changes import (
     BadBytes,
     decode_proposals,
     decode_state,
-    digest_of,
     encode_proposals,
     encode_state,
 )
 from tests.broker.recording.test_encoding import NAMES, facts
+from tests.support.digests import digest_of
 
 COUNTS = st.integers(0, 2**63)
 

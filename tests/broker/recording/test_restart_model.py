@@ -50,6 +50,7 @@ from tests.storage.support import ManualWriter
 from tests.support.definitions import Editor, engines
 from tests.support.patience import PatientSink
 from tests.support.store import open_store
+from tests.support.topologies import bindings_from
 
 OWNER = Owner("a", 0, 1, "c")
 NAMES = st.sampled_from(["a", "\N{RABBIT}\udcff"])
@@ -123,7 +124,7 @@ def durable_in(vhost: VirtualHost) -> tuple[object, ...]:
     bindings = {
         binding: tuple(binding.arguments)
         for spec in specs
-        for binding in vhost.topology.bindings_from(spec.name)
+        for binding in bindings_from(vhost.topology, spec.name)
         if binding.destination in ends[binding.destination_kind]
     }
     journals = {name: queue.journal and queue.journal.groups for name, queue in queues.items()}
@@ -323,7 +324,7 @@ class TopologyMachine(RestartMachine):
         bound = [
             binding
             for spec in host.topology.exchanges()
-            for binding in host.topology.bindings_from(spec.name)
+            for binding in bindings_from(host.topology, spec.name)
         ]
         if bound:
             binding = bound[at % len(bound)]

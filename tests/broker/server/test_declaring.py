@@ -20,6 +20,7 @@ from fluffle.protocol.methods import (
 )
 from fluffle.protocol.wire import to_table
 from tests.support.edge import Client, Edge
+from tests.support.topologies import bindings_from
 
 
 def send(client: Client, *methods: Method) -> None:
@@ -254,8 +255,8 @@ def test_arguments_tell_bindings_apart() -> None:
         arguments = pamqp_table(to_table({"n": number}))
         bind = make(Queue.Bind, queue="q", exchange="amq.headers", arguments=arguments)
         client.call(bind, Queue.BindOk)
-    bound = client.edge.vhost.topology.bindings_from("amq.headers")
-    assert len(list(bound)) == 2
+    bound = bindings_from(client.edge.vhost.topology, "amq.headers")
+    assert len(bound) == 2
 
 
 # Exchanges

@@ -35,7 +35,6 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.recording.changes import digest_of
 from fluffle.broker.timers import Aging, Timers
 from fluffle.broker.traffic import Deaths
 from fluffle.broker.turn import raise_it
@@ -53,6 +52,7 @@ from tests.simulation.queues.defining import Defining
 from tests.simulation.queues.entering import Entering
 from tests.simulation.queues.fellows import Fellows
 from tests.simulation.queues.versions import Readers
+from tests.support.digests import digest_of
 
 if TYPE_CHECKING:
     from tests.simulation.queues.town import Town

@@ -1,0 +1,13 @@
+"""Whether nodes have the same definitions."""
+
+from __future__ import annotations
+
+import hashlib
+
+from fluffle.broker.metadata.state import State
+from fluffle.broker.recording.changes import encode_state
+
+
+def digest_of(state: State) -> str:
+    """Equal on all nodes that have applied the same."""
+    return hashlib.sha256(encode_state(state)).hexdigest()

@@ -1,0 +1,13 @@
+"""What tests ask of a topology, and nobody else."""
+
+from __future__ import annotations
+
+from fluffle.broker.routing.bindings import Binding
+from fluffle.broker.routing.topology import Topology
+
+
+def bindings_from(topology: Topology, source: str) -> list[Binding]:
+    """Those of an exchange, none if it is not there.  Of the default exchange there are none, since
+    the queues imply them."""
+    exchange = topology.find(source)
+    return [*exchange.matcher] if exchange is not None else []
