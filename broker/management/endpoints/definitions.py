@@ -90,10 +90,10 @@ async def checked(content: Row, home: str | None) -> deque[tuple[str, list[Row]]
         entries = content.get(category) or []
         if not isinstance(entries, list):
             raise bad_request(f"{category} is no list")
-        rows = (row for row in entries_of(category, entries, home) if not is_ours(category, row))
+        rows = entries_of(category, entries, home)
         try:
             while some := [*islice(rows, ENTRIES_AT_ONCE)]:
-                found.append((category, some))
+                found.append((category, [row for row in some if not is_ours(category, row)]))
                 await asyncio.sleep(0)
         except DefinitionsError as error:
             raise bad_request(str(error)) from None

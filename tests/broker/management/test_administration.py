@@ -394,10 +394,20 @@ async def test_definitions_are_checked_some_at_a_time() -> None:
     others = Others()
     async with others.counted():
         pieces = await checked({"queues": queues, "exchanges": exchanges}, None)
-    assert [(category, len(entries)) for category, entries in pieces] == [("queues", 100)] * 10
+    counts = [(category, len(entries)) for category, entries in pieces]
+    assert counts == [("exchanges", 0), ("queues", 99), *[("queues", 100)] * 9, ("queues", 1)]
     assert [entry["name"] for _, entries in pieces for entry in entries] == [
         *map(str, range(1_000))
     ]
+    assert others.turns >= 1_000 / ENTRIES_AT_ONCE
+
+
+async def test_entries_that_are_left_out_are_checked_some_at_a_time() -> None:
+    exchanges = [{"vhost": "/", "name": f"amq.{n}", "type": "topic"} for n in range(1_000)]
+    others = Others()
+    async with others.counted():
+        pieces = await checked({"exchanges": exchanges}, None)
+    assert [*pieces] == [("exchanges", [])] * 10
     assert others.turns >= 1_000 / ENTRIES_AT_ONCE
 
 
