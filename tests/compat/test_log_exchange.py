@@ -75,12 +75,19 @@ def told(port: int, set_level: Callable[[str], object]) -> list[set[str]]:
     return levels
 
 
+def wait_for_it(rabbitmq: RabbitMQ, vhost: str) -> None:
+    """RabbitMQ makes it when the virtual host is there, and takes clients meanwhile."""
+    while LOG not in rabbitmq.ctl("list_exchanges", "--vhost", vhost, "name"):
+        pass
+
+
 def test_the_level_of_a_running_node_counts(tmp_path: Path) -> None:
     config = "log.exchange = true\nlog.exchange.level = warning"
     with (
         RabbitMQ(tmp_path / "rabbitmq", config) as rabbitmq,
         Daemon(tmp_path / "fluffle", "--log-exchange", "warning") as daemon,
     ):
+        wait_for_it(rabbitmq, "/")
         there = told(rabbitmq.port, partial(rabbitmq.ctl, "set_log_level"))
         here = told(daemon.port, lambda level: commanded(daemon, "node", "log-level", level))
     assert there == here == [set(), {"info"}, set()]
@@ -112,6 +119,7 @@ def test_it_is_in_the_default_virtual_host(tmp_path: Path) -> None:
     ):
         rabbitmq.ctl("add_vhost", "second")
         rabbitmq.ctl("set_permissions", "-p", "second", "guest", ".*", ".*", ".*")
+        wait_for_it(rabbitmq, "first")
         assert there(daemon.port) == (said := there(rabbitmq.port))
     assert sum("Exchange.DeclareOk" in line for line in said) == 1
 
@@ -122,4 +130,5 @@ def test_messages_are_those_of_rabbitmq_but_for_their_text(tmp_path: Path) -> No
         RabbitMQ(tmp_path / "rabbitmq", config) as rabbitmq,
         Daemon(tmp_path / "fluffle", "--log-exchange", "error") as daemon,
     ):
+        wait_for_it(rabbitmq, "/")
         compare_told(conversation, rabbitmq.port, daemon.port, lines_min=8, alike=alike)
