@@ -36,8 +36,8 @@ HEAD_BYTES_MAX = 1024
 """Longer ones, which have headers of some size, are measured each time: memory is dearer."""
 
 ALIKE_MIN, ALIKE_MAX = 128, 1024
-"""So many messages are compared together: fewer cost more than one after the other, and more might
-be in vain."""
+"""So many messages are compared together first and at most: fewer cost more than one after the
+other, and more might be in vain.  As many again as were alike are tried next."""
 
 FIRST_LOOKS = (ALIKE_MIN - 1, 61)
 LOOKS = (2, 111, 3, 31, 4, 17, 5, 91, 7, 46)
@@ -174,9 +174,9 @@ def count_alike(
     for place in LOOKS:
         if not buffer.startswith(begin, start + place * message_bytes):
             return 1
-    count, frames = 0, (stop - start) // message_bytes
-    while frames - count >= ALIKE_MIN:
-        at, some = start + count * message_bytes, min(frames - count, ALIKE_MAX)
+    count, at, most = 0, start, ALIKE_MIN
+    while (rest := (stop - at) // message_bytes) >= ALIKE_MIN:
+        some = most if rest >= most + ALIKE_MIN else rest
         if not buffer.startswith(begin, at + (some - 1) * message_bytes):
             break
         run, alike = buffer[at : at + some * message_bytes], bytearray(first * some)
@@ -184,7 +184,8 @@ def count_alike(
             alike[place::message_bytes] = run[place::message_bytes]
         if run != alike:
             break
-        count += some
+        count, at = count + some, at + some * message_bytes
+        most = min(2 * most, ALIKE_MAX)
     return count or 1
 
 
