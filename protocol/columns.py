@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
-from fluffle.protocol.properties import FLAG_EXPIRATION, FLAG_PRIORITY, way_to
+from fluffle.protocol.properties import FLAG_EXPIRATION, FLAG_PRIORITY, place_of, way_to
 
 FEW = 4
 """Fewer are asked one after the other."""
 
 MANY = 32
 """Of so many it is worth while to look at each octet of a text."""
+
+HEAD_BYTES_MAX = 2048
+"""Where more stands in front of a value, it is sooner found in each than copied."""
 
 LAID_OUT_BYTES_MAX = 512
 """Of longer contents only the beginning is copied."""
@@ -39,11 +42,11 @@ def priorities_of(contents: list[bytes]) -> Priorities | None:
     count = len(contents)
     if count == 1:
         return Priorities(contents[0][at : at + 1], len(contents[0]))
-    if count >= FEW:
+    if count >= FEW and at < HEAD_BYTES_MAX:
         laid_out, stride = lay_out(contents, at + 1)
         if not differing(laid_out, stride, told_at, count):
             return Priorities(laid_out[at::stride], stride if stride > at + 1 else 0)
-    octets = bytes([content[way_to(content, FLAG_PRIORITY)[0]] for content in contents])
+    octets = bytes([content[place_of(content, FLAG_PRIORITY)] for content in contents])
     return Priorities(octets, 0)
 
 
@@ -54,6 +57,8 @@ def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> lis
     if count < FEW:
         return read_each([*map(expiration_of, contents)], read)
     at, told_at = way_to(contents[0], FLAG_EXPIRATION)
+    if at >= HEAD_BYTES_MAX:
+        return read_each([*map(expiration_of, contents)], read)
     start, stop = at + 1, at + 1 + contents[0][at]
     laid_out, stride = lay_out(contents, stop)
     if differing(laid_out, stride, [*told_at, at], count):
@@ -85,7 +90,7 @@ def read_column(
 
 def expiration_of(content: bytes) -> bytes:
     """That of canonical content, which must name one."""
-    at, _ = way_to(content, FLAG_EXPIRATION)
+    at = place_of(content, FLAG_EXPIRATION)
     return content[at + 1 : at + 1 + content[at]]
 
 

@@ -190,13 +190,29 @@ def is_persistent(raw: bytes) -> bool:
 
 def priority_of(content: bytes) -> int | None:
     """The priority of canonical content with well-formed properties; None if it names none."""
-    at, _ = way_to(content, FLAG_PRIORITY)
+    at = place_of(content, FLAG_PRIORITY)
     return content[at] if at else None
 
 
+def place_of(content: bytes, flag: int) -> int:
+    """Where the value of a flag stands in canonical content with well-formed properties; 0 if it
+    names none."""
+    flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
+    if not flags & flag:
+        return 0
+    offset = _PROPERTIES_OFFSET + _FLAGS.size
+    for size in _sizes(flags & -flag & ~flag):
+        if size > 0:
+            offset += size
+        elif size == _OF_TEXT:
+            offset += content[offset] + 1
+        else:
+            offset += _SIZE.unpack_from(content, offset)[0] + _SIZE.size
+    return offset
+
+
 def way_to(content: bytes, flag: int) -> tuple[int, list[int]]:
-    """Where the value of a flag stands in canonical content with well-formed properties, 0 if it
-    names none; and which octets in front of it say so."""
+    """The same; and which octets in front of it say so."""
     flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
     if not flags & flag:
         return 0, []

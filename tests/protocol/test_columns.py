@@ -1,5 +1,6 @@
 """What is read of many messages at once is what is read of each."""
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -9,20 +10,31 @@ from hypothesis import strategies as st
 
 from fluffle.protocol.columns import (
     FEW,
+    HEAD_BYTES_MAX,
     LAID_OUT_BYTES_MAX,
     MANY,
     kinds_of,
     priorities_of,
     read_expirations,
 )
-from fluffle.protocol.properties import Properties, build_content, encode_properties, priority_of
+from fluffle.protocol.properties import (
+    FLAG_EXPIRATION,
+    FLAG_PRIORITY,
+    Properties,
+    build_content,
+    encode_properties,
+    place_of,
+    priority_of,
+    way_to,
+)
 from tests.protocol.test_properties import PROPERTIES
 
+LONG = {"k": ("S", b"a" * HEAD_BYTES_MAX)}
 SHORT = st.sampled_from([None, "", "a", "ab", "abc"])
 ALMOST_ALIKE = st.builds(
     Properties,
     content_type=SHORT,
-    headers=st.sampled_from([None, {}, {"k": ("S", b"a")}, {"k": ("S", b"b")}]),
+    headers=st.sampled_from([None, {}, {"k": ("S", b"a")}, {"k": ("S", b"b")}, LONG]),
     delivery_mode=st.sampled_from([None, 2]),
     correlation_id=SHORT,
     message_id=SHORT,
@@ -81,6 +93,28 @@ def test_the_expirations_of_several_are_those_of_each(
 def test_the_expirations_of_many_are_those_of_each(lifetimes_ms: list[int]) -> None:
     several = [(Properties(expiration=str(each), app_id="app"), b"") for each in lifetimes_ms]
     assert read_expirations(contents_of(several), int) == lifetimes_ms
+
+
+@given(PROPERTIES | ALMOST_ALIKE)
+def test_a_value_is_found_where_the_way_to_it_ends(properties: Properties) -> None:
+    content = build_content(encode_properties(properties), b"")
+    for flag in (FLAG_PRIORITY, FLAG_EXPIRATION):
+        assert place_of(content, flag) == way_to(content, flag)[0]
+
+
+def test_long_headers_in_front_of_a_value_are_not_copied() -> None:
+    headers = Properties(headers={"k": ("S", b"a" * 50_000)}, priority=3, expiration="7")
+    contents = contents_of([(headers, b"")] * 100)
+    tracemalloc.start()
+    try:
+        found = priorities_of(contents)
+        assert read_expirations(contents, int) == [7] * 100
+        _size_bytes, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert found.octets == b"\x03" * 100
+    assert peak_bytes < 1_000_000
 
 
 @pytest.mark.parametrize(
