@@ -64,6 +64,11 @@ def with_priority(number: int) -> dict[str, Any]:
     return {"priority": number % 10}
 
 
+def with_another(number: int) -> dict[str, Any]:
+    """What most have in common is looked for in vain where they are compared by the thousand."""
+    return {"reply_to": "another" if number % 150 == 149 else "the one"}
+
+
 def with_task(number: int) -> dict[str, Any]:
     """About what a task queue for Python sends."""
     task = f"{number:036}"
@@ -150,6 +155,7 @@ BENCHES: dict[str, Callable[[int], float]] = {
     "scan_publishes, unique ids, 100 queues": publishes(channel=1, queues=100, varied=with_id),
     "scan_publishes, tasks": publishes(channel=1, varied=with_task),
     "scan_publishes, ten priorities": publishes(channel=1, varied=with_priority),
+    "scan_publishes, each 150th another": publishes(channel=1, varied=with_another),
     "scan_acks": acks,
     "build_deliveries and join": deliveries,
 }
