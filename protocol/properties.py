@@ -196,7 +196,7 @@ def priority_of(content: bytes) -> int | None:
 
 def place_of(content: bytes, flag: int) -> int:
     """Where the value of a flag stands in canonical content with well-formed properties; 0 if it
-    names none."""
+    names none.  `way_to` makes a list besides, which is of use for several contents alone."""
     flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
     if not flags & flag:
         return 0
