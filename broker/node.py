@@ -54,7 +54,7 @@ from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.introducing import server_properties
 from fluffle.broker.server.listener import Listener
 from fluffle.broker.server.observing import By
-from fluffle.broker.server.registry import Connections, Owners
+from fluffle.broker.server.registry import Connections, Owners, delete_late
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.stamping import stamping_of
@@ -276,12 +276,17 @@ class Node:
         )
         self._renewing = Renewing(self._chores.add, self._policies.count)
         catalogue = restored(image, access, make_vhost, self._policies, self._renewing.renew)
+        catalogue.transient_listeners.append(self._on_transient_queue)
         return replace(
             catalogue,
             rerouted=self._dead_letters.hasten,
             changing=self._converter.changing,
             default_queue_type=self._config.default_queue_type,
         )
+
+    def _on_transient_queue(self, vhost: VirtualHost, definition: QueueDefinition) -> None:
+        metadata = self._services.metadata_of(By(INTERNAL, INTERNAL))
+        delete_late(self._services.owners, metadata, vhost, definition)
 
     def _make_services(self, turn: Turn, company: Company) -> None:
         """What connections use; there are none yet."""

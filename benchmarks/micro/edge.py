@@ -85,7 +85,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         on_behind=lambda _queue, _count: None,
         on_disk_behind=lambda: None,
         give_up=lambda _error: None,
-        waiting=Waiting(lambda _channel, _ids, _act: False),
+        waiting=Waiting(lambda _channel, _ids, _act: None),
         frame_bytes_max=131_072,
         notify_cancel=True,
     )

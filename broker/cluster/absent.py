@@ -18,12 +18,13 @@ DEAD_AFTER_MS = 60_000
 class Absent:
     """What is known of the other nodes, as far as they are not here."""
 
-    __slots__ = ("_alive", "_away_since_ms", "_began_ms", "_is_nobody_there", "_now_ms")
+    __slots__ = ("_alive", "_away_since_ms", "_began_ms", "_is_nobody_there", "_node", "_now_ms")
 
     def __init__(
-        self, now_ms: Callable[[], int], is_nobody_there: Callable[[NodeId], bool]
+        self, node: NodeId, now_ms: Callable[[], int], is_nobody_there: Callable[[NodeId], bool]
     ) -> None:
-        """`is_nobody_there`: whether the host of a node has said so last."""
+        """`node` is this one; `is_nobody_there`: whether the host of a node has said so last."""
+        self._node = node
         self._now_ms = now_ms
         self._is_nobody_there = is_nobody_there
         self._began_ms = now_ms()
@@ -49,8 +50,11 @@ class Absent:
         return node in self._alive
 
     def is_dead(self, node: NodeId) -> bool:
-        """Whether nothing that ends with its process is of any use any more."""
-        if node in self._alive:
+        """Whether nothing that ends with its process is of any use any more.
+
+        Nobody hears of itself, so that this node is not among those that are seen.
+        """
+        if node == self._node or node in self._alive:
             return False
         since_ms = self._away_since_ms.get(node, self._began_ms)
         return self._is_nobody_there(node) or self._now_ms() - since_ms >= DEAD_AFTER_MS

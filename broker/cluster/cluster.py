@@ -114,7 +114,7 @@ class Cluster:
         self._certificates: LinkCertificates | None = None
         self.links = self._made_links(life)
         self.common_time = CommonTime(name, machine, self._deciding)
-        self.absent = Absent(machine.now_ms, self.links.is_nobody_there)
+        self.absent = Absent(self.name, machine.now_ms, self.links.is_nobody_there)
         sends, soon, later = self._sends, loop.call_soon, loop.call_later
         self.sightings = Sightings(self.absent, sends(FrameKind.SIGHTING), later)
         ports = Ports(

@@ -21,6 +21,7 @@ from fluffle.broker.policies.policies import Policies
 from fluffle.broker.policies.policy import OPERATOR_POLICY, read_policy
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.recording.image import Entry, Image, VhostImage
 from fluffle.broker.turn import nothing
 from fluffle.broker.vhost import VirtualHost
@@ -55,6 +56,9 @@ def nobody_fills(_vhost: VirtualHost, _queue: str) -> None:
     """Where no queue is changed into another type."""
 
 
+OnTransientQueue: TypeAlias = Callable[[VirtualHost, QueueDefinition], None]
+
+
 class MakeVhost(Protocol):
     """Makes a virtual host: a new one, or one that was there."""
 
@@ -82,6 +86,9 @@ class Catalogue:
     """Told when messages may go where they did not before."""
     changing: Callable[[VirtualHost, str], None] = nobody_fills
     """Told of a queue that has another successor than before, or has become that."""
+    transient_listeners: list[OnTransientQueue] = field(default_factory=list)
+    """Told of a queue that has come and ends with its connection, or with the process that it is
+    on: either may have ended before it came true."""
 
     default_queue_type: str | None = None
     """Of virtual hosts that do not say when they are made."""
@@ -289,6 +296,8 @@ def put_queue(catalogue: Catalogue, key: Any, definition: Any) -> Iterable[Conse
     there = vhost.queues.get(key[1])
     consumers = vhost.put_queue(definition)
     told = told_of_end(consumers)
+    if there is None and (definition.owner is not None or definition.boot):
+        told += [partial(listener, vhost, definition) for listener in catalogue.transient_listeners]
     if definition.successor is None and (there is None or there.definition is definition):
         return told
     return [*told, partial(catalogue.changing, vhost, key[1])]

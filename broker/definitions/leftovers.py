@@ -96,6 +96,13 @@ class Leftovers:
         """Those of which the others have not said yet whether they see them."""
         self._names: frozenset[str] = frozenset()
         """Nodes that there were when it was last looked for queues of others."""
+        catalogue.transient_listeners.append(self._on_transient_queue)
+
+    def _on_transient_queue(self, _vhost: VirtualHost, definition: QueueDefinition) -> None:
+        """What a node had proposed may come true after it has died, and after it was looked for
+        what it has left: look again."""
+        if self._done.get(definition.home, 0) >= definition.boot:
+            self._done.pop(definition.home, None)
 
     def watch(self) -> None:
         """Look now, and then for ever."""

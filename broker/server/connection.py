@@ -216,11 +216,8 @@ class Connection(asyncio.Protocol):
             self.pending.appendleft(occurrence)
         return TURN_COST_MAX if self.waiting.is_blocking else METHOD_COST
 
-    def _go_on(self, channel: Channel, ids: tuple[int, int], act: Callable[[], None]) -> bool:
-        """Act on a channel that has waited, if it is still there, and on what came for it.
-
-        Whether this is still the session that it belonged to.
-        """
+    def _go_on(self, channel: Channel, ids: tuple[int, int], act: Callable[[], None]) -> None:
+        """Act on a channel that has waited, if it is still there, and on what came for it."""
         kept = self.waiting.end(channel.number)  # `act` may wait anew
         try:
             if self.open_channels is not None and self.open_channels.has(channel):
@@ -234,7 +231,6 @@ class Connection(asyncio.Protocol):
         if self.pending and self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
             self._act_later()
-        return self._session is channel.session
 
     # Errors
 
@@ -318,6 +314,7 @@ class Connection(asyncio.Protocol):
         self.services.access.unlisten(session.user.name, self._on_access)
         self.services.access.usage.closed(session.user.name, session.vhost.name)
         session.forget()
+        self.services.owners.end(session.owner)
         session.drop_owned(done, late)
 
     def _on_access(self) -> None:

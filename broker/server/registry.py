@@ -4,29 +4,59 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from fluffle.broker.queues.journal import Owner
+from fluffle.broker.deciding import delete_owned
+from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.server.connection import Connection
 
 
 class Owners:
-    """Names the connections of one node, as owners of queues."""
+    """The connections of one node, by name, as owners of queues: which there are."""
 
-    __slots__ = ("_boot", "_numbers", "node")
+    __slots__ = ("_boot", "_numbers", "_open", "node")
 
     def __init__(self, node: str, boot: int = 0) -> None:
         """Nothing that a lone node remembers has an owner, so that it needs no boot."""
         self.node = node
         self._boot = boot
         self._numbers = count(1)
+        self._open: set[int] = set()
+        """Numbers of those that have not ended."""
 
     def of(self, name: str) -> Owner:
-        """A connection that is shown by that name."""
-        return Owner(self.node, self._boot, next(self._numbers), name)
+        """A connection that is shown by that name, and has just been opened."""
+        number = next(self._numbers)
+        self._open.add(number)
+        return Owner(self.node, self._boot, number, name)
+
+    def end(self, owner: Owner) -> None:
+        """A connection has ended: what is declared for it comes too late."""
+        self._open.discard(owner.number)
+
+    def has_ended(self, owner: Owner) -> bool:
+        """Whether it was a connection of this life of the node, and is none any more."""
+        is_of_here = (owner.node, owner.boot) == (self.node, self._boot)
+        return is_of_here and owner.number not in self._open
+
+
+def delete_late(
+    owners: Owners, metadata: Metadata, vhost: VirtualHost, definition: QueueDefinition
+) -> None:
+    """Delete an exclusive queue again that has come true after its connection had ended.
+
+    What is proposed may come true long after everybody who waited has gone.  The node of the
+    connection applies it like all others, and is the one that knows.
+    """
+    owner = definition.owner
+    if owner is not None and owners.has_ended(owner):
+        metadata.settle(partial(delete_owned, vhost, owner))
 
 
 class Connections:

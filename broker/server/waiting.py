@@ -31,8 +31,8 @@ T = TypeVar("T")
 Ids: TypeAlias = tuple[int, int]
 """Class and method, for errors about them."""
 
-GoOn: TypeAlias = Callable[["Channel", Ids, Callable[[], None]], bool]
-"""(channel, about which method, what to do there) -> whether the connection is still there."""
+GoOn: TypeAlias = Callable[["Channel", Ids, Callable[[], None]], None]
+"""(channel, about which method, what to do there if it is still open)."""
 
 
 class Waiting:
@@ -70,9 +70,9 @@ class Waiting:
         self.is_blocking = self.is_blocking or event.channel == 0
         return self.is_blocking
 
-    def over(self, channel: Channel, ids: Ids, act: Callable[[], None]) -> bool:
-        """What a channel has waited for is there, or cannot be; whether the connection still is."""
-        return self._go_on(channel, ids, act)
+    def over(self, channel: Channel, ids: Ids, act: Callable[[], None]) -> None:
+        """What a channel has waited for is there, or cannot be."""
+        self._go_on(channel, ids, act)
 
     def end(self, channel: int) -> list[Event]:
         """Wait no more; what has been kept for the channel, to be acted on before all else."""
@@ -133,9 +133,7 @@ class Request:
         self._go_on(refuse)
 
     def _go_on(self, act: Callable[[], None]) -> None:
-        session = self._channel.session
-        if not session.waiting.over(self._channel, ids_of(self._method), act):
-            session.drop_owned()  # perhaps it has made a queue for a connection that is gone
+        self._channel.session.waiting.over(self._channel, ids_of(self._method), act)
 
 
 class Question(Generic[T]):

@@ -34,7 +34,7 @@ from fluffle.broker.server.announcing import Announcing
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.consequences import Consequences
 from fluffle.broker.server.introducing import server_properties
-from fluffle.broker.server.registry import Connections, Owners
+from fluffle.broker.server.registry import Connections, Owners, delete_late
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
 from fluffle.broker.statistics.looking import Clockwork
@@ -128,10 +128,7 @@ class Edge:
         self.access = Access()
         maker = LocalQueues(self.turn.touch_queue)
         self.catalogue = Catalogue(
-            self.access,
-            {"/": self.vhost},
-            lambda name: VirtualHost(name, maker),
-            policies=policies,
+            self.access, {"/": self.vhost}, lambda name: VirtualHost(name, maker), policies=policies
         )
         self.editor = Editor(self.catalogue)
         """Changes what nobody remembers."""
@@ -160,6 +157,8 @@ class Edge:
             observers=(self.announcing(),) if announces else (),
             wall_ms=lambda: 7_999,
         )
+        late = partial(delete_late, self.services.owners, self.services.metadata)
+        self.catalogue.transient_listeners.append(late)
 
     def announcing(self) -> Announcing:
         self.editor.have(partial(have_own, self.vhost.topology, EVENT_EXCHANGE))

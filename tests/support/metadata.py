@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fluffle.broker.cluster.metadata import timed_out
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.facts import Facts, Kind
 from fluffle.broker.metadata.change import Change, Fact
@@ -21,6 +22,10 @@ class Asked:
     decide: Decide
     done: Callable[[], None]
     failed: Callable[[BrokerError], None]
+
+
+def nobody_minds(_error: BrokerError) -> None:
+    """Whoever waited has been told already."""
 
 
 class LaterMetadata:
@@ -66,6 +71,12 @@ class LaterMetadata:
         self._number += 1
         revisions = self._state.revisions(change.rests_on)
         return Proposal("a", 1, self._number, self._number, change, revisions)
+
+    def give_up(self) -> None:
+        """Tell who waits that it takes too long; all of it may still come true."""
+        for asked in self._asked:
+            failed, asked.failed, asked.done = asked.failed, nobody_minds, nobody_waits
+            failed(timed_out())
 
     def commit(self) -> None:
         """Apply the oldest change, or have it decided anew if it does not hold any more."""

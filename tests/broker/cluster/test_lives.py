@@ -14,7 +14,6 @@ from fluffle.broker.cluster.absent import DEAD_AFTER_MS, Absent
 from fluffle.broker.deciding import bind, declare_queue
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.raft.output import Verdict
 from tests.support.cluster_nodes import (
@@ -31,8 +30,7 @@ pytestmark = pytest.mark.usefixtures("hasty")
 async def declare(node: ClusterNode, name: str, kind: str) -> None:
     """A durable queue, a transient one, or an exclusive one; bound to amq.fanout."""
     vhost = node.node.catalogue.vhosts["/"]
-    boot = node.cluster.boot.count
-    owner = Owner(node.name, boot, 1, "a client") if kind == "exclusive" else None
+    owner = node.node._services.owners.of("a client") if kind == "exclusive" else None
     declared = Declaration(name, durable=kind == "durable", exclusive=owner is not None)
     await node.change(lambda: declare_queue(vhost, declared, owner))
     binding = Binding("amq.fanout", name, DestinationKind.QUEUE, "", {})
@@ -172,10 +170,10 @@ async def test_a_node_with_a_rolled_back_disk_is_not_let_in(
 
 def test_a_node_is_dead_if_its_host_says_so_or_after_long() -> None:
     clock, refusing = ManualClock(), {"d"}
-    absent = Absent(clock.now_ms, refusing.__contains__)
+    absent = Absent("a", clock.now_ms, refusing.__contains__)
     absent.judged(Verdict("b", True, 1))
     absent.judged(Verdict("d", True, 1))
-    assert not any(map(absent.is_dead, "bcd"))
+    assert not any(map(absent.is_dead, "abcd"))
     absent.judged(Verdict("b", False, 1))
     absent.judged(Verdict("d", False, 1))
     assert [node for node in "bcd" if absent.is_dead(node)] == ["d"]
@@ -183,7 +181,7 @@ def test_a_node_is_dead_if_its_host_says_so_or_after_long() -> None:
     absent.judged(Verdict("b", False, 1))
     assert [node for node in "bcd" if absent.is_dead(node)] == ["d"]
     clock.advance(1)
-    assert [node for node in "bcd" if absent.is_dead(node)] == ["b", "c", "d"]
+    assert [node for node in "abcd" if absent.is_dead(node)] == ["b", "c", "d"]
     absent.judged(Verdict("b", True, 1))
     assert not absent.is_dead("b")
     assert absent.is_alive("b")

@@ -20,7 +20,7 @@ class Rig:
     """Three nodes; what is on its way between them, and what is to be done later."""
 
     def __init__(self) -> None:
-        self.absent = {name: Absent(lambda: 0, lambda _node: False) for name in "abc"}
+        self.absent = {name: Absent(name, lambda: 0, lambda _node: False) for name in "abc"}
         self.under_way: list[tuple[str, str, bytes]] = []
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.nodes = {name: self._made(name) for name in "abc"}

@@ -6,13 +6,18 @@ from collections.abc import Callable, Mapping, Set
 from types import SimpleNamespace
 from typing import Any
 
+from fluffle.broker.clock import ManualClock
+from fluffle.broker.cluster.absent import DEAD_AFTER_MS, Absent
 from fluffle.broker.config import ListenAddress
 from fluffle.broker.definitions.leftovers import Leftovers
+from fluffle.broker.facts import Kind
 from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.metadata.change import Change, Fact
 from fluffle.broker.metadata.nodes import Registered
-from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.vhost import VirtualHost
-from tests.support.definitions import VhostEditor, editor_of
+from fluffle.raft.output import Verdict
+from tests.support.definitions import editor_of
 
 Told = Callable[[Mapping[str, Set[str]]], None]
 
@@ -22,15 +27,14 @@ class Scene:
 
     def __init__(self) -> None:
         vhost = self.vhost = VirtualHost("/", LocalQueues(lambda _queue: None))
-        editor = editor_of(vhost)
-        queue = VhostEditor(vhost, editor).declare_queue(Declaration("q"))
-        queue.definition = queue.definition._replace(home="c", boot=1)
+        editor = self.editor = editor_of(vhost)
+        self.left_by("c", "q")
         nodes = editor.catalogue.nodes.entries
         for name in "abc":
             nodes[name] = Registered(ListenAddress("127.0.0.1", 1), boot=1)
         self.dead = {"c"}
         self.asked: list[Told] = []
-        cluster: Any = SimpleNamespace(
+        cluster = self.cluster = SimpleNamespace(
             name="a",
             metadata=SimpleNamespace(leads=True, settle=editor.metadata.settle),
             absent=SimpleNamespace(
@@ -38,7 +42,15 @@ class Scene:
             ),
             sightings=SimpleNamespace(ask=lambda _others, told: self.asked.append(told)),
         )
-        self.leftovers = Leftovers(editor.catalogue, cluster, unused)
+        there: Any = cluster
+        self.leftovers = Leftovers(editor.catalogue, there, unused)
+
+    def left_by(self, home: str, name: str) -> None:
+        """A queue of a node comes true, of its present life."""
+        definition = self.vhost.maker.define(queue_spec(Declaration(name), "/"), None, "/")
+        definition = definition._replace(home=home, boot=1)
+        fact = Fact(Kind.QUEUE, ("/", name), definition, definition.spec.durable)
+        self.editor.have(lambda: Change(puts=(fact,)))
 
     def answer(self) -> None:
         """b says whom it sees, which is a."""
@@ -71,3 +83,29 @@ def test_who_came_back_while_others_were_asked_and_died_again_has_left_it_all_th
     scene.leftovers.look()
     scene.answer()
     assert "q" not in scene.vhost.queues
+
+
+def test_what_comes_true_when_all_that_it_had_left_is_removed_goes_too() -> None:
+    scene = Scene()
+    scene.leftovers.look()
+    scene.answer()
+    scene.leftovers.look()
+    assert not scene.asked
+    scene.left_by("c", "late")
+    scene.leftovers.look()
+    scene.answer()
+    assert "late" not in scene.vhost.queues
+    scene.leftovers.look()
+    assert not scene.asked, "nothing is left"
+
+
+def test_whoever_leads_for_long_keeps_the_queues_of_its_own_clients() -> None:
+    scene, clock = Scene(), ManualClock()
+    scene.left_by("a", "mine")
+    absent = scene.cluster.absent = Absent("a", clock.now_ms, lambda _node: False)
+    for name in "bc":
+        absent.judged(Verdict(name, is_alive=True, boot=1))
+    clock.advance(2 * DEAD_AFTER_MS)
+    scene.leftovers.look()
+    assert not scene.asked, "everybody is there"
+    assert set(scene.vhost.queues) == {"mine", "q"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.errors import InternalError
+from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.server import declaring, waiting
 from fluffle.protocol.methods import (
     Basic,
@@ -227,6 +228,44 @@ def test_an_exclusive_queue_that_comes_too_late_goes_again(rig: Rig) -> None:
     assert list(rig.edge.vhost.queues) == ["q"]
     rig.settle()
     assert rig.edge.vhost.queues == {}
+
+
+def test_an_exclusive_queue_that_comes_after_its_client_was_given_up_goes_again(rig: Rig) -> None:
+    rig.edge.count()
+    rig.client = rig.edge.connect()
+    rig.client.open_channel(2)
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.send(make(Queue.Declare, queue="r", exclusive=True), channel=2)
+    rig.metadata.give_up()
+    rig.edge.run()
+    rig.client.expect_closed(541, "the operation timed out")
+    rig.client.transport.lose()
+    rig.commit()
+    assert list(rig.edge.vhost.queues) == ["q"]
+    rig.settle()
+    assert rig.edge.vhost.queues == {}
+
+
+def test_what_is_bound_to_such_a_queue_goes_with_it(rig: Rig) -> None:
+    rig.send(
+        make(Queue.Declare, queue="q", exclusive=True, nowait=True),
+        make(Queue.Bind, queue="q", exchange="amq.topic", routing_key="k", nowait=True),
+    )
+    rig.commit()
+    rig.client.transport.lose()
+    rig.settle()
+    topology = rig.edge.vhost.topology
+    assert rig.edge.vhost.queues == {}
+    assert not list(topology.bindings_to(DestinationKind.QUEUE, "q"))
+
+
+def test_a_connection_that_goes_on_keeps_the_exclusive_queue_that_came_late(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    channels = rig.client.connection.open_channels
+    assert channels is not None
+    channels._end(1)
+    rig.settle()
+    assert list(rig.edge.vhost.queues) == ["q"]
 
 
 def test_what_nobody_waits_for_is_not_decided_anew(rig: Rig) -> None:

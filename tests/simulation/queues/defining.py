@@ -28,6 +28,14 @@ from fluffle.raft.config import NodeId
 from tests.simulation.queues.entering import VHOST
 
 
+def done() -> None:
+    """Whoever waited for it looks at what is there."""
+
+
+def failed(_error: BrokerError) -> None:
+    """It may have been somebody else's turn, or too late."""
+
+
 class Defining:
     """At one node."""
 
@@ -41,12 +49,14 @@ class Defining:
     def vhost(self) -> VirtualHost | None:
         return self._catalogue.vhosts.get(VHOST)
 
-    def change(self, decide: Callable[[VirtualHost], Change]) -> None:
-        """Have definitions changed."""
+    def change(
+        self, decide: Callable[[VirtualHost], Change], then: Callable[[], None] = done
+    ) -> None:
+        """Have definitions changed, and go on."""
         vhost = self.vhost
         if vhost is not None:
             with contextlib.suppress(BrokerError):
-                self._everywhere.change(partial(decide, vhost), done, failed)
+                self._everywhere.change(partial(decide, vhost), then, failed)
 
     def declare(self, name: str, arguments: FieldTable) -> None:
         """Unless it is there, whatever it is like."""
@@ -100,11 +110,3 @@ class Defining:
         self._metadata.change(
             lambda: set_vhost(self._catalogue, VHOST, metadata=tags), done, failed
         )
-
-
-def done() -> None:
-    """Whoever waited for it looks at what is there."""
-
-
-def failed(_error: BrokerError) -> None:
-    """It may have been somebody else's turn, or too late."""

@@ -40,4 +40,18 @@ NODE_MUTANTS = [
         "other.reached < revision",
         "other.reached < revision - 1",
     ),
+    mutant(
+        "E2",
+        "what comes true after its connection has ended is kept",
+        "broker.server.registry:delete_late",
+        "owners.has_ended(owner)",
+        "False",
+    ),
+    mutant(
+        "E3",
+        "what earlier lives of a node have left is kept",
+        "broker.definitions.leftovers:ended_before",
+        "definition.boot < boot",
+        "False",
+    ),
 ]

@@ -20,16 +20,19 @@ from fluffle.broker.cluster.queues import hosting, hub
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
+from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import Counts
 from fluffle.broker.cluster.queues.sending import WAITING_BYTES_MAX
+from fluffle.broker.cluster.sightings import Sightings
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode
 from fluffle.broker.dead_letters import DeadLetters
 from fluffle.broker.deciding import delete_disused
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.renewing import renew_at_once
+from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead import DeadMessages
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import Owner, QueueDefinition
@@ -47,6 +50,7 @@ from tests.simulation.facts import Violation
 from tests.simulation.links import LinkedNetwork
 from tests.simulation.process import Process, Simulated
 from tests.simulation.queues.around import Answering, Digested, Overheard, Time, Timer
+from tests.simulation.queues.connections import NodeConnections, is_quorum
 from tests.simulation.queues.customers import Customers
 from tests.simulation.queues.defining import Defining
 from tests.simulation.queues.entering import Entering
@@ -72,26 +76,24 @@ class Station:
         """How many have no answer."""
         self.readers = Readers(process.node, town.fluffles.reads[process.node])
         self._town = town
+        self._local = LocalQueues(_nothing_comes)
         self._links = links
         self.clock = clock = Time(process, town.wall_ahead_ms)
         self.day = CommonTime(process.node, clock, self._deciding)
-        self.catalogue = Catalogue(
-            Access(),
-            {},
-            lambda image: VirtualHost(image, self),
-            renew=self._renew,
-            rerouted=lambda: self.dead_letters.hasten(),  # noqa: PLW0108 - it is made below
-        )
+        self.catalogue = self._made_catalogue()
         self.metadata = ReplicatedMetadata(
             process.node, process.boot, self.catalogue.apply, self._metadata_ports(clock)
         )
         self.everywhere = self._made_everywhere()
         self.defining = Defining(self.catalogue, self.metadata, self.everywhere)
-        self.absent = Absent(clock.now_ms, self._is_nobody_there)
+        self.absent = Absent(process.node, clock.now_ms, self._is_nobody_there)
+        send = partial(self._send, FrameKind.SIGHTING)
+        self.sightings = Sightings(self.absent, send, self.call_later)
+        self.connections = NodeConnections(self)
         self.hub = self._made_hub()
         self.fellows = self._made_fellows()
         self.dead_letters = DeadLetters(self.catalogue.vhosts.get, clock, Deaths())
-        timers = Timers(clock.now_ms, self._call_later, raise_it)
+        timers = Timers(clock.now_ms, self.call_later, raise_it)
         timers.start()
         self.hosting = hosting.Hosting(
             hosting.Surroundings(
@@ -99,7 +101,7 @@ class Station:
                 boot,
                 self.hub,
                 self.day,
-                self._call_later,
+                self.call_later,
                 self._life,
                 self._hand_on,
                 Aging(timers, self._delete_disused),
@@ -116,15 +118,24 @@ class Station:
         town.linked(process.node, process.node)
         entering = Entering(
             process, self.metadata, self.catalogue, town.cluster.names,
-            call_later=self._call_later, entered=self._entered,
+            call_later=self.call_later, entered=self._entered,
         )  # fmt: skip
-        self._call_later(0.0, entering.begin)
-        self._call_later(LOOK_S, self._look_for_ever)
+        self.call_later(0.0, entering.begin)
+        self.call_later(LOOK_S, self._look_for_ever)
         if town.is_impatient:
-            self._call_later(IMPATIENCE_S, self._give_up)
+            self.call_later(IMPATIENCE_S, self._give_up)
+
+    def _made_catalogue(self) -> Catalogue:
+        return Catalogue(
+            Access(),
+            {},
+            lambda image: VirtualHost(image, self),
+            renew=self._renew,
+            rerouted=lambda: self.dead_letters.hasten(),  # noqa: PLW0108 - it is made later
+        )
 
     def _renew(self, vhost: VirtualHost) -> None:
-        self._call_later(0.0, partial(renew_at_once, vhost))
+        self.call_later(0.0, partial(renew_at_once, vhost))
 
     def _is_nobody_there(self, node: NodeId) -> bool:
         return self._town.cluster.network.is_nobody_there(self.process.node, node)
@@ -134,8 +145,8 @@ class Station:
             self.metadata,
             everywhere.Ports(
                 partial(self._send, FrameKind.REVISION),
-                partial(self._call_later, 0.0),
-                self._call_later,
+                partial(self.call_later, 0.0),
+                self.call_later,
                 _refused,
             ),
         )
@@ -149,7 +160,7 @@ class Station:
             self.metadata,
             self.catalogue.nodes,
             send=partial(self._send, FrameKind.MEMBERSHIP),
-            soon=partial(self._call_later, 0.0),
+            soon=partial(self.call_later, 0.0),
             hang_up=self._hang_up,
         )
         fellows.hub, fellows.day = self.hub, self.day
@@ -168,7 +179,7 @@ class Station:
             links=Overheard(self._links, self._overhear),
             boot_of=town.boot_of,
             touch=self._touch,
-            call_later=self._call_later,
+            call_later=self.call_later,
             clock=self.clock,
             refused=_refused,
             is_nobody_there=self._is_nobody_there,
@@ -193,7 +204,7 @@ class Station:
                 self.absent.is_alive,
                 self._may_lead,
                 self.metadata.settle,
-                self._call_later,
+                self.call_later,
             )
         )
         return queues
@@ -258,7 +269,7 @@ class Station:
         self.fellows.membership.look()
         self.room.look()
         self.queues.reconciling.look(self.clock.now_ms())
-        self._call_later(LOOK_S, self._look_for_ever)
+        self.call_later(LOOK_S, self._look_for_ever)
 
     def _metadata_ports(self, clock: Time) -> Ports:
         def propose(payload: bytes, on_fate: Callable[..., None]) -> None:
@@ -268,8 +279,8 @@ class Station:
         return Ports(
             propose=propose,
             send=partial(self._send, FrameKind.METADATA),
-            call_soon=partial(self._call_later, 0.0),
-            call_later=self._call_later,
+            call_soon=partial(self.call_later, 0.0),
+            call_later=self.call_later,
             now_ms=clock.now_ms,
             may_grow=lambda: self.process.host.space.may_grow,
         )
@@ -277,7 +288,7 @@ class Station:
     def _send(self, kind: FrameKind, node: NodeId, payload: bytes) -> None:
         self._links.send(node, kind, payload, lane=Lane.NORMAL)
 
-    def _call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         cluster, timer = self._town.cluster, Timer()
 
         def act() -> None:
@@ -290,7 +301,7 @@ class Station:
 
     def _ask_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Whoever waits for an answer may have less patience than a run is long."""
-        return self._call_later(seconds / self._town.haste, call)
+        return self.call_later(seconds / self._town.haste, call)
 
     def _give_up(self) -> None:
         """As `Sessions.tick` does after a minute."""
@@ -301,7 +312,7 @@ class Station:
                 if since_ms is not None and now_ms - since_ms > IMPATIENCE_S * 1_000:
                     sessions._withdraw(node, Outcome.SUSPECTED)
                     self.hub.leading.touch(queue)
-        self._call_later(IMPATIENCE_S, self._give_up)
+        self.call_later(IMPATIENCE_S, self._give_up)
 
     def _touch(self) -> None:
         self.process.feed(_nothing)
@@ -312,6 +323,7 @@ class Station:
 
     def _begin(self) -> None:
         self.fellows.enter()
+        self.connections.enter()
         hosting.sweep_all(self.hosting)
         self.process.multi.crowd.wake()
 
@@ -345,14 +357,14 @@ class Station:
 
     def judged(self, verdict: Verdict) -> None:
         self.absent.judged(verdict)
-        self._call_later(0.0, self.fellows.membership.look)
+        self.call_later(0.0, self.fellows.membership.look)
         if verdict.is_alive:
             self.queues.reconciling.look_soon(self.clock.now_ms())
 
     def configured(self) -> None:
         self.process.host.group(METADATA_GROUP).raft.tell_commits_at_once()
-        self._call_later(0.0, self.fellows.membership.configured)
-        self._call_later(0.0, self.queues.nodes_changed)
+        self.call_later(0.0, self.fellows.membership.configured)
+        self.call_later(0.0, self.queues.nodes_changed)
 
     def unknown(self, node: NodeId) -> None:
         self.fellows.membership.unknown(node)
@@ -365,6 +377,7 @@ class Station:
             FrameKind.STREAM: self.hub.receive,
             FrameKind.QUESTION: self.hub.receive_question,
             FrameKind.MEMBERSHIP: self._told_who_it_is,
+            FrameKind.SIGHTING: self.sightings.receive,
         }
         takers[kind](node, payload)
 
@@ -407,9 +420,14 @@ class Station:
     # As maker of queues
 
     def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
-        return self.queues.define(spec, owner, vhost)
+        if spec.queue_type is QueueType.QUORUM:
+            return self.queues.define(spec, owner, vhost)
+        process, queue = self.process, self._town.chance.getrandbits(ID_BITS)
+        return QueueDefinition(spec, owner=owner, id=queue, home=process.node, boot=process.boot)
 
-    def make(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
+    def make(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
+        if not is_quorum(definition):
+            return self._local.make(definition, vhost)
         group = definition.id
         queue = self.queues.make(definition, vhost)
         line = self.hub.lines._lines[group]
@@ -425,7 +443,8 @@ class Station:
         raise AssertionError("nothing but the log is read at a start")
 
     def renew(self, queue: ServedQueue, vhost: str) -> None:
-        self.queues.renew(queue, vhost)
+        if is_quorum(queue.definition):
+            self.queues.renew(queue, vhost)
 
     def bear(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         raise AssertionError("all queues are quorum queues from the beginning")
@@ -437,6 +456,8 @@ class Station:
         raise AssertionError("none has an heir")
 
     def end(self, queue: ServedQueue) -> None:
+        if not is_quorum(queue.definition):
+            return
         group = queue.definition.id
         customers = self.clients[group]
         customers.is_over = True
@@ -464,6 +485,10 @@ def _queue_failed(_named: Mapping[str, object], error: Exception) -> None:
 
 def _refused(node: NodeId, reason: str) -> None:
     raise AssertionError(f"a frame of {node} is refused: {reason}")
+
+
+def _nothing_comes(_queue: object) -> None:
+    """To a queue that is only there."""
 
 
 def _nothing() -> None:

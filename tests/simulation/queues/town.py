@@ -32,6 +32,7 @@ from tests.simulation.network import LinkProfile
 from tests.simulation.process import Process, Tenant
 from tests.simulation.profile import Profile
 from tests.simulation.queues.book import Book
+from tests.simulation.queues.connections import Connections, is_quorum
 from tests.simulation.queues.contest import Contest
 from tests.simulation.queues.graves import Graves
 from tests.simulation.queues.happenings import draw_rates, kinds_of
@@ -72,6 +73,7 @@ class Town:
         self.quorum = QuorumConfig()
         self._contest: Contest
         self.operator: Operator
+        self.connections: Connections
         self.haste = 1
         """How much sooner than others clients give up what they wait for."""
         self.is_impatient = False
@@ -111,6 +113,7 @@ class Town:
         )
         self._contest = Contest(self, self.chance)
         self.operator = Operator(self, cluster.clockwork.chance("operator"))
+        self.connections = Connections(self, cluster.clockwork.chance("connections"))
         self.fluffles = Fluffles(cluster, cluster.clockwork.chance("fluffles"))
         if self.fluffles.is_mixed:
             self.fluffles.shape(self._profile)
@@ -189,11 +192,11 @@ class Town:
             if any(fact.kind is Kind.POLICY for fact in (*before, *proposal.change.puts)):
                 self.sayings.note(self.definitions)
             for fact in before:
-                if isinstance(fact.value, QueueDefinition):
+                if isinstance(fact.value, QueueDefinition) and is_quorum(fact.value):
                     self.cluster.registry.delete(self._spec_of(fact.value))
             self._know_nodes(proposal.change)
             for fact in proposal.change.puts:
-                if isinstance(fact.value, QueueDefinition):
+                if isinstance(fact.value, QueueDefinition) and is_quorum(fact.value):
                     self._defined(fact.value)
 
     def _know_nodes(self, change: Change) -> None:
@@ -327,6 +330,7 @@ class Town:
     def begin(self, workload: Workload) -> None:
         self._watch_clocks()
         self.operator.begin(workload)
+        self.connections.begin(workload)
         self.fluffles.upgrade(workload)
 
     def propose(self, workload: Workload, group: GroupId) -> None:
@@ -369,6 +373,8 @@ class Town:
                     return f"{station.process.node} waits for an answer of {group}"
                 if client.ghost.asked:
                     return f"{client.ghost.asked} of {group} have no answer"
+        if orphaned := self.connections.unfinished():
+            return orphaned
         going = self._growing() or self._undrained() or self._contest.look()
         return going or self._disused() or self._outdated()
 

@@ -1,0 +1,183 @@
+"""Connections that declare exclusive queues, and end before these come true, meanwhile, or behind.
+
+What a channel does about a declaration that takes its time, and what ends with a connection, is as
+in the daemon.  Invariant, once all is at rest: no exclusive queue is there without its connection,
+and no connection without what it was told is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from fluffle.broker import deciding
+from fluffle.broker.definitions.leftovers import Leftovers, ended_before, remove_ended
+from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.queues.arguments import Declaration, QueueType
+from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.server.registry import Owners, delete_late
+from fluffle.broker.vhost import VirtualHost
+from tests.simulation.clockwork import SECOND_US
+from tests.simulation.facts import Violation
+from tests.simulation.workload import Workload
+
+if TYPE_CHECKING:
+    from tests.simulation.queues.station import Station
+    from tests.simulation.queues.town import Town
+
+NAMES_MAX = 6
+"""Few, so that some are declared while an earlier one of that name goes."""
+
+LASTS_S = (0.0, 0.002, 0.02, 0.2, 2.0)
+"""How long a connection is open, about: shorter and longer than a definition takes."""
+
+
+def is_quorum(definition: QueueDefinition) -> bool:
+    """Whether it has a group."""
+    return definition.spec.queue_type is QueueType.QUORUM
+
+
+@dataclass(eq=False)
+class Connection:
+    """A client of one node, with one exclusive queue."""
+
+    owner: Owner
+    queue: str
+    is_open: bool = True
+    is_told: bool = False
+    """Whether it has heard that its queue is there."""
+
+
+@dataclass
+class NodeConnections:
+    """All of them in one life of a node, and what the node does about what they leave."""
+
+    station: Station
+    owners: Owners = field(init=False)
+    open: list[Connection] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        station, process = self.station, self.station.process
+        self.owners = Owners(process.node, process.boot)
+        station.catalogue.transient_listeners.append(
+            partial(delete_late, self.owners, station.metadata)
+        )
+        around: Any = SimpleNamespace(
+            name=process.node,
+            metadata=station.metadata,
+            absent=station.absent,
+            sightings=station.sightings,
+        )
+        call_later: Any = station.call_later
+        self._leftovers = Leftovers(station.catalogue, around, call_later)
+
+    def enter(self) -> None:
+        """As `Clustered.enter`: what earlier lives have left goes first."""
+        process, station = self.station.process, self.station
+        is_ended = ended_before(process.node, process.boot)
+        remove_ended(station.catalogue, station.everywhere, is_ended, self._leftovers.watch)
+
+    def declare(self, queue: str, lasts_s: float, *, is_bound: bool) -> None:
+        """A client comes, declares a queue, and may bind it once it is there."""
+        connection = Connection(self.owners.of("client"), queue)
+        self.open.append(connection)
+        self.station.call_later(lasts_s, partial(self.end, connection))
+        declared = Declaration(queue, exclusive=True)
+
+        def decide(vhost: VirtualHost) -> Change:
+            if not connection.is_open:
+                return NOTHING
+            return deciding.declare_queue(vhost, declared, connection.owner)
+
+        def done() -> None:
+            if connection.is_open:
+                connection.is_told = True
+                if is_bound:
+                    self._bind(connection)
+
+        self.station.defining.change(decide, done)
+
+    def _bind(self, connection: Connection) -> None:
+        binding = Binding("amq.topic", connection.queue, DestinationKind.QUEUE, "k")
+
+        def decide(vhost: VirtualHost) -> Change:
+            if not connection.is_open:
+                return NOTHING
+            return deciding.bind(vhost, binding, connection.owner)
+
+        self.station.defining.change(decide)
+
+    def end(self, connection: Connection) -> None:
+        """As `Connection.end_session`."""
+        if not connection.is_open:
+            return
+        connection.is_open = False
+        self.open.remove(connection)
+        self.owners.end(connection.owner)
+        vhost = self.station.defining.vhost
+        if vhost is not None:
+            self.station.metadata.settle(partial(deciding.delete_owned, vhost, connection.owner))
+
+    def owns(self, definition: QueueDefinition) -> bool:
+        """Whether the connection is open for which a queue is."""
+        return any(connection.owner == definition.owner for connection in self.open)
+
+    def check(self) -> None:
+        """What a client was told is there as long as it is."""
+        vhost = self.station.defining.vhost
+        queues = vhost.queues if vhost is not None else {}
+        for connection in self.open:
+            queue = queues.get(connection.queue)
+            if connection.is_told and (queue is None or queue.owner != connection.owner):
+                raise Violation(f"exclusive: {connection} has lost its queue")
+
+
+class Connections:
+    """Those of all nodes, in one run."""
+
+    def __init__(self, town: Town, chance: Random) -> None:
+        self._town = town
+        self._chance = chance
+        self._rate = chance.choice((0.0, 0.5, 2.0, 5.0))
+        """How many come, each second."""
+
+    def begin(self, workload: Workload) -> None:
+        self._workload = workload
+        if self._rate:
+            self._come_later()
+
+    def _come_later(self) -> None:
+        wait_us = int(self._chance.expovariate(self._rate) * SECOND_US)
+        self._town.cluster.clockwork.after(wait_us, self._come)
+
+    def _come(self) -> None:
+        if self._workload.is_stopped:
+            return
+        if stations := self._town.open_stations():
+            chance = self._chance
+            queue = f"own{chance.randrange(NAMES_MAX)}"
+            lasts_s = 2 * chance.random() * chance.choice(LASTS_S)
+            is_bound = chance.random() < 0.5
+            station = chance.choice(stations)
+            station.connections.declare(queue, lasts_s, is_bound=is_bound)
+        self._come_later()
+
+    def unfinished(self) -> str | None:
+        """Some end, and then no exclusive queue is left whose connection has ended."""
+        stations = {(each.process.node, each.process.boot): each for each in self._town.stations()}
+        for station in stations.values():
+            station.connections.check()
+        for station in stations.values():
+            vhost = station.defining.vhost
+            for queue in vhost.queues.values() if vhost is not None else ():
+                owner = queue.owner
+                if owner is None:
+                    continue
+                home = stations.get((owner.node, owner.boot))
+                if home is None or not home.connections.owns(queue.definition):
+                    return f"exclusive queue {queue.name!r} on {station.process.node} is nobody's"
+        return None
