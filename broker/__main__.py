@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, str] = {
     "rabbitmq-upgrade": "commands.rabbitmq.entry:rabbitmq_upgrade",
     "completion": "commands.completion:completion",
     "log": "log_command:log",
+    "data": "data_command:data",
     "salvage": "salvage_command:salvage_node",
     "test-server": "testing.server.command:test_server",
     "torture": "torture.command:torture",

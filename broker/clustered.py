@@ -20,7 +20,7 @@ from fluffle.broker.cluster.histories import SharedHistories
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.links.handshake import REPLIES_SINCE, USAGE_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
-from fluffle.broker.cluster.lives import begin_life
+from fluffle.broker.cluster.lives import Found, begin_life
 from fluffle.broker.cluster.owner import log_refused
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.cluster.queues.homes import HomeQueues, HomeReach
@@ -40,6 +40,8 @@ from fluffle.broker.queues.making import QueueMaker, QueuesByType
 from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.vhost import OnKept
 from fluffle.raft.config import NodeId
+from fluffle.storage.environment import data_file
+from fluffle.storage.file_mark import mark_of
 
 GATHER_S = 0.1
 """A node has its definitions confirmed no more often than that."""
@@ -71,7 +73,10 @@ class Clustered:
         self._around = around
         self._config = config
         nonce = secrets.token_bytes(BOOT_NONCE_BYTES)
-        self._life = begin_life(durability.identity, around.config, config, nonce)
+        disk = Found(
+            durability.store.disk.commit_number, mark_of(data_file(around.config.data_dir))
+        )
+        self._life = begin_life(durability.identity, around.config, config, nonce, disk)
         self.boot = self._life.identity.boot.count
         self._homes = HomeQueues(
             node, self.boot, around.local, durability.journals_by_id, draw_bits=secrets.randbits

@@ -64,6 +64,11 @@ class Disk(Protocol):
     def room_bytes(self) -> int:
         """What `used_bytes` may grow to before commits fail, as it was last counted."""
 
+    @property
+    def commit_number(self) -> int:
+        """Of the last commit that is durable: rising from one to the next, for as long as the data
+        are there, whichever process makes them."""
+
     def look_for_room(self) -> None:
         """Count it again, as commits do: others take of it, and give back."""
 

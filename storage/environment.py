@@ -115,6 +115,10 @@ class Environment:
     def room_bytes(self) -> int:
         return self._capacity_bytes - RESERVE_BYTES
 
+    @property
+    def commit_number(self) -> int:
+        return int(self._environment.info()["last_txnid"])
+
     def look_for_room(self) -> None:
         """Where nothing may be written no commit gives up the reserve."""
         free = free_bytes(self._directory)
@@ -263,6 +267,11 @@ def open_environment(
         return _open_locked(directory, map_bytes=map_bytes, now_s=now_s)
     except OSError as error:
         raise StorageError(f"cannot open the store in {directory}: {error}") from error
+
+
+def data_file(directory: Path) -> Path:
+    """Where the store in a directory is, or would be."""
+    return directory / STORE_FOLDER / DATA_FILE
 
 
 def _open_locked(directory: Path, *, map_bytes: int, now_s: Callable[[], float]) -> Environment:

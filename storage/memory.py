@@ -23,11 +23,17 @@ class MemoryDisk:
     """Tables as dictionaries beside their sorted keys."""
 
     __slots__ = (
-        "_durable", "_keys", "_reserve_bytes", "_room_bytes", "_tables", "_used_bytes", "fail_next",
+        "_durable", "_durable_commit", "_keys", "_reserve_bytes", "_room_bytes", "_tables",
+        "_used_bytes", "commit_number", "fail_next",
     )  # fmt: skip
 
     def __init__(
-        self, tables: Tables | None = None, *, room_bytes: int = 1 << 40, reserve_bytes: int = 0
+        self,
+        tables: Tables | None = None,
+        *,
+        room_bytes: int = 1 << 40,
+        reserve_bytes: int = 0,
+        commit_number: int = 0,
     ) -> None:
         self._tables: Tables = tables or {table: {} for table in Table}
         self._tables[Table.SYSTEM].setdefault(FORMAT_KEY, format_value())
@@ -39,6 +45,7 @@ class MemoryDisk:
         )
         self._durable: Tables | None = None
         """What is on disk where that is not all: while it lies."""
+        self._durable_commit = self.commit_number = commit_number
         self.fail_next: StorageError | None = None
         """What the next commit raises."""
 
@@ -50,6 +57,7 @@ class MemoryDisk:
     @is_lying.setter
     def is_lying(self, is_lying: bool) -> None:
         self._durable = self._copy() if is_lying else None
+        self._durable_commit = self.commit_number
 
     @property
     def room_bytes(self) -> int:
@@ -76,12 +84,17 @@ class MemoryDisk:
             self._remove(table, key)
         for table, key, value in work.puts:
             self._put(table, key, bytes(value))
+        self.commit_number += 1
         return Outcome(finished, trimmed, self._used_bytes)
 
     def after_power_loss(self) -> "MemoryDisk":
         """The disk as it comes up again."""
+        is_all = self._durable is None
         durable = self._tables if self._durable is None else self._durable
-        return MemoryDisk({table: dict(values) for table, values in durable.items()})
+        return MemoryDisk(
+            {table: dict(values) for table, values in durable.items()},
+            commit_number=self.commit_number if is_all else self._durable_commit,
+        )
 
     def flip(self, table: Table, key: bytes, at: int) -> None:
         """Change one byte of a value, as a failing disk does."""

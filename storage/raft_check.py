@@ -26,6 +26,8 @@ class Moment:
     __slots__ = ("_view",)
 
     room_bytes = 0
+    commit_number = 0
+    """Nobody is told of it."""
 
     def __init__(self, view: View) -> None:
         self._view = view

@@ -1,18 +1,26 @@
 """In which life of a node its data are: a start is the next one.
 
 It is safe on disk before the node says a word to another, so that no two lives of one node are
-taken for one, and whoever knew a life that this disk does not remember is believed.
+taken for one, and whoever knew a life that this disk does not remember is believed.  The file is
+marked as well: a copy of it, made within a life, would remember that life and lack the end of it.
 """
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import NamedTuple
 
 from fluffle.broker.cluster.links.identity import Boot, Identity, Lives, marked
 from fluffle.broker.config import ClusterConfig, Config
+from fluffle.broker.logs import event
 from fluffle.broker.queues.replicated.encoding import VERSION
 from fluffle.broker.recording.identity import Owned, OwnIdentity
 from fluffle.broker.starting import StartFailed
+from fluffle.raft.config import NodeId
+from fluffle.storage.file_mark import FileMark
+
+logger = logging.getLogger(__name__)
 
 
 class Life(NamedTuple):
@@ -23,11 +31,22 @@ class Life(NamedTuple):
     """Those that its disk remembers, this one at the end."""
 
 
-def begin_life(kept: OwnIdentity, config: Config, cluster: ClusterConfig, nonce: bytes) -> Life:
+class Found(NamedTuple):
+    """What a disk is, before anything is written to it in a life."""
+
+    commit: int
+    """The number of the last commit on it."""
+    mark: FileMark | None
+    """Of the file; None where there is none, as in memory."""
+
+
+def begin_life(
+    kept: OwnIdentity, config: Config, cluster: ClusterConfig, nonce: bytes, disk: Found
+) -> Life:
     """Who a node is in the life that begins, for which `nonce` was drawn; it is not on disk yet.
 
     What the first start was told of those who found the cluster counts.  StartFailed if the data
-    are another's.
+    are another's, or not those that the node has written but a copy.
     """
     node = config.node_name
     mark = marked(cluster.name, cluster.peers if node in cluster.peers else ())
@@ -43,6 +62,23 @@ def begin_life(kept: OwnIdentity, config: Config, cluster: ClusterConfig, nonce:
             f"{config.data_dir} holds the data of a node of cluster '{name}', not of "
             f"'{cluster.name}'; correct --cluster-name, or name another place with --data-dir"
         )
-    lives = Lives(owned.boot, owned.nonces).followed_by(nonce)
-    kept.put(owned._replace(boot=lives.count, nonces=lives.nonces))
+    if owned.mark is not None and disk.mark is not None and owned.mark.is_other(disk.mark):
+        raise StartFailed(copied(config.data_dir, node))
+    if disk.mark is not None and not disk.mark.tells:
+        event(logger, logging.WARNING, "copies_not_recognised", data_dir=config.data_dir)
+    lives = Lives(owned.boot, owned.nonces, owned.began).followed_by(nonce, disk.commit)
+    kept.put(
+        owned._replace(boot=lives.count, nonces=lives.nonces, began=lives.began, mark=disk.mark)
+    )
     return Life(Identity(owned.cluster, node, Boot(lives.count, nonce), VERSION), lives)
+
+
+def copied(data_dir: Path, node: NodeId) -> str:
+    """What to do where there is a copy of what a node has written."""
+    return (
+        f"{data_dir} holds a copy of what node '{node}' has written, not the file itself. If it "
+        "may lack anything that the node did later (a backup, a copy made while it ran), run "
+        f"`fluffle data restored --data-dir {data_dir}`: the node joins with nothing, and gets all "
+        "of it from the others. Only if the node was stopped and its data moved here since, run "
+        f"`fluffle data moved --data-dir {data_dir}`"
+    )

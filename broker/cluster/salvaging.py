@@ -53,7 +53,8 @@ def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
         # First: until its groups know that it is alone, nobody may hear it either.
         name = owned.cluster.partition(" ")[0]
         marked = Batch()
-        marked.put(IDENTITY, b"", encoded(owned._replace(cluster=f"{name} {draw_mark()}")))
+        cluster = f"{name} {draw_mark()}"
+        marked.put(IDENTITY, b"", encoded(owned._replace(cluster=cluster, mark=None)))
         store.submit(marked)
         log = RaftLog(store, flush=store.flush)
         loaded = log.load()

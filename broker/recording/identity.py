@@ -12,6 +12,7 @@ import msgpack
 
 from fluffle.broker.commits import Commits
 from fluffle.storage.errors import Corrupt
+from fluffle.storage.file_mark import FileMark
 
 IDENTITY = "identity"
 """The kind of this definition; there is one, without a name."""
@@ -27,6 +28,10 @@ class Owned(NamedTuple):
     """How often it has been started."""
     nonces: tuple[bytes, ...]
     """Drawn at the last starts, the latest at the end."""
+    began: tuple[int, ...] = ()
+    """Which was the last commit of the store when each of them began, as far as that is known."""
+    mark: FileMark | None = None
+    """Of the file that they are in; None if any may be it."""
 
 
 class OwnIdentity:
@@ -50,8 +55,10 @@ def owned_of(items: Iterable[tuple[bytes, bytes]]) -> Owned | None:
     """From the definitions of this kind.  Raises `Corrupt`."""
     for _, value in items:
         try:
-            node, cluster, boot, nonces = msgpack.unpackb(value)
-            return Owned(node, cluster, boot, tuple(nonces))
+            node, cluster, boot, nonces, *later = msgpack.unpackb(value)
+            began, mark = later or ((), None)
+            file = FileMark(*mark) if mark is not None else None
+            return Owned(node, cluster, boot, tuple(nonces), tuple(began), file)
         except (ValueError, TypeError) as error:
             raise Corrupt(f"catalog {IDENTITY}", f"it cannot be read: {error}") from error
     return None

@@ -18,11 +18,12 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random, randrange
 from typing import NamedTuple
 
+from fluffle.broker.cluster.copies import NotACopy, accept_moved
 from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.torture.history import Event, Looked, RunEnded, Strange
 from fluffle.broker.torture.judge import Judge
@@ -137,6 +138,8 @@ def lay(directory: Path, image: bytearray) -> None:
     data = directory / STORE_FOLDER / DATA_FILE
     data.parent.mkdir(parents=True)
     data.write_bytes(image)
+    with suppress(NotACopy):  # it was cut before it was anybody's
+        accept_moved(directory)
 
 
 async def found_by_a_start(nodes: ClusterNodes) -> list[Event]:

@@ -115,6 +115,11 @@ class ClusterNode:
         self.begin()
         await self.started()
 
+    def forget_process(self) -> None:
+        """The one that could not start has ended."""
+        assert self._starting.done()
+        self._node = None
+
     async def stop(self) -> None:
         """In order."""
         node, self._node = self.node, None

@@ -106,11 +106,18 @@ class Lives:
     """Of the latest."""
     nonces: tuple[bytes, ...]
     """Of the last ones, the latest at the end; `LIVES_KEPT` at most."""
+    began: tuple[int, ...] = ()
+    """The last commit on the disk when each of them began; as many at most, maybe fewer."""
 
     @classmethod
     def since(cls, boot: Boot) -> Lives:
         """Of those before it nothing is known."""
         return cls(boot.count, (boot.nonce,))
+
+    @property
+    def began_at(self) -> int:
+        """The last commit on the disk when the present one began; 0 if that is not known."""
+        return self.began[-1] if self.began else 0
 
     def remember(self, boot: Boot) -> bool:
         """Whether this disk may have been in that one."""
@@ -121,9 +128,20 @@ class Lives:
             return self.nonces[-1 - age] == boot.nonce
         return len(self.nonces) < self.count
 
-    def followed_by(self, nonce: bytes) -> Lives:
-        """With one more."""
-        return Lives(self.count + 1, (*self.nonces, nonce)[-LIVES_KEPT:])
+    def has_all_of(self, boot: int, commit: int) -> bool:
+        """Whether what this disk had durable in a life, up to that commit, is on it still.
+
+        If not it was put back to what it was before.
+        """
+        age = self.count - boot
+        if age <= 0 or not self.began:
+            return True
+        return self.began[-min(age, len(self.began))] >= commit
+
+    def followed_by(self, nonce: bytes, began: int) -> Lives:
+        """With one more, which begins when that is the last commit on the disk."""
+        nonces, all_began = (*self.nonces, nonce), (*self.began, began)
+        return Lives(self.count + 1, nonces[-LIVES_KEPT:], all_began[-LIVES_KEPT:])
 
 
 @dataclass(frozen=True, slots=True)

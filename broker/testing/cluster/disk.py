@@ -111,6 +111,10 @@ class FaultyDisk:
                 return view.used_bytes() + LEFT_BYTES
         return self._disk.room_bytes
 
+    @property
+    def commit_number(self) -> int:
+        return self._disk.commit_number
+
     def look_for_room(self) -> None:
         self._disk.look_for_room()
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.cluster.lives import Life, begin_life
+from fluffle.broker.cluster.lives import Found, Life, begin_life
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.durability import open_durability
 from fluffle.broker.outside import store_in
 from fluffle.broker.recording.identity import IDENTITY, owned_of
 from fluffle.broker.starting import StartFailed
 from fluffle.broker.turn import Turn
+from fluffle.storage.environment import data_file
 from fluffle.storage.errors import Corrupt
+from fluffle.storage.file_mark import mark_of
 
 
 async def begun(
@@ -32,7 +34,8 @@ async def begun(
             name=cluster, listen=listen, peers=dict.fromkeys(peers, listen), secret=b"secret"
         )
         config = Config(node_name=node, data_dir=place, cluster=told)
-        life = begin_life(durability.identity, config, told, drawn.to_bytes(16))
+        disk = Found(durability.store.disk.commit_number, mark_of(data_file(place)))
+        life = begin_life(durability.identity, config, told, drawn.to_bytes(16), disk)
         await durability.durable()
         return life
     finally:

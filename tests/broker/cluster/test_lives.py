@@ -11,6 +11,7 @@ import pytest
 from fluffle.broker.clock import ManualClock
 from fluffle.broker.cluster import absent as absent_module
 from fluffle.broker.cluster.absent import DEAD_AFTER_MS, Absent
+from fluffle.broker.cluster.copies import accept_moved
 from fluffle.broker.deciding import bind, declare_queue
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.queues.arguments import Declaration
@@ -158,6 +159,7 @@ async def test_a_node_with_a_rolled_back_disk_is_not_let_in(
     await three["c"].kill()
     shutil.rmtree(tmp_path / "c")
     shutil.copytree(tmp_path / "backup", tmp_path / "c")
+    accept_moved(tmp_path / "c")  # as if the whole disk had been put back, its files the same
     three["c"].begin()
     for _ in range(3):
         await until(lambda: any(said.startswith("forgotten") for said in refusals(caplog, "a")))

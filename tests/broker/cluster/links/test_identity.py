@@ -57,7 +57,7 @@ def test_a_node_that_was_removed_begins_anew() -> None:
 def test_a_disk_remembers_the_last_of_its_lives() -> None:
     lives = Lives(0, ())
     for count in range(1, LIVES_KEPT + 3):
-        lives = lives.followed_by(count.to_bytes(16))
+        lives = lives.followed_by(count.to_bytes(16), began=10 * count)
         assert lives.remember(Boot(count, count.to_bytes(16)))
         assert not lives.remember(Boot(count, OTHER))
         assert not lives.remember(Boot(count + 1, OTHER))

@@ -1,0 +1,80 @@
+"""`fluffle data`: what operators say of data that a node refuses because they are a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from fluffle.broker.cluster.copies import NotACopy, accept_moved, set_aside_restored
+from fluffle.broker.lock import LOCK_FILE, lock
+from fluffle.storage.errors import StorageError
+
+WARNING = """\
+This says that nothing is lacking in {place}: that the node was stopped when its data were moved,
+that these are all of it, and that it has not run anywhere since. If the node has confirmed
+anything later, that is lost, and the cluster may lose what others have confirmed, too; then run
+`fluffle data restored --data-dir {place}` instead."""
+
+data_dir_option = click.option(
+    "--data-dir",
+    metavar="DIR",
+    default="data",
+    show_default=True,
+    envvar="FLUFFLE_DATA_DIR",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the node keeps its data; it must not run.",
+)
+
+
+@click.group()
+def data() -> None:
+    """Say what the data of a node are that does not start with them."""
+
+
+@data.command()
+@data_dir_option
+def restored(data_dir: Path) -> None:
+    """These are a copy of earlier: join with nothing.
+
+    A node of a cluster may not go on with an older state than it had: it has confirmed what is not
+    there. What is in the directory is set aside, not deleted.
+    """
+    with _unused(data_dir):
+        owned, place = set_aside_restored(data_dir)
+    name = owned.node
+    click.echo(
+        f"node '{name}' begins with nothing; what was there is in {place}, to be deleted when it "
+        f"is of no use. On another node: `fluffle cluster forget {name}`, then `fluffle cluster "
+        f"add {name}=HOST:PORT`; then start '{name}'"
+    )
+
+
+@data.command()
+@data_dir_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def moved(data_dir: Path, *, yes: bool) -> None:
+    """These are all of the node's data, moved after it had stopped: go on with them."""
+    click.echo(WARNING.format(place=data_dir))
+    if not yes:
+        click.confirm("Go on?", abort=True)
+    with _unused(data_dir):
+        owned = accept_moved(data_dir)
+    click.echo(f"node '{owned.node}' goes on with what is in {data_dir}; start it")
+
+
+@contextmanager
+def _unused(data_dir: Path) -> Iterator[None]:
+    """Nobody else works on the directory meanwhile.  ClickException for all that goes wrong."""
+    try:
+        with lock(data_dir / LOCK_FILE):
+            yield
+    except BlockingIOError as error:
+        raise click.ClickException(f"the node in {data_dir} runs; stop it first") from error
+    except OSError as error:
+        raise click.ClickException(f"cannot use {data_dir} ({error.strerror})") from error
+    except (NotACopy, StorageError) as error:
+        raise click.ClickException(str(error)) from error
