@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import Usage
-from fluffle.broker.access.passwords import PasswordHash, decoy
+from fluffle.broker.access.passwords import PasswordHash, decoy, why_unusable
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.access.verifying import (
@@ -121,7 +121,8 @@ class Access:
             if verdict is BUSY:
                 answer(Overloaded())
             elif verdict is Verdict.WRONG:
-                refuse("gave a wrong password")
+                unusable = stored and why_unusable(stored)
+                refuse(f"has no usable hash: {unusable}" if unusable else "gave a wrong password")
             elif self.users.get(name) is not user:
                 answer(LoginRefused(f"user '{name}' was changed meanwhile"))
             else:

@@ -36,7 +36,6 @@ DIGESTS: Mapping[str, Callable[[bytes], Any]] = {
     SHA512: hashlib.sha512,
     MD5: lambda octets: hashlib.md5(octets, usedforsecurity=False),
 }
-ALGORITHMS = (*DIGESTS, ARGON2)
 
 
 class UnusableHash(ValueError):
@@ -69,7 +68,7 @@ def matches(stored: PasswordHash, password: bytes) -> bool:
     """Whether this is the password.  UnusableHash when `stored` is none."""
     if stored.algorithm == ARGON2:
         return _argon2_matches(stored.hash, password)
-    salt, digest = _salt_and_digest(stored)
+    salt, digest = _salt_and_digest(stored)  # first: it says whether the algorithm is known
     return compare_digest(DIGESTS[stored.algorithm](salt + password).digest(), digest)
 
 
@@ -79,22 +78,42 @@ def decoy(stored: PasswordHash) -> PasswordHash:
     return PasswordHash(f"{front}${'A' * len(digest)}", stored.algorithm)
 
 
-def check_usable(stored: PasswordHash) -> None:
-    """UnusableHash, with the reason, for what cannot be the hash of any password."""
-    if stored.algorithm not in ALGORITHMS:
-        raise UnusableHash(f"hashing algorithm {stored.algorithm} is not known")
+def check_storable(stored: PasswordHash) -> None:
+    """UnusableHash, with the reason, for a hash that is not stored.
+
+    As RabbitMQ this broker stores any base64, of any length and algorithm: what was exported where
+    more algorithms are known must not stop an import.  It is of no password, as `why_unusable`
+    says.  A hash of argon2 has to be one, because it says itself what a login may cost.
+    """
     if stored.algorithm == ARGON2:
         _argon2()
         _check_argon2(stored.hash)
     else:
-        _salt_and_digest(stored)
+        _octets(stored)
+
+
+def why_unusable(stored: PasswordHash) -> str:
+    """The reason why no password can be right for this hash; empty where one can."""
+    try:
+        check_storable(stored)
+        if stored.algorithm != ARGON2:
+            _salt_and_digest(stored)
+    except UnusableHash as error:
+        return str(error)
+    return ""
+
+
+def _octets(stored: PasswordHash) -> bytes:
+    try:
+        return base64.b64decode(stored.hash, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UnusableHash("the password hash is not base64") from error
 
 
 def _salt_and_digest(stored: PasswordHash) -> tuple[bytes, bytes]:
-    try:
-        octets = base64.b64decode(stored.hash, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise UnusableHash("the password hash is not base64") from error
+    if stored.algorithm not in DIGESTS:
+        raise UnusableHash(f"hashing algorithm {stored.algorithm} is not known")
+    octets = _octets(stored)
     expected = SALT_BYTES + DIGESTS[stored.algorithm](b"").digest_size
     if len(octets) != expected:
         raise UnusableHash(f"the password hash has {len(octets)} octets instead of {expected}")

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from fluffle.broker.access.patterns import compiled, expanded, found
+from fluffle.broker.errors import SyntaxFailure
 
 Right: TypeAlias = Literal["configure", "write", "read"]
 RIGHTS: tuple[Right, ...] = ("configure", "write", "read")
@@ -28,6 +29,18 @@ class Permission:
         """UnusablePattern when one of the three cannot be read."""
         for right in RIGHTS:
             compiled(getattr(self, right))
+
+
+def permissions_of(said: Mapping[str, Any]) -> dict[str, Permission]:
+    """Permissions by virtual host, as a user carries them in the management API and in definitions.
+    SyntaxFailure for an entry that is no object of the three patterns."""
+    found = {}
+    for vhost, row in said.items():
+        if not isinstance(row, Mapping) or not all(isinstance(row.get(it), str) for it in RIGHTS):
+            names = ", ".join(f"'{right}'" for right in RIGHTS)
+            raise SyntaxFailure(f"permissions in vhost '{vhost}' need {names}, each a string")
+        found[vhost] = Permission(**{right: row[right] for right in RIGHTS})
+    return found
 
 
 EVERYTHING = Permission(".*", ".*", ".*")

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from fluffle.broker.access.access import LoginRefused
-from fluffle.broker.access.deciding import delete_user, put_user, user_name
-from fluffle.broker.access.passwords import SHA256, PasswordHash, check_usable
+from fluffle.broker.access.deciding import delete_user, put_permission, put_user, user_name
+from fluffle.broker.access.passwords import SHA256, PasswordHash, check_storable
+from fluffle.broker.access.permissions import permissions_of
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.control.arguments import Limits, check_name
 from fluffle.broker.control.limits import changed_limits
@@ -80,15 +81,23 @@ def put(
     password_hash: str = "",
     hashing_algorithm: str = SHA256,
     limits: Limits | None = None,
+    permissions: dict[str, Any] | None = None,
 ) -> Result:
-    """A user as he is to be, whether there was one of that name; limits that are not named stay."""
+    """A user as he is to be, whether there was one of that name, with permissions by virtual host;
+    limits and permissions that are not named stay.  All of it is done, or nothing."""
     check_name("user", name)
+    granted = permissions_of(permissions or {})
 
     def decide() -> Change:
         user = parts.access.users.get(name, User(name))
         stored = usable_hash(password_hash, hashing_algorithm)
         changed = changed_limits(user.limits, LIMITS, limits or {})
-        return put_user(replace(user, password=stored, tags=tuple(tags), limits=changed))
+        put = put_user(replace(user, password=stored, tags=tuple(tags), limits=changed))
+        for vhost, permission in granted.items():
+            parts.vhost(vhost)
+            permission.check()
+            put = put.joined(put_permission(name, vhost, permission))
+        return put
 
     return parts.change(decide)
 
@@ -169,7 +178,7 @@ def usable_hash(password_hash: str, hashing_algorithm: str) -> PasswordHash | No
     if not password_hash:
         return None
     stored = PasswordHash(password_hash, hashing_algorithm)
-    check_usable(stored)
+    check_storable(stored)
     return stored
 
 

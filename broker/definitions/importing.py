@@ -19,11 +19,11 @@ from fluffle.broker.access.passwords import (
     SHA256,
     PasswordHash,
     UnusableHash,
-    check_usable,
+    check_storable,
     hashed,
 )
 from fluffle.broker.access.patterns import UnusablePattern
-from fluffle.broker.access.permissions import Permission, TopicPermission
+from fluffle.broker.access.permissions import Permission, TopicPermission, permissions_of
 from fluffle.broker.access.users import User
 from fluffle.broker.awaiting import answer_of
 from fluffle.broker.deciding import bind, declare_exchange, declare_queue
@@ -138,7 +138,7 @@ def _shown(entry: Entry) -> str:
     return " ".join(f"{name} '{entry[name]}'" for name in names if name in entry)
 
 
-def put_user(_catalogue: Catalogue, entry: Entry) -> Change:
+def put_user(catalogue: Catalogue, entry: Entry) -> Change:
     tags = tags_of(entry.get("tags", []))
     limits = mapping_of(entry.get("limits", {}))
     user = User(
@@ -147,14 +147,19 @@ def put_user(_catalogue: Catalogue, entry: Entry) -> Change:
         tuple(map(str, tags)),
         UserLimits(limit(limits, "max-connections"), limit(limits, "max-channels")),
     )
-    return deciding.put_user(user)
+    change = deciding.put_user(user)
+    for vhost, permission in permissions_of(mapping_of(entry.get("permissions", {}))).items():
+        permission.check()
+        _existing_vhost(catalogue, {"vhost": vhost})
+        change = change.joined(deciding.put_permission(user.name, vhost, permission))
+    return change
 
 
 def password_of(entry: Entry) -> PasswordHash | None:
     """A hash as it was exported, or one made of a plain password; blank is none."""
     if entry.get("password_hash"):
         stored = PasswordHash(entry["password_hash"], entry.get("hashing_algorithm", SHA256))
-        check_usable(stored)
+        check_storable(stored)
         return stored
     return hashed(entry["password"].encode()) if entry.get("password") else None
 

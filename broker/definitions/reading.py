@@ -43,6 +43,7 @@ CATEGORIES: Mapping[str, Category] = {
             "password": str,
             "tags": (str, list),
             "limits": (dict, list),
+            "permissions": (dict, list),
         },
     ),
     "vhosts": Category(

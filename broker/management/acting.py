@@ -6,6 +6,7 @@ done with messages also with the code.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -19,10 +20,12 @@ from fluffle.broker.management.replies import (
     error_reply,
     not_there,
 )
-from fluffle.protocol.methods import Method
+from fluffle.protocol.methods import Basic, Confirm, Method, make
 from fluffle.protocol.spec import ReplyCode
 
 FORBIDDEN = (ReplyCode.ACCESS_REFUSED, ReplyCode.NOT_ALLOWED)
+CONFIRM_S_MAX = 5.0
+"""RabbitMQ waits so long until a message is safe."""
 
 
 async def declare(call: Call, *methods: Method) -> None:
@@ -74,3 +77,28 @@ async def getting(call: Call) -> AsyncIterator[DirectChannel]:
             refusal = error_reply(UNAUTHORIZED, "not_authorised", refused.text)
             raise Refusal(refusal) from None
         raise other_refusal(refused, f"{refused.code} {refused.text}") from None
+
+
+async def published(
+    channel: DirectChannel, exchange: str, routing_key: str, raw_properties: bytes, body: bytes
+) -> bool:
+    """Publish a message and wait until it is safe; whether it led to a queue.  Refusal for one that
+    some queue did not take, or that is not safe in time."""
+    await channel.call(make(Confirm.Select))
+    channel.publish(exchange, routing_key, raw_properties, body)
+    try:
+        async with asyncio.timeout(CONFIRM_S_MAX):
+            return await _is_routed(channel)
+    except TimeoutError:
+        raise bad_request(f"confirm_timeout no confirm in {CONFIRM_S_MAX:g} s") from None
+
+
+async def _is_routed(channel: DirectChannel) -> bool:
+    is_routed = True
+    while True:
+        heard = await channel.next(Basic.Return, Basic.Ack, Basic.Nack)
+        if isinstance(heard.method, Basic.Nack):
+            raise bad_request("rejected Unable to publish message. Check queue limits.")
+        if isinstance(heard.method, Basic.Ack):
+            return is_routed
+        is_routed = False

@@ -208,6 +208,15 @@ def test_what_is_read_has_the_same_shape(path: str, theirs: Api, ours: Api) -> N
     assert not {key for key in unlike if not is_argued(key, OTHERWISE)}, unlike
 
 
+EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
+HASHED_ELSEWHERE = {
+    "name": "elsewhere",
+    "tags": "",
+    "password_hash": "aGVsbG8=",
+    "hashing_algorithm": "nope",
+    "permissions": {"/": EVERYTHING},
+}
+
 SAME: tuple[tuple[str, str, object], ...] = (
     ("PUT", "vhosts/a", None),
     ("PUT", "vhosts/a", {}),
@@ -225,6 +234,27 @@ SAME: tuple[tuple[str, str, object], ...] = (
     ("PUT", "users/u", {"password_hash": "", "tags": "c, d"}),
     ("GET", "users/u", None),
     ("PUT", "users/u", {"password": "a", "password_hash": "AAAA", "tags": ""}),
+    ("PUT", "users/w", {"password": "x", "tags": "", "permissions": {"/": EVERYTHING}}),
+    ("GET", "users/w/permissions", None),
+    ("PUT", "users/w", {"password": "x", "tags": "", "permissions": {}}),
+    ("PUT", "users/w", {"password_hash": "aGVs bG8=", "administrator": True}),
+    ("GET", "users/w", None),
+    ("PUT", "users/w", {"password_hash": "", "administrator": "false"}),
+    ("GET", "users/w", None),
+    ("PUT", "users/w", {"password_hash": "aGVsbG8=", "tags": "", "hashing_algorithm": "nope"}),
+    ("GET", "users/w", None),
+    ("PUT", "users/w", {"password_hash": "aGVsbG8", "tags": ""}),
+    ("PUT", "users/w", {"password_hash": None, "tags": ""}),
+    ("DELETE", "users/w", None),
+    ("POST", "definitions", {"users": [HASHED_ELSEWHERE]}),
+    ("GET", "users/elsewhere/permissions", None),
+    ("DELETE", "users/elsewhere", None),
+    ("PUT", "vhosts/full", {}),
+    ("GET", "aliveness-test/full", None),
+    ("DELETE", "queues/full/aliveness-test", None),
+    ("PUT", "vhost-limits/full/max-queues", {"value": 0}),
+    ("GET", "aliveness-test/full", None),
+    ("DELETE", "vhosts/full", None),
     ("POST", "users/bulk-delete", {"users": ["nope"]}),
     ("POST", "users/bulk-delete", {}),
     ("POST", "users/bulk-delete", []),

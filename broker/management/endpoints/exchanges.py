@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 
 from fluffle.broker.control.parts import Row
-from fluffle.broker.management.acting import declare, publishing
+from fluffle.broker.management.acting import declare, published, publishing
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.direct import DirectChannel
 from fluffle.broker.management.endpoints.bindings import list_with
 from fluffle.broker.management.endpoints.counting import AGES, by_channel, with_counts
 from fluffle.broker.management.listing import LISTED, YES
@@ -17,7 +15,6 @@ from fluffle.broker.management.objects import exchange_name, exchange_object
 from fluffle.broker.management.replies import (
     Created,
     Listing,
-    bad_request,
     not_found,
     not_there,
     unavailable,
@@ -25,14 +22,12 @@ from fluffle.broker.management.replies import (
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import MESSAGE_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.management.wanted import arguments, boolean, short
-from fluffle.protocol.methods import Basic, Confirm, Exchange, make, pamqp_table
+from fluffle.protocol.methods import Exchange, make, pamqp_table
 
 NO_EXCHANGE = "exchange_not_found"
 STATISTICS = "exchanges.statistics"
 PUBLISHES = "exchanges.publishes"
 COUNTED = {**LISTED, **AGES}
-CONFIRM_S_MAX = 5.0
-"""RabbitMQ waits so long until a message is safe."""
 
 EXCHANGE = {
     "type": "object",
@@ -144,25 +139,7 @@ async def publish(call: Call) -> Row:
     if low := call.parts.alarms.reason:
         raise unavailable(f"blocked {low}: nothing is published until the alarm is over")
     async with publishing(call) as channel:
-        await channel.call(make(Confirm.Select))
-        channel.publish(exchange, routing_key, properties, payload)
-        try:
-            async with asyncio.timeout(CONFIRM_S_MAX):
-                return await outcome_of(channel)
-        except TimeoutError:
-            raise bad_request(f"confirm_timeout no confirm in {CONFIRM_S_MAX:g} s") from None
-
-
-async def outcome_of(channel: DirectChannel) -> Row:
-    """Refusal for a message that some queue did not take."""
-    is_routed = True
-    while True:
-        heard = await channel.next(Basic.Return, Basic.Ack, Basic.Nack)
-        if isinstance(heard.method, Basic.Nack):
-            raise bad_request("rejected Unable to publish message. Check queue limits.")
-        if isinstance(heard.method, Basic.Ack):
-            return {"routed": is_routed}
-        is_routed = False
+        return {"routed": await published(channel, exchange, routing_key, properties, payload)}
 
 
 ENDPOINTS = (

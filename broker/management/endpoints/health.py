@@ -14,6 +14,7 @@ from fluffle.broker.access.patterns import UnusablePattern, compiled_once
 from fluffle.broker.control.members import quorum_queues
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.control.queues import leader_now
+from fluffle.broker.management.acting import getting, published
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.endpoints.nodes import node_of
 from fluffle.broker.management.expiring import UNITS, expiring
@@ -21,12 +22,15 @@ from fluffle.broker.management.listing import fitting
 from fluffle.broker.management.replies import Reply, bad_request
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint, Handler
+from fluffle.protocol.methods import Basic, Queue, make
 
 OK: Row = {"status": "ok"}
 AMQP = ("amqp", "amqp/ssl")
 SAME_PROTOCOL = {"amqp091": "amqp", "amqp0.9.1": "amqp", "amqps": "amqp/ssl", "https": "http"}
 """Other names that clients have for what we call otherwise."""
 NOT_SERVING = "this rabbit node is not currently available to serve"
+ALIVENESS_QUEUE = "aliveness-test"
+ALIVENESS_BODY = b"test_message"
 TOO_FEW_NODES = "target cluster size is not reached"
 
 
@@ -197,9 +201,22 @@ async def target_size(call: Call) -> Row | Reply:
     return {**OK, **sizes} if running >= wanted else failed(TOO_FEW_NODES, **sizes)
 
 
-async def aliveness(call: Call) -> Row:
-    """RabbitMQ's old test, a no-op by now: the virtual host is there."""
+async def aliveness(call: Call) -> Row | Reply:
+    """Whether a message can be published in a virtual host and taken again.  Refusal.
+
+    The queue stays, as with RabbitMQ: who asks often does not make one each time.  While an alarm
+    is raised nothing is published, and only the rest is tried: a node that makes publishers wait
+    is alive, and a probe that says otherwise would have it restarted.
+    """
     call.vhost()
+    is_published = not call.parts.alarms.reason
+    async with getting(call) as channel:
+        await channel.call(make(Queue.Declare, queue=ALIVENESS_QUEUE))
+        if is_published:
+            await published(channel, "", ALIVENESS_QUEUE, b"\0\0", ALIVENESS_BODY)
+        heard = await channel.call(make(Basic.Get, queue=ALIVENESS_QUEUE, no_ack=True))
+    if is_published and not isinstance(heard.method, Basic.GetOk):
+        return failed(f"what was published to '{ALIVENESS_QUEUE}' is not there")
     return OK
 
 
@@ -242,7 +259,7 @@ ENDPOINTS = (
     check("below-node-connection-limit", below_limit, "Another client may come.", Right.ANYBODY),
     check("ready-to-serve-clients", ready, "A client that comes is served.", Right.ANYBODY),
     check("reached-target-cluster-size", target_size, "All nodes are there.", Right.ANYBODY),
-    Endpoint("GET", "aliveness-test/{vhost}", Right.VHOST, aliveness, "The virtual host is there."),
+    Endpoint("GET", "aliveness-test/{vhost}", Right.VHOST, aliveness, "A message comes and goes."),
     Endpoint("GET", "healthchecks/node", Right.MANAGEMENT, node, "The node is there."),
     Endpoint("GET", "healthchecks/node/{node}", Right.MANAGEMENT, node, "A node is there."),
 )

@@ -7,7 +7,7 @@ import binascii
 from typing import Any
 
 from fluffle.broker.access.passwords import SHA256, hashed
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.control.parts import Row
 from fluffle.broker.control.users import LIMITS
 from fluffle.broker.definitions.exporting import user_entry
@@ -15,16 +15,23 @@ from fluffle.broker.definitions.importing import tags_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.replies import Created, Listing, bad_request, not_found
 from fluffle.broker.management.rights import Right
-from fluffle.broker.management.schemas import NUMBER, TAGS, TEXT, TEXTS, fields
+from fluffle.broker.management.schemas import NUMBER, TAGS, TEXT, TEXTS, YES_OR_NO, fields, texts
 from fluffle.broker.management.table import Endpoint
+from fluffle.broker.management.wanted import boolean
 
 BODY = fields(
-    {"tags": TAGS},
+    {},
     {
+        "tags": TAGS,
         "password": TEXT,
         "password_hash": TEXT,
         "hashing_algorithm": TEXT,
         "limits": fields({}, dict.fromkeys(LIMITS, NUMBER)),
+        "permissions": {
+            "type": "object",
+            "additionalProperties": texts("configure", "write", "read"),
+        },
+        "administrator": YES_OR_NO,
     },
 )
 
@@ -56,12 +63,30 @@ def user_in_path(call: Call) -> User:
 async def put_user(call: Call) -> Created | None:
     """Make one, or give him another password and other tags."""
     name, body = call.path["user"], call.json()
-    if "tags" not in body:
-        raise bad_request("tags_not_present")
-    told = {"tags": tags_of(body["tags"]), "limits": body.get("limits"), **hash_of(body)}
+    told = {"tags": tags_in(body), "limits": body.get("limits"), **hash_of(body)}
+    if permissions := body.get("permissions"):
+        told["permissions"] = permissions
+        check_vhosts(call, permissions)
     is_new = name not in call.parts.access.users
     await call.result("users.put", name=name, **told)
     return Created() if is_new else None
+
+
+def check_vhosts(call: Call, permissions: Any) -> None:
+    """Refusal, as with RabbitMQ, for permissions where no virtual host is."""
+    if isinstance(permissions, dict):
+        for vhost in permissions.keys() - call.parts.catalogue.vhosts.keys():
+            raise bad_request(["no_such_vhost", vhost])
+
+
+def tags_in(body: Row) -> Any:
+    """Tags of a user; `administrator` stands for them where an old client says no others.
+    Refusal."""
+    if "tags" in body:
+        return tags_of(body["tags"])
+    if "administrator" not in body:
+        raise bad_request("tags_not_present")
+    return [ADMINISTRATOR] if boolean(body, "administrator") else []
 
 
 def hash_of(body: Row) -> Row:
@@ -69,9 +94,8 @@ def hash_of(body: Row) -> Row:
     if "password" in body and "password_hash" in body:
         raise bad_request("both_password_and_password_hash_are_provided")
     if "password_hash" in body:
-        stored = body["password_hash"]
-        check_base64(stored)
-        algorithm = body.get("hashing_algorithm", SHA256)
+        stored = base64_of(body["password_hash"])
+        algorithm = body.get("hashing_algorithm") or SHA256
         return {"password_hash": stored, "hashing_algorithm": algorithm}
     password = body.get("password", "")
     if not isinstance(password, str):
@@ -79,12 +103,15 @@ def hash_of(body: Row) -> Row:
     return {"password_hash": hashed(password.encode()).hash if password else ""}
 
 
-def check_base64(stored: Any) -> None:
-    """Refusal, as with RabbitMQ; what else may be wrong with a hash the verb says."""
+def base64_of(stored: Any) -> str:
+    """A hash without blanks.  Refusal, as with RabbitMQ; what else may be wrong with a hash the
+    verb says."""
     try:
-        base64.b64decode(stored, validate=True)
-    except (binascii.Error, ValueError, TypeError):
-        raise bad_request("not_base64") from None
+        text = "".join(stored.split())
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError, TypeError, AttributeError):
+        raise bad_request(["not_base64", stored]) from None
+    return text
 
 
 async def delete_user(call: Call) -> None:

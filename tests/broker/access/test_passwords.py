@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.access.passwords import (
-    ALGORITHMS,
     ARGON2,
     DIGESTS,
     MD5,
@@ -16,10 +15,11 @@ from fluffle.broker.access.passwords import (
     SHA512,
     PasswordHash,
     UnusableHash,
-    check_usable,
+    check_storable,
     decoy,
     hashed,
     matches,
+    why_unusable,
 )
 
 EXPORTED = {
@@ -40,7 +40,8 @@ def test_hashes_of_rabbitmqs_making(password: str) -> None:
 @given(st.binary(), st.binary(), st.sampled_from(list(DIGESTS)))
 def test_a_hash_matches_its_password_alone(password: bytes, other: bytes, algorithm: str) -> None:
     stored = hashed(password, algorithm)
-    check_usable(stored)
+    check_storable(stored)
+    assert not why_unusable(stored)
     assert stored.algorithm == algorithm
     assert matches(stored, password)
     assert matches(stored, other) == (other == password)
@@ -59,7 +60,8 @@ def test_a_hash_is_salt_and_digest(algorithm: str, digest_bytes: int) -> None:
 
 def test_argon2_is_slow_and_knows_its_password() -> None:
     stored = hashed(b"secret", ARGON2)
-    check_usable(stored)
+    check_storable(stored)
+    assert not why_unusable(stored)
     assert stored.hash.startswith("$argon2id$")
     assert stored.is_slow
     assert matches(stored, b"secret")
@@ -71,9 +73,18 @@ def test_argon2_is_slow_and_knows_its_password() -> None:
 @pytest.mark.parametrize("text", ["", "AAAA", "not base64!", "é"])
 def test_what_is_no_hash(text: str, algorithm: str) -> None:
     stored = PasswordHash(text, algorithm)
-    for use in (check_usable, lambda hash_: matches(hash_, b"")):
-        with pytest.raises(UnusableHash, match="the password hash"):
-            use(stored)
+    with pytest.raises(UnusableHash, match="the password hash"):
+        matches(stored, b"")
+    assert "the password hash" in why_unusable(stored)
+
+
+@pytest.mark.parametrize("algorithm", [*DIGESTS, "plain"])
+@pytest.mark.parametrize("text", ["", "AAAA", "aGVsbG8="])
+def test_any_base64_is_stored(text: str, algorithm: str) -> None:
+    check_storable(PasswordHash(text, algorithm))
+    for other in ("not base64!", "é", "AAA"):
+        with pytest.raises(UnusableHash, match="is not base64"):
+            check_storable(PasswordHash(other, algorithm))
 
 
 def argon2_text(parameters: str, salt: str = "c29tZXNhbHQ", digest: str = "A" * 43) -> str:
@@ -98,7 +109,7 @@ def argon2_text(parameters: str, salt: str = "c29tZXNhbHQ", digest: str = "A" * 
 )
 def test_an_argon2_hash_that_is_none(text: str, reason: str) -> None:
     stored = PasswordHash(text, ARGON2)
-    for use in (check_usable, lambda hash_: matches(hash_, b"plain")):
+    for use in (check_storable, lambda hash_: matches(hash_, b"plain")):
         with pytest.raises(UnusableHash, match=reason):
             use(stored)
 
@@ -110,14 +121,15 @@ def test_what_only_argon2_itself_finds_wrong_is_no_hash_either() -> None:
 
 
 def test_an_unknown_algorithm() -> None:
-    assert "plain" not in ALGORITHMS
+    stored = PasswordHash("", "plain")
     with pytest.raises(UnusableHash, match="hashing algorithm plain is not known"):
-        check_usable(PasswordHash("", "plain"))
+        matches(stored, b"secret")
+    assert why_unusable(stored) == "hashing algorithm plain is not known"
 
 
 def test_a_decoy_costs_as_much_and_is_of_no_password() -> None:
     stored = hashed(b"secret", ARGON2)
     fake = decoy(stored)
-    check_usable(fake)
+    check_storable(fake)
     assert fake.hash.split("$")[:5] == stored.hash.split("$")[:5]
     assert not matches(fake, b"secret")

@@ -10,7 +10,7 @@ import pika.exceptions
 import pytest
 from click.testing import Result
 
-from fluffle.broker.access.passwords import SHA256, PasswordHash, check_usable
+from fluffle.broker.access.passwords import SHA256, PasswordHash, why_unusable
 from fluffle.broker.commands.rabbitmq.named import is_meant
 from fluffle.broker.commands.rabbitmq.tool import TOOLS, verbs_of
 from fluffle.broker.commands.rabbitmq.verb import DATA, NO_USER, SOFTWARE, UNAVAILABLE, USAGE
@@ -73,7 +73,7 @@ def test_users_and_what_they_may(node: RunningNode) -> None:
 
 def test_a_hash_is_made_and_taken(node: RunningNode) -> None:
     made = said(node, "-q", "hash_password", "secret").strip()
-    check_usable(PasswordHash(made, SHA256))
+    assert not why_unusable(PasswordHash(made, SHA256))
     said(node, "add_user", "robot", made, "--pre-hashed-password")
     said(node, "authenticate_user", "robot", "secret")
     piped = node.run("rabbitmqctl", "change_password", "robot", input="piped\n")

@@ -69,7 +69,7 @@ def test_a_user_without_a_password_cannot_log_in_with_one() -> None:
         (
             "users.password",
             {"name": "alice", "password_hash": "x", "hashing_algorithm": "rot13"},
-            "PRECONDITION_FAILED: hashing algorithm rot13 is not known",
+            "PRECONDITION_FAILED: the password hash is not base64",
         ),
         (
             "users.limits",

@@ -99,6 +99,9 @@ def test_a_user_keeps_his_password() -> None:
     assert matches(user.password, b"secret")
 
 
+PERMISSION = {"configure": "", "write": "", "read": ""}
+
+
 @pytest.mark.parametrize("fields", [{"password_hash": HASH}, {"password": "secret"}])
 def test_without_an_algorithm_it_is_sha256(fields: dict[str, str]) -> None:
     entry = {"name": "u", "tags": "administrator, other", **fields}
@@ -309,10 +312,14 @@ def test_a_queue_type_that_is_not_there_is_skipped_and_not_another() -> None:
             },
             "topic_permissions, vhost 'v' user 'u' exchange 'x': cannot use",
         ),
-        ({"users": [{"name": "w", "password_hash": "AAAA"}]}, "users, name 'w': the password hash"),
+        ({"users": [{"name": "w", "password_hash": "AAA"}]}, "users, name 'w': the password hash"),
         (
-            {"users": [{"name": "w", "password_hash": HASH, "hashing_algorithm": "own"}]},
-            "hashing algorithm own is not known",
+            {"users": [{"name": "w", "permissions": {"nope": PERMISSION}}]},
+            "there is no virtual host 'nope'",
+        ),
+        (
+            {"users": [{"name": "w", "permissions": {"v": {**PERMISSION, "read": "("}}}]},
+            "users, name 'w': cannot use",
         ),
         (
             {"users": [{"name": "w", "limits": {"max-channels": "2"}}]},

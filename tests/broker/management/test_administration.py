@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.definitions.forms import ENTRIES_AT_ONCE
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.management import call, json_bodies
 from fluffle.broker.management.endpoints.definitions import checked
 from tests.support.management import Api
@@ -166,6 +167,74 @@ async def test_a_user_comes_and_goes(api: Api) -> None:
     assert await api.ask("DELETE", "users/u") == NOT_FOUND
 
 
+async def test_a_user_comes_with_permissions(api: Api) -> None:
+    await api.ask("PUT", "vhosts/granted", json={})
+    both = {"/": EVERYTHING, "granted": {**EVERYTHING, "write": "^w"}}
+    told = {"password": "x", "tags": "", "permissions": both}
+    assert await api.ask("PUT", "users/u", json=told) == (201, None)
+    assert await api.get("permissions/%2F/u") == {"user": "u", "vhost": "/", **EVERYTHING}
+    assert (await api.get("permissions/granted/u"))["write"] == "^w"
+    nothing_more: tuple[Any, ...] = ({}, [], None)
+    for said in nothing_more:  # what is not named stays
+        again = {"password": "x", "tags": "", "permissions": said}
+        assert await api.ask("PUT", "users/u", json=again) == (204, None)
+    assert len(await api.get("users/u/permissions")) == 2
+    unknown = {**told, "permissions": {"nope": EVERYTHING}}
+    assert await api.ask("PUT", "users/u", json=unknown) == (
+        400,
+        {"error": "bad_request", "reason": ["no_such_vhost", "nope"]},
+    )
+    assert await api.ask("DELETE", "users/u") == (204, None)
+    assert await api.ask("DELETE", "vhosts/granted") == (204, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "tags"),
+    [(True, ["administrator"]), ("true", ["administrator"]), (False, []), ("false", [])],
+)
+async def test_an_administrator_may_be_made_without_tags(
+    api: Api, said: object, tags: list[str]
+) -> None:
+    assert (await api.ask("PUT", "users/u", json={"password": "x", "administrator": said}))[
+        0
+    ] == 201
+    assert (await api.get("users/u"))["tags"] == tags
+    others = {"password": "x", "administrator": said, "tags": "monitoring"}
+    assert await api.ask("PUT", "users/u", json=others) == (204, None)
+    assert (await api.get("users/u"))["tags"] == ["monitoring"]
+    assert await api.ask("DELETE", "users/u") == (204, None)
+
+
+@pytest.mark.parametrize(
+    ("stored", "algorithm"),
+    [
+        ("aGVsbG8=", "rabbit_password_hashing_sha256"),
+        ("aGVsbG8=", "somebodys_password_hashing"),
+        ("AA==", "rabbit_password_hashing_md5"),
+    ],
+)
+async def test_a_hash_that_no_password_has_is_kept(
+    api: Api, stored: str, algorithm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {"password_hash": f" {stored}\n", "hashing_algorithm": algorithm, "tags": "management"}
+    assert await api.ask("PUT", "users/u", json=told) == (201, None)
+    row = await api.get("users/u")
+    assert (row["password_hash"], row["hashing_algorithm"]) == (stored, algorithm)
+    assert (await api.ask("GET", "whoami", user=("u", "hello")))[0] == 401
+    (reason,) = (str(vars(each)[FIELDS_ATTRIBUTE]["reason"]) for each in caplog.records)
+    assert reason.startswith("user 'u' has no usable hash: ")
+    entry = {"name": "u", "tags": "", "password_hash": stored, "hashing_algorithm": algorithm}
+    assert (await api.ask("POST", "definitions", json={"users": [entry]}))[0] == 204
+    assert await api.ask("DELETE", "users/u") == (204, None)
+
+
+async def test_users_of_definitions_come_with_permissions(api: Api) -> None:
+    entry = {"name": "u", "tags": "", "password": "x", "permissions": {"/": EVERYTHING}}
+    assert (await api.ask("POST", "definitions", json={"users": [entry]}))[0] == 204
+    assert await api.get("permissions/%2F/u") == {"user": "u", "vhost": "/", **EVERYTHING}
+    assert await api.ask("DELETE", "users/u") == (204, None)
+
+
 async def test_many_users_go_at_once(api: Api) -> None:
     for name in ("u1", "u2"):
         await api.ask("PUT", f"users/{name}", json={"password_hash": "", "tags": ""})
@@ -186,9 +255,15 @@ async def test_many_users_go_at_once(api: Api) -> None:
         {"password": "x", "tags": [5]},
         {"password_hash": "!!!", "tags": ""},
         {"password_hash": 5, "tags": ""},
-        {"password_hash": "AAAA", "tags": ""},
-        {"password_hash": "AAAA", "tags": "", "hashing_algorithm": "nope"},
+        {"password_hash": "AAAA", "tags": "", "hashing_algorithm": 5},
         {"password": "x", "tags": "", "limits": []},
+        {"password": "x", "administrator": 1},
+        {"password": "x", "tags": "", "permissions": "x"},
+        {"password": "x", "tags": "", "permissions": {"/": ".*"}},
+        {"password": "x", "tags": "", "permissions": {"/": {"configure": ".*"}}},
+        {"password": "x", "tags": "", "permissions": {"/": {**EVERYTHING, "read": 5}}},
+        {"password": "x", "tags": "", "permissions": {"/": {**EVERYTHING, "read": "("}}},
+        {"password": "x", "tags": "", "permissions": {"/": EVERYTHING, "nope": EVERYTHING}},
     ],
 )
 async def test_a_user_of_whom_nonsense_is_said(api: Api, body: Any) -> None:

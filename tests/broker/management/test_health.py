@@ -76,6 +76,54 @@ async def test_what_all_is_well_with(api: Api) -> None:
     assert await api.ask("GET", f"healthchecks/node/{node}") == OK
 
 
+async def test_aliveness_is_tried(api: Api) -> None:
+    await api.ask("PUT", "vhosts/alive", json={"default_queue_type": "quorum"})
+    for _ in range(2):  # what the first has left does not disturb the second
+        assert await api.ask("GET", "aliveness-test/alive") == OK
+    (queue,) = await api.get("queues/alive")
+    assert (queue["name"], queue["durable"], queue["messages"]) == ("aliveness-test", False, 0)
+    assert (await api.ask("DELETE", "queues/alive/aliveness-test"))[0] == 204
+    await api.ask("PUT", "vhost-limits/alive/max-queues", json={"value": 0})
+    status, told = await api.ask("GET", "aliveness-test/alive")
+    assert (status, told["error"]) == (400, "bad_request")
+    assert told["reason"].startswith("406 PRECONDITION_FAILED - cannot declare queue")
+    assert (await api.ask("DELETE", "vhosts/alive"))[0] == 204
+
+
+async def test_aliveness_is_tried_with_the_rights_of_who_asks(api: Api) -> None:
+    nothing = {"configure": "", "write": "", "read": ""}
+    told = {"password": "x", "tags": "management", "permissions": {"/": nothing}}
+    await api.ask("PUT", "users/prober", json=told)
+    assert await api.ask("GET", "aliveness-test/%2F", user=("prober", "x")) == (
+        401,
+        {
+            "error": "not_authorised",
+            "reason": "ACCESS_REFUSED - configure access to queue 'aliveness-test' in vhost '/'"
+            " refused for user 'prober'",
+        },
+    )
+    assert (await api.ask("DELETE", "users/prober"))[0] == 204
+
+
+async def test_nothing_is_alive_where_a_message_cannot_be_kept(api: Api) -> None:
+    policy = {"pattern": "^aliveness-test$", "definition": {"max-length": 0}}
+    assert (await api.ask("PUT", "policies/%2F/none", json=policy))[0] == 201
+    status, told = await api.ask("GET", "aliveness-test/%2F")
+    assert (status, told["status"]) == (503, "failed")
+    assert told["reason"] == "what was published to 'aliveness-test' is not there"
+    assert (await api.ask("DELETE", "policies/%2F/none"))[0] == 204
+    assert await api.ask("GET", "aliveness-test/%2F") == OK
+
+
+async def test_a_node_with_an_alarm_is_alive(api: Api) -> None:
+    alarms = api.node.parts.alarms
+    alarms.set("memory", low=True)
+    try:
+        assert await api.ask("GET", "aliveness-test/%2F") == OK
+    finally:
+        alarms.set("memory", low=False)
+
+
 async def test_what_nothing_listens_at(api: Api) -> None:
     status, told = await check(api, "port-listener/1")
     assert (status, told["status"], told["reason"], told["missing"]) == (

@@ -32,7 +32,7 @@ ADMINISTRATORS = """
 """
 POLICYMAKERS = "parameters parameters/vhost-limits global-parameters"
 POLICYMAKERS_THERE = "parameters/vhost-limits/%2F"
-THERE = "policies/%2F operator-policies/%2F aliveness-test/%2F"
+THERE = "policies/%2F operator-policies/%2F"
 SEEN_THERE = "vhost-limits/%2F"
 
 
