@@ -59,6 +59,7 @@ from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.stamping import stamping_of
 from fluffle.broker.shedding import Shedding
+from fluffle.broker.sockets import strangers_max
 from fluffle.broker.starting import cannot_listen
 from fluffle.broker.timers import Aging, LocalTime, Timers
 from fluffle.broker.traffic import Traffic
@@ -309,7 +310,7 @@ class Node:
             random_name=random_name,
             call_soon=loop.call_soon,
             call_later=self._outside.clients_call_later,
-            connections=Connections(),
+            connections=Connections(strangers_max()),
             owners=Owners(config.node_name, company.boot),
             consequences=Consequences(self._chores),
             on_fatal=self.fail,

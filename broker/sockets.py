@@ -6,7 +6,9 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -58,6 +60,13 @@ def end_of(listening: socket.socket) -> tuple[str, int]:
     """Host and port, or path and 0."""
     address = listening.getsockname()
     return (address, 0) if isinstance(address, str) else (address[0], address[1])
+
+
+def strangers_max() -> int:
+    """Clients that have not logged in, whom a node has at once: with half of the files that the
+    process may open they cannot keep out who has a password."""
+    files_max, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if files_max == resource.RLIM_INFINITY else max(1, files_max // 2)
 
 
 class Doorway:

@@ -173,7 +173,9 @@ class ManagementEndpoint:
     async def _user(self, request: web.BaseRequest) -> User:
         """Who asks.  Refusal."""
         said = request.headers.get("authorization", "")
-        return await authenticated(self._asking.parts.access, said, peer_of(request))
+        user = await authenticated(self._asking.parts.access, said, peer_of(request))
+        self._watch.logged_in(request.transport)
+        return user
 
     def _still(self, user: User) -> User:
         """As he is once the body has come, which may have taken long.  Refusal if he is gone, or

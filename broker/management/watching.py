@@ -1,7 +1,9 @@
 """What a client may do to the server by doing nothing: connections of aiohttp's, with an end.
 
 aiohttp waits for ever for the head of a first request, and for a client that does not read what it
-has asked for.  Here both have their time, and there are only so many connections.
+has asked for.  Here both have their time, and there are only so many connections: of those on
+which nobody has logged in the oldest makes room, so that nobody without a password keeps out who
+has one.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Patience(NamedTuple):
 class Watch:
     """Which connections there are, and how long what is waited for."""
 
-    __slots__ = ("_call_later", "_open", "_patience")
+    __slots__ = ("_call_later", "_open", "_patience", "_strangers")
 
     def __init__(
         self,
@@ -41,21 +43,34 @@ class Watch:
         self._call_later = call_later
         self._patience = patience
         self._open: set[Watched] = set()
+        self._strangers: dict[asyncio.BaseTransport, Watched] = {}
+        """Those of `_open` on which nobody has logged in, by their sockets, the oldest first."""
 
     def over(self, served: asyncio.Protocol) -> Watched:
         """A connection that `served` is to answer."""
         return Watched(served, self)
 
-    def takes(self, connection: Watched) -> bool:
-        """Whether there may be another one."""
+    def takes(self, connection: Watched, transport: asyncio.BaseTransport) -> bool:
+        """Whether there may be another one; if need be, one without a login makes room."""
         if len(self._open) >= self._patience.connections_max:
-            return False
+            if not self._strangers:
+                return False
+            oldest = next(iter(self._strangers))
+            self.forget(self._strangers[oldest], oldest)
+            cast(asyncio.Transport, oldest).abort()
         self._open.add(connection)
+        self._strangers[transport] = connection
         return True
 
-    def forget(self, connection: Watched) -> None:
+    def logged_in(self, transport: asyncio.BaseTransport | None) -> None:
+        """Somebody has shown who he is on a connection, which stays from now on."""
+        if transport is not None:
+            self._strangers.pop(transport, None)
+
+    def forget(self, connection: Watched, transport: asyncio.BaseTransport) -> None:
         """It is closed."""
         self._open.discard(connection)
+        self._strangers.pop(transport, None)
 
     def until_head(self, act: Callable[[], None]) -> Timer:
         """Runs it unless a head has come by then."""
@@ -85,7 +100,7 @@ class Watched(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._served.connection_made(transport)
-        if not self._watch.takes(self):
+        if not self._watch.takes(self, transport):
             self._transport.abort()
             return
         self._head = self._watch.until_head(self._transport.abort)
@@ -94,7 +109,7 @@ class Watched(asyncio.Protocol):
         for timer in (self._head, self._reading):
             if timer is not None:
                 timer.cancel()
-        self._watch.forget(self)
+        self._watch.forget(self, self._transport)
         self._served.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

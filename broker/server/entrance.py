@@ -37,12 +37,14 @@ class Entrance:
         *,
         is_proxied: bool,
         certificates: Certificates | None,
+        clients_max: int | None = None,
     ) -> None:
-        """`make` is called for a client that is let in, with what a proxy said of it."""
+        """`make` is called for a client that is let in, with what a proxy said of it; of more than
+        `clients_max` that are not in yet the one that came first is turned away."""
         self._make = make
         self._is_proxied = is_proxied
         self._certificates = certificates
-        self._doorway = Doorway(self._let_in)
+        self._doorway = Doorway(self._let_in, clients_max=clients_max)
         self._doorway.open(listening)
 
     def close(self) -> None:

@@ -180,6 +180,7 @@ def propose_limits(connection: Connection, user: User) -> None:
     connection.services.traffic.logins_succeeded += 1
     limits = connection.services.limits
     connection.handshake.user = user
+    connection.services.connections.logged_in(connection)
     connection.phase = Phase.TUNE
     connection.send(
         make(
@@ -232,6 +233,7 @@ def let_in(connection: Connection, user: User) -> None:
     """The client is of this process, and has shown elsewhere who it is: without limits, it may open
     a virtual host."""
     connection.handshake.user = user
+    connection.services.connections.logged_in(connection)
     connection.handshake.capabilities = frozenset({"consumer_cancel_notify"})
     connection.phase = Phase.OPEN
     connection.tuned(0, 0)

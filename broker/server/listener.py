@@ -66,7 +66,11 @@ class Listener:
             listening.listen(BACKLOG)
             self._servers.append(
                 Entrance(
-                    listening, self._connection, is_proxied=is_proxied, certificates=certificates
+                    listening,
+                    self._connection,
+                    is_proxied=is_proxied,
+                    certificates=certificates,
+                    clients_max=self._services.connections.strangers_max,
                 )
             )
         else:

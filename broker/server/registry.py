@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
@@ -59,12 +60,22 @@ def delete_late(
         metadata.settle(partial(delete_owned, vhost, owner))
 
 
+NOT_LOGGED_IN = "had not logged in when others needed its place"
+
+
 class Connections:
-    """A set of connections in the order they came."""
+    """A set of connections in the order they came.
 
-    __slots__ = ("_empty", "_open", "busy", "next_number")
+    Of those on which nobody has logged in there are `strangers_max` at most; beyond, the oldest
+    makes room.  Without that, who has no password could take all sockets of the node.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_empty", "_open", "_strangers", "busy", "next_number", "strangers_max")
+
+    def __init__(self, strangers_max: int = sys.maxsize) -> None:
+        self._strangers: dict[Connection, None] = {}
+        """Those of `_open` on which nobody has logged in."""
+        self.strangers_max = strangers_max
         self.next_number = count(1).__next__
         """For one that has no address of its own."""
         self.busy: set[Connection] = set()
@@ -80,11 +91,21 @@ class Connections:
         return iter(tuple(self._open))
 
     def add(self, connection: Connection) -> None:
-        self._open[connection] = None
+        """There is one more, on which nobody has logged in."""
+        if len(self._strangers) >= self.strangers_max:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.drop(NOT_LOGGED_IN)
+        self._open[connection] = self._strangers[connection] = None
         self._empty.clear()
+
+    def logged_in(self, connection: Connection) -> None:
+        """Somebody has, and keeps the connection whoever else comes."""
+        self._strangers.pop(connection, None)
 
     def discard(self, connection: Connection) -> None:
         self._open.pop(connection, None)
+        self._strangers.pop(connection, None)
         self.busy.discard(connection)
         if not self._open:
             self._empty.set()

@@ -3,7 +3,10 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
@@ -14,7 +17,8 @@ from fluffle.broker.management import endpoint
 from fluffle.broker.management.authentication import Peer, authenticated
 from fluffle.broker.management.json_bodies import STRETCH_BYTES_MAX, VALUES_MAX
 from fluffle.broker.management.replies import Reply
-from tests.support.management import GUEST, Api, authorization
+from fluffle.broker.management.watching import Patience, Watch
+from tests.support.management import GUEST, Api, authorization, management
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,6 +37,28 @@ async def test_who_does_not_say_who_he_is_is_asked(api: Api, user: tuple[str, st
         401,
         {"error": "not_authorized", "reason": "Login failed"},
     )
+
+
+async def test_connections_without_a_login_keep_out_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = partial(Watch, patience=Patience(connections_max=4))
+    monkeypatch.setattr(endpoint, "Watch", few)
+    async with management(tmp_path) as api, AsyncExitStack() as idle:
+        assert (await api.ask("GET", "whoami"))[0] == 200  # on a connection that is kept
+        readers = []
+        for _ in range(6):
+            reader, writer = await asyncio.open_connection(*api.node.addresses["management"])
+            idle.callback(writer.close)
+            readers.append(reader)
+        assert (await api.ask("GET", "whoami"))[0] == 200
+        async with ClientSession() as session:
+            asked = session.get(f"{api.base}/api/whoami", headers=authorization(GUEST))
+            async with asked as response:
+                assert response.status == 200
+        for reader in readers[:3]:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
 
 
 async def test_what_is_not_there(api: Api) -> None:

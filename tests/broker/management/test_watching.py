@@ -69,6 +69,9 @@ class Scene:
         watched.connection_made(pipe)
         return watched, pipe, answering
 
+    def log_in(self, pipe: Pipe) -> None:
+        self._watch.logged_in(pipe)
+
     def pass_time(self) -> None:
         """All that has been waiting is too late by now."""
         for timer in tuple(self.timers):
@@ -120,12 +123,25 @@ def test_who_has_read_may_go_on() -> None:
     assert answering.told[-2:] == ["pause", "resume"]
 
 
-def test_there_are_only_so_many() -> None:
+def test_the_oldest_without_a_login_makes_room() -> None:
+    scene = Scene()
+    (idle, idle_pipe, _), (_, newer, _) = scene.connect(), scene.connect()
+    _, taken, _ = scene.connect()
+    assert (idle_pipe.is_open, newer.is_open, taken.is_open) == (False, True, True)
+    idle.connection_lost(None)  # which its socket says a turn later
+    scene.log_in(newer)
+    _, another, _ = scene.connect()
+    assert (newer.is_open, taken.is_open, another.is_open) == (True, False, True)
+
+
+def test_who_has_logged_in_is_not_driven_out() -> None:
     scene = Scene()
     first, pipe, _ = scene.connect()
-    scene.connect()
+    _, second, _ = scene.connect()
+    for each in (pipe, second):
+        scene.log_in(each)
     _, refused, _ = scene.connect()
-    assert (pipe.is_open, refused.is_open) == (True, False)
+    assert (pipe.is_open, second.is_open, refused.is_open) == (True, True, False)
     first.connection_lost(None)
     assert len(scene.timers) == 1
     _, taken, _ = scene.connect()

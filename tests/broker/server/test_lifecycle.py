@@ -18,6 +18,7 @@ from fluffle.broker.server.lifecycle import (
     plain_host,
     text_of,
 )
+from fluffle.broker.server.registry import NOT_LOGGED_IN, Connections
 from fluffle.protocol.methods import (
     Basic,
     Channel,
@@ -498,3 +499,20 @@ def test_client_properties_of_the_wrong_kind_say_nothing() -> None:
     assert capabilities_of(mixed) == {"a"}
     assert text_of(to_table({"name": 7}), "name") == ""
     assert text_of({"name": ("S", b"caf\xff")}, "name") == "caf\N{REPLACEMENT CHARACTER}"
+
+
+def test_who_has_not_logged_in_makes_room_for_others() -> None:
+    edge = Edge()
+    edge.services = replace(edge.services, connections=Connections(strangers_max=2))
+    known = edge.connect()
+    silent, speaking = edge.accept(), edge.accept()
+    to_start(speaking)
+    another = edge.connect()  # the third that has not logged in when it comes
+    assert silent.connection.close_reason == NOT_LOGGED_IN
+    assert silent.transport.is_closing()
+    others = [edge.accept() for _ in range(2)]
+    assert speaking.connection.close_reason == NOT_LOGGED_IN
+    for client in (known, another, *others):
+        assert not client.transport.is_closing()
+    silent.connection.connection_lost(None)
+    assert len(edge.services.connections) == 5
