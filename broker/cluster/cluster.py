@@ -28,19 +28,20 @@ from fluffle.broker.cluster.everywhere import Everywhere
 from fluffle.broker.cluster.everywhere import Ports as EverywherePorts
 from fluffle.broker.cluster.fate import OnFate
 from fluffle.broker.cluster.handing_over import come_to_rest, hand_over
-from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE
+from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE, PROGRESS_SINCE
 from fluffle.broker.cluster.links.identity import Boot, Boots
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.lives import Life
 from fluffle.broker.cluster.lone import LONE
 from fluffle.broker.cluster.majority import Majority
-from fluffle.broker.cluster.membership import Membership, Removed, known_by
+from fluffle.broker.cluster.membership import Membership, Removed, begun_as, known_by
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.cluster.obliging import Begin, Obliging
 from fluffle.broker.cluster.obliging import Ports as ObligingPorts
 from fluffle.broker.cluster.owner import METADATA_GROUP, Owners, log_refused
 from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.progress import NOTHING, TELL_S, Progress, Reached
 from fluffle.broker.cluster.queues.extents import Extents
 from fluffle.broker.cluster.queues.hosting import CLUSTER_REVISIONS, Hosting
 from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroundings
@@ -96,9 +97,9 @@ class Cluster:
 
     __slots__ = (
         "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal",
-        "_queues", "_registry", "absent", "boot", "common_time", "config", "entering", "errands",
-        "everywhere", "extents", "hosting", "hub", "links", "majority", "membership", "metadata",
-        "name", "room", "running", "sightings",
+        "_queues", "_registry", "_telling", "absent", "boot", "common_time", "config", "entering",
+        "errands", "everywhere", "extents", "hosting", "hub", "links", "majority", "membership",
+        "metadata", "name", "progress", "room", "running", "sightings",
     )  # fmt: skip
 
     def __init__(self, life: Life, config: ClusterConfig, around: Around) -> None:
@@ -149,6 +150,7 @@ class Cluster:
         self.extents = Extents(name, host, sends(FrameKind.EXTENT), later)
         self.room = self._made_room()
         self._on_fatal = around.on_fatal
+        self.progress = self._made_progress(life, around)
         self.membership = Membership(
             host, self.metadata, self._registry, sends(FrameKind.MEMBERSHIP), self._on_fatal
         )
@@ -156,6 +158,7 @@ class Cluster:
         self.majority = Majority(lambda: self.metadata_config, self._is_here, self._now_ms)
         self._connect()
         self._looking: asyncio.TimerHandle | None = None
+        self._telling: asyncio.TimerHandle | None = None
         self._registry.listeners.append(self._on_registry)
 
     def _connect(self) -> None:
@@ -172,6 +175,9 @@ class Cluster:
         switch.takers[FrameKind.ROOM] = self.room.receive
         switch.takers[FrameKind.SIGHTING] = self.sightings.receive
         switch.takers[FrameKind.ERRAND] = self.errands.receive
+        switch.takers[FrameKind.PROGRESS] = self.progress.receive
+        # First: nothing else may be said to a node whose disk was put back.
+        switch.link_listeners.insert(0, self.progress.link_changed)
         switch.link_listeners += [
             self.metadata.link_changed, self.everywhere.link_changed, self.hub.link_changed,
             self.room.link_changed, self.errands.link_changed,
@@ -200,6 +206,22 @@ class Cluster:
             self.common_time.when_known, self._loop.call_later,
         )  # fmt: skip
         return Entering(life, self.config.peers, ports)
+
+    def _made_progress(self, life: Life, around: Around) -> Progress:
+        return Progress(
+            self.name, life.lives, around.store.disk, Remembered(around.acquaintances),
+            incarnation=lambda: begun_as(self.running.host), send=self._tell_progress,
+            on_put_back=around.on_fatal,
+        )  # fmt: skip
+
+    def _tell_progress(self, node: NodeId, payload: bytes) -> None:
+        """Before all that waits: it may have to end there."""
+        if self.links.speaks.get(node, 0) >= PROGRESS_SINCE:
+            self.links.send(node, FrameKind.PROGRESS, payload, lane=Lane.URGENT)
+
+    def _tell_for_ever(self) -> None:
+        self.progress.look()
+        self._telling = self._loop.call_later(TELL_S, self._tell_for_ever)
 
     def _made_room(self) -> Room:
         ports = RoomPorts(
@@ -385,6 +407,7 @@ class Cluster:
         for node, address in founders.items():
             self._set_peer(node, address)
         self._look_for_ever()
+        self._tell_for_ever()
         return listening
 
     async def enter(self) -> None:
@@ -450,14 +473,38 @@ class Cluster:
         """Have leaders know what was asked of them here, end all links, and do nothing any more."""
         if self.running.is_running:
             await come_to_rest(self.hub.lines)
-        if self._looking is not None:
-            self._looking.cancel()
+        self._stop_timers()
         self.running.stop()
         await self.links.stop()
 
     def cut_off(self) -> None:
         """The same without a word to anybody; `stop` is still to come."""
-        if self._looking is not None:
-            self._looking.cancel()
+        self._stop_timers()
         self.running.stop()
         self.links.cut_off()
+
+    def _stop_timers(self) -> None:
+        for timer in (self._looking, self._telling):
+            if timer is not None:
+                timer.cancel()
+
+
+class Remembered:
+    """How far others have come, as this node remembers it with all else of them."""
+
+    __slots__ = ("_acquaintances",)
+
+    def __init__(self, acquaintances: Acquaintances) -> None:
+        self._acquaintances = acquaintances
+
+    @property
+    def known(self) -> Collection[NodeId]:
+        return self._acquaintances.known.keys()
+
+    def reached(self, node: NodeId) -> Reached:
+        known = self._acquaintances.known.get(node)
+        return Reached(*known.reached) if known is not None else NOTHING
+
+    def has_reached(self, node: NodeId, reached: Reached) -> None:
+        if node in self._acquaintances.known:
+            self._acquaintances.has_reached(node, reached)

@@ -56,6 +56,8 @@ class FrameKind(IntEnum):
     """Answers to a requester of direct reply-to there, and whether there is one."""
     USAGE = 13
     """How many connections and channels users and virtual hosts have on a node."""
+    PROGRESS = 14
+    """How far the disk of a node has come, and those of others, as far as it knows."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

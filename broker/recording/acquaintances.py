@@ -29,6 +29,8 @@ class Acquaintance(NamedTuple):
     nonce: bytes = b""
     id: int = 0
     """As it is registered."""
+    reached: tuple[int, int, int] = (0, 0, 0)
+    """How far its disk is known to have come: see `Reached`."""
 
 
 class Acquaintances:
@@ -58,6 +60,15 @@ class Acquaintances:
         known = self._known.get(node, Acquaintance())
         self._put(node, known._replace(boot=boot, nonce=nonce))
 
+    def has_reached(self, node: str, reached: tuple[int, int, int]) -> None:
+        """Its disk has come so far.  That is on this one with whatever is written next.
+
+        No commit begins for it: each would be told, and remembered, and so on for ever.
+        """
+        known = self._known.get(node, Acquaintance())._replace(reached=reached)
+        self._known[node] = known
+        self._commits.batch().put(ACQUAINTANCE, node.encode(), encoded(known))
+
     def forget(self, node: str) -> None:
         if self._known.pop(node, None) is not None:
             self._commits.remove(ACQUAINTANCE, node.encode())
@@ -66,16 +77,23 @@ class Acquaintances:
         if self._known.get(node) == acquaintance:
             return
         self._known[node] = acquaintance
-        address = acquaintance.address
-        where = None if address is None else (address.host, address.port)
-        value = msgpack.packb((where, *acquaintance[1:]))
-        self._commits.put(ACQUAINTANCE, node.encode(), value)
+        self._commits.put(ACQUAINTANCE, node.encode(), encoded(acquaintance))
+
+
+def encoded(acquaintance: Acquaintance) -> bytes:
+    """As its definition has it."""
+    address = acquaintance.address
+    where = None if address is None else (address.host, address.port)
+    value: bytes = msgpack.packb((where, *acquaintance[1:]))
+    return value
 
 
 def _decoded(name: bytes, value: bytes) -> tuple[str, Acquaintance]:
     try:
-        where, boot, nonce, registered = msgpack.unpackb(value)
+        where, boot, nonce, registered, *later = msgpack.unpackb(value)
         address = None if where is None else ListenAddress(*where)
-        return name.decode(), Acquaintance(address, boot, nonce, registered)
+        incarnation, life, commit = later[0] if later else (0, 0, 0)
+        reached = incarnation, life, commit
+        return name.decode(), Acquaintance(address, boot, nonce, registered, reached)
     except UNREADABLE as error:
         raise Corrupt(f"catalog {ACQUAINTANCE} {name!r}", f"it cannot be read: {error}") from error

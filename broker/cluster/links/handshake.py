@@ -46,17 +46,17 @@ from fluffle.broker.cluster.links.identity import (
 from fluffle.raft.config import NodeId
 
 MAGIC = "fluffle link"
-VERSIONS = (9, 13)
+VERSIONS = (9, 14)
 """The oldest and the newest that are spoken here.  In 1 the first leader of a queue was elected; in
 2 a settlement that came too late was done, and that it did was told beside that; before 4 nobody
 said in which incarnation it was, and before 5 what time it is; 6 says which logs it reads, when
 messages expire, and what exchanges keep, 7 that messages were held for too long, and 9 for how long
 each of some messages may wait that come together; in 10 nodes are asked for what they alone know,
-in 11 told of answers to direct reply-to, in 12 of how many connections there are, and in 13 of what
-dead letters have brought along: who speaks less is not.  One number for each form of what goes over
-links."""
+in 11 told of answers to direct reply-to, in 12 of how many connections there are, in 13 of what
+dead letters have brought along, and in 14 of how far disks have come: who speaks less is not.  One
+number for each form of what goes over links."""
 
-ERRANDS_SINCE, REPLIES_SINCE, USAGE_SINCE, COUNTS_SINCE = 10, 11, 12, 13
+ERRANDS_SINCE, REPLIES_SINCE, USAGE_SINCE, COUNTS_SINCE, PROGRESS_SINCE = 10, 11, 12, 13, 14
 """The versions of links in which there are frames of these kinds, and counts in them."""
 
 CHALLENGE_BYTES = 32

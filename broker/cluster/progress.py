@@ -1,0 +1,172 @@
+"""How far the disk of each node has come: what others know of it, should it be put back.
+
+    after a commit, within `TELL_S`    a --> b    "my disk has made commit 812 durable"
+    over a link that is new            b --> a    "of yours I know of commit 812, in your life 4"
+
+Who began its present life with less than another knows of an earlier one has lost what it had
+confirmed, and must not be a part of any majority: it ends.  That is found out whoever else was
+there: each passes on what it knows of all.  What is known goes to disk with whatever is written
+next, so that it costs no commit.
+
+frame    [[node, incarnation, life, commit] ...]    of the sender, and of those that it knows
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
+from fluffle.broker.cluster.links.identity import Lives
+from fluffle.broker.logs import event
+from fluffle.raft.config import NodeId
+
+TELL_S = 0.25
+"""Between two looks whether there is something to tell."""
+
+logger = logging.getLogger(__name__)
+
+
+class Reached(NamedTuple):
+    """A commit that the disk of a node has made durable, and when that was."""
+
+    incarnation: int
+    """Of the node, as a member of the metadata group: see `Incarnations`."""
+    life: int
+    commit: int
+
+    def is_beyond(self, other: Reached) -> bool:
+        """Whether a node that was there has come further, or is another one of its name."""
+        return (self.incarnation, self.commit) > (other.incarnation, other.commit)
+
+
+NOTHING = Reached(0, 0, 0)
+
+
+class PutBack(Exception):
+    """This node may not go on: its disk is not what it was."""
+
+
+class Durable(Protocol):
+    """A disk: see `Disk.commit_number`."""
+
+    @property
+    def commit_number(self) -> int: ...
+
+
+class Memory(Protocol):
+    """What a node remembers of the others."""
+
+    @property
+    def known(self) -> Iterable[NodeId]:
+        """Of whom anything is remembered."""
+
+    def reached(self, node: NodeId) -> Reached:
+        """How far one is known to have come: `NOTHING` if nothing is known."""
+
+    def has_reached(self, node: NodeId, reached: Reached) -> None:
+        """Remember that; it is on disk with the next commit."""
+
+
+class Progress:
+    """That of one node, and what it knows of the others."""
+
+    __slots__ = (
+        "_incarnation", "_lives", "_name", "_on_put_back", "_send", "_told", "disk", "memory",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: NodeId,
+        lives: Lives,
+        disk: Durable,
+        memory: Memory,
+        *,
+        incarnation: Callable[[], int],
+        send: Callable[[NodeId, bytes], None],
+        on_put_back: Callable[[PutBack], None],
+    ) -> None:
+        """`incarnation`: as `Incarnations.ours`.  `send`: to the `receive` of another node, before
+        all that is sent later."""
+        self._incarnation = incarnation
+        self._name = name
+        self._lives = lives
+        self.disk = disk
+        self.memory = memory
+        self._send = send
+        self._on_put_back = on_put_back
+        self._told: dict[NodeId, bytes] = {}
+        """What each was told last over the link that is up."""
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """Over a new link all that is known is told, before anything else is said there."""
+        self._told.pop(node, None)
+        if is_up:
+            self._told[node] = payload = self._known()
+            self._send(node, payload)
+
+    def look(self) -> None:
+        """Tell what is new, wherever there is a link."""
+        payload = self._known()
+        for node, told in self._told.items():
+            if told != payload:
+                self._told[node] = payload
+                self._send(node, payload)
+
+    def _known(self) -> bytes:
+        memory, ours = self.memory, self._incarnation()
+        reached = {node: memory.reached(node) for node in sorted(memory.known)}
+        reached[self._name] = Reached(ours, self._lives.count, self.disk.commit_number)
+        return pack(*((node, *each) for node, each in reached.items() if each.incarnation))
+
+    def receive(self, sender: NodeId, payload: bytes) -> None:
+        """What another node knows.  Raises `BadFrame`."""
+        for node, reached in unpacked(payload):
+            if node != self._name:
+                self._learn(sender, node, reached)
+            elif reached.incarnation == self._incarnation() and not self._has(reached):
+                self._on_put_back(PutBack(put_back(sender, reached, self._lives)))
+
+    def _has(self, reached: Reached) -> bool:
+        """Whether this disk has what another knows that it had."""
+        return self._lives.has_all_of(reached.life, reached.commit)
+
+    def _learn(self, sender: NodeId, node: NodeId, reached: Reached) -> None:
+        known = self.memory.reached(node)
+        if reached.is_beyond(known):
+            self.memory.has_reached(node, reached)
+        elif node == sender and known.is_beyond(reached) and reached.life > known.life:
+            event(
+                logger, logging.WARNING, "disk_put_back", node=node, known=known.commit,
+                found=reached.commit, advice=ADVICE,
+            )  # fmt: skip
+
+
+ADVICE = (
+    "its disk was put back to an earlier state; stop it, run `fluffle data restored` there, then "
+    "have it forgotten and let it in anew"
+)
+
+
+def put_back(sender: NodeId, reached: Reached, lives: Lives) -> str:
+    """What has happened, and what to do."""
+    return (
+        f"the disk of this node was put back to an earlier state: '{sender}' knows of its commit "
+        f"{reached.commit}, made in start {reached.life}, and start {lives.count} began with "
+        f"commit {lives.began_at}; run `fluffle data restored` with the --data-dir of this node, "
+        "have another node forget this one (`fluffle cluster forget`) and let it in anew (`fluffle "
+        "cluster add`), then start it"
+    )
+
+
+def unpacked(payload: bytes) -> list[tuple[NodeId, Reached]]:
+    """Raises `BadFrame`."""
+    rows = unpack(payload)
+    if type(rows) is not list or not all(map(is_row, rows)):
+        raise BadFrame(f"{rows!r:.40} for how far disks have come")
+    return [(row[0], Reached(*row[1:])) for row in rows]
+
+
+def is_row(row: object) -> bool:
+    return type(row) is list and [type(each) for each in row] == [str, int, int, int]
