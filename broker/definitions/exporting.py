@@ -17,7 +17,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.forms import FORMAT, SINGLE_VHOST
 from fluffle.broker.definitions.parameters import VHOST_LIMITS
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, QueueSpec
+from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, QueueSpec, QueueType
 from fluffle.broker.recording.image import Entry
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.routing.declaring import RESERVED_PREFIX
@@ -78,6 +78,9 @@ def vhost_head(vhost: VirtualHost, version: str) -> Entry:
         FORMAT: SINGLE_VHOST,
         "original_vhost_name": vhost.name,
         "metadata": dict(vhost.metadata),
+        "description": vhost.metadata.get("description", ""),
+        DEFAULT_QUEUE_TYPE: vhost.metadata.get(DEFAULT_QUEUE_TYPE, QueueType.CLASSIC.value),
+        "limits": vhost_limits(vhost),
     }
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from ssl import SSLContext
 from urllib.parse import urlsplit
@@ -31,9 +31,10 @@ from fluffle.broker.management.authentication import Peer, authenticated, login_
 from fluffle.broker.management.bodies import Bodies
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import Ends
-from fluffle.broker.management.endpoints import TABLE
+from fluffle.broker.management.endpoints import ENDPOINTS, TABLE
 from fluffle.broker.management.files import Files
 from fluffle.broker.management.listing import listed, shown
+from fluffle.broker.management.reference import reference
 from fluffle.broker.management.replies import (
     Answer,
     Created,
@@ -55,6 +56,8 @@ from fluffle.broker.server.services import Services
 from fluffle.broker.sockets import listening_socket
 
 API = "/api/"
+REFERENCE: Mapping[str, Reply] = reference(API, ENDPOINTS)
+"""What needs no user, and is of no endpoint."""
 LOCAL = "localhost"
 IDLE_S_MAX = 75.0
 """Between two requests of a connection."""
@@ -62,6 +65,7 @@ ENCODED_AT_ONCE = 100
 """Rows of a list that become JSON in one turn of the loop."""
 HANDSHAKE_S_MAX = 10.0
 """Of TLS."""
+ORDER = ("HEAD", "GET", "PUT", "POST", "DELETE", "OPTIONS")
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 ALWAYS = {
     "cache-control": "no-cache, no-store",
@@ -155,6 +159,8 @@ class ManagementEndpoint:
 
     async def _reply(self, request: web.BaseRequest) -> Reply:
         path = request.rel_url.raw_path
+        if path in REFERENCE:
+            return REFERENCE[path]
         if not path.startswith(API):
             known = request.headers.get("if-none-match", "")
             return self._files.reply(request.method, path, known)
@@ -204,8 +210,15 @@ def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:
     except NoSuchPath:
         raise not_found() from None
     except NoSuchMethod as error:
-        allow = ", ".join(sorted({*error.allowed, "HEAD", "OPTIONS"}))
-        raise Refusal(Reply(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": allow})) from None
+        is_asked = request.method == "OPTIONS"
+        status = HTTPStatus.OK if is_asked else HTTPStatus.METHOD_NOT_ALLOWED
+        raise Refusal(Reply(status, headers={"allow": allowed(error.allowed)})) from None
+
+
+def allowed(methods: Collection[str]) -> str:
+    """The header `Allow` where there are these, in the order in which RabbitMQ has them."""
+    known = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    return ", ".join(each for each in ORDER if each in known)
 
 
 def refuse_other_origins(request: web.BaseRequest) -> None:

@@ -25,6 +25,8 @@ NAMES = frozenset(field.name for field in fields(Properties))
 def raw_properties(said: object) -> bytes:
     """As they stand on the wire; keys may be written with hyphens, unknown ones are passed over.
     Refusal."""
+    if said == []:  # of PHP, and what RabbitMQ itself says of a message without any
+        said = {}
     if not isinstance(said, dict):
         raise bad_request(["not_a_table", "properties"])
     named = {key.replace("-", "_"): value for key, value in said.items()}

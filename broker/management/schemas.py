@@ -8,6 +8,8 @@ TEXT: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "integer"}
 YES_OR_NO: Schema = {"type": "boolean"}
 OBJECT: Schema = {"type": "object"}
+ARGUMENTS: Schema = {"anyOf": [OBJECT, {"type": "array", "maxItems": 0}]}
+"""A table; PHP says an empty one as a list."""
 ANYTHING: Schema = {}
 TEXTS: Schema = {"type": "array", "items": TEXT}
 TAGS: Schema = {"anyOf": [TEXT, TEXTS]}

@@ -49,7 +49,10 @@ def short(value: object, name: str) -> str:
 
 
 def table(value: object, name: str) -> FieldTable:
-    """An object, as a table.  Refusal."""
+    """An object, as a table; an empty list is one, since PHP has no other way to say that.
+    Refusal."""
+    if value == []:
+        value = {}
     if not isinstance(value, dict):
         raise bad_request(["not_a_table", name])
     if has_null(value):

@@ -63,6 +63,12 @@ class Api:
         async with self._request(method, path, headers=sent, **more) as response:
             return response.status, response.headers.get("location", "")
 
+    async def headers(self, method: str, path: str) -> Mapping[str, str]:
+        """Those of an answer, by name in any case."""
+        async with self._request(method, path, headers=authorization(GUEST)) as response:
+            headers: Mapping[str, str] = response.headers
+            return headers
+
     def _request(self, method: str, path: str, **more: Any) -> AbstractAsyncContextManager[Any]:
         url = URL(f"{self.base}/api/{path}", encoded=True)
         return self._session.request(method, url, **more)

@@ -17,6 +17,7 @@ from fluffle.broker.management.listing import LISTED
 from fluffle.broker.management.objects import binding_object, exchange_name, properties_key
 from fluffle.broker.management.replies import Created, Listing, not_found
 from fluffle.broker.management.rights import Right
+from fluffle.broker.management.schemas import ARGUMENTS
 from fluffle.broker.management.table import Endpoint
 from fluffle.broker.management.wanted import arguments, short
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -27,7 +28,7 @@ LOOKED_AT_ONCE = 2000
 
 BINDING = {
     "type": "object",
-    "properties": {"routing_key": {"type": "string"}, "arguments": {"type": "object"}},
+    "properties": {"routing_key": {"type": ["string", "null"]}, "arguments": ARGUMENTS},
 }
 
 
@@ -94,12 +95,13 @@ async def between(call: Call, kind: Kind) -> list[Binding]:
 
 
 async def existing(call: Call, kind: Kind) -> Binding:
-    """That in the path.  Refusal."""
+    """That in the path: clients quote the key once more, or forget to, or quote a blank of it as
+    `%20`.  Refusal."""
     props = call.path["props"]
     every = [(key_of(each), each) for each in await between(call, kind)]
-    for read in (str, unquote_plus):  # clients quote the key once more, or forget to
+    for read, said in ((str, props), (unquote_plus, unquote_plus(props)), (unquote_plus, props)):
         for key, binding in every:
-            if read(key) == props:
+            if read(key) == said:
                 return binding
     raise not_found()
 
@@ -127,7 +129,8 @@ async def bind(kind: Kind, call: Call) -> Created:
     short(source, "source")
     short(destination, "destination")
     body = call.json()
-    routing_key = short(body.get("routing_key", ""), "routing_key")
+    said = body.get("routing_key")
+    routing_key = "" if said is None else short(said, "routing_key")
     binding = Binding(source, destination, kind.of, routing_key, arguments(body))
     await declare(call, kind.method(kind.bind, binding))
     return Created(f"{quote(call.path['destination'], safe='')}/{quote(key_of(binding), safe='')}")

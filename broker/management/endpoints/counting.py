@@ -11,7 +11,7 @@ from typing import Any
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import NotFound
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.replies import unlike
+from fluffle.broker.management.replies import bad_request
 from fluffle.broker.statistics.ages import Ages, ages_of
 from fluffle.broker.statistics.rows import added
 
@@ -35,7 +35,7 @@ def ages_asked(call: Call) -> Ages:
     try:
         return ages_of(call.query)
     except ValueError as error:
-        raise unlike("invalid_range_parameters", str(error)) from None
+        raise bad_request(str(error)) from None
 
 
 async def objects_and_counts(call: Call, ages: Ages) -> Row:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from hashlib import sha256
+from http import HTTPStatus
 from itertools import islice
 from typing import Any
+from urllib.parse import quote
 
 from fluffle.broker.control.parts import Row
+from fluffle.broker.control.threads import in_own_thread
 from fluffle.broker.definitions.forms import ENTRIES_AT_ONCE, ORDER
 from fluffle.broker.definitions.reading import DefinitionsError, entries_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.endpoints.overview import cluster_name
+from fluffle.broker.management.files import is_known
 from fluffle.broker.management.forms import uploaded
-from fluffle.broker.management.replies import bad_request
+from fluffle.broker.management.listing import shown
+from fluffle.broker.management.replies import Reply, as_json, bad_request
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.schemas import OBJECT
 from fluffle.broker.management.table import LONG_BODY_BYTES_MAX, Endpoint
@@ -23,25 +29,39 @@ REASONS_MAX = 10
 """Of what was not taken, that are told."""
 
 
-async def export_all(call: Call) -> Row:
+async def export_all(call: Call) -> Row | Reply:
     """Everything."""
     name = cluster_name(call.parts)
     explanation = f"Definitions of cluster '{name}'"
-    return {
+    definitions = {
         **product(call),
         **await exported(call),
         "original_cluster_name": name,
         "explanation": explanation,
     }
+    return await tagged(call, definitions)
 
 
-async def export_vhost(call: Call) -> Row:
+async def tagged(call: Call, definitions: Row) -> Reply:
+    """With a tag, so that who has them already need not read them again; `download` names the file
+    that a browser makes of them."""
+    body = await in_own_thread(lambda: as_json(shown(definitions, call.query)))
+    headers = {"etag": f'"{sha256(body).hexdigest()[:24]}"'}
+    if is_known(headers["etag"], call.headers.get("if-none-match", "")):
+        return Reply(HTTPStatus.NOT_MODIFIED, headers=headers)
+    if name := call.query.get("download"):
+        headers["content-disposition"] = f"attachment; filename={quote(name)}"
+    return Reply(HTTPStatus.OK, body, headers=headers)
+
+
+async def export_vhost(call: Call) -> Row | Reply:
     """One virtual host, without its users."""
     name = call.path["vhost"]
     if name not in call.parts.catalogue.vhosts:
         raise bad_request("vhost_not_found")
     explanation = f"Definitions of virtual host '{name}'"
-    return {**product(call), **await exported(call, vhost=name), "explanation": explanation}
+    definitions = {**product(call), **await exported(call, vhost=name), "explanation": explanation}
+    return await tagged(call, definitions)
 
 
 def product(call: Call) -> Row:

@@ -20,6 +20,7 @@ from fluffle.broker.management.replies import (
     unavailable,
 )
 from fluffle.broker.management.rights import Right
+from fluffle.broker.management.schemas import ARGUMENTS
 from fluffle.broker.management.table import MESSAGE_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.management.wanted import arguments, boolean, short
 from fluffle.protocol.methods import Exchange, make, pamqp_table
@@ -36,7 +37,7 @@ EXCHANGE = {
         "durable": {"type": "boolean", "default": False},
         "auto_delete": {"type": "boolean", "default": False},
         "internal": {"type": "boolean", "default": False},
-        "arguments": {"type": "object"},
+        "arguments": ARGUMENTS,
     },
 }
 MESSAGE = {
@@ -46,7 +47,7 @@ MESSAGE = {
         "routing_key": {"type": "string"},
         "payload": {"type": "string"},
         "payload_encoding": {"enum": ["string", "base64"]},
-        "properties": {"type": "object"},
+        "properties": ARGUMENTS,
     },
 }
 

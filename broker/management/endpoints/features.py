@@ -1,6 +1,8 @@
-"""feature-flags, deprecated-features, reset, auth/attempts: what RabbitMQ's cluster agrees on.
+"""feature-flags, deprecated-features, reset, auth/attempts, shovels, federation-links: what the
+nodes of RabbitMQ agree on, and what its plugins do.
 
-A cluster of ours needs no flags: what is here is on, and nothing is deprecated.
+A cluster of ours needs no flags: what is here is on, and nothing is deprecated.  It moves nothing
+from or to other brokers, so that the lists of what does so are empty.
 """
 
 from __future__ import annotations
@@ -64,6 +66,13 @@ async def forget_attempts(call: Call) -> None:
     await node_of(call)
 
 
+async def movers(call: Call) -> Listing:
+    """There is no shovel and no link.  Refusal for a virtual host that is not there."""
+    if "vhost" in call.path:
+        call.vhost()
+    return Listing([])
+
+
 ATTEMPTS = "auth/attempts/{node}"
 ENDPOINTS = (
     Endpoint("GET", "feature-flags", Right.MANAGEMENT, feature_flags, "What there is."),
@@ -85,5 +94,11 @@ ENDPOINTS = (
     ),
     Endpoint(
         "DELETE", f"{ATTEMPTS}/source", Right.MONITORING, forget_attempts, "Nothing, likewise."
+    ),
+    Endpoint("GET", "shovels", Right.MONITORING, movers, "None: there are no shovels."),
+    Endpoint("GET", "shovels/{vhost}", Right.MONITORING, movers, "None in a virtual host."),
+    Endpoint("GET", "federation-links", Right.MONITORING, movers, "None: nothing is federated."),
+    Endpoint(
+        "GET", "federation-links/{vhost}", Right.MONITORING, movers, "None in a virtual host."
     ),
 )

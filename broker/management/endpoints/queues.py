@@ -32,6 +32,7 @@ from fluffle.broker.management.replies import (
     not_there,
 )
 from fluffle.broker.management.rights import Right
+from fluffle.broker.management.schemas import ARGUMENTS
 from fluffle.broker.management.table import Endpoint
 from fluffle.broker.management.wanted import arguments, boolean, integer, short
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, QueueType
@@ -61,7 +62,7 @@ QUEUE = {
     "properties": {
         "durable": {"type": "boolean", "default": False},
         "auto_delete": {"type": "boolean", "default": False},
-        "arguments": {"type": "object"},
+        "arguments": ARGUMENTS,
         "node": {"type": "string"},
     },
 }

@@ -7,7 +7,7 @@ from fluffle.broker.control.parts import Row
 from fluffle.broker.definitions.importing import tags_of
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.endpoints.counting import OBJECTS, ages_asked, counts_of_vhosts
-from fluffle.broker.management.replies import Created, Listing, bad_request, not_found
+from fluffle.broker.management.replies import Created, Listing, bad_request
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.schemas import TAGS, TEXT, YES_OR_NO, fields
 from fluffle.broker.management.table import Endpoint
@@ -119,10 +119,13 @@ async def unprotect(call: Call) -> None:
 
 
 async def start(call: Call) -> None:
-    """RabbitMQ's can fail to start on a node; ours are there with the node."""
-    call.vhost()
-    if call.path["node"] not in cluster_states(call):
-        raise not_found()
+    """RabbitMQ's can fail to start on a node; ours are there with the node.  Refusal."""
+    node, vhost = call.path["node"], call.path["vhost"]
+    failure = f"Request to node {node} failed with"
+    if cluster_states(call).get(node) != "running":
+        raise bad_request(f"{failure} nodedown")
+    if vhost not in call.parts.catalogue.vhosts:
+        raise bad_request(f'{failure} {{no_such_vhost,<<"{vhost}">>}}')
 
 
 PROTECTION = "vhosts/{vhost}/deletion/protection"

@@ -164,6 +164,38 @@ async def test_binding(api: Api) -> None:
     assert await api.ask("DELETE", "exchanges/%2F/one?if-unused=true") == (204, None)
 
 
+async def test_what_php_calls_an_empty_table(api: Api) -> None:
+    for method, path, body in (
+        ("PUT", "exchanges/%2F/php", {"type": "topic", "arguments": []}),
+        ("PUT", "queues/%2F/php", {"arguments": []}),
+        ("POST", "bindings/%2F/e/php/q/php", {"routing_key": None, "arguments": []}),
+    ):
+        assert await api.ask(method, path, json=body) == (201, None), path
+    assert (await api.get("queues/%2F/php"))["arguments"] == {"x-queue-type": "classic"}
+    (binding,) = await api.get("bindings/%2F/e/php/q/php")
+    assert (binding["routing_key"], binding["arguments"]) == ("", {})
+    empty: tuple[Any, ...] = ([], {"headers": []})
+    for properties in empty:
+        assert await publish(api, "php", routing_key="", properties=properties) == (
+            200,
+            {"routed": True},
+        )
+    for path in ("exchanges/%2F/php", "queues/%2F/php"):
+        assert await api.ask("DELETE", path) == (204, None)
+
+
+@pytest.mark.parametrize("props", ["a+b", "a%20b", "a%2520b", "a%2Bb"])
+async def test_a_blank_in_a_key_may_be_quoted_in_any_way(api: Api, props: str) -> None:
+    await api.ask("PUT", "queues/%2F/blank", json={})
+    path = "bindings/%2F/e/amq.topic/q/blank"
+    for key in ("a b", "a%20b", "b"):
+        assert (await api.ask("POST", path, json={"routing_key": key}))[0] == 201
+    assert (await api.get(f"{path}/{props}"))["routing_key"] == "a b"
+    assert (await api.get(f"{path}/a%252520b"))["routing_key"] == "a%20b"
+    assert await api.ask("DELETE", f"{path}/{props}") == (204, None)
+    assert await api.ask("DELETE", "queues/%2F/blank") == (204, None)
+
+
 async def located(api: Api, path: str, body: Any) -> str:
     """Where a new binding is."""
     status, location = await api.location("POST", path, json=body)
@@ -230,7 +262,7 @@ async def test_what_cannot_be(api: Api, method: str, path: str, body: Any, reaso
         ({"properties": {"expiration": 5}}, ["not_string", "expiration"]),
         ({"properties": {"headers": 5}}, ["not_a_table", "headers"]),
         ({"properties": {"headers": {"a": [None]}}}, "null_not_allowed"),
-        ({"properties": []}, ["not_a_table", "properties"]),
+        ({"properties": [1]}, ["not_a_table", "properties"]),
         ({"routing_key": []}, ["not_string", "routing_key"]),
         (
             {"properties": {"user_id": "bob"}},

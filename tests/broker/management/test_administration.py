@@ -44,7 +44,9 @@ async def test_the_past_has_an_end(api: Api) -> None:
     assert told["cluster_name"]
     assert len(told["churn_rates"]["queue_declared_details"]["samples"]) == 13
     status, told = await api.ask("GET", "overview?lengths_age=60000&lengths_incr=5")
-    assert (status, told["error"]) == (400, "invalid_range_parameters")
+    assert (status, told["error"]) == (400, "bad_request")
+    told = await api.get("overview?lengths_age=61&lengths_incr=7")
+    assert len(told["queue_totals"]["messages_details"]["samples"]) == 9
 
 
 async def test_anybody_is_told_the_version(api: Api) -> None:
@@ -96,9 +98,49 @@ async def test_a_virtual_host_comes_and_goes(api: Api) -> None:
     assert {row["name"] for row in await api.get("vhosts")} == {"/", "a/b"}
     node = api.node.parts.config.node_name
     assert await api.ask("POST", f"vhosts/a%2Fb/start/{node}", json={}) == (204, None)
+    failure = "Request to node nope failed with nodedown"
+    assert await api.ask("POST", "vhosts/a%2Fb/start/nope") == bad(failure)
+    failure = f'Request to node {node} failed with {{no_such_vhost,<<"nope">>}}'
+    assert await api.ask("POST", f"vhosts/nope/start/{node}") == bad(failure)
     assert await api.ask("DELETE", "vhosts/a%2Fb") == (204, None)
     assert await api.ask("DELETE", "vhosts/a%2Fb") == NOT_FOUND
     assert await api.ask("GET", "vhosts/a%2Fb") == NOT_FOUND
+
+
+async def test_definitions_say_what_a_virtual_host_is(api: Api) -> None:
+    said = {"description": "d", "tags": "x", "default_queue_type": "quorum"}
+    await api.ask("PUT", "vhosts/told", json=said)
+    await api.ask("PUT", "vhost-limits/told/max-queues", json={"value": 10})
+    told = await api.get("definitions/told")
+    assert (told["description"], told["default_queue_type"]) == ("d", "quorum")
+    assert told["limits"] == {"max-queues": 10}
+    blank = await api.get("definitions/%2F")
+    assert (blank["description"], blank["default_queue_type"], blank["limits"]) == (
+        "",
+        "classic",
+        {},
+    )
+    assert await api.ask("DELETE", "vhosts/told") == (204, None)
+
+
+@pytest.mark.parametrize("path", ["definitions", "definitions/%2F"])
+async def test_definitions_that_are_known_are_not_sent_again(api: Api, path: str) -> None:
+    known = await api.headers("GET", path)
+    assert known["etag"] == (await api.headers("GET", path))["etag"]
+    seen = {"if-none-match": known["etag"]}
+    assert await api.ask("GET", path, headers=seen) == (304, None)
+    await api.ask("PUT", "exchanges/%2F/tagged", json={"type": "topic"})
+    assert (await api.ask("GET", path, headers=seen))[0] == 200
+    assert (await api.ask("DELETE", "exchanges/%2F/tagged"))[0] == 204
+    named = await api.headers("GET", f"{path}?download=a%20b.json")
+    assert named["content-disposition"] == "attachment; filename=a%20b.json"
+
+
+@pytest.mark.parametrize("what", ["shovels", "federation-links"])
+async def test_nothing_is_moved_between_brokers(api: Api, what: str) -> None:
+    assert await api.get(what) == []
+    assert await api.get(f"{what}/%2F") == []
+    assert await api.ask("GET", f"{what}/nope") == NOT_FOUND
 
 
 async def test_a_virtual_host_that_is_protected_stays(api: Api) -> None:

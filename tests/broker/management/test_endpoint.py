@@ -61,6 +61,34 @@ async def test_connections_without_a_login_keep_out_nobody(
                 assert await reader.read() == b""
 
 
+@pytest.mark.parametrize("path", ["", "/"])
+async def test_the_api_leads_to_its_reference(api: Api, path: str) -> None:
+    async with ClientSession() as session:
+        async with session.get(f"{api.base}/api{path}", allow_redirects=False) as response:
+            assert (response.status, response.headers["location"]) == (301, "/api/index.html")
+        async with session.get(f"{api.base}/api{path}") as response:
+            assert (response.status, response.content_type) == (200, "text/html")
+            shown = await response.text()
+    assert "<td>GET</td><td>/api/overview</td><td>management</td>" in shown
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("overview", "HEAD, GET, OPTIONS"),
+        ("queues/%2F/q", "HEAD, GET, PUT, DELETE, OPTIONS"),
+        ("definitions", "HEAD, GET, POST, OPTIONS"),
+        ("users/bulk-delete", "POST, OPTIONS"),
+    ],
+)
+async def test_what_may_be_done_with_a_path(api: Api, path: str, allowed: str) -> None:
+    async with ClientSession() as session:
+        asked = session.options(f"{api.base}/api/{path}")
+        async with asked as response:
+            assert (response.status, response.headers["allow"]) == (200, allowed)
+            assert await response.read() == b""
+
+
 async def test_what_is_not_there(api: Api) -> None:
     nothing = 404, {"error": "Object Not Found", "reason": "Not Found"}
     assert await api.ask("GET", "nothing") == nothing

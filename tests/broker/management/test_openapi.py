@@ -53,7 +53,7 @@ def test_what_is_read_has_a_schema() -> None:
 def check_schema(schema: Any) -> None:
     """Those words of JSON Schema that we use, and used right."""
     known = {"type", "properties", "required", "items", "anyOf", "enum", "default", "description"}
-    known |= {"minimum", "maximum", "additionalProperties"}
+    known |= {"minimum", "maximum", "additionalProperties", "maxItems"}
     assert schema.keys() <= known, schema
     for inner in schema.get("properties", {}).values():
         check_schema(inner)

@@ -94,7 +94,7 @@ async def test_what_has_happened_is_told_with_queues_and_exchanges(api: Api) -> 
 async def test_a_past_that_is_too_long_is_refused(api: Api, path: str) -> None:
     told = await api.ask("GET", f"{path}?msg_rates_age=99999&msg_rates_incr=1")
     reason = "Invalid range parameters: age 99999, incr 1"
-    assert told == (400, {"error": "invalid_range_parameters", "reason": reason})
+    assert told == (400, {"error": "bad_request", "reason": reason})
 
 
 async def test_what_is_not_wanted_of_a_queue_is_not_there(api: Api) -> None:
