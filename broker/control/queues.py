@@ -87,7 +87,7 @@ def queue_row(
         **counts_row(company, queue, state, was_asked=was_asked),
         **policies_row(parts.catalogue.policies.for_queue(vhost.name, spec)),
         "delivery_limit": delivery_limit_of(parts, vhost, spec),
-        "single_active_consumer_tag": active_tag(queue),
+        "single_active_consumer_tag": active_tag(company, queue),
         "state": state,
         "group": group_of(queue),
         "node": node_of(parts, queue.definition),
@@ -147,11 +147,18 @@ def counts_kept_here(company: Neighbours, queue: int) -> tuple[int, int, int] | 
     return counts_kept(hosted)
 
 
-def active_tag(queue: ServedQueue) -> str | None:
-    """That of its single active consumer, if that is known here: if it or its leader is here."""
+def active_tag(company: Neighbours, queue: ServedQueue) -> str | None:
+    """That of its single active consumer, if that is known here: if it is here, or the queue, or a
+    member of it."""
     if not queue.spec.single_active_consumer:
         return None
-    return next((each.tag for each in queue.consumers if each.is_active), None)
+    tag = next((each.tag for each in queue.consumers if each.is_active), None)
+    hosted = company.groups.get(queue.definition.id)
+    if tag is not None or hosted is None:
+        return tag
+    from fluffle.broker.cluster.queues.group import active_tag_kept  # noqa: PLC0415  of clusters alone
+
+    return active_tag_kept(hosted)
 
 
 def members_row(company: Neighbours, definition: QueueDefinition) -> Row:

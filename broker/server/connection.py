@@ -316,6 +316,8 @@ class Connection(asyncio.Protocol):
         session.forget()
         self.services.owners.end(session.owner)
         session.drop_owned(done, late)
+        for observer in session.observers:
+            observer.closed(session)
 
     def _on_access(self) -> None:
         """The user, his permissions or the virtual host have changed."""

@@ -145,10 +145,11 @@ class Session:
             self.metadata.settle(partial(delete_unused, self.vhost, consumer.queue))
 
     def drop_owned(self, done: Callable[[], None] = nobody_waits, late: Late | None = None) -> None:
-        """Delete the queues that only this connection could use, and call `done` then."""
+        """Delete the queues that only this connection could use, and call `done` then.
+
+        One more may come true once the connection is gone: so this may be called again.
+        """
         self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
-        for observer in self.observers:
-            observer.closed(self)
 
     def deliveries_from(self, queue: ServedQueue) -> Deliveries:
         """Where what its clients get from a queue is counted."""

@@ -27,7 +27,7 @@ from fluffle.broker.queues.deduplication import OnDuplicates
 from fluffle.broker.queues.journal import Damage, QueueDefinition, Unreadable
 from fluffle.broker.queues.peeking import Shelf
 from fluffle.broker.queues.replicated.effects import Effect
-from fluffle.broker.queues.replicated.facts import Key
+from fluffle.broker.queues.replicated.facts import ConsumerAttached, Key
 from fluffle.broker.queues.replicated.leadership import Leadership
 from fluffle.broker.queues.replicated.member import Member
 from fluffle.broker.queues.replicated.surroundings import Surroundings
@@ -395,3 +395,14 @@ def held_since_ms(hosted: HostedGroup, message: int) -> int:
     holders, alone = hosted.machine.member.image.state.holders, range(message, message + 1)
     found = (hold.since_ms for each in holders.values() for _run, hold in each.held.found(alone))
     return next(found, 0)
+
+
+def active_tag_kept(hosted: HostedGroup) -> str | None:
+    """The tag of the single active consumer, as the member on this node knows it."""
+    assert isinstance(hosted.machine, QueueGroup)
+    if not hosted.is_restored:
+        return None
+    state = hosted.machine.member.image.state
+    active = state.holders.get(state.sac_active)
+    attached = active.attached if active is not None else None
+    return attached.tag if isinstance(attached, ConsumerAttached) else None

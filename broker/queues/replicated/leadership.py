@@ -267,8 +267,8 @@ class Leadership:
         self._draft.say(fact)
         held = self.holders.add(fact)
         assert isinstance(held.holder, Consumer)
-        self.queue.attach(held.holder)
         self._answered(session, number, key)
+        self.queue.attach(held.holder)  # behind the answer: an edge knows nobody by a key before
 
     def detach(
         self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None

@@ -28,8 +28,9 @@ from tests.support.metadata import LaterMetadata
 class Rig:
     """A node in whose cluster nothing is committed before `commit`."""
 
-    def __init__(self) -> None:
-        self.edge = Edge(make_metadata=LaterMetadata)
+    def __init__(self, *, announces: bool = False) -> None:
+        self.edge = Edge(make_metadata=LaterMetadata, announces=announces)
+        self.edge.count()
         metadata = self.edge.services.metadata
         assert isinstance(metadata, LaterMetadata)
         self.metadata = metadata
@@ -228,6 +229,27 @@ def test_an_exclusive_queue_that_comes_too_late_goes_again(rig: Rig) -> None:
     assert list(rig.edge.vhost.queues) == ["q"]
     rig.settle()
     assert rig.edge.vhost.queues == {}
+    statistics = rig.edge.statistics
+    assert not statistics.observer.connections, "its end was counted, and once"
+
+
+def test_the_end_of_a_connection_is_announced_once_however_late_its_queue_comes() -> None:
+    rig = Rig(announces=True)
+    rig.settle()
+    events = rig.edge.connect()
+    for method in (
+        make(Queue.Declare, queue="events"),
+        make(
+            Queue.Bind, queue="events", exchange="amq.rabbitmq.event",
+            routing_key="connection.closed",
+        ),
+    ):  # fmt: skip
+        events.send(encode_method(1, method))
+        rig.settle()
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.client.transport.lose()
+    rig.settle()
+    assert rig.edge.vhost.queues["events"].ready_count == 1
 
 
 def test_an_exclusive_queue_that_comes_after_its_client_was_given_up_goes_again(rig: Rig) -> None:

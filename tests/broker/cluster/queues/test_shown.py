@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from pamqp.common import FieldTable
 
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.queues.group import counts_kept
 from fluffle.raft.config import Config, Member
 from tests.broker.cluster.queues.test_any_node import until_counts
 from tests.broker.cluster.queues.test_members import is_led_as_wanted
-from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
+from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene, soon
 from tests.broker.cluster.test_membership import declare_quorum, is_seen_by_nobody
 from tests.support.cluster_nodes import ClusterNode, make_calm, until
 from tests.support.queue_nodes import QueueCluster, QueueNode
@@ -137,3 +139,33 @@ def test_learners_and_the_damaged_know_no_counts(monkeypatch: pytest.MonkeyPatch
     a, b, c = status.config.voters
     assert kept(config=Config((a, c), (b,), 1)) is None
     assert kept(config=Config((a, Member("b", 2), c), (), 2)) is None, "that is another member"
+
+
+async def until_known(node: ClusterNode, tag: str) -> None:
+    """Until it shows the single active consumer of the queue, which followers hear of later."""
+    async with soon():
+        while (await shown(node))["single_active_consumer_tag"] != tag:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def test_who_is_served_alone_is_shown(scene: Scene) -> None:
+    """Whatever node its client and whoever asks are at."""
+    arguments: FieldTable = {"x-queue-type": "quorum", "x-single-active-consumer": True}
+    channels = {name: await scene.channel(name) for name in "abc"}
+    for name in "bca":
+        queue = await channels[name].declare_queue("q", durable=True, arguments=arguments)
+        await queue.consume(Inbox().take, consumer_tag=f"at-{name}")
+
+    async def active(asked: str) -> dict[str, bool]:
+        rows = [row async for row in scene.nodes[asked].listed("consumers.list")]
+        return {row["consumer_tag"]: row["active"] for row in rows}
+
+    assert await active("b") == {"at-b": True}
+    assert await active("c") == {"at-c": False}
+    assert await active("a") == {"at-a": False}
+    for name in "abc":
+        await until_known(scene.nodes[name], "at-b")
+    await channels["b"].close()
+    for name in "abc":
+        await until_known(scene.nodes[name], "at-c")
+    assert await active("c") == {"at-c": True}
