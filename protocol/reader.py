@@ -156,6 +156,11 @@ class Reader:
         """How messages began (see `scan_publishes`)."""
         self._events: list[Event] = []
 
+    @property
+    def is_amid(self) -> bool:
+        """Whether the last of what was fed is not whole: a frame, or a message."""
+        return bool(self._pending or self._assemblies)
+
     def open(self) -> None:
         """The peer may use channels from now on."""
         self._is_negotiating = False
@@ -169,7 +174,7 @@ class Reader:
     def discard(self) -> None:
         """Nothing will be read any more, so nothing is kept for it."""
         self.close()
-        self.is_broken = True
+        self.is_broken, self.is_waiting = True, False
         self._pending.clear()
         self._heads.clear()
         self._events = []

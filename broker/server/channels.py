@@ -36,11 +36,18 @@ CONNECTION_CLASS = 10
 
 NO_METHOD = (0, 0)
 
+LATE_EVENTS_MAX = 4096
+"""So much may come on a channel behind its close; an event is a run of messages, or a method."""
+
 
 class Channels:
-    """A channel is open, or closing (we sent close and wait for close-ok), or does not exist."""
+    """A channel is open, or closing (we sent close and wait for close-ok), or does not exist.
 
-    __slots__ = ("_closing", "_limit", "_open", "_session")
+    Of one that its client has closed more may be on its way, which is dropped: what was read with
+    the close, and what each read after that one brings, until one brings nothing of it.
+    """
+
+    __slots__ = ("_closing", "_has_late", "_late", "_limit", "_open", "_session")
 
     def __init__(self, session: Session, limit: int) -> None:
         self._session = session
@@ -48,13 +55,31 @@ class Channels:
         """How many there may be at once, those that wait for close-ok included; 0 is no limit."""
         self._open: dict[int, Channel] = {}
         self._closing: set[int] = set()
+        self._late: dict[int, int] = {}
+        """How much has come for those that their client has just closed."""
+        self._has_late = False
+        """Whether some of it came with this read."""
 
     def find(self, number: int) -> Channel | None:
         """The channel; None while it is closing.  ChannelError when it does not exist."""
         channel = self._open.get(number)
-        if channel is None and number not in self._closing:
+        if channel is None and number not in self._closing and not self._is_late(number):
             raise ChannelError("expected 'channel.open'")
         return channel
+
+    def _is_late(self, number: int) -> bool:
+        """Whether something came that its client had sent behind the close of this channel."""
+        count = self._late.get(number, LATE_EVENTS_MAX)
+        if count < LATE_EVENTS_MAX:
+            self._late[number] = count + 1
+            self._has_late = True
+        return count < LATE_EVENTS_MAX
+
+    def end_read(self, *, is_amid: bool) -> None:
+        """All that was read has been acted on.  `is_amid`: the last of it is not whole."""
+        if self._late and not (self._has_late or is_amid):
+            self._late.clear()
+        self._has_late = False
 
     def has(self, channel: Channel) -> bool:
         """Whether a channel, not another one of its number, is open."""
@@ -79,18 +104,19 @@ class Channels:
             self._on_method_while_closing(number, method)
         elif isinstance(method, Methods.Open):
             self._on_open(number)
-        else:
-            channel = self.find(number)
-            assert channel is not None
-            if channel.far and type(method) in VOUCHING:
-                once_settled(channel, method, partial(self.on_method, number, method))
-            elif isinstance(method, Methods.Close):
-                self._end(number)
+        elif (channel := self.find(number)) is None:
+            if isinstance(method, Methods.Close):  # once more
                 self._send(number, make(Methods.CloseOk))
-            elif type(method) in HANDLERS:
-                HANDLERS[type(method)](channel, method)
-            else:
-                raise unimplemented()
+        elif channel.far and type(method) in VOUCHING:
+            once_settled(channel, method, partial(self.on_method, number, method))
+        elif isinstance(method, Methods.Close):
+            self._end(number)
+            self._send(number, make(Methods.CloseOk))
+            self._late[number] = 0
+        elif type(method) in HANDLERS:
+            HANDLERS[type(method)](channel, method)
+        else:
+            raise unimplemented()
 
     def close(self, number: int, error: BrokerError, ids: tuple[int, int]) -> bool:
         """Close a channel on which something was wrong; False when there is no such channel, or
@@ -133,6 +159,7 @@ class Channels:
                 f"({self._limit})",
             )
         check_channel_limit(self._session)
+        self._late.pop(number, None)
         self._session.access.usage.channel_opened(self._session.user.name)
         channel = self._open[number] = Channel(number, self._session, publish_plain, self.refuse)
         if self._session.stamping is not None:

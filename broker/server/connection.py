@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 WRITE_BUFFER_BYTES_MAX = 1_048_576
 """Beyond this in the transport's buffer, consumers of the connection wait."""
 
+UNHEARD_BYTES_MAX = 64 * 1_048_576
+"""So much of what was on its way when a client closed is read, and dropped: beyond, and it is cut
+off."""
+
 NO_IDS = (0, 0)
 
 NO_ANSWER = "no answer in time"
@@ -79,6 +83,10 @@ class Connection(asyncio.Protocol):
         self.reads = self.read_bytes = 0
         """How often something came in, and how much."""
         self.heartbeat_s = 0
+        self._unheard_bytes = 0
+        """Of what came behind its close."""
+        self._is_finishing = False
+        """Whether the socket is closed once all is written."""
         self._deadlines = Deadlines(services.call_later, self._hang_up)
         self._reader = Reader(
             frame_bytes_max=services.limits.initial_frame_bytes_max,
@@ -119,6 +127,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.reads += 1
         self.read_bytes += len(data)
+        if self.phase is Phase.CLOSED:
+            self._pass_over(len(data))
+            return
         self.pending.extend(self._reader.feed(data))
         self._act(len(data))
 
@@ -159,6 +170,8 @@ class Connection(asyncio.Protocol):
         """Act on what was read; if it is much, on the rest in the next turn or once it drains."""
         busy = self.services.connections.busy
         busy.discard(self)
+        if self.phase is Phase.CLOSED:
+            return
         has_enough = self.outlet.has_enough and self.is_asking
         if self._intake.holds("alarm") or has_enough or self.waiting.is_blocking:
             self._intake.hold("busy")
@@ -175,6 +188,8 @@ class Connection(asyncio.Protocol):
         if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             self.holding.wait_until_read()
         if not (self.pending or self._reader.is_waiting):
+            if self.open_channels is not None:
+                self.open_channels.end_read(is_amid=self._reader.is_amid)
             self._intake.release("busy")
         elif self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
@@ -327,11 +342,34 @@ class Connection(asyncio.Protocol):
 
     def finish(self) -> None:
         """Write what is collected, then close the socket once the peer has read it."""
-        self.phase = Phase.CLOSED
+        self.phase, self._is_finishing = Phase.CLOSED, True
         self.outlet.flush()
         if not self._wait_for_commit():
             self._transport.close()
         self._part_in_time()
+
+    def part(self) -> None:
+        """Act on nothing more, and leave it to the client to close the socket, which it does once
+        it has read what it waits for.
+
+        It may have more on its way, and is still writing: from a socket that was closed under it,
+        or half closed, it would hear an error in the place of the answer.  So that is read, and
+        dropped.
+        """
+        self.phase = Phase.CLOSED
+        self._part_in_time()
+        self.pending.clear()
+        self._reader.discard()
+        self.holding.hear()
+        self._intake.release("busy")
+        if self.heartbeat_s:
+            self._deadlines.met("heartbeat")
+
+    def _pass_over(self, size_bytes: int) -> None:
+        """Something came that nobody will act on."""
+        self._unheard_bytes += size_bytes
+        if self._unheard_bytes > UNHEARD_BYTES_MAX:
+            self._hang_up("client writes on after its close")
 
     def _wait_for_commit(self) -> bool:
         """Go on when what is held back has gone out; whether anything is."""
@@ -343,7 +381,7 @@ class Connection(asyncio.Protocol):
         """The commit that was waited for has been done."""
         if self.phase is not Phase.CLOSED:
             self._act_later()
-        elif not self._transport.is_closing():
+        elif self._is_finishing and not self._transport.is_closing():
             self.finish()
 
     def drop(self, reason: str = NO_ANSWER) -> None:

@@ -2,6 +2,9 @@
 
 HEADER -> START -> SECURE -> TUNE -> OPEN -> RUNNING -> CLOSED
              any of them -> CLOSING (we closed) -> CLOSED
+
+Whoever closes waits for close-ok and then closes the socket.  So a client that has closed is CLOSED
+while its socket is still there, and what was on its way is read and dropped.
 """
 
 from __future__ import annotations
@@ -300,7 +303,7 @@ def on_close(connection: Connection, method: Method) -> None:
     def answer() -> None:
         if connection.phase is not Phase.CLOSED:  # it has not hung up meanwhile
             connection.send(make(Methods.CloseOk))
-            connection.finish()
+            connection.part()
 
     def late(error: BrokerError) -> None:
         """Its queues may still be there, and it may not believe that they are not."""

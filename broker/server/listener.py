@@ -11,6 +11,7 @@ from fluffle.broker.outside import BACKLOG, Accept, Accepting, accept
 from fluffle.broker.server import lifecycle
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.entrance import Entrance
+from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.server.services import Services
 from fluffle.broker.sockets import end_of, listening_socket
 from fluffle.protocol.proxy import Forwarded
@@ -121,7 +122,10 @@ class Listener:
         """Accept no more, close every connection with 320, and cut off those that do not answer."""
         self.accept_no_more()
         for connection in self._services.connections:
-            connection.fail(lifecycle.forced(reason))
+            if connection.phase is Phase.CLOSED:
+                connection.finish()  # there is nothing more to say, and it may not hang up soon
+            else:
+                connection.fail(lifecycle.forced(reason))
         if not await self._services.connections.wait_empty(CLOSE_WAIT_S):
             for connection in self._services.connections:
                 connection.drop()

@@ -133,6 +133,27 @@ def a_close_ok_that_nobody_waits_for(peer: Peer) -> None:
 
 
 @scenario("1.6")
+def what_stands_behind_a_close_is_dropped(peer: Peer) -> None:
+    """What is read with it; RabbitMQ loses count of messages there."""
+    behind = {
+        "a declaration": make(Queue.Declare, queue="behind a close", nowait=True),
+        "what is wrong": make(Queue.Declare, queue="nobody has declared this", passive=True),
+        "an ack": make(Basic.Ack, delivery_tag=7),
+        "another close": CLOSE,
+    }
+    for name, method in behind.items():
+        client = peer.client(name)
+        client.channel(1)
+        client.channel(2)
+        client.send(1, CLOSE, method)
+        client.settle(2)
+        client.channel(1)
+        client.settle(1)
+    other = peer.client("other")
+    other.call(other.channel(1), make(Queue.Declare, queue="behind a close", passive=True))
+
+
+@scenario("1.6")
 def an_error_leaves_the_other_channels_alone(peer: Peer) -> None:
     client = peer.client()
     client.channel(1)

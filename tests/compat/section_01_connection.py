@@ -411,3 +411,17 @@ def a_new_secret(peer: Peer) -> None:
     client.send(0, secret)
     client.next()
     client.call(1, make(Channel.Open))
+
+
+@scenario("1.7")
+def what_stands_behind_a_close_is_dropped(peer: Peer) -> None:
+    """The socket stays for so long as a heartbeat, for the client to close it."""
+    client = peer.client(heartbeat=2)
+    client.channel(1)
+    client.send(0, CLOSE)
+    for _ in range(1_000):
+        client.publish(1, "", "nobody's", bytes(1_000))
+    client.expect("Connection.CloseOk")
+    for _ in range(1_000):
+        client.publish(1, "", "nobody's", bytes(1_000))
+    client.until_closed()

@@ -29,7 +29,7 @@ COMMON = [
     "rpc",
 ]
 CHECKS = {
-    "amqplib.mjs": [*COMMON, "heartbeat", "recovery"],
+    "amqplib.mjs": [*COMMON, "heartbeat", "closeBehindMuch", "recovery"],
     "amqp-client.mjs": [*COMMON, "nack", "transaction", "session"],
 }
 

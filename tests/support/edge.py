@@ -396,8 +396,9 @@ class Client:
         return self.declare(queue, channel, passive=True).message_count or 0
 
     def close(self) -> None:
-        """Close the connection in order."""
+        """Close the connection in order, and the socket then."""
         self.call(ConnectionMethods.Close(200, "bye", 0, 0), ConnectionMethods.CloseOk, channel=0)
+        self.transport.lose()
 
 
 def start_ok(

@@ -3,6 +3,7 @@
 import pytest
 
 from fluffle.broker.config import Limits
+from fluffle.broker.server.channels import LATE_EVENTS_MAX
 from fluffle.protocol.methods import Basic, Channel, Connection, Method, Queue, encode_method, make
 from tests.support.edge import Edge, publish_frames
 
@@ -55,6 +56,56 @@ def test_a_node_without_a_limit_lets_a_client_do_without() -> None:
     client = Edge(Limits(channels_max=0)).connect(channels_max=0)
     for number in range(2, 3_000, 100):
         client.open_channel(number)
+
+
+CLOSE = encode_method(1, make(Channel.Close, 200, "bye", 0, 0))
+DECLARE = encode_method(1, make(Queue.Declare, queue="late"))
+LATE = publish_frames(b"x") * 3 + encode_method(1, Basic.Ack(1)) + DECLARE
+"""What a client may have sent behind its close of channel 1."""
+
+
+def test_what_is_sent_behind_a_close_is_dropped() -> None:
+    client = Edge().connect()
+    client.declare()
+    client.send(CLOSE + LATE)
+    assert client.names() == ["Channel.CloseOk"]
+    client.open_channel()
+    assert client.ready_count() == 0
+    assert list(client.edge.vhost.queues) == ["q"]
+
+
+def test_so_is_what_is_on_its_way_then() -> None:
+    """Each part of it reaches into the next read, or that has more of it."""
+    client = Edge().connect()
+    client.send(CLOSE + LATE[:-30])
+    client.send(LATE[-30:] + LATE)
+    client.send(LATE)
+    assert client.names() == ["Channel.CloseOk"]
+
+
+def test_what_comes_later_on_a_channel_that_was_closed_is_an_error() -> None:
+    for before in ((CLOSE,), (CLOSE + LATE, encode_method(2, make(Queue.Declare, queue="q")))):
+        client = Edge().connect()
+        client.open_channel(2)
+        for data in before:
+            client.send(data)
+        client.expect(Channel.CloseOk)
+        client.names()
+        client.send(DECLARE)
+        client.expect_closed(504, "CHANNEL_ERROR - expected 'channel.open'", ids=(50, 10))
+
+
+def test_a_close_that_comes_twice_is_answered_twice() -> None:
+    client = Edge().connect()
+    client.send(CLOSE + CLOSE)
+    assert client.names() == ["Channel.CloseOk"] * 2
+
+
+def test_nobody_may_go_on_for_ever_on_a_channel_that_was_closed() -> None:
+    client = Edge().connect()
+    client.send(CLOSE + DECLARE * (LATE_EVENTS_MAX + 1))
+    client.expect(Channel.CloseOk)
+    client.expect_closed(504, "CHANNEL_ERROR - expected 'channel.open'", ids=(50, 10))
 
 
 def test_a_closed_number_can_be_opened_again() -> None:

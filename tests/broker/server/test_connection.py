@@ -10,6 +10,7 @@ import pytest
 
 from fluffle.broker.server import subscription
 from fluffle.broker.server.channel import Channel as ServerChannel
+from fluffle.broker.server.connection import UNHEARD_BYTES_MAX
 from fluffle.broker.server.connection import Connection as ServerConnection
 from fluffle.broker.server.handlers import HANDLERS
 from fluffle.broker.server.lifecycle import BROKEN_WAIT_S, CLOSE_WAIT_S_MAX, forced
@@ -40,11 +41,13 @@ def break_off(client: Client) -> None:
 # Ends
 
 
-def test_a_client_that_closes_hears_close_ok_and_the_socket_goes() -> None:
+def test_a_client_that_closes_hears_close_ok_and_closes_the_socket() -> None:
     edge = Edge()
-    client = edge.connect()
-    client.close()
-    assert (client.transport.is_lost, client.transport.was_aborted) == (True, False)
+    client = edge.connect(heartbeat_s=10)
+    client.declare()
+    client.call(make(Connection.Close, 200, "bye", 0, 0), Connection.CloseOk, channel=0)
+    assert not client.transport.is_closing()
+    client.transport.lose()
     assert client.connection.close_reason == "closed by client: 200 bye"
     assert len(edge.services.connections) == 0
     assert edge.scheduler.timer_count == 0
@@ -59,6 +62,67 @@ def test_nothing_is_answered_after_a_close() -> None:
     edge.run()
     assert client.names() == ["Basic.Return", "Connection.CloseOk"]
     assert edge.vhost.queues["q"].ready_count == 0
+
+
+PARTS = (publish_frames(b"x") * 100, encode_method(0, Connection.CloseOk()), b"garbage" * 99)
+"""What may come behind a close; nobody looks at it."""
+
+
+@pytest.mark.parametrize("is_together", [True, False])
+def test_what_is_on_its_way_behind_a_close_is_read_and_dropped(*, is_together: bool) -> None:
+    """A client that still writes would hear of a broken pipe in the place of close-ok."""
+    edge = Edge()
+    client = edge.connect()
+    client.declare()
+    for data in (CLOSE + b"".join(PARTS),) if is_together else (CLOSE, *PARTS):
+        client.send(data)
+    assert client.names() == ["Connection.CloseOk"]
+    assert not client.transport.is_closing()
+    assert client.transport.is_reading()
+    assert edge.vhost.queues["q"].ready_count == 0
+    client.transport.lose()
+    assert (len(edge.services.connections), edge.scheduler.timer_count) == (0, 0)
+
+
+@pytest.mark.parametrize("heartbeat_s", [0, 4])
+def test_who_does_not_close_the_socket_after_close_ok_is_cut_off(heartbeat_s: int) -> None:
+    edge = Edge()
+    client = edge.connect(heartbeat_s=heartbeat_s)
+    client.send(CLOSE)
+    writes = len(client.transport.writes)
+    edge.advance((heartbeat_s or CLOSE_WAIT_S_MAX) - 0.1)
+    assert not client.transport.is_lost
+    edge.advance(0.2)
+    assert client.transport.was_aborted
+    assert client.transport.is_lost
+    assert len(client.transport.writes) == writes, "nothing is said behind close-ok"
+
+
+def test_who_writes_without_end_behind_a_close_is_cut_off() -> None:
+    client = Edge().connect()
+    client.send(CLOSE)
+    part = bytes(1 << 20)
+    for _ in range(UNHEARD_BYTES_MAX >> 20):
+        client.transport.receive(part)
+    assert not client.transport.was_aborted
+    client.transport.receive(b"1")
+    assert client.transport.was_aborted
+
+
+def test_a_publisher_that_was_held_up_is_read_again_after_its_close() -> None:
+    """Else what it still writes would fill its socket, and it would not hear close-ok."""
+    edge = Edge()
+    client, other = edge.connect(), edge.connect()
+    other.declare()
+    other.consume()
+    other.transport.is_stuck = True
+    for _ in range(20):
+        client.send(publish_frames(bytes(1000)) * 1000)
+    assert not client.transport.is_reading()
+    client.feed(CLOSE)
+    edge.advance(1)
+    client.expect(Connection.CloseOk, channel=0)
+    assert client.transport.is_reading()
 
 
 def test_after_our_close_only_the_answer_counts() -> None:

@@ -19,11 +19,12 @@ from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.node import Node
 from fluffle.broker.server import entrance
 from fluffle.broker.starting import StartFailed
-from fluffle.protocol.methods import Connection
+from fluffle.protocol.methods import Channel, Connection, encode_method
 from fluffle.protocol.proxy import SIGNATURE
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.broker.conftest import Run
 from tests.support.certificates import Authority
+from tests.support.edge import publish_frames
 from tests.support.peer import peer_of
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
@@ -82,6 +83,37 @@ def test_a_client_logs_in_over_tls(run: Run, config: Config, authority: Authorit
                 assert connection.certificate == {}
             async with peer_of(node.addresses["amqp"]) as peer:
                 assert await peer.greet() == ["PLAIN", "AMQPLAIN"]
+
+    run(scenario())
+
+
+async def close_with_more_on_its_way(address: tuple[str, int], tls: ssl.SSLContext | None) -> None:
+    """As a client does that writes its channels in turn: what it has queued comes behind."""
+    close = encode_method(0, Connection.Close(200, "", 0, 0))
+    flood = publish_frames(bytes(100_000)) * 80
+    async with peer_of(address, tls) as peer:
+        await peer.log_in()
+        peer.writer.write(encode_method(1, Channel.Open()))
+        await peer.method()
+        peer.writer.write(flood[: len(flood) // 8] + close + flood)
+        assert isinstance(await peer.method(), Connection.CloseOk)
+        await peer.writer.drain()
+        peer.writer.write(flood)
+        await peer.writer.drain()
+        peer.writer.close()
+        await peer.writer.wait_closed()
+
+
+@pytest.mark.parametrize("listener", ["amqp", "amqps"])
+def test_a_client_that_still_writes_hears_close_ok(
+    run: Run, config: Config, authority: Authority, listener: str
+) -> None:
+    async def scenario() -> None:
+        async with node_of(config) as node:
+            tls = authority.client() if listener == "amqps" else None
+            for _ in range(5):
+                await close_with_more_on_its_way(node.addresses[listener], tls)
+            assert await node._services.connections.wait_empty(10)
 
     run(scenario())
 

@@ -230,6 +230,23 @@ await run({
     await connection.close()
   },
 
+  // What is still in its buffers goes out behind connection.close.
+  async closeBehindMuch(url) {
+    for (let times = 0; times < 5; times++) {
+      const connection = await amqp.connect(url)
+      const errors = []
+      connection.on("error", (error) => errors.push(error))
+      const channels = await Promise.all([1, 2, 3].map(() => connection.createChannel()))
+      const { queue } = await channels[0].assertQueue("", { exclusive: true })
+      for (const channel of channels) {
+        let sent = 0
+        while (sent < 2000 && (channel.sendToQueue(queue, Buffer.alloc(4000)) || sent < 1000)) sent++
+      }
+      await connection.close()
+      assert.deepEqual(errors, [])
+    }
+  },
+
   async recovery(url) {
     const queue = unique("recovery")
     const inbox = new Inbox()
