@@ -327,7 +327,9 @@ class Node:
         """Be as one was before, and let clients in."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
-        self._listener = Listener(self._services, self._outside.accept)
+        self._listener = Listener(
+            self._services, self._outside.accept, close_wait_s=self._outside.close_wait_s
+        )
         control = self._control_socket(company, self._listener)
         self._enders.append(control.close)
         await control.open()

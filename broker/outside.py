@@ -29,6 +29,10 @@ BACKLOG = 1024
 """Connections the kernel accepts for us while a turn lasts."""
 
 
+CLOSE_WAIT_S = 3.0
+"""How long clients have to answer the close of a node that stops."""
+
+
 class Accepting(Protocol):
     def close(self) -> None:
         """Accept no more."""
@@ -69,6 +73,7 @@ class Outside(NamedTuple):
     """The same data each time, as the last one who had them open left them."""
     accept: Accept = accept
     """For clients without TLS that come by themselves and not through a proxy."""
+    close_wait_s: float = CLOSE_WAIT_S
     observers: tuple[Observer, ...] = ()
     """See what clients do; nobody does in a daemon."""
     seen_dead: Callable[[DeadLetterFrom], DeadLetterFrom] = unseen

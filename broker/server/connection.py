@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
         """Act on what was read; if it is much, on the rest in the next turn or once it drains."""
         busy = self.services.connections.busy
         busy.discard(self)
-        if self.phase is Phase.CLOSED:
+        if self.is_over:
             return
         has_enough = self.outlet.has_enough and self.is_asking
         if self._intake.holds("alarm") or has_enough or self.waiting.is_blocking:
@@ -340,15 +340,18 @@ class Connection(asyncio.Protocol):
         assert self.open_channels is not None
         admitting.on_change(self, self._session, self.open_channels)
 
-    def finish(self) -> None:
+    def finish(self, *, is_client_to_close: bool = False) -> None:
         """Write what is collected, then close the socket once the peer has read it."""
+        if is_client_to_close:
+            self._leave_to_client()
+            return
         self.phase, self._is_finishing = Phase.CLOSED, True
         self.outlet.flush()
         if not self._wait_for_commit():
             self._transport.close()
         self._part_in_time()
 
-    def part(self) -> None:
+    def _leave_to_client(self) -> None:
         """Act on nothing more, and leave it to the client to close the socket, which it does once
         it has read what it waits for.
 
@@ -393,6 +396,11 @@ class Connection(asyncio.Protocol):
         self.close_reason = self.close_reason or reason
         self.phase = Phase.CLOSED
         self._transport.abort()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is acted on, and what is left is to close the socket."""
+        return self.phase is Phase.CLOSED
 
     @property
     def channels(self) -> Iterable[Channel]:

@@ -303,7 +303,7 @@ def on_close(connection: Connection, method: Method) -> None:
     def answer() -> None:
         if connection.phase is not Phase.CLOSED:  # it has not hung up meanwhile
             connection.send(make(Methods.CloseOk))
-            connection.part()
+            connection.finish(is_client_to_close=True)
 
     def late(error: BrokerError) -> None:
         """Its queues may still be there, and it may not believe that they are not."""

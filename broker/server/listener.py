@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluffle.broker.outside import BACKLOG, Accept, Accepting, accept
+from fluffle.broker.outside import BACKLOG, CLOSE_WAIT_S, Accept, Accepting, accept
 from fluffle.broker.server import lifecycle
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.entrance import Entrance
-from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.server.services import Services
 from fluffle.broker.sockets import end_of, listening_socket
 from fluffle.protocol.proxy import Forwarded
@@ -19,17 +18,24 @@ from fluffle.protocol.proxy import Forwarded
 if TYPE_CHECKING:
     from fluffle.broker.server.tls import Certificates
 
-CLOSE_WAIT_S = 3.0
-"""How long clients have to answer the close of a node that stops."""
-
 
 class Listener:
     """The addresses on which one node accepts clients."""
 
-    __slots__ = ("_accept", "_again", "_is_suspended", "_paths", "_servers", "_services")
+    __slots__ = (
+        "_accept", "_again", "_close_wait_s", "_is_suspended", "_paths", "_servers", "_services",
+    )  # fmt: skip
 
-    def __init__(self, services: Services, accept: Accept = accept) -> None:
+    def __init__(
+        self,
+        services: Services,
+        accept: Accept = accept,
+        *,
+        close_wait_s: float = CLOSE_WAIT_S,
+    ) -> None:
+        """`close_wait_s`: how long clients have to answer the close of a node that stops."""
         self._services = services
+        self._close_wait_s = close_wait_s
         self._accept = accept
         self._servers: list[Accepting] = []
         self._paths: list[Path] = []
@@ -122,11 +128,11 @@ class Listener:
         """Accept no more, close every connection with 320, and cut off those that do not answer."""
         self.accept_no_more()
         for connection in self._services.connections:
-            if connection.phase is Phase.CLOSED:
+            if connection.is_over:
                 connection.finish()  # there is nothing more to say, and it may not hang up soon
             else:
                 connection.fail(lifecycle.forced(reason))
-        if not await self._services.connections.wait_empty(CLOSE_WAIT_S):
+        if not await self._services.connections.wait_empty(self._close_wait_s):
             for connection in self._services.connections:
                 connection.drop()
             await self._services.connections.wait_empty(CLOSE_WAIT_S)

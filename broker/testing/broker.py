@@ -33,7 +33,7 @@ from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import Node
 from fluffle.broker.outside import OpenStore, Outside, store_in
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.door import Door
+from fluffle.broker.testing.faults.door import CLOSE_WAIT_S, Door
 from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.furnishing import furnish, hang_up, unfurnish
 from fluffle.broker.testing.recorder import Recorder
@@ -256,6 +256,7 @@ class Broker:
             self.clients_clock.call_later,
             open_store or store_in(place, loop.call_soon_threadsafe),
             self._door.accept,
+            close_wait_s=CLOSE_WAIT_S,
             observers=(self.recorder,),
             seen_dead=partial(seen_dead, self.recorder.of),
         )

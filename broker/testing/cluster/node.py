@@ -27,7 +27,7 @@ from fluffle.broker.testing.cluster.disk import (
 from fluffle.broker.testing.cluster.network import Address
 from fluffle.broker.testing.cluster.process import Dial, Process
 from fluffle.broker.testing.faults.clients import Clients
-from fluffle.broker.testing.faults.door import Door
+from fluffle.broker.testing.faults.door import CLOSE_WAIT_S, Door
 from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.faults.remote import Remote, Work
 from fluffle.broker.testing.faults.scene import Scene
@@ -294,6 +294,7 @@ class ClusterNode:
             process.timers(clients_clock.call_later),
             open_store,
             accept=self._door.accept,
+            close_wait_s=CLOSE_WAIT_S,
             observers=(self._around.recorder,),
             seen_dead=partial(seen_dead, self._around.recorder.of),
             moved=clock.over,

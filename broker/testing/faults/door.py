@@ -24,6 +24,10 @@ Make = Callable[[], asyncio.Protocol]
 Plan = Callable[[Line], None]
 """What is to be done to a line once its client is there."""
 
+CLOSE_WAIT_S = 0.1
+"""Instead of a node's: what a test has left open is mostly served by nobody any more, so that no
+answer would come later."""
+
 
 class NobodyMayIn:
     """`Access` in the eyes of who logs in while logins are refused."""
@@ -45,11 +49,12 @@ class NobodyMayIn:
 class Entry:
     """One address on which clients are accepted, or for a while are not: an `Accepting`."""
 
-    __slots__ = ("_address", "_doorway", "_kept", "_make")
+    __slots__ = ("_address", "_doorway", "_kept", "_make", "_protocol")
 
     def __init__(self, make: Make, listening: socket.socket) -> None:
         self._make = make
         self._address = listening.family, listening.getsockname()
+        self._protocol = listening.proto
         self._doorway: Doorway | None = None
         """None while nobody is let in."""
         self._kept: socket.socket | None = None
@@ -66,7 +71,7 @@ class Entry:
         family, address = self._address
         if family == socket.AF_UNIX:
             Path(address).unlink(missing_ok=True)
-        bound = socket.socket(family)
+        bound = socket.socket(family, proto=self._protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)

@@ -81,6 +81,8 @@ def test_a_client_logs_in_over_tls(run: Run, config: Config, authority: Authorit
                 (connection,) = node._services.connections
                 assert connection.is_from_loopback
                 assert connection.certificate == {}
+                client = connection._transport.get_extra_info("socket")
+                assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), "it sends at once"
             async with peer_of(node.addresses["amqp"]) as peer:
                 assert await peer.greet() == ["PLAIN", "AMQPLAIN"]
 

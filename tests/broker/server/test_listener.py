@@ -77,10 +77,9 @@ async def test_stopping_says_so_and_waits_for_the_answers() -> None:
         await asyncio.open_connection(*address)
 
 
-async def test_who_does_not_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CLOSE_WAIT_S", 0.01)
+async def test_who_does_not_answer_is_cut_off() -> None:
     services = real_services()
-    listener = Listener(services)
+    listener = Listener(services, close_wait_s=0.01)
     async with peer_of(await listener.listen("127.0.0.1", 0)) as peer:
         await peer.log_in()
         await listener.stop("shutdown")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from fluffle.broker.control import asking
 from fluffle.broker.testing import calls
 from fluffle.storage import writer
 from fluffle.storage.disk import Disk, Work
+from tests.support.cluster_nodes import until
 
 
 async def test_an_asyncio_client_talks_to_a_broker_in_its_own_loop() -> None:
@@ -27,6 +29,29 @@ async def test_an_asyncio_client_talks_to_a_broker_in_its_own_loop() -> None:
         await channel.default_exchange.publish(aio_pika.Message(b"first"), "orders")
         async with (await queue.get()).process():
             assert (await queue.declare()).message_count == 0
+
+
+async def test_a_broker_waits_for_nobody_whom_a_test_has_left_behind() -> None:
+    left: list[pika.BlockingConnection] = []
+    async with asyncio.timeout(2):
+        async with Broker() as broker:
+            url = pika.URLParameters(broker.url)
+            left.append(await asyncio.to_thread(pika.BlockingConnection, url))
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="shutdown"):
+        left[0].process_data_events(time_limit=1)
+
+
+async def test_a_broker_sends_at_once() -> None:
+    """With the loop of asyncio itself, and again at an address that was shut for a while."""
+    async with Broker() as broker:
+        for _ in range(2):
+            async with await aio_pika.connect(broker.url):
+                (connection,) = broker.node.parts.connections
+                client = connection._transport.get_extra_info("socket")
+                assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            await until(lambda: not len(broker.node.parts.connections))
+            await broker.faults.refuse_connections()
+            await broker.faults.mend()
 
 
 def test_a_blocking_client_talks_to_a_broker_in_a_thread() -> None:
