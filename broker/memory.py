@@ -7,10 +7,15 @@ gone its memory may stay resident for ever.  So while memory is short the alloca
 return what it does not need before anybody looks; otherwise publishers would wait for nothing.  It
 is asked as well when memory has grown much since it was last asked, so that what a storm of clients
 took does not stay, and the next storm does not add to it.
+
+Before the alarm is raised, and now and then while it stands, the garbage collector looks for
+cycles, too: where nothing is allocated any more it would not come by itself, and publishers would
+wait for what nobody needs.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -65,6 +70,7 @@ class MemoryWatch:
     __slots__ = (
         "_alarms",
         "_call_later",
+        "_collected_looks",
         "_is_low",
         "_is_short",
         "_looks",
@@ -87,6 +93,8 @@ class MemoryWatch:
         self._is_short = False
         self._looks = 0
         """Since free memory was last returned."""
+        self._collected_looks = 0
+        """Looks since the collector was last called, while memory is low."""
         self._low_bytes = 0
         """The least that was seen since, or what was left then."""
         self._timer: Timer | None = None
@@ -95,7 +103,7 @@ class MemoryWatch:
         """Look now and from now on; what cannot be seen changes nothing."""
         used_bytes = self._used_bytes()
         if used_bytes is not None:
-            self._compare(used_bytes)
+            self._compare(self._needed_bytes(used_bytes))
         self._timer = self._call_later(PERIOD_S, self.start)
 
     def _used_bytes(self) -> int | None:
@@ -112,6 +120,20 @@ class MemoryWatch:
             self._low_bytes = used_bytes = resident_bytes() or used_bytes
         self._low_bytes = min(self._low_bytes, used_bytes)
         return used_bytes
+
+    def _needed_bytes(self, used_bytes: int) -> int:
+        """What is left of so much once garbage is gone, if it is more than may be: to look for it
+        takes long where there is much, and nobody is read then anyhow."""
+        if used_bytes <= self._alarms.watermarks.memory_bytes_max:
+            self._collected_looks = 0
+            return used_bytes
+        is_due = not self._is_low or self._collected_looks >= GROWTH_LOOKS
+        self._collected_looks = 0 if is_due else self._collected_looks + 1
+        if not is_due:
+            return used_bytes
+        collect_garbage()
+        return_free_memory()
+        return resident_bytes() or used_bytes
 
     def _compare(self, used_bytes: int) -> None:
         limit_bytes = self._alarms.watermarks.memory_bytes_max
@@ -153,6 +175,11 @@ def resident_bytes() -> int | None:
     except OSError:
         return None
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def collect_garbage() -> None:
+    """Let go of all that nothing refers to any more but itself."""
+    gc.collect()
 
 
 def return_free_memory() -> None:

@@ -200,6 +200,7 @@ class Channel:
             self.session.detach(subscription.consumer)
             for observer in self.session.observers:
                 observer.consumer_ended(self, subscription.consumer)
+            subscription.end()
         if self.reply_subscription is not None:
             self.session.replies.remove(self.reply_subscription.name)
             self.reply_subscription = None

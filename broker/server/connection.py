@@ -22,7 +22,7 @@ from fluffle.broker.queues.served import Target
 from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
-from fluffle.broker.server.deadlines import Deadlines
+from fluffle.broker.server.deadlines import Beating, Deadlines
 from fluffle.broker.server.ends import address_of, ends_of, is_unix
 from fluffle.broker.server.heartbeat import Heartbeat
 from fluffle.broker.server.holding import UNREAD_BYTES_MAX, Holding
@@ -153,6 +153,7 @@ class Connection(asyncio.Protocol):
         self.holding.end()
         self.services.connections.discard(self)
         self.end_session()
+        self.waiting.clear()
         self.outlet.discard()
         self.pending.clear()
         self._reader.discard()
@@ -299,8 +300,8 @@ class Connection(asyncio.Protocol):
         self._reader.frame_bytes_max = frame_bytes_max or self.services.limits.message_bytes_max
         self.heartbeat_s = heartbeat_s
         if heartbeat_s:
-            ends = self._transport, self.outlet
-            self._deadlines.beat(Heartbeat(), heartbeat_s, *ends, lambda: self.reads)
+            beating = Beating(Heartbeat(), self._transport, self.outlet, lambda: self.reads)
+            self._deadlines.beat(beating, heartbeat_s)
 
     def begin(self, session: Session) -> None:
         """The client may open channels."""

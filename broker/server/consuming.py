@@ -211,6 +211,7 @@ def cancelled(channel: Channel, tag: str, _left: None, *, nowait: bool) -> None:
     subscription = channel.subscriptions.pop(tag, None)
     if subscription is not None:
         channel.session.outlet.forget(subscription.consumer)
+        subscription.end()
     if not nowait:
         channel.reply(make(Basic.CancelOk, consumer_tag=tag))
 

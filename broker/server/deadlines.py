@@ -22,10 +22,40 @@ class Line(Protocol):
     def write(self, data: bytes) -> None: ...
 
 
+class Beating:
+    """The heartbeats of one connection, both ways."""
+
+    __slots__ = ("_heard", "_heartbeat", "_line", "_outlet", "_reads", "_writes")
+
+    def __init__(
+        self, heartbeat: Heartbeat, line: Line, outlet: Outlet, heard: Callable[[], int]
+    ) -> None:
+        """`heard`: how often something has come from the client."""
+        self._heartbeat = heartbeat
+        self._line = line
+        self._outlet = outlet
+        self._heard = heard
+        self._reads, self._writes = heard(), outlet.writes
+
+    def beat(self) -> bool:
+        """Half an interval has passed.  False if the client is silent for too long."""
+        heartbeat, outlet, reads = self._heartbeat, self._outlet, self._heard()
+        heartbeat.heard |= reads != self._reads
+        heartbeat.spoke |= outlet.writes != self._writes
+        self._reads = reads
+        verdict = heartbeat.beat(listening=self._line.is_reading())
+        if verdict is Verdict.SEND:
+            self._line.write(HEARTBEAT_FRAME)
+            outlet.writes += 1
+            outlet.written_bytes += len(HEARTBEAT_FRAME)
+        self._writes = outlet.writes
+        return verdict is not Verdict.GIVE_UP
+
+
 class Deadlines:
     """Those of one connection, until `end`."""
 
-    __slots__ = ("_call_later", "_hang_up", "_timers")
+    __slots__ = ("_call_later", "_hang_up", "_is_over", "_timers")
 
     def __init__(
         self,
@@ -36,48 +66,36 @@ class Deadlines:
         self._call_later = call_later
         self._hang_up = hang_up
         self._timers: dict[str, Timer] = {}
+        self._is_over = False
 
     def give(self, what: str, seconds: float, failure: str) -> None:
         """`what` has to be done in `seconds`, or it is a `failure`; what is under way goes on."""
-        if what not in self._timers:
+        if what not in self._timers and not self._is_over:
             self._timers[what] = self._call_later(seconds, partial(self._hang_up, failure))
 
     def met(self, what: str) -> None:
         """It has been done."""
         self._timers.pop(what).cancel()
 
-    def beat(
-        self,
-        heartbeat: Heartbeat,
-        interval_s: float,
-        line: Line,
-        outlet: Outlet,
-        heard: Callable[[], int],
-    ) -> None:
-        """Have the client hear of us, and end it when it is silent too long.
+    def beat(self, beating: Beating, interval_s: float) -> None:
+        """Have the client hear of us, and end it when it is silent too long."""
+        act = partial(self._beat, beating, interval_s)
+        self._timers["heartbeat"] = self._call_later(interval_s / 2, act)
 
-        `heard`: how often something has come from it.
-        """
-        reads, writes = heard(), outlet.writes
-
-        def beat() -> None:
-            nonlocal reads, writes
-            heartbeat.heard |= reads != (reads := heard())
-            heartbeat.spoke |= writes != outlet.writes
-            verdict = heartbeat.beat(listening=line.is_reading())
-            if verdict is Verdict.GIVE_UP:
-                self._hang_up("missed heartbeats from client")
-                return
-            if verdict is Verdict.SEND:
-                line.write(HEARTBEAT_FRAME)
-                outlet.writes += 1
-                outlet.written_bytes += len(HEARTBEAT_FRAME)
-            writes = outlet.writes
-            self._timers["heartbeat"] = self._call_later(interval_s / 2, beat)
-
-        self._timers["heartbeat"] = self._call_later(interval_s / 2, beat)
+    def _beat(self, beating: Beating, interval_s: float) -> None:
+        if beating.beat():
+            self.beat(beating, interval_s)
+        else:
+            self._hang_up("missed heartbeats from client")
 
     def end(self) -> None:
-        """The connection is gone."""
+        """The connection is gone, and nothing here keeps it alive."""
+        self._is_over = True
         for timer in self._timers.values():
             timer.cancel()
+        self._timers.clear()
+        self._hang_up = nobody_is_there
+
+
+def nobody_is_there(_failure: str) -> None:
+    """Where the connection is gone."""

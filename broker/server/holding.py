@@ -18,6 +18,10 @@ UNREAD_WAIT_S_MAX = 120
 it is not read its silence does not count."""
 
 
+def nobody_hears(_reason: str) -> None:
+    """Where the connection is gone."""
+
+
 class Holding:
     """What holds a connection's intake, from the time it is told until that is over."""
 
@@ -97,7 +101,8 @@ class Holding:
         self._intake.release("alarm")
 
     def end(self) -> None:
-        """The connection is gone: nobody need tell it anything."""
+        """The connection is gone: nobody need tell it anything, and nothing keeps it alive."""
+        self._on_blocked = nobody_hears
         self._debt.forgive()
         self._full.forgive()
         self._commits.forget(self._disk_caught_up)

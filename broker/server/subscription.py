@@ -105,10 +105,11 @@ class Envelopes:
 class Subscription:
     """The client's end of a consumer: a queue's `Sink`."""
 
-    __slots__ = ("_channel", "_is_timed_out", "_send", "arguments", "consumer")
+    __slots__ = ("_channel", "_is_timed_out", "_send", "_tag", "arguments", "consumer")
 
     def __init__(self, channel: Channel, tag: str, queue: ServedQueue) -> None:
         self._channel = channel
+        self._tag = tag
         envelopes = Envelopes(channel, tag, channel.session.deliveries_from(queue))
         self._send = channel.sending(envelopes.send, queue)
         self._is_timed_out = False
@@ -116,6 +117,11 @@ class Subscription:
         self.arguments: FieldTable = UNUSED
         """Of its basic.consume; only where they will be told."""
         self.consumer: Consumer
+        """Until `end`."""
+
+    def end(self) -> None:
+        """Let the consumer go, which has this: it may be held by messages that it was handed."""
+        del self.consumer
 
     def room(self, consumer: Consumer) -> int:
         return self._channel.session.outlet.room(consumer)
@@ -125,7 +131,7 @@ class Subscription:
 
     def deliver(self, handout: Handout) -> None:
         """Send a run, or give it back when this consumer has ended since it was handed out."""
-        consumer, channel = self.consumer, self._channel
+        channel = self._channel
         if self._is_open:
             trace = channel.session.vhost.trace
             if trace is not None:
@@ -133,13 +139,14 @@ class Subscription:
             self._send(handout)
         else:
             channel.session.outlet.unreserve(handout.content_bytes)
-            consumer.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
+            handout.holder.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
 
     def cancelled(self, consumer: Consumer) -> None:
         """Tell a client that wants to know that its queue is gone."""
         channel = self._channel
-        if channel.subscriptions.pop(consumer.tag, None) is None:
+        if channel.subscriptions.pop(self._tag, None) is None:
             return
+        self.end()
         channel.session.outlet.forget(consumer)
         for observer in channel.session.observers:
             observer.consumer_ended(channel, consumer)
@@ -148,7 +155,7 @@ class Subscription:
 
     @property
     def _is_open(self) -> bool:
-        return self._channel.subscriptions.get(self.consumer.tag) is self
+        return self._channel.subscriptions.get(self._tag) is self
 
     def overdue(self, consumer: Consumer, late: Late) -> None:
         """Its queue is in this process: it ends there, too, as if its client had cancelled it."""

@@ -35,6 +35,10 @@ GoOn: TypeAlias = Callable[["Channel", Ids, Callable[[], None]], None]
 """(channel, about which method, what to do there if it is still open)."""
 
 
+def nothing_goes_on(_channel: Channel, _ids: Ids, _act: Callable[[], None]) -> None:
+    """Where the connection has ended."""
+
+
 class Waiting:
     """The channels of one connection that wait."""
 
@@ -82,7 +86,8 @@ class Waiting:
         return kept
 
     def clear(self) -> None:
-        """The connection has ended."""
+        """The connection has ended, and nothing here keeps it alive."""
+        self._go_on = nothing_goes_on
         self.kept.clear()
         self._kept_bytes = 0
         self.is_blocking = False

@@ -112,6 +112,7 @@ class Sending:
         self._on_channel = on_channel
         self._book = book
         self._holder: Holder
+        """While there is anything to enter: it has this, and neither is to keep the other alive."""
         self._count = self._redelivered = 0
         """Messages that are yet to be entered; and those of them that had been delivered before."""
 
@@ -127,6 +128,7 @@ class Sending:
 
     def enter(self) -> None:
         holder = self._holder
+        del self._holder
         counted = self._on_channel.counted_of(holder.queue)
         counted[DELIVER_NO_ACK if holder.no_ack else DELIVER] += self._count
         counted[REDELIVER] += self._redelivered

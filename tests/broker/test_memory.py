@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from weakref import ref
 
 import pytest
 
@@ -168,3 +169,54 @@ def test_the_alarm_ends_when_what_was_used_is_free_again() -> None:
 def test_the_allocator_can_be_told_to_keep_buffers() -> None:
     assert keep_buffers() is (library_function("mallopt") is not None)
     assert library_function("no_such_function") is None
+
+
+def test_garbage_is_collected_before_the_alarm_is_raised(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected: list[int | None] = []
+
+    def collect() -> None:
+        collected.append(machine.used_bytes)
+        machine.used_bytes = 90
+
+    monkeypatch.setattr(memory, "collect_garbage", collect)
+    machine.watch.start()
+    machine.used_bytes = 100
+    machine.scheduler.advance(PERIOD_S)
+    assert collected == [], "it may be as much"
+    machine.used_bytes = 101
+    machine.scheduler.advance(PERIOD_S)
+    assert collected == [101]
+    assert machine.alarms.reason == ""
+
+
+def test_garbage_is_looked_for_now_and_then_while_the_alarm_stands(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected: list[float] = []
+    monkeypatch.setattr(
+        memory, "collect_garbage", lambda: collected.append(machine.scheduler.now_s)
+    )
+    machine.used_bytes = 101
+    machine.watch.start()
+    assert (machine.alarms.reason, len(collected)) == ("low on memory", 1)
+    machine.scheduler.advance(PERIOD_S * GROWTH_LOOKS)
+    assert len(collected) == 1
+    machine.scheduler.advance(PERIOD_S)
+    assert len(collected) == 2
+    machine.used_bytes = 99
+    machine.scheduler.advance(PERIOD_S * GROWTH_LOOKS * 2)
+    assert (machine.alarms.reason, len(collected)) == ("", 2)
+
+
+def test_cycles_are_gone_once_garbage_is_collected() -> None:
+    class Link:
+        other: Link
+
+    one, two = Link(), Link()
+    one.other, two.other = two, one
+    seen = ref(one)
+    del one, two
+    memory.collect_garbage()
+    assert seen() is None

@@ -187,6 +187,7 @@ class FakeTransport(asyncio.Transport):
         if not self.is_lost:
             self._is_closing = True
             self._protocol.connection_lost(error)
+            del self._protocol
             self.is_lost = True
 
     def _read(self) -> None:

@@ -93,6 +93,19 @@ class Edges:
     activity_changed: Callable[[Key, Consumer], None]
 
 
+def no_room(_holder: Key) -> int:
+    """Where the queue is gone."""
+    return 0
+
+
+def nothing_more(*_told: object) -> None:
+    """What becomes of what a queue says that is gone."""
+
+
+NOWHERE = Surroundings(no_room, nothing_more, nothing_more, nothing_more)
+NO_EDGES = Edges(no_room, nothing_more, nothing_more, nothing_more, nothing_more)
+
+
 class Numbers:
     """The sessions of one queue, and which operation is next in each."""
 
@@ -334,6 +347,12 @@ class Home:
         if durable:
             self._around.release(durable)
 
+    def end(self) -> None:
+        """The queue is gone: edges hear nothing more, and nothing here keeps it alive."""
+        self._undurable.clear()
+        self._around = NOWHERE
+        self.holders = Holders(self.queue, NO_EDGES)
+
     # The parts of these
 
     def _known(self, session: Key, first: int, count: int) -> int:
@@ -436,6 +455,10 @@ class Homed:
 
     def lead_again(self) -> None:
         """It has not ended."""
+
+    def end(self) -> None:
+        """It is deleted."""
+        self.home.end()
 
     def _room(self, holder: Key) -> int:
         return self.sessions.room(holder)

@@ -132,6 +132,8 @@ class HomeQueues:
         if isinstance(queue, EdgeQueue):
             queue.end()
             return
-        self.reach.hub.leading.queues.pop(queue.definition.id, None)
+        homed = self.reach.hub.leading.queues.pop(queue.definition.id, None)
         self._local.end(queue)
+        if isinstance(homed, Homed):
+            homed.end()
         self._journals.forget(queue.definition.id)

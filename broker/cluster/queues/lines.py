@@ -51,6 +51,10 @@ AWAY_S_MAX = 10.0
 RabbitMQ: a minute."""
 
 
+def nobody_hears(_events: list[Event]) -> None:
+    """Where the queue is gone."""
+
+
 class Line:
     """An `EdgePort`."""
 
@@ -155,6 +159,7 @@ class Lines:
         self._untold.pop(line, None)
         self._unheard.take(line)
         self._tell(line, line.edge.deleted())
+        line.on_events = nobody_hears
         self._look_whether_at_rest()
 
     def leader_of(self, queue: QueueId) -> Known:
