@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from fluffle.broker.commands.tables import Row, json_lines, table
+from fluffle.broker.config import Config
+from fluffle.broker.definitions.reading import DefinitionsError, files_of, read_file
 from fluffle.broker.option_sources import OptionError
 from fluffle.broker.option_table import OPTIONS
 from fluffle.broker.options import CONFIG, resolve
@@ -16,6 +18,7 @@ from fluffle.broker.rabbitmq_conf.judging import Judged, judged
 from fluffle.broker.rabbitmq_conf.reading import ConfError
 from fluffle.broker.rabbitmq_conf.sources import is_conf, shown
 from fluffle.broker.rabbitmq_conf.verdicts import Ignored, Mapped
+from fluffle.broker.starting import StartFailed
 
 AS_HERE = "as it is here anyway"
 
@@ -31,8 +34,8 @@ def config() -> None:
 def check(file: Path, *, as_json: bool) -> None:
     """Say what becomes of each line of a rabbitmq.conf, or whether a TOML file can be used.
 
-    Variables of the environment count as they do for `fluffle serve`. Exits with 1 if a node would
-    not start with the file.
+    Variables of the environment count as they do for `fluffle serve`. Certificates, keys and
+    definitions that it names are read. Exits with 1 if a node would not start with the file.
     """
     path = file.absolute()
     try:
@@ -43,11 +46,31 @@ def check(file: Path, *, as_json: bool) -> None:
         lines = json_lines(rows) if as_json else table(rows, ("line", "setting", "becomes"))
         click.echo("\n".join(lines))
     try:
-        resolve({CONFIG: [str(path)]}, os.environ)
-    except OptionError as error:
+        check_named(resolve({CONFIG: [str(path)]}, os.environ).config)
+    except (OptionError, StartFailed, DefinitionsError) as error:
         raise click.ClickException(str(error)) from error
     if not as_json:
         click.echo("a node would start with this")
+
+
+def check_named(config: Config) -> None:
+    """Read the files that a node would read at its start, and make of them what it would.
+
+    StartFailed, DefinitionsError.
+    """
+    from fluffle.broker.cluster.links.tls import LinkCertificates  # noqa: PLC0415  ssl only if it
+    from fluffle.broker.server.tls import certificates_of  # noqa: PLC0415  is used
+
+    if config.tls_listen is not None:
+        certificates_of(config, "tls-listen", verify=config.tls_verify)
+    if config.management_tls:
+        certificates_of(config, "management-tls", verify="none")
+    cluster = config.cluster
+    if cluster is not None and cluster.tls_cert is not None:
+        LinkCertificates(cluster.tls_cert, cluster.tls_key, cluster.tls_ca)
+    if config.definitions is not None:
+        for file in files_of(config.definitions):
+            read_file(file)
 
 
 @config.command()

@@ -56,8 +56,9 @@ def awaited(
     if forgotten_start:
         advice = (
             f"the cluster has seen start {forgotten_start} of this node, which its disk does not "
-            "remember: it was wiped or rolled back; have the cluster forget it, and let it "
-            "join anew with an empty --data-dir"
+            "remember: it was wiped or rolled back; on another node `fluffle cluster forget "
+            f"{name}` and `fluffle cluster add {name}=HOST:PORT`, then start this one with an "
+            "empty --data-dir"
         )
     elif advices:
         advice = "; ".join(advices)

@@ -208,9 +208,10 @@ def for_each(
 ) -> Result:
     """Something else for each of many queues, one step after the other; how many queues there were.
 
-    `others`: how many are left as they are, and why.  What was deleted meanwhile is left out.
+    `others`: how many are left as they are, and why.  What was deleted meanwhile is left out, and
+    so is what has become another queue, or has no member more to lose: the rest goes on.
     """
-    going, rest = Pending(), deque(steps)
+    going, rest, changed = Pending(), deque(steps), set[Key]()
 
     def begin(key: Key, redefine: Redefine) -> bool:
         """Whether it has come true at once, as on a node that is alone; else it goes on by itself,
@@ -223,15 +224,20 @@ def for_each(
             if is_late:
                 go_on()
 
+        def succeeded() -> None:
+            changed.add(key)
+            done()
+
         def failed(error: BrokerError) -> None:
-            if isinstance(error, NotFound):
+            if isinstance(error, NotFound | PreconditionFailed):
                 done()
             else:
                 going.answer(error)
 
         vhost, name = key
+        decide = partial(redefined, parts, name, vhost, redefine)
         try:
-            parts.metadata.change(partial(redefined, parts, name, vhost, redefine), done, failed)
+            parts.metadata.change(decide, succeeded, failed)
         except BrokerError as refused:
             failed(refused)
         is_late = True
@@ -241,7 +247,7 @@ def for_each(
         while rest:
             if not begin(*rest.popleft()):
                 return
-        going.answer({"queues": len({key for key, _step in steps}), **others})
+        going.answer({"queues": len(changed), **others})
 
     go_on()
     return going.result

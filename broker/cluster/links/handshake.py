@@ -166,8 +166,12 @@ class Handshake:
         """What to write.  Raises `Refused`."""
         self._rest += data
         answer = b""
-        while self.peer is None and (raw := self._next_message()) is not None:
-            answer += self._on_message(raw)
+        try:
+            while self.peer is None and (raw := self._next_message()) is not None:
+                answer += self._on_message(raw)
+        except Refused as refused:
+            refused.is_proved = self.is_proved
+            raise
         return answer
 
     def take_rest(self) -> bytes:
@@ -202,16 +206,18 @@ class Handshake:
     def _on_hello(self, raw: bytes, fields: list[object]) -> bytes:
         hello = read_hello(raw, fields, self._credentials.versions)
         self.claims = hello.identity.node
-        self._check(hello)
+        self._check_names(hello)
         self._theirs = hello
         if self._role is Role.LISTENER:
             self.node = hello.identity.node
             self._ours = self._hello_to(self.node)
             return _with_size(self._ours)
+        # Before any proof of ours: by that the other end would know us as who we are now.
+        self._check_data(hello)
         return encode(Number.PROOF, self._proof_of(Role.DIALLER, hello))
 
-    def _check(self, hello: Hello) -> None:
-        """Whether this is who may stand there; nothing of it is proved yet."""
+    def _check_names(self, hello: Hello) -> None:
+        """Whether these two may talk to each other, as they are called."""
         ours, theirs = self._credentials.us, hello.identity
         if not are_one(ours.cluster, theirs.cluster):
             raise Refused(Reason.CLUSTER)
@@ -219,12 +225,20 @@ class Handshake:
             raise Refused(Reason.OWN_NAME)
         if hello.wants != ours.node or self.node not in (None, theirs.node):
             raise Refused(Reason.WRONG_NODE)
-        if self._role is Role.LISTENER and theirs.node not in self._credentials.peers:
-            raise Refused(Reason.UNKNOWN_NODE)
+
+    def _check_data(self, hello: Hello) -> None:
+        """Whether the disks of both are what they were, and the sender is one of the cluster.
+
+        Who listens looks at that once the dialler has proved who it is: else any stranger could
+        have our log say that a disk is to be emptied.  A node that was forgotten hears that, and
+        not that it has yet to be let in, which would not be enough.
+        """
+        theirs = hello.identity
         if self._credentials.incarnations.is_former(theirs.node, hello.incarnation):
             raise Refused(Reason.FORMER_NODE)
+        if self._role is Role.LISTENER and theirs.node not in self._credentials.peers:
+            raise Refused(Reason.UNKNOWN_NODE)
         if hello.known is not None and not self._credentials.lives.remember(hello.known):
-            # Before any proof of ours: by that the other end would know us as who we are now.
             raise Refused(Reason.FORGOTTEN)
 
     def _on_proof(self, proof: bytes, hello: Hello) -> bytes:
@@ -232,7 +246,7 @@ class Handshake:
         if not hmac.compare_digest(proof, self._proof_of(other, hello)):
             raise Refused(Reason.SECRET)
         self.is_proved = True
-        self._check(hello)  # again, for it may have been removed meanwhile
+        self._check_data(hello)  # where we dialled, again: it may have been removed meanwhile
         self._credentials.boots.admit(hello.identity.node, hello.identity.boot)
         self.peer = hello.identity
         if self._role is Role.LISTENER:

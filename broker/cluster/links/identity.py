@@ -69,6 +69,18 @@ ADVICE: Mapping[Reason, str] = {
 }
 """What to do about each; both ends log it."""
 
+DESTRUCTIVE = frozenset(
+    {Reason.OLD_BOOT, Reason.FORGOTTEN, Reason.FORMER_NODE, Reason.SECOND_PROCESS}
+)
+"""Reasons whose advice costs data or stops a process where it is followed in vain."""
+UNPROVED = (
+    "that is said without proof, and whoever reaches the port can say it: empty and stop nothing "
+    "because of it alone. What is proved stands in the logs of nodes that take clients; if they "
+    "say the same of a node that was forgotten, let it in there (`fluffle cluster add`, unless "
+    "`fluffle cluster status` names it), then start it with an empty data directory"
+)
+"""In the place of such advice, if it comes from somebody who has not proved who that is."""
+
 WRONG_PORT = "no node answers there: is that its --cluster-listen address, not the one for clients?"
 """For who has dialled something that does not speak this protocol."""
 
@@ -82,6 +94,14 @@ class Refused(Exception):
         self.reason = reason
         self.by_peer = by_peer
         """Whether it is the other end that refuses us; it may say so without proof."""
+        self.is_proved = False
+        """Whether the other end had proved who it is."""
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, as far as it is known of whom that is."""
+        is_known = self.is_proved or self.reason not in DESTRUCTIVE
+        return ADVICE[self.reason] if is_known else UNPROVED
 
 
 @dataclass(frozen=True, slots=True)

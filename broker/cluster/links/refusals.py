@@ -4,7 +4,7 @@ import logging
 from typing import NamedTuple
 
 from fluffle.broker.cluster.links.handshake import Handshake
-from fluffle.broker.cluster.links.identity import ADVICE, WRONG_PORT, Reason, Refused
+from fluffle.broker.cluster.links.identity import WRONG_PORT, Reason, Refused
 from fluffle.broker.config import ListenAddress
 from fluffle.broker.logs import event
 from fluffle.raft.config import NodeId
@@ -55,7 +55,7 @@ class Refusals:
             event(
                 logger, logging.WARNING, "link_failed" if refused is None else "link_refused",
                 peer=host, node=node, claims=claims, reason=reason,
-                advice=None if refused is None else ADVICE[refused.reason],
+                advice=None if refused is None else refused.advice,
             )  # fmt: skip
 
     def _is_news(self, who: str, reason: str) -> bool:
@@ -94,4 +94,4 @@ def advice_to_dialler(refused: Refused) -> str:
     """Who dials may have been told a wrong address."""
     if refused.reason is Reason.NOT_A_HELLO and not refused.by_peer:
         return WRONG_PORT
-    return ADVICE[refused.reason]
+    return refused.advice

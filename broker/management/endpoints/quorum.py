@@ -9,7 +9,7 @@ from http import HTTPStatus
 from fluffle.broker.access.patterns import UnusablePattern, compiled_once
 from fluffle.broker.control.members import quorum_queues
 from fluffle.broker.control.parts import Row
-from fluffle.broker.errors import NotFound
+from fluffle.broker.errors import NotFound, PreconditionFailed
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.listing import fitting
 from fluffle.broker.management.replies import Reply, bad_request, not_found, unavailable
@@ -110,7 +110,7 @@ async def grow(call: Call) -> None:
     for vhost, definition in await meant(call, body):
         if is_even and len(definition.wanted or definition.members) % 2:
             continue
-        with suppress(NotFound):
+        with suppress(NotFound, PreconditionFailed):  # another queue by now, or none
             await call.result(
                 "queues.add_member", name=definition.spec.name, vhost=vhost, node=node
             )

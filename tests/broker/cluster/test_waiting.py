@@ -68,9 +68,11 @@ def test_who_was_not_let_in_is_to_be() -> None:
 
 
 def test_a_disk_that_was_wiped_comes_first() -> None:
-    assert advice(Links(hindrances={"a": REFUSED}), forgotten_start=3).startswith(
-        "the cluster has seen start 3 of this node"
-    )
+    said = advice(Links(hindrances={"a": REFUSED}), forgotten_start=3)
+    assert said.startswith("the cluster has seen start 3 of this node")
+    steps = "`fluffle cluster forget c`", "`fluffle cluster add c=HOST:PORT`", "empty --data-dir"
+    places = [said.index(step) for step in steps]
+    assert places == sorted(places)
 
 
 def test_the_log_says_who_has_refused(caplog: pytest.LogCaptureFixture) -> None:

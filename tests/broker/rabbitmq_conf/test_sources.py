@@ -11,6 +11,7 @@ from fluffle.broker.config import ListenAddress
 from fluffle.broker.option_sources import OptionError
 from fluffle.broker.options import Settings, resolve
 from fluffle.protocol.methods import Connection
+from tests.support.certificates import Authority
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 
@@ -150,3 +151,34 @@ def test_a_file_can_be_checked(tmp_path: Path) -> None:
     assert (code, "did you mean 'node'?" in said) == (1, True)
     code, said = checked(conf, "--json")
     assert said.startswith("[")
+
+
+def test_what_a_file_names_is_read_when_it_is_checked(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other")
+    definitions = tmp_path / "definitions.json"
+    definitions.write_text('{"queues": [{"vhost": "/"}]}')
+    pair = f'tls-cert = "{authority.cert_file}"\ntls-key = "{authority.key_file}"\n'
+    listening = f'tls-listen = "127.0.0.1:0"\n{pair}'
+
+    def checked(text: str) -> tuple[int, str]:
+        file = written(tmp_path, text, "f.toml")
+        result = CliRunner().invoke(main, ["config", "check", file])
+        return result.exit_code, result.output
+
+    assert checked(listening) == (0, "a node would start with this\n")
+    cluster = (
+        f'peers = ["a=127.0.0.1:1"]\nnode = "a"\ncluster-secret = "{"s" * 32}"\n'
+        f'cluster-tls-cert = "{tmp_path / "none"}"\n'
+    )
+    for text, why in (
+        (listening.replace(str(authority.cert_file), str(tmp_path / "none")), "cannot read"),
+        (listening.replace(str(authority.key_file), str(other.key_file)), "cannot use the certif"),
+        (f'management = "127.0.0.1:0"\nmanagement-tls = true\ntls-cert = "{tmp_path}"', "cannot"),
+        (f'definitions = "{tmp_path / "none"}"', "cannot read definitions"),
+        (f'definitions = "{definitions}"', "queues, entry 1: there is no 'name'"),
+        (cluster, "cannot read"),
+    ):
+        code, said = checked(text)
+        assert (code, why in said) == (1, True), (text, said)

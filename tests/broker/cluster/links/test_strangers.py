@@ -10,9 +10,12 @@ import pytest
 
 from fluffle.broker.clock import ManualClock
 from fluffle.broker.cluster.links.connection import Connection, establish
-from fluffle.broker.cluster.links.handshake import Credentials, Handshake
+from fluffle.broker.cluster.links.handshake import Credentials, Handshake, refusal
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
+    DESTRUCTIVE,
+    UNPROVED,
+    Boot,
     Boots,
     Identity,
     Lives,
@@ -102,8 +105,54 @@ def test_a_stranger_is_told_why_logged_once_and_counted(
     run(scenario())
     (line,) = logged(caplog, "link_refused")
     assert (line["peer"], line["reason"]) == ("127.0.0.1", str(reason))
-    assert (line["claims"], line["node"]) == (other.node, None), "nothing is proved of it"
+    is_proved = reason is Reason.UNKNOWN_NODE
+    names = (None, other.node) if is_proved else (other.node, None)
+    assert (line["claims"], line["node"]) == names, "of the others nothing is proved"
     assert line["advice"]
+
+
+def test_what_a_stranger_says_of_disks_is_no_advice(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """He claims to be a node, and to know this one in a start of which its disk knows nothing."""
+
+    async def scenario() -> None:
+        a = Node("a")
+        a.links.set_peer("b", "127.0.0.1", 1)
+        boots = Boots({"a": Boot(9, b"x" * 16)})
+        us = Credentials(identity("b"), b"guess", boots, {"a"}, Lives.since(identity("b").boot))
+        async with stopping(a), raw_to(a.address) as raw:
+            handshake = Handshake(us, "a", challenge=bytes(32))
+            raw.writer.write(handshake.start())
+            with pytest.raises(Refused, match="refused by it: secret"):
+                await raw.finish(handshake)
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+    (line,) = logged(caplog, "link_refused")
+    assert (line["claims"], line["reason"]) == ("b", "secret")
+    assert line["advice"] == ADVICE[Reason.SECRET]
+
+
+@pytest.mark.parametrize("reason", sorted(DESTRUCTIVE))
+def test_who_answers_without_proof_cannot_have_a_disk_emptied(
+    run: Run, caplog: pytest.LogCaptureFixture, reason: Reason
+) -> None:
+    async def scenario() -> None:
+        a = Node("a")
+        async with stopping(a), listening() as stranger:
+            a.links.set_peer("b", stranger.address.host, stranger.address.port)
+            raw = await stranger.accepted.get()
+            raw.writer.write(refusal(reason))
+            await turns_until(lambda: bool(logged(caplog, "link_refused")))
+            hindrance = a.links.hindrance("b")
+            assert hindrance is not None
+            assert hindrance.advice == UNPROVED
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+    line, *_ = logged(caplog, "link_refused")
+    assert (line["reason"], line["advice"]) == (f"refused by it: {reason}", UNPROVED)
 
 
 def test_a_node_that_is_refused_logs_it_once_and_goes_on_trying(
@@ -186,7 +235,8 @@ def test_a_wiped_disk_under_its_old_name_is_refused(
     caplog.set_level(logging.INFO)
     run(scenario())
     (line,) = [line for line in logged(caplog, "link_refused") if line["peer"] == "127.0.0.1"]
-    assert line["claims"] in ("a", "b"), "whichever end was first"
+    assert (line["claims"], line["node"]) == (None, "a"), "who is refused has proved who it is"
+    assert line["advice"] == ADVICE[Reason.FORGOTTEN]
 
 
 JUNK = {"HTTP": b"GET / HTTP/1.1\r\n\r\n", "AMQP": b"AMQP\0\0\x09\x01"}
