@@ -169,7 +169,7 @@ def test_what_a_file_names_is_read_when_it_is_checked(tmp_path: Path) -> None:
 
     assert checked(listening) == (0, "a node would start with this\n")
     cluster = (
-        f'peers = ["a=127.0.0.1:1"]\nnode = "a"\ncluster-secret = "{"s" * 32}"\n'
+        f'peers = "a=127.0.0.1:1"\nnode = "a"\ncluster-secret = "{"s" * 32}"\n'
         f'cluster-tls-cert = "{tmp_path / "none"}"\n'
     )
     for text, why in (
