@@ -113,8 +113,9 @@ class Writer(NamedTuple):
         settings = self.settings
         exchange, own_key = settings.dead_letter_exchange, settings.dead_letter_routing_key
         assert exchange is not None
-        keys = routing_keys(origin, raw)
-        death = Death(self.queue, self.reason, self.time_s, origin.exchange, keys)
+        keys = all_keys(origin, raw)
+        seen = shown_keys(keys, origin.blind_keys)
+        death = Death(self.queue, self.reason, self.time_s, origin.exchange, seen)
         raw, deaths = died(raw, death, again=origin.past is not Past.NONE)
         past = max(origin.past, Past.DIED)
         if own_key is not None:
@@ -125,7 +126,7 @@ class Writer(NamedTuple):
             ended = [target for target in targets if is_cycle(deaths, target.name)]
             targets = tuple(target for target in targets if target not in ended)
             cycles = tuple((target.name, *queues_of(deaths)) for target in ended)
-        new_origin = self.vhost.origin(exchange, keys[0], past)
+        new_origin = self.vhost.origin(exchange, keys[0], past, origin.blind_keys)
         return Letter(new_origin, raw, targets, is_persistent(raw), cycles, keys[1:], histories)
 
 
@@ -136,9 +137,9 @@ class Sender(NamedTuple):
     exchange: str
 
     def write(self, origin: Origin, raw: bytes) -> Letter:
-        keys, properties = routing_keys(origin, raw), decode_properties(raw)
+        keys, properties = all_keys(origin, raw), decode_properties(raw)
         if "BCC" in (properties.headers or {}):
-            keys += blind_keys(properties)
+            keys = routing_keys(origin, raw) + blind_keys(properties)
             raw = without_bcc(properties)
         raw = waited(raw)
         properties = decode_properties(raw)
@@ -155,8 +156,24 @@ def blind_keys(properties: Properties) -> tuple[str, ...]:
     return long_strings(more) if isinstance(more, list) else ()
 
 
+def all_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:
+    """Under which keys a message was published, those of BCC included."""
+    keys = routing_keys(origin, raw)
+    return keys if origin.past is Past.REDIRECTED else (*keys, *origin.blind_keys)
+
+
+def shown_keys(keys: tuple[str, ...], blind_keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Without those that nobody may see.  As with RabbitMQ each takes the first that is like it, so
+    a key by which a queue has redirected the message may be missing, too."""
+    shown = [*keys]
+    for key in blind_keys:
+        if key in shown:
+            shown.remove(key)
+    return tuple(shown)
+
+
 def routing_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:
-    """Under which keys a message was published; those of BCC are not known any more."""
+    """Under which keys a message was published, as everybody may see."""
     if origin.past is Past.REDIRECTED:
         return (origin.routing_key,)
     _tag, more = (decode_properties(raw).headers or {}).get("CC", ("A", []))

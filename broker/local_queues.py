@@ -29,6 +29,7 @@ class LocalQueues:
 
     __slots__ = (
         "_dead_letter", "_disused", "_journals", "_on_duplicates", "_settings", "_time", "_touch",
+        "_touch_last",
     )  # fmt: skip
 
     def __init__(
@@ -37,6 +38,7 @@ class LocalQueues:
         journals: Journals | None = None,
         dead_letter: DeadLetterFrom | None = None,
         *,
+        touch_last: Callable[[Queue], None] | None = None,
         time: LocalTime | None = None,
         disused: Disused | None = None,
         settings: SettingsFrom = by_arguments,
@@ -45,7 +47,7 @@ class LocalQueues:
         """`journals` is None where nothing outlives the process, `dead_letter` where nobody
         republishes what has died, `time` where none passes, and `disused` where nobody deletes what
         is not used."""
-        self._touch = touch
+        self._touch, self._touch_last = touch, touch_last
         self._time = time
         self._disused = disused
         self._settings = settings
@@ -112,6 +114,7 @@ class LocalQueues:
             on_crash=partial(crashed, vhost),
             on_disused=partial(self._on_disused, vhost),
             sieve=partial(self._sieve, journal),
+            touch_last=self._touch_last,
         )
         stores = Stores(journal, self._journals.spill if self._journals else None)
         settings = self._settings(vhost, definition.spec)

@@ -23,15 +23,24 @@ class Origin:
     """The exchange and the routing key under which messages were published.
 
     A virtual host interns its origins, so that equal ones are one object and compare by `is`; not
-    all of them, since its table is bounded: two objects may be equal, and only work is lost by it.
+    all of them, since its table is bounded, and has none with blind keys, which may be long: two
+    objects may be equal, and only work is lost by it.
     """
 
-    __slots__ = ("exchange", "past", "routing_key")
+    __slots__ = ("blind_keys", "exchange", "past", "routing_key")
 
-    def __init__(self, exchange: str, routing_key: str, past: Past = Past.NONE) -> None:
+    def __init__(
+        self,
+        exchange: str,
+        routing_key: str,
+        past: Past = Past.NONE,
+        blind_keys: tuple[str, ...] = (),
+    ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.past = past
+        self.blind_keys = blind_keys
+        """Those of the header BCC, which nobody may see: they count again when a message dies."""
 
     def __repr__(self) -> str:
         return f"Origin({self.exchange!r}, {self.routing_key!r}, {self.past!r})"
@@ -49,8 +58,17 @@ class Origins:
     def __init__(self) -> None:
         self._origins: dict[tuple[str, str, Past], Origin] = {}
 
-    def of(self, exchange: str, routing_key: str, past: Past = Past.NONE) -> Origin:
-        """The one object that stands for this exchange, this routing key and this past."""
+    def of(
+        self,
+        exchange: str,
+        routing_key: str,
+        past: Past = Past.NONE,
+        blind_keys: tuple[str, ...] = (),
+    ) -> Origin:
+        """The one object that stands for this exchange, this routing key and this past; one of its
+        own if there are blind keys."""
+        if blind_keys:
+            return Origin(exchange, routing_key, past, blind_keys)
         key = (exchange, routing_key, past)
         origin = self._origins.get(key)
         if origin is None:

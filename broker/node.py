@@ -235,6 +235,7 @@ class Node:
                 touch,
                 durability.journals,
                 dead_letter,
+                touch_last=turn.touch_queue_last,
                 time=time,
                 disused=self._delete_disused,
                 settings=self._noting.settings_of,

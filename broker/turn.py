@@ -92,6 +92,11 @@ class Turn:
         self._queues[queue] = None
         self._schedule()
 
+    def touch_queue_last(self, queue: Queue) -> None:
+        """The same, and others are to be pumped before it."""
+        self._queues.pop(queue, None)
+        self.touch_queue(queue)
+
     def touch_outlet(self, outlet: Flushable) -> None:
         """`outlet` has something to write."""
         self._outlets[outlet] = None

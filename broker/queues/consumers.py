@@ -22,37 +22,61 @@ UNLIMITED = 1 << 62
 
 
 class SharedCredit:
-    """The limit that all consumers of one channel share (basic.qos with global)."""
+    """The limit that all consumers of one channel share (basic.qos with global).
 
-    __slots__ = ("_waiting", "in_flight", "limit")
+    They may be of several queues, none of which must starve: room that comes back is offered to
+    all, and first to the consumer that has taken nothing for longest.
+    """
+
+    __slots__ = ("_takers", "_takes", "in_flight", "limit")
 
     def __init__(self) -> None:
         self.limit = 0
         """How many messages may be unsettled at once; 0 means no limit."""
         self.in_flight = 0
-        self._waiting: dict[Consumer, None] = {}
+        self._takers: dict[Consumer, int] = UNUSED
+        """The consumers that have asked for room under a limit, and when each has taken last."""
+        self._takes = 0
+        """How often one has: their time."""
+
+    @property
+    def is_full(self) -> bool:
+        return 0 < self.limit <= self.in_flight
 
     def room(self, consumer: Consumer) -> int:
-        """How many messages `consumer` may take; at 0 it is woken at the next settlement."""
+        """How many messages `consumer` may take; at 0 it is woken when there is room."""
         if not self.limit:
             return UNLIMITED
-        room = self.limit - self.in_flight
-        if room <= 0:
-            self._waiting[consumer] = None
-        return room
+        if consumer not in self._takers:
+            if self._takers is UNUSED:
+                self._takers = {}
+            self._takers[consumer] = 0
+        return max(self.limit - self.in_flight, 0)
+
+    def took(self, consumer: Consumer, count: int) -> None:
+        """`consumer` has taken messages, of which `count` are to be settled."""
+        self.in_flight += count
+        if consumer in self._takers:
+            self._takes += 1
+            self._takers[consumer] = self._takes
 
     def settled(self, count: int) -> None:
-        """Make room, first for whoever has waited longest."""
+        """Make room, and offer it if there was none."""
+        was_full = self.is_full
         self.in_flight -= count
-        self.wake()
+        if was_full:
+            self.wake()
 
     def wake(self) -> None:
         """There may be room, which whoever is woken may take at once."""
-        while self._waiting and not 0 < self.limit <= self.in_flight:
-            consumer = next(iter(self._waiting))
-            del self._waiting[consumer]
-            if consumer.parked:
-                consumer.queue.wake(consumer)
+        for consumer in sorted(self._takers, key=self._takers.__getitem__):
+            if self.is_full:
+                break
+            consumer.queue.wake(consumer)
+
+    def forget(self, consumer: Consumer) -> None:
+        """A consumer has ended."""
+        self._takers.pop(consumer, None)
 
 
 class Sink(Protocol):
@@ -139,8 +163,7 @@ class Consumer:
         shared = self.shared
         if self.parked or not self.is_active:
             return False
-        is_full = 0 < self.prefetch <= self.in_flight or 0 < shared.limit <= shared.in_flight
-        return self.no_ack or not is_full
+        return not shared.is_full and (self.no_ack or not 0 < self.prefetch <= self.in_flight)
 
     def deliver(self, handout: Handout) -> None:
         """Pass on a run that the queue has handed out."""
@@ -148,19 +171,18 @@ class Consumer:
 
     def room(self) -> int:
         """How many messages can be handed to it now."""
-        if self.no_ack:
-            return self.sink.room(self)
-        room = self.prefetch - self.in_flight if self.prefetch else UNLIMITED
-        if room > 0:
-            room = min(room, self.shared.room(self))
+        room = self.shared.room(self)
+        if self.no_ack:  # what it takes needs no room, and yet it gets nothing while there is none
+            return self.sink.room(self) if room > 0 else 0
+        if self.prefetch:
+            room = min(room, self.prefetch - self.in_flight)
         return min(room, self.sink.room(self)) if room > 0 else 0
 
     def took(self, handout: Handout) -> None:
         """Account for messages that are handed to it."""
-        if not self.no_ack:
-            count = len(handout.contents)
-            self.in_flight += count
-            self.shared.in_flight += count
+        count = 0 if self.no_ack else len(handout.contents)
+        self.in_flight += count
+        self.shared.took(self, count)
         self.sink.reserve(handout)
 
     def settled(self, count: int) -> None:

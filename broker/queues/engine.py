@@ -490,7 +490,9 @@ class Queue:
             self._touch(self)
 
     def wake(self, consumer: Consumer) -> None:
-        """A parked consumer may have room again."""
-        self._turns.wake(consumer)
+        """A consumer may have room again, maybe the same as others of other queues: so this one is
+        pumped behind those whose consumers were woken before."""
+        if consumer.parked:
+            self._turns.wake(consumer)
         if self._lane.count:
-            self._touch(self)
+            (self._ports.touch_last or self._touch)(self)

@@ -4,6 +4,9 @@
 
 The two upper bits of how many messages there are say what their past is.  A run is consecutive
 messages of one origin.  Names may hold octets that are not UTF-8.
+
+Blind keys stand in front of the run that has them, as the keys of runs of no messages: a node that
+does not know of them passes over these.
 """
 
 from collections.abc import Iterable
@@ -19,13 +22,20 @@ MESSAGES_MASK = (1 << PAST_SHIFT) - 1
 
 def pack_origins(origins: Iterable[Origin]) -> list[bytes]:
     """One piece a run, to be joined."""
-    pieces = []
+    pieces: list[bytes] = []
     for origin, same in groupby(origins):
         exchange = origin.exchange.encode(errors="surrogateescape")
         key = origin.routing_key.encode(errors="surrogateescape")
+        pieces += map(pack_blind_key, origin.blind_keys)
         head = origin.past << PAST_SHIFT | len(list(same))
         pieces.append(RUN.pack(head, len(exchange), len(key)) + exchange + key)
     return pieces
+
+
+def pack_blind_key(key: str) -> bytes:
+    """As a run of no messages."""
+    name = key.encode(errors="surrogateescape")
+    return RUN.pack(0, 0, len(name)) + name
 
 
 def unpack_origins(data: bytes, at: int, runs: int, messages: int) -> tuple[list[Origin], int]:
@@ -33,20 +43,29 @@ def unpack_origins(data: bytes, at: int, runs: int, messages: int) -> tuple[list
 
     Raises `ValueError` or `struct.error` for what `pack_origins` has never made.
     """
-    known: dict[tuple[bytes, bytes, int], Origin] = {}
+    known: dict[tuple[bytes, bytes, int, tuple[bytes, ...]], Origin] = {}
     origins: list[Origin] = []
+    blind: tuple[bytes, ...] = ()
     for _ in range(runs):
         head, exchange_size, key_size = RUN.unpack_from(data, at)
         count, past = head & MESSAGES_MASK, head >> PAST_SHIFT
         key_at = at + RUN.size + exchange_size
         at = key_at + key_size
-        names = data[key_at - exchange_size : key_at], data[key_at:at], past
+        if not count:
+            blind += (data[key_at:at],)
+            continue
+        names = data[key_at - exchange_size : key_at], data[key_at:at], past, blind
         if names not in known:
-            exchange, key = (name.decode(errors="surrogateescape") for name in names[:2])
-            known[names] = Origin(exchange, key, Past(past))
+            exchange, key, *blind_keys = map(text_of, (*names[:2], *blind))
+            known[names] = Origin(exchange, key, Past(past), tuple(blind_keys))
+        blind = ()
         if count > messages - len(origins):
             raise ValueError(f"an entry of {messages} messages has runs of more")
         origins += [known[names]] * count
     if len(origins) != messages:
         raise ValueError(f"an entry of {messages} messages has runs of {len(origins)}")
     return origins, at
+
+
+def text_of(name: bytes) -> str:
+    return name.decode(errors="surrogateescape")

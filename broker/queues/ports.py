@@ -46,6 +46,8 @@ class Ports(NamedTuple):
     """How long anything may be held where nothing else says so; None: for ever."""
     sieve: SieveFrom = forgetful
     """Makes what drops messages that come again, where that is asked for."""
+    touch_last: Callable[[Queue], None] | None = None
+    """As `touch`, and it is pumped behind all others for which that was asked; None: as `touch`."""
 
 
 class Stores(NamedTuple):

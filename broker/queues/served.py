@@ -391,4 +391,4 @@ class ServedQueue(Inlet, Protocol):
         """
 
     def wake(self, consumer: Consumer) -> None:
-        """A parked consumer may have room again."""
+        """A consumer may have room again, mostly one that is parked."""

@@ -197,6 +197,7 @@ class Channel:
         subscriptions, self.subscriptions = self.subscriptions, {}
         for subscription in subscriptions.values():
             self.session.outlet.forget(subscription.consumer)
+            self.shared_credit.forget(subscription.consumer)
             self.session.detach(subscription.consumer)
             for observer in self.session.observers:
                 observer.consumer_ended(self, subscription.consumer)

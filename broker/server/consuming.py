@@ -95,17 +95,9 @@ def on_qos(channel: Channel, method: Method) -> None:
     channel.reply(make(Basic.QosOk))
     if method.global_:
         channel.shared_credit.limit = method.prefetch_count
-        wake_all(channel)
+        channel.shared_credit.wake()
     else:
         channel.prefetch = method.prefetch_count
-
-
-def wake_all(channel: Channel) -> None:
-    """Consumers of this channel may have room again."""
-    for subscription in channel.subscriptions.values():
-        consumer = subscription.consumer
-        if consumer.parked:
-            consumer.queue.wake(consumer)
 
 
 def on_consume(channel: Channel, method: Method) -> None:
@@ -211,6 +203,7 @@ def cancelled(channel: Channel, tag: str, _left: None, *, nowait: bool) -> None:
     subscription = channel.subscriptions.pop(tag, None)
     if subscription is not None:
         channel.session.outlet.forget(subscription.consumer)
+        channel.shared_credit.forget(subscription.consumer)
         subscription.end()
     if not nowait:
         channel.reply(make(Basic.CancelOk, consumer_tag=tag))

@@ -23,7 +23,7 @@ from fluffle.protocol.properties import (
     property_flags,
     raw_properties,
 )
-from fluffle.protocol.spec import DIRECT_REPLY_TO
+from fluffle.protocol.spec import DIRECT_REPLY_TO, SHORTSTR_BYTES_MAX
 from fluffle.protocol.terms import escaped
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import TYPE_NAMES
@@ -45,6 +45,8 @@ class PropertyFacts(NamedTuple):
     user_id: str | None
     more_routing_keys: tuple[str, ...]
     """Those of the CC and BCC headers."""
+    blind_keys: tuple[str, ...]
+    """Those of BCC alone, as far as a routing key may be so long."""
     properties: Properties | None
     """All of them, if they have been decoded."""
     persistent: bool
@@ -64,6 +66,7 @@ TRANSIENT, PERSISTENT = (
         wants_reply=False,
         user_id=None,
         more_routing_keys=(),
+        blind_keys=(),
         properties=None,
         persistent=persistent,
     )
@@ -88,9 +91,12 @@ def read_facts(raw: bytes) -> PropertyFacts:
         read_expiration(properties.expiration)
     headers = properties.headers
     more: tuple[str, ...] = ()
+    blind: tuple[str, ...] = ()
     stored = None
     if headers and ("CC" in headers or "BCC" in headers):
-        more = sender_selected(headers, "CC") + sender_selected(headers, "BCC")
+        more = sender_selected(headers, "CC")
+        blind = sender_selected(headers, "BCC")
+        more += blind
         if "BCC" in headers:
             stored = without_bcc(properties)
     return PropertyFacts(
@@ -98,6 +104,7 @@ def read_facts(raw: bytes) -> PropertyFacts:
         wants_reply=properties.reply_to == DIRECT_REPLY_TO,
         user_id=properties.user_id,
         more_routing_keys=more,
+        blind_keys=tuple(filter(is_shortstr, blind)),
         properties=properties,
         persistent=properties.delivery_mode == DELIVERY_MODE_PERSISTENT,
         expires=properties.expiration is not None,
@@ -161,6 +168,10 @@ def sender_selected(headers: FieldTable, name: str) -> tuple[str, ...]:
             f'invalid message: {{unacceptable_type_in_header,"{name}",{kind}}}'
         )
     return long_strings(value)
+
+
+def is_shortstr(key: str) -> bool:
+    return len(key.encode(errors="surrogateescape")) <= SHORTSTR_BYTES_MAX
 
 
 def with_reply_to(raw: bytes, name: str) -> bytes:

@@ -172,14 +172,18 @@ def publish_run(
             raw = batch.outline
         contents = prepare(channel, facts, raw, contents)
         content_bytes = sum(map(len, contents))
+    origin = route.origin
+    if facts.blind_keys:
+        origin = Origin(origin.exchange, origin.routing_key, blind_keys=facts.blind_keys)
     if route.needs is not None and route.needs.is_kept:
-        keep(route, facts, contents, ways)
+        keep(origin, facts, contents, ways)
     if len(ways) > 1:
-        give(channel, parcels_by_way(route, contents, ways, lifetimes_ms), facts)
+        parcels = parcels_by_way(origin, contents, ways, lifetimes_ms, mandatory=route.mandatory)
+        give(channel, parcels, facts)
         return 1 + ROUTE_COST * len(ways)
     parcel = Parcel(
         targets,
-        [route.origin] * len(contents),
+        [origin] * len(contents),
         contents,
         content_bytes,
         places=range(len(contents)),

@@ -94,12 +94,16 @@ class Envelopes:
         """What surrounds the delivery tag of messages of this origin."""
         envelope = self._envelopes.get(origin)
         if envelope is None:
+            if origin.blind_keys:  # they may be long, and there are as many as batches of messages
+                return self._made_envelope(origin)
             if len(self._envelopes) >= ENVELOPES_MAX:
                 self._envelopes.clear()
-            envelope = self._envelopes[origin] = deliver_prefix(
-                self._channel.number, self._tag, origin.exchange, origin.routing_key
-            )
+            envelope = self._envelopes[origin] = self._made_envelope(origin)
         return envelope
+
+    def _made_envelope(self, origin: Origin) -> Envelope:
+        exchange, routing_key = origin.exchange, origin.routing_key
+        return deliver_prefix(self._channel.number, self._tag, exchange, routing_key)
 
 
 class Subscription:
@@ -148,6 +152,7 @@ class Subscription:
             return
         self.end()
         channel.session.outlet.forget(consumer)
+        channel.shared_credit.forget(consumer)
         for observer in channel.session.observers:
             observer.consumer_ended(channel, consumer)
         if channel.session.notify_cancel:

@@ -11,6 +11,7 @@ from itertools import chain, cycle
 from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.calendars import is_calendar
+from fluffle.broker.message import Origin
 from fluffle.broker.queues.expiries import Lifetimes, lifetimes_at
 from fluffle.broker.queues.served import Target
 from fluffle.broker.routing.history import History, Kept
@@ -73,18 +74,23 @@ def all_wait(ways: Sequence[Way]) -> bool:
     return bool(targets) and all(is_calendar(target.name) for target in targets)
 
 
-def keep(route: Route, facts: PropertyFacts, contents: list[bytes], ways: Sequence[Way]) -> None:
+def keep(origin: Origin, facts: PropertyFacts, contents: list[bytes], ways: Sequence[Way]) -> None:
     """Have exchanges on the way keep messages; `ways` are those of each, or of all."""
     more, persistent = facts.more_routing_keys, facts.persistent
     for content, way in zip(contents, cycle(ways), strict=False):
         for history in way.histories:
-            history.keep(Kept(route.origin, content, more, persistent))
+            history.keep(Kept(origin, content, more, persistent))
 
 
 def parcels_by_way(
-    route: Route, contents: list[bytes], ways: Sequence[Way], lifetimes_ms: Lifetimes
+    origin: Origin,
+    contents: list[bytes],
+    ways: Sequence[Way],
+    lifetimes_ms: Lifetimes,
+    *,
+    mandatory: bool,
 ) -> list[Parcel]:
-    """Messages of one route, of which each goes its own way; in every queue they are in order."""
+    """Messages of one origin, of which each goes its own way; in every queue they are in order."""
     places: dict[object, list[int]] = {}
     kinds = {way.targets for way in ways}
     are_apart = len(set(chain.from_iterable(kinds))) == sum(map(len, kinds))
@@ -96,11 +102,11 @@ def parcels_by_way(
         parcels.append(
             Parcel(
                 ways[found[0]].targets,
-                [route.origin] * len(found),
+                [origin] * len(found),
                 taken,
                 sum(map(len, taken)),
                 places=found,
-                mandatory=route.mandatory,
+                mandatory=mandatory,
                 expiration_ms=lifetimes_at(lifetimes_ms, found),
             )
         )

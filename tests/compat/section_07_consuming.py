@@ -102,6 +102,44 @@ def a_limit_that_all_consumers_share(peer: Peer) -> None:
 
 
 @scenario("7.1")
+def a_shared_limit_counts_for_who_needs_not_acknowledge(peer: Peer) -> None:
+    main = filled(peer, "full a", 2)
+    main.declare("full b", exclusive=True)
+    main.fill("full b", "0", "1", "2")
+    main.qos(1, global_=True)
+    main.consume("full a", "a")
+    main.expect("Basic.Deliver")
+    main.consume("full b", "b", no_ack=True)
+    main.declare("full b", passive=True)
+    main.cancel("a")
+    main.ack(1)
+    main.expect("Basic.Deliver", 3)
+
+
+@scenario("7.1")
+def each_queue_has_its_share_of_a_shared_limit(peer: Peer) -> None:
+    """Which is next RabbitMQ leaves to chance."""
+    main = speaker(peer)
+    names = [f"share {name}" for name in "abc"]
+    main.qos(1, global_=True)
+    for name in names:
+        main.declare(name, exclusive=True)
+        main.fill(name, *map(str, range(60)))
+    for name in names:
+        main.consume(name, name)
+    served: list[object] = []
+    for tag in range(1, 61):
+        while len(served) < tag:
+            heard = main.client.heard if not served else [main.client.next()]
+            served += [
+                each.method["consumer_tag"] for each in heard if each.name == "Basic.Deliver"
+            ]
+        main.ack(tag)
+    main.client.transcript.clear()
+    peer.note([served.count(name) > 5 for name in names])
+
+
+@scenario("7.1")
 def a_shared_limit_beside_each_ones_own(peer: Peer) -> None:
     main = filled(peer, "beside a", 2)
     main.declare("beside b", exclusive=True)

@@ -58,6 +58,55 @@ def there_and_back_again(peer: Peer) -> None:
 
 
 @scenario("9")
+def keys_that_nobody_sees_lead_on(peer: Peer) -> None:
+    """Those of BCC, to each death again, unless a queue has given the message a key of its own."""
+    main = speaker(peer)
+    keys = ("first", "second", "third")
+    for exchange in ("bcc", "bcc again"):
+        main.declare_exchange(exchange, "topic", auto_delete=True)
+    for key in keys:
+        dead_lettering(main, f"bcc {key}", "bcc again")
+        main.bind(f"bcc {key}", "bcc", key)
+        main.declare(f"bcc again {key}", exclusive=True)
+        main.bind(f"bcc again {key}", "bcc again", key)
+    main.declare_exchange("bcc into", "fanout", auto_delete=True)
+    for queue, own in (("bcc plain", None), ("bcc redirected", "third")):
+        dead_lettering(main, queue, "bcc", own)
+        main.bind(queue, "bcc into")
+    headers = {"CC": ["second"], "BCC": ["third", 7]}
+    main.publish("bcc into", "first", "keys", headers=headers, delivery_mode=2)
+    reject(main, "bcc plain")
+    reject(main, "bcc redirected")
+    for key in keys:
+        reject(main, f"bcc {key}", 2 if key == "third" else 1)
+    for key, count in zip(keys, (3, 3, 4), strict=True):
+        main.consume(f"bcc again {key}", key, no_ack=True)
+        main.expect("Basic.Deliver", count)
+        main.settle()
+    main.without_times()
+
+
+@scenario("9")
+def a_key_that_is_seen_and_is_not(peer: Peer) -> None:
+    """The same key as its own, in CC and in BCC."""
+    main = speaker(peer)
+    main.declare_exchange("bcc same", "topic", auto_delete=True)
+    main.declare("bcc same dead", exclusive=True)
+    main.bind("bcc same dead", "bcc same", "key")
+    for at, headers in enumerate(
+        ({"BCC": ["bcc same 0"]}, {"CC": ["key"], "BCC": ["key", "key"]}, {"BCC": ["key"]})
+    ):
+        queue = f"bcc same {at}"
+        dead_lettering(main, queue, "bcc same")
+        main.publish("", queue, "", headers=headers)
+        reject(main, queue)
+    main.consume("bcc same dead", "dead", no_ack=True)
+    main.expect("Basic.Deliver", 2)
+    main.settle()
+    main.without_times()
+
+
+@scenario("9")
 def under_which_keys(peer: Peer) -> None:
     main = speaker(peer)
     main.declare_exchange("keys", "topic", auto_delete=True)
@@ -269,6 +318,27 @@ def what_is_not_dead(peer: Peer) -> None:
     main.delete("the living")
     main.settle()
     main.declare("the dead", passive=True)
+
+
+@across(End.STOP, "9")
+def keys_that_nobody_sees_across_a_restart(peer: Peer) -> Iterator[None]:
+    main = speaker(peer, "before")
+    main.declare_exchange("blind", "topic", durable=True)
+    main.declare("blind dead", durable=True)
+    main.bind("blind dead", "blind", "blind.key")
+    main.declare("blind", {"x-dead-letter-exchange": "blind"}, durable=True)
+    main.confirms()
+    main.publish("", "blind", "kept", delivery_mode=2, headers={"BCC": ["blind.key", "none"]})
+    main.expect("Basic.Ack")
+    yield
+    main = speaker(peer, "after")
+    reject(main, "blind")
+    main.consume("blind dead", "dead", no_ack=True)
+    main.expect("Basic.Deliver")
+    main.settle()
+    main.delete("blind", "blind dead")
+    main.delete_exchange("blind")
+    main.without_times()
 
 
 @across(End.STOP, "9")

@@ -126,7 +126,7 @@ class Edge:
         self.new_queues: list[tuple[str, str]] = []
         """Queue and virtual host, as the node was told."""
         self.access = Access()
-        maker = LocalQueues(self.turn.touch_queue)
+        maker = LocalQueues(self.turn.touch_queue, touch_last=self.turn.touch_queue_last)
         self.catalogue = Catalogue(
             self.access, {"/": self.vhost}, lambda name: VirtualHost(name, maker), policies=policies
         )
@@ -184,6 +184,7 @@ class Edge:
             self.turn.touch_queue,
             durability.journals,
             DeadLetters(lambda _name: self.vhost, clock, Deaths()).publish,
+            touch_last=self.turn.touch_queue_last,
             time=self._time(clock),
             disused=self._delete_disused,
             settings=policies.settings_of,

@@ -290,7 +290,7 @@ class EdgeQueue:
 
     def wake(self, consumer: Consumer) -> None:
         taker = self._takers.get(consumer)
-        if taker is not None:
+        if taker is not None and consumer.parked:
             taker.take_turn(partial(self._serve, taker), self._call_later)
 
     def _serve(self, taker: Taker) -> None:

@@ -101,7 +101,7 @@ class Taker:
     def admit(self, deliver: Deliver) -> Iterator[Deliver]:
         """Messages have come: those for which there is room by now, to be delivered one by one."""
         consumer = self.consumer
-        if consumer.no_ack or not (consumer.shared.limit or self.waiting):
+        if not (consumer.shared.limit or self.waiting):
             yield deliver
             return
         self.waiting += one_by_one(deliver)
@@ -127,7 +127,7 @@ class Taker:
     def may_have_more(self) -> bool:
         """As far as others are concerned who share a prefetch; it is woken when it may."""
         consumer = self.consumer
-        return consumer.no_ack or consumer.shared.room(consumer) > 0
+        return consumer.shared.room(consumer) > 0
 
     def taken_back(self) -> list[Token]:
         """What waits will not be delivered."""

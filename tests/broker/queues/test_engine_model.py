@@ -92,13 +92,10 @@ class Member:
 
     def has_room(self, held: Counter[Consumer | None], held_by_client: Counter[int]) -> bool:
         consumer, shared = self.consumer, self.client.shared
-        if consumer.no_ack:
-            return self.sink_room > 0
-        return (
-            self.sink_room > 0
-            and (not consumer.prefetch or held[consumer] < consumer.prefetch)
-            and (not shared.limit or held_by_client[id(shared)] < shared.limit)
-        )
+        if shared.limit and held_by_client[id(shared)] >= shared.limit:
+            return False
+        is_full = consumer.prefetch and held[consumer] >= consumer.prefetch
+        return self.sink_room > 0 and (consumer.no_ack or not is_full)
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -193,9 +190,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(client=st.integers(0, 1), limit=st.sampled_from([0, 1, 2, 4, 7]))
     def limit_channel(self, client: int, limit: int) -> None:
         self.clients[client].shared.limit = limit
-        for member in self.attached:
-            if member.client is self.clients[client] and member.consumer.parked:
-                self.queue.wake(member.consumer)
+        self.clients[client].shared.wake()
 
     # Handing out
 

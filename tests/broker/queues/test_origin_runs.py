@@ -10,11 +10,15 @@ from fluffle.broker.message import Origin, Past
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
 
 NAMES = st.binary(max_size=255).map(lambda name: name.decode(errors="surrogateescape"))
-ORIGINS = st.lists(st.builds(Origin, NAMES, NAMES, st.sampled_from(Past)), max_size=4)
+BLIND = st.lists(NAMES, max_size=3).map(tuple)
+ORIGINS = st.lists(st.builds(Origin, NAMES, NAMES, st.sampled_from(Past), BLIND), max_size=4)
 
 
-def plain(origins: list[Origin]) -> list[tuple[str, str, Past]]:
-    return [(origin.exchange, origin.routing_key, origin.past) for origin in origins]
+Plain = tuple[str, str, Past, tuple[str, ...]]
+
+
+def plain(origins: list[Origin]) -> list[Plain]:
+    return [(each.exchange, each.routing_key, each.past, each.blind_keys) for each in origins]
 
 
 @given(ORIGINS, st.data())
@@ -25,6 +29,12 @@ def test_what_is_packed_is_unpacked(kinds: list[Origin], data: st.DataObject) ->
     unpacked, end = unpack_origins(b"?" + packed, 1, len(runs), len(origins))
     assert plain(unpacked) == plain(origins)
     assert end == 1 + len(packed)
+
+
+def test_who_does_not_know_of_blind_keys_passes_over_them() -> None:
+    """A run of no messages gives nobody an origin, and is no end."""
+    runs = pack_origins([Origin("x", "k", Past.NONE, ("b", "c"))])
+    assert [int.from_bytes(run[:4]) for run in runs] == [0, 0, 1]
 
 
 @pytest.mark.parametrize("head", [b"\xc0\0\0\1\0\0", b"\0\0\0\2\0\0", b"\0\0\0\0\0\0", b"\0\0"])

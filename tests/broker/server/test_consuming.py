@@ -348,3 +348,69 @@ def test_acks_of_a_queue_that_is_gone_are_welcome() -> None:
     send(client, Basic.Nack(2, False, True))
     client.expect_nothing()
     client.call(make(Queue.Declare, queue="q"), Queue.DeclareOk)
+
+
+# A limit that consumers share
+
+
+def sharing(counts: dict[str, int], no_ack: str = "") -> tuple[Client, list[bytes]]:
+    """Who has a limit of one message for all consumers of a channel, and what came first.
+
+    `counts`: how many messages are in each queue, and each is the name of its queue.
+    """
+    client = Edge().connect()
+    client.call(Basic.Qos(prefetch_count=1, global_=True), Basic.QosOk)
+    for name, count in counts.items():
+        client.declare(name)
+        client.publish(*[name.encode()] * count, queue=name)
+    for name in counts:
+        consume = make(
+            Basic.Consume, queue=name, consumer_tag=name, no_ack=name in no_ack, nowait=True
+        )
+        client.feed(encode_method(1, consume))
+    client.edge.run()
+    return client, client.bodies()
+
+
+def test_each_queue_of_a_channel_has_its_share_of_the_room() -> None:
+    client, bodies = sharing({"a": 9, "b": 9, "c": 9})
+    for tag in range(1, 27):
+        client.ack(tag)
+        came = client.bodies()
+        assert len(came) == 1
+        bodies += came
+    assert b"".join(bodies) == b"abc" * 9
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+@pytest.mark.parametrize("busy", ["a", "b", "c", "abc"])
+def test_a_queue_that_is_published_to_all_the_time_takes_no_more(
+    busy: str, *, is_before: bool
+) -> None:
+    """Though what is published is in the same turn as the room that comes back."""
+    client, bodies = sharing({name: 1 if name in busy else 30 for name in "abc"})
+    for tag in range(1, 60):
+        ack = encode_method(1, Basic.Ack(tag))
+        more = b"".join(publish_frames(name.encode(), queue=name) for name in busy)
+        client.send(more + ack if is_before else ack + more)
+        bodies += client.bodies()
+    assert [bodies.count(name.encode()) for name in "abc"] == [20, 20, 20]
+
+
+def test_who_needs_not_acknowledge_gets_nothing_while_its_channel_is_full() -> None:
+    client, bodies = sharing({"a": 2, "b": 2}, no_ack="b")
+    assert bodies == [b"a"]
+    client.publish(b"b", queue="b")
+    assert client.bodies() == []
+    client.ack(1)
+    assert client.bodies() == [b"b", b"b", b"b", b"a"]
+
+
+def test_a_consumer_that_has_ended_is_not_remembered() -> None:
+    client, _bodies = sharing({"a": 2, "b": 2})
+    client.call(Basic.Cancel("a"), Basic.CancelOk)
+    client.delete("b")
+    channels = client.connection.open_channels
+    assert channels is not None
+    (channel,) = channels
+    assert not channel.shared_credit._takers
