@@ -27,6 +27,7 @@ def with_cluster(fields: dict[str, Any]) -> None:
             raise ValueError("--peers and --discover are both given; keep one")
         own = fields.setdefault("node_name", platform.node().partition(".")[0])
         values["peers"] = discovered(service, own, size)
+        values["advertise"] = ListenAddress(f"{own}.{service.host}", service.port)
     if "peers" not in values:
         if "listen" in values:
             raise ValueError("--cluster-listen: name the nodes with --peers, or use --discover")

@@ -32,7 +32,7 @@ from fluffle.broker.cluster.usage import SharedUsage
 from fluffle.broker.company import Around
 from fluffle.broker.config import ClusterConfig
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
-from fluffle.broker.definitions.leftovers import Leftovers, ended_before, remove_ended
+from fluffle.broker.definitions.leftovers import Leftovers, count_on, ended_before, remove_ended
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.arguments import QueueType
@@ -111,6 +111,8 @@ class Clustered:
                 apply=catalogue.apply,
                 registry=catalogue.nodes,
                 acquaintances=durability.acquaintances,
+                kept=durability.identity,
+                queues_on=partial(count_on, catalogue),
                 queues=self._quorum_queues,
                 aging=around.aging,
                 on_fatal=around.on_fatal,

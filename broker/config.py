@@ -102,7 +102,8 @@ class ClusterConfig:
 
     peers: Mapping[str, ListenAddress]
     """The nodes that found the cluster, by name, and where they listen for each other.  All of them
-    are given the same; who is not among them waits until the others let it in."""
+    are given the same, in the same order: without the first nobody founds any.  Who is not among
+    them asks them to be let in."""
     secret: bytes = field(repr=False)
     listen: ListenAddress = ListenAddress("", CLUSTER_PORT)
     name: str = "fluffle"
@@ -111,6 +112,12 @@ class ClusterConfig:
     """None: links speak in the clear."""
     tls_key: Path | None = None
     tls_ca: Path | None = None
+    admit: bool = True
+    """Whether a node without data that knows the secret is let in when it asks; else it waits for
+    an operator."""
+    advertise: ListenAddress | None = None
+    """Where this node listens for the others, as they are to be told, if it is not among `peers`.
+    None: as they see it dial, at the port where it listens."""
 
 
 @dataclass(frozen=True, slots=True)

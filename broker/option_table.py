@@ -184,8 +184,8 @@ OPTIONS: Mapping[str, Option] = {
         Option(
             "peers",
             "a=HOST:PORT,…",
-            "The nodes that found a cluster, the same for each of them; a node that is not among "
-            "them joins it.",
+            "The nodes that found a cluster, the same for each of them, in the same order; put "
+            "those that come later at the end.",
             parse_peers,
             "cluster_peers",
         ),
@@ -203,6 +203,16 @@ OPTIONS: Mapping[str, Option] = {
             parse_count,
             "cluster_size",
             str(FOUNDERS),
+        ),
+        Option(
+            "cluster-admit",
+            "yes|no",
+            "Whether a node without data that knows the secret is let in by itself; else by "
+            "`fluffle cluster add`.",
+            parse_switch,
+            "cluster_admit",
+            "yes",
+            is_switch=True,
         ),
         Option(
             "cluster-secret",

@@ -15,10 +15,12 @@ import logging
 from collections.abc import Callable, Collection
 from functools import partial
 from random import Random
+from secrets import randbits
 from typing import NamedTuple
 
 from fluffle.broker.clock import Clock, SystemClock
 from fluffle.broker.cluster.absent import Absent
+from fluffle.broker.cluster.admission import Admission
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.entering import Entering
 from fluffle.broker.cluster.entering import Ports as EnteringPorts
@@ -27,12 +29,15 @@ from fluffle.broker.cluster.errands import Ports as ErrandPorts
 from fluffle.broker.cluster.everywhere import Everywhere
 from fluffle.broker.cluster.everywhere import Ports as EverywherePorts
 from fluffle.broker.cluster.fate import OnFate
+from fluffle.broker.cluster.formation import Formation, Founders
 from fluffle.broker.cluster.handing_over import come_to_rest, hand_over
 from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE, PROGRESS_SINCE
-from fluffle.broker.cluster.links.identity import Boot, Boots
+from fluffle.broker.cluster.links.identity import Boot, Boots, mark_of
+from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.lives import Life
+from fluffle.broker.cluster.local_node import LocalClusterNode, promise_of
 from fluffle.broker.cluster.lone import LONE
 from fluffle.broker.cluster.majority import Majority
 from fluffle.broker.cluster.membership import Membership, Removed, begun_as, known_by
@@ -48,6 +53,7 @@ from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroun
 from fluffle.broker.cluster.queues.hub import StreamHub, stream_boot
 from fluffle.broker.cluster.queues.hub import Surroundings as HubSurroundings
 from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
+from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.room import Ports as RoomPorts
 from fluffle.broker.cluster.room import Room
@@ -57,14 +63,18 @@ from fluffle.broker.cluster.streams.messages import Boot as StreamBoot
 from fluffle.broker.config import ClusterConfig, ListenAddress
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.changing import Apply
-from fluffle.broker.metadata.nodes import Registry
+from fluffle.broker.metadata.nodes import Nodes, Registry
 from fluffle.broker.recording.acquaintances import Acquaintances
+from fluffle.broker.recording.identity import OwnIdentity
 from fluffle.broker.starting import StartFailed, cannot_listen
 from fluffle.broker.timers import Aging
 from fluffle.broker.turn import Turn
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import Verdict
 from fluffle.storage.store import Store
+
+ANY_HOSTS = ("", "0.0.0.0", "::")
+"""Where a node listens that is reached under another address."""
 
 LOOK_S = 1.0
 """Between two looks whether the members of the metadata group are the nodes of the cluster."""
@@ -86,6 +96,9 @@ class Around(NamedTuple):
     registry: Registry
     """In which what is applied puts the nodes."""
     acquaintances: Acquaintances
+    kept: OwnIdentity
+    queues_on: Callable[[NodeId], int]
+    """How many queues are on a node alone."""
     queues: QuorumQueues
     """Makes what is replicated; it is given what it makes that with."""
     aging: Aging
@@ -96,10 +109,11 @@ class Cluster:
     """Made and used in the thread of a running event loop."""
 
     __slots__ = (
-        "_acquaintances", "_certificates", "_looking", "_loop", "_now_ms", "_on_fatal",
-        "_queues", "_registry", "_telling", "absent", "boot", "common_time", "config", "entering",
-        "errands", "everywhere", "extents", "hosting", "hub", "links", "majority", "membership",
-        "metadata", "name", "progress", "room", "running", "sightings",
+        "_acquaintances", "_certificates", "_kept", "_looking", "_loop", "_now_ms", "_on_fatal",
+        "_queues", "_queues_on", "_registry", "_telling", "absent", "admission", "boot",
+        "common_time", "config", "entering", "errands", "everywhere", "extents", "formation",
+        "hosting", "hub", "links", "majority", "membership", "metadata", "name", "progress", "room",
+        "running", "sightings",
     )  # fmt: skip
 
     def __init__(self, life: Life, config: ClusterConfig, around: Around) -> None:
@@ -118,15 +132,9 @@ class Cluster:
         self.absent = Absent(self.name, machine.now_ms, self.links.is_nobody_there)
         sends, soon, later = self._sends, loop.call_soon, loop.call_later
         self.sightings = Sightings(self.absent, sends(FrameKind.SIGHTING), later)
-        ports = Ports(
-            propose=self._propose,
-            send=sends(FrameKind.METADATA),
-            call_soon=soon,
-            call_later=later,
-            now_ms=machine.now_ms,
-            may_grow=lambda: self.running.host.space.may_grow,
+        self.metadata = ReplicatedMetadata(
+            name, boot.count, around.apply, self._metadata_ports(machine)
         )
-        self.metadata = ReplicatedMetadata(name, boot.count, around.apply, ports)
         self.everywhere = Everywhere(
             self.metadata, EverywherePorts(sends(FrameKind.REVISION), soon, later, log_refused)
         )
@@ -154,6 +162,13 @@ class Cluster:
         self.membership = Membership(
             host, self.metadata, self._registry, sends(FrameKind.MEMBERSHIP), self._on_fatal
         )
+        self._queues_on = around.queues_on
+        self.admission = Admission(
+            self._registry, self.metadata, self.has_left_over, lambda: randbits(ID_BITS) or 1
+        )
+        self.formation: Formation
+        """From `start` on: before it is not known where this node listens."""
+        self._kept = around.kept
         self.entering = self._made_entering(life)
         self.majority = Majority(lambda: self.metadata_config, self._is_here, self._now_ms)
         self._connect()
@@ -183,6 +198,16 @@ class Cluster:
             self.room.link_changed, self.errands.link_changed,
         ]  # fmt: skip
 
+    def _metadata_ports(self, machine: Clock) -> Ports:
+        return Ports(
+            propose=self._propose,
+            send=self._sends(FrameKind.METADATA),
+            call_soon=self._loop.call_soon,
+            call_later=self._loop.call_later,
+            now_ms=machine.now_ms,
+            may_grow=lambda: self.running.host.space.may_grow,
+        )
+
     def _made_links(self, life: Life) -> ClusterLinks:
         config = self.config
         if config.tls_cert is not None:
@@ -196,6 +221,7 @@ class Cluster:
             return ClusterLinks(
                 life.identity, config.secret, certificates=self._certificates, boots=boots,
                 lives=life.lives, incarnations=known_by(lambda: self.running.host),
+                admits=config.admit,
             )  # fmt: skip
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
@@ -203,9 +229,25 @@ class Cluster:
     def _made_entering(self, life: Life) -> Entering:
         ports = EnteringPorts(
             self._registry, self._acquaintances, self.metadata, self.links,
-            self.common_time.when_known, self._loop.call_later,
+            self.common_time.when_known, self._loop.call_later, self._founders,
         )  # fmt: skip
-        return Entering(life, self.config.peers, ports)
+        return Entering(life, self.config, ports)
+
+    def _founders(self) -> Founders:
+        """With whom this node founds a cluster, once it does."""
+        return self.formation.founders if METADATA_GROUP in self.running.host else {}
+
+    @property
+    def registered(self) -> Nodes:
+        """The nodes that are let in, as far as this one knows."""
+        return self._registry.entries
+
+    def has_left_over(self, node: NodeId) -> bool:
+        """Whether anything counts on what a former node of this name knew.
+
+        One that comes with an empty disk knows nothing of what that has voted for and agreed to.
+        """
+        return not self.membership.has_left(node) or self._queues_on(node) > 0
 
     def _made_progress(self, life: Life, around: Around) -> Progress:
         return Progress(
@@ -365,6 +407,7 @@ class Cluster:
     def _look_for_ever(self) -> None:
         """What was refused to a change of members may be possible now."""
         self._look()
+        self.formation.look()
         self._queues.reconciling.look(self._now_ms())
         self.room.look()
         self._looking = self._loop.call_later(LOOK_S, self._look_for_ever)
@@ -385,7 +428,6 @@ class Cluster:
 
         Raises `StorageError`.
         """
-        host = self.running.host
         lost = self.running.start(are_asleep=True)
         self.running.hasten(METADATA_GROUP)
         self.hosting.lose(lost)
@@ -394,21 +436,39 @@ class Cluster:
                 "the definitions of the cluster are damaged on this disk; have the cluster forget "
                 "this node, and let it join anew with an empty --data-dir"
             )
-        founders = self.config.peers
-        if METADATA_GROUP not in host and self.name in founders:
-            host.create(METADATA_GROUP, 1, Config.initial(founders))
         try:
             listening = self.links.listen(self.config.listen.host, self.config.listen.port)
         except OSError as error:
             raise cannot_listen("--cluster-listen", self.config.listen, error) from error
+        self.formation = self._made_formation(listening)
         for node, known in self._acquaintances.known.items():
             if known.address is not None:
-                self._set_peer(node, known.address)
-        for node, address in founders.items():
-            self._set_peer(node, address)
+                self.set_peer(node, known.address)
+        for node, address in {**self.formation.founders, **self.config.peers}.items():
+            self.set_peer(node, address)
+        self.formation.start()
         self._look_for_ever()
         self._tell_for_ever()
         return listening
+
+    def _made_formation(self, listening: ListenAddress) -> Formation:
+        config, owned = self.config, self._kept.owned
+        assert owned is not None, "a life has begun"
+        address = config.peers.get(self.name, config.advertise)
+        if address is None:
+            is_any = config.listen.host in ANY_HOSTS
+            address = ListenAddress("" if is_any else listening.host, listening.port)
+        local = LocalClusterNode(self, self._kept)
+        formation = Formation(self.name, config.peers, address, promise_of(owned), local)
+        switch = self.running.switch
+        switch.takers[FrameKind.FORMATION] = formation.receive
+        switch.may_hear = formation.may_hear
+        switch.link_listeners.insert(0, formation.link_changed)
+        self.links.on_met = self._on_met
+        return formation
+
+    def _on_met(self, identity: LinkIdentity) -> None:
+        self.formation.met(identity.node, mark_of(identity.cluster))
 
     async def enter(self) -> None:
         """Return once all know that this node is here, and what they know is applied here."""
@@ -417,6 +477,7 @@ class Cluster:
         for _ in self.hosting.sweep():
             await asyncio.sleep(0)  # the others hear of this node meanwhile
         self.running.wake()
+        self.formation.entered()
         event(logger, logging.INFO, "entered", cluster=self.config.name, boot=self.boot.count)
 
     # Who the others are
@@ -434,7 +495,7 @@ class Cluster:
                 self._forget(node)
             self.links.boots.learn(node, Boot(known.boot, known.nonce))
             self._acquaintances.meet(node, known.address, known.id)
-            self._set_peer(node, known.address)
+            self.set_peer(node, known.address)
         self._loop.call_soon(self.membership.look)
         if not self.entering.is_over:
             return
@@ -451,7 +512,7 @@ class Cluster:
         self.common_time.forget(node)
         self.hub.removed(node)
 
-    def _set_peer(self, node: NodeId, address: ListenAddress) -> None:
+    def set_peer(self, node: NodeId, address: ListenAddress) -> None:
         """Have links with it, at the place that this node was told, if it was."""
         if node != self.name:
             at = self.config.peers.get(node, address)

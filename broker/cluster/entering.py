@@ -17,7 +17,7 @@ from fluffle.broker.clock import CallLater, Timer
 from fluffle.broker.cluster.links.identity import Boot
 from fluffle.broker.cluster.lives import Life
 from fluffle.broker.cluster.waiting import AGAIN_S, FIRST_S, Awaited, Sight, awaited, say
-from fluffle.broker.config import ListenAddress
+from fluffle.broker.config import ClusterConfig, ListenAddress
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import Change
@@ -39,18 +39,22 @@ class Ports(NamedTuple):
     when_time_is_known: Callable[[Callable[[], None]], None]
     """Calls what it is given once it is known what time it is in the cluster."""
     call_later: CallLater
+    founders: Callable[[], Mapping[NodeId, ListenAddress]]
+    """With whom this node founds a cluster; nobody, if it does not."""
 
 
 class Entering:
     """Of one node, once."""
 
-    __slots__ = ("_boot", "_founders", "_name", "_past", "_ports", "_waiting", "is_over")
+    __slots__ = ("_boot", "_config", "_is_heard", "_name", "_past", "_ports", "_waiting", "is_over")
 
-    def __init__(self, life: Life, founders: Mapping[NodeId, ListenAddress], ports: Ports) -> None:
+    def __init__(self, life: Life, config: ClusterConfig, ports: Ports) -> None:
         self._name, self._boot = life.identity.node, life.identity.boot
         self._past = life.lives
-        self._founders = founders
+        self._config = config
         self._ports = ports
+        self._is_heard = asyncio.Event()
+        """Something has changed by which it may go on."""
         self._waiting: Timer
         """Until it says that it still waits."""
         self.is_over = False
@@ -67,7 +71,7 @@ class Entering:
         self.is_over = True
 
     async def _entered(self) -> None:
-        registry, is_heard = self._ports.registry, asyncio.Event()
+        registry, is_heard = self._ports.registry, self._is_heard
         registry.listeners.append(is_heard.set)
         try:
             while not self._is_entered:
@@ -78,6 +82,10 @@ class Entering:
                     await is_heard.wait()
         finally:
             registry.listeners.remove(is_heard.set)
+
+    def look_again(self) -> None:
+        """This node has begun to found a cluster, or to join one."""
+        self._is_heard.set()
 
     @property
     def _known(self) -> Registered | None:
@@ -93,7 +101,7 @@ class Entering:
     def _may_propose(self) -> bool:
         """Whether there is something to propose; else what is known here has to change first."""
         if not self._ports.registry.entries:
-            return self._name in self._founders
+            return self._name in self._ports.founders()
         known = self._known
         return known is not None and self._remembers(known)
 
@@ -114,7 +122,7 @@ class Entering:
     def _decide(self) -> Change:
         """Found the cluster, unless somebody has; else say in which life this node is."""
         nodes = self._ports.registry.entries
-        founding = found(nodes, self._founders)
+        founding = found(nodes, self._ports.founders())
         if not founding.changes_nothing:
             return founding
         return enter(nodes, self._name, self._boot.count, self._boot.nonce)
@@ -130,8 +138,8 @@ class Entering:
         is_remembered = known is None or self._remembers(known)
         return awaited(
             self._name,
-            {*self._founders, *self._ports.acquaintances.known} - {self._name},
+            {*self._config.peers, *self._ports.acquaintances.known} - {self._name},
             self._ports.sight,
-            is_let_in=known is not None or self._name in self._founders,
+            is_let_in=known is not None or self._config.admit or self._name in self._config.peers,
             forgotten_start=0 if is_remembered or known is None else known.boot,
         )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from fluffle.broker.cluster.links.identity import marked
+from fluffle.broker.cluster.links.identity import MARK_LETTERS, marked
 from fluffle.broker.cluster.lone import LONE
 from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.cluster.queues.placement import ID_BITS
@@ -57,10 +57,11 @@ DrawBits = Callable[[int], int]
 def take_along(data_dir: Path, open_store: OpenStore, founder: Founder) -> None:
     """Have what a node that was alone has left be that of a cluster.  It must not run.
 
-    StartFailed where others found it, too, or have done so; `StorageError`.
+    StartFailed unless it is the first of the founders: without that one nobody else founds any, so
+    the others find this cluster, and join it.  `StorageError`.
     """
     node, cluster = founder.node, founder.cluster
-    if cluster.peers.keys() != {node}:
+    if next(iter(cluster.peers), None) != node:
         raise StartFailed(refusal(data_dir, node, cluster))
     failed: list[StorageError] = []
     store = open_store(failed.append)
@@ -83,10 +84,9 @@ def refusal(data_dir: Path, node: NodeId, cluster: ClusterConfig) -> str:
     others = ", ".join(sorted(cluster.peers.keys() - {node}))
     return (
         f"{data_dir} holds the data of a node that was alone, and what it has cannot be joined "
-        f"with what others begin with; to keep it, start '{node}' once with itself alone in "
-        f"--peers ({node}={cluster.peers[node]}), then let the others in ({others}: `fluffle "
-        "cluster add`), each with an empty --data-dir and without itself in its --peers; else "
-        "name an empty --data-dir"
+        f"with what others begin with; to keep it, name '{node}' first in the --peers of all nodes "
+        f"({node}={cluster.peers[node]}), and start the others ({others}) with an empty --data-dir "
+        "each: they join it; else name an empty --data-dir"
     )
 
 
@@ -103,7 +103,8 @@ class Founder:
     @property
     def owned(self) -> Owned:
         """Whose the data are from now on; the first start is still to be counted."""
-        return Owned(self.node, marked(self.cluster.name, (self.node,)), NEVER_STARTED, ())
+        mark = f"{self._draw_bits(4 * MARK_LETTERS):0{MARK_LETTERS}x}"
+        return Owned(self.node, marked(self.cluster.name, mark), NEVER_STARTED, ())
 
     def placed(self, definition: QueueDefinition) -> QueueDefinition:
         """A queue of this node, as the cluster knows it."""

@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from fluffle.broker.cluster.links.identity import Boot, Identity, Lives, marked
+from fluffle.broker.cluster.links.identity import Boot, Identity, Lives
 from fluffle.broker.config import ClusterConfig, Config
 from fluffle.broker.logs import event
 from fluffle.broker.queues.replicated.encoding import VERSION
@@ -45,12 +45,11 @@ def begin_life(
 ) -> Life:
     """Who a node is in the life that begins, for which `nonce` was drawn; it is not on disk yet.
 
-    What the first start was told of those who found the cluster counts.  StartFailed if the data
-    are another's, or not those that the node has written but a copy.
+    Of which cluster it is says its disk alone.  StartFailed if the data are another's, or not those
+    that the node has written but a copy.
     """
     node = config.node_name
-    mark = marked(cluster.name, cluster.peers if node in cluster.peers else ())
-    owned = kept.owned or Owned(node, mark, 0, ())
+    owned = kept.owned or Owned(node, cluster.name, 0, ())
     if owned.node != node:
         raise StartFailed(
             f"{config.data_dir} holds the data of node '{owned.node}', not of '{node}'; correct "

@@ -110,8 +110,8 @@ class Membership:
         A founding that came to nothing is of no use: the others have founded the cluster.
         """
         incarnation = int.from_bytes(payload, "big")
-        if len(payload) != INCARNATION_BYTES or incarnation <= self._incarnation:
-            return
+        if len(payload) != INCARNATION_BYTES or incarnation <= max(self._incarnation, 1):
+            return  # a founder begins with who they are: see `formation`
         if METADATA_GROUP in self._host:
             if self._host.group(METADATA_GROUP).incarnation >= incarnation:
                 return

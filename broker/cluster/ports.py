@@ -58,6 +58,8 @@ class FrameKind(IntEnum):
     """How many connections and channels users and virtual hosts have on a node."""
     PROGRESS = 14
     """How far the disk of a node has come, and those of others, as far as it knows."""
+    FORMATION = 15
+    """Whether there is a cluster, and who is to found one: see `formation`."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

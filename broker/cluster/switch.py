@@ -13,10 +13,15 @@ from fluffle.raft.config import NodeId
 OnPayload = Callable[[NodeId, bytes], None]
 
 
+def hear_all(_node: NodeId, _kind: FrameKind) -> bool:
+    """Where there is one cluster."""
+    return True
+
+
 class Switch:
     """Takes the two hooks of a node's links, and passes on."""
 
-    __slots__ = ("_refused", "link_listeners", "takers")
+    __slots__ = ("_refused", "link_listeners", "may_hear", "takers")
 
     def __init__(self, links: Links, refused: Callable[[NodeId, str], None]) -> None:
         self._refused = refused
@@ -24,11 +29,16 @@ class Switch:
         """Whoever takes a kind adds itself before the links open."""
         self.link_listeners: list[OnLink] = []
         """Told in this order."""
+        self.may_hear: Callable[[NodeId, FrameKind], bool] = hear_all
+        """Whether a frame of a node is for this one: two that help to found different clusters
+        have nothing to say to each other's groups."""
         links.on_frame = self._on_frame
         links.on_link = self._on_link
 
     def _on_frame(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         taker = self.takers.get(kind)
+        if not self.may_hear(node, kind):
+            return
         if taker is None:
             self._refused(node, f"nobody takes frames of kind {kind:d}")
         else:

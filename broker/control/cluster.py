@@ -91,18 +91,15 @@ def add(parts: Parts, *, name: str, address: str) -> Result:
 
     def decide() -> Change:
         if name not in parts.catalogue.nodes.entries:
-            check_left(parts, cluster, name)
+            check_left(cluster, name)
         return admit(parts.catalogue.nodes.entries, name, listening, drawn)
 
     return parts.change(decide)
 
 
-def check_left(parts: Parts, cluster: Cluster, name: str) -> None:
-    """PreconditionFailed while the metadata group counts on what a former node of this name knew.
-
-    One that comes with an empty disk knows nothing of what that has voted for and agreed to.
-    """
-    if not cluster.membership.has_left(name) or count_on(parts.catalogue, name):
+def check_left(cluster: Cluster, name: str) -> None:
+    """PreconditionFailed while anything counts on what a former node of this name knew."""
+    if cluster.has_left_over(name):
         raise PreconditionFailed(
             f"what is left of a former node '{name}' is still being removed; try again"
         )

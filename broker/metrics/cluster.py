@@ -69,6 +69,14 @@ def links_metrics(links: ClusterLinks) -> Iterator[Metric]:
     )
 
 
+def split_metrics(links: ClusterLinks) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "fluffle_cluster_split",
+        "How many nodes of another cluster of this name and secret were met in the last minutes",
+        value=len(links.apart),
+    )
+
+
 def clock_metrics(time: CommonTime) -> Iterator[Metric]:
     ahead = GaugeMetricFamily(
         "fluffle_clock_ahead_seconds",

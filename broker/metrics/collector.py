@@ -136,11 +136,13 @@ class NodeCollector:
                 clock_metrics,
                 links_metrics,
                 room_metrics,
+                split_metrics,
             )
 
             yield list(links_metrics(cluster.links))
             yield list(clock_metrics(cluster.common_time))
             yield list(room_metrics(cluster.room))
+            yield list(split_metrics(cluster.links))
         yield from self._groups(view)
 
     def identity(self, view: View) -> Iterator[Metric]:

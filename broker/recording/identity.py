@@ -5,12 +5,12 @@ So they cannot part: a store that was wiped, or put back from a copy, remembers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import msgpack
 
-from fluffle.broker.commits import Commits
+from fluffle.broker.commits import Call, Commits
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.file_mark import FileMark
 
@@ -23,7 +23,7 @@ class Owned(NamedTuple):
 
     node: str
     cluster: str
-    """With the mark of those who found it, as at the first start."""
+    """With the mark of the one that it has promised to found, or is of."""
     boot: int
     """How often it has been started."""
     nonces: tuple[bytes, ...]
@@ -32,6 +32,13 @@ class Owned(NamedTuple):
     """Which was the last commit of the store when each of them began, as far as that is known."""
     mark: FileMark | None = None
     """Of the file that they are in; None if any may be it."""
+    founders: tuple[tuple[str, str, int], ...] = ()
+    """With whom it has promised to found the cluster of that mark, the first of them in front:
+    names, hosts and ports.  None if it has joined one."""
+
+
+NOTHING_MORE: tuple[Any, ...] = ((), None, ())
+"""What earlier versions did not keep behind the first four."""
 
 
 class OwnIdentity:
@@ -45,10 +52,12 @@ class OwnIdentity:
         self.owned = owned_of(items)
         """None if no node of a cluster has ever run with it."""
 
-    def put(self, owned: Owned) -> None:
-        """On disk with the next commit."""
+    def put(self, owned: Owned, done: Callable[[], None] | None = None) -> None:
+        """On disk with the next commit; `done` is called once it is."""
         self.owned = owned
         self._commits.put(IDENTITY, b"", encoded(owned))
+        if done is not None:
+            self._commits.wait(Call(done), self._commits.ticket)
 
 
 def owned_of(items: Iterable[tuple[bytes, bytes]]) -> Owned | None:
@@ -56,9 +65,10 @@ def owned_of(items: Iterable[tuple[bytes, bytes]]) -> Owned | None:
     for _, value in items:
         try:
             node, cluster, boot, nonces, *later = msgpack.unpackb(value)
-            began, mark = later or ((), None)
+            began, mark, founders = [*list(later), *NOTHING_MORE[len(later) :]]
             file = FileMark(*mark) if mark is not None else None
-            return Owned(node, cluster, boot, tuple(nonces), tuple(began), file)
+            whom = tuple((name, host, port) for name, host, port in founders)
+            return Owned(node, cluster, boot, tuple(nonces), tuple(began), file, whom)
         except (ValueError, TypeError) as error:
             raise Corrupt(f"catalog {IDENTITY}", f"it cannot be read: {error}") from error
     return None

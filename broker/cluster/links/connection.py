@@ -161,9 +161,12 @@ class Connection(asyncio.Protocol):
         understand it."""
         self.refused = refused
         self._ground.counters.refused[refused.reason] += 1
+        if refused.reason is Reason.OTHER_CLUSTER and refused.is_proved:
+            assert self.handshake is not None, "it was proved by this"
+            self._ground.apart_ms[self.handshake.claims or ""] = self._ground.clock.now_ms()
         is_told = not refused.by_peer and refused.reason is not Reason.NOT_A_HELLO
         if is_told and self.is_begun and not (self.ended.done() or self._transport.is_closing()):
-            self._write(refusal(refused.reason))
+            self._write(refused.proof + refusal(refused.reason))
             self._end(str(refused))
             self._transport.close()
         else:

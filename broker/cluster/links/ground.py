@@ -12,6 +12,7 @@ from fluffle.broker.cluster.links.handshake import Credentials
 from fluffle.broker.cluster.links.refusals import Refusals
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.links.tuning import LinkTuning
+from fluffle.raft.config import NodeId
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.links.connection import Connection
@@ -34,3 +35,5 @@ class Ground:
     refusals: Refusals = field(default_factory=Refusals)
     sockets: set[Connection] = field(default_factory=set)
     """Of either direction, linked or not, until they are closed."""
+    apart_ms: dict[NodeId, int] = field(default_factory=dict)
+    """When a node was met last that is of another cluster of our name and secret."""

@@ -42,21 +42,23 @@ from fluffle.broker.cluster.links.identity import (
     Reason,
     Refused,
     are_one,
+    have_one_name,
 )
 from fluffle.raft.config import NodeId
 
 MAGIC = "fluffle link"
-VERSIONS = (9, 14)
+VERSIONS = (9, 15)
 """The oldest and the newest that are spoken here.  In 1 the first leader of a queue was elected; in
 2 a settlement that came too late was done, and that it did was told beside that; before 4 nobody
 said in which incarnation it was, and before 5 what time it is; 6 says which logs it reads, when
 messages expire, and what exchanges keep, 7 that messages were held for too long, and 9 for how long
 each of some messages may wait that come together; in 10 nodes are asked for what they alone know,
 in 11 told of answers to direct reply-to, in 12 of how many connections there are, in 13 of what
-dead letters have brought along, and in 14 of how far disks have come: who speaks less is not.  One
-number for each form of what goes over links."""
+dead letters have brought along, in 14 of how far disks have come, and in 15 of clusters that are
+founded or joined: who speaks less is not.  One number for each form of what goes over links."""
 
 ERRANDS_SINCE, REPLIES_SINCE, USAGE_SINCE, COUNTS_SINCE, PROGRESS_SINCE = 10, 11, 12, 13, 14
+FORMATION_SINCE = 15
 """The versions of links in which there are frames of these kinds, and counts in them."""
 
 CHALLENGE_BYTES = 32
@@ -86,19 +88,22 @@ class Role(Enum):
     LISTENER = b"listener"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Credentials:
     """What a node goes by on all its links."""
 
     us: Identity
+    """Of which the cluster changes once, when this node founds one or joins."""
     secret: bytes
     boots: Boots
     peers: Container[NodeId]
-    """Who may dial us."""
+    """Who may dial us; who has no data yet may as well, where it `admits`."""
     lives: Lives
     """Ours, the present one at the end."""
     incarnations: Incarnations = NOBODY_FORGOTTEN
     versions: tuple[int, int] = VERSIONS
+    admits: bool = False
+    """Whether a node that is in no cluster yet may dial us to ask for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +224,7 @@ class Handshake:
     def _check_names(self, hello: Hello) -> None:
         """Whether these two may talk to each other, as they are called."""
         ours, theirs = self._credentials.us, hello.identity
-        if not are_one(ours.cluster, theirs.cluster):
+        if not have_one_name(ours.cluster, theirs.cluster):
             raise Refused(Reason.CLUSTER)
         if theirs.node == ours.node:
             raise Refused(Reason.OWN_NAME)
@@ -234,12 +239,40 @@ class Handshake:
         not that it has yet to be let in, which would not be enough.
         """
         theirs = hello.identity
+        if self._are_apart(theirs):
+            if self.is_proved:
+                raise self._parting(hello)
+            return  # only who has proved to know the secret is told so, and believed
         if self._credentials.incarnations.is_former(theirs.node, hello.incarnation):
             raise Refused(Reason.FORMER_NODE)
-        if self._role is Role.LISTENER and theirs.node not in self._credentials.peers:
+        if self._role is Role.LISTENER and not self._may_dial(theirs):
             raise Refused(Reason.UNKNOWN_NODE)
         if hello.known is not None and not self._credentials.lives.remember(hello.known):
             raise Refused(Reason.FORGOTTEN)
+
+    @property
+    def _is_begun(self) -> bool:
+        """Whether this node has data of its cluster."""
+        return self._credentials.incarnations.ours() > 0
+
+    def _are_apart(self, theirs: Identity) -> bool:
+        """Whether the two are of clusters that were founded apart.
+
+        Who has no data yet is bound to none: it may have helped to found one that never began.
+        """
+        is_one = are_one(self._credentials.us.cluster, theirs.cluster)
+        return not is_one and self._is_begun and theirs.is_begun
+
+    def _may_dial(self, theirs: Identity) -> bool:
+        """Who is in no cluster may ask for one, and is heard by all who may know of one."""
+        is_new = not (self._is_begun and theirs.is_begun)
+        return theirs.node in self._credentials.peers or (self._credentials.admits and is_new)
+
+    def _parting(self, hello: Hello) -> Refused:
+        """Both are to know by proof that there are two clusters."""
+        is_listener = self._role is Role.LISTENER
+        proof = encode(Number.PROOF, self._proof_of(self._role, hello)) if is_listener else b""
+        return Refused(Reason.OTHER_CLUSTER, proof=proof)
 
     def _on_proof(self, proof: bytes, hello: Hello) -> bytes:
         other = Role.DIALLER if self._role is Role.LISTENER else Role.LISTENER
@@ -247,7 +280,8 @@ class Handshake:
             raise Refused(Reason.SECRET)
         self.is_proved = True
         self._check_data(hello)  # where we dialled, again: it may have been removed meanwhile
-        self._credentials.boots.admit(hello.identity.node, hello.identity.boot)
+        if hello.identity.node in self._credentials.peers:
+            self._credentials.boots.admit(hello.identity.node, hello.identity.boot)
         self.peer = hello.identity
         if self._role is Role.LISTENER:
             return encode(Number.PROOF, self._proof_of(Role.LISTENER, hello))
@@ -294,7 +328,8 @@ def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> H
             and len(nonce) == BOOT_NONCE_BYTES and len(challenge) == CHALLENGE_BYTES
         ):  # fmt: skip
             speaks = min(newest, versions[1])
-            who = Identity(cluster, node, Boot(count, nonce), reads, speaks)
+            boot, is_begun = Boot(count, nonce), incarnation > 0
+            who = Identity(cluster, node, boot, reads, speaks, is_begun)
             return Hello(raw, who, wants, _read_known(known), incarnation)
     raise Refused(Reason.NOT_A_HELLO)
 

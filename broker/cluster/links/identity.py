@@ -9,8 +9,7 @@ And who was removed and let in anew is another node: each says which of them its
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -32,6 +31,7 @@ class Reason(StrEnum):
     TOO_SLOW = "too_slow"
     VERSION = "version"
     CLUSTER = "cluster"
+    OTHER_CLUSTER = "other_cluster"
     WRONG_NODE = "wrong_node"
     OWN_NAME = "own_name"
     UNKNOWN_NODE = "unknown_node"
@@ -47,8 +47,12 @@ ADVICE: Mapping[Reason, str] = {
     Reason.NOT_A_HELLO: "it does not speak this protocol; let only nodes reach the cluster port",
     Reason.TOO_SLOW: "it did not say in time who it is; look whether it is overloaded",
     Reason.VERSION: "no version of the protocol is known to both; upgrade the older node",
-    Reason.CLUSTER: "the two belong to different clusters: by name, or because they were not given "
-    "the same --peers when they were first started; a node that is to join is not among its own",
+    Reason.CLUSTER: "the two belong to clusters of different names; correct --cluster-name, or "
+    "lead --peers to others",
+    Reason.OTHER_CLUSTER: "there are two clusters of this name and secret, founded apart, and they "
+    "cannot be joined; keep the one whose data count: have it take the clients, export what the "
+    "other has (`fluffle definitions export`, consumers), and start the nodes of that one with "
+    "empty data directories; or give them another --cluster-name",
     Reason.WRONG_NODE: "another node than expected is at the address; correct --peers",
     Reason.OWN_NAME: "both have the same name; names must differ, and --peers lead to others",
     Reason.UNKNOWN_NODE: "the refused node is no node of the cluster for the other; let it in with "
@@ -70,8 +74,11 @@ ADVICE: Mapping[Reason, str] = {
 """What to do about each; both ends log it."""
 
 DESTRUCTIVE = frozenset(
-    {Reason.OLD_BOOT, Reason.FORGOTTEN, Reason.FORMER_NODE, Reason.SECOND_PROCESS}
-)
+    {
+        Reason.OTHER_CLUSTER, Reason.OLD_BOOT, Reason.FORGOTTEN, Reason.FORMER_NODE,
+        Reason.SECOND_PROCESS,
+    }
+)  # fmt: skip
 """Reasons whose advice costs data or stops a process where it is followed in vain."""
 UNPROVED = (
     "that is said without proof, and whoever reaches the port can say it: empty and stop nothing "
@@ -88,12 +95,16 @@ WRONG_PORT = "no node answers there: is that its --cluster-listen address, not t
 class Refused(Exception):
     """There will be no link with this one."""
 
-    def __init__(self, reason: Reason, *, by_peer: bool = False, detail: str = "") -> None:
+    def __init__(
+        self, reason: Reason, *, by_peer: bool = False, detail: str = "", proof: bytes = b""
+    ) -> None:
         self.what = f"{reason} ({detail})" if detail else str(reason)
         super().__init__(f"refused by it: {self.what}" if by_peer else self.what)
         self.reason = reason
         self.by_peer = by_peer
         """Whether it is the other end that refuses us; it may say so without proof."""
+        self.proof = proof
+        """By which the other end knows that it is refused by who we are; it goes first."""
         self.is_proved = False
         """Whether the other end had proved who it is."""
 
@@ -168,31 +179,39 @@ class Lives:
 class Identity:
     """What a node says of itself."""
 
-    cluster: str
-    """As `marked` makes it."""
+    cluster: str = field(compare=False)
+    """As `marked` makes it; a node without data has no mark before it helps to found a cluster, or
+    joins one."""
     node: NodeId
     boot: Boot
     reads: int = 1
     """The newest version of the logs of queues that this life understands."""
     speaks: int = field(default=0, compare=False)
     """Of another node: the newest version of links that both of us speak."""
+    is_begun: bool = field(default=False, compare=False)
+    """Of another node: whether it had data of its cluster when it said hello."""
 
 
-def marked(cluster: str, founders: Iterable[NodeId]) -> str:
-    """The name of a cluster with a mark of who founds it, as one node was told; none for who joins.
+def marked(cluster: str, mark: str) -> str:
+    """The name of a cluster with the mark that was drawn when it was founded; none for who is not
+    of it yet."""
+    return f"{cluster} {mark}" if mark else cluster
 
-    Nodes that were told of different founders would found different clusters.
-    """
-    names = "\0".join(sorted(founders))
-    mark = hashlib.sha256(names.encode()).hexdigest()[:MARK_LETTERS]
-    return f"{cluster} {mark}" if names else cluster
+
+def mark_of(cluster: str) -> str:
+    """The mark behind the name; empty if there is none."""
+    return cluster.partition(" ")[2]
+
+
+def have_one_name(cluster: str, other: str) -> bool:
+    """Whether these are called alike, whatever their marks are."""
+    return cluster.partition(" ")[0] == other.partition(" ")[0]
 
 
 def are_one(cluster: str, other: str) -> bool:
     """Whether these are one cluster, as far as the two nodes know that say so."""
-    name, _, mark = cluster.partition(" ")
-    other_name, _, other_mark = other.partition(" ")
-    return name == other_name and (mark == other_mark or not (mark and other_mark))
+    mark, other_mark = mark_of(cluster), mark_of(other)
+    return have_one_name(cluster, other) and (mark == other_mark or not (mark and other_mark))
 
 
 def check_name(name: str) -> None:

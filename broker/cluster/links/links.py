@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from random import Random
 from typing import NamedTuple
@@ -41,6 +42,9 @@ from fluffle.broker.config import ListenAddress
 from fluffle.raft.config import NodeId
 
 TICKS_A_BEAT = 2
+
+APART_MS = 300_000
+"""For so long it counts that a node of another cluster was met; it is dialled more often."""
 
 
 class Carried(NamedTuple):
@@ -74,9 +78,10 @@ class ClusterLinks:
         tuning: LinkTuning | None = None,
         clock: Clock | None = None,
         chance: Random | None = None,
+        admits: bool = False,
     ) -> None:
         """`boots`: what is known of the peers' lives from earlier; `lives`: our own, if there were
-        others before.
+        others before.  `admits`: see `Credentials`.
 
         ValueError without a secret, or for names that are too long.
         """
@@ -89,6 +94,8 @@ class ClusterLinks:
         """By node: the newest version of logs that it has said it reads, when dialled last."""
         self.speaks: dict[NodeId, int] = {}
         """By node: the newest version of links that both spoke when it was dialled last."""
+        self.on_met: Callable[[Identity], None] = nothing_met
+        """Told who has dialled us, before the first frame that comes from there."""
         self._boots = boots or Boots()
         self._ground = Ground(
             credentials=Credentials(
@@ -98,6 +105,7 @@ class ClusterLinks:
                 self._peers,
                 lives or Lives.since(identity.boot),
                 incarnations,
+                admits=admits,
             ),
             tuning=tuning or LinkTuning(),
             clock=clock or SystemClock(),
@@ -175,6 +183,36 @@ class ClusterLinks:
         return None if peer is None else peer.hindrance
 
     # Who is there
+
+    @property
+    def apart(self) -> list[NodeId]:
+        """Those that were met in the last minutes, and are of another cluster of this name and
+        secret."""
+        since_ms = self._ground.clock.now_ms() - APART_MS
+        return sorted(node for node, at_ms in self._ground.apart_ms.items() if at_ms >= since_ms)
+
+    @property
+    def cluster(self) -> str:
+        """As this node says hello: see `Identity`."""
+        return self._ground.credentials.us.cluster
+
+    @cluster.setter
+    def cluster(self, cluster: str) -> None:
+        """Say hello with this name and mark from now on; links that are open stay."""
+        credentials = self._ground.credentials
+        credentials.us = replace(credentials.us, cluster=cluster)
+
+    @property
+    def heard(self) -> Sequence[Identity]:
+        """What nodes have said of themselves over the links to them that are open."""
+        connections = [peer.connection for peer in self._peers.values()]
+        return [each.identity for each in connections if each is not None and each.identity]
+
+    @property
+    def hosts(self) -> Mapping[NodeId, str]:
+        """From where nodes have dialled us."""
+        connections = {node: self._inbound.connection(node) for node in self._inbound.nodes}
+        return {node: each.ends[0][0] for node, each in connections.items() if each is not None}
 
     def listen(self, host: str, port: int) -> ListenAddress:
         """Let other nodes dial; what was bound (port 0 picks one).  OSError when it is taken."""
@@ -258,10 +296,14 @@ class ClusterLinks:
         return not self._ground.sockets
 
     def _on_accepted(self, identity: Identity) -> None:
-        self._peers[identity.node].heard_from(identity)
+        self.on_met(identity)
+        if identity.node in self._peers:
+            self._peers[identity.node].heard_from(identity)
 
     def _on_received(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
-        self.on_frame(node, kind, payload)
+        """Who asks for a cluster, or is asked, is no peer yet."""
+        if node in self._peers or kind is FrameKind.FORMATION:
+            self.on_frame(node, kind, payload)
 
     def _on_dialled(self, identity: Identity) -> None:
         self.reads[identity.node] = identity.reads
@@ -271,6 +313,10 @@ class ClusterLinks:
 
     def _on_down(self, node: NodeId) -> None:
         self.on_link(node, self.is_up(node))
+
+
+def nothing_met(_identity: Identity) -> None:
+    """Where nobody asks who has dialled."""
 
 
 def carried_by(dialled: Connection, accepted: Connection | None) -> Carried:

@@ -38,9 +38,8 @@ class Refusals:
         advice = None if refused is None else advice_to_dialler(refused)
         if self._is_news(node, reason):
             event(
-                logger, logging.WARNING, "link_failed" if refused is None else "link_refused",
-                peer=node, address=address, reason=reason, advice=advice,
-            )  # fmt: skip
+                logger, *heading(refused), peer=node, address=address, reason=reason, advice=advice
+            )
 
     def accepted(
         self, host: str, reason: str, refused: Refused | None, stranger: Handshake | None
@@ -53,8 +52,7 @@ class Refusals:
             claims = stranger.claims
         if self._is_news(host if node is None else as_node(host, node), reason):
             event(
-                logger, logging.WARNING, "link_failed" if refused is None else "link_refused",
-                peer=host, node=node, claims=claims, reason=reason,
+                logger, *heading(refused), peer=host, node=node, claims=claims, reason=reason,
                 advice=None if refused is None else refused.advice,
             )  # fmt: skip
 
@@ -75,6 +73,15 @@ class Refusals:
         """There is a link from it: likewise."""
         self._last.pop(host, None)
         self._last.pop(as_node(host, node), None)
+
+
+def heading(refused: Refused | None) -> tuple[int, str]:
+    """How loudly it is said, and what."""
+    if refused is None:
+        return logging.WARNING, "link_failed"
+    if refused.reason is Reason.OTHER_CLUSTER and refused.is_proved:
+        return logging.ERROR, "cluster_split"
+    return logging.WARNING, "link_refused"
 
 
 def hindrance(node: NodeId, reason: str, refused: Refused | None) -> Hindrance:

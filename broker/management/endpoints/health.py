@@ -192,10 +192,13 @@ async def ready(call: Call) -> Row | Reply:
 
 
 async def target_size(call: Call) -> Row | Reply:
-    """Whether the nodes that found the cluster are all there."""
+    """Whether the nodes that found the cluster are all there.
+
+    A size that has grown says nothing of those that are: who is new has yet to be let in.
+    """
     config = call.parts.config.cluster
-    wanted = 1 if config is None else len(config.peers)
     nodes = call.parts.catalogue.nodes.entries
+    wanted = 1 if config is None else min(len(config.peers), len(nodes) or len(config.peers))
     running = sum(1 for node in nodes if call.parts.company.is_alive(node)) if nodes else 1
     sizes = {"cluster_size": running, "target_cluster_size": wanted}
     return {**OK, **sizes} if running >= wanted else failed(TOO_FEW_NODES, **sizes)

@@ -144,7 +144,7 @@ def quorum_ready(scene: Scene) -> int:
 @pytest.mark.parametrize(
     ("name", "others", "advice"),
     [
-        ("a", ("b", "c"), r"start 'a' once with itself alone in --peers .* let the others in"),
+        ("a", ("b", "c"), r"name 'a' first in the --peers of all nodes .* they join it"),
         ("d", ("b", "c"), r"cannot be joined with what others begin with"),
     ],
 )

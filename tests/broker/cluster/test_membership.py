@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ async def are_voters(node: ClusterNode, names: str) -> None:
         ]  # fmt: skip
 
     await until(is_so)
+
+
+def only_by_hand(nodes: ClusterNodes) -> None:
+    """From their next start on they let nobody in by themselves."""
+    for node in nodes:
+        assert node.config.cluster is not None
+        node.config = replace(node.config, cluster=replace(node.config.cluster, admit=False))
 
 
 async def let_in(nodes: ClusterNodes, name: str, by: str) -> None:
@@ -235,7 +243,7 @@ async def test_a_node_that_was_forgotten_stays_out(tmp_path: Path) -> None:
         await are_voters(nodes["a"], "ab")
         nodes["c"].begin()
         refusals = nodes["a"].cluster.links.counters.refused
-        await until(lambda: refusals[Reason.UNKNOWN_NODE] > 0)
+        await until(lambda: refusals[Reason.FORMER_NODE] > 0)
         assert "amqp" not in nodes["c"].node.addresses
         await are_voters(nodes["a"], "ab")
 
@@ -276,7 +284,10 @@ async def test_a_lost_disk_is_replaced(tmp_path: Path, is_b_away: bool) -> None:
 async def test_what_a_former_node_of_its_name_was_is_nothing_to_who_joins(tmp_path: Path) -> None:
     """It reads in the log that the cluster has seen a later start of it, before that it was let in
     again; however slowly that comes."""
-    async with running_cluster(tmp_path) as nodes:
+    nodes = await make_cluster(tmp_path)
+    only_by_hand(nodes)
+    await nodes.start()
+    try:
         for _ in range(3):
             await nodes["c"].stop()
             await nodes["c"].start()
@@ -298,6 +309,8 @@ async def test_what_a_former_node_of_its_name_was_is_nothing_to_who_joins(tmp_pa
             registry.remove(name)()
         await let_in(nodes, "c", by="a")
         await joining.started()
+    finally:
+        await nodes.stop()
 
 
 async def test_a_node_says_how_its_cluster_is(tmp_path: Path) -> None:
@@ -313,6 +326,7 @@ async def test_a_node_says_how_its_cluster_is(tmp_path: Path) -> None:
         for name in "bc":
             await nodes[name].kill()
         await until(lambda: said() == "fluffle, 1 of 3 nodes, without a leader")
+        only_by_hand(nodes)
         waiting = nodes.grow("d")
         waiting.begin()
         await until(lambda: "cluster" in waiting.node.addresses)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,13 @@ from fluffle.broker.cluster import cluster, metadata
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tuning import LinkTuning
+from fluffle.broker.config import ListenAddress
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.errors import InternalError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from tests.broker.cluster.test_cluster import define, has
 from tests.support.certificates import Authority
-from tests.support.cluster_nodes import make_cluster, running_cluster, until
+from tests.support.cluster_nodes import ClusterNodes, make_cluster, running_cluster, until
 
 PATIENCE_MS = 1_500
 """In place of half a minute."""
@@ -138,31 +140,50 @@ async def test_garbage_on_the_port_of_a_cluster_harms_nobody(tmp_path: Path) -> 
         await three.agree()
 
 
-async def test_nodes_that_were_told_of_different_founders_do_not_mix(
+async def test_clusters_that_were_founded_apart_do_not_mix_and_both_say_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that began alone has a log of its own, which the others would take for theirs."""
-    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.ERROR)
     three = await make_cluster(tmp_path)
-    config = three["a"].config
-    assert config.cluster is not None
-    alone = replace(config.cluster, peers={"a": config.cluster.peers["a"]})
-    three["a"].config = replace(config, cluster=alone)
-    await three["a"].start()
-    await define(three["a"], "alone")
-    await three["a"].stop()
-    three["a"].config = config
+    told = told_of(three)
+    for names in ("a", "bc"):
+        tell(three, names, {name: told[name] for name in names})
     await three.start()
+    await define(three["a"], "alone")
     await define(three["b"], "others")
+    await three["a"].stop()
+    tell(three, "a", told)
+    await three["a"].start()
+    for node in three:
+        refused = node.cluster.links.counters.refused
+        await until(lambda: refused[Reason.OTHER_CLUSTER] > 0)  # noqa: B023
     assert has(three["c"], "others")
     assert has(three["a"], "alone")
     assert "v-alone" not in three["b"].node.catalogue.vhosts
     assert "v-others" not in three["a"].node.catalogue.vhosts
-    fields = [getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records]
-    advice = [each["advice"] for each in fields if "cluster" in str(each.get("reason"))]
-    assert advice
-    assert "not given the same --peers" in advice[0]
+    said = [
+        getattr(record, FIELDS_ATTRIBUTE)["advice"]
+        for record in caplog.records
+        if record.getMessage() == "cluster_split"
+    ]
+    assert said
+    assert all("founded apart" in advice for advice in said)
     await three.stop()
+
+
+def told_of(nodes: ClusterNodes) -> Mapping[str, ListenAddress]:
+    """Where each listens."""
+    clusters = {node.name: node.config.cluster for node in nodes}
+    return {name: cluster.listen for name, cluster in clusters.items() if cluster is not None}
+
+
+def tell(nodes: ClusterNodes, names: str, peers: Mapping[str, ListenAddress]) -> None:
+    """These are told of those founders, from their next start on."""
+    for name in names:
+        config = nodes[name].config
+        assert config.cluster is not None
+        nodes[name].config = replace(config, cluster=replace(config.cluster, peers=peers))
 
 
 async def test_links_speak_tls_where_there_are_certificates(tmp_path: Path) -> None:

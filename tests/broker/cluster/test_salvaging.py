@@ -48,7 +48,7 @@ async def test_a_node_goes_on_alone_and_others_join_it(tmp_path: Path) -> None:
 
     nodes["a"].begin()  # with what it has
     refused = nodes["b"].cluster.links.counters.refused
-    await until(lambda: refused[Reason.CLUSTER] > 0)
+    await until(lambda: refused[Reason.OTHER_CLUSTER] > 0)
     assert "amqp" not in nodes["a"].node.addresses
     await nodes["a"].kill()
 

@@ -6,7 +6,6 @@ import pytest
 
 from fluffle.broker.torture.history import (
     KINDS,
-    Abandoned,
     Complained,
     Confirmed,
     Event,
@@ -24,7 +23,6 @@ def test_every_event_comes_back() -> None:
     history: list[Event] = [
         *Broker(Random(1)).live(2_000),
         Homed("q"),
-        Abandoned("a", "q"),
         Complained("a", "541"),
         Fault("kill", is_over=True),
         Strange("„ä“\n"),

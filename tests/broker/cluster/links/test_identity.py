@@ -11,6 +11,7 @@ from fluffle.broker.cluster.links.identity import (
     Reason,
     Refused,
     are_one,
+    mark_of,
     marked,
 )
 
@@ -71,12 +72,13 @@ def test_there_is_advice_for_each_reason() -> None:
     assert set(ADVICE) == set(Reason)
 
 
-def test_nodes_of_one_cluster_were_told_of_the_same_founders() -> None:
-    one, other = marked("c", "abc"), marked("c", ["c", "b", "a"])
-    assert one == other
-    assert are_one(one, other)
-    assert are_one(one, marked("c", ()))
+def test_a_cluster_is_known_by_its_name_and_by_its_mark_once_it_has_one() -> None:
+    one = marked("c", "abc")
+    assert mark_of(one) == "abc"
+    assert mark_of(marked("c", "")) == ""
+    assert are_one(one, marked("c", "abc"))
+    assert are_one(one, marked("c", ""))
     assert are_one("c", one)
-    for another in (marked("c", "ab"), marked("d", "abc"), "d", marked("c", ["ab", "c"])):
+    for another in (marked("c", "ab"), marked("d", "abc"), "d"):
         assert not are_one(one, another)
         assert not are_one(another, one)

@@ -27,7 +27,6 @@ from fluffle.broker.cluster.links.identity import (
     Lives,
     Reason,
     Refused,
-    marked,
 )
 from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.config import Config, Limits, ListenAddress
@@ -162,7 +161,7 @@ def identity(node: ClusterNode, name: str) -> Identity:
     """Of another node of its cluster, in a life to come."""
     config = node.config.cluster
     assert config is not None
-    cluster = marked(config.name, config.peers)
+    cluster = node.cluster.links.cluster
     return Identity(cluster, name, Boot(99, bytes(BOOT_NONCE_BYTES)))
 
 

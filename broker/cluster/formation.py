@@ -1,0 +1,345 @@
+"""Cluster formation: how a node without data founds a cluster, helps to found one, or joins one.
+
+    free      --a majority of the founders is free, the first among them--> promised
+    free      --one that has promised asks for help-----------------------> promised
+    promised  --a majority has: the group of definitions has a log--------> begun
+    free, promised  --a cluster that has begun has let it in--------------> joins that
+
+A **promise** is the mark of a cluster and who founds it, on disk before a word is said of it.  A
+node gives one, and its vote in that group goes by it; so two clusters cannot both be promised by a
+majority of the same founders.  The first of the founders draws the mark, and nobody else does: sets
+that grew or shrank have their first node in common.  What is known of others is what they have said
+since their link came up, and these frames keep their order with those of consensus: whoever hears
+of another mark than its own heeds no vote from there.
+
+    [0, host, port]                   a node that has not begun asks, and says where it listens
+    [1, mark, stage, members, joins]  what it is told, and at each link and change; and whether it
+                                      is let in as one that joins
+    [2, mark, founders]               somebody who has promised, or begun, asks a founder for help
+    members, founders                 [[name, host, port], ...]
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
+from fluffle.broker.cluster.ports import FrameKind
+from fluffle.broker.config import ListenAddress
+from fluffle.broker.logs import event
+from fluffle.raft.config import NodeId
+
+logger = logging.getLogger(__name__)
+
+Founders: TypeAlias = Mapping[NodeId, ListenAddress]
+"""Nodes and where they listen, the one that draws the mark in front."""
+
+ASK, TELL, INVITE = 0, 1, 2
+
+
+class Stage(IntEnum):
+    """How far a node is; the numbers are on the wire."""
+
+    FREE = 0
+    """It has no cluster, and has promised to found none."""
+    PROMISED = 1
+    """It helps to found a cluster, or joins one: nothing is in its log."""
+    BEGUN = 2
+    """It has data of its cluster."""
+
+
+STAGES = tuple(map(int, Stage))
+
+
+class Standing(NamedTuple):
+    """What a node has told of itself."""
+
+    mark: str
+    stage: Stage
+
+
+class Promise(NamedTuple):
+    """What a node keeps on disk of the cluster that it is of, or is to be of."""
+
+    mark: str = ""
+    founders: Founders = {}  # noqa: RUF012 - nothing changes it
+    """Empty for a cluster that it joins, or has joined."""
+
+
+class LocalNode(Protocol):
+    """The node itself, as its formation sees and changes it."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is anything in its log of definitions."""
+
+    @property
+    def members(self) -> Founders | None:
+        """The nodes that are let in; None if it does not know what all know."""
+
+    def is_founder(self, node: NodeId) -> bool:
+        """Whether a member of the group of definitions was there when it was founded."""
+
+    @property
+    def linked(self) -> Collection[NodeId]:
+        """To whom there is a link over which this is understood."""
+
+    @property
+    def marks_nearby(self) -> Collection[str]:
+        """Those with which nodes have said hello that have begun and to which there is a link."""
+
+    def send(self, node: NodeId, payload: bytes) -> None:
+        """To the formation of another node; may be lost.  In order with consensus."""
+
+    def draw_mark(self) -> str:
+        """A mark that no cluster has."""
+
+    def keep(self, promise: Promise, done: Callable[[], None]) -> None:
+        """Put it on disk, then call `done`."""
+
+    def go_by(self, promise: Promise) -> None:
+        """Be a member of the group of its founders, and give up what came of founding another."""
+
+    def reach(self, node: NodeId, address: ListenAddress) -> None:
+        """Have links with a node, unless there are."""
+
+    def admit(self, node: NodeId, address: ListenAddress) -> None:
+        """Let a node in, if that is to be done by itself."""
+
+
+class Formation:
+    """Of one node."""
+
+    __slots__ = (
+        "_address", "_configured", "_is_keeping", "_met", "_name", "_node", "_refused", "promise",
+        "told",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: NodeId,
+        configured: Founders,
+        address: ListenAddress,
+        promise: Promise,
+        node: LocalNode,
+    ) -> None:
+        """`configured`: who founds the cluster, as this node was told; `address`: where it listens,
+        as others are told; `promise`: as it is on disk."""
+        self._name = name
+        self._configured = configured
+        self._address = address
+        self.promise = promise
+        self._node = node
+        self._is_keeping = False
+        """A promise is on its way to the disk: nothing else is promised."""
+        self.told: dict[NodeId, Standing] = {}
+        """By those to which there is a link, over that link."""
+        self._refused: set[str] = set()
+        """The marks that were asked for in vain."""
+        self._met: dict[NodeId, str] = {}
+        """The mark that each has told last, from where frames come."""
+
+    def start(self) -> None:
+        """Go on with what was promised in an earlier life."""
+        if self.stage is Stage.PROMISED:
+            self._node.go_by(self.promise)
+        self._consider()
+
+    @property
+    def stage(self) -> Stage:
+        if self._node.is_begun:
+            return Stage.BEGUN
+        return Stage.PROMISED if self.promise.mark else Stage.FREE
+
+    @property
+    def founders(self) -> Founders:
+        """With whom this node founds a cluster; nobody, if it does not."""
+        return self.promise.founders
+
+    def may_hear(self, node: NodeId, kind: FrameKind) -> bool:
+        """Whether a frame from there is one of the same cluster, as far as both are of one."""
+        ours, theirs = self.promise.mark, self._met.get(node, "")
+        return kind is FrameKind.FORMATION or ours == theirs or not (ours and theirs)
+
+    def met(self, node: NodeId, mark: str) -> None:
+        """A node has dialled this one, and has said hello with this mark."""
+        self._met[node] = mark
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """As the first to hear of it: nothing goes over a link before what this node is."""
+        if is_up:
+            self._tell(node)
+            self._ask(node)
+        else:
+            self.told.pop(node, None)
+
+    def entered(self) -> None:
+        """This node knows who is let in, and says so."""
+        for node in tuple(self._node.linked):
+            self._tell(node)
+
+    def look(self) -> None:
+        """Ask again, as long as there is something to ask; frames may have been lost."""
+        if self.stage is Stage.BEGUN:
+            return
+        for node in tuple(self._node.linked):
+            self._ask(node)
+        self._consider()
+
+    def _ask(self, node: NodeId) -> None:
+        if self.stage is not Stage.BEGUN:
+            self._node.send(node, pack(ASK, self._address.host, self._address.port))
+
+    def _tell(self, node: NodeId) -> None:
+        members = self._node.members if self.stage is Stage.BEGUN else None
+        joins = members is not None and node in members and not self._node.is_founder(node)
+        said = self.promise.mark, int(self.stage), rows_of(members or {}), joins
+        self._node.send(node, pack(TELL, *said))
+
+    def _invite(self, node: NodeId) -> None:
+        promise = self.promise
+        self._node.send(node, pack(INVITE, promise.mark, rows_of(promise.founders)))
+
+    # What comes
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """A frame from another node.  Raises `BadFrame`."""
+        match unpack(payload):
+            case [0, str(host), int(port)]:
+                self._on_asked(node, ListenAddress(host, port))
+            case [1, str(mark), int(stage), list(rows), bool(joins)] if stage in STAGES:
+                self._on_told(node, Standing(mark, Stage(stage)), read_rows(rows), joins=joins)
+            case [2, str(mark), list(rows)] if mark and rows:
+                self._on_invited(node, Promise(mark, read_rows(rows)))
+            case other:
+                raise BadFrame(f"{other!r:.40} for the formation of a cluster")
+
+    def _on_asked(self, node: NodeId, address: ListenAddress) -> None:
+        """A node that has not begun: it is let in, or helps to found the cluster."""
+        members = self._node.members
+        self._tell(node)
+        if members is not None and node not in members:
+            self._node.admit(node, address)
+        elif members is None or self._node.is_founder(node):
+            self._help(node)
+
+    def _help(self, node: NodeId) -> None:
+        """Ask it for its promise, if it is one of the founders and this node has given its own."""
+        if node in self.promise.founders:
+            self._invite(node)
+
+    def _on_told(self, node: NodeId, standing: Standing, members: Founders, *, joins: bool) -> None:
+        self._met[node] = standing.mark
+        self.told[node] = standing
+        if self._name in members:
+            for other, address in members.items():
+                self._reach(other, address)
+        if joins and standing.stage is Stage.BEGUN and self._may_join(standing.mark):
+            self._give(Promise(standing.mark))
+        self._consider()
+
+    def _may_join(self, mark: str) -> bool:
+        """Whoever has begun without a mark, as earlier versions did, is told which one it has."""
+        ours = self.promise.mark
+        return ours != mark and not self._is_keeping and not (ours and self._node.is_begun)
+
+    def _on_invited(self, node: NodeId, promise: Promise) -> None:
+        """Promise what another has promised, if nothing is known of any other cluster; or take one
+        that has begun for what came of it."""
+        if self._name not in promise.founders:
+            return
+        for other, address in promise.founders.items():
+            self._reach(other, address)
+        has_begun = self.told.get(node) == Standing(promise.mark, Stage.BEGUN)
+        is_free = self.stage is Stage.FREE or (has_begun and self._may_join(promise.mark))
+        if self._is_keeping:
+            return
+        if is_free and self._clusters <= {promise.mark}:
+            self._give(promise)
+        elif self.promise.mark != promise.mark:
+            self._refuse(node, promise)
+            self._tell(node)
+
+    def _refuse(self, node: NodeId, promise: Promise) -> None:
+        """Say so, once for each mark."""
+        if promise.mark not in self._refused:
+            self._refused.add(promise.mark)
+            event(
+                logger, logging.WARNING, "founding_refused", asked_by=node, mark=promise.mark,
+                promised=self.promise.mark or None, stage=self.stage.name.lower(),
+                clusters=",".join(sorted(self._clusters)) or None,
+                advice="if no cluster has come of what this node has promised, start it with an "
+                "empty --data-dir",
+            )  # fmt: skip
+
+    def _reach(self, node: NodeId, address: ListenAddress) -> None:
+        if node != self._name:
+            self._node.reach(node, address)
+
+    # What it decides
+
+    @property
+    def _clusters(self) -> set[str]:
+        """The marks of those that have begun, as far as anybody knows that can be asked."""
+        told = {each.mark for each in self.told.values() if each.stage is Stage.BEGUN}
+        return told.union(self._node.marks_nearby)
+
+    def _consider(self) -> None:
+        """Found a cluster, if it is for this node to begin that, and there is none."""
+        if self.stage is not Stage.FREE or self._is_keeping or self._clusters:
+            return
+        if next(iter(self._configured), None) != self._name:
+            return
+        free = {node for node, standing in self.told.items() if standing.stage is Stage.FREE}
+        if is_majority({self._name, *free}, self._configured):
+            self._give(Promise(self._node.draw_mark(), self._configured))
+
+    def _give(self, promise: Promise) -> None:
+        """Promise it, on disk, and only then to others."""
+
+        def done() -> None:
+            self._is_keeping = False
+            self.promise = promise
+            event(
+                logger, logging.INFO,
+                "founding_promised" if promise.founders else "cluster_joined",
+                mark=promise.mark, founders=",".join(promise.founders) or None,
+            )  # fmt: skip
+            for node in tuple(self._node.linked):
+                self._tell(node)
+            self._node.go_by(promise)
+            for node in tuple(self._node.linked):
+                if self.told.get(node, UNTOLD).stage is Stage.FREE:
+                    self._help(node)
+
+        self._is_keeping = True
+        self._node.keep(promise, done)
+
+
+UNTOLD = Standing("", Stage.PROMISED)
+"""Of a node that has said nothing yet is nothing known."""
+
+
+def is_majority(nodes: Collection[NodeId], of: Collection[NodeId]) -> bool:
+    """Whether more than half of those are among these."""
+    return 2 * len(set(nodes) & set(of)) > len(of)
+
+
+def rows_of(nodes: Founders) -> list[tuple[str, str, int]]:
+    """As they are on the wire."""
+    return [(node, address.host, address.port) for node, address in nodes.items()]
+
+
+def read_rows(rows: list[Any]) -> Founders:
+    """Raises `BadFrame`."""
+    read = {}
+    for row in rows:
+        match row:
+            case [str(node), str(host), int(port)]:
+                read[node] = ListenAddress(host, port)
+            case _:
+                raise BadFrame(f"{row!r:.40} for a node and its address")
+    return read

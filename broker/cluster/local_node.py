@@ -1,0 +1,111 @@
+"""A node as its own formation changes it: its disk, its links, its group of definitions."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from fluffle.broker.cluster.formation import Founders, Promise
+from fluffle.broker.cluster.links.handshake import FORMATION_SINCE
+from fluffle.broker.cluster.links.identity import MARK_LETTERS, mark_of, marked
+from fluffle.broker.cluster.membership import begun_as
+from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.config import ListenAddress
+from fluffle.broker.recording.identity import Owned, OwnIdentity
+from fluffle.raft.config import Config, NodeId
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
+
+
+FOUNDED_AS = 1
+"""The incarnation of all founders: see `Config.initial`."""
+
+
+class LocalClusterNode:
+    """The `LocalNode` of a daemon."""
+
+    __slots__ = ("_cluster", "_kept")
+
+    def __init__(self, cluster: Cluster, kept: OwnIdentity) -> None:
+        self._cluster = cluster
+        self._kept = kept
+
+    @property
+    def is_begun(self) -> bool:
+        return begun_as(self._cluster.running.host) > 0
+
+    @property
+    def members(self) -> Founders | None:
+        if not self._cluster.entering.is_over:
+            return None
+        return {node: known.address for node, known in self._cluster.registered.items()}
+
+    def is_founder(self, node: NodeId) -> bool:
+        member = self._cluster.metadata_config.member_on(node)
+        return member is not None and member.incarnation == FOUNDED_AS
+
+    @property
+    def linked(self) -> Collection[NodeId]:
+        links = self._cluster.links
+        spoken = links.speaks.items()
+        return [node for node, speaks in spoken if speaks >= FORMATION_SINCE and links.is_up(node)]
+
+    @property
+    def marks_nearby(self) -> Collection[str]:
+        return {mark_of(each.cluster) for each in self._cluster.links.heard if each.is_begun}
+
+    def send(self, node: NodeId, payload: bytes) -> None:
+        links = self._cluster.links
+        if links.speaks.get(node, 0) >= FORMATION_SINCE:
+            links.send(node, FrameKind.FORMATION, payload, lane=Lane.URGENT)
+
+    def draw_mark(self) -> str:
+        return secrets.token_hex(MARK_LETTERS // 2)
+
+    def keep(self, promise: Promise, done: Callable[[], None]) -> None:
+        owned = self._kept.owned
+        assert owned is not None, "the life that goes on is on disk"
+        cluster = self._cluster
+        name = marked(cluster.config.name, promise.mark)
+        founders = tuple((node, at.host, at.port) for node, at in promise.founders.items())
+
+        def kept() -> None:
+            if cluster.running.is_running:
+                cluster.links.cluster = name
+                done()
+
+        self._kept.put(owned._replace(cluster=name, founders=founders), kept)
+
+    def go_by(self, promise: Promise) -> None:
+        """Who joins is told by the leader as which member it may begin, and begins without a
+        configuration; what has another one and nothing else is of a founding that came to
+        nothing."""
+        host = self._cluster.running.host
+        voters = {member.node for member in self._cluster.metadata_config.voters}
+        is_there = METADATA_GROUP in host
+        if is_there and voters and voters != set(promise.founders) and not self.is_begun:
+            host.delete(METADATA_GROUP)
+            is_there = False
+        if promise.founders and not is_there:
+            host.create(METADATA_GROUP, FOUNDED_AS, Config.initial(promise.founders))
+            self._cluster.running.hasten(METADATA_GROUP)
+        self._cluster.entering.look_again()
+
+    def reach(self, node: NodeId, address: ListenAddress) -> None:
+        if node not in self._cluster.links.peers:
+            self._cluster.set_peer(node, address)
+
+    def admit(self, node: NodeId, address: ListenAddress) -> None:
+        cluster = self._cluster
+        host = address.host or cluster.links.hosts.get(node, "")
+        if cluster.config.admit and host:
+            cluster.admission.admit(node, ListenAddress(host, address.port))
+
+
+def promise_of(owned: Owned) -> Promise:
+    """As it is on disk."""
+    founders = {node: ListenAddress(host, port) for node, host, port in owned.founders}
+    return Promise(mark_of(owned.cluster), founders)
