@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve cluster test check rest types simulate bench tables abuse fuzz crash torture clean
+.PHONY: help serve cluster test check rest types simulate bench tables abuse fuzz crash torture safety clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ crash: $(INSTALLED) ## kill a node with clients at work, KILLS=100 times; ARGS="
 
 torture: $(INSTALLED) ## faults of all kinds with clients at work, for TIME=300 seconds; SYSTEM=fluffle
 	$(BIN)/python -m tests.torture $(or $(SYSTEM),fluffle) --seconds $(or $(TIME),300) $(ARGS)
+
+safety: $(INSTALLED) ## torture for TIME=300 seconds, then SEEDS=200 seeds of everything: a table
+	$(BIN)/python -m tests.safety --seconds $(or $(TIME),300) --seeds $(SEEDS) $(ARGS)
 
 abuse: $(INSTALLED) ## abuse a node and watch it, for TIME=60 seconds; ARGS="--seed 2"
 	$(BIN)/python -m tests.abuse --seconds $(or $(TIME),60) $(ARGS)

@@ -258,7 +258,7 @@ class Checker:
         self._returned.add(event.message)
         letter = self._letters.get(event.message)
         if letter is not None and letter.fates:
-            self._breach(Breach.UNEXPECTED, f"{event.message} came back as unroutable")
+            self._breach(Breach.STALE, f"{event.message} came back as unroutable")
 
     # What consumers say and hear
 

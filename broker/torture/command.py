@@ -21,6 +21,8 @@ COMMANDS = {
     "kill": "Kill it, as by SIGKILL.",
     "pause": "Stop its process for a while, as by SIGSTOP.",
     "resume": "The opposite of pause.",
+    "throttle": "Leave it a small part of a processor.",
+    "unthrottle": "The opposite of throttle, which may not have been.",
     "isolate": "Let no byte through between it and the other nodes.",
     "rejoin": "The opposite of isolate.",
     "fill": "Leave no room on its disk.",

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count, cycle
 from random import Random
 from typing import NamedTuple
 
+from fluffle.broker.torture.definers import (
+    OWNERS,
+    Definitions,
+    defining,
+    keeping,
+    looking,
+    owning,
+)
 from fluffle.broker.torture.history import DeclareAsked, Declared, Homed, Note
 from fluffle.broker.torture.roles import (
     Role,
@@ -38,6 +46,7 @@ MESSAGES_A_ROUND = 17.0
 """What one client of each publishing role sends between two pauses, about."""
 ARGUMENTS = {"quorum": {"x-delivery-limit": 1_000_000}}
 """By type of queue.  What is given back so often is dropped; the default of 20 can be reached."""
+SINK_MESSAGES_MAX = 100
 BOTH = {"both": ("quorum", "classic")}
 """What the queues are in turn, where they are not of one type."""
 
@@ -77,6 +86,24 @@ def consuming(names: Names) -> dict[str, Role]:
     }
 
 
+def declaring(definitions: Definitions) -> dict[str, Role]:
+    return {
+        "definer": defining(definitions),
+        "looker": looking(definitions, by_publish=False),
+        "router": looking(definitions, by_publish=True),
+        "keeper": keeping(definitions),
+        **{f"owner{number}": owning(definitions) for number in range(1, OWNERS + 1)},
+    }
+
+
+def type_of_definitions(queue_type: str, nodes: int) -> str | None:
+    """Of queues that come and go.  None where a queue is away with its node: then "not there" may
+    be true of a queue that was declared."""
+    if nodes == 1:
+        return BOTH.get(queue_type, (queue_type,))[0]
+    return None if queue_type == "classic" else "quorum"
+
+
 @dataclass(slots=True)
 class Crew:
     """One client of each role and node."""
@@ -101,9 +128,16 @@ class Crew:
                 )
                 self.note(Declared(queue))
 
-    async def delete(self) -> None:
+    async def declare_sink(self, definitions: Definitions) -> None:
+        """Where the bindings lead that come and go.  `Gone` where that fails."""
+        with await self.witness("setup.sink", self.addresses[0]) as witness:
+            declare = definitions.declare(definitions.sink, **{"x-max-length": SINK_MESSAGES_MAX})
+            await witness.talk.call(declare)
+            definitions.left.add(definitions.sink)
+
+    async def delete(self, queues: Iterable[str]) -> None:
         with await self.witness("cleanup", self.addresses[0]) as witness:
-            for queue in self.names:
+            for queue in queues:
                 await witness.talk.call(make(Queue.Delete, queue=queue))
 
     async def witness(self, name: str, to: Address) -> Witness:

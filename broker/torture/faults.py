@@ -44,9 +44,12 @@ class Fault(NamedTuple):
     kind: str
     nodes: tuple[str, ...]
     for_s: float
+    delay_s: float = 0.0
+    """Of what is sent meanwhile, where the kind has one."""
 
     def __str__(self) -> str:
-        return f"{self.kind} {' '.join(self.nodes)} for {self.for_s:.1f} s at {self.at_s:.1f} s"
+        by = f" by {self.delay_s:.2f} s" if self.delay_s else ""
+        return f"{self.kind} {' '.join(self.nodes)}{by} for {self.for_s:.1f} s at {self.at_s:.1f} s"
 
 
 @dataclass(slots=True)
@@ -96,6 +99,7 @@ class Kind(NamedTuple):
     nodes: int = 1
     """0: all there are."""
     needs_mesh: bool = False
+    delay_s: tuple[float, float] = (0.0, 0.0)
 
 
 async def kill(scene: Scene, fault: Fault) -> None:
@@ -190,6 +194,44 @@ async def slow(scene: Scene, fault: Fault) -> None:
             await asyncio.sleep(fault.for_s)
 
 
+async def lag(scene: Scene, fault: Fault) -> None:
+    """What the others send to a node comes late: it is suspected, and goes on to serve clients."""
+    (node,) = fault.nodes
+    await delay_links(scene, fault, [(other, node) for other in scene.system.nodes])
+
+
+async def lag_both_ways(scene: Scene, fault: Fault) -> None:
+    """What the node sends to the others is late, too."""
+    (node,) = fault.nodes
+    others = scene.system.nodes
+    ways = [(other, node) for other in others] + [(node, other) for other in others]
+    await delay_links(scene, fault, ways)
+
+
+async def rejoin_slowly(scene: Scene, fault: Fault) -> None:
+    """Cut off for about as long as clients are kept waiting; then what the others send is late."""
+    await isolate(scene, fault)
+    await lag(scene, fault._replace(for_s=min(fault.for_s, LAG_AFTER_S)))
+
+
+async def delay_links(scene: Scene, fault: Fault, ways: Sequence[tuple[str, str]]) -> None:
+    mesh = scene.system.mesh
+    assert mesh is not None
+    links = [(source, destination) for source, destination in ways if source != destination]
+    for delay_s in (fault.delay_s, 0.0):
+        for source, destination in links:
+            mesh.delay(source, destination, delay_s)
+        if delay_s:
+            await asyncio.sleep(fault.for_s)
+
+
+async def starve(scene: Scene, fault: Fault) -> None:
+    """Of the processor only a tenth is left, in pieces."""
+    await scene.do(Deed.THROTTLE, *fault.nodes)
+    await asyncio.sleep(fault.for_s)
+    await scene.do(Deed.UNTHROTTLE, *fault.nodes)
+
+
 async def reset(scene: Scene, fault: Fault) -> None:
     assert scene.system.mesh is not None
     scene.system.mesh.reset(*fault.nodes)
@@ -229,6 +271,9 @@ KILLING = (Deed.KILL, Deed.START)
 UNPLUGGING = (Deed.UNPLUG, Deed.START)
 RESTARTING = (Deed.STOP, Deed.START)
 PAUSING = (Deed.PAUSE, Deed.RESUME)
+STARVING = (Deed.THROTTLE, Deed.UNTHROTTLE)
+LAG_S = (0.3, 3.0)
+LAG_AFTER_S = 6.0
 
 KINDS: dict[str, Kind] = {
     "kill": Kind(kill, Part.PROCESS, (0.0, 8.0), KILLING),
@@ -241,15 +286,27 @@ KINDS: dict[str, Kind] = {
     "pause": Kind(pause, Part.PROCESS, (0.5, 20.0), PAUSING),
     "long-pause": Kind(pause, Part.PROCESS, (60.0, 65.0), PAUSING),
     "pause-all": Kind(pause, Part.PROCESS, (0.5, 10.0), PAUSING, nodes=0),
+    "starve": Kind(starve, Part.PROCESS, (3.0, 20.0), STARVING),
+    "starve-all": Kind(starve, Part.PROCESS, (3.0, 15.0), STARVING, nodes=0),
     "disk-full": Kind(fill, Part.PROCESS, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START)),
     "disk-full-two": Kind(
         fill, Part.PROCESS, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START), nodes=2
     ),
     "isolate": Kind(isolate, Part.LINKS, (1.0, 25.0), (Deed.ISOLATE, Deed.REJOIN)),
+    "rejoin-slowly": Kind(
+        rejoin_slowly,
+        Part.LINKS,
+        (27.0, 31.0),
+        (Deed.ISOLATE, Deed.REJOIN),
+        needs_mesh=True,
+        delay_s=LAG_S,
+    ),
     "deafen": Kind(deafen, Part.LINKS, (1.0, 15.0), nodes=2, needs_mesh=True),
     "part": Kind(part, Part.LINKS, (1.0, 25.0), nodes=2, needs_mesh=True),
     "flap": Kind(flap, Part.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
     "slow": Kind(slow, Part.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
+    "lag": Kind(lag, Part.LINKS, (4.0, 20.0), needs_mesh=True, delay_s=LAG_S),
+    "lag-both-ways": Kind(lag_both_ways, Part.LINKS, (4.0, 20.0), needs_mesh=True, delay_s=LAG_S),
     "reset": Kind(reset, Part.LINKS, (0.0, 0.0), nodes=2, needs_mesh=True),
     "reset-clients": Kind(reset_clients, Part.FRONT, (0.0, 0.0)),
     "silence-clients": Kind(silence_clients, Part.FRONT, (1.0, 15.0)),
@@ -288,8 +345,9 @@ def plan(random: Random, seconds: float, nodes: Sequence[str], kinds: Sequence[s
             kind = KINDS[name]
             for_s = random.uniform(*kind.seconds)
             picked = random.sample(nodes, kind.nodes or len(nodes))
+            delay_s = random.uniform(*kind.delay_s)
             if began_s + for_s < seconds:
-                faults.append(Fault(began_s, name, tuple(picked), for_s))
+                faults.append(Fault(began_s, name, tuple(picked), for_s, delay_s))
             overlap = random.random() if len(nodes) > 1 else 0.0
             began_s += pause_s * random.uniform(0.5, 1.5) + for_s * (1.0 - overlap)
     return faults
@@ -319,6 +377,6 @@ async def heal(scene: Scene) -> None:
     for proxy in proxies:
         proxy.forth.restore()
         proxy.back.restore()
-    for deed in (Deed.RESUME, Deed.REJOIN, Deed.FREE, Deed.START):
+    for deed in (Deed.UNTHROTTLE, Deed.RESUME, Deed.REJOIN, Deed.FREE, Deed.START):
         if deed in scene.system.deeds:
             await scene.do(deed, *scene.system.nodes)

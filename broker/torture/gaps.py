@@ -2,7 +2,7 @@
 
 A queue is *unavailable to publishers* as long as nothing that was published to it is confirmed;
 they always want to publish.  It is *unavailable to consumers* as long as nothing comes from it
-that was confirmed and that nobody has received.
+that was confirmed and that nobody has received.  Queues that are short-lived are left out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fluffle.broker.torture.history import (
     Published,
     Received,
     Refused,
+    ShortLived,
 )
 
 NOTABLE_NS = 250_000_000
@@ -83,6 +84,8 @@ class Gaps:
         """Neither confirmed nor refused: where they go."""
         self._early: set[tuple[Message, str]] = set()
         """Of these: received, and from which queue."""
+        self._short_lived: set[str] = set()
+        """Queues that are not looked at."""
         self._spells: list[Spell] = []
         self._began_ns: dict[str, int] = {}
 
@@ -107,9 +110,13 @@ class Gaps:
             if spell.began_ns < stop_ns and spell.ended_ns > gap.began_ns:
                 yield spell.what
 
+    def _got_short_lived(self, _at_ns: int, event: ShortLived) -> None:
+        self._short_lived.add(event.queue)
+
     def _published(self, at_ns: int, event: Published) -> None:
-        self._open[event.message] = event.queues
-        for name in event.queues:
+        queues = tuple(name for name in event.queues if name not in self._short_lived)
+        self._open[event.message] = queues
+        for name in queues:
             self.overall.due(at_ns)
             self.queues.setdefault(name, OfQueue()).to_publishers.due(at_ns)
 
@@ -147,6 +154,7 @@ class Gaps:
 
 
 READERS: dict[type[Event], Callable[[Gaps, int, Any], None]] = {
+    ShortLived: Gaps._got_short_lived,
     Published: Gaps._published,
     Confirmed: Gaps._confirmed,
     Refused: Gaps._refused,

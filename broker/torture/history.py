@@ -151,6 +151,62 @@ class Looked(NamedTuple):
     found: bool
 
 
+class ShortLived(NamedTuple):
+    """The queue is there for a while only: how long it takes nothing is not measured."""
+
+    queue: str
+
+
+class Operation(Enum):
+    """What a client asks about a *thing*: a queue, or a binding."""
+
+    DECLARE = auto()
+    """Or bind.  Whoever is answered knows that it is there."""
+    DELETE = auto()
+    """Or unbind.  Whoever is answered knows that it is not there."""
+    LOOK = auto()
+    """A passive declare, or a publish that comes back if the thing is not there."""
+
+
+class Invoked(NamedTuple):
+    """A client asks.  It asks nothing else before it has an answer, or has given up."""
+
+    client: str
+    thing: str
+    operation: Operation
+
+
+class Answered(NamedTuple):
+    client: str
+    thing: str
+    found: bool
+    """Whether the thing is there, by this answer."""
+
+
+class Abandoned(NamedTuple):
+    """There was no answer, or an error: what was asked may be done, now or later, or never."""
+
+    client: str
+    thing: str
+
+
+class Owned(NamedTuple):
+    """A client declares an exclusive queue, and may hang up before it has an answer."""
+
+    queue: str
+    client: str
+
+
+class Locked(NamedTuple):
+    """Another client is told that an exclusive queue is there."""
+
+    queue: str
+
+
+class GraceOver(NamedTuple):
+    """All has been well for so long that nothing is left of a connection that has ended."""
+
+
 class RunEnded(NamedTuple):
     """All nodes are gone at the same time, and every client knows it."""
 
@@ -200,6 +256,13 @@ Event: TypeAlias = (
     | Declared
     | Homed
     | Looked
+    | ShortLived
+    | Invoked
+    | Answered
+    | Abandoned
+    | Owned
+    | Locked
+    | GraceOver
     | RunEnded
     | Isolated
     | Rejoined
@@ -213,7 +276,7 @@ Note: TypeAlias = Callable[[Event], None]
 
 def to_line(at_ns: int, event: Event) -> str:
     """A line of a history file: `[12345678, "Confirmed", ["publisher", 7]]`."""
-    fields = (field.name if isinstance(field, Clearing) else field for field in event)
+    fields = (field.name if isinstance(field, Enum) else field for field in event)
     return json.dumps([at_ns, type(event).__name__, *fields])
 
 
@@ -231,5 +294,6 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "message": lambda value: Message(*value),
     "queues": tuple,
     "how": lambda value: Clearing[value],
+    "operation": lambda value: Operation[value],
 }
 """Of what JSON has no word for, by the name of the field."""

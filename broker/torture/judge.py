@@ -8,6 +8,8 @@ from fluffle.broker.torture.checker import Checker
 from fluffle.broker.torture.existence import Existence
 from fluffle.broker.torture.findings import Report
 from fluffle.broker.torture.history import Event
+from fluffle.broker.torture.linearizability import Linearizability
+from fluffle.broker.torture.locks import Locks
 
 
 class Judge:
@@ -25,12 +27,17 @@ class Judge:
         """
         self.report = Report()
         self._checker = Checker(self.report, transient=transient, steady=steady, leaky=leaky)
-        self._existence = Existence(self.report, transient=transient)
+        self._others = (
+            Existence(self.report, transient=transient),
+            Linearizability(self.report),
+            Locks(self.report),
+        )
 
     def read(self, events: Iterable[Event]) -> None:
         events = [*events]
         self._checker.read(events)
-        self._existence.read(events)
+        for checker in self._others:
+            checker.read(events)
 
     @property
     def owed_count(self) -> int:

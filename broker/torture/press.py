@@ -1,4 +1,4 @@
-"""What a client publishes, and what becomes of it.  All of it is mandatory."""
+"""What a client publishes, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Target(NamedTuple):
     exchange: str
     key: str
     queues: tuple[str, ...]
+    mandatory: bool = True
 
 
 def to(queue: str) -> Target:
@@ -81,7 +82,7 @@ class Press:
         for target in targets:
             message = Message(self._talk.name, next(self._numbers))
             events.append(Published(message, target.queues, persistent))
-            method = make(Basic.Publish, 0, target.exchange, target.key, mandatory=True)
+            method = make(Basic.Publish, 0, target.exchange, target.key, target.mandatory)
             content = build_content(PROPERTIES[persistent], body_of(message, size))
             frames.append(encode_method(1, method))
             frames.append(split_content(content, 1, FRAME_BYTES_MAX))

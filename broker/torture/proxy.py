@@ -2,7 +2,8 @@
 
 While a direction is cut, nothing goes through it, not even that an end has closed; what was sent
 meanwhile arrives when it is mended, as after a partition.  To both ends it looks like a network
-that says nothing.
+that says nothing.  While a direction is slowed, everything arrives so much later, however much it
+is: a long way, not a narrow one.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import deque
 from contextlib import suppress
 from typing import Self
 
 CHUNK_BYTES = 65_536
+CHUNKS_UNDER_WAY_MAX = 512
+"""In one direction of one connection; then its sender is not read any more."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: a socket that is closed says so with RST, and at once."""
 
@@ -48,11 +52,12 @@ class Flow:
         self.delay_s, self._cuts = 0.0, 0
         self._is_whole.set()
 
-    async def passed(self) -> None:
-        """Return when something has come through."""
+    async def passed(self, sent_at_s: float) -> None:
+        """Return when what was sent at a time of the loop has come through."""
         await self._is_whole.wait()
-        if self.delay_s:
-            await asyncio.sleep(self.delay_s)
+        late_s = asyncio.get_running_loop().time() - sent_at_s
+        if self.delay_s > late_s:
+            await asyncio.sleep(self.delay_s - late_s)
             await self._is_whole.wait()
 
 
@@ -98,7 +103,7 @@ class Proxy:
             break_off(writer)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self.forth.passed()
+        await self.forth.passed(asyncio.get_running_loop().time())
         try:
             peer_reader, peer_writer = await asyncio.open_connection(*self._peer)
         except OSError:
@@ -111,18 +116,66 @@ class Proxy:
             break_off(peer_writer)
 
 
+class UnderWay:
+    """What was sent in one direction and has not arrived, with the times when it was sent."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[tuple[float, bytes]] = deque()
+        self._has_some = asyncio.Event()
+        self._has_room = asyncio.Semaphore(CHUNKS_UNDER_WAY_MAX)
+
+    async def send(self, data: bytes) -> None:
+        await self._has_room.acquire()
+        self.add(data)
+
+    def add(self, data: bytes) -> None:
+        """Whether there is room or not."""
+        self._chunks.append((asyncio.get_running_loop().time(), data))
+        self._has_some.set()
+
+    async def next(self) -> tuple[float, bytes]:
+        """The oldest; it is under way no more."""
+        while not self._chunks:
+            self._has_some.clear()
+            await self._has_some.wait()
+        self._has_room.release()
+        return self._chunks.popleft()
+
+
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flow: Flow) -> None:
     """Until one of the two has ended."""
-    with suppress(OSError):
+    under_way = UnderWay()
+    sending = asyncio.create_task(send(reader, under_way))
+    try:
+        with suppress(OSError):
+            await arrive(under_way, writer, flow)
+            await sending  # it raises if the sender has not closed in order
+            writer.write_eof()
+            return
+        break_off(writer)
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def send(reader: asyncio.StreamReader, under_way: UnderWay) -> None:
+    """All that the sender says, and nothing as the last."""
+    try:
         while data := await reader.read(CHUNK_BYTES):
-            await flow.passed()
-            writer.write(data)
-            await writer.drain()
-        await flow.passed()
-        writer.write_eof()
-        return
-    await flow.passed()
-    break_off(writer)
+            await under_way.send(data)
+    finally:
+        under_way.add(b"")
+
+
+async def arrive(under_way: UnderWay, writer: asyncio.StreamWriter, flow: Flow) -> None:
+    """Return with the last."""
+    while True:
+        sent_at_s, data = await under_way.next()
+        await flow.passed(sent_at_s)
+        if not data:
+            return
+        writer.write(data)
+        await writer.drain()
 
 
 def break_off(writer: asyncio.StreamWriter) -> None:

@@ -83,9 +83,11 @@ def last_line(outcome: Outcome, diary: Diary) -> str:
     """`torture seed=7 attempted=… lost=0 … unavailable_s=1.25 verdict=good`."""
     report = diary.judge.report
     numbers = {name.replace(" ", "_"): number for name, number in report.numbers().items()}
+    kinds = Counter(fault.kind for fault in outcome.faults).most_common()
     pairs = {
         "seed": outcome.order.seed,
         **numbers,
+        "faults": ",".join(f"{kind}:{number}" for kind, number in kinds) or "none",
         "unavailable_s": f"{seconds(diary.gaps.overall.longest):.2f}",
         "verdict": "good" if outcome.is_good(report) else "bad",
     }

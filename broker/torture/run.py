@@ -10,11 +10,24 @@ from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
-from fluffle.broker.torture.crew import Crew, Names, consuming, publishing
+from fluffle.broker.torture.crew import (
+    Crew,
+    Names,
+    consuming,
+    declaring,
+    publishing,
+    type_of_definitions,
+)
+from fluffle.broker.torture.definers import (
+    Definitions,
+    emptying,
+    look_for_all,
+    owned_elsewhere,
+)
 from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.faults import Fault, Scene, carry_out, heal, plan
 from fluffle.broker.torture.findings import Report
-from fluffle.broker.torture.history import Strange
+from fluffle.broker.torture.history import GraceOver, Locked, Strange
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.broker.torture.system import DeedFailed, System
 from fluffle.broker.torture.talk import Address, Gone, Manners
@@ -34,6 +47,8 @@ minute."""
 DRAIN_PAUSE_S = 1.0
 EMPTY_ROUNDS = 2
 """So often, one after the other, must nothing be found."""
+GRACE_S = 45.0
+"""How long an exclusive queue may outlive its connection when all is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +94,8 @@ class Run:
         self._say = say
         self._random = Random(order.seed)
         self._names = Names.of(order.prefix)
+        queue_type = type_of_definitions(system.queue_type, len(system.nodes))
+        self._definitions = Definitions(order.prefix, queue_type) if queue_type else None
 
     async def to_the_end(self) -> Outcome:
         """`DeedFailed` where the system does not serve at the beginning, or not such queues."""
@@ -88,17 +105,25 @@ class Run:
             crew = self._crew(proxies)
             try:
                 await crew.declare(self._system.queue_type)
+                if self._definitions is not None:
+                    await crew.declare_sink(self._definitions)
             except Gone as error:
                 raise DeedFailed(f"it refuses the queues: {error}") from error
             await self._work(crew, Scene(self._system, proxies, self._diary.note, self._is_back))
         try:
             await self._empty_all()
+            if self._definitions is not None:
+                await self._look_for_leftovers(self._definitions)
             if not self._order.keep:
-                await self._crew({}).delete()
+                await self._crew({}).delete(self._queues())
         except (Gone, DeedFailed) as error:
             self.outcome.failures.append(f"the queues could not be emptied: {error}")
         self._diary.judge.finish()
         return self.outcome
+
+    def _queues(self) -> list[str]:
+        """All that may be there."""
+        return [*self._names, *(self._definitions.left if self._definitions else ())]
 
     def _crew(self, proxies: Mapping[str, Proxy]) -> Crew:
         """Connected through proxies where there are."""
@@ -117,14 +142,20 @@ class Run:
         no_more, leave = asyncio.Event(), asyncio.Event()
         self.outcome.faults = plan(self._random, order.seconds, nodes, order.kinds)
         roles = publishing(self._names, order.rate, len(nodes))
+        others = consuming(self._names)
+        if self._definitions is not None:
+            roles |= declaring(self._definitions)
+            others |= {"emptier": emptying(self._definitions)}
         async with asyncio.TaskGroup() as group:
             publishers = group.create_task(crew.work(roles, no_more))
-            group.create_task(crew.work(consuming(self._names), leave))
+            group.create_task(crew.work(others, leave))
             await self._torture(scene)
             self._say("healed")
             no_more.set()
             await publishers
             self._diary.stop_the_clock()
+            if self._definitions is not None:
+                self._definitions.stop_publishing()
             await self._catch_up()
             leave.set()
 
@@ -164,12 +195,13 @@ class Run:
     async def _empty_all(self) -> None:
         """Through every node in turn, until nothing comes and nothing is missing."""
         crew, judge = self._crew({}), self._diary.judge
+        queues = [*self._names, *(self._definitions.unfinished if self._definitions else ())]
         empty_rounds, owed, until_s = 0, judge.owed_count, time.monotonic() + DRAIN_S
         for number in count(1):
             is_empty = True
             for address in crew.addresses:
                 name = f"drain.{address.node}.{number}"
-                is_empty &= await found_empty(crew, name, address)
+                is_empty &= await found_empty(crew, name, address, queues)
             empty_rounds = empty_rounds + 1 if is_empty else 0
             if owed != judge.owed_count:
                 owed, until_s = judge.owed_count, time.monotonic() + DRAIN_S
@@ -180,6 +212,29 @@ class Run:
         for address in crew.addresses:
             with await crew.witness(f"look.{address.node}", address) as witness:
                 await look_whether_empty(witness, self._names, address.node)
+
+    async def _look_for_leftovers(self, definitions: Definitions) -> None:
+        """Whether what was deleted is gone, and exclusive queues with their connections."""
+        crew, until_s = self._crew({}), time.monotonic() + GRACE_S
+        owned, is_over = definitions.owned, False
+        for number in count(1):
+            is_over = time.monotonic() > until_s
+            to = crew.addresses[number % len(crew.addresses)]
+            try:
+                with await crew.witness(f"locks.{number}", to) as witness:
+                    owned = await owned_elsewhere(witness.talk, owned)
+            except Gone:
+                if is_over:
+                    raise
+            if is_over or not owned:
+                break
+            await asyncio.sleep(DRAIN_PAUSE_S)
+        self._diary.note(GraceOver())
+        for queue in owned:
+            self._diary.note(Locked(queue))
+        for address in crew.addresses:
+            with await crew.witness(f"last.{address.node}", address) as witness:
+                await look_for_all(witness.talk, definitions)
 
 
 async def await_serving(to: Address, queues: Sequence[str], manners: Manners) -> None:
@@ -202,11 +257,9 @@ async def ask_for(queues: Sequence[str], to: Address, manners: Manners) -> None:
             await witness.ready_count(queue)
 
 
-async def found_empty(crew: Crew, name: str, to: Address) -> bool:
+async def found_empty(crew: Crew, name: str, to: Address, queues: Sequence[str]) -> bool:
     """Receive all there is.  Whether there was nothing, and every queue has said so."""
-    found = await asyncio.gather(
-        *(empty(crew, f"{name}.{queue}", to, queue) for queue in crew.names)
-    )
+    found = await asyncio.gather(*(empty(crew, f"{name}.{queue}", to, queue) for queue in queues))
     return found == [0] * len(found)
 
 

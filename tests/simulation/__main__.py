@@ -46,6 +46,7 @@ def run_all(jobs: list[Job], processors: int, failures_max: int) -> int:
             took_s = time.perf_counter() - began
             progress = f"{summary.runs} of {len(jobs)} runs, {summary.failures} failed"
             print(f"{progress}, after {took_s:.0f} s", file=sys.stderr, flush=True)
+    print(summary.faults_line())
     print(summary.line(time.perf_counter() - began, processors))
     return 1 if summary.failures else 0
 

@@ -5,9 +5,9 @@ faults ... | calm: nothing changes, a majority can work | faults ... | heal | se
                                                                        `SETTLE_S`
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fluffle.raft.messages import Ping
@@ -54,6 +54,8 @@ class Account:
     settled_after_s: float
     cpu_s: float = 0.0
     """Of this process; whoever measures sets it."""
+    faults: Counter[str] = field(default_factory=Counter)
+    """How many of each kind were planned; whoever counts sets it."""
 
 
 @dataclass(slots=True)

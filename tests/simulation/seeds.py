@@ -2,9 +2,10 @@
 
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import ClassVar
 
@@ -48,6 +49,7 @@ class Failure:
     """Where it was found."""
     events: int
     cpu_s: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
 
 
 def attempt(job: Job, *, trace: int = 0) -> tuple[Account | Failure, Run]:
@@ -58,6 +60,7 @@ def attempt(job: Job, *, trace: int = 0) -> tuple[Account | Failure, Run]:
         run.keep_trace(trace)
     found = _account_of(job, run)
     found.cpu_s = time.process_time() - began
+    found.faults = Counter(fault.kind for fault in run.plan)
     return found, run
 
 
@@ -113,17 +116,24 @@ class Summary:
     elections: int = 0
     failures: int = 0
     cpu_s: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
 
     def add(self, found: Account | Failure) -> None:
         self.runs += 1
         self.events += found.events
         self.cpu_s += found.cpu_s
+        self.faults += found.faults
         if isinstance(found, Failure):
             self.failures += 1
             return
         self.simulated_s += found.simulated_s
         self.commits += found.commits
         self.elections += found.elections
+
+    def faults_line(self) -> str:
+        """How many of each kind were planned, the most frequent first."""
+        kinds = (f"{kind}:{number}" for kind, number in self.faults.most_common())
+        return f"faults: {', '.join(kinds) or 'none'}"
 
     def line(self, wall_s: float, processors: int) -> str:
         cpu_s = max(self.cpu_s, 0.001)

@@ -73,7 +73,7 @@ def test_many_runs_are_told_of_as_they_come(
     told = capsys.readouterr()
     assert told.err.startswith("1 of 2 runs, 0 failed, after ")
     assert len(told.err.splitlines()) == 1
-    assert told.out.startswith("2 runs, 0 failed; ")
+    assert told.out.startswith("faults: none\n2 runs, 0 failed; ")
 
 
 def test_the_command_that_repeats_a_run_has_all_that_made_it() -> None:

@@ -41,6 +41,10 @@ class Processes:
             Deed.RESUME: self.resume,
         }
 
+    def pid(self, node: str) -> int:
+        """Of its last process, which leads a process group."""
+        return self._running[node].pid
+
     async def start(self, node: str) -> None:
         running = self._running.get(node)
         if running is not None and running.returncode is None:

@@ -24,6 +24,7 @@ from tests.support.disks import NoDisk, fill, free, small_disk
 from tests.support.powercut import cut_power, forgetting_environment, preloaded
 from tests.torture.epmd import Registry, port_mapper
 from tests.torture.processes import Command, processes
+from tests.torture.throttle import throttles
 
 FLUFFLE = (sys.executable, "-m", "fluffle.broker", "serve")
 NODES = ("a", "b", "c")
@@ -114,8 +115,9 @@ async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
     async with AsyncExitStack() as stack:
         filling = small_disks(stack, {"node": data}, DISK_MIB)
         group = await stack.enter_async_context(processes({"node": command}))
+        throttling = await stack.enter_async_context(throttles(("node",), group.pid))
         addresses = [Address("node", "127.0.0.1", port)]
-        deeds = {**group.deeds, **filling, **machines.deeds(group.kill)}
+        deeds = {**group.deeds, **throttling, **filling, **machines.deeds(group.kill)}
         yield System(addresses, deeds, queue_type="classic")
 
 
@@ -145,10 +147,11 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
             variables = {**machines.environment(node), "FLUFFLE_CLUSTER_SECRET": secret}
             commands[node] = Command((*FLUFFLE, *words), variables, folder / node / "log")
         group = await stack.enter_async_context(processes(commands))
+        throttling = await stack.enter_async_context(throttles(NODES, group.pid))
         linked = {Deed.ISOLATE: links.isolate, Deed.REJOIN: links.rejoin}
         addresses = [Address(node, "127.0.0.1", port) for node, port in amqp.items()]
-        deeds = {**group.deeds, **filling, **linked, **machines.deeds(group.kill)}
-        yield System(addresses, deeds, links)
+        special = {**throttling, **filling, **linked, **machines.deeds(group.kill)}
+        yield System(addresses, {**group.deeds, **special}, links)
 
 
 @asynccontextmanager
@@ -180,8 +183,9 @@ async def three_rabbits(folder: Path) -> AsyncIterator[System]:
             await await_serving(address, (), Manners())
         whole = [script("rabbitmqctl"), "--node", names["a"], "await_online_nodes", "3"]
         await by_command(shlex.join(whole), commands["a"].environment)("a")
+        throttling = await stack.enter_async_context(throttles(NODES, group.pid))
         linked = {Deed.ISOLATE: links.isolate, Deed.REJOIN: links.rejoin}
-        yield System(addresses, {**group.deeds, **filling, **linked}, links)
+        yield System(addresses, {**group.deeds, **throttling, **filling, **linked}, links)
 
 
 SYSTEMS: dict[str, Launch] = {

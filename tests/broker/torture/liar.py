@@ -16,7 +16,9 @@ from enum import Enum, auto
 from random import Random
 
 from fluffle.broker.torture.history import (
+    Abandoned,
     Acked,
+    Answered,
     Asked,
     Clearing,
     ClearingAsked,
@@ -28,9 +30,14 @@ from fluffle.broker.torture.history import (
     Declared,
     Ended,
     Event,
+    GraceOver,
+    Invoked,
     Isolated,
+    Locked,
     Looked,
     Message,
+    Operation,
+    Owned,
     Published,
     Received,
     Refused,
@@ -38,6 +45,7 @@ from fluffle.broker.torture.history import (
     Requeued,
     Returned,
     RunEnded,
+    ShortLived,
     Vouched,
 )
 
@@ -75,6 +83,16 @@ class Lie(Enum):
     SWALLOW = auto()
     """A message that should come back as unroutable."""
     RETURN_ROUTABLE = auto()
+    ROUTE_BY_THE_PAST = auto()
+    """A message whose queue was there: it is confirmed and goes nowhere."""
+    LOOK_INTO_THE_PAST = auto()
+    """For a thing that was declared or deleted by a later answer."""
+    DELETE_NOTHING = auto()
+    """As the thing is not there, by what was known before."""
+    DECLARE_NOTHING = auto()
+    """As it is there already, by what was known before."""
+    KEEP_LOCK = auto()
+    """Of a connection that has ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +144,10 @@ class Broker:
     """Writes a history of its own making; `lie` is what it does wrong, now and then."""
 
     def __init__(self, random: Random, lie: Lie | None = None) -> None:
-        self.history: list[Event] = [Connected("publisher", "node")]
+        self.history: list[Event] = [
+            *(Connected(client, "node") for client in ("publisher", "x", "y", "z")),
+            ShortLived(DURABLE),
+        ]
         self.lies_told = 0
         self._random = random
         self._lie = lie
@@ -135,9 +156,17 @@ class Broker:
         self._disk: dict[str, list[Copy]] = {}
         self._unconfirmed: list[Message] = []
         self._is_alone = False
+        self._locked: list[str] = []
+        """Exclusive queues that a liar keeps."""
         self._buried: dict[str, list[Copy]] = {DURABLE: [], STEADY: []}
         """What a liar brings back in the next crash."""
         self._channels = 0
+        self._askers: dict[str, Operation | None] = dict.fromkeys(("x", "y", "z"))
+        """What each of them waits for."""
+        self._effects: dict[str, bool] = {}
+        """Whether the thing was there when what they wait for was done."""
+        self._is_there = self._was_there = False
+        """The thing that they ask about, now and some time ago."""
 
     def live(self, steps: int) -> list[Event]:
         """So many random steps, then a crash, and everything is received."""
@@ -148,11 +177,16 @@ class Broker:
             *[self._settle] * 3, *[self._ask] * 2, self._leave, self._clear, self._look,
             self._isolate,
         ]  # fmt: skip
+        asides = (self._ask_about, *[self._answer] * 4, self._own)
         for _ in range(steps):
             if self._random.random() < 0.02:
                 self._crash()
             self._random.choice(acts)()
+            self._random.choice(asides)()
         self._crash()
+        waiting = [client for client, operation in self._askers.items() if operation]
+        self._note(*(Abandoned(client, "thing") for client in waiting))
+        self._note(GraceOver(), *(Locked(queue) for queue in self._locked))
         for _ in range(3_000):
             self._deliver()
             self._hear()
@@ -191,6 +225,9 @@ class Broker:
             return
         if self._lies(Lie.RETURN_ROUTABLE, 0.1):
             self._note(Returned(message))
+        if persistent and queue != TRANSIENT and self._lies(Lie.ROUTE_BY_THE_PAST, 0.1):
+            self._note(Confirmed(message))
+            return
         ready = self._queues[queue].ready
         ready.append(Copy(message, persistent))
         if len(ready) > 1 and not ready[-2].redelivered and self._lies(Lie.SWAP):
@@ -344,6 +381,54 @@ class Broker:
     def _look(self) -> None:
         for queue in (DURABLE, STEADY, TRANSIENT):
             self._note(Looked(queue, found=True))
+
+    # A thing that three clients declare, delete and look for
+
+    def _ask_about(self) -> None:
+        client = self._random.choice([*self._askers])
+        if self._askers[client] is not None:
+            return
+        operation = self._random.choice((*Operation, *[Operation.LOOK] * 3))
+        self._askers[client] = operation
+        self._note(Invoked(client, "thing", operation))
+
+    def _answer(self) -> None:
+        """What was asked is done first, and then answered, by one step or two; or never."""
+        client = self._random.choice([*self._askers])
+        operation = self._askers[client]
+        if operation is None:
+            return
+        if client not in self._effects:
+            self._effects[client] = self._do(operation)
+        elif self._random.random() < 0.002:
+            self._askers[client] = None
+            del self._effects[client]
+            self._note(Abandoned(client, "thing"))
+        else:
+            self._askers[client] = None
+            self._note(Answered(client, "thing", self._effects.pop(client)))
+
+    def _do(self, operation: Operation) -> bool:
+        """Whether the thing is there then, in the eyes of who asked."""
+        known = self._was_there
+        if operation is Operation.LOOK:
+            return known if self._lies(Lie.LOOK_INTO_THE_PAST) else self._is_there
+        is_wanted = operation is Operation.DECLARE
+        lie = Lie.DECLARE_NOTHING if is_wanted else Lie.DELETE_NOTHING
+        if known is is_wanted and self._lies(lie):
+            return is_wanted
+        self._was_there, self._is_there = self._is_there, is_wanted
+        return is_wanted
+
+    def _own(self) -> None:
+        """A connection that declares an exclusive queue and hangs up before it has an answer."""
+        self._channels += 1
+        client = f"owner {self._channels}"
+        queue = f"queue of {client}"
+        self._note(Owned(queue, client), Locked(queue), Ended(f"{client}#1", "it hung up"))
+        self._note(*[Locked(queue)] * self._random.randint(0, 1))
+        if self._lies(Lie.KEEP_LOCK, 0.1):
+            self._locked.append(queue)
 
     def _crash(self) -> None:
         """Only the disk is left; and nobody knows what had been handed out."""

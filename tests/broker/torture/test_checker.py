@@ -51,6 +51,11 @@ HEARD_OF = {
     Lie.KEEP_TRANSIENT_MESSAGE: "is transient and came back",
     Lie.SWALLOW: "without a return",
     Lie.RETURN_ROUTABLE: "came back as unroutable",
+    Lie.ROUTE_BY_THE_PAST: "is lost",
+    Lie.LOOK_INTO_THE_PAST: "against what was answered before",
+    Lie.DELETE_NOTHING: "against what was answered before",
+    Lie.DECLARE_NOTHING: "against what was answered before",
+    Lie.KEEP_LOCK: "its connection ended long ago",
 }
 
 

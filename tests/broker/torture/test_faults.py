@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import permutations
 from random import Random
 
 import pytest
@@ -17,8 +18,10 @@ from fluffle.broker.torture.faults import (
     Scene,
     carry_out,
     heal,
+    isolate,
     plan,
     possible,
+    rejoin_slowly,
 )
 from fluffle.broker.torture.history import Event, Isolated, Rejoined
 from fluffle.broker.torture.proxy import Proxy
@@ -26,6 +29,7 @@ from fluffle.broker.torture.system import Deed, Mesh, System, mesh
 from fluffle.broker.torture.talk import Address
 
 NODES = ("a", "b", "c")
+ISOLATING = (isolate, rejoin_slowly)
 
 
 @dataclass
@@ -100,6 +104,9 @@ DONE: dict[str, Sequence[str]] = {
     "pause": ["pause a", "resume a"],
     "long-pause": ["pause a", "resume a"],
     "pause-all": ["pause a", "pause b", "pause c", "resume a", "resume b", "resume c"],
+    "starve": ["throttle a", "unthrottle a"],
+    "starve-all": ["throttle a", "throttle b", "throttle c",
+                   "unthrottle a", "unthrottle b", "unthrottle c"],
     "disk-full": ["fill a", "free a", "start a", "serves a"],
     "disk-full-two": ["fill a", "fill b", "free a", "free b", "start a", "start b",
                       "serves a", "serves b"],
@@ -109,7 +116,8 @@ DONE: dict[str, Sequence[str]] = {
 @pytest.mark.parametrize("name", KINDS)
 async def test_a_fault_does_what_it_says_and_leaves_nothing_behind(name: str) -> None:
     async with stage() as (record, scene):
-        count = KINDS[name].nodes or len(NODES)
+        kind = KINDS[name]
+        count = kind.nodes or len(NODES)
         fault = Fault(0.0, name, NODES[:count], 0.0)
         await carry_out(scene, [fault])
         assert [f"{deed} {node}" for deed, node in record.done] == DONE.get(name, [])
@@ -117,8 +125,46 @@ async def test_a_fault_does_what_it_says_and_leaves_nothing_behind(name: str) ->
         for flow in (flow for proxy in proxies for flow in (proxy.forth, proxy.back)):
             assert (flow.is_cut, flow.delay_s) == (False, 0.0)
         told = [history.Fault(str(fault)), history.Fault(str(fault), is_over=True)]
-        inner: list[Event] = [Isolated("a"), Rejoined("a")] if name == "isolate" else []
+        inner: list[Event] = [Isolated("a"), Rejoined("a")] if kind.act in ISOLATING else []
         assert record.events == [told[0], *inner, told[1]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "late"),
+    [
+        ("lag", {"b>a", "c>a"}),
+        ("lag-both-ways", {"b>a", "c>a", "a>b", "a>c"}),
+    ],
+)
+async def test_a_node_lags_behind_what_the_others_say(kind: str, late: set[str]) -> None:
+    async with stage() as (record, scene):
+        lagging = asyncio.create_task(
+            carry_out(scene, [Fault(0.0, kind, ("a",), 1_000.0, delay_s=1.5)])
+        )
+        is_late = asyncio.Event()
+        scene.note = lambda _event: is_late.set()
+        await is_late.wait()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        ways = {
+            f"{source}>{destination}"
+            for source, destination in permutations(NODES, 2)
+            if all(flow.delay_s == 1.5 for flow in record.links.flows(source, destination))
+        }
+        lagging.cancel()
+    assert ways == late
+
+
+def test_how_late_a_lagging_node_is_is_drawn() -> None:
+    faults = [*plan(Random(1), 5_000, NODES, ["lag", "kill"])]
+    for fault in faults:
+        least_s, most_s = KINDS[fault.kind].delay_s
+        assert least_s <= fault.delay_s <= most_s
+    delays_s = [fault.delay_s for fault in faults if fault.kind == "lag"]
+    assert min(delays_s) < 0.7
+    assert max(delays_s) > 1.5
+    assert " by 1.50 s for" in str(Fault(0.0, "lag", ("a",), 1.0, 1.5))
+    assert " by " not in str(Fault(0.0, "kill", ("a",), 1.0))
 
 
 async def test_a_node_is_in_one_trouble_of_its_process_at_a_time() -> None:

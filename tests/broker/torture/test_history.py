@@ -6,6 +6,7 @@ import pytest
 
 from fluffle.broker.torture.history import (
     KINDS,
+    Abandoned,
     Complained,
     Confirmed,
     Event,
@@ -23,6 +24,7 @@ def test_every_event_comes_back() -> None:
     history: list[Event] = [
         *Broker(Random(1)).live(2_000),
         Homed("q"),
+        Abandoned("a", "q"),
         Complained("a", "541"),
         Fault("kill", is_over=True),
         Strange("„ä“\n"),

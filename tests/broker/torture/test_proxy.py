@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pytest
 
-from fluffle.broker.torture.proxy import Flow, Proxy
+from fluffle.broker.torture.proxy import CHUNK_BYTES, CHUNKS_UNDER_WAY_MAX, Flow, Proxy
 from fluffle.broker.torture.system import Mesh, mesh
 
 Link: TypeAlias = tuple[Proxy, asyncio.StreamReader, asyncio.StreamWriter]
@@ -59,6 +59,41 @@ async def test_what_is_sent_while_it_is_cut_arrives_afterwards(direction: str) -
         assert await nothing_comes(reader)
         flow.mend()
         assert await reader.readexactly(5) == b"later"
+
+
+async def test_what_is_slowed_is_late_and_not_slow() -> None:
+    """Each piece is as late as the others, however many there are; the last one says the end."""
+    loop = asyncio.get_running_loop()
+    async with through_proxy() as (proxy, reader, writer):
+        proxy.forth.delay_s = 0.2
+        began_s = loop.time()
+        size = 20 * CHUNK_BYTES
+        writer.write(bytes(size))
+        assert len(await reader.readexactly(size)) == size
+        assert 0.2 <= loop.time() - began_s < 20 * 0.2
+        writer.write(b"last")
+        writer.write_eof()
+        assert await reader.read() == b"last"
+
+
+async def test_a_way_that_is_slowed_no_more_lets_go_of_what_is_under_way() -> None:
+    async with through_proxy() as (proxy, reader, writer):
+        proxy.forth.cut()
+        proxy.forth.delay_s = 1_000.0
+        writer.write(b"soon")
+        assert await nothing_comes(reader)
+        proxy.forth.restore()
+        assert await reader.readexactly(4) == b"soon"
+
+
+async def test_a_reset_does_not_wait_for_what_is_under_way() -> None:
+    async with through_proxy() as (proxy, reader, writer):
+        proxy.forth.cut()
+        writer.write(bytes((CHUNKS_UNDER_WAY_MAX + 10) * CHUNK_BYTES))
+        assert await nothing_comes(reader)
+        proxy.reset()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
 
 
 async def test_an_end_that_closes_is_not_heard_of_through_a_cut() -> None:

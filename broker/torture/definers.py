@@ -1,0 +1,389 @@
+"""Clients that declare, delete and look for things through every node, and own exclusive queues.
+
+What is declared through one node must be there at once for clients of all the others.  *Things*
+are queues and bindings that come and go; each time that one was answered to be there or not,
+everybody who asks later must hear the same.  *Kept* queues are published to as soon as they are
+declared, whichever node that is through, and deleted when they are empty: a message that was
+confirmed and routed nowhere is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+
+from fluffle.broker.torture.history import (
+    Abandoned,
+    Answered,
+    DeclareAsked,
+    Declared,
+    Invoked,
+    Operation,
+    Owned,
+    ShortLived,
+)
+from fluffle.broker.torture.press import PROPERTIES, Target
+from fluffle.broker.torture.roles import EMPTY_PAUSE_S, Role
+from fluffle.broker.torture.talk import FRAME_BYTES_MAX, Gone, Refusal, Talk
+from fluffle.broker.torture.witness import Witness
+from fluffle.protocol.hearing import Heard
+from fluffle.protocol.methods import (
+    Basic,
+    Confirm,
+    Method,
+    Queue,
+    encode_method,
+    make,
+    pamqp_table,
+)
+from fluffle.protocol.properties import build_content, split_content
+from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.wire import to_table
+
+THINGS = 3
+"""At a time; one of them is a binding."""
+CHANGES_MAX = 20
+"""Of one thing; then there is another in its place."""
+KEPT_MAX = 6
+"""Queues that are published to at a time; then the oldest is emptied."""
+PAUSE_S = (0.0, 0.3)
+DEFINING_PAUSE_S = (0.2, 1.5)
+OWNERS = 4
+"""At each node, for the moment that matters is short."""
+OWNING_PAUSE_S = (0.5, 4.0)
+OWNING_S = (0.0, 0.01, 0.1, 1.0, 40.0, 40.0)
+"""How long one who has asked for an exclusive queue stays, if there is no answer before."""
+EXCHANGE = "amq.direct"
+NOT_THERE = "no queue"
+"""In the text of a 404; there are others, of queues that are there and cannot be reached."""
+
+
+@dataclass(slots=True, eq=False)
+class Thing:
+    """A queue; or a binding of `EXCHANGE`, whose key is the name."""
+
+    name: str
+    is_binding: bool
+    changes: int = 0
+
+
+class Definitions:
+    """What clients of one run know of each other: the names that are in use."""
+
+    def __init__(self, prefix: str, queue_type: str) -> None:
+        self.prefix = prefix
+        self.queue_type = queue_type
+        self.sink = f"{prefix}.sink"
+        """Where bindings lead; what is in it is of no interest."""
+        self.kept: deque[str] = deque()
+        self.full: deque[str] = deque()
+        """Kept queues that nobody publishes to any more."""
+        self.posting: Counter[str] = Counter()
+        """Batches of messages to a kept queue that may be confirmed yet."""
+        self.left: set[str] = set()
+        """Queues that may be there at the end, and others."""
+        self.owned: list[str] = []
+        """Exclusive queues."""
+        self.things: list[Thing] = []
+        """All there ever were."""
+        self._numbers = count(1)
+        self._current = [self._new(is_binding=number == 0) for number in range(THINGS)]
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Queues whose messages nobody has fetched."""
+        return [*self.kept, *self.full]
+
+    def stop_publishing(self) -> None:
+        """Nobody publishes any more, and whatever is confirmed has been."""
+        self.full += self.kept
+        self.kept.clear()
+        self.posting.clear()
+
+    def declare(self, queue: str, **arguments: int) -> Queue.Declare:
+        """The method that declares a queue."""
+        table = pamqp_table(to_table({"x-queue-type": self.queue_type, **arguments}))
+        return make(Queue.Declare, queue=queue, durable=True, arguments=table)
+
+    def choose(self, random: Random) -> Thing:
+        """A thing to ask about."""
+        return random.choice(self._current)
+
+    def replace(self, thing: Thing) -> None:
+        """There is enough of it, or it is unknown what became of it."""
+        if thing in self._current:
+            at = self._current.index(thing)
+            self._current[at] = self._new(is_binding=thing.is_binding)
+
+    def _new(self, *, is_binding: bool) -> Thing:
+        thing = Thing(f"{self.prefix}.thing.{next(self._numbers)}", is_binding)
+        self.things.append(thing)
+        return thing
+
+
+@asynccontextmanager
+async def asking(talk: Talk, thing: str, operation: Operation) -> AsyncIterator[list[bool]]:
+    """Write a question down and what came of it: who asks puts the answer into the list."""
+    answers: list[bool] = []
+    talk.note(Invoked(talk.name, thing, operation))
+    try:
+        yield answers
+    finally:
+        talk.note(
+            Answered(talk.name, thing, answers[0]) if answers else Abandoned(talk.name, thing)
+        )
+
+
+# Things that come and go
+
+
+def defining(definitions: Definitions) -> Role:
+    """Declares and deletes things."""
+
+    async def define(witness: Witness, random: Random) -> None:
+        definer = Definer(witness.talk, definitions)
+        while True:
+            await witness.talk.listen(random.uniform(*DEFINING_PAUSE_S))
+            thing = definitions.choose(random)
+            operation = random.choice((Operation.DECLARE, Operation.DELETE))
+            if thing.changes > CHANGES_MAX:
+                definitions.replace(thing)
+                operation = Operation.DELETE
+            await definer.change(thing, operation)
+
+    return define
+
+
+def looking(definitions: Definitions, *, by_publish: bool) -> Role:
+    """Looks for things: by messages that come back, or by passive declares of queues.  One who
+    waits for what it has changed would see nothing meanwhile, so others look."""
+
+    async def look(witness: Witness, random: Random) -> None:
+        definer = Definer(witness.talk, definitions)
+        if by_publish:
+            await witness.talk.call(Confirm.Select())
+        while True:
+            await definer.look(definitions.choose(random), by_publish=by_publish)
+            await witness.talk.listen(random.uniform(*PAUSE_S))
+
+    return look
+
+
+class Definer:
+    """Asks about things over one connection."""
+
+    def __init__(self, talk: Talk, definitions: Definitions) -> None:
+        self._talk = talk
+        self._definitions = definitions
+        self._published = self._confirmed = 0
+        self._is_refused = self._is_returned = False
+        """The last message."""
+        talk.on(Basic.Ack, self._on_ack)
+        talk.on(Basic.Nack, self._on_nack)
+        talk.on(Basic.Return, self._on_return)
+
+    async def change(self, thing: Thing, operation: Operation) -> None:
+        if not thing.is_binding:
+            self._definitions.left.add(thing.name)
+        thing.changes += 1
+        try:
+            async with asking(self._talk, thing.name, operation) as answers:
+                await self._talk.call(self._method(thing, operation))
+                answers.append(operation is Operation.DECLARE)
+        except BaseException:
+            self._definitions.replace(thing)
+            raise
+
+    async def look(self, thing: Thing, *, by_publish: bool) -> None:
+        if thing.is_binding and not by_publish:
+            return
+        async with asking(self._talk, thing.name, Operation.LOOK) as answers:
+            if by_publish:
+                answers += await self._look_by_publish(thing)
+            else:
+                answers.append(await self._is_there(thing.name))
+
+    def _method(self, thing: Thing, operation: Operation) -> Method:
+        name, sink, is_wanted = thing.name, self._definitions.sink, operation is Operation.DECLARE
+        if thing.is_binding and is_wanted:
+            return make(Queue.Bind, queue=sink, exchange=EXCHANGE, routing_key=name)
+        if thing.is_binding:
+            return make(Queue.Unbind, queue=sink, exchange=EXCHANGE, routing_key=name)
+        return self._definitions.declare(name) if is_wanted else make(Queue.Delete, queue=name)
+
+    async def _is_there(self, queue: str) -> bool:
+        """If not, that costs the channel, and another is opened."""
+        try:
+            await self._talk.call(make(Queue.Declare, queue=queue, passive=True))
+        except Refusal as refusal:
+            if not is_absence(refusal):
+                raise
+            await self._talk.replace_channel(str(refusal))
+            return False
+        return True
+
+    async def _look_by_publish(self, thing: Thing) -> list[bool]:
+        """Whether a message found its way; nothing if it was refused, which says nothing."""
+        exchange = EXCHANGE if thing.is_binding else ""
+        content = build_content(PROPERTIES[True], b"is it there?")
+        method = make(Basic.Publish, 0, exchange, thing.name, mandatory=True)
+        self._is_refused = self._is_returned = False
+        self._published += 1
+        frames = encode_method(1, method), split_content(content, 1, FRAME_BYTES_MAX)
+        self._talk.write(b"".join(frames))
+        async with self._talk.patience("no confirm"):
+            while self._confirmed < self._published:
+                await self._talk.hear()
+        return [] if self._is_refused else [not self._is_returned]
+
+    def _on_ack(self, _heard: Heard) -> None:
+        self._confirmed = self._published  # there is one message under way at most
+
+    def _on_nack(self, _heard: Heard) -> None:
+        self._confirmed, self._is_refused = self._published, True
+
+    def _on_return(self, _heard: Heard) -> None:
+        self._is_returned = True
+
+
+def is_absence(refusal: Refusal) -> bool:
+    """Whether it says that there is no such queue, and not that it cannot be reached."""
+    return refusal.code == ReplyCode.NOT_FOUND and NOT_THERE in str(refusal)
+
+
+# Queues that are published to as soon as they are there
+
+
+def keeping(definitions: Definitions) -> Role:
+    """Declares queues now and then, and publishes to any that was declared, through any node."""
+
+    async def keep(witness: Witness, random: Random) -> None:
+        await witness.press.confirm_select()
+        for number in count(1):
+            if not definitions.kept or random.random() < 0.15:
+                queue = f"{definitions.prefix}.kept.{witness.talk.name}.{number}"
+                await declare_kept(witness.talk, definitions, queue)
+            await publish_to_kept(witness, definitions, random)
+            await witness.talk.listen(random.uniform(*PAUSE_S))
+
+    return keep
+
+
+async def declare_kept(talk: Talk, definitions: Definitions, queue: str) -> None:
+    definitions.left.add(queue)
+    talk.note(ShortLived(queue))
+    talk.note(DeclareAsked(queue))
+    async with asking(talk, queue, Operation.DECLARE) as answers:
+        await talk.call(definitions.declare(queue))
+        answers.append(True)
+    talk.note(Declared(queue))
+    definitions.kept.append(queue)
+    if len(definitions.kept) > KEPT_MAX:
+        definitions.full.append(definitions.kept.popleft())
+
+
+async def publish_to_kept(witness: Witness, definitions: Definitions, random: Random) -> None:
+    """Some messages, most of them to the queue that was declared last."""
+    kept = definitions.kept
+    queue = kept[-1] if random.random() < 0.5 else random.choice(kept)
+    is_mandatory = random.random() < 0.5
+    target = Target("", queue, (queue,), is_mandatory)
+    definitions.posting[queue] += 1
+    try:
+        witness.press.publish([target] * random.randint(1, 3), 30)
+        await witness.press.await_confirms()
+    except asyncio.CancelledError:
+        raise  # the client leaves, and goes on to wait for its confirms
+    except Gone:
+        definitions.posting[queue] -= 1
+        raise
+    definitions.posting[queue] -= 1
+
+
+def emptying(definitions: Definitions) -> Role:
+    """Fetches what is in queues that nobody publishes to any more, and deletes them."""
+
+    async def fetch(witness: Witness, _random: Random) -> None:
+        while True:
+            queue = next((each for each in definitions.full if not definitions.posting[each]), None)
+            if queue is None:
+                await witness.talk.listen(EMPTY_PAUSE_S)
+                continue
+            definitions.full.remove(queue)
+            try:
+                await empty(witness, queue)
+            except BaseException:
+                definitions.full.append(queue)
+                raise
+            # Nothing of it is lost if there was nothing left, and that is not written down as a
+            # deletion: what was confirmed and did not come until now is missed in the end.
+            await witness.talk.call(make(Queue.Delete, queue=queue))
+            definitions.left.discard(queue)
+
+    return fetch
+
+
+async def empty(witness: Witness, queue: str) -> None:
+    """All that is in a queue which must be there is received."""
+    async with asking(witness.talk, queue, Operation.LOOK) as answers:
+        try:
+            tag = await witness.hands.get(queue)
+        except Refusal as refusal:
+            answers += [False] if is_absence(refusal) else []
+            raise
+        answers.append(True)
+    while tag is not None:
+        witness.hands.ack(tag)
+        tag = await witness.hands.get(queue)
+    await witness.hands.make_sure()
+
+
+async def look_for_all(talk: Talk, definitions: Definitions) -> None:
+    """At the end, when every node has heard of everything."""
+    definer = Definer(talk, definitions)
+    for thing in definitions.things:
+        if thing.is_binding:
+            await talk.call(Confirm.Select())
+        await definer.look(thing, by_publish=thing.is_binding)
+
+
+# Exclusive queues
+
+
+def owning(definitions: Definitions) -> Role:
+    """Declares an exclusive queue and hangs up, with the answer or before."""
+
+    async def own(witness: Witness, random: Random) -> None:
+        talk = witness.talk
+        await talk.listen(random.uniform(*OWNING_PAUSE_S))
+        queue = f"{definitions.prefix}.own.{talk.name}"
+        definitions.owned.append(queue)
+        talk.note(Owned(queue, talk.name))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(random.choice(OWNING_S)):
+                await talk.call(make(Queue.Declare, queue=queue, exclusive=True))
+        raise Gone("it hangs up")
+
+    return own
+
+
+async def owned_elsewhere(talk: Talk, queues: list[str]) -> list[str]:
+    """Those of them that another connection owns, or that are there at least."""
+    found = []
+    for queue in queues:
+        try:
+            await talk.call(make(Queue.Declare, queue=queue, passive=True))
+        except Refusal as refusal:
+            if refusal.code == ReplyCode.RESOURCE_LOCKED:
+                found.append(queue)
+            elif not is_absence(refusal):
+                raise
+            await talk.replace_channel(str(refusal))
+        else:
+            found.append(queue)
+    return found

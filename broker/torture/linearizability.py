@@ -1,0 +1,216 @@
+"""Says of a history which answers about a thing no order of the operations explains.
+
+Whatever was asked happened at one moment between its question and its answer, and what had no
+answer at any moment after its question, or never.  So the answers that were given by then leave
+some *worlds* that are possible; an answer that fits none of them is stale.  A declare is answered
+whether the thing was there or not, and so is a delete: only a look can be wrong.
+
+"Not there" is stale whoever says it.  "There" is stale if the node that says so has known better,
+or if all has been well for a while; else it is outdated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.history import (
+    Abandoned,
+    Answered,
+    Connected,
+    Event,
+    GraceOver,
+    Invoked,
+    Operation,
+)
+
+WITHOUT_ANSWER_MAX = 4
+"""Declares and deletes of one thing; with more of them nearly every answer can be explained."""
+
+
+class World(NamedTuple):
+    """How it may be."""
+
+    is_there: bool
+    done: frozenset[str] = frozenset()
+    """Clients whose declare or delete has happened, and has no answer yet."""
+    seen: frozenset[tuple[str, bool]] = frozenset()
+    """What clients that look may have seen since they asked."""
+
+
+EITHER = frozenset({World(is_there=True), World(is_there=False)})
+
+
+@dataclass(slots=True)
+class Thing:
+    """What is known of one.  It may be there from before the history."""
+
+    worlds: set[World] = field(default_factory=lambda: set(EITHER))
+    writing: dict[str, bool] = field(default_factory=dict)
+    """By client that declares or deletes: whether the thing is there then."""
+    looking: set[str] = field(default_factory=set)
+    without_answer: int = 0
+    declared_at: int = 0
+    """When a declare was under way for the last time, if none is; the number of the event."""
+
+    @property
+    def is_declaring(self) -> bool:
+        return any(self.writing.values())
+
+    @property
+    def is_unknowable(self) -> bool:
+        return self.without_answer > WITHOUT_ANSWER_MAX
+
+    def look(self, client: str) -> None:
+        self.looking.add(client)
+        self.worlds = {
+            world._replace(seen=world.seen | {(client, world.is_there)}) for world in self.worlds
+        }
+
+    def looked(self, client: str, *, found: bool) -> bool:
+        """Whether this can be; if not, it is not believed."""
+        fitting = [world for world in self._possible() if (client, found) in world.seen]
+        self.looking.remove(client)
+        self._forget_looks(client, fitting or self.worlds)
+        return bool(fitting)
+
+    def look_abandoned(self, client: str) -> None:
+        self.looking.remove(client)
+        self._forget_looks(client, self.worlds)
+
+    def _forget_looks(self, client: str, worlds: Iterable[World]) -> None:
+        answers = {(client, True), (client, False)}
+        self.worlds = {world._replace(seen=world.seen - answers) for world in worlds}
+
+    def written(self, client: str) -> None:
+        """There is an answer, so it has happened."""
+        done = [world for world in self._possible() if client in world.done]
+        self.worlds = {world._replace(done=world.done - {client}) for world in done}
+        del self.writing[client]
+
+    def write_abandoned(self, client: str) -> None:
+        """It may still happen, whatever this client asks next."""
+        self.without_answer += 1
+        name = f"{client} without answer {self.without_answer}"
+        self.writing[name] = self.writing.pop(client)
+        self.worlds = {
+            world._replace(done=world.done - {client} | {name}) if client in world.done else world
+            for world in self.worlds
+        }
+
+    def _possible(self) -> set[World]:
+        """All there may be by now: any declares and deletes have happened, in any order."""
+        found, new = set(self.worlds), [*self.worlds]
+        while new:
+            world = new.pop()
+            later = {self._after(world, each) for each in self.writing.keys() - world.done}
+            new += later - found
+            found |= later
+        return found
+
+    def _after(self, world: World, client: str) -> World:
+        is_there = self.writing[client]
+        seen = world.seen | {(each, is_there) for each in self.looking}
+        return World(is_there, world.done | {client}, seen)
+
+
+class Absence(NamedTuple):
+    """A node has said that a thing is not there: when it was asked, and when it said so."""
+
+    asked_at: int
+    answered_at: int
+
+
+class Linearizability:
+    """Reads a history event by event."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._now = 0
+        self._things: dict[str, Thing] = {}
+        self._node_of: dict[str, str] = {}
+        """By client."""
+        self._asked_at: dict[str, int] = {}
+        """By client."""
+        self._absences: dict[tuple[str, str], Absence] = {}
+        """The last of a thing and node."""
+        self._is_well = False
+        """Everybody has had the time to hear of everything."""
+
+    def read(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._now += 1
+            reader = READERS.get(type(event))
+            if reader is not None:
+                reader(self, event)
+
+    def _connected(self, event: Connected) -> None:
+        self._node_of[event.client] = event.node
+
+    def _grace_over(self, _event: GraceOver) -> None:
+        self._is_well = True
+
+    def _invoked(self, event: Invoked) -> None:
+        thing = self._things.setdefault(event.thing, Thing())
+        self._asked_at[event.client] = self._now
+        if thing.is_unknowable:
+            return
+        if event.operation is Operation.LOOK:
+            thing.look(event.client)
+        else:
+            thing.writing[event.client] = event.operation is Operation.DECLARE
+
+    def _answered(self, event: Answered) -> None:
+        thing, client = self._things[event.thing], event.client
+        asked_at = self._asked_at.pop(client)
+        if thing.is_unknowable:
+            return
+        if client in thing.writing:
+            if thing.writing[client]:
+                thing.declared_at = self._now
+            thing.written(client)
+        elif not thing.looked(client, found=event.found):
+            self._report.add(self._kind_of(event, asked_at), self._sentence(event))
+        if not event.found:
+            key = event.thing, self._node_of.get(client, "")
+            self._absences[key] = Absence(asked_at, self._now)
+
+    def _kind_of(self, event: Answered, asked_at: int) -> Breach:
+        """How an answer is wrong that is."""
+        if self._is_well or not event.found:
+            return Breach.STALE
+        thing = self._things[event.thing]
+        known = self._absences.get((event.thing, self._node_of.get(event.client, "")))
+        if known is None or known.answered_at > asked_at:
+            return Breach.OUTDATED
+        is_new = thing.is_declaring or thing.declared_at > known.asked_at
+        return Breach.OUTDATED if is_new else Breach.STALE
+
+    def _sentence(self, event: Answered) -> str:
+        where = self._node_of.get(event.client, "?")
+        what = "there" if event.found else "not there"
+        sentence = f"{event.client} at {where} was told that {event.thing} is {what}"
+        return f"event {self._now}: {sentence}, against what was answered before"
+
+    def _abandoned(self, event: Abandoned) -> None:
+        thing = self._things[event.thing]
+        self._asked_at.pop(event.client)
+        if thing.is_unknowable:
+            return
+        if event.client in thing.writing:
+            thing.write_abandoned(event.client)
+        else:
+            thing.look_abandoned(event.client)
+        if thing.is_unknowable:
+            thing.worlds.clear()
+
+
+READERS: dict[type[Event], Callable[[Linearizability, Any], None]] = {
+    Connected: Linearizability._connected,
+    GraceOver: Linearizability._grace_over,
+    Invoked: Linearizability._invoked,
+    Answered: Linearizability._answered,
+    Abandoned: Linearizability._abandoned,
+}

@@ -1,0 +1,168 @@
+"""Clients that declare, delete and look find an honest node honest, and leave nothing behind."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.node import Node
+from fluffle.broker.torture import run
+from fluffle.broker.torture.crew import type_of_definitions
+from fluffle.broker.torture.definers import (
+    CHANGES_MAX,
+    Definitions,
+    declare_kept,
+    is_absence,
+    owned_elsewhere,
+)
+from fluffle.broker.torture.diary import Diary
+from fluffle.broker.torture.findings import Breach
+from fluffle.broker.torture.history import (
+    Answered,
+    Ended,
+    Event,
+    GraceOver,
+    Invoked,
+    Locked,
+    Operation,
+    Owned,
+    ShortLived,
+    from_line,
+)
+from fluffle.broker.torture.judge import Judge
+from fluffle.broker.torture.run import Order, Run
+from fluffle.broker.torture.system import System
+from fluffle.broker.torture.talk import Address, Refusal
+from fluffle.broker.torture.witness import Witness
+from fluffle.protocol.methods import Queue, make
+
+
+async def started(folder: Path) -> tuple[Node, Address]:
+    node = Node(Config(listen=ListenAddress("127.0.0.1", 0), data_dir=folder))
+    await node.start()
+    host, port = node.addresses["amqp"]
+    return node, Address("node", host, port)
+
+
+async def test_an_honest_node_answers_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "CALM_S", 0.0)
+    monkeypatch.setattr(run, "DRAIN_PAUSE_S", 0.0)
+    node, address = await started(tmp_path)
+    file = io.StringIO()
+    diary = Diary(time.monotonic_ns, file)
+    system = System([address], queue_type="classic")
+    torture = Run(system, Order(seconds=3.0, seed=1, kinds=()), diary, lambda _line: None)
+    outcome = await torture.to_the_end()
+    left = Definitions("torture", "classic")
+    with await Witness.connect(address, "last", lambda _event: None) as witness:
+        assert not await witness.is_there(left.sink)
+        for event in events_of(file):
+            if isinstance(event, ShortLived | Owned):
+                assert not await witness.is_there(event.queue)
+    await node.stop("shutdown")
+
+    assert outcome.is_good(diary.judge.report), [*diary.judge.report.sentences()]
+    assert not diary.judge.report.breaches
+    counted = Counter(type(event) for event in events_of(file))
+    assert counted[ShortLived] > 0
+    assert counted[Owned] > 0
+    assert counted[GraceOver] == 1
+    answers = {event.found for event in events_of(file) if isinstance(event, Answered)}
+    asked = {event.operation for event in events_of(file) if isinstance(event, Invoked)}
+    assert (answers, asked) == ({True, False}, {*Operation})
+
+
+def events_of(file: io.StringIO) -> list[Event]:
+    return [from_line(line)[1] for line in file.getvalue().splitlines()]
+
+
+async def test_who_owns_a_queue_is_told_from_nobody(tmp_path: Path) -> None:
+    node, address = await started(tmp_path)
+    history: list[Event] = []
+    owner = await Witness.connect(address, "owner", history.append)
+    other = await Witness.connect(address, "other", history.append)
+    with owner, other:
+        await owner.talk.call(make(Queue.Declare, queue="own", exclusive=True))
+        assert await owned_elsewhere(other.talk, ["own", "none"]) == ["own"]
+        await owner.talk.call(make(Queue.Delete, queue="own"))
+        assert await owned_elsewhere(other.talk, ["own"]) == []
+    await node.stop("shutdown")
+
+
+async def test_the_oldest_kept_queue_makes_way(tmp_path: Path) -> None:
+    node, address = await started(tmp_path)
+    definitions = Definitions("torture", "classic")
+    with await Witness.connect(address, "keeper", lambda _event: None) as witness:
+        for number in range(10):
+            await declare_kept(witness.talk, definitions, f"kept.{number}")
+    await node.stop("shutdown")
+    assert [*definitions.full] == [f"kept.{number}" for number in range(4)]
+    assert definitions.kept[-1] == "kept.9"
+
+
+def test_a_thing_is_replaced_by_one_of_its_kind() -> None:
+    definitions = Definitions("torture", "quorum")
+    assert sum(thing.is_binding for thing in definitions.things) == 1
+    for _ in range(CHANGES_MAX):
+        definitions.replace(definitions.choose(Random(1)))
+    current = {definitions.choose(Random(seed)).name for seed in range(20)}
+    assert current <= {thing.name for thing in definitions.things[-3:]} | {
+        thing.name for thing in definitions.things[:3]
+    }
+    assert len(definitions.things) == 3 + CHANGES_MAX
+    definitions.replace(definitions.things[3])
+    assert len(definitions.things) == 3 + CHANGES_MAX, "it is in use no more"
+
+
+@pytest.mark.parametrize(
+    ("queue_type", "nodes", "expected"),
+    [
+        ("quorum", 3, "quorum"),
+        ("both", 3, "quorum"),
+        ("classic", 3, None),
+        ("classic", 1, "classic"),
+        ("quorum", 1, "quorum"),
+    ],
+)
+def test_queues_that_can_be_away_are_no_witnesses(
+    queue_type: str, nodes: int, expected: str | None
+) -> None:
+    assert type_of_definitions(queue_type, nodes) == expected
+
+
+def test_a_queue_that_cannot_be_reached_is_not_absent() -> None:
+    assert is_absence(Refusal("NOT_FOUND - no queue 'q' in vhost '/'", 404))
+    assert not is_absence(Refusal("NOT_FOUND - home node 'a' of queue 'q' is down", 404))
+    assert not is_absence(Refusal("no queue", 541))
+
+
+# Locks, by hand
+
+OWNED: list[Event] = [Owned("q", "owner.1")]
+ENDED: list[Event] = [Ended("owner.1#1", "it hung up")]
+
+
+def judged(*history: Event) -> Counter[Breach]:
+    judge = Judge()
+    judge.read(history)
+    return judge.finish().breaches
+
+
+def test_a_queue_is_locked_while_its_connection_is_there_and_for_a_while() -> None:
+    assert not judged(*OWNED, Locked("q"), *ENDED, Locked("q"))
+    assert not judged(*OWNED, GraceOver(), Locked("q"), *ENDED, Locked("q"))
+    assert not judged(GraceOver(), *OWNED, *ENDED, Locked("q"))
+
+
+def test_a_queue_that_stays_locked_is_found_once() -> None:
+    locked: list[Event] = [GraceOver(), Locked("q"), Locked("q")]
+    assert judged(*OWNED, *ENDED, *locked) == {Breach.LOCKED: 1}
+    assert not judged(*ENDED, *OWNED, *locked), "another connection"
