@@ -5,9 +5,14 @@ A channel does not act on what came behind a declaration until that has come tru
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
-from fluffle.broker.errors import InternalError
+from fluffle.broker.errors import BrokerError, InternalError
+from fluffle.broker.facts import Facts
+from fluffle.broker.metadata.changing import Apply, Decide
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.server import declaring, waiting
 from fluffle.protocol.methods import (
@@ -133,6 +138,49 @@ def test_of_two_who_declare_the_same_both_have_it(rig: Rig) -> None:
     rig.commit()
     assert rig.metadata.stale_count == 1
     assert [rig.client.names(), other.names()] == [["Queue.DeclareOk"]] * 2
+
+
+class ToldLater(LaterMetadata):
+    """Everybody is answered only when the other nodes have heard of it, too."""
+
+    def __init__(self, apply: Apply, facts: Facts) -> None:
+        super().__init__(apply, facts)
+        self.unanswered: list[Callable[[], None]] = []
+
+    def change(
+        self, decide: Decide, done: Callable[[], None], failed: Callable[[BrokerError], None]
+    ) -> None:
+        super().change(decide, partial(self.unanswered.append, done), failed)
+
+    def answer(self) -> None:
+        while self.unanswered:
+            self.unanswered.pop(0)()
+
+
+def test_a_queue_that_is_deleted_before_its_declare_is_answered_was_there() -> None:
+    edge = Edge(make_metadata=ToldLater)
+    metadata = edge.services.metadata
+    assert isinstance(metadata, ToldLater)
+    client, other = edge.connect(), edge.connect()
+
+    def settle() -> None:
+        while len(metadata):
+            metadata.commit()
+        edge.run()
+
+    client.send(encode_method(1, make(Queue.Declare, queue="q")))
+    settle()
+    metadata.answer()
+    edge.run()
+    client.expect(Queue.DeclareOk)
+    client.send(encode_method(1, make(Queue.Declare, queue="q")))
+    other.send(encode_method(1, make(Queue.Delete, queue="q")))
+    settle()
+    assert not edge.vhost.queues
+    metadata.answer()
+    edge.run()
+    ok = client.expect(Queue.DeclareOk)
+    assert (ok.queue, ok.message_count, ok.consumer_count) == ("q", 0, 0)
 
 
 def test_who_declares_something_else_in_between_is_refused(rig: Rig) -> None:
