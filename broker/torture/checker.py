@@ -54,6 +54,8 @@ from fluffle.broker.torture.history import (
 )
 from fluffle.broker.torture.numbers import Numbers
 
+BUG = "the broker failed, see its log"
+"""What fluffle says where an error of its own ends a connection."""
 SETTLED_MAX = 100_000
 """Messages that are over and still known one by one: more than any channel is behind."""
 
@@ -445,6 +447,8 @@ class Checker:
 
     def _complained(self, event: Complained) -> None:
         self.report.complaints[event.what] += 1
+        if BUG in event.what:
+            self._breach(Breach.UNEXPECTED, f"{event.client} was told: {event.what}")
 
     def _strange(self, event: Strange) -> None:
         self._breach(Breach.UNEXPECTED, event.what)

@@ -226,7 +226,7 @@ async def delay_links(scene: Scene, fault: Fault, ways: Sequence[tuple[str, str]
 
 
 async def starve(scene: Scene, fault: Fault) -> None:
-    """Of the processor only a tenth is left, in pieces."""
+    """A small part of a processor is left, in pieces."""
     await scene.do(Deed.THROTTLE, *fault.nodes)
     await asyncio.sleep(fault.for_s)
     await scene.do(Deed.UNTHROTTLE, *fault.nodes)

@@ -9,11 +9,14 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from fluffle.broker.torture.system import Deed, Doing
 
-PERIOD_US, QUOTA_US = 100_000, 10_000
+PERIOD_US = 100_000
+QUOTAS_US = (10_000, 3_000, 5_000)
+"""Of a period, in turn."""
 RUNS_S, STOPS_S = 0.005, 0.045
 CPU_GROUPS = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup"))
 """Where the kernel has them, by the first version and by the second."""
@@ -25,6 +28,7 @@ class CpuGroup:
     def __init__(self, folder: Path, pids: Callable[[], Iterable[int]]) -> None:
         folder.mkdir()
         self._folder = folder
+        self._quotas_us = cycle(QUOTAS_US)
         self._pids = pids
         self._is_of_first_version = (folder / "cpu.cfs_quota_us").exists()
         try:
@@ -37,7 +41,7 @@ class CpuGroup:
         for pid in self._pids():
             with suppress(ProcessLookupError):
                 write(self._folder / "cgroup.procs", str(pid))
-        self._limit(QUOTA_US)
+        self._limit(next(self._quotas_us))
 
     async def unthrottle(self) -> None:
         self._limit(0)

@@ -250,6 +250,11 @@ def test_what_goes_nowhere_is_returned() -> None:
     assert sums_up(report, copies=1)
 
 
+def test_an_error_of_the_brokers_own_is_no_answer() -> None:
+    said = "INTERNAL_ERROR - the broker failed, see its log"
+    assert judge([Complained("a", said)]).breaches == {Breach.UNEXPECTED: 1}
+
+
 def test_complaints_are_counted_by_their_words() -> None:
     report = judge([Complained("a", "541"), Complained("b", "541")])
     assert report.complaints == {"541": 2}
