@@ -30,7 +30,7 @@ OF_A_NODE = frozenset(
     {
         *("ping", "status", "nodes.row", "nodes.memory", "nodes.listeners"),
         *("alarms.list", "queues.critical", "queues.raft", "queues.counted", "exchanges.counted"),
-        *("queues.used", "queues.deliveries", "exchanges.publishes"),
+        *("queues.used", "queues.volume", "queues.deliveries", "exchanges.publishes"),
         *("statistics.node", "statistics.vhosts", "statistics.logins"),
         *("connections.list", "connections.close", "channels.list", "consumers.list"),
         "messages.held",

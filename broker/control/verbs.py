@@ -30,6 +30,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
             "health",
             "counting",
             "replicas",
+            "volumes",
         ),
     ),
     "exchanges": ("topology", "counting"),

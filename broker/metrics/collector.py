@@ -86,7 +86,7 @@ class NodeCollector:
         self._config = config
         self.company = company
         self._node = NodeTables(services, config, clock)
-        self.objects = ObjectTables(services)
+        self.objects = ObjectTables(services, company)
         self._counted = CountedTables(services, statistics).all if statistics is not None else ()
         self._ages = Ages(services.connections, clock.now_ms)
 

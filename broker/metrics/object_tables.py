@@ -7,14 +7,19 @@ both.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import nan
 
+from fluffle.broker.company import Neighbours
 from fluffle.broker.metrics.families import text_of
 from fluffle.broker.metrics.tables import Column, Reading, Table
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.served import ServedQueue
+from fluffle.broker.queues.volume import head_timestamp
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.describing import channel_name
 from fluffle.broker.server.services import Services
+from fluffle.broker.statistics.volumes import NAMES, NOTHING, Held, note_held, shelf_of, volume_row
 from fluffle.broker.vhost import VirtualHost
 
 COARSE, CHANNEL = "queue_coarse_metrics", "channel_metrics"
@@ -30,6 +35,31 @@ QUEUES = (
         "queue_messages", "Sum of ready and unacknowledged messages - total queue depth", COARSE
     ),
     Column("queue_consumers", "Consumers on a queue", "queue_metrics queue_consumer_count"),
+)
+METRICS = "queue_metrics"
+VOLUMES = (
+    Column("queue_messages_bytes", "Size in bytes of ready and unacknowledged messages", METRICS),
+    Column("queue_messages_ready_bytes", "Size in bytes of ready messages", METRICS),
+    Column("queue_messages_unacked_bytes", "Size in bytes of all unacknowledged messages", METRICS),
+    Column(
+        "queue_messages_ram_bytes",
+        "Size of ready and unacknowledged messages stored in memory",
+        METRICS,
+    ),
+    Column("queue_messages_persistent_bytes", "Size in bytes of persistent messages", METRICS),
+    Column("queue_messages_ram", "Ready and unacknowledged messages stored in memory", METRICS),
+    Column("queue_messages_ready_ram", "Ready messages stored in memory", METRICS),
+    Column("queue_messages_unacked_ram", "Unacknowledged messages stored in memory", METRICS),
+    Column("queue_messages_persistent", "Persistent messages", METRICS),
+    Column("queue_process_memory_bytes", "Memory in bytes that a queue takes, about", METRICS),
+)
+"""In the order of `volumes.NAMES`."""
+HEADS = (
+    Column(
+        "queue_head_message_timestamp",
+        "Timestamp of the first message in the queue, if any",
+        METRICS,
+    ),
 )
 CONNECTIONS = (Column("connection_channels", "Channels on a connection", "connection_metrics"),)
 CHANNELS = (
@@ -68,16 +98,19 @@ EXCHANGES = (
 class ObjectTables:
     """Of one node."""
 
-    __slots__ = ("_services",)
+    __slots__ = ("_company", "_services")
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, company: Neighbours) -> None:
         self._services = services
+        self._company = company
 
     @property
     def all(self) -> tuple[Table, ...]:
         """Of what lives on this node."""
         return (
             Table(QUEUES, self._queues),
+            Table(VOLUMES, self._volumes),
+            Table(HEADS, self._heads, nothing_together),
             Table(CONNECTIONS, self._connections),
             Table(CHANNELS, self._channels),
         )
@@ -101,6 +134,33 @@ class ObjectTables:
             ready, unacked, consumers, apart = tally
             labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}
             yield Reading(labels, (ready, unacked, ready + unacked + apart, consumers))
+
+    def _volumes(self) -> Iterator[Reading | None]:
+        """What is led here, and what clients of this node have in hands: with those of the other
+        nodes it is all."""
+        held: Held = {}
+        for connection in self._services.connections:
+            note_held(connection, held)
+            yield None
+        for vhost, queue in self.queues_here():
+            runs = held.get((vhost.name, queue.name), NOTHING)
+            row = volume_row(self._company, queue, runs)
+            if row is None:
+                yield None
+                continue
+            labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}
+            yield Reading(labels, tuple(row[name] for name in NAMES))
+
+    def _heads(self) -> Iterator[Reading | None]:
+        """Of classic queues, as with RabbitMQ."""
+        for vhost, queue in self.queues_here():
+            shelf = shelf_of(self._company, queue)
+            if shelf is None or queue.spec.queue_type is not QueueType.CLASSIC:
+                yield None
+                continue
+            timestamp = head_timestamp(shelf)
+            labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}
+            yield Reading(labels, (nan if timestamp is None else timestamp,))
 
     def _connections(self) -> Iterator[Reading]:
         for connection in self._services.connections:
@@ -128,6 +188,11 @@ class ObjectTables:
                 labels = {"vhost": vhost.name, "exchange": spec.name, "type": spec.type}
                 labels = {label: text_of(name) for label, name in labels.items()}
                 yield Reading(labels, (len(exchange.matcher), 1))
+
+
+def nothing_together() -> tuple[float, ...]:
+    """Moments do not add up."""
+    return ()
 
 
 def channel_values(channel: Channel) -> tuple[int, ...]:

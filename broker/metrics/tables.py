@@ -46,7 +46,7 @@ class Table(NamedTuple):
     """All rows; what they tell of may come and go meanwhile.  None stands for something that was
     looked at and has no row, so that no step looks at many of these."""
     together: Callable[[], tuple[float, ...]] | None = None
-    """What is told of all, by column; None: the sums of the rows."""
+    """What is told of all, by column, or nothing; None: the sums of the rows."""
 
 
 def anything(_labels: Labels) -> bool:
@@ -94,7 +94,10 @@ def table_steps(table: Table, view: View) -> Iterator[Step]:
 def sum_steps(table: Table, columns: list[tuple[int, Column]], view: View) -> Iterator[Step]:
     if table.together is not None:
         told = table.together()
-        yield [labelled(made(column, view), told[at]) for at, column in columns]
+        families = [made(column, view) for _, column in columns]
+        yield (
+            [labelled(made(column, view), told[at]) for at, column in columns] if told else families
+        )
         return
     totals = dict.fromkeys((at for at, _ in columns), 0.0)
     for piece in pieces(table.read()):

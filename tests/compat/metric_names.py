@@ -67,19 +67,14 @@ def excused(names: Mapping[str, object], reasons: Mapping[str, str]) -> tuple[se
 
 THEIRS: Mapping[str, str] = {
     r"rabbitmq_erlang_(processes|gc|scheduler|net)_.*": "parts of Erlang's machine",
-    r"rabbitmq_(queue|channel|connection)_process_.*": "Erlang's processes, and their memory",
+    r"rabbitmq_(channel|connection)_process_.*": "Erlang's processes, and their memory",
+    r"rabbitmq_queue_process_reductions_.*": "likewise",
     r"rabbitmq_memory_(?!runtime_allocated).*": "parts of Erlang's machine, tables and processes",
     r"rabbitmq_io_(read|seek|reopen)_.*": "a store that is mapped into memory does not do this",
     r"rabbitmq_io_write_(ops|time_seconds)_total": "LMDB writes and syncs in one; that is counted",
     r"rabbitmq_(schema_db|msg_store|queue_index)_.*": "parts of RabbitMQ's store",
-    r"rabbitmq_queue_messages_(ram|ready_ram|unacked_ram|paged_out|persistent)(_bytes)?": (
-        "where a message is changes with the memory there is, and nobody counts it"
-    ),
-    r"rabbitmq_queue_messages(_ready|_unacked)?_bytes": (
-        "a queue weighs its messages where it has a limit of bytes, and not for being asked"
-    ),
+    r"rabbitmq_queue_messages_paged_out(_bytes)?": "what is not in memory is on disk",
     r"rabbitmq_queue_consumer_(capacity|utilisation)": "nobody keeps how long consumers are busy",
-    r"rabbitmq_queue_head_message_timestamp": "it would be read from disk for each scrape",
     r"rabbitmq_queue_disk_(reads|writes)_total": "the store writes for all queues together",
     r"rabbitmq_stream_.*": "there are no streams",
     r"rabbitmq_alarms_file_descriptor_limit": "there is no such alarm",

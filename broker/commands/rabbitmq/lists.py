@@ -27,6 +27,13 @@ class Inventory:
     """Whether each node knows its own alone."""
 
 
+VOLUMES = (
+    "message_bytes", "message_bytes_ready", "message_bytes_unacknowledged", "message_bytes_ram",
+    "message_bytes_persistent", "messages_ram", "messages_ready_ram", "messages_unacknowledged_ram",
+    "messages_persistent", "memory", "head_message_timestamp",
+)  # fmt: skip
+"""Columns of queues that another verb tells of, since they have to be measured."""
+
 UNNAMED: Mapping[str, str] = {}
 
 QUEUES = Inventory(
@@ -36,7 +43,7 @@ QUEUES = Inventory(
         "durable", "auto_delete", "exclusive", "arguments", "policy", "operator_policy",
         "effective_policy_definition", "state", "type", "messages_ready",
         "messages_unacknowledged", "consumers", "leader", "members", "online", "vhost",
-        "single_active_consumer_tag", "owner_pid", "pid",
+        "single_active_consumer_tag", "owner_pid", "pid", *VOLUMES,
     ),
     {"owner_pid": "owner", "pid": "leader"},
 )  # fmt: skip
@@ -107,7 +114,18 @@ def listed(inventory: Inventory, call: Call) -> Listed:
     name, client = inventory.control_verb, call.client
     is_of_node = inventory.is_of_node
     rows = rows_everywhere(client, name, **where) if is_of_node else client.rows(name, **where)
-    return Listed(columns_of(inventory, call), shown(inventory, call, rows))
+    columns = columns_of(inventory, call)
+    if not {*VOLUMES}.isdisjoint(columns):
+        rows = with_volumes(call, rows)
+    return Listed(columns, shown(inventory, call, rows))
+
+
+def with_volumes(call: Call, rows: Iterator[Row]) -> Iterator[Row]:
+    """Queues with how much is in each, as far as somebody knows."""
+    told = call.client.rows("queues.volumes", vhost=call.vhost)
+    volumes = {(row["vhost"], row["name"]): row for row in told}
+    nothing = dict.fromkeys(VOLUMES)
+    return ({**nothing, **volumes.get((row["vhost"], row["name"]), {}), **row} for row in rows)
 
 
 def shown(inventory: Inventory, call: Call, rows: Iterator[Row]) -> Iterator[Row]:
@@ -116,6 +134,8 @@ def shown(inventory: Inventory, call: Call, rows: Iterator[Row]) -> Iterator[Row
         is_down = row.get("state") in ("down", "minority", "crashed")
         if (call.has("online") and is_down) or (call.has("offline") and not is_down):
             continue
+        if row.get("type") == "classic" and row["members"] is None:
+            row["members"] = [row["node"]]
         yield {**row, **{name: row[ours] for name, ours in inventory.renamed.items()}}
 
 

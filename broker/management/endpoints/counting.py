@@ -11,7 +11,7 @@ from typing import Any
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import NotFound
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.replies import bad_request
+from fluffle.broker.management.replies import unlike
 from fluffle.broker.statistics.ages import Ages, ages_of
 from fluffle.broker.statistics.rows import added
 
@@ -25,17 +25,21 @@ AGES: Mapping[str, str] = {
 
 COUNTS = ("message_stats", "_details", "consumer_capacity", "consumer_utilisation", "idle_since")
 """What the names of columns have in them that are counted."""
+VOLUMES = ("message_bytes", "_ram", "messages_persistent", "memory", "head_message_timestamp")
+"""Likewise of those that are measured."""
 
 OBJECTS = ("connections", "channels", "consumers")
 """Of which each node knows its own."""
 
 
-def ages_asked(call: Call) -> Ages:
-    """Which past the query asks for.  Refusal."""
+def ages_asked(call: Call, *, of_one: bool) -> Ages:
+    """Which past the query asks for, of one thing or of a list.  Refusal, which RabbitMQ calls
+    otherwise for a list."""
     try:
         return ages_of(call.query)
     except ValueError as error:
-        raise bad_request(str(error)) from None
+        name = "bad_request" if of_one else "invalid_range_parameters"
+        raise unlike(name, str(error)) from None
 
 
 async def objects_and_counts(call: Call, ages: Ages) -> Row:
@@ -94,14 +98,14 @@ async def rows_of_nodes(call: Call, verb: str, ages: Ages) -> list[Row]:
 
 def past_asked(call: Call) -> Row:
     """As verbs of the control socket take it.  Refusal."""
-    ages_asked(call)
+    ages_asked(call, of_one="name" in call.path)
     return {name: value for name, value in call.query.items() if name.endswith(("_age", "_incr"))}
 
 
-def are_counts_wanted(call: Call) -> bool:
-    """Not by who names columns without any, and no such order."""
+def are_wanted(call: Call, words: Iterable[str]) -> bool:
+    """Not by who names columns without any of these words, and no such order."""
     said = call.query.get("columns", "")
-    return not said or any(word in f"{said},{call.query.get('sort', '')}" for word in COUNTS)
+    return not said or any(word in f"{said},{call.query.get('sort', '')}" for word in words)
 
 
 async def by_channel(call: Call, verb: str, vhost: str, name: str) -> list[Row]:
@@ -115,15 +119,27 @@ async def with_counts(call: Call, verb: str, rows: Iterable[Row]) -> list[Row]:
 
     It is asked for these alone, a virtual host at a time.
     """
-    if not are_counts_wanted(call):
+    if not are_wanted(call, COUNTS):
         return [*rows]
-    past, of_vhosts = past_asked(call), groupby(rows, itemgetter("vhost"))
+    return await joined(call, verb, rows, ages=past_asked(call))
+
+
+async def with_volumes(call: Call, rows: Iterable[Row]) -> list[Row]:
+    """Queues, with how many bytes are in each, if that is wanted."""
+    if not are_wanted(call, VOLUMES):
+        return [*rows]
+    return await joined(call, "queues.volumes", rows)
+
+
+async def joined(call: Call, verb: str, rows: Iterable[Row], **more: Any) -> list[Row]:
+    """Rows with those that a verb has of them, asked for a virtual host at a time."""
+    of_vhosts = groupby(rows, itemgetter("vhost"))
     found: list[Row] = []
     for vhost, some in ((vhost, [*some]) for vhost, some in of_vhosts):
         names = [row["name"] for row in some]
         counts: dict[str, Row] = {}
         with suppress(NotFound):  # the virtual host is gone since its rows were made
-            told = await call.rows(verb, vhost=vhost, names=names, ages=past)
+            told = await call.rows(verb, vhost=vhost, names=names, **more)
             counts = {row["name"]: row for row in told}
         found += ({**row, **counts.get(row["name"], {})} for row in some)
     return found

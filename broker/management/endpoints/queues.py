@@ -12,7 +12,7 @@ from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import DirectChannel
 from fluffle.broker.management.endpoints.bindings import list_with
 from fluffle.broker.management.endpoints.clients import consumer_object
-from fluffle.broker.management.endpoints.counting import AGES, by_channel, with_counts
+from fluffle.broker.management.endpoints.counting import AGES, by_channel, with_counts, with_volumes
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import ENCODINGS, message_object
 from fluffle.broker.management.objects import (
@@ -38,6 +38,7 @@ from fluffle.broker.management.wanted import arguments, boolean, integer, short
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, QueueType
 from fluffle.broker.statistics.counts import TICK_MS
 from fluffle.broker.statistics.rows import time_of
+from fluffle.broker.statistics.volumes import HEAD_TIMESTAMP
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import Basic, Method, make, pamqp_table
 from fluffle.protocol.methods import Queue as Methods
@@ -115,6 +116,7 @@ async def detailed(call: Call, rows: list[Row]) -> list[Row]:
     found = [{**dict.fromkeys(QUEUE_OR_NULL), **row} for row in await formed(call, rows)]
     if form_of(call) is not queue_object:
         return found
+    found = [row if row["type"] == "quorum" else {HEAD_TIMESTAMP: None, **row} for row in found]
     idle_before = time_of(call.parts.clock.wall_ms() - TICK_MS)
     return [with_idleness(row, idle_before) for row in await with_counts(call, USES, found)]
 
@@ -130,7 +132,8 @@ async def formed(call: Call, rows: list[Row]) -> list[Row]:
     found = [*map(form, rows)]
     if form is not queue_object:
         return found
-    return [*map(with_capacity, await with_counts(call, STATISTICS, found))]
+    counted = await with_counts(call, STATISTICS, await with_volumes(call, found))
+    return [*map(with_capacity, counted)]
 
 
 def form_of(call: Call) -> Callable[[Row], Row]:

@@ -38,7 +38,8 @@ async def show_vhost(call: Call) -> Row:
 
 async def rows_of(call: Call) -> dict[str, Row]:
     """All virtual hosts by name."""
-    counts = {row.pop("name"): row for row in await counts_of_vhosts(call, ages_asked(call))}
+    ages = ages_asked(call, of_one="vhost" in call.path)
+    counts = {row.pop("name"): row for row in await counts_of_vhosts(call, ages)}
     states = cluster_states(call)
     return {
         vhost.name: {**vhost_row(vhost), "cluster_state": states, **said(counts, vhost.name)}

@@ -116,8 +116,12 @@ def test_a_hash_is_taken_as_it_is(node: RunningNode) -> None:
     ready = hashed(b"pass", SHA512).hash
     node.output("users", "add", "bob", "--hash", ready, "--algorithm", "sha512")
     node.output("users", "authenticate", "bob", "pass")
-    assert node.refusal("users", "password", "bob", "--hash", ready) == (
-        "the password hash has 68 octets instead of 36"
+    node.output("users", "password", "bob", "--hash", ready)  # which is none of that algorithm
+    assert node.refusal("users", "authenticate", "bob", "pass") == (
+        "user 'bob' has no usable hash: the password hash has 68 octets instead of 36"
+    )
+    assert node.refusal("users", "password", "bob", "--hash", "!") == (
+        "the password hash is not base64"
     )
 
 

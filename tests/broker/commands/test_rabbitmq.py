@@ -129,6 +129,9 @@ def test_lists_by_columns_and_formats(node: RunningNode) -> None:
     assert said(node, "list_queues", "name,type", "arguments", "--no-table-headers", "-q") == (
         'q\tclassic\t[{"x-max-length",5}]\n'
     )
+    measured = "name", "message_bytes", "messages_persistent", "head_message_timestamp", "members"
+    row = said(node, "list_queues", *measured, "--no-table-headers", "-q")
+    assert row == "q\t2\t0\t\t[a]\n"
     assert said(node, "list_queues", "--formatter", "json") == '[\n{"name":"q","messages":1}\n]\n'
     assert said(node, "list_queues", "--formatter=csv") == '"name","messages"\n"q",1\n'
     assert said(node, "list_queues", "--formatter", "json_stream") == '{"name":"q","messages":1}\n'

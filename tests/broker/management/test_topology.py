@@ -9,6 +9,7 @@ import pytest_asyncio
 from fluffle.broker.control.parts import Row
 from fluffle.broker.management.objects import with_idleness
 from fluffle.broker.statistics.rows import time_of
+from fluffle.broker.statistics.volumes import MESSAGE_BYTES, QUEUE_BYTES
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -52,6 +53,7 @@ async def test_queues(api: Api) -> None:
         "messages": 1,
         "messages_ready": 1,
         "messages_unacknowledged": 0,
+        **volume(ready=1, size_bytes=3),
     }
     assert rows["kept"]["leader"] == rows["orders"]["node"]
     assert rows["kept"]["members"] == rows["kept"]["online"] == [rows["orders"]["node"]]
@@ -62,6 +64,22 @@ async def test_queues(api: Api) -> None:
     nothing = dict.fromkeys(("operator_policy", "policy", "single_active_consumer_tag"))
     in_detail = [{**nothing, **row} for row in lists[0]]
     assert await api.get("queues/detailed?disable_stats=true") == in_detail
+
+
+def volume(*, ready: int, size_bytes: int) -> Row:
+    """Of a queue with messages in memory, and in no log."""
+    return {
+        "message_bytes": size_bytes,
+        "message_bytes_ready": size_bytes,
+        "message_bytes_unacknowledged": 0,
+        "message_bytes_ram": size_bytes,
+        "message_bytes_persistent": 0,
+        "messages_ram": ready,
+        "messages_ready_ram": ready,
+        "messages_unacknowledged_ram": 0,
+        "messages_persistent": 0,
+        "memory": QUEUE_BYTES + ready * MESSAGE_BYTES + size_bytes,
+    }
 
 
 def uncounted(row: Row) -> Row:
@@ -94,7 +112,8 @@ async def test_what_has_happened_is_told_with_queues_and_exchanges(api: Api) -> 
 async def test_a_past_that_is_too_long_is_refused(api: Api, path: str) -> None:
     told = await api.ask("GET", f"{path}?msg_rates_age=99999&msg_rates_incr=1")
     reason = "Invalid range parameters: age 99999, incr 1"
-    assert told == (400, {"error": "bad_request", "reason": reason})
+    error = "bad_request" if "/" in path else "invalid_range_parameters"
+    assert told == (400, {"error": error, "reason": reason})
 
 
 async def test_what_is_not_wanted_of_a_queue_is_not_there(api: Api) -> None:
@@ -191,3 +210,29 @@ async def test_bindings(api: Api) -> None:
 async def test_what_is_not_there(api: Api, path: str) -> None:
     nothing = 404, {"error": "Object Not Found", "reason": "Not Found"}
     assert await api.ask("GET", path) == nothing
+
+
+async def test_how_much_is_in_queues_and_in_hands(api: Api) -> None:
+    for kind in ("classic", "quorum"):
+        name, path = f"weighed-{kind}", f"queues/%2F/weighed-{kind}"
+        body = {"durable": True, "arguments": {"x-queue-type": kind}}
+        assert (await api.ask("PUT", path, json=body))[0] == 201
+        connection = await aio_pika.connect(f"amqp://127.0.0.1:{api.amqp_port}")
+        async with connection:
+            channel = await connection.channel()
+            for number in range(5):
+                message = aio_pika.Message(
+                    b"x" * 100, delivery_mode=2, timestamp=1_000 + number, priority=0
+                )
+                await channel.default_exchange.publish(message, name)
+            queue = await channel.get_queue(name)
+            for _ in range(2):
+                await queue.get()
+            row = await api.get(path)
+            assert row["message_bytes"] == row["message_bytes_persistent"] == 500
+            assert (row["message_bytes_ready"], row["message_bytes_unacknowledged"]) == (300, 200)
+            assert (row["messages_persistent"], row["messages_ready_ram"]) == (5, 3)
+            assert row["head_message_timestamp"] == 1_002
+            named = await api.get(f"queues?page=1&name={name}&columns=name,message_bytes")
+            assert named["items"] == [{"name": name, "message_bytes": 500}]
+        assert (await api.ask("DELETE", path))[0] == 204

@@ -68,7 +68,7 @@ def test_consumers_are_told_once_in_two_families(edge: Edge) -> None:
     told = [
         name for name, _, _ in samples(edge, "family=queue_consumer_count&family=queue_metrics")
     ]
-    assert told == ["rabbitmq_detailed_queue_consumers"]
+    assert told.count("rabbitmq_detailed_queue_consumers") == 1
 
 
 @pytest.mark.parametrize(

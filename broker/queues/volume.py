@@ -1,0 +1,147 @@
+"""How much lies in a queue: bytes of bodies, in memory and on disk, for who looks at it.
+
+Nothing is counted for that while messages come and go: a segment knows how long its contents are
+together, and what frames and properties take of that is found out from contents that are in memory.
+So what is in memory is exact, up to `EXACT_MAX` messages of a queue; of the rest it is estimated
+from how long contents are on the average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.peeking import Shelf, Stock
+from fluffle.broker.queues.segment import Place
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.properties import body_size, body_sizes, decode_properties, raw_properties
+
+EXACT_MAX = 4_096
+"""Messages of a queue whose bodies are measured one by one at most: some tens of microseconds."""
+RUNS_MAX = 4_096
+"""Runs that came back which are looked at; the rest is taken for as large."""
+OVERHEAD_BYTES = 30
+"""Of frames and properties in a content, where no content is in memory."""
+
+
+class Volume(NamedTuple):
+    """Messages in one place, and how many bytes their bodies have."""
+
+    message_count: int = 0
+    size_bytes: int = 0
+    ram_count: int = 0
+    """Those of them that are in memory."""
+    ram_bytes: int = 0
+    persistent_count: int = 0
+    """Those that the log has."""
+    persistent_bytes: int = 0
+
+
+class Stretch(NamedTuple):
+    """Messages that lie together."""
+
+    contents: list[bytes]
+    """None at all if they are not in memory."""
+    message_count: int
+    content_bytes: int
+    """How long all of them are, or about that."""
+    is_persistent: bool
+
+
+class Measure:
+    """Measures a queue, exactly as long as that is little work."""
+
+    __slots__ = ("_exact_left", "_overhead_bytes")
+
+    def __init__(self) -> None:
+        self._exact_left = EXACT_MAX
+        self._overhead_bytes = OVERHEAD_BYTES
+
+    def ready(self, shelf: Shelf) -> Volume:
+        """What is ready."""
+        return self._total(stretch for stock in shelf.stocks for stretch in ready_in(stock))
+
+    def held(self, runs: Iterable[Handout], *, is_persistent: bool) -> Volume:
+        """What somebody has in hands; `is_persistent`: all of it is, whatever a run says."""
+        return self._total(
+            stretch._replace(is_persistent=is_persistent or stretch.is_persistent)
+            for run in runs
+            for stretch in held_in(run)
+        )
+
+    def _total(self, stretches: Iterable[Stretch]) -> Volume:
+        count = size_bytes = ram_count = ram_bytes = persistent_count = persistent_bytes = 0
+        for stretch in stretches:
+            stretch_bytes = self._size_bytes(stretch)
+            count += stretch.message_count
+            size_bytes += stretch_bytes
+            if stretch.contents:
+                ram_count += stretch.message_count
+                ram_bytes += stretch_bytes
+            if stretch.is_persistent:
+                persistent_count += stretch.message_count
+                persistent_bytes += stretch_bytes
+        return Volume(count, size_bytes, ram_count, ram_bytes, persistent_count, persistent_bytes)
+
+    def _size_bytes(self, stretch: Stretch) -> int:
+        contents, count = stretch.contents, stretch.message_count
+        if contents:
+            self._overhead_bytes = len(contents[0]) - body_size(contents[0])
+            if count <= self._exact_left:
+                self._exact_left -= count
+                return sum(body_sizes(contents))
+        return max(0, stretch.content_bytes - count * self._overhead_bytes)
+
+
+def ready_in(stock: Stock) -> Iterator[Stretch]:
+    """What came back, of which some may be on disk only, and then the rest."""
+    mean_bytes = 0
+    for run in islice(stock.returns.runs, RUNS_MAX):
+        count = len(run.sequences) - run.head
+        if count:
+            contents = run.contents[run.head :]
+            content_bytes = sum(map(len, contents)) or count * mean_bytes
+            mean_bytes = content_bytes // count
+            yield Stretch(contents, count, content_bytes, run.is_recorded)
+    for segment in stock.segments:
+        count = segment.count - segment.head
+        if count:
+            content_bytes = segment.content_bytes * count // segment.count
+            contents = segment.contents[segment.head :] if segment.place is not Place.DISK else []
+            yield Stretch(contents, count, content_bytes, segment.is_recorded)
+
+
+def held_in(run: Handout) -> Iterator[Stretch]:
+    """What of a run is not settled."""
+    mean_bytes = run.content_bytes // len(run.contents)
+    for start, stop in run.unsettled():
+        contents = run.contents[start:stop]
+        if all(contents):
+            yield Stretch(contents, stop - start, sum(map(len, contents)), run.is_recorded)
+        else:  # it was forgotten once it was on its way
+            yield Stretch([], stop - start, mean_bytes * (stop - start), run.is_recorded)
+
+
+def head_timestamp(shelf: Shelf) -> int | None:
+    """That of the next message, if it has one and is in memory."""
+    content = head_of(shelf)
+    if content is None:
+        return None
+    try:
+        return decode_properties(raw_properties(content)).timestamp
+    except (ProtocolError, ValueError):  # a client may have sent anything
+        return None
+
+
+def head_of(shelf: Shelf) -> bytes | None:
+    """The next message, if it is in memory."""
+    for stock in shelf.stocks:
+        for run in islice(stock.returns.runs, 1):
+            return run.contents[run.head] if run.contents else None
+        for segment in stock.segments:
+            if segment.head < segment.count:
+                is_in_ram = segment.place is not Place.DISK
+                return segment.contents[segment.head] if is_in_ram else None
+    return None
