@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms import Alarms
-from fluffle.broker.certainty import Confirm, at_once
 from fluffle.broker.company import Around
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.knowledge import COMPLETE, Knowledge
 from fluffle.broker.metadata.changing import Decide, LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.making import QueueMaker, QueuesByType
@@ -31,8 +31,9 @@ class Alone:
 
     boot = 0
     cluster = None
+    knowledge: Knowledge = COMPLETE
 
-    __slots__ = ("_around", "_lone", "_metadata", "_on_no_room", "confirm", "kept", "maker")
+    __slots__ = ("_around", "_lone", "_metadata", "_on_no_room", "kept", "maker")
 
     def __init__(self, around: Around) -> None:
         """StartFailed for the data of a node of a cluster."""
@@ -43,7 +44,6 @@ class Alone:
             )
         self._around = around
         self.kept: OnKept = nobody_keeps
-        self.confirm: Confirm = at_once
         self.maker: QueueMaker = QueuesByType(
             {QueueType.CLASSIC: lambda: around.local, QueueType.QUORUM: self._quorum_queues}
         )

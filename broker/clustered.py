@@ -12,7 +12,6 @@ from typing import Protocol
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.awaiting import done
-from fluffle.broker.certainty import Confirm
 from fluffle.broker.cluster.alarming import SharedAlarms
 from fluffle.broker.cluster.cluster import Around as ClusterAround
 from fluffle.broker.cluster.cluster import Cluster
@@ -33,6 +32,7 @@ from fluffle.broker.company import Around
 from fluffle.broker.config import ClusterConfig
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
 from fluffle.broker.definitions.leftovers import Leftovers, count_on, ended_before, remove_ended
+from fluffle.broker.knowledge import Knowledge
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.arguments import QueueType
@@ -42,9 +42,6 @@ from fluffle.broker.vhost import OnKept
 from fluffle.raft.config import NodeId
 from fluffle.storage.environment import data_file
 from fluffle.storage.file_mark import mark_of
-
-GATHER_S = 0.1
-"""A node has its definitions confirmed no more often than that."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +61,7 @@ class Clustered:
 
     __slots__ = (
         "_around", "_catalogue", "_config", "_histories", "_homes", "_life", "_quorum_queues",
-        "boot", "cluster", "confirm", "kept", "maker",
+        "boot", "cluster", "kept", "maker",
     )  # fmt: skip
 
     def __init__(self, around: Around, config: ClusterConfig) -> None:
@@ -90,7 +87,6 @@ class Clustered:
         )
         self._histories = SharedHistories(log_refused)
         self.kept: OnKept = self._histories.kept
-        self.confirm: Confirm = self._confirm
         self.cluster: Cluster | None = None
         """None until it has begun."""
         self._catalogue: Catalogue
@@ -128,11 +124,6 @@ class Clustered:
         switch = cluster.running.switch
         switch.link_listeners.append(lambda _node, _is_up: around.hasten_dead())
         return cluster.everywhere
-
-    def _confirm(self, done: Callable[[], None]) -> None:
-        """Not at once: it costs an entry, and in a while there are more who ask."""
-        loop = asyncio.get_running_loop()
-        loop.call_later(GATHER_S, partial(self._begun.metadata.confirm, done))
 
     def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
         shared = SharedAlarms(self._begun.links, alarms, log_refused)
@@ -200,6 +191,10 @@ class Clustered:
         return self.cluster
 
     # Questions
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return self._begun.metadata.reads
 
     @property
     def groups(self) -> Mapping[int, HostedGroup]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms import Alarms
-from fluffle.broker.certainty import Confirm
 from fluffle.broker.clock import Clock
 from fluffle.broker.config import Config
 from fluffle.broker.durability import Durability
+from fluffle.broker.knowledge import Knowledge
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.dead import DeadLetterFrom
@@ -58,6 +58,10 @@ class Neighbours(Protocol):
         """None where it is alone."""
 
     @property
+    def knowledge(self) -> Knowledge:
+        """Of what is defined; in a cluster once it has begun."""
+
+    @property
     def groups(self) -> Mapping[int, HostedGroup]:
         """The Raft groups with a member here."""
 
@@ -87,8 +91,6 @@ class Company(Neighbours, Protocol):
     boot: int
     """How often the node was started as one of a cluster; 0 where it is alone."""
     maker: QueueMaker
-    confirm: Confirm
-    """In a cluster it is confirmed when there is a majority."""
     kept: OnKept
     """Told that an exchange has kept a message that was published here: others are to, too."""
 

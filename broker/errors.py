@@ -37,6 +37,10 @@ class NotFound(BrokerError):
     code, http_status = ReplyCode.NOT_FOUND, 404
 
 
+class Away(NotFound):
+    """It is defined, and cannot be reached now."""
+
+
 class ResourceLocked(BrokerError):
     code, http_status = ReplyCode.RESOURCE_LOCKED, 400
 

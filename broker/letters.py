@@ -120,7 +120,7 @@ class Writer(NamedTuple):
         past = max(origin.past, Past.DIED)
         if own_key is not None:
             keys, past = (cut_to_shortstr(own_key),), Past.REDIRECTED
-        targets, histories = self.vhost.way(exchange, keys, decode_properties(raw))
+        targets, histories, _ = self.vhost.way(exchange, keys, decode_properties(raw))
         cycles: tuple[tuple[str, ...], ...] = ()
         if self.reason is not DeathReason.REJECTED:
             ended = [target for target in targets if is_cycle(deaths, target.name)]
@@ -143,7 +143,7 @@ class Sender(NamedTuple):
             raw = without_bcc(properties)
         raw = waited(raw)
         properties = decode_properties(raw)
-        targets, histories = self.vhost.way(self.exchange, keys, properties)
+        targets, histories, _ = self.vhost.way(self.exchange, keys, properties)
         expiration = properties.expiration
         expiration_ms = int(expiration) if expiration is not None else None
         is_kept = is_persistent(raw)

@@ -213,7 +213,7 @@ class Node:
 
         def confirm(done: Callable[[], None]) -> None:
             assert self._company is not None, "it has made what asks"
-            self._company.confirm(done)
+            self._company.knowledge.ask(done)
 
         clock, call_later = self._outside.clock, self._outside.call_later
         deaths, safe = self._traffic.deaths, partial(when_safe, durability.commits)
@@ -322,6 +322,7 @@ class Node:
             traffic=self._traffic,
             stamping=stamping_of(config, self._outside.clock),
             wall_ms=self._outside.clock.wall_ms,
+            knowledge=company.knowledge,
         )
 
     async def _open(self, company: Company) -> None:

@@ -186,10 +186,11 @@ class VirtualHost:
 
     def way(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-    ) -> tuple[tuple[Inlet, ...], tuple[History, ...]]:
-        """As `route`, and what keeps the message."""
-        names, histories = self.router.way(exchange, routing_keys, properties)
-        return self._inlets_of(names), histories
+    ) -> tuple[tuple[Inlet, ...], tuple[History, ...], bool]:
+        """As `route`, what keeps the message, and whether that rests on something not being there
+        (`router.Way.misses`)."""
+        names, histories, misses = self.router.way(exchange, routing_keys, properties)
+        return self._inlets_of(names), histories, misses
 
     def _inlets_of(self, names: Iterable[str]) -> tuple[Inlet, ...]:
         if not self.inlets:

@@ -31,7 +31,7 @@ from fluffle.broker.cluster.everywhere import Ports as EverywherePorts
 from fluffle.broker.cluster.fate import OnFate
 from fluffle.broker.cluster.formation import Formation, Founders
 from fluffle.broker.cluster.handing_over import come_to_rest, hand_over
-from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE, PROGRESS_SINCE
+from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE, PROGRESS_SINCE, READS_SINCE
 from fluffle.broker.cluster.links.identity import Boot, Boots, mark_of
 from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
 from fluffle.broker.cluster.links.links import ClusterLinks
@@ -182,6 +182,7 @@ class Cluster:
         self.running.after.append(self.hub.after_consensus)
         switch = self.running.switch
         switch.takers[FrameKind.METADATA] = self.metadata.receive
+        switch.takers[FrameKind.READ_INDEX] = self.metadata.reads.receive
         switch.takers[FrameKind.REVISION] = self.everywhere.receive
         switch.takers[FrameKind.STREAM] = self.hub.receive
         switch.takers[FrameKind.QUESTION] = self.hub.receive_question
@@ -206,6 +207,8 @@ class Cluster:
             call_later=self._loop.call_later,
             now_ms=machine.now_ms,
             may_grow=lambda: self.running.host.space.may_grow,
+            read_index=lambda done: self.running.host.group(METADATA_GROUP).read_index(done),
+            send_read=self._send_read,
         )
 
     def _made_links(self, life: Life) -> ClusterLinks:
@@ -366,6 +369,12 @@ class Cluster:
 
     def _send(self, kind: FrameKind, node: NodeId, payload: bytes) -> None:
         self.links.send(node, kind, payload, lane=Lane.NORMAL)
+
+    def _send_read(self, node: NodeId, payload: bytes) -> bool:
+        if self.links.is_up(node) and self.links.speaks.get(node, 0) < READS_SINCE:
+            return False
+        self.links.send(node, FrameKind.READ_INDEX, payload, lane=Lane.URGENT)
+        return True
 
     def _tell_room(self, payload: bytes) -> None:
         for node in self.links.peers:

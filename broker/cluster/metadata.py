@@ -3,6 +3,7 @@
     change --> decide --> propose --> leader --> log --> apply, on every node
                  ^                                         |
                  +------ decided anew: stale here ---------+--> done, where it was asked for
+    nothing to change, or refused --> read index --> decided anew --> done, or failed
 
 A node numbers its proposals and sends those that have no outcome again: to a new leader at once, to
 the same one after a while.  One that comes twice counts once.  Whoever waits hears within
@@ -18,8 +19,11 @@ from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.cluster.fate import Fate as EntryFate
 from fluffle.broker.cluster.fate import OnFate
+from fluffle.broker.cluster.hosted import OnReadable
 from fluffle.broker.cluster.protection import is_against_protection
+from fluffle.broker.cluster.read_index import ReadIndex
 from fluffle.broker.errors import Broken, BrokerError, InternalError
+from fluffle.broker.knowledge import DOUBTFUL
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Apply, Consequence, Decide, nobody_waits
@@ -72,6 +76,10 @@ class Ports(NamedTuple):
     now_ms: Callable[[], int]
     may_grow: Callable[[], bool]
     """Whether there is room on the disk here for what makes the log grow."""
+    read_index: Callable[[OnReadable], None]
+    """Of the metadata group, which this node leads; see `Group.read_index`."""
+    send_read: Callable[[NodeId, bytes], bool]
+    """To the `reads` of another node; may be lost.  False if it is of a version without."""
 
 
 class Pending:
@@ -131,6 +139,9 @@ class ReplicatedMetadata:
         "_shown",
         "_unsent",
         "on_applied",
+        "read_index",
+        "reads",
+        "send_read",
         "state",
     )
 
@@ -162,6 +173,8 @@ class ReplicatedMetadata:
         """Whether the next turn sends."""
         self._is_timing = False
         """Whether somebody looks at the clock; while there is anything pending."""
+        self.read_index, self.send_read = ports.read_index, ports.send_read
+        self.reads = ReadIndex(self, ports)
 
     @property
     def revision(self) -> int:
@@ -181,23 +194,43 @@ class ReplicatedMetadata:
     # What is asked for here
 
     def change(self, decide: Decide, done: Callable[[], None], failed: Failed) -> None:
-        self._begin(Pending(decide, done, failed, self._give_up_at_ms()), decide())
+        """What changes nothing, or cannot be, by what is applied here, may be otherwise by what was
+        answered elsewhere: it is decided anew once that is applied."""
+        pending = Pending(decide, done, failed, self.give_up_at_ms())
+        try:
+            change = decide()
+        except BrokerError as error:
+            if type(error) not in DOUBTFUL:
+                raise
+            change = NOTHING
+        if change.changes_nothing:
+            self.reads.ask(partial(self._decide, pending), failed)
+        else:
+            self._put_forward(pending, change)
 
     def settle(
         self, decide: Decide, done: Callable[[], None] = nobody_waits, late: Failed | None = None
     ) -> None:
-        pending = Pending(decide, done, None, self._give_up_at_ms())
+        pending = Pending(decide, done, None, self.give_up_at_ms())
         pending.late = late
         self._begin(pending, decide())
 
-    def confirm(self, done: Callable[[], None]) -> None:
+    def commit_nothing(self, done: Callable[[], None]) -> None:
         """Call `done` once all is applied here that has been agreed on before, by whomever: it is
         behind that in the log, as a change of nothing."""
-        pending = Pending(lambda: NOTHING, done, None, self._give_up_at_ms())
+        pending = Pending(lambda: NOTHING, done, None, self.give_up_at_ms())
         self._put_forward(pending, NOTHING)
 
-    def _give_up_at_ms(self) -> int:
+    def give_up_at_ms(self) -> int:
+        """When who asks now has waited long enough."""
         return self._ports.now_ms() + GIVE_UP_MS
+
+    def not_known(self) -> BrokerError:
+        """This node cannot know whether what is not here is anywhere."""
+        return InternalError(
+            "the operation timed out: no majority of the cluster has confirmed within "
+            f"{GIVE_UP_MS // 1_000} s that this node knows all that is defined"
+        )
 
     def _begin(self, pending: Pending, change: Change) -> None:
         """Propose what was decided, if it is anything."""
@@ -296,6 +329,7 @@ class ReplicatedMetadata:
         """What was sent over the link before may be lost."""
         if is_up and node == self._leader:
             self._send(self._pending)
+        self.reads.link_changed(node, is_up)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """Proposals of another node, which takes this one for the leader."""
@@ -379,6 +413,7 @@ class ReplicatedMetadata:
         for consequence in consequences:
             tell(consequence)
         self.on_applied()
+        self.reads.applied(meta.index)
 
     def apply(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -386,6 +421,7 @@ class ReplicatedMetadata:
                 for proposal in proposals_of(entry):
                     self._apply_one(proposal)
         self.on_applied()
+        self.reads.applied(entries[-1].index)
 
     def _apply_one(self, proposal: Proposal) -> None:
         change = self.state.completed(proposal.change)
@@ -416,6 +452,7 @@ class ReplicatedMetadata:
         for payload, proposals in early:
             self._take(payload, proposals)
         self._send(self._pending)
+        self.reads.leader_changed()
 
     def followed(self, _term: int, leader: NodeId | None) -> None:
         self._leads = False
@@ -423,6 +460,7 @@ class ReplicatedMetadata:
         self._early.clear()
         self._leader = None if self._is_elected else leader
         self._send(self._pending)
+        self.reads.leader_changed()
 
     def snapshot(self) -> tuple[Ranges, bytes]:
         """All of it is in the state: no entry is needed any more."""

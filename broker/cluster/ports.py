@@ -60,6 +60,8 @@ class FrameKind(IntEnum):
     """How far the disk of a node has come, and those of others, as far as it knows."""
     FORMATION = 15
     """Whether there is a cluster, and who is to found one: see `formation`."""
+    READ_INDEX = 16
+    """How far a node must be to know all that was defined before it asked, and the answer."""
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]

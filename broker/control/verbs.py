@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 
+from fluffle.broker.control.certain import certain
 from fluffle.broker.control.dispatch import Verb, verbs_of
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -50,6 +51,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """What the name of a verb begins with: the modules of this package that have such verbs."""
 
+OF_DEFINITIONS = frozenset(
+    {"users", "vhosts", "permissions", "queues", "members", "topology", "policies", "explaining"}
+)
+"""The modules whose verbs say of what is defined that it is not there."""
+
 
 class Verbs(Mapping[str, Verb]):
     """The verbs of some groups, each known once its group has been used."""
@@ -79,7 +85,10 @@ class Verbs(Mapping[str, Verb]):
             self._imported.add(name)
             module = import_module(f"fluffle.broker.control.{name}")
             reads, changes = (getattr(module, table, {}) for table in ("READS", "CHANGES"))
-            self._known |= verbs_of(reads, changes)
+            found = verbs_of(reads, changes)
+            if name in OF_DEFINITIONS:
+                found = {verb: certain(found[verb]) for verb in found}
+            self._known |= found
 
 
 VERBS = Verbs(GROUPS)

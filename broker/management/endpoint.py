@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
 from urllib.parse import urlsplit
@@ -20,10 +21,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from fluffle.broker.access.users import User
+from fluffle.broker.awaiting import answer_of
 from fluffle.broker.control.dispatch import Dispatcher
 from fluffle.broker.control.parts import Parts, Row
 from fluffle.broker.control.verbs import VERBS
-from fluffle.broker.errors import BrokerError
+from fluffle.broker.errors import BrokerError, NotFound
 from fluffle.broker.management import http_log
 from fluffle.broker.management.answers import Answers
 from fluffle.broker.management.asking import Asking
@@ -74,6 +76,14 @@ ALWAYS = {
     "referrer-policy": "no-referrer",
     "vary": "origin",
 }
+OF_DEFINITIONS = frozenset(
+    {
+        "bindings", "definitions", "exchanges", "global-parameters", "operator-policies",
+        "parameters", "permissions", "policies", "queues", "topic-permissions", "user-limits",
+        "users", "vhost-limits", "vhosts",
+    }
+)  # fmt: skip
+"""What paths begin with where it is asked for what is defined, on whichever node."""
 NOBODY = User("")
 """Who does not say who he is, where he need not."""
 
@@ -166,7 +176,9 @@ class ManagementEndpoint:
             return self._files.reply(request.method, path, known)
         endpoint, names = found(request)
         refuse_other_origins(request)
-        user = NOBODY if endpoint.may is Right.ANYBODY else await self._user(request)
+        user = NOBODY if endpoint.may is Right.ANYBODY else await self._known_user(request)
+        if self._may_not(endpoint, user, names):
+            await self._know()
         self._check(endpoint, user, names)
         async with self._bodies.of(request, endpoint) as body:
             user = user if user is NOBODY else self._still(user)
@@ -174,7 +186,41 @@ class ManagementEndpoint:
             asking = self._asking if request.method in READS else self._asking.of(user)
             headers, ends = request.headers, ends_of(request)
             call = Call(asking, user, names, request.query, body, headers, ends)
-            return await reply_of(await endpoint.act(call), call, request.rel_url.raw_path)
+            reply = await self._acted(endpoint, call, request.rel_url.raw_path)
+            if is_nothing(reply) and endpoint.path.partition("/")[0] in OF_DEFINITIONS:
+                await self._know()
+                reply = await self._acted(endpoint, call, request.rel_url.raw_path)
+            return reply
+
+    async def _acted(self, endpoint: Endpoint, call: Call, path: str) -> Reply:
+        """What is answered, be it that something is not there."""
+        try:
+            return await reply_of(await endpoint.act(call), call, path)
+        except Refusal as refusal:
+            return refusal.reply
+        except NotFound as error:
+            return reply_to(error)
+
+    async def _know(self) -> None:
+        """Return once all is known here that was answered anywhere before.  BrokerError."""
+        knowledge = self._asking.services.knowledge
+
+        def ask(answer: Callable[[BrokerError | None], None]) -> None:
+            knowledge.ask(partial(answer, None), answer)
+
+        error = await answer_of(ask)
+        if error is not None:
+            raise error
+
+    async def _known_user(self, request: web.BaseRequest) -> User:
+        """Who asks, by what was answered anywhere before if he is refused else.  Refusal."""
+        try:
+            return await self._user(request)
+        except Refusal:
+            if self._asking.services.knowledge.is_complete:
+                raise
+        await self._know()
+        return await self._user(request)
 
     async def _user(self, request: web.BaseRequest) -> User:
         """Who asks.  Refusal."""
@@ -193,14 +239,23 @@ class ManagementEndpoint:
 
     def _check(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> None:
         """Refusal for who may not."""
-        access = self._asking.parts.access
-        if reason := why_not(endpoint.may, user, self._vhost_in(names), access):
+        if reason := self._may_not(endpoint, user, names):
             raise not_authorized(reason)
+
+    def _may_not(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> str | None:
+        """Why somebody may not, if so."""
+        access = self._asking.parts.access
+        return why_not(endpoint.may, user, self._vhost_in(names), access)
 
     def _vhost_in(self, names: Mapping[str, str]) -> str | None:
         """None where no virtual host is named that there is: nobody may be kept from that one."""
         vhost = names.get("vhost")
         return vhost if vhost in self._asking.parts.catalogue.vhosts else None
+
+
+def is_nothing(reply: Reply) -> bool:
+    """Whether it says that there is no such thing, or none at all."""
+    return reply.status == HTTPStatus.NOT_FOUND or reply.body in (b"[]", b"{}")
 
 
 def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:

@@ -44,6 +44,9 @@ class Way(NamedTuple):
     """Their names, each once."""
     histories: tuple[History, ...]
     """Those that keep it."""
+    misses: bool = False
+    """Whether it rests on something not being there: nothing was found, or not all that was named,
+    or an alternate exchange was taken."""
 
 
 class Router:
@@ -79,7 +82,8 @@ class Router:
     def way(self, exchange: str, routing_keys: Sequence[str], properties: Properties | None) -> Way:
         """As `route`, and what keeps the message."""
         if exchange == DEFAULT_EXCHANGE:
-            return Way(self.route(exchange, routing_keys, properties), ())
+            queues = self.route(exchange, routing_keys, properties)
+            return Way(queues, (), misses=len(queues) < len(set(routing_keys)))
         return self._follow(exchange, routing_keys, properties)
 
     def _follow(
@@ -87,6 +91,7 @@ class Router:
     ) -> Way:
         queues: dict[str, None] = {}
         histories: list[History] = []
+        misses = False
         walk = Walk(self._topology, exchange)
         waits = properties is not None and delay_of(properties.headers) > 0
         for visited in walk:
@@ -105,7 +110,8 @@ class Router:
             # An exchange that matched counts as served, even if what it leads to leads nowhere.
             if not matched and visited.alternate is not None:
                 walk.add(visited.alternate)
-        return Way(tuple(queues), tuple(histories))
+                misses = True
+        return Way(tuple(queues), tuple(histories), misses=misses or not queues)
 
     def needs(self, exchange: str) -> Needs:
         """What it takes to route what is published to `exchange`."""

@@ -57,6 +57,7 @@ class Channel:
         "answer_get",
         "confirms",
         "far",
+        "is_certain",
         "last_queue_name",
         "number",
         "prefetch",
@@ -96,6 +97,8 @@ class Channel:
         """Makes what sends to a consumer of a queue, of what does so."""
         self.refuse = refuse
         """Has it closed, about nothing that its client asked for."""
+        self.is_certain = session.knowledge.is_complete
+        """Whether what it is asked now may be answered by what is not here: see `knowledge`."""
         self.confirms: Confirms | None = None
         self.transaction: Transaction | None = None
         self.unacked = Unacked()

@@ -81,6 +81,10 @@ class Channels:
             self._late.clear()
         self._has_late = False
 
+    def opened(self, number: int) -> Channel | None:
+        """The channel, if it is open."""
+        return self._open.get(number)
+
     def has(self, channel: Channel) -> bool:
         """Whether a channel, not another one of its number, is open."""
         return self._open.get(channel.number) is channel

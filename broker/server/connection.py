@@ -13,9 +13,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from fluffle.broker.errors import Broken, BrokerError
+from fluffle.broker.knowledge import DOUBTFUL
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.changing import Late, nobody_waits
 from fluffle.broker.queues.served import Target
@@ -28,14 +30,20 @@ from fluffle.broker.server.heartbeat import Heartbeat
 from fluffle.broker.server.holding import UNREAD_BYTES_MAX, Holding
 from fluffle.broker.server.intake import Intake
 from fluffle.broker.server.lifecycle import Phase
-from fluffle.broker.server.occurrences import METHOD_COST, OCCURRENCES, TURN_COST_MAX
+from fluffle.broker.server.occurrences import (
+    METHOD_COST,
+    OCCURRENCES,
+    TURN_COST_MAX,
+    is_settled,
+    may_be_answered_too_soon,
+)
 from fluffle.broker.server.outlet import Outlet
 from fluffle.broker.server.sasl import PeerCertificate
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import REMEMBERED_WHEN_SHORT_MAX, Session
-from fluffle.broker.server.waiting import Waiting
+from fluffle.broker.server.waiting import Kept, Occurrence, Waiting
 from fluffle.protocol.errors import ProtocolError
-from fluffle.protocol.events import Event, method_ids
+from fluffle.protocol.events import method_ids
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, encode_method, make
 from fluffle.protocol.proxy import Forwarded
@@ -75,7 +83,7 @@ class Connection(asyncio.Protocol):
         self._session: Session | None = None
         self.open_channels: Channels | None = None
         """Invariant: there is a session while there are channels, and only in phase RUNNING."""
-        self.pending: deque[Event] = deque()
+        self.pending: deque[Occurrence] = deque()
         """What has been read and not acted on: empty between turns, unless there is very much."""
         self.waiting = Waiting(self._go_on)
         self.is_asking = False
@@ -220,11 +228,35 @@ class Connection(asyncio.Protocol):
                 cost += OCCURRENCES[type(occurrence)](self, occurrence)
             except (BrokerError, ProtocolError) as error:
                 cost += METHOD_COST
-                self._refuse(error, occurrence.channel, method_ids(occurrence))
+                if not self._doubts(error, occurrence):
+                    self._refuse(error, occurrence.channel, ids_at(occurrence))
             except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
-                self.give_up(error, method_ids(occurrence))
+                self.give_up(error, ids_at(occurrence))
 
-    def _wait(self, occurrence: Event) -> int:
+    def _doubts(self, error: BrokerError | ProtocolError, occurrence: Occurrence) -> bool:
+        """Whether it is said only once more is known; then the channel waits for that."""
+        knowledge, channels = self.waiting.knowledge, self.open_channels
+        if type(error) not in DOUBTFUL or knowledge.is_complete or channels is None:
+            return False
+        if isinstance(occurrence, Kept) and is_settled(self, occurrence):
+            return False
+        channel = channels.opened(occurrence.channel)
+        if channel is None or not may_be_answered_too_soon(occurrence):
+            return False
+        self.waiting.begin(channel.number)
+        self.waiting.keeps(occurrence)
+        ids = ids_at(occurrence)
+
+        def refuse(error: BrokerError) -> None:
+            def act() -> None:
+                raise error
+
+            self.waiting.over(channel, ids, act)
+
+        knowledge.ask(partial(self.waiting.over, channel, ids, nobody_waits), refuse)
+        return True
+
+    def _wait(self, occurrence: Occurrence) -> int:
         """Let it wait with its channel, or all with it, if it has to; what that costs."""
         if not self.waiting.keeps(occurrence):
             if not self.waiting.blocks(occurrence):
@@ -232,14 +264,18 @@ class Connection(asyncio.Protocol):
             self.pending.appendleft(occurrence)
         return TURN_COST_MAX if self.waiting.is_blocking else METHOD_COST
 
-    def _go_on(self, channel: Channel, ids: tuple[int, int], act: Callable[[], None]) -> None:
-        """Act on a channel that has waited, if it is still there, and on what came for it."""
-        kept = self.waiting.end(channel.number)  # `act` may wait anew
+    def _go_on(
+        self, channel: Channel | None, ids: tuple[int, int], act: Callable[[], None]
+    ) -> None:
+        """Act on a channel that has waited, if it is still there, and on what came for it; None is
+        the connection itself."""
+        number = channel.number if channel is not None else 0
+        kept = self.waiting.end(number)  # `act` may wait anew
         try:
-            if self.open_channels is not None and self.open_channels.has(channel):
+            if self._is_there(channel):
                 act()
         except (BrokerError, ProtocolError) as error:
-            self._refuse(error, channel.number, ids)
+            self._refuse(error, number, ids)
         except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
             self.give_up(error, ids)
         if self.open_channels is not None:
@@ -247,6 +283,12 @@ class Connection(asyncio.Protocol):
         if self.pending and self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
             self._act_later()
+
+    def _is_there(self, channel: Channel | None) -> bool:
+        """Whether what has waited is still wanted."""
+        if channel is None:
+            return self.phase not in (Phase.CLOSING, Phase.CLOSED)
+        return self.open_channels is not None and self.open_channels.has(channel)
 
     # Errors
 
@@ -308,6 +350,7 @@ class Connection(asyncio.Protocol):
         self.phase = Phase.RUNNING
         self._reader.open()
         self._session = session
+        self.waiting.knowledge = session.knowledge
         self.open_channels = Channels(session, self.handshake.channels_max)
         self._deadlines.met("handshake")
         self.services.traffic.connections_opened += 1
@@ -461,3 +504,8 @@ class Connection(asyncio.Protocol):
             self._act_later()
         if self.handshake.wants_blocked:
             self.send(make(Methods.Blocked, reason=reason) if reason else make(Methods.Unblocked))
+
+
+def ids_at(occurrence: Occurrence) -> tuple[int, int]:
+    """As `method_ids`, also of what has waited."""
+    return method_ids(occurrence.event if isinstance(occurrence, Kept) else occurrence)

@@ -8,6 +8,7 @@ from functools import partial
 from fluffle.broker import deciding as queues
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed
+from fluffle.broker.knowledge import Doubt
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import (
@@ -373,6 +374,8 @@ def on_queue_delete(channel: Channel, method: Method) -> None:
     session = channel.session
     name = channel.queue_name(clean(method.queue))
     session.rights.check("configure", "queue", name)
+    if name not in session.vhost.queues and not channel.is_certain:
+        raise Doubt
     tally = channel.queue(name).tally if name in session.vhost.queues else Tally(0, 0, 0)
     channel.ask(method, tally, partial(delete_queue, channel, method, name))
 

@@ -16,7 +16,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access.access import LoginRefused, Overloaded
+from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused, Overloaded
 from fluffle.broker.access.users import User
 from fluffle.broker.alarms import Alarms
 from fluffle.broker.errors import (
@@ -162,20 +162,53 @@ def on_start_ok(connection: Connection, method: Method) -> None:
 
     if mechanism == EXTERNAL:
         name = certified_name(connection.certificate, connection.services.certificate_login)
-        if name:
-            on_login(access.admit(name, from_loopback=connection.is_from_loopback))
-        else:
-            on_login(LoginRefused("the certificate names nobody"))
+        log_in = partial(admit, access, name, from_loopback=connection.is_from_loopback)
     else:
         name, password = MECHANISMS[mechanism](octets(method.response))
-        access.login(
+        log_in = partial(
+            access.login,
             name,
             password,
-            on_login,
             from_loopback=connection.is_from_loopback,
             source=connection.ends[0][0],
             is_there=lambda: connection.phase is Phase.SECURE,
         )
+    log_in(answer=partial(unless_defined, connection, name, log_in, on_login))
+
+
+def admit(access: Access, name: str, *, from_loopback: bool, answer: LoginAnswer) -> None:
+    """Tell whether somebody is let in who has a certificate of that name."""
+    named = LoginRefused("the certificate names nobody")
+    answer(access.admit(name, from_loopback=from_loopback) if name else named)
+
+
+def unless_defined(
+    connection: Connection,
+    name: str,
+    log_in: Callable[..., None],
+    on_login: LoginAnswer,
+    outcome: User | LoginRefused,
+) -> None:
+    """Tell what has come of a login; of a refusal once it is known here whether the user is another
+    by what was answered elsewhere."""
+    access, knowledge = connection.services.access, connection.services.knowledge
+    is_refused = isinstance(outcome, LoginRefused) and not isinstance(outcome, Overloaded)
+    if knowledge.is_complete or not is_refused:
+        on_login(outcome)
+        return
+    before = access.users.get(name)
+
+    def known() -> None:
+        if access.users.get(name) is before:
+            on_login(outcome)
+        else:
+            log_in(answer=on_login)
+
+    def failed(error: BrokerError) -> None:
+        if connection.phase is Phase.SECURE:
+            connection.fail(error)
+
+    knowledge.ask(known, failed)
 
 
 def propose_limits(connection: Connection, user: User) -> None:
@@ -258,6 +291,35 @@ def check_limit(name: str, value: int, lowest: int, highest: int) -> None:
 def on_open(connection: Connection, method: Method) -> None:
     """Choose the virtual host; from here on channels may be opened."""
     assert isinstance(method, Methods.Open)
+    services = connection.services
+    try:
+        open_vhost(connection, method)
+    except NotAllowed:
+        if services.knowledge.is_complete:
+            raise
+        once_known(connection, method, partial(open_vhost, connection, method))
+
+
+def once_known(connection: Connection, method: Method, act: Callable[[], None]) -> None:
+    """Go on with `method`, and all behind it, once all is known that was answered anywhere before
+    it came."""
+    waiting, ids = connection.waiting, ids_of(method)
+
+    def known() -> None:
+        waiting.over(None, ids, act)
+
+    def failed(error: BrokerError) -> None:
+        def refuse() -> None:
+            raise error
+
+        waiting.over(None, ids, refuse)
+
+    waiting.begin_all()
+    connection.services.knowledge.ask(known, failed)
+
+
+def open_vhost(connection: Connection, method: Methods.Open) -> None:
+    """Unless that may not be.  NotAllowed."""
     services, handshake = connection.services, connection.handshake
     assert handshake.user is not None
     vhost = admitted(services, handshake.user, method.virtual_host)

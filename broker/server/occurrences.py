@@ -10,9 +10,9 @@ from fluffle.broker.server import lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.consuming import on_acks
 from fluffle.broker.server.publishing import oversized
+from fluffle.broker.server.waiting import Kept, Occurrence
 from fluffle.protocol.events import (
     Acks,
-    Event,
     HeaderReceived,
     MessageStarted,
     MethodReceived,
@@ -32,6 +32,12 @@ COST_BYTES = 512
 """What the connections that have more to do than that may do in one turn, all together: a run costs
 1, and 1 for each queue it is put into, methods as many, and 1 for so many bytes of messages that
 they ask for, so that a flood holds up the others for some milliseconds only."""
+
+DECLARING = (b"\x00\x28", b"\x00\x32")
+"""The classes of exchanges and queues, …"""
+
+READING = (b"\x00\x3c\x00\x14", b"\x00\x3c\x00\x46")
+"""… and basic.consume and basic.get."""
 
 
 def on_header(connection: Connection, occurrence: HeaderReceived) -> int:
@@ -55,19 +61,54 @@ def channel_on(connection: Connection, number: int) -> Channel | None:
     return None
 
 
-def on_batch(connection: Connection, batch: Publishes) -> int:
+def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
+    """`mark`: of what has waited and is known to come late enough (`Kept`)."""
     channel = channel_on(connection, batch.channel)
     if channel is None:
         return 1
     if connection.services.alarms.reason:
-        put_back(connection, [batch])
+        put_back(connection, mark, [batch])
         return block(connection)
-    return channel.take(channel, batch, partial(put_back, connection))
+    return channel.take(channel, batch, partial(put_back, connection, mark))
 
 
-def put_back(connection: Connection, runs: list[Publishes]) -> None:
-    """Act on these next."""
-    connection.pending.extendleft(reversed(runs))
+def on_kept(connection: Connection, kept: Kept) -> int:
+    """Act on what has waited; if all is known that was defined before it came, as one who knows."""
+    event = kept.event
+    channels = connection.open_channels
+    channel = channels.opened(event.channel) if channels is not None else None
+    if channel is None or channel.is_certain or not is_settled(connection, kept):
+        return OCCURRENCES[type(event)](connection, event)
+    channel.is_certain = True
+    try:
+        if isinstance(event, Publishes):
+            return on_batch(connection, event, kept.mark)
+        return OCCURRENCES[type(event)](connection, event)
+    finally:
+        channel.is_certain = False
+
+
+def is_settled(connection: Connection, kept: Kept) -> bool:
+    """Whether all is known here that was answered anywhere before it came."""
+    return connection.waiting.knowledge.confirmed >= kept.mark
+
+
+def may_be_answered_too_soon(occurrence: Occurrence) -> bool:
+    """Whether it asks something of definitions, and does nothing before it is refused."""
+    event = occurrence.event if isinstance(occurrence, Kept) else occurrence
+    if isinstance(event, Publishes):
+        return True
+    return isinstance(event, MethodReceived) and (
+        event.payload[:2] in DECLARING or event.payload[:4] in READING
+    )
+
+
+def put_back(connection: Connection, mark: int, runs: list[Publishes]) -> None:
+    """Act on these next, as on what has waited if they are of that."""
+    if mark:
+        connection.pending.extendleft(Kept(run, mark) for run in reversed(runs))
+    else:
+        connection.pending.extendleft(reversed(runs))
 
 
 def block(connection: Connection) -> int:
@@ -117,7 +158,7 @@ def on_method(connection: Connection, occurrence: MethodReceived) -> int:
     return METHOD_COST + asked_bytes // COST_BYTES
 
 
-OCCURRENCES: dict[type[Event], Callable[..., int]] = {
+OCCURRENCES: dict[type[Occurrence], Callable[..., int]] = {
     HeaderReceived: on_header,
     Publishes: on_batch,
     MessageStarted: on_message_started,
@@ -125,4 +166,5 @@ OCCURRENCES: dict[type[Event], Callable[..., int]] = {
     MethodReceived: on_method,
     Oversized: on_oversized,
     Violation: on_violation,
+    Kept: on_kept,
 }

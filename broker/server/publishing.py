@@ -14,6 +14,7 @@ from itertools import chain, groupby, repeat
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fluffle.broker.errors import BrokerError, NotImplementedHere, PreconditionFailed
+from fluffle.broker.knowledge import Doubt
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.expiries import Lifetimes, lifetimes_at
 from fluffle.broker.queues.served import Target
@@ -83,6 +84,7 @@ class Route:
         "guards_topics",
         "is_admitted",
         "mandatory",
+        "misses",
         "needs",
         "origin",
         "targets",
@@ -98,6 +100,8 @@ class Route:
         """What the route stands on: it is used only while that has not changed."""
         self.epoch = ground.epoch
         self.mandatory = mandatory
+        self.misses = False
+        """Whether `targets` rest on something not being there: see `router.Way.misses`."""
         self.needs: Needs | None = None
         """What it takes besides keys; if it takes anything, `targets` says nothing."""
         self.guards_topics = False
@@ -140,6 +144,8 @@ def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
         put_back([part_of(batch, start, start + KINDS_MAX, batch.outline) for start in starts])
         return 1
     routes, refusal = find_routes(session, kinds)
+    if not channel.is_certain and (refusal or any(route.misses for route in routes.values())):
+        raise Doubt
     if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
         put_back(runs_of(batch, repeat(batch.outline)))
         return 1
@@ -166,6 +172,8 @@ def publish_run(
     if facts.more_routing_keys or route.needs is not None:
         ways = look_closer(channel.session, route, facts, batch)
         targets = ways[0].targets
+    if not channel.is_certain and (any(way.misses for way in ways) if ways else route.misses):
+        raise Doubt
     if facts.is_special:
         raw = facts.stored
         if raw is None or (ways and all_wait(ways)):
@@ -323,10 +331,11 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
     exchange, routing_key = method.exchange, method.routing_key
     session.rights.check("write", "exchange", exchange)
     is_topic = vhost.router.publishable(exchange).type == "topic"
-    targets = find_way(session, exchange, (routing_key,), None).targets
+    way = find_way(session, exchange, (routing_key,), None)
     ground = vhost.topology if exchange else vhost
     origin = vhost.origin(exchange, routing_key)
-    route = Route(origin, targets, ground, mandatory=method.mandatory)
+    route = Route(origin, way.targets, ground, mandatory=method.mandatory)
+    route.misses = way.misses
     needs = vhost.router.needs(exchange)
     route.needs = needs if needs != KEYS_SUFFICE else None
     route.guards_topics = is_topic and session.rights.guards_topics(exchange)

@@ -40,7 +40,7 @@ def pass_on(channel: Channel, exchange: str, message: Kept) -> tuple[Inlet, ...]
     """Where an exchange leads a kept message, having kept it there, too."""
     keys = (message.origin.routing_key, *message.more_routing_keys)
     properties = decode_properties(raw_properties(message.content))
-    targets, histories = channel.session.vhost.way(exchange, keys, properties)
+    targets, histories, _ = channel.session.vhost.way(exchange, keys, properties)
     for history in histories:
         history.keep(message)
     return targets

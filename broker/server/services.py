@@ -12,6 +12,7 @@ from fluffle.broker.chores import Chores
 from fluffle.broker.clock import SystemClock
 from fluffle.broker.commits import Commits
 from fluffle.broker.config import AUTH_MECHANISMS, Limits, QuorumConfig
+from fluffle.broker.knowledge import COMPLETE, Knowledge
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.metadata.nodes import Nodes
 from fluffle.broker.server.consequences import Consequences
@@ -68,6 +69,8 @@ class Services:
     """Adds headers to messages, if there are any to add."""
     wall_ms: Callable[[], int] = SystemClock().wall_ms
     """The time of day."""
+    knowledge: Knowledge = COMPLETE
+    """Whether what is not here is nowhere."""
 
     def metadata_of(self, by: By) -> Metadata:
         """Where somebody changes definitions, which is seen where that is wanted."""

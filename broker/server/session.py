@@ -52,6 +52,7 @@ class Session:
         "frame_bytes_max",
         "give_up",
         "inbox",
+        "knowledge",
         "limits",
         "metadata",
         "name",
@@ -102,7 +103,7 @@ class Session:
         self.nodes, self.observers = services.nodes, services.observers
         self.access, self.commits = services.access, services.commits
         self.limits, self.stamping = services.limits, services.stamping
-        self.vhosts = services.vhosts
+        self.vhosts, self.knowledge = services.vhosts, services.knowledge
         self.rights = Rights(services.access, user, vhost.name)
         self.outlet = outlet
         self.replies, self.traffic = services.replies, services.traffic

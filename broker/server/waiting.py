@@ -8,9 +8,11 @@ is with what a queue that is led elsewhere must be asked.  On a lone node nothin
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from fluffle.broker.errors import BrokerError
+from fluffle.broker.knowledge import COMPLETE, Knowledge
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.served import Later
@@ -31,23 +33,42 @@ T = TypeVar("T")
 Ids: TypeAlias = tuple[int, int]
 """Class and method, for errors about them."""
 
-GoOn: TypeAlias = Callable[["Channel", Ids, Callable[[], None]], None]
-"""(channel, about which method, what to do there if it is still open)."""
+GoOn: TypeAlias = Callable[["Channel | None", Ids, Callable[[], None]], None]
+"""(channel, or None for the connection itself, about which method, what to do there if it is still
+open)."""
 
 
-def nothing_goes_on(_channel: Channel, _ids: Ids, _act: Callable[[], None]) -> None:
+def nothing_goes_on(_channel: Channel | None, _ids: Ids, _act: Callable[[], None]) -> None:
     """Where the connection has ended."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """An event that has waited, and the confirmation of `Knowledge` from which on its answer may
+    rest on something not being here."""
+
+    event: Event
+    mark: int
+
+    @property
+    def channel(self) -> int:
+        return self.event.channel
+
+
+Occurrence: TypeAlias = Event | Kept
 
 
 class Waiting:
     """The channels of one connection that wait."""
 
-    __slots__ = ("_go_on", "_kept_bytes", "is_blocking", "kept")
+    __slots__ = ("_go_on", "_kept_bytes", "is_blocking", "kept", "knowledge")
 
     def __init__(self, go_on: GoOn) -> None:
         """`go_on` acts on a channel that has waited, and then on what is taken with `end`."""
         self._go_on = go_on
-        self.kept: dict[int, list[Event]] = {}
+        self.knowledge: Knowledge = COMPLETE
+        """That of the node, once anything is asked of it."""
+        self.kept: dict[int, list[Occurrence]] = {}
         """What came for each channel that waits."""
         self._kept_bytes = 0
         self.is_blocking = False
@@ -57,28 +78,35 @@ class Waiting:
         """Keep what comes for a channel from now on."""
         self.kept[channel] = []
 
-    def keeps(self, event: Event) -> bool:
+    def begin_all(self) -> None:
+        """Act on nothing more of the connection."""
+        self.begin(0)
+        self.is_blocking = True
+
+    def keeps(self, event: Occurrence) -> bool:
         """Whether an event is for a channel that waits; then it has been kept."""
         kept = self.kept.get(event.channel)
         if kept is None or isinstance(event, Violation):
             return False
+        if not (self.knowledge.is_complete or isinstance(event, Kept)):
+            event = Kept(event, self.knowledge.mark)
         kept.append(event)
         self._kept_bytes += size_of(event)
-        self.is_blocking = self._kept_bytes > KEPT_BYTES_MAX
+        self.is_blocking = self.is_blocking or self._kept_bytes > KEPT_BYTES_MAX
         return True
 
-    def blocks(self, event: Event) -> bool:
+    def blocks(self, event: Occurrence) -> bool:
         """Whether one that was not kept has to wait for all channels, and all behind it."""
         if isinstance(event, Violation):
             return False
         self.is_blocking = self.is_blocking or event.channel == 0
         return self.is_blocking
 
-    def over(self, channel: Channel, ids: Ids, act: Callable[[], None]) -> None:
+    def over(self, channel: Channel | None, ids: Ids, act: Callable[[], None]) -> None:
         """What a channel has waited for is there, or cannot be."""
         self._go_on(channel, ids, act)
 
-    def end(self, channel: int) -> list[Event]:
+    def end(self, channel: int) -> list[Occurrence]:
         """Wait no more; what has been kept for the channel, to be acted on before all else."""
         kept = self.kept.pop(channel, [])
         self._kept_bytes -= sum(map(size_of, kept))
@@ -189,8 +217,10 @@ def ids_of(method: Method) -> Ids:
     return divmod(method.index, 1 << 16)
 
 
-def size_of(event: Event) -> int:
+def size_of(event: Occurrence) -> int:
     """What it costs to keep an event, in bytes."""
+    if isinstance(event, Kept):
+        event = event.event
     if isinstance(event, Publishes):
         return EVENT_BYTES * len(event.contents) + event.content_bytes
     return EVENT_BYTES + (len(event.payload) if isinstance(event, MethodReceived) else 0)

@@ -33,6 +33,8 @@ class Way(NamedTuple):
     targets: tuple[Target, ...]
     histories: tuple[History, ...]
     """What keeps it."""
+    misses: bool
+    """Whether that rests on something not being there."""
 
 
 def look_closer(
@@ -61,11 +63,12 @@ def find_way(
     session: Session, exchange: str, routing_keys: Sequence[str], properties: Properties | None
 ) -> Way:
     """Where messages go; the default exchange also leads to requesters."""
-    queues, histories = session.vhost.way(exchange, routing_keys, properties)
+    queues, histories, misses = session.vhost.way(exchange, routing_keys, properties)
     if exchange:
-        return Way(queues, histories)
+        return Way(queues, histories, misses)
     names = dict.fromkeys(key for key in routing_keys if key.startswith(PREFIX))
-    return Way((*queues, *map(session.replies.target, names)), ())
+    misses = len(queues) + len(names) < len(set(routing_keys))
+    return Way((*queues, *map(session.replies.target, names)), (), misses)
 
 
 def all_wait(ways: Sequence[Way]) -> bool:

@@ -159,7 +159,7 @@ class Vhost:
         if exchange:
             vhost.topology.require(exchange)
         way = vhost.way(exchange, (routing_key,), told)
-        if way == ((), ()):
+        if not (way[0] or way[1]):
             why = await self.explain(exchange, routing_key, headers, **properties)
             raise AssertionError(
                 f"no queue takes what is published to exchange '{exchange}' with routing key "

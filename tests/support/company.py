@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fluffle.broker.cluster.hosted import HostedGroup
+from fluffle.broker.knowledge import COMPLETE, Knowledge
 
 
 class Nobody:
     """`Neighbours`."""
 
     cluster = None
+    knowledge: Knowledge = COMPLETE
     groups: Mapping[int, HostedGroup] = {}
     leader_changes = 0
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.cluster.fate import OnFate
+from fluffle.broker.cluster.hosted import OnReadable
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.deciding import set_vhost
@@ -23,6 +24,9 @@ from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta
 from tests.support.definitions import Editor, VhostEditor
 from tests.support.fakes import Scheduler
+
+READ = b"read "
+"""In front of frames that are about the read index; none of the others begins so."""
 
 ROUNDS_MAX = 10_000
 """Of frames and commits, until a cluster comes to rest."""
@@ -66,6 +70,8 @@ class Node:
             call_later=cluster.scheduler.call_later,
             now_ms=lambda: int(cluster.scheduler.now_s * 1_000),
             may_grow=lambda: cluster.may_grow,
+            read_index=self._read_index,
+            send_read=self._send_read,
         )
         self.metadata = ReplicatedMetadata(name, boot, self.catalogue.apply, ports)
         self.metadata.restore(snapshot_meta(0, b""), b"")
@@ -77,6 +83,22 @@ class Node:
         if self.cluster.leader == self.name and self.cluster.nodes[self.name] is self:
             log = self.cluster.log
             log.append(Entry(len(log) + 1, self.cluster.term, DATA, payload))
+
+    def _read_index(self, done: OnReadable) -> None:
+        """Whoever leads has applied all that there is in the log once it is asked."""
+        cluster = self.cluster
+
+        def answer() -> None:
+            leads = cluster.leader == self.name and cluster.nodes[self.name] is self
+            done(len(cluster.log) if leads else None)
+
+        cluster.scheduler.call_soon(answer)
+
+    def _send_read(self, node: str, payload: bytes) -> bool:
+        if not self.cluster.is_read:
+            return False
+        self.cluster.frames.append((self.name, node, READ + payload))
+        return True
 
     def inside(self, vhost: str = "/") -> VhostEditor:
         return VhostEditor(self.catalogue.vhosts[vhost], self.editor)
@@ -110,6 +132,8 @@ class Cluster:
     def __init__(self, names: str = "abc") -> None:
         self.scheduler = Scheduler()
         self.log: list[Entry] = []
+        self.is_read = True
+        """Whether all are of a version in which the read index is asked for."""
         self.may_grow = True
         """Whether there is room on the disks."""
         self.frames: deque[tuple[str, str, bytes]] = deque()
@@ -156,7 +180,11 @@ class Cluster:
         if not self.frames:
             return False
         sender, receiver, payload = self.frames.popleft()
-        self.nodes[receiver].metadata.receive(sender, payload)
+        metadata = self.nodes[receiver].metadata
+        if payload.startswith(READ):
+            metadata.reads.receive(sender, payload.removeprefix(READ))
+        else:
+            metadata.receive(sender, payload)
         return True
 
     def commit(self) -> bool:

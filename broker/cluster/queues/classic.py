@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.cluster.queues.manners import Doing
-from fluffle.broker.errors import BrokerError, NotFound
+from fluffle.broker.errors import Away, BrokerError
 from fluffle.raft.config import NodeId
 
 
@@ -23,5 +23,5 @@ class ClassicManners:
         """RabbitMQ finds other words for this, and takes a minute, while it still hopes."""
         del doing
         if not self._is_durable:
-            return NotFound(f"no {where}")
-        return NotFound(f"home node '{self._home}' of durable {where} is down or inaccessible")
+            return Away(f"no {where}")
+        return Away(f"home node '{self._home}' of durable {where} is down or inaccessible")

@@ -57,7 +57,7 @@ def test_what_was_agreed_on_before_is_there_once_it_is_confirmed(
     b.ask(declare(b))
     cluster.settle()
     outcome = Outcome()
-    c.metadata.confirm(outcome.done)
+    c.metadata.reads.ask(outcome.done)
     cluster.settle()
     assert (outcome.heard, queues_of(cluster)) == ([], [["q"], ["q"], []])
     cluster.lead(None)
@@ -108,11 +108,90 @@ def test_a_change_is_done_when_it_is_applied_where_it_was_asked_for(
     assert queues_of(cluster) == [["q"]] * 3
 
 
-def test_what_is_so_already_is_answered_at_once(cluster: Cluster, b: Node) -> None:
+def test_what_is_so_already_is_answered_once_that_is_known(cluster: Cluster, b: Node) -> None:
     b.ask(declare(b))
     cluster.settle()
+    entries = len(cluster.log)
     cluster.lead(None)
-    assert b.ask(declare(b)).heard == ["done"]
+    outcome = b.ask(declare(b))
+    cluster.settle()
+    assert outcome.heard == []
+    cluster.lead("c")
+    cluster.settle()
+    assert (outcome.heard, len(cluster.log)) == (["done"], entries)
+
+
+def test_what_is_so_here_no_more_elsewhere_is_decided_anew(
+    cluster: Cluster, b: Node, c: Node
+) -> None:
+    b.ask(declare(b))
+    cluster.settle()
+    c.is_paused = True
+    b.ask(delete(b))
+    cluster.settle()
+    outcome = c.ask(declare(c))
+    cluster.settle()
+    assert outcome.heard == []
+    c.is_paused = False
+    cluster.settle()
+    assert (outcome.heard, queues_of(cluster)) == (["done"], [["q"]] * 3)
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_what_is_not_here_and_is_elsewhere_is_deleted(
+    cluster: Cluster, b: Node, c: Node, is_read: bool
+) -> None:
+    """Also where a leader of an earlier version is asked nothing: by an entry in the log."""
+    cluster.is_read = is_read
+    c.is_paused = True
+    b.ask(declare(b))
+    cluster.settle()
+    outcome = c.ask(delete(c))
+    cluster.settle()
+    assert outcome.heard == []
+    c.is_paused = False
+    cluster.settle()
+    assert (outcome.heard, queues_of(cluster)) == (["done"], [[]] * 3)
+
+
+def test_who_cannot_know_is_told_so_in_time(cluster: Cluster, c: Node) -> None:
+    cluster.lead(None)
+    outcome = c.ask(delete(c))
+    cluster.advance(29)
+    assert outcome.heard == []
+    cluster.advance(2)
+    assert len(outcome.heard) == 1
+    assert "no majority of the cluster has confirmed" in outcome.heard[0]
+
+
+def test_who_asks_while_a_round_is_under_way_waits_for_the_next(
+    cluster: Cluster, b: Node, c: Node
+) -> None:
+    """What was answered after it began may not be known when it ends."""
+    first, second = Outcome(), Outcome()
+    c.metadata.reads.ask(first.done)
+    cluster.scheduler.run()
+    c.is_paused = True
+    b.ask(declare(b))
+    cluster.settle()
+    assert first.heard == ["done"]
+    c.metadata.reads.ask(second.done)
+    cluster.settle()
+    assert second.heard == []
+    c.is_paused = False
+    cluster.settle()
+    assert (second.heard, queues_of(cluster)) == (["done"], [["q"]] * 3)
+
+
+def test_a_round_whose_frame_is_lost_is_asked_for_again(cluster: Cluster, c: Node) -> None:
+    outcome = Outcome()
+    c.metadata.reads.ask(outcome.done)
+    cluster.scheduler.run()
+    cluster.frames.clear()
+    cluster.settle()
+    assert outcome.heard == []
+    cluster.advance(2)
+    assert outcome.heard == ["done"]
 
 
 def test_two_who_declare_the_same_both_have_it(cluster: Cluster, b: Node, c: Node) -> None:

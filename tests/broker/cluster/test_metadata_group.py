@@ -41,6 +41,10 @@ class Member:
         def send(to: NodeId, payload: bytes) -> None:
             node.links.send(to, FrameKind.METADATA, payload, lane=Lane.NORMAL)
 
+        def send_read(to: NodeId, payload: bytes) -> bool:
+            node.links.send(to, FrameKind.READ_INDEX, payload, lane=Lane.URGENT)
+            return True
+
         ports = Ports(
             propose=lambda payload, on_fate: node.host.group(GROUP).propose(payload, on_fate),
             send=send,
@@ -48,12 +52,15 @@ class Member:
             call_later=lambda s, act: self.timers.append((cluster.now_ms + s * 1_000, act)),
             now_ms=node.now_ms,
             may_grow=lambda: node.host.space.may_grow,
+            read_index=lambda done: node.host.group(GROUP).read_index(done),
+            send_read=send_read,
         )
         self.metadata = ReplicatedMetadata(node.name, node.boot, self.catalogue.apply, ports)
         switch = Switch(node.links, node.told.refused)
         switch.takers = {
             FrameKind.CONSENSUS: node.host.receive,
             FrameKind.METADATA: self.metadata.receive,
+            FrameKind.READ_INDEX: self.metadata.reads.receive,
         }
         switch.link_listeners = [node.host.link_changed, self.metadata.link_changed]
 

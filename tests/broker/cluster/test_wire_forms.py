@@ -17,7 +17,7 @@ from fluffle.broker.cluster.streams.codec import FROM_EDGE, FROM_LEADER, OUTCOME
 from fluffle.broker.cluster.streams.messages import EdgeFrame, LeaderFrame
 from fluffle.raft.messages import MESSAGES
 
-FORMS = (15, "dff0700d9b85006b")
+FORMS = (16, "3432c7b02c71c045")
 """The newest version, and the digest of its forms.  If they have changed raise the version in
 `handshake.py`, the oldest too unless frames of both are understood, and write both here."""
 

@@ -87,7 +87,7 @@ def test_a_way_names_the_histories_that_it_passes() -> None:
     recent = made.require("recent").history
     router = Router(made, bool)
     assert recent is not None
-    assert router.way("front", ["a.b"], None) == (("q",), (recent,))
-    assert router.way("front", ["b.b"], None) == (("r",), ())
+    assert router.way("front", ["a.b"], None)[:2] == (("q",), (recent,))
+    assert router.way("front", ["b.b"], None)[:2] == (("r",), ())
     assert router.way("", ["b.b"], None).histories == ()
     assert made.require("front").history is None

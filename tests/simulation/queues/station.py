@@ -13,6 +13,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.cluster import everywhere, room
 from fluffle.broker.cluster.absent import Absent
 from fluffle.broker.cluster.common_time import CommonTime
+from fluffle.broker.cluster.hosted import OnReadable
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.cluster.owner import METADATA_GROUP, Owners
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
@@ -276,6 +277,10 @@ class Station:
             if METADATA_GROUP in self.process.host:
                 self.process.host.group(METADATA_GROUP).propose(payload, on_fate)
 
+        def read_index(done: OnReadable) -> None:
+            if METADATA_GROUP in self.process.host:
+                self.process.host.group(METADATA_GROUP).read_index(done)
+
         return Ports(
             propose=propose,
             send=partial(self._send, FrameKind.METADATA),
@@ -283,7 +288,13 @@ class Station:
             call_later=self.call_later,
             now_ms=clock.now_ms,
             may_grow=lambda: self.process.host.space.may_grow,
+            read_index=read_index,
+            send_read=self._send_read,
         )
+
+    def _send_read(self, node: NodeId, payload: bytes) -> bool:
+        self._send(FrameKind.READ_INDEX, node, payload)
+        return True
 
     def _send(self, kind: FrameKind, node: NodeId, payload: bytes) -> None:
         self._links.send(node, kind, payload, lane=Lane.NORMAL)
@@ -373,6 +384,7 @@ class Station:
         takers = {
             FrameKind.METADATA: self.metadata.receive,
             FrameKind.REVISION: self.everywhere.receive,
+            FrameKind.READ_INDEX: self.metadata.reads.receive,
             FrameKind.ROOM: self.room.receive,
             FrameKind.STREAM: self.hub.receive,
             FrameKind.QUESTION: self.hub.receive_question,

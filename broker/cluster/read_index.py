@@ -1,0 +1,235 @@
+"""The read index of the metadata group: how far a node must be to know all that was answered.
+
+    who asks --> a round for all of them --> the leader: a majority says that it still leads
+             <-- applied here, up to what was committed then <--+
+
+A round costs a frame each way and the leader's heartbeat round, and no entry in the log.  One is
+under way at a time: who asks meanwhile is in the next, since what was answered somewhere after a
+round began may not be known here when it ends.  A frame that is lost, or comes to who does not
+lead, is sent again: to a new leader at once, to the same one after a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Protocol, TypeAlias
+
+from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.telling import tell
+from fluffle.raft.config import NodeId
+
+ASK = 0
+TELL = 1
+NUMBER_BYTES = 8
+FRAME_BYTES = 1 + 2 * NUMBER_BYTES
+NOT_LEADING = 0
+"""In the place of an index."""
+
+RETRY_MS = 1_000
+
+Failed: TypeAlias = Callable[[BrokerError], None]
+
+
+class Group(Protocol):
+    """The metadata group on this node, and its leader, as rounds need them."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node orders the changes of all."""
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who does, as far as it is known."""
+
+    def give_up_at_ms(self) -> int:
+        """When who asks now has waited long enough."""
+
+    def not_known(self) -> BrokerError:
+        """What he is told then."""
+
+    def read_index(self, done: Callable[[int | None], None]) -> None:
+        """Ask consensus, which this node leads: the index that was committed; None, if it does not
+        lead after all."""
+
+    def send_read(self, node: NodeId, payload: bytes) -> bool:
+        """To the `receive` of another node; may be lost.  False if it is of a version without."""
+
+    def commit_nothing(self, done: Callable[[], None]) -> None:
+        """Put an entry without a change into the log: once it is applied, so is all before it."""
+
+
+class Clock(Protocol):
+    """Time, and turns of the loop."""
+
+    @property
+    def call_soon(self) -> Callable[[Callable[[], None]], object]: ...
+
+    @property
+    def call_later(self) -> Callable[[float, Callable[[], None]], object]: ...
+
+    @property
+    def now_ms(self) -> Callable[[], int]: ...
+
+
+class Asker(NamedTuple):
+    """Somebody who waits for a round."""
+
+    done: Callable[[], None]
+    failed: Failed | None
+    """None for who waits however long it takes."""
+    give_up_at_ms: int
+
+
+class ReadIndex:
+    """Of one node; a `Knowledge`."""
+
+    __slots__ = (
+        "_applied", "_asked", "_by_entry", "_clock", "_fresh", "_group", "_is_starting",
+        "_is_timing", "_needed", "_sent_at_ms", "begun", "confirmed",
+    )  # fmt: skip
+
+    is_complete = False
+
+    def __init__(self, group: Group, clock: Clock) -> None:
+        self._group = group
+        self._clock = clock
+        self.begun = 0
+        """How many rounds have begun; one at most is under way."""
+        self.confirmed = 0
+        """The last one whose index is applied here."""
+        self._applied = 0
+        self._needed: int | None = None
+        """The index that the round under way needs, once that is known."""
+        self._fresh: list[Asker] = []
+        """For whom no round has begun."""
+        self._asked: list[Asker] = []
+        """Who waits for the one under way; there is none while nobody does."""
+        self._is_starting = False
+        """Whether the next turn begins one."""
+        self._is_timing = False
+        self._sent_at_ms = 0
+        self._by_entry = 0
+        """The round for which an entry is on its way."""
+
+    @property
+    def mark(self) -> int:
+        """The first round that settles what is asked now."""
+        return self.begun + 1
+
+    def ask(self, done: Callable[[], None], failed: Failed | None = None) -> None:
+        """Call `done`, later, once all is applied here that was answered anywhere before; or tell
+        `failed` why that cannot be known."""
+        self._fresh.append(Asker(done, failed, self._group.give_up_at_ms()))
+        self._start_soon()
+        self._time()
+
+    def _start_soon(self) -> None:
+        if self._fresh and not (self._is_starting or self._asked):
+            self._is_starting = True
+            self._clock.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._is_starting = False
+        if self._asked or not self._fresh:
+            return
+        self._asked, self._fresh = self._fresh, []
+        self.begun += 1
+        self._needed = None
+        self._send()
+
+    def _send(self) -> None:
+        """To who leads; without one it waits."""
+        group, number = self._group, self.begun
+        self._sent_at_ms = self._clock.now_ms()
+        if group.leads:
+            group.read_index(partial(self._answered, number))
+        elif (leader := group.leader) is not None and not (
+            group.send_read(leader, frame(ASK, number, NOT_LEADING)) or self._by_entry == number
+        ):
+            self._by_entry = number
+            group.commit_nothing(partial(self._committed, number))
+
+    def _answered(self, number: int, index: int | None) -> None:
+        """By who leads, or did when it was asked: either knew what was committed then."""
+        if number == self.begun and self._asked and index is not None:
+            self._needed = index if self._needed is None else min(index, self._needed)
+            self.applied(self._applied)
+
+    def _committed(self, number: int) -> None:
+        """An entry that was put into the log for a round is applied here."""
+        self._answered(number, self._applied)
+
+    def applied(self, index: int) -> None:
+        """Everything up to there is applied on this node."""
+        self._applied = index
+        if not self._asked or self._needed is None or index < self._needed:
+            return
+        asked, self._asked = self._asked, []
+        self.confirmed = self.begun
+        self._start_soon()
+        for asker in asked:
+            tell(asker.done)
+
+    # Who leads, and over which link
+
+    def leader_changed(self) -> None:
+        """Whoever leads now has not been asked."""
+        if self._asked and self._needed is None:
+            self._send()
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """What was sent over the link before may be lost."""
+        if is_up and node == self._group.leader:
+            self.leader_changed()
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node asks or tells.  BadFrame."""
+        if len(payload) != FRAME_BYTES or payload[0] not in (ASK, TELL):
+            raise BadFrame("it asks for no read index, and tells none")
+        number = int.from_bytes(payload[1 : 1 + NUMBER_BYTES], "big")
+        if payload[0] == TELL:
+            index = int.from_bytes(payload[1 + NUMBER_BYTES :], "big")
+            self._answered(number, index if index != NOT_LEADING else None)
+        elif self._group.leads:
+            self._group.read_index(partial(self._tell, node, number))
+        else:
+            self._tell(node, number, None)
+
+    def _tell(self, node: NodeId, number: int, index: int | None) -> None:
+        self._group.send_read(node, frame(TELL, number, index or NOT_LEADING))
+
+    # Time
+
+    def _time(self) -> None:
+        """Have somebody look at the clock while anybody waits."""
+        if (self._asked or self._fresh) and not self._is_timing:
+            self._is_timing = True
+            self._clock.call_later(RETRY_MS / 1_000, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._is_timing = False
+        now_ms = self._clock.now_ms()
+        late = [asker for asker in (*self._asked, *self._fresh) if is_late(asker, now_ms)]
+        if late:
+            self._asked = [asker for asker in self._asked if not is_late(asker, now_ms)]
+            self._fresh = [asker for asker in self._fresh if not is_late(asker, now_ms)]
+        if self._asked and self._needed is None and self._sent_at_ms + RETRY_MS <= now_ms:
+            self._send()
+        self._start_soon()
+        self._time()
+        for asker in late:
+            assert asker.failed is not None
+            tell(partial(asker.failed, self._group.not_known()))
+
+
+def is_late(asker: Asker, now_ms: int) -> bool:
+    """Whether he must not wait any longer."""
+    return asker.failed is not None and asker.give_up_at_ms <= now_ms
+
+
+def frame(kind: int, number: int, index: int) -> bytes:
+    return (
+        bytes((kind,)) + number.to_bytes(NUMBER_BYTES, "big") + index.to_bytes(NUMBER_BYTES, "big")
+    )

@@ -1,0 +1,228 @@
+"""A node that hears late: what is not there by what it knows it says only once it knows better."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import aio_pika
+import aiormq
+import pytest
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from pamqp.common import FieldTable
+
+from fluffle.broker import Cluster
+from fluffle.broker.access.passwords import hashed
+from fluffle.broker.cluster import metadata
+from fluffle.broker.control.asking import ask
+from fluffle.broker.control.parts import Parts
+from tests.support.orders import QUORUM, ChannelAt
+
+T = TypeVar("T")
+
+LATE_MS = 1_500
+"""Longer than others wait for a node to have what they answer."""
+
+ASKED_S = 0.2
+"""By then a node that says what it knows would have said it."""
+
+NODES = 3
+
+MESSAGE = Message(b"order", delivery_mode=DeliveryMode.PERSISTENT)
+
+
+class Scene:
+    """A client of a node that hears at once, and one of a node that does not."""
+
+    def __init__(
+        self, cluster: Cluster, late: int, here: AbstractChannel, there: AbstractChannel
+    ) -> None:
+        """`late` is the one that does not."""
+        self.cluster = cluster
+        self.late = late
+        self.here = here
+        self.there = there
+
+    async def lag(self) -> None:
+        """From now on."""
+        await self.cluster.net.delay(LATE_MS, to=self.late)
+
+    @property
+    def parts(self) -> tuple[Parts, Parts]:
+        """Of the node that hears at once, and of the one that does not."""
+        return self.cluster[(self.late + 2) % NODES].parts, self.cluster[self.late].parts
+
+    async def once_heard(self, asked: Awaitable[T]) -> T:
+        """What is answered at the node that lags: nothing before it hears what has happened."""
+        asking = asyncio.ensure_future(asked)
+        done, _ = await asyncio.wait({asking}, timeout=ASKED_S)
+        assert not done, asking
+        await self.cluster.heal()
+        return await asking
+
+    async def ready(self, queue: str) -> int | None:
+        """How many messages it has, by a node that does not lag."""
+        declared = await self.here.declare_queue(queue, passive=True)
+        return declared.declaration_result.message_count
+
+
+@asynccontextmanager
+async def lagging(channel_at: ChannelAt) -> AsyncIterator[Scene]:
+    async with Cluster(nodes=NODES) as cluster:
+        leader = next(number for number in range(NODES) if leads(cluster[number].parts))
+        late = (leader + 1) % NODES
+        yield Scene(
+            cluster, late, await channel_at(cluster, leader), await channel_at(cluster, late)
+        )
+        await cluster.heal()
+
+
+async def ignore(_message: AbstractIncomingMessage) -> None:
+    """Leave it unsettled."""
+
+
+def leads(parts: Parts) -> bool:
+    """Whether it orders what is defined."""
+    return parts.cluster is not None and parts.cluster.metadata.leads
+
+
+async def test_a_queue_that_was_declared_elsewhere_is_there(channel_at: ChannelAt) -> None:
+    async with lagging(channel_at) as scene:
+        await scene.lag()
+        await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
+        await scene.once_heard(scene.there.declare_queue("orders", passive=True))
+
+
+async def test_an_exchange_that_was_declared_elsewhere_is_there(channel_at: ChannelAt) -> None:
+    async with lagging(channel_at) as scene:
+        await scene.lag()
+        await scene.here.declare_exchange("events", "fanout")
+        await scene.once_heard(scene.there.declare_exchange("events", passive=True))
+
+
+async def test_who_consumes_what_was_declared_elsewhere_does(channel_at: ChannelAt) -> None:
+    async with lagging(channel_at) as scene:
+        await scene.lag()
+        await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
+        queue = await scene.there.get_queue("orders", ensure=False)
+        await scene.once_heard(queue.consume(ignore))
+
+
+@pytest.mark.parametrize("mandatory", [False, True])
+async def test_what_leads_to_a_queue_elsewhere_leads_there(
+    channel_at: ChannelAt, mandatory: bool
+) -> None:
+    async with lagging(channel_at) as scene:
+        await scene.lag()
+        await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
+        publishing = scene.there.default_exchange.publish(MESSAGE, "orders", mandatory=mandatory)
+        await scene.once_heard(publishing)
+        assert await scene.ready("orders") == 1
+
+
+async def test_what_is_bound_elsewhere_is_led_to(channel_at: ChannelAt) -> None:
+    async with lagging(channel_at) as scene:
+        exchange = await scene.here.declare_exchange("events", "fanout", durable=True)
+        queue = await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
+        events = await scene.there.declare_exchange("events", passive=True)
+        await events.publish(MESSAGE, "")
+        await scene.lag()
+        await queue.bind(exchange)
+        await scene.once_heard(events.publish(MESSAGE, "", mandatory=False))
+        assert await scene.ready("orders") == 1
+
+
+async def test_what_is_bound_elsewhere_is_not_given_to_an_alternate_exchange(
+    channel_at: ChannelAt,
+) -> None:
+    async with lagging(channel_at) as scene:
+        here = scene.here
+        others = await here.declare_queue("others", durable=True, arguments=QUORUM)
+        await others.bind(await here.declare_exchange("other", "fanout", durable=True))
+        arguments: FieldTable = {"alternate-exchange": "other"}
+        exchange = await here.declare_exchange("events", "fanout", arguments=arguments)
+        queue = await here.declare_queue("orders", durable=True, arguments=QUORUM)
+        events = await scene.there.declare_exchange("events", passive=True)
+        await events.publish(MESSAGE, "")
+        await scene.lag()
+        await queue.bind(exchange)
+        await scene.once_heard(events.publish(MESSAGE, ""))
+        assert (await scene.ready("others"), await scene.ready("orders")) == (1, 1)
+
+
+async def test_a_queue_that_was_declared_elsewhere_is_deleted(channel_at: ChannelAt) -> None:
+    async with lagging(channel_at) as scene:
+        await scene.lag()
+        await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
+        await scene.once_heard(scene.there.queue_delete("orders"))
+        with pytest.raises(ChannelNotFoundEntity):
+            await scene.here.declare_queue("orders", passive=True)
+
+
+async def test_what_is_not_empty_is_not_deleted_as_if_it_were(channel_at: ChannelAt) -> None:
+    async with lagging(channel_at) as scene:
+        await scene.lag()
+        await scene.here.declare_queue("orders")
+        await scene.here.default_exchange.publish(MESSAGE, "orders")
+        with pytest.raises(ChannelPreconditionFailed, match="not empty"):
+            await scene.once_heard(scene.there.queue_delete("orders", if_empty=True))
+        assert await scene.ready("orders") == 1
+
+
+async def test_a_queue_that_was_deleted_elsewhere_is_declared_anew(channel_at: ChannelAt) -> None:
+    async with lagging(channel_at) as scene:
+        await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
+        await scene.lag()
+        await scene.here.queue_delete("orders")
+        again = scene.there.declare_queue("orders", durable=True, arguments=QUORUM)
+        await scene.once_heard(again)
+        assert await scene.ready("orders") == 0
+
+
+async def test_a_user_who_was_added_elsewhere_is_let_in(channel_at: ChannelAt) -> None:
+    async with lagging(channel_at) as scene:
+        await scene.lag()
+        parts, _ = scene.parts
+        await ask(parts, "users.add", name="new", password_hash=hashed(b"p").hash)
+        rights = dict.fromkeys(("configure", "write", "read"), ".*")
+        await ask(parts, "permissions.set", user="new", vhost="/", **rights)
+        url = scene.cluster.urls[scene.late].replace("guest:guest", "new:p")
+        await (await scene.once_heard(aio_pika.connect(url))).close()
+
+
+async def test_what_was_declared_elsewhere_is_told_to_operators(channel_at: ChannelAt) -> None:
+    async with lagging(channel_at) as scene:
+        await scene.lag()
+        await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
+        _, there = scene.parts
+        shown = await scene.once_heard(ask(there, "queues.show", vhost="/", name="orders"))
+        assert shown["name"] == "orders"
+
+
+async def test_who_cannot_know_says_so_and_confirms_nothing(
+    channel_at: ChannelAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "GIVE_UP_MS", 500)
+    async with lagging(channel_at) as scene:
+        await scene.cluster.partition({scene.late}, set(range(NODES)) - {scene.late})
+        with pytest.raises((aiormq.AMQPError, asyncio.CancelledError), match="INTERNAL_ERROR"):
+            await scene.there.default_exchange.publish(MESSAGE, "orders", mandatory=False)
+
+
+async def test_what_leads_nowhere_waits_together(channel_at: ChannelAt) -> None:
+    """It is found to do so once for all messages that have come by then."""
+    count, delay_ms = 200, 20
+    async with lagging(channel_at) as scene:
+        await scene.cluster.net.delay(delay_ms)
+        _, there = scene.parts
+        assert there.cluster is not None
+        reads = there.cluster.metadata.reads
+        before = reads.begun
+        publish = scene.there.default_exchange.publish
+        publishing = [publish(MESSAGE, f"{number}", mandatory=False) for number in range(count)]
+        await asyncio.gather(*publishing)
+        assert 1 <= reads.begun - before < count / 10
