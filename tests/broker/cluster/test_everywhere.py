@@ -84,6 +84,7 @@ def test_what_is_so_already_is_waited_for_too() -> None:
     world.cluster.nodes["c"].is_paused = False
     world.rest()
     third = world.find_nothing_to_do("b")
+    world.rest()
     assert (first.heard, again.heard, third.heard) == (["done"], ["done"], ["done"])
 
 

@@ -31,7 +31,7 @@ def passes(run: Run, seconds: float) -> None:
 
 
 def declared(run: Run, at: NodeId, size: int) -> GroupSpec:
-    """A queue of so many members, which are all there soon, if they can be."""
+    """A queue of so many members, which are all there soon, if they can be; it may be gone."""
     assert isinstance(run.trade, Town)
     (station,) = [each for each in run.trade.stations() if each.process.node == at]
     arguments: FieldTable = {
@@ -40,7 +40,8 @@ def declared(run: Run, at: NodeId, size: int) -> GroupSpec:
     }
     station.defining.declare("q", arguments)
     passes(run, seconds=1)
-    (spec,) = [each for each in run.cluster.registry.living() if each.group != METADATA_GROUP]
+    groups = run.cluster.registry.groups.values()
+    (spec,) = [each for each in groups if each.group != METADATA_GROUP]
     return spec
 
 

@@ -39,6 +39,7 @@ from tests.simulation.queues.happenings import draw_rates, kinds_of
 from tests.simulation.queues.idleness import Idleness
 from tests.simulation.queues.operator import Operator
 from tests.simulation.queues.pace import Pace
+from tests.simulation.queues.registers import Registers
 from tests.simulation.queues.settings import GoingBy, Sayings
 from tests.simulation.queues.slimming import is_left
 from tests.simulation.queues.station import Station
@@ -74,6 +75,7 @@ class Town:
         self._contest: Contest
         self.operator: Operator
         self.connections: Connections
+        self.registers: Registers
         self.haste = 1
         """How much sooner than others clients give up what they wait for."""
         self.is_impatient = False
@@ -114,6 +116,7 @@ class Town:
         self._contest = Contest(self, self.chance)
         self.operator = Operator(self, cluster.clockwork.chance("operator"))
         self.connections = Connections(self, cluster.clockwork.chance("connections"))
+        self.registers = Registers(self)
         self.fluffles = Fluffles(cluster, cluster.clockwork.chance("fluffles"))
         if self.fluffles.is_mixed:
             self.fluffles.shape(self._profile)
@@ -332,6 +335,7 @@ class Town:
         self.operator.begin(workload)
         self.connections.begin(workload)
         self.fluffles.upgrade(workload)
+        self.registers.begin()
 
     def propose(self, workload: Workload, group: GroupId) -> None:
         """One message from anybody, or another definition."""
@@ -359,6 +363,7 @@ class Town:
         self.ambushes.clear()
         self.is_arrival_awaited, self.in_the_dark = False, None
         self.fluffles.stay()
+        self.registers.stop()
         if missing := self.operator.missing:
             return f"{missing} are no nodes of the cluster"
         self._know_of_others()
