@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 NAMES = ("r0", "r1")
 TARGET = "amq.fanout"
-RATES = (0.0, 0.0, 4.0, 10.0)
+RATES = (0.0, 0.0, 4.0, 20.0)
 """How often a second something is asked."""
 
 Decide: TypeAlias = Callable[[VirtualHost], Change]

@@ -293,11 +293,13 @@ class Station:
         )
 
     def _send_read(self, node: NodeId, payload: bytes) -> bool:
-        self._send(FrameKind.READ_INDEX, node, payload)
+        self._send(FrameKind.READ_INDEX, node, payload, Lane.URGENT)
         return True
 
-    def _send(self, kind: FrameKind, node: NodeId, payload: bytes) -> None:
-        self._links.send(node, kind, payload, lane=Lane.NORMAL)
+    def _send(
+        self, kind: FrameKind, node: NodeId, payload: bytes, lane: Lane = Lane.NORMAL
+    ) -> None:
+        self._links.send(node, kind, payload, lane=lane)
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         cluster, timer = self._town.cluster, Timer()
