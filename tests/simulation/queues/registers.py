@@ -136,7 +136,7 @@ class Registers:
         spec = ExchangeSpec(name, "direct", durable=True)
         writes = [(register := self.exchanges[name], register.begin(self._now_us, makes=True))]
         self._change(
-            station, lambda vhost: topologies.declare_exchange(vhost.topology, spec), writes
+            station, name, lambda vhost: topologies.declare_exchange(vhost.topology, spec), writes
         )
 
     def delete(self, station: Station, name: str) -> None:
@@ -144,23 +144,24 @@ class Registers:
         registers = self.exchanges[name], self.bindings[name]
         writes = [(each, each.begin(self._now_us, makes=False)) for each in registers]
         self._change(
-            station, lambda vhost: topologies.delete_exchange(vhost.topology, name), writes
+            station, name, lambda vhost: topologies.delete_exchange(vhost.topology, name), writes
         )
 
     def bind(self, station: Station, name: str) -> None:
         """NotFound is what is said of the exchange."""
         writes = [(register := self.bindings[name], register.begin(self._now_us, makes=True))]
         decide = partial(bound, binding_of(name))
-        self._change(station, decide, writes, of=self.exchanges[name])
+        self._change(station, name, decide, writes, of=self.exchanges[name])
 
     def unbind(self, station: Station, name: str) -> None:
         writes = [(register := self.bindings[name], register.begin(self._now_us, makes=False))]
         decide = partial(unbound, binding_of(name))
-        self._change(station, decide, writes, of=self.exchanges[name])
+        self._change(station, name, decide, writes, of=self.exchanges[name])
 
     def _change(
         self,
         station: Station,
+        name: str,
         decide: Decide,
         writes: list[tuple[Register, Write]],
         of: Register | None = None,
@@ -172,6 +173,7 @@ class Registers:
         def done() -> None:
             for _, write in writes:
                 write.ended_us = self._now_us
+            self._town.cluster.clockwork.after(1, self._follow, name)
 
         def failed(error: BrokerError) -> None:
             if isinstance(error, InternalError):
@@ -184,6 +186,14 @@ class Registers:
         station.everywhere.change(partial(decide, vhost), done, failed)
 
     # Questions
+
+    def _follow(self, name: str) -> None:
+        """Who has heard that something was done looks for it elsewhere at once."""
+        stations = [each for each in self._town.open_stations() if each.defining.vhost is not None]
+        if stations and self._rate:
+            station = self._chance.choice(stations)
+            self.look(station, name)
+            self.route(station, name)
 
     def look(self, station: Station, name: str) -> None:
         """As a passive declaration does."""
