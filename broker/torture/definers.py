@@ -10,7 +10,7 @@ confirmed and routed nowhere is lost.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -20,11 +20,16 @@ from random import Random
 from fluffle.broker.torture.history import (
     Abandoned,
     Answered,
+    Confirmed,
     DeclareAsked,
     Declared,
+    Event,
     Invoked,
+    Message,
     Operation,
     Owned,
+    Published,
+    Received,
     ShortLived,
 )
 from fluffle.broker.torture.press import PROPERTIES, Target
@@ -85,6 +90,10 @@ class Definitions:
         """Kept queues that nobody publishes to any more."""
         self.posting: Counter[str] = Counter()
         """Batches of messages to a kept queue that may be confirmed yet."""
+        self._queue_of: dict[Message, str] = {}
+        """Of messages to kept queues that may be confirmed yet."""
+        self._missing: dict[str, set[Message]] = defaultdict(set)
+        """Confirmed and not received, by kept queue."""
         self.left: set[str] = set()
         """Queues that may be there at the end, and others."""
         self.owned: list[str] = []
@@ -98,6 +107,25 @@ class Definitions:
     def unfinished(self) -> list[str]:
         """Queues whose messages nobody has fetched."""
         return [*self.kept, *self.full]
+
+    def note(self, event: Event) -> None:
+        """See what becomes of messages to kept queues."""
+        if isinstance(event, ShortLived):
+            self._missing[event.queue] = set()
+        elif isinstance(event, Published) and event.queues and event.queues[0] in self._missing:
+            self._queue_of[event.message] = event.queues[0]
+        elif isinstance(event, Confirmed):
+            queue = self._queue_of.pop(event.message, None)
+            if queue is not None:
+                self._missing[queue].add(event.message)
+        elif isinstance(event, Received) and event.queue in self._missing:
+            self._queue_of.pop(event.message, None)
+            self._missing[event.queue].discard(event.message)
+
+    def may_go(self, queue: str) -> bool:
+        """Whether somebody has received all of a kept queue that was confirmed.  What a get took
+        out of it whose answer was lost comes back when the broker has noticed."""
+        return not self._missing[queue]
 
     def stop_publishing(self) -> None:
         """Nobody publishes any more, and whatever is confirmed has been."""
@@ -306,7 +334,8 @@ async def publish_to_kept(witness: Witness, definitions: Definitions, random: Ra
 
 
 def emptying(definitions: Definitions) -> Role:
-    """Fetches what is in queues that nobody publishes to any more, and deletes them."""
+    """Fetches what is in queues that nobody publishes to any more, and deletes them when nothing
+    is missing: what is lost is missed in the end."""
 
     async def fetch(witness: Witness, _random: Random) -> None:
         while True:
@@ -320,8 +349,10 @@ def emptying(definitions: Definitions) -> Role:
             except BaseException:
                 definitions.full.append(queue)
                 raise
-            # Nothing of it is lost if there was nothing left, and that is not written down as a
-            # deletion: what was confirmed and did not come until now is missed in the end.
+            if not definitions.may_go(queue):
+                definitions.full.append(queue)
+                await witness.talk.listen(EMPTY_PAUSE_S)
+                continue
             await witness.talk.call(make(Queue.Delete, queue=queue))
             definitions.left.discard(queue)
 

@@ -27,7 +27,7 @@ from fluffle.broker.torture.definers import (
 from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.faults import Fault, Scene, carry_out, heal, plan
 from fluffle.broker.torture.findings import Report
-from fluffle.broker.torture.history import GraceOver, Locked, Strange
+from fluffle.broker.torture.history import Event, GraceOver, Locked, Strange
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.broker.torture.system import DeedFailed, System
 from fluffle.broker.torture.talk import Address, Gone, Manners
@@ -134,7 +134,12 @@ class Run:
             for address in self._system.addresses
         ]
         order = self._order
-        return Crew(addresses, self._names, self._diary.note, order.manners, self._random)
+        return Crew(addresses, self._names, self._note, order.manners, self._random)
+
+    def _note(self, event: Event) -> None:
+        self._diary.note(event)
+        if self._definitions is not None:
+            self._definitions.note(event)
 
     async def _work(self, crew: Crew, scene: Scene) -> None:
         """Clients under faults, until all is healed and publishers have heard all they will."""

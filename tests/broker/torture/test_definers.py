@@ -25,13 +25,17 @@ from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.findings import Breach
 from fluffle.broker.torture.history import (
     Answered,
+    Confirmed,
     Ended,
     Event,
     GraceOver,
     Invoked,
     Locked,
+    Message,
     Operation,
     Owned,
+    Published,
+    Received,
     ShortLived,
     from_line,
 )
@@ -106,6 +110,22 @@ async def test_the_oldest_kept_queue_makes_way(tmp_path: Path) -> None:
     await node.stop("shutdown")
     assert [*definitions.full] == [f"kept.{number}" for number in range(4)]
     assert definitions.kept[-1] == "kept.9"
+
+
+def test_a_queue_may_go_when_all_that_was_confirmed_was_received() -> None:
+    """What a get took whose answer was lost is in nobody's hands, and not in the queue either."""
+    definitions = Definitions("torture", "quorum")
+    first, second = Message("p", 1), Message("p", 2)
+    definitions.note(ShortLived("q"))
+    for message in (first, second):
+        definitions.note(Published(message, ("q",)))
+    assert definitions.may_go("q"), "neither was confirmed"
+    definitions.note(Received("c", "q", second, redelivered=False))
+    for message in (first, second):
+        definitions.note(Confirmed(message))
+    assert not definitions.may_go("q")
+    definitions.note(Received("c", "q", first, redelivered=True))
+    assert definitions.may_go("q")
 
 
 def test_a_thing_is_replaced_by_one_of_its_kind() -> None:
