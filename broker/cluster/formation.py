@@ -89,7 +89,8 @@ class LocalNode(Protocol):
 
     @property
     def marks_nearby(self) -> Collection[str]:
-        """Those with which nodes have said hello that have begun and to which there is a link."""
+        """Those with which nodes have said hello that have begun and to which there is a link; and
+        some mark if a node refuses this one as what it was before it lost its disk."""
 
     def send(self, node: NodeId, payload: bytes) -> None:
         """To the formation of another node; may be lost.  In order with consensus."""

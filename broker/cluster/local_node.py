@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
 
 
+UNKNOWN_MARK = "?"
+"""Of the cluster of somebody who knows this node as it is no more: it has lost its disk since."""
+
 FOUNDED_AS = 1
 """The incarnation of all founders: see `Config.initial`."""
 
@@ -55,7 +58,11 @@ class LocalClusterNode:
 
     @property
     def marks_nearby(self) -> Collection[str]:
-        return {mark_of(each.cluster) for each in self._cluster.links.heard if each.is_begun}
+        links = self._cluster.links
+        hindrances = map(links.hindrance, links.peers)
+        if any(each is not None and each.is_remembered for each in hindrances):
+            return {UNKNOWN_MARK}
+        return {mark_of(each.cluster) for each in links.heard if each.is_begun}
 
     def send(self, node: NodeId, payload: bytes) -> None:
         links = self._cluster.links

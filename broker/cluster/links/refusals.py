@@ -9,6 +9,8 @@ from fluffle.broker.config import ListenAddress
 from fluffle.broker.logs import event
 from fluffle.raft.config import NodeId
 
+REMEMBERED = (Reason.OLD_BOOT, Reason.FORGOTTEN, Reason.FORMER_NODE, Reason.SECOND_PROCESS)
+
 WHO_MAX = 256
 """Strangers who are remembered; one more, and the one who came first is forgotten."""
 
@@ -21,6 +23,8 @@ class Hindrance(NamedTuple):
     reason: str
     advice: str | None
     """What helps, if a hello or a certificate is to blame."""
+    is_remembered: bool = False
+    """Whether one of the two was known to the other in a life that its disk does not remember."""
 
 
 class Refusals:
@@ -89,7 +93,8 @@ def hindrance(node: NodeId, reason: str, refused: Refused | None) -> Hindrance:
     if refused is None:
         return Hindrance(reason, None)
     who = f"refused by {node}" if refused.by_peer else f"{node} is refused"
-    return Hindrance(f"{who}: {refused.what}", advice_to_dialler(refused))
+    is_remembered = refused.reason in REMEMBERED
+    return Hindrance(f"{who}: {refused.what}", advice_to_dialler(refused), is_remembered)
 
 
 def as_node(host: str, node: NodeId) -> str:

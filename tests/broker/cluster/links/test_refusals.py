@@ -95,4 +95,4 @@ def test_both_ends_know_why_there_is_no_link_until_there_is_one(run: Run) -> Non
 def test_who_is_refused_here_and_who_does_not_answer() -> None:
     refused = Refused(Reason.TLS, detail="certificate verify failed")
     assert hindrance("b", "", refused).reason == "b is refused: tls (certificate verify failed)"
-    assert hindrance("b", "connect call failed", None) == ("connect call failed", None)
+    assert hindrance("b", "connect call failed", None) == Hindrance("connect call failed", None)

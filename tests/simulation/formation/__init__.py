@@ -1,0 +1,1 @@
+"""Clusters that are founded, grow and shrink, under a bad network: see `world`."""
