@@ -6,7 +6,9 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import aio_pika
 import pytest
+from pamqp.common import FieldTable
 
 from fluffle.broker.cluster.formation import Stage
 from fluffle.broker.cluster.links.identity import Reason
@@ -157,5 +159,95 @@ async def test_nobody_is_let_in_by_itself_where_that_is_not_wanted(tmp_path: Pat
         await let_in(scene.nodes, "d", by="b")
         await scene.nodes["d"].started()
         await scene.is_one()
+    finally:
+        await scene.nodes.stop()
+
+
+class Clients:
+    """A publisher on the first node and a consumer, who work while nodes come and go."""
+
+    def __init__(self, scene: Sizes, queue: str) -> None:
+        self._scene = scene
+        self._queue = queue
+        self._is_over = False
+        self.confirmed: list[bytes] = []
+        self.got: set[bytes] = set()
+
+    async def publish(self) -> None:
+        connection = await aio_pika.connect(self._scene.nodes["a"].url)
+        async with connection:
+            channel = await connection.channel()
+            while not self._is_over:
+                body = b"%d" % len(self.confirmed)
+                message = aio_pika.Message(body, delivery_mode=2)
+                await channel.default_exchange.publish(message, self._queue)
+                self.confirmed.append(body)
+
+    async def consume(self) -> None:
+        connection = await aio_pika.connect(self._scene.nodes["a"].url)
+        async with connection:
+            queue = await (await connection.channel()).get_queue(self._queue)
+            async for message in queue.iterator():
+                self.got.add(message.body)
+                await message.ack()
+                if self._is_over and self.got >= {*self.confirmed}:
+                    return
+
+    async def more(self, count: int) -> None:
+        """Until so many more are confirmed."""
+        wanted = len(self.confirmed) + count
+        await until(lambda: len(self.confirmed) >= wanted)
+
+    def end(self) -> None:
+        self._is_over = True
+
+
+async def shrink(scene: Sizes, names: str) -> None:
+    """As an operator does it: one at a time, the last first."""
+    for name in names:
+        await scene.nodes["a"].ask("queues.shrink", node=name)
+        await until(lambda: name not in members_of(scene, "q"))  # noqa: B023
+        await scene.nodes[name].stop()
+        others = scene.nodes.running
+        await until(lambda: not any(each.cluster.absent.is_alive(name) for each in others))  # noqa: B023
+        await scene.nodes["a"].ask("cluster.forget", name=name)
+        await scene.is_one()
+
+
+def members_of(scene: Sizes, queue: str) -> list[str]:
+    found = scene.nodes["a"].node.catalogue.vhosts["/"].queues[queue]
+    return [node for node, _incarnation in found.definition.members]
+
+
+async def test_it_grows_and_shrinks_while_clients_work(tmp_path: Path) -> None:
+    """1, 3, 5, 7, 3: what was confirmed is there, and nobody is served by another cluster."""
+    scene = Sizes(tmp_path, 7)
+    arguments: FieldTable = {"x-queue-type": "quorum", "x-quorum-initial-group-size": 1}
+    try:
+        await scene.start("a", 1)
+        connection = await aio_pika.connect(scene.nodes["a"].url)
+        async with connection:
+            await (await connection.channel()).declare_queue("q", durable=True, arguments=arguments)
+        clients = Clients(scene, "q")
+        async with asyncio.timeout(60), asyncio.TaskGroup() as working:
+            for work in (clients.publish(), clients.consume()):
+                working.create_task(work)
+            size_before = 1
+            for size in (3, 5, 7):
+                names = "abcdefg"[size_before:size]
+                await scene.start(names, size)
+                await scene.is_one()
+                for name in names:
+                    await scene.nodes["a"].ask("queues.grow", node=name)
+                await until(lambda: len(members_of(scene, "q")) == size)  # noqa: B023
+                await clients.more(20)
+                size_before = size
+            await shrink(scene, "gfed")
+            await clients.more(20)
+            clients.end()
+        assert clients.got == {*clients.confirmed}
+        assert members_of(scene, "q") == ["a", "b", "c"]
+        for name in "bc":
+            assert list(scene.nodes[name].roles()) == ["a", "b", "c"]
     finally:
         await scene.nodes.stop()
