@@ -163,6 +163,9 @@ async def test_nobody_is_let_in_by_itself_where_that_is_not_wanted(tmp_path: Pat
         await scene.nodes.stop()
 
 
+LAST = b"last"
+
+
 class Clients:
     """A publisher on the first node and a consumer, who work while nodes come and go."""
 
@@ -177,8 +180,8 @@ class Clients:
         connection = await aio_pika.connect(self._scene.nodes["a"].url)
         async with connection:
             channel = await connection.channel()
-            while not self._is_over:
-                body = b"%d" % len(self.confirmed)
+            while LAST not in self.confirmed:
+                body = LAST if self._is_over else b"%d" % len(self.confirmed)
                 message = aio_pika.Message(body, delivery_mode=2)
                 await channel.default_exchange.publish(message, self._queue)
                 self.confirmed.append(body)
@@ -190,7 +193,7 @@ class Clients:
             async for message in queue.iterator():
                 self.got.add(message.body)
                 await message.ack()
-                if self._is_over and self.got >= {*self.confirmed}:
+                if message.body == LAST:
                     return
 
     async def more(self, count: int) -> None:
