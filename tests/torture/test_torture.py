@@ -34,12 +34,12 @@ async def test_three_nodes_keep_their_promises_under_torture(tmp_path: Path) -> 
     told: list[str] = []
     diary = Diary(time.monotonic_ns)
     async with SYSTEMS["fluffle"](tmp_path) as system:
-        kinds = (*KINDS, "isolate", "part", "pause")
-        order = Order(seconds=25.0, seed=5, kinds=kinds)
+        kinds = (*KINDS, "isolate", "lag", "part", "pause", "starve")
+        order = Order(seconds=25.0, seed=12, kinds=kinds)
         code = await conducted(system, order, diary, told.append)
     assert code == 0, "\n".join(told)
     assert diary.judge.report.confirmed > 100
-    assert told[-1].startswith("torture seed=5 ")
+    assert told[-1].startswith("torture seed=12 ")
 
 
 @pytest.mark.slow
