@@ -135,7 +135,8 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
         commands, machines = {}, Machines(folder, data)
         for node in NODES:
             through = {to: proxy.port for (by, to), proxy in links.proxies.items() if by == node}
-            peers = {node: listening[node], **through}
+            ports = {node: listening[node], **through}
+            peers = {peer: ports[peer] for peer in NODES}  # in one order: the first founds
             options = {
                 "node": node,
                 "data-dir": str(data[node]),
