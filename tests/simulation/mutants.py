@@ -355,6 +355,13 @@ GROUP_MUTANTS = [
         "state is not None and message.term < state.term",
         "False",
     ),
+    Mutant(
+        "M49",
+        "after a truncation what was on disk before it is still called durable (Ra, until 3.1.8)",
+        "raft.durable:Durable.truncate",
+        "self.index = min(self.index, first - 1)",
+        "pass",
+    ),
 ]
 
 MUTANTS = [*GROUP_MUTANTS, *QUEUE_MUTANTS]

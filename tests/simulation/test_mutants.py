@@ -24,7 +24,7 @@ def test_the_text_that_a_mutant_changes_is_there(mutant: Mutant) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("M1", "M2", "M3", "M4", "M10", "M12", "M21a", "M26"),
+        *("M1", "M2", "M3", "M4", "M10", "M12", "M21a", "M26", "M49"),
         *("R1", "R2", "R4a", "R6a", "R9b", "R14a", "R22", "M32"),
     ],
 )
