@@ -43,6 +43,7 @@ from fluffle.broker.torture.history import (
     Isolated,
     Message,
     Published,
+    PutBack,
     Received,
     Refused,
     Rejoined,
@@ -50,6 +51,7 @@ from fluffle.broker.torture.history import (
     Returned,
     RunEnded,
     Strange,
+    TurnedAway,
     Vouched,
 )
 from fluffle.broker.torture.numbers import Numbers
@@ -161,6 +163,10 @@ class Checker:
         self._node_of: dict[str, str] = {}
         """By client."""
         self._isolated: dict[str, int] = {}
+        self._connected_at: dict[str, int] = {}
+        """By client."""
+        self._put_back: dict[str, int] = {}
+        """Nodes that must be turned away, and since when."""
 
     def read(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -173,6 +179,8 @@ class Checker:
         """All queues have been emptied: whatever was not received is lost."""
         for fate in self.owed():
             self.report.add(Breach.LOST, f"{fate} was confirmed and is lost")
+        for node in sorted(self._put_back):
+            self.report.add(Breach.LET_IN, f"{node} was not turned away though its disk is old")
         self.report.unanswered = len(self._unconfirmed)
         for message, letter in self._letters.items():
             received = sum(1 for fate in letter.fates if fate.receipts)
@@ -212,6 +220,7 @@ class Checker:
 
     def _connected(self, event: Connected) -> None:
         self._node_of[event.client] = event.node
+        self._connected_at[event.client] = self._now
 
     def _published(self, event: Published) -> None:
         self.report.attempted += 1
@@ -232,6 +241,7 @@ class Checker:
             self._in_queue.setdefault(fate.queue, {})[message] = fate
 
     def _confirmed(self, event: Confirmed) -> None:
+        self._check_served(event.message.publisher)
         self.report.confirmed += 1
         message = event.message
         published_at, fates = self._letters[message]
@@ -445,6 +455,19 @@ class Checker:
     def _rejoined(self, event: Rejoined) -> None:
         del self._isolated[event.node]
 
+    def _got_put_back(self, event: PutBack) -> None:
+        self._put_back[event.node] = self._now
+
+    def _turned_away(self, event: TurnedAway) -> None:
+        self._put_back.pop(event.node, None)
+
+    def _check_served(self, client: str) -> None:
+        """A node has answered; with an old disk it must not, to those who have come since."""
+        node = self._node_of.get(client, "")
+        if self._put_back.get(node, self._now) < self._connected_at.get(client, 0):
+            del self._put_back[node]
+            self._breach(Breach.LET_IN, f"{node} confirms though its disk is old")
+
     def _complained(self, event: Complained) -> None:
         self.report.complaints[event.what] += 1
         if BUG in event.what:
@@ -480,6 +503,8 @@ READERS: dict[type[Event], Callable[[Checker, Any], None]] = {
     RunEnded: Checker._run_ended,
     Isolated: Checker._isolating,
     Rejoined: Checker._rejoined,
+    PutBack: Checker._got_put_back,
+    TurnedAway: Checker._turned_away,
     Complained: Checker._complained,
     Strange: Checker._strange,
 }

@@ -28,6 +28,10 @@ COMMANDS = {
     "fill": "Leave no room on its disk.",
     "free": "The opposite of fill.",
     "unplug": "Cut its power.",
+    "copy": "Keep what is on its disk as it is now, though it runs.",
+    "restore": "Put that in the place of what is on its disk.",
+    "refused": "Fail unless it has ended by itself, or comes to.",
+    "renew": "Have it join with nothing.",
 }
 """By the name of the deed that they do."""
 

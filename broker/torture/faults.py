@@ -16,7 +16,7 @@ from random import Random
 from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.torture import history
-from fluffle.broker.torture.history import Isolated, Note, Rejoined
+from fluffle.broker.torture.history import Isolated, Note, PutBack, Rejoined, TurnedAway
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.broker.torture.system import Deed, System
 
@@ -145,6 +145,21 @@ async def fill(scene: Scene, fault: Fault) -> None:
     await start(scene, *fault.nodes)
 
 
+async def roll_back(scene: Scene, fault: Fault) -> None:
+    """What the node confirms after the copy is not on its disk when it comes back."""
+    (node,) = fault.nodes
+    await scene.do(Deed.COPY, node)
+    await asyncio.sleep(fault.for_s)
+    await scene.do(Deed.KILL, node)
+    await scene.do(Deed.RESTORE, node)
+    scene.note(PutBack(node))
+    await scene.do(Deed.START, node)
+    await scene.do(Deed.REFUSED, node)
+    scene.note(TurnedAway(node))
+    await scene.do(Deed.RENEW, node)
+    await start(scene, node)
+
+
 async def start(scene: Scene, *nodes: str) -> None:
     """All at once, until they serve."""
     await scene.do(Deed.START, *nodes)
@@ -271,6 +286,7 @@ KILLING = (Deed.KILL, Deed.START)
 UNPLUGGING = (Deed.UNPLUG, Deed.START)
 RESTARTING = (Deed.STOP, Deed.START)
 PAUSING = (Deed.PAUSE, Deed.RESUME)
+ROLLING_BACK = (Deed.COPY, Deed.KILL, Deed.RESTORE, Deed.START, Deed.REFUSED, Deed.RENEW)
 STARVING = (Deed.THROTTLE, Deed.UNTHROTTLE)
 LAG_S = (0.3, 3.0)
 LAG_AFTER_S = 6.0
@@ -292,6 +308,7 @@ KINDS: dict[str, Kind] = {
     "disk-full-two": Kind(
         fill, Part.PROCESS, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START), nodes=2
     ),
+    "roll-back": Kind(roll_back, Part.PROCESS, (1.0, 8.0), ROLLING_BACK),
     "isolate": Kind(isolate, Part.LINKS, (1.0, 25.0), (Deed.ISOLATE, Deed.REJOIN)),
     "rejoin-slowly": Kind(
         rejoin_slowly,

@@ -16,6 +16,8 @@ class Breach(Enum):
 
     LOST = "lost"
     """Confirmed, and nobody has received it."""
+    LET_IN = "let in with an old disk"
+    """A node that had confirmed what was not on its disk any more, and served."""
     UNEXPECTED = "unexpected"
     """Never published, or nothing that a broker may say."""
     STALE = "stale answer"

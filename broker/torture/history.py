@@ -223,6 +223,18 @@ class Rejoined(NamedTuple):
     node: str
 
 
+class PutBack(NamedTuple):
+    """The disk of this node, which does not run, is what it was earlier."""
+
+    node: str
+
+
+class TurnedAway(NamedTuple):
+    """The node was not let in with that disk, and will come back with another."""
+
+    node: str
+
+
 class Fault(NamedTuple):
     """Something is wrong with the system from now on, or is over; `what` is used once."""
 
@@ -266,6 +278,8 @@ Event: TypeAlias = (
     | RunEnded
     | Isolated
     | Rejoined
+    | PutBack
+    | TurnedAway
     | Fault
     | Strange
 )

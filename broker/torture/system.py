@@ -45,6 +45,14 @@ class Deed(Enum):
     FREE = "free"
     UNPLUG = "unplug"
     """Its power is cut: it is gone, and what its disk had not synced may be."""
+    COPY = "copy"
+    """What is on its disk is kept as it is now, though it runs."""
+    RESTORE = "restore"
+    """It does not run; on its disk is what was copied last."""
+    REFUSED = "refused"
+    """With such a disk it must not serve: it has ended by itself, or is kept from its clients."""
+    RENEW = "renew"
+    """It has joined with nothing, as operators are told to do."""
 
 
 Doing: TypeAlias = Callable[[str], Awaitable[None]]

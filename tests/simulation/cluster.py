@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
+from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.raft.config import NodeId
 from fluffle.raft.log_store import Persist
+from fluffle.raft.messages import AppendAccepted, VoteResponse
 from fluffle.raft.output import Output
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId
@@ -15,8 +18,9 @@ from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image
 from tests.simulation.checks import standard
 from tests.simulation.checks.bounds import Bounds
-from tests.simulation.clockwork import MS_US, Clockwork
-from tests.simulation.disk import DiskProfile, SimDisk
+from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
+from tests.simulation.disk import Backup, DiskProfile, SimDisk
+from tests.simulation.facts import Stored, Violation
 from tests.simulation.links import LinkedNetwork
 from tests.simulation.network import NetworkProfile, SimNetwork
 from tests.simulation.process import Identity, Process, Tenant
@@ -49,6 +53,8 @@ class Machine:
     """What its process does once it is not paused any more."""
     is_hurt: bool = False
     """It has lost something for good, and its groups are not yet whole again."""
+    is_put_back: bool = False
+    """What is on its disk is older than what was there, and nobody has found out."""
     process: Process | None = None
 
     @property
@@ -138,7 +144,10 @@ class Cluster:
         if machine.process is not None:
             return
         disk = machine.disk
+        if disk.is_copy():
+            self.lose_disk(name, disk.image)  # it says what to do, and that is done
         disk.boot += 1
+        disk.begin_life(disk.boot.to_bytes(BOOT_NONCE_BYTES))
         chance = self.clockwork.chance(f"core {name} {disk.boot}")
         identity = Identity(name, disk.boot, machine.tuning, chance)
         machine.process = process = Process(identity, disk, self, self._settle_in)
@@ -181,8 +190,33 @@ class Cluster:
         defined = (spec.group for spec in self.registry.living() if spec.is_defined)
         for group in {*self.watch.facts.stored.get(name, {}), *image.groups, *defined}:
             self.registry.burn(name, group)
-        machine.disk.image = Image()
+        machine.is_put_back = False
+        machine.disk.begin_anew()
         self.watch.facts.disk_lost(name)
+
+    def put_back(
+        self, name: NodeId, backup: Backup, stored: dict[GroupId, Stored], *, is_copy: bool
+    ) -> None:
+        """While no process runs: its disk is what it was when that was copied, and nobody says so.
+
+        Whoever is told must find out.
+        """
+        machine = self.machines[name]
+        machine.is_hurt = machine.is_put_back = True
+        machine.disk.put_back(backup, is_copy=is_copy)
+        self.watch.facts.disk_put_back(name, stored)
+
+    def found_put_back(self, process: Process) -> None:
+        """A process ends, as its disk is not what it was; an operator gives it an empty one."""
+        process.is_alive = False
+        self.clockwork.after(0, self._replace_disk, process.node)
+
+    def _replace_disk(self, name: NodeId) -> None:
+        machine = self.machines[name]
+        if machine.is_put_back:
+            self.kill(name, is_silent=False)
+            self.lose_disk(name, machine.disk.image)
+            self.clockwork.after(SECOND_US, self.start, name)
 
     def pause(self, name: NodeId) -> None:
         if self.machines[name].process is not None:
@@ -240,6 +274,8 @@ class Cluster:
         self.watch.founded(group, first)
 
     def turned(self, process: Process, output: Output) -> None:
+        if self.machines[process.node].is_put_back:
+            check_silence(process.node, output)
         self.on_turn(process, output)
         for _, group in output.unknown:
             self.registry.look_into(group)
@@ -262,13 +298,21 @@ class Cluster:
 
     def _deliver(self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes) -> None:
         process = self.machines[receiver].process
-        if process is not None:
+        if process is not None and process.is_alive:
             process.receive(sender, kind, payload)
 
     def _link_changed(self, node: NodeId, other: NodeId, is_up: bool) -> None:
         process = self.machines[node].process
-        if process is not None:
+        if process is not None and process.is_alive:
             process.link_changed(other, is_up)
 
     def _became_durable(self, node: NodeId, persist: Persist) -> None:
         self.watch.became_durable(node, persist)
+
+
+def check_silence(node: NodeId, output: Output) -> None:
+    """Whoever has a disk that was put back counts for no majority: others have told it before."""
+    for message in chain.from_iterable(output.messages.values()):
+        is_vote = isinstance(message, VoteResponse) and message.is_granted
+        if is_vote or isinstance(message, AppendAccepted):
+            raise Violation(f"put back: {node} says {message}, with a disk that was put back")

@@ -6,14 +6,18 @@ A loss of power strikes anywhere on the way: what waits is gone; the commit that
 whole or lost as a whole; what is durable is kept, whether or not anybody was told.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from copy import copy
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import NamedTuple
 
+from fluffle.broker.cluster.links.identity import Lives
+from fluffle.broker.cluster.progress import NOTHING, Reached
 from fluffle.raft.config import NodeId
 from fluffle.raft.log_store import Loaded, Persist
 from fluffle.raft.records import Entry, GroupId
+from fluffle.storage.file_mark import FileMark
 from fluffle.storage.raft_memory import GroupImage, Image
 from tests.simulation.clockwork import MS_US, Clockwork
 
@@ -43,6 +47,35 @@ class Rewrite(NamedTuple):
     entry: Entry
 
 
+def file_made(number: int) -> FileMark:
+    """The mark of a file, the first one or a later."""
+    return FileMark(birth_ns=number, inode=number, generation=None)
+
+
+@dataclass(slots=True)
+class Book:
+    """What a store has beside its groups: of its node, of its file, and of the other nodes."""
+
+    lives: Lives = field(default_factory=lambda: Lives(0, ()))
+    commit_number: int = 0
+    reached: dict[NodeId, Reached] = field(default_factory=dict)
+    mark: FileMark | None = None
+
+    def copy(self) -> "Book":
+        twin = copy(self)
+        twin.reached = dict(self.reached)
+        return twin
+
+
+class Backup(NamedTuple):
+    """A disk as it was."""
+
+    boot: int
+    """Of the process that ran then."""
+    image: Image
+    book: Book
+
+
 class SimDisk:
     """Outlives the processes of its node.  Implements `LogStore` for the one that has it open."""
 
@@ -51,11 +84,15 @@ class SimDisk:
         "_clockwork",
         "_commit",
         "_generation",
+        "_noted",
         "_on_durable",
         "_running",
+        "_running_noted",
         "_waiting",
+        "book",
         "boot",
         "fails_next",
+        "file",
         "has_room",
         "image",
         "is_stalled",
@@ -77,6 +114,13 @@ class SimDisk:
         self.name = name
         self.profile = profile
         self.image = Image()
+        self.book = Book()
+        self.file = file_made(1)
+        """What is there, wherever its content is from."""
+        self._noted: dict[NodeId, Reached] = {}
+        """Of other nodes, for the next commit, …"""
+        self._running_noted: dict[NodeId, Reached] = {}
+        """… and in the one that runs."""
         self.boot = 0
         """Boot epoch, raised at each start of a process."""
         self.has_room = True
@@ -99,6 +143,51 @@ class SimDisk:
         """How many have begun."""
         self._generation = 0
         """Plans of an earlier one are void: the power was lost since."""
+
+    # What there is beside the groups
+
+    def is_copy(self) -> bool:
+        """As `begin_life` finds out."""
+        mark = self.book.mark
+        return mark is not None and mark.is_other(self.file)
+
+    def begin_life(self, nonce: bytes) -> None:
+        """It is on disk before the node says a word."""
+        book = self.book
+        book.lives = book.lives.followed_by(nonce, book.commit_number)
+        book.mark = self.file
+        book.commit_number += 1
+
+    @property
+    def commit_number(self) -> int:
+        return self.book.commit_number
+
+    @property
+    def known(self) -> Collection[NodeId]:
+        return sorted({*self.book.reached, *self._running_noted, *self._noted})
+
+    def reached(self, node: NodeId) -> Reached:
+        for known in (self._noted, self._running_noted, self.book.reached):
+            if node in known:
+                return known[node]
+        return NOTHING
+
+    def has_reached(self, node: NodeId, reached: Reached) -> None:
+        self._noted[node] = reached
+
+    def backup(self) -> Backup:
+        return Backup(self.boot, self.image.copy(), self.book.copy())
+
+    def put_back(self, backup: Backup, *, is_copy: bool) -> None:
+        """While no process runs: as a copy of the files, or of the blocks of the whole disk."""
+        self.image, self.book = backup.image.copy(), backup.book.copy()
+        if is_copy:
+            self.file = file_made(self.file.inode + 1)
+
+    def begin_anew(self) -> None:
+        """With nothing."""
+        self.image, self.book = Image(), Book()
+        self.file = file_made(self.file.inode + 1)
 
     @property
     def may_grow(self) -> bool:
@@ -141,6 +230,7 @@ class SimDisk:
         if self._running and self._chance.random() < self.profile.kept:
             self._make_durable()
         self._waiting, self._running = [], []
+        self._noted, self._running_noted = {}, {}
         self._generation += 1
         self.on_durable, self.on_failed = _nobody, _nothing
 
@@ -153,6 +243,7 @@ class SimDisk:
 
     def _begin(self) -> None:
         self._running, self._waiting = self._waiting, []
+        self._running_noted, self._noted = {**self._running_noted, **self._noted}, {}
         self._commit += 1
         if not self.is_stalled:
             self._plan_end()
@@ -185,6 +276,9 @@ class SimDisk:
     def _make_durable(self) -> None:
         """An entry that is written again is there, even if it had been deleted meanwhile."""
         items, self._running = self._running, []
+        self.book.commit_number += 1
+        self.book.reached |= self._running_noted
+        self._running_noted = {}
         for item in items:
             if isinstance(item, Rewrite):
                 item.image.entries[item.entry.index] = item.entry

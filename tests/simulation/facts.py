@@ -5,7 +5,7 @@ log, in memory (`Replica.log`) and on disk (`Stored.log`), so that no mistake of
 can hide in it.  Whether something is *right* is for the checkers in `checks/`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.log_store import Write
@@ -172,6 +172,16 @@ class Facts:
         for group, stored in self.stored.get(node, {}).items():
             self.group(group).lost.append(stored)
         self.stored[node] = {}
+
+    def backup(self, node: NodeId) -> "dict[GroupId, Stored]":
+        """What is on its disk."""
+        found = self.stored.get(node, {}).items()
+        return {group: replace(stored, log=stored.log.copy()) for group, stored in found}
+
+    def disk_put_back(self, node: NodeId, backup: "dict[GroupId, Stored]") -> None:
+        """What is on it is what was there when it was copied."""
+        self.disk_lost(node)
+        self.stored[node] = backup
 
     def group_lost(self, node: NodeId, group: GroupId) -> None:
         """What was there of a group cannot be read, so it is not there for the process; each start

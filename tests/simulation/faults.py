@@ -9,10 +9,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 
+from fluffle.broker.cluster.progress import NOTHING
 from fluffle.raft.config import Config, NodeId
 from fluffle.storage.raft_memory import Image
 from tests.simulation.clockwork import MS_US, SECOND_US
 from tests.simulation.cluster import Cluster
+from tests.simulation.disk import Backup
 from tests.simulation.registry import GroupSpec
 
 HOUR_MS = 3_600_000
@@ -28,7 +30,10 @@ class Fault:
     lasts_us: int
 
 
-Undo = Callable[[], None]
+AGAIN_US = SECOND_US // 4
+
+Undo = Callable[[], bool | None]
+"""Whether it is to be tried again in a while."""
 
 
 class Faults:
@@ -50,8 +55,8 @@ class Faults:
             clockwork.after(fault.lasts_us, self._end, undo, self._ended)
 
     def _end(self, undo: Undo, ended: int) -> None:
-        if ended == self._ended:
-            undo()
+        if ended == self._ended and undo():
+            self._cluster.clockwork.after(AGAIN_US, self._end, undo, ended)
 
     def end_all(self) -> None:
         """All that goes on ends now: what an end would do, as to go back, is not done any more."""
@@ -363,6 +368,38 @@ def go_back(cluster: Cluster, chance: Random) -> Undo | None:
     return undo
 
 
+def roll_back(cluster: Cluster, chance: Random) -> Undo | None:
+    """The disk is put back to what it was in the same life: to a copy of its files, which the node
+    finds out alone, or of its blocks, which only others can know.
+
+    That is done only while all others remember what it has had since: what else there is nobody
+    finds out, by design.
+    """
+    name, is_copy = chance.choice(cluster.names), chance.random() < 0.5
+    disk = cluster.machines[name].disk
+    backup, stored = disk.backup(), cluster.watch.facts.backup(name)
+
+    def undo() -> bool:
+        if disk.boot != backup.boot or disk.book.lives != backup.book.lives:
+            return False  # it is another life
+        if not (is_copy or is_remembered(cluster, name, backup)) or not may_be_hurt(cluster, name):
+            return True
+        cluster.kill(name, is_silent=True)
+        cluster.put_back(name, backup, stored, is_copy=is_copy)
+        cluster.clockwork.after(SECOND_US, cluster.start, name)
+        return False
+
+    return undo
+
+
+def is_remembered(cluster: Cluster, name: NodeId, backup: Backup) -> bool:
+    """Whether all others have it on their disks that a disk has come further."""
+    others = [machine.disk for other, machine in cluster.machines.items() if other != name]
+    return all(
+        disk.book.reached.get(name, NOTHING).commit > backup.book.commit_number for disk in others
+    )
+
+
 def may_be_hurt(cluster: Cluster, name: NodeId) -> bool:
     """Whether this disk is not needed by anybody, and no other is hurt, or as good as that."""
     note_mended(cluster)
@@ -412,6 +449,8 @@ def note_mended(cluster: Cluster) -> None:
     for name, machine in cluster.machines.items():
         if not machine.is_hurt or machine.process is None or machine.has_damage:
             continue
+        if machine.is_put_back:
+            continue
         is_quarantined = any(found.quarantine for found in stored[name].values())
         is_burnt = any(
             member.node == name and member in spec.burnt
@@ -451,4 +490,8 @@ KINDS: dict[str, Callable[[Cluster, Random], Undo | None]] = {
     "relapse": relapse,
     "wipe": wipe,
     "go back": go_back,
+    "roll back": roll_back,
 }
+
+DRAWN_APART = ("roll back",)
+"""Kinds with chance of their own, so that all else of a seed stays as it was without them."""

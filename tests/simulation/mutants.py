@@ -362,6 +362,13 @@ GROUP_MUTANTS = [
         "self.index = min(self.index, first - 1)",
         "pass",
     ),
+    Mutant(
+        "M50",
+        "a copy of the files of a disk is taken for them",
+        "storage.file_mark:FileMark.is_other",
+        "return self.birth_ns != file.birth_ns",
+        "return False",
+    ),
 ]
 
 MUTANTS = [*GROUP_MUTANTS, *QUEUE_MUTANTS]

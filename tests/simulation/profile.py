@@ -47,7 +47,7 @@ def draw(chance: Random, node_count: int) -> Profile:
     return Profile(
         network,
         draw_workload(chance, node_count),
-        {kind: draw_rate(chance) for kind in faults.KINDS},
+        {kind: draw_rate(chance) for kind in faults.KINDS if kind not in faults.DRAWN_APART},
         commit_us=chance.choice((200, 2 * MS_US, 2 * MS_US, 20 * MS_US)),
         turn_us=chance.choice((20, 100, 100, 1 * MS_US)),
         is_drifting=chance.random() < 0.2,

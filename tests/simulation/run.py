@@ -19,7 +19,16 @@ from tests.simulation.checks.snapshots import leaked
 from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
-from tests.simulation.faults import Fault, Faults, draw_plan, heal, may_be_hurt, note_mended, pairs
+from tests.simulation.faults import (
+    DRAWN_APART,
+    Fault,
+    Faults,
+    draw_plan,
+    heal,
+    may_be_hurt,
+    note_mended,
+    pairs,
+)
 from tests.simulation.outlived import listening
 from tests.simulation.process import Process
 from tests.simulation.puts import Puts
@@ -94,6 +103,8 @@ class Run:
         clockwork = self.clockwork = Clockwork(seed)
         chance = clockwork.chance(f"profile of {nodes}")
         self.profile = profile = profiles.draw(chance, nodes)
+        for kind in DRAWN_APART:
+            profile.fault_rates[kind] = profiles.draw_rate(clockwork.chance(kind))
         self.trade = subject()
         self.trade.shape(chance, profile)
         self.cluster = Cluster(
@@ -112,15 +123,21 @@ class Run:
 
     def _draw_plan(self) -> list[Fault]:
         """Two stretches of faults, with the calm between them, or one."""
-        chance, rates = self.clockwork.chance("faults"), self.profile.fault_rates
-        stop_us = self.seconds * SECOND_US
-        first_us = 2 * SECOND_US
+        rates = self.profile.fault_rates
+        drawn: list[Fault] = []
+        for kinds in (rates.keys() - DRAWN_APART, *({kind} for kind in DRAWN_APART)):
+            chance = self.clockwork.chance("faults" if len(kinds) > 1 else f"faults {min(kinds)}")
+            for first_us, stop_us in self._stretches():
+                some = {kind: rates[kind] for kind in kinds}
+                drawn += draw_plan(chance, some, first_us, stop_us, len(drawn))
+        return drawn
+
+    def _stretches(self) -> list[tuple[int, int]]:
+        first_us, stop_us = 2 * SECOND_US, self.seconds * SECOND_US
         if not self.profile.has_calm:
-            return draw_plan(chance, rates, first_us, stop_us)
+            return [(first_us, stop_us)]
         middle_us = (stop_us + first_us) // 2
-        before = draw_plan(chance, rates, first_us, middle_us)
-        again_us = middle_us + CALM_S * SECOND_US
-        return before + draw_plan(chance, rates, again_us, stop_us, len(before))
+        return [(first_us, middle_us), (middle_us + CALM_S * SECOND_US, stop_us)]
 
     def keep_trace(self, length: int) -> None:
         """Remember the last turns, to be looked at after a failure."""
@@ -326,6 +343,8 @@ class Run:
     def _first_wrong(self) -> str | None:
         """What is not yet as it must be."""
         for name, machine in self.cluster.machines.items():
+            if machine.is_put_back:
+                return f"{name} goes on with a disk that was put back"
             if machine.damaged_groups:
                 return f"group {machine.damaged_groups[0]} has damage on {name}"
         for spec in self.cluster.registry.groups.values():

@@ -70,6 +70,14 @@ class Processes:
             raise DeedFailed(f"{node} ignored SIGTERM for {STOP_S:.0f} s") from None
         await self.kill(node)  # what it has left behind
 
+    async def ends(self, node: str, within_s: float) -> int:
+        """By itself; its exit code."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._running[node].wait()
+        except TimeoutError:
+            raise DeedFailed(f"{node} has not ended by itself for {within_s:.0f} s") from None
+
     async def kill(self, node: str) -> None:
         self._signal(node, signal.SIGKILL)
         await self._running[node].wait()

@@ -6,15 +6,16 @@ import asyncio
 import shlex
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 from secrets import token_hex
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from fluffle.broker.cluster.copies import SET_ASIDE
 from fluffle.broker.torture.run import await_serving
-from fluffle.broker.torture.system import Deed, Doing, System, by_command, mesh
+from fluffle.broker.torture.system import Deed, DeedFailed, Doing, System, by_command, mesh
 from fluffle.broker.torture.talk import Address, Manners
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests import support
@@ -23,14 +24,18 @@ from tests.support.daemon import environment_for_nodes
 from tests.support.disks import NoDisk, fill, free, small_disk
 from tests.support.powercut import cut_power, forgetting_environment, preloaded
 from tests.torture.epmd import Registry, port_mapper
-from tests.torture.processes import Command, processes
+from tests.torture.processes import Command, Processes, processes
 from tests.torture.throttle import throttles
 
-FLUFFLE = (sys.executable, "-m", "fluffle.broker", "serve")
+COMMAND = (sys.executable, "-m", "fluffle.broker")
+FLUFFLE = (*COMMAND, "serve")
 NODES = ("a", "b", "c")
 DISK_MIB = 384
 HOUR_S = 3_600
 SKEWED = Path(support.__file__).with_name("skewed.c")
+REFUSED_S = 60.0
+"""A node that must not come back says so within this."""
+ATTEMPTS, AGAIN_S = 60, 2.0
 SYNC_MS = 5
 """What a sync takes at least where power is cut: who does not wait for it is not seen otherwise."""
 RABBITMQ_DISK_MIB = 2_048
@@ -67,6 +72,21 @@ def small_disks(stack: AsyncExitStack, folders: Mapping[str, Path], mib: int) ->
     return {Deed.FILL: fill_up, Deed.FREE: make_room}
 
 
+class Place(NamedTuple):
+    """Where a node is."""
+
+    data: Path
+    copy: Path
+    """Of its store; not on its disk."""
+    log: Path
+    address: str
+    """For the other nodes."""
+
+    @property
+    def store(self) -> Path:
+        return self.data / STORE_FOLDER
+
+
 class Machines:
     """What nodes run on, by their names: each has a disk whose power can be cut, and a clock of the
     day that an hour parts from that of the next."""
@@ -99,9 +119,91 @@ class Machines:
 
         return {Deed.UNPLUG: unplug} if self.is_special else {}
 
+    def forget(self, node: str) -> None:
+        """Its disk is another one, on which nothing is."""
+        self._synced(node).unlink(missing_ok=True)
+
     def _synced(self, node: str) -> Path:
         """Beside its disk, which may be full."""
         return self._folder / f"synced of {node}"
+
+
+class RollingBack:
+    """Disks of a cluster's nodes that are put back to what they were while they ran."""
+
+    def __init__(self, group: Processes, machines: Machines, nodes: Mapping[str, Place]) -> None:
+        self._group = group
+        self._machines = machines
+        self._nodes = nodes
+
+    @property
+    def deeds(self) -> dict[Deed, Doing]:
+        return {
+            Deed.COPY: self.copy,
+            Deed.RESTORE: self.restore,
+            Deed.REFUSED: self.refused,
+            Deed.RENEW: self.renew,
+        }
+
+    async def copy(self, node: str) -> None:
+        """As of one moment, as a machine makes it that stands still meanwhile."""
+        store, kept = self._nodes[node].store, self._nodes[node].copy
+        await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
+        await self._group.pause(node)
+        await asyncio.to_thread(shutil.copytree, store, kept)
+        await self._group.resume(node)
+
+    async def restore(self, node: str) -> None:
+        store, kept = self._nodes[node].store, self._nodes[node].copy
+        await asyncio.to_thread(shutil.rmtree, store)
+        await asyncio.to_thread(shutil.copytree, kept, store)
+
+    async def refused(self, node: str) -> None:
+        """It says what goes on."""
+        if not await self._group.ends(node, REFUSED_S):
+            raise DeedFailed(f"{node} has ended as if nothing was wrong")
+        said = self._nodes[node].log.read_text(encoding="utf-8").splitlines()[-1]
+        if "fluffle data restored" not in said:
+            raise DeedFailed(f"{node} has ended, and does not say what goes on: {said}")
+
+    async def renew(self, node: str) -> None:
+        """What it says is done."""
+        here = self._nodes[node]
+        await self._told("data", "restored", "--data-dir", str(here.data))
+        await asyncio.to_thread(shutil.rmtree, here.data / f"{SET_ASIDE}-1")
+        self._machines.forget(node)
+        others = [str(there.data) for name, there in self._nodes.items() if name != node]
+        await self._until_done(others, "cluster", "forget", node)
+        await self._until_done(others, "cluster", "add", f"{node}={here.address}")
+        await self._group.start(node)
+        await self._until_done(others, "queues", "grow", node)
+
+    async def _until_done(self, places: Sequence[str], *words: str) -> None:
+        """By whichever of these nodes can: links may be cut meanwhile."""
+        said = ""
+        for _ in range(ATTEMPTS):
+            for place in places:
+                try:
+                    await self._told(*words, "--data-dir", place)
+                except DeedFailed as failed:
+                    said = str(failed)
+                else:
+                    return
+            await asyncio.sleep(AGAIN_S)
+        raise DeedFailed(said)
+
+    async def _told(self, *words: str) -> None:
+        """A command, that is done; DeedFailed with what it says."""
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *words,
+            env=environment_for_nodes(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise DeedFailed(f"fluffle {' '.join(words)}: {output.decode().strip()}")
 
 
 @asynccontextmanager
@@ -151,7 +253,16 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
         throttling = await stack.enter_async_context(throttles(NODES, group.pid))
         linked = {Deed.ISOLATE: links.isolate, Deed.REJOIN: links.rejoin}
         addresses = [Address(node, "127.0.0.1", port) for node, port in amqp.items()]
-        special = {**throttling, **filling, **linked, **machines.deeds(group.kill)}
+        places = {
+            node: Place(
+                data[node], folder / node / "copy", folder / node / "log",
+                f"127.0.0.1:{listening[node]}",
+            )
+            for node in NODES
+        }  # fmt: skip
+        rolling_back = RollingBack(group, machines, places).deeds
+        unplugging = machines.deeds(group.kill)
+        special = {**throttling, **filling, **linked, **unplugging, **rolling_back}
         yield System(addresses, {**group.deeds, **special}, links)
 
 

@@ -14,13 +14,16 @@ from fluffle.broker.torture.history import (
     Asked,
     Closing,
     Confirmed,
+    Connected,
     Ended,
     Event,
     Message,
     Published,
+    PutBack,
     Received,
     Requeued,
     RunEnded,
+    TurnedAway,
     Vouched,
 )
 
@@ -43,7 +46,26 @@ def breaches(history: Sequence[Event]) -> Counter[Breach]:
             for vouched in vouchings(history, at, event.message)
         )
     found[Breach.SHARED] = sum(1 for _ in proven(history))
+    found[Breach.LET_IN] = sum(
+        serves_or_stays(history[at + 1 :], event.node)
+        for at, event in enumerate(history)
+        if isinstance(event, PutBack)
+    )
     return +found
+
+
+def serves_or_stays(later: Sequence[Event], node: str) -> bool:
+    """Whether a node whose disk was put back comes to confirm what those publish who have connected
+    since, or was never turned away."""
+    nodes: dict[str, str] = {}
+    for event in later:
+        if isinstance(event, Connected):
+            nodes[event.client] = event.node
+        if isinstance(event, Confirmed) and nodes.get(event.message.publisher) == node:
+            return True
+        if isinstance(event, TurnedAway) and event.node == node:
+            return False
+    return True
 
 
 def receipts(history: Sequence[Event], before: int | None = None) -> list[tuple[int, Received]]:

@@ -21,10 +21,12 @@ from fluffle.broker.torture.history import (
     Isolated,
     Message,
     Published,
+    PutBack,
     Received,
     Refused,
     Returned,
     RunEnded,
+    TurnedAway,
     Vouched,
 )
 from fluffle.broker.torture.judge import Judge
@@ -205,6 +207,23 @@ def test_a_node_that_is_alone_confirms_only_what_lives_on_one_node() -> None:
     assert judge(ALONE).breaches == {Breach.UNEXPECTED: 1}
     assert judge([Homed("q"), *ALONE]).is_clean
     assert judge([Homed("another"), *ALONE]).breaches == {Breach.UNEXPECTED: 1}
+
+
+# A node whose disk was put back
+
+
+PUT_BACK: list[Event] = [Connected("p", "b"), PutBack("a")]
+SERVED: list[Event] = [Connected("p", "a"), *PUBLISHED, RECEIVED]
+
+
+def test_a_node_with_an_old_disk_serves_nobody_before_it_was_turned_away() -> None:
+    assert judge([*PUT_BACK, TurnedAway("a"), *SERVED]).is_clean
+    assert judge([*PUT_BACK, *PUBLISHED, RECEIVED, TurnedAway("a")]).is_clean
+    assert judge([SERVED[0], PutBack("a"), *SERVED[1:], TurnedAway("a")]).is_clean
+    assert judge(PUT_BACK).breaches == {Breach.LET_IN: 1}
+    report = judge([*PUT_BACK, *SERVED, TurnedAway("a")])
+    assert report.breaches == {Breach.LET_IN: 1}
+    assert not report.is_good
 
 
 # What need not be delivered, and is counted

@@ -13,7 +13,9 @@ from fluffle.broker.torture.history import (
     Fault,
     Homed,
     Message,
+    PutBack,
     Strange,
+    TurnedAway,
     from_line,
     to_line,
 )
@@ -28,6 +30,8 @@ def test_every_event_comes_back() -> None:
         Complained("a", "541"),
         Fault("kill", is_over=True),
         Strange("„ä“\n"),
+        PutBack("a"),
+        TurnedAway("a"),
     ]
     assert {type(event).__name__ for event in history} == {*KINDS}
     for at_ns, event in enumerate(history):

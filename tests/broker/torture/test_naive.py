@@ -12,20 +12,23 @@ from fluffle.broker.torture.history import (
     Asked,
     Closing,
     Confirmed,
+    Connected,
     Ended,
     Event,
     Message,
     Published,
+    PutBack,
     Received,
     Requeued,
     RunEnded,
+    TurnedAway,
     Vouched,
 )
 from fluffle.broker.torture.judge import Judge
 from tests.broker.torture.naive import breaches
 
 ACTS = ("publish", "confirm", "receive", "receive", "receive", "ack", "requeue", "ask", "vouch",
-        "ask", "vouch", "close", "end", "run ends")  # fmt: skip
+        "ask", "vouch", "close", "end", "run ends", "put back", "turn away", "connect")  # fmt: skip
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(ACTS), st.sampled_from("ab"), st.integers(0, 2), st.booleans()
@@ -45,6 +48,8 @@ class Clients:
     closing: set[str] = field(default_factory=set)
     unconfirmed: list[Message] = field(default_factory=list)
     count: int = 0
+    old: set[str] = field(default_factory=set)
+    """Nodes whose disks were put back."""
 
     def act(self, what: str, who: str, which: int, flag: bool) -> None:
         channel, hands = f"{who}{self.lives[who]}", sorted(self.hands[who])
@@ -76,6 +81,14 @@ class Clients:
                 self.history.append(Vouched(channel))
                 if who in self.closing:
                     self.end(who)
+            case "put back" if who not in self.old:
+                self.old.add(who)
+                self.history.append(PutBack(who))
+            case "turn away" if who in self.old:
+                self.old.remove(who)
+                self.history.append(TurnedAway(who))
+            case "connect":
+                self.history.append(Connected("p", who))
             case "close" if is_free:
                 self.closing.add(who)
                 self.asking.add(who)

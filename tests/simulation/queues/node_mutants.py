@@ -34,6 +34,13 @@ NODE_MUTANTS = [
         "False and member",
     ),
     mutant(
+        "N3",
+        "a disk that lacks what others know of is taken for what it was",
+        "broker.cluster.links.identity:Lives.has_all_of",
+        ">= commit",
+        ">= 0",
+    ),
+    mutant(
         "E1",
         "a change is answered before all have it",
         "broker.cluster.everywhere:Everywhere._behind",

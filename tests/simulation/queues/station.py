@@ -14,9 +14,11 @@ from fluffle.broker.cluster import everywhere, room
 from fluffle.broker.cluster.absent import Absent
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.hosted import OnReadable
+from fluffle.broker.cluster.membership import begun_as
 from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
 from fluffle.broker.cluster.owner import METADATA_GROUP, Owners
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
+from fluffle.broker.cluster.progress import TELL_S, Progress, PutBack
 from fluffle.broker.cluster.queues import hosting, hub
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.group import QueueGroup
@@ -90,6 +92,7 @@ class Station:
         self.absent = Absent(process.node, clock.now_ms, self._is_nobody_there)
         send = partial(self._send, FrameKind.SIGHTING)
         self.sightings = Sightings(self.absent, send, self.call_later)
+        self.progress = self._made_progress()
         self.connections = NodeConnections(self)
         self.hub = self._made_hub()
         self.fellows = self._made_fellows()
@@ -123,6 +126,7 @@ class Station:
         )  # fmt: skip
         self.call_later(0.0, entering.begin)
         self.call_later(LOOK_S, self._look_for_ever)
+        self.call_later(TELL_S, self._tell_for_ever)
         if town.is_impatient:
             self.call_later(IMPATIENCE_S, self._give_up)
 
@@ -137,6 +141,28 @@ class Station:
 
     def _renew(self, vhost: VirtualHost) -> None:
         self.call_later(0.0, partial(renew_at_once, vhost))
+
+    def _made_progress(self) -> Progress:
+        """What a node has on its disk beside its groups is there in a simulation, too."""
+        disk = self._town.cluster.machines[self.process.node].disk
+        return Progress(
+            self.process.node, disk.book.lives, disk, disk,
+            incarnation=lambda: begun_as(self.process.host), send=self._tell_progress,
+            on_put_back=self._end,
+        )  # fmt: skip
+
+    def _tell_progress(self, node: NodeId, payload: bytes) -> None:
+        self._links.send(node, FrameKind.PROGRESS, payload, lane=Lane.URGENT)
+
+    def _tell_for_ever(self) -> None:
+        self.progress.look()
+        self.call_later(TELL_S, self._tell_for_ever)
+
+    def _end(self, found: PutBack) -> None:
+        """It must not, unless its disk was put back indeed."""
+        if not self._town.cluster.machines[self.process.node].is_put_back:
+            raise Violation(f"{self.process.node} ends for nothing: {found}")
+        self._town.cluster.found_put_back(self.process)
 
     def _is_nobody_there(self, node: NodeId) -> bool:
         return self._town.cluster.network.is_nobody_there(self.process.node, node)
@@ -392,6 +418,7 @@ class Station:
             FrameKind.QUESTION: self.hub.receive_question,
             FrameKind.MEMBERSHIP: self._told_who_it_is,
             FrameKind.SIGHTING: self.sightings.receive,
+            FrameKind.PROGRESS: self.progress.receive,
         }
         takers[kind](node, payload)
 
@@ -406,6 +433,7 @@ class Station:
             self.readers.heard(
                 node, self._town.fluffles.reads[node], self._town.cluster.clockwork.now_us
             )
+        self.progress.link_changed(node, is_up)
         self.metadata.link_changed(node, is_up)
         self.everywhere.link_changed(node, is_up)
         self.hub.link_changed(node, is_up)

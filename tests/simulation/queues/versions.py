@@ -27,7 +27,7 @@ UPGRADED_EVERY_S = 3
 
 NEVER_US = 1 << 60
 
-HURTS = ("flip", "wipe", "go back", "relapse")
+HURTS = ("flip", "wipe", "go back", "roll back", "relapse")
 """After these a node may have to come back to its queues as another member."""
 
 
