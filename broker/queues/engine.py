@@ -56,10 +56,10 @@ class Queue:
     """Whoever leads a quorum queue counts them himself."""
 
     __slots__ = (
-        "_bound", "_bury", "_dying", "_entrance", "_guards", "_lane", "_message_ttl_ms", "_overdue",
-        "_ports", "_settings", "_time", "_touch", "_turns", "_unspread", "damage", "debtors",
-        "definition", "delays", "disuse", "in_exclusive_use", "in_flight", "journal", "pause",
-        "spec",
+        "_bound", "_bury", "_dying", "_entrance", "_guards", "_is_fed", "_lane", "_message_ttl_ms",
+        "_overdue", "_ports", "_settings", "_time", "_touch", "_turns", "_unspread", "damage",
+        "debtors", "definition", "delays", "disuse", "in_exclusive_use", "in_flight", "journal",
+        "pause", "spec",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +95,9 @@ class Queue:
         self._bound: Bound | None = None
         self._entrance = Entrance(ports.sieve)
         self._turns = turns_of(spec)
+        self._is_fed = False
+        """Whether messages have come that some consumer may have had room for, since the last
+        `pump` or `hand_out`."""
         self.disuse: Disuse | None = None
         """Of one that is to go when nobody has used it for long."""
         self._overdue = Overdue(self._time, ports.consumer_timeout_ms)
@@ -182,6 +185,7 @@ class Queue:
 
     @property
     def tally_in_use(self) -> Tally:
+        self.hand_out()
         self._used()
         return self.tally
 
@@ -233,6 +237,7 @@ class Queue:
         expires = expiration_ms is not None or self._message_ttl_ms is not None
         expires_at_ms = self._expires_at_ms(expiration_ms) if expires else 0
         if self._turns.any_awake:
+            self._is_fed = True
             self._touch(self)
         is_recorded = persistent and self.journal is not None
         self._lane.put(
@@ -276,24 +281,12 @@ class Queue:
         Everything is accounted for then, and each run must be delivered, whenever that is.
         """
         self._overdue.look(self)
-        lane, handouts = self._lane, list[Handout]()
-        is_timed = lane.is_timed or self.disuse is not None or self.delays.count > 0
+        self._is_fed, handouts = False, list[Handout]()
+        is_timed = self._is_timed
         if self.pause is not None or (is_timed and not self._do_due()):
             return handouts
-        while lane.count and (not is_timed or self._turns.any_awake):
-            available = lane.available(BURST_BYTES)
-            if not available:
-                if lane.damage is not None:
-                    self._crash(is_told=not handouts)
-                    break
-                if self._expire():
-                    continue
-                return handouts
-            served = self._turns.next_with_room(available)
-            if not served:
-                break
-            rounds = min(available // len(served), *(room for _, room in served))
-            handouts += self._share(lane.take(rounds * len(served)), served)
+        if not self._deal(handouts, is_timed=is_timed):
+            return handouts
         if self._bound is not None:
             self._bound.keep()
         if is_timed:
@@ -301,6 +294,45 @@ class Queue:
         if self._bound is not None:
             self._bound.judge()
         return handouts
+
+    def hand_out(self) -> None:
+        """Hand out at once what has come since the last time: somebody does something that might
+        have it handed to others, and what was published before has happened before.
+
+        What takes messages, or brings a consumer, does so.  What ends a consumer, or settles, is
+        about clients that are gone as well: who knows that one has asked for it calls this before.
+        """
+        if not self._is_fed:
+            return
+        self._is_fed, is_timed = False, self._is_timed
+        if self.pause is None and self.damage is None and (not is_timed or self._do_due()):
+            handouts: list[Handout] = []
+            self._deal(handouts, is_timed=is_timed, is_crash_told=False)
+            self._ports.deliver(handouts)
+
+    @property
+    def _is_timed(self) -> bool:
+        """Whether anything here is to be done by the time."""
+        return self._lane.is_timed or self.disuse is not None or self.delays.count > 0
+
+    def _deal(self, handouts: list[Handout], *, is_timed: bool, is_crash_told: bool = True) -> bool:
+        """Deal out what is ready and there is room for; whether that is all for now."""
+        lane = self._lane
+        while lane.count and (not is_timed or self._turns.any_awake):
+            available = lane.available(BURST_BYTES)
+            if not available:
+                if lane.damage is not None:
+                    self._crash(is_told=is_crash_told and not handouts)
+                    break
+                if self._expire():
+                    continue
+                return False
+            served = self._turns.next_with_room(available)
+            if not served:
+                break
+            rounds = min(available // len(served), *(room for _, room in served))
+            handouts += self._share(lane.take(rounds * len(served)), served)
+        return True
 
     @property
     def due_ms(self) -> int | None:
@@ -382,6 +414,7 @@ class Queue:
 
     def get(self, holder: Holder) -> Handout | None:
         """Hand out the next message to `holder` (basic.get), if there is one and no `damage`."""
+        self.hand_out()
         self._used()
         lane = self._lane
         if lane.is_timed and self.pause is None and not self._settings.is_still:
@@ -440,6 +473,7 @@ class Queue:
         """The same as `clear`, for somebody who asks.  PreconditionFailed if `Pause` has it so."""
         if self.pause is not None:
             self.pause.check_purge()
+        self.hand_out()
         return self.clear()
 
     def clear(self) -> int:
@@ -476,6 +510,7 @@ class Queue:
 
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""
+        self.hand_out()
         self.in_exclusive_use |= consumer.exclusive
         self._turns.add(consumer)
         if self._lane.count:

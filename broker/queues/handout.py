@@ -43,6 +43,9 @@ class Outcome(Enum):
 FINAL = (Outcome.ACKED, Outcome.REJECTED)
 """After these the queue is done with a message."""
 
+BY_CLIENT = (*FINAL, Outcome.RETURNED, Outcome.REFUSED)
+"""These a client has asked for."""
+
 FAILED = (Outcome.REFUSED, Outcome.LOST)
 """After these handing it out counts as failed."""
 

@@ -345,6 +345,10 @@ class ServedQueue(Inlet, Protocol):
     def in_exclusive_use(self) -> bool:
         """Whether it is known here that its consumer is exclusive, and so the only one."""
 
+    def hand_out(self) -> None:
+        """Have what was published before handed out before what is done next: see
+        `engine.Queue.hand_out`.  A queue that is led elsewhere is asked for all in order."""
+
     @property
     def tally(self) -> Tally | Later[Tally]:
         """How it is."""

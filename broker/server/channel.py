@@ -12,7 +12,7 @@ from fluffle.broker.errors import BrokerError, NotFound
 from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import SharedCredit
-from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.handout import BY_CLIENT, Outcome
 from fluffle.broker.queues.served import Later
 from fluffle.broker.server.confirms import Confirms
 from fluffle.broker.server.publishing import PutBack, on_publishes
@@ -191,6 +191,11 @@ class Channel:
         check_here(queue)
         return queue
 
+    def hand_out(self) -> None:
+        """Its consumers get what was published before what its client asks for now."""
+        for subscription in tuple(self.subscriptions.values()):
+            subscription.consumer.queue.hand_out()
+
     def close(self) -> None:
         """Stop all consumers and give back what is unacknowledged; say nothing.
 
@@ -224,6 +229,9 @@ class Channel:
 def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
     """Tell the queues what became of messages that the ledger has let go."""
     count = of_quorum_queues = 0
+    if outcome in BY_CLIENT:
+        for handout, _start, _stop in stretches:
+            handout.holder.queue.hand_out()
     for handout, start, stop in stretches:
         count += stop - start
         queue = handout.holder.queue

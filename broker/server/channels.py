@@ -114,6 +114,7 @@ class Channels:
         elif channel.far and type(method) in VOUCHING:
             once_settled(channel, method, partial(self.on_method, number, method))
         elif isinstance(method, Methods.Close):
+            channel.hand_out()
             self._end(number)
             self._send(number, make(Methods.CloseOk))
             self._late[number] = 0

@@ -94,6 +94,7 @@ def on_qos(channel: Channel, method: Method) -> None:
         raise NotImplementedHere(f"prefetch_size!=0 ({method.prefetch_size})")
     channel.reply(make(Basic.QosOk))
     if method.global_:
+        channel.hand_out()
         channel.shared_credit.limit = method.prefetch_count
         channel.shared_credit.wake()
     else:
@@ -188,6 +189,7 @@ def on_cancel(channel: Channel, method: Method) -> None:
     replies = channel.reply_subscription
     left: Later[None] | None = None
     if subscription is not None:
+        subscription.consumer.queue.hand_out()
         channel.session.detach(subscription.consumer)
         for observer in channel.session.observers:
             observer.consumer_ended(channel, subscription.consumer)

@@ -17,7 +17,7 @@ from fluffle.broker.queues.arguments import (
     check_server_named,
     with_type,
 )
-from fluffle.broker.queues.served import Tally
+from fluffle.broker.queues.served import Later, Tally
 from fluffle.broker.routing import deciding as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.declaring import (
@@ -376,7 +376,11 @@ def on_queue_delete(channel: Channel, method: Method) -> None:
     session.rights.check("configure", "queue", name)
     if name not in session.vhost.queues and not channel.is_certain:
         raise Doubt
-    tally = channel.queue(name).tally if name in session.vhost.queues else Tally(0, 0, 0)
+    tally: Tally | Later[Tally] = Tally(0, 0, 0)
+    if name in session.vhost.queues:
+        queue = channel.queue(name)
+        queue.hand_out()
+        tally = queue.tally
     channel.ask(method, tally, partial(delete_queue, channel, method, name))
 
 

@@ -359,6 +359,8 @@ def on_close(connection: Connection, method: Method) -> None:
         if channel.far:
             once_settled(channel, method, partial(on_close, connection, method))
             return
+    for channel in connection.channels:
+        channel.hand_out()
     connection.close_reason = f"closed by client: {method.reply_code} {method.reply_text}"
     connection.phase = Phase.CLOSING
 

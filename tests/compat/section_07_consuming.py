@@ -1,5 +1,9 @@
 """Sections 7.1 to 7.4: prefetch, consumers and their tags, whose turn it is, basic.get."""
 
+import re
+
+from fluffle.protocol.methods import Basic, Queue, encode_method, make
+from fluffle.protocol.properties import build_content, split_content
 from tests.compat.scenario import Peer, scenario
 from tests.compat.verbs import Speaker, speaker
 
@@ -166,6 +170,35 @@ def a_shared_limit_is_not_lifted_by_each_ones_own(peer: Peer) -> None:
     main.consume("lifted", "tag")
     main.expect("Basic.Deliver")
     main.cancel("tag")
+
+
+@scenario("7.1")
+def what_was_published_before_has_happened_before(peer: Peer) -> None:
+    """All of it comes in one read, with what follows: nobody has room who had none before."""
+    behind = {
+        "cancel": make(Basic.Cancel, consumer_tag="first"),
+        "consume": make(Basic.Consume, queue="before consume", consumer_tag="late"),
+        "get": make(Basic.Get, queue="before get"),
+        "purge": make(Queue.Purge, queue="before purge"),
+        "passive": make(Queue.Declare, queue="before passive", passive=True),
+        "delete": make(Queue.Delete, queue="before delete"),
+    }
+    for name, method in behind.items():
+        main = speaker(peer, name)
+        main.declare(f"before {name}", exclusive=True)
+        main.consume(f"before {name}", "first")
+        main.consume(f"before {name}", "second")
+        publish = make(Basic.Publish, exchange="", routing_key=f"before {name}")
+        content = split_content(build_content(b"\0\0", b"m"), main.number, 131_072)
+        sent = (encode_method(main.number, publish) + content) * 6
+        main.client.send_bytes(sent + encode_method(main.number, method))
+        main.expect("Basic.Deliver", 6)
+        main.settle()
+        tags = [str(one.method["consumer_tag"]) for one in main.client.heard if one.body]
+        several = re.compile(r".*Basic.(Deliver|Cancel)\(")  # in no order to the answers
+        others = [one for one in main.client.transcript if not several.match(one)]
+        main.client.transcript[:] = others
+        peer.note([name, sorted(tags)])
 
 
 @scenario("7.2")

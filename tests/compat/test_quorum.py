@@ -36,12 +36,14 @@ THESE = (
 NOT_THESE = {
     # What quorum queues have not.
     r"section_07_consuming\.a_(limit_that|shared_limit_).*": "a prefetch that consumers share",
+    r"section_07_consuming\.each_queue_has_its_share_of_a_shared_limit": "the same",
     r"section_07_consuming\.an_exclusive_consumer_wants_no_other": "exclusive consumers",
     # What is about no queue, or about both types anyhow.
     r"section_07_consuming\.(prefetch_in_bytes|consuming_what_is_not_there).*": "no queue",
     r"section_06_transactions\.commit_and_rollback_need_a_select": "no queue",
     r"section_09_dead_letters\.what_is_too_much_leads_back_to_its_queue": "both",
     # What is one way or the other, since a queue answers before it has done what it was asked for.
+    r"section_07_consuming\.what_was_published_before.*": "a delivery before an answer",
     r"section_06_transactions\.(a_commit_settles|room_for_a_consumer.*)": "a delivery at a commit",
     r"section_07_settling\.tag_0_is_all_there_are": "how many consumers RabbitMQ counts",
     r"section_07_settling\.a_message_comes_back_to_another_consumer": "a nack before a delivery",

@@ -288,6 +288,9 @@ class EdgeQueue:
 
     # Messages in hands
 
+    def hand_out(self) -> None:
+        """Its leader does, before it does what it is asked for next."""
+
     def wake(self, consumer: Consumer) -> None:
         taker = self._takers.get(consumer)
         if taker is not None and consumer.parked:

@@ -25,7 +25,7 @@ from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.counts import Counts as Brought
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
-from fluffle.broker.queues.handout import FINAL, Handout, Outcome
+from fluffle.broker.queues.handout import BY_CLIENT, FINAL, Handout, Outcome
 from fluffle.broker.queues.overdue import Late
 from fluffle.broker.queues.peeking import Shelf
 from fluffle.broker.queues.replicated.effects import (
@@ -225,6 +225,8 @@ class Home:
     ) -> None:
         if self._known(session, number, 1):
             return
+        if outcome in BY_CLIENT:
+            self.queue.hand_out()
         held, is_recorded, is_late = self.holders.get(holder), False, False
         for ordinal, run in tokens:
             parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
@@ -274,6 +276,8 @@ class Home:
     ) -> None:
         if self._known(session, number, 1):
             return
+        if outcome is None:
+            self.queue.hand_out()
         self._detach(holder, outcome)
         self._acted(session, number)
 

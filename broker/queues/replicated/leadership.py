@@ -247,6 +247,7 @@ class Leadership:
         """Hand the next message to a channel, if there is one."""
         if self.sessions.known(session, number, 1):
             return
+        self.queue.hand_out()
         key, held = self._getter(session, channel)
         holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
         is_shared = not self.queue.spec.single_active_consumer
@@ -262,6 +263,7 @@ class Leadership:
         """Let a consumer take part.  The answer is its key."""
         if self.sessions.known(session, number, 1):
             return
+        self.queue.hand_out()
         key = self._draft.take_key()
         fact = terms.attached(key, session)
         self._draft.say(fact)
@@ -279,6 +281,8 @@ class Leadership:
         """
         if self.sessions.known(session, number, 1):
             return
+        if outcome is None:
+            self.queue.hand_out()
         self._detach(holder, outcome)
         self._acted(session, number)
 
@@ -287,6 +291,7 @@ class Leadership:
         former there were, as with RabbitMQ."""
         if self.sessions.known(session, number, 1):
             return
+        self.queue.hand_out()
         self._contents.gone = sweep = Sweep(self._contents)
         count, self._contents.gone = self.queue.purge(), None
         runs = sweep.next()

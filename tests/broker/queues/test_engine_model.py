@@ -107,7 +107,11 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.is_touched = False
-        self.queue = Queue(self.spec, Ports(self.touch))
+        self.early: list[Handout] = []
+        """What was handed out before the end of the turn, and has not been looked at."""
+        self.is_owed = False
+        """Whether somebody had room for what has been published since the last turn."""
+        self.queue = Queue(self.spec, Ports(self.touch, deliver=self.early.extend))
         self.active: Member | None = None
         """Who alone is served, where one alone is."""
         self.clients = [Client(), Client()]
@@ -129,10 +133,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.enqueue(origins, contents, sum(map(len, contents)))
         self.ready += batch
         self.enqueued += count
+        self.is_owed = self.is_owed or self.somebody_has_room
 
     @rule()
     def purge(self) -> None:
-        assert self.queue.purge() == len(self.ready)
+        purged = self.queue.purge()
+        self.look_before()
+        assert purged == len(self.ready)
         self.purged += len(self.ready)
         self.ready.clear()
 
@@ -170,13 +177,19 @@ class QueueMachine(RuleBasedStateMachine):
             no_ack=no_ack,
         )
         self.queue.attach(consumer)
+        self.look_before()
         self.attached.append(Member(consumer, sink, self.clients[client]))
         return self.attached[-1]
 
-    @rule(member=consumes(members))
-    def detach(self, member: Member) -> None:
+    @rule(member=consumes(members), is_gone=st.booleans())
+    def detach(self, member: Member, is_gone: bool) -> None:
+        """A consumer is cancelled, or its client is gone and gets nothing more."""
+        if not is_gone:
+            self.queue.hand_out()
+            self.look_before()
         self.queue.detach(member.consumer)
         self.attached.remove(member)
+        assert not self.early
 
     @rule(member=members)
     def shut_sink(self, member: Member) -> None:
@@ -189,6 +202,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(client=st.integers(0, 1), limit=st.sampled_from([0, 1, 2, 4, 7]))
     def limit_channel(self, client: int, limit: int) -> None:
+        self.queue.hand_out()
+        self.look_before()
         self.clients[client].shared.limit = limit
         self.clients[client].shared.wake()
 
@@ -197,23 +212,43 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def turn(self) -> None:
         """What the broker does at the end of a turn, until the queue asks for no more."""
-        handed_out: list[tuple[int, Member, bool, bytes]] = []
+        handed_out: list[Handout] = []
         while self.is_touched:
             self.is_touched = False
-            for handout in self.queue.pump():
-                member = next(one for one in self.attached if one.consumer is handout.holder)
-                member.sink.deliver(handout)
-                assert handout.contents, "an empty run"
-                handed_out += [
-                    (sequence, member, handout.redelivered, content)
-                    for sequence, content in zip(handout.sequences, handout.contents, strict=True)
-                ]
-                self.hold(member.client, handout, member.consumer)
-        self.replay(handed_out)
-        held, held_by_client = self.counts()
+            handed_out += self.queue.pump()
+        assert not self.early
+        self.look(handed_out)
+        self.is_owed = False
         if self.ready:
-            starving = [one for one in self.served() if one.has_room(held, held_by_client)]
-            assert not starving, "messages are ready, and a consumer has room"
+            assert not self.somebody_has_room, "messages are ready, and a consumer has room"
+
+    def look_before(self) -> None:
+        """What was published before has happened before what was just done, which is not known
+        here yet."""
+        self.look(self.early)
+        self.early.clear()
+        if self.is_owed and self.ready:
+            assert not self.somebody_has_room, "a consumer had room for what was published before"
+        self.is_owed = False
+
+    @property
+    def somebody_has_room(self) -> bool:
+        held, held_by_client = self.counts()
+        return any(one.has_room(held, held_by_client) for one in self.served())
+
+    def look(self, handouts: list[Handout]) -> None:
+        """Both ledgers take what was handed out, and it was right."""
+        handed_out: list[tuple[int, Member, bool, bytes]] = []
+        for handout in handouts:
+            member = next(one for one in self.attached if one.consumer is handout.holder)
+            member.sink.deliver(handout)
+            assert handout.contents, "an empty run"
+            handed_out += [
+                (sequence, member, handout.redelivered, content)
+                for sequence, content in zip(handout.sequences, handout.contents, strict=True)
+            ]
+            self.hold(member.client, handout, member.consumer)
+        self.replay(handed_out)
 
     def served(self) -> list[Member]:
         """Who may be handed messages."""
@@ -297,6 +332,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(client=st.integers(0, 1), no_ack=st.booleans())
     def get(self, client: int, no_ack: bool) -> None:
         handout = self.queue.get(Getter(self.queue, no_ack))
+        self.look_before()
         if handout is None:
             assert not self.ready
             return
@@ -320,9 +356,12 @@ class QueueMachine(RuleBasedStateMachine):
         if verb == "roll back":
             client.unacked.restore(stretches)
             return
-        messages = [client.held.pop(tag)[0] for tag in tags]
+        self.queue.hand_out()
+        self.look_before()
         for stretch in stretches:
             self.queue.settle(*stretch, OUTCOMES[verb])
+        assert not self.early
+        messages = [client.held.pop(tag)[0] for tag in tags]
         if verb == "drop":
             self.settled += len(tags)
         else:

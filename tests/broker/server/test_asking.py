@@ -81,6 +81,9 @@ class SlowQueue:
         del handout
         self.settled.append((start, stop, outcome))
 
+    def hand_out(self) -> None:
+        """Its leader does."""
+
     def purge(self) -> Later[int]:
         return self._ask()
 

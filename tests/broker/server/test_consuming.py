@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.protocol.methods import Basic, Channel, Method, Queue, encode_method, make, pamqp_table
+from fluffle.protocol.methods import (
+    Basic,
+    Channel,
+    Connection,
+    Method,
+    Queue,
+    encode_method,
+    make,
+    pamqp_table,
+)
 from fluffle.protocol.wire import to_table
+from tests.simulation.mutation import Mutant
 from tests.support.edge import Client, Edge, publish_frames
 
 
@@ -414,3 +424,130 @@ def test_a_consumer_that_has_ended_is_not_remembered() -> None:
     assert channels is not None
     (channel,) = channels
     assert not channel.shared_credit._takers
+
+
+# What was sent before has happened before
+
+
+def two_consumers(*, prefetch: int = 0) -> Client:
+    """Of one queue, `a` and `b`; nothing is in it."""
+    client = Edge().connect()
+    client.declare()
+    if prefetch:
+        client.call(Basic.Qos(prefetch_count=prefetch), Basic.QosOk)
+    for tag in "ab":
+        client.consume(tag=tag)
+    return client
+
+
+def in_one_read(client: Client, *methods: Method, count: int = 10) -> dict[object, int]:
+    """Publish messages and do something behind them; who was delivered how many."""
+    published = publish_frames(b"m") * count
+    client.send(published + b"".join(encode_method(1, method) for method in methods))
+    tags = [each.method["consumer_tag"] for each in client.arrivals() if each.body]
+    return {tag: tags.count(tag) for tag in ("a", "b", "c")}
+
+
+CONSUME = make(Basic.Consume, queue="q", consumer_tag="c")
+
+
+def test_a_consumer_gets_what_was_published_before_it_was_cancelled() -> None:
+    shares = in_one_read(two_consumers(), make(Basic.Cancel, consumer_tag="a"))
+    assert shares == {"a": 5, "b": 5, "c": 0}
+
+
+def test_a_consumer_gets_nothing_that_others_had_room_for_before() -> None:
+    assert in_one_read(two_consumers(), CONSUME) == {"a": 5, "b": 5, "c": 0}
+
+
+def test_so_it_is_with_the_last_one_that_is_cancelled() -> None:
+    client = two_consumers()
+    client.call(Basic.Cancel("b"), Basic.CancelOk)
+    assert in_one_read(client, make(Basic.Cancel, consumer_tag="a")) == {"a": 10, "b": 0, "c": 0}
+
+
+def test_what_is_got_purged_or_deleted_was_not_handed_out_before() -> None:
+    for answer, method in {
+        "Basic.GetEmpty": make(Basic.Get, queue="q"),
+        "Queue.PurgeOk": make(Queue.Purge, queue="q"),
+        "Queue.DeclareOk": make(Queue.Declare, queue="q", passive=True),
+        "Queue.DeleteOk": make(Queue.Delete, queue="q"),
+    }.items():
+        client = two_consumers()
+        client.send(publish_frames(b"m") * 4 + encode_method(1, method))
+        arrived = client.arrivals()
+        names = [each.method.name for each in arrived]
+        assert names[:5] == ["Basic.Deliver"] * 4 + [answer]
+        assert getattr(arrived[4].method, "message_count", 0) in (0, None)
+
+
+def test_room_that_is_made_behind_a_publish_is_not_for_it() -> None:
+    """Of ten `b` may have but one more, and `a`, which then has room, gets what is left."""
+    client = two_consumers(prefetch=2)
+    client.publish(b"1", b"2", b"3")
+    assert [each.method["consumer_tag"] for each in client.arrivals()] == ["a", "b", "a"]
+    shares = in_one_read(client, make(Basic.Ack, delivery_tag=1), count=2)
+    assert shares == {"a": 1, "b": 1, "c": 0}
+    client.publish(b"more")
+    assert client.bodies() == []
+
+
+def test_what_comes_back_is_for_who_has_room_then() -> None:
+    client = two_consumers(prefetch=2)
+    client.publish(b"1", b"2", b"3")
+    client.names()
+    back = encode_method(1, make(Basic.Reject, delivery_tag=1, requeue=True))
+    client.send(publish_frames(b"4") + back)
+    came = [(each.method["consumer_tag"], each.body) for each in client.arrivals()]
+    assert came == [("b", b"4"), ("a", b"1")]
+
+
+def test_a_limit_of_a_channel_counts_for_what_is_published_behind_it() -> None:
+    client = two_consumers()
+    assert in_one_read(client, make(Basic.Qos, prefetch_count=1, global_=True)) == {
+        "a": 5,
+        "b": 5,
+        "c": 0,
+    }
+    client.publish(b"more")
+    assert client.bodies() == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_who_closes_gives_back_what_came_before(number: int) -> None:
+    """A channel, or the connection."""
+    client = two_consumers()
+    other = client.edge.connect()
+    other.consume(tag="c")
+    kind = Channel.Close if number else Connection.Close
+    client.send(publish_frames(b"m") * 9 + encode_method(number, make(kind, 200, "", 0, 0)))
+    assert client.names() == ["Basic.Deliver"] * 6 + [f"{kind.name}Ok"]
+    again = [bool(each.method["redelivered"]) for each in other.arrivals()]
+    assert sorted(again) == [False] * 3 + [True] * 6
+
+
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ("consuming:on_cancel", "subscription.consumer.queue.hand_out()"),
+        ("consuming:on_qos", "channel.hand_out()"),
+        ("channel:settle", "handout.holder.queue.hand_out()"),
+        ("channels:Channels.on_method", "channel.hand_out()"),
+        ("lifecycle:on_close", "channel.hand_out()"),
+        ("declaring:on_queue_delete", "queue.hand_out()"),
+    ],
+)
+def test_who_forgets_what_was_sent_before_is_found(where: str, text: str) -> None:
+    """The tests above are tested."""
+    mutant = Mutant(where, "it is handed out too late", f"broker.server.{where}", text, "pass")
+    with mutant.in_place(), pytest.raises(AssertionError):
+        whatever_was_sent_before()
+
+
+def whatever_was_sent_before() -> None:
+    test_a_consumer_gets_what_was_published_before_it_was_cancelled()
+    test_what_is_got_purged_or_deleted_was_not_handed_out_before()
+    test_what_comes_back_is_for_who_has_room_then()
+    test_a_limit_of_a_channel_counts_for_what_is_published_behind_it()
+    test_who_closes_gives_back_what_came_before(0)
+    test_who_closes_gives_back_what_came_before(1)

@@ -139,6 +139,7 @@ def test_a_commit_for_a_queue_that_is_gone_fails() -> None:
     client.ack(1)
     client.delete("gone")
     client.send(encode_method(1, Tx.Commit()))
+    client.expect(Basic.Deliver)  # what is published comes before what is settled
     client.expect_channel_closed(406, "PRECONDITION_FAILED - partial tx completion")
     assert (in_flight(client), client.edge.vhost.queues["q"].ready_count) == (0, 1)
 

@@ -17,7 +17,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiries import Lifetimes
-from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
+from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.ports import Ports, Stores
 from fluffle.broker.queues.replicated.ending import HOW
@@ -63,22 +63,15 @@ class Watched(Queue):
             origins, contents, content_bytes, persistent=persistent, expiration_ms=expiration_ms
         )
 
-    def pump(self) -> list[Handout]:
-        return [self._noted(handout) for handout in super().pump()]
-
-    def get(self, holder: Holder) -> Handout | None:
-        handout = super().get(holder)
-        return handout and self._noted(handout)
-
     def purge(self) -> int:
         self.purged_below = lane_of(self).numbers.next
         return super().purge()
 
-    def _noted(self, handout: Handout) -> Handout:
+    def _hand(self, handout: Handout) -> None:
+        super()._hand(handout)
         self.ghost.handed.update((n, handout.counts.acquired) for n in handout.sequences)
         if handout.holder.no_ack:
             self.ghost.gone.update(handout.sequences)
-        return handout
 
     def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
         for sequence in handout.sequences[start:stop]:
