@@ -44,8 +44,8 @@ def restored(data_dir: Path) -> None:
     there. What is in the directory is set aside, not deleted.
     """
     with _unused(data_dir):
-        owned, place = set_aside_restored(data_dir)
-    name = owned.node
+        owner, place = set_aside_restored(data_dir)
+    name = owner or "NAME"
     click.echo(
         f"node '{name}' begins with nothing; what was there is in {place}, to be deleted when it "
         f"is of no use. On another node: `fluffle cluster forget {name}`, then `fluffle cluster "

@@ -6,10 +6,12 @@ restored  they may lack what the node did later: they are set aside, and it join
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 from fluffle.broker.recording.identity import IDENTITY, Owned, encoded, owned_of
+from fluffle.raft.config import NodeId
 from fluffle.storage.batch import Batch
 from fluffle.storage.catalog import Catalog
 from fluffle.storage.environment import STORE_FOLDER, data_file, read_environment
@@ -43,19 +45,23 @@ def accept_moved(data_dir: Path) -> Owned:
     return owned
 
 
-def set_aside_restored(data_dir: Path) -> tuple[Owned, Path]:
+def set_aside_restored(data_dir: Path) -> tuple[NodeId | None, Path]:
     """Have the node begin with nothing: whose data these were, and where they are now.
+
+    Whose they were is not known if they cannot be read, as many a copy of what is being written.
 
     NotACopy, StorageError.
     """
-    owned = owner_of(data_dir)
+    name: NodeId | None = None
+    with suppress(StorageError):
+        name = owner_of(data_dir).node
     places = (data_dir / f"{SET_ASIDE}-{number}" for number in count(1))
     place = next(place for place in places if not place.exists())
     try:
         (data_dir / STORE_FOLDER).rename(place)
     except OSError as error:
         raise StorageError(f"cannot set the store in {data_dir} aside: {error.strerror}") from error
-    return owned, place
+    return name, place
 
 
 def owner_of(data_dir: Path) -> Owned:

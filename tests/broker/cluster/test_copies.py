@@ -17,6 +17,7 @@ from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.lock import LOCK_FILE, lock
 from fluffle.broker.node import Node
 from fluffle.broker.starting import StartFailed
+from fluffle.storage.environment import data_file
 from fluffle.storage.file_mark import FileMark, mark_of
 from tests.broker.cluster.queues.test_members import drained
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish
@@ -126,6 +127,20 @@ async def test_what_is_no_copy_is_not_called_one(tmp_path: Path) -> None:
         done = said("moved", nodes["a"], "--yes")
     assert done.exit_code == 1
     assert "runs; stop it first" in done.output
+
+
+async def test_a_copy_that_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
+    """A directory that is copied while it is written may be anything."""
+    nodes = await make_cluster(tmp_path)
+    await nodes.start()
+    a = nodes["a"]
+    await a.stop()
+    data_file(a.config.data_dir).write_bytes(bytes(100_000))
+    done = said("restored", a)
+    assert done.exit_code == 0, done.output
+    assert "`fluffle cluster forget NAME`" in done.output
+    assert not data_file(a.config.data_dir).exists()
+    await nodes.stop()
 
 
 async def test_a_node_that_is_alone_starts_from_a_copy(tmp_path: Path) -> None:
