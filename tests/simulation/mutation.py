@@ -137,10 +137,11 @@ def scenario_that_fails() -> str | None:
 
 
 def example_that_fails() -> str | None:
-    """The first of those of streams, if any."""
+    """The first of those of streams, or of read indexes, if any."""
     from tests.broker.cluster.streams.test_stream_mutants import EXAMPLES
+    from tests.broker.cluster.test_read_index import EXAMPLES as OF_READS
 
-    for example in EXAMPLES:
+    for example in (*EXAMPLES, *OF_READS):
         try:
             example()
         except Exception as error:  # noqa: BLE001 - as of a run

@@ -164,36 +164,6 @@ def test_who_cannot_know_is_told_so_in_time(cluster: Cluster, c: Node) -> None:
     assert "no majority of the cluster has confirmed" in outcome.heard[0]
 
 
-def test_who_asks_while_a_round_is_under_way_waits_for_the_next(
-    cluster: Cluster, b: Node, c: Node
-) -> None:
-    """What was answered after it began may not be known when it ends."""
-    first, second = Outcome(), Outcome()
-    c.metadata.reads.ask(first.done)
-    cluster.scheduler.run()
-    c.is_paused = True
-    b.ask(declare(b))
-    cluster.settle()
-    assert first.heard == ["done"]
-    c.metadata.reads.ask(second.done)
-    cluster.settle()
-    assert second.heard == []
-    c.is_paused = False
-    cluster.settle()
-    assert (second.heard, queues_of(cluster)) == (["done"], [["q"]] * 3)
-
-
-def test_a_round_whose_frame_is_lost_is_asked_for_again(cluster: Cluster, c: Node) -> None:
-    outcome = Outcome()
-    c.metadata.reads.ask(outcome.done)
-    cluster.scheduler.run()
-    cluster.frames.clear()
-    cluster.settle()
-    assert outcome.heard == []
-    cluster.advance(2)
-    assert outcome.heard == ["done"]
-
-
 def test_two_who_declare_the_same_both_have_it(cluster: Cluster, b: Node, c: Node) -> None:
     outcomes = [node.ask(declare(node)) for node in (b, c)]
     cluster.settle()
