@@ -257,7 +257,8 @@ def raw_properties(content: bytes) -> bytes:
 
 
 def body_size(content: bytes) -> int:
-    """The length in bytes of the body of canonical content."""
+    """The length in bytes of the body of canonical content, or of its first `BODY_SIZE_STOP`
+    bytes."""
     return int(_BODY_SIZE.unpack_from(content, _BODY_SIZE_OFFSET)[0])
 
 
@@ -327,6 +328,7 @@ _HEADER_START = struct.Struct(">BHIHHQ")
 _PROPERTIES_OFFSET = _HEADER_START.size
 _BODY_SIZE_OFFSET = 11
 _BODY_SIZE = struct.Struct(">Q")
+BODY_SIZE_STOP = _BODY_SIZE_OFFSET + _BODY_SIZE.size
 _BODY_SIZE_IN = itemgetter(slice(_BODY_SIZE_OFFSET, _BODY_SIZE_OFFSET + _BODY_SIZE.size))
 _SIZE = struct.Struct(">I")
 _FLAGS = struct.Struct(">H")

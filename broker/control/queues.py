@@ -88,6 +88,7 @@ def queue_row(
         **policies_row(parts.catalogue.policies.for_queue(vhost.name, spec)),
         "delivery_limit": delivery_limit_of(parts, vhost, spec),
         "single_active_consumer_tag": active_tag(company, queue),
+        "exclusive_consumer_tag": exclusive_tag(queue),
         "state": state,
         "group": group_of(queue),
         "node": node_of(parts, queue.definition),
@@ -159,6 +160,11 @@ def active_tag(company: Neighbours, queue: ServedQueue) -> str | None:
     from fluffle.broker.cluster.queues.group import active_tag_kept  # noqa: PLC0415  of clusters alone
 
     return active_tag_kept(hosted)
+
+
+def exclusive_tag(queue: ServedQueue) -> str | None:
+    """That of a consumer that is to be the only one, as far as that is known here."""
+    return next((each.tag for each in queue.consumers if each.exclusive), None)
 
 
 def members_row(company: Neighbours, definition: QueueDefinition) -> Row:

@@ -24,6 +24,8 @@ QUEUE_ALWAYS = (
 )  # fmt: skip
 QUEUE_COUNTS = ("messages", "messages_ready", "messages_unacknowledged")
 QUORUM = ("leader", "members", "online")
+EXCLUSIVE_TAG = "exclusive_consumer_tag"
+"""Null likewise, but not told of quorum queues."""
 QUEUE_OR_NULL = ("operator_policy", "policy", "single_active_consumer_tag")
 
 
@@ -34,7 +36,7 @@ def queue_basics(row: Row) -> Row:
         shown |= {name: row[name] for name in QUORUM}
     if row["owner"] is not None:
         shown["owner_pid_details"] = owner_of(row["owner"])
-    for name in QUEUE_OR_NULL:
+    for name in (*QUEUE_OR_NULL, EXCLUSIVE_TAG):
         if row[name] is not None:
             shown[name] = row[name]
     return shown

@@ -51,6 +51,10 @@ VOLUMES = (
     Column("queue_messages_ready_ram", "Ready messages stored in memory", METRICS),
     Column("queue_messages_unacked_ram", "Unacknowledged messages stored in memory", METRICS),
     Column("queue_messages_persistent", "Persistent messages", METRICS),
+    Column("queue_messages_paged_out", "Messages paged out to disk", METRICS),
+    Column(
+        "queue_messages_paged_out_bytes", "Size in bytes of messages paged out to disk", METRICS
+    ),
     Column("queue_process_memory_bytes", "Memory in bytes that a queue takes, about", METRICS),
 )
 """In the order of `volumes.NAMES`."""

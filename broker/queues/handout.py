@@ -14,6 +14,7 @@ from fluffle.broker.message import Origin
 from fluffle.broker.queues.counts import NEW, Counts
 from fluffle.broker.queues.expiries import Expiries, part_of
 from fluffle.broker.queues.returned import Returned
+from fluffle.protocol.properties import BODY_SIZE_STOP
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.overdue import Late, Lost
@@ -89,6 +90,7 @@ class Handout:
         "contents",
         "counts",
         "expiries",
+        "first",
         "first_tag",
         "handed_at_ms",
         "head",
@@ -122,6 +124,8 @@ class Handout:
         """Invariant: nobody else's list, so that `release` may change it."""
         self.content_bytes = sum(map(len, contents)) if content_bytes is None else content_bytes
         """The length of all contents as they were handed out."""
+        self.first: tuple[int, bytes] | None = None
+        """The length and the begin of the first content, once all are forgotten."""
         self.sequences = sequences
         """The queue's sequence number of each message.  Invariant: rising; one a content, as
         there is one origin a content."""
@@ -211,6 +215,8 @@ class Handout:
 
     def forget(self) -> None:
         """Keep no contents: they are on their way, and where they came from."""
+        if first := self.contents[0]:
+            self.first = len(first), first[:BODY_SIZE_STOP]
         self.origins = []
         self.contents = [b""] * len(self.contents)
 

@@ -48,6 +48,8 @@ class Stretch(NamedTuple):
     content_bytes: int
     """How long all of them are, or about that."""
     is_persistent: bool
+    size_bytes: int | None = None
+    """Of their bodies, if that is known."""
 
 
 class Measure:
@@ -86,6 +88,8 @@ class Measure:
         return Volume(count, size_bytes, ram_count, ram_bytes, persistent_count, persistent_bytes)
 
     def _size_bytes(self, stretch: Stretch) -> int:
+        if stretch.size_bytes is not None:
+            return stretch.size_bytes
         contents, count = stretch.contents, stretch.message_count
         if contents:
             self._overhead_bytes = len(contents[0]) - body_size(contents[0])
@@ -115,13 +119,17 @@ def ready_in(stock: Stock) -> Iterator[Stretch]:
 
 def held_in(run: Handout) -> Iterator[Stretch]:
     """What of a run is not settled."""
-    mean_bytes = run.content_bytes // len(run.contents)
+    mean_bytes = 0
+    if run.first is not None:
+        length, begin = run.first
+        mean_bytes = max(0, run.content_bytes // len(run.contents) - length + body_size(begin))
     for start, stop in run.unsettled():
         contents = run.contents[start:stop]
         if all(contents):
             yield Stretch(contents, stop - start, sum(map(len, contents)), run.is_recorded)
         else:  # it was forgotten once it was on its way
-            yield Stretch([], stop - start, mean_bytes * (stop - start), run.is_recorded)
+            count = stop - start
+            yield Stretch([], count, 0, run.is_recorded, size_bytes=count * mean_bytes)
 
 
 def head_timestamp(shelf: Shelf) -> int | None:

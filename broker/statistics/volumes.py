@@ -28,7 +28,7 @@ MESSAGE_BYTES = 80
 NAMES = (
     "message_bytes", "message_bytes_ready", "message_bytes_unacknowledged", "message_bytes_ram",
     "message_bytes_persistent", "messages_ram", "messages_ready_ram", "messages_unacknowledged_ram",
-    "messages_persistent", "memory",
+    "messages_persistent", "messages_paged_out", "message_bytes_paged_out", "memory",
 )  # fmt: skip
 """Of the numbers of a row, in their order."""
 HEAD_TIMESTAMP = "head_message_timestamp"
@@ -93,6 +93,8 @@ def volume_row(
         ready.ram_count,
         held.ram_count,
         ready.persistent_count + held.persistent_count,
+        ready.message_count + held.message_count - ram_count,
+        ready.size_bytes + held.size_bytes - ram_bytes,
         ram_bytes + ram_count * MESSAGE_BYTES + (QUEUE_BYTES if shelf is not None else 0),
     )
     row = dict(zip(NAMES, numbers, strict=True))

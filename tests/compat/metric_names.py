@@ -73,7 +73,6 @@ THEIRS: Mapping[str, str] = {
     r"rabbitmq_io_(read|seek|reopen)_.*": "a store that is mapped into memory does not do this",
     r"rabbitmq_io_write_(ops|time_seconds)_total": "LMDB writes and syncs in one; that is counted",
     r"rabbitmq_(schema_db|msg_store|queue_index)_.*": "parts of RabbitMQ's store",
-    r"rabbitmq_queue_messages_paged_out(_bytes)?": "what is not in memory is on disk",
     r"rabbitmq_queue_consumer_(capacity|utilisation)": "nobody keeps how long consumers are busy",
     r"rabbitmq_queue_disk_(reads|writes)_total": "the store writes for all queues together",
     r"rabbitmq_stream_.*": "there are no streams",

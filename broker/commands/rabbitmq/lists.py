@@ -43,7 +43,7 @@ QUEUES = Inventory(
         "durable", "auto_delete", "exclusive", "arguments", "policy", "operator_policy",
         "effective_policy_definition", "state", "type", "messages_ready",
         "messages_unacknowledged", "consumers", "leader", "members", "online", "vhost",
-        "single_active_consumer_tag", "owner_pid", "pid", *VOLUMES,
+        "single_active_consumer_tag", "exclusive_consumer_tag", "owner_pid", "pid", *VOLUMES,
     ),
     {"owner_pid": "owner", "pid": "leader"},
 )  # fmt: skip

@@ -16,6 +16,7 @@ from fluffle.broker.management.endpoints.counting import AGES, by_channel, with_
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import ENCODINGS, message_object
 from fluffle.broker.management.objects import (
+    EXCLUSIVE_TAG,
     QUEUE_OR_NULL,
     queue_basics,
     queue_object,
@@ -116,7 +117,8 @@ async def detailed(call: Call, rows: list[Row]) -> list[Row]:
     found = [{**dict.fromkeys(QUEUE_OR_NULL), **row} for row in await formed(call, rows)]
     if form_of(call) is not queue_object:
         return found
-    found = [row if row["type"] == "quorum" else {HEAD_TIMESTAMP: None, **row} for row in found]
+    nulls = dict.fromkeys((HEAD_TIMESTAMP, EXCLUSIVE_TAG))
+    found = [row if row["type"] == "quorum" else {**nulls, **row} for row in found]
     idle_before = time_of(call.parts.clock.wall_ms() - TICK_MS)
     return [with_idleness(row, idle_before) for row in await with_counts(call, USES, found)]
 

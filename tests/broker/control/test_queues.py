@@ -39,6 +39,7 @@ def test_what_a_queue_is_and_holds() -> None:
         "messages_unacknowledged": 1,
         "consumers": 1,
         "single_active_consumer_tag": None,
+        "exclusive_consumer_tag": None,
         "state": "running",
         "group": None,
         "node": desk.parts.config.node_name,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -70,6 +70,34 @@ async def test_a_queue_that_is_led_elsewhere(apis: tuple[Api, Api, Api], queue_t
     assert await third.ask("DELETE", f"{path}/contents") == (204, None)
     assert (await at.get(path))["messages"] == 0
     assert await other.ask("DELETE", path) == (204, None)
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_how_much_is_in_a_queue_whoever_leads_it_and_whoever_holds_it(
+    apis: tuple[Api, Api, Api], queue_type: str
+) -> None:
+    """One node is asked, another one leads, and clients of all have something in hands."""
+    name = f"measured-{queue_type}"
+    path = f"queues/%2F/{name}"
+    await declared(apis, path, queue_type)
+    async with AsyncExitStack() as clients:
+        for number, api in enumerate(apis):
+            connection = await aio_pika.connect(f"amqp://127.0.0.1:{api.amqp_port}/")
+            channel = await (await clients.enter_async_context(connection)).channel()
+            for _ in range(2):
+                message = aio_pika.Message(b"x" * 100, delivery_mode=2, timestamp=77)
+                await channel.default_exchange.publish(message, name)
+            if number:
+                await (await channel.get_queue(name)).get()
+        for api in apis:
+            row = await api.get(path)
+            assert (row["messages_ready"], row["messages_unacknowledged"]) == (4, 2)
+            assert (row["message_bytes_ready"], row["message_bytes_unacknowledged"]) == (400, 200)
+            assert row["message_bytes"] == 600
+            known = 6 if queue_type == "quorum" else 4  # edges do not know what a home has recorded
+            assert row["messages_persistent"] == known
+            assert row["head_message_timestamp"] == 77
+    assert (await apis[0].ask("DELETE", path))[0] == 204
 
 
 async def test_connections_at_other_nodes(apis: tuple[Api, Api, Api]) -> None:

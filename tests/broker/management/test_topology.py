@@ -78,6 +78,8 @@ def volume(*, ready: int, size_bytes: int) -> Row:
         "messages_ready_ram": ready,
         "messages_unacknowledged_ram": 0,
         "messages_persistent": 0,
+        "messages_paged_out": 0,
+        "message_bytes_paged_out": 0,
         "memory": QUEUE_BYTES + ready * MESSAGE_BYTES + size_bytes,
     }
 
