@@ -8,13 +8,15 @@
 A **promise** is the mark of a cluster and who founds it, on disk before a word is said of it.  A
 node gives one, and its vote in that group goes by it; so two clusters cannot both be promised by a
 majority of the same founders.  The first of the founders draws the mark, and nobody else does: sets
-that grew or shrank have their first node in common.  What is known of others is what they have said
+that grew or shrank have their first node in common.  Where nodes were told of them in different
+orders, the least of their names is the first.  What is known of others is what they have said
 since their link came up, and these frames keep their order with those of consensus: whoever hears
 of another mark than its own heeds no vote from there.
 
     [0, host, port]                   a node that has not begun asks, and says where it listens
-    [1, mark, stage, members, joins]  what it is told, and at each link and change; and whether it
-                                      is let in as one that joins
+    [1, mark, stage, members, joins, first]
+                                      what it is told, and at each link and change: `joins` if it is
+                                      let in as one that joins, `first` of those who are to found
     [2, mark, founders]               somebody who has promised, or begun, asks a founder for help
     members, founders                 [[name, host, port], ...]
 """
@@ -59,6 +61,8 @@ class Standing(NamedTuple):
 
     mark: str
     stage: Stage
+    first: str
+    """The first founder that it was told of."""
 
 
 class Promise(NamedTuple):
@@ -156,6 +160,10 @@ class Formation:
         return Stage.PROMISED if self.promise.mark else Stage.FREE
 
     @property
+    def _first(self) -> str:
+        return next(iter(self._configured), "")
+
+    @property
     def founders(self) -> Founders:
         """With whom this node founds a cluster; nobody, if it does not."""
         return self.promise.founders
@@ -197,7 +205,7 @@ class Formation:
     def _tell(self, node: NodeId) -> None:
         members = self._node.members if self.stage is Stage.BEGUN else None
         joins = members is not None and node in members and not self._node.is_founder(node)
-        said = self.promise.mark, int(self.stage), rows_of(members or {}), joins
+        said = self.promise.mark, int(self.stage), rows_of(members or {}), joins, self._first
         self._node.send(node, pack(TELL, *said))
 
     def _invite(self, node: NodeId) -> None:
@@ -211,8 +219,9 @@ class Formation:
         match unpack(payload):
             case [0, str(host), int(port)]:
                 self._on_asked(node, ListenAddress(host, port))
-            case [1, str(mark), int(stage), list(rows), bool(joins)] if stage in STAGES:
-                self._on_told(node, Standing(mark, Stage(stage)), read_rows(rows), joins=joins)
+            case [1, str(mark), int(stage), list(rows), bool(joins), str(first)] if stage in STAGES:
+                standing = Standing(mark, Stage(stage), first)
+                self._on_told(node, standing, read_rows(rows), joins=joins)
             case [2, str(mark), list(rows)] if mark and rows:
                 self._on_invited(node, Promise(mark, read_rows(rows)))
             case other:
@@ -254,7 +263,7 @@ class Formation:
             return
         for other, address in promise.founders.items():
             self._reach(other, address)
-        has_begun = self.told.get(node) == Standing(promise.mark, Stage.BEGUN)
+        has_begun = self.told.get(node, UNTOLD)[:2] == (promise.mark, Stage.BEGUN)
         is_free = self.stage is Stage.FREE or (has_begun and self._may_join(promise.mark))
         if self._is_keeping:
             return
@@ -292,10 +301,11 @@ class Formation:
         """Found a cluster, if it is for this node to begin that, and there is none."""
         if self.stage is not Stage.FREE or self._is_keeping or self._clusters:
             return
-        if next(iter(self._configured), None) != self._name:
-            return
         free = {node for node, standing in self.told.items() if standing.stage is Stage.FREE}
-        if is_majority({self._name, *free}, self._configured):
+        free.intersection_update(self._configured)
+        firsts = {self._first, *(self.told[node].first for node in free)}
+        first = self._first if len(firsts) == 1 else min(self._configured, default="")
+        if first == self._name and is_majority({self._name, *free}, self._configured):
             self._give(Promise(self._node.draw_mark(), self._configured))
 
     def _give(self, promise: Promise) -> None:
@@ -320,7 +330,7 @@ class Formation:
         self._node.keep(promise, done)
 
 
-UNTOLD = Standing("", Stage.PROMISED)
+UNTOLD = Standing("", Stage.PROMISED, "")
 """Of a node that has said nothing yet is nothing known."""
 
 

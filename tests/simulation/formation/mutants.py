@@ -9,9 +9,9 @@ MUTANTS = [
         "F1",
         "founds without the answers of a majority",
         f"{FORMATION}._consider",
-        "if is_majority({self._name, *free}, self._configured):\n"
+        "if first == self._name and is_majority({self._name, *free}, self._configured):\n"
         "        self._give(Promise(self._node.draw_mark(), self._configured))",
-        "if True:\n"
+        "if first == self._name:\n"
         "        alone = {self._name: self._configured[self._name]}\n"
         "        self._give(Promise(self._node.draw_mark(), alone))",
     ),
@@ -36,39 +36,32 @@ MUTANTS = [
         "F4",
         "is none of the first, and founds",
         f"{FORMATION}._consider",
-        "if next(iter(self._configured), None) != self._name:",
-        "if self._name not in self._configured:",
+        "if first == self._name and is_majority({self._name, *free}, self._configured):",
+        "if is_majority({self._name, *free}, self._configured):",
     ),
     Mutant(
         "F5",
-        "promises twice",
-        f"{FORMATION}._on_invited",
-        "is_free = self.stage is Stage.FREE or (has_begun and self._may_join(promise.mark))",
-        "is_free = self.stage is not Stage.BEGUN or has_begun",
-    ),
-    Mutant(
-        "F6",
         "promises before that is on its disk",
         f"{FORMATION}._give",
         "self._node.keep(promise, done)",
         "done()\n    self._node.keep(promise, lambda: None)",
     ),
     Mutant(
-        "F7",
+        "F6",
         "heeds votes of those who found another cluster",
         f"{FORMATION}.may_hear",
         "return kind is FrameKind.FORMATION or ours == theirs or not (ours and theirs)",
         "return True or ours == theirs or kind",
     ),
     Mutant(
-        "F8",
+        "F7",
         "joins a cluster that has not let it in",
         f"{FORMATION}._on_told",
         "if joins and standing.stage is Stage.BEGUN and self._may_join(standing.mark):",
         "if standing.stage is not Stage.FREE and self._may_join(standing.mark):",
     ),
     Mutant(
-        "F9",
+        "F8",
         "asks once, and never again",
         f"{FORMATION}.look",
         "self._ask(node)",

@@ -241,8 +241,9 @@ class World:
         """Those are cut off from all others."""
         self.is_over = False
         self._arrivals: dict[tuple[str, str], int] = {}
-        self._is_misordered = self.chance.random() < 0.2
-        """Some nodes are told of the founders in another order."""
+        self._order = self.chance.choice((*["same"] * 6, *["two"] * 3, "self first"))
+        """In which nodes are told of the founders."""
+        self._is_misordered = self._order != "same"
         self.slowest_ms = self.chance.choice((10, 100, 3_000))
         """Of all commits."""
         self._may_resize = not self._is_misordered
@@ -336,8 +337,8 @@ class World:
     def start(self, name: str) -> None:
         if name not in self.processes:
             names = list(NAMES[: self.size])
-            if self._is_misordered and name == "b" and self.size > 1:
-                names[:2] = reversed(names[:2])
+            first = {"same": "a", "two": "b" if name in "bcf" else "a", "self first": name}
+            names.sort(key=lambda each: each != first[self._order])
             configured = {each: ADDRESSES[each] for each in names}
             self.processes[name] = Process(self, name, configured)
 
