@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TypeVar
 
 import aio_pika
@@ -13,13 +14,16 @@ import pytest
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiohttp import ClientSession
 from pamqp.common import FieldTable
 
 from fluffle.broker import Cluster
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.cluster import metadata
+from fluffle.broker.config import Config
 from fluffle.broker.control.asking import ask
 from fluffle.broker.control.parts import Parts
+from tests.support.management import GUEST, HERE, Api
 from tests.support.orders import QUORUM, ChannelAt
 
 T = TypeVar("T")
@@ -72,7 +76,8 @@ class Scene:
 
 @asynccontextmanager
 async def lagging(channel_at: ChannelAt) -> AsyncIterator[Scene]:
-    async with Cluster(nodes=NODES) as cluster:
+    config = Config(listen=HERE, management_listen=HERE)
+    async with Cluster(config, nodes=NODES) as cluster:
         leader = next(number for number in range(NODES) if leads(cluster[number].parts))
         late = (leader + 1) % NODES
         yield Scene(
@@ -201,6 +206,28 @@ async def test_what_was_declared_elsewhere_is_told_to_operators(channel_at: Chan
         _, there = scene.parts
         shown = await scene.once_heard(ask(there, "queues.show", vhost="/", name="orders"))
         assert shown["name"] == "orders"
+
+
+@pytest.mark.parametrize(
+    ("path", "user"),
+    [("queues/%2F/orders", GUEST), ("queues/%2F", GUEST), ("vhosts", ("new", "p"))],
+)
+async def test_what_was_defined_elsewhere_is_there_over_http(
+    channel_at: ChannelAt, path: str, user: tuple[str, str]
+) -> None:
+    """One queue, a list of queues, and a user."""
+    async with lagging(channel_at) as scene, ClientSession() as session:
+        api = Api(scene.cluster[scene.late].node, session)
+        assert (await api.ask("GET", "whoami"))[0] == HTTPStatus.OK
+        await scene.lag()
+        await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
+        tags, parts = ["administrator"], scene.parts[0]
+        await ask(parts, "users.add", name="new", password_hash=hashed(b"p").hash)
+        await ask(parts, "users.tags", name="new", tags=tags)
+        status, _ = await scene.once_heard(api.ask("GET", path, user=user))
+        assert status == HTTPStatus.OK
+        _, found = await api.ask("GET", path, user=user)
+        assert "orders" in str(found) or user != GUEST
 
 
 async def test_who_cannot_know_says_so_and_confirms_nothing(
