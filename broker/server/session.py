@@ -146,10 +146,7 @@ class Session:
             self.metadata.settle(partial(delete_unused, self.vhost, consumer.queue))
 
     def drop_owned(self, done: Callable[[], None] = nobody_waits, late: Late | None = None) -> None:
-        """Delete the queues that only this connection could use, and call `done` then.
-
-        One more may come true once the connection is gone: so this may be called again.
-        """
+        """Delete the queues that only this connection could use, and call `done` then."""
         self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
 
     def deliveries_from(self, queue: ServedQueue) -> Deliveries:
