@@ -60,14 +60,14 @@ def said(command: str) -> tuple[list[str], float]:
 
 def commit() -> str:
     """What is tried, with a `+` behind it if it was changed since."""
-    name = git("rev-parse", "--short=10", "HEAD")
+    name = git("rev-parse", "--short=10", "HEAD") or "unknown"
     return name + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 def git(*words: str) -> str:
     command = ["git", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":
