@@ -1,24 +1,28 @@
 """Which nodes are alive: one small machine for all groups of a node.
 
     link up --> ping --> ping that echoes ours --> alive
-                           no ping for `suspect_after_ms`, none that echoes a recent one of ours
-                           for `deaf_after_ms`, or link down --> suspected
+                           no ping for longer than is usual (`suspicion`), none that echoes a
+                           recent one of ours for a second more, or link down --> suspected
 
 A node is alive only if *it has heard us* lately, and we have heard that: pings carry back what was
 heard last, so a link that works in one direction does not count.  An echo takes two turns of either
 node, and those of a busy one are long; so it may be older than the ping that carries it.  Whoever
 hears nothing is sooner to find out, and the one that matters.  Time in which our own loop stood
-still is not held against anybody.  A greater boot is a new life of the node: it has forgotten
+still, or by which it was late, is not held against anybody.  A node that was suspected for its
+silence, and is heard over the same link soon after, was suspected by mistake: mistakes are counted,
+and make for more patience.  A greater boot is a new life of the node: it has forgotten
 whatever was not on its disk.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import Ping
 from fluffle.raft.output import Echo, Verdict
+from fluffle.raft.suspicion import SuspicionTimeout
 from fluffle.raft.tuning import Tuning
 
 
@@ -27,10 +31,17 @@ class Peer:
 
     __slots__ = (
         "boot", "confirmed_ms", "heard_ms", "heard_sequence", "is_alive", "is_link_new",
-        "is_linked", "ping_at_ms", "replies", "sent", "sequence",
+        "is_linked", "is_timed", "ping_at_ms", "replies", "sent", "sequence", "suspected_ms",
+        "timeout",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, tuning: Tuning) -> None:
+        self.timeout = SuspicionTimeout(tuning)
+        self.is_timed = False
+        """Whether it was heard in this life and over this link, so that the next gap says
+        something."""
+        self.suspected_ms: int | None = None
+        """When it was suspected for its silence, if the link has been up ever since."""
         self.boot = 0
         """The greatest heard of; 0 before the first ping."""
         self.heard_sequence = 0
@@ -51,13 +62,18 @@ class Peer:
         self.replies = 0
         """Pings sent out of turn since the last that was due."""
 
+    def begin_anew(self) -> None:
+        """It has another life, or another link: what it was like says nothing of a gap now."""
+        self.is_timed = False
+        self.suspected_ms = None
+
 
 class Liveness:
     """Give it the time, links and pings, then `suspect`; take pings and verdicts from it."""
 
     __slots__ = (
         "_boot", "_doubt_at_ms", "_now_ms", "_peers", "_tuning", "day_ms", "deadline_ms", "echoes",
-        "pings", "verdicts",
+        "mistakes", "pings", "verdicts",
     )  # fmt: skip
 
     def __init__(self, boot: int, tuning: Tuning) -> None:
@@ -77,10 +93,19 @@ class Liveness:
         """What others say of theirs; likewise."""
         self.verdicts: list[Verdict] = []
         """What has changed; likewise."""
+        self.mistakes: Counter[NodeId] = Counter()
+        """How often each was suspected that was there."""
+
+    def _peer(self, node: NodeId) -> Peer:
+        peer = self._peers.get(node)
+        if peer is None:
+            peer = self._peers[node] = Peer(self._tuning)
+        return peer
 
     def link_up(self, node: NodeId) -> None:
         """What was sent over an earlier link proves nothing of this one."""
-        peer = self._peers.setdefault(node, Peer())
+        peer = self._peer(node)
+        peer.begin_anew()
         peer.is_linked = True
         peer.is_link_new = True
         peer.sent.clear()
@@ -89,7 +114,8 @@ class Liveness:
 
     def link_down(self, node: NodeId) -> None:
         """A link that cannot be opened again at once is a suspicion at once."""
-        peer = self._peers.setdefault(node, Peer())
+        peer = self._peer(node)
+        peer.begin_anew()
         peer.is_linked = False
         self._plan()
         self._judge(node, peer, is_alive=False)
@@ -99,24 +125,31 @@ class Liveness:
         peer = self._peers.get(node)
         if peer is not None:
             self._judge(node, peer, is_alive=False)
-            self._peers[node] = fresh = Peer()
+            self._peers[node] = fresh = Peer(self._tuning)
             fresh.sequence = peer.sequence  # ours go on: it may have heard them before
             self._plan()
 
     def tick(self, now_ms: int) -> None:
         """The time of this turn: ping whoever is due.  `suspect` is for its end."""
-        away_ms = now_ms - self._now_ms
+        lost_ms = self._lost_ms(now_ms)
         self._now_ms = now_ms
-        if away_ms > self._tuning.stall_ms:
+        if lost_ms:
             for peer in self._peers.values():
-                peer.confirmed_ms = min(now_ms, peer.confirmed_ms + away_ms)
-                peer.heard_ms = min(now_ms, peer.heard_ms + away_ms)
+                peer.confirmed_ms = min(now_ms, peer.confirmed_ms + lost_ms)
+                peer.heard_ms = min(now_ms, peer.heard_ms + lost_ms)
         if self.deadline_ms is None or now_ms < self.deadline_ms:
             return
         for node, peer in self._peers.items():
             if peer.is_linked and peer.ping_at_ms <= now_ms:
                 peer.replies = 0
                 self._ping(node, peer)
+
+    def _lost_ms(self, now_ms: int) -> int:
+        """Of the time since the last turn, how much was lost by our own fault."""
+        away_ms = now_ms - self._now_ms
+        if away_ms > self._tuning.stall_ms:
+            return away_ms
+        return 0 if self.deadline_ms is None else max(0, now_ms - self.deadline_ms)
 
     def suspect(self, unread: Collection[NodeId] = ()) -> None:
         """Whoever has not answered for too long; what came in meanwhile has been heard by now, but
@@ -126,8 +159,9 @@ class Liveness:
         for node, peer in self._peers.items():
             if node in unread:
                 continue
-            is_silent = self._now_ms - peer.heard_ms >= self._tuning.suspect_after_ms
-            if is_silent or self._is_deaf(peer):
+            is_silent = self._now_ms - peer.heard_ms >= peer.timeout.limit_ms(self._now_ms)
+            if peer.is_alive and (is_silent or self._is_deaf(peer)):
+                peer.suspected_ms = self._now_ms
                 self._judge(node, peer, is_alive=False)
         self._doubt_at_ms = min(
             (self._doubtful_at_ms(peer) for peer in self._peers.values() if peer.is_alive),
@@ -136,22 +170,31 @@ class Liveness:
 
     def _doubtful_at_ms(self, peer: Peer) -> int:
         """When it will have been silent or deaf for too long, if nothing more comes."""
-        silent_at_ms = peer.heard_ms + self._tuning.suspect_after_ms
-        return min(silent_at_ms, peer.confirmed_ms + self._tuning.deaf_after_ms)
+        silent_at_ms = peer.heard_ms + peer.timeout.limit_ms(self._now_ms)
+        return min(silent_at_ms, peer.confirmed_ms + self._deaf_after_ms(peer))
 
     def _is_deaf(self, peer: Peer) -> bool:
         """Whether it has heard nothing of ours for too long."""
-        return self._now_ms - peer.confirmed_ms >= self._tuning.deaf_after_ms
+        return self._now_ms - peer.confirmed_ms >= self._deaf_after_ms(peer)
+
+    def _deaf_after_ms(self, peer: Peer) -> int:
+        tuning = self._tuning
+        later_ms = tuning.deaf_after_ms - tuning.suspect_after_ms
+        return peer.timeout.limit_ms(self._now_ms) + later_ms
 
     def on_ping(self, node: NodeId, ping: Ping) -> None:
         """It lives; whether it has heard us, the echo tells."""
-        peer = self._peers.setdefault(node, Peer())
+        peer = self._peer(node)
         if ping.boot < peer.boot:
             return
         if ping.boot > peer.boot:
             self._judge(node, peer, is_alive=False)
             peer.boot, peer.heard_sequence = ping.boot, 0
+            peer.begin_anew()
         peer.heard_sequence = max(peer.heard_sequence, ping.sequence)
+        if peer.is_timed:
+            peer.timeout.heard(self._now_ms - peer.heard_ms, self._now_ms)
+        peer.is_timed = True
         peer.heard_ms = self._now_ms
         sent_ms = peer.sent.get(ping.echo_sequence) if self._is_ours(ping) else None
         if sent_ms is not None and peer.is_linked:
@@ -162,9 +205,18 @@ class Liveness:
             for sequence in [sequence for sequence in peer.sent if sequence < ping.echo_sequence]:
                 del peer.sent[sequence]
             if not self._is_deaf(peer):
+                self._look_whether_mistaken(node, peer)
                 self._judge(node, peer, is_alive=True)
         if ping.is_answer_wanted:
             self._reply(node, peer)
+
+    def _look_whether_mistaken(self, node: NodeId, peer: Peer) -> None:
+        """It is alive: if it was suspected for its silence just now, that was wrong."""
+        suspected_ms, peer.suspected_ms = peer.suspected_ms, None
+        soon_ms = self._tuning.suspect_after_ms_max
+        if suspected_ms is not None and self._now_ms - suspected_ms <= soon_ms:
+            peer.timeout.mistaken(self._now_ms)
+            self.mistakes[node] += 1
 
     def _reply(self, node: NodeId, peer: Peer) -> None:
         """Ping at once, so that both sides soon know; on a slow link that must not multiply."""

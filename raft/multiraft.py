@@ -12,7 +12,7 @@ turn, which is wanted at once then, so that pings go out in between.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fluffle.raft import (
     campaign,
@@ -217,6 +217,11 @@ class MultiRaft:
         self._node.has_room = has_room
 
     # What goes out
+
+    @property
+    def mistakes(self) -> Mapping[NodeId, int]:
+        """How often each node was suspected for its silence, and was there."""
+        return self._liveness.mistakes
 
     @property
     def now_ms(self) -> int:

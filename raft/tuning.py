@@ -9,12 +9,17 @@ class Tuning:
 
     ping_interval_ms: int = 250
     suspect_after_ms: int = 1_000
-    """Four pings that did not come."""
+    """Four pings that did not come.  The floor: see `suspicion`."""
+    suspect_after_ms_max: int = 5_000
+    """The cap.  For so long nobody notices a machine that has just vanished, if it had been late
+    with its pings again and again."""
     deaf_after_ms: int = 2_000
-    """A node that pings us has not heard ours, as counted from the last that it has echoed."""
+    """A node that pings us has not heard ours, as counted from the last that it has echoed.  Longer
+    by as much as the silence is that makes nobody suspected."""
     stall_ms: int = 300
-    """If our own loop was away for longer, that time is not held against the others.  Longer than
-    `ping_interval_ms`, after which it comes back by itself."""
+    """If our own loop was away for longer, that time is not held against the others; of a shorter
+    one no more than it was late.  Longer than `ping_interval_ms`, after which it comes back by
+    itself."""
 
     groups_max: int = 64
     """Groups that have their turn in one turn of the node, for nothing but news or because their

@@ -109,6 +109,11 @@ class RaftHost:
         self.leader_changes = 0
         """How often a group was found to have another leader, or the same anew: for metrics."""
 
+    @property
+    def mistakes(self) -> Mapping[NodeId, int]:
+        """How often each node was suspected, and was there: for metrics."""
+        return self._multi.mistakes
+
     def start(self, *, are_asleep: bool = False) -> list[GroupId]:
         """Load what is on disk; returns the groups that are lost there, and are not here.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fluffle.broker.cluster.common_time import CommonTime
     from fluffle.broker.cluster.links.links import ClusterLinks
     from fluffle.broker.cluster.room import Room
+    from fluffle.raft.config import NodeId
 
 
 def links_metrics(links: ClusterLinks) -> Iterator[Metric]:
@@ -75,6 +76,16 @@ def split_metrics(links: ClusterLinks) -> Iterator[Metric]:
         "How many nodes of another cluster of this name and secret were met in the last minutes",
         value=len(links.apart),
     )
+
+
+def suspicion_metrics(mistakes: Mapping[NodeId, int]) -> Iterator[Metric]:
+    family = CounterMetricFamily(
+        "fluffle_node_suspected_by_mistake",
+        "How often a node was suspected for its silence, and was there",
+    )
+    for node, count in mistakes.items():
+        labelled(family, count, node=text_of(node))
+    yield family
 
 
 def clock_metrics(time: CommonTime) -> Iterator[Metric]:

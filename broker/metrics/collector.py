@@ -137,9 +137,11 @@ class NodeCollector:
                 links_metrics,
                 room_metrics,
                 split_metrics,
+                suspicion_metrics,
             )
 
             yield list(links_metrics(cluster.links))
+            yield list(suspicion_metrics(cluster.running.host.mistakes))
             yield list(clock_metrics(cluster.common_time))
             yield list(room_metrics(cluster.room))
             yield list(split_metrics(cluster.links))

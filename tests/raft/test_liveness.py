@@ -272,3 +272,82 @@ def test_who_is_removed_while_it_is_alive_is_so_no_more() -> None:
     assert a.verdicts == [Verdict("b", False, 1)]
     a.forget("b")
     assert a.verdicts == [Verdict("b", False, 1)]
+
+
+def test_turns_that_are_late_by_a_little_are_not_held_against_others_either() -> None:
+    """As far as they are late: what is left counts."""
+    late_ms, patience = TUNING.stall_ms - TUNING.ping_interval_ms - 10, 0
+    a = Liveness(1, TUNING)
+    a.tick(10_000)
+    a.link_up("b")
+    a.on_ping("b", Ping(1, 1, 1, 1, False))
+    now_ms = 10_000
+    while len(a.verdicts) < 2:
+        now_ms += TUNING.ping_interval_ms + late_ms
+        patience += TUNING.ping_interval_ms
+        a.tick(now_ms)
+        a.suspect()
+    assert patience == TUNING.suspect_after_ms
+
+
+def test_who_comes_back_soon_was_suspected_by_mistake_and_may_be_silent_for_longer() -> None:
+    pair = Pair()
+    pair.link()
+    pair.advance(1_000)
+    for silence_ms in (1_300, 2_300):
+        pair.paused = "b"
+        pair.advance(silence_ms)
+        pair.paused = ""
+        pair.advance(1_000)
+    assert pair.verdicts("a") == [True, False, True]
+    assert pair.sides["a"].mistakes == {"b": 1}
+
+
+def test_the_same_patience_is_had_with_who_hears_late() -> None:
+    """An echo of ours that is old is no suspicion either."""
+    pair = Pair()
+    pair.link()
+    for _ in range(2):
+        pair.paused = "b"
+        pair.advance(1_600)
+        pair.paused = ""
+        pair.advance(500)
+    assert pair.verdicts("a") == [True, False, True]
+
+
+def test_who_comes_back_late_was_away() -> None:
+    pair = Pair()
+    pair.link()
+    pair.lost = {"a", "b"}
+    pair.advance(2 * TUNING.suspect_after_ms_max)
+    pair.lost = set()
+    pair.advance(1_000)
+    assert pair.verdicts("a") == [True, False, True]
+    assert not pair.sides["a"].mistakes
+    pair.lost = {"a", "b"}
+    pair.advance(TUNING.suspect_after_ms + TUNING.ping_interval_ms)
+    assert pair.verdicts("a") == [True, False, True, False]
+
+
+def test_a_link_that_was_lost_is_no_mistake() -> None:
+    pair = Pair()
+    pair.link()
+    for side in ("a", "b"):
+        pair.sides[side].link_down(other(side))
+    pair.exchange()
+    pair.link()
+    assert pair.verdicts("a") == [True, False, True]
+    assert not pair.sides["a"].mistakes
+
+
+def test_time_without_a_link_is_no_gap() -> None:
+    pair = Pair()
+    pair.link()
+    for side in ("a", "b"):
+        pair.sides[side].link_down(other(side))
+    pair.advance(3_000)
+    pair.link()
+    pair.advance(1_000)
+    pair.lost = {"a", "b"}
+    pair.advance(TUNING.suspect_after_ms + TUNING.ping_interval_ms)
+    assert pair.verdicts("a")[-1] is False

@@ -18,6 +18,7 @@ from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image
 from tests.simulation.checks import standard
 from tests.simulation.checks.bounds import Bounds
+from tests.simulation.checks.suspicions import Suspicions
 from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.disk import Backup, DiskProfile, SimDisk
 from tests.simulation.facts import Stored, Violation
@@ -115,7 +116,13 @@ class Cluster:
             tuning, turn_us, rate = machines()
             self.machines[name] = Machine(name, disk, tuning, turn_us, rate, turn_us, rate)
         disks_by_name = {name: machine.disk for name, machine in self.machines.items()}
-        self.watch = Watch([*standard(disks_by_name), Bounds(self._state_of)])
+        self.watch = Watch(
+            [
+                *standard(disks_by_name),
+                Bounds(self._state_of),
+                Suspicions(lambda: clockwork.now_us),
+            ]
+        )
         for disk in disks_by_name.values():
             disk.on_rewritten = self.watch.entry_rewritten
         self.registry = Registry(self)

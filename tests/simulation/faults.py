@@ -19,6 +19,9 @@ from tests.simulation.registry import GroupSpec
 
 HOUR_MS = 3_600_000
 
+STARVED_US = 10 * SECOND_US
+"""A machine is starved for longer than most faults last: what it costs is known only then."""
+
 
 @dataclass(slots=True, frozen=True)
 class Fault:
@@ -150,6 +153,20 @@ def busy(cluster: Cluster, chance: Random) -> Undo:
     machine.turn_us = min(machine.usual_turn_us * 100, 100 * MS_US)
 
     def undo() -> None:
+        machine.turn_us = machine.usual_turn_us
+
+    return undo
+
+
+def starve(cluster: Cluster, chance: Random) -> Undo:
+    """A machine gets a turn now and then: it is late with everything, again and again."""
+    machine = cluster.machines[chance.choice(cluster.names)]
+    machine.turn_us = chance.choice((300, 600, 1_000)) * MS_US
+
+    def undo() -> None:
+        cluster.clockwork.after(STARVED_US, recover)
+
+    def recover() -> None:
         machine.turn_us = machine.usual_turn_us
 
     return undo
@@ -491,7 +508,8 @@ KINDS: dict[str, Callable[[Cluster, Random], Undo | None]] = {
     "wipe": wipe,
     "go back": go_back,
     "roll back": roll_back,
+    "starve": starve,
 }
 
-DRAWN_APART = ("roll back",)
+DRAWN_APART = ("roll back", "starve")
 """Kinds with chance of their own, so that all else of a seed stays as it was without them."""

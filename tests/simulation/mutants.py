@@ -369,6 +369,13 @@ GROUP_MUTANTS = [
         "return self.birth_ns != file.birth_ns",
         "return False",
     ),
+    Mutant(
+        "M51",
+        "who is late is suspected after the same time, again and again",
+        "raft.suspicion:SuspicionTimeout.limit_ms",
+        "max(floor_ms, GAPS * self._usual_ms(now_ms))",
+        "tuning.suspect_after_ms",
+    ),
 ]
 
 MUTANTS = [*GROUP_MUTANTS, *QUEUE_MUTANTS]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from fluffle.raft.config import Member, NodeId
 from fluffle.raft.log_store import Persist, Write
-from fluffle.raft.output import ConfigChange, Output, Readable, Role, RoleChange
+from fluffle.raft.output import ConfigChange, Output, Readable, Role, RoleChange, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId
 from fluffle.storage.raft_memory import GroupImage, Image
@@ -39,7 +39,7 @@ class Watch:
 
     __slots__ = (
         "applied", "committed", "configured", "died", "durable", "elected", "facts", "is_left",
-        "loaded", "read", "rewritten", "sent", "snapped", "wrote",
+        "judged", "loaded", "read", "rewritten", "sent", "snapped", "wrote",
     )  # fmt: skip
 
     def __init__(self, checkers: Iterable[Checker]) -> None:
@@ -54,6 +54,8 @@ class Watch:
         self.applied: list[Callable[[NodeId, Replica, Entry, int], None]] = []
         """With the digest of the image afterwards; `replica.applied` is still that before."""
         self.configured: list[Callable[[NodeId, ConfigChange], None]] = []
+        self.judged: list[Callable[[Process, Verdict], None]] = []
+        """Another node is believed to be alive, or not."""
         self.read: list[Callable[[NodeId, Readable], None]] = []
         self.durable: list[Callable[[NodeId, Stored | None, Write], None]] = []
         """After it is in the facts."""
@@ -118,6 +120,9 @@ class Watch:
         for readable in output.readable:
             for read in self.read:
                 read(node, readable)
+        for verdict in output.verdicts:
+            for judged in self.judged:
+                judged(process, verdict)
 
     def applied_entry(self, node: NodeId, group: GroupId, entry: Entry, digest: int) -> None:
         """The image of a group has one entry more in it."""

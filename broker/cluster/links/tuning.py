@@ -21,9 +21,10 @@ class LinkTuning:
 
     beat_ms: int = 500
     """A connection on which nothing is sent for so long carries a sign of life."""
-    silent_after_ms: int = 2_000
-    """Nothing received, or nothing written that waits: the connection is reset.  Twice what makes
-    a node suspected, so that it costs nothing more."""
+    silent_after_ms: int = 10_000
+    """Nothing received, or nothing written that waits: the connection is reset.  Twice the longest
+    silence that makes no node suspected, so that it costs nothing more: who has lost its link is
+    suspected at once."""
     stall_ms: int = 1_000
     """If our own loop was away for longer, that time is not held against the others."""
 

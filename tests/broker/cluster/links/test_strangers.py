@@ -418,7 +418,7 @@ def test_a_link_that_is_silent_is_reset_at_both_ends(run: Run) -> None:
 
     async def scenario() -> None:
         clock = ManualClock()
-        a = Node("a", clock=clock)
+        a = Node("a", clock=clock, tuning=replace(SWIFT, silent_after_ms=2_000))
         async with stopping(a), listening() as listener, raw_to(a.address) as inbound:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             await inbound.prove(identity("b"), "a")
