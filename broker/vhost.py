@@ -31,6 +31,7 @@ from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.surroundings import Surroundings, first
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
+from fluffle.protocol.steps import Steps, whole
 
 if TYPE_CHECKING:
     from fluffle.broker.server.tapping import Tap
@@ -178,19 +179,23 @@ class VirtualHost:
         """What definitions say of it besides."""
         return self.settings.metadata
 
-    def route(
-        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-    ) -> tuple[Inlet, ...]:
-        """The queues that a message goes to, each once."""
-        return self._inlets_of(self.router.route(exchange, routing_keys, properties))
-
     def way(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
     ) -> tuple[tuple[Inlet, ...], tuple[History, ...], bool]:
-        """As `route`, what keeps the message, and whether that rests on something not being there
-        (`router.Way.misses`)."""
-        names, histories, misses = self.router.way(exchange, routing_keys, properties)
-        return self._inlets_of(names), histories, misses
+        """The queues that a message goes to, each once, what keeps it, and whether that rests on
+        something not being there (`router.Way.misses`)."""
+        return whole(self.way_in_steps(exchange, routing_keys, properties))
+
+    def way_in_steps(
+        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Steps[tuple[tuple[Inlet, ...], tuple[History, ...], bool]]:
+        """As `way`."""
+        epoch = self.topology.epoch, self.epoch
+        way = yield from self.router.way_in_steps(exchange, routing_keys, properties)
+        names = way.queues
+        if epoch != (self.topology.epoch, self.epoch):
+            names = tuple(filter(self.queues.__contains__, names))  # some may have gone meanwhile
+        return self._inlets_of(names), way.histories, way.misses or len(names) < len(way.queues)
 
     def _inlets_of(self, names: Iterable[str]) -> tuple[Inlet, ...]:
         if not self.inlets:

@@ -35,6 +35,9 @@ long as each other."""
 HEAD_BYTES_MAX = 1024
 """Longer ones, which have headers of some size, are measured each time: memory is dearer."""
 
+MEASURED_BYTES_MAX = 1 << 14
+"""In one scan: nobody reads them faster than five megabytes a second, if they are made for that."""
+
 ALIKE_MIN, ALIKE_MAX = 128, 1024
 """So many messages are compared together first and at most: fewer cost more than one after the
 other, and more might be in vain.  As many again as were alike are tried next."""
@@ -56,6 +59,9 @@ Head: TypeAlias = tuple[bytes, bytes, bytes, int, Unpack, tuple[Any, ...], Free]
 one body frame.  Then the method alone; the channel and the outline of the properties; the length of
 the body; what reads the parts behind the method that others of its kind share, with these; and
 where others of its kind differ."""
+
+UNLIKE: Head = (b"", b"", b"", 0, Struct("").unpack_from, (), ())
+"""That of no message: it has to be measured."""
 
 Walk: TypeAlias = Callable[[memoryview], Iterator[tuple[Any, ...]]]
 """Reads the same of one message after the other."""
@@ -95,13 +101,13 @@ def scan_publishes(
     Returns where it stopped, the length of all contents and that outline.  Stops before a message
     that begins like none in `heads`, which remembers for the next scans how messages began, by
     method and size of the header, and before anything incomplete, split over several body frames,
-    larger than `payload_bytes_max` or malformed.
+    larger than `payload_bytes_max` or malformed; and behind MEASURED_BYTES_MAX.
     """
     begins, length = buffer.startswith, len(buffer)
     channel = buffer[start + 1 : start + 3]
-    position, content_bytes, likeness = start, 0, b""
+    position, content_bytes, likeness, measured_bytes = start, 0, b"", 0
     known = find_head(buffer, start, payload_bytes_max, heads)
-    if known is None:
+    if known is None or known is UNLIKE:
         known = measure_head(buffer, start, payload_bytes_max, heads)
     while known is not None and (position == start or known[2] == likeness):
         head, method, likeness, body_bytes, *_ = known
@@ -124,6 +130,9 @@ def scan_publishes(
             content_bytes += end - content_at
             position = end
         known = find_head(buffer, position, payload_bytes_max, heads)
+        if known is UNLIKE and measured_bytes < MEASURED_BYTES_MAX:
+            known = measure_head(buffer, position, payload_bytes_max, heads)
+            measured_bytes += len(known[0]) if known is not None else 0
     return position, content_bytes, likeness[2:]
 
 
@@ -209,7 +218,7 @@ def measure_message(
     0 if that is not known yet, or if it is none that `scan_publishes` takes.
     """
     known = find_head(buffer, start, payload_bytes_max, heads)
-    if known is None:
+    if known is None or known is UNLIKE:
         known = measure_head(buffer, start, payload_bytes_max, heads)
     if known is None:
         return 0
@@ -221,7 +230,7 @@ def find_head(
     buffer: bytes, position: int, payload_bytes_max: int, heads: dict[bytes, Head]
 ) -> Head | None:
     """How the message at `position` begins, if one with the same method and a header of the same
-    size is known.
+    size is known; UNLIKE if that begins otherwise.
 
     What stands in the buffer may differ from it where nobody reads.
     """
@@ -243,7 +252,7 @@ def find_head(
             head = buffer[position : position + len(head)]
             known = heads[key] = head, method, likeness, found_bytes, unpack, common, free
             return known
-    return measure_head(buffer, position, payload_bytes_max, heads)
+    return UNLIKE
 
 
 def measure_head(

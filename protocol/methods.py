@@ -41,6 +41,7 @@ from fluffle.protocol.spec import (
     SHORTSTR_BYTES_MAX,
     ReplyCode,
 )
+from fluffle.protocol.steps import Steps
 from fluffle.protocol.types import FieldTable
 
 __all__ = [
@@ -133,6 +134,38 @@ def decode_method(payload: bytes) -> Method:
     a method that does not exist (RabbitMQ drops the connection without a word), FRAME_ERROR for
     arguments that are cut short, too long or not UTF-8.
     """
+    method = _new_method(payload)
+    try:
+        complete = _read_arguments(method, payload) == len(payload)
+    except (IndexError, struct.error):
+        complete = False
+    except ProtocolError as error:
+        if error.explanation == wire.MALFORMED_UTF8:
+            raise
+        complete = False
+    if not complete:
+        raise _undecodable(payload)
+    return method
+
+
+def decode_method_in_steps(payload: bytes) -> Steps[Method]:
+    """As `decode_method`, for one that may be long."""
+    method = _new_method(payload)
+    try:
+        complete = (yield from _arguments_in_steps(method, payload)) == len(payload)
+    except (IndexError, struct.error):
+        complete = False
+    except ProtocolError as error:
+        if error.explanation == wire.MALFORMED_UTF8:
+            raise
+        complete = False
+    if not complete:
+        raise _undecodable(payload)
+    return method
+
+
+def _new_method(payload: bytes) -> Method:
+    """One of the class that a payload names, without arguments."""
     if len(payload) < _INDEX.size:
         raise ProtocolError(
             ReplyCode.FRAME_ERROR, f"type 1, all octets = {_erlang_binary(payload)}: unknown_frame"
@@ -147,23 +180,18 @@ def decode_method(payload: bytes) -> Method:
             class_id=class_id,
             method_id=method_id,
         )
-    method = cls.__new__(cls)
-    try:
-        complete = _read_arguments(method, payload) == len(payload)
-    except (IndexError, struct.error):
-        complete = False
-    except ProtocolError as error:
-        if error.explanation == wire.MALFORMED_UTF8:
-            raise
-        complete = False
-    if not complete:
-        raise ProtocolError(
-            ReplyCode.FRAME_ERROR,
-            f"cannot decode {_erlang_binary(payload[_INDEX.size :])}",
-            class_id=class_id,
-            method_id=method_id,
-        )
-    return method
+    return cls.__new__(cls)
+
+
+def _undecodable(payload: bytes) -> ProtocolError:
+    """What is said to arguments that cannot be read."""
+    class_id, method_id = (int.from_bytes(payload[at : at + 2], "big") for at in (0, 2))
+    return ProtocolError(
+        ReplyCode.FRAME_ERROR,
+        f"cannot decode {_erlang_binary(payload[_INDEX.size :])}",
+        class_id=class_id,
+        method_id=method_id,
+    )
 
 
 def encode_method(channel: int, method: Method) -> bytes:
@@ -359,8 +387,12 @@ _STEPS: dict[type[Method], _Steps] = {cls: _steps(cls) for cls in _CLASSES.value
 
 def _read_arguments(method: Method, payload: bytes) -> int:
     """Set the attributes of `method`; returns the offset behind the last argument."""
-    offset = _INDEX.size
-    for names, kind in _STEPS[type(method)]:
+    return _read_some(method, _STEPS[type(method)], payload, _INDEX.size)
+
+
+def _read_some(method: Method, steps: _Steps, payload: bytes, offset: int) -> int:
+    """Set some attributes of `method`, the first of which is at an offset; the one behind them."""
+    for names, kind in steps:
         if kind == "bit":
             for at, name in enumerate(names):
                 setattr(method, name, bool(payload[offset] >> at & 1))
@@ -368,6 +400,19 @@ def _read_arguments(method: Method, payload: bytes) -> int:
         else:
             value, offset = _READERS[kind](payload, offset)
             setattr(method, names[0], value)
+    return offset
+
+
+def _arguments_in_steps(method: Method, payload: bytes) -> Steps[int]:
+    """As `_read_arguments`."""
+    offset = _INDEX.size
+    for step in _STEPS[type(method)]:
+        (name, *_), kind = step
+        if kind == "table":
+            value, offset = yield from wire.read_table_in_steps(payload, offset)
+            setattr(method, name, value)
+        else:
+            offset = _read_some(method, (step,), payload, offset)
     return offset
 
 

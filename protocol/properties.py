@@ -38,6 +38,7 @@ from fluffle.protocol.spec import (
     FRAME_OVERHEAD_BYTES,
     ReplyCode,
 )
+from fluffle.protocol.steps import Steps
 from fluffle.protocol.types import FieldTable
 
 FLAG_CONTENT_TYPE = 1 << 15
@@ -102,6 +103,19 @@ def decode_properties(raw: bytes) -> Properties:
     return properties
 
 
+def decode_properties_in_steps(raw: bytes) -> Steps[Properties]:
+    """As `decode_properties`, for some that may be long."""
+    flags = property_flags(raw)
+    if len(raw) <= OUTLINED_BYTES_MAX or not flags & FLAG_HEADERS or flags & FLAG_CONTINUED:
+        return decode_properties(raw)
+    start = _behind_headers(raw, flags & (FLAG_CONTENT_TYPE | FLAG_CONTENT_ENCODING), _FLAGS.size)
+    headers, end = yield from wire.read_table_in_steps(raw, start)
+    rest = _FLAGS.pack(flags & ~FLAG_HEADERS) + raw[_FLAGS.size : start] + raw[end:]
+    properties = decode_properties(rest)
+    properties.headers = headers
+    return properties
+
+
 def check_properties(raw: bytes) -> None:
     """As `decode_properties`, for who wants nothing of the values: some five times as fast.
 
@@ -121,6 +135,10 @@ def check_properties(raw: bytes) -> None:
         raise _malformed(f"{abs(len(raw) - offset)} bytes too many or missing")
 
 
+OUTLINED_BYTES_MAX = 4096
+"""Longer raw properties are their own outline: to look into them would hold up others."""
+
+
 def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
     """What a broker reads of raw properties, as raw properties, and where values stand that may be
     any.
@@ -129,8 +147,10 @@ def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
     Headers are not in it, which only a headers exchange reads, nor is reply_to; a priority is 0 in
     it, and an expiration "0", for `priorities_of` and `read_expirations` look at each message.
     Properties are their own outline if they have headers that route (CC, BCC), the reply_to that is
-    no queue, or a user_id; and so are malformed ones.
+    no queue, or a user_id; and so are malformed ones and long ones.
     """
+    if len(raw) > OUTLINED_BYTES_MAX:
+        return raw, []
     try:
         found = _read_outline(raw)
     except (ProtocolError, IndexError, struct.error):

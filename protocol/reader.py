@@ -7,7 +7,7 @@
 
 Rule 1: this file knows two methods, basic.publish and basic.ack, because they come in runs.
 Rule 2: it decides nothing about channels or phases; that is for whoever gets the events.
-Rule 3: it keeps no reference to a read buffer beyond an unfinished frame.
+Rule 3: it keeps no reference to a read buffer beyond an unfinished frame, unless it is waiting.
 Rule 4: what it keeps is bounded: one frame, or a message no longer than one, and other messages
 that are not whole up to a limit.
 """
@@ -28,6 +28,7 @@ from fluffle.protocol.events import (
 )
 from fluffle.protocol.hot import (
     ACK_FRAME_BYTES,
+    HEAD_BYTES_MAX,
     Head,
     measure_message,
     scan_acks,
@@ -60,8 +61,16 @@ EVENTS_MAX = 256
 """Read at once: a read holds some ten thousand small frames, and as objects they would cost much
 more memory than as bytes, and hold up the other connections."""
 
+WORK_BYTES_MAX = 1 << 15
+FRAME_WORK_BYTES = 32
+"""Looked at at once, where each frame that is not like the one before counts as so many besides:
+there may be ten thousands of them in a read."""
+
+PART_BYTES_MIN = 4096
+"""Smaller body frames of an unfinished message are joined as they come."""
+
 PART_OVERHEAD_BYTES = 64
-"""What a body frame of an unfinished message costs beside its payload, which may be one byte."""
+"""What a part of an unfinished message costs beside its payload."""
 
 PUBLISH = b"\x00\x3c\x00\x28"
 ACK = b"\x00\x3c\x00\x50"
@@ -91,8 +100,17 @@ class Assembly:
         self.header = b""
         self.body_bytes = 0
         self.body_bytes_missing = 0
-        self.parts: list[bytes] = []
-        """Body payloads so far; stays empty when the message is over the size limit."""
+        self.parts: list[bytes | bytearray] = []
+        """The body so far; stays empty when the message is over the size limit."""
+
+    def add(self, payload: bytes) -> int:
+        """Keep more of the body; how many bytes that costs."""
+        last = self.parts[-1] if self.parts else None
+        if isinstance(last, bytearray) and len(last) < PART_BYTES_MIN:
+            last += payload
+            return len(payload)
+        self.parts.append(payload if len(payload) >= PART_BYTES_MIN else bytearray(payload))
+        return len(payload) + PART_OVERHEAD_BYTES
 
     def content(self) -> bytes:
         """The content in canonical form."""
@@ -105,7 +123,7 @@ class Assembly:
 class Reader:
     """Splits what a peer sends into events.  After a Violation it reads no more.
 
-    It stops after EVENTS_MAX of them, and goes on when it is told to.
+    It stops after EVENTS_MAX of them, or some milliseconds, and goes on when it is told to.
 
     Until `open` there are no messages, and methods come one at a time, because the answer to one
     (a higher frame limit, or `open`) changes how the next is read.
@@ -122,8 +140,11 @@ class Reader:
         "_missing_bytes",
         "_open",
         "_pending",
+        "_rest",
+        "_rest_at",
         "_unfinished_bytes",
         "_unfinished_bytes_max",
+        "_work_bytes",
         "frame_bytes_max",
         "is_broken",
         "is_waiting",
@@ -155,6 +176,10 @@ class Reader:
         self._heads: dict[bytes, Head] = {}
         """How messages began (see `scan_publishes`)."""
         self._events: list[Event] = []
+        self._work_bytes = 0
+        """Looked at since it was fed, or told to go on."""
+        self._rest, self._rest_at = b"", 0
+        """What it goes on with, and where, while it is waiting."""
 
     @property
     def is_amid(self) -> bool:
@@ -178,6 +203,7 @@ class Reader:
         self._pending.clear()
         self._heads.clear()
         self._events = []
+        self._rest = b""
 
     def forget_beyond(self, count: int) -> None:
         """Forget how messages began if more than `count` beginnings are remembered."""
@@ -192,11 +218,15 @@ class Reader:
         """Everything that `data` completes, in order; less if the reader `is_waiting`."""
         events: list[Event] = []
         self._events = events
-        self.is_waiting = False
+        self._work_bytes = 0
+        was_waiting, self.is_waiting = self.is_waiting, False
         if self.is_broken:
             return events
         position = 0
-        if self._pending:
+        if was_waiting:
+            rest, position, self._rest = self._rest, self._rest_at, b""
+            data, position = (rest[position:] + data, 0) if data else (rest, position)
+        elif self._pending:
             if len(data) < self._missing_bytes:
                 self._pending.append(data)
                 self._missing_bytes -= len(data)
@@ -210,7 +240,9 @@ class Reader:
             position = len(PROTOCOL_HEADER)
             events.append(HeaderReceived(data[:position]))
         position = self._frames(data, position)
-        if position < len(data):
+        if self.is_waiting:
+            self._rest, self._rest_at = data, position
+        elif position < len(data):
             self._keep(data[position:], missing_bytes=self._missing(data, position))
         return events
 
@@ -259,12 +291,13 @@ class Reader:
                     raise ProtocolError(
                         ReplyCode.FRAME_ERROR, f"frame end octet is {buffer[end - 1]}, not 206"
                     )
-                if len(self._events) >= EVENTS_MAX:
+                if len(self._events) >= EVENTS_MAX or self._work_bytes >= WORK_BYTES_MAX:
                     self.is_waiting = True
                     break
                 if kind == FRAME_METHOD:
                     position = self._method(buffer, position, end, channel)
                     continue
+                self._work_bytes += FRAME_WORK_BYTES
                 FRAMES.get(kind, unknown_kind)(self, channel, buffer[position + 7 : end - 1])
             except ProtocolError as error:
                 self._events.append(Violation(channel, error))
@@ -308,6 +341,7 @@ class Reader:
         stop, content_bytes, read = scan_publishes(
             buffer, position, whole_bytes_max, methods, contents, heads=self._heads
         )
+        self._work_bytes += FRAME_WORK_BYTES + min(stop - position, HEAD_BYTES_MAX)
         if not contents:
             self._events.append(MessageStarted(channel))
             whole_bytes = measure_message(buffer, position, whole_bytes_max, heads=self._heads)
@@ -383,8 +417,7 @@ class Reader:
             )
         assembly.body_bytes_missing -= len(payload)
         if payload and assembly.body_bytes <= self._message_bytes_max:
-            assembly.parts.append(payload)
-            self._hold(assembly, len(payload) + PART_OVERHEAD_BYTES)
+            self._hold(assembly, assembly.add(payload))
         if not assembly.body_bytes_missing:
             self._complete(channel, assembly)
 

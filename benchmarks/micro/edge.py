@@ -13,6 +13,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import User
 from fluffle.broker.config import Limits, QuorumConfig
+from fluffle.broker.knowledge import COMPLETE
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.handout import Handout, Holder
@@ -70,6 +71,8 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         owners=Owners("a"),
         random_name=lambda: "",
         traffic=Traffic(),
+        chores=None,
+        knowledge=COMPLETE,
         commits=None,
         limits=Limits(),
         quorum=QuorumConfig(),

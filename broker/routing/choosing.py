@@ -74,6 +74,11 @@ class OneOfAll:
         chosen = self._choice.choose(routing_keys, properties)
         return () if chosen is None else (chosen,)
 
+    def search(
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterator[Iterable[Binding]]:
+        yield self.match(routing_keys, properties)
+
     def __iter__(self) -> Iterator[Binding]:
         return iter(self._bindings)
 

@@ -6,10 +6,18 @@ A matcher is also the only list of its exchange's bindings, so none of them is h
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
+from itertools import chain, islice
 from typing import Generic, Protocol, TypeVar
 
 from fluffle.broker.routing.bindings import Binding, Bindings, with_binding, without_binding
 from fluffle.protocol.properties import Properties
+
+KEYS_AT_ONCE = 512
+BINDINGS_AT_ONCE = 128
+"""Looked at without a stop, which takes a fraction of a millisecond."""
+
+STOP: Iterable[Binding] = iter(())
+"""Nothing has been found; here a search may be left, and bindings may change until it goes on."""
 
 Given_contra = TypeVar("Given_contra", contravariant=True)
 """What is known of a message."""
@@ -56,6 +64,11 @@ class Matcher(Protocol):
     ) -> Iterable[Binding]:
         """The properties may be left out where routes ask for keys alone."""
 
+    def search(
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterator[Iterable[Binding]]:
+        """The same by some at a time, with a `STOP` wherever much had to be looked at."""
+
     def __iter__(self) -> Iterator[Binding]: ...
 
     def __len__(self) -> int: ...
@@ -101,6 +114,15 @@ class DirectMatcher:
         for key in routing_keys:
             yield from self._by_key.get(key, ())
 
+    def search(
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterator[Iterable[Binding]]:
+        for number, key in enumerate(routing_keys, 1):
+            if found := self._by_key.get(key):
+                yield found
+            if not number % KEYS_AT_ONCE:
+                yield STOP
+
     def __iter__(self) -> Iterator[Binding]:
         for bindings in self._by_key.values():
             yield from bindings
@@ -136,6 +158,11 @@ class FanoutMatcher:
         self, routing_keys: Sequence[str], properties: Properties | None
     ) -> Iterable[Binding]:
         return self._bindings
+
+    def search(
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterator[Iterable[Binding]]:
+        yield self._bindings
 
     def __iter__(self) -> Iterator[Binding]:
         return iter(self._bindings)
@@ -179,8 +206,18 @@ class AskingMatcher(Generic[Given_contra]):
     def match(
         self, routing_keys: Sequence[str], properties: Properties | None
     ) -> Iterator[Binding]:
+        return chain.from_iterable(self.search(routing_keys, properties))
+
+    def search(
+        self, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Iterator[Iterable[Binding]]:
         given = self._given(properties)
-        return (binding for binding, asks in self._conditions.items() if asks.holds(given))
+        asked = iter(tuple(self._conditions.items()))
+        while some := tuple(islice(asked, BINDINGS_AT_ONCE)):
+            if found := [binding for binding, asks in some if asks.holds(given)]:
+                yield found
+            if len(some) == BINDINGS_AT_ONCE:
+                yield STOP
 
     def __iter__(self) -> Iterator[Binding]:
         return iter(self._conditions)

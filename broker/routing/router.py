@@ -7,18 +7,19 @@ as long as `Topology.epoch` stands (the default exchange depends on the queues i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fluffle.broker.errors import AccessRefused
-from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.declaring import resource
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, ExchangeSpec
 from fluffle.broker.routing.history import History
-from fluffle.broker.routing.matcher import Asks
+from fluffle.broker.routing.matcher import STOP, Asks
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.delays import delay_of
 from fluffle.protocol.properties import Properties
+from fluffle.protocol.steps import Steps, whole
 
 QUEUE = DestinationKind.QUEUE
 
@@ -77,18 +78,24 @@ class Router:
         """
         if exchange == DEFAULT_EXCHANGE:
             return tuple(dict.fromkeys(filter(self._queue_exists, routing_keys)))
-        return self._follow(exchange, routing_keys, properties).queues
+        return whole(self._follow(exchange, routing_keys, properties)).queues
 
     def way(self, exchange: str, routing_keys: Sequence[str], properties: Properties | None) -> Way:
         """As `route`, and what keeps the message."""
+        return whole(self.way_in_steps(exchange, routing_keys, properties))
+
+    def way_in_steps(
+        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Steps[Way]:
+        """As `way`.  What is bound all the while is found; queues may have gone meanwhile."""
         if exchange == DEFAULT_EXCHANGE:
             queues = self.route(exchange, routing_keys, properties)
             return Way(queues, (), misses=len(queues) < len(set(routing_keys)))
-        return self._follow(exchange, routing_keys, properties)
+        return (yield from self._follow(exchange, routing_keys, properties))
 
     def _follow(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Way:
+    ) -> Steps[Way]:
         queues: dict[str, None] = {}
         histories: list[History] = []
         misses = False
@@ -101,12 +108,10 @@ class Router:
             if visited.history is not None:
                 histories.append(visited.history)
             matched = False
-            for binding in visited.matcher.match(routing_keys, properties):
-                matched = True
-                if binding.destination_kind is QUEUE:
-                    queues[binding.destination] = None
-                else:
-                    walk.add(binding.destination)
+            for found in visited.matcher.search(routing_keys, properties):
+                if found is STOP:
+                    yield
+                matched = follow(found, queues, walk) or matched
             # An exchange that matched counts as served, even if what it leads to leads nowhere.
             if not matched and visited.alternate is not None:
                 walk.add(visited.alternate)
@@ -129,6 +134,18 @@ class Router:
             if visited.alternate is not None:
                 walk.add(visited.alternate)
         return Needs(property_bindings, is_drawn, is_kept)
+
+
+def follow(found: Iterable[Binding], queues: dict[str, None], walk: Walk) -> bool:
+    """Add where some bindings lead to; whether there are any."""
+    matched = False
+    for binding in found:
+        matched = True
+        if binding.destination_kind is QUEUE:
+            queues[binding.destination] = None
+        else:
+            walk.add(binding.destination)
+    return matched
 
 
 class Walk:

@@ -21,6 +21,7 @@ from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch, Unacked
 from fluffle.broker.server.waiting import Question, Request
 from fluffle.protocol.methods import Basic, Method, encode_method, make
+from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.handout import Handout
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from fluffle.broker.server.transactions import Transaction
     from fluffle.protocol.events import Publishes
 
+
+SETTLED_AT_ONCE = 1024
+"""So many messages are settled together, which takes a millisecond or two if no two that follow
+one another are among them."""
 
 T = TypeVar("T")
 
@@ -215,7 +220,9 @@ class Channel:
             self.reply_subscription = None
         if self.transaction is not None:
             self.unacked.restore(self.transaction.forget())
-        self.settle(self, self.unacked.take_up_to(0)[0], Outcome.LOST)
+        self.settle(self, self.unacked.take_up_to(0, SETTLED_AT_ONCE)[0], Outcome.LOST)
+        if self.unacked.rest:
+            self.session.chores.add(settle_rest(self, Outcome.LOST), let_go)
         self.session.confirming.pop(self, None)
         traffic = self.session.traffic
         traffic.channels_closed += 1
@@ -224,6 +231,13 @@ class Channel:
             traffic.confirmed += self.confirms.accepted_count
             traffic.ledgers.discard(self.confirms)
             self.confirms = None
+
+
+def settle_rest(channel: Channel, outcome: Outcome) -> Steps[None]:
+    """Settle what the ledger has left to be taken, too; if it is much, some at a time."""
+    while channel.unacked.rest:
+        yield
+        channel.settle(channel, channel.unacked.take_rest(SETTLED_AT_ONCE), outcome)
 
 
 def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:

@@ -29,6 +29,7 @@ from fluffle.broker.server.ends import address_of, ends_of, is_unix
 from fluffle.broker.server.heartbeat import Heartbeat
 from fluffle.broker.server.holding import UNREAD_BYTES_MAX, Holding
 from fluffle.broker.server.intake import Intake
+from fluffle.broker.server.lengthy import Work
 from fluffle.broker.server.lifecycle import Phase
 from fluffle.broker.server.occurrences import (
     METHOD_COST,
@@ -48,6 +49,7 @@ from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, encode_method, make
 from fluffle.protocol.proxy import Forwarded
 from fluffle.protocol.reader import Reader
+from fluffle.protocol.steps import to_the_end
 
 if TYPE_CHECKING:
     import ssl
@@ -85,6 +87,8 @@ class Connection(asyncio.Protocol):
         """Invariant: there is a session while there are channels, and only in phase RUNNING."""
         self.pending: deque[Occurrence] = deque()
         """What has been read and not acted on: empty between turns, unless there is very much."""
+        self.work: Work | None = None
+        """An event that takes long: nothing that came behind it is acted on before it ends."""
         self.waiting = Waiting(self._go_on)
         self.is_asking = False
         """Whether its last method was answered with a message."""
@@ -138,8 +142,7 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.CLOSED:
             self._pass_over(len(data))
             return
-        self.pending.extend(self._reader.feed(data))
-        self._act(len(data))
+        self._act(data)
 
     def pause_writing(self) -> None:
         self.outlet.is_draining = True
@@ -164,6 +167,7 @@ class Connection(asyncio.Protocol):
         self.waiting.clear()
         self.outlet.discard()
         self.pending.clear()
+        self.work = None
         self._reader.discard()
         event(
             logger,
@@ -175,12 +179,15 @@ class Connection(asyncio.Protocol):
 
     # What came in
 
-    def _act(self, read_bytes: int = 0) -> None:
+    def _act(self, data: bytes = b"") -> None:
         """Act on what was read; if it is much, on the rest in the next turn or once it drains."""
-        busy = self.services.connections.busy
+        busy, shares = self.services.connections.busy, self.services.connections.shares
         busy.discard(self)
         if self.is_over:
             return
+        until_s = shares.begin(self, len(busy))
+        if data:
+            self.pending.extend(self._reader.feed(data))
         has_enough = self.outlet.has_enough and self.is_asking
         if self._intake.holds("alarm") or has_enough or self.waiting.is_blocking:
             self._intake.hold("busy")
@@ -188,15 +195,16 @@ class Connection(asyncio.Protocol):
             return
         ends_turn = self.services.turn.begin()
         try:
-            self._act_on_events(max(METHOD_COST, TURN_COST_MAX // (1 + len(busy))))
+            self._act_on_events(max(METHOD_COST, TURN_COST_MAX // (1 + len(busy))), until_s)
             if self._session is not None and self._session.confirming:
                 self._session.confirm()
         finally:
             if ends_turn:
-                self.services.turn.end(read_bytes)
+                self.services.turn.end(len(data))
         if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             self.holding.wait_until_read()
-        if not (self.pending or self._reader.is_waiting):
+        is_used_up = shares.end(until_s)
+        if not (self.pending or self._reader.is_waiting or is_used_up or self.work):
             if self.open_channels is not None:
                 self.open_channels.end_read(is_amid=self._reader.is_amid)
             self._intake.release("busy")
@@ -211,14 +219,21 @@ class Connection(asyncio.Protocol):
             busy.add(self)
             self.services.call_soon(self._act)
 
-    def _act_on_events(self, cost_max: int) -> None:
-        """Act for so much, and on one event at least; `cost_max` is more than 0."""
-        events, cost = self.pending, 0
+    def _act_on_events(self, cost_max: int, until_s: float) -> None:
+        """Act for so much and so long, and on one event at least; `cost_max` is more than 0."""
+        events, cost, now_s = self.pending, 0, self.services.connections.shares.now_s
         while cost < cost_max and self.phase is not Phase.CLOSED:
+            if self.work is not None:
+                cost += self._work_on(self.work, until_s)
+                if now_s() >= until_s:
+                    break
+                continue
             if not events:
                 if not self._reader.is_waiting:
                     break
                 events.extend(self._reader.go_on())
+                if now_s() >= until_s:
+                    break
                 continue
             occurrence = events.popleft()
             if self.waiting.kept and (wait_cost := self._wait(occurrence)):
@@ -232,6 +247,29 @@ class Connection(asyncio.Protocol):
                     self._refuse(error, occurrence.channel, ids_at(occurrence))
             except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
                 self.give_up(error, ids_at(occurrence))
+            if now_s() >= until_s:
+                break
+
+    def _work_on(self, work: Work, until_s: float) -> int:
+        """Go on with what takes long, for so long; what that costs."""
+        now_s, channels = self.services.connections.shares.now_s, self.open_channels
+        cost, goes_on = 0, work.channel is None or bool(channels and channels.has(work.channel))
+        try:
+            while goes_on and cost < METHOD_COST:
+                cost += 1
+                goes_on = work.go_on()
+                if now_s() >= until_s:
+                    break
+        except (BrokerError, ProtocolError) as error:
+            goes_on = False
+            if not self._doubts(error, work.event):
+                self._refuse(error, work.event.channel, ids_at(work.event))
+        except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
+            goes_on = False
+            self.give_up(error, ids_at(work.event))
+        if not goes_on and self.work is work:
+            self.work = None
+        return cost
 
     def _doubts(self, error: BrokerError | ProtocolError, occurrence: Occurrence) -> bool:
         """Whether it is said only once more is known; then the channel waits for that."""
@@ -273,7 +311,7 @@ class Connection(asyncio.Protocol):
         kept = self.waiting.end(number)  # `act` may wait anew
         try:
             if self._is_there(channel):
-                act()
+                to_the_end(act)
         except (BrokerError, ProtocolError) as error:
             self._refuse(error, number, ids)
         except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
@@ -367,6 +405,7 @@ class Connection(asyncio.Protocol):
         if channels is None or session is None:
             return
         channels.end_all()
+        self.work = None
         self.open_channels = self._session = None
         self.waiting.clear()
         self.services.traffic.connections_closed += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,12 +20,13 @@ from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
 from fluffle.broker.server import overdue
-from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.channel import SETTLED_AT_ONCE, Channel, settle_rest
 from fluffle.broker.server.subscription import ReplySubscription, Subscription
 from fluffle.protocol.events import Acks
 from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
 from fluffle.protocol.properties import split_content
 from fluffle.protocol.spec import DIRECT_REPLY_TO
+from fluffle.protocol.steps import Steps, Unfinished
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.handout import Handout
@@ -264,8 +266,9 @@ def on_reject(channel: Channel, method: Method) -> None:
 
 def settle_tags(channel: Channel, tags: Acks, outcome: Outcome) -> None:
     """Settle what is known of `tags`; PreconditionFailed for the first that is not."""
+    most = SETTLED_AT_ONCE if channel.transaction is None else sys.maxsize
     if tags.multiple:
-        stretches, unknown_tag = channel.unacked.take_up_to(tags.last)
+        stretches, unknown_tag = channel.unacked.take_up_to(tags.last, most)
     else:
         stretches, unknown_tag = channel.unacked.take(tags.first, tags.last)
     if channel.transaction is None:
@@ -274,22 +277,27 @@ def settle_tags(channel: Channel, tags: Acks, outcome: Outcome) -> None:
         channel.transaction.settle(stretches, outcome)
     if unknown_tag is not None:
         raise PreconditionFailed(f"unknown delivery tag {unknown_tag}")
+    if channel.unacked.rest:
+        raise Unfinished(settle_rest(channel, outcome))
 
 
 def on_recover(channel: Channel, method: Method) -> None:
-    recover(channel, requeue=method["requeue"] is True)
-    channel.reply(make(Basic.RecoverOk))
+    raise Unfinished(recover(channel, method))
 
 
 def on_recover_async(channel: Channel, method: Method) -> None:
-    recover(channel, requeue=method["requeue"] is True)
+    raise Unfinished(recover(channel, method))
 
 
-def recover(channel: Channel, *, requeue: bool) -> None:
+def recover(channel: Channel, method: Method) -> Steps[None]:
     """Give back everything unacknowledged on the channel; RabbitMQ knows no other way."""
-    if not requeue:
+    if not method["requeue"]:
         raise NotImplementedHere("requeue=false")
-    channel.settle(channel, channel.unacked.take_up_to(0)[0], Outcome.RETURNED)
+    stretches, _unknown = channel.unacked.take_up_to(0, SETTLED_AT_ONCE)
+    channel.settle(channel, stretches, Outcome.RETURNED)
+    yield from settle_rest(channel, Outcome.RETURNED)
+    if isinstance(method, Basic.Recover):
+        channel.reply(make(Basic.RecoverOk))
 
 
 HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {

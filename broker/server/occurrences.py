@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from fluffle.broker.server import lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.consuming import on_acks
+from fluffle.broker.server.lengthy import Work, take_in_steps
 from fluffle.broker.server.publishing import oversized
 from fluffle.broker.server.waiting import Kept, Occurrence
+from fluffle.broker.server.wayfinding import TooLong
 from fluffle.protocol.events import (
     Acks,
     HeaderReceived,
@@ -20,8 +22,10 @@ from fluffle.protocol.events import (
     Publishes,
     Violation,
 )
-from fluffle.protocol.methods import decode_method
+from fluffle.protocol.methods import Method, decode_method, decode_method_in_steps
+from fluffle.protocol.properties import OUTLINED_BYTES_MAX
 from fluffle.protocol.spec import PROTOCOL_HEADER
+from fluffle.protocol.steps import Steps, Unfinished
 
 if TYPE_CHECKING:
     from fluffle.broker.server.connection import Connection
@@ -69,7 +73,13 @@ def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
     if connection.services.alarms.reason:
         put_back(connection, mark, [batch])
         return block(connection)
-    return channel.take(channel, batch, partial(put_back, connection, mark))
+    give_back = partial(put_back, connection, mark)
+    try:
+        return channel.take(channel, batch, give_back)
+    except TooLong as too_long:
+        steps = take_in_steps(channel, too_long.batch or batch, give_back)
+        connection.work = Work(Kept(batch, mark) if mark else batch, channel, steps)
+        return 1
 
 
 def on_kept(connection: Connection, kept: Kept) -> int:
@@ -128,7 +138,10 @@ def on_message_started(connection: Connection, occurrence: MessageStarted) -> in
 def on_settlements(connection: Connection, acks: Acks) -> int:
     channel = channel_on(connection, acks.channel)
     if channel is not None:
-        on_acks(channel, acks)
+        try:
+            on_acks(channel, acks)
+        except Unfinished as rest:
+            connection.work = Work(acks, channel, rest.steps)
     return 1
 
 
@@ -145,12 +158,38 @@ def on_violation(_connection: Connection, occurrence: Violation) -> int:
 
 def on_method(connection: Connection, occurrence: MethodReceived) -> int:
     """Decode a method and give it to the connection or to its channel."""
-    method = decode_method(occurrence.payload)
+    if len(occurrence.payload) > OUTLINED_BYTES_MAX and not is_certain(connection, occurrence):
+        connection.work = Work(occurrence, None, decode_and_act(connection, occurrence))
+        return METHOD_COST
+    return act_on(connection, occurrence, decode_method(occurrence.payload))
+
+
+def is_certain(connection: Connection, occurrence: MethodReceived) -> bool:
+    """Whether it has waited until all is known, which counts for this moment alone."""
+    if connection.waiting.knowledge.is_complete:
+        return False
+    channels = connection.open_channels
+    channel = channels.opened(occurrence.channel) if channels is not None else None
+    return channel is not None and channel.is_certain
+
+
+def decode_and_act(connection: Connection, occurrence: MethodReceived) -> Steps[None]:
+    """As `on_method`, for a long one."""
+    method = yield from decode_method_in_steps(occurrence.payload)
+    act_on(connection, occurrence, method)
+
+
+def act_on(connection: Connection, occurrence: MethodReceived, method: Method) -> int:
+    """Give a method to the connection or to its channel; what that costs."""
     sent_bytes = connection.outlet.sent_bytes
     if occurrence.channel == 0:
         lifecycle.on_method(connection, method)
     elif connection.open_channels is not None:
-        connection.open_channels.on_method(occurrence.channel, method)
+        try:
+            connection.open_channels.on_method(occurrence.channel, method)
+        except Unfinished as rest:
+            channel = connection.open_channels.find(occurrence.channel)
+            connection.work = Work(occurrence, channel, rest.steps)
     else:
         lifecycle.refuse_untimely(connection.phase, occurrence.channel)
     asked_bytes = connection.outlet.sent_bytes - sent_bytes

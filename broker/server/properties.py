@@ -18,12 +18,14 @@ from fluffle.protocol.properties import (
     Properties,
     check_properties,
     decode_properties,
+    decode_properties_in_steps,
     encode_properties,
     is_persistent,
     property_flags,
     raw_properties,
 )
 from fluffle.protocol.spec import DIRECT_REPLY_TO, SHORTSTR_BYTES_MAX
+from fluffle.protocol.steps import Steps
 from fluffle.protocol.terms import escaped
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import TYPE_NAMES
@@ -86,7 +88,16 @@ def read_facts(raw: bytes) -> PropertyFacts:
     if not property_flags(raw) & FLAGS_READ:
         check_properties(raw)
         return PERSISTENT if is_persistent(raw) else TRANSIENT
-    properties = decode_properties(raw)
+    return facts_of(decode_properties(raw))
+
+
+def read_facts_in_steps(raw: bytes) -> Steps[PropertyFacts]:
+    """As `read_facts`, of properties that may be long."""
+    return facts_of((yield from decode_properties_in_steps(raw)))
+
+
+def facts_of(properties: Properties) -> PropertyFacts:
+    """What properties say to the broker.  Raises as `read_facts`."""
     if properties.expiration is not None:
         read_expiration(properties.expiration)
     headers = properties.headers

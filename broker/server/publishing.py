@@ -34,8 +34,10 @@ from fluffle.broker.server.session import (
     Session,
 )
 from fluffle.broker.server.wayfinding import (
+    TooLong,
     Way,
     all_wait,
+    at_once,
     find_way,
     keep,
     look_closer,
@@ -44,7 +46,12 @@ from fluffle.broker.server.wayfinding import (
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make
-from fluffle.protocol.properties import raw_properties, replace_properties
+from fluffle.protocol.properties import (
+    OUTLINED_BYTES_MAX,
+    raw_properties,
+    replace_properties,
+)
+from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
@@ -58,8 +65,14 @@ ROUTE_COST = 8
 KINDS_MAX = 256
 """So many basic.publish frames that differ are looked up together, for a few milliseconds."""
 
+COPIES_MAX = 8192
+"""Into so many places in queues messages are put together, for a millisecond or two."""
+
 DRAWN_MAX = 256
 """So many messages are drawn a way together, for a few milliseconds."""
+
+PATIENCE = 8
+"""So many stops the searches for the routes of a batch may make before they are too long."""
 
 METHOD_AT = 7
 """Where the payload of a method frame begins."""
@@ -113,11 +126,16 @@ class Route:
 def on_publishes(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
     """Take a batch of messages; what that cost: for each parcel, each queue of it, each new route.
 
-    One that cannot be sorted, or has too much in it for one turn, is put back in parts.
+    One that cannot be sorted, or has too much in it for one turn, is put back in parts.  TooLong
+    for one that `take_in_steps` must take.
     """
     session = channel.session
-    found = session.routes_found
-    cost = take(channel, batch, put_back)
+    found, session.patience = session.routes_found, PATIENCE
+    try:
+        cost = take(channel, batch, put_back)
+    except TooLong as too_long:
+        too_long.batch = batch
+        raise
     return cost + ROUTE_COST * (session.routes_found - found)
 
 
@@ -128,6 +146,8 @@ def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
     route = find_route(session, methods[0])
     facts = session.facts.get(batch.outline)
     if facts is None:
+        if len(batch.outline) > OUTLINED_BYTES_MAX:
+            raise TooLong
         facts = remember_facts(session, batch.outline)
     lifetimes_ms = read_lifetimes(batch.contents) if facts.expires else None
     if isinstance(lifetimes_ms, list) and len(lifetimes_ms) < len(methods):
@@ -137,11 +157,13 @@ def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
         if route.needs is not None and (parts := parts_for(route.needs, batch)):
             put_back(parts)
             return 1
+        if len(methods) * len(route.targets) > COPIES_MAX and len(methods) > 1:
+            put_back(spans_of(batch, messages_at_once(route.targets)))
+            return 1
         return publish_run(channel, route, facts, batch, lifetimes_ms)
     kinds = dict.fromkeys(methods)
     if len(kinds) > KINDS_MAX:
-        starts = range(0, len(methods), KINDS_MAX)
-        put_back([part_of(batch, start, start + KINDS_MAX, batch.outline) for start in starts])
+        put_back(spans_of(batch, KINDS_MAX))
         return 1
     routes, refusal = find_routes(session, kinds)
     if not channel.is_certain and (refusal or any(route.misses for route in routes.values())):
@@ -165,15 +187,33 @@ def publish_run(
     lifetimes_ms: Lifetimes,
 ) -> int:
     """Take messages that came with the same basic.publish frame."""
-    targets, contents, content_bytes = route.targets, batch.contents, batch.content_bytes
     if not route.is_admitted:
         admit(channel.session, route)
-    ways: list[Way] = []
+    ways: Sequence[Way] = ()
     if facts.more_routing_keys or route.needs is not None:
-        ways = look_closer(channel.session, route, facts, batch)
-        targets = ways[0].targets
-    if not channel.is_certain and (any(way.misses for way in ways) if ways else route.misses):
+        ways = at_once(channel.session, look_closer(channel.session, route, facts, batch))
+    if not channel.is_certain and rest_on_absence(route, ways):
         raise Doubt
+    return publish_found(channel, route, facts, batch, ways=ways, lifetimes_ms=lifetimes_ms)
+
+
+def rest_on_absence(route: Route, ways: Sequence[Way]) -> bool:
+    """Whether it rests on something not being there where messages go."""
+    return any(way.misses for way in ways) if ways else route.misses
+
+
+def publish_found(
+    channel: Channel,
+    route: Route,
+    facts: PropertyFacts,
+    batch: Publishes,
+    *,
+    ways: Sequence[Way],
+    lifetimes_ms: Lifetimes,
+) -> int:
+    """The same, once it is known where all of them go, or each; no `ways` if the route says it."""
+    targets = ways[0].targets if ways else route.targets
+    contents, content_bytes = batch.contents, batch.content_bytes
     if facts.is_special:
         raw = facts.stored
         if raw is None or (ways and all_wait(ways)):
@@ -211,9 +251,19 @@ def parts_for(needs: Needs, batch: Publishes) -> list[Publishes]:
     if needs.property_bindings and set(map(raw_properties, batch.contents)) != {batch.outline}:
         return runs_of(batch, map(raw_properties, batch.contents))
     if needs.is_drawn and len(batch.methods) > DRAWN_MAX:
-        starts = range(0, len(batch.methods), DRAWN_MAX)
-        return [part_of(batch, start, start + DRAWN_MAX, batch.outline) for start in starts]
+        return spans_of(batch, DRAWN_MAX)
     return []
+
+
+def messages_at_once(targets: Sequence[Target]) -> int:
+    """How many messages may go to so many queues together."""
+    return max(1, COPIES_MAX // (len(targets) or 1))
+
+
+def spans_of(batch: Publishes, count: int) -> list[Publishes]:
+    """The same messages, so many at a time."""
+    starts = range(0, len(batch.methods), count)
+    return [part_of(batch, start, start + count, batch.outline) for start in starts]
 
 
 def runs_of(batch: Publishes, outlines: Iterable[bytes]) -> list[Publishes]:
@@ -318,6 +368,11 @@ def find_route(session: Session, method_frame: bytes) -> Route:
 
 
 def remember_route(session: Session, method_frame: bytes) -> Route:
+    """As `search_route`.  TooLong if that cannot be done at once."""
+    return at_once(session, search_route(session, method_frame))
+
+
+def search_route(session: Session, method_frame: bytes) -> Steps[Route]:
     """Decode a basic.publish frame and find where its messages go.
 
     Raises NotImplementedHere for immediate, NotFound and AccessRefused for the exchange.
@@ -331,18 +386,20 @@ def remember_route(session: Session, method_frame: bytes) -> Route:
     exchange, routing_key = method.exchange, method.routing_key
     session.rights.check("write", "exchange", exchange)
     is_topic = vhost.router.publishable(exchange).type == "topic"
-    way = find_way(session, exchange, (routing_key,), None)
     ground = vhost.topology if exchange else vhost
+    routes, epoch = session.routes, ground.epoch
+    way = yield from find_way(session, exchange, (routing_key,), None)
     origin = vhost.origin(exchange, routing_key)
     route = Route(origin, way.targets, ground, mandatory=method.mandatory)
-    route.misses = way.misses
+    route.misses, route.epoch = way.misses, epoch
     needs = vhost.router.needs(exchange)
     route.needs = needs if needs != KEYS_SUFFICE else None
     route.guards_topics = is_topic and session.rights.guards_topics(exchange)
     route.is_admitted = not route.guards_topics
-    if len(session.routes) >= REMEMBERED_MAX:
-        session.routes.clear()
-    session.routes[method_frame] = route
+    if routes is session.routes:
+        if len(routes) >= REMEMBERED_MAX:
+            routes.clear()
+        routes[method_frame] = route
     return route
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.deciding import delete_owned
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.server.shares import Shares
 from fluffle.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
@@ -70,9 +72,13 @@ class Connections:
     makes room.  Without that, who has no password could take all sockets of the node.
     """
 
-    __slots__ = ("_empty", "_open", "_strangers", "busy", "next_number", "strangers_max")
+    __slots__ = ("_empty", "_open", "_strangers", "busy", "next_number", "shares", "strangers_max")
 
-    def __init__(self, strangers_max: int = sys.maxsize) -> None:
+    def __init__(
+        self, strangers_max: int = sys.maxsize, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.shares = Shares(now_s)
+        """For how long each may act."""
         self._strangers: dict[Connection, None] = {}
         """Those of `_open` on which nobody has logged in."""
         self.strangers_max = strangers_max
@@ -107,6 +113,7 @@ class Connections:
         self._open.pop(connection, None)
         self._strangers.pop(connection, None)
         self.busy.discard(connection)
+        self.shares.forget(connection)
         if not self._open:
             self._empty.set()
 

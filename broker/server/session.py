@@ -45,6 +45,7 @@ class Session:
 
     __slots__ = (
         "access",
+        "chores",
         "commits",
         "compare",
         "confirming",
@@ -63,6 +64,7 @@ class Session:
         "on_disk_behind",
         "outlet",
         "owner",
+        "patience",
         "quorum_global_qos",
         "random_name",
         "replies",
@@ -98,12 +100,11 @@ class Session:
         """Of the queues that only this connection may use."""
         self.user = user
         """As he is now: see `admitting.ask_again`."""
-        self.vhost = vhost
         self.metadata = services.metadata_of(By(user.name, INTERNAL, name))
         self.nodes, self.observers = services.nodes, services.observers
-        self.access, self.commits = services.access, services.commits
+        self.access, self.chores, self.commits = services.access, services.chores, services.commits
         self.limits, self.stamping = services.limits, services.stamping
-        self.vhosts, self.knowledge = services.vhosts, services.knowledge
+        self.vhost, self.vhosts, self.knowledge = vhost, services.vhosts, services.knowledge
         self.rights = Rights(services.access, user, vhost.name)
         self.outlet = outlet
         self.replies, self.traffic = services.replies, services.traffic
@@ -129,9 +130,9 @@ class Session:
         """Whether the client understands a basic.cancel from the server."""
         self.routes: dict[bytes, Route] = {}
         """Where messages with this very basic.publish frame go, until the user's rights change."""
-        self.routes_found = 0
+        self.routes_found = self.patience = 0
         """How many had to be found: a client can send thousands in one read.  None by who has never
-        published."""
+        published.  And how many stops there may be yet in the search for those of a batch."""
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
         self.uncommitted_bytes = 0

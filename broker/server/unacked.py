@@ -4,6 +4,7 @@ Tags are consecutive, so that a run of messages is one entry and an acknowledgem
 moves one number.  Out of order costs a set of holes in the run concerned.
 """
 
+import sys
 from bisect import bisect_right
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ class Stretch(NamedTuple):
 class Unacked:
     """Runs of unsettled messages in the order of their tags."""
 
-    __slots__ = ("_front", "_runs", "_settled_runs", "next_tag")
+    __slots__ = ("_front", "_runs", "_settled_runs", "next_tag", "rest")
 
     def __init__(self) -> None:
         self._runs: list[Handout] = []
@@ -39,6 +40,8 @@ class Unacked:
         """How many of `_runs` are settled and wait to be swept out, those in front included."""
         self.next_tag = 1
         """That of the next message to be delivered."""
+        self.rest = 0
+        """Up to which tag `take_up_to` has left messages to `take_rest`; 0 if it has not."""
 
     def __len__(self) -> int:
         """How many messages are not settled."""
@@ -87,28 +90,35 @@ class Unacked:
             tag = run.first_tag + stop
         return stretches, None
 
-    def take_up_to(self, last: int) -> tuple[list[Stretch], int | None]:
+    def take_up_to(
+        self, last: int, messages_max: int = sys.maxsize
+    ) -> tuple[list[Stretch], int | None]:
         """Settle every tag up to `last`, which must be unsettled; 0 means all there are.
 
-        Returns what was settled, and `last` if it is unknown (then nothing is settled).
+        Returns what was settled, and `last` if it is unknown (then nothing is settled).  If they
+        are more than `messages_max`, there is a `rest`.
         """
-        if last:
-            run = self._run_of(last)
-            if run is None:
-                return [], last
+        if last and self._run_of(last) is None:
+            return [], last
+        self.rest = last or self.next_tag - 1
+        return self.take_rest(messages_max), None
+
+    def take_rest(self, messages_max: int) -> list[Stretch]:
+        """Settle so many of what `take_up_to` has left, if it is still there."""
         stretches: list[Stretch] = []
         while self._front < len(self._runs):
             run = self._runs[self._front]
-            stop = len(run.contents)
-            if last:
-                stop = min(stop, last + 1 - run.first_tag)
+            stop = min(len(run.contents), self.rest + 1 - run.first_tag)
             if stop <= run.head:
                 break
+            if messages_max <= 0:
+                return stretches
+            stop = min(stop, run.head + messages_max)
+            messages_max -= stop - run.head
             stretches += [Stretch(run, *part) for part in run.settle(run.head, stop)]
-            if not run.is_settled:
-                break
             self._sweep(run)
-        return stretches, None
+        self.rest = 0
+        return stretches
 
     def restore(self, stretches: list[Stretch]) -> None:
         """Undo `take`: the messages are unsettled again, under the tags they had."""

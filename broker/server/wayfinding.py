@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, cycle
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from fluffle.broker.calendars import is_calendar
 from fluffle.broker.message import Origin
@@ -21,10 +21,14 @@ from fluffle.broker.server.putting import Parcel
 from fluffle.broker.server.replies import PREFIX
 from fluffle.broker.server.session import Session
 from fluffle.protocol.events import Publishes
-from fluffle.protocol.properties import Properties, decode_properties
+from fluffle.protocol.properties import Properties, decode_properties_in_steps
+from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
     from fluffle.broker.server.publishing import Route
+
+
+T = TypeVar("T")
 
 
 class Way(NamedTuple):
@@ -37,9 +41,29 @@ class Way(NamedTuple):
     """Whether that rests on something not being there."""
 
 
+class TooLong(Exception):
+    """It takes too long to be done at once; nothing has been done with the batch yet."""
+
+    batch: Publishes | None = None
+    """Set by who knows it."""
+
+
+def at_once(session: Session, steps: Steps[T]) -> T:
+    """What steps come to.  TooLong if there are more stops than the session has patience for."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        session.patience -= 1
+        if session.patience < 0:
+            raise TooLong
+
+
 def look_closer(
     session: Session, route: Route, facts: PropertyFacts, batch: Publishes
-) -> list[Way]:
+) -> Steps[list[Way]]:
     """Where messages go that the route alone does not say: all of them, or each.
 
     AccessRefused for a routing key.
@@ -52,18 +76,20 @@ def look_closer(
     needs = route.needs or KEYS_SUFFICE
     properties = None
     if needs.property_bindings:
-        properties = facts.properties or decode_properties(batch.outline)
-    return [
-        find_way(session, exchange, keys, properties)
-        for _ in range(len(batch.methods) if needs.is_drawn else 1)
-    ]
+        properties = facts.properties or (yield from decode_properties_in_steps(batch.outline))
+    ways: list[Way] = []
+    for _ in range(len(batch.methods) if needs.is_drawn else 1):
+        way = yield from find_way(session, exchange, keys, properties)
+        ways.append(way)
+    return ways
 
 
 def find_way(
     session: Session, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-) -> Way:
+) -> Steps[Way]:
     """Where messages go; the default exchange also leads to requesters."""
-    queues, histories, misses = session.vhost.way(exchange, routing_keys, properties)
+    found = yield from session.vhost.way_in_steps(exchange, routing_keys, properties)
+    queues, histories, misses = found
     if exchange:
         return Way(queues, histories, misses)
     names = dict.fromkeys(key for key in routing_keys if key.startswith(PREFIX))

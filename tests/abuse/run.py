@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from fluffle.broker.access.passwords import ARGON2, UnusableHash, hashed
 from tests.abuse import verdict
 from tests.abuse.good import GoodClient
 from tests.abuse.ground import Tally, Target
-from tests.abuse.kinds import KINDS
+from tests.abuse.kinds import KINDS, flooders
 from tests.abuse.storm import Order, Report, serve
 from tests.abuse.verdict import Patience, Round, Seen
 from tests.abuse.watch import LogCount, Sample, look
@@ -213,9 +213,12 @@ def each(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
         f"{'kind':28}{'attacks':>9}{'events':>9}{'ms CPU/event':>14}{'p99 ms':>9}{'worst MiB':>11}"
     )
     for name in KINDS:
-        order = Order(seconds, plan.threads, f"{plan.seed}/{name}", (name,))
+        is_flood = name in flooders.KINDS
+        threads = 1 if is_flood else plan.threads
+        order = Order(seconds, threads, f"{plan.seed}/{name}", (name,))
         start = stage.look()
-        rounds.append(one_round(stage, crew, order, total))
+        one = one_round(stage, crew, order, total)
+        rounds.append(replace(one, flooder=name if is_flood else ""))
         tally, one = total[name], rounds[-1]
         cpu_ms = (one.worst.cpu_s - start.cpu_s) * 1000 / max(1, tally.events)
         p99_ms = verdict.percentile(one.confirm_ms, 99)

@@ -23,6 +23,9 @@ P99_MS_MAX = 250.0
 WORST_MS_MAX = 2_000.0
 """Of all messages of a run, on a machine that does nothing else."""
 
+FLOODED_P99_MS_MAX = 50.0
+"""Beside one flooder alone."""
+
 BUSY_FACTOR = 4
 """On one that does, so many times as slow as a node beside it that nobody abuses."""
 
@@ -47,6 +50,8 @@ class Round:
     deliver_ms: Sequence[float]
     control_ms: Sequence[float]
     """Confirms of the node that nobody abuses."""
+    flooder: str = ""
+    """The kind, where there was one flooder and nobody else."""
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
@@ -82,6 +87,7 @@ def violations(seen: Seen, patience: Patience) -> Iterator[str]:
     """Everything that was not as it must be."""
     yield from resources(seen.rounds, seen.before)
     yield from latencies(seen.rounds, patience)
+    yield from flooded(seen.rounds)
     for lane in seen.lanes:
         yield from lane.faults
         if lane.confirmed != lane.delivered or not lane.confirmed:
@@ -121,6 +127,15 @@ def latencies(rounds: Sequence[Round], patience: Patience) -> Iterator[str]:
             yield f"p99 of {name} is {percentile(values, 99):.1f}, more than {p99_ms:.1f}"
         if max(values, default=0) > worst_ms:
             yield f"the longest {name} is {max(values):.0f}, more than {worst_ms:.0f}"
+
+
+def flooded(rounds: Sequence[Round]) -> Iterator[str]:
+    """How long the good client waited beside one flooder."""
+    for one in rounds:
+        p99_ms = max(FLOODED_P99_MS_MAX, BUSY_FACTOR * percentile(one.control_ms, 99))
+        if one.flooder and percentile(one.confirm_ms, 99) > p99_ms:
+            found_ms = percentile(one.confirm_ms, 99)
+            yield f"{one.flooder}: p99 of confirms is {found_ms:.1f}, more than {p99_ms:.1f}"
 
 
 def joined(rounds: Sequence[Round], name: str) -> list[float]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import commands, frame
 
-from fluffle.protocol import methods
+from fluffle.protocol import methods, wire
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import (
     Access,
@@ -20,6 +20,7 @@ from fluffle.protocol.methods import (
     Queue,
     Tx,
     decode_method,
+    decode_method_in_steps,
     encode_method,
     field_table,
     make,
@@ -27,6 +28,7 @@ from fluffle.protocol.methods import (
     pamqp_table,
 )
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX, ReplyCode
+from fluffle.protocol.steps import whole
 from fluffle.protocol.types import FieldTable
 
 CLASSES: list[type[Method]] = [
@@ -243,6 +245,23 @@ def test_a_broken_table_is_answered(field: bytes) -> None:
     with pytest.raises(ProtocolError, match="FRAME_ERROR - cannot decode") as caught:
         decode_method(payload)
     assert (caught.value.class_id, caught.value.method_id) == (50, 10)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"a": "b", "c": {"d": [1, 2]}}])
+@pytest.mark.parametrize("cut", [0, 1, 3])
+def test_a_method_in_steps_is_the_same(arguments: dict[str, wire.PlainValue], cut: int) -> None:
+    table = pamqp_table(wire.to_table(arguments))
+    payload = payload_of(encode_method(1, make(Queue.Declare, queue="q", arguments=table)))
+    payload = payload[: len(payload) - cut]
+    if not cut:
+        read, expected = whole(decode_method_in_steps(payload)), decode_method(payload)
+        assert (type(read), dict(read)) == (type(expected), dict(expected))
+        return
+    with pytest.raises(ProtocolError) as in_steps:
+        whole(decode_method_in_steps(payload))
+    with pytest.raises(ProtocolError) as at_once:
+        decode_method(payload)
+    assert vars(in_steps.value) == vars(at_once.value)
 
 
 @pytest.mark.parametrize(("class_id", "method_id"), [(50, 99), (99, 10), (10, 99)])

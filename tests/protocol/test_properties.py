@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from fluffle.protocol.properties import (
     build_content,
     check_properties,
     decode_properties,
+    decode_properties_in_steps,
     encode_properties,
     outline,
     property_flags,
@@ -27,6 +29,7 @@ from fluffle.protocol.properties import (
     split_content,
 )
 from fluffle.protocol.spec import DIRECT_REPLY_TO, ReplyCode
+from fluffle.protocol.steps import whole
 from fluffle.protocol.types import FieldTable
 
 GOLDEN = (
@@ -71,6 +74,24 @@ def test_properties_round_trip(given_properties: Properties) -> None:
     raw = encode_properties(given_properties)
     assert decode_properties(raw) == given_properties
     assert encode_properties(decode_properties(raw)) == raw
+
+
+@given(PROPERTIES, st.integers(0, 3))
+def test_properties_in_steps_are_the_same(given_properties: Properties, cut: int) -> None:
+    raw = encode_properties(given_properties)
+    for each in (raw, raw[: len(raw) - cut], raw + bytes(cut)):
+        with patch.object(properties, "OUTLINED_BYTES_MAX", 0):
+            refused = is_refused(lambda given: whole(decode_properties_in_steps(given)), each)
+            assert refused == is_refused(decode_properties, each)
+            if not refused:
+                assert whole(decode_properties_in_steps(each)) == decode_properties(each)
+
+
+def test_long_properties_are_their_own_outline() -> None:
+    headers: FieldTable = {str(number): ("l", number) for number in range(1_000)}
+    raw = encode_properties(Properties(headers=headers))
+    assert len(raw) > properties.OUTLINED_BYTES_MAX
+    assert outline(raw) == (raw, [])
 
 
 def is_refused(read: Callable[[bytes], object], raw: bytes) -> bool:

@@ -81,7 +81,7 @@ def unfinished(channel: int, size: int) -> bytes:
 
 def test_messages_that_are_not_whole_are_bounded_together() -> None:
     reader = open_reader()
-    lasts = [reader.feed(unfinished(channel, 500))[-1:] for channel in range(1, 10)]
+    lasts = [reader.feed(unfinished(channel, 800))[-1:] for channel in range(1, 10)]
     whole, (last,) = lasts[:4], lasts[4]
     assert all(isinstance(event, MessageStarted) for (event,) in whole)
     assert isinstance(last, Violation)

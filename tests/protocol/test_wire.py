@@ -1,7 +1,10 @@
 """Field tables and strings: every tag keeps its bytes, and no bytes do harm."""
 
 import struct
+from collections.abc import Callable
+from functools import partial
 from math import nan
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -11,6 +14,7 @@ from pamqp import encode
 from fluffle.protocol import wire
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.steps import whole
 from fluffle.protocol.types import Field, FieldTable
 
 GOLDEN = [
@@ -106,6 +110,36 @@ def test_a_table_survives_in_the_middle_of_a_buffer(
     assert list(read) == list(table)
     assert end == len(before) + len(raw)
     assert wire.encode_table(read) == raw
+
+
+def outcome(read: Callable[[], tuple[FieldTable, int]]) -> object:
+    """A table and its end, or what is wrong with it."""
+    try:
+        return read()
+    except ProtocolError as error:
+        return error.code, error.explanation
+
+
+@given(TABLES.map(wire.encode_table) | st.binary(), st.integers(0, 9))
+def test_a_table_in_steps_is_the_same_table(raw: bytes, cut: int) -> None:
+    for each in (raw, raw[: len(raw) - cut], struct.pack(">I", len(raw)) + raw):
+        with patch.object(wire, "FIELDS_AT_ONCE", 1):
+            in_steps = outcome(partial(whole, wire.read_table_in_steps(each, 0)))
+        assert in_steps == outcome(partial(wire.read_table, each, 0))
+
+
+@pytest.mark.parametrize("tag", [b"F", b"A"])
+@pytest.mark.parametrize("depth", [wire.TABLE_DEPTH_MAX, wire.TABLE_DEPTH_MAX + 1, 5_000])
+def test_nor_does_depth_make_a_difference(tag: bytes, depth: int) -> None:
+    raw = nested(depth, tag)
+    in_steps = outcome(partial(whole, wire.read_table_in_steps(raw, 0)))
+    assert in_steps == outcome(partial(wire.read_table, raw, 0))
+
+
+def test_a_long_table_is_read_in_steps() -> None:
+    raw = wire.encode_table({str(number): ("l", number) for number in range(1_000)})
+    stops = sum(1 for _ in wire.read_table_in_steps(raw, 0))
+    assert stops == 1_000 // wire.FIELDS_AT_ONCE
 
 
 @given(TABLES)

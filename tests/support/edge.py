@@ -150,7 +150,7 @@ class Edge:
             random_name=lambda: f"{next(names):022}",
             call_soon=self.scheduler.call_soon,
             call_later=self.scheduler.call_later,
-            connections=Connections(),
+            connections=Connections(now_s=lambda: self.scheduler.now_s),
             owners=Owners("a"),
             consequences=Consequences(chores),
             on_fatal=raise_it,

@@ -10,6 +10,7 @@ from tests.abuse.kinds import (
     churn,
     contents,
     entrances,
+    flooders,
     floods,
     frames,
     handshakes,
@@ -27,6 +28,7 @@ KINDS: Mapping[str, Attack] = {
     **entrances.KINDS,
     **logins.KINDS,
     **floods.KINDS,
+    **flooders.KINDS,
     **churn.KINDS,
     **hoarders.KINDS,
 }

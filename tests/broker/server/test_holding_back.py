@@ -266,7 +266,9 @@ def test_nor_when_memory_is_short() -> None:
 # Publishers that are faster than their consumers
 
 
-def overrun(edge: Edge, *, heartbeat_s: int = 0, queue_count: int = 1) -> tuple[Client, Client]:
+def overrun(
+    edge: Edge, *, heartbeat_s: int = 0, queue_count: int = 1, excess: int = 10
+) -> tuple[Client, Client]:
     """A publisher in debt, and the consumer which holds one message of each queue."""
     publisher, consumer = edge.connect(heartbeat_s=heartbeat_s), edge.connect()
     publisher.declare_exchange("all")
@@ -274,7 +276,7 @@ def overrun(edge: Edge, *, heartbeat_s: int = 0, queue_count: int = 1) -> tuple[
         publisher.declare(f"q{number}")
         publisher.bind(f"q{number}", "all")
         consumer.consume(f"q{number}", f"c{number}", prefetch=1)
-    publisher.publish(*([b""] * (BEHIND_MESSAGES + 10)), exchange="all")
+    publisher.publish(*([b""] * (BEHIND_MESSAGES + excess)), exchange="all")
     assert len(consumer.bodies()) == queue_count
     return publisher, consumer
 
@@ -340,7 +342,7 @@ def test_a_debt_ends_with_its_connection() -> None:
 
 def test_the_silence_of_a_publisher_in_debt_does_not_count() -> None:
     edge = Edge()
-    publisher, consumer = overrun(edge, heartbeat_s=1, queue_count=100)
+    publisher, consumer = overrun(edge, heartbeat_s=1, queue_count=100, excess=4_000)
     consumer.transport.is_stuck = True
     assert not publisher.transport.is_reading()
     edge.advance(4)

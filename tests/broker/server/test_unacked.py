@@ -159,8 +159,8 @@ STEPS = st.lists(
 )
 
 
-@given(steps=STEPS)
-def test_the_ledger_equals_a_set(steps: list[tuple[str, int, int]]) -> None:
+@given(steps=STEPS, most=st.integers(1, 9))
+def test_the_ledger_equals_a_set(steps: list[tuple[str, int, int]], most: int) -> None:
     unacked, naive, next_tag = Unacked(), set[int](), 1
     settled: list[list[Stretch]] = []
     for verb, number, more in steps:
@@ -177,7 +177,9 @@ def test_the_ledger_equals_a_set(steps: list[tuple[str, int, int]]) -> None:
             naive -= set(tags_of(stretches))
             settled.append(stretches)
         elif verb == "take up to":
-            stretches, unknown_tag = unacked.take_up_to(number)
+            stretches, unknown_tag = unacked.take_up_to(number, most)
+            while unacked.rest:
+                stretches += unacked.take_rest(most)
             if number and number not in naive:
                 assert (stretches, unknown_tag) == ([], number)
             else:

@@ -1,0 +1,38 @@
+"""Work that may take long, as a generator that stops now and then and can be left.
+
+What it comes to is its return value.  Between two stops it does a fraction of a millisecond of
+work; whoever has it go on decides when, or whether.  Meanwhile anything may happen.
+"""
+
+from collections.abc import Callable, Generator
+from typing import TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+Steps: TypeAlias = Generator[None, None, T]
+
+
+class Unfinished(Exception):
+    """What a function says that has begun something: the rest is to be done in steps."""
+
+    def __init__(self, steps: Steps[None]) -> None:
+        super().__init__()
+        self.steps = steps
+
+
+def to_the_end(act: Callable[[], None]) -> None:
+    """Do all of something that may say it is unfinished, however long that takes."""
+    try:
+        act()
+    except Unfinished as rest:
+        whole(rest.steps)
+
+
+def whole(steps: Steps[T]) -> T:
+    """What steps come to, however long that takes."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found

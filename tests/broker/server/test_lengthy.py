@@ -1,0 +1,391 @@
+"""What takes long is done in steps: others are served in between, and order and errors stay."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count, product
+
+import pytest
+
+from fluffle.broker.access.permissions import Permission
+from fluffle.broker.errors import AccessRefused, BrokerError
+from fluffle.broker.server import channel, consuming
+from fluffle.broker.server.connection import Connection
+from fluffle.broker.server.shares import SHARE_S
+from fluffle.protocol.methods import (
+    Basic,
+    Channel,
+    Confirm,
+    Method,
+    Queue,
+    encode_method,
+    make,
+    pamqp_table,
+)
+from fluffle.protocol.properties import Properties
+from fluffle.protocol.spec import FRAME_BODY, FRAME_HEADER
+from fluffle.protocol.wire import to_table
+from tests.support.client import raw_frame
+from tests.support.edge import Client, Edge, publish_frames
+
+LARGE = Properties(headers=to_table({f"{number:05}": number for number in range(6_000)}))
+WORDS = ".".join(["a"] * 120)
+EMPTY_BODIES = raw_frame(FRAME_BODY, 1, b"") * 30_000
+OCTETS = raw_frame(FRAME_BODY, 1, b"x") * 20_000
+BEGUN = encode_method(1, make(Basic.Publish, exchange="", routing_key="nowhere"))
+HEADER = raw_frame(FRAME_HEADER, 1, bytes((0, 60)) + bytes(8) + b"\xff\xff" + bytes(2))
+
+
+@pytest.fixture(autouse=True)
+def few_are_settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (channel, consuming):
+        monkeypatch.setattr(module, "SETTLED_AT_ONCE", 100)
+
+
+@pytest.fixture
+def edge() -> Edge:
+    """Where every look at the clock takes a quarter of a share."""
+    made = Edge()
+    passed = count()
+    made.services.connections.shares.now_s = lambda: next(passed) * SHARE_S / 4
+    return made
+
+
+def turns(edge: Edge, flooder: Client, other: Client) -> int:
+    """How many turns pass until the flooder is read again; the other is served in each."""
+    passed = 0
+    while not flooder.transport.is_reading():
+        passed += 1
+        other.feed(encode_method(1, Queue.Declare(queue="mine")))
+        edge.scheduler.turn()
+        edge.scheduler.turn()
+        assert other.names() == ["Queue.DeclareOk"]
+    return passed
+
+
+def costly_bindings() -> Iterator[str]:
+    """Binding keys of which each may stand anywhere in WORDS."""
+    return (".".join((*prefix, "#", "a", "#", "z")) for prefix in product("a*", repeat=8))
+
+
+def with_topics(edge: Edge) -> Client:
+    client = edge.connect()
+    client.declare()
+    client.declare_exchange("topics", "topic")
+    keys = [*costly_bindings(), "#"]
+    client.send(
+        *(
+            encode_method(
+                1,
+                make(Queue.Bind, queue="q", exchange="topics", routing_key=key, nowait=True),
+            )
+            for key in keys
+        )
+    )
+    edge.run()
+    return client
+
+
+@pytest.mark.parametrize("frames", [EMPTY_BODIES, OCTETS])
+def test_frames_that_come_to_nothing_are_cut_into_turns(edge: Edge, frames: bytes) -> None:
+    flooder, other = edge.connect(), edge.connect()
+    flooder.feed(BEGUN + HEADER + frames)
+    assert turns(edge, flooder, other) > 2
+
+
+def test_a_share_counts_over_reads_until_somebody_else_acts(edge: Edge) -> None:
+    """A loop reads a socket again and again while there is more."""
+    flooder, other = edge.connect(), edge.connect()
+    flooder.send(BEGUN + HEADER)
+    body = raw_frame(FRAME_BODY, 1, b"x")
+    reads = 0
+    while flooder.transport.is_reading():
+        flooder.feed(body)
+        reads += 1
+    assert reads < 4
+    edge.run()
+    flooder.feed(body)
+    other.feed(encode_method(1, Queue.Declare(queue="mine")))
+    assert flooder.transport.is_reading()
+
+
+def test_who_has_acted_last_is_forgotten_when_it_goes(edge: Edge) -> None:
+    client = edge.connect()
+    shares = edge.services.connections.shares
+    shares.begin(client.connection, 0)
+    client.transport.lose()
+    edge.run()
+    assert not any(held is client.connection for held in gc.get_referents(shares))
+
+
+def test_large_headers_are_read_in_steps_and_in_order(edge: Edge) -> None:
+    flooder, other = edge.connect(), edge.connect()
+    flooder.declare()
+    flooder.feed(
+        publish_frames(b"1", properties=LARGE),
+        publish_frames(b"2"),
+        encode_method(1, Basic.Get(queue="q", no_ack=True)) * 2,
+    )
+    assert turns(edge, flooder, other) > 4
+    first, second = flooder.arrivals()
+    assert (first.body, second.body) == (b"1", b"2")
+
+
+def test_what_is_wrong_with_large_headers_is_said(edge: Edge) -> None:
+    client = edge.connect()
+    frames = bytearray(publish_frames(b"1", properties=LARGE))
+    at = frames.index(b"05000l") + 5
+    frames[at] = ord("?")
+    client.send(bytes(frames))
+    client.expect_closed(501, "unknown field type 63")
+
+
+def test_thousands_of_keys_lead_to_each_queue_once(edge: Edge) -> None:
+    flooder, other = edge.connect(), edge.connect()
+    flooder.declare()
+    flooder.declare("last")
+    keys = ["q", *(f"nobody {number}" for number in range(4_000)), "last", "q"]
+    properties = Properties(headers=to_table({"CC": list(keys)}))
+    flooder.feed(publish_frames(b"x", "nowhere", properties=properties))
+    assert turns(edge, flooder, other) > 2
+    assert (other.ready_count("q"), other.ready_count("last")) == (1, 1)
+
+
+def test_a_long_walk_over_topics_is_left_and_taken_up_again(edge: Edge) -> None:
+    flooder, other = with_topics(edge), edge.connect()
+    flooder.send(encode_method(1, make(Confirm.Select, nowait=True)))
+    sent = [publish_frames(b"x", f"{WORDS}.{number}", exchange="topics") for number in range(3)]
+    flooder.feed(*sent, publish_frames(b"y", "short", exchange="topics"))
+    assert turns(edge, flooder, other) > 20
+    edge.run()
+    assert flooder.expect(Basic.Ack).delivery_tag == 1
+    flooder.arrivals()
+    flooder.send(encode_method(1, Basic.Get(queue="q", no_ack=True)) * 4)
+    assert flooder.bodies(Basic.GetOk) == [b"x", b"x", b"x", b"y"]
+
+
+def begun_walk(edge: Edge) -> tuple[Client, Client]:
+    """A publisher whose message is on its way, and another client."""
+    flooder, other = with_topics(edge), edge.connect()
+    flooder.feed(publish_frames(b"x", WORDS, exchange="topics"))
+    edge.scheduler.turn()
+    assert flooder.connection.work is not None
+    return flooder, other
+
+
+def test_a_queue_that_goes_meanwhile_gets_nothing(edge: Edge) -> None:
+    flooder, other = begun_walk(edge)
+    other.delete("q")
+    assert flooder.connection.work is None
+    assert flooder.transport.is_reading()
+    flooder.expect_nothing()
+
+
+def test_nor_one_that_goes_while_the_headers_are_read(edge: Edge) -> None:
+    flooder, other = edge.connect(), edge.connect()
+    flooder.declare("q", durable=True)
+    flooder.declare("r")
+    flooder.bind("q", "amq.fanout")
+    flooder.bind("r", "amq.fanout")
+    large = replace(LARGE, delivery_mode=2)
+    flooder.feed(publish_frames(b"x", exchange="amq.fanout", properties=large))
+    edge.scheduler.turn()
+    assert flooder.connection.work is not None
+    gone = edge.vhost.queues["q"]
+    other.delete("q")
+    assert other.ready_count("r") == 1
+    assert gone.ready_count == 0
+
+
+def test_a_walk_ends_with_its_connection(edge: Edge) -> None:
+    flooder, other = begun_walk(edge)
+    flooder.transport.lose()
+    edge.run()
+    assert flooder.connection.work is None
+    assert other.ready_count() == 0
+
+
+def test_a_walk_ends_with_its_channel(edge: Edge) -> None:
+    flooder, other = begun_walk(edge)
+    session = flooder.connection.session
+    assert session is not None
+    (walking,) = flooder.connection.channels
+    walking.refuse(walking, AccessRefused("no"))
+    edge.run()
+    assert flooder.expect(Channel.Close).reply_code == 403
+    assert flooder.connection.work is None
+    assert other.ready_count() == 0
+
+
+def test_what_was_found_is_not_kept_if_rights_change_meanwhile(edge: Edge) -> None:
+    flooder, other = begun_walk(edge)
+    session = flooder.connection.session
+    assert session is not None
+    edge.editor.put_permission("guest", "/", Permission(".*", "", ".*"))
+    assert session.routes == {}
+    edge.run()
+    assert other.ready_count() == 1
+    assert session.routes == {}
+    flooder.publish(b"x", queue=WORDS, exchange="topics")
+    assert flooder.expect(Channel.Close).reply_code == 403
+
+
+def test_a_binding_that_comes_meanwhile_counts_for_the_next(edge: Edge) -> None:
+    flooder, other = begun_walk(edge)
+    other.declare("late")
+    other.bind("late", "topics", WORDS)
+    edge.run()
+    flooder.publish(b"y", queue=WORDS, exchange="topics")
+    assert other.ready_count("q") == 2
+    assert other.ready_count("late") >= 1
+
+
+class Asked:
+    """The `Knowledge` of a node that has to ask others."""
+
+    is_complete = False
+
+    def __init__(self) -> None:
+        self.confirmed = 0
+        self._asking: list[Callable[[], None]] = []
+
+    @property
+    def mark(self) -> int:
+        return self.confirmed + 1
+
+    def ask(
+        self, done: Callable[[], None], failed: Callable[[BrokerError], None] | None = None
+    ) -> None:
+        del failed
+        self._asking.append(done)
+
+    def confirm(self) -> int:
+        """All is known by now; how many had asked."""
+        self.confirmed += 1
+        asking, self._asking = self._asking, []
+        for done in asking:
+            done()
+        return len(asking)
+
+
+def test_a_walk_that_leads_nowhere_is_in_doubt_until_all_is_known(edge: Edge) -> None:
+    knowledge = Asked()
+    with_topics(edge)
+    edge.services = replace(edge.services, knowledge=knowledge)
+    flooder, other = edge.connect(), edge.connect()
+    unbind = make(Queue.Unbind, queue="q", exchange="topics", routing_key="#")
+    flooder.call(unbind, Queue.UnbindOk)
+    flooder.confirm_select()
+    flooder.publish(b"x", b"y", queue=WORDS, exchange="topics")
+    flooder.expect_nothing()
+    other.bind("q", "topics", WORDS)
+    assert knowledge.confirm() == 1
+    edge.run()
+    assert flooder.expect(Basic.Ack).delivery_tag == 2
+    assert other.ready_count() == 2
+    assert knowledge.confirm() == 0
+
+
+def test_large_arguments_are_read_in_steps_and_in_order(edge: Edge) -> None:
+    flooder, other = edge.connect(), edge.connect()
+    table = pamqp_table(to_table({f"x{number:05}": number for number in range(6_000)}))
+    flooder.feed(
+        encode_method(1, make(Queue.Declare, queue="large", arguments=table)),
+        encode_method(1, make(Queue.Declare, queue="large", passive=True)),
+    )
+    assert turns(edge, flooder, other) >= 4
+    assert flooder.names() == ["Queue.DeclareOk"] * 2
+    assert len(edge.vhost.queues["large"].spec.arguments) == 6_000
+
+
+def test_what_is_large_and_wrong_is_said(edge: Edge) -> None:
+    client = edge.connect()
+    table = pamqp_table(to_table({f"x{number:05}": number for number in range(6_000)}))
+    frame = bytearray(encode_method(1, make(Queue.Declare, queue="large", arguments=table)))
+    frame[frame.index(b"x05000l") + 6] = ord("?")
+    client.send(bytes(frame))
+    client.expect_closed(501, "cannot decode")
+
+
+UNACKED = 5_000
+
+
+def holding(edge: Edge) -> tuple[Client, Client]:
+    """A consumer that has acknowledged every other of its messages, and another client."""
+    holder, other = edge.connect(), edge.connect()
+    holder.declare()
+    for _ in range(5):
+        holder.publish(*[b"x"] * (UNACKED // 5))
+    edge.run()
+    holder.consume()
+    assert len(holder.bodies()) == UNACKED
+    holder.send(*(encode_method(1, Basic.Ack(tag)) for tag in range(2, UNACKED, 2)))
+    edge.run()
+    return holder, other
+
+
+LEFT = UNACKED // 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("method", "left"),
+    [
+        (Basic.Ack(UNACKED, multiple=True), 0),
+        (Basic.Nack(0, multiple=True, requeue=False), 0),
+        (Basic.Nack(0, multiple=True, requeue=True), LEFT),
+        (Basic.RecoverAsync(requeue=True), LEFT),
+    ],
+)
+def test_thousands_of_messages_are_settled_in_steps(edge: Edge, method: Method, left: int) -> None:
+    holder, other = holding(edge)
+    holder.send(encode_method(1, Basic.Cancel("c")))
+    holder.expect(Basic.CancelOk)
+    holder.feed(encode_method(1, method))
+    assert turns(edge, holder, other) > 4
+    assert holder.ready_count() == left
+    holder.expect_nothing()
+
+
+def test_a_recover_is_answered_when_all_has_gone_back(edge: Edge) -> None:
+    holder, other = holding(edge)
+    holder.send(encode_method(1, Basic.Cancel("c")))
+    holder.expect(Basic.CancelOk)
+    holder.feed(encode_method(1, Basic.Recover(requeue=True)))
+    while not (heard := holder.names()):
+        edge.scheduler.turn()
+    assert heard == ["Basic.RecoverOk"]
+    assert other.ready_count() == LEFT
+
+
+def test_what_is_not_settled_yet_goes_back_with_its_channel(edge: Edge) -> None:
+    holder, other = holding(edge)
+    holder.feed(encode_method(1, Basic.Nack(0, multiple=True, requeue=False)))
+    assert holder.connection.work is not None
+    holder.transport.lose()
+    edge.run()
+    assert 0 < other.ready_count() < LEFT
+
+
+def test_a_channel_that_ends_gives_back_thousands_in_steps(edge: Edge) -> None:
+    holder, other = holding(edge)
+    holder.transport.lose()
+    assert other.ready_count() < LEFT
+    edge.run()
+    assert other.ready_count() == LEFT
+
+
+def test_a_bug_in_a_step_ends_its_connection_alone(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flooder, other = begun_walk(edge)
+
+    def fails(_work: object) -> bool:
+        raise RuntimeError("a bug")
+
+    assert isinstance(flooder.connection, Connection)
+    monkeypatch.setattr("fluffle.broker.server.lengthy.Work.go_on", fails)
+    edge.run()
+    flooder.expect_closed(541)
+    other.declare("mine")
