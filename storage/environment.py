@@ -84,8 +84,9 @@ class Environment:
     """An open store.  `commit` may run in another thread than everything else."""
 
     __slots__ = (
-        "_capacity_bytes", "_commits", "_counted_s", "_databases", "_directory", "_environment",
-        "_file", "_lock", "_map_bytes", "_now_s", "_uncounted_bytes", "_used_bytes",
+        "_begun", "_capacity_bytes", "_commits", "_counted_s", "_databases", "_directory",
+        "_durable_number", "_environment", "_file", "_lock", "_map_bytes", "_now_s",
+        "_uncounted_bytes", "_used_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -104,7 +105,12 @@ class Environment:
         self._map_bytes = int(environment.info()["map_size"])
         self._capacity_bytes = self._capacity(free_bytes(self._directory))
         """As it was counted last: what commits took of the free space the file has since."""
+        self._begun = 0
+        """How many commits have begun."""
         self._commits = 0
+        """How many have been done: as many, unless one is under way or has failed."""
+        self._durable_number = 0
+        """That of a commit which was durable when it was looked at last."""
         self._counted_s = 0.0
         self._used_bytes = 0
         """Likewise."""
@@ -117,7 +123,13 @@ class Environment:
 
     @property
     def commit_number(self) -> int:
-        return int(self._environment.info()["last_txnid"])
+        """While a commit is under way, LMDB tells its number before the disk has it."""
+        begun = self._begun
+        if self._commits == begun:
+            number = int(self._environment.info()["last_txnid"])
+            if self._begun == begun:
+                self._durable_number = number
+        return self._durable_number
 
     def look_for_room(self) -> None:
         """Where nothing may be written no commit gives up the reserve."""
@@ -143,7 +155,9 @@ class Environment:
             is_count_due = self._is_count_due(work)
             if is_count_due:
                 self._capacity_bytes = self._capacity(give_up_if_low(self._directory))
+            self._begun += 1
             with self._environment.begin(write=True) as transaction:
+                self._durable_number = transaction.id() - 1
                 touched = COLD
                 finished, trimmed = self._trim(transaction, work) if work.trims else (0, 0)
                 for touched, key in work.removes:

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -256,6 +258,51 @@ def test_a_store_that_was_not_finished_is_made_again(tmp_path: Path) -> None:
     (tmp_path / UNFINISHED_FOLDER / DATA_FILE).write_bytes(bytes(5000))
     open_environment(tmp_path).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [STORE_FOLDER, LOCK_FILE]
+
+
+class Announcing:
+    """LMDB, which tells the number of a commit as soon as the page that has it is written, and not
+    only once the disk has it: `look` is called in between."""
+
+    def __init__(self, environment: lmdb.Environment, look: Callable[[], None]) -> None:
+        self._environment = environment
+        self._look = look
+
+    @contextmanager
+    def begin(self, **options: Any) -> Iterator[lmdb.Transaction]:
+        with self._environment.begin(**options) as transaction:
+            yield transaction
+        self._look()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._environment, name)
+
+
+def test_no_commit_is_told_before_it_is_durable(tmp_path: Path) -> None:
+    """A node of whose disk others know a commit that a power failure takes may not start again."""
+    environment = open_environment(tmp_path)
+    seen: list[int] = []
+    announcing = Announcing(
+        environment._environment, lambda: seen.append(environment.commit_number)
+    )
+    environment._environment = announcing  # type: ignore[assignment]
+    before = environment.commit_number
+    puts = [(Table.CATALOG, b"a", b"1")]
+    environment.commit(Work(puts=puts))
+    assert (seen, environment.commit_number) == ([before], before + 1)
+    environment.commit(Work(removes=[(Table.CATALOG, b"nothing")]))
+    assert environment.commit_number == before + 1, "nothing was written"
+    environment.commit(Work(puts=puts))
+    assert (seen, environment.commit_number) == ([before, before + 1, before + 1], before + 2)
+    announcing.begin = failing  # type: ignore[method-assign]
+    with pytest.raises(StorageError):
+        environment.commit(Work(puts=puts))
+    assert environment.commit_number == before + 2
+    environment.close()
+
+
+def failing(**_options: Any) -> Any:
+    raise lmdb.DiskError("the disk is gone")
 
 
 def test_reading_goes_on_beside_the_owner(tmp_path: Path) -> None:
