@@ -111,7 +111,8 @@ def freeze(scene: Scene, *, consumer: str) -> Row:
         return {}
     consumer_.sink = FrozenSink(sink)
     if not isinstance(consumer_.queue, Queue):
-        consumer_.queue.wake(consumer_)  # who leads it must know how little it takes
+        consumer_.parked = True  # else it need not be woken, and who leads it must be told
+        consumer_.queue.wake(consumer_)
 
     def end() -> None:
         consumer_.sink = sink

@@ -27,6 +27,9 @@ class InVain:
     def queue(self) -> ServedQueue:
         return cast(ServedQueue, self)
 
+    def hand_out(self) -> None:
+        """Nothing is published to it."""
+
     def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
         """Nobody asks any more what has become of them."""
 
