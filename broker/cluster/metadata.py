@@ -174,7 +174,7 @@ class ReplicatedMetadata:
         self._is_timing = False
         """Whether somebody looks at the clock; while there is anything pending."""
         self.read_index, self.send_read = ports.read_index, ports.send_read
-        self.reads = ReadIndex(self, ports)
+        self.reads = ReadIndex(self, ports, boot)
 
     @property
     def revision(self) -> int:

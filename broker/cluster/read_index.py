@@ -27,6 +27,9 @@ FRAME_BYTES = 1 + 2 * NUMBER_BYTES
 NOT_LEADING = 0
 """In the place of an index."""
 
+ROUNDS_A_BOOT = 1 << 32
+"""More than there can be before the node starts again."""
+
 RETRY_MS = 1_000
 
 Failed: TypeAlias = Callable[[BrokerError], None]
@@ -92,12 +95,14 @@ class ReadIndex:
 
     is_complete = False
 
-    def __init__(self, group: Group, clock: Clock) -> None:
+    def __init__(self, group: Group, clock: Clock, boot: int) -> None:
+        """`boot`: how often the node has started.  What the leader answers to an earlier start must
+        not count for a round of this one."""
         self._group = group
         self._clock = clock
-        self.begun = 0
-        """How many rounds have begun; one at most is under way."""
-        self.confirmed = 0
+        self.begun = boot * ROUNDS_A_BOOT
+        """The number of the last round that has begun; one at most is under way."""
+        self.confirmed = self.begun
         """The last one whose index is applied here."""
         self._applied = 0
         self._needed: int | None = None

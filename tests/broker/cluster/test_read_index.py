@@ -63,6 +63,30 @@ def test_who_asks_while_a_round_is_under_way_waits_for_the_next() -> None:
     assert second.heard == ["done"]
 
 
+def test_what_an_earlier_start_was_answered_counts_for_no_round_of_this_one() -> None:
+    """The leader may answer late: once it has heard from a majority."""
+    cluster = led_by_a()
+    asked(cluster, "c")
+    cluster.scheduler.run()
+    while cluster.frames[0][0] != "a":
+        cluster.deliver()
+        cluster.scheduler.run()
+    late = cluster.frames.popleft()
+    c = cluster.start("c")
+    cluster.settle()
+    c.is_paused = True
+    cluster.nodes["b"].ask(declare(cluster.nodes["b"]))
+    cluster.settle()
+    outcome = asked(cluster, "c")
+    cluster.scheduler.run()
+    cluster.frames.appendleft(late)
+    cluster.settle()
+    assert outcome.heard == []
+    c.is_paused = False
+    cluster.settle()
+    assert outcome.heard == ["done"]
+
+
 def test_a_round_whose_frame_is_lost_is_asked_for_again() -> None:
     cluster = led_by_a()
     outcome = asked(cluster, "c")
@@ -76,11 +100,12 @@ def test_a_round_whose_frame_is_lost_is_asked_for_again() -> None:
 
 def test_many_who_ask_at_once_are_one_round() -> None:
     cluster = led_by_a()
+    reads = cluster.nodes["c"].metadata.reads
+    before = reads.begun
     outcomes = [asked(cluster, "c") for _ in range(100)]
     cluster.settle()
     assert all(each.heard == ["done"] for each in outcomes)
-    reads = cluster.nodes["c"].metadata.reads
-    assert (reads.begun, reads.confirmed) == (1, 1)
+    assert (reads.begun, reads.confirmed) == (before + 1, before + 1)
 
 
 def test_what_is_no_frame_of_ours_is_refused() -> None:
