@@ -22,6 +22,13 @@ from fluffle.storage.store import open_store
 SET_ASIDE = f"{STORE_FOLDER}.restored"
 
 
+COMPACTED = (
+    "{data_dir} was made by a tool that writes the store anew (as `mdb_copy -c`): its commits are "
+    "counted from 1 again, so that the other nodes would take it for an earlier state; copy the "
+    "files as they are"
+)
+
+
 class NotACopy(Exception):
     """There is nothing of which that could be said; says why."""
 
@@ -35,6 +42,8 @@ def accept_moved(data_dir: Path) -> Owned:
     failed: list[StorageError] = []
     store = open_store(data_dir, call_soon=lambda _wake: None, on_fatal=failed.append)
     try:
+        if owned.began and store.disk.commit_number < owned.began[-1]:
+            raise NotACopy(COMPACTED.format(data_dir=data_dir))
         batch = Batch()
         batch.put(IDENTITY, b"", encoded(owned._replace(mark=mark_of(data_file(data_dir)))))
         store.submit(batch)

@@ -7,6 +7,7 @@ import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import lmdb
 import pytest
 from click.testing import CliRunner, Result
 
@@ -102,6 +103,23 @@ async def test_a_directory_that_was_moved_goes_on_when_it_is_said_so(tmp_path: P
         await a.start()
         assert a.cluster.boot.count > 1
         await a.stop()
+    await nodes.stop()
+
+
+async def test_a_store_whose_commits_are_counted_anew_was_not_moved(tmp_path: Path) -> None:
+    """The others would refuse it when it had started, as one that was put back."""
+    nodes = await make_cluster(tmp_path)
+    await nodes.start()
+    a = nodes["a"]
+    await a.stop()
+    file = data_file(a.config.data_dir)
+    (tmp_path / "compacted").mkdir()
+    with lmdb.open(str(file.parent), readonly=True, lock=False) as store:
+        store.copy(str(tmp_path / "compacted"), compact=True)
+    (tmp_path / "compacted" / file.name).replace(file)
+    done = said("moved", a, "--yes")
+    assert done.exit_code == 1
+    assert "copy the files as they are" in done.output
     await nodes.stop()
 
 
