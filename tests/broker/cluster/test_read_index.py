@@ -119,5 +119,6 @@ EXAMPLES = (
     test_nobody_is_answered_before_what_others_were_told_is_applied,
     test_who_leads_no_more_and_has_not_heard_of_it_knows_nothing,
     test_who_asks_while_a_round_is_under_way_waits_for_the_next,
+    test_what_an_earlier_start_was_answered_counts_for_no_round_of_this_one,
 )
 """What finds mistakes that need a coincidence which is rare by chance: see the simulator."""

@@ -96,4 +96,11 @@ NODE_MUTANTS = [
         "self._fresh.append(",
         "(self._asked or self._fresh).append(",
     ),
+    mutant(
+        "I6",
+        "rounds are numbered from 1 at each start, whatever an earlier one has asked",
+        "broker.cluster.read_index:ReadIndex.__init__",
+        "boot * ROUNDS_A_BOOT",
+        "0",
+    ),
 ]
