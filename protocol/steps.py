@@ -4,7 +4,7 @@ What it comes to is its return value.  Between two stops it does a fraction of a
 work; whoever has it go on decides when, or whether.  Meanwhile anything may happen.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -18,14 +18,6 @@ class Unfinished(Exception):
     def __init__(self, steps: Steps[None]) -> None:
         super().__init__()
         self.steps = steps
-
-
-def to_the_end(act: Callable[[], None]) -> None:
-    """Do all of something that may say it is unfinished, however long that takes."""
-    try:
-        act()
-    except Unfinished as rest:
-        whole(rest.steps)
 
 
 def whole(steps: Steps[T]) -> T:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from functools import partial
 
 from fluffle.broker.errors import BrokerError, ChannelError
 from fluffle.broker.logs import event
 from fluffle.broker.server.admitting import check_channel_limit
-from fluffle.broker.server.channel import Channel, once_settled
+from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.handlers import HANDLERS
 from fluffle.broker.server.lifecycle import close_for, unimplemented
 from fluffle.broker.server.putting import publish_plain
@@ -111,8 +110,6 @@ class Channels:
         elif (channel := self.find(number)) is None:
             if isinstance(method, Methods.Close):  # once more
                 self._send(number, make(Methods.CloseOk))
-        elif channel.far and type(method) in VOUCHING:
-            once_settled(channel, method, partial(self.on_method, number, method))
         elif isinstance(method, Methods.Close):
             channel.hand_out()
             self._end(number)

@@ -49,7 +49,6 @@ from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, encode_method, make
 from fluffle.protocol.proxy import Forwarded
 from fluffle.protocol.reader import Reader
-from fluffle.protocol.steps import to_the_end
 
 if TYPE_CHECKING:
     import ssl
@@ -311,7 +310,7 @@ class Connection(asyncio.Protocol):
         kept = self.waiting.end(number)  # `act` may wait anew
         try:
             if self._is_there(channel):
-                to_the_end(act)
+                act()
         except (BrokerError, ProtocolError) as error:
             self._refuse(error, number, ids)
         except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
@@ -320,7 +319,7 @@ class Connection(asyncio.Protocol):
             self.pending.extendleft(reversed(kept))
         if self.pending and self.phase is not Phase.CLOSED:
             self._intake.hold("busy")
-            self._act_later()
+        self._act_later()
 
     def _is_there(self, channel: Channel | None) -> bool:
         """Whether what has waited is still wanted."""

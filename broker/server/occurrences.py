@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fluffle.broker.metadata.changing import nobody_waits
 from fluffle.broker.server import lifecycle
-from fluffle.broker.server.channel import Channel
+from fluffle.broker.server.channel import Channel, once_settled
+from fluffle.broker.server.channels import VOUCHING
 from fluffle.broker.server.consuming import on_acks
 from fluffle.broker.server.lengthy import Work, take_in_steps
 from fluffle.broker.server.publishing import oversized
@@ -185,16 +187,28 @@ def act_on(connection: Connection, occurrence: MethodReceived, method: Method) -
     if occurrence.channel == 0:
         lifecycle.on_method(connection, method)
     elif connection.open_channels is not None:
+        channel = connection.open_channels.opened(occurrence.channel)
+        if channel is not None and channel.far and type(method) in VOUCHING:
+            act_once_settled(connection, channel, occurrence, method)
+            return METHOD_COST
         try:
             connection.open_channels.on_method(occurrence.channel, method)
         except Unfinished as rest:
-            channel = connection.open_channels.find(occurrence.channel)
             connection.work = Work(occurrence, channel, rest.steps)
     else:
         lifecycle.refuse_untimely(connection.phase, occurrence.channel)
     asked_bytes = connection.outlet.sent_bytes - sent_bytes
     connection.is_asking = asked_bytes > 0
     return METHOD_COST + asked_bytes // COST_BYTES
+
+
+def act_once_settled(
+    connection: Connection, channel: Channel, occurrence: MethodReceived, method: Method
+) -> None:
+    """Act on a method of a channel as on one that comes once all is so that was settled there."""
+    once_settled(channel, method, nobody_waits)
+    if not connection.waiting.keeps(occurrence):
+        connection.pending.appendleft(occurrence)
 
 
 OCCURRENCES: dict[type[Occurrence], Callable[..., int]] = {

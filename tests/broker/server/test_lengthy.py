@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count, product
 
 import pytest
 
 from fluffle.broker.access.permissions import Permission
-from fluffle.broker.errors import AccessRefused, BrokerError
+from fluffle.broker.errors import AccessRefused
 from fluffle.broker.server import channel, consuming
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.shares import SHARE_S
@@ -29,6 +29,7 @@ from fluffle.protocol.spec import FRAME_BODY, FRAME_HEADER
 from fluffle.protocol.wire import to_table
 from tests.support.client import raw_frame
 from tests.support.edge import Client, Edge, publish_frames
+from tests.support.knowledge import LateKnowledge
 
 LARGE = Properties(headers=to_table({f"{number:05}": number for number in range(6_000)}))
 WORDS = ".".join(["a"] * 120)
@@ -242,36 +243,8 @@ def test_a_binding_that_comes_meanwhile_counts_for_the_next(edge: Edge) -> None:
     assert other.ready_count("late") >= 1
 
 
-class Asked:
-    """The `Knowledge` of a node that has to ask others."""
-
-    is_complete = False
-
-    def __init__(self) -> None:
-        self.confirmed = 0
-        self._asking: list[Callable[[], None]] = []
-
-    @property
-    def mark(self) -> int:
-        return self.confirmed + 1
-
-    def ask(
-        self, done: Callable[[], None], failed: Callable[[BrokerError], None] | None = None
-    ) -> None:
-        del failed
-        self._asking.append(done)
-
-    def confirm(self) -> int:
-        """All is known by now; how many had asked."""
-        self.confirmed += 1
-        asking, self._asking = self._asking, []
-        for done in asking:
-            done()
-        return len(asking)
-
-
 def test_a_walk_that_leads_nowhere_is_in_doubt_until_all_is_known(edge: Edge) -> None:
-    knowledge = Asked()
+    knowledge = LateKnowledge()
     with_topics(edge)
     edge.services = replace(edge.services, knowledge=knowledge)
     flooder, other = edge.connect(), edge.connect()
@@ -281,11 +254,12 @@ def test_a_walk_that_leads_nowhere_is_in_doubt_until_all_is_known(edge: Edge) ->
     flooder.publish(b"x", b"y", queue=WORDS, exchange="topics")
     flooder.expect_nothing()
     other.bind("q", "topics", WORDS)
-    assert knowledge.confirm() == 1
+    assert len(knowledge) == 1
+    knowledge.confirm()
     edge.run()
     assert flooder.expect(Basic.Ack).delivery_tag == 2
     assert other.ready_count() == 2
-    assert knowledge.confirm() == 0
+    assert len(knowledge) == 0
 
 
 def test_large_arguments_are_read_in_steps_and_in_order(edge: Edge) -> None:
