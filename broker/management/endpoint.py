@@ -187,7 +187,7 @@ class ManagementEndpoint:
             headers, ends = request.headers, ends_of(request)
             call = Call(asking, user, names, request.query, body, headers, ends)
             reply = await self._acted(endpoint, call, request.rel_url.raw_path)
-            if is_nothing(reply) and endpoint.path.partition("/")[0] in OF_DEFINITIONS:
+            if self._is_in_doubt(endpoint, reply):
                 await self._know()
                 reply = await self._acted(endpoint, call, request.rel_url.raw_path)
             return reply
@@ -200,6 +200,15 @@ class ManagementEndpoint:
             return refusal.reply
         except NotFound as error:
             return reply_to(error)
+
+    def _is_in_doubt(self, endpoint: Endpoint, reply: Reply) -> bool:
+        """Whether it is said, by what may be old, that there is no such thing, or none at all."""
+        if self._asking.services.knowledge.is_complete:
+            return False
+        is_nothing = reply.status == HTTPStatus.NOT_FOUND or (
+            endpoint.method in READS and reply.body in (b"[]", b"{}")
+        )
+        return is_nothing and endpoint.path.partition("/")[0] in OF_DEFINITIONS
 
     async def _know(self) -> None:
         """Return once all is known here that was answered anywhere before.  BrokerError."""
@@ -251,11 +260,6 @@ class ManagementEndpoint:
         """None where no virtual host is named that there is: nobody may be kept from that one."""
         vhost = names.get("vhost")
         return vhost if vhost in self._asking.parts.catalogue.vhosts else None
-
-
-def is_nothing(reply: Reply) -> bool:
-    """Whether it says that there is no such thing, or none at all."""
-    return reply.status == HTTPStatus.NOT_FOUND or reply.body in (b"[]", b"{}")
 
 
 def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:

@@ -392,3 +392,18 @@ async def test_nothing_is_published_while_an_alarm_is_raised(api: Api) -> None:
     finally:
         alarms.set("memory", low=False)
     assert (await publish(api))[0] == 200
+
+
+async def test_an_empty_queue_is_asked_once(api: Api, queue: str) -> None:
+    """Else it is counted twice, and a message may come in between."""
+    asked = DirectChannel.call
+    methods: list[Method] = []
+
+    async def call(channel: DirectChannel, method: Method) -> Heard:
+        methods.append(method)
+        return await asked(channel, method)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(DirectChannel, "call", call)
+        assert await api.ask("POST", f"{queue}/get", json=GET) == (200, [])
+    assert [method.name for method in methods].count("Basic.Get") == 1
