@@ -7,22 +7,24 @@ was acknowledged back into the ledger under the tags it had: nothing is redelive
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, cast
 
 from fluffle.broker.errors import PreconditionFailed, ResourceError
 from fluffle.broker.letters import inlet_now
-from fluffle.broker.queues.handout import Handout, Outcome
+from fluffle.broker.queues.handout import FINAL, Handout, Outcome
 from fluffle.broker.queues.served import Admission, Inlet, Later, Partly, Receipt, Target
 from fluffle.broker.server.awaiting import Taken
-from fluffle.broker.server.channel import Channel, once_settled
+from fluffle.broker.server.channel import SETTLED_AT_ONCE, Channel, once_settled
 from fluffle.broker.server.putting import Parcel, Pending, records
 from fluffle.broker.server.replies import ReplyTarget
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.unacked import Stretch
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import Method, Tx, make
+from fluffle.protocol.steps import Steps, Unfinished
 
 MESSAGE_OVERHEAD_BYTES = 64
 """What a message costs beside its content."""
@@ -38,7 +40,7 @@ class Published(NamedTuple):
 class Transaction:
     """What a channel has published and settled since its last commit or rollback."""
 
-    __slots__ = ("_bytes", "_publishes", "_session", "_settled")
+    __slots__ = ("_bytes", "_publishes", "_returned", "_session", "_settled")
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -46,6 +48,9 @@ class Transaction:
         """Of what it holds to be published."""
         self._publishes: list[Published] = []
         self._settled: list[tuple[list[Stretch], Outcome]] = []
+        """What is done with."""
+        self._returned: deque[tuple[list[Stretch], Outcome]] = deque()
+        """What is to be delivered again."""
 
     @property
     def message_count(self) -> int:
@@ -55,7 +60,7 @@ class Transaction:
     @property
     def settled_count(self) -> int:
         """Deliveries that are to be settled."""
-        return sum(stop - start for each, _ in self._settled for _run, start, stop in each)
+        return sum(stop - start for _run, start, stop in self._stretches())
 
     def publish(self, published: Published) -> None:
         """Keep messages for the commit.  ResourceError when they are too many."""
@@ -69,10 +74,30 @@ class Transaction:
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Keep what the queues are to be told at the commit."""
-        self._settled.append((stretches, outcome))
+        (self._settled if outcome in FINAL else self._returned).append((stretches, outcome))
+
+    def _stretches(self) -> Iterator[Stretch]:
+        """All that is to be settled."""
+        for stretches, _outcome in (*self._settled, *self._returned):
+            yield from stretches
+
+    def give_back(self, channel: Channel) -> Steps[None]:
+        """Give back what is to be delivered again, which would come again if this failed, too."""
+        left = SETTLED_AT_ONCE
+        while self._returned:
+            stretches, outcome = self._returned.popleft()
+            some, rest = parted(stretches, left)
+            if rest:
+                self._returned.appendleft((rest, outcome))
+            channel.settle(channel, some, outcome)
+            left -= sum(stop - start for _run, start, stop in some)
+            if left <= 0:
+                left = SETTLED_AT_ONCE
+                yield
 
     def commit(self, channel: Channel) -> bool | Later[bool]:
-        """Publish, then settle.  Whether all was published: not if a queue is gone, or refuses."""
+        """Publish, then settle for good.  Whether all was published: not if a queue is gone, or
+        refuses."""
         vhost = channel.session.vhost
         is_complete = True
         receipts: list[Receipt] = []
@@ -97,27 +122,31 @@ class Transaction:
 
     def settled_of(self, handout: Handout) -> list[tuple[int, int]]:
         """The stretches of a run that its queue is to be told of."""
-        settled = (stretch for stretches, _outcome in self._settled for stretch in stretches)
-        return [(start, stop) for run, start, stop in settled if run is handout]
+        return [(start, stop) for run, start, stop in self._stretches() if run is handout]
 
     @property
     def held(self) -> tuple[int, int]:
         """How many messages it is to publish, and how many it is to settle."""
-        published = sum(len(published.parcel.contents) for published in self._publishes)
-        settled = sum(
-            stretch.stop - stretch.start
-            for stretches, _outcome in self._settled
-            for stretch in stretches
-        )
-        return published, settled
+        return self.message_count, self.settled_count
 
     def forget(self) -> list[Stretch]:
         """Start afresh; what had been settled."""
-        settled = [stretch for stretches, _outcome in self._settled for stretch in stretches]
-        self._publishes, self._settled = [], []
+        settled = [*self._stretches()]
+        self._publishes, self._settled, self._returned = [], [], deque()
         self._session.uncommitted_bytes -= self._bytes
         self._bytes = 0
         return settled
+
+
+def parted(stretches: list[Stretch], count: int) -> tuple[list[Stretch], list[Stretch]]:
+    """The first so many messages, and the rest."""
+    for at, (run, start, stop) in enumerate(stretches):
+        if stop - start > count:
+            middle = start + count
+            some, rest = Stretch(run, start, middle), Stretch(run, middle, stop)
+            return [*stretches[:at], *([some] if count else [])], [rest, *stretches[at + 1 :]]
+        count -= stop - start
+    return stretches, []
 
 
 def target_now(vhost: VirtualHost, target: Target) -> Target | None:
@@ -155,9 +184,13 @@ def on_select(channel: Channel, _method: Method) -> None:
 
 
 def on_commit(channel: Channel, method: Method) -> None:
-    channel.ask(
-        method, transaction_of(channel).commit(channel), partial(committed, channel, method)
-    )
+    raise Unfinished(commit(channel, method, transaction_of(channel)))
+
+
+def commit(channel: Channel, method: Method, transaction: Transaction) -> Steps[None]:
+    """In one go, but for what comes back: that may be done in part, and by and by."""
+    yield from transaction.give_back(channel)
+    channel.ask(method, transaction.commit(channel), partial(committed, channel, method))
 
 
 def committed(channel: Channel, method: Method, is_complete: bool) -> None:  # noqa: FBT001 - it is an answer

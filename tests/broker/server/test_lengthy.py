@@ -11,7 +11,7 @@ import pytest
 
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.errors import AccessRefused
-from fluffle.broker.server import channel, consuming
+from fluffle.broker.server import channel, consuming, transactions
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.shares import SHARE_S
 from fluffle.protocol.methods import (
@@ -20,6 +20,7 @@ from fluffle.protocol.methods import (
     Confirm,
     Method,
     Queue,
+    Tx,
     encode_method,
     make,
     pamqp_table,
@@ -41,7 +42,7 @@ HEADER = raw_frame(FRAME_HEADER, 1, bytes((0, 60)) + bytes(8) + b"\xff\xff" + by
 
 @pytest.fixture(autouse=True)
 def few_are_settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (channel, consuming):
+    for module in (channel, consuming, transactions):
         monkeypatch.setattr(module, "SETTLED_AT_ONCE", 100)
 
 
@@ -331,6 +332,36 @@ def test_a_recover_is_answered_when_all_has_gone_back(edge: Edge) -> None:
         edge.scheduler.turn()
     assert heard == ["Basic.RecoverOk"]
     assert other.ready_count() == LEFT
+
+
+def returning(edge: Edge) -> tuple[Client, Client]:
+    """Another who is about to commit that thousands of messages go back, and a message."""
+    holder, other = holding(edge)
+    holder.call(Tx.Select(), Tx.SelectOk)
+    holder.send(encode_method(1, Basic.Cancel("c")), encode_method(1, Basic.Ack(1)))
+    holder.expect(Basic.CancelOk)
+    holder.send(encode_method(1, Basic.Nack(0, multiple=True, requeue=True)))
+    holder.publish(b"y")
+    return holder, other
+
+
+def test_a_commit_gives_back_thousands_in_steps(edge: Edge) -> None:
+    holder, other = returning(edge)
+    holder.feed(encode_method(1, Tx.Commit()))
+    assert turns(edge, holder, other) > 4
+    assert holder.names() == ["Tx.CommitOk"]
+    assert other.ready_count() == LEFT
+
+
+def test_a_commit_that_is_cut_short_publishes_nothing_and_loses_nothing(edge: Edge) -> None:
+    holder, other = returning(edge)
+    holder.feed(encode_method(1, Tx.Commit()))
+    assert holder.connection.work is not None
+    holder.transport.lose()
+    edge.run()
+    assert other.ready_count() == LEFT
+    other.consume(no_ack=True)
+    assert other.bodies() == [b"x"] * LEFT
 
 
 def test_what_is_not_settled_yet_goes_back_with_its_channel(edge: Edge) -> None:
