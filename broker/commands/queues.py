@@ -29,7 +29,8 @@ others again with `fluffle queues add-member` or `grow`."""
 
 MORE = (
     "node", "durable", "auto_delete", "exclusive", "owner", "arguments", "policy",
-    "operator_policy", "effective_policy_definition", "single_active_consumer_tag", "group",
+    "operator_policy", "effective_policy_definition", "single_active_consumer_tag",
+    "exclusive_consumer_tag", "group",
     "delivery_limit", "leader", "members", "online",
 )  # fmt: skip
 """What there is to tell of a queue, if somebody asks for it; the last five of quorum queues."""

@@ -78,8 +78,8 @@ def test_who_has_sent_what_is_unread_yet_is_not_silent() -> None:
     ping = Ping(1, 99, 1, 1, is_answer_wanted=False)
     a.host.receive("b", joined(encode([ping])))
     a.told.verdicts.clear()
-    for _ in range(7):
-        cluster.now_ms += 200
+    for _ in range(6):
+        cluster.now_ms += Tuning().ping_interval_ms  # no turn of ours is late
         a.step()
         cluster.network.frames.clear()
     assert [(told.node, told.is_alive) for told in a.told.verdicts] == [("c", False)]

@@ -11,6 +11,7 @@ from fluffle.broker.management.endpoints.counting import with_counts
 class Asked:
     """A call, in one of whose virtual hosts nothing is any more."""
 
+    path: dict[str, str] = {}  # noqa: RUF012  is not changed
     query: dict[str, str] = {}  # noqa: RUF012  is not changed
 
     async def rows(self, _verb: str, *, vhost: str, **_more: Any) -> list[dict[str, Any]]:

@@ -99,9 +99,9 @@ def test_who_gives_way_goes_on_at_once_if_the_last_of_those_goes_for_whom() -> N
     bench.consume("low", prefetch=10)
     bench.enqueue("1", "2")
     bench.pump()
-    bench.enqueue("3")
     for tag in ("high", "higher"):
         bench.consume(tag, priority=1)
+    bench.enqueue("3")
     for tag, then in (("high", "12"), ("higher", "123")):
         bench.queue.detach(bench.consumers.pop(tag))
         bench.pump()
