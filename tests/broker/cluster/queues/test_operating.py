@@ -131,7 +131,7 @@ async def test_a_leader_whose_disk_is_full_has_another_lead_until_there_is_room(
     await until(lambda: scene.leader() in ("b", "c"))
     await publish(await scene.channel("b"), b"1", b"2")
     await until(lambda: not a.metadata.leads)
-    await scene.nodes["a"].ask("queues.add_member", **Q, node="b")  # which it is; all know it
+    await scene.nodes["b"].ask("queues.add_member", **Q, node="b")  # which it is
     log._room_bytes_min = ROOM_BYTES_MIN
     await scene.is_led_by("a")
     assert await drained(scene, "a", 2) == [b"1", b"2"]
