@@ -468,7 +468,12 @@ class Cluster:
             is_any = config.listen.host in ANY_HOSTS
             address = ListenAddress("" if is_any else listening.host, listening.port)
         local = LocalClusterNode(self, self._kept)
-        formation = Formation(self.name, config.peers, address, promise_of(owned), local)
+        met = self._acquaintances.known.items()
+        known = {node: each.address for node, each in met if each.address is not None}
+        promise = promise_of(
+            owned, self.metadata_config, {**known, **config.peers, self.name: address}
+        )
+        formation = Formation(self.name, config.peers, address, promise, local)
         switch = self.running.switch
         switch.takers[FrameKind.FORMATION] = formation.receive
         switch.may_hear = formation.may_hear

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
@@ -112,7 +113,17 @@ class LocalClusterNode:
             cluster.admission.admit(node, ListenAddress(host, address.port))
 
 
-def promise_of(owned: Owned) -> Promise:
-    """As it is on disk."""
+def promise_of(owned: Owned, config: Config, addresses: Founders) -> Promise:
+    """As it is on disk.  Earlier versions kept no founders, and made the mark of their names: they
+    are known by that, as long as all of them are members in `config`, to help the last to begin."""
+    mark = mark_of(owned.cluster)
     founders = {node: ListenAddress(host, port) for node, host, port in owned.founders}
-    return Promise(mark_of(owned.cluster), founders)
+    first = {each.node for each in config.members if each.incarnation == FOUNDED_AS}
+    if not founders and first <= addresses.keys() and mark == mark_of_names(first):
+        founders = {node: addresses[node] for node in sorted(first)}
+    return Promise(mark, founders)
+
+
+def mark_of_names(founders: Collection[NodeId]) -> str:
+    """The mark of a cluster that an earlier version has founded."""
+    return hashlib.sha256("\0".join(sorted(founders)).encode()).hexdigest()[:MARK_LETTERS]

@@ -10,12 +10,21 @@ import aio_pika
 import pytest
 from pamqp.common import FieldTable
 
-from fluffle.broker.cluster.formation import Stage
+from fluffle.broker.cluster.copies import owner_of
+from fluffle.broker.cluster.formation import Promise, Stage
 from fluffle.broker.cluster.links.identity import Reason
-from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.cluster.local_node import LocalClusterNode, mark_of_names, promise_of
+from fluffle.broker.config import Config as NodeConfig
+from fluffle.broker.config import ListenAddress
+from fluffle.broker.recording.identity import IDENTITY, Owned, encoded
+from fluffle.raft.config import Config, Member
+from fluffle.storage.batch import Batch
+from fluffle.storage.errors import StorageError
+from fluffle.storage.store import open_store
 from tests.broker.cluster.test_membership import let_in, only_by_hand
 from tests.support.cluster_nodes import (
     LOOPBACK,
+    ClusterNode,
     ClusterNodes,
     node_at,
     ports_of_nodes,
@@ -39,7 +48,7 @@ class Sizes:
         peers = {each: ListenAddress(LOOPBACK, self._ports[each]) for each in names}
         known = self.nodes.nodes.get(name)
         if known is None:
-            made = node_at(self._ports[name], name, self._directory, peers, Config())
+            made = node_at(self._ports[name], name, self._directory, peers, NodeConfig())
             self.nodes.nodes[name] = made
         else:
             assert known.config.cluster is not None
@@ -94,6 +103,49 @@ async def test_a_size_that_has_grown_stops_nobody_who_restarts(tmp_path: Path) -
         await scene.is_one()
     finally:
         await scene.nodes.stop()
+
+
+def keep_no_founders(node: ClusterNode) -> None:
+    """As an earlier version did."""
+    owned = owner_of(node.config.data_dir)
+    failed: list[StorageError] = []
+    store = open_store(node.config.data_dir, call_soon=lambda _wake: None, on_fatal=failed.append)
+    batch = Batch()
+    batch.put(IDENTITY, b"", encoded(owned._replace(founders=())))
+    store.submit(batch)
+    store.close()
+    assert not failed
+
+
+async def test_a_founder_that_begins_after_an_upgrade_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of three have founded the cluster with an earlier version, the third never ran."""
+    monkeypatch.setattr(LocalClusterNode, "draw_mark", lambda _node: mark_of_names("cab"))
+    scene = Sizes(tmp_path, 3)
+    try:
+        for name in "abc":
+            scene.sized(name, 3)
+        await scene.nodes.start(["a", "b"])
+        for name in "ab":
+            await scene.nodes[name].stop()
+            keep_no_founders(scene.nodes[name])
+        await scene.nodes.start(["a", "b", "c"])
+        await scene.is_one()
+    finally:
+        await scene.nodes.stop()
+
+
+def test_founders_of_an_earlier_version_are_known_while_all_of_them_are_members() -> None:
+    at = {name: ListenAddress(LOOPBACK, 1) for name in "abcd"}
+    owned = Owned("c", f"fluffle {mark_of_names('abc')}", 1, (b"1",))
+    config = Config.initial("abc")
+    grown = replace(config, learners=(Member("d", 2),), top_incarnation=2)
+    assert promise_of(owned, grown, at).founders == {name: at[name] for name in "abc"}
+    for other in (Config(), Config.initial("ab"), Config.initial("abcd")):
+        assert promise_of(owned, other, at) == Promise(mark_of_names("abc"))
+    del at["b"]
+    assert promise_of(owned, config, at).founders == {}
 
 
 async def test_who_is_new_waits_while_the_first_is_away(tmp_path: Path) -> None:
