@@ -21,6 +21,7 @@ from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.served import Later
 from fluffle.broker.server import overdue
 from fluffle.broker.server.channel import SETTLED_AT_ONCE, Channel, settle_rest
+from fluffle.broker.server.outlet import burst_bytes
 from fluffle.broker.server.subscription import ReplySubscription, Subscription
 from fluffle.protocol.events import Acks
 from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
@@ -72,8 +73,8 @@ class Getter:
         if channel.stamped is not None:
             contents = channel.stamped(contents)
         session.outlet.add(split_content(contents[0], channel.number, session.frame_bytes_max))
-        session.outlet.reserve(handout.content_bytes)
-        session.outlet.sent(handout.content_bytes)
+        session.outlet.reserve(burst_bytes(handout))
+        session.outlet.sent(burst_bytes(handout))
 
     def took(self, handout: Handout) -> None:
         """The channel's ledger is all that counts these."""

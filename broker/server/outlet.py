@@ -13,13 +13,23 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.queues.consumers import UNLIMITED, Consumer
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.handout import Handout
 
 BURST_BYTES = 1_048_576
 """Deliveries to one connection in one turn: about the kernel's largest socket buffer."""
 
+MESSAGE_BYTES_MIN = 256
+"""A message counts for so much at least: it takes its time however small it is, so that a burst is
+some thousands of messages at most, which is some milliseconds of work."""
+
 JOIN_BYTES_MAX = 4 << 20
 """A turn's output beyond this goes to the transport in pieces, not as one copy."""
+
+
+def burst_bytes(handout: Handout) -> int:
+    """How much of a burst the messages of a run use up."""
+    return max(handout.content_bytes, MESSAGE_BYTES_MIN * len(handout.contents))
 
 
 class Writer(Protocol):
@@ -63,7 +73,8 @@ class Outlet:
         self.is_draining = False
         """Whether the socket is full and nothing may be added but replies."""
         self.sent_bytes = 0
-        """Of messages that have been added and not written."""
+        """Of messages that have been added and not written.  All bytes of messages are those of
+        `burst_bytes`."""
         self.ticket = 0
         """The commit that must have been done before `pieces` goes out."""
         self._held: deque[tuple[int, list[bytes], int]] = deque()
@@ -136,8 +147,9 @@ class Outlet:
 
     def room(self, consumer: Consumer) -> int:
         """How many messages may be handed to `consumer`; at 0 it is woken when there is room."""
-        if self._handed_bytes < BURST_BYTES and not self.is_draining:
-            return UNLIMITED
+        left_bytes = BURST_BYTES - self._handed_bytes
+        if left_bytes > 0 and not self.is_draining:
+            return -(-left_bytes // MESSAGE_BYTES_MIN)
         self._waiting[consumer] = None
         return 0
 

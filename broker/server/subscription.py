@@ -12,6 +12,7 @@ from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.overdue import Late, Lost
 from fluffle.broker.server import overdue
+from fluffle.broker.server.outlet import burst_bytes
 from fluffle.broker.traffic import Deliveries
 from fluffle.broker.unused import UNUSED
 from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
@@ -81,7 +82,7 @@ class Envelopes:
             prefixes = [envelope[0] for envelope in envelopes]
             tails = [envelope[tail_at] for envelope in envelopes]
             build_mixed_deliveries(outlet.pieces, prefixes, first_tag, tails, contents)
-        outlet.sent(handout.content_bytes)
+        outlet.sent(burst_bytes(handout))
         deliveries = self._deliveries
         if handout.holder.no_ack:
             deliveries.consumed_auto_ack += len(contents)
@@ -131,7 +132,7 @@ class Subscription:
         return self._channel.session.outlet.room(consumer)
 
     def reserve(self, handout: Handout) -> None:
-        self._channel.session.outlet.reserve(handout.content_bytes)
+        self._channel.session.outlet.reserve(burst_bytes(handout))
 
     def deliver(self, handout: Handout) -> None:
         """Send a run, or give it back when this consumer has ended since it was handed out."""
@@ -142,7 +143,7 @@ class Subscription:
                 trace.delivered(channel, handout)
             self._send(handout)
         else:
-            channel.session.outlet.unreserve(handout.content_bytes)
+            channel.session.outlet.unreserve(burst_bytes(handout))
             handout.holder.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -203,7 +204,7 @@ class ReplySubscription:
         raise AssertionError("a message of direct reply-to was settled, and it has no queue")
 
     def deliver(self, handout: Handout) -> None:
-        self._outlet.reserve(handout.content_bytes)
+        self._outlet.reserve(burst_bytes(handout))
         self._envelopes.send(handout)
 
     def took(self, handout: Handout) -> None:

@@ -1,12 +1,22 @@
 """One write a turn, no more deliveries than a burst, and consumers woken when there is room."""
 
+from itertools import pairwise
+
 import pytest
 
-from fluffle.broker.queues.consumers import UNLIMITED, Consumer
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.handout import Handout
-from fluffle.broker.server.outlet import BURST_BYTES, JOIN_BYTES_MAX, Outlet
+from fluffle.broker.server.outlet import (
+    BURST_BYTES,
+    JOIN_BYTES_MAX,
+    MESSAGE_BYTES_MIN,
+    Outlet,
+    burst_bytes,
+)
 from tests.broker.queues.make import Bench
 from tests.support.patience import PatientSink
+
+MESSAGES_MAX = BURST_BYTES // MESSAGE_BYTES_MIN
 
 
 class Socket:
@@ -39,12 +49,12 @@ class OutletSink(PatientSink):
         return self._outlet.room(consumer)
 
     def reserve(self, handout: Handout) -> None:
-        self._outlet.reserve(handout.content_bytes)
+        self._outlet.reserve(burst_bytes(handout))
 
     def deliver(self, handout: Handout) -> None:
         self.got += len(handout.contents)
         self._outlet.pieces += handout.contents
-        self._outlet.sent(handout.content_bytes)
+        self._outlet.sent(burst_bytes(handout))
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError("no queue is deleted here")
@@ -119,6 +129,27 @@ def test_a_backlog_leaves_in_bursts_of_one_a_turn(scene: Scene) -> None:
     assert seen == [6, 10]
 
 
+def test_a_burst_of_messages_however_small_takes_its_time(scene: Scene) -> None:
+    for _ in range(10):
+        scene.bench.enqueue(*["x"] * 1_000)
+    seen = [0]
+    while scene.bench.touched:
+        scene.bench.pump()
+        seen.append(scene.sink.got)
+        scene.outlet.flush()
+    assert seen[-1] == 10_000
+    assert max(after - before for before, after in pairwise(seen)) == MESSAGES_MAX
+
+
+def test_consumers_of_one_connection_share_a_burst_of_messages(scene: Scene) -> None:
+    for number in range(9):
+        scene.queue.attach(Consumer(str(number), scene.queue, scene.sink, shared=SharedCredit()))
+    for _ in range(10):
+        scene.bench.enqueue(*["x"] * 1_000)
+    scene.bench.pump()
+    assert MESSAGES_MAX <= scene.sink.got < MESSAGES_MAX + 1_024
+
+
 def test_what_is_handed_out_uses_up_the_burst_until_it_is_written(scene: Scene) -> None:
     """However long it takes until it may be sent."""
     scene.bench.enqueue("x" * BURST_BYTES)
@@ -138,7 +169,7 @@ def test_what_was_handed_out_and_will_not_come_makes_room(scene: Scene) -> None:
     (handout,) = scene.queue.pump()
     scene.bench.enqueue("b")
     assert scene.queue.pump() == []
-    scene.outlet.unreserve(handout.content_bytes)
+    scene.outlet.unreserve(burst_bytes(handout))
     assert scene.touches == 1
     scene.outlet.flush()
     assert [handout.contents for handout in scene.queue.pump()] == [[b"b"]]
@@ -190,7 +221,7 @@ def test_a_consumer_that_is_gone_is_not_woken(scene: Scene) -> None:
     scene.queue.detach(scene.consumer)
     scene.outlet.drained()
     assert (scene.queue.consumer_count, scene.bench.touched) == (0, False)
-    assert scene.outlet.room(scene.consumer) == UNLIMITED
+    assert scene.outlet.room(scene.consumer) == MESSAGES_MAX
 
 
 def test_a_consumer_that_was_woken_otherwise_is_left_alone(scene: Scene) -> None:
