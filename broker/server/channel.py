@@ -68,6 +68,7 @@ class Channel:
         "prefetch",
         "publish",
         "put",
+        "putting",
         "refuse",
         "reply_subscription",
         "sending",
@@ -94,6 +95,8 @@ class Channel:
         self.put: Putter = put
         """What puts them into their queues.  This and the next three are other functions where that
         is observed."""
+        self.putting: Steps[None] | None = None
+        """What is left to be done of putting messages into very many queues."""
         self.settle: Settler = settle
         """What becomes of messages that its ledger has let go."""
         self.answer_get: GetAnswerer = answer_get
@@ -223,6 +226,9 @@ class Channel:
         self.settle(self, self.unacked.take_up_to(0, SETTLED_AT_ONCE)[0], Outcome.LOST)
         if self.unacked.rest:
             self.session.chores.add(settle_rest(self, Outcome.LOST), let_go)
+        if self.putting is not None:
+            self.session.chores.add(self.putting, let_go)
+            self.putting = None
         self.session.confirming.pop(self, None)
         traffic = self.session.traffic
         traffic.channels_closed += 1

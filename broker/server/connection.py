@@ -25,7 +25,7 @@ from fluffle.broker.server import admitting, lifecycle
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.channels import Channels
 from fluffle.broker.server.deadlines import Beating, Deadlines
-from fluffle.broker.server.ends import address_of, ends_of, is_unix
+from fluffle.broker.server.ends import address_of, ends_of, is_reset, is_unix
 from fluffle.broker.server.heartbeat import Heartbeat
 from fluffle.broker.server.holding import UNREAD_BYTES_MAX, Holding
 from fluffle.broker.server.intake import Intake
@@ -183,6 +183,9 @@ class Connection(asyncio.Protocol):
         busy, shares = self.services.connections.busy, self.services.connections.shares
         busy.discard(self)
         if self.is_over:
+            return
+        if not data and is_reset(self._transport):
+            self._hang_up("connection reset by peer")  # and nobody wants what it had begun
             return
         until_s = shares.begin(self, len(busy))
         if data:
@@ -525,6 +528,8 @@ class Connection(asyncio.Protocol):
 
     def on_behind(self, target: Target, count: int) -> None:
         """Messages went to a queue that is behind: pause, unless acks come this way and help."""
+        if self._session is None:  # they are put into their queues when it has ended
+            return
         if target.is_full:
             self.holding.wait_for_room(target)
         elif self.open_channels and not self.open_channels.have_consumers:

@@ -1,6 +1,7 @@
 """The two ends of a connection, as the socket knows them or as a proxy says."""
 
 import asyncio
+import select
 from collections.abc import Callable
 from socket import AF_UNIX
 
@@ -33,3 +34,13 @@ def address_of(transport: asyncio.BaseTransport, end: str) -> Address:
 def is_unix(transport: asyncio.BaseTransport) -> bool:
     sock = transport.get_extra_info("socket")
     return sock is not None and sock.family == AF_UNIX
+
+
+def is_reset(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer has broken off, which a loop does not tell of a socket that is not read."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)
+    return bool(poll.poll(0))

@@ -13,18 +13,21 @@ from fluffle.broker.knowledge import Doubt
 from fluffle.broker.queues.expiries import lifetimes_at
 from fluffle.broker.server.properties import read_facts_in_steps, read_lifetimes
 from fluffle.broker.server.publishing import (
+    TARGETS_AT_ONCE,
     PutBack,
     Route,
     admit,
+    enter,
     messages_at_once,
+    parcels_found,
     part_of,
     parted,
     parts_for,
-    publish_found,
     rest_on_absence,
     runs_of,
     search_route,
 )
+from fluffle.broker.server.putting import Parcel, put_into
 from fluffle.broker.server.transactions import target_now
 from fluffle.broker.server.wayfinding import Way, look_closer
 from fluffle.protocol.events import Publishes
@@ -32,6 +35,7 @@ from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
+    from fluffle.broker.server.properties import PropertyFacts
     from fluffle.broker.server.session import Session
     from fluffle.broker.server.waiting import Occurrence
 
@@ -92,7 +96,8 @@ def take_run(
     if not is_certain and rest_on_absence(route, ways):
         raise Doubt
     if len(ways) > 1:
-        publish_found(channel, route, facts, run, ways=ways, lifetimes_ms=lifetimes_ms)
+        parcels = parcels_found(channel, route, facts, run, ways=ways, lifetimes_ms=lifetimes_ms)
+        yield from give_in_steps(channel, parcels, facts)
         return
     at_once_max = messages_at_once(ways[0].targets)
     for start in range(0, len(run.methods), at_once_max):
@@ -100,8 +105,40 @@ def take_run(
         stop = start + len(span.methods)
         these_ms = lifetimes_at(lifetimes_ms, range(start, stop))
         ways = [there_now(session, ways[0])]
-        publish_found(channel, route, facts, span, ways=ways, lifetimes_ms=these_ms)
+        parcels = parcels_found(channel, route, facts, span, ways=ways, lifetimes_ms=these_ms)
+        yield from give_in_steps(channel, parcels, facts)
         yield
+
+
+def give_in_steps(channel: Channel, parcels: list[Parcel], facts: PropertyFacts) -> Steps[None]:
+    """As `give`: put them into some queues at a time, and answer for all when all have them.
+
+    Should the channel end meanwhile it sees to the rest: a message that is in some of its queues
+    gets into all of them.
+    """
+    enter(channel, parcels, facts)
+    if channel.transaction is None:
+        channel.putting = put_in_steps(channel, parcels, persistent=facts.persistent)
+        for _ in channel.putting:  # not `yield from`: it goes on when this is given up
+            yield
+        channel.putting = None
+    channel.publish(channel, parcels, persistent=facts.persistent)
+
+
+def put_in_steps(channel: Channel, parcels: list[Parcel], *, persistent: bool) -> Steps[None]:
+    """Put messages into their queues, unless these have gone by then."""
+    vhost, count = channel.session.vhost, 0
+    for parcel in parcels:
+        while parcel.left:
+            at_once_max = TARGETS_AT_ONCE - count
+            some, parcel.left = parcel.left[:at_once_max], parcel.left[at_once_max:]
+            there = (target_now(vhost, target) for target in some)
+            targets = [target for target in there if target is not None]
+            put_into(channel, parcel, targets, persistent=persistent)
+            count += len(some)
+            if count == TARGETS_AT_ONCE:
+                count = 0
+                yield
 
 
 def there_now(session: Session, way: Way) -> Way:

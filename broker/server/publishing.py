@@ -74,6 +74,9 @@ DRAWN_MAX = 256
 PATIENCE = 8
 """So many stops the searches for the routes of a batch may make before they are too long."""
 
+TARGETS_AT_ONCE = 512
+"""Into so many queues messages are put together, for some milliseconds."""
+
 METHOD_AT = 7
 """Where the payload of a method frame begins."""
 
@@ -172,6 +175,9 @@ def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
         put_back(runs_of(batch, repeat(batch.outline)))
         return 1
     parcels = sort(batch, routes, lifetimes_ms)
+    if are_many(parcels):
+        put_back(runs_of(batch, repeat(batch.outline)))
+        return 1
     if parcels:
         give(channel, parcels, facts)
     if refusal is not None:
@@ -194,7 +200,19 @@ def publish_run(
         ways = at_once(channel.session, look_closer(channel.session, route, facts, batch))
     if not channel.is_certain and rest_on_absence(route, ways):
         raise Doubt
-    return publish_found(channel, route, facts, batch, ways=ways, lifetimes_ms=lifetimes_ms)
+    if are_many(ways or (route,)) and channel.transaction is None:
+        raise TooLong
+    parcels = parcels_found(channel, route, facts, batch, ways=ways, lifetimes_ms=lifetimes_ms)
+    give(channel, parcels, facts)
+    if len(ways) > 1:
+        return 1 + ROUTE_COST * len(ways)
+    property_bindings = route.needs.property_bindings if route.needs is not None else 0
+    return 1 + len(parcels[0].targets) + property_bindings // PROPERTY_BINDINGS_PER_COST
+
+
+def are_many(ways: Iterable[Route | Way | Parcel]) -> bool:
+    """Whether messages go to too many queues to be put into all of them at once."""
+    return sum(len(way.targets) for way in ways) > TARGETS_AT_ONCE
 
 
 def rest_on_absence(route: Route, ways: Sequence[Way]) -> bool:
@@ -202,7 +220,7 @@ def rest_on_absence(route: Route, ways: Sequence[Way]) -> bool:
     return any(way.misses for way in ways) if ways else route.misses
 
 
-def publish_found(
+def parcels_found(
     channel: Channel,
     route: Route,
     facts: PropertyFacts,
@@ -210,9 +228,8 @@ def publish_found(
     *,
     ways: Sequence[Way],
     lifetimes_ms: Lifetimes,
-) -> int:
-    """The same, once it is known where all of them go, or each; no `ways` if the route says it."""
-    targets = ways[0].targets if ways else route.targets
+) -> list[Parcel]:
+    """Messages, once it is known where all of them go, or each; no `ways` if the route says it."""
     contents, content_bytes = batch.contents, batch.content_bytes
     if facts.is_special:
         raw = facts.stored
@@ -226,11 +243,9 @@ def publish_found(
     if route.needs is not None and route.needs.is_kept:
         keep(origin, facts, contents, ways)
     if len(ways) > 1:
-        parcels = parcels_by_way(origin, contents, ways, lifetimes_ms, mandatory=route.mandatory)
-        give(channel, parcels, facts)
-        return 1 + ROUTE_COST * len(ways)
+        return parcels_by_way(origin, contents, ways, lifetimes_ms, mandatory=route.mandatory)
     parcel = Parcel(
-        targets,
+        ways[0].targets if ways else route.targets,
         [origin] * len(contents),
         contents,
         content_bytes,
@@ -238,9 +253,7 @@ def publish_found(
         mandatory=route.mandatory,
         expiration_ms=lifetimes_ms,
     )
-    give(channel, (parcel,), facts)
-    property_bindings = route.needs.property_bindings if route.needs is not None else 0
-    return 1 + len(targets) + property_bindings // PROPERTY_BINDINGS_PER_COST
+    return [parcel]
 
 
 def parts_for(needs: Needs, batch: Publishes) -> list[Publishes]:
@@ -331,13 +344,18 @@ def are_apart(routes: Collection[Route]) -> bool:
 
 def give(channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
     """Count messages that have passed all checks, and publish them as the channel does it."""
+    enter(channel, parcels, facts)
+    channel.publish(channel, parcels, persistent=facts.persistent)
+
+
+def enter(channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+    """Count messages that have passed all checks, and have them traced."""
     # RabbitMQ 4.0.5 counts before its checks, and so a refused message too; of a batch that is
     # refused it would have seen the first alone
     channel.session.traffic.received += sum(len(parcel.contents) for parcel in parcels)
     trace = channel.session.vhost.trace
     if trace is not None:
         trace.published(channel, parcels, facts)
-    channel.publish(channel, parcels, persistent=facts.persistent)
 
 
 def find_routes(

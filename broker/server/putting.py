@@ -29,7 +29,8 @@ class Parcel:
     """Messages of one batch that go to the same queues, in order."""
 
     __slots__ = (
-        "content_bytes", "contents", "expiration_ms", "mandatory", "origins", "places", "targets",
+        "answer", "content_bytes", "contents", "expiration_ms", "left", "mandatory", "origins",
+        "places", "targets",
     )  # fmt: skip
 
     def __init__(
@@ -43,7 +44,10 @@ class Parcel:
         mandatory: bool,
         expiration_ms: Lifetimes,
     ) -> None:
-        self.targets = targets
+        self.targets = self.left = targets
+        """And `left`: those into which it has not been put yet."""
+        self.answer: Answer = Admission.ACCEPTED
+        """Of the others, together."""
         self.origins = origins
         self.contents = contents
         self.content_bytes = content_bytes
@@ -156,20 +160,9 @@ def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
     REFUSED when any queue refuses them, as RabbitMQ has it, though the others keep them; else
     pending when any is yet to answer; else RECORDED when any queue records them.
     """
-    answer: Answer = Admission.ACCEPTED
-    origins, contents, content_bytes = parcel.origins, parcel.contents, parcel.content_bytes
-    for target in parcel.targets:
-        one = target.enqueue(
-            origins,
-            contents,
-            content_bytes,
-            persistent=persistent,
-            expiration_ms=parcel.expiration_ms,
-        )
-        if one is not Admission.ACCEPTED:
-            answer = joined(answer, one)
-        if target.is_behind:
-            channel.session.on_behind(target, len(contents))
+    if parcel.left:
+        put_into(channel, parcel, parcel.left, persistent=persistent)
+    answer, contents = parcel.answer, parcel.contents
     if answer is not Admission.ACCEPTED and channel.session.commits.is_behind and records(answer):
         channel.session.on_disk_behind()
     traffic = channel.session.traffic
@@ -181,6 +174,27 @@ def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
     else:
         traffic.unroutable_dropped += len(contents)
     return answer
+
+
+def put_into(
+    channel: Channel, parcel: Parcel, targets: Sequence[Target], *, persistent: bool
+) -> None:
+    """Put messages into some of their queues, and note the answer."""
+    answer, count = parcel.answer, len(parcel.contents)
+    origins, contents, content_bytes = parcel.origins, parcel.contents, parcel.content_bytes
+    for target in targets:
+        one = target.enqueue(
+            origins,
+            contents,
+            content_bytes,
+            persistent=persistent,
+            expiration_ms=parcel.expiration_ms,
+        )
+        if one is not Admission.ACCEPTED:
+            answer = joined(answer, one)
+        if target.is_behind:
+            channel.session.on_behind(target, count)
+    parcel.answer = answer
 
 
 def joined(answer: Answer, one: Admission | Partly | Receipt) -> Answer:

@@ -103,7 +103,7 @@ class Transaction:
         receipts: list[Receipt] = []
         for parcel, persistent in self._publishes:
             found = [target_now(vhost, target) for target in parcel.targets]
-            parcel.targets = tuple(target for target in found if target is not None)
+            parcel.targets = parcel.left = tuple(one for one in found if one is not None)
             is_complete &= len(parcel.targets) == len(found)
             if found and not parcel.targets:
                 continue

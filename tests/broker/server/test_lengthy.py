@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gc
+import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count, product
+from itertools import count, pairwise, product
+from typing import cast
 
 import pytest
 
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.errors import AccessRefused
+from fluffle.broker.queues.served import ServedQueue, Target
 from fluffle.broker.server import channel, consuming, transactions
 from fluffle.broker.server.connection import Connection
+from fluffle.broker.server.publishing import TARGETS_AT_ONCE
 from fluffle.broker.server.shares import SHARE_S
 from fluffle.protocol.methods import (
     Basic,
@@ -209,6 +214,26 @@ def test_a_walk_ends_with_its_connection(edge: Edge) -> None:
     assert other.ready_count() == 0
 
 
+def test_a_walk_ends_when_its_client_breaks_off_though_it_is_not_read(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loop says so of a socket while it is not read: the connection looks itself."""
+    flooder, other = begun_walk(edge)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        with accepted:
+            monkeypatch.setattr(flooder.transport, "get_extra_info", {"socket": accepted}.get)
+            edge.scheduler.turn()
+            assert flooder.connection.work is not None
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            edge.run()
+    assert flooder.transport.was_aborted
+    assert flooder.connection.work is None
+    assert other.ready_count() == 0
+
+
 def test_a_walk_ends_with_its_channel(edge: Edge) -> None:
     flooder, other = begun_walk(edge)
     session = flooder.connection.session
@@ -261,6 +286,150 @@ def test_a_walk_that_leads_nowhere_is_in_doubt_until_all_is_known(edge: Edge) ->
     assert flooder.expect(Basic.Ack).delivery_tag == 2
     assert other.ready_count() == 2
     assert len(knowledge) == 0
+
+
+QUEUES = 3_000
+
+
+def with_many_queues(edge: Edge, *, durable: bool = False) -> tuple[Client, Client]:
+    """A publisher in confirm mode to a fanout exchange, and another client."""
+    flooder, other = edge.connect(), edge.connect()
+    for number in range(QUEUES):
+        name = f"q{number}"
+        flooder.send(
+            encode_method(1, make(Queue.Declare, queue=name, durable=durable, nowait=True)),
+            encode_method(1, make(Queue.Bind, queue=name, exchange="amq.fanout", nowait=True)),
+        )
+    edge.run()
+    flooder.confirm_select()
+    return flooder, other
+
+
+def last_confirmed(client: Client) -> int:
+    """Up to which message all are confirmed."""
+    acks = [each.method for each in client.arrivals()]
+    tags = [ack.delivery_tag or 0 for ack in acks if isinstance(ack, Basic.Ack)]
+    return tags[-1]
+
+
+def filled(edge: Edge) -> int:
+    """How many queues have a message."""
+    return sum(queue.ready_count > 0 for queue in edge.vhost.queues.values())
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_message_for_thousands_of_queues_is_put_into_some_at_a_time(
+    edge: Edge, *, durable: bool
+) -> None:
+    flooder, other = with_many_queues(edge, durable=durable)
+    properties = Properties(delivery_mode=1 + durable)
+    flooder.feed(publish_frames(b"x", exchange="amq.fanout", properties=properties))
+    seen = [filled(edge)]
+    while seen[-1] < QUEUES:
+        flooder.expect_nothing()
+        edge.scheduler.turn()
+        seen.append(filled(edge))
+    assert max(after - before for before, after in pairwise([0, *seen])) <= 4 * TARGETS_AT_ONCE
+    edge.run()
+    assert flooder.expect(Basic.Ack).delivery_tag == 1
+    assert {queue.ready_count for queue in edge.vhost.queues.values()} == {1}
+    assert other.ready_count("q0") == 1
+
+
+def test_messages_for_thousands_of_queues_stay_in_order(edge: Edge) -> None:
+    flooder, _other = with_many_queues(edge)
+    bodies = [b"1", b"2", b"3"]
+    flooder.feed(*(publish_frames(body, exchange="amq.fanout") for body in bodies))
+    edge.run()
+    assert last_confirmed(flooder) == 3
+    for name in ("q0", f"q{QUEUES - 1}"):
+        flooder.send(encode_method(1, Basic.Get(queue=name, no_ack=True)) * 3)
+        assert flooder.bodies(Basic.GetOk) == bodies
+
+
+def begun_putting(edge: Edge) -> tuple[Client, Client]:
+    """A publisher whose message is in some of its queues, and another client."""
+    flooder, other = with_many_queues(edge)
+    flooder.feed(publish_frames(b"x", exchange="amq.fanout"), publish_frames(b"y", "q0"))
+    while not filled(edge):
+        edge.scheduler.turn()
+    assert filled(edge) < QUEUES
+    return flooder, other
+
+
+class Full:
+    """A queue that takes no more for now."""
+
+    is_full = True
+
+    def __init__(self, queue: ServedQueue) -> None:
+        self.debtors = queue.debtors
+
+
+def test_a_message_that_is_in_some_queues_gets_into_all_though_its_publisher_goes(
+    edge: Edge,
+) -> None:
+    """But nothing that came behind it."""
+    flooder, _other = begun_putting(edge)
+    flooder.transport.lose()
+    assert flooder.connection.work is None
+    edge.run()
+    assert {queue.ready_count for queue in edge.vhost.queues.values()} == {1}
+
+
+def test_nobody_who_has_gone_waits_for_a_queue_that_is_full(edge: Edge) -> None:
+    client = edge.connect()
+    client.declare()
+    full = edge.vhost.queues["q"]
+    session = client.connection.session
+    assert session is not None
+    client.transport.lose()
+    edge.run()
+    session.on_behind(cast(Target, Full(full)), 1)
+    assert full.debtors == []
+
+
+def test_or_its_channel_is_closed(edge: Edge) -> None:
+    flooder, _other = begun_putting(edge)
+    (putting,) = flooder.connection.channels
+    putting.refuse(putting, AccessRefused("no"))
+    edge.run()
+    assert flooder.expect(Channel.Close).reply_code == 403
+    assert {queue.ready_count for queue in edge.vhost.queues.values()} == {1}
+
+
+def test_queues_that_go_while_a_message_is_put_into_others_are_passed_over(edge: Edge) -> None:
+    flooder, other = begun_putting(edge)
+    last = f"q{QUEUES - 1}"
+    gone = edge.vhost.queues[last]
+    other.delete(last)
+    edge.run()
+    assert last_confirmed(flooder) == 2
+    assert gone.ready_count == 0
+    assert filled(edge) == QUEUES - 1
+
+
+def test_routes_of_a_batch_to_many_queues_together_are_taken_apart(edge: Edge) -> None:
+    """Each of them leads to few enough."""
+    flooder, other = edge.connect(), edge.connect()
+    for number in range(TARGETS_AT_ONCE + 2):
+        flooder.send(
+            encode_method(1, make(Queue.Declare, queue=f"q{number}", nowait=True)),
+            encode_method(
+                1,
+                make(
+                    Queue.Bind,
+                    queue=f"q{number}",
+                    exchange="amq.direct",
+                    routing_key=str(number % 2),
+                    nowait=True,
+                ),
+            ),
+        )
+    edge.run()
+    flooder.feed(*(publish_frames(b"x", key, exchange="amq.direct") for key in "01" * 8))
+    assert turns(edge, flooder, other) > 1
+    assert {edge.vhost.queues[f"q{n}"].ready_count for n in range(TARGETS_AT_ONCE + 2)} == {8}
 
 
 def test_large_arguments_are_read_in_steps_and_in_order(edge: Edge) -> None:
