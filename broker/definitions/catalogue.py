@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from fluffle.broker.access.access import Access
 from fluffle.broker.definitions.renewing import renew_at_once
 from fluffle.broker.facts import Key, Kind
-from fluffle.broker.metadata.change import Change, Name
+from fluffle.broker.metadata.change import Change, Fact, Name
 from fluffle.broker.metadata.changing import Consequence
 from fluffle.broker.metadata.nodes import Registry
 from fluffle.broker.policies.policies import Policies
@@ -113,13 +113,19 @@ class Catalogue:
     def apply(self, change: Change) -> Iterable[Consequence]:
         """Make a change, whoever decided it; whom it concerns is to be told then."""
         consequences: list[Consequence] = []
-        for kind, key, value, _ in change.removes:
+        # exchanges first: in one that has gone no binding has to be looked for
+        for kind, key, value, _ in sorted(change.removes, key=is_no_exchange):
             consequences += APPLIED[kind].remove(self, key, value)
         for kind, key, value, _ in change.puts:
             consequences += APPLIED[kind].put(self, key, value)
         if not change.changes_nothing:
             self.rerouted()
         return dict.fromkeys(consequences) if consequences else ()
+
+
+def is_no_exchange(fact: Fact) -> bool:
+    """Whether it is about something else."""
+    return fact.kind is not Kind.EXCHANGE
 
 
 def restored(
