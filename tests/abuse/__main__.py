@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.abuse.kinds import KINDS
 from tests.abuse.run import Plan, run
 
 
@@ -21,13 +22,18 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=4, help="attacks at the same time")
     parser.add_argument("--storm", type=float, default=8.0, help="seconds between two calms")
     parser.add_argument("--each", action="store_true", help="one kind after the other: its cost")
+    parser.add_argument("--kinds", default="", help="those alone whose names begin so: `flood:`")
     asked = parser.parse_args()
+    kinds = tuple(name for name in KINDS if name.startswith(asked.kinds))
+    if not kinds:
+        parser.error(f"there is no kind that begins with {asked.kinds}")
     plan = Plan(
         seconds=asked.seconds,
         seed=asked.seed,
         threads=asked.threads,
         storm_s=asked.storm,
         each=asked.each,
+        kinds=kinds,
     )
     with tempfile.TemporaryDirectory() as folder:
         return run(Path(folder), plan, lambda line: print(line, flush=True))

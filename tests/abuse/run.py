@@ -7,7 +7,7 @@ import multiprocessing
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection as Pipe
@@ -45,6 +45,7 @@ class Plan:
     storm_s: float
     each: bool = False
     """Each kind alone, for its cost, instead of all together."""
+    kinds: Sequence[str] = tuple(KINDS)
     patience: Patience = field(default_factory=Patience)
 
 
@@ -79,6 +80,8 @@ class Scene:
             files=max(sample.files for sample in samples),
             threads=max(sample.threads for sample in samples),
             cpu_s=samples[-1].cpu_s,
+            run_s=samples[-1].run_s,
+            queued_s=samples[-1].queued_s,
         )
 
 
@@ -191,13 +194,13 @@ Outcome = tuple[list[Round], Sample, Report]
 
 def mixed(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
     """Storms of everything."""
-    total: Report = {name: Tally() for name in KINDS}
+    total: Report = {name: Tally() for name in plan.kinds}
     rounds: list[Round] = []
     before = stage.look()
     until_s = time.monotonic() + plan.seconds
     while (time.monotonic() < until_s and not crew.good.faults) or not rounds:
         seconds = min(plan.storm_s, max(1.0, until_s - time.monotonic()))
-        order = Order(seconds, plan.threads, f"{plan.seed}/{len(rounds)}")
+        order = Order(seconds, plan.threads, f"{plan.seed}/{len(rounds)}", plan.kinds)
         rounds.append(one_round(stage, crew, order, total))
         tell(line_of(len(rounds), rounds[-1]))
     return rounds, before, total
@@ -205,14 +208,15 @@ def mixed(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
 
 def each(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
     """A storm of each kind alone, with what it costs the node."""
-    total: Report = {name: Tally() for name in KINDS}
+    total: Report = {name: Tally() for name in plan.kinds}
     rounds: list[Round] = []
     before = stage.look()
-    seconds = plan.seconds / len(KINDS)
+    seconds = plan.seconds / len(plan.kinds)
     tell(
-        f"{'kind':28}{'attacks':>9}{'events':>9}{'ms CPU/event':>14}{'p99 ms':>9}{'worst MiB':>11}"
+        f"{'kind':28}{'attacks':>9}{'events':>9}{'ms CPU/event':>14}{'p99 ms':>9}{'slowness':>9}"
+        f"{'worst MiB':>11}"
     )
-    for name in KINDS:
+    for name in plan.kinds:
         is_flood = name in flooders.KINDS
         threads = 1 if is_flood else plan.threads
         order = Order(seconds, threads, f"{plan.seed}/{name}", (name,))
@@ -224,6 +228,7 @@ def each(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
         p99_ms = verdict.percentile(one.confirm_ms, 99)
         tell(
             f"{name:28}{tally.attacks:9}{tally.events:9}{cpu_ms:14.2f}{p99_ms:9.1f}"
+            f"{one.slowness:9.1f}"
             f"{one.worst.resident_mib:11.1f}"
         )
     return rounds, before, total
@@ -233,6 +238,7 @@ def one_round(stage: Scene, crew: Crew, order: Order, total: Report) -> Round:
     """A storm and its calm, added to the total."""
     for client in crew:
         client.take()
+    start = stage.look()
     report, worst = stage.storm(order)
     window, control = crew.good.take(), crew.control.take()
     for name, tally in report.items():
@@ -246,6 +252,7 @@ def one_round(stage: Scene, crew: Crew, order: Order, total: Report) -> Round:
         confirm_ms=window.confirm_ms,
         deliver_ms=window.deliver_ms,
         control_ms=control.confirm_ms,
+        slowness=verdict.slowness(start, worst),
     )
 
 

@@ -22,6 +22,10 @@ class Sample:
     files: int
     threads: int
     cpu_s: float
+    run_s: float
+    """How long its first thread, which is that of the loop, has been running, …"""
+    queued_s: float
+    """… and how long it had to wait for a processor to do so."""
 
 
 def look(pid: int) -> Sample:
@@ -30,12 +34,15 @@ def look(pid: int) -> Sample:
     status = dict(
         line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
     )
+    run_ns, queued_ns, _slices = map(int, (folder / "schedstat").read_text().split())
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
     return Sample(
         resident_mib=int(status["RssAnon"].split()[0]) / 1024,
         files=len(list((folder / "fd").iterdir())),
         threads=int(status["Threads"]),
         cpu_s=(int(fields[11]) + int(fields[12])) / TICKS_PER_S,
+        run_s=run_ns / 1e9,
+        queued_s=queued_ns / 1e9,
     )
 
 
