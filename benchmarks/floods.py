@@ -1,10 +1,11 @@
-"""`python -m benchmarks.floods [--secs S] [--flooder NAME] [--without-rabbitmq]`: how long one
-client that floods a broker lets the others wait, fluffle beside RabbitMQ.
+"""`python -m benchmarks.floods [--secs S] [--flooder NAME] [--without-rabbitmq] [--cluster]`: how
+long one client that floods a broker lets the others wait, fluffle beside RabbitMQ.
 
 A polite client publishes a message every fifty milliseconds and waits for its confirm; the flooder
 sends, from a process of its own, as fast as it is read.  Of fluffle the longest turn of its loop is
 told, too: by the clock, and by the processor time of the loop's thread, which hardly depends on
-what else the machine does.
+what else the machine does.  With `--cluster` the broker is the first of three nodes of fluffle, and
+it is counted how often a node of them suspected another.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import NamedTuple
 
 from benchmarks.brokers import Broker, NotAvailable, fluffle, rabbitmq
 from benchmarks.client import Address
+from benchmarks.clusters import three_fluffles
 from benchmarks.machine import placements
 from benchmarks.report import markdown_table
 from fluffle.protocol.methods import Confirm, Queue, make
@@ -46,6 +48,8 @@ class Waited(NamedTuple):
     sent_bytes: int = 0
     turn_ms: float = 0.0
     turn_cpu_ms: float = 0.0
+    suspicions: int = 0
+    """How often a node suspected another."""
 
     def percentile(self, percent: int) -> float:
         if len(self.confirm_ms) < 2:
@@ -170,6 +174,22 @@ def run_fluffle(name: str, secs: float) -> Waited:
             return measure(broker, name, secs, turns)
 
 
+def run_cluster(name: str, secs: float) -> Waited:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        folder, turns = Path(place), Path(place) / "turns"
+        cores = placements(pin_rabbitmq=False)["fluffle"].broker
+        with three_fluffles(folder, cores, command=watched_command(folder, turns)) as cluster:
+            logs = [member.log for member in cluster.members]
+            before = sum(map(suspicions, logs))
+            waited = measure(cluster.broker(), name, secs, turns)
+            return waited._replace(suspicions=sum(map(suspicions, logs)) - before)
+
+
+def suspicions(log: Path) -> int:
+    """How often a node has said that it suspects another."""
+    return log.read_text(encoding="utf-8").count(" node_suspected ")
+
+
 def run_rabbitmq(name: str, secs: float) -> Waited:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         cores = placements(pin_rabbitmq=False)["rabbitmq"].broker
@@ -185,7 +205,7 @@ def cells(waited: Waited | None) -> list[str]:
 
 
 def row(name: str, ours: Waited, theirs: Waited | None) -> list[str]:
-    turn = [f"{ours.turn_ms:.1f}", f"{ours.turn_cpu_ms:.1f}"]
+    turn = [f"{ours.turn_ms:.1f}", f"{ours.turn_cpu_ms:.1f}", str(ours.suspicions)]
     return [name, *cells(ours), *turn, *cells(theirs)]
 
 
@@ -195,14 +215,17 @@ def main() -> int:
     parser.add_argument("--secs", type=float, default=5.0, help="for how long each floods")
     parser.add_argument("--flooder", choices=names, action="append", help="these alone")
     parser.add_argument("--without-rabbitmq", action="store_true", help="fluffle alone")
+    parser.add_argument("--cluster", action="store_true", help="three nodes of fluffle, alone")
     chosen = parser.parse_args()
-    head = ["flooder", "p50 ms", "p99", "longest", "turn ms", "turn CPU"]
+    run = run_cluster if chosen.cluster else run_fluffle
+    head = ["flooder", "p50 ms", "p99", "longest", "turn ms", "turn CPU", "suspicions"]
     head += ["RabbitMQ p50", "p99", "longest"]
     rows = []
     for name in chosen.flooder or names:
-        ours, theirs = run_fluffle(name, chosen.secs), None
+        ours, theirs = run(name, chosen.secs), None
         with suppress(NotAvailable):
-            theirs = None if chosen.without_rabbitmq else run_rabbitmq(name, chosen.secs)
+            is_alone = chosen.without_rabbitmq or chosen.cluster
+            theirs = None if is_alone else run_rabbitmq(name, chosen.secs)
         rows.append(row(name, ours, theirs))
         print("  ".join(f"{cell:>9}" for cell in rows[-1]), file=sys.stderr, flush=True)
     print(markdown_table(head, rows))
