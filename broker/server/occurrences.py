@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -91,11 +92,21 @@ def on_kept(connection: Connection, kept: Kept) -> int:
     channel = channels.opened(event.channel) if channels is not None else None
     if channel is None or channel.is_certain or not is_settled(connection, kept):
         return OCCURRENCES[type(event)](connection, event)
-    channel.is_certain = True
-    try:
+    if isinstance(event, MethodReceived) and is_long(event):
+        connection.work = Work(kept, channel, decode_and_act(connection, event, channel))
+        return METHOD_COST
+    with certain(channel):
         if isinstance(event, Publishes):
             return on_batch(connection, event, kept.mark)
         return OCCURRENCES[type(event)](connection, event)
+
+
+@contextmanager
+def certain(channel: Channel) -> Iterator[None]:
+    """What a channel is asked meanwhile came before something that is known by now."""
+    channel.is_certain = True
+    try:
+        yield
     finally:
         channel.is_certain = False
 
@@ -160,25 +171,24 @@ def on_violation(_connection: Connection, occurrence: Violation) -> int:
 
 def on_method(connection: Connection, occurrence: MethodReceived) -> int:
     """Decode a method and give it to the connection or to its channel."""
-    if len(occurrence.payload) > OUTLINED_BYTES_MAX and not is_certain(connection, occurrence):
+    if is_long(occurrence):
         connection.work = Work(occurrence, None, decode_and_act(connection, occurrence))
         return METHOD_COST
     return act_on(connection, occurrence, decode_method(occurrence.payload))
 
 
-def is_certain(connection: Connection, occurrence: MethodReceived) -> bool:
-    """Whether it has waited until all is known, which counts for this moment alone."""
-    if connection.waiting.knowledge.is_complete:
-        return False
-    channels = connection.open_channels
-    channel = channels.opened(occurrence.channel) if channels is not None else None
-    return channel is not None and channel.is_certain
+def is_long(occurrence: MethodReceived) -> bool:
+    """Whether it is decoded in steps."""
+    return len(occurrence.payload) > OUTLINED_BYTES_MAX
 
 
-def decode_and_act(connection: Connection, occurrence: MethodReceived) -> Steps[None]:
-    """As `on_method`, for a long one."""
+def decode_and_act(
+    connection: Connection, occurrence: MethodReceived, channel: Channel | None = None
+) -> Steps[None]:
+    """As `on_method`, for a long one; as one who knows enough on the `channel`, if it is given."""
     method = yield from decode_method_in_steps(occurrence.payload)
-    act_on(connection, occurrence, method)
+    with certain(channel) if channel is not None else nullcontext():
+        act_on(connection, occurrence, method)
 
 
 def act_on(connection: Connection, occurrence: MethodReceived, method: Method) -> int:

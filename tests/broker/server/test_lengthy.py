@@ -444,6 +444,21 @@ def test_large_arguments_are_read_in_steps_and_in_order(edge: Edge) -> None:
     assert len(edge.vhost.queues["large"].spec.arguments) == 6_000
 
 
+def test_large_arguments_that_have_waited_are_read_in_steps(edge: Edge) -> None:
+    knowledge = LateKnowledge()
+    edge.services = replace(edge.services, knowledge=knowledge)
+    flooder, other = edge.connect(), edge.connect()
+    table = pamqp_table(to_table({f"x{number:05}": number for number in range(6_000)}))
+    flooder.feed(
+        encode_method(1, make(Queue.Delete, queue="elsewhere")),
+        encode_method(1, make(Queue.Declare, queue="nowhere", passive=True, arguments=table)),
+    )
+    knowledge.confirm()
+    assert turns(edge, flooder, other) >= 4
+    assert flooder.names() == ["Queue.DeleteOk", "Channel.Close"]
+    assert len(knowledge) == 0
+
+
 def test_what_is_large_and_wrong_is_said(edge: Edge) -> None:
     client = edge.connect()
     table = pamqp_table(to_table({f"x{number:05}": number for number in range(6_000)}))
