@@ -62,9 +62,11 @@ EVENTS_MAX = 256
 more memory than as bytes, and hold up the other connections."""
 
 WORK_BYTES_MAX = 1 << 15
+"""How much is looked at before the reader stops, which takes some milliseconds at most."""
+
 FRAME_WORK_BYTES = 32
-"""Looked at at once, where each frame that is not like the one before counts as so many besides:
-there may be ten thousands of them in a read."""
+"""What each frame that is not like the one before adds to that: a read may hold tens of thousands
+of them."""
 
 PART_BYTES_MIN = 4096
 """Smaller body frames of an unfinished message are joined as they come."""

@@ -296,11 +296,12 @@ class Queue:
         return handouts
 
     def hand_out(self) -> None:
-        """Hand out at once what has come since the last time: somebody does something that might
-        have it handed to others, and what was published before has happened before.
+        """Hand out at once what has come since the last time: what is done next might have it
+        handed to others, and what was published before has happened before.
 
-        What takes messages, or brings a consumer, does so.  What ends a consumer, or settles, is
-        about clients that are gone as well: who knows that one has asked for it calls this before.
+        `get`, `attach`, `purge` and `tally_in_use` call this.  `detach` and `settle` do not, since
+        they are done for clients that are gone, too: whoever acts for one that asked calls it
+        before.
         """
         if not self._is_fed:
             return

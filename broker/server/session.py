@@ -131,8 +131,8 @@ class Session:
         self.routes: dict[bytes, Route] = {}
         """Where messages with this very basic.publish frame go, until the user's rights change."""
         self.routes_found = self.patience = 0
-        """How many had to be found: a client can send thousands in one read.  None by who has never
-        published.  And how many stops there may be yet in the search for those of a batch."""
+        """How many had to be found (a client can send thousands in one read; none by who has never
+        published), and how many stops the searches for those of a batch may still make."""
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
         self.uncommitted_bytes = 0

@@ -44,8 +44,8 @@ def nothing_goes_on(_channel: Channel | None, _ids: Ids, _act: Callable[[], None
 
 @dataclass(slots=True)
 class Kept:
-    """An event that has waited, and the confirmation of `Knowledge` from which on its answer may
-    rest on something not being here."""
+    """An event that has waited, and the first confirmation of `Knowledge` that began after it came:
+    once that is there, the answer may rest on something not being here."""
 
     event: Event
     mark: int
