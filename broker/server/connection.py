@@ -62,8 +62,6 @@ off."""
 
 NO_IDS = (0, 0)
 
-NO_ANSWER = "no answer in time"
-
 logger = logging.getLogger(__name__)
 
 
@@ -98,7 +96,7 @@ class Connection(asyncio.Protocol):
         """Of what came behind its close."""
         self._is_finishing = False
         """Whether the socket is closed once all is written."""
-        self._deadlines = Deadlines(services.call_later, self._hang_up)
+        self.deadlines = Deadlines(services.call_later, self._hang_up)
         self._reader = Reader(
             frame_bytes_max=services.limits.initial_frame_bytes_max,
             message_bytes_max=services.limits.message_bytes_max,
@@ -118,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._intake = Intake(self._transport)
         self.holding = Holding(
             self._intake,
-            self._deadlines,
+            self.deadlines,
             alarms=self.services.alarms,
             commits=self.services.commits,
             call_later=self.services.call_later,
@@ -126,8 +124,7 @@ class Connection(asyncio.Protocol):
         )
         self.services.connections.add(self)
         self.handshake.connected_at_ms = self.services.wall_ms()
-        wait_s = self.services.limits.handshake_timeout_ms / 1000
-        self._deadlines.give("handshake", wait_s, NO_ANSWER)
+        lifecycle.expect_client(self)
         real_host, _port = address_of(transport, "peername")
         if not real_host and not is_unix(transport):
             self._hang_up("reset before it was accepted")  # so that nobody can say who that was
@@ -159,7 +156,7 @@ class Connection(asyncio.Protocol):
         if not self.close_reason:
             self.close_reason = f"connection lost: {exc}" if exc else "closed by peer without close"
         self.phase = Phase.CLOSED
-        self._deadlines.end()
+        self.deadlines.end()
         self.holding.end()
         self.services.connections.discard(self)
         self.end_session()
@@ -383,7 +380,7 @@ class Connection(asyncio.Protocol):
         self.heartbeat_s = heartbeat_s
         if heartbeat_s:
             beating = Beating(Heartbeat(), self._transport, self.outlet, lambda: self.reads)
-            self._deadlines.beat(beating, heartbeat_s)
+            self.deadlines.beat(beating, heartbeat_s)
 
     def begin(self, session: Session) -> None:
         """The client may open channels."""
@@ -392,7 +389,7 @@ class Connection(asyncio.Protocol):
         self._session = session
         self.waiting.knowledge = session.knowledge
         self.open_channels = Channels(session, self.handshake.channels_max)
-        self._deadlines.met("handshake")
+        self.deadlines.met("handshake")
         self.services.traffic.connections_opened += 1
         self.holding.listen()
         self.services.access.listen(session.user.name, self._on_access)
@@ -451,7 +448,7 @@ class Connection(asyncio.Protocol):
         self.holding.hear()
         self._intake.release("busy")
         if self.heartbeat_s:
-            self._deadlines.met("heartbeat")
+            self.deadlines.met("heartbeat")
 
     def _pass_over(self, size_bytes: int) -> None:
         """Something came that nobody will act on."""
@@ -472,7 +469,7 @@ class Connection(asyncio.Protocol):
         elif self._is_finishing and not self._transport.is_closing():
             self.finish()
 
-    def drop(self, reason: str = NO_ANSWER) -> None:
+    def drop(self, reason: str = lifecycle.NO_ANSWER) -> None:
         """Close the socket without a word; by default the peer has had its time."""
         self._hang_up(reason)
 
@@ -539,7 +536,7 @@ class Connection(asyncio.Protocol):
         """Give the peer its time to answer, or to read what is left for it."""
         can_answer = not self._reader.is_broken
         wait_s = lifecycle.close_wait_s(self.heartbeat_s, can_answer=can_answer)
-        self._deadlines.give("close", wait_s, NO_ANSWER)
+        self.deadlines.give("close", wait_s, lifecycle.NO_ANSWER)
 
     def _on_blocked(self, reason: str) -> None:
         """An alarm holds the connection, or does no more."""

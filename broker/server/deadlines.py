@@ -74,8 +74,9 @@ class Deadlines:
             self._timers[what] = self._call_later(seconds, partial(self._hang_up, failure))
 
     def met(self, what: str) -> None:
-        """It has been done."""
-        self._timers.pop(what).cancel()
+        """It has been done, or the client is gone."""
+        if not self._is_over:
+            self._timers.pop(what).cancel()
 
     def beat(self, beating: Beating, interval_s: float) -> None:
         """Have the client hear of us, and end it when it is silent too long."""

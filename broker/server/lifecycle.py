@@ -52,6 +52,8 @@ BROKEN_WAIT_S = 3
 """As RabbitMQ, for who sent what is no frame: nothing behind it can be read, so no answer comes,
 and there is only the time to read what we said."""
 
+NO_ANSWER = "no answer in time"
+
 logger = logging.getLogger(__name__)
 
 
@@ -208,7 +210,26 @@ def unless_defined(
         if connection.phase is Phase.SECURE:
             connection.fail(error)
 
-    knowledge.ask(known, failed)
+    ask_others(connection, known, failed)
+
+
+def expect_client(connection: Connection) -> None:
+    """The client has its time to open a virtual host."""
+    wait_s = connection.services.limits.handshake_timeout_ms / 1000
+    connection.deadlines.give("handshake", wait_s, NO_ANSWER)
+
+
+def ask_others(
+    connection: Connection, known: Callable[[], None], failed: Callable[[BrokerError], None]
+) -> None:
+    """As `Knowledge.ask`, for a client that is not in yet: its time begins again behind that."""
+    connection.deadlines.met("handshake")
+
+    def go_on() -> None:
+        expect_client(connection)
+        known()
+
+    connection.services.knowledge.ask(go_on, failed)
 
 
 def propose_limits(connection: Connection, user: User) -> None:
@@ -315,7 +336,7 @@ def once_known(connection: Connection, method: Method, act: Callable[[], None]) 
         waiting.over(None, ids, refuse)
 
     waiting.begin_all()
-    connection.services.knowledge.ask(known, failed)
+    ask_others(connection, known, failed)
 
 
 def open_vhost(connection: Connection, method: Methods.Open) -> None:

@@ -106,3 +106,40 @@ def test_a_client_is_read_on_whose_virtual_host_was_not_known_at_first(
     client.expect(Connection.OpenOk, channel=0)
     client.send(open_channel[4:])
     client.expect(Channel.OpenOk)
+
+
+@pytest.mark.parametrize(("user", "vhost"), [("guest", "elsewhere"), ("elsewhere", "/")])
+def test_who_comes_in_is_not_hung_up_on_while_it_waits_for_the_node(
+    edge: Edge, knowledge: LateKnowledge, user: str, vhost: str
+) -> None:
+    client = edge.accept()
+    client.send(PROTOCOL_HEADER)
+    client.expect(Connection.Start, channel=0)
+    client.send(encode_method(0, start_ok(f"\0{user}\0guest")))
+    if user == "guest":
+        client.expect(Connection.Tune, channel=0)
+        tune_ok = Connection.TuneOk(2047, 131_072, 0)
+        client.send(encode_method(0, tune_ok), encode_method(0, Connection.Open(vhost)))
+    edge.advance(29)
+    client.expect_nothing()
+    knowledge.fail()
+    edge.run()
+    client.expect_closed(541, "nobody has confirmed it")
+
+
+def test_who_comes_in_has_its_own_time_behind_that_of_the_node(
+    edge: Edge, knowledge: LateKnowledge
+) -> None:
+    client = edge.accept()
+    client.send(PROTOCOL_HEADER)
+    client.expect(Connection.Start, channel=0)
+    client.send(encode_method(0, start_ok("\0carol\0secret")))
+    edge.advance(29)
+    edge.editor.grant_everything("carol", b"secret", ["/"])
+    knowledge.confirm()
+    edge.run()
+    client.expect(Connection.Tune, channel=0)
+    edge.advance(9)
+    assert not client.transport.is_closing()
+    edge.advance(2)
+    assert client.transport.is_closing()
