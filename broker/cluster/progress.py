@@ -52,7 +52,8 @@ class Durable(Protocol):
     """A disk: see `Disk.commit_number`."""
 
     @property
-    def commit_number(self) -> int: ...
+    def commit_number(self) -> int:
+        """Never less than it has been in this life."""
 
 
 class Memory(Protocol):
@@ -130,6 +131,8 @@ class Progress:
 
     def _has(self, reached: Reached) -> bool:
         """Whether this disk has what another knows that it had."""
+        if reached.life == self._lives.count:
+            return reached.commit <= self.disk.commit_number
         return self._lives.has_all_of(reached.life, reached.commit)
 
     def _learn(self, sender: NodeId, node: NodeId, reached: Reached) -> None:

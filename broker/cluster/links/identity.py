@@ -160,14 +160,15 @@ class Lives:
         return len(self.nonces) < self.count
 
     def has_all_of(self, boot: int, commit: int) -> bool:
-        """Whether what this disk had durable in a life, up to that commit, is on it still.
+        """Whether what this disk had durable in a life before this one, up to that commit, is on it
+        still.
 
         If not it was put back to what it was before.
         """
         age = self.count - boot
-        if age <= 0 or not self.began:
-            return True
-        return self.began[-min(age, len(self.began))] >= commit
+        if age <= 0:
+            return False  # it does not even know that life
+        return not self.began or self.began[-min(age, len(self.began))] >= commit
 
     def followed_by(self, nonce: bytes, began: int) -> Lives:
         """With one more, which begins when that is the last commit on the disk."""

@@ -111,6 +111,21 @@ def test_it_is_found_out_in_any_later_life() -> None:
     assert later.ended
 
 
+def test_a_life_that_the_disk_lacks_is_found_out_by_who_has_only_heard_of_it() -> None:
+    """At its first word to a node that has heard of that life, and never met it."""
+    c = End("c", lives(0), 8)
+    c.memory.has_reached("a", Reached(1, 3, 50))
+    for began in ((0,), (0, 10), (0, 10, 20)):
+        older = End("a", lives(*began), 49)
+        older.met_by(c)
+        assert older.ended
+    c.memory.has_reached("a", Reached(1, 3, 51))
+    for commit in (51, 52):
+        same = End("a", lives(0, 10, 50), commit)
+        same.met_by(c)
+        assert same.ended == []
+
+
 def test_what_is_known_is_passed_on() -> None:
     """So that it is found out by who has never heard of it from the node itself."""
     b, c = End("b", lives(0), 70), End("c", lives(0), 8)
