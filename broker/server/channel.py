@@ -249,9 +249,9 @@ def settle_rest(channel: Channel, outcome: Outcome) -> Steps[None]:
 def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
     """Tell the queues what became of messages that the ledger has let go."""
     count = of_quorum_queues = 0
-    if outcome in BY_CLIENT:
-        for handout, _start, _stop in stretches:
-            handout.holder.queue.hand_out()
+    if channel.session.has_put and outcome in BY_CLIENT:
+        for queue in dict.fromkeys(each.handout.holder.queue for each in stretches):
+            queue.hand_out()
     for handout, start, stop in stretches:
         count += stop - start
         queue = handout.holder.queue

@@ -193,6 +193,8 @@ class Connection(asyncio.Protocol):
             self._wait_for_commit()
             return
         ends_turn = self.services.turn.begin()
+        if ends_turn and self._session is not None:
+            self._session.has_put = False
         try:
             self._act_on_events(max(METHOD_COST, TURN_COST_MAX // (1 + len(busy))), until_s)
             if self._session is not None and self._session.confirming:

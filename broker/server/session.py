@@ -52,6 +52,7 @@ class Session:
         "facts",
         "frame_bytes_max",
         "give_up",
+        "has_put",
         "inbox",
         "knowledge",
         "limits",
@@ -105,8 +106,7 @@ class Session:
         self.access, self.chores, self.commits = services.access, services.chores, services.commits
         self.limits, self.stamping = services.limits, services.stamping
         self.vhost, self.vhosts, self.knowledge = vhost, services.vhosts, services.knowledge
-        self.rights = Rights(services.access, user, vhost.name)
-        self.outlet = outlet
+        self.rights, self.outlet = Rights(services.access, user, vhost.name), outlet
         self.replies, self.traffic = services.replies, services.traffic
         self.inbox = Inbox()
         """What the requesters of this connection are answered through."""
@@ -139,6 +139,8 @@ class Session:
         """Of messages in transactions."""
         self.confirming: dict[Channel, None] = {}
         """Channels with publishes to confirm at the end of this batch."""
+        self.has_put = False
+        """Whether queues may not have dealt out yet what it has put into them."""
 
     def detach(self, consumer: Consumer) -> None:
         """Stop a consumer, and delete its queue if that was the last and it wants that."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.queues.engine import Queue as Engine
 from fluffle.protocol.methods import (
     Basic,
     Channel,
@@ -526,12 +527,40 @@ def test_who_closes_gives_back_what_came_before(number: int) -> None:
     assert sorted(again) == [False] * 3 + [True] * 6
 
 
+def test_a_settlement_asks_each_queue_once_and_only_behind_a_publish(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = two_consumers()
+    other = client.edge.connect()
+    other.declare("other")
+    client.consume("other", tag="c")
+    asked: list[str] = []
+    hand_out = Engine.hand_out
+
+    def seen(queue: Engine) -> None:
+        asked.append(queue.name)
+        hand_out(queue)
+
+    monkeypatch.setattr(Engine, "hand_out", seen)
+    for published, expected in (b"", []), (publish_frames(b"m"), ["other", "q"]):
+        for number in range(6):
+            other.publish(b"m", queue="q" if number % 2 else "other")
+        client.edge.run()
+        other.feed(publish_frames(b"m"), publish_frames(b"m", queue="other"))
+        assert client.edge.scheduler.is_busy  # what follows is in the same turn
+        client.feed(published + encode_method(1, Basic.Nack(0, multiple=True, requeue=False)))
+        client.edge.run()
+        assert sorted(asked) == expected
+        assert len(client.arrivals()) == 8 + len(expected) // 2
+
+
 @pytest.mark.parametrize(
     ("where", "text"),
     [
         ("consuming:on_cancel", "subscription.consumer.queue.hand_out()"),
         ("consuming:on_qos", "channel.hand_out()"),
-        ("channel:settle", "handout.holder.queue.hand_out()"),
+        ("channel:settle", "queue.hand_out()"),
+        ("putting:put", "channel.session.has_put = True"),
         ("channels:Channels.on_method", "channel.hand_out()"),
         ("lifecycle:on_close", "channel.hand_out()"),
         ("declaring:on_queue_delete", "queue.hand_out()"),
