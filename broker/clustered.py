@@ -19,7 +19,7 @@ from fluffle.broker.cluster.histories import SharedHistories
 from fluffle.broker.cluster.hosted import HostedGroup
 from fluffle.broker.cluster.links.handshake import REPLIES_SINCE, USAGE_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
-from fluffle.broker.cluster.lives import Found, begin_life
+from fluffle.broker.cluster.lives import DiskAtStart, begin_life
 from fluffle.broker.cluster.owner import log_refused
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.cluster.queues.homes import HomeQueues, HomeReach
@@ -70,7 +70,7 @@ class Clustered:
         self._around = around
         self._config = config
         nonce = secrets.token_bytes(BOOT_NONCE_BYTES)
-        disk = Found(
+        disk = DiskAtStart(
             durability.store.disk.commit_number, mark_of(data_file(around.config.data_dir))
         )
         self._life = begin_life(durability.identity, around.config, config, nonce, disk)

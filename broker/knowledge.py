@@ -1,4 +1,4 @@
-"""Whether a node knows all that was defined anywhere, for who must not answer by less.
+"""Whether a node knows all that was defined anywhere, where an answer must not rest on less.
 
 "Not there", "leads nowhere", "deleted already", "the same": what a node says by what it does *not*
 know may be wrong, since what it knows may be old.  It is said once a confirmation is there that
@@ -66,7 +66,7 @@ class Complete:
     def ask(
         self, done: Callable[[], None], failed: Callable[[BrokerError], None] | None = None
     ) -> None:
-        """At once: nothing is defined anywhere else."""
+        """Call `done` at once: nothing is defined anywhere else."""
         del failed
         done()
 

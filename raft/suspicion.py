@@ -15,10 +15,10 @@ from __future__ import annotations
 from fluffle.raft.tuning import Tuning
 
 GAPS = 2
-"""So many times the longest gap of late."""
+"""A silence of so many times the longest gap of late is no suspicion."""
 
 FORGOTTEN = 32
-"""Of the longest gap a millisecond is forgotten in so many: one of two seconds in a minute."""
+"""In so many milliseconds one of the longest gap is forgotten: two seconds in a minute."""
 
 MISTAKE_MS = 30_000
 """After so long without another a mistake is forgotten."""
@@ -64,5 +64,5 @@ class SuspicionTimeout:
         return max(0, self._longest_ms - (now_ms - self._longest_at_ms) // FORGOTTEN)
 
     def _remembered(self, now_ms: int) -> int:
-        """Of its mistakes."""
+        """How many of its mistakes are remembered."""
         return max(0, self._mistakes - (now_ms - self._mistaken_ms) // MISTAKE_MS)

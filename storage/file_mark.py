@@ -55,7 +55,7 @@ class FileMark(NamedTuple):
 
 
 def mark_of(path: Path) -> FileMark | None:
-    """That of a file; None if there is none."""
+    """The mark of a file; None if there is no file."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

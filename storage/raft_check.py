@@ -27,7 +27,7 @@ class Moment:
 
     room_bytes = 0
     commit_number = 0
-    """Nobody is told of it."""
+    """Unused: a moment has no commits."""
 
     def __init__(self, view: View) -> None:
         self._view = view

@@ -1,4 +1,4 @@
-"""Who asks for the cluster is let in by itself: any node that knows the secret and has no data."""
+"""Admission: a node that knows the secret and has no data is let in when it asks, by itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Admission:
         self._what_is_left = what_is_left
         self._draw = draw
         self._going: set[NodeId] = set()
-        """Those about whom it has asked, and heard nothing yet."""
+        """The nodes whose change has been asked for, and has no outcome yet."""
         self._refused: dict[NodeId, str] = {}
         """Why it was not done, as it was logged last."""
 

@@ -17,7 +17,7 @@ of another mark than its own heeds no vote from there.
     [1, mark, stage, members, joins, first]
                                       what it is told, and at each link and change: `joins` if it is
                                       let in as one that joins, `first` of those who are to found
-    [2, mark, founders]               somebody who has promised, or begun, asks a founder for help
+    [2, mark, founders]               a node that has promised, or begun, asks a founder for help
     members, founders                 [[name, host, port], ...]
 """
 
@@ -89,15 +89,16 @@ class LocalNode(Protocol):
 
     @property
     def linked(self) -> Collection[NodeId]:
-        """To whom there is a link over which this is understood."""
+        """The nodes to which there is a link over which these frames are understood."""
 
     @property
     def marks_nearby(self) -> Collection[str]:
-        """Those with which nodes have said hello that have begun and to which there is a link; and
+        """The marks in the hellos of nodes that have begun and to which there is a link; and
         some mark if a node refuses this one as what it was before it lost its disk."""
 
     def send(self, node: NodeId, payload: bytes) -> None:
-        """To the formation of another node; may be lost.  In order with consensus."""
+        """Send a frame to `receive` of another node, in order with frames of consensus; it may be
+        lost."""
 
     def draw_mark(self) -> str:
         """A mark that no cluster has."""
@@ -116,11 +117,11 @@ class LocalNode(Protocol):
 
 
 class Formation:
-    """Of one node."""
+    """What one node has promised, what others have told it of theirs, and what comes of that."""
 
     __slots__ = (
         "_address", "_configured", "_is_keeping", "_met", "_name", "_node", "_refused", "promise",
-        "told",
+        "standings",
     )  # fmt: skip
 
     def __init__(
@@ -140,8 +141,8 @@ class Formation:
         self._node = node
         self._is_keeping = False
         """A promise is on its way to the disk: nothing else is promised."""
-        self.told: dict[NodeId, Standing] = {}
-        """By those to which there is a link, over that link."""
+        self.standings: dict[NodeId, Standing] = {}
+        """What each node has told over the link that is up."""
         self._refused: set[str] = set()
         """The marks that were asked for in vain."""
         self._met: dict[NodeId, str] = {}
@@ -178,12 +179,12 @@ class Formation:
         self._met[node] = mark
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        """As the first to hear of it: nothing goes over a link before what this node is."""
+        """Tell a node over a new link what this one is, before anything else goes over it."""
         if is_up:
             self._tell(node)
             self._ask(node)
         else:
-            self.told.pop(node, None)
+            self.standings.pop(node, None)
 
     def entered(self) -> None:
         """This node knows who is let in, and says so."""
@@ -243,7 +244,7 @@ class Formation:
 
     def _on_told(self, node: NodeId, standing: Standing, members: Founders, *, joins: bool) -> None:
         self._met[node] = standing.mark
-        self.told[node] = standing
+        self.standings[node] = standing
         if self._name in members:
             for other, address in members.items():
                 self._reach(other, address)
@@ -252,7 +253,8 @@ class Formation:
         self._consider()
 
     def _may_join(self, mark: str) -> bool:
-        """Whoever has begun without a mark, as earlier versions did, is told which one it has."""
+        """Whether this node may take that mark.  One that an earlier version let in has begun, and
+        has none yet."""
         ours = self.promise.mark
         return ours != mark and not self._is_keeping and not (ours and self._node.is_begun)
 
@@ -263,7 +265,7 @@ class Formation:
             return
         for other, address in promise.founders.items():
             self._reach(other, address)
-        has_begun = self.told.get(node, UNTOLD)[:2] == (promise.mark, Stage.BEGUN)
+        has_begun = self.standings.get(node, NOT_SAID)[:2] == (promise.mark, Stage.BEGUN)
         is_free = self.stage is Stage.FREE or (has_begun and self._may_join(promise.mark))
         if self._is_keeping:
             return
@@ -294,16 +296,16 @@ class Formation:
     @property
     def _clusters(self) -> set[str]:
         """The marks of those that have begun, as far as anybody knows that can be asked."""
-        told = {each.mark for each in self.told.values() if each.stage is Stage.BEGUN}
+        told = {each.mark for each in self.standings.values() if each.stage is Stage.BEGUN}
         return told.union(self._node.marks_nearby)
 
     def _consider(self) -> None:
         """Found a cluster, if it is for this node to begin that, and there is none."""
         if self.stage is not Stage.FREE or self._is_keeping or self._clusters:
             return
-        free = {node for node, standing in self.told.items() if standing.stage is Stage.FREE}
+        free = {node for node, standing in self.standings.items() if standing.stage is Stage.FREE}
         free.intersection_update(self._configured)
-        firsts = {self._first, *(self.told[node].first for node in free)}
+        firsts = {self._first, *(self.standings[node].first for node in free)}
         first = self._first if len(firsts) == 1 else min(self._configured, default="")
         if first == self._name and is_majority({self._name, *free}, self._configured):
             self._give(Promise(self._node.draw_mark(), self._configured))
@@ -323,15 +325,15 @@ class Formation:
                 self._tell(node)
             self._node.go_by(promise)
             for node in tuple(self._node.linked):
-                if self.told.get(node, UNTOLD).stage is Stage.FREE:
+                if self.standings.get(node, NOT_SAID).stage is Stage.FREE:
                     self._help(node)
 
         self._is_keeping = True
         self._node.keep(promise, done)
 
 
-UNTOLD = Standing("", Stage.PROMISED, "")
-"""Of a node that has said nothing yet is nothing known."""
+NOT_SAID = Standing("", Stage.PROMISED, "")
+"""The standing of a node that has said nothing yet: nothing comes of it."""
 
 
 def is_majority(nodes: Collection[NodeId], of: Collection[NodeId]) -> bool:
@@ -340,7 +342,7 @@ def is_majority(nodes: Collection[NodeId], of: Collection[NodeId]) -> bool:
 
 
 def rows_of(nodes: Founders) -> list[tuple[str, str, int]]:
-    """As they are on the wire."""
+    """Nodes and their addresses as they are on the wire."""
     return [(node, address.host, address.port) for node, address in nodes.items()]
 
 

@@ -31,17 +31,17 @@ class Life(NamedTuple):
     """Those that its disk remembers, this one at the end."""
 
 
-class Found(NamedTuple):
+class DiskAtStart(NamedTuple):
     """What a disk is, before anything is written to it in a life."""
 
     commit: int
     """The number of the last commit on it."""
     mark: FileMark | None
-    """Of the file; None where there is none, as in memory."""
+    """What sets its file apart; None where there is no file, as in memory."""
 
 
 def begin_life(
-    kept: OwnIdentity, config: Config, cluster: ClusterConfig, nonce: bytes, disk: Found
+    kept: OwnIdentity, config: Config, cluster: ClusterConfig, nonce: bytes, disk: DiskAtStart
 ) -> Life:
     """Who a node is in the life that begins, for which `nonce` was drawn; it is not on disk yet.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_MARK = "?"
-"""Of the cluster of somebody who knows this node as it is no more: it has lost its disk since."""
+"""In the place of the mark of a cluster that knew this node before it had lost its disk."""
 
 FOUNDED_AS = 1
 """The incarnation of all founders: see `Config.initial`."""
@@ -88,9 +88,9 @@ class LocalClusterNode:
         self._kept.put(owned._replace(cluster=name, founders=founders), kept)
 
     def go_by(self, promise: Promise) -> None:
-        """Who joins is told by the leader as which member it may begin, and begins without a
-        configuration; what has another one and nothing else is of a founding that came to
-        nothing."""
+        """See `LocalNode.go_by`.  The leader tells a node that joins as which member it may begin,
+        and that begins without a configuration.  A group that has a configuration and no entry is
+        of a founding that came to nothing."""
         host = self._cluster.running.host
         voters = {member.node for member in self._cluster.metadata_config.voters}
         is_there = METADATA_GROUP in host
@@ -114,8 +114,11 @@ class LocalClusterNode:
 
 
 def promise_of(owned: Owned, config: Config, addresses: Founders) -> Promise:
-    """As it is on disk.  Earlier versions kept no founders, and made the mark of their names: they
-    are known by that, as long as all of them are members in `config`, to help the last to begin."""
+    """The promise on disk.
+
+    Earlier versions kept no founders, and made the mark of their names: they are known by that, as
+    long as all of them are members in `config`, so that the last can be helped to begin.
+    """
     mark = mark_of(owned.cluster)
     founders = {node: ListenAddress(host, port) for node, host, port in owned.founders}
     first = {each.node for each in config.members if each.incarnation == FOUNDED_AS}

@@ -79,7 +79,7 @@ class Ports(NamedTuple):
     read_index: Callable[[OnReadable], None]
     """Of the metadata group, which this node leads; see `Group.read_index`."""
     send_read: Callable[[NodeId, bytes], bool]
-    """To the `reads` of another node; may be lost.  False if it is of a version without."""
+    """Sends to `reads` of another node; may be lost.  False if that is of a version without."""
 
 
 class Pending:
@@ -222,7 +222,7 @@ class ReplicatedMetadata:
         self._put_forward(pending, NOTHING)
 
     def give_up_at_ms(self) -> int:
-        """When who asks now has waited long enough."""
+        """When what is asked now has waited long enough."""
         return self._ports.now_ms() + GIVE_UP_MS
 
     def not_known(self) -> BrokerError:

@@ -45,7 +45,7 @@ NOTHING = Reached(0, 0, 0)
 
 
 class PutBack(Exception):
-    """This node may not go on: its disk is not what it was."""
+    """This node must end: its disk was put back to an earlier state."""
 
 
 class Durable(Protocol):
@@ -57,11 +57,11 @@ class Durable(Protocol):
 
 
 class Memory(Protocol):
-    """What a node remembers of the others."""
+    """What a node remembers of how far the disks of others have come."""
 
     @property
     def known(self) -> Iterable[NodeId]:
-        """Of whom anything is remembered."""
+        """The nodes of which anything is remembered."""
 
     def reached(self, node: NodeId) -> Reached:
         """How far one is known to have come: `NOTHING` if nothing is known."""
@@ -71,10 +71,10 @@ class Memory(Protocol):
 
 
 class Progress:
-    """That of one node, and what it knows of the others."""
+    """How far the disk of one node has come, and what it knows of the others' disks."""
 
     __slots__ = (
-        "_incarnation", "_lives", "_name", "_on_put_back", "_send", "_told", "disk", "memory",
+        "_incarnation", "_lives", "_name", "_on_put_back", "_send", "_sent", "disk", "memory",
     )  # fmt: skip
 
     def __init__(
@@ -97,22 +97,22 @@ class Progress:
         self.memory = memory
         self._send = send
         self._on_put_back = on_put_back
-        self._told: dict[NodeId, bytes] = {}
-        """What each was told last over the link that is up."""
+        self._sent: dict[NodeId, bytes] = {}
+        """The last frame to each node over the link that is up."""
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """Over a new link all that is known is told, before anything else is said there."""
-        self._told.pop(node, None)
+        self._sent.pop(node, None)
         if is_up:
-            self._told[node] = payload = self._known()
+            self._sent[node] = payload = self._known()
             self._send(node, payload)
 
     def look(self) -> None:
         """Tell what is new, wherever there is a link."""
         payload = self._known()
-        for node, told in self._told.items():
-            if told != payload:
-                self._told[node] = payload
+        for node, sent in self._sent.items():
+            if sent != payload:
+                self._sent[node] = payload
                 self._send(node, payload)
 
     def _known(self) -> bytes:

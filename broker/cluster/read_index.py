@@ -44,20 +44,21 @@ class Group(Protocol):
 
     @property
     def leader(self) -> NodeId | None:
-        """Who does, as far as it is known."""
+        """The node that does, as far as it is known."""
 
     def give_up_at_ms(self) -> int:
-        """When who asks now has waited long enough."""
+        """When a question that comes now has waited long enough."""
 
     def not_known(self) -> BrokerError:
-        """What he is told then."""
+        """The error that answers it then."""
 
     def read_index(self, done: Callable[[int | None], None]) -> None:
         """Ask consensus, which this node leads: the index that was committed; None, if it does not
         lead after all."""
 
     def send_read(self, node: NodeId, payload: bytes) -> bool:
-        """To the `receive` of another node; may be lost.  False if it is of a version without."""
+        """Send a frame to `receive` of another node; it may be lost.  False if that node is of a
+        version without read indexes."""
 
     def commit_nothing(self, done: Callable[[], None]) -> None:
         """Put an entry without a change into the log: once it is applied, so is all before it."""
@@ -77,16 +78,16 @@ class Clock(Protocol):
 
 
 class Asker(NamedTuple):
-    """Somebody who waits for a round."""
+    """A question that waits for a round."""
 
     done: Callable[[], None]
     failed: Failed | None
-    """None for who waits however long it takes."""
+    """None for a question that waits however long it takes."""
     give_up_at_ms: int
 
 
 class ReadIndex:
-    """Of one node; a `Knowledge`."""
+    """The rounds of one node, and the questions that wait for them: its `Knowledge`."""
 
     __slots__ = (
         "_applied", "_asked", "_by_entry", "_clock", "_fresh", "_group", "_is_starting",
@@ -108,9 +109,9 @@ class ReadIndex:
         self._needed: int | None = None
         """The index that the round under way needs, once that is known."""
         self._fresh: list[Asker] = []
-        """For whom no round has begun."""
+        """The questions for which no round has begun."""
         self._asked: list[Asker] = []
-        """Who waits for the one under way; there is none while nobody does."""
+        """The questions that the round under way answers; none is under way without any."""
         self._is_starting = False
         """Whether the next turn begins one."""
         self._is_timing = False
@@ -145,7 +146,7 @@ class ReadIndex:
         self._send()
 
     def _send(self) -> None:
-        """To who leads; without one it waits."""
+        """Ask the leader for the round under way; without a leader it waits."""
         group, number = self._group, self.begun
         self._sent_at_ms = self._clock.now_ms()
         if group.leads:
@@ -157,7 +158,8 @@ class ReadIndex:
             group.commit_nothing(partial(self._committed, number))
 
     def _answered(self, number: int, index: int | None) -> None:
-        """By who leads, or did when it was asked: either knew what was committed then."""
+        """The leader has answered a round: what was committed after it had begun, whether it still
+        leads or not."""
         if number == self.begun and self._asked and index is not None:
             self._needed = index if self._needed is None else min(index, self._needed)
             self.applied(self._applied)
@@ -180,7 +182,7 @@ class ReadIndex:
     # Who leads, and over which link
 
     def leader_changed(self) -> None:
-        """Whoever leads now has not been asked."""
+        """The node that leads now has not been asked."""
         if self._asked and self._needed is None:
             self._send()
 
@@ -208,7 +210,7 @@ class ReadIndex:
     # Time
 
     def _time(self) -> None:
-        """Have somebody look at the clock while anybody waits."""
+        """Look at the clock now and then while any question waits."""
         if (self._asked or self._fresh) and not self._is_timing:
             self._is_timing = True
             self._clock.call_later(RETRY_MS / 1_000, self._look_at_the_clock)
@@ -230,7 +232,7 @@ class ReadIndex:
 
 
 def is_late(asker: Asker, now_ms: int) -> bool:
-    """Whether he must not wait any longer."""
+    """Whether a question must not wait any longer."""
     return asker.failed is not None and asker.give_up_at_ms <= now_ms
 
 

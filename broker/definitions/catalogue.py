@@ -87,8 +87,8 @@ class Catalogue:
     changing: Callable[[VirtualHost, str], None] = nobody_fills
     """Told of a queue that has another successor than before, or has become that."""
     transient_listeners: list[OnTransientQueue] = field(default_factory=list)
-    """Told of a queue that has come and ends with its connection, or with the process that it is
-    on: either may have ended before it came true."""
+    """Called with each new queue that ends with its connection, or with the process that it is on:
+    either may have ended before the queue came true."""
 
     default_queue_type: str | None = None
     """Of virtual hosts that do not say when they are made."""

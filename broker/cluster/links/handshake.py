@@ -94,11 +94,11 @@ class Credentials:
     """What a node goes by on all its links."""
 
     us: Identity
-    """Of which the cluster changes once, when this node founds one or joins."""
+    """This node.  Its cluster changes once, when it founds one or joins."""
     secret: bytes
     boots: Boots
     peers: Container[NodeId]
-    """Who may dial us; who has no data yet may as well, where it `admits`."""
+    """The nodes that may dial us, beside those without data where it `admits`."""
     lives: Lives
     """Ours, the present one at the end."""
     incarnations: Incarnations = NOBODY_FORGOTTEN
@@ -265,7 +265,7 @@ class Handshake:
         return not is_one and self._is_begun and theirs.is_begun
 
     def _may_dial(self, theirs: Identity) -> bool:
-        """Who is in no cluster may ask for one, and is heard by all who may know of one."""
+        """Whether that node may dial us: a peer, or one in no cluster that asks for one."""
         is_new = not (self._is_begun and theirs.is_begun)
         return theirs.node in self._credentials.peers or (self._credentials.admits and is_new)
 

@@ -86,7 +86,7 @@ UNPROVED = (
     "say the same of a node that was forgotten, let it in there (`fluffle cluster add`, unless "
     "`fluffle cluster status` names it), then start it with an empty data directory"
 )
-"""In the place of such advice, if it comes from somebody who has not proved who that is."""
+"""What stands in the place of such advice if the sender has not proved who it is."""
 
 WRONG_PORT = "no node answers there: is that its --cluster-listen address, not the one for clients?"
 """For who has dialled something that does not speak this protocol."""
@@ -104,7 +104,7 @@ class Refused(Exception):
         self.by_peer = by_peer
         """Whether it is the other end that refuses us; it may say so without proof."""
         self.proof = proof
-        """By which the other end knows that it is refused by who we are; it goes first."""
+        """The proof of who refuses, which goes to the other end first; empty without one."""
         self.is_proved = False
         """Whether the other end had proved who it is."""
 

@@ -44,7 +44,7 @@ from fluffle.raft.config import NodeId
 TICKS_A_BEAT = 2
 
 APART_MS = 300_000
-"""For so long it counts that a node of another cluster was met; it is dialled more often."""
+"""How long a node of another cluster is shown after it was met; it is dialled more often."""
 
 
 class Carried(NamedTuple):
@@ -186,14 +186,13 @@ class ClusterLinks:
 
     @property
     def apart(self) -> list[NodeId]:
-        """Those that were met in the last minutes, and are of another cluster of this name and
-        secret."""
+        """The nodes met in the last minutes of another cluster of this name and secret."""
         since_ms = self._ground.clock.now_ms() - APART_MS
         return sorted(node for node, at_ms in self._ground.apart_ms.items() if at_ms >= since_ms)
 
     @property
     def cluster(self) -> str:
-        """As this node says hello: see `Identity`."""
+        """The name and mark in the hellos of this node: see `Identity`."""
         return self._ground.credentials.us.cluster
 
     @cluster.setter
@@ -301,7 +300,7 @@ class ClusterLinks:
             self._peers[identity.node].heard_from(identity)
 
     def _on_received(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
-        """Who asks for a cluster, or is asked, is no peer yet."""
+        """Pass on a frame of a peer; a node that asks for a cluster, or is asked, is none yet."""
         if node in self._peers or kind is FrameKind.FORMATION:
             self.on_frame(node, kind, payload)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.cluster.lives import Found, Life, begin_life
+from fluffle.broker.cluster.lives import DiskAtStart, Life, begin_life
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.durability import open_durability
 from fluffle.broker.outside import store_in
@@ -34,7 +34,7 @@ async def begun(
             name=cluster, listen=listen, peers=dict.fromkeys(peers, listen), secret=b"secret"
         )
         config = Config(node_name=node, data_dir=place, cluster=told)
-        disk = Found(durability.store.disk.commit_number, mark_of(data_file(place)))
+        disk = DiskAtStart(durability.store.disk.commit_number, mark_of(data_file(place)))
         life = begin_life(durability.identity, config, told, drawn.to_bytes(16), disk)
         await durability.durable()
         return life
