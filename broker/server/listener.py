@@ -77,7 +77,7 @@ class Listener:
                     self._connection,
                     is_proxied=is_proxied,
                     certificates=certificates,
-                    clients_max=self._services.connections.strangers_max,
+                    clients_max=self._services.connections.arriving_max,
                 )
             )
         else:

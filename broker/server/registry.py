@@ -90,6 +90,12 @@ class Connections:
         self._empty = asyncio.Event()
         self._empty.set()
 
+    @property
+    def arriving_max(self) -> int:
+        """How many clients there may be at one port in the handshakes of TLS and PROXY: all ports
+        together, and those on which nobody has logged in, must leave sockets to others."""
+        return max(1, self.strangers_max // 4)
+
     def __len__(self) -> int:
         return len(self._open)
 

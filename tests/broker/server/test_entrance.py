@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -244,6 +244,26 @@ def test_who_takes_too_long_is_turned_away(
 
     run(scenario())
     assert len(logged(caplog, "handshake_failed")) == 1
+
+
+def test_who_is_slow_to_come_in_makes_room_at_each_port(
+    run: Run, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else those who come over some ports could take all files of the node together."""
+    monkeypatch.setattr("fluffle.broker.node.strangers_max", lambda: 8)
+
+    async def scenario() -> None:
+        async with node_of(replace(config, proxy_protocol=True)) as node:
+            for port in ("amqp", "amqps"):
+                async with peer_of(node.addresses[port]) as first, AsyncExitStack() as later:
+                    for _ in range(2):
+                        await later.enter_async_context(peer_of(node.addresses[port]))
+                    with suppress(ConnectionResetError):
+                        assert await first.reader.read() == b""
+
+    run(scenario())
+    reasons = [str(failed["reason"]) for failed in logged(caplog, "handshake_failed")]
+    assert all(reason.startswith("closed by peer") for reason in reasons), "none was too slow"
 
 
 def test_a_node_that_stops_does_not_wait_for_handshakes(run: Run, config: Config) -> None:
