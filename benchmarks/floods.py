@@ -41,6 +41,11 @@ ENDS_WITHIN_S = 30
 QUIET = "nobody"
 
 
+class NotPrepared(Exception):
+    """A flooder that was still making what it needs: in a cluster thousands of bindings take long
+    where many processes queue."""
+
+
 class Waited(NamedTuple):
     """What a polite client saw beside one flooder, and the node of itself."""
 
@@ -122,7 +127,7 @@ def flooded(broker: Broker, name: str) -> Iterator[list[int]]:
     sent: list[int] = []
     try:
         if not here.poll(PREPARED_WITHIN_S):
-            raise TimeoutError(f"{name} was not prepared")
+            raise NotPrepared(name)
         here.recv()
         yield sent
         here.send(None)
@@ -204,7 +209,9 @@ def cells(waited: Waited | None) -> list[str]:
     return [f"{value:.1f}" for value in shown]
 
 
-def row(name: str, ours: Waited, theirs: Waited | None) -> list[str]:
+def row(name: str, ours: Waited | None, theirs: Waited | None) -> list[str]:
+    if ours is None:
+        return [name, *cells(None), "–", "–", "–", *cells(theirs)]
     turn = [f"{ours.turn_ms:.1f}", f"{ours.turn_cpu_ms:.1f}", str(ours.suspicions)]
     return [name, *cells(ours), *turn, *cells(theirs)]
 
@@ -222,8 +229,10 @@ def main() -> int:
     head += ["RabbitMQ p50", "p99", "longest"]
     rows = []
     for name in chosen.flooder or names:
-        ours, theirs = run(name, chosen.secs), None
-        with suppress(NotAvailable):
+        ours = theirs = None
+        with suppress(NotPrepared):
+            ours = run(name, chosen.secs)
+        with suppress(NotAvailable, NotPrepared):
             is_alone = chosen.without_rabbitmq or chosen.cluster
             theirs = None if is_alone else run_rabbitmq(name, chosen.secs)
         rows.append(row(name, ours, theirs))
