@@ -7,8 +7,8 @@
 A node is alive only if *it has heard us* lately, and we have heard that: pings carry back what was
 heard last, so a link that works in one direction does not count.  An echo takes two turns of either
 node, and those of a busy one are long; so it may be older than the ping that carries it.  Whoever
-hears nothing is sooner to find out, and the one that matters.  Time in which our own loop stood
-still, or by which it was late, is not held against anybody.  A node that was suspected for its
+hears nothing is sooner to find out, and the one that matters.  Time by which our
+own loop was late is not held against anybody.  A node that was suspected for its
 silence, and is heard over the same link soon after, was suspected by mistake: mistakes are counted,
 and make for more patience.  A greater boot is a new life of the node: it has forgotten
 whatever was not on its disk.
@@ -145,10 +145,8 @@ class Liveness:
                 self._ping(node, peer)
 
     def _lost_ms(self, now_ms: int) -> int:
-        """Of the time since the last turn, how much was lost by our own fault."""
-        away_ms = now_ms - self._now_ms
-        if away_ms > self._tuning.stall_ms:
-            return away_ms
+        """Of the time since the last turn, how much was lost by our own fault: by how much this
+        turn is late."""
         return 0 if self.deadline_ms is None else max(0, now_ms - self.deadline_ms)
 
     def suspect(self, unread: Collection[NodeId] = ()) -> None:

@@ -16,11 +16,6 @@ class Tuning:
     deaf_after_ms: int = 2_000
     """A node that pings us has not heard ours, as counted from the last that it has echoed.  Longer
     by as much as the silence is that makes nobody suspected."""
-    stall_ms: int = 300
-    """If our own loop was away for longer, that time is not held against the others; of a shorter
-    one no more than it was late.  Longer than `ping_interval_ms`, after which it comes back by
-    itself."""
-
     groups_max: int = 64
     """Groups that have their turn in one turn of the node, for nothing but news or because their
     time has come; less those for which something has come in.  After the loss of a node, or a

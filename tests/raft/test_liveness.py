@@ -1,5 +1,7 @@
 """Which nodes are alive: two machines and a link between them, moved by hand."""
 
+import pytest
+
 from fluffle.raft.liveness import REPLIES_MAX, Liveness
 from fluffle.raft.messages import Ping
 from fluffle.raft.output import Verdict
@@ -167,18 +169,6 @@ def test_time_in_which_we_stood_still_is_not_held_against_others() -> None:
     assert pair.verdicts("b") == [True, False, True]
 
 
-def test_turns_that_come_late_are_not_held_against_others() -> None:
-    """A node that gets little time reads late what the others have sent."""
-    a = Liveness(1, TUNING)
-    a.tick(10_000)
-    a.link_up("b")
-    a.on_ping("b", Ping(1, 1, 1, 1, False))
-    for turn in range(1, 6):
-        a.tick(10_000 + turn * (TUNING.stall_ms + 1))
-        a.suspect()
-    assert a.verdicts == [Verdict("b", is_alive=True, boot=1)]
-
-
 def test_turns_that_come_in_time_are() -> None:
     a = Liveness(1, TUNING)
     a.tick(10_000)
@@ -274,9 +264,11 @@ def test_who_is_removed_while_it_is_alive_is_so_no_more() -> None:
     assert a.verdicts == [Verdict("b", False, 1)]
 
 
-def test_turns_that_are_late_by_a_little_are_not_held_against_others_either() -> None:
-    """As far as they are late: what is left counts."""
-    late_ms, patience = TUNING.stall_ms - TUNING.ping_interval_ms - 10, 0
+@pytest.mark.parametrize("late_ms", [1, 40, 51, 500])
+def test_turns_that_are_late_are_not_held_against_others(late_ms: int) -> None:
+    """As far as they are late: what is left counts, or a node that always is late would suspect
+    nobody."""
+    patience = 0
     a = Liveness(1, TUNING)
     a.tick(10_000)
     a.link_up("b")
@@ -285,6 +277,7 @@ def test_turns_that_are_late_by_a_little_are_not_held_against_others_either() ->
     while len(a.verdicts) < 2:
         now_ms += TUNING.ping_interval_ms + late_ms
         patience += TUNING.ping_interval_ms
+        assert patience <= TUNING.suspect_after_ms
         a.tick(now_ms)
         a.suspect()
     assert patience == TUNING.suspect_after_ms
