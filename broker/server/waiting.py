@@ -72,7 +72,7 @@ class Waiting:
         """What came for each channel that waits."""
         self._kept_bytes = 0
         self.is_blocking = False
-        """Whether nothing more of the connection may be acted on until a channel goes on."""
+        """Whether nothing more of the connection may be acted on until channels have gone on."""
 
     def begin(self, channel: int) -> None:
         """Keep what comes for a channel from now on."""
@@ -110,7 +110,7 @@ class Waiting:
         """Wait no more; what has been kept for the channel, to be acted on before all else."""
         kept = self.kept.pop(channel, [])
         self._kept_bytes -= sum(map(size_of, kept))
-        self.is_blocking = False
+        self.is_blocking = self._kept_bytes > KEPT_BYTES_MAX
         return kept
 
     def clear(self) -> None:

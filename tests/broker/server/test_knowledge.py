@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fluffle.broker.access.permissions import EVERYTHING
+from fluffle.broker.server import waiting
 from fluffle.protocol.methods import Basic, Channel, Connection, Method, Queue, encode_method, make
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.broker.cluster.queues.far import Rig, get
@@ -143,3 +144,27 @@ def test_who_comes_in_has_its_own_time_behind_that_of_the_node(
     assert not client.transport.is_closing()
     edge.advance(2)
     assert client.transport.is_closing()
+
+
+def test_a_channel_that_waits_no_more_lets_no_other_keep_more(
+    edge: Edge, knowledge: LateKnowledge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "KEPT_BYTES_MAX", 10_000)
+    rig = Rig(node=edge)
+    client = rig.client
+    client.open_channel(2)
+    rig.far.is_committing = False
+    client.publish(b"1", channel=1)
+    client.send(encode_method(1, Basic.Get(queue="q")))  # until it is committed
+    client.send(encode_method(2, DELETE))
+    for _ in range(20):
+        client.publish(bytes(1_000))
+    assert not client.transport.is_reading()
+    knowledge.confirm()
+    edge.run()
+    assert not client.transport.is_reading()
+    client.expect_nothing()
+    rig.far.is_committing = True
+    rig.run()
+    assert client.transport.is_reading()
+    assert sorted(client.names()) == ["Basic.GetOk", "Queue.DeleteOk"]
