@@ -105,6 +105,7 @@ class Clustered:
                 clock=around.clock,
                 moved=around.moved,
                 apply=catalogue.apply,
+                vhosts=catalogue.vhosts,
                 registry=catalogue.nodes,
                 acquaintances=durability.acquaintances,
                 kept=durability.identity,
@@ -116,7 +117,7 @@ class Clustered:
         )
         self._homes.reach = HomeReach(
             cluster.hub, asyncio.get_running_loop().call_later, durability.commits.wait,
-            cluster.everywhere, catalogue.vhosts,
+            cluster.everywhere, catalogue.vhosts, cluster.deletions,
         )  # fmt: skip
         loop = asyncio.get_running_loop()
         self._histories.begin(cluster.links, catalogue.vhosts, loop.call_soon)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from random import Random
 from secrets import randbits
@@ -47,6 +47,7 @@ from fluffle.broker.cluster.obliging import Ports as ObligingPorts
 from fluffle.broker.cluster.owner import METADATA_GROUP, Owners, log_refused
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.cluster.progress import NOTHING, TELL_S, Progress, Reached
+from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.extents import Extents
 from fluffle.broker.cluster.queues.hosting import CLUSTER_REVISIONS, Hosting
 from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroundings
@@ -69,6 +70,7 @@ from fluffle.broker.recording.identity import OwnIdentity
 from fluffle.broker.starting import StartFailed, cannot_listen
 from fluffle.broker.timers import Aging
 from fluffle.broker.turn import Turn
+from fluffle.broker.vhost import VirtualHost
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import Verdict
 from fluffle.storage.store import Store
@@ -93,6 +95,7 @@ class Around(NamedTuple):
     """Such a clock, given one of machines."""
     apply: Apply
     """Does what all have agreed on."""
+    vhosts: Mapping[str, VirtualHost]
     registry: Registry
     """In which what is applied puts the nodes."""
     acquaintances: Acquaintances
@@ -111,9 +114,9 @@ class Cluster:
     __slots__ = (
         "_acquaintances", "_certificates", "_kept", "_looking", "_loop", "_now_ms", "_on_fatal",
         "_queues", "_queues_on", "_registry", "_telling", "absent", "admission", "boot",
-        "common_time", "config", "entering", "errands", "everywhere", "extents", "formation",
-        "hosting", "hub", "links", "majority", "membership", "metadata", "name", "progress", "room",
-        "running", "sightings",
+        "common_time", "config", "deletions", "entering", "errands", "everywhere", "extents",
+        "formation", "hosting", "hub", "links", "majority", "membership", "metadata", "name",
+        "progress", "room", "running", "sightings",
     )  # fmt: skip
 
     def __init__(self, life: Life, config: ClusterConfig, around: Around) -> None:
@@ -139,6 +142,7 @@ class Cluster:
             self.metadata, EverywherePorts(sends(FrameKind.REVISION), soon, later, log_refused)
         )
         self.errands = Errands(ErrandPorts(sends(FrameKind.ERRAND), self._unheard, later))
+        self.deletions = Deletions(self.metadata.reads, around.vhosts)
         self.hub = self._made_hub(around)
         self.hosting = self._made_hosting(around)
         self._queues = around.queues
@@ -321,7 +325,7 @@ class Cluster:
         around.queues.connect(
             Reach(
                 self.hub, hosting, self._lives, self.absent.is_alive, self._may_lead,
-                self.metadata.settle, self._loop.call_later,
+                self.metadata.settle, self._loop.call_later, self.deletions,
             )
         )  # fmt: skip
         return hosting

@@ -20,6 +20,7 @@ from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.owner import log_refused
 from fluffle.broker.cluster.packing import Payload
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
+from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.hosting import Hosting, sweep_all
 from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroundings
 from fluffle.broker.cluster.queues.hub import StreamHub, stream_boot
@@ -28,6 +29,7 @@ from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
 from fluffle.broker.config import QuorumConfig
+from fluffle.broker.knowledge import COMPLETE
 from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.dead import DeadLetterFrom
 from fluffle.broker.queues.deduplication import OnDuplicates
@@ -129,7 +131,7 @@ class Lone:
         """Makes them."""
         reach = Reach(
             self.hub, self.hosting, lambda: LIVES, lambda _node: False, lambda _node: False,
-            around.settle, loop.call_later,
+            around.settle, loop.call_later, Deletions(COMPLETE, {}),
         )  # fmt: skip
         self.queues.connect(reach)
         self.running = RunningHost(

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from fluffle.broker.clock import CallLater
 from fluffle.broker.cluster.queues.counted import Counted
+from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.gets import Gets
 from fluffle.broker.cluster.queues.manners import Doing, Manners
 from fluffle.broker.cluster.queues.ports import Hub
@@ -62,18 +63,19 @@ class EdgeQueue:
     """Its leader knows both."""
 
     __slots__ = (
-        "_asking", "_attaching", "_by_number", "_call_later", "_counted", "_gets", "_hub",
-        "_is_over", "_manners", "_paid", "_port", "_postponed", "_purging", "_receipts", "_seats",
-        "_settlements", "_takers", "_vhost", "debtors", "definition",
+        "_asking", "_attaching", "_by_number", "_call_later", "_counted", "_deletions", "_gets",
+        "_hub", "_is_over", "_manners", "_paid", "_port", "_postponed", "_purging", "_receipts",
+        "_seats", "_settlements", "_takers", "_vhost", "debtors", "definition",
     )  # fmt: skip
 
     def __init__(
         self, definition: QueueDefinition, vhost: str, hub: Hub, call_later: CallLater,
-        manners: Manners,
+        manners: Manners, *, deletions: Deletions,
     ) -> None:  # fmt: skip
         self.definition = definition
         self.debtors: list[Debtor] = []
         self._vhost, self._hub, self._manners, self._call_later = vhost, hub, manners, call_later
+        self._deletions = deletions
         self._port = hub.open(definition, self.hear)
         self._asking = Asking(self._port.edge)
         self._is_over = False
@@ -175,9 +177,7 @@ class EdgeQueue:
         *, persistent: bool, expiration_ms: Lifetimes = None, posted: Posted | None = None,
         counts: Counts = NEW,
     ) -> Admission | Receipt:  # fmt: skip
-        if self._is_over:
-            return Admission.ACCEPTED
-        if self._port.is_away:
+        if self._port.is_away or self._is_over:
             return Admission.REFUSED
         self._port.touch()
         return self._receipts.ask(
@@ -359,6 +359,13 @@ class EdgeQueue:
     def _on_refused(self, event: happened.Refused) -> None:
         self._receipts.known(event.first, event.count, is_taken=False)
 
+    def _on_undecided(self, event: happened.Undecided) -> None:
+        decided = partial(self._on_decided, event.first, event.count)
+        self._deletions.decide(self.definition, self._vhost, decided)
+
+    def _on_decided(self, first: int, count: int, fate: Admission) -> None:
+        self._receipts.known(first, count, is_taken=fate is not Admission.REFUSED)
+
     def _on_paid(self, event: happened.Paid) -> None:
         if self.debtors:
             self._paid += event.count
@@ -482,6 +489,7 @@ def pass_over(_queue: EdgeQueue, _event: Event) -> None:
 HEAR: Mapping[type[Event], Callable[[EdgeQueue, Any], None]] = {
     happened.Confirmed: EdgeQueue._on_confirmed,
     happened.Refused: EdgeQueue._on_refused,
+    happened.Undecided: EdgeQueue._on_undecided,
     happened.Acted: pass_over,
     happened.Attached: EdgeQueue._on_attached,
     happened.NotAttached: EdgeQueue._on_not_attached,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fluffle.broker.clock import CallLater
 from fluffle.broker.cluster.queues.classic import ClassicManners
+from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.home import Homed, Waiter
 from fluffle.broker.cluster.queues.hub import StreamHub
@@ -38,6 +39,7 @@ class HomeReach(NamedTuple):
     """Has a commit's end told."""
     metadata: Metadata
     vhosts: Mapping[str, VirtualHost]
+    deletions: Deletions
 
 
 class HomeQueues:
@@ -74,7 +76,9 @@ class HomeQueues:
         reach = self.reach
         if definition.home != self._node:
             manners = ClassicManners(definition.home, is_durable=definition.spec.durable)
-            return EdgeQueue(definition, vhost, reach.hub, reach.call_later, manners)
+            return EdgeQueue(
+                definition, vhost, reach.hub, reach.call_later, manners, deletions=reach.deletions
+            )
         queue = self._made_here(definition, vhost)
         leading, id_ = reach.hub.leading, definition.id
         homed = Homed(

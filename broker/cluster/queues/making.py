@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.clock import CallLater
 from fluffle.broker.cluster.hosted import HostedGroup
+from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.cluster.queues.hosting import Hosting
@@ -64,6 +65,7 @@ class Reach(NamedTuple):
     settle: Callable[[Decide, Callable[[], None]], None]
     """Has definitions changed, for as long as it takes."""
     call_later: CallLater
+    deletions: Deletions
 
 
 class QuorumQueues:
@@ -176,7 +178,9 @@ class QuorumQueues:
     def _made(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         reach = self._reach
         self._loads.update(definition.wanted)
-        return EdgeQueue(definition, vhost, reach.hub, reach.call_later, MANNERS)
+        return EdgeQueue(
+            definition, vhost, reach.hub, reach.call_later, MANNERS, deletions=reach.deletions
+        )
 
     def settle_in(self, heir: ServedQueue, definition: QueueDefinition, vhost: str) -> None:
         assert isinstance(heir, EdgeQueue)

@@ -298,7 +298,7 @@ class Edge:
         return events
 
     def deleted(self) -> list[Event]:
-        """The queue is gone for good: all that was published came before that."""
+        """The queue is gone for good, and no leader says any more what it has got."""
         self.leader = None
         return self._over(is_known=True)
 
@@ -340,7 +340,7 @@ def _over_with(operation: m.Operation, first: int, count: int, *, is_known: bool
     """What becomes of an operation of which nothing more is heard."""
     match operation:
         case m.Publish():
-            return [(happened.Confirmed if is_known else happened.Refused)(first, count)]
+            return [(happened.Undecided if is_known else happened.Refused)(first, count)]
         case m.Settle(outcome=outcome) if outcome in FINAL and not is_known:
             return [happened.Unsettled(first)]
         case m.Settle() | m.Detach():

@@ -26,6 +26,15 @@ class Refused:
 
 
 @dataclass(slots=True)
+class Undecided:
+    """Publishes had no outcome when the queue was deleted.  They have gone with it, or have come
+    later, and maybe for another queue of its name."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
 class Acted:
     """Settlements, returns and detachments are done, or there is nothing left of their cause."""
 
@@ -151,6 +160,7 @@ class TimedOut:
 Event: TypeAlias = (
     Confirmed
     | Refused
+    | Undecided
     | Acted
     | Attached
     | NotAttached

@@ -30,6 +30,7 @@ from tests.broker.cluster.streams.ghost import Ghost
 from tests.broker.queues.replicated.make import ORIGIN
 from tests.simulation.queues.graves import Graves
 from tests.simulation.queues.keys import headers_of
+from tests.simulation.queues.successions import Successions
 
 Message = tuple[int, int]
 """A sequence number, and under which ordinal it is in a client's hands."""
@@ -187,7 +188,8 @@ class Customers:
     unpaid: int = 0
     """Messages without a receipt."""
     is_over: bool = False
-    """Whether the queue is gone: what is confirmed then may have gone with it."""
+    """Whether the queue is gone: what they settled has gone with it."""
+    successions: Successions = field(init=False)
 
     def __post_init__(self) -> None:
         self.queue._asking = Heard(self)
@@ -263,11 +265,15 @@ class Customers:
         )
         assert isinstance(receipt, Receipt)
         self.unpaid += count
-        waiting = set(range(count))
+        waiting, asked_us = set(range(count)), self.successions.now_us
 
         def known(start: int, stop: int, *, is_taken: bool) -> None:
             for at in range(start, stop):
                 waiting.remove(at)
+                if contents[at] in self.ghost.undecided:
+                    queue = self.queue.definition
+                    self.successions.has_fate(queue, asked_us, is_taken=is_taken)
+                    continue
                 known_of = self.ghost.confirmed if is_taken else self.ghost.refused
                 assert contents[at] in known_of, f"{contents[at]!r} is taken: {is_taken}"
             self.unpaid -= stop - start

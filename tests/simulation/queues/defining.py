@@ -22,14 +22,20 @@ from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.metadata.nodes import admit, dismiss
 from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 from fluffle.raft.config import NodeId
+from fluffle.raft.records import GroupId
 from tests.simulation.queues.entering import VHOST
 
 
 def done() -> None:
     """Whoever waited for it looks at what is there."""
+
+
+def nobody_asks(_group: GroupId) -> None:
+    """Which queue it is."""
 
 
 def failed(_error: BrokerError) -> None:
@@ -58,18 +64,33 @@ class Defining:
             with contextlib.suppress(BrokerError):
                 self._everywhere.change(partial(decide, vhost), then, failed)
 
-    def declare(self, name: str, arguments: FieldTable) -> None:
-        """Unless it is there, whatever it is like."""
+    def declare(
+        self, name: str, arguments: FieldTable, answered: Callable[[GroupId], None] = nobody_asks
+    ) -> None:
+        """Unless it is there, whatever it is like; `answered` is told which one it is."""
         declared = Declaration(name, durable=True, arguments=arguments)
-        if self.vhost is not None and name not in self.vhost.queues:
-            self.change(lambda vhost: deciding.declare_queue(vhost, declared, None))
+        made: GroupId = 0
 
-    def delete(self, name: str) -> None:
+        def decide(vhost: VirtualHost) -> Change:
+            nonlocal made
+            change = deciding.declare_queue(vhost, declared, None)
+            values = (fact.value for fact in change.puts)
+            made = next((each.id for each in values if isinstance(each, QueueDefinition)), 0)
+            return change
+
+        def then() -> None:
+            if made:
+                answered(made)
+
+        if self.vhost is not None and name not in self.vhost.queues:
+            self.change(decide, then)
+
+    def delete(self, name: str, then: Callable[[], None] = done) -> None:
         def decide(vhost: VirtualHost) -> Change:
             queue = vhost.queues.get(name)
             return NOTHING if queue is None else deciding.delete_queue(vhost, queue)
 
-        self.change(decide)
+        self.change(decide, then)
 
     def redefine_queue(self, name: str, redefine: Redefine) -> None:
         """An operator wants it otherwise."""

@@ -146,7 +146,8 @@ def declare(town: Town, workload: Workload) -> None:
         arguments["x-quorum-target-group-size"] = ("l", chance.choice((3, 5)))
     if chance.random() < 0.3:
         arguments["x-quorum-initial-group-size"] = ("l", chance.choice((1, 2, 5)))
-    chance.choice(stations).defining.declare(f"q{chance.randrange(QUEUES_MAX)}", arguments)
+    name = f"q{chance.randrange(QUEUES_MAX)}"
+    chance.choice(stations).defining.declare(name, arguments, town.successions.answered)
 
 
 def delete(town: Town, workload: Workload) -> None:

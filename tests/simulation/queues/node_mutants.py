@@ -103,4 +103,25 @@ NODE_MUTANTS = [
         "boot * ROUNDS_A_BOOT",
         "0",
     ),
+    mutant(
+        "I7",
+        "a queue that is deleted is taken for the last of its name at once",
+        SERVING + "deletions:Deletions.decide",
+        "self._knowledge.ask(known, unknown)",
+        "known()",
+    ),
+    mutant(
+        "I8",
+        "what was for the next queue of a name is confirmed, as gone with the one before",
+        SERVING + "deletions:Deletions._is_replaced",
+        "found.definition.id != queue.id",
+        "False",
+    ),
+    mutant(
+        "I9",
+        "nobody hears what becomes of messages whose queue was deleted before it had them",
+        SERVING + "deletions:Deletions.decide",
+        "self._knowledge.ask(known, unknown)",
+        "pass",
+    ),
 ]

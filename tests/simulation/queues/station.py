@@ -20,6 +20,7 @@ from fluffle.broker.cluster.owner import METADATA_GROUP, Owners
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from fluffle.broker.cluster.progress import TELL_S, Progress, PutBack
 from fluffle.broker.cluster.queues import hosting, hub
+from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
@@ -75,6 +76,8 @@ class Station:
         self.process = process
         self.boot = boot
         self.clients: dict[GroupId, Customers] = {}
+        self.parted: list[Customers] = []
+        """Those whose queue is gone."""
         self.questions = 0
         """How many have no answer."""
         self.readers = Readers(process.node, town.fluffles.reads[process.node])
@@ -232,6 +235,7 @@ class Station:
                 self._may_lead,
                 self.metadata.settle,
                 self.call_later,
+                Deletions(self.metadata.reads, self.catalogue.vhosts),
             )
         )
         return queues
@@ -475,6 +479,7 @@ class Station:
         line = self.hub.lines._lines[group]
         customers = self._town.book(group).customers(self.process.node, queue, line)
         line.on_events = customers.told
+        customers.successions = self._town.successions
         self.clients[group] = customers
         return queue
 
@@ -506,7 +511,7 @@ class Station:
         self.queues.end(queue)
         if left := customers.unanswered():
             raise Violation(f"rule 22: {left} of {group} on {self.process.node} have no answer")
-        del self.clients[group]
+        self.parted.append(self.clients.pop(group))
 
     # What clients ask for
 

@@ -43,6 +43,7 @@ from tests.simulation.queues.registers import Registers
 from tests.simulation.queues.settings import GoingBy, Sayings
 from tests.simulation.queues.slimming import is_left
 from tests.simulation.queues.station import Station
+from tests.simulation.queues.successions import Successions
 from tests.simulation.queues.versions import Fluffles, Versions
 from tests.simulation.registry import GroupSpec
 from tests.simulation.workload import Workload
@@ -76,6 +77,7 @@ class Town:
         self.operator: Operator
         self.connections: Connections
         self.registers: Registers
+        self.successions: Successions
         self.haste = 1
         """How much sooner than others clients give up what they wait for."""
         self.is_impatient = False
@@ -117,6 +119,7 @@ class Town:
         self.operator = Operator(self, cluster.clockwork.chance("operator"))
         self.connections = Connections(self, cluster.clockwork.chance("connections"))
         self.registers = Registers(self)
+        self.successions = Successions(self)
         self.fluffles = Fluffles(cluster, cluster.clockwork.chance("fluffles"))
         if self.fluffles.is_mixed:
             self.fluffles.shape(self._profile)
@@ -336,6 +339,7 @@ class Town:
         self.connections.begin(workload)
         self.fluffles.upgrade(workload)
         self.registers.begin()
+        self.successions.begin(workload)
 
     def propose(self, workload: Workload, group: GroupId) -> None:
         """One message from anybody, or another definition."""
@@ -364,6 +368,7 @@ class Town:
         self.is_arrival_awaited, self.in_the_dark = False, None
         self.fluffles.stay()
         self.registers.stop()
+        self.successions.stop()
         if missing := self.operator.missing:
             return f"{missing} are no nodes of the cluster"
         self._know_of_others()
@@ -373,6 +378,9 @@ class Town:
             if station.metadata._pending:
                 return f"{station.process.node} waits for a change of definitions"
         for station in self.stations():
+            for client in station.parted:
+                if client.unpaid:
+                    return f"{client.unpaid} messages of a queue that was deleted have no receipt"
             for group, client in station.clients.items():
                 if len(client.edge.pending):
                     return f"{station.process.node} waits for an answer of {group}"

@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.queues import home
+from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.home import Home, Homed
-from fluffle.broker.cluster.queues.ports import OnEvents
+from fluffle.broker.cluster.queues.ports import Hub, OnEvents
 from fluffle.broker.cluster.queues.quorum import QuorumManners
 from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode, encode
@@ -26,6 +27,7 @@ from fluffle.broker.cluster.streams.hearing import hear
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.commits import when_safe
 from fluffle.broker.durability import Durability
+from fluffle.broker.knowledge import COMPLETE
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.message import Origin, Past
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
@@ -334,7 +336,8 @@ class Batches:
         self.line = Line(self.leading)
         definition = QueueDefinition(self.spec, id=GROUP)
         later = Scheduler().call_later
-        self.edge = EdgeQueue(definition, "/", self.line, later, QuorumManners())  # type: ignore[arg-type]
+        hub, deletions = cast(Hub, self.line), Deletions(COMPLETE, {})
+        self.edge = EdgeQueue(definition, "/", hub, later, QuorumManners(), deletions=deletions)
         self.sent: list[Sent] = []
         self.told: dict[int, bool] = {}
         """By its place among those: whether it was said to be taken."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from fluffle.broker.cluster.packing import joined
 from fluffle.broker.cluster.queues.classic import ClassicManners
+from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.ports import Counts, OnEvents
 from fluffle.broker.cluster.queues.quorum import QuorumManners
@@ -18,6 +19,7 @@ from fluffle.broker.cluster.streams import messages as m
 from fluffle.broker.cluster.streams.codec import decode, encode
 from fluffle.broker.cluster.streams.edge import Edge as StreamEdge
 from fluffle.broker.cluster.streams.hearing import hear
+from fluffle.broker.knowledge import COMPLETE
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.peeking import Peeked, View
@@ -187,6 +189,7 @@ class Rig:
             self.hub,
             self.node.scheduler.call_later,
             QuorumManners() if is_quorum else ClassicManners("far", is_durable=True),
+            deletions=Deletions(COMPLETE, {}),
         )
         self.node.vhost.queues["q"] = self.queue
         self.far = self.hub.far

@@ -46,8 +46,6 @@ class Client:
     consumers: list[int] = field(default_factory=list)
     getting: dict[int, int] = field(default_factory=dict)
     """Channels by their places: those of a place are named anew when they end."""
-    is_over: bool = False
-    """Whether the queue is gone: what is confirmed then may have gone with it."""
     heard: list[Event] = field(default_factory=list)
     """Everything that they were told."""
 

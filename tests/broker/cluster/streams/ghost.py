@@ -28,8 +28,6 @@ class Listener(Protocol):
 
     consumers: list[int]
     """Those that are attached, which the ghost keeps."""
-    is_over: bool
-    """Whether the queue is gone: what is confirmed then may have gone with it."""
 
     @property
     def edge(self) -> Edge: ...
@@ -55,6 +53,8 @@ class Ghost:
     confirmed: set[bytes] = field(default_factory=set)
     refused: set[bytes] = field(default_factory=set)
     """Publishes of which a leader said that they were not taken."""
+    undecided: set[bytes] = field(default_factory=set)
+    """Publishes that had no outcome when the queue was deleted."""
     asked: dict[tuple[str, int], str] = field(default_factory=dict)
     """Attachments and gets without an outcome."""
     channels: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -80,8 +80,6 @@ class Ghost:
     """Whether another message is in the log that has the same key, so that this one need not be."""
     vouched: set[bytes] = field(default_factory=set)
     """Contents that are confirmed for that."""
-    is_deleted: bool = False
-    """The queue: what is confirmed now is gone with it."""
     unknown_below: int = 0
     """Messages below may have been seen before there was anything on record."""
 
@@ -169,15 +167,10 @@ class Ghost:
         """`is_sure`: what is refused is so on record."""
         for event in events:
             match event:
-                case happened.Confirmed(first, count):
-                    for number in range(first, first + count):
-                        self.is_confirmed(self.pending.pop((node, number)), client)
-                case happened.Refused(first, count):
-                    for number in range(first, first + count):
+                case happened.Confirmed() | happened.Refused() | happened.Undecided():
+                    for number in range(event.first, event.first + event.count):
                         content = self.pending.pop((node, number))
-                        is_stored = content in self.stored and content not in self.copies
-                        assert not (is_sure and is_stored), f"{content!r} is stored"
-                        self.refused.add(content)
+                        self.has_outcome(content, event, is_sure=is_sure)
                 case happened.Attached(number, _holder):
                     assert self.asked.pop((node, number)) == "attach"
                     client.consumers.append(number)
@@ -201,11 +194,20 @@ class Ghost:
                     for sequence, ordinal in numbers(tokens):
                         self.let_go(node, sequence, ordinal)
 
-    def is_confirmed(self, content: bytes, client: Listener) -> None:
-        if not (content in self.stored or self.is_deleted or client.is_over):
-            assert self.stands_for(content), f"{content!r} is confirmed, and not stored"
-            self.vouched.add(content)
-        self.confirmed.add(content)
+    def has_outcome(self, content: bytes, event: happened.Event, *, is_sure: bool) -> None:
+        """One publish."""
+        match event:
+            case happened.Confirmed():
+                if content not in self.stored:
+                    assert self.stands_for(content), f"{content!r} is confirmed, and not stored"
+                    self.vouched.add(content)
+                self.confirmed.add(content)
+            case happened.Refused():
+                is_stored = content in self.stored and content not in self.copies
+                assert not (is_sure and is_stored), f"{content!r} is stored"
+                self.refused.add(content)
+            case _:
+                self.undecided.add(content)
 
     def delivered(self, node: str, consumer: int, deliver: m.Deliver) -> None:
         tokens = [m.Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]

@@ -341,12 +341,12 @@ def test_a_new_life_ends_the_sessions_of_the_old_one_at_once() -> None:
     assert (state.held_count, state.returned.count) == (0, 1)
 
 
-def test_a_tombstone_confirms_what_is_pending_and_revokes_what_is_held() -> None:
+def test_a_tombstone_says_nothing_of_what_is_pending_and_revokes_what_is_held() -> None:
     world = holding()
     world.cut("near")
     first = world.publish("near", 2)
     events = world.clients["near"].edge.deleted()
-    assert events[0] == happened.Confirmed(first, 2)
+    assert events[0] == happened.Undecided(first, 2)
     assert [type(event) for event in events[1:]] == [happened.Revoked, happened.Cancelled]
 
 

@@ -175,7 +175,6 @@ class World:
 
     def delete(self) -> None:
         """The queue is gone for good, which all hear, and another of its name begins."""
-        self.ghost.is_deleted = True
         for client in self.clients.values():
             client.told(client.edge.deleted())
             assert not client.consumers

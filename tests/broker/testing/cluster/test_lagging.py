@@ -13,7 +13,7 @@ import aiormq
 import pytest
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
 from aiohttp import ClientSession
 from pamqp.common import FieldTable
 
@@ -253,3 +253,34 @@ async def test_what_leads_nowhere_waits_together(channel_at: ChannelAt) -> None:
         publishing = [publish(MESSAGE, f"{number}", mandatory=False) for number in range(count)]
         await asyncio.gather(*publishing)
         assert 1 <= reads.begun - before < count / 10
+
+
+@pytest.mark.parametrize("arguments", [QUORUM, None], ids=["quorum", "classic"])
+async def test_what_is_published_to_a_queue_that_was_declared_anew_is_not_lost(
+    channel_at: ChannelAt, arguments: FieldTable | None
+) -> None:
+    """The node that lags has the one before, and learns only later that it was deleted."""
+    async with lagging(channel_at) as scene:
+        await scene.here.declare_queue("orders", durable=True, arguments=arguments)
+        await scene.there.default_exchange.publish(MESSAGE, "orders")
+        await scene.lag()
+        await scene.here.queue_delete("orders")
+        await scene.here.declare_queue("orders", durable=True, arguments=arguments)
+        publishing = scene.there.default_exchange.publish(MESSAGE, "orders", mandatory=False)
+        with pytest.raises(DeliveryError):
+            await scene.once_heard(publishing)
+        await scene.there.default_exchange.publish(MESSAGE, "orders")
+        assert await scene.ready("orders") == 1
+
+
+async def test_what_is_published_to_a_queue_that_was_deleted_is_gone_with_it(
+    channel_at: ChannelAt,
+) -> None:
+    """It is confirmed, as with RabbitMQ."""
+    async with lagging(channel_at) as scene:
+        await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
+        await scene.there.default_exchange.publish(MESSAGE, "orders")
+        await scene.lag()
+        await scene.here.queue_delete("orders")
+        publishing = scene.there.default_exchange.publish(MESSAGE, "orders", mandatory=False)
+        await scene.once_heard(publishing)

@@ -1,0 +1,47 @@
+"""What becomes of messages for a queue that was deleted before anybody knew whether it has them.
+
+They have gone with it, as with RabbitMQ, and are confirmed.  But a node may hear late that a queue
+was deleted and another declared in its place: what came after that was for the other one, which
+does not have it.  So they are confirmed only by a node that knows all that was answered before they
+came, and refused if there is another queue of that name, or if that cannot be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from fluffle.broker.errors import BrokerError
+from fluffle.broker.knowledge import Knowledge
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.served import Admission
+from fluffle.broker.vhost import VirtualHost
+
+OnFate = Callable[[Admission], None]
+
+
+class Deletions:
+    """Those that one node has heard of."""
+
+    __slots__ = ("_knowledge", "_vhosts")
+
+    def __init__(self, knowledge: Knowledge, vhosts: Mapping[str, VirtualHost]) -> None:
+        self._knowledge = knowledge
+        self._vhosts = vhosts
+
+    def decide(self, queue: QueueDefinition, vhost: str, tell: OnFate) -> None:
+        """Tell what becomes of messages that had no outcome when that queue was deleted."""
+
+        def known() -> None:
+            is_replaced = self._is_replaced(queue, vhost)
+            tell(Admission.REFUSED if is_replaced else Admission.ACCEPTED)
+
+        def unknown(_error: BrokerError) -> None:
+            tell(Admission.REFUSED)
+
+        self._knowledge.ask(known, unknown)
+
+    def _is_replaced(self, queue: QueueDefinition, vhost: str) -> bool:
+        """Whether another has its name."""
+        there = self._vhosts.get(vhost)
+        found = there.queues.get(queue.spec.name) if there is not None else None
+        return found is not None and found.definition.id != queue.id

@@ -1,0 +1,89 @@
+"""What is said of messages whose queue was deleted before it was known whether it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from fluffle.broker.cluster.queues.deletions import Deletions
+from fluffle.broker.errors import BrokerError, InternalError
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.served import Admission
+
+
+class Asked:
+    """A `Knowledge` that comes when it is told to."""
+
+    is_complete = False
+    mark = 1
+    confirmed = 0
+
+    def __init__(self) -> None:
+        self.done: Callable[[], None]
+        self.failed: Callable[[BrokerError], None] | None
+
+    def ask(
+        self, done: Callable[[], None], failed: Callable[[BrokerError], None] | None = None
+    ) -> None:
+        self.done, self.failed = done, failed
+
+
+class Named:
+    """What there is in one virtual host."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, Any] = {}
+
+
+def defined(number: int) -> QueueDefinition:
+    return QueueDefinition(QueueSpec("q", durable=True), id=number)
+
+
+class Queue:
+    """One that is there."""
+
+    def __init__(self, number: int) -> None:
+        self.definition = defined(number)
+
+
+class Scene:
+    """A queue with the number 1 was deleted."""
+
+    def __init__(self) -> None:
+        self.knowledge = Asked()
+        self.vhosts = {"/": Named()}
+        self.told: list[Admission] = []
+        deletions = Deletions(self.knowledge, cast(Any, self.vhosts))
+        deletions.decide(defined(1), "/", self.told.append)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_they_are_gone_with_it_once_it_is_known_that_there_is_no_other(scene: Scene) -> None:
+    assert scene.told == []
+    scene.knowledge.done()
+    assert scene.told == [Admission.ACCEPTED]
+
+
+def test_they_are_refused_if_there_is_another_by_then(scene: Scene) -> None:
+    scene.vhosts["/"].queues["q"] = Queue(2)
+    scene.knowledge.done()
+    assert scene.told == [Admission.REFUSED]
+
+
+def test_they_are_refused_if_that_cannot_be_known(scene: Scene) -> None:
+    assert scene.knowledge.failed is not None
+    scene.knowledge.failed(InternalError("nobody leads"))
+    assert scene.told == [Admission.REFUSED]
+
+
+def test_they_are_gone_with_their_virtual_host(scene: Scene) -> None:
+    del scene.vhosts["/"]
+    scene.knowledge.done()
+    assert scene.told == [Admission.ACCEPTED]
