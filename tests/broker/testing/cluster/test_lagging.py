@@ -20,6 +20,7 @@ from pamqp.common import FieldTable
 from fluffle.broker import Cluster
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.cluster import metadata
+from fluffle.broker.cluster.queues import questions
 from fluffle.broker.config import Config
 from fluffle.broker.control.asking import ask
 from fluffle.broker.control.parts import Parts
@@ -33,6 +34,8 @@ LATE_MS = 1_500
 
 ASKED_S = 0.2
 """By then a node that says what it knows would have said it."""
+
+WITHIN_S = 10
 
 NODES = 3
 
@@ -88,6 +91,12 @@ async def lagging(channel_at: ChannelAt) -> AsyncIterator[Scene]:
 
 async def ignore(_message: AbstractIncomingMessage) -> None:
     """Leave it unsettled."""
+
+
+async def look_for_ever(channel: AbstractChannel) -> None:
+    """For a queue, which may go with its last consumer."""
+    while True:
+        await channel.get_queue("orders")
 
 
 def leads(parts: Parts) -> bool:
@@ -284,3 +293,22 @@ async def test_what_is_published_to_a_queue_that_was_deleted_is_gone_with_it(
         await scene.here.queue_delete("orders")
         publishing = scene.there.default_exchange.publish(MESSAGE, "orders", mandatory=False)
         await scene.once_heard(publishing)
+
+
+async def test_a_consumer_that_was_given_up_and_comes_true_later_holds_no_queue(
+    channel_at: ChannelAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home of the queue has it at once, and its node hears too late of that."""
+    async with lagging(channel_at) as scene:
+        await scene.here.declare_queue("orders", auto_delete=True)
+        queue = await scene.there.get_queue("orders", ensure=False)
+        await scene.there.default_exchange.publish(MESSAGE, "orders")
+        again = await channel_at(scene.cluster, scene.late)
+        await scene.lag()
+        monkeypatch.setattr(questions, "ANSWER_S_MAX", ASKED_S)
+        with pytest.raises(ChannelNotFoundEntity):
+            await queue.consume(ignore)
+        monkeypatch.undo()
+        await scene.cluster.heal()
+        with pytest.raises(ChannelNotFoundEntity):
+            await asyncio.wait_for(look_for_ever(again), WITHIN_S)
