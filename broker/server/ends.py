@@ -37,10 +37,13 @@ def is_unix(transport: asyncio.BaseTransport) -> bool:
 
 
 def is_reset(transport: asyncio.BaseTransport) -> bool:
-    """Whether the peer has broken off, which a loop does not tell of a socket that is not read."""
+    """Whether the peer has broken off, which a loop does not tell of a socket that is not read.
+
+    One that has closed in order has not: what it sent before counts.
+    """
     sock = transport.get_extra_info("socket")
     if sock is None or not hasattr(select, "poll"):
         return False
     poll = select.poll()
     poll.register(sock.fileno(), 0)
-    return bool(poll.poll(0))
+    return any(happened & select.POLLERR for _, happened in poll.poll(0))
