@@ -64,6 +64,7 @@ def test_messages_of_a_lost_connection_are_lost() -> None:
 
 
 def test_a_commit_tells_what_was_settled_how_in_the_order_of_the_client() -> None:
+    """But what goes back does so before the rest."""
     client, queue = consuming(b"a", b"b", b"c", b"d")
     client.call(Tx.Select(), Tx.SelectOk)
     client.ack(2)
@@ -75,8 +76,8 @@ def test_a_commit_tells_what_was_settled_how_in_the_order_of_the_client() -> Non
     assert queue.outcomes == []
     client.call(Tx.Commit(), Tx.CommitOk)
     assert queue.outcomes == [
+        (Outcome.REFUSED, "a"),
         (Outcome.ACKED, "b"),
         (Outcome.REJECTED, "c"),
-        (Outcome.REFUSED, "a"),
         (Outcome.ACKED, "d"),
     ]
