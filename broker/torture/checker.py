@@ -41,6 +41,8 @@ from fluffle.broker.torture.history import (
     Event,
     Homed,
     Isolated,
+    Joined,
+    Joining,
     Message,
     Published,
     PutBack,
@@ -167,6 +169,8 @@ class Checker:
         """By client."""
         self._put_back: dict[str, int] = {}
         """Nodes that must be turned away, and since when."""
+        self._joining: set[str] = set()
+        """Nodes that have to join the cluster."""
 
     def read(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -181,6 +185,8 @@ class Checker:
             self.report.add(Breach.LOST, f"{fate} was confirmed and is lost")
         for node in sorted(self._put_back):
             self.report.add(Breach.LET_IN, f"{node} was not turned away though its disk is old")
+        for node in sorted(self._joining):
+            self.report.add(Breach.APART, f"{node} has not joined the cluster that it was told of")
         self.report.unanswered = len(self._unconfirmed)
         for message, letter in self._letters.items():
             received = sum(1 for fate in letter.fates if fate.receipts)
@@ -458,6 +464,12 @@ class Checker:
     def _got_put_back(self, event: PutBack) -> None:
         self._put_back[event.node] = self._now
 
+    def _got_joining(self, event: Joining) -> None:
+        self._joining.add(event.node)
+
+    def _got_joined(self, event: Joined) -> None:
+        self._joining.discard(event.node)
+
     def _turned_away(self, event: TurnedAway) -> None:
         self._put_back.pop(event.node, None)
 
@@ -505,6 +517,8 @@ READERS: dict[type[Event], Callable[[Checker, Any], None]] = {
     Rejoined: Checker._rejoined,
     PutBack: Checker._got_put_back,
     TurnedAway: Checker._turned_away,
+    Joining: Checker._got_joining,
+    Joined: Checker._got_joined,
     Complained: Checker._complained,
     Strange: Checker._strange,
 }

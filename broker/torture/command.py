@@ -32,6 +32,11 @@ COMMANDS = {
     "restore": "Put that in the place of what is on its disk.",
     "refused": "Fail unless it has ended by itself, or comes to.",
     "renew": "Have it join with nothing.",
+    "joined": "Fail unless it is a node of the cluster, or comes to be.",
+    "grow": "Have every quorum queue have a member there.",
+    "shrink": "Have none of them have a member there.",
+    "forget": "Have the others forget it, when it has stopped.",
+    "wipe": "Leave nothing on its disk.",
 }
 """By the name of the deed that they do."""
 
@@ -49,6 +54,13 @@ def with_commands(command: Callable[..., None]) -> Callable[..., None]:
     metavar="NAME=amqp://USER:PASSWORD@HOST:PORT/VHOST",
     multiple=True,
     help="A node of the cluster; once for each.",
+)
+@click.option(
+    "--spare",
+    "spares",
+    metavar="NAME=amqp://HOST:PORT",
+    multiple=True,
+    help="A node that may join: it does not run, and has nothing on its disk.",
 )
 @click.option(
     "--seconds",
@@ -115,14 +127,16 @@ def system_of(options: dict[str, Any]) -> System:
     if not options["nodes"]:
         raise click.UsageError("name the nodes: --node a=amqp://guest:guest@localhost:5672/%2F")
     addresses: dict[str, Address] = {}
-    for text in options["nodes"]:
+    for text in (*options["nodes"], *options["spares"]):
         name, url = named(text)
         if name in addresses:
             raise click.UsageError(f"two nodes are named '{name}'")
         addresses[name] = Address(name, url.hostname or "localhost", url.port or AMQP_PORT)
+    every, count = [*addresses.values()], len(options["nodes"])
     given = {name: options[f"{name}_command"] for name in COMMANDS}
     deeds = {Deed(name): by_command(text) for name, text in given.items() if text}
-    return System([*addresses.values()], deeds, queue_type=options["queue_type"])
+    queue_type = options["queue_type"]
+    return System(every[:count], deeds, queue_type=queue_type, spares=every[count:])
 
 
 def kinds_of(options: dict[str, Any], system: System) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count, cycle
 from random import Random
 from typing import NamedTuple
@@ -113,6 +113,8 @@ class Crew:
     note: Note
     manners: Manners
     random: Random
+    members: Collection[str] = field(kw_only=True)
+    """Nodes that are in the cluster now; the others may come."""
 
     async def declare(self, queue_type: str) -> None:
         """All queues, through the first node, of a type or of both.  `Gone` where that fails."""
@@ -120,7 +122,7 @@ class Crew:
             for queue, kind in zip(self.names, cycle(BOTH.get(queue_type, (queue_type,)))):
                 given = ARGUMENTS.get(kind, {})
                 table = pamqp_table(to_table({"x-queue-type": kind, **given}))
-                if kind == "classic" and len(self.addresses) > 1:
+                if kind == "classic" and len(self.members) > 1:
                     self.note(Homed(queue))
                 self.note(DeclareAsked(queue))
                 await witness.talk.call(
@@ -143,14 +145,19 @@ class Crew:
     async def witness(self, name: str, to: Address) -> Witness:
         return await Witness.connect(to, name, self.note, self.manners)
 
+    @property
+    def present(self) -> list[Address]:
+        """Of the nodes that are in the cluster now."""
+        return [address for address in self.addresses if address.node in self.members]
+
     async def work(self, roles: Mapping[str, Role], is_over: asyncio.Event) -> None:
         """Until it is over; then await confirms and leave."""
         async with asyncio.TaskGroup() as clients:
-            for home, address in enumerate(self.addresses):
+            for address in self.addresses:
                 for name, role in roles.items():
                     random = Random(f"{self.random.random()} {name} {address.node}")
                     life = Life(self, f"{name}.{address.node}", role, random, is_over)
-                    clients.create_task(life.live(home))
+                    clients.create_task(life.live(address))
 
 
 @dataclass(slots=True)
@@ -163,17 +170,19 @@ class Life:
     random: Random
     is_over: asyncio.Event
 
-    async def live(self, home: int) -> None:
-        """Through its home first, then through whatever node it happens to choose."""
-        addresses = self.crew.addresses
-        to = addresses[home]
+    async def live(self, home: Address) -> None:
+        """Through its home first, then through whatever node it happens to choose; through no other
+        if its home comes and goes."""
+        crew, to = self.crew, home
+        is_of_spare = home.node not in crew.members
         for number in count(1):
-            with suppress(Gone):
-                await self._connection(f"{self.name}.{number}", to)
+            if to.node in crew.members:
+                with suppress(Gone):
+                    await self._connection(f"{self.name}.{number}", to)
             if self.is_over.is_set():
                 return
             await asyncio.sleep(self.random.uniform(*BACK_AFTER_S))
-            to = self.random.choice(addresses)
+            to = home if is_of_spare else self.random.choice(crew.present)
 
     async def _connection(self, name: str, to: Address) -> None:
         is_patient = self.random.random() < PATIENT_SHARE

@@ -16,7 +16,15 @@ from random import Random
 from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.torture import history
-from fluffle.broker.torture.history import Isolated, Note, PutBack, Rejoined, TurnedAway
+from fluffle.broker.torture.history import (
+    Isolated,
+    Joined,
+    Joining,
+    Note,
+    PutBack,
+    Rejoined,
+    TurnedAway,
+)
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.broker.torture.system import Deed, System
 
@@ -35,6 +43,17 @@ class Part(Enum):
     LINKS = auto()
     FRONT = auto()
     """Between the node and its clients."""
+
+
+class Strikes(Enum):
+    """Which nodes a fault may strike."""
+
+    MEMBERS = auto()
+    """Those that are in the cluster."""
+    SPARES = auto()
+    """Those that may join it."""
+    JOINED = auto()
+    """Those that were not there at the beginning, and are now."""
 
 
 class Fault(NamedTuple):
@@ -62,6 +81,8 @@ class Scene:
     note: Note
     serves: Callable[[str], Awaitable[None]]
     """Returns when a node serves clients."""
+    members: list[str]
+    """Nodes that are in the cluster, and that clients connect to."""
     _claimed: dict[tuple[str, Part], asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
@@ -76,14 +97,20 @@ class Scene:
         await asyncio.gather(*(self.system.deeds[deed](node) for node in nodes))
 
     @asynccontextmanager
-    async def claim(self, part: Part, nodes: Sequence[str]) -> AsyncIterator[None]:
-        """Nobody else touches that of these nodes."""
+    async def claim(self, kind: Kind, nodes: Sequence[str]) -> AsyncIterator[None]:
+        """No other fault touches that part of these nodes."""
         async with AsyncExitStack() as stack:
-            if part is Part.PROCESS and len(nodes) == 1:
+            is_one = len(nodes) == 1 and kind.strikes is not Strikes.SPARES
+            if kind.part is Part.PROCESS and is_one:
                 await stack.enter_async_context(self._minority)
             for node in sorted(nodes):
-                await stack.enter_async_context(self._claimed[node, part])
+                await stack.enter_async_context(self._claimed[node, kind.part])
             yield
+
+    def has(self, kind: Kind, nodes: Sequence[str]) -> bool:
+        """Whether they are still there, or not there, as the fault was drawn for."""
+        is_there = kind.strikes is not Strikes.SPARES
+        return all((node in self.members) is is_there for node in nodes)
 
 
 Act: TypeAlias = Callable[[Scene, Fault], Awaitable[None]]
@@ -100,6 +127,17 @@ class Kind(NamedTuple):
     """0: all there are."""
     needs_mesh: bool = False
     delay_s: tuple[float, float] = (0.0, 0.0)
+    strikes: Strikes = Strikes.MEMBERS
+
+    def candidates(self, members: Sequence[str], spares: Sequence[str]) -> list[str]:
+        """The nodes that it may strike; `spares` were not there at the beginning."""
+        match self.strikes:
+            case Strikes.SPARES:
+                return [node for node in spares if node not in members]
+            case Strikes.JOINED:
+                return [node for node in members if node in spares]
+            case _:
+                return [*members]
 
 
 async def kill(scene: Scene, fault: Fault) -> None:
@@ -160,6 +198,30 @@ async def roll_back(scene: Scene, fault: Fault) -> None:
     await start(scene, node)
 
 
+async def grow(scene: Scene, fault: Fault) -> None:
+    """A node without data joins by itself while clients work; some come to it, then queues."""
+    (node,) = fault.nodes
+    scene.note(Joining(node))
+    await scene.do(Deed.START, node)
+    await scene.do(Deed.JOINED, node)
+    scene.note(Joined(node))
+    await scene.serves(node)
+    scene.members.append(node)
+    await asyncio.sleep(fault.for_s)
+    await scene.do(Deed.GROW, node)
+
+
+async def shrink(scene: Scene, fault: Fault) -> None:
+    """The opposite.  What it has confirmed is with the others before it goes."""
+    (node,) = fault.nodes
+    await scene.do(Deed.SHRINK, node)
+    scene.members.remove(node)
+    await scene.do(Deed.STOP, node)
+    await asyncio.sleep(fault.for_s)
+    await scene.do(Deed.FORGET, node)
+    await scene.do(Deed.WIPE, node)
+
+
 async def start(scene: Scene, *nodes: str) -> None:
     """All at once, until they serve."""
     await scene.do(Deed.START, *nodes)
@@ -212,13 +274,13 @@ async def slow(scene: Scene, fault: Fault) -> None:
 async def lag(scene: Scene, fault: Fault) -> None:
     """What the others send to a node comes late: it is suspected, and goes on to serve clients."""
     (node,) = fault.nodes
-    await delay_links(scene, fault, [(other, node) for other in scene.system.nodes])
+    await delay_links(scene, fault, [(other, node) for other in every_node(scene)])
 
 
 async def lag_both_ways(scene: Scene, fault: Fault) -> None:
     """What the node sends to the others is late, too."""
     (node,) = fault.nodes
-    others = scene.system.nodes
+    others = every_node(scene)
     ways = [(other, node) for other in others] + [(node, other) for other in others]
     await delay_links(scene, fault, ways)
 
@@ -227,6 +289,11 @@ async def rejoin_slowly(scene: Scene, fault: Fault) -> None:
     """Cut off for about as long as clients are kept waiting; then what the others send is late."""
     await isolate(scene, fault)
     await lag(scene, fault._replace(for_s=min(fault.for_s, LAG_AFTER_S)))
+
+
+def every_node(scene: Scene) -> list[str]:
+    """Also those that may come meanwhile."""
+    return [address.node for address in scene.system.every_address]
 
 
 async def delay_links(scene: Scene, fault: Fault, ways: Sequence[tuple[str, str]]) -> None:
@@ -287,6 +354,8 @@ UNPLUGGING = (Deed.UNPLUG, Deed.START)
 RESTARTING = (Deed.STOP, Deed.START)
 PAUSING = (Deed.PAUSE, Deed.RESUME)
 ROLLING_BACK = (Deed.COPY, Deed.KILL, Deed.RESTORE, Deed.START, Deed.REFUSED, Deed.RENEW)
+GROWING = (Deed.START, Deed.JOINED, Deed.GROW)
+SHRINKING = (*GROWING, Deed.SHRINK, Deed.STOP, Deed.FORGET, Deed.WIPE)
 STARVING = (Deed.THROTTLE, Deed.UNTHROTTLE)
 LAG_S = (0.3, 3.0)
 LAG_AFTER_S = 6.0
@@ -309,6 +378,8 @@ KINDS: dict[str, Kind] = {
         fill, Part.PROCESS, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START), nodes=2
     ),
     "roll-back": Kind(roll_back, Part.PROCESS, (1.0, 8.0), ROLLING_BACK),
+    "grow": Kind(grow, Part.PROCESS, (0.0, 5.0), GROWING, strikes=Strikes.SPARES),
+    "shrink": Kind(shrink, Part.PROCESS, (0.0, 5.0), SHRINKING, strikes=Strikes.JOINED),
     "isolate": Kind(isolate, Part.LINKS, (1.0, 25.0), (Deed.ISOLATE, Deed.REJOIN)),
     "rejoin-slowly": Kind(
         rejoin_slowly,
@@ -343,12 +414,20 @@ def possible(system: System) -> list[str]:
         and count >= kind.nodes
         and not (kind.needs_mesh and system.mesh is None)
         and not (kind.nodes == 0 and count == 1)
+        and (system.spares or kind.strikes is Strikes.MEMBERS)
     ]
 
 
-def plan(random: Random, seconds: float, nodes: Sequence[str], kinds: Sequence[str]) -> list[Fault]:
-    """In the order of their beginnings; all end in time."""
+def plan(
+    random: Random,
+    seconds: float,
+    nodes: Sequence[str],
+    kinds: Sequence[str],
+    spares: Sequence[str] = (),
+) -> list[Fault]:
+    """In the order of their beginnings; all end in time.  `spares` may join those nodes."""
     faults: list[Fault] = []
+    members = [*nodes]
     began_s = WARM_UP_S
     while began_s < seconds and kinds:
         stop_s = began_s + random.uniform(*PERIOD_S)
@@ -361,13 +440,26 @@ def plan(random: Random, seconds: float, nodes: Sequence[str], kinds: Sequence[s
             name = random.choice(chosen)
             kind = KINDS[name]
             for_s = random.uniform(*kind.seconds)
-            picked = random.sample(nodes, kind.nodes or len(nodes))
+            candidates = kind.candidates(members, spares)
+            picked = random.sample(candidates, min(kind.nodes or len(members), len(candidates)))
             delay_s = random.uniform(*kind.delay_s)
-            if began_s + for_s < seconds:
+            if picked and began_s + for_s < seconds:
                 faults.append(Fault(began_s, name, tuple(picked), for_s, delay_s))
+                members = members_after(kind, picked, members)
             overlap = random.random() if len(nodes) > 1 else 0.0
             began_s += pause_s * random.uniform(0.5, 1.5) + for_s * (1.0 - overlap)
     return faults
+
+
+def members_after(kind: Kind, nodes: Sequence[str], members: Sequence[str]) -> list[str]:
+    """Who is in the cluster when a fault of this kind is over."""
+    match kind.strikes:
+        case Strikes.SPARES:
+            return [*members, *nodes]
+        case Strikes.JOINED:
+            return [node for node in members if node not in nodes]
+        case _:
+            return [*members]
 
 
 async def carry_out(scene: Scene, faults: Sequence[Fault]) -> None:
@@ -376,7 +468,9 @@ async def carry_out(scene: Scene, faults: Sequence[Fault]) -> None:
     async def one(fault: Fault) -> None:
         await asyncio.sleep(fault.at_s)
         kind = KINDS[fault.kind]
-        async with scene.claim(kind.part, fault.nodes):
+        async with scene.claim(kind, fault.nodes):
+            if not scene.has(kind, fault.nodes):
+                return  # it is gone since, or has not come
             scene.note(history.Fault(str(fault)))
             await kind.act(scene, fault)
             scene.note(history.Fault(str(fault), is_over=True))
@@ -396,4 +490,4 @@ async def heal(scene: Scene) -> None:
         proxy.back.restore()
     for deed in (Deed.UNTHROTTLE, Deed.RESUME, Deed.REJOIN, Deed.FREE, Deed.START):
         if deed in scene.system.deeds:
-            await scene.do(deed, *scene.system.nodes)
+            await scene.do(deed, *scene.members)

@@ -18,6 +18,8 @@ class Breach(Enum):
     """Confirmed, and nobody has received it."""
     LET_IN = "let in with an old disk"
     """A node that had confirmed what was not on its disk any more, and served."""
+    APART = "stands apart"
+    """A node that was to join the cluster, and is of none, or of another."""
     UNEXPECTED = "unexpected"
     """Never published, or nothing that a broker may say."""
     STALE = "stale answer"

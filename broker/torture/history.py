@@ -235,6 +235,18 @@ class TurnedAway(NamedTuple):
     node: str
 
 
+class Joining(NamedTuple):
+    """A node without data is started, and has to join the cluster by itself."""
+
+    node: str
+
+
+class Joined(NamedTuple):
+    """The others have it as one of theirs."""
+
+    node: str
+
+
 class Fault(NamedTuple):
     """Something is wrong with the system from now on, or is over; `what` is used once."""
 
@@ -280,6 +292,8 @@ Event: TypeAlias = (
     | Rejoined
     | PutBack
     | TurnedAway
+    | Joining
+    | Joined
     | Fault
     | Strange
 )

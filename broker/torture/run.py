@@ -94,6 +94,8 @@ class Run:
         self._say = say
         self._random = Random(order.seed)
         self._names = Names.of(order.prefix)
+        self._members = system.nodes
+        """Those that are in the cluster; it changes."""
         queue_type = type_of_definitions(system.queue_type, len(system.nodes))
         self._definitions = Definitions(order.prefix, queue_type) if queue_type else None
 
@@ -109,7 +111,9 @@ class Run:
                     await crew.declare_sink(self._definitions)
             except Gone as error:
                 raise DeedFailed(f"it refuses the queues: {error}") from error
-            await self._work(crew, Scene(self._system, proxies, self._diary.note, self._is_back))
+            note = self._diary.note
+            scene = Scene(self._system, proxies, note, self._is_back, self._members)
+            await self._work(crew, scene)
         try:
             await self._empty_all()
             if self._definitions is not None:
@@ -131,10 +135,10 @@ class Run:
             Address(address.node, "127.0.0.1", proxies[address.node].port)
             if address.node in proxies
             else address
-            for address in self._system.addresses
+            for address in self._system.every_address
         ]
-        order = self._order
-        return Crew(addresses, self._names, self._note, order.manners, self._random)
+        manners, members = self._order.manners, self._members
+        return Crew(addresses, self._names, self._note, manners, self._random, members=members)
 
     def _note(self, event: Event) -> None:
         self._diary.note(event)
@@ -144,8 +148,9 @@ class Run:
     async def _work(self, crew: Crew, scene: Scene) -> None:
         """Clients under faults, until all is healed and publishers have heard all they will."""
         order, nodes = self._order, self._system.nodes
+        spares = [address.node for address in self._system.spares]
         no_more, leave = asyncio.Event(), asyncio.Event()
-        self.outcome.faults = plan(self._random, order.seconds, nodes, order.kinds)
+        self.outcome.faults = plan(self._random, order.seconds, nodes, order.kinds, spares)
         roles = publishing(self._names, order.rate, len(nodes))
         others = consuming(self._names)
         if self._definitions is not None:
@@ -182,7 +187,7 @@ class Run:
             self.outcome.failures += map(str, errors.exceptions)
         finally:
             await heal(scene)
-        for node in self._system.nodes:
+        for node in self._members:
             try:
                 await self._is_back(node)
             except DeedFailed as error:
@@ -194,7 +199,7 @@ class Run:
 
     async def _serves(self, node: str, *queues: str) -> None:
         """Return when a client can log in and ask for these queues, or raise DeedFailed."""
-        (address,) = (each for each in self._system.addresses if each.node == node)
+        (address,) = (each for each in self._system.every_address if each.node == node)
         await await_serving(address, queues, self._order.manners)
 
     async def _empty_all(self) -> None:
@@ -204,7 +209,7 @@ class Run:
         empty_rounds, owed, until_s = 0, judge.owed_count, time.monotonic() + DRAIN_S
         for number in count(1):
             is_empty = True
-            for address in crew.addresses:
+            for address in crew.present:
                 name = f"drain.{address.node}.{number}"
                 is_empty &= await found_empty(crew, name, address, queues)
             empty_rounds = empty_rounds + 1 if is_empty else 0
@@ -214,7 +219,7 @@ class Run:
             if is_late or (empty_rounds >= EMPTY_ROUNDS and not judge.owed_count):
                 break
             await asyncio.sleep(DRAIN_PAUSE_S)
-        for address in crew.addresses:
+        for address in crew.present:
             with await crew.witness(f"look.{address.node}", address) as witness:
                 await look_whether_empty(witness, self._names, address.node)
 
@@ -224,7 +229,7 @@ class Run:
         owned, is_over = definitions.owned, False
         for number in count(1):
             is_over = time.monotonic() > until_s
-            to = crew.addresses[number % len(crew.addresses)]
+            to = crew.present[number % len(crew.present)]
             try:
                 with await crew.witness(f"locks.{number}", to) as witness:
                     owned = await owned_elsewhere(witness.talk, owned)
@@ -237,7 +242,7 @@ class Run:
         self._diary.note(GraceOver())
         for queue in owned:
             self._diary.note(Locked(queue))
-        for address in crew.addresses:
+        for address in crew.present:
             with await crew.witness(f"last.{address.node}", address) as witness:
                 await look_for_all(witness.talk, definitions)
 
@@ -295,5 +300,5 @@ async def fronts(system: System) -> AsyncIterator[dict[str, Proxy]]:
     async with AsyncExitStack() as stack:
         yield {
             address.node: await stack.enter_async_context(Proxy(address.host, address.port))
-            for address in system.addresses
+            for address in system.every_address
         }

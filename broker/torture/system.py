@@ -53,6 +53,16 @@ class Deed(Enum):
     """With such a disk it must not serve: it has ended by itself, or is kept from its clients."""
     RENEW = "renew"
     """It has joined with nothing, as operators are told to do."""
+    JOINED = "joined"
+    """Started with nothing on its disk, it must become one of the nodes of the cluster."""
+    GROW = "grow"
+    """All replicated queues have a member there."""
+    SHRINK = "shrink"
+    """None of them has."""
+    FORGET = "forget"
+    """It has stopped; the others have it as one of theirs no more."""
+    WIPE = "wipe"
+    """Nothing is left on its disk, so that it can join again."""
 
 
 Doing: TypeAlias = Callable[[str], Awaitable[None]]
@@ -121,10 +131,17 @@ class System:
     deeds: Mapping[Deed, Doing] = field(default_factory=dict)
     mesh: Mesh | None = None
     queue_type: str = "quorum"
+    spares: Sequence[Address] = ()
+    """Nodes that are not there at the beginning, do not run, and have nothing on their disks."""
 
     @property
     def nodes(self) -> list[str]:
         return [address.node for address in self.addresses]
+
+    @property
+    def every_address(self) -> list[Address]:
+        """With those of nodes that may come."""
+        return [*self.addresses, *self.spares]
 
 
 def by_command(template: str, environment: Mapping[str, str] = os.environ) -> Doing:

@@ -11,11 +11,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from random import Random
 from secrets import token_hex
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from fluffle.broker.cluster.copies import SET_ASIDE
 from fluffle.broker.torture.run import await_serving
-from fluffle.broker.torture.system import Deed, DeedFailed, Doing, System, by_command, mesh
+from fluffle.broker.torture.system import Deed, DeedFailed, Doing, Mesh, System, by_command, mesh
 from fluffle.broker.torture.talk import Address, Manners
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests import support
@@ -24,18 +24,17 @@ from tests.support.daemon import environment_for_nodes
 from tests.support.disks import NoDisk, fill, free, small_disk
 from tests.support.powercut import cut_power, forgetting_environment, preloaded
 from tests.torture.epmd import Registry, port_mapper
+from tests.torture.membership import COMMAND, Membership, Operator, Place
 from tests.torture.processes import Command, Processes, processes
 from tests.torture.throttle import throttles
 
-COMMAND = (sys.executable, "-m", "fluffle.broker")
 FLUFFLE = (*COMMAND, "serve")
-NODES = ("a", "b", "c")
+NODES, SPARES = ("a", "b", "c"), ("d", "e")
 DISK_MIB = 384
 HOUR_S = 3_600
 SKEWED = Path(support.__file__).with_name("skewed.c")
 REFUSED_S = 60.0
 """A node that must not come back says so within this."""
-ATTEMPTS, AGAIN_S = 60, 2.0
 SYNC_MS = 5
 """What a sync takes at least where power is cut: who does not wait for it is not seen otherwise."""
 RABBITMQ_DISK_MIB = 2_048
@@ -70,21 +69,6 @@ def small_disks(stack: AsyncExitStack, folders: Mapping[str, Path], mib: int) ->
         free(folders[node])
 
     return {Deed.FILL: fill_up, Deed.FREE: make_room}
-
-
-class Place(NamedTuple):
-    """Where a node is."""
-
-    data: Path
-    copy: Path
-    """Of its store; not on its disk."""
-    log: Path
-    address: str
-    """For the other nodes."""
-
-    @property
-    def store(self) -> Path:
-        return self.data / STORE_FOLDER
 
 
 class Machines:
@@ -131,10 +115,17 @@ class Machines:
 class RollingBack:
     """Disks of a cluster's nodes that are put back to what they were while they ran."""
 
-    def __init__(self, group: Processes, machines: Machines, nodes: Mapping[str, Place]) -> None:
+    def __init__(
+        self,
+        group: Processes,
+        machines: Machines,
+        nodes: Mapping[str, Place],
+        operator: Operator,
+    ) -> None:
         self._group = group
         self._machines = machines
         self._nodes = nodes
+        self._operator = operator
 
     @property
     def deeds(self) -> dict[Deed, Doing]:
@@ -169,41 +160,13 @@ class RollingBack:
     async def renew(self, node: str) -> None:
         """What it says is done."""
         here = self._nodes[node]
-        await self._told("data", "restored", "--data-dir", str(here.data))
+        await self._operator.do("data", "restored", "--data-dir", str(here.data))
         await asyncio.to_thread(shutil.rmtree, here.data / f"{SET_ASIDE}-1")
         self._machines.forget(node)
-        others = [str(there.data) for name, there in self._nodes.items() if name != node]
-        await self._until_done(others, "cluster", "forget", node)
-        await self._until_done(others, "cluster", "add", f"{node}={here.address}")
+        await self._operator.do_without(node, "cluster", "forget", node)
+        await self._operator.do_without(node, "cluster", "add", f"{node}={here.address}")
         await self._group.start(node)
-        await self._until_done(others, "queues", "grow", node)
-
-    async def _until_done(self, places: Sequence[str], *words: str) -> None:
-        """By whichever of these nodes can: links may be cut meanwhile."""
-        said = ""
-        for _ in range(ATTEMPTS):
-            for place in places:
-                try:
-                    await self._told(*words, "--data-dir", place)
-                except DeedFailed as failed:
-                    said = str(failed)
-                else:
-                    return
-            await asyncio.sleep(AGAIN_S)
-        raise DeedFailed(said)
-
-    async def _told(self, *words: str) -> None:
-        """A command, that is done; DeedFailed with what it says."""
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            *words,
-            env=environment_for_nodes(),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        if process.returncode:
-            raise DeedFailed(f"fluffle {' '.join(words)}: {output.decode().strip()}")
+        await self._operator.do_without(node, "queues", "grow", node)
 
 
 @asynccontextmanager
@@ -223,47 +186,81 @@ async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
         yield System(addresses, deeds, queue_type="classic")
 
 
+class Cluster:
+    """How nodes of ours are started that reach each other through a mesh."""
+
+    def __init__(self, places: Mapping[str, Place], machines: Machines, links: Mesh) -> None:
+        self._places = places
+        self._machines = machines
+        self._links = links
+        self._secret = token_hex(16)
+        self.amqp = {node: free_port() for node in places}
+
+    def command(self, node: str, peers: Sequence[str]) -> Command:
+        """`peers`: who it is told founds the cluster, the first of them in front."""
+        here = self._places[node]
+        at = {peer: self._listens_at(peer, node) for peer in peers}
+        options = {
+            "node": node,
+            "data-dir": str(here.data),
+            "listen": f"127.0.0.1:{self.amqp[node]}",
+            "cluster-listen": here.address,
+            "peers": ",".join(f"{peer}={address}" for peer, address in at.items()),
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        variables = self._machines.environment(node)
+        variables["FLUFFLE_CLUSTER_SECRET"] = self._secret
+        return Command((*FLUFFLE, *words), variables, here.log)
+
+    def _listens_at(self, node: str, by: str) -> str:
+        """As another node is told."""
+        if node == by:
+            return self._places[node].address
+        return f"127.0.0.1:{self._links.proxies[by, node].port}"
+
+    def addresses(self, nodes: Sequence[str]) -> list[Address]:
+        return [Address(node, "127.0.0.1", self.amqp[node]) for node in nodes]
+
+
 @asynccontextmanager
 async def three_fluffles(folder: Path) -> AsyncIterator[System]:
-    """A cluster with quorum queues, and links that can be cut."""
-    secret, amqp = token_hex(16), {node: free_port() for node in NODES}
-    listening = {node: free_port() for node in NODES}
+    """A cluster with quorum queues, links that can be cut, and nodes that may join it."""
+    every = (*NODES, *SPARES)
+    listening = {node: free_port() for node in every}
+    places = {node: place_in(folder / node, port) for node, port in listening.items()}
     async with AsyncExitStack() as stack:
-        data = {node: folder / node / "data" for node in NODES}
-        for place in data.values():
-            place.mkdir(parents=True)
+        data = {node: place.data for node, place in places.items()}
+        for here in data.values():
+            here.mkdir(parents=True)
         filling = small_disks(stack, data, DISK_MIB)
         links = await stack.enter_async_context(mesh(listening))
-        commands, machines = {}, Machines(folder, data)
-        for node in NODES:
-            through = {to: proxy.port for (by, to), proxy in links.proxies.items() if by == node}
-            ports = {node: listening[node], **through}
-            peers = {peer: ports[peer] for peer in NODES}  # in one order: the first founds
-            options = {
-                "node": node,
-                "data-dir": str(data[node]),
-                "listen": f"127.0.0.1:{amqp[node]}",
-                "cluster-listen": f"127.0.0.1:{listening[node]}",
-                "peers": ",".join(f"{peer}=127.0.0.1:{port}" for peer, port in peers.items()),
-            }
-            words = [word for name, value in options.items() for word in (f"--{name}", value)]
-            variables = {**machines.environment(node), "FLUFFLE_CLUSTER_SECRET": secret}
-            commands[node] = Command((*FLUFFLE, *words), variables, folder / node / "log")
+        machines = Machines(folder, data)
+        cluster = Cluster(places, machines, links)
+        commands = {node: cluster.command(node, NODES) for node in NODES}
         group = await stack.enter_async_context(processes(commands))
-        throttling = await stack.enter_async_context(throttles(NODES, group.pid))
-        linked = {Deed.ISOLATE: links.isolate, Deed.REJOIN: links.rejoin}
-        addresses = [Address(node, "127.0.0.1", port) for node, port in amqp.items()]
-        places = {
-            node: Place(
-                data[node], folder / node / "copy", folder / node / "log",
-                f"127.0.0.1:{listening[node]}",
-            )
-            for node in NODES
-        }  # fmt: skip
-        rolling_back = RollingBack(group, machines, places).deeds
-        unplugging = machines.deeds(group.kill)
-        special = {**throttling, **filling, **linked, **unplugging, **rolling_back}
-        yield System(addresses, {**group.deeds, **special}, links)
+        for address in cluster.addresses(NODES):
+            await await_serving(address, (), Manners())
+        # From now on they know how to reach the others, too: not of a registry, but by a proxy.
+        commands.update({node: cluster.command(node, every) for node in every})
+        for step in (group.stop, group.start):
+            await asyncio.gather(*map(step, NODES))
+        throttling = await stack.enter_async_context(throttles(every, group.pid))
+        operator = Operator(places)
+        special = {
+            **throttling,
+            **filling,
+            Deed.ISOLATE: links.isolate,
+            Deed.REJOIN: links.rejoin,
+            **machines.deeds(group.kill),
+            **RollingBack(group, machines, places, operator).deeds,
+            **Membership(operator, places, machines.forget).deeds,
+        }
+        addresses, spares = cluster.addresses(NODES), cluster.addresses(SPARES)
+        yield System(addresses, {**group.deeds, **special}, links, spares=spares)
+
+
+def place_in(folder: Path, port: int) -> Place:
+    return Place(folder / "data", folder / "copy", folder / "log", f"127.0.0.1:{port}")
 
 
 @asynccontextmanager

@@ -55,6 +55,18 @@ async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_p
 
 
 @pytest.mark.slow
+async def test_nodes_come_and_go_while_clients_work(tmp_path: Path) -> None:
+    told: list[str] = []
+    diary = Diary(time.monotonic_ns)
+    async with SYSTEMS["fluffle"](tmp_path) as system:
+        order = Order(seconds=24.0, seed=10, kinds=("grow", "shrink"))
+        code = await conducted(system, order, diary, told.append)
+    assert code == 0, "\n".join(told)
+    assert {"grow", "shrink"} <= {line.partition(" ")[0] for line in told}
+    assert diary.judge.report.confirmed > 100
+
+
+@pytest.mark.slow
 def test_the_command_tortures_what_operators_allow(tmp_path: Path) -> None:
     """And judges the history that it has kept in the same way."""
     file = tmp_path / "history"

@@ -17,6 +17,8 @@ from fluffle.broker.torture.history import (
     Connected,
     Ended,
     Event,
+    Joined,
+    Joining,
     Message,
     Published,
     PutBack,
@@ -51,7 +53,19 @@ def breaches(history: Sequence[Event]) -> Counter[Breach]:
         for at, event in enumerate(history)
         if isinstance(event, PutBack)
     )
+    joining = {event.node for event in history if isinstance(event, Joining)}
+    found[Breach.APART] = sum(not has_joined(history, node) for node in joining)
     return +found
+
+
+def has_joined(history: Sequence[Event], node: str) -> bool:
+    """Since it was started for the last time to do so."""
+    told = [
+        isinstance(event, Joined)
+        for event in history
+        if isinstance(event, Joining | Joined) and event.node == node
+    ]
+    return told[-1]
 
 
 def serves_or_stays(later: Sequence[Event], node: str) -> bool:

@@ -19,6 +19,8 @@ from fluffle.broker.torture.history import (
     Event,
     Homed,
     Isolated,
+    Joined,
+    Joining,
     Message,
     Published,
     PutBack,
@@ -224,6 +226,17 @@ def test_a_node_with_an_old_disk_serves_nobody_before_it_was_turned_away() -> No
     report = judge([*PUT_BACK, *SERVED, TurnedAway("a")])
     assert report.breaches == {Breach.LET_IN: 1}
     assert not report.is_good
+
+
+# A node that is to join
+
+
+def test_a_node_that_is_to_join_becomes_one_of_the_cluster() -> None:
+    assert judge([Joining("d"), Joined("d")]).is_clean
+    report = judge([Joining("d"), Joined("d"), Joining("e"), Joining("d")])
+    assert report.breaches == {Breach.APART: 2}
+    assert not report.is_good
+    assert "d has not joined the cluster that it was told of" in [*report.sentences()]
 
 
 # What need not be delivered, and is counted

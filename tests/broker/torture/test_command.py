@@ -50,6 +50,18 @@ def test_commands_make_faults_possible() -> None:
     assert kinds_of({**given, "no_faults": True}, system) == ()
 
 
+def test_a_spare_node_can_join_and_leave() -> None:
+    deeds = ("start", "stop", "joined", "grow", "shrink", "forget", "wipe")
+    commands = {f"{deed}_command": "true" for deed in deeds}
+    given = options("a=amqp://one", spares=["b=amqp://two:5673"], **commands)
+    system = system_of(given)
+    assert [tuple(address) for address in system.spares] == [("b", "two", 5673)]
+    assert system.nodes == ["a"]
+    assert {"grow", "shrink"} <= {*kinds_of(given, system)}
+    alone = {**given, "spares": []}
+    assert not {"grow", "shrink"} & {*kinds_of(alone, system_of(alone))}
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -58,6 +70,8 @@ def test_commands_make_faults_possible() -> None:
         ("--node", "a=http://one"),
         ("--node", "a=amqp://one:port"),
         ("--node", "a=amqp://one", "--node", "a=amqp://two"),
+        ("--node", "a=amqp://one", "--spare", "a=amqp://two"),
+        ("--node", "a=amqp://one", "--faults", "grow"),
         ("--node", "a=amqp://one", "--faults", "kill"),
         ("--node", "a=amqp://one", "--seconds", "-1"),
         ("--node", "a=amqp://one", "--rate", "0"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from random import Random
 
@@ -23,12 +23,22 @@ from fluffle.broker.torture.faults import (
     possible,
     rejoin_slowly,
 )
-from fluffle.broker.torture.history import Event, Isolated, PutBack, Rejoined, TurnedAway
+from fluffle.broker.torture.findings import Breach
+from fluffle.broker.torture.history import (
+    Event,
+    Isolated,
+    Joined,
+    Joining,
+    PutBack,
+    Rejoined,
+    TurnedAway,
+)
+from fluffle.broker.torture.judge import Judge
 from fluffle.broker.torture.proxy import Proxy
-from fluffle.broker.torture.system import Deed, Mesh, System, mesh
+from fluffle.broker.torture.system import Deed, DeedFailed, Mesh, System, mesh
 from fluffle.broker.torture.talk import Address
 
-NODES = ("a", "b", "c")
+NODES, SPARES = ("a", "b", "c"), ("d", "e")
 ISOLATING = (isolate, rejoin_slowly)
 
 
@@ -52,15 +62,19 @@ class Record:
 
         deeds = {deed: doing(deed) for deed in Deed}
         deeds |= {Deed.ISOLATE: self.links.isolate, Deed.REJOIN: self.links.rejoin}
-        addresses = [Address(node, "127.0.0.1", 1) for node in NODES]
-        return Scene(System(addresses, deeds, self.links), fronts, self.events.append, serves)
+        addresses, spares = (
+            [Address(n, "127.0.0.1", 1) for n in names] for names in (NODES, SPARES)
+        )
+        system = System(addresses, deeds, self.links, spares=spares)
+        return Scene(system, fronts, self.events.append, serves, [*NODES])
 
 
 @asynccontextmanager
 async def stage() -> AsyncIterator[tuple[Record, Scene]]:
-    async with mesh(dict.fromkeys(NODES, 1)) as links:
+    every = (*NODES, *SPARES)
+    async with mesh(dict.fromkeys(every, 1)) as links:
         record = Record(links)
-        yield record, record.scene({node: Proxy("127.0.0.1", 1) for node in NODES})
+        yield record, record.scene({node: Proxy("127.0.0.1", 1) for node in every})
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -74,8 +88,26 @@ def test_a_plan_is_repeatable_and_ends_in_time(seed: int) -> None:
         assert len({*fault.nodes}) == (kind.nodes or len(NODES))
 
 
+def test_whoever_is_struck_is_there_and_whoever_joins_is_not() -> None:
+    members, sizes = {*NODES}, set[int]()
+    for fault in plan(Random(1), 5_000, NODES, ["grow", "shrink", "kill", "kill-all"], SPARES):
+        match fault.kind:
+            case "grow":
+                assert {*fault.nodes} <= {*SPARES} - members
+                members.update(fault.nodes)
+            case "shrink":
+                assert {*fault.nodes} <= members - {*NODES}
+                members.difference_update(fault.nodes)
+            case "kill":
+                assert {*fault.nodes} <= members
+            case "kill-all":
+                assert {*fault.nodes} == members
+        sizes.add(len(members))
+    assert sizes == {3, 4, 5}
+
+
 def test_every_kind_is_drawn_sooner_or_later() -> None:
-    drawn = {fault.kind for fault in plan(Random(1), 10_000, NODES, [*KINDS])}
+    drawn = {fault.kind for fault in plan(Random(1), 10_000, NODES, [*KINDS], SPARES)}
     assert drawn == {*KINDS}
     assert plan(Random(1), 5_000, NODES, []) == []
 
@@ -100,6 +132,8 @@ DONE: dict[str, Sequence[str]] = {
                    "serves a", "serves b", "serves c"],
     "roll-back": ["copy a", "kill a", "restore a", "start a", "refused a", "renew a", "start a",
                   "serves a"],
+    "grow": ["start d", "joined d", "serves d", "grow d"],
+    "shrink": ["shrink d", "stop d", "forget d", "wipe d"],
     "restart": ["stop a", "start a", "serves a"],
     "rolling-restart": ["stop a", "start a", "serves a", "stop b", "start b", "serves b",
                         "stop c", "start c", "serves c"],
@@ -119,9 +153,11 @@ DONE: dict[str, Sequence[str]] = {
 async def test_a_fault_does_what_it_says_and_leaves_nothing_behind(name: str) -> None:
     async with stage() as (record, scene):
         kind = KINDS[name]
-        count = kind.nodes or len(NODES)
-        fault = Fault(0.0, name, NODES[:count], 0.0)
+        scene.members += ["d"] if name == "shrink" else []
+        candidates = kind.candidates(scene.members, SPARES)
+        fault = Fault(0.0, name, tuple(candidates[: kind.nodes or len(NODES)]), 0.0)
         await carry_out(scene, [fault])
+        assert scene.members == [*NODES, *(["d"] if name == "grow" else [])]
         assert [f"{deed} {node}" for deed, node in record.done] == DONE.get(name, [])
         proxies = [*record.links.proxies.values(), *scene.fronts.values()]
         for flow in (flow for proxy in proxies for flow in (proxy.forth, proxy.back)):
@@ -130,14 +166,16 @@ async def test_a_fault_does_what_it_says_and_leaves_nothing_behind(name: str) ->
         inner: list[Event] = [Isolated("a"), Rejoined("a")] if kind.act in ISOLATING else []
         if name == "roll-back":
             inner = [PutBack("a"), TurnedAway("a")]
+        if name == "grow":
+            inner = [Joining("d"), Joined("d")]
         assert record.events == [told[0], *inner, told[1]]
 
 
 @pytest.mark.parametrize(
     ("kind", "late"),
     [
-        ("lag", {"b>a", "c>a"}),
-        ("lag-both-ways", {"b>a", "c>a", "a>b", "a>c"}),
+        ("lag", {f"{node}>a" for node in "bcde"}),
+        ("lag-both-ways", {way for node in "bcde" for way in (f"{node}>a", f"a>{node}")}),
     ],
 )
 async def test_a_node_lags_behind_what_the_others_say(kind: str, late: set[str]) -> None:
@@ -152,7 +190,7 @@ async def test_a_node_lags_behind_what_the_others_say(kind: str, late: set[str])
             await asyncio.sleep(0)
         ways = {
             f"{source}>{destination}"
-            for source, destination in permutations(NODES, 2)
+            for source, destination in permutations((*NODES, *SPARES), 2)
             if all(flow.delay_s == 1.5 for flow in record.links.flows(source, destination))
         }
         lagging.cancel()
@@ -177,6 +215,38 @@ async def test_a_node_is_in_one_trouble_of_its_process_at_a_time() -> None:
         await carry_out(scene, faults)
         done = [f"{deed} {node}" for deed, node in record.done]
         assert done == [*DONE["restart"], *DONE["kill-all"]]
+
+
+async def test_a_node_that_is_not_there_is_not_struck_nor_one_that_is_there_joined() -> None:
+    gone = ("kill", "d"), ("shrink", "d"), ("grow", "e")
+    async with stage() as (record, scene):
+        scene.members.append("e")
+        await carry_out(scene, [Fault(0.0, kind, (node,), 0.0) for kind, node in gone])
+        assert (record.done, record.events) == ([], [])
+
+
+async def test_a_node_that_does_not_join_is_a_breach() -> None:
+    async def stands_apart(node: str) -> None:
+        raise DeedFailed(f"{node} has not joined")
+
+    async with stage() as (record, scene):
+        scene.system = replace(
+            scene.system, deeds={**scene.system.deeds, Deed.JOINED: stands_apart}
+        )
+        with pytest.raises(ExceptionGroup):
+            await carry_out(scene, [Fault(0.0, "grow", ("d",), 0.0)])
+        assert scene.members == [*NODES]
+    judge = Judge()
+    judge.read(record.events)
+    assert judge.finish().breaches == {Breach.APART: 1}
+
+
+async def test_what_comes_after_a_growth_waits_for_it() -> None:
+    async with stage() as (record, scene):
+        faults = [Fault(0.0, kind, ("d",), 0.0) for kind in ("grow", "kill", "shrink")]
+        await carry_out(scene, faults)
+        done = [f"{deed} {node}" for deed, node in record.done]
+        assert done == [*DONE["grow"], "kill d", "start d", "serves d", *DONE["shrink"]]
 
 
 async def test_a_majority_is_well_unless_all_are_struck() -> None:

@@ -12,6 +12,8 @@ from fluffle.broker.torture.history import (
     Event,
     Fault,
     Homed,
+    Joined,
+    Joining,
     Message,
     PutBack,
     Strange,
@@ -32,6 +34,8 @@ def test_every_event_comes_back() -> None:
         Strange("„ä“\n"),
         PutBack("a"),
         TurnedAway("a"),
+        Joining("d"),
+        Joined("d"),
     ]
     assert {type(event).__name__ for event in history} == {*KINDS}
     for at_ns, event in enumerate(history):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,8 @@ from fluffle.broker.torture.history import (
     Connected,
     Ended,
     Event,
+    Joined,
+    Joining,
     Message,
     Published,
     PutBack,
@@ -28,7 +32,13 @@ from fluffle.broker.torture.judge import Judge
 from tests.broker.torture.naive import breaches
 
 ACTS = ("publish", "confirm", "receive", "receive", "receive", "ack", "requeue", "ask", "vouch",
-        "ask", "vouch", "close", "end", "run ends", "put back", "turn away", "connect")  # fmt: skip
+        "ask", "vouch", "close", "end", "run ends", "put back", "turn away", "connect",
+        "join", "be joined")  # fmt: skip
+OF_NODES: dict[str, Callable[[str], Event]] = {
+    "connect": partial(Connected, "p"),
+    "join": Joining,
+    "be joined": Joined,
+}
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(ACTS), st.sampled_from("ab"), st.integers(0, 2), st.booleans()
@@ -87,8 +97,8 @@ class Clients:
             case "turn away" if who in self.old:
                 self.old.remove(who)
                 self.history.append(TurnedAway(who))
-            case "connect":
-                self.history.append(Connected("p", who))
+            case "connect" | "join" | "be joined":
+                self.history.append(OF_NODES[what](who))
             case "close" if is_free:
                 self.closing.add(who)
                 self.asking.add(who)

@@ -1,0 +1,124 @@
+"""Nodes of a cluster that come and go, as an operator has them do so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from fluffle.broker.torture.system import Deed, DeedFailed, Doing
+from fluffle.storage.environment import STORE_FOLDER
+from tests.support.daemon import environment_for_nodes
+
+COMMAND = (sys.executable, "-m", "fluffle.broker")
+ATTEMPTS, AGAIN_S = 60, 2.0
+
+
+class Place(NamedTuple):
+    """Where a node is."""
+
+    data: Path
+    copy: Path
+    """Of its store; not on its disk."""
+    log: Path
+    address: str
+    """For the other nodes."""
+
+    @property
+    def store(self) -> Path:
+        return self.data / STORE_FOLDER
+
+
+class Operator:
+    """Gives commands to nodes of a cluster: to whichever can do them, as others may be cut off."""
+
+    def __init__(self, nodes: Mapping[str, Place]) -> None:
+        self._nodes = nodes
+
+    async def do_without(self, node: str, *words: str) -> str:
+        """Have another node do it, sooner or later: what that says.  DeedFailed."""
+        said = ""
+        for _ in range(ATTEMPTS):
+            for there in (there for name, there in self._nodes.items() if name != node):
+                try:
+                    return await self.do(*words, "--data-dir", str(there.data))
+                except DeedFailed as failed:
+                    said = str(failed)
+            await asyncio.sleep(AGAIN_S)
+        raise DeedFailed(said)
+
+    async def do(self, *words: str) -> str:
+        """What a command says, when it is done.  DeedFailed, with that, if it ends badly."""
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *words,
+            env=environment_for_nodes(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        said = output.decode().strip()
+        if process.returncode:
+            raise DeedFailed(f"fluffle {' '.join(words)}: {said}")
+        return said
+
+
+class Membership:
+    """A cluster that grows and shrinks.  `deeds` are what can be done to one of its nodes for that,
+    besides a start and a stop."""
+
+    def __init__(
+        self, operator: Operator, nodes: Mapping[str, Place], forget: Callable[[str], None]
+    ) -> None:
+        """`forget`: what is known of its disk, which is wiped."""
+        self._operator = operator
+        self._nodes = nodes
+        self._forget = forget
+
+    @property
+    def deeds(self) -> dict[Deed, Doing]:
+        return {
+            Deed.JOINED: self.joined,
+            Deed.GROW: self.grow,
+            Deed.SHRINK: self.shrink,
+            Deed.FORGET: self.forget,
+            Deed.WIPE: self.wipe,
+        }
+
+    async def joined(self, node: str) -> None:
+        """Whoever is asked says that it runs; nobody has added it."""
+        for _ in range(ATTEMPTS):
+            if await self._runs(node):
+                return
+            await asyncio.sleep(AGAIN_S)
+        raise DeedFailed(f"{node} has not joined for {ATTEMPTS * AGAIN_S:.0f} s")
+
+    async def _runs(self, node: str) -> bool:
+        """In the eyes of another."""
+        with suppress(DeedFailed):
+            said = await self._operator.do_without(node, "cluster", "status", "--json")
+            return any((row["node"], row["state"]) == (node, "running") for row in json.loads(said))
+        return False
+
+    async def grow(self, node: str) -> None:
+        await self._operator.do_without(node, "queues", "grow", node)
+
+    async def shrink(self, node: str) -> None:
+        await self._operator.do_without(node, "queues", "shrink", node)
+
+    async def forget(self, node: str) -> None:
+        await self._operator.do_without(node, "cluster", "forget", node)
+
+    async def wipe(self, node: str) -> None:
+        """But for the folder, where its disk may be mounted."""
+        for entry in self._nodes[node].data.iterdir():
+            if entry.is_dir():
+                await asyncio.to_thread(shutil.rmtree, entry)
+            else:
+                entry.unlink()
+        self._forget(node)
