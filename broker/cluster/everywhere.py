@@ -64,7 +64,9 @@ class Ports(NamedTuple):
 class Everywhere:
     """A `Metadata` over the one that all nodes share."""
 
-    __slots__ = ("_inner", "_is_asking", "_is_timing", "_others", "_ports", "_waiting", "_wanted")
+    __slots__ = (
+        "_inner", "_is_asking", "_is_timing", "_others", "_ports", "_told", "_waiting", "_wanted",
+    )  # fmt: skip
 
     def __init__(self, inner: ReplicatedMetadata, ports: Ports) -> None:
         self._inner = inner
@@ -75,6 +77,8 @@ class Everywhere:
         """Invariant: rising revisions."""
         self._wanted: dict[NodeId, int] = {}
         """By node, the highest revision that it has asked for and not been told of."""
+        self._told: set[NodeId] = set()
+        """Those that have asked and were told."""
         self._is_asking = False
         """Whether the next turn asks."""
         self._is_timing = False
@@ -154,6 +158,8 @@ class Everywhere:
             self._others[node] = Other()
             if self._waiting:
                 self._ask_of(node, self._waiting[-1].revision)
+            if node in self._told:
+                self._wanted.setdefault(node, 0)  # that may be lost with the link before
             self._applied()
         else:
             self._others.pop(node, None)
@@ -170,7 +176,7 @@ class Everywhere:
         elif node in self._others:
             other = self._others[node]
             other.reached = max(other.reached, revision)
-            other.is_late = other.reached < other.asked
+            other.is_late = other.is_late and other.reached < other.asked
             self._look()
 
     def _applied(self) -> None:
@@ -179,6 +185,7 @@ class Everywhere:
         told = [n for n, wanted in self._wanted.items() if wanted <= revision and n in self._others]
         for node in told:
             del self._wanted[node]
+            self._told.add(node)
             self._ports.send(node, frame(TELL, revision))
 
 

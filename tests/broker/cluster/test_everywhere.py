@@ -106,6 +106,36 @@ def test_one_that_does_not_answer_costs_one_wait() -> None:
     assert third.heard == []
 
 
+def test_what_was_told_over_a_link_that_is_gone_is_told_again_over_the_next() -> None:
+    """Whoever has asked knows nothing of that: its own link is the one it was."""
+    world = World()
+    outcome = world.add_user("b", "ann")
+    world.cluster.settle()
+    world.ends["c"].receive("b", frame(ASK, world.cluster.nodes["c"].metadata.revision))
+    world.frames = [sent for sent in world.frames if sent[0] != "c"]
+    world.frames = [sent for sent in world.frames if sent[:2] != ("b", "c")]
+    world.rest()
+    assert outcome.heard == []
+    world.ends["c"].link_changed("b", True)
+    world.rest()
+    assert outcome.heard == ["done"]
+
+
+def test_who_says_how_far_it_was_is_waited_for_until_it_is_as_far() -> None:
+    """Its answer to an earlier question may come when a later one is asked."""
+    world = World()
+    world.rest()
+    world.cluster.nodes["c"].is_paused = True
+    before = world.cluster.nodes["c"].metadata.revision
+    outcome = world.add_user("b", "ann")
+    world.rest()
+    world.ends["b"].receive("c", frame(TELL, before))
+    assert outcome.heard == []
+    world.cluster.nodes["c"].is_paused = False
+    world.rest()
+    assert outcome.heard == ["done"]
+
+
 def test_nobody_waits_for_who_is_gone() -> None:
     world = World()
     world.cluster.nodes["c"].is_paused = True

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from fluffle.broker.cluster import cluster, metadata
+from fluffle.broker.cluster import cluster, everywhere, metadata
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tuning import LinkTuning
@@ -21,8 +22,16 @@ from fluffle.broker.errors import InternalError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from tests.broker.cluster.test_cluster import define, has
 from tests.support.certificates import Authority
-from tests.support.cluster_nodes import ClusterNodes, make_cluster, running_cluster, until
+from tests.support.cluster_nodes import (
+    ClusterNodes,
+    make_calm,
+    make_cluster,
+    running_cluster,
+    until,
+)
 
+NEVER_MS = 60_000
+"""Longer than anything is waited for here."""
 PATIENCE_MS = 1_500
 """In place of half a minute."""
 
@@ -50,35 +59,38 @@ async def test_in_a_minority_an_operation_ends_with_an_error(tmp_path: Path) -> 
         await three.agree()
 
 
+DIRECTIONS: Sequence[Sequence[tuple[str, str]]] = (
+    [("a", "b")], [("b", "a")], [("a", "b"), ("b", "a")],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("directions", DIRECTIONS, ids=["a-b", "b-a", "both"])
 async def test_a_link_that_flaps_costs_no_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directions: Sequence[tuple[str, str]]
 ) -> None:
-    swift = LinkTuning(settled_ms=0, redial_ms=5, redial_ms_max=20)
+    """At whatever moment of a change: what may be lost with a link goes over the next, and nobody
+    waits until it is time to ask again, but consensus for some tenths of a second."""
+    swift = LinkTuning(settled_ms=0, redial_ms=5, redial_ms_max=20, reopen_ms=NEVER_MS)
     monkeypatch.setattr(cluster, "ClusterLinks", partial(ClusterLinks, tuning=swift))
+    make_calm(monkeypatch)
+    monkeypatch.setattr(metadata, "RETRY_MS", NEVER_MS)
+    monkeypatch.setattr(everywhere, "WAIT_S", NEVER_MS / 1_000)
     async with running_cluster(tmp_path, is_cuttable=True) as three:
-        is_over = False
-        links = [three[name].cluster.links for name in "ab"]
-
-        def heard() -> int:
-            return sum(each.counters.frames_in for each in links)
-
-        def has_heard(count: int) -> bool:
-            return is_over or heard() >= count
-
-        async def flap() -> None:
-            """Each time when it is up again and something has come over it."""
-            while not is_over:
-                three.proxies["a", "b"].reset()
-                await until(lambda: (links[0].is_up("b") and links[1].is_up("a")) or is_over)
-                await until(partial(has_heard, heard() + 4))
-
-        flapping = asyncio.ensure_future(flap())
-        for node in three:
-            await define(node, node.name)
-        is_over = True
-        await flapping
-        await three.agree()
-        assert all(has(node, name) for node in three for name in "abc")
+        links = [three[dialling].cluster.links for dialling, _dialled in directions]
+        for node, rounds in product(three, range(0, 60, 3)):
+            opened = sum(each.counters.opened for each in links)
+            word = f"{node.name}{rounds}"
+            changing = asyncio.ensure_future(
+                node.change(lambda: set_vhost(node.node.catalogue, word))  # noqa: B023
+            )
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            for direction in directions:
+                three.proxies[direction].reset()
+            await changing
+            wanted = opened + len(links)
+            await until(lambda: sum(each.counters.opened for each in links) >= wanted)  # noqa: B023
+            assert all(word in each.node.catalogue.vhosts for each in three)
 
 
 async def test_a_link_that_works_one_way_leaves_a_majority(tmp_path: Path) -> None:
