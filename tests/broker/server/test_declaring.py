@@ -8,6 +8,8 @@ import pytest
 
 from fluffle.broker.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.routing.topic import TopicMatcher
 from fluffle.protocol.methods import (
     Access,
     Basic,
@@ -338,3 +340,19 @@ def test_a_quorum_queue_may_be_declared_again_as_a_classic_one_if_that_is_let_pa
     client.expect_channel_closed(406, "'x-max-length'")
     spec = edge.vhost.queues["q"].spec
     assert (spec.queue_type, spec.durable) == (QueueType.QUORUM, True)
+
+
+def test_in_an_exchange_that_goes_no_binding_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may have tens of thousands, and all others wait."""
+    edge = Edge()
+    client = edge.connect()
+    client.declare()
+    client.declare_exchange("x", "topic")
+    client.bind("q", "x", "a.#")
+    looked_for: list[object] = []
+    monkeypatch.setattr(TopicMatcher, "discard", lambda _matcher, each: looked_for.append(each))
+    client.call(Exchange.Delete(exchange="x"), Exchange.DeleteOk)
+    assert looked_for == []
+    assert not edge.vhost.topology.bindings_to(DestinationKind.QUEUE, "q")
