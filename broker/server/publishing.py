@@ -200,7 +200,8 @@ def publish_run(
         ways = at_once(channel.session, look_closer(channel.session, route, facts, batch))
     if not channel.is_certain and rest_on_absence(route, ways):
         raise Doubt
-    if are_many(ways or (route,)) and channel.transaction is None:
+    is_too_much = are_many(ways) if ways else len(route.targets) > TARGETS_AT_ONCE
+    if is_too_much and channel.transaction is None:
         raise TooLong
     parcels = parcels_found(channel, route, facts, batch, ways=ways, lifetimes_ms=lifetimes_ms)
     give(channel, parcels, facts)
