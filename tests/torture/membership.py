@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +51,35 @@ class Operator:
                     said = str(failed)
             await asyncio.sleep(AGAIN_S)
         raise DeedFailed(said)
+
+    async def grow(self, node: str) -> None:
+        """Return when the queues that there are have a member on it, and not before: another disk
+        may be lost next, and with it a majority of those that have two."""
+        await self.do_without(node, "queues", "grow", node)
+        await self._changed(node, has_member=True)
+
+    async def shrink(self, node: str) -> None:
+        """Return when the queues that there are have no member on it any more."""
+        await self.do_without(node, "queues", "shrink", node)
+        await self._changed(node, has_member=False)
+
+    async def _changed(self, node: str, *, has_member: bool) -> None:
+        """Return when that is so of all queues of which it is not yet, or those are deleted."""
+        others = {group for group, on in (await self._queues(node)).items() if
+                  (node in on) is not has_member}  # fmt: skip
+        for _ in range(ATTEMPTS):
+            queues = await self._queues(node)
+            others = {each for each in others & queues.keys()
+                      if (node in queues[each]) is not has_member}  # fmt: skip
+            if not others:
+                return
+            await asyncio.sleep(AGAIN_S)
+        raise DeedFailed(f"the members of groups {sorted(others)} on {node} do not change")
+
+    async def _queues(self, node: str) -> dict[int, Sequence[str]]:
+        """Where the members of each quorum queue are, by its group, in the eyes of another node."""
+        said = await self.do_without(node, "queues", "list", "--json")
+        return {row["group"]: row["members"] for row in json.loads(said) if row["type"] == "quorum"}
 
     async def do(self, *words: str) -> str:
         """What a command says, when it is done.  DeedFailed, with that, if it ends badly."""
@@ -106,10 +135,10 @@ class Membership:
         return False
 
     async def grow(self, node: str) -> None:
-        await self._operator.do_without(node, "queues", "grow", node)
+        await self._operator.grow(node)
 
     async def shrink(self, node: str) -> None:
-        await self._operator.do_without(node, "queues", "shrink", node)
+        await self._operator.shrink(node)
 
     async def forget(self, node: str) -> None:
         await self._operator.do_without(node, "cluster", "forget", node)

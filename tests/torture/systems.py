@@ -166,7 +166,7 @@ class RollingBack:
         await self._operator.do_without(node, "cluster", "forget", node)
         await self._operator.do_without(node, "cluster", "add", f"{node}={here.address}")
         await self._group.start(node)
-        await self._operator.do_without(node, "queues", "grow", node)
+        await self._operator.grow(node)
 
 
 @asynccontextmanager
