@@ -159,7 +159,8 @@ def put_back(sender: NodeId, reached: Reached, lives: Lives) -> str:
         f"{reached.commit}, made in start {reached.life}, and start {lives.count} began with "
         f"commit {lives.began_at}; run `fluffle data restored` with the --data-dir of this node, "
         "have another node forget this one (`fluffle cluster forget`) and let it in anew (`fluffle "
-        "cluster add`), then start it"
+        "cluster add`), then start it; if no majority of the nodes is left that can do so, run "
+        "`fluffle salvage` on the node that has most instead"
     )
 
 
