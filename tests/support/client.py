@@ -95,14 +95,25 @@ class Client:
     """One connection.  `transcript` holds what it has heard since `record` was called."""
 
     def __init__(self, host: str, port: int) -> None:
+        connected = socket.create_connection((host, port), DEADLINE_S)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._begin(connected)
+
+    @classmethod
+    def connected_by(cls, connected: socket.socket) -> Self:
+        """A client of a socket that is connected already."""
+        client = cls.__new__(cls)
+        client._begin(connected)
+        return client
+
+    def _begin(self, connected: socket.socket) -> None:
         self.transcript: list[str] = []
         self.heard: list[Heard] = []
         self._recording = False
         self._buffer = b""
         self._at = 0
         """How much of it has been heard: to cut off each frame of a megabyte would take seconds."""
-        self.socket = socket.create_connection((host, port), DEADLINE_S)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = connected
 
     # Sending
 

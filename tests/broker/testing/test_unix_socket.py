@@ -21,12 +21,10 @@ from tests.support.process import Process
 
 def over(path: Path) -> Client:
     """A client whose socket is connected to a path."""
-    client = Client.__new__(Client)
     connected = socket.socket(socket.AF_UNIX)
     connected.settimeout(10)
     connected.connect(str(path))
-    client.__dict__.update(transcript=[], heard=[], _recording=False, _buffer=b"", socket=connected)
-    return client
+    return Client.connected_by(connected)
 
 
 def test_a_client_talks_over_a_path(tmp_path: Path) -> None:

@@ -144,8 +144,9 @@ def test_learners_and_the_damaged_know_no_counts(monkeypatch: pytest.MonkeyPatch
 async def until_known(node: ClusterNode, tag: str) -> None:
     """Until it shows the single active consumer of the queue, which followers hear of later."""
     async with soon():
-        while (await shown(node))["single_active_consumer_tag"] != tag:  # noqa: ASYNC110
+        while (await node.ask("queues.show", **Q))["single_active_consumer_tag"] != tag:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+    assert (await shown(node))["single_active_consumer_tag"] == tag
 
 
 async def test_who_is_served_alone_is_shown(scene: Scene) -> None:
