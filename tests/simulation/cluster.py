@@ -55,6 +55,8 @@ class Machine:
     is_hurt: bool = False
     """It has lost something for good, and its groups are not yet whole again."""
     is_put_back: bool = False
+    groups_put_back: set[GroupId] = field(default_factory=set)
+    """Groups that were on its disk when that was put back; the copy may lack them."""
     """What is on its disk is older than what was there, and nobody has found out."""
     process: Process | None = None
 
@@ -195,9 +197,11 @@ class Cluster:
         machine = self.machines[name]
         machine.is_hurt = True
         defined = (spec.group for spec in self.registry.living() if spec.is_defined)
-        for group in {*self.watch.facts.stored.get(name, {}), *image.groups, *defined}:
+        stored = self.watch.facts.stored.get(name, {})
+        for group in {*stored, *image.groups, *defined, *machine.groups_put_back}:
             self.registry.burn(name, group)
         machine.is_put_back = False
+        machine.groups_put_back.clear()
         machine.disk.begin_anew()
         self.watch.facts.disk_lost(name)
 
@@ -210,6 +214,7 @@ class Cluster:
         """
         machine = self.machines[name]
         machine.is_hurt = machine.is_put_back = True
+        machine.groups_put_back |= self.watch.facts.stored.get(name, {}).keys()
         machine.disk.put_back(backup, is_copy=is_copy)
         self.watch.facts.disk_put_back(name, stored)
 
