@@ -52,7 +52,7 @@ class Absent:
     def is_dead(self, node: NodeId) -> bool:
         """Whether nothing that ends with its process is of any use any more.
 
-        Nobody hears of itself, so that this node is not among those that are seen.
+        A node sends no pings to itself, so this one is not among those that are seen.
         """
         if node == self._node or node in self._alive:
             return False

@@ -241,7 +241,7 @@ class Cluster:
         return Entering(life, self.config, ports)
 
     def _founders(self) -> Founders:
-        """With whom this node founds a cluster, once it does."""
+        """The nodes that found a cluster with this one, once it founds one."""
         return self.formation.founders if METADATA_GROUP in self.running.host else {}
 
     @property

@@ -1,4 +1,4 @@
-"""What an operator says of a data directory that is not the one that its node has written to.
+"""Commands for a data directory that is not the one that its node has written to.
 
 moved     the node was stopped, and these are its data: it goes on with them
 restored  they may lack what the node did later: they are set aside, and it joins with nothing

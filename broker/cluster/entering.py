@@ -40,7 +40,7 @@ class Ports(NamedTuple):
     """Calls what it is given once it is known what time it is in the cluster."""
     call_later: CallLater
     founders: Callable[[], Mapping[NodeId, ListenAddress]]
-    """With whom this node founds a cluster; nobody, if it does not."""
+    """The nodes that found a cluster with this one; none if it founds none."""
 
 
 class Entering:

@@ -78,7 +78,7 @@ class Everywhere:
         self._wanted: dict[NodeId, int] = {}
         """By node, the highest revision that it has asked for and not been told of."""
         self._told: set[NodeId] = set()
-        """Those that have asked and were told."""
+        """The nodes that have asked, and were sent the revision."""
         self._is_asking = False
         """Whether the next turn asks."""
         self._is_timing = False

@@ -46,18 +46,18 @@ class Stage(IntEnum):
     """How far a node is; the numbers are on the wire."""
 
     FREE = 0
-    """It has no cluster, and has promised to found none."""
+    """The node has no cluster, and has promised to found none."""
     PROMISED = 1
-    """It helps to found a cluster, or joins one: nothing is in its log."""
+    """The node helps to found a cluster, or joins one: its log is empty."""
     BEGUN = 2
-    """It has data of its cluster."""
+    """The node has data of its cluster."""
 
 
 STAGES = tuple(map(int, Stage))
 
 
 class Standing(NamedTuple):
-    """What a node has told of itself."""
+    """The state that a node has last sent of itself."""
 
     mark: str
     stage: Stage
@@ -166,7 +166,7 @@ class Formation:
 
     @property
     def founders(self) -> Founders:
-        """With whom this node founds a cluster; nobody, if it does not."""
+        """The nodes that found a cluster with this one; none if it founds none."""
         return self.promise.founders
 
     def may_hear(self, node: NodeId, kind: FrameKind) -> bool:

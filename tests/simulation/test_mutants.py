@@ -25,11 +25,20 @@ def test_the_text_that_a_mutant_changes_is_there(mutant: Mutant) -> None:
     "name",
     [
         *("M1", "M2", "M3", "M4", "M10", "M12", "M21a", "M26", "M49"),
-        *("R1", "R2", "R4a", "R6a", "R9b", "R14a", "R22", "M32"),
+        *("R1", "R2", "R4a", "R6a", "R14a", "R22", "M32"),
     ],
 )
 def test_representative_mutants_die_soon(name: str) -> None:
-    verdict = hunt(BY_NAME[name], seeds=40)
+    verdict = hunt(BY_NAME[name], seeds=20)
+    assert verdict.failure is not None
+    assert verdict.runs < 40, "by a seed, not by a scenario"
+
+
+@pytest.mark.slow
+def test_a_mutant_that_takes_more_histories_dies_by_a_seed_too() -> None:
+    """R9b died in run 8, and has died in run 40 since nodes send frames about read indexes and
+    disks, which drew other histories for all seeds."""
+    verdict = hunt(BY_NAME["R9b"], seeds=40)
     assert verdict.failure is not None
     assert verdict.runs < 80, "by a seed, not by a scenario"
 
