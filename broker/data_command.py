@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from fluffle.broker.cluster.copies import NotACopy, accept_moved, set_aside_restored
+from fluffle.broker.commands.options import stopped_data_dir_option
 from fluffle.broker.lock import LOCK_FILE, lock
 from fluffle.storage.errors import StorageError
 
@@ -18,17 +19,6 @@ that these are all of it, and that it has not run anywhere since. If the node ha
 anything later, that is lost, and the cluster may lose what others have confirmed, too; then run
 `fluffle data restored --data-dir {place}` instead."""
 
-data_dir_option = click.option(
-    "--data-dir",
-    metavar="DIR",
-    default="data",
-    show_default=True,
-    envvar="FLUFFLE_DATA_DIR",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the node keeps its data; it must not run.",
-)
-
 
 @click.group()
 def data() -> None:
@@ -36,7 +26,7 @@ def data() -> None:
 
 
 @data.command()
-@data_dir_option
+@stopped_data_dir_option
 def restored(data_dir: Path) -> None:
     """These are a copy of earlier: join with nothing.
 
@@ -54,7 +44,7 @@ def restored(data_dir: Path) -> None:
 
 
 @data.command()
-@data_dir_option
+@stopped_data_dir_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def moved(data_dir: Path, *, yes: bool) -> None:
     """These are all of the node's data, moved after it had stopped: go on with them."""

@@ -10,6 +10,7 @@ import click
 from fluffle.broker.cluster.links.identity import MARK_LETTERS
 from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.cluster.salvaging import NotHere, salvage
+from fluffle.broker.commands.options import stopped_data_dir_option
 from fluffle.broker.lock import LOCK_FILE, lock
 from fluffle.storage.errors import StorageError
 
@@ -22,16 +23,7 @@ Do this only if a majority of the nodes is lost for good, on the node that was t
 
 
 @click.command(name="salvage")
-@click.option(
-    "--data-dir",
-    metavar="DIR",
-    default="data",
-    show_default=True,
-    envvar="FLUFFLE_DATA_DIR",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the node keeps its data; it must not run.",
-)
+@stopped_data_dir_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def salvage_node(data_dir: Path, *, yes: bool) -> None:
     """Have a node go on alone, when most others are lost for good."""

@@ -73,6 +73,18 @@ with_data_dir: Callable[[Command], Command] = click.option(
     help="Where the node keeps its data.",
 )
 
+stopped_data_dir_option = click.option(
+    "--data-dir",
+    metavar="DIR",
+    default="data",
+    show_default=True,
+    envvar="FLUFFLE_DATA_DIR",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the node keeps its data; it must not run.",
+)
+"""The data directory of a node that the command reads or writes itself."""
+
 
 def on_node(command: Command) -> Command:
     """Give a command its `client`."""
