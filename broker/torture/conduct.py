@@ -48,7 +48,7 @@ async def say_how_it_goes(diary: Diary, tell: Tell) -> None:
         report = diary.judge.report
         tell(
             f"{diary.seconds:6.0f} s: confirmed {report.confirmed:,}, received {report.received:,},"
-            f" {report.breaches.total()} breaches"
+            f" {report.broken} breaches"
         )
 
 

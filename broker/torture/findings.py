@@ -79,7 +79,12 @@ class Report:
     @property
     def is_good(self) -> bool:
         """Nothing was broken that is promised."""
-        return not {*self.breaches} - NOT_PROMISED
+        return not self.broken
+
+    @property
+    def broken(self) -> int:
+        """Number of breaches of what is promised."""
+        return sum(self.breaches[breach] for breach in {*self.breaches} - NOT_PROMISED)
 
     def numbers(self) -> dict[str, int]:
         """All there are, by name."""

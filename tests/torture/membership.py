@@ -55,18 +55,20 @@ class Operator:
     async def grow(self, node: str) -> None:
         """Return when the queues that there are have a member on it, and not before: another disk
         may be lost next, and with it a majority of those that have two."""
-        await self.do_without(node, "queues", "grow", node)
-        await self._changed(node, has_member=True)
+        await self._change_members("grow", node, has_member=True)
 
     async def shrink(self, node: str) -> None:
         """Return when the queues that there are have no member on it any more."""
-        await self.do_without(node, "queues", "shrink", node)
-        await self._changed(node, has_member=False)
+        await self._change_members("shrink", node, has_member=False)
 
-    async def _changed(self, node: str, *, has_member: bool) -> None:
-        """Return when that is so of all queues of which it is not yet, or those are deleted."""
-        others = {group for group, on in (await self._queues(node)).items() if
-                  (node in on) is not has_member}  # fmt: skip
+    async def _change_members(self, verb: str, node: str, *, has_member: bool) -> None:
+        """Give the command until each queue has been as wanted, or is deleted.
+
+        Again and again, as a queue that was declared between the command and the first list has
+        members as before.
+        """
+        await self.do_without(node, "queues", verb, node)
+        others = set(await self._queues(node))
         for _ in range(ATTEMPTS):
             queues = await self._queues(node)
             others = {each for each in others & queues.keys()
@@ -74,6 +76,7 @@ class Operator:
             if not others:
                 return
             await asyncio.sleep(AGAIN_S)
+            await self.do_without(node, "queues", verb, node)
         raise DeedFailed(f"the members of groups {sorted(others)} on {node} do not change")
 
     async def _queues(self, node: str) -> dict[int, Sequence[str]]:
