@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import click
 from click.core import ParameterSource
@@ -116,21 +116,37 @@ only_vhost: Callable[[Command], Command] = click.option(
 """For lists."""
 
 
+class Measured(NamedTuple):
+    """Columns that rows do not have by themselves."""
+
+    columns: Sequence[str]
+    add_to: Callable[[Client, Iterable[Row], str | None], Iterable[Row]]
+    """Returns rows of a virtual host, or of all, with these columns."""
+
+
+UNMEASURED = Measured((), lambda _client, rows, _vhost: rows)
+
+
 def prints_rows(
-    *columns: str, more: Sequence[str] = (), if_none: Callable[[Client], str] | None = None
+    *columns: str,
+    more: Sequence[str] = (),
+    measured: Measured = UNMEASURED,
+    if_none: Callable[[Client], str] | None = None,
 ) -> Callable[[Callable[..., Iterable[Row]]], Command]:
     """Make a command of a function that returns rows: a table of these columns, or JSON.
 
-    `more` are the others that there are, for who asks for them.  `if_none`: what is printed in the
-    place of a table without rows.
+    `more` are the others that there are, and `measured` those that are found out, for who asks for
+    them.  `if_none`: what is printed in the place of a table without rows.
     """
-    known = (*columns, *more)
+    known = (*columns, *more, *measured.columns)
 
     def decorate(list_rows: Callable[..., Iterable[Row]]) -> Command:
         @wraps(list_rows)
         def command(*, is_json: bool, chosen: str, **arguments: Any) -> None:
             names = chosen_columns(chosen, known) if chosen else columns
             rows = iter(list_rows(**arguments))
+            if not {*measured.columns}.isdisjoint(names):
+                rows = iter(measured.add_to(arguments["client"], rows, arguments["vhost"]))
             first = list(islice(rows, 1))
             if not first and if_none is not None and not is_json:
                 click.echo(if_none(arguments["client"]))

@@ -10,6 +10,7 @@ import click
 from fluffle.broker.commands.client import Client, Refused
 from fluffle.broker.commands.completion import node_names, queue_names
 from fluffle.broker.commands.options import (
+    Measured,
     as_json,
     in_vhost,
     on_node,
@@ -19,6 +20,7 @@ from fluffle.broker.commands.options import (
 )
 from fluffle.broker.commands.progress import Progress
 from fluffle.broker.commands.tables import Row, counted
+from fluffle.broker.commands.volumes import MORE_VOLUMES, VOLUMES, with_volumes
 
 FORCE_SHRINK = """\
 What those have confirmed that are given up and this node never got is lost; what was acknowledged
@@ -52,6 +54,7 @@ def queues() -> None:
     "messages",
     "consumers",
     more=MORE,
+    measured=Measured((*VOLUMES, *MORE_VOLUMES), with_volumes),
 )
 @only_vhost
 def list_queues(client: Client, vhost: str | None) -> Iterable[Row]:

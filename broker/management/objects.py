@@ -52,6 +52,11 @@ def queue_object(row: Row) -> Row:
     return shown
 
 
+def with_publishers(row: Row) -> Row:
+    """With how many channels have published to it, which is told of quorum queues alone."""
+    return {"publishers": 0, **row} if row["type"] == "quorum" else row
+
+
 def with_capacity(row: Row) -> Row:
     """With which part of the time consumers take what comes: of this moment, so all or nothing."""
     capacity = 1.0 if row.pop("consumers_with_room", 0) else 0.0

@@ -19,7 +19,7 @@ from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE
 from fluffle.broker.server.channel import Channel
 from fluffle.broker.server.describing import channel_name
 from fluffle.broker.server.services import Services
-from fluffle.broker.statistics.volumes import NAMES, NOTHING, Held, note_held, shelf_of, volume_row
+from fluffle.broker.statistics.volumes import NAMES, NOTHING, Held, led_here, note_held, volume_row
 from fluffle.broker.vhost import VirtualHost
 
 COARSE, CHANNEL = "queue_coarse_metrics", "channel_metrics"
@@ -158,11 +158,11 @@ class ObjectTables:
     def _heads(self) -> Iterator[Reading | None]:
         """Of classic queues, as with RabbitMQ."""
         for vhost, queue in self.queues_here():
-            shelf = shelf_of(self._company, queue)
-            if shelf is None or queue.spec.queue_type is not QueueType.CLASSIC:
+            led = led_here(self._company, queue)
+            if led is None or queue.spec.queue_type is not QueueType.CLASSIC:
                 yield None
                 continue
-            timestamp = head_timestamp(shelf)
+            timestamp = head_timestamp(led.shelf)
             labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}
             yield Reading(labels, (nan if timestamp is None else timestamp,))
 

@@ -296,7 +296,11 @@ class Lanes:
     def stocks(self) -> list[Stock]:
         """As of all lanes, in the order in which they are served."""
         levels = sorted(self._lanes, reverse=True)
-        return [stock for level in levels for stock in self._lanes[level].stocks]
+        return [
+            stock._replace(priority=level)
+            for level in levels
+            for stock in self._lanes[level].stocks
+        ]
 
     @property
     def unseen(self) -> list[tuple[int, int]]:

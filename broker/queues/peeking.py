@@ -79,6 +79,8 @@ class Stock(NamedTuple):
     journal: Journal | None
     spill: Spill | None
     carried: Carried | None = None
+    priority: int | None = None
+    """That of the messages in `segments`; None where it is that of messages that name none."""
 
 
 class Lying(NamedTuple):

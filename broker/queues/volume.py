@@ -24,6 +24,8 @@ RUNS_MAX = 4_096
 """Runs that came back which are looked at; the rest is taken for as large."""
 OVERHEAD_BYTES = 30
 """Of frames and properties in a content, where no content is in memory."""
+HIGH_FROM = 5
+"""Messages of a quorum queue with this priority or a higher one are high ones: RabbitMQ 4.0."""
 
 
 class Volume(NamedTuple):
@@ -37,6 +39,21 @@ class Volume(NamedTuple):
     persistent_count: int = 0
     """Those that the log has."""
     persistent_bytes: int = 0
+
+
+class ReadyCounts(NamedTuple):
+    """The ready messages of a quorum queue, told apart as RabbitMQ 4.0 does."""
+
+    high: int
+    normal: int
+    returned: int
+
+
+class KeptDead(NamedTuple):
+    """Messages of a quorum queue that have died, and are kept until they have arrived elsewhere."""
+
+    message_count: int = 0
+    content_bytes: int = 0
 
 
 class Stretch(NamedTuple):
@@ -72,6 +89,12 @@ class Measure:
             for run in runs
             for stretch in held_in(run)
         )
+
+    def dead(self, kept: KeptDead) -> Volume:
+        """What is dead and kept in the log: as many bytes as messages have on the average."""
+        count = kept.message_count
+        size_bytes = max(0, kept.content_bytes - count * self._overhead_bytes)
+        return Volume(count, size_bytes, persistent_count=count, persistent_bytes=size_bytes)
 
     def _total(self, stretches: Iterable[Stretch]) -> Volume:
         count = size_bytes = ram_count = ram_bytes = persistent_count = persistent_bytes = 0
@@ -130,6 +153,18 @@ def held_in(run: Handout) -> Iterator[Stretch]:
         else:  # it was forgotten once it was on its way
             count = stop - start
             yield Stretch([], count, 0, run.is_recorded, size_bytes=count * mean_bytes)
+
+
+def ready_counts(shelf: Shelf, count: int) -> ReadyCounts:
+    """How many of the `count` messages that are ready are of which kind."""
+    high = normal = 0
+    for stock in shelf.stocks:
+        left = sum(segment.count - segment.head for segment in stock.segments)
+        if stock.priority is not None and stock.priority >= HIGH_FROM:
+            high += left
+        else:
+            normal += left
+    return ReadyCounts(high, normal, count - high - normal)
 
 
 def head_timestamp(shelf: Shelf) -> int | None:

@@ -37,7 +37,10 @@ class OfVhost:
     """The counts of a virtual host, and of what is in it.  Objects that were never used have none;
     those that are gone have some until the next look."""
 
-    __slots__ = ("bytes", "counts", "exchanges", "lengths", "of_lengths", "queues", "seen", "vhost")
+    __slots__ = (
+        "bytes", "counts", "exchanges", "lengths", "of_lengths", "publishers", "queues", "seen",
+        "vhost",
+    )  # fmt: skip
 
     def __init__(self, vhost: VirtualHost) -> None:
         self.vhost = vhost
@@ -50,16 +53,38 @@ class OfVhost:
         self.exchanges: dict[Exchange, Counts] = {}
         self.seen: dict[ServedQueue, int] = {}
         """At which tick each queue was there first."""
+        self.publishers: dict[ServedQueue, int] = {}
+        """How many open channels have published to each quorum queue, where any has."""
 
-    def of_queue(self, target: Target) -> Counts | None:
-        """Of the queue that this is, or stands for; None if it is gone, or never was one."""
+    def queue_of(self, target: Target) -> ServedQueue | None:
+        """The queue that this is, or stands for; None if it is gone, or never was one."""
         vhost, name = self.vhost, target.name
         queue = vhost.queues.get(name)
         if queue is None or (queue is not target and vhost.inlets.get(name) is not target):
             return None
+        return queue
+
+    def of_queue(self, target: Target) -> Counts | None:
+        """Of the queue that this is, or stands for; None if it is gone, or never was one."""
+        queue = self.queue_of(target)
+        return None if queue is None else self.counts_of(queue)
+
+    def counts_of(self, queue: ServedQueue) -> Counts:
+        """Those of a queue that is there."""
         if queue not in self.queues:
             self.queues[queue] = Counts(OF_QUEUE)
         return self.queues[queue]
+
+    def add_publisher(self, queue: ServedQueue) -> None:
+        """A channel has published to a quorum queue for the first time."""
+        self.publishers[queue] = self.publishers.get(queue, 0) + 1
+
+    def remove_publishers(self, queues: Iterable[ServedQueue]) -> None:
+        """A channel that has published to quorum queues has ended; some of them may be gone."""
+        for queue in queues:
+            left = self.publishers.pop(queue, 0) - 1
+            if left > 0:
+                self.publishers[queue] = left
 
     def of_exchange(self, exchange: Exchange) -> Counts | None:
         """None if it is gone."""

@@ -7,10 +7,12 @@ first, then count a run in one or two steps.  What it means is found out later (
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fluffle.broker.message import Origin
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.server.replies import ReplyTarget
 from fluffle.broker.statistics.book import Book, OfVhost
@@ -160,7 +162,7 @@ class OnChannel:
     __slots__ = (
         "_acked", "_acked_queue", "_answer_get", "_book", "_cell", "_cells", "_channel",
         "_confirmed", "_confirms", "_epoch", "_full",
-        "_put", "_settle", "_sizes", "_topology", "_unconfirmed",
+        "_published_to", "_put", "_settle", "_sizes", "_topology", "_unconfirmed",
         "counts", "of_vhost", "published", "taken",
     )  # fmt: skip
 
@@ -181,6 +183,8 @@ class OnChannel:
         """Those of the channel when it ended."""
         self._confirmed = 0
         """How many of them are entered."""
+        self._published_to: set[ServedQueue] = set()
+        """The quorum queues that it counts as a publisher of."""
         self._unconfirmed: dict[str, int] = {}
         """Publishes that are not known to be confirmed, by exchange."""
         self._acked_queue: ServedQueue | None = None
@@ -311,10 +315,13 @@ class OnChannel:
             for queue, taken in self.taken.items()
             if taken.is_touched or vhost.has(queue)
         }
+        self._published_to = {queue for queue in self._published_to if vhost.has(queue)}
 
     def end(self) -> None:
         """The channel has ended.  What it has not entered yet it will, and then is forgotten."""
         self._channel = None
+        self.of_vhost.remove_publishers(self._published_to)
+        self._published_to.clear()
 
     # Into the book
 
@@ -351,8 +358,19 @@ class OnChannel:
         of_exchange = of_vhost.of_exchange(published.exchange) if published is not None else None
         if of_exchange is not None:
             book.enter(0, (count, count * len(queues)), (of_exchange,))
-        of_queues = map(of_vhost.of_queue, queues)
-        book.enter(0, (count,), (counts for counts in of_queues if counts is not None))
+        there = [queue for queue in map(of_vhost.queue_of, queues) if queue is not None]
+        book.enter(0, (count,), map(of_vhost.counts_of, there))
+        if self._channel is not None:
+            self._note_publisher(there)
+
+    def _note_publisher(self, queues: Iterable[ServedQueue]) -> None:
+        """The channel is open and has published to some queues; RabbitMQ counts who has, of quorum
+        queues."""
+        for queue in queues:
+            is_quorum = queue.spec.queue_type is QueueType.QUORUM
+            if is_quorum and queue not in self._published_to:
+                self._published_to.add(queue)
+                self.of_vhost.add_publisher(queue)
 
     def _enter_confirms(self) -> None:
         """Which publishes they are of is not said: of those that are open the first exchange's

@@ -235,6 +235,7 @@ class Lookout:
                 of_vhost.queues.pop(queue, None)
                 of_vhost.of_lengths.pop(queue, None)
                 of_vhost.seen.pop(queue, None)
+                of_vhost.publishers.pop(queue, None)
             yield None
         for exchange in tuple(filterfalse(of_vhost.has, of_vhost.exchanges)):
             del of_vhost.exchanges[exchange]

@@ -54,8 +54,8 @@ class Statistics:
         return Clockwork(self._lookout, chores, call_later)
 
     def of_queue(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
-        """`message_stats`, `consumers_with_room`, and `messages_details` and the like where it is
-        led here."""
+        """`message_stats`, `consumers_with_room`, `publishers` of a quorum queue, and
+        `messages_details` and the like where it is led here."""
         self.book.enter_touched()
         of_vhost = self._found(vhost)
         queue = of_vhost.vhost.queues.get(name) if of_vhost is not None else None
@@ -64,6 +64,8 @@ class Statistics:
         row = self._message_stats(of_vhost.queues.get(queue), ages)
         if consumers := queue.consumers:
             row["consumers_with_room"] = sum(consumer.has_room for consumer in consumers)
+        if queue in of_vhost.publishers:
+            row["publishers"] = of_vhost.publishers[queue]
         lengths = length_of(queue)
         if lengths is None:
             return row

@@ -12,9 +12,13 @@ from fluffle.broker.calendars import is_calendar
 from fluffle.broker.company import Neighbours
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.peeking import Shelf
 from fluffle.broker.queues.served import ServedQueue
-from fluffle.broker.queues.volume import Measure, Volume, head_timestamp
+from fluffle.broker.queues.volume import (
+    Measure,
+    Volume,
+    head_timestamp,
+    ready_counts,
+)
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.queues.ports import Served
@@ -31,6 +35,11 @@ NAMES = (
     "messages_persistent", "messages_paged_out", "message_bytes_paged_out", "memory",
 )  # fmt: skip
 """Of the numbers of a row, in their order."""
+QUORUM_NAMES = (
+    "messages_ready_high", "messages_ready_normal", "messages_ready_returned", "messages_dlx",
+    "message_bytes_dlx",
+)  # fmt: skip
+"""Likewise, of a quorum queue, where it is led."""
 HEAD_TIMESTAMP = "head_message_timestamp"
 """Beside them, if the next message has one."""
 
@@ -47,15 +56,15 @@ def note_held(connection: Connection, held: Held) -> None:
             held.setdefault((vhost, run.holder.queue.name), []).append(run)
 
 
-def shelf_of(company: Neighbours, queue: ServedQueue) -> Shelf | None:
-    """What is ready in a queue, if it is led here; calendars are not looked at, whose messages wait
-    on disk for their time."""
+def led_here(company: Neighbours, queue: ServedQueue) -> Queue | Served | None:
+    """Who knows what is ready in a queue, if it is led here; calendars are not looked at, whose
+    messages wait on disk for their time."""
     if is_calendar(queue.name):
         return None
     if isinstance(queue, Queue):
-        return queue.shelf
+        return queue
     served = served_of(company, queue.definition.id)
-    return served.shelf if served is not None and served.sessions is not None else None
+    return served if served is not None and served.sessions is not None else None
 
 
 def served_of(company: Neighbours, queue: int) -> Served | None:
@@ -75,29 +84,37 @@ def volume_row(
     company: Neighbours, queue: ServedQueue, runs: list[Handout]
 ) -> dict[str, int] | None:
     """What this node has of a queue, of which its clients hold `runs`; None for nothing."""
-    shelf = shelf_of(company, queue)
-    if shelf is None and not runs:
+    led = led_here(company, queue)
+    if led is None and not runs:
         return None
+    shelf = led.shelf if led is not None else None
     is_quorum = queue.spec.queue_type is QueueType.QUORUM
     measure = Measure()
     ready = measure.ready(shelf) if shelf is not None else Volume()
     held = measure.held(runs, is_persistent=is_quorum)
+    served = None if isinstance(led, Queue) else led
+    dead = measure.dead(served.kept_dead) if served is not None else Volume()
     ram_bytes, ram_count = ready.ram_bytes + held.ram_bytes, ready.ram_count + held.ram_count
+    parts = ready, held, dead
+    size_bytes = sum(part.size_bytes for part in parts)
     numbers = (
-        ready.size_bytes + held.size_bytes,
+        size_bytes,
         ready.size_bytes,
         held.size_bytes,
         ram_bytes,
-        ready.persistent_bytes + held.persistent_bytes,
+        sum(part.persistent_bytes for part in parts),
         ram_count,
         ready.ram_count,
         held.ram_count,
-        ready.persistent_count + held.persistent_count,
-        ready.message_count + held.message_count - ram_count,
-        ready.size_bytes + held.size_bytes - ram_bytes,
+        sum(part.persistent_count for part in parts),
+        sum(part.message_count for part in parts) - ram_count,
+        size_bytes - ram_bytes,
         ram_bytes + ram_count * MESSAGE_BYTES + (QUEUE_BYTES if shelf is not None else 0),
     )
     row = dict(zip(NAMES, numbers, strict=True))
+    if is_quorum and served is not None:
+        of_kinds = *ready_counts(served.shelf, served.counts.ready), *dead[:2]
+        row |= zip(QUORUM_NAMES, of_kinds, strict=True)
     if shelf is not None and (timestamp := head_timestamp(shelf)) is not None:
         row[HEAD_TIMESTAMP] = timestamp
     return row

@@ -3,13 +3,15 @@ endpoint tells the same keys with the same types, and bad requests are refused a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import pika
 import pytest
 
-from tests.compat.http import Http, segment, shape_of
+from tests.compat.http import PATIENCE_S, Http, segment, shape_of
 from tests.compat.oracle import RabbitMQ, free_port
 from tests.support.daemon import Daemon
 
@@ -67,12 +69,6 @@ LACKING = {
     "reductions_details": ERLANG,
     "storage_version": "of RabbitMQ's store",
     "open_files": "of RabbitMQ's store",
-    "message_bytes_dlx": "told as messages, without a part of their own",
-    "messages_dlx": "told as messages, without a part of their own",
-    "messages_ready_high": "likewise",
-    "messages_ready_normal": "likewise",
-    "messages_ready_returned": "likewise",
-    "publishers": "not counted by queue",
     "incoming": "of a queue: not counted by pairs with exchanges; of an exchange it is told",
     "outgoing": "likewise",
     "user_who_performed_action": "who declared an exchange is not remembered",
@@ -136,9 +132,7 @@ def pair(rabbitmq: tuple[Http, int], fluffle: tuple[Http, int]) -> Iterator[Pair
 
 def client_of(port: int) -> pika.BlockingConnection:
     """It has published, and holds a message of a queue of its own."""
-    properties = {"connection_name": "mine"}
-    parameters = pika.ConnectionParameters("127.0.0.1", port, client_properties=properties)
-    connection = pika.BlockingConnection(parameters)
+    connection = pika.BlockingConnection(parameters_at(port, {"connection_name": "mine"}))
     channel = connection.channel()
     channel.confirm_delivery()
     channel.basic_qos(prefetch_count=5)
@@ -147,6 +141,10 @@ def client_of(port: int) -> pika.BlockingConnection:
     channel.basic_consume("mine", lambda *_: None, consumer_tag="tag", arguments={"x-priority": 3})
     connection.process_data_events(0)
     return connection
+
+
+def parameters_at(port: int, properties: Any = None) -> pika.ConnectionParameters:
+    return pika.ConnectionParameters("127.0.0.1", port, client_properties=properties)
 
 
 def path_at(http: Http, path: str) -> str:
@@ -313,6 +311,74 @@ BAD: tuple[tuple[Any, ...], ...] = (
 def test_bad_requests_are_refused_alike(pair: Pair, request_: tuple[Any, ...]) -> None:
     theirs, ours = (http.ask(*request_) for http in pair)
     assert ours == theirs
+
+
+QUORUM = {"x-queue-type": "quorum"}
+KEPT = {
+    **QUORUM,
+    "x-dead-letter-exchange": "absent",
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+    "x-message-ttl": 1,
+}
+"""Of a queue whose messages die at once, and have no place to go."""
+
+MEASURED = (
+    *("messages", "messages_ready", "messages_unacknowledged", "messages_persistent"),
+    *("messages_ready_high", "messages_ready_normal", "messages_ready_returned"),
+    *("messages_dlx", "publishers", "message_bytes_ready", "message_bytes_unacknowledged"),
+)
+
+
+def test_parts_of_quorum_queues_have_the_same_numbers(
+    rabbitmq: tuple[Http, int], fluffle: tuple[Http, int]
+) -> None:
+    pair = Pair(rabbitmq[0], fluffle[0])
+    for http in pair:
+        for name, arguments in (("parted", QUORUM), ("kept", KEPT)):
+            body = {"durable": True, "arguments": arguments}
+            assert http.ask("PUT", f"queues/%2F/{name}", body).status == 201
+    with ExitStack() as clients:
+        for _http, port in (rabbitmq, fluffle):
+            use_in_part(clients.enter_context(pika.BlockingConnection(parameters_at(port))))
+        expect_same_numbers(pair)
+    for http in pair:
+        assert http.ask("DELETE", "queues/%2F/parted/contents").status == 204
+    expect_same_numbers(pair)
+    for http in pair:
+        for name in ("parted", "kept"):
+            assert http.ask("DELETE", f"queues/%2F/{name}").status == 204
+
+
+def use_in_part(connection: pika.BlockingConnection) -> None:
+    """Three channels: two have published, one of them to both queues, and one holds two messages
+    and has given one back."""
+    publishing, other, getting = (connection.channel() for _ in range(3))
+    publishing.confirm_delivery()
+    other.confirm_delivery()
+    for _ in range(3):
+        other.basic_publish("", "parted", b"x" * 10)
+    tags = [getting.basic_get("parted")[0].delivery_tag for _ in range(3)]
+    getting.basic_nack(tags[0], requeue=True)
+    for priority in (5, 9, 4, 0, None, 4, 255):
+        properties = pika.BasicProperties(priority=priority)
+        publishing.basic_publish("", "parted", b"x" * 10, properties)
+    for _ in range(4):
+        publishing.basic_publish("", "kept", b"x" * 10)
+
+
+def expect_same_numbers(pair: Pair) -> None:
+    """RabbitMQ measures quorum queues every five seconds."""
+    deadline = time.monotonic() + PATIENCE_S
+    for name in ("parted", "kept"):
+        path = f"queues/%2F/{name}"
+        while True:
+            theirs, ours = ({each: http.get(path).get(each) for each in MEASURED} for http in pair)
+            if theirs == ours or time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        assert None not in theirs.values(), name
+        assert ours == theirs, name
 
 
 def test_new_bindings_are_at_the_same_place(pair: Pair) -> None:

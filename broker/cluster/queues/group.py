@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from fluffle.broker.clock import Clock
@@ -27,11 +28,13 @@ from fluffle.broker.queues.deduplication import OnDuplicates
 from fluffle.broker.queues.journal import Damage, QueueDefinition, Unreadable
 from fluffle.broker.queues.peeking import Shelf
 from fluffle.broker.queues.replicated.effects import Effect
+from fluffle.broker.queues.replicated.entries import content_bytes_of
 from fluffle.broker.queues.replicated.facts import ConsumerAttached, Key
 from fluffle.broker.queues.replicated.leadership import Leadership
 from fluffle.broker.queues.replicated.member import Member
 from fluffle.broker.queues.replicated.surroundings import Surroundings
 from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.queues.volume import KeptDead
 from fluffle.broker.timers import Aging
 from fluffle.raft.config import Member as Voter
 from fluffle.raft.config import NodeId
@@ -42,6 +45,9 @@ from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
 ENTRY_BYTES_MIN = 1 << 16
 """An entry is larger than its messages: what else is in it has room in this, and as much again."""
+
+KEPT_RUNS_MAX = 4_096
+"""Runs of messages that are dead and kept whose sizes are looked at; the rest counts as much."""
 
 HELD_BYTES_MAX = 1 << 20
 """Of messages that may wait for the disk to be one entry."""
@@ -180,6 +186,18 @@ class QueueGroup:
         led = self.member.leadership
         assert led is not None
         return led.queue.shelf._replace(below=self.member.image.state.next_sequence)
+
+    @property
+    def kept_dead(self) -> KeptDead:
+        led = self.member.leadership
+        assert led is not None
+        count, state = led.outbox.count, self.member.image.state
+        if not count:
+            return KeptDead()
+        looked_at = [*islice(state.pending.within(0, state.next_sequence), KEPT_RUNS_MAX)]
+        looked_at_count = sum(map(len, looked_at)) or 1
+        size_bytes = sum(content_bytes_of(state.entries, run) for run in looked_at)
+        return KeptDead(count, size_bytes * count // looked_at_count)
 
     def confirm(self, done: Callable[[bool], None]) -> None:
         def confirmed(index: int | None) -> None:

@@ -49,6 +49,7 @@ from fluffle.broker.queues.replicated.holders import Getter, Held, Holders, Room
 from fluffle.broker.queues.replicated.state import State
 from fluffle.broker.queues.replicated.terms import Terms
 from fluffle.broker.queues.served import Admission, Partly, Posted, Receipt, fates_of
+from fluffle.broker.queues.volume import KeptDead
 
 NOTHING_ON_RECORD = State()
 """Of any session, ever."""
@@ -442,6 +443,11 @@ class Homed:
     @property
     def shelf(self) -> Shelf:
         return self.home.queue.shelf
+
+    @property
+    def kept_dead(self) -> KeptDead:
+        """Classic queues keep none."""
+        return KeptDead()
 
     def confirm(self, done: Callable[[bool], None]) -> None:
         """Nobody takes over."""

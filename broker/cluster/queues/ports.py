@@ -12,6 +12,7 @@ from fluffle.broker.cluster.streams.messages import Boot, Frame
 from fluffle.broker.cluster.streams.sessions import Sessions
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.peeking import Peeked, Shelf, View
+from fluffle.broker.queues.volume import KeptDead
 from fluffle.raft.config import NodeId
 
 QueueId: TypeAlias = int
@@ -127,6 +128,10 @@ class Served(Protocol):
     @property
     def shelf(self) -> Shelf:
         """What of it may be seen, while it is led here."""
+
+    @property
+    def kept_dead(self) -> KeptDead:
+        """What has died and must arrive elsewhere, while it is led here."""
 
     def confirm(self, done: Callable[[bool], None]) -> None:
         """Tell once it is sure that nobody had taken over when this was asked; False if that cannot

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fluffle.broker.commands.client import Row
 from fluffle.broker.commands.everywhere import rows_everywhere
 from fluffle.broker.commands.rabbitmq.verb import FLAG, Call, Listed, Misused, Verb
+from fluffle.broker.commands.volumes import VOLUMES, with_volumes
 
 Enrich = Callable[[Call, Iterator[Row]], Iterator[Row]]
 
@@ -26,13 +27,6 @@ class Inventory:
     is_of_node: bool = False
     """Whether each node knows its own alone."""
 
-
-VOLUMES = (
-    "message_bytes", "message_bytes_ready", "message_bytes_unacknowledged", "message_bytes_ram",
-    "message_bytes_persistent", "messages_ram", "messages_ready_ram", "messages_unacknowledged_ram",
-    "messages_persistent", "memory", "head_message_timestamp",
-)  # fmt: skip
-"""Columns of queues that another verb tells of, since they have to be measured."""
 
 UNNAMED: Mapping[str, str] = {}
 
@@ -116,16 +110,8 @@ def listed(inventory: Inventory, call: Call) -> Listed:
     rows = rows_everywhere(client, name, **where) if is_of_node else client.rows(name, **where)
     columns = columns_of(inventory, call)
     if not {*VOLUMES}.isdisjoint(columns):
-        rows = with_volumes(call, rows)
+        rows = with_volumes(client, rows, call.vhost)
     return Listed(columns, shown(inventory, call, rows))
-
-
-def with_volumes(call: Call, rows: Iterator[Row]) -> Iterator[Row]:
-    """Queues with how much is in each, as far as somebody knows."""
-    told = call.client.rows("queues.volumes", vhost=call.vhost)
-    volumes = {(row["vhost"], row["name"]): row for row in told}
-    nothing = dict.fromkeys(VOLUMES)
-    return ({**nothing, **volumes.get((row["vhost"], row["name"]), {}), **row} for row in rows)
 
 
 def shown(inventory: Inventory, call: Call, rows: Iterator[Row]) -> Iterator[Row]:

@@ -23,9 +23,15 @@ AGES: Mapping[str, str] = {
 }
 """What queues and exchanges may be asked for with."""
 
-COUNTS = ("message_stats", "_details", "consumer_capacity", "consumer_utilisation", "idle_since")
+COUNTS = (
+    "message_stats", "_details", "consumer_capacity", "consumer_utilisation", "idle_since",
+    "publishers",
+)  # fmt: skip
 """What the names of columns have in them that are counted."""
-VOLUMES = ("message_bytes", "_ram", "messages_persistent", "memory", "head_message_timestamp")
+VOLUMES = (
+    "message_bytes", "_ram", "messages_persistent", "memory", "head_message_timestamp",
+    "messages_ready_", "messages_dlx",
+)  # fmt: skip
 """Likewise of those that are measured."""
 
 OBJECTS = ("connections", "channels", "consumers")

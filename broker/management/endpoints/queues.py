@@ -23,6 +23,7 @@ from fluffle.broker.management.objects import (
     queue_totals,
     with_capacity,
     with_idleness,
+    with_publishers,
 )
 from fluffle.broker.management.replies import (
     Created,
@@ -135,7 +136,7 @@ async def formed(call: Call, rows: list[Row]) -> list[Row]:
     if form is not queue_object:
         return found
     counted = await with_counts(call, STATISTICS, await with_volumes(call, found))
-    return [*map(with_capacity, counted)]
+    return [with_publishers(with_capacity(row)) for row in counted]
 
 
 def form_of(call: Call) -> Callable[[Row], Row]:

@@ -26,6 +26,7 @@ from fluffle.broker.queues.bits import comb
 from fluffle.broker.queues.expiries import Expiries, alike, joined
 from fluffle.broker.queues.replicated.errors import Unfit
 from fluffle.broker.queues.replicated.messages import Enqueued
+from fluffle.broker.queues.replicated.runs import common
 from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.broker.unused import UNUSED
 from fluffle.raft.ranges import Ranges
@@ -366,3 +367,11 @@ def _end_of_run(rising: array[int], start: int) -> int:
 def _gaps(rising: array[int], start: int, at: int) -> int:
     """How many numbers are missing between two places."""
     return rising[at] - rising[start] - (at - start)
+
+
+def content_bytes_of(entries: Entries, run: range) -> int:
+    """About how many bytes live messages have, each as many as its entry has on the average."""
+    return sum(
+        entry.mean_bytes * len(common(run, range(entry.first, entry.first + entry.count)))
+        for entry in entries.between(run[0], run[-1] + 1)
+    )

@@ -19,6 +19,7 @@ from fluffle.broker.commands.client import LocalClient, Row, Unreachable
 from fluffle.broker.commands.definitions import write_file
 from fluffle.broker.commands.status import duration, size
 from fluffle.broker.commands.suggestions import RABBITMQCTL
+from fluffle.broker.statistics.volumes import HEAD_TIMESTAMP, NAMES, QUORUM_NAMES
 from tests.broker.commands.running import RunningNode, run
 from tests.broker.control.desk import Desk
 
@@ -425,7 +426,24 @@ def test_columns_are_those_of_the_rows(node: RunningNode, words: str) -> None:
     desk.ask("permissions.topic_set", user="guest", vhost="/", **topics)
     row = desk.rows(words.replace(" ", ".").replace("-", "_"))[0]
     header = node.output(*words.split(), "--columns", "all").splitlines()[0].split()
-    assert sorted(header) == sorted(row)
+    measured = (*NAMES, *QUORUM_NAMES, HEAD_TIMESTAMP) if words == "queues list" else ()
+    assert sorted(header) == sorted((*row, *measured))
+
+
+def test_how_much_is_in_queues_is_measured_for_who_asks(node: RunningNode) -> None:
+    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", node.port)) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare("q")
+        channel.queue_declare("led", durable=True, arguments={"x-queue-type": "quorum"})
+        for name in ("q", "led"):
+            channel.basic_publish("", name, b"hello", pika.BasicProperties(timestamp=7))
+        columns = "name,message_bytes,head_message_timestamp,messages_ready_normal"
+        listed = node.output("queues", "list", "--columns", columns).splitlines()[1:]
+        assert sorted(line.split() for line in listed) == [["led", "5", "7", "1"], ["q", "5", "7"]]
+        shown = rows(node, "queues", "list", "--columns", "name,memory", "-p", "/")
+        assert all(row["memory"] > row["message_bytes"] for row in shown)
+        assert "memory" not in rows(node, "queues", "list")[0]
 
 
 def test_help_breaks_no_words() -> None:

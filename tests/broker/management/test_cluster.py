@@ -13,6 +13,8 @@ import pytest_asyncio
 from aiohttp import ClientSession
 
 from fluffle.broker.config import Config
+from fluffle.broker.control.parts import Row
+from fluffle.broker.statistics.volumes import QUORUM_NAMES
 from tests.support.cluster_nodes import make_calm, running_cluster
 from tests.support.management import HERE, Api
 
@@ -97,7 +99,20 @@ async def test_how_much_is_in_a_queue_whoever_leads_it_and_whoever_holds_it(
             known = 6 if queue_type == "quorum" else 4  # edges do not know what a home has recorded
             assert row["messages_persistent"] == known
             assert row["head_message_timestamp"] == 77
+            assert kinds_of(row) == ((0, 4, 0, 0, 0, 3) if queue_type == "quorum" else ())
+            listed = await api.get("queues?page=1&columns=name,messages_ready_normal,publishers")
+            (found,) = [row for row in listed["items"] if row["name"] == name]
+            wanted = {"messages_ready_normal": 4, "publishers": 3}
+            assert found == {"name": name, **(wanted if queue_type == "quorum" else {})}
+    if queue_type == "quorum":
+        row = await apis[0].get(path)  # channels are gone, and so are their messages back
+        assert kinds_of(row) == (0, 4, 2, 0, 0, 0)
     assert (await apis[0].ask("DELETE", path))[0] == 204
+
+
+def kinds_of(row: Row) -> tuple[int, ...]:
+    """What is told of quorum queues alone."""
+    return tuple(row[name] for name in (*QUORUM_NAMES, "publishers") if name in row)
 
 
 async def test_connections_at_other_nodes(apis: tuple[Api, Api, Api]) -> None:

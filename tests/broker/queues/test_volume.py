@@ -5,13 +5,20 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues import volume
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.ports import Ports
 from fluffle.broker.queues.segment import Place
-from fluffle.broker.queues.volume import Measure, Volume, head_timestamp
+from fluffle.broker.queues.volume import (
+    KeptDead,
+    Measure,
+    ReadyCounts,
+    Volume,
+    head_timestamp,
+    ready_counts,
+)
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.queues.make import ORIGIN, FakeSink
 
@@ -46,6 +53,28 @@ def test_what_is_in_memory_is_measured_to_the_byte() -> None:
     assert Measure().ready(queue_of().shelf) == of(0, 0)
     queue = queue_of(content(100, priority=1), content(1), content(0), content(7, timestamp=9))
     assert Measure().ready(queue.shelf) == of(4, 108)
+
+
+def test_ready_messages_of_a_quorum_queue_are_told_apart_by_priority_and_return() -> None:
+    queue = Queue(QueueSpec("q", queue_type=QueueType.QUORUM), Ports(lambda _queue: None))
+    assert ready_counts(queue.shelf, 0) == ReadyCounts(0, 0, 0)
+    put(queue, content(1), content(1))
+    (run,) = taken(queue, 2)
+    for consumer in queue.consumers:
+        queue.detach(consumer)
+    queue.settle(run, 1, 2, Outcome.RETURNED)
+    for priority in (0, 4, 5, 5, 31, 255):
+        put(queue, content(1, priority=priority))
+    assert ready_counts(queue.shelf, queue.ready_count) == ReadyCounts(4, 2, 1)
+
+
+def test_what_is_dead_and_kept_is_estimated_by_what_lies_beside_it() -> None:
+    kept, size_bytes = KeptDead(3, 3 * 130), len(content(100)) - 100
+    assert Measure().dead(KeptDead()) == Volume()
+    assert Measure().dead(kept) == Volume(3, 300, 0, 0, 3, 300)
+    beside = Measure()
+    beside.ready(queue_of(content(100)).shelf)
+    assert beside.dead(KeptDead(2, 2 * (7 + size_bytes))) == Volume(2, 14, 0, 0, 2, 14)
 
 
 def test_what_somebody_has_in_hands_is_not_ready_and_comes_back() -> None:

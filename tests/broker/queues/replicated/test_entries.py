@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fluffle.broker.queues.replicated.entries import Entries
+from fluffle.broker.queues.replicated.entries import Entries, content_bytes_of
 from fluffle.broker.queues.replicated.snapshot import _differences, _packed
 from tests.broker.queues.replicated.make import new
 
@@ -48,6 +48,7 @@ def test_a_message_counts_with_the_mean_size() -> None:
     entries = Entries()
     entries.add(1, new(9, 2))  # b"message 9" and b"message 10"
     assert entries.content_bytes == 9 * 2
+    assert content_bytes_of(entries, range(9, 11)) == 9 * 2
     entries.take(range(10, 11))
     entries.bury(range(10, 11))
-    assert entries.content_bytes == 9
+    assert entries.content_bytes == content_bytes_of(entries, range(9, 10)) == 9
