@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve cluster test check rest types simulate bench tables abuse fuzz crash torture safety clean
+.PHONY: help serve cluster test check rest types simulate mutants bench tables abuse fuzz crash torture safety clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ types: $(INSTALLED) $(TYPES) ## lay the tree of links that mypy reads
 
 simulate: $(INSTALLED) ## clusters under faults: SEEDS=2000 seeds with 3 and with 5 nodes
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes 3,5 $(ARGS)
+
+mutants: $(INSTALLED) ## known mistakes, put into the code: is each found? ARGS="--family links" or "M6 R4a"
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 bench: $(INSTALLED) ## compare with RabbitMQ on this machine; see benchmarks/
 	$(BIN)/python -m benchmarks.compare $(ARGS)

@@ -74,6 +74,7 @@ def may_stand(state: State) -> bool:
     only one that has the entry (thesis §4.2.2)."""
     if state.quarantine is not None:
         return False
+    # mutant: M21b
     return any(config.is_voter(state.me) for config in state.configs.in_use(state.log.commit))
 
 
@@ -168,7 +169,7 @@ def begin_election(state: State, *, is_transfer: bool) -> None:
     state.role = Role.CANDIDATE
     state.tries = max(1, state.tries)
     state.campaign = Campaign(is_transfer=is_transfer)
-    state.grant_due = False
+    state.grant_due = False  # mutant: M44
     state.set_hard_state(state.term + 1, state.me)
     wait_for_votes(state)
 
@@ -186,7 +187,7 @@ def wait_for_votes(state: State) -> None:
 
 def is_new_enough(log: Log, last_index: int, last_term: int) -> bool:
     """Raft §5.4.1: the later term is newer; in the same term, the longer log."""
-    return (last_term, last_index) >= (log.last_term, log.last_index)
+    return (last_term, last_index) >= (log.last_term, log.last_index)  # mutant: M7a M7b
 
 
 def on_pre_vote_request(state: State, node: NodeId, request: PreVoteRequest) -> None:
@@ -197,7 +198,7 @@ def on_pre_vote_request(state: State, node: NodeId, request: PreVoteRequest) -> 
         and is_new_enough(state.log, request.last_index, request.last_term)
         and not clings_to_leader(state, node)
     )
-    term = request.term if is_granted else state.term
+    term = request.term if is_granted else state.term  # mutant: M15
     response = PreVoteResponse(
         state.group, term, state.me.incarnation, request.sender, is_granted
     )  # fmt: skip
@@ -220,6 +221,7 @@ def hasten(state: State) -> None:
 
 def clings_to_leader(state: State, candidate: NodeId) -> bool:
     """A leader that is alive is kept, unless it is he who asks: then he does not lead any more."""
+    # mutant: M16a
     return sees_leader(state) and (state.leader != candidate or state.role is Role.LEADER)
 
 
@@ -249,7 +251,7 @@ def may_vote_for(state: State, candidate: Member, request: VoteRequest) -> bool:
     return (
         state.role is Role.FOLLOWER
         and state.leader is None
-        and state.quarantine is None
+        and state.quarantine is None  # mutant: M31a
         and state.hard_state.vote in (None, candidate)
         and is_new_enough(state.log, request.last_index, request.last_term)
     )
@@ -268,7 +270,7 @@ def is_vote_durable(state: State) -> bool:
 
 def flush(state: State) -> None:
     """Send what waited for a vote to be on disk."""
-    if state.grant_due and is_vote_durable(state):
+    if state.grant_due and is_vote_durable(state):  # mutant: M3
         state.grant_due = False
         candidate = state.hard_state.vote
         assert candidate is not None
@@ -276,7 +278,7 @@ def flush(state: State) -> None:
             state.group, state.term, state.me.incarnation, candidate.incarnation, is_granted=True
         )  # fmt: skip
         state.node.send(candidate.node, response)
-    if state.role is Role.CANDIDATE and is_vote_durable(state):
+    if state.role is Role.CANDIDATE and is_vote_durable(state):  # mutant: M4
         ask_for_votes(state)
 
 
@@ -324,7 +326,7 @@ def count_vote(state: State, voter: Member) -> None:
     """Votes of members that are not voters of the active configuration do not count."""
     campaign = state.campaign
     assert campaign is not None
-    campaign.granted.add(voter)
+    campaign.granted.add(voter)  # mutant: M13
     if quorum.is_majority(campaign.granted, state.voters):
         leading.begin(state)
 

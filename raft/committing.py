@@ -36,7 +36,7 @@ def advance(state: State, leading: Leading) -> None:
 
 def index_of_majority(state: State, leading: Leading) -> int:
     """Up to which a majority of the active voters has everything on disk."""
-    voters = state.voters
+    voters = state.voters  # mutant: M22
     return quorum.committed_index([durable_of(state, leading, voter) for voter in voters])
 
 
@@ -49,13 +49,13 @@ def bytes_between(log: Log, after: int, through: int) -> int:
 def durable_of(state: State, leading: Leading, voter: Member) -> int:
     """What a voter has on disk.  The leader's own vote is its disk too: thesis §10.2.1."""
     if voter == state.me:
-        return state.durable.index if state.quarantine is None else 0
+        return state.durable.index if state.quarantine is None else 0  # mutant: M2
     return leading.peers[voter.node].match
 
 
 def is_committable(state: State, index: int) -> bool:
     """Only entries of its own term are committed by counting.  Raft §5.4.2, Figure 8."""
-    return state.log.term_at(index) == state.term
+    return state.log.term_at(index) == state.term  # mutant: M6
 
 
 def on_config_committed(state: State, leading: Leading) -> None:

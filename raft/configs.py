@@ -25,7 +25,7 @@ class Configs:
 
     def roll_back(self, first: int) -> None:
         """Entries from `first` on are gone; a configuration in one was never active."""
-        while len(self._history) > 1 and self._history[-1][0] >= first:
+        while len(self._history) > 1 and self._history[-1][0] >= first:  # mutant: M19
             self._history.pop()
         self.active = self._history[-1][1]
 

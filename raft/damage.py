@@ -39,10 +39,11 @@ def resume(state: State, quarantine: Quarantine) -> None:
     the damage, its leader had all that was worth keeping from before.
     """
     log = state.log
+    # mutant: M47
     quarantine = quarantine.renewed(quarantine._replace(last=log.last_index, term=log.last_term))
     state.quarantine, state.repair = quarantine, Repair()
     # Before anything is sent again: afterwards the damage could not be found any more.
-    state.pending().quarantine = quarantine
+    state.pending().quarantine = quarantine  # mutant: M31b
 
 
 def found(state: State, index: int) -> None:

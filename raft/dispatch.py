@@ -96,5 +96,5 @@ def on_old_term(state: State, node: NodeId, message: GroupMessage) -> None:
 
     By whatever it says: one that has left the group has nothing more to say than `TimeoutNow`.
     """
-    if type(message) in FROM_A_LEADER or type(message) is TimeoutNow:
+    if type(message) in FROM_A_LEADER or type(message) is TimeoutNow:  # mutant: M14a M14b M42
         following.tell_term(state, node, message.sender)

@@ -37,7 +37,7 @@ def on_leader_query(state: State, node: NodeId, query: LeaderQuery) -> None:
 def on_group_unknown(state: State, node: NodeId, incarnation: int) -> None:
     """A member that is not there does not lead either."""
     if state.leader == node and state.leader_incarnation == incarnation:
-        state.follow(None)
+        state.follow(None)  # mutant: M45
 
 
 def on_not_leading(state: State, node: NodeId, answer: NotLeading) -> None:

@@ -38,8 +38,8 @@ class Durable:
 
     def truncate(self, first: int) -> None:
         """The log has lost everything from `first` on; what was or will be there is not it."""
-        self.index = min(self.index, first - 1)
-        self._under_way = [
+        self.index = min(self.index, first - 1)  # mutant: M49
+        self._under_way = [  # mutant: M11
             (token, min(last, first - 1), hard_state) for token, last, hard_state in self._under_way
         ]
 

@@ -54,7 +54,7 @@ def conflicting(state: State, entries: Sequence[Entry]) -> list[Entry]:
     for at, entry in enumerate(entries):
         if entry.index > log.last_index:
             return list(entries[at:])
-        if log.term_at(entry.index) != entry.term:
+        if log.term_at(entry.index) != entry.term:  # mutant: M9 M10
             state.truncate(entry.index)
             return list(entries[at:])
     return []
@@ -62,7 +62,7 @@ def conflicting(state: State, entries: Sequence[Entry]) -> list[Entry]:
 
 def committed_by(state: State, request: AppendRequest) -> int:
     """No more than what was shown to equal the leader's log, whatever else is in ours."""
-    return min(request.commit, state.matched)
+    return min(request.commit, state.matched)  # mutant: M8
 
 
 def reject(state: State, node: NodeId, request: AppendRequest) -> None:
@@ -107,7 +107,7 @@ def flush(state: State) -> None:
 
 def is_term_durable(state: State) -> bool:
     """Whoever answers and forgets the term could follow an older leader, and undo what it said."""
-    return state.durable.hard_state.term == state.term
+    return state.durable.hard_state.term == state.term  # mutant: M43
 
 
 def needs_snapshot(state: State) -> bool:

@@ -185,6 +185,7 @@ class Group:
         so cannot be among those of a later one.
         """
         state, log = self._state, self._state.log
+        # mutant: M24
         if not log.floor < index <= log.applied or state.restore_due or state.quarantine:
             raise Refused(Reason.OUT_OF_DATE)
         if state.compacting is not None or sending.is_holding(state):
@@ -197,7 +198,7 @@ class Group:
         write = state.pending()
         write.snapshot = NewSnapshot(meta, state_bytes)
         before = log.snapshot.live.plus(Ranges.of((log.floor + 1, index + 1)))
-        dead = before.minus(live)
+        dead = before.minus(live)  # mutant: M26
         assert len(before) - len(dead) == len(live), "an entry that is gone is called live"
         write.deletes += list(dead)
         state.compacting = (0, meta)

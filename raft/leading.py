@@ -153,7 +153,7 @@ def on_verdict(state: State, node: NodeId, *, is_alive: bool, is_new_life: bool)
 
 def check_quorum(state: State, leading: Leading) -> None:
     """Note when the majority was lost, or that it is back."""
-    if state.node.has_quorum(state.voters):
+    if state.node.has_quorum(state.voters):  # mutant: M16b
         leading.quorum_lost_at_ms = None
     elif leading.quorum_lost_at_ms is None:
         leading.quorum_lost_at_ms = state.node.now_ms

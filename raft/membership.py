@@ -34,7 +34,7 @@ def propose(state: State, leader: Leading, change: Change) -> Entry:
 
 def has_committed_own(state: State, leader: Leading) -> bool:
     """Before, two leaders could each change the configuration in their way (Ongaro, 2015)."""
-    return state.log.commit >= leader.first_index
+    return state.log.commit >= leader.first_index  # mutant: M17
 
 
 def check(state: State, leader: Leading, change: Change) -> None:

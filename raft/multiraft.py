@@ -75,7 +75,7 @@ class MultiRaft:
             log = Log(found.snapshot, found.terms, found.last_index)
             me = Member(self._node.name, found.incarnation)
             state = State(self._node, found.group, me, log, found.hard_state)
-            for entry in found.configs:
+            for entry in found.configs:  # mutant: M20
                 state.configs.append(entry.index, Config.decode(entry.payload))
             if found.quarantine is not None:
                 damage.resume(state, found.quarantine)
@@ -173,7 +173,7 @@ class MultiRaft:
             self._node.send(node, GroupUnknown(message.group, message.receiver))
         elif state is not None and message.receiver == known:
             dispatch.step(state, node, message)
-        elif state is not None and message.term < state.term:
+        elif state is not None and message.term < state.term:  # mutant: M48
             # For whom this node was before: all may have become others while one still led.
             dispatch.on_old_term(state, node, message)
 

@@ -16,6 +16,7 @@ def peer_of(state: State, node: NodeId, incarnation: int) -> Progress | None:
     """The follower that speaks; None if it is no member, or an earlier incarnation of one."""
     assert state.leading is not None
     peer = state.leading.peers.get(node)
+    # mutant: M35
     return peer if peer is not None and peer.member.incarnation == incarnation else None
 
 

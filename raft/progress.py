@@ -105,7 +105,7 @@ class Progress:
         self.is_waiting = False
         self.sender = None
         self.read_number = None
-        self._forget_in_flight()
+        self._forget_in_flight()  # mutant: M36
 
     def replicate(self, next_index: int) -> None:
         """Its log equals the leader's below `next_index`."""

@@ -65,12 +65,13 @@ def flush(state: State, leading: Leading) -> None:
 
 def has_committed_own(state: State, leading: Leading) -> bool:
     """Before, the commit index may be behind that of the leader before."""
-    return state.log.commit >= leading.first_index
+    return state.log.commit >= leading.first_index  # mutant: M29a
 
 
 def begin_round(state: State, leading: Leading, reads: Reads) -> None:
     """Whatever is sent from here on, with this round or a later one, confirms these reads."""
     leading.round += 1
+    # mutant: M29b
     reads.asked += [(leading.round, state.log.commit, context) for context in reads.fresh]
     reads.fresh = []
     for peer in leading.peers.values():

@@ -172,7 +172,7 @@ def install(state: State, receiver: Receiver) -> None:
         state.durable.reset()
         state.configs = Configs(meta.index, meta.config)
         state.truncate_due = None
-    state.restore_due = True
+    state.restore_due = True  # mutant: M23b
     state.apply_read = None
     state.matched = max(state.matched, meta.index)
     state.answer_due = True
@@ -182,7 +182,7 @@ def install(state: State, receiver: Receiver) -> None:
 
 def keeps_suffix(state: State, meta: SnapshotMeta) -> bool:
     """Whether what is behind the snapshot in the log is of the same history."""
-    return state.log.term_at(meta.index) == meta.term
+    return state.log.term_at(meta.index) == meta.term  # mutant: M23a
 
 
 def on_written(receiver: Receiver, token: int) -> None:

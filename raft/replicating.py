@@ -63,7 +63,7 @@ def is_behind_floor(state: State, peer: Progress) -> bool:
 
 def is_owing(state: State, peer: Progress) -> bool:
     """Whether the follower may lack entries, or does not know that all is committed."""
-    return peer.match < state.log.last_index or peer.commit < state.log.commit
+    return peer.match < state.log.last_index or peer.commit < state.log.commit  # mutant: M38
 
 
 def has_window(state: State, peer: Progress) -> bool:
@@ -185,7 +185,7 @@ def on_deadline(state: State, leading: Leading) -> None:
 
 def is_unfinished(state: State, leading: Leading, peer: Progress) -> bool:
     """Whether an answer is missing: only then does a group stay awake for it."""
-    return is_owing(state, peer) or leading.reads is not None
+    return is_owing(state, peer) or leading.reads is not None  # mutant: M41
 
 
 def ask_again(state: State, leading: Leading, peer: Progress) -> None:
@@ -261,7 +261,7 @@ def on_append_rejected(state: State, node: NodeId, answer: AppendRejected) -> No
 
 def is_stale(peer: Progress, answer: AppendRejected) -> bool:
     """An answer to what was asked before we knew better must not move `next` back."""
-    return (
+    return (  # mutant: M37
         answer.round < peer.first_valid_round
         or answer.round < peer.probe_round
         or answer.previous_index <= peer.match

@@ -104,7 +104,7 @@ def offer(state: State, leading: Leading, peer: Progress) -> None:
     peer.read_number = None
     message = SnapshotOffer(
         state.group, state.term, state.me.incarnation, peer.member.incarnation,
-        meta.index, meta.term, meta.config.encode(), meta.live.to_bytes(),
+        meta.index, meta.term, meta.config.encode(), meta.live.to_bytes(),  # mutant: M25
         meta.state_bytes, meta.state_crc, leading.round,
     )  # fmt: skip
     state.node.send(peer.member.node, message)

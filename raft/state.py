@@ -132,16 +132,16 @@ class State:
     @property
     def voters(self) -> tuple[Member, ...]:
         """Of the active configuration."""
-        return self.configs.active.voters
+        return self.configs.active.voters  # mutant: M21a
 
     @property
     def is_config_committed(self) -> bool:
-        return self.configs.last_index <= self.log.commit
+        return self.configs.last_index <= self.log.commit  # mutant: M18
 
     @property
     def acknowledged_index(self) -> int:
         """What the leader may be told: durable *and* shown to equal its log; and not damaged."""
-        return min(self.sound_index, self.matched)
+        return min(self.sound_index, self.matched)  # mutant: M1 M12
 
     @property
     def sound_index(self) -> int:
@@ -219,8 +219,8 @@ class State:
 
     def become_follower(self, term: int, leader: NodeId | None) -> None:
         """Of `leader`, in this term or a later one.  Whatever the role was, it ends."""
-        if term > self.term:
-            self.set_hard_state(term, None)
+        if term > self.term:  # mutant: M5b
+            self.set_hard_state(term, None)  # mutant: M5a
             self.grant_due = False
         if self.leading is not None:
             for context in self.leading.waiting_contexts():

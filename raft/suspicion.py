@@ -56,7 +56,7 @@ class SuspicionTimeout:
         """After so long it is suspected."""
         tuning = self._tuning
         floor_ms = tuning.suspect_after_ms << self._remembered(now_ms)
-        limit_ms = max(floor_ms, GAPS * self._usual_ms(now_ms))
+        limit_ms = max(floor_ms, GAPS * self._usual_ms(now_ms))  # mutant: M51
         return min(limit_ms, max(tuning.suspect_after_ms, tuning.suspect_after_ms_max))
 
     def _usual_ms(self, now_ms: int) -> int:

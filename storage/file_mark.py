@@ -43,7 +43,7 @@ class FileMark(NamedTuple):
     def is_other(self, file: FileMark) -> bool:
         """Whether these are two files for certain: what only one of both says proves nothing."""
         if self.birth_ns is not None and file.birth_ns is not None:
-            return self.birth_ns != file.birth_ns
+            return self.birth_ns != file.birth_ns  # mutant: M50
         if self.generation is not None and file.generation is not None:
             return (self.inode, self.generation) != (file.inode, file.generation)
         return False

@@ -113,7 +113,7 @@ def _entry(item: object) -> Entry:
     index, term, kind, payload = item
     if index < 1 or term < 1 or not 0 <= kind <= CONFIG:
         raise BadFrame(f"an entry of index {index}, term {term} and kind {kind}")
-    return Entry(index, term, kind, payload)
+    return Entry(index, term, kind, payload)  # mutant: M46
 
 
 def are_numbers(*fields: object) -> bool:

@@ -238,7 +238,7 @@ class CommonTime:
         self._slewed_ms += steps * SLEW
         if self._is_majority_known:
             behind_ms = lower_median(self._epochs().values()) - epoch_ms
-            self._epoch_ms = epoch_ms + max(-steps, min(steps, behind_ms))
+            self._epoch_ms = epoch_ms + max(-steps, min(steps, behind_ms))  # mutant: T1
 
 
 def lower_median(epochs: Iterable[int]) -> int:

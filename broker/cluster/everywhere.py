@@ -113,7 +113,7 @@ class Everywhere:
         return [
             name
             for name, other in self._others.items()
-            if other.reached < revision and not other.is_late
+            if other.reached < revision and not other.is_late  # mutant: E1
         ]
 
     def _ask(self) -> None:

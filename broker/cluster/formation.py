@@ -172,7 +172,7 @@ class Formation:
     def may_hear(self, node: NodeId, kind: FrameKind) -> bool:
         """Whether a frame from there is one of the same cluster, as far as both are of one."""
         ours, theirs = self.promise.mark, self._met.get(node, "")
-        return kind is FrameKind.FORMATION or ours == theirs or not (ours and theirs)
+        return kind is FrameKind.FORMATION or ours == theirs or not (ours and theirs)  # mutant: FO6
 
     def met(self, node: NodeId, mark: str) -> None:
         """A node has dialled this one, and has said hello with this mark."""
@@ -196,7 +196,7 @@ class Formation:
         if self.stage is Stage.BEGUN:
             return
         for node in tuple(self._node.linked):
-            self._ask(node)
+            self._ask(node)  # mutant: FO8
         self._consider()
 
     def _ask(self, node: NodeId) -> None:
@@ -248,7 +248,7 @@ class Formation:
         if self._name in members:
             for other, address in members.items():
                 self._reach(other, address)
-        if joins and standing.stage is Stage.BEGUN and self._may_join(standing.mark):
+        if joins and standing.stage is Stage.BEGUN and self._may_join(standing.mark):  # mutant: FO7
             self._give(Promise(standing.mark))
         self._consider()
 
@@ -261,7 +261,7 @@ class Formation:
     def _on_invited(self, node: NodeId, promise: Promise) -> None:
         """Promise what another has promised, if nothing is known of any other cluster; or take one
         that has begun for what came of it."""
-        if self._name not in promise.founders:
+        if self._name not in promise.founders:  # mutant: FO3
             return
         for other, address in promise.founders.items():
             self._reach(other, address)
@@ -301,12 +301,13 @@ class Formation:
 
     def _consider(self) -> None:
         """Found a cluster, if it is for this node to begin that, and there is none."""
-        if self.stage is not Stage.FREE or self._is_keeping or self._clusters:
+        if self.stage is not Stage.FREE or self._is_keeping or self._clusters:  # mutant: FO2
             return
         free = {node for node, standing in self.standings.items() if standing.stage is Stage.FREE}
         free.intersection_update(self._configured)
         firsts = {self._first, *(self.standings[node].first for node in free)}
         first = self._first if len(firsts) == 1 else min(self._configured, default="")
+        # mutant: FO1 FO4
         if first == self._name and is_majority({self._name, *free}, self._configured):
             self._give(Promise(self._node.draw_mark(), self._configured))
 
@@ -329,7 +330,7 @@ class Formation:
                     self._help(node)
 
         self._is_keeping = True
-        self._node.keep(promise, done)
+        self._node.keep(promise, done)  # mutant: FO5
 
 
 NOT_SAID = Standing("", Stage.PROMISED, "")

@@ -99,7 +99,7 @@ class Membership:
         """A node says that it is not there as the member that it is for us."""
         committed = self._host.group(METADATA_GROUP).configs[0]
         member = committed.member_on(node)
-        if self._metadata.leads and member is not None:
+        if self._metadata.leads and member is not None:  # mutant: N2
             self._send(node, member.incarnation.to_bytes(INCARNATION_BYTES, "big"))
 
     # As who is let in
@@ -156,7 +156,7 @@ def steps(config: Config, nodes: Collection[NodeId]) -> list[Change]:
     """What is to change, in the order in which to try it: the group takes one at a time."""
     members = {member.node for member in config.members}
     return [
-        *(Remove(node) for node in sorted(members - set(nodes))),
+        *(Remove(node) for node in sorted(members - set(nodes))),  # mutant: N1
         *(Promote(learner.node) for learner in config.learners if learner.node in nodes),
         *(AddLearner(node) for node in sorted(set(nodes) - members)),
     ]

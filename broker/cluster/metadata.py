@@ -204,7 +204,7 @@ class ReplicatedMetadata:
                 raise
             change = NOTHING
         if change.changes_nothing:
-            self.reads.ask(partial(self._decide, pending), failed)
+            self.reads.ask(partial(self._decide, pending), failed)  # mutant: I1
         else:
             self._put_forward(pending, change)
 

@@ -101,7 +101,7 @@ class ReadIndex:
         not count for a round of this one."""
         self._group = group
         self._clock = clock
-        self.begun = boot * ROUNDS_A_BOOT
+        self.begun = boot * ROUNDS_A_BOOT  # mutant: I6
         """The number of the last round that has begun; one at most is under way."""
         self.confirmed = self.begun
         """The last one whose index is applied here."""
@@ -127,7 +127,7 @@ class ReadIndex:
     def ask(self, done: Callable[[], None], failed: Failed | None = None) -> None:
         """Call `done`, later, once all is applied here that was answered anywhere before; or tell
         `failed` why that cannot be known."""
-        self._fresh.append(Asker(done, failed, self._group.give_up_at_ms()))
+        self._fresh.append(Asker(done, failed, self._group.give_up_at_ms()))  # mutant: I2 I5
         self._start_soon()
         self._time()
 
@@ -150,7 +150,7 @@ class ReadIndex:
         group, number = self._group, self.begun
         self._sent_at_ms = self._clock.now_ms()
         if group.leads:
-            group.read_index(partial(self._answered, number))
+            group.read_index(partial(self._answered, number))  # mutant: I3
         elif (leader := group.leader) is not None and not (
             group.send_read(leader, frame(ASK, number, NOT_LEADING)) or self._by_entry == number
         ):
@@ -171,7 +171,7 @@ class ReadIndex:
     def applied(self, index: int) -> None:
         """Everything up to there is applied on this node."""
         self._applied = index
-        if not self._asked or self._needed is None or index < self._needed:
+        if not self._asked or self._needed is None or index < self._needed:  # mutant: I4
             return
         asked, self._asked = self._asked, []
         self.confirmed = self.begun

@@ -34,7 +34,7 @@ IsEnded: TypeAlias = Callable[[QueueDefinition], bool]
 
 def ended_before(node: str, boot: int) -> IsEnded:
     """Whether a queue was on this node, in an earlier life."""
-    return lambda definition: definition.home == node and 0 < definition.boot < boot
+    return lambda definition: definition.home == node and 0 < definition.boot < boot  # mutant: E3
 
 
 def remove_ended(

@@ -179,6 +179,7 @@ class Bound:
         self._acts.deliver(self._acts.pump())
 
     def _fitting(self, sizes: Sequence[int], wanted: int) -> int:
+        # mutant: B2
         return 0 if self._is_shut else self._limit.fitting(sizes, wanted, *self._waiting)
 
     def keep(self) -> None:
@@ -201,7 +202,7 @@ class Bound:
         while lane.count and left_bytes > 0:
             count, size_bytes = self._waiting
             excess, excess_bytes = count - count_max, size_bytes - bytes_max
-            if excess <= 0 and excess_bytes <= 0:
+            if excess <= 0 and excess_bytes <= 0:  # mutant: B1
                 break
             available = lane.available(LOOK_BYTES)
             if available:

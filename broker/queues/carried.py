@@ -64,7 +64,7 @@ class Carried:
             return
         if not self.has_any:
             self._runs, self._starts, self.has_any = [], [], True
-        elif (last := self._runs[-1]).stop == first and last.counts == counts:
+        elif (last := self._runs[-1]).stop == first and last.counts == counts:  # mutant: CA15 CA16
             self._runs[-1] = last._replace(stop=stop)
             return
         self._runs.append(Alike(first, stop, counts))
@@ -74,9 +74,9 @@ class Carried:
         """The messages from the one at `first` on, before `stop`, that have equal counts."""
         at = bisect_right(self._starts, first, self._gone_count) - 1
         if at >= self._gone_count and first < (run := self._runs[at]).stop:
-            return Alike(first, min(stop, run.stop), run.counts)
+            return Alike(first, min(stop, run.stop), run.counts)  # mutant: CA13
         if at + 1 < len(self._starts):
-            stop = min(stop, self._starts[at + 1])
+            stop = min(stop, self._starts[at + 1])  # mutant: CA14
         return Alike(first, stop, NEW)
 
     def take(self, sequences: Sequence[int]) -> None:
@@ -95,8 +95,8 @@ class Carried:
         if at >= end:
             return
         front, back = self._runs[at], self._runs[end - 1]
-        left = [front._replace(stop=first)] if front.first < first else []
-        if back.stop > stop:
+        left = [front._replace(stop=first)] if front.first < first else []  # mutant: CA12
+        if back.stop > stop:  # mutant: CA11
             left.append(back._replace(first=stop))
         if at == gone and len(left) <= end - at:
             self._gone_count = at = end - len(left)

@@ -61,26 +61,27 @@ class Delays:
     ) -> None:
         """Messages are to wait; `messages`: with these contents, for they cannot be read yet."""
         kept = messages or ([], [])
+        # mutant: WA1
         back = Returned(*kept, run, counts=counts, is_recorded=True, expiries=expiries)
         heappush(self._heap, Delayed(ready_at_ms, self._next_number, run, back))
-        self._next_number += 1
-        self.count += len(run)
+        self._next_number += 1  # mutant: WA2
+        self.count += len(run)  # mutant: WA3
 
     def mature(self, give_back: Callable[[Returned], None], now_ms: int) -> None:
         """Those whose time has come go back, and wait here no more."""
         runs = []
-        while self.due_ms <= now_ms:
+        while self.due_ms <= now_ms:  # mutant: WA4 WA5
             _at, _number, run, back = heappop(self._heap)
-            self.count -= len(run)
-            runs.append(run)
+            self.count -= len(run)  # mutant: WA6
+            runs.append(run)  # mutant: WA7
             give_back(back)
         if runs:
-            self._on_matured(runs)
+            self._on_matured(runs)  # mutant: C3
 
     def clear(self) -> list[range]:
         """Forget all; which those were."""
         runs = [delayed.run for delayed in self._heap]
-        self._heap.clear()
+        self._heap.clear()  # mutant: WA8
         self.count = 0
         return runs
 

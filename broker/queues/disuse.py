@@ -40,11 +40,11 @@ class Disuse:
     @property
     def is_over(self) -> bool:
         """Whether it is to go, if it has no consumers."""
-        return self._now_ms() >= self._since_ms + self._after_ms
+        return self._now_ms() >= self._since_ms + self._after_ms  # mutant: X4
 
     def is_to_be_told(self) -> bool:
         """Whether it is over and nobody has been told: who asks tells."""
-        if self._is_told or not self.is_over:
+        if self._is_told or not self.is_over:  # mutant: X5
             return False
         self._is_told = True
         return True

@@ -415,7 +415,7 @@ class Queue:
 
     def get(self, holder: Holder) -> Handout | None:
         """Hand out the next message to `holder` (basic.get), if there is one and no `damage`."""
-        self.hand_out()
+        self.hand_out()  # mutant: OR2
         self._used()
         lane = self._lane
         if lane.is_timed and self.pause is None and not self._settings.is_still:
@@ -474,7 +474,7 @@ class Queue:
         """The same as `clear`, for somebody who asks.  PreconditionFailed if `Pause` has it so."""
         if self.pause is not None:
             self.pause.check_purge()
-        self.hand_out()
+        self.hand_out()  # mutant: OR3
         return self.clear()
 
     def clear(self) -> int:
@@ -511,7 +511,7 @@ class Queue:
 
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""
-        self.hand_out()
+        self.hand_out()  # mutant: OR1
         self.in_exclusive_use |= consumer.exclusive
         self._turns.add(consumer)
         if self._lane.count:
@@ -521,7 +521,7 @@ class Queue:
         """Deliver nothing more to a consumer.  What it holds stays held."""
         self._turns.remove(consumer)
         self.in_exclusive_use &= not consumer.exclusive
-        self._used()
+        self._used()  # mutant: X6
         if self._lane.count and self._turns.any_awake:
             self._touch(self)
 

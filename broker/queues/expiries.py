@@ -146,7 +146,7 @@ def span_of(expiries: Expiries | None) -> tuple[int, int]:
 
 def is_due(expires_at_ms: int, now_ms: int, *, is_new: bool) -> bool:
     """Whether a message has expired; `is_new`: it has come in this turn."""
-    return expires_at_ms <= now_ms and not (is_new and expires_at_ms == INSTANT_MS)
+    return expires_at_ms <= now_ms and not (is_new and expires_at_ms == INSTANT_MS)  # mutant: X1
 
 
 def due_count(
@@ -167,6 +167,6 @@ def undue_count(
 ) -> int:
     """How many have not."""
     at = start
-    while at < stop and not is_due(expiries[at], now_ms, is_new=at >= new_from):
+    while at < stop and not is_due(expiries[at], now_ms, is_new=at >= new_from):  # mutant: X2
         at += 1
     return at - start

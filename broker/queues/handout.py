@@ -210,7 +210,7 @@ class Handout:
             self.sequences[part],
             counts=Counts(self.counts.acquired + 1, self.counts.failed + (outcome in FAILED)),
             is_recorded=self.is_recorded,
-            expiries=part_of(self.expiries, part),
+            expiries=part_of(self.expiries, part),  # mutant: X3
         )
 
     def forget(self) -> None:

@@ -312,7 +312,7 @@ class Lane:
                 segment.latest_ms <= self.now_ms
                 and is_on_disk
                 and not are_read
-                and not (self.carried is not None and self.carried.has_any)
+                and not (self.carried is not None and self.carried.has_any)  # mutant: CA10
                 and (segment.is_whole or not self._is_one_of_many)
             ):
                 return self._take_unread()
@@ -350,8 +350,8 @@ class Lane:
         start = segment.head
         stop, counts = min(start + count, segment.count), NEW
         if self.carried is not None and self.carried.has_any:
-            stop, counts = alike_in(segment, stop, self.carried)
-            self.carried.take(segment.sequences(start, stop))
+            stop, counts = alike_in(segment, stop, self.carried)  # mutant: CA7
+            self.carried.take(segment.sequences(start, stop))  # mutant: CA6
         sequences = segment.sequences(start, stop)
         origins, contents, expiries = segment.origins, segment.contents, segment.expiries
         content_bytes: int | None = segment.content_bytes
@@ -372,7 +372,7 @@ class Lane:
             origins,
             contents,
             sequences,
-            redelivered=segment.redelivered or counts is not NEW,
+            redelivered=segment.redelivered or counts is not NEW,  # mutant: CA8
             is_recorded=segment.is_recorded,
             counts=counts,
             expiries=expiries,
@@ -486,7 +486,7 @@ class Lane:
         self._ready, self._leaving = NO_SEGMENTS, None
         self._returned.clear()
         if self.carried is not None:
-            self.carried.clear()
+            self.carried.clear()  # mutant: CA9
         if self.scale is not None:
             self.scale.begin((), ())
         self.is_timed = False

@@ -197,7 +197,7 @@ class Lanes:
 
     def take(self, count: int) -> Taken:
         """The next messages, all of one lane; `available` must have said that there are some."""
-        level = self._filled.bit_length() - 1
+        level = self._filled.bit_length() - 1  # mutant: P4
         return self._took(level, self._lanes[level].take(count))
 
     def _took(self, level: int, taken: Taken) -> Taken:

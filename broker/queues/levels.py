@@ -23,7 +23,7 @@ class Levels(NamedTuple):
 
     def of(self, contents: list[bytes]) -> int | Priorities:
         """Where each of some messages waits, or where all of them do."""
-        named = priorities_of(contents)
+        named = priorities_of(contents)  # mutant: P1
         if named is None:
             return self.missing
         octets = named.octets

@@ -56,10 +56,10 @@ class Runs:
     def add(self, handout: Handout) -> None:
         is_in_order = not self.runs or self.runs[-1].handed_at_ms <= handout.handed_at_ms
         self.runs.append(handout)
-        if not is_in_order:
+        if not is_in_order:  # mutant: WA9
             self.runs = deque(sorted(self.runs, key=attrgetter("handed_at_ms")))
         if len(self.runs) >= self._sweep_at:
-            self.runs = deque(run for run in self.runs if run.left)
+            self.runs = deque(run for run in self.runs if run.left)  # mutant: WA10
             self._sweep_at = max(SWEEP_MIN, 2 * len(self.runs))
 
     def drop_ended(self) -> None:
@@ -70,9 +70,9 @@ class Runs:
     def take_until(self, handed_at_ms: int) -> list[Handout]:
         """Those handed out by then, of which something is held; they are kept here no more."""
         late = []
-        while self.runs and self.runs[0].handed_at_ms <= handed_at_ms:
+        while self.runs and self.runs[0].handed_at_ms <= handed_at_ms:  # mutant: WA11 WA12
             late.append(self.runs.popleft())
-        return [run for run in late if run.left]
+        return [run for run in late if run.left]  # mutant: WA13
 
 
 class Overdue:
@@ -92,7 +92,7 @@ class Overdue:
 
     def _timeout_of(self, holder: Holder) -> int:
         own = holder.timeout_ms
-        timeout_ms = own if own is not None else self._timeout_ms
+        timeout_ms = own if own is not None else self._timeout_ms  # mutant: WA14
         return NEVER_MS if timeout_ms is None else timeout_ms
 
     def handed(self, queue: Queue, handout: Handout) -> None:
@@ -102,34 +102,34 @@ class Overdue:
         if timeout_ms == NEVER_MS:
             handout.handed_at_ms = 0
             return
-        handout.handed_at_ms = handout.handed_at_ms or self._time.now_ms()
+        handout.handed_at_ms = handout.handed_at_ms or self._time.now_ms()  # mutant: WA15
         if (held := self._held.get(holder)) is None:
             if self._held is UNUSED:
                 self._held = {}
             held = self._held[holder] = Runs()
         held.add(handout)
-        self._ask(queue, handout.handed_at_ms + timeout_ms)
+        self._ask(queue, handout.handed_at_ms + timeout_ms)  # mutant: WA16
 
     def settled(self, handout: Handout, count: int) -> bool:
         """Some of a run is in hands no more; False if none of it was, for it had been there too
         long."""
         if not handout.left:
             return False
-        handout.left -= count
+        handout.left -= count  # mutant: WA17
         held = None if handout.left else self._held.get(handout.holder)
         if held is not None:
             held.drop_ended()
-            if not held.runs:
+            if not held.runs:  # mutant: WA18
                 del self._held[handout.holder]
         return True
 
     def go_by(self, queue: Queue, timeout_ms: int | None) -> None:
         """Whoever has none of his own has another; None: the one that he had at first."""
-        timeout_ms = timeout_ms if timeout_ms is not None else self._default_ms
+        timeout_ms = timeout_ms if timeout_ms is not None else self._default_ms  # mutant: WA19
         if timeout_ms == self._timeout_ms:
             return
         self._timeout_ms, self.due_ms = timeout_ms, NEVER_MS
-        self._ask_again(queue, 0)
+        self._ask_again(queue, 0)  # mutant: WA20
 
     def look(self, queue: Queue) -> None:
         """Tell those who have had something for too long; of each run once.
@@ -148,18 +148,19 @@ class Overdue:
         self.due_ms, taken = NEVER_MS, []
         for holder, held in list(self._held.items()):
             timeout_ms = self._timeout_of(holder)
-            late = held.take_until(now_ms - timeout_ms)
+            late = held.take_until(now_ms - timeout_ms)  # mutant: H2 WA21
             held.drop_ended()
             if not held.runs:
                 del self._held[holder]
             if late:
+                # mutant: WA22
                 taken.append((holder, Late(late, now_ms - late[0].handed_at_ms, timeout_ms)))
-        self._ask_again(queue, now_ms + GAP_MS)
+        self._ask_again(queue, now_ms + GAP_MS)  # mutant: WA23 WA24
         return taken
 
     def _ask_again(self, queue: Queue, at_least_ms: int) -> None:
         for holder, held in self._held.items():
-            due_ms = held.runs[0].handed_at_ms + self._timeout_of(holder)
+            due_ms = held.runs[0].handed_at_ms + self._timeout_of(holder)  # mutant: WA25
             self._ask(queue, max(at_least_ms, due_ms))
 
     def _ask(self, queue: Queue, due_ms: int) -> None:

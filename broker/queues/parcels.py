@@ -82,7 +82,7 @@ class Parcel:
         while queue in self._heirs:
             queue = self._heirs[queue]
         was_there = self.is_there
-        if is_taken:
+        if is_taken:  # mutant: R14e
             self.reached |= {queue}
             self._awaited -= {queue}
         elif queue in self._awaited:

@@ -202,7 +202,7 @@ class InOrder:
     def add(self, run: Returned) -> None:
         if self.runs is NO_RUNS:
             self.runs = deque()
-        self.runs.append(run)
+        self.runs.append(run)  # mutant: P3
 
     def available(self) -> int:
         run = self.runs[0]

@@ -85,7 +85,7 @@ class SingleActive:
         if active is None:
             self._activate(first)
         elif self._gives_way and first.priority > active.priority:
-            active.parked = active.in_flight > 0
+            active.parked = active.in_flight > 0  # mutant: R12c
             if not active.parked:
                 self._activate(first)
 

@@ -251,7 +251,7 @@ def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None
     count = of_quorum_queues = 0
     if channel.session.has_put and outcome in BY_CLIENT:
         for queue in dict.fromkeys(each.handout.holder.queue for each in stretches):
-            queue.hand_out()
+            queue.hand_out()  # mutant: CO3
     for handout, start, stop in stretches:
         count += stop - start
         queue = handout.holder.queue

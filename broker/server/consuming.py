@@ -97,7 +97,7 @@ def on_qos(channel: Channel, method: Method) -> None:
         raise NotImplementedHere(f"prefetch_size!=0 ({method.prefetch_size})")
     channel.reply(make(Basic.QosOk))
     if method.global_:
-        channel.hand_out()
+        channel.hand_out()  # mutant: CO2
         channel.shared_credit.limit = method.prefetch_count
         channel.shared_credit.wake()
     else:
@@ -192,7 +192,7 @@ def on_cancel(channel: Channel, method: Method) -> None:
     replies = channel.reply_subscription
     left: Later[None] | None = None
     if subscription is not None:
-        subscription.consumer.queue.hand_out()
+        subscription.consumer.queue.hand_out()  # mutant: CO1
         channel.session.detach(subscription.consumer)
         for observer in channel.session.observers:
             observer.consumer_ended(channel, subscription.consumer)

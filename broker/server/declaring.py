@@ -379,7 +379,7 @@ def on_queue_delete(channel: Channel, method: Method) -> None:
     tally: Tally | Later[Tally] = Tally(0, 0, 0)
     if name in session.vhost.queues:
         queue = channel.queue(name)
-        queue.hand_out()
+        queue.hand_out()  # mutant: CO7
         tally = queue.tally
     channel.ask(method, tally, partial(delete_queue, channel, method, name))
 

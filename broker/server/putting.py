@@ -167,7 +167,7 @@ def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
         channel.session.on_disk_behind()
     traffic = channel.session.traffic
     if parcel.targets:
-        channel.session.has_put = True
+        channel.session.has_put = True  # mutant: CO4
         traffic.routed += len(contents) * len(parcel.targets)
     elif parcel.mandatory:
         traffic.unroutable_returned += len(contents)

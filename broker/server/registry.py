@@ -58,7 +58,7 @@ def delete_late(
     connection applies it like all others, and is the one that knows.
     """
     owner = definition.owner
-    if owner is not None and owners.has_ended(owner):
+    if owner is not None and owners.has_ended(owner):  # mutant: E2
         metadata.settle(partial(delete_owned, vhost, owner))
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 
 from tests.simulation.clockwork import SECOND_US
-from tests.simulation.mutation import report
 from tests.simulation.options import jobs_of_one, parsed
 from tests.simulation.queues.town import Town
 from tests.simulation.run import Account, Run
@@ -20,8 +19,6 @@ RUNS_A_LINE = 50
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parsed(arguments)
-    if options.mutants is not None:
-        return report(options.mutants, options.jobs)
     if options.seed is not None:
         if options.shrink:
             return max(show_shrunk(job) for job in jobs_of_one(options))

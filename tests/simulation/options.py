@@ -5,8 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tests.simulation.mutants import MUTANTS
-from tests.simulation.mutation import Mutant
 from tests.simulation.puts import Puts
 from tests.simulation.queues.town import Town
 from tests.simulation.run import NAMES
@@ -29,8 +27,6 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             if getattr(options, name):
                 parser.error(f"--{name} is about one run: name it with --seed")
     options.trace = options.trace or 60
-    if options.mutants is MUTANTS and options.subject is Town:
-        options.mutants = [mutant for mutant in MUTANTS if mutant.subject is Town]
     for job in jobs_of_one(options) if options.without else ():
         numbers = [fault.number for fault in replace(job, without=()).run().plan]
         strange = [number for number in job.without if number not in numbers]
@@ -55,15 +51,6 @@ def parser_of_all() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group().add_argument
     what("--seeds", type=positive, default=100, help="how many seeds to run (%(default)s)")
     what("--seed", type=int, help="run this one only, and show the end of it if it fails")
-    what(
-        "--mutants",
-        nargs="?",
-        type=mutants,
-        const=MUTANTS,
-        metavar="NAMES",
-        help="see whether mistakes are found: all, or some as M6,M11; all of them write MUTANTS.md,"
-        " all about queues (--queues) that of queues",
-    )
     add(
         "--queues",
         action="store_const",
@@ -122,18 +109,5 @@ def numbers(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def mutants(text: str) -> list[Mutant]:
-    """All of them, or those that are named."""
-    if text == "all":
-        return MUTANTS
-    known = {mutant.name: mutant for mutant in MUTANTS}
-    names = text.split(",")
-    if strange := [name for name in names if name not in known]:
-        raise argparse.ArgumentTypeError(
-            f"there is no mutant {_joined(strange)}; there are {_joined(known)}, or all"
-        )
-    return [known[name] for name in names]
-
-
-def _joined(things: Sequence[object] | dict[str, Mutant]) -> str:
+def _joined(things: Sequence[object]) -> str:
     return ", ".join(map(str, things))

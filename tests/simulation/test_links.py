@@ -9,13 +9,12 @@ import pytest
 
 from fluffle.broker.cluster.links.outbox import Outbox
 from fluffle.broker.cluster.ports import FrameKind, Lane
+from tests.mutants.registry import mutant
 from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.facts import Violation
 from tests.simulation.links import LinkedNetwork, taken
-from tests.simulation.mutants import MUTANTS
 from tests.simulation.network import REAL, LinkProfile, NetworkProfile
 
-BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
 SCALE = 1 << 13
 ROOM = REAL.normal_bytes_max // SCALE
 
@@ -170,7 +169,7 @@ def test_what_is_urgent_goes_before_bodies() -> None:
     outbox = Outbox(LinkProfile(SCALE).lane_bytes_max)
     outbox.put(Lane.BULK, FrameKind.CONSENSUS, b"body")
     outbox.put(Lane.URGENT, FrameKind.CONSENSUS, b"ping")
-    with BY_NAME["R20"].in_place(), pytest.raises(Violation, match="rule 20"):
+    with mutant("R20").in_place(), pytest.raises(Violation, match="rule 20"):
         taken(outbox, 100)
     outbox.put(Lane.BULK, FrameKind.CONSENSUS, b"another")
     assert [taken(outbox, 1)[-4:], taken(outbox, 100)[-7:]] == [b"ping", b"another"]

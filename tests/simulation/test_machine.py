@@ -31,10 +31,10 @@ from fluffle.raft.records import Entry, GroupId
 from fluffle.raft.refused import Refused
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image
+from tests.mutants.registry import mutant
 from tests.simulation import toy
 from tests.simulation.checks import standard
 from tests.simulation.facts import Violation
-from tests.simulation.mutants import MUTANTS
 from tests.simulation.process import Identity, Process
 from tests.simulation.watch import Watch
 
@@ -373,8 +373,8 @@ HUNT = settings(
 TestMachine = Machine.TestCase
 
 
-@pytest.mark.parametrize("name", ["M1", "M3", "M10", "M26"])
-def test_the_machine_finds_mistakes(name: str) -> None:
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
-    with mutant.in_place(), pytest.raises((Violation, AssertionError)):
+@pytest.mark.mutant
+@pytest.mark.parametrize("number", ["M1", "M3", "M10", "M26"])
+def test_the_machine_finds_mistakes(number: str) -> None:
+    with mutant(number).in_place(), pytest.raises((Violation, AssertionError)):
         run_state_machine_as_test(Machine, settings=HUNT)

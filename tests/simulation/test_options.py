@@ -3,7 +3,6 @@
 import pytest
 
 from tests.simulation.__main__ import command_of, main
-from tests.simulation.mutants import MUTANTS
 from tests.simulation.options import parsed
 from tests.simulation.run import Run
 from tests.simulation.seeds import Job, attempt
@@ -26,8 +25,7 @@ from tests.simulation.seeds import Job, attempt
         ("--shrink", "--shrink is about one run: name it with --seed"),
         ("--trace 9", "--trace is about one run: name it with --seed"),
         ("--seed 1 --without 3;8", "numbers of faults are wanted, as 3,8, not '3;8'"),
-        ("--seed 1 --mutants", "not allowed with"),
-        ("--mutants M1,M99", "there is no mutant M99; there are M1, M2, "),
+        ("--seed 1 --seeds 2", "not allowed with"),
     ],
 )
 def test_what_is_wrong_is_refused_with_what_is_right(
@@ -46,12 +44,6 @@ def test_only_faults_of_that_run_can_be_left_out(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         parsed([*line, "0,99999"])
     assert "seed 1 with 3 nodes has no fault 99999; it has 0, 1" in capsys.readouterr().err
-
-
-def test_mutants_are_all_or_those_that_are_named() -> None:
-    assert parsed([]).mutants is None
-    assert parsed(["--mutants"]).mutants == parsed(["--mutants", "all"]).mutants == MUTANTS
-    assert [mutant.name for mutant in parsed(["--mutants", "M6,M11"]).mutants] == ["M6", "M11"]
 
 
 def test_a_seed_that_passes_says_so_last(capsys: pytest.CaptureFixture[str]) -> None:

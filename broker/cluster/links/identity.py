@@ -168,7 +168,7 @@ class Lives:
         age = self.count - boot
         if age <= 0:
             return False  # it does not even know that life
-        return not self.began or self.began[-min(age, len(self.began))] >= commit
+        return not self.began or self.began[-min(age, len(self.began))] >= commit  # mutant: N3
 
     def followed_by(self, nonce: bytes, began: int) -> Lives:
         """With one more, which begins when that is the last commit on the disk."""

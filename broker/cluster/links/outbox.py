@@ -82,17 +82,17 @@ class Outbox:
         return any(self._frames[lane] and not self._may_go(lane) for lane in WINDOW_BYTES)
 
     def _may_go(self, lane: Lane) -> bool:
-        return self._under_way[lane] < WINDOW_BYTES[lane]
+        return self._under_way[lane] < WINDOW_BYTES[lane]  # mutant: LI2
 
     def _next_lane(self) -> Lane | None:
         urgent, normal, bulk = self._frames
-        if urgent:
+        if urgent:  # mutant: R20
             return URGENT
         may_bulk = bool(bulk) and self._may_go(BULK)
         if (
             normal
             and self._may_go(NORMAL)
-            and not (may_bulk and self._normal_bytes >= NORMAL_SHARE_BYTES)
+            and not (may_bulk and self._normal_bytes >= NORMAL_SHARE_BYTES)  # mutant: LI3
         ):
             return NORMAL
         return BULK if may_bulk else None

@@ -68,7 +68,7 @@ class Outgoing:
         if total <= PIECE_BYTES_MAX:
             self.gone = total
             return [_short.pack(WHOLE | lane, self._kind, total), *self._parts]
-        size = min(PIECE_BYTES_MAX, total - start)
+        size = min(PIECE_BYTES_MAX, total - start)  # mutant: LI1
         self.gone += size
         if start:
             return [_long.pack(MORE | lane, self._kind, size, start), *self._cut(size)]

@@ -47,7 +47,7 @@ class Pulse:
         if away_ms > self._tuning.stall_ms:
             self._heard_ms += away_ms
             self._moved_ms += away_ms
-        if self.has_heard:
+        if self.has_heard:  # mutant: LI4
             self._heard_ms = now_ms
         if self.has_sent:
             self._sent_ms = self._now_ms  # or later, but a beat too many does no harm
@@ -59,7 +59,7 @@ class Pulse:
             return Finding.SILENT
         if now_ms - self._moved_ms >= self._tuning.silent_after_ms:
             return Finding.STUCK
-        if now_ms - self._sent_ms >= self._tuning.beat_ms:
+        if now_ms - self._sent_ms >= self._tuning.beat_ms:  # mutant: LI5
             self._sent_ms = now_ms
             return Finding.BEAT_DUE
         return Finding.WELL

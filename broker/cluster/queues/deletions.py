@@ -38,10 +38,10 @@ class Deletions:
         def unknown(_error: BrokerError) -> None:
             tell(Admission.REFUSED)
 
-        self._knowledge.ask(known, unknown)
+        self._knowledge.ask(known, unknown)  # mutant: I7 I9
 
     def _is_replaced(self, queue: QueueDefinition, vhost: str) -> bool:
         """Whether another has its name."""
         there = self._vhosts.get(vhost)
         found = there.queues.get(queue.spec.name) if there is not None else None
-        return found is not None and found.definition.id != queue.id
+        return found is not None and found.definition.id != queue.id  # mutant: I8

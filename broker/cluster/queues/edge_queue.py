@@ -357,7 +357,7 @@ class EdgeQueue:
         self._receipts.known(event.first, event.count, is_taken=True)
 
     def _on_refused(self, event: happened.Refused) -> None:
-        self._receipts.known(event.first, event.count, is_taken=False)
+        self._receipts.known(event.first, event.count, is_taken=False)  # mutant: F4
 
     def _on_undecided(self, event: happened.Undecided) -> None:
         decided = partial(self._on_decided, event.first, event.count)
@@ -438,7 +438,7 @@ class EdgeQueue:
             self._gets.unanswered(event.number)
 
     def _on_unsettled(self, _event: happened.Unsettled) -> None:
-        (self._settlements or self._made_settlements()).failed()
+        (self._settlements or self._made_settlements()).failed()  # mutant: F2
 
     def _on_purged(self, event: happened.Purged) -> None:
         self._counted.left(0)

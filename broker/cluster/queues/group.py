@@ -149,7 +149,7 @@ class QueueGroup:
             if self._sessions is not None:
                 # It may end some, and touch this.
                 self._place.leading.greet(self.group, self._sessions)
-                self.renew()
+                self.renew()  # mutant: R17d
             self._place.leader_changed(self.group)
 
     def renew(self) -> None:

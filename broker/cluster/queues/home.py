@@ -188,32 +188,32 @@ class Home:
         if known == len(contents):
             return
         origins, contents = origins[known:], contents[known:]
-        expiration_ms = lifetimes_in(expiration_ms, slice(known, None))
+        expiration_ms = lifetimes_in(expiration_ms, slice(known, None))  # mutant: BA29
         first, count = first + known, len(contents)
         content_bytes = sum(map(len, contents))
         standstill = self.queue.pause.standstill if self.queue.pause is not None else None
-        admission = (standstill or self.queue).enqueue(
+        admission = (standstill or self.queue).enqueue(  # mutant: BA30
             origins, contents, content_bytes, persistent=persistent, expiration_ms=expiration_ms
         )
-        self.sessions.advance(session, count)
+        self.sessions.advance(session, count)  # mutant: BA34
         if isinstance(admission, Receipt):
             assert standstill is not None, "the queue answers at once"
             standstill.is_elsewhere(admission)
             admission.then(partial(self._told, session, first))
             return
         fates = fates_of(admission, count)
-        taken = admission.taken if isinstance(admission, Partly) else admission
-        say = self._say_later if taken is Admission.RECORDED else self._say
+        taken = admission.taken if isinstance(admission, Partly) else admission  # mutant: BA31
+        say = self._say_later if taken is Admission.RECORDED else self._say  # mutant: HO1
         for start, stop, is_taken in fates:
             if is_taken:
-                say(Done(session, first + start, stop - start))
+                say(Done(session, first + start, stop - start))  # mutant: BA32
             else:
-                self._say(NotTaken(session, first + start, stop - start))
+                self._say(NotTaken(session, first + start, stop - start))  # mutant: BA33
 
     def _told(self, session: Key, first: int, start: int, stop: int, *, is_taken: bool) -> None:
         """What was held back is in the queue, or is not."""
-        say = Done if is_taken else NotTaken
-        self._say(say(session, first + start, stop - start))
+        say = Done if is_taken else NotTaken  # mutant: BA35
+        self._say(say(session, first + start, stop - start))  # mutant: BA36
 
     def settle(
         self,
@@ -231,7 +231,7 @@ class Home:
         held, is_recorded, is_late = self.holders.get(holder), False, False
         for ordinal, run in tokens:
             parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
-            for part in parts:
+            for part in parts:  # mutant: HO4
                 self.queue.settle(part.handout, part.start, part.stop, outcome)
                 is_recorded = is_recorded or part.handout.is_recorded
             is_late = is_late or bool(stale)
@@ -249,7 +249,7 @@ class Home:
         key, held = self._getter(session, channel)
         holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
         handout = self.queue.get(holder)
-        if handout is not None and not no_ack:
+        if handout is not None and not no_ack:  # mutant: HO5
             held.add(handout)
         self.sessions.advance(session, 1)
         self._say(Got(session, number, key, handout))
@@ -297,9 +297,9 @@ class Home:
 
     def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
         for key in list(self.holders.of_session(session)):
-            if keeps_row:
+            if keeps_row:  # mutant: HO7
                 self._say(Withdrawn(session, key, self.holders.tokens_of(key)))
-            self._detach(key, outcome)
+            self._detach(key, outcome)  # mutant: HO6
         if not keeps_row:
             self.sessions.close(session)
 
@@ -316,7 +316,7 @@ class Home:
         if held.holder.no_ack:
             held.note(handout)
         else:
-            held.add(handout)
+            held.add(handout)  # mutant: HO8
         self._say(Delivery(held.session, holder, handout))
 
     def cancelled(self, holder: Key) -> None:
@@ -347,7 +347,7 @@ class Home:
     def on_durable(self, ticket: int) -> None:
         """What was done is safe, up to what went with that commit."""
         durable: list[Effect] = []
-        while self._undurable and self._undurable[0].ticket <= ticket:
+        while self._undurable and self._undurable[0].ticket <= ticket:  # mutant: HO2
             durable.append(self._undurable.popleft().effect)
         if durable:
             self._around.release(durable)
@@ -366,7 +366,7 @@ class Home:
         if first > expected:
             self._say(Expected(session, expected))
             return count
-        return min(expected - first, count)
+        return min(expected - first, count)  # mutant: HO3
 
     def _say(self, effect: Effect) -> None:
         self._around.release([effect])
@@ -390,7 +390,7 @@ class Home:
         is_served = not held.is_detached and isinstance(held.holder, Consumer)
         if is_served:
             assert isinstance(held.holder, Consumer)
-            self.queue.detach(held.holder)
+            self.queue.detach(held.holder)  # mutant: HO9
         if not held.is_detached:
             self.holders.detach(key)
         if outcome is not None:

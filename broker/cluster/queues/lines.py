@@ -158,7 +158,7 @@ class Lines:
         self._waiting.pop(line, None)
         self._untold.pop(line, None)
         self._unheard.take(line)
-        self._tell(line, line.edge.deleted())
+        self._tell(line, line.edge.deleted())  # mutant: R22
         line.on_events = nobody_hears
         self._look_whether_at_rest()
 
@@ -328,7 +328,7 @@ class Lines:
         del self._lost[line]
         line.search_s = min(2 * line.search_s, SEARCH_S_MAX)
         line.denied = NOBODY
-        self._ask_next(line)
+        self._ask_next(line)  # mutant: R11
         self._turn_to_leader(line)
 
     def _ask_next(self, line: Line) -> None:
@@ -382,7 +382,7 @@ class Lines:
         for line in untold:
             if line.edge.untold_bytes:
                 line.edge.owes = True
-            line.edge.put_off = 0
+            line.edge.put_off = 0  # mutant: R6b
             if line.edge.has_output:
                 self._touch(line)
 
@@ -443,7 +443,7 @@ class Lines:
             if edge.leader is None:
                 self._connect(line)
             while edge.leader is not None and edge.has_output:
-                if not self._around.has_room(edge.leader.node):
+                if not self._around.has_room(edge.leader.node):  # mutant: L1
                     self._touched[line] = None
                     break
                 if (sent := edge.output()) is not None:

@@ -209,7 +209,7 @@ class QuorumQueues:
         del vhost
         group = self._reach.hub.leading.queues.get(queue.definition.id)
         if isinstance(group, QueueGroup):
-            group.renew()
+            group.renew()  # mutant: R17e
 
     def end(self, queue: ServedQueue) -> None:
         assert isinstance(queue, EdgeQueue)

@@ -370,7 +370,7 @@ class Members:
 def steps(config: Config, wanted: Collection[NodeId], lost: Collection[NodeId]) -> list[Step]:
     """What is to change, in the order in which to try it: a group takes one at a time."""
     members = {member.node for member in config.members}
-    gone = sorted((members - set(wanted)) | (members & set(lost)))
+    gone = sorted((members - set(wanted)) | (members & set(lost)))  # mutant: D2
     return [
         *(Promote(each.node) for each in config.learners if each.node not in gone),
         *(AddLearner(node) for node in sorted(set(wanted) - members)),

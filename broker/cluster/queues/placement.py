@@ -70,7 +70,7 @@ def draw_id(draw_bits: Callable[[int], int], leader: NodeId, members: Sequence[N
     while True:
         drawn = draw_bits(ID_BITS)
         if drawn >= FIRST_ID and rank_of(leader, drawn, list(members)) == 0:
-            return drawn
+            return drawn  # mutant: M34
 
 
 def first_leader(group: GroupId, founders: Sequence[NodeId]) -> NodeId:

@@ -64,40 +64,41 @@ class Receipts:
             step = max(1, min(step, count * RUN_BYTES_MAX // content_bytes))
         if self._runs is UNUSED:
             self._runs = {}
-        for start in range(0, count, step):
+        for start in range(0, count, step):  # mutant: BA21
             stop = min(start + step, count)
-            first = asking.publish(
+            first = asking.publish(  # mutant: BA18 BA19
                 origins[start:stop],
                 contents[start:stop],
                 persistent=persistent,
-                expiration_ms=lifetimes_in(expiration_ms, slice(start, stop)),
+                expiration_ms=lifetimes_in(expiration_ms, slice(start, stop)),  # mutant: BA16 BA17
                 posted=posted.part(start, stop) if posted is not None else None,
-                counts=counts,
+                counts=counts,  # mutant: BA20
             )
+            # mutant: BA22
             self._runs[first] = Run(first, stop - start, receipt, start, stop - start)
         return receipt
 
     def pass_on(self, pending: Pending, heir: Inlet) -> None:
         """What has no outcome is for another queue, which has all that has one."""
-        publishes = pending.of_kinds(0, pending.next, (Publish,))
+        publishes = pending.of_kinds(0, pending.next, (Publish,))  # mutant: BA23
         for operation, first, count in publishes:
             assert isinstance(operation, Publish)
-            start, posted = first - operation.first, operation.posted
+            start, posted = first - operation.first, operation.posted  # mutant: BA24
             part = slice(start, start + count)
             contents = operation.contents[part]
-            posted = posted.part(start, part.stop) if posted is not None else None
-            put = put_again(heir, posted, operation.counts)
+            posted = posted.part(start, part.stop) if posted is not None else None  # mutant: BA26
+            put = put_again(heir, posted, operation.counts)  # mutant: BA27
             fate = put(
                 operation.origins[part],
                 contents,
                 sum(map(len, contents)),
                 persistent=operation.is_persistent,
-                expiration_ms=lifetimes_in(operation.expiration_ms, part),
+                expiration_ms=lifetimes_in(operation.expiration_ms, part),  # mutant: BA25
             )
             if isinstance(fate, Receipt):
                 fate.then(partial(self._passed, first))
             else:
-                self.known(first, count, is_taken=fate is not Admission.REFUSED)
+                self.known(first, count, is_taken=fate is not Admission.REFUSED)  # mutant: BA28
 
     def _passed(self, first: int, start: int, stop: int, *, is_taken: bool) -> None:
         self.known(first + start, stop - start, is_taken=is_taken)

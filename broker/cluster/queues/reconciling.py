@@ -64,7 +64,7 @@ class Reconciling:
     def _reconcile(self) -> None:
         for queue, known in tuple(self._defined.items()):
             if self._ports.led(queue) is not None and self._wanted(*known) is not None:
-                self._ports.settle(partial(self._decide, queue), nobody_waits)
+                self._ports.settle(partial(self._decide, queue), nobody_waits)  # mutant: D5
 
     def _decide(self, queue: QueueId) -> Change:
         known = self._defined.get(queue)

@@ -67,7 +67,7 @@ class Settlements:
         """None if it is known of everything that was asked for so far."""
         edge = self._port.edge
         last = edge.pending.next - 1
-        if edge.pending.first > last:
+        if edge.pending.first > last:  # mutant: F3
             return None
         edge.put_off = 0
         self._port.touch()

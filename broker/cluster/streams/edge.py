@@ -109,6 +109,7 @@ class Edge:
     def is_full(self) -> bool:
         """Whether clients must be paused.  Settlements are taken all the same."""
         pending = self.pending
+        # mutant: ST12
         return len(pending) >= OPERATIONS_MAX or pending.content_bytes >= PENDING_BYTES_MAX
 
     @property
@@ -226,12 +227,12 @@ class Edge:
         if leader is not None and leader.reign < self.reign:
             return
         self.leader = leader
-        self.unsent = []
+        self.unsent = []  # mutant: R23
         self.put_off = self._settled = 0
         self.news.clear()
         if leader is None:
             return
-        if leader.reign > self.reign:
+        if leader.reign > self.reign:  # mutant: ST4
             self.reign, self.answer = leader.reign, None
             self.received = self.told = self.untold_bytes = self.owing = 0
             self.awaited.clear()
@@ -244,7 +245,7 @@ class Edge:
         self.news = news or UNUSED
         if self.answer is not None:
             self.unsent.append(self.answer)
-        self.unsent += self.pending
+        self.unsent += self.pending  # mutant: R6a ST1
 
     @property
     def has_output(self) -> bool:
@@ -300,7 +301,7 @@ class Edge:
     def deleted(self) -> list[Event]:
         """The queue is gone for good, and no leader says any more what it has got."""
         self.leader = None
-        return self._over(is_known=True)
+        return self._over(is_known=True)  # mutant: ST11
 
     def _renew(self) -> None:
         """Another session, of which nobody has heard."""

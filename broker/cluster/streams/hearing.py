@@ -21,10 +21,10 @@ COMMITTED = (m.Done, m.NotTaken, m.Answer)
 def hear(edge: Edge, frame: m.LeaderFrame) -> list[Event]:
     """What has come from whoever leads, has led, or does not lead."""
     addressed = (frame.group, frame.receiver, frame.session)
-    if addressed != (edge.group, edge.boot, edge.session):
+    if addressed != (edge.group, edge.boot, edge.session):  # mutant: ST9
         return []
-    is_of_reign = (frame.term, frame.leadership) == edge.reign
-    is_next = is_of_reign and frame.number == edge.received + 1
+    is_of_reign = (frame.term, frame.leadership) == edge.reign  # mutant: R15a ST3
+    is_next = is_of_reign and frame.number == edge.received + 1  # mutant: ST2
     if is_next:
         edge.received += 1
         if edge.received - edge.told >= FRAMES_UNTOLD_MAX:
@@ -154,7 +154,7 @@ def _got(
 
 def give_back(edge: Edge, tokens: list[m.Token]) -> None:
     """Nobody is here any more whom they are for: at once, and that does not count."""
-    if tokens:
+    if tokens:  # mutant: R9c
         edge.ask(m.Settle(edge.pending.next, Outcome.UNSENT, tokens))
 
 
@@ -227,7 +227,7 @@ def on_record(edge: Edge, message: m.OnRecord) -> list[Event]:
         if token.holder in channels:
             _await(edge, token.holder, channels[token.holder], message.next)
         if token.holder in edge.consumers or token.holder in edge.awaited:
-            missing.append(token)
+            missing.append(token)  # mutant: R9b
         else:
             give_back(edge, [token])
     events += _resolve_gets(edge, message.next, {key: value for value, key in channels.items()})
@@ -242,7 +242,7 @@ def _not_recognised(edge: Edge, message: m.OnRecord) -> list[Event]:
     for token in message.tokens:
         record.put(token)
     unknown = [token for held in edge.hands for token in record.rest(held)]
-    return on_revoked(edge, m.Revoked(unknown))
+    return on_revoked(edge, m.Revoked(unknown))  # mutant: R15b
 
 
 def _never_arrived(edge: Edge, tokens: list[m.Token]) -> list[m.Token]:
@@ -251,7 +251,7 @@ def _never_arrived(edge: Edge, tokens: list[m.Token]) -> list[m.Token]:
     for operation in edge.pending:
         if isinstance(operation, m.Settle):
             for token in operation.tokens:
-                ended.put(token)
+                ended.put(token)  # mutant: ST5
         elif isinstance(operation, m.Detach) and operation.outcome is not None:
             left.add(operation.holder)
     return [

@@ -113,7 +113,7 @@ class Outbox:
 
     def repeat(self) -> None:
         """Another opening: whatever has not arrived is sent again, as it was."""
-        self._sent = self._frames[0].number - 1 if self._frames else self._next - 1
+        self._sent = self._frames[0].number - 1 if self._frames else self._next - 1  # mutant: R9a
 
     def take(self) -> Iterator[Frame]:
         """Frames that are to be sent; those that nobody comes for stay so."""

@@ -164,7 +164,7 @@ def tell_record(stream: Stream, state: State) -> None:
 
 def room_of(stream: Stream, led: Led, holder: Key) -> int:
     """How many messages a consumer takes more than it holds, or than are on their way."""
-    if stream.outbox.is_full:
+    if stream.outbox.is_full:  # mutant: ST8
         return 0
     held = led.holders.get(holder)
     in_hands = held.handouts.count if held is not None else 0

@@ -97,9 +97,9 @@ class Sessions:
             known.stream.outbox.repeat()
             self._talking[known.stream.key] = known.stream
         for session in self._of_node(node):
-            if (session.boot, session.nonce) != boot:
-                self._end(session, Outcome.LOST)
-            elif known.stream is None:
+            if (session.boot, session.nonce) != boot:  # mutant: R3
+                self._end(session, Outcome.LOST)  # mutant: ST6
+            elif known.stream is None:  # mutant: ST7
                 self._aside.append((node, told_who_leads(self._group, self._own, session)))
 
     def farewell(self, leader: m.Leader) -> list[tuple[str, m.LeaderFrame]]:
@@ -120,7 +120,7 @@ class Sessions:
         """There is no link to a node, for whatever reason."""
         known = self._nodes.get(node)
         if known is not None and known.silent_since_ms is None:
-            known.silent_since_ms = now_ms
+            known.silent_since_ms = now_ms  # mutant: R10
 
     @property
     def silent(self) -> list[str]:
@@ -147,7 +147,7 @@ class Sessions:
         patience_ms = said_ms if said_ms is not None else CONSUMER_DISCONNECTED_MS
         for node, known in self._nodes.items():
             since = known.silent_since_ms
-            if since is not None and now_ms - since >= patience_ms:
+            if since is not None and now_ms - since >= patience_ms:  # mutant: R13
                 self._withdraw(node, Outcome.SUSPECTED)
             elif since is not None:
                 is_running = True
@@ -180,7 +180,7 @@ class Sessions:
     def take(self, node: str, frame: m.EdgeFrame) -> None:
         """What has come over the link to a node."""
         known = self._nodes.get(node)
-        if frame.group != self._group or frame.receiver != self._own.boot:
+        if frame.group != self._group or frame.receiver != self._own.boot:  # mutant: ST10
             return
         if known is None or known.boot != frame.sender or frame.opening < known.opening:
             return
@@ -325,7 +325,7 @@ class Sessions:
         self, stream: Stream, has_room: Callable[[str], bool]
     ) -> Iterator[tuple[str, m.LeaderFrame]]:
         node, frames = self._nodes[stream.node], stream.outbox.take()
-        while has_room(stream.node):
+        while has_room(stream.node):  # mutant: L2
             if (frame := next(frames, None)) is None:
                 return
             yield stream.node, self._numbered(stream, node, frame.number, frame.messages)

@@ -43,10 +43,10 @@ class Announcing:
             return FIRST_VERSION
         on_record = self._image.state.versions
         read = [
-            min(on_record.get(member, FIRST_VERSION), known or self._image.reads)
+            min(on_record.get(member, FIRST_VERSION), known or self._image.reads)  # mutant: R21b
             for member, known in self._readers().items()
         ]
-        return min(read, default=FIRST_VERSION)
+        return min(read, default=FIRST_VERSION)  # mutant: R21a
 
     def is_coming(self, version: int) -> bool:
         """Whether all members say that they read it, and soon that is on record."""

@@ -71,7 +71,7 @@ def apply(state: State, index: int, batch: FactBatch) -> None:
         raise Unfit(f"queue time {batch.stamp_ms} behind {state.queue_time_ms}")
     if batch.revision != state.revision:
         raise Unfit(f"decided by specification {batch.revision}; {state.revision} is in force")
-    state.queue_time_ms = batch.stamp_ms
+    state.queue_time_ms = batch.stamp_ms  # mutant: IM18 M39
     state.dates_holds = batch.version >= DATED_HOLDS
     unpublished = 0
     if batch.enqueued is not None:
@@ -98,7 +98,7 @@ def on_enqueued(state: State, index: int, new: Enqueued) -> None:
     state.next_sequence += new.count
     state.entries.add(index, new)
     for start, stop, counts in new.columns.counts:
-        state.carried.put(new.first + start, new.first + stop, counts)
+        state.carried.put(new.first + start, new.first + stop, counts)  # mutant: IM19
 
 
 # Sessions
@@ -106,7 +106,7 @@ def on_enqueued(state: State, index: int, new: Enqueued) -> None:
 
 def on_session_opened(state: State, fact: SessionOpened) -> None:
     state.take_key(fact.key)
-    if any(session.id == fact.id for session in state.sessions.values()):
+    if any(session.id == fact.id for session in state.sessions.values()):  # mutant: RE9
         raise Unfit(f"session {fact.id} is open")
     if state.sessions is UNUSED:
         state.sessions = {}
@@ -115,7 +115,7 @@ def on_session_opened(state: State, fact: SessionOpened) -> None:
 
 def on_session_closed(state: State, fact: SessionClosed) -> None:
     state.session(fact.key)
-    if any(holder.attached.session == fact.key for holder in state.holders.values()):
+    if any(holder.attached.session == fact.key for holder in state.holders.values()):  # mutant: RE8
         raise Unfit(f"session {fact.key} is closed and has consumers")
     del state.sessions[fact.key]
 
@@ -127,21 +127,21 @@ def on_done(state: State, fact: Published | Acted) -> None:
 def on_refused(state: State, fact: Refused) -> None:
     session = state.session(fact.session)
     session.advance(fact.first, fact.count)
-    session.refused = session.refused.plus(Ranges.of((fact.first, session.next)))
+    session.refused = session.refused.plus(Ranges.of((fact.first, session.next)))  # mutant: IM13
 
 
 def on_answered(state: State, fact: Answered) -> None:
     session = state.session(fact.session)
     session.advance(fact.number, 1)
-    session.answers[fact.number] = fact.answer
+    session.answers[fact.number] = fact.answer  # mutant: IM17
 
 
 def on_acknowledged(state: State, fact: Acknowledged) -> None:
     session = state.session(fact.session)
-    if fact.below > session.next:
+    if fact.below > session.next:  # mutant: RE10
         raise Unfit(f"outcomes below {fact.below} are known; {session.next} is next")
-    session.refused = session.refused.within(fact.below, session.next)
-    for number in [number for number in session.answers if number < fact.below]:
+    session.refused = session.refused.within(fact.below, session.next)  # mutant: IM14 IM15
+    for number in [number for number in session.answers if number < fact.below]:  # mutant: IM16
         del session.answers[number]
 
 
@@ -169,7 +169,7 @@ def on_detached(state: State, fact: Detached) -> None:
 def on_sac_active(state: State, fact: SacActive) -> None:
     if fact.key != NOBODY:
         holder = state.holder(fact.key)
-        if holder.is_detached or type(holder.attached) is not ConsumerAttached:
+        if holder.is_detached or type(holder.attached) is not ConsumerAttached:  # mutant: RE17
             raise Unfit(f"{fact.key} cannot be the active consumer")
     state.sac_active = fact.key
 
@@ -186,7 +186,7 @@ def on_handed_out(state: State, fact: HandedOut) -> None:
         check_ordinal(pieces, fact.ordinal)
         for piece, counts in pieces:
             _deal(piece, Hold(counts, since_ms), holders, dealt_before)
-            dealt_before += len(piece)
+            dealt_before += len(piece)  # mutant: IM1
 
 
 def _deal(run: range, hold: Hold, holders: list[Holder], dealt_before: int) -> None:
@@ -200,7 +200,7 @@ def on_handed_over(state: State, fact: HandedOver) -> None:
         _served(state, key, may_hold=False)
     for run in fact.runs:
         check_ordinal(state.take_waiting(run), fact.ordinal)
-        state.bury(run, Reason.HANDED_OVER)
+        state.bury(run, Reason.HANDED_OVER)  # mutant: IM2
 
 
 def _served(state: State, key: Key, *, may_hold: bool) -> Holder:
@@ -211,7 +211,7 @@ def _served(state: State, key: Key, *, may_hold: bool) -> Holder:
     if state.sac_active not in (NOBODY, key):
         raise Unfit(f"{key} gets messages; {state.sac_active} is the active consumer")
     attached = holder.attached
-    if type(attached) is ConsumerAttached and attached.no_ack == may_hold:
+    if type(attached) is ConsumerAttached and attached.no_ack == may_hold:  # mutant: RE14
         raise Unfit(f"{key} gets messages as if it acknowledged otherwise")
     return holder
 
@@ -220,32 +220,32 @@ def on_settled(state: State, fact: Settled) -> None:
     for run in fact.runs:
         state.take_held(fact.holder, fact.ordinal, run)
         state.bury(run, Reason.ACKED)
-    state.release(fact.holder)
+    state.release(fact.holder)  # mutant: IM7
 
 
 def on_returned(state: State, fact: Returned) -> None:
-    counts = Counts(fact.ordinal + 1, fact.delivery_count)
+    counts = Counts(fact.ordinal + 1, fact.delivery_count)  # mutant: IM3 IM4
     for run in fact.runs:
         for _piece, before in state.take_held(fact.holder, fact.ordinal, run):
-            if counts.failed - before.failed not in (0, 1):
+            if counts.failed - before.failed not in (0, 1):  # mutant: RE11
                 raise Unfit(f"delivery count {counts.failed} behind {before.failed}")
-        if fact.ready_at_ms:
+        if fact.ready_at_ms:  # mutant: IM5
             state.delayed.put(run, Delayed(fact.ready_at_ms, counts))
         else:
             state.returned.put(run, counts)
-    state.release(fact.holder)
+    state.release(fact.holder)  # mutant: IM6
 
 
 def on_matured(state: State, fact: Matured) -> None:
     for run in fact.runs:
         for piece, delayed in state.delayed.take(run):
-            state.returned.put(piece, delayed.counts)
+            state.returned.put(piece, delayed.counts)  # mutant: IM8
 
 
 def on_dropped(state: State, fact: Dropped) -> None:
     for run in fact.runs:
         _die(state, fact, run)
-        state.bury(run, fact.reason)
+        state.bury(run, fact.reason)  # mutant: IM9
     if fact.holder != NOBODY:
         state.release(fact.holder)
 
@@ -253,13 +253,14 @@ def on_dropped(state: State, fact: Dropped) -> None:
 def on_dead_lettering(state: State, fact: DeadLettering) -> None:
     for run in fact.runs:
         for piece, counts in _die(state, fact, run):
-            state.pending.put(piece, Pending(fact.reason, fact.time_ms, counts))
+            state.pending.put(piece, Pending(fact.reason, fact.time_ms, counts))  # mutant: IM10
     if fact.holder != NOBODY:
         state.release(fact.holder)
 
 
 def _die(state: State, fact: Dropped | DeadLettering, run: range) -> list[tuple[range, Counts]]:
     """Messages leave their place for a reason that fits it."""
+    # mutant: RE12 RE13
     if fact.reason not in DEATHS or (fact.reason is Reason.REJECTED) != (fact.holder != NOBODY):
         raise Unfit(f"messages held by {fact.holder} die for {fact.reason!r}")
     if fact.holder != NOBODY:
@@ -272,13 +273,13 @@ def _die(state: State, fact: Dropped | DeadLettering, run: range) -> list[tuple[
 def on_dead_lettered(state: State, fact: DeadLettered) -> None:
     for run in fact.runs:
         state.pending.take(run)
-        state.bury(run, Reason.DEAD_LETTERED)
+        state.bury(run, Reason.DEAD_LETTERED)  # mutant: IM11
 
 
 def on_purged(state: State, fact: Purged) -> None:
     for run in fact.runs:
         state.take_unheld(run)
-        state.bury(run, Reason.PURGED)
+        state.bury(run, Reason.PURGED)  # mutant: IM12
 
 
 # Dead letters of other queues
@@ -315,13 +316,13 @@ def on_source_gone(state: State, fact: SourceGone) -> None:
 
 
 def on_spec_changed(state: State, fact: SpecChanged) -> None:
-    if fact.revision <= state.revision:
+    if fact.revision <= state.revision:  # mutant: RE15
         raise Unfit(f"specification {fact.revision} behind {state.revision}")
-    state.revision, state.spec = fact.revision, fact.spec
+    state.revision, state.spec = fact.revision, fact.spec  # mutant: IM20
 
 
 def on_version_announced(state: State, fact: VersionAnnounced) -> None:
-    if fact.version < state.versions.get(fact.member, 0):
+    if fact.version < state.versions.get(fact.member, 0):  # mutant: RE16
         raise Unfit(f"{fact.member} announces version {fact.version}, lower than before")
     state.versions[fact.member] = fact.version
 

@@ -64,7 +64,7 @@ class Arrivals:
     ) -> None:
         """See `Surroundings`.  Who led before may have known of queues that are yet to be heard of:
         only what is gone for certain is forgotten."""
-        self._sources = dict(state.sources) or UNUSED
+        self._sources = dict(state.sources) or UNUSED  # mutant: R14h
         self._draft = draft
         self._announcing = announcing
         self._is_there = is_there
@@ -86,12 +86,12 @@ class Arrivals:
             return [(0, len(posted.sequences), Fate.STALE)]
         else:
             source = self._know(source, posted)
-        new = Fate.EARLY if self._announcing.is_coming(ARRIVALS) else Fate.NEW
+        new = Fate.EARLY if self._announcing.is_coming(ARRIVALS) else Fate.NEW  # mutant: R14i
         fates: list[tuple[int, int, Fate]] = []
         start = 0
         for is_here, alike in groupby(posted.sequences, source.arrived.__contains__):
             stop = start + sum(1 for _ in alike)
-            fates.append((start, stop, Fate.HERE if is_here else new))
+            fates.append((start, stop, Fate.HERE if is_here else new))  # mutant: R14g
             start = stop
         return fates
 

@@ -81,7 +81,7 @@ class Contents:
         """Hears what the engine says is done with, while somebody wants to know."""
         self.state = state
         """The image: of what is under way nothing can be read."""
-        self.carried = Carried(state.carried.runs)
+        self.carried = Carried(state.carried.runs)  # mutant: CA5
         """What ready messages have brought along, those under way included."""
         self.entry: Callable[[int], bytes] = partial(_entry, read_entry, damaged)
         """The entry at an index.  Raises `Unreadable`."""
@@ -97,7 +97,7 @@ class Contents:
         recovery = Recovery(next_sequence=state.next_sequence)
         recovery.stored += self._stored(state.entries)
         for run, counts in state.returned:
-            recovery.returned.append((run, counts, self.expiries_of(run)))
+            recovery.returned.append((run, counts, self.expiries_of(run)))  # mutant: LE8
         return recovery
 
     def expiries_of(self, run: range) -> Expiries | None:
@@ -180,7 +180,7 @@ class Contents:
 
     def _ready_of(self, entry: Entry, first: int, stop: int) -> list[range]:
         """Those of an entry that are ready, within bounds."""
-        return cut(self.state.entries.ready_of(entry), first, stop)
+        return cut(self.state.entries.ready_of(entry), first, stop)  # mutant: LE6
 
     def fetch(
         self, sequences: Sequence[int], bytes_max: int = UNLIMITED_BYTES
@@ -214,7 +214,7 @@ class Reading:
             if sequence not in found:
                 read = self._picked(index, wanted)
                 found |= zip(wanted, zip(read.origins, read.contents, strict=True), strict=True)
-            origin, content = found[sequence]
+            origin, content = found[sequence]  # mutant: LE7
             origins.append(origin)
             contents.append(content)
             bytes_max -= len(content)

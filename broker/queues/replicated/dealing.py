@@ -22,6 +22,7 @@ def facts_of(
             start = first.sequences[0]
             runs = [range(start, start + len(together) * len(first.sequences))]
         kind = HandedOver if first.holder.no_ack else HandedOut
+        # mutant: LE9
         yield kind(first.counts.acquired, [key_of(handout) for handout in together], runs)
         at += len(together)
 

@@ -135,9 +135,9 @@ class Draft:
             self._priorities = bytearray((DEFAULT_PRIORITY,)) * before
         if self._priorities is not None:
             self._priorities += bytes((priority,)) * len(contents)
-        if counts is not NEW:
+        if counts is not NEW:  # mutant: CA1
             self._carried = self._carried or Carried()
-            self._carried.put(before, before + len(contents), counts)
+            self._carried.put(before, before + len(contents), counts)  # mutant: CA2
         self._origins += origins
         self._contents += contents
 
@@ -167,11 +167,12 @@ def _is_continued(last: Fact, fact: Fact) -> bool:
         return False
     match last, fact:
         case (Published() | Refused() | Acted(), Published() | Refused() | Acted()):
+            # mutant: LE12
             if last.session != fact.session or last.first + last.count != fact.first:
                 return False
             last.count += fact.count
         case (Settled(), Settled()):
-            if (last.holder, last.ordinal) != (fact.holder, fact.ordinal):
+            if (last.holder, last.ordinal) != (fact.holder, fact.ordinal):  # mutant: LE11
                 return False
             last.runs = _joined(last.runs, fact.runs)
         case (Dropped() | DeadLettering(), Dropped() | DeadLettering()):
@@ -209,6 +210,7 @@ def _joined(runs: list[range], others: list[range]) -> list[range]:
     for run in others:
         last = joined[-1]
         step = last.step if len(last) > 1 else run.start - last.start
+        # mutant: LE10
         if step > 0 and run.start == last[-1] + step and (len(run) == 1 or run.step == step):
             joined[-1] = range(last.start, run[-1] + step, step)
         else:

@@ -255,9 +255,9 @@ def slim(entry: bytes, live: Iterable[range]) -> bytes:
     What it makes holds messages and no facts: good enough for an entry that is not applied again.
     """
     stored = read_messages(entry)
-    wanted = {sequence for run in live for sequence in run}
-    keep = [sequence in wanted for sequence in stored.sequences]
-    kept = [sequence for sequence in stored.sequences if sequence in wanted]
+    wanted = {sequence for run in live for sequence in run}  # mutant: R19
+    keep = [sequence in wanted for sequence in stored.sequences]  # mutant: IM44
+    kept = [sequence for sequence in stored.sequences if sequence in wanted]  # mutant: IM45
     if not kept:
         raise Unfit("no live message is in an entry that should have some")
     head = BODIES_HEAD.pack(BODIES, version_of(entry), len(kept)) + pack(f">{len(kept)}Q", *kept)

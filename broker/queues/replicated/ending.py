@@ -114,18 +114,18 @@ class Ending:
         """Messages wait again, unless that is once too often, or must wait for that; what it is for
         the engine.  As in RabbitMQ 4.3, what has a limit is failures."""
         before, limit = part.handout.counts, self._queue.settings.delivery_limit
-        is_failure = outcome in FAILED
+        is_failure = outcome in FAILED  # mutant: LE13 LE14
         counts = Counts(before.acquired + 1, before.failed + is_failure)
-        is_dead = limit is not None and counts.failed > limit
+        is_dead = limit is not None and counts.failed > limit  # mutant: B3 LE15
         ready_at_ms = 0 if is_dead else self._ready_at_ms(counts, outcome)
         how, ordinal = HOW[outcome], before.acquired
         self._draft.say(Returned(holder, ordinal, counts.failed, how, ready_at_ms, [part.run]))
         if is_dead:
             self._die(Reason.DELIVERY_LIMIT, NOBODY, counts, part)
-            return Outcome.REJECTED
+            return Outcome.REJECTED  # mutant: LE16
         if ready_at_ms:
             self._delay(part, counts, ready_at_ms)
-            return Outcome.ACKED
+            return Outcome.ACKED  # mutant: LE18
         return outcome
 
     def _ready_at_ms(self, counts: Counts, outcome: Outcome) -> int:
@@ -156,7 +156,7 @@ class Ending:
         for run in runs:
             inside = slice(start, start + len(run))
             messages = taken.origins[inside], taken.contents[inside]
-            self._bury(reason, NOBODY, taken.counts, run, *messages)
+            self._bury(reason, NOBODY, taken.counts, run, *messages)  # mutant: LE17
             start = inside.stop
 
     def _die(self, reason: Reason, holder: Key, counts: Counts, part: Part) -> None:
@@ -174,7 +174,7 @@ class Ending:
         *messages: *tuple[list[Origin], list[bytes]],
     ) -> None:
         """Messages are dead: gone, or kept until they have been handed on."""
-        if not self._is_kept():
+        if not self._is_kept():  # mutant: LE19
             self._draft.say(Dropped(reason, holder, counts.acquired, [run]))
             self._count_unwanted(DEATH_REASONS[reason], len(run))
             return
@@ -184,7 +184,7 @@ class Ending:
         if self._outbox.is_wanted:
             self._outbox.under_decision += len(run)
             dead = Dead(reason, time_ms, counts, run, [], [], must_arrive=True)
-        self._gate.keep(partial(_alone, dead))
+        self._gate.keep(partial(_alone, dead))  # mutant: LE20 R14a
 
     def _count_unwanted(self, reason: DeathReason, count: int) -> None:
         self._gate.keep(partial(self._unwanted, reason, count))
@@ -205,12 +205,13 @@ class Ending:
         """What an earlier leader has not handed on, as far as the log says, and what still waits to
         be ready."""
         for run, (ready_at_ms, counts) in state.delayed:
+            # mutant: C2
             self._queue.delays.add(run, counts, ready_at_ms, self._contents.expiries_of(run))
         must_arrive = self._outbox.is_wanted
         for run, (reason, time_ms, counts) in state.pending:
             dead = Dead(reason, time_ms, counts, run, [], [], must_arrive)
             self._outbox.under_decision += len(run) * must_arrive
-            self._gate.keep_known(partial(_alone, dead))
+            self._gate.keep_known(partial(_alone, dead))  # mutant: R14b
 
     def hand_on(self, dead: Dead) -> None:
         """Messages are dead by what is applied: they are republished, and that is said."""
@@ -221,13 +222,13 @@ class Ending:
             origins, contents = dead.origins, dead.contents
             if not contents:
                 try:
-                    origins, contents = self._contents.fetch(dead.run)
+                    origins, contents = self._contents.fetch(dead.run)  # mutant: LE21
                 except Unreadable:
                     return  # whoever owns this has been told that it is damaged
             reason, counts = DEATH_REASONS[dead.reason], counts_along(dead)
             died = DeadMessages(reason, origins, contents, dead.time_ms, counts, QueueType.QUORUM)
-            self._dead_letter(self._queue.name, self._queue.settings, died)
-        self._draft.say(DeadLettered([dead.run]))
+            self._dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14c
+        self._draft.say(DeadLettered([dead.run]))  # mutant: LE22
 
 
 def _alone(dead: Dead) -> list[Dead]:

@@ -140,7 +140,7 @@ class Entries:
         firsts, counts, ready = self.rows["firsts"], self.rows["counts"], self.rows["ready"]
         for at, inside in self._spread(run):
             wanted, there = len(inside), ready[at]
-            if wanted > there:
+            if wanted > there:  # mutant: RE18
                 raise Unfit(f"not all messages from {firsts[at]} on are ready")
             if wanted < counts[at]:
                 self._take_bits(firsts[at], counts[at], inside, there)
@@ -151,14 +151,14 @@ class Entries:
         """Of an entry with `there` ready messages some are ready no more."""
         bits = comb(len(inside), inside.step) << (inside.start - first)
         now = (1 << count) - 1 if there == count else self.ready_bits.get(first, 0)
-        if bits & ~now:
+        if bits & ~now:  # mutant: RE19
             raise Unfit(f"not all messages of {inside} are ready")
         if len(inside) == there:
             self.ready_bits.pop(first, None)
         else:
             if self.ready_bits is UNUSED:
                 self.ready_bits = {}
-            self.ready_bits[first] = now ^ bits
+            self.ready_bits[first] = now ^ bits  # mutant: IM35
 
     def bury(self, run: range) -> list[int]:
         """Messages that are not ready are gone; the indexes of entries of which none is left."""
@@ -171,11 +171,11 @@ class Entries:
                 raise Unfit(f"more messages of {inside} are gone than were there")
             live[at] = left
             size_bytes = rows["means"][at] * len(inside)
-            self.content_bytes -= size_bytes
+            self.content_bytes -= size_bytes  # mutant: IM33
             self.buried_bytes += size_bytes
             if not left:
-                dead.append(rows["indexes"][at])
-                self.each.pop(rows["firsts"][at], None)
+                dead.append(rows["indexes"][at])  # mutant: IM32
+                self.each.pop(rows["firsts"][at], None)  # mutant: IM34
         self._dead += len(dead)
         self._sweep()
         return dead
@@ -208,7 +208,7 @@ class Entries:
     def live_rows(self) -> Rows:
         """The arrays, without anything dead.  Not to be changed."""
         if self._dead:
-            live = self.rows["live"]
+            live = self.rows["live"]  # mutant: IM36
             self.rows = {
                 name: array(COLUMNS[name], compress(column, live))
                 for name, column in self.rows.items()
@@ -313,6 +313,7 @@ class Entries:
             return [range(entry.first, entry.first + entry.count)]
         bits = f"{self.ready_bits.get(entry.first, 0):b}"[::-1]
         found = (part.span() for part in finditer("1+", bits))
+        # mutant: IM37
         return [range(entry.first + start, entry.first + end) for start, end in found]
 
     def restore(self) -> None:

@@ -37,13 +37,13 @@ class Gate:
 
     def keep(self, later: Later) -> None:
         """Until the entry that is being drafted is applied."""
-        self._waiting.append(later)
+        self._waiting.append(later)  # mutant: R1
 
     def keep_known(self, later: Later) -> None:
         """Until everything is applied that has been decided so far; maybe it is."""
-        if self._draft:
+        if self._draft:  # mutant: LE1
             self._waiting.append(later)
-        elif self._under_way:
+        elif self._under_way:  # mutant: LE2
             self._under_way[-1].append(later)
         else:
             self._known.append(later)

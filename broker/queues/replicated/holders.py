@@ -203,7 +203,7 @@ class Held:
         return [
             (piece, handout)
             for piece, handout in self.handouts.found(run)
-            if handout.counts.acquired == ordinal
+            if handout.counts.acquired == ordinal  # mutant: R5
         ]
 
     def take(self, run: range, ordinal: int) -> tuple[list[Part], list[range]]:
@@ -284,7 +284,7 @@ class Holders:
                 Far(attached.key, self._edges, self._leaving),
                 shared=SharedCredit(),
                 prefetch=attached.prefetch,
-                priority=attached.priority,
+                priority=attached.priority,  # mutant: C1
                 no_ack=attached.no_ack,
                 exclusive=attached.is_exclusive,
                 timeout_ms=timeout_of(attached.arguments),
@@ -314,13 +314,13 @@ class Holders:
         held = self._held[key]
         held.is_detached = True
         if isinstance(held.holder, Getter):
-            del self._getters[held.session, held.attached.channel]
+            del self._getters[held.session, held.attached.channel]  # mutant: LE5
         self.release(key)
 
     def release(self, key: Key) -> None:
         """Forget whoever is detached and holds nothing any more."""
         held = self._held.get(key)
-        if held is not None and held.is_detached and not held.handouts:
+        if held is not None and held.is_detached and not held.handouts:  # mutant: LE4
             del self._held[key]
             self._counts[held.session] -= 1
             if not self._counts[held.session]:

@@ -73,6 +73,7 @@ class Image:
 
     def snapshot(self) -> tuple[Ranges, bytes]:
         """Which entries up to here are live, and the state: all that is needed of the log."""
+        # mutant: R8
         return self.state.entries.live_indexes(), snapshot.take(self.state, self.version)
 
     def digest(self) -> bytes:
@@ -83,6 +84,7 @@ class Image:
         """The messages of an entry that are live, wherever they are; in no order."""
         state, stop = self.state, entry.first + entry.count
         held = (holder.held for holder in state.holders.values())
+        # mutant: IM43
         places: list[Marked[Any]] = [state.returned, state.delayed, state.pending, *held]
         runs = [run for place in places for run in place.within(entry.first, stop)]
         return state.entries.ready_of(entry) + runs

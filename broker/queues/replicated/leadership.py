@@ -97,9 +97,8 @@ class Leadership:
         self, image: Image, spec: QueueSpec, around: Surroundings, log: Proposing | None = None
     ) -> None:
         """Everything up to the first entry of the own term is applied to the image.  `log` takes
-        entries in the place of `around`.
-
-        Raises `Unfit` if the settings that are on record cannot be read.
+        entries in the place of `around`.  Raises `Unfit` if the settings that are on record
+        cannot be read.
         """
         self._image = image
         self._around = around
@@ -120,7 +119,7 @@ class Leadership:
         self.is_over = False
         self.sessions = Numbering(image.state, self._draft, self._gate, self._touch)
         """Who may ask for something, and what of it is done."""
-        self._remembering = Remembering(
+        self._remembering = Remembering(  # mutant: K1
             image.state.window, self._draft, self._announcing, time, around.on_duplicates
         )
         ports = Ports(
@@ -128,10 +127,11 @@ class Leadership:
             bury=self._bury, besides=self._besides, on_disused=self._on_disused,
             consumer_timeout_ms=around.consumer_timeout_ms,
         )  # fmt: skip
-        stores = Stores(
+        stores = Stores(  # mutant: LE28
             contents, returned=InOrder(self._contents.fetch), delays=Delays(self._draft.mature),
             calendar=calendar_of(spec, contents, self._besides), carried=contents.carried,
         )  # fmt: skip
+        # mutant: R17b
         self.queue = Queue(spec, ports, stores, settings=settings_on_record(image.state.spec, spec))
         """The engine: to be looked at, and used through this alone."""
         carried = contents.carried if stores.calendar is None else None
@@ -173,9 +173,10 @@ class Leadership:
             held = self.holders.add(row.attached, is_detached=row.is_detached)
             for run, (counts, since_ms) in row.held:
                 expiries = self._contents.expiries_of(run)
+                # mutant: H1
                 handout = on_record_before(held.holder, run, counts, since_ms, expiries)
                 self.queue.take_up(handout)
-                held.add(handout)
+                held.add(handout)  # mutant: LE25
         self._attach_all()
         self._ending.take_up(self._image.state)
         self._touch()
@@ -185,9 +186,9 @@ class Leadership:
         those of a higher priority, of whom the first may be next at once."""
         state = self._image.state
         line = [
-            (key != state.sac_active, -row.attached.priority, key)
+            (key != state.sac_active, -row.attached.priority, key)  # mutant: R12b
             for key, row in state.holders.items()
-            if isinstance(row.attached, ConsumerAttached) and not row.is_detached
+            if isinstance(row.attached, ConsumerAttached) and not row.is_detached  # mutant: LE26
         ]
         for _is_other, _priority, key in sorted(line):
             held = self.holders.get(key)
@@ -238,7 +239,7 @@ class Leadership:
             is_late = is_late or bool(stale)
         if held is not None:
             self.holders.release(holder)
-        if is_late and outcome in FINAL:
+        if is_late and outcome in FINAL:  # mutant: R4c
             self._refused(session, number, 1)
         else:
             self._acted(session, number)
@@ -257,7 +258,7 @@ class Leadership:
         elif self.queue.damage is not None:
             return  # there is one: whoever leads next is asked again, and can read it
         self._acted(session, number)
-        self._gate.keep(lambda: [self._got(Got(session, number, key, handout))])
+        self._gate.keep(lambda: [self._got(Got(session, number, key, handout))])  # mutant: R18
 
     def attach(self, session: Key, number: int, terms: Terms) -> None:
         """Let a consumer take part.  The answer is its key."""
@@ -295,7 +296,7 @@ class Leadership:
         self._contents.gone = sweep = Sweep(self._contents)
         count, self._contents.gone = self.queue.purge(), None
         runs = sweep.next()
-        if runs:
+        if runs:  # mutant: R7
             self._draft.say(Purged(runs))
         if sweep:
             self._end_entry()
@@ -327,8 +328,8 @@ class Leadership:
         last = self._draft.last_revision
         if revision is None:
             revision = last + 1
-        if revision > last and settings != self.queue.settings:
-            self._draft.say(SpecChanged(revision, encode_settings(settings)))
+        if revision > last and settings != self.queue.settings:  # mutant: R17a
+            self._draft.say(SpecChanged(revision, encode_settings(settings)))  # mutant: R17c
             self.queue.settings = settings
             self.outbox.renew()
             self._touch()
@@ -357,7 +358,7 @@ class Leadership:
 
     def _on_activity(self, key: Key, consumer: Consumer) -> None:
         """A consumer alone is served from now on, or is no more."""
-        self._draft.name_active(key if consumer.is_active else NOBODY)
+        self._draft.name_active(key if consumer.is_active else NOBODY)  # mutant: R12a
         held = self.holders.get(key)
         if held is not None:
             told = Activity(held.session, key, consumer.is_active)
@@ -382,7 +383,7 @@ class Leadership:
                 self.queue.detach(held.holder)
             self._draft.say(Detached(key))
             self.holders.detach(key)
-        if outcome is not None:
+        if outcome is not None:  # mutant: LE27
             self._ending.settle(key, held.take_all(), outcome)
             self.holders.release(key)
         self._touch()
@@ -436,7 +437,7 @@ class Leadership:
         self._remembering.say()
         self._proposals.add(self._draft.finish(self._time.now_ms()), content_bytes)
         self._gate.propose()
-        self._contents.commits.ticket += 1
+        self._contents.commits.ticket += 1  # mutant: LE29 M28
 
     def _hand_out(self) -> None:
         """Serve those consumers that have room."""

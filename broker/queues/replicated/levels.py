@@ -73,7 +73,7 @@ class ContentsByLevel:
         """Those of ready messages, and perhaps some of which there is none any more."""
         found = {*self._entries.live_rows()["priorities"]}
         for each in self._entries.each.values():
-            found |= {*each.priorities}
+            found |= {*each.priorities}  # mutant: P2
         return sorted(found)
 
     def recover_all(self) -> dict[int, Recovery]:

@@ -82,7 +82,7 @@ class Member:
             self._lead()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
-        self._end()
+        self._end()  # mutant: M33 R2
 
     def fail(self) -> None:
         """Something is wrong with this leadership: it is thrown away.  The image is where the next

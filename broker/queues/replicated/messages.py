@@ -98,11 +98,11 @@ def columns_of(
     columns = Columns(counts=tuple(counts))
     if priorities:
         columns.priority = priorities[0]
-        if priorities.count(priorities[0]) < len(priorities):
+        if priorities.count(priorities[0]) < len(priorities):  # mutant: IM46
             columns.priority, columns.priorities = DEFAULT_PRIORITY, bytes(priorities)
     if expiries_ms:
         columns.expires_at_ms = expiries_ms[0]
-        if expiries_ms.count(expiries_ms[0]) < len(expiries_ms):
+        if expiries_ms.count(expiries_ms[0]) < len(expiries_ms):  # mutant: IM47
             columns.expires_at_ms, columns.expiries = 0, array("Q", expiries_ms)
     return columns
 

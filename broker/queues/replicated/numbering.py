@@ -93,7 +93,7 @@ class Numbering:
         They will be answered: with their outcome, or with the number that is expected instead.
         """
         expected = self._next[session]
-        if first > expected:
+        if first > expected:  # mutant: R24
             if session not in self._too_soon:
                 if self._too_soon is UNUSED:
                     self._too_soon = {}
@@ -101,7 +101,7 @@ class Numbering:
                 self._gate.keep_known(lambda: self._expected(session, expected))
                 self._touch()
             return count
-        known = min(expected - first, count)
+        known = min(expected - first, count)  # mutant: R4a
         again = self._again.get(session, NONE)
         if known and again.gaps(first, first + known):
             if self._again is UNUSED:
@@ -114,7 +114,7 @@ class Numbering:
     def advance(self, fact: Published | Refused | Acted | Answered) -> None:
         """The next operations of a session are done."""
         self._draft.say(fact)
-        self._next[fact.session] += 1 if isinstance(fact, Answered) else fact.count
+        self._next[fact.session] += 1 if isinstance(fact, Answered) else fact.count  # mutant: LE3
         self._touch()
 
     def _expected(self, session: Key, expected: int) -> list[Effect]:
@@ -135,7 +135,7 @@ class Numbering:
         answers = Ranges.of(*((number, number + 1) for number in sorted(found.answers)))
         refused = found.refused
         for low, high in refused.within(first, stop):
-            yield NotTaken(session, low, high - low)
+            yield NotTaken(session, low, high - low)  # mutant: R4b
         for number in [number for number in found.answers if first <= number < stop]:
             yield Answer(session, number, found.answers[number])
         for low, high in refused.plus(answers).gaps(first, stop):

@@ -142,7 +142,7 @@ class Outbox:
             return
         if self.waiting is NOTHING_WAITS:
             self.waiting = deque()
-        self.waiting.append(dead)
+        self.waiting.append(dead)  # mutant: OU4
         self._waiting_count += len(dead.run)
 
     def clear(self) -> None:
@@ -199,7 +199,7 @@ class Outbox:
 
     def _send_again(self, now_ms: int) -> None:
         """Those whose time has come."""
-        due = [way for way in self._under_way.values() if way.due_ms <= now_ms]
+        due = [way for way in self._under_way.values() if way.due_ms <= now_ms]  # mutant: R14f
         for _, alike in groupby(due, lambda way: _cause(way.dead)):
             ways = [way._replace(due_ms=now_ms + self.patience_ms) for way in alike]
             self._send(ways, *self._reading.fetch([way.sequence for way in ways]))
@@ -241,7 +241,7 @@ class Outbox:
         while count:
             dead = self.waiting.popleft()
             if len(dead.run) > count:
-                self.waiting.appendleft(replace(dead, run=dead.run[count:]))
+                self.waiting.appendleft(replace(dead, run=dead.run[count:]))  # mutant: OU3
             count -= min(count, len(dead.run))
 
     def _send(self, ways: list[Way], origins: list[Origin], contents: list[bytes]) -> None:
@@ -259,7 +259,7 @@ class Outbox:
             stamp=self._stamped,
         )  # fmt: skip
         assert self._dead_letter is not None
-        self._dead_letter(self._queue.name, self._queue.settings, died)
+        self._dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14d
 
     def _stamped(self, queue: object, parcels: list[Parcel]) -> Posted:
         """What is on record, not what is decided: the next leader knows nothing else."""
@@ -278,10 +278,10 @@ class Outbox:
         way = self._under_way.get(sequence)
         if way is None:
             return
-        if is_there:
+        if is_there:  # mutant: OU1
             del self._under_way[sequence]
             self._under_way_bytes -= way.size_bytes
-            self._draft.say(DeadLettered([range(sequence, sequence + 1)]))
+            self._draft.say(DeadLettered([range(sequence, sequence + 1)]))  # mutant: OU2
             for queue in way.parcel.reached & self._arrived.keys():
                 self._arrived[queue].append(sequence)
         else:

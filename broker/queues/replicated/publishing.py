@@ -49,16 +49,16 @@ class Publishing(NamedTuple):
         answered again.  Some may not fit, all others are recorded."""
         if done := self.sessions.known(session, first, len(contents)):
             first, origins, contents = first + done, origins[done:], contents[done:]
-            expiration_ms = lifetimes_in(expiration_ms, slice(done, None))
-            posted = posted.after(done) if posted is not None else None
+            expiration_ms = lifetimes_in(expiration_ms, slice(done, None))  # mutant: BA1 BA2
+            posted = posted.after(done) if posted is not None else None  # mutant: BA3
         if not contents:
             return
         carried = self.carried
         if counts is not NEW and carried is not None and self.announcing.version >= CARRIES:
-            carried.coming = counts
+            carried.coming = counts  # mutant: BA4 CA3
         self._take(session, first, origins, contents, expiration_ms=expiration_ms, posted=posted)
         if carried is not None:
-            carried.coming = NEW
+            carried.coming = NEW  # mutant: BA5 CA4
 
     def _take(
         self,
@@ -75,17 +75,17 @@ class Publishing(NamedTuple):
             self._put(session, first, origins, contents, expiration_ms)
             return
         for start, stop, fate in self.arrivals.sift(posted):
-            if fate in (Fate.STALE, Fate.EARLY):
+            if fate in (Fate.STALE, Fate.EARLY):  # mutant: BA8
                 self._refuse(session, first + start, stop - start)
             elif fate is Fate.HERE:
                 self.sessions.advance(Acted(session, first + start, stop - start))
-                self._confirm(session, first + start, stop - start)
+                self._confirm(session, first + start, stop - start)  # mutant: BA9
             else:
                 run, number = slice(start, stop), first + start
-                lifetimes_ms = lifetimes_in(expiration_ms, run)
+                lifetimes_ms = lifetimes_in(expiration_ms, run)  # mutant: BA6
                 taken = self._put(session, number, origins[run], contents[run], lifetimes_ms)
                 for low, high in taken:
-                    self.arrivals.add(posted.part(start + low, start + high))
+                    self.arrivals.add(posted.part(start + low, start + high))  # mutant: BA7
 
     def _put(
         self,
@@ -98,21 +98,21 @@ class Publishing(NamedTuple):
         """From where to where they are taken."""
         fate: Admission | Partly = Admission.REFUSED
         # What has died makes room where it did, and nobody has it any more if it is refused.
-        if origins[0].past is not Past.NONE or self.may_grow():
+        if origins[0].past is not Past.NONE or self.may_grow():  # mutant: BA11 BA12
             size_bytes = sum(map(len, contents))
-            fate = self.enqueue(
+            fate = self.enqueue(  # mutant: BA10
                 origins, contents, size_bytes, persistent=True, expiration_ms=expiration_ms
             )
         taken: list[tuple[int, int]] = []
-        for start, stop, part in parts_of(fate, len(contents)):
-            number, count = first + start, stop - start
-            if part is Part.REFUSED:
+        for start, stop, part in parts_of(fate, len(contents)):  # mutant: LE23
+            number, count = first + start, stop - start  # mutant: BA15
+            if part is Part.REFUSED:  # mutant: BA13
                 self._refuse(session, number, count)
                 continue
             if part is Part.DUPLICATE:
                 self.sessions.advance(Acted(session, number, count))
             else:
-                taken.append((start, stop))
+                taken.append((start, stop))  # mutant: BA14
                 self.sessions.advance(Published(session, number, count))
             self._confirm(session, number, count)
         return taken
@@ -120,7 +120,7 @@ class Publishing(NamedTuple):
     def _refuse(self, session: Key, first: int, count: int) -> None:
         self.sessions.advance(Refused(session, first, count))
         told = NotTaken(session, first, count)
-        self.gate.keep(lambda: [told])
+        self.gate.keep(lambda: [told])  # mutant: LE24
 
     def _confirm(self, session: Key, first: int, count: int) -> None:
         told = Done(session, first, count)

@@ -51,7 +51,7 @@ class QueueTime:
         """Never less than before, nor than in the log."""
         wall_ms, count_ms = self._wall_ms(), self._count_ms()
         most_ms = self._last_ms + count_ms - self._counted_ms + STEP_MS
-        ahead_ms = max(self._ahead_ms, self._last_ms - wall_ms)
+        ahead_ms = max(self._ahead_ms, self._last_ms - wall_ms)  # mutant: R16
         self._counted_ms = count_ms
         self._last_ms = max(wall_ms, min(wall_ms + ahead_ms, most_ms))
         self._ahead_ms = self._last_ms - wall_ms

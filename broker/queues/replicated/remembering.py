@@ -82,6 +82,6 @@ class Remembering:
             self._is_behind = True
             return
         packed = self._window.packed() if self._is_behind else b"".join(self._news)
-        self._draft.say(Remembered(packed, self._kept))
+        self._draft.say(Remembered(packed, self._kept))  # mutant: K2
         self._news.clear()
         self._kept, self._is_behind = None, False

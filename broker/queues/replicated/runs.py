@@ -43,7 +43,7 @@ def dealt(run: range, place: int, count: int, dealt_before: int) -> range:
 
     `dealt_before` messages were dealt out before it, beginning with the first of them.
     """
-    return run[(place - dealt_before) % count :: count]
+    return run[(place - dealt_before) % count :: count]  # mutant: IM27
 
 
 def common(run: range, other: range) -> range:
@@ -159,7 +159,7 @@ class Marked(Generic[Mark]):
         else:
             del self._pieces[at], self._starts[at]
         if behind:
-            self._insert(Piece(behind, mark, order))
+            self._insert(Piece(behind, mark, order))  # mutant: IM29
 
     def _insert(self, piece: Piece[Mark]) -> None:
         if self._pieces is NOTHING:
@@ -189,6 +189,7 @@ class Marked(Generic[Mark]):
 
     def __iter__(self) -> Iterator[tuple[range, Mark]]:
         """Every piece with its mark, in the order in which they were put in."""
+        # mutant: IM28
         return ((piece.run, piece.mark) for piece in sorted(self._pieces, key=_order))
 
     @property
@@ -201,12 +202,12 @@ class Marked(Generic[Mark]):
         for run in (piece.run for piece in self._pieces[: bisect_left(self._starts, stop)]):
             start = -(-max(0, first - run.start) // run.step)
             end = -(-max(0, stop - run.start) // run.step)
-            if inside := run[start:end]:
+            if inside := run[start:end]:  # mutant: IM30
                 yield inside
 
 
 def _shared(run: range, held: range) -> int:
     """How many messages of a run, from its first one on, follow on each other in another."""
-    if run.step != held.step:
+    if run.step != held.step:  # mutant: IM31
         return 1
     return min(len(run), len(held) - held.index(run.start))

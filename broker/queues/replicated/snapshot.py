@@ -137,10 +137,10 @@ def _load(tables: object, version: int) -> State:
         before = state.carried.stop
         if not max(before, 1) <= first < stop <= state.next_sequence:
             raise ValueError(f"counts from {first} to {stop} behind {before}")
-        state.carried.put(first, stop, Counts(*counts))
+        state.carried.put(first, stop, Counts(*counts))  # mutant: IM42
     state.returned = _load_marked(returned, 2, Counts._make)
     state.delayed = _load_marked(delayed, 3, lambda mark: Delayed(mark[0], Counts(*mark[1:])))
-    state.pending = _load_marked(
+    state.pending = _load_marked(  # mutant: IM40
         pending, 4, lambda mark: Pending(Reason(mark[0]), mark[1], Counts(*mark[2:]))
     )
     for row in sessions:
@@ -198,7 +198,7 @@ def _load_head(row: Row) -> State:
         revision=revision,
         next_sequence=next_sequence,
         next_key=next_key,
-        sac_active=sac_active,
+        sac_active=sac_active,  # mutant: IM41
         spec=spec,
         gone=_row(gone, *[int] * len(Reason)),
     )
@@ -314,12 +314,13 @@ def _load_holder(state: State, row: object, version: int) -> None:
         holds = _load_marked(held, 3, lambda mark: Hold(Counts(*mark[:2]), mark[2]))
     if state.holders is UNUSED:
         state.holders = {}
-    state.holders[fact.key] = Holder(fact, is_detached, holds)
+    state.holders[fact.key] = Holder(fact, is_detached, holds)  # mutant: IM39
 
 
 def _dump_session(key: int, session: Session) -> Row:
+    # mutant: IM38
     answers = [number for answer in sorted(session.answers.items()) for number in answer]
-    return [key, *session.id, session.next, session.refused.to_bytes(), answers]
+    return [key, *session.id, session.next, session.refused.to_bytes(), answers]  # mutant: M32
 
 
 def _load_session(state: State, row: object) -> None:

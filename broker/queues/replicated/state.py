@@ -87,9 +87,9 @@ class Session:
 
     def advance(self, first: int, count: int) -> None:
         """Operations are done.  Raises `Unfit` if they are not the next ones."""
-        if first != self.next or not 0 < count <= NUMBER_MAX - first:
+        if first != self.next or not 0 < count <= NUMBER_MAX - first:  # mutant: RE1 RE2 RE3
             raise Unfit(f"operation {first} of a session whose next is {self.next}")
-        self.next += count
+        self.next += count  # mutant: IM26
 
 
 class Source(NamedTuple):
@@ -194,12 +194,13 @@ class State:
 
     def _take_both(self, run: range) -> list[tuple[range, Counts]]:
         """Some of a run may have come back and some not, where these brought along as much."""
+        # mutant: IM23
         found = [part for part, _counts in self.returned.found(run)] if self.returned.count else []
         pieces = [piece for part in found for piece in self.returned.take(part)]
         for part in without(run, found):
             self.entries.take(part)
             pieces += self._carried_of(part)
-            self.carried.take(part)
+            self.carried.take(part)  # mutant: IM21
         return sorted(pieces, key=_first)
 
     def _carried_of(self, run: range) -> Iterator[tuple[range, Counts]]:
@@ -207,7 +208,7 @@ class State:
         while run:
             alike = self.carried.alike(run.start, run.stop)
             count = -((run.start - alike.stop) // run.step)
-            yield run[:count], alike.counts
+            yield run[:count], alike.counts  # mutant: IM22
             run = run[count:]
 
     def take_unheld(self, run: range) -> None:
@@ -250,14 +251,14 @@ class State:
 
     def take_key(self, key: Key) -> None:
         """A new key is used.  Raises `Unfit` if it is not the next one."""
-        if key != self.next_key:
+        if key != self.next_key:  # mutant: RE4 RE5
             raise Unfit(f"key {key}, where {self.next_key} is next")
-        self.next_key += 1
+        self.next_key += 1  # mutant: IM25
 
     def release(self, key: Key) -> None:
         """Forget a holder that is detached and holds nothing any more."""
         holder = self.holders[key]
-        if holder.is_detached and not holder.held:
+        if holder.is_detached and not holder.held:  # mutant: IM24
             del self.holders[key]
 
 
@@ -268,5 +269,5 @@ def _first(piece: tuple[range, Counts]) -> int:
 def check_ordinal(pieces: list[tuple[range, Counts]], ordinal: int) -> None:
     """Raises `Unfit` if messages have come back another number of times."""
     for run, counts in pieces:
-        if counts.acquired != ordinal:
+        if counts.acquired != ordinal:  # mutant: RE6 RE7
             raise Unfit(f"messages {run} have ordinal {counts.acquired}, not {ordinal}")

@@ -7,21 +7,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.broker.queues.test_engine_model import QueueMachine
-from tests.simulation.mutation import Mutant
-
-QUEUE = "broker.queues.engine:Queue"
-
-MUTANTS = [
-    Mutant(name, f"what was published before {what}", f"{QUEUE}.{name}", "self.hand_out()", "pass")
-    for name, what in (
-        ("attach", "a consumer came is for it, too"),
-        ("get", "is got though a consumer had room"),
-        ("purge", "is purged though a consumer had room"),
-    )
-]
+from tests.mutants.mutant import Mutant
+from tests.mutants.registry import FAMILIES
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@FAMILIES["order"].each()
 def test_it_is_found(mutant: Mutant) -> None:
     fast = settings(
         max_examples=300,

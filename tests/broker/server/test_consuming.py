@@ -16,7 +16,8 @@ from fluffle.protocol.methods import (
     pamqp_table,
 )
 from fluffle.protocol.wire import to_table
-from tests.simulation.mutation import Mutant
+from tests.mutants.mutant import Mutant
+from tests.mutants.registry import FAMILIES
 from tests.support.edge import Client, Edge, publish_frames
 
 
@@ -554,21 +555,9 @@ def test_a_settlement_asks_each_queue_once_and_only_behind_a_publish(
         assert len(client.arrivals()) == 8 + len(expected) // 2
 
 
-@pytest.mark.parametrize(
-    ("where", "text"),
-    [
-        ("consuming:on_cancel", "subscription.consumer.queue.hand_out()"),
-        ("consuming:on_qos", "channel.hand_out()"),
-        ("channel:settle", "queue.hand_out()"),
-        ("putting:put", "channel.session.has_put = True"),
-        ("channels:Channels.on_method", "channel.hand_out()"),
-        ("lifecycle:on_close", "channel.hand_out()"),
-        ("declaring:on_queue_delete", "queue.hand_out()"),
-    ],
-)
-def test_who_forgets_what_was_sent_before_is_found(where: str, text: str) -> None:
+@FAMILIES["consuming"].each()
+def test_who_forgets_what_was_sent_before_is_found(mutant: Mutant) -> None:
     """The tests above are tested."""
-    mutant = Mutant(where, "it is handed out too late", f"broker.server.{where}", text, "pass")
     with mutant.in_place(), pytest.raises(AssertionError):
         whatever_was_sent_before()
 

@@ -5,13 +5,11 @@ python -m tests.simulation.formation 1 2000
 
 from __future__ import annotations
 
-import pytest
-
 from fluffle.broker.config import ListenAddress
+from tests.mutants.mutant import Mutant
+from tests.mutants.registry import FAMILIES
 from tests.simulation.facts import Violation
-from tests.simulation.formation.mutants import MUTANTS
 from tests.simulation.formation.world import Process, World, run
-from tests.simulation.mutation import Mutant
 
 SEEDS, SEEDS_OF_MUTANTS = 30, 300
 
@@ -23,7 +21,7 @@ def test_one_cluster_is_founded_and_all_come_to_it() -> None:
     assert run(1).clockwork.events == run(1).clockwork.events, "a seed says it all"
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@FAMILIES["formation"].each()
 def test_a_mistake_is_found(mutant: Mutant) -> None:
     with mutant.in_place():
         assert is_said_too_early() or any(map(fails, range(SEEDS_OF_MUTANTS))), mutant.mistake

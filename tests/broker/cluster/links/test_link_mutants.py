@@ -10,47 +10,11 @@ from collections.abc import Callable
 from inspect import signature
 from itertools import chain
 
-import pytest
 from hypothesis import is_hypothesis_test
 
 from tests.broker.cluster.links import test_outbox, test_pieces, test_pulse
-from tests.simulation.mutation import Mutant
-
-HERE = "broker.cluster.links."
-
-
-def mutant(mistake: str, where: str, old: str, new: str) -> Mutant:
-    return Mutant(mistake, mistake, HERE + where, old, new)
-
-
-MUTANTS = [
-    mutant(
-        "what is urgent waits for its turn",
-        "outbox:Outbox._next_lane",
-        "if urgent:",
-        "if urgent and not (bulk and self._may_go(BULK)):",
-    ),
-    mutant("a frame goes as a whole", "pieces:Outgoing.piece", "min(PIECE_BYTES_MAX, ", "max(0, "),
-    mutant(
-        "all of a lane may be under way",
-        "outbox:Outbox._may_go",
-        "self._under_way[lane] < WINDOW_BYTES[lane]",
-        "True",
-    ),
-    mutant(
-        "what is sent to others takes all",
-        "outbox:Outbox._next_lane",
-        "self._normal_bytes >= NORMAL_SHARE_BYTES",
-        "False",
-    ),
-    mutant("bytes are no life", "pulse:Pulse.tick", "if self.has_heard:", "if False:"),
-    mutant(
-        "no beat is due while another is awaited",
-        "pulse:Pulse.tick",
-        ">= self._tuning.beat_ms",
-        ">= self._tuning.silent_after_ms",
-    ),
-]
+from tests.mutants.mutant import Mutant
+from tests.mutants.registry import FAMILIES
 
 EXAMPLES: list[Callable[[], None]] = [
     example
@@ -63,7 +27,7 @@ EXAMPLES: list[Callable[[], None]] = [
 """Those that are soon done."""
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@FAMILIES["links"].each()
 def test_it_is_found(mutant: Mutant) -> None:
     with mutant.in_place():
         assert any(map(fails, EXAMPLES)), mutant.mistake

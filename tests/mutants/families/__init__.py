@@ -1,0 +1,1 @@
+"""Lists of mutants, by what they are mistakes in."""

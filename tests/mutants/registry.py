@@ -1,0 +1,110 @@
+"""All mutants, by families: one for each kind of test that must find its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.mutants.families.batches import BATCHES, HOME
+from tests.mutants.families.consuming import CONSUMING
+from tests.mutants.families.engine import ENGINE
+from tests.mutants.families.formation import FORMATION
+from tests.mutants.families.groups import RAFT
+from tests.mutants.families.image import IMAGE, REFUSALS
+from tests.mutants.families.leadership import CARRIED, LEADERSHIP, OUTBOX
+from tests.mutants.families.links import LINKS
+from tests.mutants.families.nodes import NODES
+from tests.mutants.families.queues import QUEUES
+from tests.mutants.families.streams import STREAMS
+from tests.mutants.families.waiting import ORDER, WAITING
+from tests.mutants.mutant import Mutant
+from tests.mutants.tags import Tag
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Mutants that the same tests must find."""
+
+    name: str
+    own: tuple[Mutant, ...]
+    tests: str
+    """The file with these tests."""
+    also: tuple[str, ...] = ()
+    """Numbers of those that another family has, and that these tests must find, too."""
+
+    @property
+    def mutants(self) -> tuple[Mutant, ...]:
+        """Its own, then those of others."""
+        return (*self.own, *map(mutant, self.also))
+
+    def each(self) -> pytest.MarkDecorator:
+        """The parameter `mutant` of a test, with every one."""
+        mark = pytest.mark.mutant(self.name)
+        rows = [pytest.param(mutant, id=mutant.number, marks=mark) for mutant in self.mutants]
+        return pytest.mark.parametrize("mutant", rows)
+
+
+SIMULATION = "tests/simulation/test_mutants.py"
+BROKER = "tests/broker"
+IN_QUORUM_QUEUES = f"{BROKER}/queues/replicated/test_mutants.py"
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("groups", tuple(RAFT), SIMULATION),
+        Family("queues", (*QUEUES, *NODES, *ENGINE), SIMULATION),
+        Family("formation", tuple(FORMATION), "tests/simulation/formation/test_formation.py"),
+        Family("image", tuple(IMAGE), IN_QUORUM_QUEUES),
+        Family("refusals", tuple(REFUSALS), IN_QUORUM_QUEUES),
+        Family(
+            "leadership",
+            tuple(LEADERSHIP),
+            IN_QUORUM_QUEUES,
+            also=("R1", "R4a", "R12a", "R12b", "R14a", "R14b", "B3"),
+        ),
+        Family("carried", tuple(CARRIED), IN_QUORUM_QUEUES),
+        Family("outbox", tuple(OUTBOX), IN_QUORUM_QUEUES, also=("R14f",)),
+        Family("waiting", tuple(WAITING), f"{BROKER}/queues/test_waiting_mutants.py"),
+        Family("order", tuple(ORDER), f"{BROKER}/queues/test_order_mutants.py"),
+        Family("batches", tuple(BATCHES), f"{BROKER}/cluster/queues/test_batch_mutants.py"),
+        Family("home", tuple(HOME), f"{BROKER}/cluster/queues/test_home_mutants.py"),
+        Family("links", tuple(LINKS), f"{BROKER}/cluster/links/test_link_mutants.py", ("R20",)),
+        Family(
+            "streams",
+            tuple(STREAMS),
+            f"{BROKER}/cluster/streams/test_stream_mutants.py",
+            also=("R4b", "R4c", "R5", "R9a", "R9b", "R9c", "R13", "R15a", "R23", "R24"),
+        ),
+        Family("consuming", tuple(CONSUMING), f"{BROKER}/server/test_consuming.py"),
+    )
+}
+
+ALL = {mutant.number: mutant for family in FAMILIES.values() for mutant in family.own}
+
+
+def mutant(number: str) -> Mutant:
+    """The one with this number.  Raises KeyError if there is none."""
+    return ALL[number]
+
+
+def faults(tags: dict[str, list[Tag]]) -> list[str]:
+    """What is wrong between the registry and the comments in the sources, a sentence each."""
+    numbers = [mutant.number for family in FAMILIES.values() for mutant in family.own]
+    found = [
+        f"{number} is the number of two mutants"
+        for number in set(numbers)
+        if numbers.count(number) > 1
+    ]
+    found += [
+        f"no comment `# mutant: {number}` is in the sources"
+        for number in numbers
+        if number not in tags
+    ]
+    for number, places in tags.items():
+        lines = ", ".join(f"{tag.path}:{tag.line}" for tag in places)
+        if number not in ALL:
+            found.append(f"{lines} has the tag of {number}, and there is no such mutant")
+        elif len(places) > 1:
+            found.append(f"{lines} have the tag of {number}, and one is wanted")
+    return sorted(found)
