@@ -13,6 +13,7 @@ import pytest
 from fluffle.broker import ThreadedBroker
 from fluffle.broker.testing import calls, loop_thread
 from fluffle.broker.testing.threaded import AwaitedVhost
+from tests.support.inner_pytest import SLOW_PLUGINS, run_pytest
 
 pytest_plugins = ("pytester",)
 
@@ -75,10 +76,11 @@ async def test_nobody_waits_for_long_for_a_thread_that_does_nothing(
 ) -> None:
     monkeypatch.setattr(calls, "PATIENCE_S", 0.02)
     monkeypatch.setattr(loop_thread, "HUNG_PATIENCE_S", 0.01)
-    goes_on = threading.Event()
+    stands, goes_on = threading.Event(), threading.Event()
     with ThreadedBroker() as broker:
         vhost = broker.vhost()
-        broker.begin(partial(standing, goes_on))
+        broker.begin(partial(standing, stands, goes_on))
+        stands.wait()
         try:
             with pytest.raises(TimeoutError, match=r"(?s)queues in 0\.02 s; .* in standing"):
                 await vhost.awaited.queues()
@@ -92,7 +94,8 @@ async def test_nobody_waits_for_long_for_a_thread_that_does_nothing(
         assert "orders" not in await vhost.awaited.queues()
 
 
-async def standing(goes_on: threading.Event) -> None:
+async def standing(stands: threading.Event, goes_on: threading.Event) -> None:
+    stands.set()
     goes_on.wait()
 
 
@@ -125,18 +128,19 @@ def test_plain(amqp):
 def test_pytest_asyncio_where_it_must_be_asked(pytester: pytest.Pytester) -> None:
     fixture = "__import__('pytest_asyncio').fixture"
     pytester.makepyfile(SUITE.format(mark="asyncio", fixture=fixture, queue=QUEUE))
-    words = ("-q", "-o", "asyncio_mode=strict", "-W", "ignore::pytest.PytestWarning")
-    pytester.runpytest_inprocess(*words).assert_outcomes(passed=3)
+    words = ("-q", "-o", "asyncio_mode=strict")
+    run_pytest(pytester, *words).assert_outcomes(passed=3)
 
 
 def test_anyio_with_asyncio_and_with_trio(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SUITE.format(mark="anyio", fixture="pytest.fixture", queue=QUEUE))
-    result = pytester.runpytest_inprocess("-v", "-p", "no:asyncio")
+    result = run_pytest(pytester, "-v", "-p", "no:asyncio")
     result.assert_outcomes(passed=5)
     result.stdout.fnmatch_lines_random(["*test_it?trio*", "*test_it?asyncio*"])
 
 
-def test_workers_of_xdist_have_a_broker_each(pytester: pytest.Pytester) -> None:
+def test_workers_of_xdist_have_a_broker_each_and_one_seed(pytester: pytest.Pytester) -> None:
+    """The workers are processes, so one run serves for all that is shared or not."""
     pytester.makepyfile(
         """
         import os
@@ -148,9 +152,15 @@ def test_workers_of_xdist_have_a_broker_each(pytester: pytest.Pytester) -> None:
             vhosts = amqp_broker.broker.node.catalogue.vhosts
             assert set(vhosts) == {"/", amqp.name}
             print("worker", os.environ["PYTEST_XDIST_WORKER"], amqp_broker.url)
+
+        def test_seed(amqp):
+            raise AssertionError(amqp.faults.in_effect)
         """
     )
-    result = pytester.runpytest_subprocess("-n", "2", "-rP", "--dist", "each")
-    result.assert_outcomes(passed=8)
+    words = ("-n", "2", "-rP", "--dist", "each", "--amqp-unkind", *SLOW_PLUGINS)
+    result = run_pytest(pytester, *words)
+    result.assert_outcomes(passed=8, failed=2)
     said = {line for line in result.outlines if line.startswith("worker ")}
     assert len(said) == len({line.split()[1] for line in said}) == 2, said
+    seeds = [line for line in result.outlines if "and is the same way again" in line]
+    assert (len(seeds), len(set(seeds))) == (2, 1), seeds

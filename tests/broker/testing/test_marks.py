@@ -12,6 +12,7 @@ import pytest
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker
 from fluffle.broker.testing.wanted import Wanted, wanted_of
+from tests.support.inner_pytest import run_pytest
 
 pytest_plugins = ("pytester",)
 
@@ -134,9 +135,7 @@ def test_unknown_arguments_fail_the_test_or_the_session(pytester: pytest.Pyteste
             pass
         """,
     )
-    result = pytester.runpytest_inprocess(
-        "-q", "-p", "no:asyncio", "--strict-markers", "test_marks.py"
-    )
+    result = run_pytest(pytester, "-q", "--strict-markers", "test_marks.py")
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines_random(
         [
@@ -144,7 +143,7 @@ def test_unknown_arguments_fail_the_test_or_the_session(pytester: pytest.Pyteste
             "*have names, unlike {'app': 'secret'}",
         ]
     )
-    result = pytester.runpytest_inprocess("-q", "-p", "no:asyncio", "test_config.py")
+    result = run_pytest(pytester, "-q", "test_config.py")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["amqp_broker_config has 'port', which is none of config, *"])
 
@@ -178,4 +177,4 @@ def test_the_broker_of_the_session_is_made_as_its_fixture_says(
             assert (node.parts.config.product, users) in (("mine", {"guest"}), ("RabbitMQ", {"me"}))
         """
     )
-    pytester.runpytest_inprocess("-q", "-p", "no:asyncio").assert_outcomes(passed=1)
+    run_pytest(pytester, "-q").assert_outcomes(passed=1)

@@ -10,6 +10,7 @@ import pika
 import pytest
 
 from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
+from tests.support.inner_pytest import run_pytest, run_pytest_process
 
 pytest_plugins = ("pytester",)
 
@@ -82,7 +83,7 @@ def test_a_test_that_leaves_its_connection_open_leaves_nothing(pytester: pytest.
             assert set(amqp_broker.broker.node.catalogue.vhosts) == {"/", amqp.name}
         """
     )
-    result = pytester.runpytest_subprocess("-q")
+    result = run_pytest(pytester, "-q")
     result.assert_outcomes(passed=2)
 
 
@@ -100,7 +101,7 @@ def test_what_goes_wrong_with_the_broker_ends_with_the_test(pytester: pytest.Pyt
             amqp_broker.faults.refuse_logins()  # nobody mends a broker that has gone
         """
     )
-    result = pytester.runpytest_subprocess("-q")
+    result = run_pytest(pytester, "-q")
     result.assert_outcomes(passed=1, failed=1)
 
 
@@ -115,7 +116,7 @@ def test_who_forgets_to_await_fails(pytester: pytest.Pytester) -> None:
             await amqp.advance(minutes=1)
         """
     )
-    result = pytester.runpytest_subprocess("-q")
+    result = run_pytest(pytester, "-q")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*not awaited, and so not done: amqp.expect"])
 
@@ -125,7 +126,7 @@ def test_what_is_not_as_expected_is_told_at_the_line_of_the_test(
     pytester: pytest.Pytester, words: str
 ) -> None:
     pytester.makepyfile(f"{words} amqp.expect('orders', count=1, within=0.01)")
-    result = pytester.runpytest_subprocess("-q", "-o", "asyncio_mode=auto")
+    result = run_pytest(pytester, "-q", "-o", "asyncio_mode=auto")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*.py:*: AssertionError"])
     result.stdout.no_fnmatch_line("*calls.py*")
@@ -134,6 +135,7 @@ def test_what_is_not_as_expected_is_told_at_the_line_of_the_test(
 
 
 def test_a_run_without_a_broker_imports_none(pytester: pytest.Pytester) -> None:
+    """In a process of its own: this one has imported the broker."""
     pytester.makepyfile(
         """
         import sys
@@ -144,7 +146,7 @@ def test_a_run_without_a_broker_imports_none(pytester: pytest.Pytester) -> None:
             assert {name for name in loaded if not name.endswith("plugin")} == packages
         """
     )
-    pytester.runpytest_subprocess("-q").assert_outcomes(passed=1)
+    run_pytest_process(pytester, "-q").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_an_external_broker_that_is_not_there_ends_the_run(
 ) -> None:
     pytester.makepyfile("def test_it(amqp): pass")
     words = (f"--amqp-broker={url}", "--amqp-management=http://127.0.0.1:1")
-    result = pytester.runpytest_inprocess("-p", "no:asyncio", *words)
+    result = run_pytest(pytester, *words)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines([told])
 
@@ -183,11 +185,11 @@ def test_what_only_fluffle_does_to_whole_tests_is_skipped_with_an_external_broke
         def test_without_a_broker(): pass
         """
     )
-    words = ("-rs", "-p", "no:asyncio", "--amqp-broker=external://127.0.0.1:1")
-    result = pytester.runpytest_inprocess(*words)
+    words = ("-rs", "--amqp-broker=external://127.0.0.1:1")
+    result = run_pytest(pytester, *words)
     result.assert_outcomes(skipped=3, passed=1)
     needed = ("amqp_strict", "amqp_unkind", "amqp_cluster")
     result.stdout.fnmatch_lines_random([f"*needs fluffle: {name}" for name in needed])
     for option in ("--amqp-strict", "--amqp-unkind=7"):
-        result = pytester.runpytest_inprocess(*words, option, "-k", "strict or unkind")
+        result = run_pytest(pytester, *words, option, "-k", "strict or unkind")
         result.assert_outcomes(skipped=2, deselected=2)

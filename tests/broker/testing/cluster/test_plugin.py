@@ -9,6 +9,7 @@ import pika
 import pytest
 
 from fluffle.broker import ThreadedCluster
+from tests.support.inner_pytest import run_pytest
 
 pytest_plugins = ("pytester",)
 
@@ -78,7 +79,7 @@ def test_what_is_wrong_with_a_mark_is_said(pytester: pytest.Pytester) -> None:
             pass
         """
     )
-    result = pytester.runpytest_subprocess("-q")
+    result = run_pytest(pytester, "-q")
     result.assert_outcomes(errors=3)
     result.stdout.fnmatch_lines(
         [
@@ -108,7 +109,7 @@ def test_a_failure_tells_of_the_nodes(pytester: pytest.Pytester) -> None:
             amqp_cluster.kill(0)
         """
     )
-    result = pytester.runpytest_subprocess("-q")
+    result = run_pytest(pytester, "-q")
     result.assert_outcomes(passed=1, failed=1, errors=1)
     result.stdout.fnmatch_lines(
         [

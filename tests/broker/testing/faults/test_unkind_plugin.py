@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.inner_pytest import run_pytest
+
 pytest_plugins = ("pytester",)
 
 TESTS = """
@@ -24,7 +26,7 @@ def test_from_any_seed(amqp):
 
 def test_a_mark_makes_the_broker_unkind(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
-    result = pytester.runpytest_subprocess("-q")
+    result = run_pytest(pytester, "-q")
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(
         [
@@ -37,31 +39,15 @@ def test_a_mark_makes_the_broker_unkind(pytester: pytest.Pytester) -> None:
 
 def test_the_option_makes_it_so_for_all(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
-    result = pytester.runpytest_subprocess("--amqp-unkind=9", "-k", "plain or seed")
+    result = run_pytest(pytester, "--amqp-unkind=9", "-k", "plain or seed")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["--amqp-unkind=9", "*with seed 9*", "*again with --amqp-unkind=9"])
-    result = pytester.runpytest_subprocess("-k", "plain", "--amqp-unkind")
+    result = run_pytest(pytester, "-k", "plain", "--amqp-unkind")
     result.stdout.re_match_lines([r"--amqp-unkind=\d+", r".*again with --amqp-unkind=\d+"])
 
 
 def test_a_file_is_no_seed(pytester: pytest.Pytester) -> None:
     path = pytester.makepyfile(TESTS)
-    result = pytester.runpytest_subprocess("--amqp-unkind", str(path))
+    result = run_pytest(pytester, "--amqp-unkind", str(path))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*invalid seed value*"])
-
-
-def test_all_processes_of_a_run_have_one_seed(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import pytest
-
-        @pytest.mark.parametrize("_number", range(4))
-        def test_it(amqp, _number):
-            raise AssertionError(amqp.faults.in_effect)
-        """
-    )
-    result = pytester.runpytest_subprocess("-n2", "--dist=each", "--amqp-unkind")
-    result.assert_outcomes(failed=8)
-    told = {line for line in result.outlines if "and is the same way again" in line}
-    assert len(told) == 1
