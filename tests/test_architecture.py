@@ -165,9 +165,9 @@ RUFF_FINDS = {
 @pytest.mark.parametrize("code", RUFF_FINDS)
 def test_ruff_finds(code: str) -> None:
     name, text = RUFF_FINDS[code]
-    ruff = [Path(sys.executable).with_name("ruff"), "check", "--no-cache", "--output-format=json"]
+    ruff = [str(Path(sys.executable).with_name("ruff")), "check", "--no-cache"]
     result = subprocess.run(
-        [*ruff, "--stdin-filename", ROOT / "broker" / name, "-"],
+        [*ruff, "--output-format=json", "--stdin-filename", str(ROOT / "broker" / name), "-"],
         cwd=ROOT,
         input=text,
         capture_output=True,
