@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 
 import click
@@ -28,6 +29,10 @@ there comes again.  How much that is nobody here knows: those that can be reache
 Their members are deleted when they come back.  The queue is on this node alone then; have it on
 others again with `fluffle queues add-member` or `grow`."""
 
+
+STAY = "are nowhere else and stay"
+WAITING_SHOWN_MAX = 20
+"""Queues of which it is said what is still under way."""
 
 MORE = (
     "node", "durable", "auto_delete", "exclusive", "owner", "arguments", "policy",
@@ -231,12 +236,13 @@ def transfer(client: Client, *, name: str, node: str, vhost: str) -> None:
 @as_json
 @on_node
 def grow(client: Client, node: str, *, is_json: bool) -> None:
-    """Have all quorum queues on one node more."""
-    row = client.call("queues.grow", node=node)
-    text = f"{counted(row['queues'], 'gets', 'get')} a member on {node}"
-    if row["already"]:
-        text += f", {row['already']} {'has' if row['already'] == 1 else 'have'} one already"
-    print_answer(row, text, is_json=is_json)
+    """Have all quorum queues on one node more; returns once they count on it."""
+    results = told_of_each(client.rows("queues.grow", node=node))
+    changed, already = results["changed"], results["unchanged"]
+    text = f"{counted(changed, 'has', 'have')} got a member on {node}"
+    if already:
+        text += f", {already} {'has' if already == 1 else 'have'} had one"
+    print_answer({"queues": changed, "already": already}, text, is_json=is_json)
 
 
 @queues.command()
@@ -244,15 +250,29 @@ def grow(client: Client, node: str, *, is_json: bool) -> None:
 @as_json
 @on_node
 def shrink(client: Client, node: str, *, is_json: bool) -> None:
-    """Have all quorum queues on one node less, but those that are nowhere else."""
-    row = client.call("queues.shrink", node=node)
-    text = f"{counted(row['queues'], 'loses', 'lose')} the member on {node}"
-    if row["nowhere_else"]:
-        what = (
-            "is nowhere else and stays" if row["nowhere_else"] == 1 else "are nowhere else and stay"
-        )
-        text += f", {row['nowhere_else']} {what}"
-    print_answer(row, text, is_json=is_json)
+    """Have all quorum queues on one node less, but those that are nowhere else; returns once none
+    needs it any more."""
+    results = told_of_each(client.rows("queues.shrink", node=node))
+    changed, stay = results["changed"] + results["unchanged"], results["refused"]
+    text = f"{counted(changed, 'has', 'have')} lost the member on {node}"
+    if stay:
+        text += f", {stay} {'is nowhere else and stays' if stay == 1 else STAY}"
+    print_answer({"queues": changed, "nowhere_else": stay}, text, is_json=is_json)
+
+
+def told_of_each(rows: Iterable[Row]) -> Counter[str]:
+    """How many queues there are of each result.  Refused, with what is still under way."""
+    results: Counter[str] = Counter()
+    waiting: list[str] = []
+    for row in rows:
+        results[row["result"]] += 1
+        if row["result"] == "under_way" and len(waiting) < WAITING_SHOWN_MAX:
+            waiting.append(f"queue '{row['name']}' in vhost '{row['vhost']}' {row['error']}")
+    if more := results["under_way"] - len(waiting):
+        waiting.append(f"and so it is with {more} more")
+    if waiting:
+        raise Refused("\n".join(waiting))
+    return results
 
 
 @queues.command("force-shrink")

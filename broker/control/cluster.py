@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows
-from fluffle.broker.definitions.leftovers import count_on, is_orphan_of, remove_ended
+from fluffle.broker.control.queues import voters_of
+from fluffle.broker.definitions.leftovers import (
+    count_on,
+    is_on_alone,
+    is_orphan_of,
+    remove_ended,
+)
 from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.nodes import Nodes, Registered, admit, dismiss
 from fluffle.broker.option_values import parse_name, parse_peer_address
+from fluffle.broker.queues.journal import QueueDefinition
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
+
+
+NEEDED_SHOWN_MAX = 10
+"""Queues that are named of those that need a node."""
 
 
 def cluster_of(parts: Parts) -> Cluster:
@@ -108,7 +119,8 @@ def check_left(cluster: Cluster, name: str) -> None:
 def forget(parts: Parts, *, name: str) -> Result:
     """Remove a node that is gone for good, with the queues that were on it alone.
 
-    It is if nobody sees it: each node that can be asked has a say.
+    It is if nobody sees it: each node that can be asked has a say.  As long as a queue that is on
+    others, too, can agree on nothing without it, it stays.
     """
     cluster, going = entered(parts), Pending()
     nodes = parts.catalogue.nodes.entries
@@ -118,6 +130,7 @@ def forget(parts: Parts, *, name: str) -> Result:
     def decide() -> Change:
         if check_away(cluster, nodes, name) != known:
             raise PreconditionFailed(f"node '{name}' was started meanwhile; stop it first")
+        check_unneeded(parts, name)
         return dismiss(nodes, name)
 
     def told(sights: Mapping[str, frozenset[str]]) -> None:
@@ -148,6 +161,33 @@ def check_away(cluster: Cluster, nodes: Nodes, name: str) -> Registered:
     if cluster.absent.is_alive(name):
         raise PreconditionFailed(f"node '{name}' runs; stop it first")
     return nodes[name]
+
+
+def check_unneeded(parts: Parts, name: str) -> None:
+    """PreconditionFailed if a queue would never have a majority again without that node."""
+    needed = [
+        f"queue '{queue.spec.name}' in vhost '{vhost.name}'"
+        for vhost in parts.vhosts(None)
+        for queue in vhost.queues.values()
+        if name in dict(queue.definition.members) and needs(parts, name, queue.definition)
+    ]
+    if needed:
+        shown, more = ", ".join(needed[:NEEDED_SHOWN_MAX]), len(needed) - NEEDED_SHOWN_MAX
+        others = f" and {more} more" if more > 0 else ""
+        raise PreconditionFailed(
+            f"without node '{name}' too few members are there of {shown}{others} to agree on "
+            f"anything; start it, or another of their nodes, and wait for `queues shrink {name}`; "
+            "if that cannot be, `queues force-shrink` or `queues delete` them before"
+        )
+
+
+def needs(parts: Parts, name: str, definition: QueueDefinition) -> bool:
+    """Whether a quorum queue that is on other nodes, too, has no majority without that one."""
+    if is_on_alone(parts.catalogue, name, definition):
+        return False
+    voters = voters_of(parts.company, definition)
+    there = sum(parts.company.is_alive(voter) for voter in voters if voter != name)
+    return name in voters and 2 * there <= len(voters)
 
 
 def check_unseen(name: str, asked: Collection[str], sights: Mapping[str, Collection[str]]) -> None:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 OF_A_NODE = frozenset(
     {
         *("ping", "status", "nodes.row", "nodes.memory", "nodes.listeners"),
-        *("alarms.list", "queues.critical", "queues.raft", "queues.counted", "exchanges.counted"),
+        *("alarms.list", "queues.critical", "queues.raft", "queues.voting"),
+        *("queues.counted", "exchanges.counted"),
         *("queues.used", "queues.volume", "queues.deliveries", "exchanges.publishes"),
         *("statistics.node", "statistics.vhosts", "statistics.logins"),
         *("connections.list", "connections.close", "channels.list", "consumers.list"),

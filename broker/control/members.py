@@ -1,7 +1,7 @@
 """queues.*: on which nodes a quorum queue is, and which of them leads.
 
-Each of these says what is wanted, and returns when all know it; the leader of the queue then sees
-to it, one member after the other.
+Each of these says what is wanted, and all come to know it; the leader of the queue then sees to it,
+one member after the other.  Where members come or go, that is waited for, too.
 """
 
 from __future__ import annotations
@@ -9,10 +9,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from fluffle.broker.company import Neighbours
-from fluffle.broker.control.parts import Parts, Pending, Result, Rows
+from fluffle.broker.control.member_changes import (
+    Key,
+    MemberChange,
+    Wanted,
+    awaited,
+    of_one,
+    told_row,
+)
+from fluffle.broker.control.member_changes import Result as Fate
+from fluffle.broker.control.parts import Later, Parts, Pending, Result, Row, Rows
 from fluffle.broker.control.queues import leader_now, may_answer, told
 from fluffle.broker.deciding import redefinition
 from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
@@ -20,11 +29,6 @@ from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.vhost import existing_queue
-
-Key: TypeAlias = tuple[str, str]
-"""Virtual host and name."""
-
-NO_OTHERS: Mapping[str, int] = {}
 
 Redefine = Callable[[QueueDefinition], QueueDefinition]
 """What is wanted of a queue instead.  Raises `BrokerError`."""
@@ -56,8 +60,8 @@ def node_of(parts: Parts, node: str) -> str:
 
 def former_or_node_of(parts: Parts, node: str, definitions: Iterable[QueueDefinition]) -> str:
     """Likewise; or of one that is no node any more, and is yet to be taken from these queues."""
-    places = {place for each in definitions for place in (*dict(each.members), *each.wanted)}
-    return node if node in places else node_of(parts, node)
+    is_there = any(node in places_of(each) for each in definitions)
+    return node if is_there else node_of(parts, node)
 
 
 def redefined(parts: Parts, name: str, vhost: str, redefine: Redefine) -> Change:
@@ -118,15 +122,25 @@ def role_of(node: str, leader: str, definition: QueueDefinition) -> str:
 
 
 def add_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
-    """Have a queue on one node more."""
-    redefine = partial(with_member, node_of(parts, node))
-    return parts.change(lambda: redefined(parts, name, vhost, redefine))
+    """Have a queue on one node more, where its member votes when this returns."""
+    member = node_of(parts, node)
+    change = MemberChange(parts, node, member, is_added=True)
+    return one_changed(change, (vhost, name), partial(with_member, member))
 
 
 def delete_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
-    """Have a queue on one node less."""
+    """Have a queue on one node less, which it does not need any more when this returns."""
     member = former_or_node_of(parts, node, [quorum_queue(parts, name, vhost)])
-    return parts.change(lambda: redefined(parts, name, vhost, partial(without_member, member)))
+    change = MemberChange(parts, node, member, is_added=False)
+    return one_changed(change, (vhost, name), partial(without_member, member))
+
+
+def one_changed(change: MemberChange, key: Key, redefine: Redefine) -> Result:
+    """Have something else wanted of one queue, and wait until it is so."""
+    parts, (vhost, name) = change.parts, key
+    wanted = Wanted(key, quorum_queue(parts, name, vhost).id)
+    changing = parts.change(lambda: redefined(parts, name, vhost, redefine))
+    return of_one(changing, lambda: change.settled([wanted]), parts)
 
 
 def transfer(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
@@ -150,28 +164,62 @@ def without_leader(definition: QueueDefinition) -> QueueDefinition:
     return definition._replace(leader="")
 
 
-def grow(parts: Parts, *, node: str) -> Result:
-    """Have all quorum queues on one node more; how many were not to be there, and how many were."""
+def grow(
+    parts: Parts, *, node: str, vhost: str | None = None, names: list[str] | None = None
+) -> Rows:
+    """Have all quorum queues on one node more, or those of a virtual host, or some of it: a row
+    for each, once its member there votes."""
     member = node_of(parts, node)
-    redefine = partial(with_member, member)
-    queues = list(quorum_queues(parts))
-    steps = [
-        ((vhost, each.spec.name), redefine) for vhost, each in queues if member not in each.wanted
-    ]
-    return for_each(parts, steps, {"already": len(queues) - len(steps)})
+    change = MemberChange(parts, node, member, is_added=True)
+    yield from changed(change, asked_for(parts, vhost, names), partial(with_member, member))
 
 
-def shrink(parts: Parts, *, node: str) -> Result:
-    """Have all quorum queues on one node less, but those that are nowhere else; how many, and how
-    many those are."""
-    queues = list(quorum_queues(parts))
+def shrink(
+    parts: Parts, *, node: str, vhost: str | None = None, names: list[str] | None = None
+) -> Rows:
+    """Have all quorum queues on one node less, or those of a virtual host, or some of it: a row for
+    each, once it does not need that node any more.  Those stay that are nowhere else."""
+    queues = list(asked_for(parts, vhost, names))
     member = former_or_node_of(parts, node, (each for _vhost, each in queues))
-    redefine = partial(without_member, member)
-    there = [(vhost, each) for vhost, each in queues if member in each.wanted]
-    steps = [
-        ((vhost, each.spec.name), redefine) for vhost, each in there if {*each.wanted} - {member}
-    ]
-    return for_each(parts, steps, {"nowhere_else": len(there) - len(steps)})
+    there = [(vhost, each) for vhost, each in queues if member in places_of(each)]
+    change = MemberChange(parts, node, member, is_added=False)
+    yield from changed(change, there, partial(without_member, member))
+
+
+def asked_for(
+    parts: Parts, vhost: str | None, names: list[str] | None
+) -> Iterator[tuple[str, QueueDefinition]]:
+    """All quorum queues, or those of a virtual host, or some of it; what is not there is left
+    out."""
+    meant = None if names is None else frozenset(names)
+    for named, definition in quorum_queues(parts):
+        if vhost in (None, named) and (meant is None or definition.spec.name in meant):
+            yield named, definition
+
+
+def places_of(definition: QueueDefinition) -> set[str]:
+    """Where a queue has a member, or is to have one."""
+    return {*dict(definition.members), *definition.wanted}
+
+
+def changed(
+    change: MemberChange, queues: Iterable[tuple[str, QueueDefinition]], redefine: Redefine
+) -> Rows:
+    """Have something else wanted of each of these queues, and wait until it is so."""
+    steps: list[tuple[Key, Redefine]] = []
+    wanted: list[Wanted] = []
+    for vhost, each in queues:
+        key = vhost, each.spec.name
+        try:
+            is_asked = redefine(each) != each
+        except PreconditionFailed as refused:
+            yield told_row(key, each, Fate.REFUSED, refused.explanation)
+            continue
+        wanted.append(Wanted(key, each.id, is_asked))
+        if is_asked:
+            steps.append((key, redefine))
+    yield from awaited(for_each(change.parts, steps), change.parts)
+    yield from change.settled(wanted)
 
 
 def rebalance(parts: Parts) -> Result:
@@ -203,15 +251,13 @@ def may_have_more(company: Neighbours, node: str) -> bool:
     return company.is_alive(node) and not is_aside
 
 
-def for_each(
-    parts: Parts, steps: Sequence[tuple[Key, Redefine]], others: Mapping[str, int] = NO_OTHERS
-) -> Result:
+def for_each(parts: Parts, steps: Sequence[tuple[Key, Redefine]]) -> Row | Later:
     """Something else for each of many queues, one step after the other; how many queues there were.
 
-    `others`: how many are left as they are, and why.  What was deleted meanwhile is left out, and
-    so is what has become another queue, or has no member more to lose: the rest goes on.
+    What was deleted meanwhile is left out, and so is what has become another queue, or has no
+    member more to lose: the rest goes on.
     """
-    going, rest, changed = Pending(), deque(steps), set[Key]()
+    going, rest, done_to = Pending(), deque(steps), set[Key]()
 
     def begin(key: Key, redefine: Redefine) -> bool:
         """Whether it has come true at once, as on a node that is alone; else it goes on by itself,
@@ -225,7 +271,7 @@ def for_each(
                 go_on()
 
         def succeeded() -> None:
-            changed.add(key)
+            done_to.add(key)
             done()
 
         def failed(error: BrokerError) -> None:
@@ -247,7 +293,7 @@ def for_each(
         while rest:
             if not begin(*rest.popleft()):
                 return
-        going.answer({"queues": len(changed), **others})
+        going.answer({"queues": len(done_to)})
 
     go_on()
     return going.result

@@ -160,6 +160,10 @@ class ClusterNode:
             else:
                 yield row
 
+    async def rows(self, verb: str, **arguments: object) -> list[dict[str, Any]]:
+        """All of them."""
+        return [row async for row in self.listed(verb, **arguments)]
+
     def roles(self) -> dict[str, str]:
         """Of all nodes, as this one sees them."""
         rows = VERBS["cluster.status"].act(self.node.parts)

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from fluffle.broker.commands.client import Refused, Row
+from fluffle.broker.commands.client import Row
 from fluffle.broker.commands.rabbitmq.verb import (
     DATA,
     NOT_FOUND,
@@ -23,6 +23,9 @@ STATUS = ("Node Name", "Raft State", "Membership", "Running")
 PAYLOAD = "payload (max 64 bytes)"
 ABSENT = "Object (queue, stream, exchange, etc) was not found"
 GROUPS = ("all", "quorum", "stream")
+COLUMNS = ("vhost", "name", "size", "result")
+NAMES_AT_ONCE = 1_000
+"""Of queues, in one request: each has 255 octets at most."""
 PATTERNS: Mapping[str, str] = {"vhost-pattern": TEXT, "queue-pattern": TEXT}
 
 
@@ -104,17 +107,18 @@ def matching(call: Call) -> list[Row]:
 
 
 def changed(call: Call, verb: str, node: str, rows: list[Row]) -> Listed:
-    """One after the other, with what came of each."""
-    results = []
+    """What came of each, all of them together; nothing of those that were deleted meanwhile."""
+    names: dict[str, list[str]] = {}
     for row in rows:
-        size = len(row["members"] or ())
-        try:
-            call.client.call(verb, name=row["name"], vhost=row["vhost"], node=node)
-            result, size = "ok", size + (1 if verb == "queues.add_member" else -1)
-        except Refused as refused:
-            result = f"error: {refused.message}"
-        results.append({"vhost": row["vhost"], "name": row["name"], "size": size, "result": result})
-    return Listed(("vhost", "name", "size", "result"), results, has_blank_line=True)
+        names.setdefault(row["vhost"], []).append(row["name"])
+    results = []
+    for vhost, meant in names.items():
+        for start in range(0, len(meant), NAMES_AT_ONCE):
+            piece = meant[start : start + NAMES_AT_ONCE]
+            for row in call.client.rows(verb, node=node, vhost=vhost, names=piece):
+                result = f"error: {row['error']}" if row["error"] else "ok"
+                results.append({**row, "result": result})
+    return Listed(COLUMNS, results, has_blank_line=True)
 
 
 def grow(call: Call) -> Listed:
@@ -125,13 +129,13 @@ def grow(call: Call) -> Listed:
     rows = [row for row in matching(call) if node not in row["members"]]
     if strategy == "even":
         rows = [row for row in rows if len(row["members"]) % 2 == 0]
-    return changed(call, "queues.add_member", node, rows)
+    return changed(call, "queues.grow", node, rows)
 
 
 def shrink(call: Call) -> Listed:
     (node,) = call.words
     rows = [row for row in matching(call) if node in row["members"]]
-    return changed(call, "queues.delete_member", node, rows)
+    return changed(call, "queues.shrink", node, rows)
 
 
 def check_group(call: Call) -> None:
@@ -175,12 +179,13 @@ VERBS: Mapping[str, Verb] = {
     "add_member": Verb(
         add_member, "<queue> <node>", "Adding a replica for queue {0} on node {1}...", (2, 2),
         {"membership": TEXT},
-        note="said to all when it returns, done by the queue's leader; a new one votes once it "
-        "has caught up",
+        note="returns once the new one has caught up and votes; if that takes long, with an error, "
+        "and it goes on by itself",
     ),
     "delete_member": Verb(
         delete_member, "<queue> <node>", "Removing a replica of queue {0} on node {1}...", (2, 2),
-        note="a node that there is not is an error",
+        note="returns once the queue does not need it any more; a node that there is not is an "
+        "error",
     ),
     "transfer_leadership": Verb(
         transfer_leadership, "<queue> <node>",

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from fluffle.broker.access.patterns import UnusablePattern, compiled_once
 from fluffle.broker.control.members import quorum_queues
 from fluffle.broker.control.parts import Row
-from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.errors import NotFound
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.listing import fitting
 from fluffle.broker.management.replies import Reply, bad_request, not_found, unavailable
@@ -107,13 +107,12 @@ async def grow(call: Call) -> None:
     if call.parts.company.known(node) is None:
         return  # as RabbitMQ, which finds no queue that could be there
     is_even = body["strategy"] == "even"
+    names: dict[str, list[str]] = {}
     for vhost, definition in await meant(call, body):
-        if is_even and len(definition.wanted or definition.members) % 2:
-            continue
-        with suppress(NotFound, PreconditionFailed):  # another queue by now, or none
-            await call.result(
-                "queues.add_member", name=definition.spec.name, vhost=vhost, node=node
-            )
+        if not (is_even and len(definition.wanted or definition.members) % 2):
+            names.setdefault(vhost, []).append(definition.spec.name)
+    for vhost, meant_there in names.items():
+        await call.rows("queues.grow", node=node, vhost=vhost, names=meant_there)
 
 
 async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
@@ -135,7 +134,7 @@ async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
 async def shrink(call: Call) -> Reply:
     """Have all quorum queues on one node less, but those that are nowhere else."""
     with suppress(NotFound):
-        await call.result("queues.shrink", node=call.path["node"])
+        await call.rows("queues.shrink", node=call.path["node"])
     return ACCEPTED
 
 

@@ -118,7 +118,8 @@ async def test_all_that_it_has_is_there_in_the_cluster(scene: Scene, *, kill: bo
     await let_in(nodes, "b", by="a")
     await nodes["b"].start()
     await are_voters(nodes["a"], "ab")
-    assert await nodes["a"].ask("queues.grow", node="b") == {"queues": 1, "already": 0}
+    (grown,) = await nodes["a"].rows("queues.grow", node="b")
+    assert grown["result"] == "changed"
     queue = nodes["b"].node.catalogue.vhosts["/"].queues["quorum"]
     await until(lambda: dict(queue.definition.members).keys() == {"a", "b"})
     connection = await aio_pika.connect(nodes["b"].url)

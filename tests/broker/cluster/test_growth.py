@@ -260,7 +260,7 @@ class Clients:
 async def shrink(scene: Sizes, names: str) -> None:
     """As an operator does it: one at a time, the last first."""
     for name in names:
-        await scene.nodes["a"].ask("queues.shrink", node=name)
+        await scene.nodes["a"].rows("queues.shrink", node=name)
         await until(lambda: name not in members_of(scene, "q"))  # noqa: B023
         await scene.nodes[name].stop()
         others = scene.nodes.running
@@ -293,7 +293,7 @@ async def test_it_grows_and_shrinks_while_clients_work(tmp_path: Path) -> None:
                 await scene.start(names, size)
                 await scene.is_one()
                 for name in names:
-                    await scene.nodes["a"].ask("queues.grow", node=name)
+                    await scene.nodes["a"].rows("queues.grow", node=name)
                 await until(lambda: len(members_of(scene, "q")) == size)  # noqa: B023
                 await clients.more(20)
                 size_before = size

@@ -182,11 +182,15 @@ async def test_a_queue_goes_with_the_last_node_that_had_a_member(tmp_path: Path)
     async with running_cluster(tmp_path, 5) as nodes:
         await declare_quorum(nodes["a"], "q", size=3)
         members = dict(nodes["a"].node.catalogue.vhosts["/"].queues["q"].definition.members)
-        lost, last = sorted(members.keys() - {"a"})
+        others = sorted(members.keys() - {"a"})
         by, *_ = sorted({*"abcde"} - members.keys())
-        for name in (lost, last):
+        for name in others:
             await nodes[name].kill()
             await is_seen_by_nobody(nodes, name)
+        for name in others:
+            assert "too few members" in await refusal(nodes[by], "cluster.forget", name=name)
+        await nodes["a"].ask("queues.force_shrink", name="q", vhost="/")
+        for name in others:
             assert await nodes[by].ask("cluster.forget", name=name) == {"queues": 0}
         await nodes["a"].kill()
         await is_seen_by_nobody(nodes, "a")

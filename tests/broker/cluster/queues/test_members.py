@@ -8,9 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pamqp.common import FieldTable
 
 from fluffle.broker.cluster.queues import members
 from fluffle.broker.cluster.queues.members import refused
+from fluffle.broker.control import member_changes
 from fluffle.broker.control.members import former_or_node_of
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
@@ -82,9 +84,8 @@ async def test_a_queue_grows_and_shrinks(scene: Scene) -> None:
     await is_on(scene, "a")
     await scene.nodes["b"].ask("queues.add_member", **Q, node="b")
     await is_on(scene, "ab")
-    assert await scene.nodes["b"].ask("queues.grow", node="c") == {"queues": 1, "already": 0}
+    assert await scene.nodes["b"].rows("queues.grow", node="c") == has_changed(3)
     await is_on(scene, "abc")
-    assert await scene.nodes["b"].ask("queues.grow", node="c") == {"queues": 0, "already": 1}
     await scene.nodes["a"].ask("queues.delete_member", **Q, node="a")
     await is_on(scene, "bc")
     assert scene.leader() in ("b", "c")
@@ -119,11 +120,11 @@ async def test_a_member_that_goes_is_logged_by_the_name_of_its_queue(
     assert await is_led_as_wanted(scene) == "a"
     group = scene.nodes["a"].node.catalogue.vhosts["/"].queues["q"].definition.id
     caplog.set_level(logging.INFO)
-    assert await scene.nodes["a"].ask("queues.shrink", node="b") == {"queues": 1, "nowhere_else": 0}
+    assert await scene.nodes["a"].rows("queues.shrink", node="b") == has_changed(2)
     await is_on(scene, "ac")
     changed = {"vhost": "/", "queue": "q", "group": group, "node": "b", "step": "Remove"}
     assert changed in said(caplog, "queue_members_changed")
-    assert await scene.nodes["a"].ask("queues.shrink", node="b") == {"queues": 0, "nowhere_else": 0}
+    assert await scene.nodes["a"].rows("queues.shrink", node="b") == []
 
 
 async def test_leaders_are_balanced(scene: Scene) -> None:
@@ -172,7 +173,7 @@ async def test_what_makes_no_sense_is_refused(scene: Scene) -> None:
             await scene.nodes["a"].ask(verb, **Q, node=node)
     for verb in ("queues.grow", "queues.shrink"):
         with pytest.raises(BrokerError, match="there is no node 'x'"):
-            await scene.nodes["a"].ask(verb, node="x")
+            await scene.nodes["a"].rows(verb, node="x")
 
 
 async def test_who_is_no_node_any_more_can_be_taken_from_a_queue(scene: Scene) -> None:
@@ -275,3 +276,91 @@ async def test_what_cannot_be_read_goes_once_its_node_is_no_member_any_more(
     await until(lambda: not c.cluster.hosting._lost)
     await c.stop()
     assert not has_head(c, definition.id)
+
+
+def committed(node: ClusterNode) -> list[str]:
+    """The voters of the queue q that its group has agreed on, as far as this node knows."""
+    queue = node.node.catalogue.vhosts["/"].queues["q"]
+    config = node.cluster.running.host.group(queue.definition.id).configs[0]
+    return [voter.node for voter in config.voters]
+
+
+def has_changed(size: int) -> list[dict[str, object]]:
+    """What is told of the queue q."""
+    return [{"vhost": "/", "name": "q", "size": size, "result": "changed", "error": ""}]
+
+
+async def test_a_node_may_be_stopped_as_soon_as_no_queue_is_said_to_be_there(scene: Scene) -> None:
+    """Else the queue would be left with two members, of which one is gone."""
+    nodes = scene.nodes
+    await scene.declare("a")
+    await publish(await scene.channel("a"), b"1")
+    for name, left in (("c", 2), ("b", 1)):
+        assert await nodes["a"].rows("queues.shrink", node=name) == has_changed(left)
+        assert committed(nodes["a"]) == [*"abc"[:left]]
+        await nodes[name].kill()
+    await scene.is_led_by("a")
+    assert await drained(scene, "a", 1) == [b"1"]
+
+
+async def test_a_member_that_is_said_to_be_there_votes(scene: Scene) -> None:
+    nodes = scene.nodes
+    channel = await scene.channel("a")
+    arguments: FieldTable = {"x-queue-type": "quorum", "x-quorum-initial-group-size": 1}
+    await channel.declare_queue("q", durable=True, arguments=arguments)
+    await publish(channel, *(b"%d" % number for number in range(100)))
+    assert await nodes["c"].rows("queues.grow", node="b") == has_changed(2)
+    assert committed(nodes["b"]) == [*"ab"]
+    await nodes["c"].ask("queues.add_member", **Q, node="c")
+    assert committed(nodes["c"]) == [*"abc"]
+    await nodes["a"].ask("queues.delete_member", **Q, node="a")
+    assert voters(nodes["b"]) == [*"bc"]
+    row = {"vhost": "/", "name": "q", "size": 2, "result": "unchanged", "error": ""}
+    assert await nodes["c"].rows("queues.grow", node="b") == [row]
+
+
+async def lead_and_die(scene: Scene, name: str) -> None:
+    """A queue that is on three nodes is left with two members, of which one is gone."""
+    nodes = scene.nodes
+    (other,) = {"b", "c"} - {name}
+    await nodes["a"].rows("queues.shrink", node=other)
+    await nodes["a"].ask("queues.transfer", **Q, node=name)
+    await scene.is_led_by(name)
+    await nodes[name].kill()
+    await is_seen_by_nobody(nodes, name)
+
+
+async def test_what_cannot_be_agreed_on_is_still_under_way(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said so in a bounded time, and comes true when it can."""
+    nodes = scene.nodes
+    await scene.declare("a")
+    await lead_and_die(scene, "b")
+    monkeypatch.setattr(member_changes, "GIVE_UP_MS", 300)
+    (row,) = await nodes["c"].rows("queues.shrink", node="b")
+    assert row["result"] == "under_way"
+    assert "still has its member on 'b': too few" in row["error"]
+    with pytest.raises(BrokerError, match="'q' in vhost '/' still has its member on 'b'"):
+        await nodes["c"].ask("queues.delete_member", **Q, node="b")
+    monkeypatch.undo()
+    await nodes["b"].start()
+    assert await nodes["c"].rows("queues.shrink", node="b") != []
+    assert committed(nodes["a"]) == ["a"]
+
+
+async def test_a_node_is_not_forgotten_while_a_queue_needs_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data would be refused from then on, and the queue have no majority any more."""
+    nodes = scene.nodes
+    await scene.declare("a")
+    await lead_and_die(scene, "b")
+    monkeypatch.setattr(member_changes, "GIVE_UP_MS", 100)
+    assert (await nodes["c"].rows("queues.shrink", node="b"))[0]["result"] == "under_way"
+    for by in "ac":
+        with pytest.raises(BrokerError, match=r"without node 'b' too few members .* queue 'q'"):
+            await nodes[by].ask("cluster.forget", name="b")
+    await nodes["a"].ask("queues.force_shrink", **Q)
+    assert await nodes["a"].ask("cluster.forget", name="b") == {"queues": 0}
+    await publish(await scene.channel("c"), b"1")

@@ -1,0 +1,220 @@
+"""Changes of the members of quorum queues that are under way, until their groups have agreed.
+
+    a member less: its group has committed that, and all know it
+    a member more: likewise, and that member has caught up and votes
+
+Whoever stops a node after that counts on it: before, a queue may need that very node.  What is
+waited for goes on by itself, whether anybody waits or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from fluffle.broker.chores import in_pieces
+from fluffle.broker.control.everywhere import rows as rows_everywhere
+from fluffle.broker.control.moving import soon_after
+from fluffle.broker.control.parts import Later, Parts, Row, Rows
+from fluffle.broker.control.queues import UNLED, state_of
+from fluffle.broker.errors import BrokerError, PreconditionFailed
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.served import Later as Asked
+from fluffle.broker.queues.served import ServedQueue
+
+T = TypeVar("T")
+
+Key: TypeAlias = tuple[str, str]
+"""Virtual host and name."""
+
+Waiting: TypeAlias = Generator[Asked[None], None, T]
+"""Yields what has to be waited for, and returns what comes of it."""
+
+LOOK_S = 0.1
+"""Between two looks at what is under way."""
+
+GIVE_UP_MS = 15_000
+"""Nobody waits for more, once nothing has come to an end for so long: less than the management API
+has for an answer."""
+
+LOOKED_AT_ONCE = 500
+"""Queues that are looked at in one turn, and asked for in one question."""
+
+
+class Result(Enum):
+    """What has come of a queue."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    """It had been so."""
+    UNDER_WAY = "under_way"
+    """It is not so yet."""
+    REFUSED = "refused"
+    """It is nowhere else, and stays."""
+
+
+class Wanted(NamedTuple):
+    """A queue whose members are to change."""
+
+    key: Key
+    id: int
+    """Another one that has its name by then is none of it."""
+    is_asked: bool = True
+    """Whether anybody has asked for that just now; else it had been so, or under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChange:
+    """One node gets, or loses, a member of some queues."""
+
+    parts: Parts
+    node: str
+    """As people call it."""
+    member: str
+    """As queues do."""
+    is_added: bool
+
+    def settled(self, queues: Iterable[Wanted]) -> Rows:
+        """A row for each queue once its group has agreed, and for each that has not in time; none
+        for what was deleted meanwhile."""
+        waiting = dict.fromkeys(queues)
+        now_ms = self.parts.clock.now_ms
+        moved_ms = now_ms()
+        while True:
+            before = len(waiting)
+            for piece in in_pieces(tuple(waiting), LOOKED_AT_ONCE):
+                ended = yield from self._ended(piece)
+                for queue in ended:
+                    del waiting[queue]
+                yield from self._rows(ended)
+            if len(waiting) < before:
+                moved_ms = now_ms()
+            if not waiting or self._is_vain or now_ms() - moved_ms >= GIVE_UP_MS:
+                break
+            yield soon_after(self.parts.call_later, LOOK_S)
+        yield from self._rows(waiting, is_under_way=True)
+
+    def _rows(self, queues: Iterable[Wanted], *, is_under_way: bool = False) -> Iterator[Row]:
+        """What has come of each; nothing of what was deleted."""
+        for queue in queues:
+            if (served := self._found(queue)) is not None:
+                yield row_of(queue, served, self._why(queue, served) if is_under_way else "")
+
+    def _found(self, queue: Wanted) -> ServedQueue | None:
+        vhost, name = queue.key
+        host = self.parts.catalogue.vhosts.get(vhost)
+        served = host.queues.get(name) if host is not None else None
+        return served if served is not None and served.definition.id == queue.id else None
+
+    @property
+    def _is_vain(self) -> bool:
+        """Whether nothing comes of it for now: nobody is added who is not there."""
+        return self.is_added and not self.parts.company.is_alive(self.member)
+
+    def _ended(self, queues: Sequence[Wanted]) -> Waiting[Sequence[Wanted]]:
+        """Those of which it is known that it has come true, and those that were deleted."""
+        as_known = [queue for queue in queues if self._is_known(queue)]
+        if self.is_added and as_known:
+            voting = yield from self._voting([queue.id for queue in as_known])
+            as_known = [queue for queue in as_known if queue.id in voting]
+        return [*as_known, *(queue for queue in queues if self._found(queue) is None)]
+
+    def _is_known(self, queue: Wanted) -> bool:
+        """Whether what all know of a queue says so: that follows what its group has committed."""
+        served = self._found(queue)
+        if served is None:
+            return False
+        return (self.member in dict(served.definition.members)) is self.is_added
+
+    def _voting(self, groups: list[int]) -> Waiting[Collection[int]]:
+        """Those in which the member on that node votes, as it says."""
+        voting: set[int] = set()
+        arguments = {"groups": groups}
+        for told in rows_everywhere(
+            self.parts, what="queues.voting", arguments=arguments, node=self.node
+        ):
+            if isinstance(told, Asked):
+                yield told
+            elif "row" in told:
+                voting.update(told["row"]["groups"])
+        return voting
+
+    def _why(self, queue: Wanted, served: ServedQueue) -> str:
+        """What is under way, and whether anything has to be done for it."""
+        if not self.is_added:
+            what = f"still has its member on '{self.node}'"
+        elif self._is_known(queue):
+            what = f"still copies its messages to '{self.node}', where its member has no vote yet"
+        else:
+            what = f"has no member on '{self.node}' yet"
+        if self._is_vain:
+            return f"{what}: that node does not run, and gets one once it does"
+        if state_of(self.parts.company, served) in UNLED:
+            return f"{what}: too few of its members can be reached to agree on that"
+        return f"{what}; it goes on by itself"
+
+
+def row_of(queue: Wanted, served: ServedQueue, error: str = "") -> Row:
+    """What has come of one queue; `error` says why nothing has come of it yet."""
+    result = Result.CHANGED if queue.is_asked else Result.UNCHANGED
+    return told_row(queue.key, served.definition, Result.UNDER_WAY if error else result, error)
+
+
+def told_row(key: Key, definition: QueueDefinition, result: Result, error: str) -> Row:
+    vhost, name = key
+    size = len(definition.members)
+    return {"vhost": vhost, "name": name, "size": size, "result": result.value, "error": error}
+
+
+def awaited(later: Row | Later, parts: Parts) -> Waiting[Row]:
+    """The result of what goes on by itself.  BrokerError.
+
+    Whoever waits has something to hear now and then, however long it takes.
+    """
+    if not isinstance(later, Later):
+        return later
+    outcomes: list[Row | BrokerError] = []
+    later.begin(outcomes.append)
+    while not outcomes:
+        yield soon_after(parts.call_later, LOOK_S)
+    (outcome,) = outcomes
+    if isinstance(outcome, BrokerError):
+        raise outcome
+    return outcome
+
+
+def of_one(later: Row | Later, settled: Callable[[], Rows], parts: Parts) -> Later:
+    """The result of a change of one queue, once that has settled.  PreconditionFailed if it has not
+    in time."""
+
+    def told() -> Rows:
+        yield from awaited(later, parts)
+        for row in settled():
+            if isinstance(row, Asked):
+                yield row
+            elif row["error"]:
+                raise PreconditionFailed(
+                    f"queue '{row['name']}' in vhost '{row['vhost']}' {row['error']}"
+                )
+
+    return Later(partial(run, told()))
+
+
+def run(rows: Rows, answer: Callable[[Row | BrokerError], None]) -> None:
+    """Take rows that are only waited for, and answer once there are no more."""
+
+    def go_on(_answer: object) -> None:
+        try:
+            for row in rows:
+                if isinstance(row, Asked):
+                    row.then(go_on, go_on)
+                    return
+        except BrokerError as error:
+            answer(error)
+        else:
+            answer({})
+
+    go_on(None)
