@@ -41,6 +41,10 @@ class Away(NotFound):
     """It is defined, and cannot be reached now."""
 
 
+class Gone(NotFound):
+    """What was asked was deleted before it answered; by now something else may have its name."""
+
+
 class ResourceLocked(BrokerError):
     code, http_status = ReplyCode.RESOURCE_LOCKED, 400
 

@@ -210,6 +210,11 @@ def encode_method(channel: int, method: Method) -> bytes:
     return bytes(out)
 
 
+def encode_payload(method: Method) -> bytes:
+    """The payload of its frame, as `decode_method` reads it.  Raises as `encode_method` does."""
+    return encode_method(0, method)[_FRAME_HEAD_BYTES:-1]
+
+
 _signature_of = cache(signature)
 """Of each class once: to find one costs more than all else that a method does."""
 

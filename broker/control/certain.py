@@ -13,7 +13,7 @@ from typing import Any
 
 from fluffle.broker.control.dispatch import Verb
 from fluffle.broker.control.parts import Later, Parts, Result, Row, Rows
-from fluffle.broker.errors import Away, Broken, BrokerError, NotFound
+from fluffle.broker.errors import Away, Broken, BrokerError, Gone, NotFound
 from fluffle.broker.knowledge import Knowledge
 from fluffle.broker.queues.served import Later as Asked
 
@@ -64,11 +64,29 @@ def certain_rows(knowledge: Knowledge, make: Callable[[], Rows]) -> Rows:
 def certain_result(knowledge: Knowledge, make: Callable[[], Result]) -> Result:
     """What has come of it, now or later."""
     try:
-        return make()
+        made = make()
     except NotFound as error:
         if isinstance(error, Away):
             raise
         return Later(partial(begin, knowledge, make))
+    return Later(partial(go_on, knowledge, make, made)) if isinstance(made, Later) else made
+
+
+def go_on(
+    knowledge: Knowledge,
+    make: Callable[[], Result],
+    made: Later,
+    answer: Callable[[Row | BrokerError], None],
+) -> None:
+    """Tell what comes of it; if that was deleted which was asked, do it again."""
+
+    def told(outcome: Row | BrokerError) -> None:
+        if isinstance(outcome, Gone):
+            begin(knowledge, make, answer)
+        else:
+            answer(outcome)
+
+    made.begin(told)
 
 
 def begin(

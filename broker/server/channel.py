@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from fluffle.broker.errors import BrokerError, NotFound
-from fluffle.broker.metadata.changing import Decide
+from fluffle.broker.metadata.changing import Decide, nobody_waits
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.handout import BY_CLIENT, Outcome
@@ -169,13 +169,16 @@ class Channel:
         answer: T | Later[T],
         act: Callable[[T], None],
         unwanted: Callable[[T], None] = let_go,
+        *,
+        undo: Callable[[], None] = nobody_waits,
     ) -> None:
         """Go on with the answer of a queue to `method`, with `unwanted` if this has ended by then.
 
         If it is yet to come, nothing that came behind it on this channel is acted on until then.
+        If the queue is deleted before, `method` is acted on anew, after `undo`.
         """
         if isinstance(answer, Later):
-            Question(self, method, act, unwanted).wait(answer)
+            Question(self, method, act, unwanted, undo).wait(answer)
         else:
             act(answer)
 

@@ -133,7 +133,8 @@ def on_consume(channel: Channel, method: Method) -> None:
     )
     attached = channel.session.vhost.attach(subscription.consumer)
     channel.subscriptions[tag] = subscription  # if this ends before, so does its attachment
-    channel.ask(method, attached, partial(consuming, channel, tag, method))
+    undo = partial(forget, channel, tag)
+    channel.ask(method, attached, partial(consuming, channel, tag, method), undo=undo)
 
 
 def consuming(channel: Channel, tag: str, method: Basic.Consume, _attached: None) -> None:
@@ -205,13 +206,18 @@ def on_cancel(channel: Channel, method: Method) -> None:
 
 def cancelled(channel: Channel, tag: str, _left: None, *, nowait: bool) -> None:
     """Nothing more comes for a consumer, if there was one of this tag."""
+    forget(channel, tag)
+    if not nowait:
+        channel.reply(make(Basic.CancelOk, consumer_tag=tag))
+
+
+def forget(channel: Channel, tag: str) -> None:
+    """Have no consumer of this tag any more, if there is one."""
     subscription = channel.subscriptions.pop(tag, None)
     if subscription is not None:
         channel.session.outlet.forget(subscription.consumer)
         channel.shared_credit.forget(subscription.consumer)
         subscription.end()
-    if not nowait:
-        channel.reply(make(Basic.CancelOk, consumer_tag=tag))
 
 
 def on_cancel_ok(channel: Channel, method: Method) -> None:

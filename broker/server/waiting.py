@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
-from fluffle.broker.errors import BrokerError
+from fluffle.broker.errors import BrokerError, Gone
 from fluffle.broker.knowledge import COMPLETE, Knowledge
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.changing import Decide
 from fluffle.broker.queues.served import Later
 from fluffle.protocol.events import Event, MethodReceived, Publishes, Violation
-from fluffle.protocol.methods import Method
+from fluffle.protocol.methods import Method, encode_payload
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
@@ -94,6 +94,13 @@ class Waiting:
         self._kept_bytes += size_of(event)
         self.is_blocking = self.is_blocking or self._kept_bytes > KEPT_BYTES_MAX
         return True
+
+    def keeps_first(self, event: Event) -> None:
+        """Act on something anew, before all that came behind it for a channel that waits, if that
+        still does."""
+        if (kept := self.kept.get(event.channel)) is not None:
+            kept.insert(0, event)
+            self._kept_bytes += size_of(event)
 
     def blocks(self, event: Occurrence) -> bool:
         """Whether one that was not kept has to wait for all channels, and all behind it."""
@@ -172,7 +179,7 @@ class Request:
 class Question(Generic[T]):
     """What a channel has asked of a queue that is led elsewhere, and waits for."""
 
-    __slots__ = ("_act", "_channel", "_ids", "_unwanted")
+    __slots__ = ("_act", "_channel", "_method", "_undo", "_unwanted")
 
     def __init__(
         self,
@@ -180,12 +187,15 @@ class Question(Generic[T]):
         method: Method,
         act: Callable[[T], None],
         unwanted: Callable[[T], None],
+        undo: Callable[[], None],
     ) -> None:
-        """`act` goes on with the answer; if the channel has ended by then, `unwanted` does."""
+        """`act` goes on with the answer; if the channel has ended by then, `unwanted` does.  `undo`
+        comes before the method is acted on anew."""
         self._channel = channel
-        self._ids = ids_of(method)
+        self._method = method
         self._act = act
         self._unwanted = unwanted
+        self._undo = undo
 
     def wait(self, later: Later[T]) -> None:
         self._channel.session.waiting.begin(self._channel.number)
@@ -204,13 +214,21 @@ class Question(Generic[T]):
             self._unwanted(answer)
 
     def _failed(self, error: BrokerError) -> None:
+        """Refuse; but if the queue was deleted, ask the one that has its name, or find none."""
+
         def refuse() -> None:
             raise error
 
-        self._go_on(refuse)
+        if not isinstance(error, Gone):
+            self._go_on(refuse)
+            return
+        number, method = self._channel.number, self._method
+        again = MethodReceived(number, encode_payload(method))
+        self._channel.session.waiting.keeps_first(again)
+        self._go_on(self._undo)
 
     def _go_on(self, act: Callable[[], None]) -> None:
-        self._channel.session.waiting.over(self._channel, self._ids, act)
+        self._channel.session.waiting.over(self._channel, ids_of(self._method), act)
 
 
 def ids_of(method: Method) -> Ids:

@@ -29,7 +29,7 @@ from fluffle.broker.cluster.streams import events as happened
 from fluffle.broker.cluster.streams.asking import Asking
 from fluffle.broker.cluster.streams.events import Event
 from fluffle.broker.cluster.streams.messages import Deliver, Token, tokens_of
-from fluffle.broker.errors import AccessRefused, BrokerError, NotFound
+from fluffle.broker.errors import AccessRefused, BrokerError, Gone, NotFound
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
@@ -283,6 +283,11 @@ class EdgeQueue:
         return self._not_done(Doing.CONSUMING)
 
     @property
+    def _gone(self) -> BrokerError:
+        """The answer to what was pending when it was deleted."""
+        return Gone(f"no {self._where}")
+
+    @property
     def _where(self) -> str:
         return f"queue '{self.name}' in vhost '{self._vhost}'"
 
@@ -420,6 +425,9 @@ class EdgeQueue:
             crashed = NotFound(f"{self._where} has crashed and failed to restart")
             self._gets.fail(event.number, crashed)
             return
+        if self._is_over and event.deliver is None:
+            self._gets.fail(event.number, self._gone)
+            return
         handout = None
         if event.deliver is not None:
             first = event.deliver.runs[0].start
@@ -442,7 +450,10 @@ class EdgeQueue:
 
     def _on_purged(self, event: happened.Purged) -> None:
         self._counted.left(0)
-        self._purging.answer(event.number, event.count)
+        if not self._is_over:
+            self._purging.answer(event.number, event.count)
+        elif event.number in self._purging:
+            self._purging.fail(event.number, self._gone)
 
     def _on_not_purged(self, event: happened.NotPurged) -> None:
         if event.number in self._purging:
@@ -456,9 +467,8 @@ class EdgeQueue:
         is_asked = taker.seat.is_left
         self._leave(taker)
         if event.consumer in self._attaching:
-            gone = NotFound(f"no {self._where}")
             unanswered = self._not_done(Doing.CONSUMING)
-            self._attaching.fail(event.consumer, gone if self._is_over else unanswered)
+            self._attaching.fail(event.consumer, self._gone if self._is_over else unanswered)
         elif not (self._is_over or is_asked):
             taker.consumer.sink.cancelled(taker.consumer)
 
@@ -479,7 +489,7 @@ class EdgeQueue:
         """It is deleted."""
         self._is_over = True
         self._hub.close(self.definition.id)
-        self._postponed.end(NotFound(f"no {self._where}"))
+        self._postponed.end(self._gone)
 
 
 def pass_over(_queue: EdgeQueue, _event: Event) -> None:

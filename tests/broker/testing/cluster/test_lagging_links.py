@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ import aio_pika
 import aiormq
 import pytest
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
 from aiohttp import ClientSession
 from pamqp.common import FieldTable
@@ -38,6 +39,8 @@ ASKED_S = 0.2
 WITHIN_S = 10
 
 NODES = 3
+
+KINDS = pytest.mark.parametrize("arguments", [QUORUM, None], ids=["quorum", "classic"])
 
 MESSAGE = Message(b"order", delivery_mode=DeliveryMode.PERSISTENT)
 
@@ -264,7 +267,7 @@ async def test_what_leads_nowhere_waits_together(channel_at: ChannelAt) -> None:
         assert 1 <= reads.begun - before < count / 10
 
 
-@pytest.mark.parametrize("arguments", [QUORUM, None], ids=["quorum", "classic"])
+@KINDS
 async def test_what_is_published_to_a_queue_that_was_declared_anew_is_not_lost(
     channel_at: ChannelAt, arguments: FieldTable | None
 ) -> None:
@@ -293,6 +296,78 @@ async def test_what_is_published_to_a_queue_that_was_deleted_is_gone_with_it(
         await scene.here.queue_delete("orders")
         publishing = scene.there.default_exchange.publish(MESSAGE, "orders", mandatory=False)
         await scene.once_heard(publishing)
+
+
+@asynccontextmanager
+async def declared_anew(
+    channel_at: ChannelAt, arguments: FieldTable | None
+) -> AsyncIterator[tuple[Scene, AbstractQueue]]:
+    """A queue with one message, as the node that lags has it after it was replaced."""
+    async with lagging(channel_at) as scene:
+        await scene.here.declare_queue("orders", durable=True, arguments=arguments)
+        queue = await scene.there.get_queue("orders", ensure=False)
+        await scene.there.default_exchange.publish(MESSAGE, "orders")
+        await queue.purge()
+        await scene.lag()
+        await scene.here.queue_delete("orders")
+        await scene.here.declare_queue("orders", durable=True, arguments=arguments)
+        await scene.here.default_exchange.publish(MESSAGE, "orders")
+        yield scene, queue
+
+
+@KINDS
+async def test_what_is_got_from_a_queue_that_was_declared_anew_is_there(
+    channel_at: ChannelAt, arguments: FieldTable | None
+) -> None:
+    async with declared_anew(channel_at, arguments) as (scene, queue):
+        message = await scene.once_heard(queue.get(fail=False))
+        assert message is not None
+        await message.ack()
+
+
+@KINDS
+async def test_a_queue_that_was_declared_anew_is_purged(
+    channel_at: ChannelAt, arguments: FieldTable | None
+) -> None:
+    async with declared_anew(channel_at, arguments) as (scene, queue):
+        assert (await scene.once_heard(queue.purge())).message_count == 1
+        assert await scene.ready("orders") == 0
+
+
+async def test_a_queue_that_was_declared_anew_is_purged_by_operators(
+    channel_at: ChannelAt,
+) -> None:
+    async with declared_anew(channel_at, QUORUM) as (scene, _queue):
+        _, there = scene.parts
+        purged = await scene.once_heard(ask(there, "queues.purge", vhost="/", name="orders"))
+        assert purged == {"messages": 1}
+
+
+@KINDS
+async def test_a_queue_that_was_declared_anew_has_the_consumer(
+    channel_at: ChannelAt, arguments: FieldTable | None
+) -> None:
+    async with declared_anew(channel_at, arguments) as (scene, queue):
+        inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        await scene.once_heard(queue.consume(inbox.put, consumer_tag="c"))
+        message = await asyncio.wait_for(inbox.get(), WITHIN_S)
+        await message.ack()
+        await queue.cancel("c")
+        assert await scene.ready("orders") == 0
+
+
+@pytest.mark.parametrize("asked", ["get", "purge", "consume"])
+async def test_who_asks_a_queue_that_was_deleted_hears_that_it_is_not_there(
+    channel_at: ChannelAt, asked: str
+) -> None:
+    """It was when it was asked, for this node."""
+    async with declared_anew(channel_at, QUORUM) as (scene, queue):
+        await scene.here.queue_delete("orders")
+        asking: dict[str, Callable[[], Awaitable[object]]] = {
+            "get": queue.get, "purge": queue.purge, "consume": partial(queue.consume, ignore),
+        }  # fmt: skip
+        with pytest.raises(ChannelNotFoundEntity, match="no queue 'orders' in vhost '/'"):
+            await scene.once_heard(asking[asked]())
 
 
 async def test_a_consumer_that_was_given_up_and_comes_true_later_holds_no_queue(
