@@ -19,8 +19,8 @@ from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.calendars import is_calendar
-from fluffle.broker.certainty import Certainty, Confirm, at_once
 from fluffle.broker.clock import Clock
+from fluffle.broker.knowledge import COMPLETE, Knowledge
 from fluffle.broker.letters import Letter, Sender, Way, Writer, identity_of
 from fluffle.broker.logs import event
 from fluffle.broker.message import Origin
@@ -90,11 +90,16 @@ class Died(NamedTuple):
     dead: DeadMessages
 
 
+def at_once(act: Callable[[], None]) -> None:
+    """Where nothing is to be waited for."""
+    act()
+
+
 class DeadLetters:
     """Of all virtual hosts of a node."""
 
     __slots__ = (
-        "_certainty", "_clock", "_deaths", "_find", "_full", "_noted", "_of_calendars",
+        "_asking", "_clock", "_deaths", "_find", "_full", "_knowledge", "_noted", "_of_calendars",
         "_of_others", "_stranded", "_waiting", "_when_safe",
     )  # fmt: skip
 
@@ -104,17 +109,19 @@ class DeadLetters:
         clock: Clock,
         deaths: Deaths,
         when_safe: WhenSafe = at_once,
-        confirm: Confirm = at_once,
+        knowledge: Callable[[], Knowledge] = lambda: COMPLETE,
     ) -> None:
         """`deaths` is told how many messages have died, arrived, and did not.
         `when_safe` calls something once all that queues here have recorded so far is on disk.
-        `confirm`: by which this node knows where anything leads."""
+        `knowledge`: of where anything leads, once there are messages."""
         self._find = find
         self._clock = clock
         self._deaths = deaths
         self._of_others = Trade("dead_letters_wait", deaths)
         self._of_calendars = Trade("delayed_messages_wait", Deaths(), "delayed_messages_dropped")
-        self._certainty = Certainty(confirm)
+        self._knowledge = knowledge
+        self._asking: set[Callable[[], None]] = set()
+        """Who is to try again once more is known."""
         self._when_safe = when_safe
         self._waiting: deque[Died] = deque()
         """What is being published, and what has died of that meanwhile: a queue that drops what is
@@ -187,8 +194,19 @@ class DeadLetters:
         Until that is known it is kept, and who keeps it is told then."""
         if not parcel.leads_nowhere:
             return False
-        parcel.doubt = parcel.doubt or self._certainty.mark()
-        return self._certainty.has(parcel.doubt, hasten)
+        knowledge = self._knowledge()
+        parcel.doubt = parcel.doubt or knowledge.mark
+        if knowledge.confirmed >= parcel.doubt:
+            return True
+        if hasten not in self._asking:
+            self._asking.add(hasten)
+            knowledge.ask(partial(self._known, hasten))
+        return False
+
+    def _known(self, hasten: Callable[[], None]) -> None:
+        """All is known here that was defined anywhere when somebody asked for the first time."""
+        self._asking.remove(hasten)
+        hasten()
 
     def _let_go(self, parcel: Parcel, what: str, vhost: str, queue: str) -> None:
         self._deaths.dropped[Dropped.NO_ROUTE] += 1

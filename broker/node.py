@@ -41,6 +41,7 @@ from fluffle.broker.definitions.renewing import Renewing
 from fluffle.broker.disk import DiskWatch
 from fluffle.broker.durability import Durability, open_durability
 from fluffle.broker.http_listening import HttpListening
+from fluffle.broker.knowledge import Knowledge
 from fluffle.broker.local_queues import LocalQueues
 from fluffle.broker.logs import event
 from fluffle.broker.memory import MemoryWatch
@@ -211,13 +212,13 @@ class Node:
         def find_vhost(name: str) -> VirtualHost | None:
             return self.catalogue.vhosts.get(name)
 
-        def confirm(done: Callable[[], None]) -> None:
+        def knowledge() -> Knowledge:
             assert self._company is not None, "it has made what asks"
-            self._company.knowledge.ask(done)
+            return self._company.knowledge
 
         clock, call_later = self._outside.clock, self._outside.call_later
         deaths, safe = self._traffic.deaths, partial(when_safe, durability.commits)
-        self._dead_letters = DeadLetters(find_vhost, clock, deaths, safe, confirm)
+        self._dead_letters = DeadLetters(find_vhost, clock, deaths, safe, knowledge)
         dead_letter = self._outside.seen_dead(self._dead_letters.publish)
         touch = turn.touch_queue
         self._timers = timers = Timers(clock.now_ms, call_later, self.fail)

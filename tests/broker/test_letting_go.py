@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.dead_letters import NOTED_MS, DeadLetters
+from fluffle.broker.errors import BrokerError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -16,18 +17,40 @@ from tests.support.definitions import VhostEditor
 
 
 class Confirming:
-    """The others, which say by hand that a node knows all."""
+    """The `Knowledge` of a node that others tell by hand that it knows all."""
+
+    is_complete = False
 
     def __init__(self) -> None:
+        self.begun = self.confirmed = 0
         self.asked: list[Callable[[], None]] = []
+        """For the round that is under way."""
+        self.next: list[Callable[[], None]] = []
 
-    def ask(self, done: Callable[[], None]) -> None:
-        self.asked.append(done)
+    @property
+    def mark(self) -> int:
+        return self.begun + 1
+
+    def ask(
+        self, done: Callable[[], None], failed: Callable[[BrokerError], None] | None = None
+    ) -> None:
+        assert failed is None, "it takes as long as it takes"
+        self.next.append(done)
+        if not self.asked:
+            self._begin()
+
+    def _begin(self) -> None:
+        self.begun += 1
+        self.asked, self.next = self.next, []
 
     def confirm(self) -> None:
-        (done,) = self.asked
-        self.asked.clear()
-        done()
+        """A round ends, and the next begins if anybody has asked meanwhile."""
+        asked, self.asked = self.asked, []
+        self.confirmed = self.begun
+        if self.next:
+            self._begin()
+        for done in asked:
+            done()
 
 
 TO_FANOUT = QueueSettings(dead_letter_exchange="amq.fanout")
@@ -47,7 +70,9 @@ class Late(Sent):
 
 def confirmed_by_hand() -> tuple[Place, Confirming]:
     place, others = Place(), Confirming()
-    place.dead_letters = DeadLetters(place._find, place.clock, place.deaths, confirm=others.ask)
+    place.dead_letters = DeadLetters(
+        place._find, place.clock, place.deaths, knowledge=lambda: others
+    )
     return place, others
 
 
