@@ -28,7 +28,7 @@ from fluffle.broker.server.replies import ReplyTargets
 from fluffle.broker.server.services import Services
 from fluffle.broker.server.session import Session
 from fluffle.broker.server.subscription import Envelopes
-from fluffle.broker.server.waiting import Waiting
+from fluffle.broker.server.waiting import KeptOfAll, Waiting
 from fluffle.broker.traffic import Traffic
 from fluffle.broker.turn import Turn
 from fluffle.broker.vhost import VirtualHost
@@ -88,7 +88,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         on_behind=lambda _queue, _count: None,
         on_disk_behind=lambda: None,
         give_up=lambda _error: None,
-        waiting=Waiting(lambda _channel, _ids, _act: None),
+        waiting=Waiting(lambda _channel, _ids, _act: None, KeptOfAll()),
         frame_bytes_max=131_072,
         notify_cancel=True,
     )

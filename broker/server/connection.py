@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         """What has been read and not acted on: empty between turns, unless there is very much."""
         self.work: Work | None = None
         """An event that takes long: nothing that came behind it is acted on before it ends."""
-        self.waiting = Waiting(self._go_on)
+        self.waiting = Waiting(self._go_on, services.connections.kept)
         self.is_asking = False
         """Whether its last method was answered with a message."""
         self.reads = self.read_bytes = 0

@@ -14,6 +14,7 @@ from fluffle.broker.deciding import delete_owned
 from fluffle.broker.metadata.changing import Metadata
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.server.shares import Shares
+from fluffle.broker.server.waiting import KeptOfAll
 from fluffle.broker.vhost import VirtualHost
 
 if TYPE_CHECKING:
@@ -72,13 +73,16 @@ class Connections:
     makes room.  Without that, who has no password could take all sockets of the node.
     """
 
-    __slots__ = ("_empty", "_open", "_strangers", "busy", "next_number", "shares", "strangers_max")
+    __slots__ = (
+        "_empty", "_open", "_strangers", "busy", "kept", "next_number", "shares", "strangers_max",
+    )  # fmt: skip
 
     def __init__(
         self, strangers_max: int = sys.maxsize, now_s: Callable[[], float] = time.monotonic
     ) -> None:
         self.shares = Shares(now_s)
         """For how long each may act."""
+        self.kept = KeptOfAll()
         self._strangers: dict[Connection, None] = {}
         """Those of `_open` on which nobody has logged in."""
         self.strangers_max = strangers_max

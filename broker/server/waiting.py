@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 KEPT_BYTES_MAX = 1 << 20
 """Beyond this the connection goes no further: so much is mostly read at once."""
 
+ALL_KEPT_BYTES_MAX = 1 << 25
+"""Beyond this, of all connections together, none goes further that has anything kept."""
+
 EVENT_BYTES = 256
 """What an event costs beside what came with it."""
 
@@ -58,14 +61,24 @@ class Kept:
 Occurrence: TypeAlias = Event | Kept
 
 
+class KeptOfAll:
+    """How much the connections of a node keep for channels that wait."""
+
+    __slots__ = ("kept_bytes",)
+
+    def __init__(self) -> None:
+        self.kept_bytes = 0
+
+
 class Waiting:
     """The channels of one connection that wait."""
 
-    __slots__ = ("_go_on", "_kept_bytes", "is_blocking", "kept", "knowledge")
+    __slots__ = ("_go_on", "_kept_bytes", "_of_all", "is_blocking", "kept", "knowledge")
 
-    def __init__(self, go_on: GoOn) -> None:
+    def __init__(self, go_on: GoOn, of_all: KeptOfAll) -> None:
         """`go_on` acts on a channel that has waited, and then on what is taken with `end`."""
         self._go_on = go_on
+        self._of_all = of_all
         self.knowledge: Knowledge = COMPLETE
         """That of the node, once anything is asked of it."""
         self.kept: dict[int, list[Occurrence]] = {}
@@ -91,16 +104,26 @@ class Waiting:
         if not (self.knowledge.is_complete or isinstance(event, Kept)):
             event = Kept(event, self.knowledge.mark)
         kept.append(event)
-        self._kept_bytes += size_of(event)
-        self.is_blocking = self.is_blocking or self._kept_bytes > KEPT_BYTES_MAX
+        self._count(size_of(event))
+        self.is_blocking = self.is_blocking or self._is_much
         return True
+
+    def _count(self, more_bytes: int) -> None:
+        self._kept_bytes += more_bytes
+        self._of_all.kept_bytes += more_bytes
+
+    @property
+    def _is_much(self) -> bool:
+        """Whether no more may be kept, of this connection or of all."""
+        is_full = self._of_all.kept_bytes > ALL_KEPT_BYTES_MAX
+        return self._kept_bytes > (0 if is_full else KEPT_BYTES_MAX)
 
     def keeps_first(self, event: Event) -> None:
         """Act on something anew, before all that came behind it for a channel that waits, if that
         still does."""
         if (kept := self.kept.get(event.channel)) is not None:
             kept.insert(0, event)
-            self._kept_bytes += size_of(event)
+            self._count(size_of(event))
 
     def blocks(self, event: Occurrence) -> bool:
         """Whether one that was not kept has to wait for all channels, and all behind it."""
@@ -116,15 +139,15 @@ class Waiting:
     def end(self, channel: int) -> list[Occurrence]:
         """Wait no more; what has been kept for the channel, to be acted on before all else."""
         kept = self.kept.pop(channel, [])
-        self._kept_bytes -= sum(map(size_of, kept))
-        self.is_blocking = self._kept_bytes > KEPT_BYTES_MAX
+        self._count(-sum(map(size_of, kept)))
+        self.is_blocking = self._is_much
         return kept
 
     def clear(self) -> None:
         """The connection has ended, and nothing here keeps it alive."""
         self._go_on = nothing_goes_on
         self.kept.clear()
-        self._kept_bytes = 0
+        self._count(-self._kept_bytes)
         self.is_blocking = False
 
 

@@ -395,6 +395,28 @@ def test_who_sends_much_behind_a_declaration_is_not_read(
     assert rig.client.expect(Queue.DeclareOk, 2).message_count == 30
 
 
+def test_who_waits_is_not_read_when_all_together_have_sent_much(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are; each by itself has sent little."""
+    monkeypatch.setattr(waiting, "ALL_KEPT_BYTES_MAX", 10_000)
+    clients = [rig.edge.connect() for _ in range(30)]
+    for number, client in enumerate(clients):
+        client.send(encode_method(1, make(Queue.Declare, queue=f"q{number}", nowait=True)))
+    for _ in range(5):
+        for number, client in enumerate(clients):
+            client.publish(b"x" * 1_000, queue=f"q{number}")
+    kept = rig.edge.services.connections.kept
+    assert 10_000 < kept.kept_bytes < 10_000 + 2_000 * len(clients)
+    assert not any(client.transport.is_reading() for client in clients)
+    clients.pop().transport.lose()
+    rig.settle()
+    assert all(client.transport.is_reading() for client in clients)
+    assert kept.kept_bytes == 0
+    for number, client in enumerate(clients):
+        assert client.ready_count(f"q{number}") == 5
+
+
 def test_a_transaction_and_a_confirm_wait_in_order(rig: Rig) -> None:
     client: Client = rig.client
     client.confirm_select()
