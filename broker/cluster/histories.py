@@ -33,6 +33,10 @@ QUESTION = pack(ASK, [])
 Row: TypeAlias = tuple[str, str, Kept]
 """Virtual host, exchange, message."""
 
+NO_VHOST = ""
+"""In the place of one: the row says the keys of BCC of the message behind it.  A node that does not
+know of them passes over it, since there is no such virtual host."""
+
 
 class SharedHistories:
     """Those of one node, and what it hears of the others."""
@@ -97,7 +101,7 @@ class SharedHistories:
         """What another node asks, or has kept."""
         try:
             kind, rows = unpack(payload, text_errors=TEXT_ERRORS)
-            heard = [unpacked(row) for row in rows]
+            heard = [*unpacked(rows)]
         except (BadFrame, ValueError, TypeError):
             self._refused(node, "it has kept what nobody can read")
             return
@@ -140,6 +144,8 @@ def packed(kind: int, rows: Iterable[Row]) -> Iterator[bytes]:
             yield pack(kind, part, text_errors=TEXT_ERRORS)
             part, size_bytes = [], 0
         origin = message.origin
+        if origin.blind_keys:
+            part.append((NO_VHOST, "", "", "", 0, b"", origin.blind_keys, False))
         part.append(
             (vhost, exchange, origin.exchange, origin.routing_key, int(origin.past),
              message.content, message.more_routing_keys, message.persistent)
@@ -148,10 +154,15 @@ def packed(kind: int, rows: Iterable[Row]) -> Iterator[bytes]:
     yield pack(kind, part, text_errors=TEXT_ERRORS)
 
 
-def unpacked(row: Any) -> tuple[str, str, Kept]:
-    """ValueError, TypeError."""
-    vhost, exchange, published_to, routing_key, past, content, more, persistent = row
-    if type(content) is not bytes:
-        raise TypeError("the content of a message is bytes")
-    origin = Origin(published_to, routing_key, Past(past))
-    return vhost, exchange, Kept(origin, content, tuple(more), persistent)
+def unpacked(rows: Any) -> Iterator[Row]:
+    """The messages of a frame.  ValueError, TypeError."""
+    blind_keys: tuple[str, ...] = ()
+    for vhost, exchange, published_to, routing_key, past, content, more, persistent in rows:
+        if type(content) is not bytes:
+            raise TypeError("the content of a message is bytes")
+        if vhost == NO_VHOST:
+            blind_keys = tuple(more)
+            continue
+        origin = Origin(published_to, routing_key, Past(past), blind_keys)
+        blind_keys = ()
+        yield vhost, exchange, Kept(origin, content, tuple(more), persistent)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import aio_pika.abc
@@ -13,13 +15,14 @@ import pytest
 from fluffle.broker.cluster.histories import (
     FRAME_BYTES_MAX,
     KEPT,
+    Row,
     SharedHistories,
     packed,
     unpacked,
 )
 from fluffle.broker.message import Origin, Past
 from fluffle.broker.routing.history import Kept
-from tests.support.cluster_nodes import ClusterNode, running_cluster, until
+from tests.support.cluster_nodes import WAIT_S, ClusterNode, running_cluster, until
 
 
 def kept(node: ClusterNode) -> list[bytes]:
@@ -64,6 +67,36 @@ async def test_what_one_node_keeps_all_keep(tmp_path: Path) -> None:
         assert bodies == [b"2", b"3", b"4"]
 
 
+async def test_keys_of_bcc_lead_on_from_another_node_than_the_one_that_kept_the_message(
+    tmp_path: Path,
+) -> None:
+    async with running_cluster(tmp_path) as three:
+        await publish(three["a"])
+        async with await aio_pika.connect(three["a"].url) as connection:
+            recent = await (await connection.channel()).get_exchange("recent")
+            headers: aio_pika.abc.HeadersType = {"CC": ["seen"], "BCC": ["blind"]}
+            message = aio_pika.Message(b"x", headers=headers)
+            await recent.publish(message, "own", mandatory=False)
+        await until(partial(has, three["b"], [b"x"]))
+        async with await aio_pika.connect(three["b"].url) as connection:
+            channel = await connection.channel()
+            dead = {
+                key: await channel.declare_queue(f"dead {key}", durable=True)
+                for key in ("own", "seen", "blind")
+            }
+            for key, queue in dead.items():
+                await queue.bind("amq.direct", key)
+            arguments: dict[str, aio_pika.abc.FieldValue] = {"x-dead-letter-exchange": "amq.direct"}
+            queue = await channel.declare_queue("q", durable=True, arguments=arguments)
+            await queue.bind("recent")
+            await (await queue.get()).reject(requeue=False)
+            for queue in dead.values():
+                async with asyncio.timeout(WAIT_S), queue.iterator(no_ack=True) as messages:
+                    dead_headers: Any = (await anext(messages)).headers
+                assert "BCC" not in dead_headers
+                assert dead_headers["x-death"][0]["routing-keys"] == ["own", "seen"]
+
+
 async def test_a_local_random_exchange_leads_to_queues_of_the_node_alone(tmp_path: Path) -> None:
     async with (
         running_cluster(tmp_path) as three,
@@ -83,17 +116,29 @@ async def test_a_local_random_exchange_leads_to_queues_of_the_node_alone(tmp_pat
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_messages_come_out_as_they_went_in(count: int) -> None:
-    message = Kept(Origin("x", "k\udcff", Past.DIED), bytes(FRAME_BYTES_MAX // 2 - 1), ("a",), True)
+    origin = Origin("x", "k\udcff", Past.DIED, ("blind\udcff", "b"))
+    message = Kept(origin, bytes(FRAME_BYTES_MAX // 2 - 1), ("a",), True)
     rows = [("v", "x", message)] * count
     frames = list(packed(KEPT, rows))
     assert len(frames) == max(1, -(-count // 2))
-    found = []
+    found: list[Row] = []
     for frame in frames:
         kind, part = msgpack.unpackb(frame, unicode_errors="surrogateescape")
         assert kind == KEPT
-        found += [unpacked(row) for row in part]
-    shown = [(v, x, m.origin.routing_key, m.origin.past, *m[1:]) for v, x, m in found]
-    assert shown == [("v", "x", "k\udcff", Past.DIED, *message[1:])] * count
+        found += unpacked(part)
+    shown = [(v, x, vars_of(m.origin), *m[1:]) for v, x, m in found]
+    assert shown == [("v", "x", vars_of(origin), *message[1:])] * count
+
+
+def vars_of(origin: Origin) -> tuple[object, ...]:
+    return origin.exchange, origin.routing_key, origin.past, origin.blind_keys
+
+
+def test_the_message_behind_one_with_keys_of_bcc_has_none() -> None:
+    messages = [Kept(Origin("x", "k", blind_keys=keys), b"", (), False) for keys in (("b",), ())]
+    (frame,) = packed(KEPT, [("v", "x", message) for message in messages])
+    _kind, part = msgpack.unpackb(frame)
+    assert [each.origin.blind_keys for _v, _x, each in unpacked(part)] == [("b",), ()]
 
 
 @pytest.mark.parametrize(
