@@ -267,11 +267,14 @@ def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:
     try:
         return TABLE.find(request.method, request.rel_url.raw_path.removeprefix(API))
     except NoSuchPath:
-        raise not_found() from None
+        if request.method in ("GET", "HEAD"):
+            raise not_found() from None
+        methods: Sequence[str] = ("GET",)  # as of the files that RabbitMQ looks for there
     except NoSuchMethod as error:
-        is_asked = request.method == "OPTIONS"
-        status = HTTPStatus.OK if is_asked else HTTPStatus.METHOD_NOT_ALLOWED
-        raise Refusal(Reply(status, headers={"allow": allowed(error.allowed)})) from None
+        methods = error.allowed
+    is_asked = request.method == "OPTIONS"
+    status = HTTPStatus.OK if is_asked else HTTPStatus.METHOD_NOT_ALLOWED
+    raise Refusal(Reply(status, headers={"allow": allowed(methods)}))
 
 
 def allowed(methods: Collection[str]) -> str:

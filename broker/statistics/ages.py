@@ -31,7 +31,11 @@ NO_PAST = Ages()
 
 
 def ages_of(query: Mapping[str, str]) -> Ages:
-    """What the parameters of a request ask for.  ValueError, with RabbitMQ's text."""
+    """What the parameters of a request ask for.  ValueError, with RabbitMQ's text.
+
+    The past of numbers of nodes is not kept: what asks for it must only be right.
+    """
+    age_of(query, "node_stats")
     return Ages(
         messages=age_of(query, "msg_rates"),
         lengths=age_of(query, "lengths"),

@@ -45,6 +45,17 @@ class Api:
         finally:
             connection.close()
 
+    def allow(self, method: str, path: str) -> tuple[int, str | None]:
+        """Status and which methods there are."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            path = path.replace(f"/{NAME}", f"/{self.node}")
+            connection.request(method, f"/api/{path}", headers={"authorization": f"Basic {GUEST}"})
+            response = connection.getresponse()
+            return response.status, response.getheader("allow")
+        finally:
+            connection.close()
+
     def get(self, path: str) -> Any:
         status, body = self.ask("GET", path)
         assert status == 200, (path, status, body)
@@ -228,6 +239,20 @@ SAME: tuple[tuple[str, str, object], ...] = (
     ("OPTIONS", "queues/%2F/q", None),
     ("GET", "overview?lengths_age=-5&lengths_incr=5", None),
     ("GET", "overview?lengths_age=2505&lengths_incr=5", None),
+    *(
+        ("GET", f"{path}?{past}", None)
+        for past in ("lengths_age=2505&lengths_incr=5", "node_stats_age=9999&node_stats_incr=1")
+        for path in (
+            *("overview", "queues", "queues/%2F", "exchanges/%2F/amq.topic", "vhosts"),
+            *("vhosts/%2F", "connections", "vhosts/%2F/connections", "channels", "nodes"),
+        )
+    ),
+    ("OPTIONS", "nothing", None),
+    ("POST", "nothing", {}),
+    ("PUT", "queues/%2F/q/nothing", {}),
+    ("DELETE", "users/guest/queues", None),
+    ("GET", "users/guest/queues", None),
+    ("POST", "vhosts/%2F/start/", {}),
     ("PUT", "exchanges/a/php", {"type": "topic", "arguments": []}),
     ("PUT", "queues/a/php", {"arguments": []}),
     ("POST", "bindings/a/e/php/q/php", {"routing_key": "a b"}),
@@ -360,6 +385,29 @@ def test_what_is_changed_is_answered_in_the_same_way(theirs: Api, ours: Api) -> 
     for method, path, body in SAME:
         wanted, found = (answer(api.ask(method, path, body)) for api in (theirs, ours))
         assert found == wanted, (method, path, body)
+
+
+OFFERED = """
+    overview queues queues/%2F queues/%2F/q queues/%2F/q/get queues/%2F/q/contents exchanges
+    exchanges/%2F/amq.topic exchanges/%2F/amq.topic/publish bindings bindings/%2F/e/amq.topic/q/q
+    bindings/%2F/e/amq.topic/q/q/k users users/guest users/bulk-delete users/guest/queues vhosts
+    vhosts/%2F vhosts/%2F/start/N permissions permissions/%2F/guest topic-permissions definitions
+    definitions/%2F nodes nodes/N nodes/N/memory connections connections/x channels consumers
+    parameters policies policies/%2F/p operator-policies global-parameters global-parameters/g
+    vhost-limits/%2F/max-queues cluster-name feature-flags reset rebalance/queues auth whoami
+    version aliveness-test/%2F health/checks/alarms healthchecks/node auth/attempts/N nothing
+    queues/quorum/replicas/on/N/grow deprecated-features extensions
+"""
+"""Paths with the same methods."""
+
+
+@pytest.mark.parametrize("path", OFFERED.split())
+def test_options_and_refused_methods_name_the_same_methods(
+    path: str, theirs: Api, ours: Api
+) -> None:
+    for method in ("OPTIONS", "PATCH"):
+        wanted, found = (api.allow(method, path) for api in (theirs, ours))
+        assert found == wanted, method
 
 
 def answer(told: tuple[int, str]) -> tuple[int, Any]:

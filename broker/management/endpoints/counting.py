@@ -34,18 +34,26 @@ VOLUMES = (
 )  # fmt: skip
 """Likewise of those that are measured."""
 
+OF_LISTS, OF_OBJECTS = "invalid_range_parameters", "bad_request"
+"""What RabbitMQ calls the refusal of a past that cannot be told: in lists of queues, exchanges and
+virtual hosts, and everywhere else."""
+
 OBJECTS = ("connections", "channels", "consumers")
 """Of which each node knows its own."""
 
 
-def ages_asked(call: Call, *, of_one: bool) -> Ages:
-    """Which past the query asks for, of one thing or of a list.  Refusal, which RabbitMQ calls
-    otherwise for a list."""
+def ages_asked(call: Call, refusal: str = OF_OBJECTS) -> Ages:
+    """Which past the query asks for.  Refusal."""
     try:
         return ages_of(call.query)
     except ValueError as error:
-        name = "bad_request" if of_one else "invalid_range_parameters"
-        raise unlike(name, str(error)) from None
+        raise unlike(refusal, str(error)) from None
+
+
+def check_ages(call: Call) -> None:
+    """Refuse a list of queues or exchanges whose past cannot be told, be it empty."""
+    if are_wanted(call, COUNTS):
+        ages_asked(call, OF_LISTS)
 
 
 async def objects_and_counts(call: Call, ages: Ages) -> Row:
@@ -102,9 +110,9 @@ async def rows_of_nodes(call: Call, verb: str, ages: Ages) -> list[Row]:
     return [{name: value for name, value in row.items() if name != "node"} for row in rows]
 
 
-def past_asked(call: Call) -> Row:
+def past_asked(call: Call, refusal: str = OF_OBJECTS) -> Row:
     """As verbs of the control socket take it.  Refusal."""
-    ages_asked(call, of_one="name" in call.path)
+    ages_asked(call, refusal)
     return {name: value for name, value in call.query.items() if name.endswith(("_age", "_incr"))}
 
 
@@ -127,7 +135,8 @@ async def with_counts(call: Call, verb: str, rows: Iterable[Row]) -> list[Row]:
     """
     if not are_wanted(call, COUNTS):
         return [*rows]
-    return await joined(call, verb, rows, ages=past_asked(call))
+    refusal = OF_OBJECTS if "name" in call.path else OF_LISTS
+    return await joined(call, verb, rows, ages=past_asked(call, refusal))
 
 
 async def with_volumes(call: Call, rows: Iterable[Row]) -> list[Row]:

@@ -6,6 +6,7 @@ from math import ceil
 
 from fluffle.broker.control.parts import Row
 from fluffle.broker.management.call import Call
+from fluffle.broker.management.endpoints.counting import ages_asked
 from fluffle.broker.management.replies import Listing, not_found
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
@@ -15,10 +16,12 @@ UNMEASURED = "not_available"
 
 
 async def list_nodes(call: Call) -> Listing:
+    ages_asked(call)
     return Listing(await call.rows("nodes.list"))
 
 
 async def show_node(call: Call) -> Row:
+    ages_asked(call)
     return await node_of(call)
 
 

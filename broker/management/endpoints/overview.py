@@ -44,7 +44,7 @@ async def overview(call: Call) -> Row:
         "default_queue_type": parts.catalogue.default_queue_type or QueueType.CLASSIC.value,
         "is_op_policy_updating_enabled": True,
         "enable_queue_totals": False,
-        **await objects_and_counts(call, ages_asked(call, of_one=True)),
+        **await objects_and_counts(call, ages_asked(call)),
         "statistics_db_event_queue": 0,
         **(await whereabouts(call) if call.is_monitor else {}),
     }

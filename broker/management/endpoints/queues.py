@@ -12,7 +12,13 @@ from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import DirectChannel
 from fluffle.broker.management.endpoints.bindings import list_with
 from fluffle.broker.management.endpoints.clients import consumer_object
-from fluffle.broker.management.endpoints.counting import AGES, by_channel, with_counts, with_volumes
+from fluffle.broker.management.endpoints.counting import (
+    AGES,
+    by_channel,
+    check_ages,
+    with_counts,
+    with_volumes,
+)
 from fluffle.broker.management.listing import LISTED, YES
 from fluffle.broker.management.messages import ENCODINGS, message_object
 from fluffle.broker.management.objects import (
@@ -125,7 +131,9 @@ async def detailed(call: Call, rows: list[Row]) -> list[Row]:
 
 
 def shown(call: Call, rows: list[Row]) -> Listing:
-    """As much of each as is wanted."""
+    """As much of each as is wanted.  Refusal."""
+    if form_of(call) is queue_object:
+        check_ages(call)
     return Listing(rows, partial(formed, call))
 
 

@@ -6,7 +6,13 @@ from fluffle.broker.access.limits import PROTECTED
 from fluffle.broker.control.parts import Row
 from fluffle.broker.definitions.importing import tags_of
 from fluffle.broker.management.call import Call
-from fluffle.broker.management.endpoints.counting import OBJECTS, ages_asked, counts_of_vhosts
+from fluffle.broker.management.endpoints.counting import (
+    OBJECTS,
+    OF_LISTS,
+    OF_OBJECTS,
+    ages_asked,
+    counts_of_vhosts,
+)
 from fluffle.broker.management.replies import Created, Listing, bad_request
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.schemas import TAGS, TEXT, YES_OR_NO, fields
@@ -38,7 +44,7 @@ async def show_vhost(call: Call) -> Row:
 
 async def rows_of(call: Call) -> dict[str, Row]:
     """All virtual hosts by name."""
-    ages = ages_asked(call, of_one="vhost" in call.path)
+    ages = ages_asked(call, OF_OBJECTS if "vhost" in call.path else OF_LISTS)
     counts = {row.pop("name"): row for row in await counts_of_vhosts(call, ages)}
     states = cluster_states(call)
     return {
