@@ -30,6 +30,12 @@ class Heard(NamedTuple):
     is_new_life: bool
 
 
+class NewLink(NamedTuple):
+    """News for a group: the link from or to a node is another one."""
+
+    node: NodeId
+
+
 class Crowd:
     """Of one node."""
 
@@ -41,7 +47,7 @@ class Crowd:
         self._groups = groups
         self._asleep: dict[State, None] = {}
         """Those that have not begun: they do once something comes for them."""
-        self._untold: Untold[State, Heard | None] = Untold()
+        self._untold: Untold[State, Heard | NewLink | None] = Untold()
         """What others have not heard yet; None: that the node has begun."""
 
     @property
@@ -72,6 +78,12 @@ class Crowd:
         self._untold.add([state for state in groups if state.leader == news.node], news)
         self._untold.add([state for state in groups if state.leader != news.node], news)
 
+    def heed_link(self, node: NodeId) -> None:
+        """A link was opened from or to this node: have those told that wait for its answers."""
+        groups = self._groups.values()
+        awaiting = [state for state in groups if leading.is_awaiting(state, node)]
+        self._untold.add(awaiting, NewLink(node))
+
     def tell(self, state: State) -> None:
         """All there is for one to hear."""
         if state in self._asleep:
@@ -80,6 +92,8 @@ class Crowd:
         for news in self._untold.take(state):
             if news is None:
                 state.touch()
+            elif isinstance(news, NewLink):
+                leading.on_new_link(state, news.node)
             else:
                 on_verdict(state, news)
 

@@ -151,6 +151,19 @@ def on_verdict(state: State, node: NodeId, *, is_alive: bool, is_new_life: bool)
     check_quorum(state, leading)
 
 
+def is_awaiting(state: State, node: NodeId) -> bool:
+    """Whether this node leads, and waits for an answer of a follower there."""
+    peer = state.leading.peers.get(node) if state.leading is not None else None
+    return peer is not None and peer.retry_at_ms is not None
+
+
+def on_new_link(state: State, node: NodeId) -> None:
+    """The link from or to a node is another one."""
+    leading = state.leading
+    if leading is not None and (peer := leading.peers.get(node)) is not None:
+        replicating.on_new_link(state, leading, peer)
+
+
 def check_quorum(state: State, leading: Leading) -> None:
     """Note when the majority was lost, or that it is back."""
     if state.node.has_quorum(state.voters):  # mutant: M16b

@@ -187,6 +187,7 @@ class MultiRaft:
         """Messages can be sent to a node, over a link that is new."""
         self._liveness.link_up(node)
         self._heed_liveness()
+        self.crowd.heed_link(node)
 
     def link_down(self, node: NodeId) -> None:
         """The link is gone and could not be opened again at once."""

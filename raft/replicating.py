@@ -175,12 +175,27 @@ def on_deadline(state: State, leading: Leading) -> None:
         tell_commit(state, leading)
     for peer in leading.peers.values():
         if peer.retry_at_ms is not None and peer.retry_at_ms <= now_ms and peer.is_alive:
-            peer.retry_at_ms = None
-            if is_unfinished(state, leading, peer):
-                peer.retry_ms = min(peer.retry_ms * 2, state.node.tuning.retry_ms_max)
-                ask_again(state, leading, peer)
-            else:
-                peer.is_waiting = False  # for the answer to something that was of use once
+            retry_ms = min(peer.retry_ms * 2, state.node.tuning.retry_ms_max)
+            ask_again_if_unfinished(state, leading, peer, retry_ms)
+
+
+def on_new_link(state: State, leading: Leading, peer: Progress) -> None:
+    """What was sent to it, or answered by it, may be lost with the link before.
+
+    Do not wait for the deadline; etcd and Ra ask at once as well.
+    """
+    if peer.retry_at_ms is not None:
+        ask_again_if_unfinished(state, leading, peer, state.node.tuning.retry_ms)
+
+
+def ask_again_if_unfinished(state: State, leading: Leading, peer: Progress, retry_ms: int) -> None:
+    """The answer that was waited for is not to be expected any more; so long may the next take."""
+    peer.retry_at_ms = None
+    if is_unfinished(state, leading, peer):
+        peer.retry_ms = retry_ms
+        ask_again(state, leading, peer)
+    else:
+        peer.is_waiting = False  # for the answer to something that was of use once
 
 
 def is_unfinished(state: State, leading: Leading, peer: Progress) -> bool:

@@ -487,6 +487,7 @@ class Cluster:
 
     def _on_met(self, identity: LinkIdentity) -> None:
         self.formation.met(identity.node, mark_of(identity.cluster))
+        self.running.link_accepted(identity.node)
 
     async def enter(self) -> None:
         """Return once all know that this node is here, and what they know is applied here."""

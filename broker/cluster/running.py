@@ -151,6 +151,10 @@ class RunningHost:
         """It is none of the cluster any more: who comes under its name begins anew."""
         self.host.feed(self._multi.forget_node, node)
 
+    def link_accepted(self, node: NodeId) -> None:
+        """A node has dialled this one: answers may be lost with its link before."""
+        self.host.feed(self._multi.crowd.heed_link, node)
+
     def hasten(self, group: GroupId) -> None:
         """Somebody waits for it: see `Crowd.attend`."""
         self.host.feed(self._multi.crowd.attend, group)

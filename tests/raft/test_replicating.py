@@ -5,12 +5,20 @@ from functools import partial
 import pytest
 
 from fluffle.raft import replicating
-from fluffle.raft.messages import AppendRequest
+from fluffle.raft.messages import AppendRequest, SnapshotOffer
 from fluffle.raft.output import Output, Readable, ReadEntries
-from fluffle.raft.progress import Flow
+from fluffle.raft.progress import Flow, Progress
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
+
+SLOW_TO_RETRY = Tuning(retry_ms=60_000, retry_ms_max=60_000)
+
+
+def peer_of(leader: Host, node: str) -> Progress:
+    leading = leader.group()._state.leading
+    assert leading is not None
+    return leading.peers[node]
 
 
 def test_a_question_that_was_lost_and_is_of_no_use_any_more_is_not_waited_for() -> None:
@@ -31,6 +39,74 @@ def test_a_question_that_was_lost_and_is_of_no_use_any_more_is_not_waited_for() 
     cluster.propose("x")
     cluster.advance(5_000)
     assert cluster.data("b", GROUP) == ["x"]
+
+
+@pytest.mark.parametrize("lost", [("a", "b"), ("b", "a")])
+@pytest.mark.parametrize("links", [1, 20])
+def test_what_was_lost_with_a_link_is_asked_for_over_the_next(
+    lost: tuple[str, str], links: int
+) -> None:
+    """At once, whichever end has dialled, and however many links were lost before."""
+    cluster = Cluster(tuning=SLOW_TO_RETRY)
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.advance(1_000)
+    cluster.cut = {lost}
+    cluster.propose("x")
+    for _ in range(links):
+        a.do(partial(a.raft.link_up, "b"))
+        cluster.settle()
+    assert peer_of(a, "b").match < a.status().commit
+    cluster.heal()
+    a.do(partial(a.raft.crowd.heed_link, "b"))
+    cluster.settle()
+    assert peer_of(a, "b").match == a.status().commit
+    assert cluster.data("b", GROUP) == ["x"]
+
+
+def test_what_was_lost_with_a_link_that_was_dialled_here_is_sent_over_the_next() -> None:
+    cluster = Cluster(tuning=SLOW_TO_RETRY)
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.advance(1_000)
+    cluster.cut = {("a", "b")}
+    cluster.propose("x")
+    cluster.heal()
+    a.do(partial(a.raft.link_up, "b"))
+    cluster.settle()
+    assert peer_of(a, "b").match == a.status().commit
+
+
+def test_a_snapshot_goes_on_at_once_over_a_new_link() -> None:
+    cluster = Cluster(tuning=SLOW_TO_RETRY)
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.advance(1_000)
+    cluster["b"].crash()
+    cluster.propose("x")
+    cluster.settle()
+    a.snapshot()
+    cluster.settle()
+    cluster["b"].start()
+    a.do(partial(a.raft.link_down, "b"))
+    cluster.link_all()
+    while not cluster.drop(SnapshotOffer):
+        cluster.deliver()
+    assert peer_of(a, "b").flow is Flow.SNAPSHOT
+    a.do(partial(a.raft.crowd.heed_link, "b"))
+    cluster.settle()
+    assert cluster.data("b", GROUP) == ["x"]
+
+
+def test_nothing_is_sent_over_a_new_link_to_whom_nothing_is_owed() -> None:
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.propose("x")
+    cluster.advance(1_000)
+    output = a.do(partial(a.raft.crowd.heed_link, "b"))
+    assert not output.messages
+    assert not a.raft.crowd.is_waiting
 
 
 def test_what_was_read_is_not_sent_past_the_window() -> None:

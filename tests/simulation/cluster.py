@@ -317,6 +317,9 @@ class Cluster:
         process = self.machines[node].process
         if process is not None and process.is_alive:
             process.link_changed(other, is_up)
+        accepting = self.machines[other].process
+        if is_up and accepting is not None and accepting.is_alive:
+            accepting.link_accepted(node)
 
     def _became_durable(self, node: NodeId, persist: Persist) -> None:
         self.watch.became_durable(node, persist)

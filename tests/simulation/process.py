@@ -363,6 +363,10 @@ class Process:
         self.host.link_changed(other, is_up)
         self.tenant.link_changed(other, is_up)
 
+    def link_accepted(self, other: NodeId) -> None:
+        """The other node has dialled this one."""
+        self.host.feed(self.multi.crowd.heed_link, other)
+
     def wake(self, at_ms: int) -> None:
         """The time of a tick that was planned has come."""
         self.host.wake(at_ms)

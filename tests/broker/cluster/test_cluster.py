@@ -13,6 +13,7 @@ import pytest
 from fluffle.broker.access.deciding import put_user
 from fluffle.broker.access.users import User
 from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.cluster.running import RunningHost
 from fluffle.broker.deciding import bind, declare_queue
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
@@ -154,6 +155,25 @@ async def test_who_stops_hands_over_its_queues_too(
         await until(lambda: led_by(three["b"]) + led_by(three["c"]) == 20)
         more = [led_by(three[name]) - before[name] for name in "bc"]
         assert min(more) >= before["a"] // 4, "a slow one asks the other"
+
+
+async def test_consensus_is_told_by_whom_this_node_was_dialled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the other has answered over its link before may be lost."""
+    told: list[tuple[RunningHost, str]] = []
+    accepted = RunningHost.link_accepted
+
+    def note(running: RunningHost, node: str) -> None:
+        told.append((running, node))
+        accepted(running, node)
+
+    monkeypatch.setattr(RunningHost, "link_accepted", note)
+    async with running_cluster(tmp_path) as three:
+        told.clear()
+        three["a"].cluster.links.reset("b", "for a test")
+        both = [(three["a"].cluster.running, "b"), (three["b"].cluster.running, "a")]
+        await until(lambda: {*both} == {*told})
 
 
 async def test_a_directory_is_of_a_node_alone_or_of_a_cluster(tmp_path: Path) -> None:
