@@ -33,6 +33,10 @@ class Diary:
         self.judge.read((event,))
         self.gaps.read(at_ns, event)
 
+    def tester_was_late(self, for_s: float) -> None:
+        """The tester itself has done nothing for so long."""
+        self.gaps.tester_was_late(self._now_ns() - self._began_ns, int(for_s * 1e9))
+
     def stop_the_clock(self) -> None:
         """Nobody publishes from now on."""
         self.gaps.finish(self._now_ns() - self._began_ns)

@@ -94,6 +94,12 @@ class Gaps:
         if reader is not None:
             reader(self, at_ns, event)
 
+    def tester_was_late(self, at_ns: int, for_ns: int) -> None:
+        """Until now nobody heard what nodes said, neither clients nor nodes behind a proxy."""
+        began_ns = at_ns - for_ns
+        what = f"tester late for {for_ns / 1e9:.1f} s at {began_ns / 1e9:.1f} s"
+        self._spells.append(Spell(what, began_ns, at_ns))
+
     def finish(self, at_ns: int) -> None:
         """Nobody publishes any more, and whatever was due should have come by now."""
         self.overall.happened(at_ns, is_due_again=False)

@@ -73,3 +73,11 @@ def test_faults_are_found_by_the_time_they_lasted() -> None:
         (20, Confirmed(A)), (30, Fault("late")), end=31,
     )  # fmt: skip
     assert [*gaps.faults_during(gaps.overall.longest)] == ["meanwhile", "open"]
+
+
+def test_a_tester_that_was_late_is_named() -> None:
+    """Nodes behind its proxies did not hear each other then."""
+    gaps = read((0, published(A)), end=0)
+    gaps.tester_was_late(6_000_000_000, for_ns=2_000_000_000)
+    assert [*gaps.faults_during(Gap(5_000_000_000, 0))] == ["tester late for 2.0 s at 4.0 s"]
+    assert [*gaps.faults_during(Gap(3_000_000_000, 0))] == []
