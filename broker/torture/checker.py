@@ -10,7 +10,8 @@ The rules:
   while it is in the hands of somebody who is still there;
 - messages of one client come to a channel in their order, unless they are redelivered; in a
   *steady* queue, of which nothing is given back, redelivered ones do too;
-- what was purged or deleted stays gone;
+- what was purged or deleted stays gone; what is published to a queue before it is declared anew may
+  go with it, or nowhere, and what is published afterwards is in the new one;
 - nothing is confirmed by a node that was alone all the time since it was published, unless all its
   queues live on one node.
 
@@ -37,6 +38,7 @@ from fluffle.broker.torture.history import (
     Complained,
     Confirmed,
     Connected,
+    Declared,
     Ended,
     Event,
     Homed,
@@ -159,6 +161,8 @@ class Checker:
         """By each of the two channels."""
         self._clearing: dict[str, list[Fate]] = {}
         """Queues that are being cleared, with what must be gone then unless it is in hands."""
+        self._deleted: set[str] = set()
+        """Queues that were deleted and not declared anew."""
         self._last: dict[str, dict[tuple[str, str], int]] = {}
         """The greatest number received, by channel, then by queue and publisher."""
         self._homed: set[str] = set()
@@ -237,7 +241,7 @@ class Checker:
                 queue,
                 self._run,
                 outlives=event.persistent and queue not in self._transient,
-                may_be_cleared=queue in self._clearing,
+                may_be_cleared=queue in self._clearing or queue in self._deleted,
             )
             for queue in event.queues
         )
@@ -275,7 +279,7 @@ class Checker:
     def _got_returned(self, event: Returned) -> None:
         self._returned.add(event.message)
         letter = self._letters.get(event.message)
-        if letter is not None and letter.fates:
+        if letter is not None and not all(fate.may_be_cleared for fate in letter.fates):
             self._breach(Breach.STALE, f"{event.message} came back as unroutable")
 
     # What consumers say and hear
@@ -445,6 +449,11 @@ class Checker:
             if event.how is Clearing.DELETE or fate.holder is None:
                 fate.cleared_at = self._now
                 self._in_queue[event.queue].pop(fate.message, None)
+        if event.how is Clearing.DELETE:
+            self._deleted.add(event.queue)
+
+    def _got_declared(self, event: Declared) -> None:
+        self._deleted.discard(event.queue)
 
     # What becomes of nodes
 
@@ -512,6 +521,7 @@ READERS: dict[type[Event], Callable[[Checker, Any], None]] = {
     Ended: Checker._ended,
     ClearingAsked: Checker._clearing_asked,
     ClearingDone: Checker._clearing_done,
+    Declared: Checker._got_declared,
     RunEnded: Checker._run_ended,
     Isolated: Checker._isolating,
     Rejoined: Checker._rejoined,

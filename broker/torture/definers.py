@@ -4,14 +4,15 @@ What is declared through one node must be there at once for clients of all the o
 are queues and bindings that come and go; each time that one was answered to be there or not,
 everybody who asks later must hear the same.  *Kept* queues are published to as soon as they are
 declared, whichever node that is through, and deleted when they are empty: a message that was
-confirmed and routed nowhere is lost.
+confirmed and routed nowhere is lost.  Some are *renewed* then, or while they are published to:
+deleted and declared anew under the same name, of which another node may know the former one still.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +21,9 @@ from random import Random
 from fluffle.broker.torture.history import (
     Abandoned,
     Answered,
+    Clearing,
+    ClearingAsked,
+    ClearingDone,
     Confirmed,
     DeclareAsked,
     Declared,
@@ -56,6 +60,13 @@ CHANGES_MAX = 20
 """Of one thing; then there is another in its place."""
 KEPT_MAX = 6
 """Queues that are published to at a time; then the oldest is emptied."""
+FULL_MAX = 20
+"""Queues that wait to be emptied; while there are so many, no more are declared."""
+DECLARED_SHARE = 0.15
+RENEWED_IN_USE_SHARE = 0.05
+"""Of the batches of a keeper, how many come behind one of these."""
+RENEWED_EMPTY_SHARE = 0.5
+"""Of the queues that were emptied."""
 PAUSE_S = (0.0, 0.3)
 DEFINING_PAUSE_S = (0.2, 1.5)
 OWNERS = 4
@@ -88,6 +99,8 @@ class Definitions:
         self.kept: deque[str] = deque()
         self.full: deque[str] = deque()
         """Kept queues that nobody publishes to any more."""
+        self.renewing: set[str] = set()
+        """Kept queues that are deleted and declared anew just now."""
         self.posting: Counter[str] = Counter()
         """Batches of messages to a kept queue that may be confirmed yet."""
         self._queue_of: dict[Message, str] = {}
@@ -112,7 +125,11 @@ class Definitions:
         """See what becomes of messages to kept queues."""
         if isinstance(event, ShortLived):
             self._missing[event.queue] = set()
-        elif isinstance(event, Published) and event.queues and event.queues[0] in self._missing:
+        elif isinstance(event, ClearingAsked):
+            self._missing[event.queue] = set()
+            of_others = (pair for pair in self._queue_of.items() if pair[1] != event.queue)
+            self._queue_of = dict(of_others)
+        elif isinstance(event, Published) and self._must_arrive(event.queues[:1]):
             self._queue_of[event.message] = event.queues[0]
         elif isinstance(event, Confirmed):
             queue = self._queue_of.pop(event.message, None)
@@ -121,6 +138,27 @@ class Definitions:
         elif isinstance(event, Received) and event.queue in self._missing:
             self._queue_of.pop(event.message, None)
             self._missing[event.queue].discard(event.message)
+
+    def _must_arrive(self, queues: Collection[str]) -> bool:
+        """Whether what goes there is not lost if it is confirmed, or is of no interest."""
+        return any(queue in self._missing and queue not in self.renewing for queue in queues)
+
+    def keep(self, queue: str) -> None:
+        """It is there, and may be published to; the oldest makes way."""
+        self.kept.append(queue)
+        if len(self.kept) > KEPT_MAX:
+            self.full.append(self.kept.popleft())
+
+    def drop(self, queue: str) -> None:
+        """Whether it is there is not known: nobody asks for it any more, but for its deletion."""
+        for queues in (self.kept, self.full):
+            if queue in queues:
+                queues.remove(queue)
+
+    def next_full(self) -> str | None:
+        """A kept queue that nobody publishes to any more, to be emptied."""
+        idle = (each for each in self.full if not self.posting[each])
+        return next((each for each in idle if each not in self.renewing), None)
 
     def may_go(self, queue: str) -> bool:
         """Whether somebody has received all of a kept queue that was confirmed.  What a get took
@@ -293,16 +331,26 @@ def keeping(definitions: Definitions) -> Role:
     async def keep(witness: Witness, random: Random) -> None:
         await witness.press.confirm_select()
         for number in count(1):
-            if not definitions.kept or random.random() < 0.15:
+            is_behind = len(definitions.full) >= FULL_MAX
+            if not definitions.kept or (random.random() < DECLARED_SHARE and not is_behind):
                 queue = f"{definitions.prefix}.kept.{witness.talk.name}.{number}"
                 await declare_kept(witness.talk, definitions, queue)
-            await publish_to_kept(witness, definitions, random)
+            queue = random.choice(definitions.kept)
+            if random.random() < RENEWED_IN_USE_SHARE and queue not in definitions.renewing:
+                await renew(witness.talk, definitions, queue)
+            if definitions.kept:
+                await publish_to_kept(witness, definitions, random)
             await witness.talk.listen(random.uniform(*PAUSE_S))
 
     return keep
 
 
 async def declare_kept(talk: Talk, definitions: Definitions, queue: str) -> None:
+    await declare_short_lived(talk, definitions, queue)
+    definitions.keep(queue)
+
+
+async def declare_short_lived(talk: Talk, definitions: Definitions, queue: str) -> None:
     definitions.left.add(queue)
     talk.note(ShortLived(queue))
     talk.note(DeclareAsked(queue))
@@ -310,9 +358,26 @@ async def declare_kept(talk: Talk, definitions: Definitions, queue: str) -> None
         await talk.call(definitions.declare(queue))
         answers.append(True)
     talk.note(Declared(queue))
-    definitions.kept.append(queue)
-    if len(definitions.kept) > KEPT_MAX:
-        definitions.full.append(definitions.kept.popleft())
+
+
+async def renew(talk: Talk, definitions: Definitions, queue: str) -> None:
+    """Delete a kept queue with all that is in it, and declare it anew; others publish meanwhile.
+    Then it is the one that was declared last."""
+    definitions.renewing.add(queue)
+    talk.note(ClearingAsked(queue, Clearing.DELETE))
+    try:
+        async with asking(talk, queue, Operation.DELETE) as answers:
+            await talk.call(make(Queue.Delete, queue=queue))
+            answers.append(False)
+        talk.note(ClearingDone(queue, Clearing.DELETE))
+        await declare_short_lived(talk, definitions, queue)
+    except BaseException:
+        definitions.drop(queue)
+        raise
+    definitions.renewing.discard(queue)
+    if queue in definitions.kept:
+        definitions.kept.remove(queue)
+        definitions.kept.append(queue)
 
 
 async def publish_to_kept(witness: Witness, definitions: Definitions, random: Random) -> None:
@@ -334,12 +399,12 @@ async def publish_to_kept(witness: Witness, definitions: Definitions, random: Ra
 
 
 def emptying(definitions: Definitions) -> Role:
-    """Fetches what is in queues that nobody publishes to any more, and deletes them when nothing
-    is missing: what is lost is missed in the end."""
+    """Fetches what is in queues that nobody publishes to any more, and deletes or renews them when
+    nothing is missing: what is lost is missed in the end."""
 
-    async def fetch(witness: Witness, _random: Random) -> None:
+    async def fetch(witness: Witness, random: Random) -> None:
         while True:
-            queue = next((each for each in definitions.full if not definitions.posting[each]), None)
+            queue = definitions.next_full()
             if queue is None:
                 await witness.talk.listen(EMPTY_PAUSE_S)
                 continue
@@ -352,6 +417,10 @@ def emptying(definitions: Definitions) -> Role:
             if not definitions.may_go(queue):
                 definitions.full.append(queue)
                 await witness.talk.listen(EMPTY_PAUSE_S)
+                continue
+            if random.random() < RENEWED_EMPTY_SHARE:
+                await renew(witness.talk, definitions, queue)
+                definitions.keep(queue)
                 continue
             await witness.talk.call(make(Queue.Delete, queue=queue))
             definitions.left.discard(queue)

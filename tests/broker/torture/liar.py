@@ -85,6 +85,10 @@ class Lie(Enum):
     RETURN_ROUTABLE = auto()
     ROUTE_BY_THE_PAST = auto()
     """A message whose queue was there: it is confirmed and goes nowhere."""
+    CONFIRM_FOR_THE_FORMER = auto()
+    """A message to a queue that was declared anew: it goes to the one before."""
+    RETURN_FOR_THE_FORMER = auto()
+    """Such a message, as the one before is gone."""
     LOOK_INTO_THE_PAST = auto()
     """For a thing that was declared or deleted by a later answer."""
     DELETE_NOTHING = auto()
@@ -183,6 +187,10 @@ class Broker:
                 self._crash()
             self._random.choice(acts)()
             self._random.choice(asides)()
+        self._clear_by(Clearing.DELETE)  # what its successor has is not cleared any more
+        for _ in range(20):
+            self._publish()
+        self._commit()
         self._crash()
         waiting = [client for client, operation in self._askers.items() if operation]
         self._note(*(Abandoned(client, "thing") for client in waiting))
@@ -208,9 +216,12 @@ class Broker:
 
     # Publishing
 
-    def _publish(self) -> None:
+    def _next_message(self) -> Message:
         self._number += 1
-        message = Message("publisher", self._number)
+        return Message("publisher", self._number)
+
+    def _publish(self) -> None:
+        message = self._next_message()
         queue = self._random.choice((DURABLE, DURABLE, STEADY, TRANSIENT, None))
         persistent = self._random.random() < 0.7
         if queue is None:
@@ -236,6 +247,24 @@ class Broker:
             self._note(Confirmed(message))
         else:
             self._unconfirmed.append(message)
+
+    def _publish_to_none(self) -> None:
+        """To a queue that is deleted and not declared anew: nowhere, which it may say."""
+        message = self._next_message()
+        self._note(Published(message, (DURABLE,)))
+        if self._random.random() < 0.5:
+            self._note(Returned(message))
+        self._unconfirmed.append(message)
+
+    def _publish_to_successor(self) -> None:
+        """To a queue that was declared anew just now, through a node that may lag."""
+        message = self._next_message()
+        self._note(Published(message, (DURABLE,)))
+        self._unconfirmed.append(message)
+        if self._lies(Lie.RETURN_FOR_THE_FORMER):
+            self._note(Returned(message))
+        elif not self._lies(Lie.CONFIRM_FOR_THE_FORMER):
+            self._queues[DURABLE].ready.append(Copy(message))
 
     def _commit(self) -> None:
         """All that was said is on disk, and may be answered."""
@@ -356,9 +385,10 @@ class Broker:
 
     def _clear(self) -> None:
         if self._random.random() < 0.5:
-            return
+            self._clear_by(self._random.choice(list(Clearing)))
+
+    def _clear_by(self, how: Clearing) -> None:
         line = self._queues[DURABLE]
-        how = self._random.choice(list(Clearing))
         for consumer in line.consumers:  # who asks for a purge must know what others have
             while consumer.wire:
                 self._read(consumer)
@@ -376,7 +406,9 @@ class Broker:
         if kept and self._lies(lie):
             self._buried[DURABLE] += kept
         if how is Clearing.DELETE:
+            self._publish_to_none()
             self._declare(DURABLE)
+            self._publish_to_successor()
 
     def _look(self) -> None:
         for queue in (DURABLE, STEADY, TRANSIENT):

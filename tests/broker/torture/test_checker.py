@@ -15,6 +15,7 @@ from fluffle.broker.torture.history import (
     Complained,
     Confirmed,
     Connected,
+    Declared,
     Ended,
     Event,
     Homed,
@@ -56,6 +57,8 @@ HEARD_OF = {
     Lie.SWALLOW: "without a return",
     Lie.RETURN_ROUTABLE: "came back as unroutable",
     Lie.ROUTE_BY_THE_PAST: "is lost",
+    Lie.CONFIRM_FOR_THE_FORMER: "is lost",
+    Lie.RETURN_FOR_THE_FORMER: "came back as unroutable",
     Lie.LOOK_INTO_THE_PAST: "against what was answered before",
     Lie.DELETE_NOTHING: "against what was answered before",
     Lie.DECLARE_NOTHING: "against what was answered before",
@@ -178,8 +181,41 @@ def test_what_is_published_during_a_clearing_may_go_or_stay(how: Clearing) -> No
 @pytest.mark.parametrize("how", Clearing)
 def test_what_is_published_after_it_stays(how: Clearing) -> None:
     asked, done = ClearingAsked("q", how), ClearingDone("q", how)
-    assert judge([asked, done, *PUBLISHED]).breaches == {Breach.LOST: 1}
+    assert judge([asked, done, Declared("q"), *PUBLISHED]).breaches == {Breach.LOST: 1}
     assert judge([asked, RunEnded(), *PUBLISHED]).breaches == {Breach.LOST: 1}
+
+
+DELETE_ASKED = ClearingAsked("q", Clearing.DELETE)
+DELETED: list[Event] = [DELETE_ASKED, ClearingDone("q", Clearing.DELETE)]
+
+
+def test_what_is_published_to_a_queue_before_it_is_declared_anew_may_go() -> None:
+    """With the former one, or nowhere, which it may say; or it may come to the new one."""
+    published, confirmed = PUBLISHED
+    declared = Declared("q")
+    for history in (
+        [published, *DELETED, declared, confirmed],
+        [DELETE_ASKED, published, DELETED[1], declared, confirmed],
+        [*DELETED, published, declared, confirmed],
+    ):
+        assert judge(history).is_clean
+        assert judge([*history, RECEIVED]).is_clean
+        assert judge([*history[:-1], Returned(FIRST), confirmed]).is_clean
+
+
+def test_what_is_published_to_a_queue_that_was_declared_anew_is_in_it() -> None:
+    """Through whichever node: one may know the former queue still."""
+    anew = [*DELETED, Declared("q")]
+    assert judge([*anew, *PUBLISHED, RECEIVED]).is_clean
+    assert judge([*anew, *PUBLISHED]).breaches == {Breach.LOST: 1}
+    returned = judge([*anew, PUBLISHED[0], Returned(FIRST), PUBLISHED[1], RECEIVED])
+    assert returned.breaches == {Breach.STALE: 1}
+
+
+def test_what_was_confirmed_goes_with_its_queue() -> None:
+    history = [*PUBLISHED, *DELETED, Declared("q")]
+    assert judge(history).is_clean
+    assert judge([*history, *answered("a"), RECEIVED]).breaches == {Breach.UNEXPECTED: 1}
 
 
 def test_a_purge_leaves_what_is_in_hands() -> None:

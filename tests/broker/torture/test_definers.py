@@ -20,11 +20,15 @@ from fluffle.broker.torture.definers import (
     declare_kept,
     is_absence,
     owned_elsewhere,
+    renew,
 )
 from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.findings import Breach
 from fluffle.broker.torture.history import (
     Answered,
+    Clearing,
+    ClearingAsked,
+    ClearingDone,
     Confirmed,
     Ended,
     Event,
@@ -40,6 +44,7 @@ from fluffle.broker.torture.history import (
     from_line,
 )
 from fluffle.broker.torture.judge import Judge
+from fluffle.broker.torture.press import to
 from fluffle.broker.torture.run import Order, Run
 from fluffle.broker.torture.system import System
 from fluffle.broker.torture.talk import Address, Refusal
@@ -77,6 +82,7 @@ async def test_an_honest_node_answers_all_of_them(
     assert not diary.judge.report.breaches
     counted = Counter(type(event) for event in events_of(file))
     assert counted[ShortLived] > 0
+    assert counted[ClearingDone] > 0
     assert counted[Owned] > 0
     assert counted[GraceOver] == 1
     answers = {event.found for event in events_of(file) if isinstance(event, Answered)}
@@ -126,6 +132,56 @@ def test_a_queue_may_go_when_all_that_was_confirmed_was_received() -> None:
     assert not definitions.may_go("q")
     definitions.note(Received("c", "q", first, redelivered=True))
     assert definitions.may_go("q")
+
+
+def test_what_goes_to_a_queue_that_is_renewed_is_not_missed() -> None:
+    """It may be gone with the former one; what goes to its successor may not."""
+    definitions = Definitions("torture", "quorum")
+    before, unconfirmed, meanwhile, after = (Message("p", number) for number in range(1, 5))
+    definitions.note(ShortLived("q"))
+    for message in (before, unconfirmed):
+        definitions.note(Published(message, ("q",)))
+    definitions.note(Confirmed(before))
+    definitions.renewing.add("q")
+    definitions.note(ClearingAsked("q", Clearing.DELETE))
+    for message in (unconfirmed, meanwhile):
+        definitions.note(Published(meanwhile, ("q",)))
+        definitions.note(Confirmed(message))
+    definitions.renewing.clear()
+    assert definitions.may_go("q")
+    definitions.note(Published(after, ("q",)))
+    definitions.note(Confirmed(after))
+    assert not definitions.may_go("q")
+
+
+async def test_a_queue_is_renewed_with_all_that_is_in_it(tmp_path: Path) -> None:
+    node, address = await started(tmp_path)
+    history: list[Event] = []
+    definitions = Definitions("torture", "classic")
+    with await Witness.connect(address, "keeper", history.append) as witness:
+        for queue in ("first", "second"):
+            await declare_kept(witness.talk, definitions, queue)
+        await witness.press.confirm_select()
+        witness.press.publish([to("first")] * 3)
+        await witness.press.await_confirms()
+        await renew(witness.talk, definitions, "first")
+        assert await witness.ready_count("first") == 0
+        assert [*definitions.kept] == ["second", "first"], "published to most of all"
+        with pytest.raises(Refusal):
+            await renew(witness.talk, definitions, "amq.reserved")
+        assert "amq.reserved" in definitions.renewing, "nobody knows whether it is there"
+    await node.stop("shutdown")
+    assert not judged(*history), "what was confirmed went with the former queue"
+
+
+def test_who_is_renewed_is_not_emptied() -> None:
+    definitions = Definitions("torture", "quorum")
+    definitions.full.extend("abc")
+    definitions.posting["a"] += 1
+    definitions.renewing.add("b")
+    assert definitions.next_full() == "c"
+    definitions.drop("c")
+    assert definitions.next_full() is None
 
 
 def test_a_thing_is_replaced_by_one_of_its_kind() -> None:
