@@ -199,6 +199,8 @@ class Life:
             await asyncio.wait((work,))
             if not work.cancelled():
                 work.result()  # a role does not end but by an error
+            if witness.talk.is_closing:
+                return  # no confirm comes on a channel that is closed
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_CONFIRMS_S):
                     await witness.press.await_confirms()

@@ -162,8 +162,8 @@ class Run:
             await self._torture(scene)
             self._say("healed")
             no_more.set()
-            await publishers
             self._diary.stop_the_clock()
+            await publishers
             if self._definitions is not None:
                 self._definitions.stop_publishing()
             await self._catch_up()

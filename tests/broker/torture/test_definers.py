@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
@@ -13,7 +15,7 @@ import pytest
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture import run
-from fluffle.broker.torture.crew import type_of_definitions
+from fluffle.broker.torture.crew import Crew, type_of_definitions
 from fluffle.broker.torture.definers import (
     CHANGES_MAX,
     Definitions,
@@ -45,6 +47,7 @@ from fluffle.broker.torture.history import (
 )
 from fluffle.broker.torture.judge import Judge
 from fluffle.broker.torture.press import to
+from fluffle.broker.torture.roles import Role
 from fluffle.broker.torture.run import Order, Run
 from fluffle.broker.torture.system import System
 from fluffle.broker.torture.talk import Address, Refusal
@@ -64,6 +67,19 @@ async def test_an_honest_node_answers_all_of_them(
 ) -> None:
     monkeypatch.setattr(run, "CALM_S", 0.0)
     monkeypatch.setattr(run, "DRAIN_PAUSE_S", 0.0)
+    ends: list[str] = []
+    work, stop_the_clock = Crew.work, Diary.stop_the_clock
+
+    async def noted_work(crew: Crew, roles: Mapping[str, Role], is_over: asyncio.Event) -> None:
+        await work(crew, roles, is_over)
+        ends.append("publishing" if "batches" in roles else "consuming")
+
+    def noted_stop(diary: Diary) -> None:
+        stop_the_clock(diary)
+        ends.append("the clock")
+
+    monkeypatch.setattr(Crew, "work", noted_work)
+    monkeypatch.setattr(Diary, "stop_the_clock", noted_stop)
     node, address = await started(tmp_path)
     file = io.StringIO()
     diary = Diary(time.monotonic_ns, file)
@@ -80,6 +96,7 @@ async def test_an_honest_node_answers_all_of_them(
 
     assert outcome.is_good(diary.judge.report), [*diary.judge.report.sentences()]
     assert not diary.judge.report.breaches
+    assert ends == ["the clock", "publishing", "consuming"]
     counted = Counter(type(event) for event in events_of(file))
     assert counted[ShortLived] > 0
     assert counted[ClearingDone] > 0
