@@ -19,7 +19,7 @@ from sys import intern
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, Bindings, with_binding, without_binding
-from fluffle.broker.routing.matcher import STOP, Asks
+from fluffle.broker.routing.matcher import STOP, Asks, in_parts
 from fluffle.protocol.properties import Properties
 
 ONE_WORD = "*"
@@ -155,7 +155,7 @@ class TopicMatcher:
                     yield STOP
         for node in chain(reached, staying):
             if node.bindings:
-                yield node.bindings
+                yield from in_parts(node.bindings)
             if not next(visits) % NODES_AT_ONCE:
                 yield STOP
 

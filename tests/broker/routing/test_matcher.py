@@ -15,7 +15,13 @@ from fluffle.broker.routing.bindings import (
 )
 from fluffle.broker.routing.choosing import CLASSIC
 from fluffle.broker.routing.exchange import TYPES, Exchange, ExchangeSpec
-from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
+from fluffle.broker.routing.matcher import (
+    FOUND_AT_ONCE,
+    STOP,
+    DirectMatcher,
+    FanoutMatcher,
+    Matcher,
+)
 from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
@@ -72,6 +78,24 @@ def test_fanout_does_not_look_at_keys() -> None:
     for queue, key in [("q1", "a"), ("q2", "")]:
         matcher.add(to_queue("x", queue, key))
     assert queues(matcher, "other", "a") == ["q1", "q2"]
+
+
+@pytest.mark.parametrize("kind", ["direct", "fanout", "topic"])
+def test_very_many_that_match_are_found_with_stops_in_between(kind: str) -> None:
+    matcher = TYPES[kind].make({}, Surroundings())
+    bindings = [to_queue("x", f"q{number}", "k") for number in range(3 * FOUND_AT_ONCE)]
+    for binding in bindings:
+        matcher.add(binding)
+    found, stops = list[Binding](), 0
+    for some in matcher.search(["k"], None):
+        stops += some is STOP
+        found += some
+        assert len(list(some)) <= FOUND_AT_ONCE
+        if stops == 1:
+            matcher.discard(bindings[-1])
+            matcher.discard(bindings[0])
+    assert found == bindings
+    assert stops >= 3
 
 
 def test_small_groups_are_tuples_and_large_ones_dicts() -> None:
