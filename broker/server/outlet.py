@@ -23,13 +23,17 @@ MESSAGE_BYTES_MIN = 256
 """A message counts for so much at least: it takes its time however small it is, so that a burst is
 some thousands of messages at most, which is some milliseconds of work."""
 
+RUN_BYTES_MIN = 8 * MESSAGE_BYTES_MIN
+"""So does a run, for it takes longer than its messages if those are few: what comes back without
+neighbours makes thousands of runs."""
+
 JOIN_BYTES_MAX = 4 << 20
 """A turn's output beyond this goes to the transport in pieces, not as one copy."""
 
 
 def burst_bytes(handout: Handout) -> int:
     """How much of a burst the messages of a run use up."""
-    return max(handout.content_bytes, MESSAGE_BYTES_MIN * len(handout.contents))
+    return max(handout.content_bytes, MESSAGE_BYTES_MIN * len(handout.contents), RUN_BYTES_MIN)
 
 
 class Writer(Protocol):

@@ -10,8 +10,16 @@ from typing import NamedTuple
 
 from fluffle.broker.queues.handout import Handout
 
+RUN_COST = COST_WITH_HOLES = 4
+"""Of a run, and of each of its messages if it has holes, beside a message of another run, where
+many are settled: there it may be that no two follow one another."""
+
 COMPACT_AT = 64
 """Runs settled in the middle are swept out when they are this many, and half of all."""
+
+FRONT_RUNS_MAX = 512
+"""So many settled in front are swept out, however many there are: to let go of thousands together
+takes long."""
 
 
 def first_tag_of(handout: Handout) -> int:
@@ -29,7 +37,7 @@ class Stretch(NamedTuple):
 class Unacked:
     """Runs of unsettled messages in the order of their tags."""
 
-    __slots__ = ("_front", "_runs", "_settled_runs", "next_tag", "rest")
+    __slots__ = ("_front", "_runs", "_settled_runs", "_unsettled", "next_tag", "rest")
 
     def __init__(self) -> None:
         self._runs: list[Handout] = []
@@ -38,6 +46,8 @@ class Unacked:
         """Index of the first run that is not settled; the length when all are."""
         self._settled_runs = 0
         """How many of `_runs` are settled and wait to be swept out, those in front included."""
+        self._unsettled: dict[Handout, None] | None = None
+        """Runs that may not be among `_runs`, though something in them is unsettled again."""
         self.next_tag = 1
         """That of the next message to be delivered."""
         self.rest = 0
@@ -104,7 +114,8 @@ class Unacked:
         return self.take_rest(messages_max), None
 
     def take_rest(self, messages_max: int) -> list[Stretch]:
-        """Settle so many of what `take_up_to` has left, if it is still there."""
+        """Settle so many of what `take_up_to` has left, if it is still there; fewer of runs that
+        are short or have holes."""
         stretches: list[Stretch] = []
         while self._front < len(self._runs):
             run = self._runs[self._front]
@@ -113,8 +124,9 @@ class Unacked:
                 break
             if messages_max <= 0:
                 return stretches
-            stop = min(stop, run.head + messages_max)
-            messages_max -= stop - run.head
+            cost = 1 if run.holes is None else COST_WITH_HOLES
+            stop = min(stop, run.head + -(-messages_max // cost))
+            messages_max -= RUN_COST + cost * (stop - run.head)
             stretches += [Stretch(run, *part) for part in run.settle(run.head, stop)]
             self._sweep(run)
         self.rest = 0
@@ -122,11 +134,22 @@ class Unacked:
 
     def restore(self, stretches: list[Stretch]) -> None:
         """Undo `take`: the messages are unsettled again, under the tags they had."""
-        runs = dict.fromkeys(self._runs)
+        self.unsettle(stretches)
+        self.gather()
+
+    def unsettle(self, stretches: list[Stretch]) -> None:
+        """As `restore`, for one who restores more and calls `gather` then."""
+        if self._unsettled is None:
+            self._unsettled = {}
         for run, start, stop in stretches:
             run.unsettle(start, stop)
-            runs[run] = None
-        self._reset(sorted((run for run in runs if not run.is_settled), key=first_tag_of))
+            self._unsettled[run] = None
+
+    def gather(self) -> None:
+        """Know all that was unsettled."""
+        if self._unsettled is not None:
+            runs, self._unsettled = {**dict.fromkeys(self._runs), **self._unsettled}, None
+            self._reset(sorted((run for run in runs if not run.is_settled), key=first_tag_of))
 
     def _run_of(self, tag: int) -> Handout | None:
         """The run that holds `tag` unsettled, if there is one."""
@@ -152,6 +175,10 @@ class Unacked:
             self._front += 1
         if self._front == len(runs):
             self._reset([])
+        elif self._front > FRONT_RUNS_MAX:
+            del runs[: self._front]
+            self._settled_runs -= self._front
+            self._front = 0
         elif self._settled_runs > COMPACT_AT and self._settled_runs * 2 > len(runs):
             self._reset([other for other in runs if not other.is_settled])
 

@@ -206,3 +206,20 @@ def test_sweeping_loses_nothing(order: list[int], keep: int) -> None:
         if tag != keep:
             assert take(unacked, tag) == [tag]
     assert take_up_to(unacked, 0) == [keep]
+
+
+def test_few_are_taken_together_where_no_two_follow_one_another() -> None:
+    apart, short = Unacked(), Unacked()
+    hand_out(apart, 1_000)
+    for tag in range(2, 1_001, 2):
+        apart.take(tag, tag)
+    for _ in range(500):
+        hand_out(short, 1)
+    for unacked in (apart, short):
+        stretches, _ = unacked.take_up_to(0, 400)
+        assert 40 < len(stretches) < 110
+        while unacked.rest:
+            more = unacked.take_rest(400)
+            assert len(more) < 110
+            stretches += more
+        assert len(stretches) == 500
