@@ -202,7 +202,8 @@ def nothing_together() -> tuple[float, ...]:
 def channel_values(channel: Channel) -> tuple[int, ...]:
     """In the order of `CHANNELS`."""
     transaction, confirms = channel.transaction, channel.confirms
-    published, settled = transaction.held if transaction is not None else (0, 0)
+    published = transaction.message_count if transaction is not None else 0
+    settled = transaction.settled_count if transaction is not None else 0
     return (
         len(channel.subscriptions),
         len(channel.unacked),

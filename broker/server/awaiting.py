@@ -95,17 +95,29 @@ class Awaited:
 class Taken:
     """Messages of a transaction: whether all of them were taken."""
 
-    __slots__ = ("_are_all", "_left", "answer")
+    __slots__ = ("_answer", "_left", "are_all")
 
-    def __init__(self, receipts: Sequence[Receipt]) -> None:
-        self._left = sum(receipt.count for receipt in receipts)
-        self._are_all = True
-        self.answer: Later[bool] = Later()
-        for receipt in receipts:
-            receipt.then(self._known)
+    def __init__(self) -> None:
+        self.are_all = True
+        """As far as it is known."""
+        self._left = 0
+        """How many have no answer yet."""
+        self._answer: Later[bool] | None = None
+
+    def wait(self, receipt: Receipt) -> None:
+        """Some of them are taken only if a queue says so, which it has not yet."""
+        self._left += receipt.count
+        receipt.then(self._known)
+
+    def answer(self) -> bool | Later[bool]:
+        """Whether all of them were, if that is known; there are no more to come."""
+        if not (self.are_all and self._left):
+            return self.are_all
+        self._answer = Later()
+        return self._answer
 
     def _known(self, start: int, stop: int, *, is_taken: bool) -> None:
         self._left -= stop - start
-        self._are_all &= is_taken
-        if not self._left:
-            self.answer.answer(self._are_all)
+        self.are_all &= is_taken
+        if self._answer is not None and not self._left:
+            self._answer.answer(self.are_all)

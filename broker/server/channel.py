@@ -96,7 +96,7 @@ class Channel:
         """What puts them into their queues.  This and the next three are other functions where that
         is observed."""
         self.putting: Steps[None] | None = None
-        """What is left to be done of putting messages into very many queues."""
+        """What is left to be done of putting messages into very many queues, or of a commit."""
         self.settle: Settler = settle
         """What becomes of messages that its ledger has let go."""
         self.answer_get: GetAnswerer = answer_get
@@ -224,11 +224,7 @@ class Channel:
         if self.reply_subscription is not None:
             self.session.replies.remove(self.reply_subscription.name)
             self.reply_subscription = None
-        if self.transaction is not None:
-            self.unacked.restore(self.transaction.forget())
-        self.settle(self, self.unacked.take_up_to(0, SETTLED_AT_ONCE)[0], Outcome.LOST)
-        if self.unacked.rest:
-            self.session.chores.add(settle_rest(self, Outcome.LOST), let_go)
+        self._do_or_add(lose_all(self, is_committing=self.putting is not None))
         if self.putting is not None:
             self.session.chores.add(self.putting, let_go)
             self.putting = None
@@ -240,6 +236,21 @@ class Channel:
             traffic.confirmed += self.confirms.accepted_count
             traffic.ledgers.discard(self.confirms)
             self.confirms = None
+
+    def _do_or_add(self, steps: Steps[None]) -> None:
+        """Do what is left to be done now, if that is one step."""
+        for _ in steps:
+            self.session.chores.add(steps, let_go)
+            break
+
+
+def lose_all(channel: Channel, *, is_committing: bool) -> Steps[None]:
+    """Give back all that is unacknowledged, and what was settled in a transaction that is not being
+    committed."""
+    if channel.transaction is not None and not is_committing:
+        yield from channel.transaction.roll_back(channel.unacked)
+    channel.settle(channel, channel.unacked.take_up_to(0, SETTLED_AT_ONCE)[0], Outcome.LOST)
+    yield from settle_rest(channel, Outcome.LOST)
 
 
 def settle_rest(channel: Channel, outcome: Outcome) -> Steps[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.handout import Handout
     from fluffle.broker.queues.overdue import Late, Lost
     from fluffle.broker.queues.served import ServedQueue
+    from fluffle.broker.server.unacked import Stretch
 
 
 class Getter:
@@ -273,19 +273,29 @@ def on_reject(channel: Channel, method: Method) -> None:
 
 def settle_tags(channel: Channel, tags: Acks, outcome: Outcome) -> None:
     """Settle what is known of `tags`; PreconditionFailed for the first that is not."""
-    most = SETTLED_AT_ONCE if channel.transaction is None else sys.maxsize
     if tags.multiple:
-        stretches, unknown_tag = channel.unacked.take_up_to(tags.last, most)
+        stretches, unknown_tag = channel.unacked.take_up_to(tags.last, SETTLED_AT_ONCE)
     else:
         stretches, unknown_tag = channel.unacked.take(tags.first, tags.last)
+    settle_taken(channel, stretches, outcome)
+    if unknown_tag is not None:
+        raise PreconditionFailed(f"unknown delivery tag {unknown_tag}")
+    if channel.unacked.rest:
+        raise Unfinished(settle_rest_of_tags(channel, outcome))
+
+
+def settle_taken(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
+    """Settle what the ledger has let go, now or at the commit."""
     if channel.transaction is None:
         channel.settle(channel, stretches, outcome)
     else:
         channel.transaction.settle(stretches, outcome)
-    if unknown_tag is not None:
-        raise PreconditionFailed(f"unknown delivery tag {unknown_tag}")
-    if channel.unacked.rest:
-        raise Unfinished(settle_rest(channel, outcome))
+
+
+def settle_rest_of_tags(channel: Channel, outcome: Outcome) -> Steps[None]:
+    while channel.unacked.rest:
+        yield
+        settle_taken(channel, channel.unacked.take_rest(SETTLED_AT_ONCE), outcome)
 
 
 def on_recover(channel: Channel, method: Method) -> None:

@@ -13,7 +13,6 @@ from fluffle.broker.knowledge import Doubt
 from fluffle.broker.queues.expiries import lifetimes_at
 from fluffle.broker.server.properties import read_facts_in_steps, read_lifetimes
 from fluffle.broker.server.publishing import (
-    TARGETS_AT_ONCE,
     PutBack,
     Route,
     admit,
@@ -27,8 +26,7 @@ from fluffle.broker.server.publishing import (
     runs_of,
     search_route,
 )
-from fluffle.broker.server.putting import Parcel, put_into
-from fluffle.broker.server.transactions import target_now
+from fluffle.broker.server.putting import Parcel, put_in_steps, target_now
 from fluffle.broker.server.wayfinding import Way, look_closer
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.steps import Steps
@@ -123,22 +121,6 @@ def give_in_steps(channel: Channel, parcels: list[Parcel], facts: PropertyFacts)
             yield
         channel.putting = None
     channel.publish(channel, parcels, persistent=facts.persistent)
-
-
-def put_in_steps(channel: Channel, parcels: list[Parcel], *, persistent: bool) -> Steps[None]:
-    """Put messages into their queues, unless these have gone by then."""
-    vhost, count = channel.session.vhost, 0
-    for parcel in parcels:
-        while parcel.left:
-            at_once_max = TARGETS_AT_ONCE - count
-            some, parcel.left = parcel.left[:at_once_max], parcel.left[at_once_max:]
-            there = (target_now(vhost, target) for target in some)
-            targets = [target for target in there if target is not None]
-            put_into(channel, parcel, targets, persistent=persistent)
-            count += len(some)
-            if count == TARGETS_AT_ONCE:
-                count = 0
-                yield
 
 
 def there_now(session: Session, way: Way) -> Way:

@@ -26,7 +26,7 @@ from fluffle.broker.server.properties import (
     read_lifetimes,
     with_reply_to,
 )
-from fluffle.broker.server.putting import Parcel, publish_confirmed
+from fluffle.broker.server.putting import TARGETS_AT_ONCE, Parcel, publish_confirmed
 from fluffle.broker.server.session import (
     REMEMBERED_MAX,
     REMEMBERED_PROPERTIES_BYTES_MAX,
@@ -73,9 +73,6 @@ DRAWN_MAX = 256
 
 PATIENCE = 8
 """So many stops the searches for the routes of a batch may make before they are too long."""
-
-TARGETS_AT_ONCE = 512
-"""Into so many queues messages are put together, for some milliseconds."""
 
 METHOD_AT = 7
 """Where the payload of a method frame begins."""

@@ -10,19 +10,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
+from fluffle.broker.letters import inlet_now
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.expiries import Lifetimes
-from fluffle.broker.queues.served import Admission, Partly, Receipt, Target
+from fluffle.broker.queues.served import Admission, Inlet, Partly, Receipt, Target
 from fluffle.broker.server.awaiting import Awaited
 from fluffle.broker.server.confirms import Confirms
+from fluffle.broker.server.replies import ReplyTarget
+from fluffle.broker.vhost import VirtualHost
 from fluffle.protocol.methods import return_frame
 from fluffle.protocol.properties import split_content
 from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
     from fluffle.broker.server.channel import Channel
+
+TARGETS_AT_ONCE = 512
+"""Into so many queues messages are put together, for some milliseconds."""
 
 
 class Parcel:
@@ -175,6 +182,27 @@ def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
     else:
         traffic.unroutable_dropped += len(contents)
     return answer
+
+
+def put_in_steps(channel: Channel, parcels: list[Parcel], *, persistent: bool) -> Steps[None]:
+    """Put messages into their queues, unless these have gone by then."""
+    vhost, count = channel.session.vhost, 0
+    for parcel in parcels:
+        while parcel.left:
+            at_once_max = TARGETS_AT_ONCE - count
+            some, parcel.left = parcel.left[:at_once_max], parcel.left[at_once_max:]
+            there = (target_now(vhost, target) for target in some)
+            targets = [target for target in there if target is not None]
+            put_into(channel, parcel, targets, persistent=persistent)
+            count += len(some)
+            if count == TARGETS_AT_ONCE:
+                count = 0
+                yield
+
+
+def target_now(vhost: VirtualHost, target: Target) -> Target | None:
+    """As `inlet_now`; a requester need not be there."""
+    return target if isinstance(target, ReplyTarget) else inlet_now(vhost, cast(Inlet, target))
 
 
 def put_into(

@@ -3,6 +3,9 @@
 Routes are decided when a message is published; queues, or what has their place by then, see it at
 the commit, which then settles what was acknowledged.  A rollback forgets the messages and puts what
 was acknowledged back into the ledger under the tags it had: nothing is redelivered.
+
+A transaction that is small is committed in one go, and what it records is in one commit of the
+disk.  The others are committed in steps: first all messages, in order, then all settlements.
 """
 
 from __future__ import annotations
@@ -10,24 +13,41 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, cast
+from itertools import count
+from typing import NamedTuple
 
 from fluffle.broker.errors import PreconditionFailed, ResourceError
-from fluffle.broker.letters import inlet_now
 from fluffle.broker.queues.handout import FINAL, Handout, Outcome
-from fluffle.broker.queues.served import Admission, Inlet, Later, Partly, Receipt, Target
+from fluffle.broker.queues.served import Admission, Partly, Receipt
 from fluffle.broker.server.awaiting import Taken
-from fluffle.broker.server.channel import SETTLED_AT_ONCE, Channel, once_settled
-from fluffle.broker.server.putting import Parcel, Pending, records
-from fluffle.broker.server.replies import ReplyTarget
+from fluffle.broker.server.channel import Channel, once_settled
+from fluffle.broker.server.putting import (
+    TARGETS_AT_ONCE,
+    Parcel,
+    Pending,
+    put_in_steps,
+    records,
+    target_now,
+)
 from fluffle.broker.server.session import Session
-from fluffle.broker.server.unacked import Stretch
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.server.unacked import Stretch, Unacked
 from fluffle.protocol.methods import Method, Tx, make
 from fluffle.protocol.steps import Steps, Unfinished
 
 MESSAGE_OVERHEAD_BYTES = 64
 """What a message costs beside its content."""
+
+COST_AT_ONCE = 64
+"""So much of a commit is done without a stop, which takes a millisecond.  To put messages into a
+queue costs 1, and 1 more for each `MESSAGES_PER_COST`; so does a stretch that is settled."""
+
+COST_IN_ONE_GO = 512
+"""A transaction that costs no more is committed without any."""
+
+MESSAGES_PER_COST = 16
+
+UNDONE_AT_ONCE = 512
+"""So much of what was kept together is undone without a stop, for about a millisecond."""
 
 
 class Published(NamedTuple):
@@ -37,30 +57,38 @@ class Published(NamedTuple):
     persistent: bool
 
 
-class Transaction:
-    """What a channel has published and settled since its last commit or rollback."""
+Settled = tuple[list[Stretch], Outcome]
 
-    __slots__ = ("_bytes", "_publishes", "_returned", "_session", "_settled")
+
+class Transaction:
+    """What a channel has published and settled since its last commit or rollback.
+
+    It holds what is yet to be done while it is committed or rolled back.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_publishes",
+        "_returned",
+        "_session",
+        "_settled",
+        "message_count",
+        "settled_count",
+    )
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._bytes = 0
         """Of what it holds to be published."""
-        self._publishes: list[Published] = []
-        self._settled: list[tuple[list[Stretch], Outcome]] = []
+        self._publishes: deque[Published] = deque()
+        self._settled: deque[Settled] = deque()
         """What is done with."""
-        self._returned: deque[tuple[list[Stretch], Outcome]] = deque()
+        self._returned: deque[Settled] = deque()
         """What is to be delivered again."""
-
-    @property
-    def message_count(self) -> int:
+        self.message_count = 0
         """Messages that are to be published."""
-        return sum(len(parcel.contents) for parcel, _persistent in self._publishes)
-
-    @property
-    def settled_count(self) -> int:
+        self.settled_count = 0
         """Deliveries that are to be settled."""
-        return sum(stop - start for _run, start, stop in self._stretches())
 
     def publish(self, published: Published) -> None:
         """Keep messages for the commit.  ResourceError when they are too many."""
@@ -71,87 +99,119 @@ class Transaction:
         session.uncommitted_bytes += size_bytes
         self._bytes += size_bytes
         self._publishes.append(published)
+        self.message_count += len(published.parcel.contents)
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Keep what the queues are to be told at the commit."""
         (self._settled if outcome in FINAL else self._returned).append((stretches, outcome))
+        self.settled_count += message_count(stretches)
 
     def _stretches(self) -> Iterator[Stretch]:
         """All that is to be settled."""
         for stretches, _outcome in (*self._settled, *self._returned):
             yield from stretches
 
+    @property
+    def _cost_at_once(self) -> int:
+        """How much may be done of it without a stop: all if it is little."""
+        entries = len(self._publishes), len(self._settled), len(self._returned)
+        if max(entries) <= COST_IN_ONE_GO:
+            put_cost = sum(cost_of(parcel) for parcel, _persistent in self._publishes)
+            settled = self._settled + self._returned
+            settle_cost = sum(len(stretches) for stretches, _outcome in settled)
+            if put_cost + settle_cost <= COST_IN_ONE_GO:
+                return COST_IN_ONE_GO
+        return COST_AT_ONCE
+
     def give_back(self, channel: Channel) -> Steps[None]:
         """Give back what is to be delivered again, which would come again if this failed, too."""
-        left = SETTLED_AT_ONCE
-        while self._returned:
-            stretches, outcome = self._returned.popleft()
-            some, rest = parted(stretches, left)
+        yield from self._settle(channel, self._returned, self._cost_at_once)
+
+    def commit(self, channel: Channel, taken: Taken) -> Steps[None]:
+        """Publish, then settle for good; `taken` hears of all that is published."""
+        cost, cost_max = 0, self._cost_at_once
+        self._let_go_of_bytes()
+        while self._publishes:
+            parcel, persistent = self._publishes.popleft()
+            self.message_count -= len(parcel.contents)
+            cost += cost_of(parcel)
+            yield from publish_now(channel, parcel, taken, persistent=persistent)
+            if cost >= cost_max:
+                cost = 0
+                yield
+        yield from self._settle(channel, self._settled, cost_max)
+
+    def _settle(self, channel: Channel, settled: deque[Settled], cost_max: int) -> Steps[None]:
+        """Tell the queues of all of it, so much at a time."""
+        cost = 0
+        while settled:
+            stretches, outcome = settled.popleft()
+            some, rest = stretches[: cost_max - cost], stretches[cost_max - cost :]
             if rest:
-                self._returned.appendleft((rest, outcome))
+                settled.appendleft((rest, outcome))
+            self.settled_count -= message_count(some)
             channel.settle(channel, some, outcome)
-            left -= sum(stop - start for _run, start, stop in some)
-            if left <= 0:
-                left = SETTLED_AT_ONCE
+            cost += len(some)
+            if cost >= cost_max:
+                cost = 0
                 yield
 
-    def commit(self, channel: Channel) -> bool | Later[bool]:
-        """Publish, then settle for good.  Whether all was published: not if a queue is gone, or
-        refuses."""
-        vhost = channel.session.vhost
-        is_complete = True
-        receipts: list[Receipt] = []
-        for parcel, persistent in self._publishes:
-            found = [target_now(vhost, target) for target in parcel.targets]
-            parcel.targets = parcel.left = tuple(one for one in found if one is not None)
-            is_complete &= len(parcel.targets) == len(found)
-            if found and not parcel.targets:
-                continue
-            answer = channel.put(channel, parcel, persistent=persistent)
-            if records(answer):
-                channel.recorded()
-            if isinstance(answer, Pending):
-                receipts += [one for one in answer.receipts if isinstance(one, Receipt)]
-                is_complete &= not any(isinstance(one, Partly) for one in answer.receipts)
-            is_complete &= answer is not Admission.REFUSED
-        settled = self._settled
-        self.forget()
-        for stretches, outcome in settled:
-            channel.settle(channel, stretches, outcome)
-        return Taken(receipts).answer if is_complete and receipts else is_complete
+    def roll_back(self, unacked: Unacked) -> Steps[None]:
+        """Forget what was published, and have the ledger as if nothing had been settled."""
+        self._let_go_of_bytes()
+        for number in count(1):
+            if self._publishes:
+                self.message_count -= len(self._publishes.popleft().parcel.contents)
+            elif settled := self._settled or self._returned:
+                stretches, _outcome = settled.popleft()
+                self.settled_count -= message_count(stretches)
+                unacked.unsettle(stretches)
+            else:
+                break
+            if not number % UNDONE_AT_ONCE:
+                yield
+        unacked.gather()
 
     def settled_of(self, handout: Handout) -> list[tuple[int, int]]:
         """The stretches of a run that its queue is to be told of."""
         return [(start, stop) for run, start, stop in self._stretches() if run is handout]
 
-    @property
-    def held(self) -> tuple[int, int]:
-        """How many messages it is to publish, and how many it is to settle."""
-        return self.message_count, self.settled_count
-
-    def forget(self) -> list[Stretch]:
-        """Start afresh; what had been settled."""
-        settled = [*self._stretches()]
-        self._publishes, self._settled, self._returned = [], [], deque()
+    def _let_go_of_bytes(self) -> None:
+        """Others may be published in their place."""
         self._session.uncommitted_bytes -= self._bytes
         self._bytes = 0
-        return settled
 
 
-def parted(stretches: list[Stretch], count: int) -> tuple[list[Stretch], list[Stretch]]:
-    """The first so many messages, and the rest."""
-    for at, (run, start, stop) in enumerate(stretches):
-        if stop - start > count:
-            middle = start + count
-            some, rest = Stretch(run, start, middle), Stretch(run, middle, stop)
-            return [*stretches[:at], *([some] if count else [])], [rest, *stretches[at + 1 :]]
-        count -= stop - start
-    return stretches, []
+def publish_now(channel: Channel, parcel: Parcel, taken: Taken, *, persistent: bool) -> Steps[None]:
+    """Put messages into those of their queues that are still there, or return them."""
+    vhost = channel.session.vhost
+    found = [target_now(vhost, target) for target in parcel.targets]
+    parcel.targets = parcel.left = tuple(one for one in found if one is not None)
+    taken.are_all &= len(parcel.targets) == len(found)
+    if found and not parcel.targets:
+        return
+    if len(parcel.targets) > TARGETS_AT_ONCE:
+        yield from put_in_steps(channel, [parcel], persistent=persistent)
+    if channel.putting is None:
+        parcel.mandatory = False  # the channel has ended, and nobody can be told
+    answer = channel.put(channel, parcel, persistent=persistent)
+    if records(answer):
+        channel.recorded()
+    if isinstance(answer, Pending):
+        for receipt in answer.receipts:
+            if isinstance(receipt, Receipt):
+                taken.wait(receipt)
+            taken.are_all &= not isinstance(receipt, Partly)
+    taken.are_all &= answer is not Admission.REFUSED
 
 
-def target_now(vhost: VirtualHost, target: Target) -> Target | None:
-    """As `inlet_now`; a requester need not be there."""
-    return target if isinstance(target, ReplyTarget) else inlet_now(vhost, cast(Inlet, target))
+def cost_of(parcel: Parcel) -> int:
+    """What it costs to put it into its queues: see `COST_AT_ONCE`."""
+    return len(parcel.targets) * (1 + len(parcel.contents) // MESSAGES_PER_COST)
+
+
+def message_count(stretches: list[Stretch]) -> int:
+    return sum(stop - start for _run, start, stop in stretches)
 
 
 def held_bytes(parcel: Parcel) -> int:
@@ -188,9 +248,14 @@ def on_commit(channel: Channel, method: Method) -> None:
 
 
 def commit(channel: Channel, method: Method, transaction: Transaction) -> Steps[None]:
-    """In one go, but for what comes back: that may be done in part, and by and by."""
+    """Give back, which may be left; then do the rest, whether the channel ends meanwhile or not."""
     yield from transaction.give_back(channel)
-    channel.ask(method, transaction.commit(channel), partial(committed, channel, method))
+    taken = Taken()
+    channel.putting = transaction.commit(channel, taken)
+    for _ in channel.putting:  # not `yield from`: it goes on when this is given up
+        yield
+    channel.putting = None
+    channel.ask(method, taken.answer(), partial(committed, channel, method))
 
 
 def committed(channel: Channel, method: Method, is_complete: bool) -> None:  # noqa: FBT001 - it is an answer
@@ -200,7 +265,11 @@ def committed(channel: Channel, method: Method, is_complete: bool) -> None:  # n
 
 
 def on_rollback(channel: Channel, _method: Method) -> None:
-    channel.unacked.restore(transaction_of(channel).forget())
+    raise Unfinished(roll_back(channel, transaction_of(channel)))
+
+
+def roll_back(channel: Channel, transaction: Transaction) -> Steps[None]:
+    yield from transaction.roll_back(channel.unacked)
     channel.reply(make(Tx.RollbackOk))
 
 

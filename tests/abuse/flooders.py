@@ -16,6 +16,7 @@ from fluffle.protocol.methods import (
     Channel,
     Exchange,
     Queue,
+    Tx,
     encode_method,
     make,
     pamqp_table,
@@ -44,6 +45,9 @@ WORDS = 120
 PREFIX_WORDS = 12
 """Of which each is one of two: a binding key for each number of so many bits."""
 QUEUES = 1_000
+RING = 200
+"""Queues of which each message gets into two."""
+COMMITTED = 20_000
 UNACKED = 100_000
 
 
@@ -92,6 +96,12 @@ def bind(queue: str, exchange: str, key: str = "", number: int | None = None) ->
         arguments=table,
         nowait=True,
     )
+    return encode_method(1, method)
+
+
+def unbind(queue: str, exchange: str, key: str) -> bytes:
+    """The end of a binding by key, which is answered."""
+    method = make(Queue.Unbind, queue=queue, exchange=exchange, routing_key=key)
     return encode_method(1, method)
 
 
@@ -266,6 +276,71 @@ def mass_requeues(client: Client) -> Iterator[bytes]:
         yield block
 
 
+def acks_apart(client: Client) -> None:
+    """Acknowledge every other message of those that a client holds."""
+    client.send_bytes(
+        b"".join(
+            encode_method(1, make(Basic.Ack, delivery_tag=tag)) for tag in range(1, UNACKED, 2)
+        )
+    )
+    client.settle(1)
+
+
+def requeues_apart(client: Client) -> Iterator[bytes]:
+    """Fifty thousand messages without neighbours that are given back at once, and come again."""
+    with_unacked(client)
+    acks_apart(client)
+    block = encode_method(1, make(Basic.Nack, delivery_tag=0, multiple=True, requeue=True))
+    while True:
+        yield block
+
+
+def large_commits(client: Client) -> Iterator[bytes]:
+    """Transactions of thousands of messages, of which no two that follow go to the same queues."""
+    exchange = declare_exchange(client, "direct")
+    table = pamqp_table(to_table({"x-max-length": 10}))
+    for number in range(RING):
+        queue = f"{exchange}-{number}"
+        own = make(Queue.Declare, queue=queue, exclusive=True, nowait=True, arguments=table)
+        keys = f"{number}", f"{(number + 1) % RING}"
+        binds = b"".join(bind(queue, exchange, key) for key in keys)
+        client.send_bytes(encode_method(1, own) + binds)
+    client.settle(1)
+    client.call(1, make(Tx.Select))
+    messages = b"".join(publish(exchange, f"{number % RING}") for number in range(COMMITTED))
+    while True:
+        yield messages + encode_method(1, make(Tx.Commit))
+
+
+def acks_in_transactions(client: Client) -> Iterator[bytes]:
+    """Fifty thousand acknowledgements in no order that are committed, and as many that are rolled
+    back, again and again."""
+    with_unacked(client)
+    client.call(1, make(Tx.Select))
+    half = UNACKED // 2
+    for number in count():
+        first = 1 if not number else half + 1
+        order = (first + at * 7_919 % half for at in range(half))
+        yield b"".join(encode_method(1, make(Basic.Ack, delivery_tag=tag)) for tag in order)
+        yield encode_method(1, make(Tx.Rollback) if number else make(Tx.Commit))
+
+
+def many_found(client: Client) -> Iterator[bytes]:
+    """Messages for an exchange with thousands of bindings, which change all the time."""
+    queue, exchange = declare_own(client), declare_exchange(client, "fanout")
+    keys = map(str, range(MANY_BINDINGS))
+    client.send_bytes(b"".join(bind(queue, exchange, key) for key in keys))
+    client.settle(1)
+    message = publish(exchange, "")
+    for number in count():
+        yield b"".join(
+            bind(queue, exchange, f"{number}.{at}")
+            + unbind(queue, exchange, f"{number}.{at}")
+            + message
+            for at in range(1_000)
+        )
+
+
 def channel_churn(client: Client) -> Iterator[bytes]:
     """Channels that are opened and closed."""
     close = make(Channel.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
@@ -307,6 +382,10 @@ FLOODERS: Mapping[str, Flooder] = {
     "57,500 void arguments": partial(large_declares, one=void_field),
     "acks out of order": acks_out_of_order,
     "100,000 requeued at once": mass_requeues,
+    "50,000 requeued apart": requeues_apart,
+    "20,000 in a transaction": large_commits,
+    "50,000 acks in a transaction": acks_in_transactions,
+    "a fanout of 10,000": many_found,
     "channels opened and closed": channel_churn,
     "queues made and deleted": deletions,
 }

@@ -15,9 +15,10 @@ import pytest
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.errors import AccessRefused
 from fluffle.broker.queues.served import ServedQueue, Target
-from fluffle.broker.server import channel, consuming, transactions
+from fluffle.broker.server import channel, consuming
 from fluffle.broker.server.connection import Connection
-from fluffle.broker.server.publishing import TARGETS_AT_ONCE
+from fluffle.broker.server.outlet import BURST_BYTES, RUN_BYTES_MIN
+from fluffle.broker.server.putting import TARGETS_AT_ONCE
 from fluffle.broker.server.shares import SHARE_S
 from fluffle.protocol.methods import (
     Basic,
@@ -47,7 +48,7 @@ HEADER = raw_frame(FRAME_HEADER, 1, bytes((0, 60)) + bytes(8) + b"\xff\xff" + by
 
 @pytest.fixture(autouse=True)
 def few_are_settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (channel, consuming, transactions):
+    for module in (channel, consuming):
         monkeypatch.setattr(module, "SETTLED_AT_ONCE", 100)
 
 
@@ -563,6 +564,21 @@ def test_a_channel_that_ends_gives_back_thousands_in_steps(edge: Edge) -> None:
     assert other.ready_count() < LEFT
     edge.run()
     assert other.ready_count() == LEFT
+
+
+def test_messages_without_neighbours_are_handed_out_some_at_a_time(edge: Edge) -> None:
+    holder, other = holding(edge)
+    holder.transport.lose()
+    edge.run()
+    other.send(encode_method(1, make(Basic.Qos, prefetch_count=0)))
+    other.arrivals()
+    other.feed(encode_method(1, make(Basic.Consume, queue="q", consumer_tag="c", no_ack=True)))
+    in_turns, left = list[int](), LEFT
+    while left:
+        edge.scheduler.turn()
+        in_turns.append(sum(each.method.name == "Basic.Deliver" for each in other.arrivals()))
+        left -= in_turns[-1]
+    assert max(in_turns) <= 2 * BURST_BYTES // RUN_BYTES_MIN, "the first read has a turn, too"
 
 
 def test_a_bug_in_a_step_ends_its_connection_alone(
