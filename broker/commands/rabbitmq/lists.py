@@ -121,7 +121,7 @@ def shown(inventory: Inventory, call: Call, rows: Iterator[Row]) -> Iterator[Row
         if (call.has("online") and is_down) or (call.has("offline") and not is_down):
             continue
         if row.get("type") == "classic" and row["members"] is None:
-            row["members"] = [row["node"]]
+            row |= {"leader": row["node"], "members": [row["node"]]}
         yield {**row, **{name: row[ours] for name, ours in inventory.renamed.items()}}
 
 

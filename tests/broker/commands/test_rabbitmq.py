@@ -132,6 +132,8 @@ def test_lists_by_columns_and_formats(node: RunningNode) -> None:
     measured = "name", "message_bytes", "messages_persistent", "head_message_timestamp", "members"
     row = said(node, "list_queues", *measured, "--no-table-headers", "-q")
     assert row == "q\t2\t0\t\t[a]\n"
+    place = said(node, "list_queues", "name", "leader", "members", "online", "pid", "-s", "-q")
+    assert place == "q\ta\t[a]\t\ta\n"
     assert said(node, "list_queues", "--formatter", "json") == '[\n{"name":"q","messages":1}\n]\n'
     assert said(node, "list_queues", "--formatter=csv") == '"name","messages"\n"q",1\n'
     assert said(node, "list_queues", "--formatter", "json_stream") == '{"name":"q","messages":1}\n'
