@@ -59,7 +59,7 @@ class Neighbours(Protocol):
 
     @property
     def knowledge(self) -> Knowledge:
-        """Of what is defined; in a cluster once it has begun."""
+        """The knowledge of definitions; in a cluster once it has begun."""
 
     @property
     def groups(self) -> Mapping[int, HostedGroup]:

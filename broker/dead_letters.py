@@ -121,7 +121,7 @@ class DeadLetters:
         self._of_calendars = Trade("delayed_messages_wait", Deaths(), "delayed_messages_dropped")
         self._knowledge = knowledge
         self._asking: set[Callable[[], None]] = set()
-        """Who is to try again once more is known."""
+        """The senders that are to try again once more is known."""
         self._when_safe = when_safe
         self._waiting: deque[Died] = deque()
         """What is being published, and what has died of that meanwhile: a queue that drops what is

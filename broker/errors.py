@@ -38,11 +38,11 @@ class NotFound(BrokerError):
 
 
 class Away(NotFound):
-    """It is defined, and cannot be reached now."""
+    """The thing is defined, and cannot be reached now."""
 
 
 class Gone(NotFound):
-    """What was asked was deleted before it answered; by now something else may have its name."""
+    """The queue that was asked was deleted before it answered; another may have its name."""
 
 
 class ResourceLocked(BrokerError):

@@ -31,15 +31,15 @@ class Doubt(InternalError):
 DOUBTFUL = frozenset(
     {NotFound, AccessRefused, ResourceLocked, PreconditionFailed, NotAllowed, Doubt}
 )
-"""What may be said by old definitions: of these very classes, not of those below them."""
+"""Answers that may rest on old definitions: of these very classes, not of those below them."""
 
 
 class Knowledge(Protocol):
-    """What a node knows of definitions."""
+    """The knowledge that a node has of definitions."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nobody else defines anything: then there is nothing to ask."""
+        """Whether no other node defines anything: then there is nothing to ask."""
 
     @property
     def mark(self) -> int:

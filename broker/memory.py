@@ -122,7 +122,7 @@ class MemoryWatch:
         return used_bytes
 
     def _needed_bytes(self, used_bytes: int) -> int:
-        """What is left of so much once garbage is gone, if it is more than may be: to look for it
+        """The memory that is left once garbage is gone, if it is more than may be: to look for it
         takes long where there is much, and nobody is read then anyhow."""
         if used_bytes <= self._alarms.watermarks.memory_bytes_max:
             self._collected_looks = 0

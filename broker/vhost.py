@@ -189,7 +189,7 @@ class VirtualHost:
     def way_in_steps(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
     ) -> Steps[tuple[tuple[Inlet, ...], tuple[History, ...], bool]]:
-        """As `way`."""
+        """Find a way as `way` does."""
         epoch = self.topology.epoch, self.epoch
         way = yield from self.router.way_in_steps(exchange, routing_keys, properties)
         names = way.queues

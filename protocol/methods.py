@@ -149,7 +149,7 @@ def decode_method(payload: bytes) -> Method:
 
 
 def decode_method_in_steps(payload: bytes) -> Steps[Method]:
-    """As `decode_method`, for one that may be long."""
+    """Decode as `decode_method` does, for one that may be long."""
     method = _new_method(payload)
     try:
         complete = (yield from _arguments_in_steps(method, payload)) == len(payload)
@@ -165,7 +165,7 @@ def decode_method_in_steps(payload: bytes) -> Steps[Method]:
 
 
 def _new_method(payload: bytes) -> Method:
-    """One of the class that a payload names, without arguments."""
+    """A method of the class that a payload names, without arguments."""
     if len(payload) < _INDEX.size:
         raise ProtocolError(
             ReplyCode.FRAME_ERROR, f"type 1, all octets = {_erlang_binary(payload)}: unknown_frame"
@@ -184,7 +184,7 @@ def _new_method(payload: bytes) -> Method:
 
 
 def _undecodable(payload: bytes) -> ProtocolError:
-    """What is said to arguments that cannot be read."""
+    """The error for arguments that cannot be read."""
     class_id, method_id = (int.from_bytes(payload[at : at + 2], "big") for at in (0, 2))
     return ProtocolError(
         ReplyCode.FRAME_ERROR,
@@ -409,7 +409,7 @@ def _read_some(method: Method, steps: _Steps, payload: bytes, offset: int) -> in
 
 
 def _arguments_in_steps(method: Method, payload: bytes) -> Steps[int]:
-    """As `_read_arguments`."""
+    """Read as `_read_arguments` does."""
     offset = _INDEX.size
     for step in _STEPS[type(method)]:
         (name, *_), kind = step

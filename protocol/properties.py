@@ -104,7 +104,7 @@ def decode_properties(raw: bytes) -> Properties:
 
 
 def decode_properties_in_steps(raw: bytes) -> Steps[Properties]:
-    """As `decode_properties`, for some that may be long."""
+    """Decode as `decode_properties` does, for some that may be long."""
     flags = property_flags(raw)
     if len(raw) <= OUTLINED_BYTES_MAX or not flags & FLAG_HEADERS or flags & FLAG_CONTINUED:
         return decode_properties(raw)
@@ -140,8 +140,8 @@ OUTLINED_BYTES_MAX = 4096
 
 
 def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
-    """What a broker reads of raw properties, as raw properties, and where values stand that may be
-    any.
+    """The part that a broker reads of raw properties, as raw properties, and where values stand
+    that may be any.
 
     Properties that differ only in those places are well-formed alike and have the same outline.
     Headers are not in it, which only a headers exchange reads, nor is reply_to; a priority is 0 in

@@ -65,14 +65,14 @@ WORK_BYTES_MAX = 1 << 15
 """How much is looked at before the reader stops, which takes some milliseconds at most."""
 
 FRAME_WORK_BYTES = 32
-"""What each frame that is not like the one before adds to that: a read may hold tens of thousands
-of them."""
+"""Work that each frame unlike the one before adds to that: a read may hold tens of
+thousands of them."""
 
 PART_BYTES_MIN = 4096
 """Smaller body frames of an unfinished message are joined as they come."""
 
 PART_OVERHEAD_BYTES = 64
-"""What a part of an unfinished message costs beside its payload."""
+"""The cost of a part of an unfinished message beside its payload."""
 
 PUBLISH = b"\x00\x3c\x00\x28"
 ACK = b"\x00\x3c\x00\x50"
@@ -179,9 +179,9 @@ class Reader:
         """How messages began (see `scan_publishes`)."""
         self._events: list[Event] = []
         self._work_bytes = 0
-        """Looked at since it was fed, or told to go on."""
+        """Bytes worth of work since it was fed, or asked to go on."""
         self._rest, self._rest_at = b"", 0
-        """What it goes on with, and where, while it is waiting."""
+        """The bytes that it goes on with, and where, while it is waiting."""
 
     @property
     def is_amid(self) -> bool:

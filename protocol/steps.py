@@ -13,7 +13,7 @@ Steps: TypeAlias = Generator[None, None, T]
 
 
 class Unfinished(Exception):
-    """What a function says that has begun something: the rest is to be done in steps."""
+    """The answer of a function that has begun something: the rest is to be done in steps."""
 
     def __init__(self, steps: Steps[None]) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Unfinished(Exception):
 
 
 def whole(steps: Steps[T]) -> T:
-    """What steps come to, however long that takes."""
+    """The result of steps, however long that takes."""
     while True:
         try:
             next(steps)

@@ -131,7 +131,7 @@ def read_fields(buffer: bytes, start: int, end: int) -> FieldTable:
 
 
 def read_table_in_steps(buffer: bytes, offset: int) -> Steps[tuple[FieldTable, int]]:
-    """As `read_table`, for one that may be long."""
+    """Read as `read_table` does, for one that may be long."""
     start, end = _read_extent(buffer, offset, len(buffer))
     try:
         table = yield from _fields_in_steps(buffer, start, end, 0, count(1))
@@ -292,7 +292,7 @@ def _read_array(buffer: bytes, offset: int, end: int, depth: int) -> list[Field]
 def _fields_in_steps(
     buffer: bytes, offset: int, end: int, depth: int, numbers: Iterator[int]
 ) -> Steps[FieldTable]:
-    """As `_read_fields`; `numbers` count the fields, those of all levels together."""
+    """Read as `_read_fields` does; `numbers` count the fields, those of all levels together."""
     table: FieldTable = {}
     while offset < end:
         tag_offset = offset + 1 + buffer[offset]
@@ -305,7 +305,7 @@ def _fields_in_steps(
 def _array_in_steps(
     buffer: bytes, offset: int, end: int, depth: int, numbers: Iterator[int]
 ) -> Steps[list[Field]]:
-    """As `_read_array`."""
+    """Read as `_read_array` does."""
     array: list[Field] = []
     while offset < end:
         field, offset = yield from _field_in_steps(buffer, offset, end, depth, numbers)
@@ -316,7 +316,7 @@ def _array_in_steps(
 def _field_in_steps(
     buffer: bytes, offset: int, limit: int, depth: int, numbers: Iterator[int]
 ) -> Steps[tuple[Field, int]]:
-    """As `_read_field`."""
+    """Read as `_read_field` does."""
     if not next(numbers) % FIELDS_AT_ONCE:
         yield
     tag = chr(buffer[offset])

@@ -63,7 +63,8 @@ class Peer:
         """Pings sent out of turn since the last that was due."""
 
     def begin_anew(self) -> None:
-        """It has another life, or another link: what it was like says nothing of a gap now."""
+        """The node has another life, or another link: what it was like says nothing of a gap
+        now."""
         self.is_timed = False
         self.suspected_ms = None
 
@@ -145,7 +146,7 @@ class Liveness:
                 self._ping(node, peer)
 
     def _lost_ms(self, now_ms: int) -> int:
-        """Of the time since the last turn, how much was lost by our own fault: by how much this
+        """How much of the time since the last turn was lost by our own fault: by how much this
         turn is late."""
         return 0 if self.deadline_ms is None else max(0, now_ms - self.deadline_ms)
 
@@ -209,7 +210,7 @@ class Liveness:
             self._reply(node, peer)
 
     def _look_whether_mistaken(self, node: NodeId, peer: Peer) -> None:
-        """It is alive: if it was suspected for its silence just now, that was wrong."""
+        """The node is alive: if it was suspected for its silence just now, that was wrong."""
         suspected_ms, peer.suspected_ms = peer.suspected_ms, None
         soon_ms = self._tuning.suspect_after_ms_max
         if suspected_ms is not None and self._now_ms - suspected_ms <= soon_ms:

@@ -180,7 +180,7 @@ def on_deadline(state: State, leading: Leading) -> None:
 
 
 def on_new_link(state: State, leading: Leading, peer: Progress) -> None:
-    """What was sent to it, or answered by it, may be lost with the link before.
+    """Messages that were sent to it, or answered by it, may be lost with the link before.
 
     Do not wait for the deadline; etcd and Ra ask at once as well.
     """

@@ -1,4 +1,4 @@
-"""For how long a node may be silent before it is suspected: by what was usual, and by mistakes.
+"""How long a node may be silent before it is suspected: by what was usual, and by mistakes.
 
     gaps between its pings --> the longest of late, twice -+
     suspected, and there after all --> the floor, doubled -+--> between a floor and a cap
@@ -60,7 +60,7 @@ class SuspicionTimeout:
         return min(limit_ms, max(tuning.suspect_after_ms, tuning.suspect_after_ms_max))
 
     def _usual_ms(self, now_ms: int) -> int:
-        """What is left of the longest gap."""
+        """The part that is left of the longest gap."""
         return max(0, self._longest_ms - (now_ms - self._longest_at_ms) // FORGOTTEN)
 
     def _remembered(self, now_ms: int) -> int:

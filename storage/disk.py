@@ -66,8 +66,8 @@ class Disk(Protocol):
 
     @property
     def commit_number(self) -> int:
-        """Of the last commit that is durable: rising from one to the next, for as long as the data
-        are there, whichever process makes them."""
+        """The number of the last commit that is durable: rising from one to the next, for as long
+        as the data are there, whichever process makes them."""
 
     def look_for_room(self) -> None:
         """Count it again, as commits do: others take of it, and give back."""

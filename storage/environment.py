@@ -123,7 +123,7 @@ class Environment:
 
     @property
     def commit_number(self) -> int:
-        """While a commit is under way, LMDB tells its number before the disk has it."""
+        """While a commit is under way, LMDB has its number before the disk has it."""
         begun = self._begun
         if self._commits == begun:
             number = int(self._environment.info()["last_txnid"])

@@ -34,7 +34,7 @@ STATX_BIRTH = struct.Struct("=qI")
 
 
 class FileMark(NamedTuple):
-    """Which file it is, as far as its file system tells."""
+    """Which file it is, as far as its file system says."""
 
     birth_ns: int | None
     inode: int
@@ -50,7 +50,7 @@ class FileMark(NamedTuple):
 
     @property
     def tells(self) -> bool:
-        """Whether a copy can be told from this one at all."""
+        """Whether a copy can be distinguished from this one at all."""
         return self.birth_ns is not None or self.generation is not None
 
 

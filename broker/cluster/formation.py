@@ -62,11 +62,11 @@ class Standing(NamedTuple):
     mark: str
     stage: Stage
     first: str
-    """The first founder that it was told of."""
+    """The first founder, as its options name it."""
 
 
 class Promise(NamedTuple):
-    """What a node keeps on disk of the cluster that it is of, or is to be of."""
+    """A node's record on disk of the cluster that it is of, or is to be of."""
 
     mark: str = ""
     founders: Founders = {}  # noqa: RUF012 - nothing changes it
@@ -142,11 +142,11 @@ class Formation:
         self._is_keeping = False
         """A promise is on its way to the disk: nothing else is promised."""
         self.standings: dict[NodeId, Standing] = {}
-        """What each node has told over the link that is up."""
+        """The statement that each node has sent over the link that is up."""
         self._refused: set[str] = set()
         """The marks that were asked for in vain."""
         self._met: dict[NodeId, str] = {}
-        """The mark that each has told last, from where frames come."""
+        """The mark that each has sent last, from where frames come."""
 
     def start(self) -> None:
         """Go on with what was promised in an earlier life."""
@@ -179,7 +179,7 @@ class Formation:
         self._met[node] = mark
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        """Tell a node over a new link what this one is, before anything else goes over it."""
+        """Send a node over a new link what this one is, before anything else goes over it."""
         if is_up:
             self._tell(node)
             self._ask(node)

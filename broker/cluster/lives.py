@@ -32,18 +32,19 @@ class Life(NamedTuple):
 
 
 class DiskAtStart(NamedTuple):
-    """What a disk is, before anything is written to it in a life."""
+    """The state of a disk before anything is written to it in a life."""
 
     commit: int
     """The number of the last commit on it."""
     mark: FileMark | None
-    """What sets its file apart; None where there is no file, as in memory."""
+    """The mark that sets its file apart; None where there is no file, as in memory."""
 
 
 def begin_life(
     kept: OwnIdentity, config: Config, cluster: ClusterConfig, nonce: bytes, disk: DiskAtStart
 ) -> Life:
-    """Who a node is in the life that begins, for which `nonce` was drawn; it is not on disk yet.
+    """The identity of a node in the life that begins, for which `nonce` was drawn; it is not on
+    disk yet.
 
     Of which cluster it is says its disk alone.  StartFailed if the data are another's, or not those
     that the node has written but a copy.
@@ -73,7 +74,7 @@ def begin_life(
 
 
 def copied(data_dir: Path, node: NodeId) -> str:
-    """What to do where there is a copy of what a node has written."""
+    """Advice for the operator where there is a copy of what a node has written."""
     return (
         f"{data_dir} holds a copy of what node '{node}' has written, not the file itself. If it "
         "may lack anything that the node did later (a backup, a copy made while it ran), run "

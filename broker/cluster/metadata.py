@@ -77,7 +77,7 @@ class Ports(NamedTuple):
     may_grow: Callable[[], bool]
     """Whether there is room on the disk here for what makes the log grow."""
     read_index: Callable[[OnReadable], None]
-    """Of the metadata group, which this node leads; see `Group.read_index`."""
+    """The read index of the metadata group, which this node leads; see `Group.read_index`."""
     send_read: Callable[[NodeId, bytes], bool]
     """Sends to `reads` of another node; may be lost.  False if that is of a version without."""
 
@@ -194,8 +194,8 @@ class ReplicatedMetadata:
     # What is asked for here
 
     def change(self, decide: Decide, done: Callable[[], None], failed: Failed) -> None:
-        """What changes nothing, or cannot be, by what is applied here, may be otherwise by what was
-        answered elsewhere: it is decided anew once that is applied."""
+        """A change that changes nothing, or cannot be, by what is applied here, may be otherwise by
+        what was answered elsewhere: it is decided anew once that is applied."""
         pending = Pending(decide, done, failed, self.give_up_at_ms())
         try:
             change = decide()

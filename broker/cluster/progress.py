@@ -23,7 +23,7 @@ from fluffle.broker.logs import event
 from fluffle.raft.config import NodeId
 
 TELL_S = 0.25
-"""Between two looks whether there is something to tell."""
+"""Time between two looks whether there is something to send."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Reached(NamedTuple):
     """A commit that the disk of a node has made durable, and when that was."""
 
     incarnation: int
-    """Of the node, as a member of the metadata group: see `Incarnations`."""
+    """The incarnation of the node, as a member of the metadata group: see `Incarnations`."""
     life: int
     commit: int
 
@@ -57,7 +57,7 @@ class Durable(Protocol):
 
 
 class Memory(Protocol):
-    """What a node remembers of how far the disks of others have come."""
+    """A node's memory of how far the disks of others have come."""
 
     @property
     def known(self) -> Iterable[NodeId]:
@@ -101,14 +101,14 @@ class Progress:
         """The last frame to each node over the link that is up."""
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        """Over a new link all that is known is told, before anything else is said there."""
+        """Sends over a new link all that is known, before anything else is said there."""
         self._sent.pop(node, None)
         if is_up:
             self._sent[node] = payload = self._known()
             self._send(node, payload)
 
     def look(self) -> None:
-        """Tell what is new, wherever there is a link."""
+        """Send what is new, wherever there is a link."""
         payload = self._known()
         for node, sent in self._sent.items():
             if sent != payload:
@@ -122,7 +122,7 @@ class Progress:
         return pack(*((node, *each) for node, each in reached.items() if each.incarnation))
 
     def receive(self, sender: NodeId, payload: bytes) -> None:
-        """What another node knows.  Raises `BadFrame`."""
+        """Takes what another node knows.  Raises `BadFrame`."""
         for node, reached in unpacked(payload):
             if node != self._name:
                 self._learn(sender, node, reached)
@@ -153,7 +153,7 @@ ADVICE = (
 
 
 def put_back(sender: NodeId, reached: Reached, lives: Lives) -> str:
-    """What has happened, and what to do."""
+    """Explains what has happened, and what to do."""
     return (
         f"the disk of this node was put back to an earlier state: '{sender}' knows of its commit "
         f"{reached.commit}, made in start {reached.life}, and start {lives.count} began with "

@@ -187,12 +187,12 @@ class ReadIndex:
             self._send()
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        """What was sent over the link before may be lost."""
+        """Asks again: questions over the link before may be lost."""
         if is_up and node == self._group.leader:
             self.leader_changed()
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node asks or tells.  BadFrame."""
+        """Takes a question or an answer of another node.  BadFrame."""
         if len(payload) != FRAME_BYTES or payload[0] not in (ASK, TELL):
             raise BadFrame("it asks for no read index, and tells none")
         number = int.from_bytes(payload[1 : 1 + NUMBER_BYTES], "big")

@@ -62,7 +62,7 @@ def certain_rows(knowledge: Knowledge, make: Callable[[], Rows]) -> Rows:
 
 
 def certain_result(knowledge: Knowledge, make: Callable[[], Result]) -> Result:
-    """What has come of it, now or later."""
+    """The result, now or later."""
     try:
         made = make()
     except NotFound as error:
@@ -78,7 +78,7 @@ def go_on(
     made: Later,
     answer: Callable[[Row | BrokerError], None],
 ) -> None:
-    """Tell what comes of it; if that was deleted which was asked, do it again."""
+    """Answer with the result; if that was deleted which was asked, do it again."""
 
     def told(outcome: Row | BrokerError) -> None:
         if isinstance(outcome, Gone):

@@ -45,15 +45,15 @@ LOOKED_AT_ONCE = 500
 
 
 class Result(Enum):
-    """What has come of a queue."""
+    """The outcome of a change of one queue."""
 
     CHANGED = "changed"
     UNCHANGED = "unchanged"
-    """It had been so."""
+    """The members had been so before."""
     UNDER_WAY = "under_way"
-    """It is not so yet."""
+    """The members are not so yet."""
     REFUSED = "refused"
-    """It is nowhere else, and stays."""
+    """The queue is nowhere else, and stays."""
 
 
 class Wanted(NamedTuple):
@@ -72,9 +72,9 @@ class MemberChange:
 
     parts: Parts
     node: str
-    """As people call it."""
+    """The name that people use."""
     member: str
-    """As queues do."""
+    """The name that queues use."""
     is_added: bool
 
     def settled(self, queues: Iterable[Wanted]) -> Rows:
@@ -98,7 +98,7 @@ class MemberChange:
         yield from self._rows(waiting, is_under_way=True)
 
     def _rows(self, queues: Iterable[Wanted], *, is_under_way: bool = False) -> Iterator[Row]:
-        """What has come of each; nothing of what was deleted."""
+        """The outcome of each; nothing of what was deleted."""
         for queue in queues:
             if (served := self._found(queue)) is not None:
                 yield row_of(queue, served, self._why(queue, served) if is_under_way else "")
@@ -111,7 +111,7 @@ class MemberChange:
 
     @property
     def _is_vain(self) -> bool:
-        """Whether nothing comes of it for now: nobody is added who is not there."""
+        """Whether nothing comes of it for now: a node that is not there is not added."""
         return self.is_added and not self.parts.company.is_alive(self.member)
 
     def _ended(self, queues: Sequence[Wanted]) -> Waiting[Sequence[Wanted]]:
@@ -143,7 +143,7 @@ class MemberChange:
         return voting
 
     def _why(self, queue: Wanted, served: ServedQueue) -> str:
-        """What is under way, and whether anything has to be done for it."""
+        """The changes under way, and whether anything has to be done for it."""
         if not self.is_added:
             what = f"still has its member on '{self.node}'"
         elif self._is_known(queue):
@@ -158,7 +158,7 @@ class MemberChange:
 
 
 def row_of(queue: Wanted, served: ServedQueue, error: str = "") -> Row:
-    """What has come of one queue; `error` says why nothing has come of it yet."""
+    """The outcome of one queue; `error` says why nothing has come of it yet."""
     result = Result.CHANGED if queue.is_asked else Result.UNCHANGED
     return told_row(queue.key, served.definition, Result.UNDER_WAY if error else result, error)
 

@@ -16,7 +16,7 @@ from fluffle.broker.statistics.volumes import NOTHING, Held, note_held, volume_r
 
 
 def volumes_here(parts: Parts, *, vhost: str | None = None, names: list[str] | None = None) -> Rows:
-    """What this node has of each queue, or of some.  NotFound."""
+    """The volumes that this node has of each queue, or of some.  NotFound."""
     hosts = parts.vhosts(vhost)
     held: Held = {}
     for connection in parts.connections:

@@ -59,7 +59,7 @@ from fluffle.broker.sockets import listening_socket
 
 API = "/api/"
 REFERENCE: Mapping[str, Reply] = reference(API, ENDPOINTS)
-"""What needs no user, and is of no endpoint."""
+"""Replies that need no user, and are of no endpoint."""
 LOCAL = "localhost"
 IDLE_S_MAX = 75.0
 """Between two requests of a connection."""
@@ -83,7 +83,7 @@ OF_DEFINITIONS = frozenset(
         "users", "vhost-limits", "vhosts",
     }
 )  # fmt: skip
-"""What paths begin with where it is asked for what is defined, on whichever node."""
+"""The first parts of paths where it is asked for what is defined, on whichever node."""
 NOBODY = User("")
 """Who does not say who he is, where he need not."""
 
@@ -193,7 +193,7 @@ class ManagementEndpoint:
             return reply
 
     async def _acted(self, endpoint: Endpoint, call: Call, path: str) -> Reply:
-        """What is answered, be it that something is not there."""
+        """Ask the endpoint; its reply, be it that something is not there."""
         try:
             return await reply_of(await endpoint.act(call), call, path)
         except Refusal as refusal:
@@ -222,7 +222,8 @@ class ManagementEndpoint:
             raise error
 
     async def _known_user(self, request: web.BaseRequest) -> User:
-        """Who asks, by what was answered anywhere before if he is refused else.  Refusal."""
+        """The user who asks, by what was answered anywhere before if he is refused else.
+        Refusal."""
         try:
             return await self._user(request)
         except Refusal:
@@ -252,7 +253,7 @@ class ManagementEndpoint:
             raise not_authorized(reason)
 
     def _may_not(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> str | None:
-        """Why somebody may not, if so."""
+        """The reason why a user may not, if there is one."""
         access = self._asking.parts.access
         return why_not(endpoint.may, user, self._vhost_in(names), access)
 

@@ -25,7 +25,7 @@ QUEUE_ALWAYS = (
 QUEUE_COUNTS = ("messages", "messages_ready", "messages_unacknowledged")
 QUORUM = ("leader", "members", "online")
 EXCLUSIVE_TAG = "exclusive_consumer_tag"
-"""Null likewise, but not told of quorum queues."""
+"""Null likewise, but absent from quorum queues."""
 QUEUE_OR_NULL = ("operator_policy", "policy", "single_active_consumer_tag")
 
 
@@ -53,7 +53,7 @@ def queue_object(row: Row) -> Row:
 
 
 def with_publishers(row: Row) -> Row:
-    """With how many channels have published to it, which is told of quorum queues alone."""
+    """Add how many channels have published to the queue, if it is a quorum queue."""
     return {"publishers": 0, **row} if row["type"] == "quorum" else row
 
 

@@ -1,4 +1,4 @@
-"""What a client may do to the server by doing nothing: connections of aiohttp's, with an end.
+"""The harm that an idle client may do to the server: connections of aiohttp's, with an end.
 
 aiohttp waits for ever for the head of a first request, and for a client that does not read what it
 has asked for.  Here both have their time, and there are only so many connections: of those on

@@ -140,8 +140,8 @@ class ObjectTables:
             yield Reading(labels, (ready, unacked, ready + unacked + apart, consumers))
 
     def _volumes(self) -> Iterator[Reading | None]:
-        """What is led here, and what clients of this node have in hands: with those of the other
-        nodes it is all."""
+        """The volumes of what is led here, and of what clients of this node have in hands: with
+        those of the other nodes it is all."""
         held: Held = {}
         for connection in self._services.connections:
             note_held(connection, held)
@@ -156,7 +156,7 @@ class ObjectTables:
             yield Reading(labels, tuple(row[name] for name in NAMES))
 
     def _heads(self) -> Iterator[Reading | None]:
-        """Of classic queues, as with RabbitMQ."""
+        """The heads of classic queues, as with RabbitMQ."""
         for vhost, queue in self.queues_here():
             led = led_here(self._company, queue)
             if led is None or queue.spec.queue_type is not QueueType.CLASSIC:

@@ -33,7 +33,7 @@ def pack_origins(origins: Iterable[Origin]) -> list[bytes]:
 
 
 def pack_blind_key(key: str) -> bytes:
-    """As a run of no messages."""
+    """Encode a key as a run of no messages."""
     name = key.encode(errors="surrogateescape")
     return RUN.pack(0, 0, len(name)) + name
 

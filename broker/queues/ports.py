@@ -47,7 +47,8 @@ class Ports(NamedTuple):
     sieve: SieveFrom = forgetful
     """Makes what drops messages that come again, where that is asked for."""
     touch_last: Callable[[Queue], None] | None = None
-    """As `touch`, and it is pumped behind all others for which that was asked; None: as `touch`."""
+    """Called as `touch`, and the queue is pumped behind all others for which that was asked; None:
+    as `touch`."""
 
 
 class Stores(NamedTuple):

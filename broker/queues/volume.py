@@ -23,7 +23,7 @@ EXACT_MAX = 4_096
 RUNS_MAX = 4_096
 """Runs that came back which are looked at; the rest is taken for as large."""
 OVERHEAD_BYTES = 30
-"""Of frames and properties in a content, where no content is in memory."""
+"""Bytes of frames and properties in a content, where no content is in memory."""
 HIGH_FROM = 5
 """Messages of a quorum queue with this priority or a higher one are high ones: RabbitMQ 4.0."""
 
@@ -66,7 +66,7 @@ class Stretch(NamedTuple):
     """How long all of them are, or about that."""
     is_persistent: bool
     size_bytes: int | None = None
-    """Of their bodies, if that is known."""
+    """Bytes of their bodies, if that is known."""
 
 
 class Measure:
@@ -79,11 +79,12 @@ class Measure:
         self._overhead_bytes = OVERHEAD_BYTES
 
     def ready(self, shelf: Shelf) -> Volume:
-        """What is ready."""
+        """The volume of ready messages."""
         return self._total(stretch for stock in shelf.stocks for stretch in ready_in(stock))
 
     def held(self, runs: Iterable[Handout], *, is_persistent: bool) -> Volume:
-        """What somebody has in hands; `is_persistent`: all of it is, whatever a run says."""
+        """The volume of what clients have in hands; `is_persistent`: all of it is, whatever a run
+        says."""
         return self._total(
             stretch._replace(is_persistent=is_persistent or stretch.is_persistent)
             for run in runs
@@ -91,7 +92,8 @@ class Measure:
         )
 
     def dead(self, kept: KeptDead) -> Volume:
-        """What is dead and kept in the log: as many bytes as messages have on the average."""
+        """The volume of what is dead and kept in the log: as many bytes as messages have on the
+        average."""
         count = kept.message_count
         size_bytes = max(0, kept.content_bytes - count * self._overhead_bytes)
         return Volume(count, size_bytes, persistent_count=count, persistent_bytes=size_bytes)
@@ -123,7 +125,7 @@ class Measure:
 
 
 def ready_in(stock: Stock) -> Iterator[Stretch]:
-    """What came back, of which some may be on disk only, and then the rest."""
+    """Messages that came back, of which some may be on disk only, and then the rest."""
     mean_bytes = 0
     for run in islice(stock.returns.runs, RUNS_MAX):
         count = len(run.sequences) - run.head
@@ -141,7 +143,7 @@ def ready_in(stock: Stock) -> Iterator[Stretch]:
 
 
 def held_in(run: Handout) -> Iterator[Stretch]:
-    """What of a run is not settled."""
+    """The unsettled messages of a run."""
     mean_bytes = 0
     if run.first is not None:
         length, begin = run.first

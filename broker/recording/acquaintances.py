@@ -81,7 +81,7 @@ class Acquaintances:
 
 
 def encoded(acquaintance: Acquaintance) -> bytes:
-    """As its definition has it."""
+    """An acquaintance as bytes."""
     address = acquaintance.address
     where = None if address is None else (address.host, address.port)
     value: bytes = msgpack.packb((where, *acquaintance[1:]))

@@ -31,14 +31,14 @@ class Owned(NamedTuple):
     began: tuple[int, ...] = ()
     """Which was the last commit of the store when each of them began, as far as that is known."""
     mark: FileMark | None = None
-    """Of the file that they are in; None if any may be it."""
+    """The mark of the file that they are in; None if any may be it."""
     founders: tuple[tuple[str, str, int], ...] = ()
     """With whom it has promised to found the cluster of that mark, the first of them in front:
     names, hosts and ports.  None if it has joined one."""
 
 
 NOTHING_MORE: tuple[Any, ...] = ((), None, ())
-"""What earlier versions did not keep behind the first four."""
+"""Fields behind the first four, which earlier versions did not keep."""
 
 
 class OwnIdentity:

@@ -87,7 +87,8 @@ class Router:
     def way_in_steps(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
     ) -> Steps[Way]:
-        """As `way`.  What is bound all the while is found; queues may have gone meanwhile."""
+        """Find a way as `way` does.  What is bound all the while is found; queues may have gone
+        meanwhile."""
         if exchange == DEFAULT_EXCHANGE:
             queues = self.route(exchange, routing_keys, properties)
             return Way(queues, (), misses=len(queues) < len(set(routing_keys)))

@@ -138,7 +138,7 @@ class TopicMatcher:
             yield from self._search(words_of(key), visits)
 
     def _search(self, words: Sequence[str], visits: Iterator[int]) -> Iterator[Iterable[Binding]]:
-        """As `search`; `visits` numbers how often a node is looked at."""
+        """Search as `search` does; `visits` numbers how often a node is looked at."""
         staying: dict[Node, None] = {}
         reached: dict[Node, None] = {}
         _reach(self._root, reached, staying)

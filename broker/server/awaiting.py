@@ -99,7 +99,7 @@ class Taken:
 
     def __init__(self) -> None:
         self.are_all = True
-        """As far as it is known."""
+        """Whether all have been taken, as far as that is known."""
         self._left = 0
         """How many have no answer yet."""
         self._answer: Later[bool] | None = None

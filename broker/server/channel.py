@@ -96,7 +96,8 @@ class Channel:
         """What puts them into their queues.  This and the next three are other functions where that
         is observed."""
         self.putting: Steps[None] | None = None
-        """What is left to be done of putting messages into very many queues, or of a commit."""
+        """The work that is left to be done of putting messages into very many queues, or of a
+        commit."""
         self.settle: Settler = settle
         """What becomes of messages that its ledger has let go."""
         self.answer_get: GetAnswerer = answer_get

@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         """How often something came in, and how much."""
         self.heartbeat_s = 0
         self._unheard_bytes = 0
-        """Of what came behind its close."""
+        """Bytes that came behind its close."""
         self._is_finishing = False
         """Whether the socket is closed once all is written."""
         self.deadlines = Deadlines(services.call_later, self._hang_up)
@@ -453,7 +453,7 @@ class Connection(asyncio.Protocol):
             self.deadlines.met("heartbeat")
 
     def _pass_over(self, size_bytes: int) -> None:
-        """Something came that nobody will act on."""
+        """Note bytes that are dropped."""
         self._unheard_bytes += size_bytes
         if self._unheard_bytes > UNHEARD_BYTES_MAX:
             self._hang_up("client writes on after its close")
@@ -549,5 +549,5 @@ class Connection(asyncio.Protocol):
 
 
 def ids_at(occurrence: Occurrence) -> tuple[int, int]:
-    """As `method_ids`, also of what has waited."""
+    """Act as `method_ids` does, also on what has waited."""
     return method_ids(occurrence.event if isinstance(occurrence, Kept) else occurrence)

@@ -74,7 +74,7 @@ class Deadlines:
             self._timers[what] = self._call_later(seconds, partial(self._hang_up, failure))
 
     def met(self, what: str) -> None:
-        """It has been done, or the client is gone."""
+        """The client has done this in time: its deadline ends."""
         if not self._is_over:
             self._timers.pop(what).cancel()
 

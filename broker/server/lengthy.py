@@ -46,7 +46,7 @@ class Work:
     def __init__(self, event: Occurrence, channel: Channel | None, steps: Steps[None]) -> None:
         self.event = event
         self.channel = channel
-        """It ends with this, if there is one."""
+        """The work ends with this channel, if there is one."""
         self.steps = steps
 
     def go_on(self) -> bool:
@@ -109,7 +109,8 @@ def take_run(
 
 
 def give_in_steps(channel: Channel, parcels: list[Parcel], facts: PropertyFacts) -> Steps[None]:
-    """As `give`: put them into some queues at a time, and answer for all when all have them.
+    """Act as `give` does: put them into some queues at a time, and answer for all when all have
+    them.
 
     Should the channel end meanwhile it sees to the rest: a message that is in some of its queues
     gets into all of them.
@@ -131,7 +132,7 @@ def there_now(session: Session, way: Way) -> Way:
 
 
 def route_in_steps(session: Session, method_frame: bytes) -> Steps[Route]:
-    """What a basic.publish frame means now."""
+    """The route that a basic.publish frame means now."""
     route = session.routes.get(method_frame)
     if route is None or route.epoch != route.ground.epoch:
         route = yield from search_route(session, method_frame)

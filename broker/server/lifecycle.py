@@ -222,7 +222,8 @@ def expect_client(connection: Connection) -> None:
 def ask_others(
     connection: Connection, known: Callable[[], None], failed: Callable[[BrokerError], None]
 ) -> None:
-    """As `Knowledge.ask`, for a client that is not in yet: its time begins again behind that."""
+    """Ask as `Knowledge.ask` does, for a client that is not in yet: its time begins again behind
+    that."""
     connection.deadlines.met("handshake")
 
     def go_on() -> None:

@@ -103,7 +103,7 @@ def on_kept(connection: Connection, kept: Kept) -> int:
 
 @contextmanager
 def certain(channel: Channel) -> Iterator[None]:
-    """What a channel is asked meanwhile came before something that is known by now."""
+    """Methods that a channel is asked meanwhile came before something that is known by now."""
     channel.is_certain = True
     try:
         yield
@@ -185,7 +185,8 @@ def is_long(occurrence: MethodReceived) -> bool:
 def decode_and_act(
     connection: Connection, occurrence: MethodReceived, channel: Channel | None = None
 ) -> Steps[None]:
-    """As `on_method`, for a long one; as one who knows enough on the `channel`, if it is given."""
+    """Act as `on_method` does, for a long one; as one who knows enough on the `channel`, if it is
+    given."""
     method = yield from decode_method_in_steps(occurrence.payload)
     with certain(channel) if channel is not None else nullcontext():
         act_on(connection, occurrence, method)

@@ -77,8 +77,8 @@ class Outlet:
         self.is_draining = False
         """Whether the socket is full and nothing may be added but replies."""
         self.sent_bytes = 0
-        """Of messages that have been added and not written.  All bytes of messages are those of
-        `burst_bytes`."""
+        """Bytes of messages that have been added and not written.  All bytes of messages are those
+        of `burst_bytes`."""
         self.ticket = 0
         """The commit that must have been done before `pieces` goes out."""
         self._held: deque[tuple[int, list[bytes], int]] = deque()

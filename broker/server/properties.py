@@ -92,12 +92,12 @@ def read_facts(raw: bytes) -> PropertyFacts:
 
 
 def read_facts_in_steps(raw: bytes) -> Steps[PropertyFacts]:
-    """As `read_facts`, of properties that may be long."""
+    """Read as `read_facts` does, of properties that may be long."""
     return facts_of((yield from decode_properties_in_steps(raw)))
 
 
 def facts_of(properties: Properties) -> PropertyFacts:
-    """What properties say to the broker.  Raises as `read_facts`."""
+    """The facts that properties say to the broker.  Raises as `read_facts`."""
     if properties.expiration is not None:
         read_expiration(properties.expiration)
     headers = properties.headers

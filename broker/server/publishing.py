@@ -384,7 +384,7 @@ def find_route(session: Session, method_frame: bytes) -> Route:
 
 
 def remember_route(session: Session, method_frame: bytes) -> Route:
-    """As `search_route`.  TooLong if that cannot be done at once."""
+    """Search as `search_route` does.  TooLong if that cannot be done at once."""
     return at_once(session, search_route(session, method_frame))
 
 

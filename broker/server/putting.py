@@ -54,7 +54,7 @@ class Parcel:
         self.targets = self.left = targets
         """And `left`: those into which it has not been put yet."""
         self.answer: Answer = Admission.ACCEPTED
-        """Of the others, together."""
+        """The answer of the other queues, together."""
         self.origins = origins
         self.contents = contents
         self.content_bytes = content_bytes
@@ -201,7 +201,7 @@ def put_in_steps(channel: Channel, parcels: list[Parcel], *, persistent: bool) -
 
 
 def target_now(vhost: VirtualHost, target: Target) -> Target | None:
-    """As `inlet_now`; a requester need not be there."""
+    """The inlet as `inlet_now` finds it; a requester need not be there."""
     return target if isinstance(target, ReplyTarget) else inlet_now(vhost, cast(Inlet, target))
 
 

@@ -81,7 +81,7 @@ class Connections:
         self, strangers_max: int = sys.maxsize, now_s: Callable[[], float] = time.monotonic
     ) -> None:
         self.shares = Shares(now_s)
-        """For how long each may act."""
+        """How long each may act."""
         self.kept = KeptOfAll()
         self._strangers: dict[Connection, None] = {}
         """Those of `_open` on which nobody has logged in."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 SHARE_S = 0.002
-"""What all connections that have more to do than that may take of a turn, together."""
+"""The time that all connections that have more to do than that may take of a turn, together."""
 
 SHARE_S_MIN = 0.0002
-"""What each of them may, however many they are: less would be spent on the changes."""
+"""The time that each of them may take, however many they are: less would be spent on the
+changes."""
 
 
 class Shares:
@@ -23,7 +24,7 @@ class Shares:
     def __init__(self, now_s: Callable[[], float]) -> None:
         self.now_s = now_s
         self._holder: object = None
-        """Who has acted last, if it is still there and something is left to it."""
+        """The connection that has acted last, if it is still there and something is left to it."""
         self._left_s = 0.0
 
     def begin(self, holder: object, busy: int) -> float:
@@ -34,12 +35,13 @@ class Shares:
         return self.now_s() + self._left_s
 
     def forget(self, holder: object) -> None:
-        """It is there no more."""
+        """The connection is there no more."""
         if self._holder is holder:
             self._holder = None
 
     def end(self, until_s: float) -> bool:
-        """It has acted; whether its share is used up, so that it has to wait for the others."""
+        """The connection has acted; whether its share is used up, so that it has to wait for the
+        others."""
         self._left_s = until_s - self.now_s()
         if self._left_s > 0:
             return False

@@ -61,7 +61,7 @@ Settled = tuple[list[Stretch], Outcome]
 
 
 class Transaction:
-    """What a channel has published and settled since its last commit or rollback.
+    """All that a channel has published and settled since its last commit or rollback.
 
     It holds what is yet to be done while it is committed or rolled back.
     """
@@ -82,9 +82,9 @@ class Transaction:
         """Of what it holds to be published."""
         self._publishes: deque[Published] = deque()
         self._settled: deque[Settled] = deque()
-        """What is done with."""
+        """Messages that are settled for good."""
         self._returned: deque[Settled] = deque()
-        """What is to be delivered again."""
+        """Messages that are to be delivered again."""
         self.message_count = 0
         """Messages that are to be published."""
         self.settled_count = 0
@@ -142,7 +142,7 @@ class Transaction:
         yield from self._settle(channel, self._settled, cost_max)
 
     def _settle(self, channel: Channel, settled: deque[Settled], cost_max: int) -> Steps[None]:
-        """Tell the queues of all of it, so much at a time."""
+        """Settle all of it at the queues, so much at a time."""
         cost = 0
         while settled:
             stretches, outcome = settled.popleft()
@@ -206,7 +206,7 @@ def publish_now(channel: Channel, parcel: Parcel, taken: Taken, *, persistent: b
 
 
 def cost_of(parcel: Parcel) -> int:
-    """What it costs to put it into its queues: see `COST_AT_ONCE`."""
+    """The cost of putting it into its queues: see `COST_AT_ONCE`."""
     return len(parcel.targets) * (1 + len(parcel.contents) // MESSAGES_PER_COST)
 
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from fluffle.broker.queues.handout import Handout
 
 RUN_COST = COST_WITH_HOLES = 4
-"""Of a run, and of each of its messages if it has holes, beside a message of another run, where
-many are settled: there it may be that no two follow one another."""
+"""The cost of a run, and of each of its messages if it has holes, beside a message of another run,
+where many are settled: there it may be that no two follow one another."""
 
 COMPACT_AT = 64
 """Runs settled in the middle are swept out when they are this many, and half of all."""
@@ -138,7 +138,7 @@ class Unacked:
         self.gather()
 
     def unsettle(self, stretches: list[Stretch]) -> None:
-        """As `restore`, for one who restores more and calls `gather` then."""
+        """Restore as `restore` does, for a caller that restores more and calls `gather` then."""
         if self._unsettled is None:
             self._unsettled = {}
         for run, start, stop in stretches:

@@ -133,7 +133,7 @@ class Waiting:
         return self.is_blocking
 
     def over(self, channel: Channel | None, ids: Ids, act: Callable[[], None]) -> None:
-        """What a channel has waited for is there, or cannot be."""
+        """The answer that a channel has waited for is there, or cannot be."""
         self._go_on(channel, ids, act)
 
     def end(self, channel: int) -> list[Occurrence]:

@@ -42,14 +42,14 @@ class Way(NamedTuple):
 
 
 class TooLong(Exception):
-    """It takes too long to be done at once; nothing has been done with the batch yet."""
+    """The search takes too long to be done at once; nothing has been done with the batch yet."""
 
     batch: Publishes | None = None
     """Set by who knows it."""
 
 
 def at_once(session: Session, steps: Steps[T]) -> T:
-    """What steps come to.  TooLong if there are more stops than the session has patience for."""
+    """The result of steps.  TooLong if there are more stops than the session has patience for."""
     while True:
         try:
             next(steps)

@@ -31,7 +31,7 @@ NO_PAST = Ages()
 
 
 def ages_of(query: Mapping[str, str]) -> Ages:
-    """What the parameters of a request ask for.  ValueError, with RabbitMQ's text.
+    """The pasts that the parameters of a request ask for.  ValueError, with RabbitMQ's text.
 
     The past of numbers of nodes is not kept: what asks for it must only be right.
     """

@@ -65,7 +65,8 @@ class OfVhost:
         return queue
 
     def of_queue(self, target: Target) -> Counts | None:
-        """Of the queue that this is, or stands for; None if it is gone, or never was one."""
+        """The counts of the queue that this is, or stands for; None if it is gone, or never was
+        one."""
         queue = self.queue_of(target)
         return None if queue is None else self.counts_of(queue)
 

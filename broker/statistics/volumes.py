@@ -34,7 +34,7 @@ NAMES = (
     "message_bytes_persistent", "messages_ram", "messages_ready_ram", "messages_unacknowledged_ram",
     "messages_persistent", "messages_paged_out", "message_bytes_paged_out", "memory",
 )  # fmt: skip
-"""Of the numbers of a row, in their order."""
+"""The names of the numbers of a row, in their order."""
 QUORUM_NAMES = (
     "messages_ready_high", "messages_ready_normal", "messages_ready_returned", "messages_dlx",
     "message_bytes_dlx",
@@ -57,8 +57,8 @@ def note_held(connection: Connection, held: Held) -> None:
 
 
 def led_here(company: Neighbours, queue: ServedQueue) -> Queue | Served | None:
-    """Who knows what is ready in a queue, if it is led here; calendars are not looked at, whose
-    messages wait on disk for their time."""
+    """The part that knows what is ready in a queue, if it is led here; calendars are not looked at,
+    whose messages wait on disk for their time."""
     if is_calendar(queue.name):
         return None
     if isinstance(queue, Queue):
@@ -83,7 +83,8 @@ def served_of(company: Neighbours, queue: int) -> Served | None:
 def volume_row(
     company: Neighbours, queue: ServedQueue, runs: list[Handout]
 ) -> dict[str, int] | None:
-    """What this node has of a queue, of which its clients hold `runs`; None for nothing."""
+    """The volume that this node has of a queue, of which its clients hold `runs`; None for
+    nothing."""
     led = led_here(company, queue)
     if led is None and not runs:
         return None

@@ -86,7 +86,7 @@ UNPROVED = (
     "say the same of a node that was forgotten, let it in there (`fluffle cluster add`, unless "
     "`fluffle cluster status` names it), then start it with an empty data directory"
 )
-"""What stands in the place of such advice if the sender has not proved who it is."""
+"""The text that stands in the place of such advice if the sender has not proved who it is."""
 
 WRONG_PORT = "no node answers there: is that its --cluster-listen address, not the one for clients?"
 """For who has dialled something that does not speak this protocol."""
@@ -110,7 +110,7 @@ class Refused(Exception):
 
     @property
     def advice(self) -> str:
-        """What to do about it, as far as it is known of whom that is."""
+        """Advice for the operator, as far as it is known whom the refusal is about."""
         is_known = self.is_proved or self.reason not in DESTRUCTIVE
         return ADVICE[self.reason] if is_known else UNPROVED
 
@@ -181,8 +181,8 @@ class Identity:
     """What a node says of itself."""
 
     cluster: str = field(compare=False)
-    """As `marked` makes it; a node without data has no mark before it helps to found a cluster, or
-    joins one."""
+    """The mark that `marked` makes; a node without data has no mark before it helps to found a
+    cluster, or joins one."""
     node: NodeId
     boot: Boot
     reads: int = 1
@@ -190,7 +190,7 @@ class Identity:
     speaks: int = field(default=0, compare=False)
     """Of another node: the newest version of links that both of us speak."""
     is_begun: bool = field(default=False, compare=False)
-    """Of another node: whether it had data of its cluster when it said hello."""
+    """Whether another node had data of its cluster when it said hello."""
 
 
 def marked(cluster: str, mark: str) -> str:

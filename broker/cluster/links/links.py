@@ -95,7 +95,8 @@ class ClusterLinks:
         self.speaks: dict[NodeId, int] = {}
         """By node: the newest version of links that both spoke when it was dialled last."""
         self.on_met: Callable[[Identity], None] = nothing_met
-        """Told who has dialled us, before the first frame that comes from there."""
+        """Called with the node that has dialled us, before the first frame that comes from
+        there."""
         self._boots = boots or Boots()
         self._ground = Ground(
             credentials=Credentials(
@@ -203,7 +204,7 @@ class ClusterLinks:
 
     @property
     def heard(self) -> Sequence[Identity]:
-        """What nodes have said of themselves over the links to them that are open."""
+        """The identities that nodes have sent over the links to them that are open."""
         connections = [peer.connection for peer in self._peers.values()]
         return [each.identity for each in connections if each is not None and each.identity]
 
@@ -315,7 +316,7 @@ class ClusterLinks:
 
 
 def nothing_met(_identity: Identity) -> None:
-    """Where nobody asks who has dialled."""
+    """Does nothing, where a dialled link has no listener."""
 
 
 def carried_by(dialled: Connection, accepted: Connection | None) -> Carried:

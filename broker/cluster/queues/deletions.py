@@ -1,4 +1,4 @@
-"""What becomes of messages for a queue that was deleted before anybody knew whether it has them.
+"""The outcome of messages for a queue that was deleted before anybody knew whether it has them.
 
 They have gone with it, as with RabbitMQ, and are confirmed.  But a node may hear late that a queue
 was deleted and another declared in its place: what came after that was for the other one, which
@@ -29,7 +29,7 @@ class Deletions:
         self._vhosts = vhosts
 
     def decide(self, queue: QueueDefinition, vhost: str, tell: OnFate) -> None:
-        """Tell what becomes of messages that had no outcome when that queue was deleted."""
+        """Answer for messages that had no outcome when that queue was deleted."""
 
         def known() -> None:
             is_replaced = self._is_replaced(queue, vhost)

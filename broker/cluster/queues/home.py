@@ -100,7 +100,7 @@ def no_room(_holder: Key) -> int:
 
 
 def nothing_more(*_told: object) -> None:
-    """What becomes of what a queue says that is gone."""
+    """Drops what a queue says that is gone."""
 
 
 NOWHERE = Surroundings(no_room, nothing_more, nothing_more, nothing_more)
@@ -467,7 +467,7 @@ class Homed:
         """It has not ended."""
 
     def end(self) -> None:
-        """It is deleted."""
+        """The queue is deleted."""
         self.home.end()
 
     def _room(self, holder: Key) -> int:

@@ -131,7 +131,7 @@ class Served(Protocol):
 
     @property
     def kept_dead(self) -> KeptDead:
-        """What has died and must arrive elsewhere, while it is led here."""
+        """Messages that have died and must arrive elsewhere, while it is led here."""
 
     def confirm(self, done: Callable[[bool], None]) -> None:
         """Tell once it is sure that nobody had taken over when this was asked; False if that cannot

@@ -25,7 +25,7 @@ ABSENT = "Object (queue, stream, exchange, etc) was not found"
 GROUPS = ("all", "quorum", "stream")
 COLUMNS = ("vhost", "name", "size", "result")
 NAMES_AT_ONCE = 1_000
-"""Of queues, in one request: each has 255 octets at most."""
+"""Queues in one request: each has 255 octets at most."""
 PATTERNS: Mapping[str, str] = {"vhost-pattern": TEXT, "queue-pattern": TEXT}
 
 
@@ -107,7 +107,7 @@ def matching(call: Call) -> list[Row]:
 
 
 def changed(call: Call, verb: str, node: str, rows: list[Row]) -> Listed:
-    """What came of each, all of them together; nothing of those that were deleted meanwhile."""
+    """The outcomes of all queues together; nothing of those that were deleted meanwhile."""
     names: dict[str, list[str]] = {}
     for row in rows:
         names.setdefault(row["vhost"], []).append(row["name"])

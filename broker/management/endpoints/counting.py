@@ -35,7 +35,7 @@ VOLUMES = (
 """Likewise of those that are measured."""
 
 OF_LISTS, OF_OBJECTS = "invalid_range_parameters", "bad_request"
-"""What RabbitMQ calls the refusal of a past that cannot be told: in lists of queues, exchanges and
+"""RabbitMQ's names of the refusal of a past that is too long: in lists of queues, exchanges and
 virtual hosts, and everywhere else."""
 
 OBJECTS = ("connections", "channels", "consumers")
@@ -51,7 +51,7 @@ def ages_asked(call: Call, refusal: str = OF_OBJECTS) -> Ages:
 
 
 def check_ages(call: Call) -> None:
-    """Refuse a list of queues or exchanges whose past cannot be told, be it empty."""
+    """Refuse a list of queues or exchanges whose past is too long, be it empty."""
     if are_wanted(call, COUNTS):
         ages_asked(call, OF_LISTS)
 

@@ -131,7 +131,7 @@ async def detailed(call: Call, rows: list[Row]) -> list[Row]:
 
 
 def shown(call: Call, rows: list[Row]) -> Listing:
-    """As much of each as is wanted.  Refusal."""
+    """Give as much of each queue as is wanted.  Refusal."""
     if form_of(call) is queue_object:
         check_ages(call)
     return Listing(rows, partial(formed, call))
