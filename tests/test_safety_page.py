@@ -17,7 +17,7 @@ FIRST_SCREEN_LINES = 40
 
 
 def kinds_below(heading: str) -> list[str]:
-    """What stands in the first column of the table behind these words."""
+    """The text that stands in the first column of the table behind these words."""
     _before, _heading, after = PAGE.partition(f"\n{heading}")
     rows = re.search(r"\|---\|---\|\n((?:\|.*\n)+)", after)
     assert rows is not None, heading

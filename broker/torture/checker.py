@@ -61,7 +61,7 @@ from fluffle.broker.torture.history import (
 from fluffle.broker.torture.numbers import Numbers
 
 BUG = "the broker failed, see its log"
-"""What fluffle says where an error of its own ends a connection."""
+"""The text that fluffle sends where an error of its own ends a connection."""
 SETTLED_MAX = 100_000
 """Messages that are over and still known one by one: more than any channel is behind."""
 
@@ -167,10 +167,10 @@ class Checker:
         """The greatest number received, by channel, then by queue and publisher."""
         self._homed: set[str] = set()
         self._node_of: dict[str, str] = {}
-        """By client."""
+        """The node of each client."""
         self._isolated: dict[str, int] = {}
         self._connected_at: dict[str, int] = {}
-        """By client."""
+        """Times by client."""
         self._put_back: dict[str, int] = {}
         """Nodes that must be turned away, and since when."""
         self._joining: set[str] = set()

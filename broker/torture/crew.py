@@ -97,8 +97,8 @@ def declaring(definitions: Definitions) -> dict[str, Role]:
 
 
 def type_of_definitions(queue_type: str, nodes: int) -> str | None:
-    """Of queues that come and go.  None where a queue is away with its node: then "not there" may
-    be true of a queue that was declared."""
+    """The type of queues that come and go.  None where a queue is away with its node: then "not
+    there" may be true of a queue that was declared."""
     if nodes == 1:
         return BOTH.get(queue_type, (queue_type,))[0]
     return None if queue_type == "classic" else "quorum"
@@ -147,7 +147,7 @@ class Crew:
 
     @property
     def present(self) -> list[Address]:
-        """Of the nodes that are in the cluster now."""
+        """The addresses of the nodes that are in the cluster now."""
         return [address for address in self.addresses if address.node in self.members]
 
     async def work(self, roles: Mapping[str, Role], is_over: asyncio.Event) -> None:

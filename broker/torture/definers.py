@@ -57,7 +57,7 @@ from fluffle.protocol.wire import to_table
 THINGS = 3
 """At a time; one of them is a binding."""
 CHANGES_MAX = 20
-"""Of one thing; then there is another in its place."""
+"""Changes of one thing; then there is another in its place."""
 KEPT_MAX = 6
 """Queues that are published to at a time; then the oldest is emptied."""
 FULL_MAX = 20
@@ -89,7 +89,7 @@ class Thing:
 
 
 class Definitions:
-    """What clients of one run know of each other: the names that are in use."""
+    """The knowledge that clients of one run have of each other: the names that are in use."""
 
     def __init__(self, prefix: str, queue_type: str) -> None:
         self.prefix = prefix
@@ -104,7 +104,7 @@ class Definitions:
         self.posting: Counter[str] = Counter()
         """Batches of messages to a kept queue that may be confirmed yet."""
         self._queue_of: dict[Message, str] = {}
-        """Of messages to kept queues that may be confirmed yet."""
+        """The kept queue of each message that may be confirmed yet."""
         self._missing: dict[str, set[Message]] = defaultdict(set)
         """Confirmed and not received, by kept queue."""
         self.left: set[str] = set()
@@ -144,7 +144,7 @@ class Definitions:
         return any(queue in self._missing and queue not in self.renewing for queue in queues)
 
     def keep(self, queue: str) -> None:
-        """It is there, and may be published to; the oldest makes way."""
+        """The queue is there, and may be published to; the oldest makes way."""
         self.kept.append(queue)
         if len(self.kept) > KEPT_MAX:
             self.full.append(self.kept.popleft())

@@ -184,7 +184,8 @@ async def fill(scene: Scene, fault: Fault) -> None:
 
 
 async def roll_back(scene: Scene, fault: Fault) -> None:
-    """What the node confirms after the copy is not on its disk when it comes back."""
+    """Roll a disk back: what the node confirms after the copy is not on its disk when it comes
+    back."""
     (node,) = fault.nodes
     await scene.do(Deed.COPY, node)
     await asyncio.sleep(fault.for_s)
@@ -272,13 +273,14 @@ async def slow(scene: Scene, fault: Fault) -> None:
 
 
 async def lag(scene: Scene, fault: Fault) -> None:
-    """What the others send to a node comes late: it is suspected, and goes on to serve clients."""
+    """Delay what the others send to a node comes late: it is suspected, and goes on to serve
+    clients."""
     (node,) = fault.nodes
     await delay_links(scene, fault, [(other, node) for other in every_node(scene)])
 
 
 async def lag_both_ways(scene: Scene, fault: Fault) -> None:
-    """What the node sends to the others is late, too."""
+    """Delay what the node sends to the others, too."""
     (node,) = fault.nodes
     others = every_node(scene)
     ways = [(other, node) for other in others] + [(node, other) for other in others]
@@ -452,7 +454,7 @@ def plan(
 
 
 def members_after(kind: Kind, nodes: Sequence[str], members: Sequence[str]) -> list[str]:
-    """Who is in the cluster when a fault of this kind is over."""
+    """The nodes in the cluster when a fault of this kind is over."""
     match kind.strikes:
         case Strikes.SPARES:
             return [*members, *nodes]

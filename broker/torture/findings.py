@@ -23,7 +23,8 @@ class Breach(Enum):
     UNEXPECTED = "unexpected"
     """Never published, or nothing that a broker may say."""
     STALE = "stale answer"
-    """It contradicts what was answered before it was asked for, as "not there" after declare-ok."""
+    """The answer contradicts what was answered before it was asked for, as "not there" after
+    declare-ok."""
     LOCKED = "locked for ever"
     """An exclusive queue outlives its connection."""
     BACK = "acknowledged and back"

@@ -158,7 +158,7 @@ class ShortLived(NamedTuple):
 
 
 class Operation(Enum):
-    """What a client asks about a *thing*: a queue, or a binding."""
+    """A question of a client about a *thing*: a queue, or a binding."""
 
     DECLARE = auto()
     """Or bind.  Whoever is answered knows that it is there."""

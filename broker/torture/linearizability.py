@@ -37,7 +37,7 @@ class World(NamedTuple):
     done: frozenset[str] = frozenset()
     """Clients whose declare or delete has happened, and has no answer yet."""
     seen: frozenset[tuple[str, bool]] = frozenset()
-    """What clients that look may have seen since they asked."""
+    """The states that clients that look may have seen since they asked."""
 
 
 EITHER = frozenset({World(is_there=True), World(is_there=False)})
@@ -45,7 +45,7 @@ EITHER = frozenset({World(is_there=True), World(is_there=False)})
 
 @dataclass(slots=True)
 class Thing:
-    """What is known of one.  It may be there from before the history."""
+    """The knowledge of one thing.  It may be there from before the history."""
 
     worlds: set[World] = field(default_factory=lambda: set(EITHER))
     writing: dict[str, bool] = field(default_factory=dict)

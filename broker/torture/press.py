@@ -1,4 +1,4 @@
-"""What a client publishes, and what becomes of it."""
+"""Publishing by one client, and what becomes of it."""
 
 from __future__ import annotations
 

@@ -117,7 +117,8 @@ class Proxy:
 
 
 class UnderWay:
-    """What was sent in one direction and has not arrived, with the times when it was sent."""
+    """Bytes that were sent in one direction and has not arrived, with the times when it was
+    sent."""
 
     def __init__(self) -> None:
         self._chunks: deque[tuple[float, bytes]] = deque()

@@ -1,4 +1,4 @@
-"""What a run comes to: bounds follow from what the machine gave the node."""
+"""The verdict of a run: bounds follow from what the machine gave the node."""
 
 from __future__ import annotations
 

@@ -321,7 +321,7 @@ KEPT = {
     "x-overflow": "reject-publish",
     "x-message-ttl": 1,
 }
-"""Of a queue whose messages die at once, and have no place to go."""
+"""The arguments of a queue whose messages die at once, and have no place to go."""
 
 MEASURED = (
     *("messages", "messages_ready", "messages_unacknowledged", "messages_persistent"),

@@ -59,7 +59,7 @@ def said(command: str) -> tuple[list[str], float]:
 
 
 def commit() -> str:
-    """What is tried, with a `+` behind it if it was changed since."""
+    """The commit that is tried, with a `+` behind it if it was changed since."""
     name = git("rev-parse", "--short=10", "HEAD") or "unknown"
     return name + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 

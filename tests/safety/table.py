@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 def torture_row(command: str, lines: Sequence[str], took_s: float) -> Row:
-    """By the last line, as `torture seed=1 … verdict=good`; bad where there is none."""
+    """The row by the last line, as `torture seed=1 … verdict=good`; bad where there is none."""
     last = next((line for line in lines if line.startswith("torture ")), None)
     if last is None:
         return broken(command, took_s)
@@ -78,7 +78,7 @@ def simulation_row(command: str, lines: Sequence[str], took_s: float) -> Row:
 
 
 def broken(command: str, took_s: float) -> Row:
-    """It ended without a verdict."""
+    """The row of a run that ended without a verdict."""
     what = "no verdict"
     return Row(command, took_s, what, what, what, what, what, what, what, is_good=False)
 

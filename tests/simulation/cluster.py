@@ -326,7 +326,7 @@ class Cluster:
 
 
 def check_silence(node: NodeId, output: Output) -> None:
-    """Whoever has a disk that was put back counts for no majority: others have told it before."""
+    """A node whose disk was put back counts for no majority: others have answered it before."""
     for message in chain.from_iterable(output.messages.values()):
         is_vote = isinstance(message, VoteResponse) and message.is_granted
         if is_vote or isinstance(message, AppendAccepted):

@@ -54,7 +54,7 @@ def file_made(number: int) -> FileMark:
 
 @dataclass(slots=True)
 class Book:
-    """What a store has beside its groups: of its node, of its file, and of the other nodes."""
+    """The marks that a store has beside its groups: of its node, its file and the other nodes."""
 
     lives: Lives = field(default_factory=lambda: Lives(0, ()))
     commit_number: int = 0
@@ -147,7 +147,7 @@ class SimDisk:
     # What there is beside the groups
 
     def is_copy(self) -> bool:
-        """As `begin_life` finds out."""
+        """Whether the disk is a copy, as `begin_life` finds out."""
         mark = self.book.mark
         return mark is not None and mark.is_other(self.file)
 

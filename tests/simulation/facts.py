@@ -174,7 +174,7 @@ class Facts:
         self.stored[node] = {}
 
     def backup(self, node: NodeId) -> "dict[GroupId, Stored]":
-        """What is on its disk."""
+        """A copy of all that is on its disk."""
         found = self.stored.get(node, {}).items()
         return {group: replace(stored, log=stored.log.copy()) for group, stored in found}
 

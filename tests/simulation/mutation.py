@@ -21,7 +21,7 @@ SCENARIOS = Path(__file__).parent.parent / "raft" / "scenarios"
 SEEDS_MAX = 25
 """A mutant that lives so long, with 3 and with 5 nodes, has escaped."""
 SUBJECTS: dict[str, Subject] = {"groups": Puts, "queues": Town}
-"""What the runs are about that look for the mutants of a family."""
+"""The subject of the runs that look for the mutants of a family."""
 SECONDS = {"groups": 30, "queues": 15}
 """Simulated, of each run: mistakes show early, and many short runs have more mixes of faults."""
 
@@ -47,7 +47,7 @@ def hunt(family: str, mutant: Mutant, seeds: int = SEEDS_MAX) -> Verdict:
 
 
 def failure_of_the_original(family: str, processors: int) -> str | None:
-    """What fails without any mistake, if anything: it would be taken for the death of each."""
+    """The failure without any mistake, if anything: it would be taken for the death of each."""
     for found in outcomes(jobs_for(family, SEEDS_MAX), processors):
         if isinstance(found, Failure):
             return f"{found.job}: {found.text}"

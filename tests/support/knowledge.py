@@ -1,4 +1,4 @@
-"""What a node knows of definitions, where a test says when it knows more."""
+"""The knowledge of a node about definitions, where a test says when it knows more."""
 
 from collections.abc import Callable
 

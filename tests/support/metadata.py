@@ -25,7 +25,7 @@ class Asked:
 
 
 def nobody_minds(_error: BrokerError) -> None:
-    """Whoever waited has been told already."""
+    """Those that waited have been answered already."""
 
 
 class LaterMetadata:

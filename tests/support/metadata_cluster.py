@@ -85,7 +85,7 @@ class Node:
             log.append(Entry(len(log) + 1, self.cluster.term, DATA, payload))
 
     def _read_index(self, done: OnReadable) -> None:
-        """Whoever leads has applied all that there is in the log once it is asked."""
+        """The leader has applied all that there is in the log once it is asked."""
         cluster = self.cluster
 
         def answer() -> None:

@@ -85,7 +85,7 @@ class Operator:
         return {row["group"]: row["members"] for row in json.loads(said) if row["type"] == "quorum"}
 
     async def do(self, *words: str) -> str:
-        """What a command says, when it is done.  DeedFailed, with that, if it ends badly."""
+        """The output of a command, when it is done.  DeedFailed, with that, if it ends badly."""
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
             *words,

@@ -42,7 +42,7 @@ class Processes:
         }
 
     def pid(self, node: str) -> int:
-        """Of its last process, which leads a process group."""
+        """The number of its last process, which leads a process group."""
         return self._running[node].pid
 
     async def start(self, node: str) -> None:

@@ -17,7 +17,7 @@ PIECE_BYTES = 1 << 18
 
 
 def flood(ground: Ground, _chance: Random, *, flooder: Flooder) -> None:
-    """As much as the node takes for a moment; whatever it answers is read."""
+    """Send as much as the node takes for a moment; whatever it answers is read."""
     with ground.log_in(1) as rogue:
         blocks = flooder(rogue.client)
         block = memoryview(next(blocks))

@@ -43,7 +43,7 @@ def put_back(place: Path, node: ClusterNode) -> None:
 
 
 def said(word: str, node: ClusterNode, *words: str) -> Result:
-    """What `fluffle data` says."""
+    """The output of `fluffle data`."""
     runner = CliRunner(env=environment_for_nodes())
     return runner.invoke(main, ["data", word, "--data-dir", str(node.config.data_dir), *words])
 

@@ -1,4 +1,4 @@
-"""What is left of queues of a cluster that were deleted, at their home and elsewhere: nothing."""
+"""The remains of queues of a cluster that were deleted, at their home and elsewhere: nothing."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_one_that_does_not_answer_costs_one_wait() -> None:
 
 
 def test_what_was_told_over_a_link_that_is_gone_is_told_again_over_the_next() -> None:
-    """Whoever has asked knows nothing of that: its own link is the one it was."""
+    """The node that has asked knows nothing of that: its own link is the one it was."""
     world = World()
     outcome = world.add_user("b", "ann")
     world.cluster.settle()

@@ -36,7 +36,7 @@ async def follower_of(cluster: Cluster) -> int:
 
 
 async def declare_exclusive(url: str, queue: str) -> str:
-    """What the client is told; its connection is gone then."""
+    """The error that the client hears; its connection is gone then."""
     connection = await aio_pika.connect(url)
     try:
         await (await connection.channel()).declare_queue(queue, exclusive=True)

@@ -43,7 +43,7 @@ class Sizes:
         self.nodes = ClusterNodes({})
 
     def sized(self, name: str, size: int) -> None:
-        """It is told of the first `size` nodes when it is started next."""
+        """The node gets the addresses of the first `size` nodes when it is started next."""
         names = sorted(self._ports)[:size]
         peers = {each: ListenAddress(LOOPBACK, self._ports[each]) for each in names}
         known = self.nodes.nodes.get(name)
@@ -106,7 +106,7 @@ async def test_a_size_that_has_grown_stops_nobody_who_restarts(tmp_path: Path) -
 
 
 def keep_no_founders(node: ClusterNode) -> None:
-    """As an earlier version did."""
+    """Act as an earlier version did."""
     owned = owner_of(node.config.data_dir)
     failed: list[StorageError] = []
     store = open_store(node.config.data_dir, call_soon=lambda _wake: None, on_fatal=failed.append)
@@ -258,7 +258,7 @@ class Clients:
 
 
 async def shrink(scene: Sizes, names: str) -> None:
-    """As an operator does it: one at a time, the last first."""
+    """Shrink as an operator does: one at a time, the last first."""
     for name in names:
         await scene.nodes["a"].rows("queues.shrink", node=name)
         await until(lambda: name not in members_of(scene, "q"))  # noqa: B023

@@ -17,7 +17,7 @@ SECRET = {"FLUFFLE_CLUSTER_SECRET": "a secret of tests"}
 
 
 def node(directory: Path, ports: dict[str, int], name: str, size: int) -> Daemon:
-    """One that is told of so many."""
+    """A process that is given so many addresses."""
     peers = ",".join(f"{each}={LOOPBACK}:{ports[each]}" for each in sorted(ports)[:size])
     listen = f"{LOOPBACK}:{ports[name]}"
     options = ("--node", name, "--cluster-listen", listen, "--peers", peers)
@@ -25,7 +25,7 @@ def node(directory: Path, ports: dict[str, int], name: str, size: int) -> Daemon
 
 
 def command(daemon: Daemon, *words: str) -> str:
-    """What it says; it ends well."""
+    """Run a command that ends well; its output."""
     line = [sys.executable, "-m", "fluffle.broker", *words, "--data-dir", str(daemon.data_dir)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -33,7 +33,7 @@ def command(daemon: Daemon, *words: str) -> str:
 
 
 def publish(daemon: Daemon, count: int) -> None:
-    """As many messages, each confirmed, through this node."""
+    """Publish as many messages, each confirmed, through this node."""
     connection = pika.BlockingConnection(pika.URLParameters(daemon.url))
     channel = connection.channel()
     channel.confirm_delivery()

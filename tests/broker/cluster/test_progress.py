@@ -31,7 +31,7 @@ class Disk:
 
 
 class Memory:
-    """What is remembered, in a dictionary."""
+    """The memory of other disks, in a dictionary."""
 
     def __init__(self) -> None:
         self.by_node: dict[str, Reached] = {}
@@ -48,7 +48,7 @@ class Memory:
 
 
 class End:
-    """One node: what it tells, and whether it has ended."""
+    """A node: what it sends, and whether it has ended."""
 
     def __init__(self, name: str, lives: Lives, commit: int, incarnation: int = 1) -> None:
         self.name = name
@@ -72,7 +72,7 @@ class End:
         self.hear(other)
 
     def hear(self, other: End) -> None:
-        """What the other has sent since."""
+        """Take the frames that the other has sent since."""
         for node, payload in other.sent:
             if node == self.name:
                 self.progress.receive(other.name, payload)

@@ -12,7 +12,7 @@ QUORUM = {"x-queue-type": ("S", b"quorum")}
 
 
 def changed(desk: Desk, redefine: Any, names: list[str]) -> object:
-    """What is answered when so many queues are to become another."""
+    """Have so many queues become others; the answer."""
     return for_each(desk.parts, [(("/", name), redefine) for name in names])
 
 

@@ -111,7 +111,7 @@ async def test_how_much_is_in_a_queue_whoever_leads_it_and_whoever_holds_it(
 
 
 def kinds_of(row: Row) -> tuple[int, ...]:
-    """What is told of quorum queues alone."""
+    """The numbers that quorum queues alone have."""
     return tuple(row[name] for name in (*QUORUM_NAMES, "publishers") if name in row)
 
 

@@ -67,7 +67,7 @@ async def test_queues(api: Api) -> None:
 
 
 def volume(*, ready: int, size_bytes: int) -> Row:
-    """Of a queue with messages in memory, and in no log."""
+    """The volume of a queue with messages in memory, and in no log."""
     return {
         "message_bytes": size_bytes,
         "message_bytes_ready": size_bytes,

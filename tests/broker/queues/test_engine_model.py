@@ -108,7 +108,7 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.is_touched = False
         self.early: list[Handout] = []
-        """What was handed out before the end of the turn, and has not been looked at."""
+        """Messages that were handed out before the end of the turn, and has not been looked at."""
         self.is_owed = False
         """Whether somebody had room for what has been published since the last turn."""
         self.queue = Queue(self.spec, Ports(self.touch, deliver=self.early.extend))

@@ -61,7 +61,7 @@ def test_a_node_without_a_limit_lets_a_client_do_without() -> None:
 CLOSE = encode_method(1, make(Channel.Close, 200, "bye", 0, 0))
 DECLARE = encode_method(1, make(Queue.Declare, queue="late"))
 LATE = publish_frames(b"x") * 3 + encode_method(1, Basic.Ack(1)) + DECLARE
-"""What a client may have sent behind its close of channel 1."""
+"""Frames that a client may have sent behind its close of channel 1."""
 
 
 def test_what_is_sent_behind_a_close_is_dropped() -> None:

@@ -65,7 +65,7 @@ def test_nothing_is_answered_after_a_close() -> None:
 
 
 PARTS = (publish_frames(b"x") * 100, encode_method(0, Connection.CloseOk()), b"garbage" * 99)
-"""What may come behind a close; nobody looks at it."""
+"""Frames that may come behind a close, and are dropped."""
 
 
 @pytest.mark.parametrize("is_together", [True, False])

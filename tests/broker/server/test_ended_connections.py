@@ -1,4 +1,4 @@
-"""What is left of a connection that has ended: nothing, and without the garbage collector.
+"""The remains of a connection that has ended: nothing, and without the garbage collector.
 
 A storm of connections must not stay in memory until the collector comes, which may be never: where
 an alarm blocks publishers nothing is allocated any more.
@@ -76,7 +76,7 @@ def parts_there() -> Counter[str]:
 
 
 def garbage() -> list[str]:
-    """What of ours only the collector can free."""
+    """Objects of ours that only the collector can free."""
     gc.set_debug(gc.DEBUG_SAVEALL)
     gc.collect()
     gc.set_debug(0)

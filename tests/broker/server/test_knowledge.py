@@ -1,4 +1,4 @@
-"""What a client is told of what is not there, by a node that must ask whether it knows all."""
+"""Answers about what is not there, by a node that must ask whether it knows all."""
 
 from __future__ import annotations
 

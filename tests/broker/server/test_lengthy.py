@@ -1,4 +1,4 @@
-"""What takes long is done in steps: others are served in between, and order and errors stay."""
+"""Long work is done in steps: others are served in between, and order and errors stay."""
 
 from __future__ import annotations
 

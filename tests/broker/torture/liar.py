@@ -166,7 +166,7 @@ class Broker:
         """What a liar brings back in the next crash."""
         self._channels = 0
         self._askers: dict[str, Operation | None] = dict.fromkeys(("x", "y", "z"))
-        """What each of them waits for."""
+        """The operation whose answer each of them waits for."""
         self._effects: dict[str, bool] = {}
         """Whether the thing was there when what they wait for was done."""
         self._is_there = self._was_there = False
@@ -425,7 +425,7 @@ class Broker:
         self._note(Invoked(client, "thing", operation))
 
     def _answer(self) -> None:
-        """What was asked is done first, and then answered, by one step or two; or never."""
+        """Do an operation first, and then answer it, by one step or two; or never."""
         client = self._random.choice([*self._askers])
         operation = self._askers[client]
         if operation is None:

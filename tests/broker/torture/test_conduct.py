@@ -1,4 +1,4 @@
-"""What goes on beside a run, so that the tester does not stand still itself."""
+"""Tests of what goes on beside a run, so that the tester does not stand still itself."""
 
 import gc
 from collections.abc import Iterator

@@ -165,7 +165,7 @@ def has_order(calls: Sequence[Call]) -> bool:
 
 
 def orders(calls: Sequence[Call]) -> Iterator[tuple[Call, ...]]:
-    """Of all that were answered, and any of the others."""
+    """Orders of all that were answered, and any of the others."""
     must = [call for call in calls if call.found is not None]
     may = [call for call in calls if call.found is None and call.operation is not LOOK]
     for count in range(len(may) + 1):

@@ -1,4 +1,4 @@
-"""Who is there is not suspected again and again, however late it is: invariant 23.
+"""A node that is there is not suspected again and again, however late it is: invariant 23.
 
 That a node is suspected once for being late cannot be helped; that costs each group it leads an
 election.  Whoever has been wrong must wait longer, for a while.  What is a mistake the code under
@@ -26,7 +26,7 @@ Pair = tuple[NodeId, NodeId]
 
 
 class Suspicions:
-    """What nodes believe of each other, as long as their links are up."""
+    """The beliefs of nodes about each other, as long as their links are up."""
 
     def __init__(self, now_us: Callable[[], int]) -> None:
         self._now_us = now_us
@@ -40,7 +40,7 @@ class Suspicions:
         watch.died.append(self.died)
 
     def died(self, node: NodeId) -> None:
-        """What its next life believes begins anew."""
+        """A node has died: the beliefs of its next life begin anew."""
         for pair in [pair for pair in self.needless if pair[0] == node]:
             del self.needless[pair]
 

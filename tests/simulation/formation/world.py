@@ -31,7 +31,7 @@ CHAOS_S, SETTLE_S = 20, 30
 
 @dataclass(slots=True)
 class Group:
-    """What a node has of a group of definitions."""
+    """The part that a node has of a group of definitions."""
 
     founders: frozenset[str]
     voted: dict[int, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Group:
 
 @dataclass(slots=True)
 class Disk:
-    """What outlives a process."""
+    """The state that outlives a process."""
 
     promise: Promise = field(default_factory=Promise)
     group: Group | None = None
@@ -55,7 +55,7 @@ class Disk:
 
 
 class Process:
-    """A `LocalNode`."""
+    """A `LocalNode` in a simulated process."""
 
     def __init__(self, world: World, name: str, configured: Founders) -> None:
         self.world, self.name = world, name
@@ -224,7 +224,7 @@ class Process:
 
 
 class World:
-    """One run."""
+    """One run of a world under faults."""
 
     def __init__(self, seed: int) -> None:
         self.clockwork = Clockwork(seed)
@@ -353,7 +353,7 @@ class World:
                 process.formation.link_changed(name, is_up=False)
 
     def happen(self) -> None:
-        """One thing that goes wrong, or is done to the cluster."""
+        """Do one thing that goes wrong, or is done to the cluster."""
         if self.is_over:
             return
         wanted = NAMES[: self.size]
@@ -402,7 +402,7 @@ class World:
             self.start(name)
 
     def unfinished(self) -> str | None:
-        """Whoever runs is of one cluster, but for who has lost its disk."""
+        """All that run are of one cluster, but for those that have lost their disks."""
         lost = {name for name in NAMES if self.disks[name].life}
         if lost:
             return None

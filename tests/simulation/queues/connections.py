@@ -76,7 +76,7 @@ class NodeConnections:
         self._leftovers = Leftovers(station.catalogue, around, call_later)
 
     def enter(self) -> None:
-        """As `Clustered.enter`: what earlier lives have left goes first."""
+        """Act as `Clustered.enter` does: what earlier lives have left goes first."""
         process, station = self.station.process, self.station
         is_ended = ended_before(process.node, process.boot)
         remove_ended(station.catalogue, station.everywhere, is_ended, self._leftovers.watch)
@@ -112,7 +112,7 @@ class NodeConnections:
         self.station.defining.change(decide)
 
     def end(self, connection: Connection) -> None:
-        """As `Connection.end_session`."""
+        """Act as `Connection.end_session` does."""
         if not connection.is_open:
             return
         connection.is_open = False

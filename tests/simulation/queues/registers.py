@@ -1,4 +1,4 @@
-"""What clients of all nodes are told of exchanges and bindings, and whether it can be so.
+"""Answers to clients of all nodes about exchanges and bindings, and whether they can be so.
 
 Each of them is a register: it is there, or it is not.  A declaration that was answered has made it
 so at some time between question and answer, whatever was there before; what had no answer may come
@@ -66,7 +66,7 @@ class Register:
         return write
 
     def refused(self, write: Write) -> None:
-        """It has not come true, and will not."""
+        """The change has not come true, and will not."""
         self._writes.remove(write)
 
     def read(self, began_us: int, *, is_there: bool) -> None:
@@ -188,7 +188,7 @@ class Registers:
     # Questions
 
     def _follow(self, name: str) -> None:
-        """Who has heard that something was done looks for it elsewhere at once."""
+        """A client that has heard that something was done looks for it elsewhere at once."""
         stations = [each for each in self._town.open_stations() if each.defining.vhost is not None]
         if stations and self._rate:
             station = self._chance.choice(stations)
@@ -196,11 +196,11 @@ class Registers:
             self.route(station, name)
 
     def look(self, station: Station, name: str) -> None:
-        """As a passive declaration does."""
+        """Look as a passive declaration does."""
         self._ask(station, self.exchanges[name], partial(has_exchange, name))
 
     def route(self, station: Station, name: str) -> None:
-        """As a message does that is published there."""
+        """Look as a message does that is published there."""
         self._ask(station, self.bindings[name], partial(has_binding, name))
 
     def _ask(
@@ -221,7 +221,7 @@ class Registers:
 
 
 def unanswered(_error: BrokerError) -> None:
-    """It could not be known in time."""
+    """The answer could not be known in time."""
 
 
 def binding_of(name: str) -> Binding:

@@ -146,7 +146,7 @@ class Station:
         self.call_later(0.0, partial(renew_at_once, vhost))
 
     def _made_progress(self) -> Progress:
-        """What a node has on its disk beside its groups is there in a simulation, too."""
+        """The progress that a node has on its disk beside its groups, in a simulation, too."""
         disk = self._town.cluster.machines[self.process.node].disk
         return Progress(
             self.process.node, disk.book.lives, disk, disk,
@@ -162,7 +162,7 @@ class Station:
         self.call_later(TELL_S, self._tell_for_ever)
 
     def _end(self, found: PutBack) -> None:
-        """It must not, unless its disk was put back indeed."""
+        """The node must not end, unless its disk was put back indeed."""
         if not self._town.cluster.machines[self.process.node].is_put_back:
             raise Violation(f"{self.process.node} ends for nothing: {found}")
         self._town.cluster.found_put_back(self.process)

@@ -1,4 +1,5 @@
-"""What clients are told of what is there and what is not: what can be so, and what cannot."""
+"""Answers to clients about what is there and what is not: those that can be so, and those that
+cannot."""
 
 from __future__ import annotations
 

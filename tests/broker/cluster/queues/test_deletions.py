@@ -1,4 +1,4 @@
-"""What is said of messages whose queue was deleted before it was known whether it has them."""
+"""Answers for messages whose queue was deleted before it was known whether it has them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Asked:
 
 
 class Named:
-    """What there is in one virtual host."""
+    """The queues that there are in one virtual host."""
 
     def __init__(self) -> None:
         self.queues: dict[str, Any] = {}
@@ -43,7 +43,7 @@ def defined(number: int) -> QueueDefinition:
 
 
 class Queue:
-    """One that is there."""
+    """A queue that is there."""
 
     def __init__(self, number: int) -> None:
         self.definition = defined(number)

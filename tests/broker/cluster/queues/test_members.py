@@ -286,7 +286,7 @@ def committed(node: ClusterNode) -> list[str]:
 
 
 def has_changed(size: int) -> list[dict[str, object]]:
-    """What is told of the queue q."""
+    """The row of the queue q."""
     return [{"vhost": "/", "name": "q", "size": size, "result": "changed", "error": ""}]
 
 
@@ -333,7 +333,7 @@ async def lead_and_die(scene: Scene, name: str) -> None:
 async def test_what_cannot_be_agreed_on_is_still_under_way(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said so in a bounded time, and comes true when it can."""
+    """The refusal comes in a bounded time, and the change comes true when it can."""
     nodes = scene.nodes
     await scene.declare("a")
     await lead_and_die(scene, "b")

@@ -195,7 +195,7 @@ class Ghost:
                         self.let_go(node, sequence, ordinal)
 
     def has_outcome(self, content: bytes, event: happened.Event, *, is_sure: bool) -> None:
-        """One publish."""
+        """Publish one message."""
         match event:
             case happened.Confirmed():
                 if content not in self.stored:

@@ -63,11 +63,11 @@ class Scene:
 
     @property
     def parts(self) -> tuple[Parts, Parts]:
-        """Of the node that hears at once, and of the one that does not."""
+        """The parts of the node that hears at once, and of the one that does not."""
         return self.cluster[(self.late + 2) % NODES].parts, self.cluster[self.late].parts
 
     async def once_heard(self, asked: Awaitable[T]) -> T:
-        """What is answered at the node that lags: nothing before it hears what has happened."""
+        """The answer at the node that lags: nothing before it hears what has happened."""
         asking = asyncio.ensure_future(asked)
         done, _ = await asyncio.wait({asking}, timeout=ASKED_S)
         assert not done, asking
