@@ -71,6 +71,9 @@ class Promise(NamedTuple):
     mark: str = ""
     founders: Founders = {}  # noqa: RUF012 - nothing changes it
     """Empty for a cluster that it joins, or has joined."""
+    left: tuple[str, ...] = ()
+    """The marks that it helped to found and gave up: it may have voted there, and does not know for
+    whom any more, so it never helps there again."""
 
 
 class LocalNode(Protocol):
@@ -267,6 +270,7 @@ class Formation:
             self._reach(other, address)
         has_begun = self.standings.get(node, NOT_SAID)[:2] == (promise.mark, Stage.BEGUN)
         is_free = self.stage is Stage.FREE or (has_begun and self._may_join(promise.mark))
+        is_free = is_free and promise.mark not in self.promise.left
         if self._is_keeping:
             return
         if is_free and self._clusters <= {promise.mark}:
@@ -313,6 +317,9 @@ class Formation:
 
     def _give(self, promise: Promise) -> None:
         """Promise it, on disk, and only then to others."""
+        before = self.promise
+        is_left = bool(before.founders) and before.mark != promise.mark
+        promise = promise._replace(left=(*before.left, before.mark) if is_left else before.left)
 
         def done() -> None:
             self._is_keeping = False

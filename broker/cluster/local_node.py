@@ -85,7 +85,8 @@ class LocalClusterNode:
                 cluster.links.cluster = name
                 done()
 
-        self._kept.put(owned._replace(cluster=name, founders=founders), kept)
+        owned = owned._replace(cluster=name, founders=founders, left=promise.left)
+        self._kept.put(owned, kept)
 
     def go_by(self, promise: Promise) -> None:
         """See `LocalNode.go_by`.  The leader tells a node that joins as which member it may begin,
@@ -124,7 +125,7 @@ def promise_of(owned: Owned, config: Config, addresses: Founders) -> Promise:
     first = {each.node for each in config.members if each.incarnation == FOUNDED_AS}
     if not founders and first <= addresses.keys() and mark == mark_of_names(first):
         founders = {node: addresses[node] for node in sorted(first)}
-    return Promise(mark, founders)
+    return Promise(mark, founders, owned.left)
 
 
 def mark_of_names(founders: Collection[NodeId]) -> str:

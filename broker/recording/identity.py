@@ -35,9 +35,11 @@ class Owned(NamedTuple):
     founders: tuple[tuple[str, str, int], ...] = ()
     """With whom it has promised to found the cluster of that mark, the first of them in front:
     names, hosts and ports.  None if it has joined one."""
+    left: tuple[str, ...] = ()
+    """The marks of those that it has promised to found, and has given up for another."""
 
 
-NOTHING_MORE: tuple[Any, ...] = ((), None, ())
+NOTHING_MORE: tuple[Any, ...] = ((), None, (), ())
 """Fields behind the first four, which earlier versions did not keep."""
 
 
@@ -65,10 +67,10 @@ def owned_of(items: Iterable[tuple[bytes, bytes]]) -> Owned | None:
     for _, value in items:
         try:
             node, cluster, boot, nonces, *later = msgpack.unpackb(value)
-            began, mark, founders = [*list(later), *NOTHING_MORE[len(later) :]]
+            began, mark, founders, left = [*list(later), *NOTHING_MORE[len(later) :]]
             file = FileMark(*mark) if mark is not None else None
             whom = tuple((name, host, port) for name, host, port in founders)
-            return Owned(node, cluster, boot, tuple(nonces), tuple(began), file, whom)
+            return Owned(node, cluster, boot, tuple(nonces), tuple(began), file, whom, tuple(left))
         except (ValueError, TypeError) as error:
             raise Corrupt(f"catalog {IDENTITY}", f"it cannot be read: {error}") from error
     return None

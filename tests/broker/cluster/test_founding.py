@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -15,8 +16,10 @@ from pamqp.common import FieldTable
 
 from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.starting import StartFailed
 from tests.broker.cluster.queues.test_three_nodes import Inbox, publish, soon
+from tests.broker.cluster.test_cluster import define
 from tests.broker.cluster.test_membership import are_voters, let_in
 from tests.support.cluster_nodes import (
     LOOPBACK,
@@ -24,6 +27,7 @@ from tests.support.cluster_nodes import (
     ClusterNode,
     ClusterNodes,
     free_ports,
+    ports_of_nodes,
     until,
 )
 
@@ -217,3 +221,39 @@ async def test_it_cannot_be_alone_again(scene: Scene) -> None:
     alone.begin()
     with pytest.raises(StartFailed, match="holds the data of node 'a' of a cluster"):
         await alone.started()
+
+
+async def test_three_that_take_data_along_are_three_clusters_and_all_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is the first of its own list, so that nothing tells it apart from a founder."""
+    caplog.set_level(logging.ERROR)
+    ports = ports_of_nodes(3)
+    addresses = {name: ListenAddress(LOOPBACK, port) for name, port in ports.items()}
+    nodes = ClusterNodes({})
+    for name in ports:
+        config = Config(node_name=name, data_dir=tmp_path / name, listen=ListenAddress(LOOPBACK, 0))
+        alone = ClusterNode(config)
+        await alone.start()
+        await define(alone, f"of-{name}")
+        await alone.stop()
+        peers = {name: addresses[name]} | addresses
+        cluster = ClusterConfig(peers, SECRET, listen=addresses[name])
+        nodes.nodes[name] = ClusterNode(replace(config, cluster=cluster))
+    await nodes.start()
+    try:
+        for node in nodes:
+            others = ports.keys() - {node.name}
+            await until(lambda: {*node.cluster.links.apart} == others)  # noqa: B023
+            assert [each.node for each in node.cluster.metadata_config.voters] == [node.name]
+            vhosts = node.node.catalogue.vhosts
+            assert [name for name in ports if f"v-of-{name}" in vhosts] == [node.name]
+        said = [
+            getattr(record, FIELDS_ATTRIBUTE)
+            for record in caplog.records
+            if record.getMessage() == "cluster_split"
+        ]
+        assert {fields.get("node") or fields["peer"] for fields in said} == ports.keys()
+        assert all("founded apart" in fields["advice"] for fields in said)
+    finally:
+        await nodes.stop()
