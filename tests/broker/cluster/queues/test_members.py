@@ -364,3 +364,28 @@ async def test_a_node_is_not_forgotten_while_a_queue_needs_it(
     await nodes["a"].ask("queues.force_shrink", **Q)
     assert await nodes["a"].ask("cluster.forget", name="b") == {"queues": 0}
     await publish(await scene.channel("c"), b"1")
+
+
+async def test_many_are_waited_for_some_at_a_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them is deleted meanwhile, and one is nowhere else."""
+    monkeypatch.setattr(member_changes, "LOOKED_AT_ONCE", 2)
+    nodes, channel = scene.nodes, await scene.channel("a")
+    for name in "vwxyz":
+        arguments: FieldTable = {"x-queue-type": "quorum"}
+        if name == "z":
+            arguments["x-quorum-initial-group-size"] = 1
+        await channel.declare_queue(name, durable=True, arguments=arguments)
+    rows, is_deleted = [], False
+    async for row in nodes["a"].listed("queues.shrink", node="a"):
+        rows.append(row)
+        if not is_deleted:  # the first is what is refused at once
+            await nodes["b"].ask("queues.delete", name="y", vhost="/")
+            is_deleted = True
+    assert {row["name"]: row["result"] for row in rows} == {
+        **dict.fromkeys("vwx", "changed"), "z": "refused",
+    }  # fmt: skip
+    assert "'a' has the only member of queue 'z'" in rows[0]["error"]
+    grown = await nodes["b"].rows("queues.grow", node="a", vhost="/", names=["w", "nosuch"])
+    assert [(row["name"], row["size"]) for row in grown] == [("w", 3)]
