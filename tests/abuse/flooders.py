@@ -283,7 +283,6 @@ def acks_apart(client: Client) -> None:
             encode_method(1, make(Basic.Ack, delivery_tag=tag)) for tag in range(1, UNACKED, 2)
         )
     )
-    client.settle(1)
 
 
 def requeues_apart(client: Client) -> Iterator[bytes]:
