@@ -63,7 +63,7 @@ KEPT_MAX = 6
 FULL_MAX = 20
 """Queues that wait to be emptied; while there are so many, no more are declared."""
 DECLARED_SHARE = 0.15
-RENEWED_IN_USE_SHARE = 0.05
+RENEWED_IN_USE_SHARE = 0.15
 """Of the batches of a keeper, how many come behind one of these."""
 RENEWED_EMPTY_SHARE = 0.5
 """Of the queues that were emptied."""

@@ -23,6 +23,7 @@ from fluffle.broker.torture.history import (
 )
 
 NOTABLE_NS = 250_000_000
+TESTER_LATE = "tester late"
 
 
 class Gap(NamedTuple):
@@ -97,7 +98,7 @@ class Gaps:
     def tester_was_late(self, at_ns: int, for_ns: int) -> None:
         """Until now nobody heard what nodes said, neither clients nor nodes behind a proxy."""
         began_ns = at_ns - for_ns
-        what = f"tester late for {for_ns / 1e9:.1f} s at {began_ns / 1e9:.1f} s"
+        what = f"{TESTER_LATE} for {for_ns / 1e9:.1f} s at {began_ns / 1e9:.1f} s"
         self._spells.append(Spell(what, began_ns, at_ns))
 
     def finish(self, at_ns: int) -> None:

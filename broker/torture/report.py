@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from fluffle.broker.torture.diary import Diary
-from fluffle.broker.torture.gaps import Gap, Gaps
+from fluffle.broker.torture.gaps import TESTER_LATE, Gap, Gaps
 from fluffle.broker.torture.run import Outcome
 
 COMPLAINTS_MAX = 12
@@ -70,7 +70,7 @@ def unavailability(gaps: Gaps) -> Iterator[str]:
 
 
 def during(gaps: Gaps, gap: Gap) -> str:
-    faults = [*gaps.faults_during(gap)]
+    faults = sorted(gaps.faults_during(gap), key=lambda what: what.startswith(TESTER_LATE))
     more = f" and {len(faults) - FAULTS_SHOWN_MAX} more" if len(faults) > FAULTS_SHOWN_MAX else ""
     return "; ".join(faults[:FAULTS_SHOWN_MAX]) + more
 

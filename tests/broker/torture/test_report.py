@@ -3,6 +3,7 @@
 from fluffle.broker.torture import faults
 from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.findings import NOT_PROMISED, Breach
+from fluffle.broker.torture.gaps import Gap, Gaps
 from fluffle.broker.torture.history import (
     Complained,
     Confirmed,
@@ -11,7 +12,7 @@ from fluffle.broker.torture.history import (
     Published,
     Received,
 )
-from fluffle.broker.torture.report import lines
+from fluffle.broker.torture.report import during, lines
 from fluffle.broker.torture.run import Order, Outcome
 
 
@@ -60,3 +61,11 @@ def test_what_does_not_come_back_is_bad() -> None:
     *table, last = lines(failed, diary())
     assert "a does not serve" in table
     assert last.endswith("verdict=bad")
+
+
+def test_what_was_wrong_with_the_system_comes_before_what_was_with_the_tester() -> None:
+    gaps = Gaps()
+    gaps.tester_was_late(2_000_000_000, for_ns=1_000_000_000)
+    gaps.read(500_000_000, Fault("kill a"))
+    gaps.finish(3_000_000_000)
+    assert during(gaps, Gap(3_000_000_000, 0)) == "kill a; tester late for 1.0 s at 1.0 s"
