@@ -14,6 +14,7 @@ from fluffle.broker.torture.definers import (
     OWNERS,
     Definitions,
     defining,
+    following,
     keeping,
     looking,
     owning,
@@ -92,6 +93,7 @@ def declaring(definitions: Definitions) -> dict[str, Role]:
         "looker": looking(definitions, by_publish=False),
         "router": looking(definitions, by_publish=True),
         "keeper": keeping(definitions),
+        "follower": following(definitions),
         **{f"owner{number}": owning(definitions) for number in range(1, OWNERS + 1)},
     }
 

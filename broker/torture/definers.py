@@ -101,6 +101,8 @@ class Definitions:
         """Kept queues that nobody publishes to any more."""
         self.renewing: set[str] = set()
         """Kept queues that are deleted and declared anew just now."""
+        self.renewals = 0
+        """How often one of them was; the last of `kept` is the one that was declared last."""
         self.posting: Counter[str] = Counter()
         """Batches of messages to a kept queue that may be confirmed yet."""
         self._queue_of: dict[Message, str] = {}
@@ -339,10 +341,27 @@ def keeping(definitions: Definitions) -> Role:
             if random.random() < RENEWED_IN_USE_SHARE and queue not in definitions.renewing:
                 await renew(witness.talk, definitions, queue)
             if definitions.kept:
-                await publish_to_kept(witness, definitions, random)
+                kept = definitions.kept
+                queue = kept[-1] if random.random() < 0.5 else random.choice(kept)
+                await publish_to_kept(witness, definitions, queue, random)
             await witness.talk.listen(random.uniform(*PAUSE_S))
 
     return keep
+
+
+def following(definitions: Definitions) -> Role:
+    """Publishes to a queue as soon as it was renewed, through whichever node."""
+
+    async def follow(witness: Witness, random: Random) -> None:
+        seen = definitions.renewals
+        await witness.press.confirm_select()
+        while True:
+            await witness.talk.listen(EMPTY_PAUSE_S)
+            if definitions.renewals > seen and definitions.kept:
+                seen = definitions.renewals
+                await publish_to_kept(witness, definitions, definitions.kept[-1], random)
+
+    return follow
 
 
 async def declare_kept(talk: Talk, definitions: Definitions, queue: str) -> None:
@@ -378,12 +397,13 @@ async def renew(talk: Talk, definitions: Definitions, queue: str) -> None:
     if queue in definitions.kept:
         definitions.kept.remove(queue)
         definitions.kept.append(queue)
+        definitions.renewals += 1
 
 
-async def publish_to_kept(witness: Witness, definitions: Definitions, random: Random) -> None:
-    """Some messages, most of them to the queue that was declared last."""
-    kept = definitions.kept
-    queue = kept[-1] if random.random() < 0.5 else random.choice(kept)
+async def publish_to_kept(
+    witness: Witness, definitions: Definitions, queue: str, random: Random
+) -> None:
+    """Some messages."""
     is_mandatory = random.random() < 0.5
     target = Target("", queue, (queue,), is_mandatory)
     definitions.posting[queue] += 1
@@ -421,6 +441,7 @@ def emptying(definitions: Definitions) -> Role:
             if random.random() < RENEWED_EMPTY_SHARE:
                 await renew(witness.talk, definitions, queue)
                 definitions.keep(queue)
+                definitions.renewals += 1
                 continue
             await witness.talk.call(make(Queue.Delete, queue=queue))
             definitions.left.discard(queue)

@@ -20,6 +20,7 @@ from fluffle.broker.torture.definers import (
     CHANGES_MAX,
     Definitions,
     declare_kept,
+    following,
     is_absence,
     owned_elsewhere,
     renew,
@@ -189,6 +190,32 @@ async def test_a_queue_is_renewed_with_all_that_is_in_it(tmp_path: Path) -> None
         assert "amq.reserved" in definitions.renewing, "nobody knows whether it is there"
     await node.stop("shutdown")
     assert not judged(*history), "what was confirmed went with the former queue"
+
+
+async def test_a_queue_is_published_to_as_soon_as_it_is_renewed(tmp_path: Path) -> None:
+    node, address = await started(tmp_path)
+    definitions = Definitions("torture", "classic")
+    published = asyncio.Event()
+    queues: set[str] = set()
+
+    def note(event: Event) -> None:
+        if isinstance(event, Published):
+            queues.update(event.queues)
+            published.set()
+
+    keeper = await Witness.connect(address, "keeper", note)
+    follower = await Witness.connect(address, "follower", note)
+    with keeper, follower:
+        for queue in ("first", "second"):
+            await declare_kept(keeper.talk, definitions, queue)
+        work = asyncio.ensure_future(following(definitions)(follower, Random(1)))
+        await renew(keeper.talk, definitions, "first")
+        async with asyncio.timeout(20.0):
+            await published.wait()
+        work.cancel()
+        await asyncio.wait((work,))
+    await node.stop("shutdown")
+    assert queues == {"first"}
 
 
 def test_who_is_renewed_is_not_emptied() -> None:
