@@ -1,8 +1,10 @@
 """The short version of `make torture`: a few faults with a fixed seed."""
 
+import gc
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,15 @@ from tests.torture.systems import SYSTEMS
 KINDS = ("kill", "kill-twice", "restart", "reset-clients")
 
 
-@pytest.mark.slow
+@pytest.fixture(autouse=True)
+def _frozen_as_before() -> Iterator[None]:
+    """Torture thaws what was frozen: all that pytest has collected would be searched for garbage,
+    again and again."""
+    yield
+    gc.freeze()
+
+
+@pytest.mark.slow("faults need seconds to do harm and to be mended")
 async def test_a_lone_node_keeps_its_promises_under_torture(tmp_path: Path) -> None:
     told: list[str] = []
     diary = Diary(time.monotonic_ns)
@@ -29,7 +39,7 @@ async def test_a_lone_node_keeps_its_promises_under_torture(tmp_path: Path) -> N
     assert told[-1].startswith("torture seed=4 ")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("faults need seconds to do harm and to be mended")
 async def test_three_nodes_keep_their_promises_under_torture(tmp_path: Path) -> None:
     told: list[str] = []
     diary = Diary(time.monotonic_ns)
@@ -42,7 +52,7 @@ async def test_three_nodes_keep_their_promises_under_torture(tmp_path: Path) -> 
     assert told[-1].startswith("torture seed=12 ")
 
 
-@pytest.mark.slow
+@pytest.mark.slow("faults need seconds to do harm and to be mended")
 async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_path: Path) -> None:
     told: list[str] = []
     diary = Diary(time.monotonic_ns)
@@ -54,7 +64,7 @@ async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_p
     assert diary.judge.report.confirmed > 100
 
 
-@pytest.mark.slow
+@pytest.mark.slow("faults need seconds to do harm and to be mended")
 async def test_nodes_come_and_go_while_clients_work(tmp_path: Path) -> None:
     told: list[str] = []
     diary = Diary(time.monotonic_ns)
@@ -66,7 +76,7 @@ async def test_nodes_come_and_go_while_clients_work(tmp_path: Path) -> None:
     assert diary.judge.report.confirmed > 100
 
 
-@pytest.mark.slow
+@pytest.mark.slow("faults need seconds to do harm and to be mended")
 def test_the_command_tortures_what_operators_allow(tmp_path: Path) -> None:
     """And judges the history that it has kept in the same way."""
     file = tmp_path / "history"

@@ -1,17 +1,8 @@
 """Tests of what goes on beside a run, so that the tester does not stand still itself."""
 
 import gc
-from collections.abc import Iterator
-
-import pytest
 
 from fluffle.broker.torture.conduct import forget_garbage
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    yield
-    gc.unfreeze()
 
 
 def test_what_is_known_is_not_looked_at_for_garbage_again() -> None:
