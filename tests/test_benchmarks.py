@@ -238,7 +238,7 @@ def test_features_are_measured_in_turn_and_compared_with_the_plain_queue_beside_
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a benchmark measures for seconds")
 def test_what_features_cost_can_be_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,7 +294,7 @@ def test_what_has_no_commit_is_not_recorded(
     assert "commit them, or name a folder with --out" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a benchmark measures for seconds")
 @pytest.mark.parametrize("kind", writer.KINDS)
 def test_whoever_commits_is_measured(kind: str) -> None:
     run = writer.measure(kind, writer.SCENARIOS[0], 0.2, busy=False)
@@ -302,7 +302,7 @@ def test_whoever_commits_is_measured(kind: str) -> None:
     assert 0 < run.p50_ms <= run.p99_ms
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a benchmark measures for seconds")
 def test_a_process_with_a_broker_inside_is_measured() -> None:
     with embedded.inside() as process:
         assert 0 < process.start["imported_ms"] < process.start["open_ms"]
@@ -310,7 +310,7 @@ def test_a_process_with_a_broker_inside_is_measured() -> None:
         assert process.rss_mib > 10
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a benchmark measures for seconds")
 @pytest.mark.parametrize("part", [edge, hot, queue, replicated, streams])
 def test_every_small_figure_can_be_measured(
     part: ModuleType, monkeypatch: pytest.MonkeyPatch
@@ -322,7 +322,7 @@ def test_every_small_figure_can_be_measured(
         assert measure(10) > 0, name
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a benchmark measures for seconds")
 def test_a_message_costs_little_cpu() -> None:
     """Publish, confirm, deliver and acknowledge 16 bytes, by the CPU of the broker process."""
     place = placements(pin_rabbitmq=False)["fluffle"]

@@ -190,7 +190,7 @@ def test_commands_are_there(container: Json) -> None:
         assert words[0] == "sleep" or words[1] in COMMANDS
 
 
-@pytest.mark.slow
+@pytest.mark.slow("each command of the pages is a process")
 def test_commands_of_image_and_pods_do_their_work(tmp_path: Path, container: Json) -> None:
     fluffle = str(Path(sys.executable).parent / "fluffle")
     environment = {**os.environ, "FLUFFLE_DATA_DIR": str(tmp_path)}

@@ -9,7 +9,7 @@ RESIDENT_MIB_MAX = 64.0
 """So that it lives in a container of 128 MiB."""
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a process is measured when its start is over")
 @pytest.mark.parametrize("what", SERVED)
 def test_an_idle_node_is_small(what: str) -> None:
     place = placements(pin_rabbitmq=False)["fluffle"]

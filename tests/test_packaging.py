@@ -73,7 +73,7 @@ def run(*arguments: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a wheel is built and installed")
 def test_the_wheel_holds_fluffle_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -84,7 +84,7 @@ def test_the_wheel_holds_fluffle_and_nothing_else(wheel: Path) -> None:
     assert {name for name in packed if name[-3:] != ".py"} == typed | set(pages_on_disk())
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a wheel is built and installed")
 def test_the_installed_wheel_imports_whole_and_brings_the_command(
     wheel: Path, tmp_path: Path
 ) -> None:

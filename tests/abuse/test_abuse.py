@@ -17,7 +17,7 @@ from tests.abuse.watch import look
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("storms of bad clients last seconds each")
 
 DESCRIPTORS = 64
 

@@ -24,9 +24,10 @@ from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.definitions.deciding import set_vhost
 from fluffle.broker.definitions.exporting import export_all
 from fluffle.broker.errors import AccessRefused
-from tests.broker.cluster.queues.test_three_nodes import Inbox, soon
+from tests.broker.cluster.queues.test_three_nodes import Inbox
 from tests.broker.test_alone import Scene
 from tests.support.cluster_nodes import LOOPBACK, ClusterNode
+from tests.support.deadlines import soon
 
 DELAYED = "x-delayed-message"
 LATER_MS = 3_600_000

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.notify import READY, STOPPING, notify
+from tests.support.deadlines import DEADLINE_S
 
 
 def path_name(folder: Path) -> str:
@@ -26,7 +27,7 @@ def test_the_manager_is_told(make_name: Callable[[Path], str], tmp_path: Path) -
     name = make_name(tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(name.replace("@", "\0", 1))
-        manager.settimeout(5)
+        manager.settimeout(DEADLINE_S)
         for state in (READY, STOPPING):
             assert notify(state, {"NOTIFY_SOCKET": name})
             assert manager.recv(64) == state.encode()

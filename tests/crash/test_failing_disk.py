@@ -36,7 +36,7 @@ async def publish_forever(witness: Witness) -> None:
         await witness.press.await_confirms()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("each failure is that of a process of its own")
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_a_node_ends_with_its_disk(tmp_path: Path, failure: str) -> None:
     switch, source = tmp_path / "failing", Path(__file__).parents[1] / "support" / "failing.c"
@@ -71,7 +71,7 @@ async def test_a_node_ends_with_its_disk(tmp_path: Path, failure: str) -> None:
     assert report.received >= 20
 
 
-@pytest.mark.slow
+@pytest.mark.slow("each failure is that of a process of its own")
 async def test_a_node_does_not_start_on_a_disk_that_fails(tmp_path: Path) -> None:
     switch, source = tmp_path / "failing", Path(__file__).parents[1] / "support" / "failing.c"
     switch.write_text(f"sync {errno.EIO}\n")

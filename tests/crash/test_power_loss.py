@@ -113,7 +113,7 @@ def judge(recording: Recording, moment: int, found: list[Event]) -> list[str]:
     return [*judge.finish().sentences()]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("what every cut of a long history leaves is read")
 @pytest.mark.parametrize(("seed", "steps"), [(1, 40), (2, 150)])
 def test_every_power_cut_leaves_what_was_answered(tmp_path: Path, seed: int, steps: int) -> None:
     recording = record(tmp_path, seed, steps)
@@ -136,7 +136,7 @@ def test_every_power_cut_leaves_what_was_answered(tmp_path: Path, seed: int, ste
     assert images > len(recording.history) // 4
 
 
-@pytest.mark.slow
+@pytest.mark.slow("each power cut starts a process on what is left")
 @pytest.mark.parametrize("seed", [3, 4])
 def test_a_node_starts_on_what_a_power_cut_leaves(tmp_path: Path, seed: int) -> None:
     """The same with the process itself, at one moment."""

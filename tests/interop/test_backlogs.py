@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.edge import publish_frames
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("a backlog of gigabytes is published and taken")
 
 MIB = 1 << 20
 BODY_BYTES = 100_000
@@ -31,7 +30,7 @@ WORST_BYTES = 450 * MIB
 
 MILLION = 1_000_000
 STALL_S_MAX = 1.0
-"""On a machine that other tests use too; alone it is some milliseconds."""
+"""Of the node's loop at work, whoever else has the processors; it is some milliseconds."""
 
 
 def client_of(daemon: Daemon) -> Client:
@@ -72,11 +71,13 @@ def test_transient_messages_leave_memory_and_come_back_in_order(tmp_path: Path) 
 
 
 class Longest:
-    """The longest round trip of a client that asks again and again."""
+    """Longest work of a node between a question and its answer, of a client that asks again and
+    again."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.seconds = 0.0
         self.count = 0
+        self._pid = daemon.pid
         self._client = client_of(daemon)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask)
@@ -93,9 +94,9 @@ class Longest:
 
     def _ask(self) -> None:
         while not self._stop.is_set():
-            asked_s = time.monotonic()
+            asked_s = look(self._pid).run_s
             self._client.call(1, make(Basic.Qos, prefetch_count=0))
-            self.seconds = max(self.seconds, time.monotonic() - asked_s)
+            self.seconds = max(self.seconds, look(self._pid).run_s - asked_s)
             self.count += 1
             self._client.heard.clear()
 
@@ -122,4 +123,4 @@ def test_the_end_of_a_million_messages_holds_up_nobody(
                     break
         assert longest.count > 1
         assert longest.seconds < STALL_S_MAX
-        print(f"longest round trip beside it: {longest.seconds * 1000:.1f} ms")
+        print(f"longest work beside it: {longest.seconds * 1000:.1f} ms")

@@ -80,7 +80,7 @@ def test_remote_control(rpc_worker: Worker) -> None:
     assert "add" in rpc_worker.inspect().registered()[rpc_worker.hostname]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a worker starts as a process, twice")
 def test_a_stopped_worker_gives_back_what_it_had_reserved(
     url: str, tmp_path: Path, name: Name
 ) -> None:

@@ -11,6 +11,8 @@ from kombu.message import Message
 from kombu.messaging import Consumer, Producer
 from kombu.transport import native_delayed_delivery as delayed
 
+from tests.support.deadlines import DEADLINE_S
+
 Name = Callable[[str], str]
 
 SELF_CLEANING = {"x-expires": 60_000}
@@ -43,7 +45,7 @@ class Inbox:
 
     def wait(self, count: int) -> list[Any]:
         while len(self.got) < count:
-            self._connection.drain_events(timeout=4)
+            self._connection.drain_events(timeout=DEADLINE_S)
         return [body for body, _ in self.got]
 
 

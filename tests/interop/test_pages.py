@@ -12,7 +12,11 @@ from aio_pika.abc import AbstractChannel
 from tests.support.browser import Browser, Page, browser
 from tests.support.management import Api, management
 
-pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.slow("a Chromium starts and draws every page"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 MARKUP = '<img src="x" onerror="document.title=1">&amp;'
 """A name that must not become an element."""

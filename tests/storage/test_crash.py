@@ -23,7 +23,16 @@ each_workload = pytest.mark.parametrize("load", WORKLOADS)
 
 @each_workload
 @pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 14))]
+    "seed",
+    [
+        1,
+        *(
+            pytest.param(
+                seed, marks=pytest.mark.slow("a process writes, dies and is read for each seed")
+            )
+            for seed in range(2, 14)
+        ),
+    ],
 )
 def test_a_killed_process_loses_nothing_that_was_durable(
     tmp_path: Path, load: ModuleType, seed: int
@@ -43,7 +52,15 @@ def record(tmp_path: Path, load: ModuleType, seed: int, commits: int) -> list[No
 
 
 @each_workload
-@pytest.mark.parametrize(("seed", "commits"), [(1, 8), pytest.param(2, 60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("seed", "commits"),
+    [
+        (1, 8),
+        pytest.param(
+            2, 60, marks=pytest.mark.slow("what every cut of a long history leaves is read")
+        ),
+    ],
+)
 def test_every_power_cut_leaves_what_was_durable(
     tmp_path: Path, load: ModuleType, seed: int, commits: int
 ) -> None:

@@ -481,7 +481,7 @@ def test_a_log_holds_what_a_dictionary_would(actions: list[tuple[str, int, int, 
     run_against_model(lambda: disk, actions)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("thousands of commits are flushed to a disk")
 @given(st.lists(ACTIONS, max_size=60))
 @settings(deadline=None)
 def test_a_log_on_lmdb_holds_what_a_dictionary_would(

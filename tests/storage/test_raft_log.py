@@ -394,7 +394,7 @@ def test_only_a_disk_that_is_quite_full_is_fatal() -> None:
         write()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a map of LMDB is filled to its end")
 def test_a_map_of_lmdb_fills_up_and_comes_back(tmp_path: Path) -> None:
     environment = open_environment(tmp_path, map_bytes=RESERVE_BYTES + (24 << 20))
     host = Host(lambda: environment, Tuning(window_bytes=4 << 20))
@@ -423,7 +423,7 @@ def test_a_map_of_lmdb_fills_up_and_comes_back(tmp_path: Path) -> None:
     environment.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a map of LMDB is filled to its end")
 def test_a_map_of_lmdb_that_is_full_ends_the_node_with_what_was_told_intact(
     tmp_path: Path,
 ) -> None:

@@ -35,10 +35,8 @@ from fluffle.broker.node import Node, NodeFailed
 from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.raft.tuning import Tuning
+from tests.support.deadlines import soon
 from tests.support.digests import digest_of
-
-WAIT_S = 20.0
-"""Nothing here takes so long."""
 
 SECRET = b"a secret of tests"
 LOOPBACK = "127.0.0.1"
@@ -108,7 +106,7 @@ class ClusterNode:
 
     async def started(self) -> None:
         """Until it takes clients."""
-        async with asyncio.timeout(WAIT_S):
+        async with soon():
             await self._starting
 
     async def start(self) -> None:
@@ -124,7 +122,7 @@ class ClusterNode:
         """In order."""
         node, self._node = self.node, None
         await self._give_up_starting()
-        async with asyncio.timeout(WAIT_S):
+        async with soon():
             await node.stop("shutdown")
 
     async def kill(self) -> None:
@@ -144,7 +142,7 @@ class ClusterNode:
         """As over the control socket: what comes of a verb that changes something.  BrokerError."""
         result = VERBS[verb].act(self.node.parts, **arguments)
         if isinstance(result, Later):
-            async with asyncio.timeout(WAIT_S):
+            async with soon():
                 result = await answer_of(result.begin)
         if isinstance(result, BrokerError):
             raise result
@@ -155,7 +153,7 @@ class ClusterNode:
         """As over the control socket: the rows of a list."""
         for row in VERBS[verb].act(self.node.parts, **arguments):
             if isinstance(row, Asked):
-                async with asyncio.timeout(WAIT_S):
+                async with soon():
                     await answer_of(partial(told, row))
             else:
                 yield row
@@ -175,7 +173,7 @@ class ClusterNode:
         def ask(answer: Callable[[BrokerError | None], None]) -> None:
             self.node.metadata.change(decide, lambda: answer(None), answer)
 
-        async with asyncio.timeout(WAIT_S):
+        async with soon():
             error = await answer_of(ask)
         if error is not None:
             raise error
@@ -269,7 +267,7 @@ class ClusterNodes:
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Look again with each round of the loop: what is waited for has many causes."""
-    async with asyncio.timeout(WAIT_S):
+    async with soon():
         while not is_so():  # noqa: ASYNC110 - nobody tells of all of these
             await asyncio.sleep(0.001)
 

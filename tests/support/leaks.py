@@ -11,8 +11,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import NamedTuple
 
-PATIENCE_S = 5.0
-"""A socket whose peer has gone is closed when its loop gets to it."""
+from tests.support.deadlines import DEADLINE_S
+
 PAUSE_S = 0.005
 
 CACHED = "Trio thread"
@@ -63,11 +63,14 @@ def descriptors() -> Iterator[str]:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """AssertionError with what is there that was not; a warning for what was never closed."""
+    """AssertionError with what is there that was not; a warning for what was never closed.
+
+    A socket whose peer has gone is closed when its loop gets to it.
+    """
     before = held()
     yield
     gc.collect()
-    end_s = monotonic() + PATIENCE_S
+    end_s = monotonic() + DEADLINE_S
     while (left := held().beyond(before)) and monotonic() < end_s:
         sleep(PAUSE_S)
     assert not left, f"the test has left behind: {left}"

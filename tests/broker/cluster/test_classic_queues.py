@@ -21,8 +21,8 @@ from aiormq.exceptions import (
 
 from fluffle.broker.control.queues import queue_row
 from tests.support.cluster_nodes import ClusterNode, ClusterNodes, running_cluster, until
+from tests.support.deadlines import soon
 
-WAIT_S = 20
 AWAY = "home node 'a' of durable queue 'q' in vhost '/' is down or inaccessible"
 
 
@@ -82,7 +82,7 @@ class Scene:
             case "delete empty":
                 ask[asked] = there.delete(if_unused=False, if_empty=True)
         with pytest.raises(kind) as caught:
-            async with asyncio.timeout(WAIT_S):
+            async with soon():
                 await ask[asked]
         return str(caught.value)
 
@@ -117,7 +117,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def publish(channel: AbstractChannel, *bodies: bytes, to: str = "q") -> None:
     """All at once; returns when all are confirmed."""
     messages = [aio_pika.Message(body, delivery_mode=2) for body in bodies]
-    async with asyncio.timeout(WAIT_S):
+    async with soon():
         await asyncio.gather(*(channel.default_exchange.publish(each, to) for each in messages))
 
 

@@ -18,7 +18,7 @@ from fluffle.broker.cluster.queues.group import QueueGroup
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.starting import StartFailed
-from tests.broker.cluster.queues.test_three_nodes import Inbox, publish, soon
+from tests.broker.cluster.queues.test_three_nodes import Inbox, publish
 from tests.broker.cluster.test_cluster import define
 from tests.broker.cluster.test_membership import are_voters, let_in
 from tests.support.cluster_nodes import (
@@ -30,6 +30,7 @@ from tests.support.cluster_nodes import (
     ports_of_nodes,
     until,
 )
+from tests.support.deadlines import soon
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

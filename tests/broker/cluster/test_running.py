@@ -36,11 +36,11 @@ from tests.broker.cluster.links.nodes import SECRET, SWIFT, identity
 from tests.simulation.toy import put
 from tests.storage.support import ManualWriter
 from tests.support import store as stores
+from tests.support.deadlines import soon
 from tests.support.hosts import Network, Told, ToyMachine
 
 GROUP = 1_000_000
 ORIGIN = Origin("", "q")
-WAIT_S = 20.0
 """Elections take a second at most; the rest is for a machine that is busy."""
 
 
@@ -222,7 +222,7 @@ class Changes:
         return keep
 
     async def until(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(WAIT_S):
+        async with soon():
             while not is_so():
                 self._event.clear()
                 await self._event.wait()

@@ -10,8 +10,9 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from fluffle.broker.config import Config
-from tests.broker.cluster.queues.test_three_nodes import QUORUM, Inbox, Scene, publish, soon
+from tests.broker.cluster.queues.test_three_nodes import QUORUM, Inbox, Scene, publish
 from tests.support.cluster_nodes import start_cluster, until
+from tests.support.deadlines import soon
 
 
 @pytest.fixture

@@ -168,7 +168,7 @@ def test_who_is_refused_is_named_beside_how_many_run() -> None:
     assert shown_cluster(row) == said
 
 
-@pytest.mark.slow
+@pytest.mark.slow("eight nodes start as processes")
 def test_a_cluster_serves_until_it_is_interrupted_and_grows(tmp_path: Path) -> None:
     base = free_base_port()
     for names in ("abc", "abcde"):

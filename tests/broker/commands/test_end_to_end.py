@@ -13,7 +13,7 @@ import pytest
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("each command is a process, and so is its node")
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("FLUFFLE_")}
 

@@ -13,7 +13,7 @@ from fluffle.broker.converting.conversion import Conversion
 from fluffle.broker.errors import BrokerError, PreconditionFailed
 from fluffle.broker.metadata.nodes import CHANGES_TYPES
 from fluffle.broker.queues.arguments import QueueType
-from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene, soon
+from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene
 from tests.broker.converting.test_lone import (
     BODIES,
     COUNT,
@@ -24,6 +24,7 @@ from tests.broker.converting.test_lone import (
     type_of,
 )
 from tests.support.cluster_nodes import Killed, until
+from tests.support.deadlines import soon
 
 __all__ = ["scene", "steps"]
 
@@ -83,7 +84,7 @@ class Beat:
             await self._next.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("nodes of a cluster start anew for each step")
 async def test_publishers_of_all_nodes_go_on_and_nothing_is_lost(
     scene: Scene, steps: Steps
 ) -> None:
@@ -175,7 +176,7 @@ async def test_who_asked_is_told_why_it_is_given_up(
     assert await consumed(scene, 1) == [b"1"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("nodes of a cluster start anew for each step")
 async def test_a_node_of_an_older_version_is_waited_for(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +194,7 @@ async def test_a_node_of_an_older_version_is_waited_for(
     await converted(scene.nodes["a"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow("nodes of a cluster start anew for each step")
 async def test_the_node_that_has_the_queue_is_killed_at_some_steps(
     scene: Scene, steps: Steps
 ) -> None:
@@ -229,7 +230,7 @@ async def test_the_node_that_has_the_queue_is_killed_at_some_steps(
         await until(lambda node=node: len(node.node.parts.company.groups) == 2)  # type: ignore[misc]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("nodes of a cluster start anew for each step")
 async def test_the_leader_of_what_it_becomes_is_killed(scene: Scene, steps: Steps) -> None:
     """Another member leads, and it goes on."""
     await filled(scene, *BODIES)

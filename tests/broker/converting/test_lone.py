@@ -20,9 +20,10 @@ from fluffle.broker.node import NodeFailed
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.served import ServedQueue
 from fluffle.broker.queues.settings import QueueSettings
-from tests.broker.cluster.queues.test_three_nodes import Inbox, publish, soon
+from tests.broker.cluster.queues.test_three_nodes import Inbox, publish
 from tests.broker.test_alone import Scene, scene
 from tests.support.cluster_nodes import ClusterNode, Killed, until
+from tests.support.deadlines import soon
 
 __all__ = ["scene"]
 
@@ -451,7 +452,7 @@ async def died(scene: Scene) -> None:
     await scene.restart(kill=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a node starts anew for each step of a conversion")
 async def test_it_is_killed_at_each_step(scene: Scene, steps: Steps) -> None:
     """It is one or the other, whole, and has what was confirmed meanwhile."""
     seen: set[QueueType] = set()

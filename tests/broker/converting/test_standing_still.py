@@ -10,10 +10,11 @@ import pytest
 
 from fluffle.broker.converting.conversion import Conversion
 from fluffle.broker.queues.standstill import Standstill
-from tests.broker.cluster.queues.test_three_nodes import publish, soon
+from tests.broker.cluster.queues.test_three_nodes import publish
 from tests.broker.converting.test_lone import bodies, converted, filled
 from tests.broker.test_alone import Scene, scene
 from tests.support.cluster_nodes import until
+from tests.support.deadlines import soon
 
 __all__ = ["scene"]
 

@@ -21,7 +21,7 @@ from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from tests.support.management import GUEST, authorization
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("each endpoint gets hundreds of drawn requests")
 
 HERE = ListenAddress("127.0.0.1", 0)
 SEED = 8_0015_672

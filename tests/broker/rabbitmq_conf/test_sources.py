@@ -110,7 +110,7 @@ def test_the_cookie_is_the_secret_of_the_nodes(tmp_path: Path) -> None:
     assert cluster.secret == b"ours"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a node starts as a process")
 def test_a_node_runs_with_the_file_and_logs_what_it_ignores(tmp_path: Path) -> None:
     text = "default_user = admin\ndefault_pass = secret\nheartbeat = 17\nmqtt.prefetch = 10\n"
     conf = written(tmp_path, text)

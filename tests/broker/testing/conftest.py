@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from fluffle.broker.server.registry import Connections
 from tests.support.leaks import nothing_left
+
+
+class CloseWaits:
+    """Waits of brokers that stop for their clients to go."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        """Limits of the waits, in order."""
+        self.all_gone = False
+        """Whether the last wait ended because the last client went."""
+
+    def spy_on(self, wait: Callable[[Connections, float], Awaitable[bool]]) -> object:
+        async def wait_empty(connections: Connections, timeout_s: float) -> bool:
+            self.seconds.append(timeout_s)
+            self.all_gone = await wait(connections, timeout_s)
+            return self.all_gone
+
+        return wait_empty
+
+
+@pytest.fixture
+def close_waits(monkeypatch: pytest.MonkeyPatch) -> CloseWaits:
+    waits = CloseWaits()
+    monkeypatch.setattr(Connections, "wait_empty", waits.spy_on(Connections.wait_empty))
+    return waits
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -54,8 +54,10 @@ def test_clients_of_a_path_are_told_apart(tmp_path: Path) -> None:
         assert [each.is_frozen for each in vhost.clients.connections()] == [False, True]
         second.thaw()
         one.close()
+        while len(vhost.clients.connections()) > 1:  # each look is a turn of the broker
+            pass
         with pytest.raises(AssertionError, match="1 not closed:\n  connection :2 with channels 1"):
-            vhost.assert_no_leaked_channels(within=0.2)
+            vhost.assert_no_leaked_channels(within=0.01)
         two.call(1, make(Queue.Declare, queue="orders"))
         two.call(1, make(Channel.Close, reply_code=200, reply_text="", class_id=0, method_id=0))
         two.channel()

@@ -11,8 +11,9 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import DeliveryError, QueueEmpty
 
 from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
-from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene, soon
+from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import until
+from tests.support.deadlines import soon
 
 __all__ = ["scene"]
 

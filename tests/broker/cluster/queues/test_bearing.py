@@ -165,7 +165,7 @@ def identity(node: ClusterNode, name: str) -> Identity:
     return Identity(cluster, name, Boot(99, bytes(BOOT_NONCE_BYTES)))
 
 
-@pytest.mark.slow
+@pytest.mark.slow("ten thousand queues are declared and deleted")
 async def test_ten_thousand_queues_come_and_go_and_leave_nothing(scene: Scene) -> None:
     """At all nodes at once, some of them with a message in them."""
     numbers = iter(range(MANY))

@@ -18,8 +18,9 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
 from fluffle.broker.metadata.nodes import CHANGES_TYPES
-from tests.broker.cluster.queues.test_three_nodes import QUORUM, Inbox, Scene, soon
+from tests.broker.cluster.queues.test_three_nodes import QUORUM, Inbox, Scene
 from tests.support.cluster_nodes import running_cluster, until
+from tests.support.deadlines import soon
 
 HELD = "amq.delayed.x"
 

@@ -12,8 +12,9 @@ from fluffle.storage.disk import Work
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import HEAD
 from fluffle.storage.layout import Table, raft_key
-from tests.broker.cluster.queues.test_three_nodes import publish, soon
+from tests.broker.cluster.queues.test_three_nodes import publish
 from tests.broker.test_alone import Scene, scene, taken
+from tests.support.deadlines import soon
 
 __all__ = ["scene"]
 

@@ -49,7 +49,7 @@ async def a_round(three: ClusterNodes, count: int) -> int:
     return len(gc.get_objects())
 
 
-@pytest.mark.slow
+@pytest.mark.slow("ten thousand queues are declared and deleted")
 async def test_ten_thousand_queues_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as three:
         before = after = await a_round(three, QUEUES)

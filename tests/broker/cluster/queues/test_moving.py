@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.broker.cluster.queues.test_any_node import counts
-from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene, soon
+from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
 from tests.support.cluster_nodes import until
+from tests.support.deadlines import soon
 
 __all__ = ["scene"]
 

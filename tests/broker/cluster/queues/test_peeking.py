@@ -16,9 +16,10 @@ from fluffle.protocol.properties import Properties, build_content, encode_proper
 from tests.broker.cluster.queues.far import Rig
 from tests.broker.cluster.queues.test_any_node import counts
 from tests.broker.cluster.queues.test_hub import cluster
-from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene, soon
+from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
 from tests.broker.control.desk import Desk
 from tests.broker.queues.make import ORIGIN
+from tests.support.deadlines import soon
 from tests.support.queue_nodes import QueueCluster
 
 __all__ = ["cluster", "scene"]

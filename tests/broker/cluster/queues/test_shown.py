@@ -13,9 +13,10 @@ from fluffle.broker.cluster.queues.group import counts_kept
 from fluffle.raft.config import Config, Member
 from tests.broker.cluster.queues.test_any_node import until_counts
 from tests.broker.cluster.queues.test_members import is_led_as_wanted
-from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene, soon
+from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene
 from tests.broker.cluster.test_membership import declare_quorum, is_seen_by_nobody
 from tests.support.cluster_nodes import ClusterNode, make_calm, until
+from tests.support.deadlines import soon
 from tests.support.queue_nodes import QueueCluster, QueueNode
 
 __all__ = ["scene"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aio_pika
@@ -19,9 +19,9 @@ from tests.support.cluster_nodes import (
     running_cluster,
     until,
 )
+from tests.support.deadlines import DEADLINE_S, soon
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
-WAIT_S = 20
 
 
 class Scene:
@@ -63,12 +63,6 @@ def leads(node: ClusterNode, queue: str) -> bool:
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with running_cluster(tmp_path) as three, AsyncExitStack() as stack:
         yield Scene(three, stack)
-
-
-@asynccontextmanager
-async def soon() -> AsyncIterator[None]:
-    async with asyncio.timeout(WAIT_S):
-        yield
 
 
 async def publish(channel: AbstractChannel, *bodies: bytes, to: str = "q") -> None:
@@ -166,7 +160,7 @@ async def test_a_node_that_was_away_has_it_all_again(scene: Scene) -> None:
     await publish(publisher, b"11")
     queue = await (await scene.channel("c")).get_queue("q")
     for number in range(12):
-        message = await queue.get(timeout=WAIT_S)
+        message = await queue.get(timeout=DEADLINE_S)
         assert message.body == b"%d" % number
         await message.ack()
 
@@ -179,7 +173,7 @@ async def test_all_are_killed_and_start_again_with_what_was_confirmed(scene: Sce
     await scene.nodes.start()
     queue = await (await scene.channel("c")).get_queue("q")
     for number in range(20):
-        message = await queue.get(timeout=WAIT_S)
+        message = await queue.get(timeout=DEADLINE_S)
         assert message.body == b"%d" % number
         await message.ack()
 

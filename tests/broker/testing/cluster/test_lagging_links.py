@@ -25,24 +25,26 @@ from fluffle.broker.cluster.queues import questions
 from fluffle.broker.config import Config
 from fluffle.broker.control.asking import ask
 from fluffle.broker.control.parts import Parts
+from tests.support.cluster_nodes import make_calm
+from tests.support.deadlines import DEADLINE_S
 from tests.support.management import GUEST, HERE, Api
 from tests.support.orders import QUORUM, ChannelAt
 
 T = TypeVar("T")
 
-LATE_MS = 1_500
-"""Longer than others wait for a node to have what they answer."""
-
 ASKED_S = 0.2
 """By then a node that says what it knows would have said it."""
-
-WITHIN_S = 10
 
 NODES = 3
 
 KINDS = pytest.mark.parametrize("arguments", [QUORUM, None], ids=["quorum", "classic"])
 
 MESSAGE = Message(b"order", delivery_mode=DeliveryMode.PERSISTENT)
+
+
+@pytest.fixture(autouse=True)
+def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_calm(monkeypatch)
 
 
 class Scene:
@@ -58,8 +60,9 @@ class Scene:
         self.there = there
 
     async def lag(self) -> None:
-        """From now on."""
-        await self.cluster.net.delay(LATE_MS, to=self.late)
+        """From now on nothing arrives at the one that lags, and all of it when that is healed."""
+        for number in {*range(NODES)} - {self.late}:
+            await self.cluster.cut(number, self.late)
 
     @property
     def parts(self) -> tuple[Parts, Parts]:
@@ -350,7 +353,7 @@ async def test_a_queue_that_was_declared_anew_has_the_consumer(
     async with declared_anew(channel_at, arguments) as (scene, queue):
         inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         await scene.once_heard(queue.consume(inbox.put, consumer_tag="c"))
-        message = await asyncio.wait_for(inbox.get(), WITHIN_S)
+        message = await asyncio.wait_for(inbox.get(), DEADLINE_S)
         await message.ack()
         await queue.cancel("c")
         assert await scene.ready("orders") == 0
@@ -386,4 +389,4 @@ async def test_a_consumer_that_was_given_up_and_comes_true_later_holds_no_queue(
         monkeypatch.undo()
         await scene.cluster.heal()
         with pytest.raises(ChannelNotFoundEntity):
-            await asyncio.wait_for(look_for_ever(again), WITHIN_S)
+            await asyncio.wait_for(look_for_ever(again), DEADLINE_S)

@@ -10,6 +10,7 @@ import pytest
 
 from fluffle.broker.errors import NotFound, PreconditionFailed
 from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
+from tests.support.deadlines import DEADLINE_S, soon
 
 Incoming = aio_pika.abc.AbstractIncomingMessage
 
@@ -37,7 +38,7 @@ async def test_one_that_comes_again_with_its_tag_is_thawed_as_well(amqp: Awaited
         await consume_frozen(connection)
         await amqp.publish("", "orders", b"first")
         await (await amqp.clients.consumer("worker")).thaw()
-        async with asyncio.timeout(5):
+        async with soon():
             assert (await taken.get()).body == b"first"
 
 
@@ -51,10 +52,10 @@ def test_a_consumer_is_cancelled_and_keeps_what_it_has(amqp: BlockingVhost) -> N
         channel.basic_consume("orders", lambda _c, method, _p, _b: got.append(method.delivery_tag))
         amqp.publish("", "orders", b"first")
         while not got:
-            connection.process_data_events(time_limit=5)
+            connection.process_data_events(time_limit=DEADLINE_S)
         amqp.clients.consumer("orders").cancel()
         while not cancelled:
-            connection.process_data_events(time_limit=5)
+            connection.process_data_events(time_limit=DEADLINE_S)
         amqp.expect("orders", unacked=1, consumers=0)
         channel.basic_ack(got[0])
         amqp.expect("orders", count=0)

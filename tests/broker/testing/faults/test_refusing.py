@@ -14,6 +14,7 @@ from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.errors import SyntaxFailure
 from fluffle.broker.testing.faults.operations import perform
 from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
+from tests.support.deadlines import DEADLINE_S, soon
 
 LEFT_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 """pika forgets sockets of its own when a connection cannot be made."""
@@ -29,13 +30,13 @@ def test_who_publishes_is_blocked(amqp: BlockingVhost) -> None:
         amqp.faults.block("low on disk & memory")
         channel.basic_publish("", "orders", b"first")
         while not told:
-            connection.process_data_events(time_limit=5)
+            connection.process_data_events(time_limit=DEADLINE_S)
         assert isinstance(told[0], pika.spec.Connection.Blocked)
         assert told[0].reason == "low on disk & memory"
         amqp.expect("orders", count=0)
         amqp.faults.unblock()
         while len(told) < 2:
-            connection.process_data_events(time_limit=5)
+            connection.process_data_events(time_limit=DEADLINE_S)
         amqp.expect("orders", count=1)
 
 
@@ -113,7 +114,7 @@ async def test_a_client_that_comes_again_finds_its_broker() -> None:
         await broker.vhost().expect("orders", consumers=0)
         await broker.vhost().publish("", "orders", b"first")
         await broker.faults.accept_connections()
-        async with asyncio.timeout(10):
+        async with soon():
             await (await taken.get()).ack()
         await connection.close()
 

@@ -15,6 +15,7 @@ from fluffle.broker.testing.faults.frames import Splitter
 from fluffle.broker.testing.faults.operations import perform
 from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
 from fluffle.protocol.methods import ack_frame
+from tests.support.deadlines import DEADLINE_S
 
 COUNT = 100
 
@@ -75,7 +76,7 @@ def test_what_cannot_have_come_before_is_not_marked(amqp: BlockingVhost, queue: 
                 key = request.properties["reply_to"]
             channel.basic_publish("", key, b"")
         while len(marked) < COUNT:
-            connection.process_data_events(time_limit=5)
+            connection.process_data_events(time_limit=DEADLINE_S)
     assert not any(marked)
 
 

@@ -21,7 +21,7 @@ from fluffle.broker.testing.server.command import test_server as command
 from tests.support.daemon import environment_for_nodes
 from tests.support.process import Process
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("each test starts the command as a process")
 
 SERVER = (sys.executable, "-m", "fluffle.broker", "test-server")
 DEADLINE_S = 30
