@@ -88,11 +88,15 @@ class NotImplementedHere(BrokerError):
 
 
 class InternalError(BrokerError):
-    code, http_status = ReplyCode.INTERNAL_ERROR, 500
+    """The cluster has not done it in time."""
+
+    code, http_status = ReplyCode.INTERNAL_ERROR, 503
 
 
 class Broken(InternalError):
     """The broker itself is at fault."""
+
+    http_status = 500
 
     def __init__(self) -> None:
         super().__init__("the broker failed, see its log")

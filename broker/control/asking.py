@@ -12,8 +12,9 @@ from fluffle.broker.control.parts import Later, Parts, Row, Rows
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.served import Later as Asked
 
-PATIENCE_S = 20.0
-"""What is not answered by then never is: less than who calls from another thread has."""
+PATIENCE_S = 35.0
+"""What is not answered by then never is: more than the cluster takes to say why it does not agree,
+and less than a caller from another thread has."""
 
 
 async def ask(parts: Parts, verb: str, **arguments: Any) -> Row:
@@ -43,16 +44,21 @@ async def rows(parts: Parts, verb: str, **arguments: Any) -> list[Row]:
 
 
 @asynccontextmanager
-async def in_time(what: str) -> AsyncIterator[None]:
-    """TimeoutError."""
+async def in_time(what: str) -> AsyncIterator[asyncio.Timeout]:
+    """Limit the time for what is done within.  TimeoutError."""
     limit = asyncio.timeout(PATIENCE_S)
     try:
         async with limit:
-            yield
+            yield limit
     except TimeoutError:
         if not limit.expired():
             raise
         raise TimeoutError(f"the broker has not done '{what}' in {PATIENCE_S} s") from None
+
+
+def give_more_time(limit: asyncio.Timeout) -> None:
+    """Begin the time of `in_time` anew: something was done."""
+    limit.reschedule(asyncio.get_running_loop().time() + PATIENCE_S)
 
 
 async def answer_of(later: Later) -> Row:

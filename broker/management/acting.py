@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.direct import DirectChannel, Refused
@@ -18,6 +17,7 @@ from fluffle.broker.management.replies import (
     Refusal,
     bad_request,
     error_reply,
+    internal_error,
     not_there,
 )
 from fluffle.protocol.methods import Basic, Confirm, Method, make
@@ -49,8 +49,7 @@ def declaration_refusal(refused: Refused) -> Refusal:
 def other_refusal(refused: Refused, reason: str) -> Refusal:
     """The client is at fault, or the broker."""
     if refused.code == ReplyCode.INTERNAL_ERROR:
-        status = HTTPStatus.INTERNAL_SERVER_ERROR
-        return Refusal(error_reply(status, "internal_error", refused.explanation))
+        return Refusal(internal_error(refused.explanation))
     return bad_request(reason)
 
 

@@ -6,13 +6,14 @@ Whoever is in the loop must not be held up, so a long list is taken in pieces.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
 from fluffle.broker.access.users import User
 from fluffle.broker.awaiting import done
 from fluffle.broker.commits import Call as Waiting
-from fluffle.broker.control.asking import answer_of, in_time, told
+from fluffle.broker.control.asking import answer_of, give_more_time, in_time, told
 from fluffle.broker.control.dispatch import PAGE_ROWS, Dispatcher, Outcome
 from fluffle.broker.control.parts import Later, Parts, Row, Rows
 from fluffle.broker.errors import BrokerError
@@ -45,6 +46,15 @@ class Asking:
             await self._safe(outcome)
         return found
 
+    async def rows_of_many(self, verb: str, /, **arguments: Any) -> list[Row]:
+        """The rows of a verb that changes many things and itself gives up when nothing goes on:
+        its time begins anew with each step.  BrokerError, TimeoutError."""
+        outcome = self._act(verb, arguments)
+        async with in_time(verb) as limit:
+            found = await self._whole(outcome, partial(give_more_time, limit))
+            await self._safe(outcome)
+        return cast("list[Row]", found)
+
     async def result(self, verb: str, /, **arguments: Any) -> Row:
         """Of a verb that has one.  BrokerError, TimeoutError."""
         return cast(Row, await self.told(verb, arguments))
@@ -53,15 +63,18 @@ class Asking:
         """Of a verb that has many.  BrokerError, TimeoutError."""
         return cast("list[Row]", await self.told(verb, arguments))
 
-    async def _whole(self, outcome: Outcome) -> Row | list[Row]:
+    async def _whole(
+        self, outcome: Outcome, went_on: Callable[[], None] = lambda: None
+    ) -> Row | list[Row]:
+        """The result, or all the rows; `went_on` is called after each piece of them."""
         result = outcome.result
         if isinstance(result, Later):
             return await answer_of(result)
         if isinstance(result, BrokerError):
             raise result
-        return result if isinstance(result, dict) else await self._gathered(result)
+        return result if isinstance(result, dict) else await self._gathered(result, went_on)
 
-    async def _gathered(self, rows: Rows) -> list[Row]:
+    async def _gathered(self, rows: Rows, went_on: Callable[[], None]) -> list[Row]:
         found: list[Row] = []
         while (piece := self._dispatcher.guarded(partial(take_piece, rows, found))) is not None:
             if isinstance(piece, BrokerError):
@@ -70,6 +83,7 @@ class Asking:
                 await told(piece)
             else:
                 await asyncio.sleep(0)
+            went_on()
         return found
 
     def _act(self, verb: str, arguments: Row) -> Outcome:

@@ -132,6 +132,10 @@ class Call:
         """All rows of a verb that has many.  BrokerError."""
         return await self.asking.rows(verb, **arguments)
 
+    async def rows_of_many(self, verb: str, /, **arguments: Any) -> list[Row]:
+        """All rows of a verb that changes many things, as long as it goes on.  BrokerError."""
+        return await self.asking.rows_of_many(verb, **arguments)
+
     async def rows_everywhere(self, verb: str, **arguments: Any) -> list[Row]:
         """The rows that every node has, each with its `node`; nodes that are silent have none."""
         found = await self.rows("everywhere.rows", what=verb, arguments=arguments)

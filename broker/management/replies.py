@@ -13,7 +13,15 @@ from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from fluffle.broker.control.parts import Row
-from fluffle.broker.errors import AccessRefused, BrokerError, NotAllowed, NotFound, Protected
+from fluffle.broker.errors import (
+    AccessRefused,
+    Broken,
+    BrokerError,
+    InternalError,
+    NotAllowed,
+    NotFound,
+    Protected,
+)
 
 JSON = "application/json"
 LOGIN = {"www-authenticate": 'Basic realm="RabbitMQ Management"'}
@@ -105,6 +113,14 @@ def as_json(content: object) -> bytes:
     return json.dumps(content, default=str, separators=(",", ":")).encode()
 
 
+def internal_error(explanation: str) -> Reply:
+    """503 with the reason why the cluster has not done something in time; 500 for a failure of
+    the broker itself."""
+    if explanation == Broken().explanation:
+        return error_reply(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", explanation)
+    return error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", explanation)
+
+
 def body_of(error: str, reason: object) -> bytes:
     return as_json({"error": error, "reason": reason})
 
@@ -118,7 +134,6 @@ def reply_to(error: BrokerError) -> Reply:
     if isinstance(error, Protected):
         status = HTTPStatus.PRECONDITION_FAILED
         return Reply(status, body_of("precondition_failed", error.explanation))
-    if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        status = HTTPStatus.INTERNAL_SERVER_ERROR
-        return Reply(status, body_of("internal_error", error.explanation))
+    if isinstance(error, InternalError):
+        return internal_error(error.explanation)
     return Reply(HTTPStatus.BAD_REQUEST, body_of("bad_request", error.explanation))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_S = 30.0
+PATIENCE_S = 45.0
 """A call into the thread that takes longer will never end."""
 
 HUNG_PATIENCE_S = 1.0

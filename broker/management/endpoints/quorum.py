@@ -112,7 +112,7 @@ async def grow(call: Call) -> None:
         if not (is_even and len(definition.wanted or definition.members) % 2):
             names.setdefault(vhost, []).append(definition.spec.name)
     for vhost, meant_there in names.items():
-        await call.rows("queues.grow", node=node, vhost=vhost, names=meant_there)
+        await call.rows_of_many("queues.grow", node=node, vhost=vhost, names=meant_there)
 
 
 async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
@@ -134,7 +134,7 @@ async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
 async def shrink(call: Call) -> Reply:
     """Have all quorum queues on one node less, but those that are nowhere else."""
     with suppress(NotFound):
-        await call.rows("queues.shrink", node=call.path["node"])
+        await call.rows_of_many("queues.shrink", node=call.path["node"])
     return ACCEPTED
 
 

@@ -35,6 +35,11 @@ BODY = fields(
     },
 )
 
+NOT_BY_VHOST = (
+    "'permissions' must be an object with one entry for each virtual host: "
+    '{"/": {"configure": ".*", "write": ".*", "read": ".*"}}'
+)
+
 
 async def list_users(call: Call) -> Listing:
     users = call.parts.access.users
@@ -66,17 +71,19 @@ async def put_user(call: Call) -> Created | None:
     told = {"tags": tags_in(body), "limits": body.get("limits"), **hash_of(body)}
     if permissions := body.get("permissions"):
         told["permissions"] = permissions
-        check_vhosts(call, permissions)
+        check_by_vhost(call, permissions)
     is_new = name not in call.parts.access.users
     await call.result("users.put", name=name, **told)
     return Created() if is_new else None
 
 
-def check_vhosts(call: Call, permissions: Any) -> None:
-    """Refusal, as with RabbitMQ, for permissions where no virtual host is."""
-    if isinstance(permissions, dict):
-        for vhost in permissions.keys() - call.parts.catalogue.vhosts.keys():
-            raise bad_request(["no_such_vhost", vhost])
+def check_by_vhost(call: Call, permissions: object) -> None:
+    """Refusal for permissions that are not by virtual host, or, as with RabbitMQ, of one that is
+    not there."""
+    if not isinstance(permissions, dict):
+        raise bad_request(NOT_BY_VHOST)
+    for vhost in permissions.keys() - call.parts.catalogue.vhosts.keys():
+        raise bad_request(["no_such_vhost", vhost])
 
 
 def tags_in(body: Row) -> Any:

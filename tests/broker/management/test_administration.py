@@ -221,6 +221,10 @@ async def test_a_user_comes_with_permissions(api: Api) -> None:
         again = {"password": "x", "tags": "", "permissions": said}
         assert await api.ask("PUT", "users/u", json=again) == (204, None)
     assert len(await api.get("users/u/permissions")) == 2
+    listed = {**told, "permissions": [{"vhost": "/", **EVERYTHING}]}
+    status, refused = await api.ask("PUT", "users/w", json=listed)
+    assert status == 400
+    assert "one entry for each virtual host" in refused["reason"]
     unknown = {**told, "permissions": {"nope": EVERYTHING}}
     assert await api.ask("PUT", "users/u", json=unknown) == (
         400,

@@ -23,8 +23,10 @@ from fluffle.broker.access.passwords import hashed
 from fluffle.broker.cluster import metadata
 from fluffle.broker.cluster.queues import questions
 from fluffle.broker.config import Config
+from fluffle.broker.control import asking
 from fluffle.broker.control.asking import ask
 from fluffle.broker.control.parts import Parts
+from fluffle.broker.testing import loop_thread
 from tests.support.cluster_nodes import make_calm
 from tests.support.deadlines import DEADLINE_S
 from tests.support.management import GUEST, HERE, Api
@@ -390,3 +392,30 @@ async def test_a_consumer_that_was_given_up_and_comes_true_later_holds_no_queue(
         await scene.cluster.heal()
         with pytest.raises(ChannelNotFoundEntity):
             await asyncio.wait_for(look_for_ever(again), DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "reason"),
+    [
+        ("GET", "queues/%2F/nope", "no majority of the cluster has confirmed"),
+        ("PUT", "vhosts/new", "no majority of the cluster has agreed"),
+        ("PUT", "queues/%2F/new", "no majority of the cluster has agreed"),
+    ],
+)
+async def test_who_cannot_know_says_why_over_http(
+    channel_at: ChannelAt, monkeypatch: pytest.MonkeyPatch, method: str, path: str, reason: str
+) -> None:
+    """A verb that is not sure, a change by a verb, and one by AMQP within the node."""
+    monkeypatch.setattr(metadata, "GIVE_UP_MS", 500)
+    async with lagging(channel_at) as scene, ClientSession() as session:
+        api = Api(scene.cluster[scene.late].node, session)
+        await scene.cluster.partition({scene.late}, set(range(NODES)) - {scene.late})
+        status, told = await api.ask(method, path, json={})
+        assert status == HTTPStatus.SERVICE_UNAVAILABLE
+        assert told["error"] == "timeout"
+        assert reason in told["reason"]
+
+
+def test_the_cluster_says_why_before_nobody_waits_any_more() -> None:
+    limits_s = metadata.GIVE_UP_MS / 1_000, asking.PATIENCE_S, loop_thread.PATIENCE_S
+    assert sorted(set(limits_s)) == list(limits_s)
