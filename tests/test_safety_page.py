@@ -1,4 +1,7 @@
-"""docs/safety.md names every fault that is made, and no other; the README leads to it."""
+"""docs/safety.md names every fault that is made, and no other; the README leads to it.
+
+The table of floods in docs/reliability.md has every kind that there is.
+"""
 
 import re
 from collections.abc import Iterable
@@ -6,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.floods import QUIET
 from fluffle.broker.torture.faults import KINDS as TORTURE
+from tests.abuse.flooders import FLOODERS
 from tests.abuse.kinds import KINDS as ABUSE
 from tests.simulation.faults import KINDS as SIMULATION
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "safety.md").read_text(encoding="utf-8")
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 TABLES = {"By `make torture`": TORTURE, "By the simulator": SIMULATION, "By `make abuse`": ABUSE}
 FIRST_SCREEN_LINES = 40
 
@@ -33,6 +39,12 @@ def test_the_page_names_the_faults_that_are_made(heading: str, kinds: Iterable[s
 def test_faults_that_a_promise_names_are_made() -> None:
     for named in re.findall(r"--faults ([\w,-]+)", PAGE):
         assert {*named.split(",")} <= {*TORTURE}
+
+
+def test_the_table_of_floods_has_every_kind() -> None:
+    _before, _head, table = RELIABILITY.partition("\n| flooder |")
+    rows = re.findall(r"^\| ([^|]+) \|", table.partition("\n\n")[0], re.MULTILINE)
+    assert rows == [QUIET, *FLOODERS]
 
 
 def test_the_first_screen_of_the_readme_says_what_a_confirm_means_and_leads_there() -> None:
