@@ -60,7 +60,7 @@ tables: $(INSTALLED) ## measure all that docs/performance.md shows; an hour of a
 crash: $(INSTALLED) ## kill a node with clients at work, KILLS=100 times; ARGS="--seed 1" repeats one
 	$(BIN)/python -m tests.crash --kills $(or $(KILLS),100) $(ARGS)
 
-torture: $(INSTALLED) ## faults of all kinds with clients at work, for TIME=300 seconds; SYSTEM=fluffle
+torture: $(INSTALLED) ## faults with clients at work, for TIME=300 seconds (120 at least: ten faults; all kinds: 3600)
 	$(BIN)/python -m tests.torture $(or $(SYSTEM),fluffle) --seconds $(or $(TIME),300) $(ARGS)
 
 safety: $(INSTALLED) ## torture for TIME=300 seconds, then SEEDS=200 seeds of everything: a table

@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Iterator
 
 from fluffle.broker.torture.diary import Diary
-from fluffle.broker.torture.gaps import TESTER_LATE, Gap, Gaps
+from fluffle.broker.torture.gaps import NOTABLE_NS, TESTER_LATE, Gap, Gaps
 from fluffle.broker.torture.run import Outcome
 
 COMPLAINTS_MAX = 12
 FAULTS_SHOWN_MAX = 3
+ALONE = (
+    f"(longest gap: of those of {NOTABLE_NS / 1e9:g} s or more, with no other fault at work and "
+    "the tester in time)"
+)
 
 
 def lines(outcome: Outcome, diary: Diary) -> Iterator[str]:
@@ -29,12 +33,17 @@ def lines(outcome: Outcome, diary: Diary) -> Iterator[str]:
 
 
 def faults(outcome: Outcome, gaps: Gaps) -> Iterator[str]:
-    """How many of each kind, and the longest that a queue took no publish under that alone."""
+    """Lines with how many of each kind there were, and the longest that a queue took no publish
+    under that alone."""
     if not outcome.faults:
         return
     yield f"{'faults':24}{'number':>8}{'longest gap':>14}"
     for kind, number in Counter(fault.kind for fault in outcome.faults).most_common():
-        yield f"{kind:24}{number:8}{seconds(longest_under(gaps, kind)):12.2f} s"
+        gap = longest_under(gaps, kind)
+        yield f"{kind:24}{number:8}" + (
+            f"{seconds(gap):12.2f} s" if gap.length_ns else f"{'–':>14}"
+        )
+    yield ALONE
     yield ""
 
 

@@ -32,10 +32,13 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
             return await conducted(system, order, diary, lambda line: print(line, flush=True))
 
 
+SECONDS = "how long: at least 120, for about ten faults; all kinds take an hour"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("system", choices=SYSTEMS)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=300.0, help=SECONDS)
     parser.add_argument("--seed", type=int, default=randrange(1_000_000))
     parser.add_argument("--rate", type=float, default=300.0, help="messages a second")
     parser.add_argument("--faults", metavar="KIND,…", help="only these")

@@ -47,6 +47,14 @@ def test_the_last_line_is_for_scripts() -> None:
     assert any("541 INTERNAL_ERROR" in line for line in table)
 
 
+def test_a_kind_that_was_never_alone_in_a_gap_has_none() -> None:
+    kept = diary()
+    kept.gaps.tester_was_late(100_000_000_000, for_ns=100_000_000_000)
+    table = [*lines(outcome(), kept)]
+    assert any(line.split() == ["kill", "1", "–"] for line in table)
+    assert any("no other fault" in line for line in table)
+
+
 def test_whatever_is_promised_and_broken_is_bad() -> None:
     for breach in Breach:
         kept = diary()
