@@ -27,11 +27,11 @@ Do this only if a majority of the nodes is lost for good, on the node that was t
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def salvage_node(data_dir: Path, *, yes: bool) -> None:
     """Have a node go on alone, when most others are lost for good."""
-    click.echo(WARNING.format(place=data_dir))
-    if not yes:
-        click.confirm("Go on?", abort=True)
     try:
-        with lock(data_dir / LOCK_FILE):
+        with lock(data_dir / LOCK_FILE):  # it must not be started while its owner thinks, either
+            click.echo(WARNING.format(place=data_dir))
+            if not yes:
+                click.confirm("Go on?", abort=True)
             done = salvage(data_dir, lambda: secrets.token_hex(MARK_LETTERS // 2))
     except BlockingIOError as error:
         raise click.ClickException(f"the node in {data_dir} runs; stop it first") from error

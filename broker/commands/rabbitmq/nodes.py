@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
+from operator import itemgetter
 
-from fluffle.broker.commands.client import Refused, Row, Unreachable
+from fluffle.broker.commands.client import Client, Refused, Row, Unreachable
 from fluffle.broker.commands.rabbitmq.builtin import PLUGINS
 from fluffle.broker.commands.rabbitmq.listeners import alarm_text, listener_line, listeners_of
 from fluffle.broker.commands.rabbitmq.verb import Call, Failure, Listed, Misused, Told, Verb
@@ -113,14 +114,14 @@ def cluster_status(call: Call) -> Told:
     members = [each["node"] for each in nodes]
     running = [each["node"] for each in nodes if each["state"] == "running"]
     maintained = {each["node"]: MAINTENANCE[bool(each["maintenance"])] for each in nodes}
-    listeners = listeners_of(row)
+    statuses = statuses_of(call.client)
+    listeners = {each["node"]: listeners_of(each) for each in statuses}
     flags = [{"name": name, "state": "enabled"} for name in FEATURES]
-    versions = f"{row['product']} {row['product_version']}"
     lines = [
         *section("Basics", f"Cluster name: {name}"),
         *section("Disk Nodes", *members),
         *section("Running Nodes", *running),
-        *section("Versions", f"{row['node']}: {versions} on {row['platform']}"),
+        *section("Versions", *map(version_line, statuses)),
         *section(
             "Maintenance status",
             *(f"Node: {node}, status: {text}" for node, text in maintained.items()),
@@ -128,7 +129,8 @@ def cluster_status(call: Call) -> Told:
         *section("Alarms", *(map(alarm_text, alarms) if alarms else [NONE])),
         *section("Network Partitions", NONE),
         *section(
-            "Listeners", *(f"Node: {each['node']}, {lowered(each)}" for each in listeners)
+            "Listeners",
+            *(f"Node: {node}, {lowered(each)}" for node, own in listeners.items() for each in own),
         ),
         *section("Feature flags", *(f"Flag: {name}, state: enabled" for name in FEATURES)),
     ]  # fmt: skip
@@ -140,18 +142,31 @@ def cluster_status(call: Call) -> Told:
             "ram_nodes": [],
             "running_nodes": running,
             "versions": {
-                row["node"]: {
-                    "rabbitmq_name": row["product"],
-                    "rabbitmq_version": row["product_version"],
+                each["node"]: {
+                    "rabbitmq_name": each["product"],
+                    "rabbitmq_version": each["product_version"],
                 }
+                for each in statuses
             },
             "maintenance_status": maintained,
             "alarms": alarms,
             "partitions": {},
-            "listeners": {row["node"]: listeners},
+            "listeners": listeners,
             "feature_flags": flags,
             "cluster_tags": [],
         },
+    )
+
+
+def statuses_of(client: Client) -> list[Row]:
+    """The status of each node that answers, by name."""
+    found = client.rows("everywhere.rows", what="status")
+    return sorted((each["row"] for each in found if "row" in each), key=itemgetter("node"))
+
+
+def version_line(status: Row) -> str:
+    return (
+        f"{status['node']}: {status['product']} {status['product_version']} on {status['platform']}"
     )
 
 
@@ -242,7 +257,7 @@ VERBS: Mapping[str, Verb] = {
     ),
     "cluster_status": Verb(
         cluster_status, "", "Cluster status of node {node} ...",
-        note="listeners and versions are those of the node that is asked",
+        note="listeners and versions are those of the nodes that answer",
     ),
     "await_startup": Verb(await_startup),
     "await_online_nodes": Verb(

@@ -12,6 +12,7 @@ from fluffle.broker.__main__ import main
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.salvaging import NotHere, salvage
 from fluffle.broker.deciding import declare_queue
+from fluffle.broker.lock import LOCK_FILE, lock
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.protocol.wire import to_table
 from fluffle.raft.going_alone import TERMS
@@ -71,6 +72,11 @@ async def test_only_a_node_of_a_cluster_that_does_not_run_can_be_salvaged(tmp_pa
     await nodes["b"].stop()
     runner = CliRunner(env=environment_for_nodes())
     arguments = ["salvage", "--data-dir", str(tmp_path / "b")]
+    with lock(tmp_path / "b" / LOCK_FILE):
+        refused = runner.invoke(main, arguments, input="y\n")
+    assert refused.exit_code == 1
+    assert "runs; stop it first" in refused.output
+    assert "Go on?" not in refused.output
     assert runner.invoke(main, arguments, input="n\n").exit_code == 1
     done = runner.invoke(main, [*arguments, "--yes"])
     assert done.exit_code == 0, done.output

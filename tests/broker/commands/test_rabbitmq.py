@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pika
 import pika.exceptions
@@ -11,9 +12,18 @@ import pytest
 from click.testing import Result
 
 from fluffle.broker.access.passwords import SHA256, PasswordHash, why_unusable
+from fluffle.broker.commands.client import Client, Row
 from fluffle.broker.commands.rabbitmq.named import is_meant
+from fluffle.broker.commands.rabbitmq.nodes import cluster_status
 from fluffle.broker.commands.rabbitmq.tool import TOOLS, verbs_of
-from fluffle.broker.commands.rabbitmq.verb import DATA, NO_USER, SOFTWARE, UNAVAILABLE, USAGE
+from fluffle.broker.commands.rabbitmq.verb import (
+    DATA,
+    NO_USER,
+    SOFTWARE,
+    UNAVAILABLE,
+    USAGE,
+    Call,
+)
 from tests.broker.commands.running import RunningNode, run
 
 
@@ -219,6 +229,45 @@ def test_how_a_node_is(node: RunningNode) -> None:
     assert "quorum_queue\tenabled\n" in said(node, "list_feature_flags")
     said(node, "enable_feature_flag", "all")
     assert ctl(node, "enable_feature_flag", "nosuch").exit_code == USAGE
+
+
+class ThreeNodes:
+    """A client of a cluster: node `c` is silent."""
+
+    def call(self, verb: str, **_arguments: object) -> Row:
+        assert verb == "status"
+        return {**self.status("b"), "cluster": {"name": "three"}}
+
+    def rows(self, verb: str, **_arguments: object) -> Iterator[Row]:
+        if verb == "cluster.status":
+            for node, state in (("a", "running"), ("b", "running"), ("c", "unreachable")):
+                yield {"node": node, "state": state, "maintenance": False}
+        elif verb == "everywhere.rows":
+            yield from ({"node": node, "row": self.status(node)} for node in "ba")
+            yield {"node": "c", "silent": "there is no link to it"}
+
+    def status(self, node: str) -> Row:
+        return {
+            "node": node,
+            "product": "RabbitMQ",
+            "product_version": f"4.3.5{node}",
+            "platform": "Python",
+            "addresses": {"amqp": ("127.0.0.1", 5672 + ord(node))},
+        }
+
+
+def test_versions_and_listeners_are_those_of_all_nodes() -> None:
+    client = cast(Client, ThreeNodes())
+    told = cluster_status(Call(client, [], {}, str, lambda _: None, float, float))
+    assert "a: RabbitMQ 4.3.5a on Python" in told.lines
+    assert "b: RabbitMQ 4.3.5b on Python" in told.lines
+    content = cast(Row, told.content)
+    assert {node: each["rabbitmq_version"] for node, each in content["versions"].items()} == {
+        "a": "4.3.5a",
+        "b": "4.3.5b",
+    }
+    assert [*content["listeners"]] == ["a", "b"]
+    assert len([line for line in told.lines if "protocol: amqp" in line]) == 2
 
 
 def test_health_checks(node: RunningNode) -> None:
