@@ -1,5 +1,7 @@
-"""`python -m tests.simulation.formation FIRST LAST`: seeds, one line for each that fails."""
+"""`.venv/bin/python -m tests.simulation.formation FIRST LAST`: seeds, one line for each that
+fails."""
 
+import argparse
 import logging
 import sys
 
@@ -7,11 +9,20 @@ from tests.simulation.facts import Violation
 from tests.simulation.formation.world import run
 
 
-def main(first: int, last: int) -> int:
-    """How many have failed, at most 1 for the shell."""
+def main() -> int:
+    """Run the seeds; 1 for the shell if any of them has failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation.formation",
+        description="Clusters that are founded, grow and shrink under faults; a seed says it all.",
+    )
+    parser.add_argument("first", metavar="FIRST", type=int, help="the first seed")
+    parser.add_argument("last", metavar="LAST", type=int, help="the last one, which is run, too")
+    seeds = parser.parse_args()
+    if seeds.last < seeds.first:
+        parser.error("LAST is less than FIRST: there is nothing to run")
     logging.disable(logging.CRITICAL)
     failed = founded = grown = 0
-    for seed in range(first, last + 1):
+    for seed in range(seeds.first, seeds.last + 1):
         try:
             world = run(seed)
         except Violation as violation:
@@ -20,9 +31,10 @@ def main(first: int, last: int) -> int:
         else:
             founded += len(world.registered)
             grown += bool(world.joining)
-    print(f"{last - first + 1} runs, {failed} failed; {founded} founded, {grown} have grown")
+    runs = seeds.last - seeds.first + 1
+    print(f"{runs} runs, {failed} failed; {founded} founded, {grown} have grown")
     return min(failed, 1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main())

@@ -5,10 +5,15 @@ python -m tests.simulation.formation 1 2000
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 from fluffle.broker.config import ListenAddress
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 from tests.simulation.facts import Violation
+from tests.simulation.formation.__main__ import main
 from tests.simulation.formation.world import Process, World, run
 
 SEEDS, SEEDS_OF_MUTANTS = 30, 300
@@ -45,3 +50,13 @@ def fails(seed: int) -> bool:
     except (Violation, AssertionError):
         return True
     return False
+
+
+@pytest.mark.parametrize("words", [["--help"], [], ["2", "1"], ["x", "1"]])
+def test_the_command_says_what_it_takes(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["formation", *words])
+    with pytest.raises(SystemExit):
+        main()
+    assert "FIRST LAST" in "".join(capsys.readouterr())
