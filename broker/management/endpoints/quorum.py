@@ -7,12 +7,13 @@ from contextlib import suppress
 from http import HTTPStatus
 
 from fluffle.broker.access.patterns import UnusablePattern, compiled_once
+from fluffle.broker.control.member_changes import Result as Fate
 from fluffle.broker.control.members import quorum_queues
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import NotFound
 from fluffle.broker.management.call import Call
 from fluffle.broker.management.listing import fitting
-from fluffle.broker.management.replies import Reply, bad_request, not_found, unavailable
+from fluffle.broker.management.replies import Reply, as_json, bad_request, not_found, unavailable
 from fluffle.broker.management.rights import Right
 from fluffle.broker.management.table import Endpoint
 from fluffle.broker.queues.arguments import QueueType
@@ -99,20 +100,32 @@ def node_wanted(call: Call) -> str:
     return node
 
 
-async def grow(call: Call) -> None:
+async def grow(call: Call) -> Reply | None:
     """Have quorum queues on one node more: all, or those with an even number of members."""
     body, node = call.json("strategy"), call.path["node"]
     if body["strategy"] not in STRATEGIES:
         raise bad_request(["unknown_strategy", body["strategy"]])
     if call.parts.company.known(node) is None:
-        return  # as RabbitMQ, which finds no queue that could be there
+        return None  # as RabbitMQ, which finds no queue that could be there
     is_even = body["strategy"] == "even"
     names: dict[str, list[str]] = {}
     for vhost, definition in await meant(call, body):
         if not (is_even and len(definition.wanted or definition.members) % 2):
             names.setdefault(vhost, []).append(definition.spec.name)
+    rows: list[Row] = []
     for vhost, meant_there in names.items():
-        await call.rows_of_many("queues.grow", node=node, vhost=vhost, names=meant_there)
+        rows += await call.rows_of_many("queues.grow", node=node, vhost=vhost, names=meant_there)
+    return under_way(rows)
+
+
+def under_way(rows: list[Row]) -> Reply | None:
+    """202 with the queues whose members are not so yet, and why; None if all are."""
+    found = [
+        {"vhost": row["vhost"], "name": row["name"], "reason": row["error"]}
+        for row in rows
+        if row["result"] == Fate.UNDER_WAY.value
+    ]
+    return Reply(HTTPStatus.ACCEPTED, as_json({"under_way": found})) if found else None
 
 
 async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
@@ -133,9 +146,10 @@ async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
 
 async def shrink(call: Call) -> Reply:
     """Have all quorum queues on one node less, but those that are nowhere else."""
+    rows: list[Row] = []
     with suppress(NotFound):
-        await call.rows_of_many("queues.shrink", node=call.path["node"])
-    return ACCEPTED
+        rows = await call.rows_of_many("queues.shrink", node=call.path["node"])
+    return under_way(rows) or ACCEPTED
 
 
 async def rebalance(call: Call) -> None:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from aiohttp import ClientSession
 
 from fluffle.broker.config import Config
+from fluffle.broker.control.asking import ask
 from fluffle.broker.control.parts import Row
 from fluffle.broker.statistics.volumes import QUORUM_NAMES
 from tests.support.cluster_nodes import make_calm, running_cluster
@@ -188,3 +189,21 @@ async def test_the_cluster_as_a_whole(apis: tuple[Api, Api, Api]) -> None:
     assert (await other.get("health/checks/node-is-quorum-critical")) == {"status": "ok"}
     (root,) = [row for row in await other.get("vhosts") if row["name"] == "/"]
     assert root["cluster_state"] == dict.fromkeys(names, "running")
+
+
+async def test_a_node_that_never_ran_is_still_awaited_by_the_queues_that_grow(
+    apis: tuple[Api, Api, Api],
+) -> None:
+    at, on = apis[0], "queues/quorum/replicas/on/y"
+    await ask(at.node.parts, "cluster.add", name="y", address="127.0.0.1:1")
+    await at.ask(
+        "PUT", "queues/%2F/growing", json={"durable": True, "arguments": {"x-queue-type": "quorum"}}
+    )
+    pattern = {"strategy": "all", "queue_pattern": "^growing$"}
+    status, told = await at.ask("POST", f"{on}/grow", json=pattern)
+    assert status == 202
+    (queue,) = told["under_way"]
+    assert (queue["vhost"], queue["name"]) == ("/", "growing")
+    assert "that node does not run, and gets one once it does" in queue["reason"]
+    assert await at.ask("DELETE", f"{on}/shrink") == (202, None)
+    await ask(at.node.parts, "cluster.forget", name="y")

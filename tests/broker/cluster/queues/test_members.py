@@ -92,6 +92,17 @@ async def test_a_queue_grows_and_shrinks(scene: Scene) -> None:
     assert await drained(scene, "a", 2) == [b"1", b"2"]
 
 
+async def test_growing_onto_a_node_that_never_ran_is_under_way(scene: Scene) -> None:
+    nodes = scene.nodes
+    await scene.declare("a")
+    await nodes["a"].ask("cluster.add", name="y", address="127.0.0.1:1")
+    (row,) = await nodes["a"].rows("queues.grow", node="y")
+    assert row["result"] == "under_way"
+    assert "that node does not run, and gets one once it does" in row["error"]
+    with pytest.raises(BrokerError, match="that node does not run, and gets one once it does"):
+        await nodes["b"].ask("queues.add_member", **Q, node="y")
+
+
 def said(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]:
     records = [record for record in caplog.records if record.getMessage() == name]
     return [getattr(record, FIELDS_ATTRIBUTE) for record in records]
