@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from fluffle.broker.cluster.histories import (
 )
 from fluffle.broker.message import Origin, Past
 from fluffle.broker.routing.history import Kept
-from tests.support.cluster_nodes import WAIT_S, ClusterNode, running_cluster, until
+from tests.support.cluster_nodes import ClusterNode, running_cluster, until
+from tests.support.deadlines import soon
 
 
 def kept(node: ClusterNode) -> list[bytes]:
@@ -91,7 +91,7 @@ async def test_keys_of_bcc_lead_on_from_another_node_than_the_one_that_kept_the_
             await queue.bind("recent")
             await (await queue.get()).reject(requeue=False)
             for queue in dead.values():
-                async with asyncio.timeout(WAIT_S), queue.iterator(no_ack=True) as messages:
+                async with soon(), queue.iterator(no_ack=True) as messages:
                     dead_headers: Any = (await anext(messages)).headers
                 assert "BCC" not in dead_headers
                 assert dead_headers["x-death"][0]["routing-keys"] == ["own", "seen"]
