@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve cluster test check rest types simulate mutants bench tables abuse fuzz crash torture safety clean
+.PHONY: help serve cluster test check rest nightly types simulate mutants bench tables abuse fuzz crash torture safety clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,10 +32,13 @@ check: types ## lint, types, layers and the fast tests: ten minutes of one core
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)
+	FLUFFLE_SUITE=day $(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)
 
-rest: $(INSTALLED) ## the tests that make check leaves out; the two together are make test
-	$(BIN)/python -m pytest -m "$(REST)" $(ARGS)
+rest: $(INSTALLED) ## the tests that make check leaves out
+	FLUFFLE_SUITE=day $(BIN)/python -m pytest -m "$(REST)" $(ARGS)
+
+nightly: $(INSTALLED) ## new seeds, all mutants, RabbitMQ, torture, coverage: hours; SEED=7 repeats one
+	$(BIN)/python -m tests.nightly $(addprefix --seed ,$(SEED)) $(ARGS)
 
 types: $(INSTALLED) $(TYPES) ## lay the tree of links that mypy reads
 

@@ -16,6 +16,7 @@ from tests.mutants.registry import FAMILIES
 from tests.mutants.tags import ROOT
 from tests.mutants.verdict import Verdict
 from tests.simulation.mutation import SUBJECTS, hunt
+from tests.suite.seeds import SUITE
 
 Wanted = tuple[str, Mutant]
 """A family, and one that its tests must find."""
@@ -41,7 +42,8 @@ def by_seeds(family: str, mutant: Mutant) -> list[Verdict]:
 def by_tests(family: str, mutants: Sequence[Mutant]) -> list[Verdict]:
     """Run the tests of a family that are about these."""
     taken = Taken(family, {mutant.number for mutant in mutants})
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as said, pytest.MonkeyPatch.context() as patch:
+        patch.delenv(SUITE, raising=False)
         pytest.main(
             ["-q", "-p", "no:cacheprovider", str(ROOT / FAMILIES[family].tests)], plugins=[taken]
         )

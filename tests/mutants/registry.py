@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -40,9 +41,7 @@ class Family:
 
     def each(self) -> pytest.MarkDecorator:
         """The parameter `mutant` of a test, with every one."""
-        mark = pytest.mark.mutant(self.name)
-        rows = [pytest.param(mutant, id=mutant.number, marks=mark) for mutant in self.mutants]
-        return pytest.mark.parametrize("mutant", rows)
+        return parameter(self.mutants, self.name)
 
 
 SIMULATION = "tests/simulation/test_mutants.py"
@@ -86,6 +85,17 @@ ALL = {mutant.number: mutant for family in FAMILIES.values() for mutant in famil
 def mutant(number: str) -> Mutant:
     """The one with this number.  Raises KeyError if there is none."""
     return ALL[number]
+
+
+def these(*numbers: str) -> pytest.MarkDecorator:
+    """The parameter `mutant` of a test, with some that another test is responsible for."""
+    return parameter(map(mutant, numbers), "")
+
+
+def parameter(mutants: Iterable[Mutant], family: str) -> pytest.MarkDecorator:
+    mark = pytest.mark.mutant(family)
+    rows = [pytest.param(mutant, id=mutant.number, marks=mark) for mutant in mutants]
+    return pytest.mark.parametrize("mutant", rows)
 
 
 def faults(tags: dict[str, list[Tag]]) -> list[str]:

@@ -3,17 +3,16 @@
 import pytest
 
 from tests.raft.chaos import Chaos
+from tests.suite.seeds import seeds
 
 
 @pytest.mark.parametrize("nodes", ["abc", "abcde"])
-@pytest.mark.parametrize("seed", range(8))
+@seeds(8)
 def test_no_invariant_breaks(seed: int, nodes: str) -> None:
     Chaos(seed, nodes).run(1_000)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("nodes", ["abc", "abcde"])
-@pytest.mark.parametrize("first", range(100, 300, 20))
-def test_no_invariant_breaks_in_many_runs(first: int, nodes: str) -> None:
-    for seed in range(first, first + 20):
-        Chaos(seed, nodes).run(1_500)
+@seeds(range(100, 117), at_night=200, slow=True)
+def test_no_invariant_breaks_in_many_runs(seed: int, nodes: str) -> None:
+    Chaos(seed, nodes).run(1_500)

@@ -9,6 +9,7 @@ from fluffle.raft.config import Config
 from fluffle.raft.log import Log
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta, size_of
+from tests.suite.seeds import machine_settings
 
 
 def meta(index: int, term: int) -> SnapshotMeta:
@@ -115,6 +116,7 @@ class LogAgainstList(RuleBasedStateMachine):
 
 
 TestLogAgainstList = LogAgainstList.TestCase
+TestLogAgainstList.settings = machine_settings()
 
 
 def test_what_is_committed_is_never_truncated() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from fluffle.raft.suspicion import FORGOTTEN, GAPS, MISTAKE_MS, SuspicionTimeout
 from fluffle.raft.tuning import Tuning
+from tests.suite.seeds import seeds
 
 TUNING = Tuning()
 FLOOR_MS, CAP_MS = TUNING.suspect_after_ms, TUNING.suspect_after_ms_max
@@ -70,7 +71,7 @@ def test_where_much_patience_is_asked_for_the_cap_is_no_less() -> None:
     assert timeout.limit_ms(0) == 60_000
 
 
-@pytest.mark.parametrize("seed", range(5))
+@seeds(5)
 def test_a_starved_node_is_suspected_a_few_times_and_no_more(
     timeout: SuspicionTimeout, seed: int
 ) -> None:

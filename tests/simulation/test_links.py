@@ -14,6 +14,7 @@ from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.facts import Violation
 from tests.simulation.links import LinkedNetwork, taken
 from tests.simulation.network import REAL, LinkProfile, NetworkProfile
+from tests.suite.seeds import seeds
 
 SCALE = 1 << 13
 ROOM = REAL.normal_bytes_max // SCALE
@@ -118,7 +119,7 @@ def test_a_node_that_stands_still_reads_later_unless_it_is_given_up() -> None:
     assert wired.told[-1] is False
 
 
-@pytest.mark.parametrize("seed", range(4))
+@seeds(4)
 def test_behind_a_short_cut_all_comes_late_or_over_another_link(seed: int) -> None:
     wired = Wired(seed)
     wired.network.cut("a", "b")
@@ -133,7 +134,7 @@ def test_behind_a_short_cut_all_comes_late_or_over_another_link(seed: int) -> No
     assert wired.got[-1] == b"2"
 
 
-@pytest.mark.parametrize("seed", range(8))
+@seeds(8)
 def test_nothing_comes_behind_what_is_lost_but_over_another_connection(seed: int) -> None:
     """A credit was lost once, and the link stayed: the edge was never asked for it again."""
     wired = Wired(seed)

@@ -31,12 +31,14 @@ from fluffle.raft.records import Entry, GroupId
 from fluffle.raft.refused import Refused
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image
-from tests.mutants.registry import mutant
+from tests.mutants.mutant import Mutant
+from tests.mutants.registry import these
 from tests.simulation import toy
 from tests.simulation.checks import standard
 from tests.simulation.facts import Violation
 from tests.simulation.process import Identity, Process
 from tests.simulation.watch import Watch
+from tests.suite.seeds import machine_settings
 
 NAMES = ("a", "b", "c")
 GROUP = 1
@@ -354,10 +356,9 @@ class Machine(RuleBasedStateMachine):
                 return
 
 
-Machine.TestCase.settings = settings(
-    max_examples=60,
+Machine.TestCase.settings = machine_settings(
+    examples=60,
     stateful_step_count=60,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 HUNT = settings(
@@ -373,8 +374,7 @@ HUNT = settings(
 TestMachine = Machine.TestCase
 
 
-@pytest.mark.mutant
-@pytest.mark.parametrize("number", ["M1", "M3", "M10", "M26"])
-def test_the_machine_finds_mistakes(number: str) -> None:
-    with mutant(number).in_place(), pytest.raises((Violation, AssertionError)):
+@these("M1", "M3", "M10", "M26")
+def test_the_machine_finds_mistakes(mutant: Mutant) -> None:
+    with mutant.in_place(), pytest.raises((Violation, AssertionError)):
         run_state_machine_as_test(Machine, settings=HUNT)

@@ -13,6 +13,7 @@ from tests.simulation.puts import Puts, create
 from tests.simulation.queues.town import Town
 from tests.simulation.run import Account, Run, Subject
 from tests.simulation.seeds import Failure, Job, Summary, outcome, outcomes
+from tests.suite.seeds import regressions_of, seeds
 
 ROOT = Path(__file__).parent.parent.parent
 SLICES = 10
@@ -21,6 +22,11 @@ QUEUE_SEEDS = 40
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 PROCESSORS = max(1, (os.cpu_count() or 1) // WORKERS)
 """The others are for who runs tests beside these."""
+SIMULATION = pytest.mark.simulation(
+    *("raft", "storage", "broker/cluster", "broker/definitions", "broker/metadata"),
+    *("broker/policies", "broker/queues", "tests/simulation"),
+)
+"""What runs there."""
 
 
 def check(jobs: list[Job]) -> Summary:
@@ -48,13 +54,29 @@ def test_a_few_seeds_about_queues_find_nothing(nodes: int) -> None:
         assert found.commits > 0
 
 
-def test_a_leader_tells_no_commits_to_who_has_just_fallen_behind_its_floor() -> None:
-    """A snapshot is on the disk, and the time to tell has come, in one turn."""
-    found = outcome(Job(6004, 3, subject=Town))
-    assert isinstance(found, Account), found
+@pytest.mark.slow("a simulated minute of a cluster")
+@seeds([])
+def test_a_seed_that_failed_once(seed: int) -> None:
+    come_up_again(seed, "test_a_seed_that_failed_once", Puts)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a simulated minute of a cluster")
+@seeds([])
+def test_a_seed_about_queues_that_failed_once(seed: int) -> None:
+    come_up_again(seed, "test_a_seed_about_queues_that_failed_once", Town)
+
+
+def come_up_again(seed: int, test: str, subject: Subject) -> None:
+    [once] = [
+        one for one in regressions_of(f"simulation/test_seeds.py::{test}") if one.seed == seed
+    ]
+    for nodes in once.nodes:
+        found = outcome(Job(seed, nodes, subject=subject))
+        assert isinstance(found, Account), f"{once.reason}: {found}"
+
+
+@pytest.mark.slow("many simulated minutes")
+@SIMULATION
 @pytest.mark.parametrize("slice_", range(SLICES))
 def test_many_seeds_about_queues_find_nothing(slice_: int) -> None:
     seeds = range(1 + slice_, QUEUE_SEEDS + 1, SLICES)
@@ -63,7 +85,8 @@ def test_many_seeds_about_queues_find_nothing(slice_: int) -> None:
     assert summary.commits > 100
 
 
-@pytest.mark.slow
+@pytest.mark.slow("many simulated minutes")
+@SIMULATION
 @pytest.mark.parametrize("slice_", range(SLICES))
 def test_many_seeds_find_nothing(slice_: int) -> None:
     seeds = range(1 + slice_, SEEDS + 1, SLICES)

@@ -11,7 +11,6 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -29,6 +28,7 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.log_stores import THREE, InMemory, InStore, Subject, created, everything
+from tests.suite.seeds import machine_settings
 
 GROUPS = st.sampled_from([1, 2**64 - 1])
 FEW = st.integers(0, 6)
@@ -343,7 +343,7 @@ class Machine(RuleBasedStateMachine):
 def run(make: Callable[[], Subject], *, steps: int = 40) -> None:
     run_state_machine_as_test(
         lambda: Machine(make),  # type: ignore[arg-type] # a factory will do
-        settings=settings(stateful_step_count=steps, deadline=None),
+        settings=machine_settings(stateful_step_count=steps),
     )
 
 

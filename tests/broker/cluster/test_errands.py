@@ -12,6 +12,7 @@ from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.errands import Errand, Errands, Page, Ports, Refusal, Silence, Told
 from fluffle.broker.cluster.obliging import OPEN_MAX, UNREAD_S_MAX, Listing, Obliging, Tell
 from fluffle.broker.cluster.obliging import Ports as ObligingPorts
+from tests.suite.seeds import seeds
 
 PATIENCE_S = 3.0
 SILENT = Silence("it has said nothing for 3 s")
@@ -306,7 +307,7 @@ def test_nobody_else_can_answer() -> None:
     assert all_told(rig, errand) == pages(1)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@seeds(20)
 def test_whatever_is_lost_all_ends(seed: int) -> None:
     """Frames are lost, links break, nodes are deaf, and some stop listening: nothing is left."""
     chance, rig = Random(seed), Rig("abc")

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-import pytest
-
 from fluffle.broker.cluster.fate import UNSURE, Lost
 from fluffle.broker.cluster.settings import HostSettings, ScrubSettings
 from fluffle.raft.group import Position
 from fluffle.raft.records import DATA, Entry
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import put, settle
+from tests.suite.seeds import seeds
 from tests.support.hosts import HostCluster, Node, ToyMachine
 
 GROUP = 7
@@ -125,7 +124,7 @@ class Checked(ToyMachine):
             assert there == (entry.term, payload)
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@seeds(SEEDS)
 def test_everybody_is_answered_once_and_with_the_truth(seed: int) -> None:
     chaos = Chaos(seed)
     chaos.go()

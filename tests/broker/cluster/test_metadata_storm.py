@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-import pytest
-
 from fluffle.broker import deciding as queues
 from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
@@ -16,6 +14,7 @@ from fluffle.broker.metadata.state import State
 from fluffle.broker.recording.changes import decode_proposals
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
+from tests.suite.seeds import seeds
 from tests.support.digests import digest_of
 from tests.support.metadata_changes import (
     OWNER,
@@ -137,7 +136,7 @@ class Storm:
         self.cluster.advance(35)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@seeds(40)
 def test_whatever_happens_all_agree_in_the_end(seed: int) -> None:
     storm = Storm(seed)
     for _ in range(400):

@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -33,6 +32,7 @@ from fluffle.broker.queues.ports import Ports
 from fluffle.broker.queues.served import Admission, Receipt, ServedQueue, Tally
 from fluffle.broker.queues.settings import by_arguments
 from fluffle.protocol.properties import Properties, build_content, encode_properties
+from tests.suite.seeds import machine_settings
 from tests.support.edge import Edge
 
 NO_LIMIT = 1 << 30
@@ -287,4 +287,4 @@ class Changing(RuleBasedStateMachine):
 
 
 TestChanging = Changing.TestCase
-TestChanging.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestChanging.settings = machine_settings(examples=60, stateful_step_count=40)

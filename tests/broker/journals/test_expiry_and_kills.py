@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from random import Random
 
-import pytest
-
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.handout import Outcome
 from fluffle.storage.memory import MemoryDisk
 from tests.broker.journals.test_expiry_on_disk import START_MS, Node
 from tests.broker.queues.make import FakeSink
+from tests.suite.seeds import seeds
 
 FOR_EVER = START_MS * 2
 
@@ -83,7 +82,7 @@ class Life:
             assert self.node.wakes[-1] == due_ms, "it has as long as it had left"
 
 
-@pytest.mark.parametrize("seed", range(20))
+@seeds(20)
 def test_whenever_it_is_killed(seed: int) -> None:
     chance = Random(seed)
     life = Life(chance)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import islice, repeat
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -42,6 +41,7 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
 from tests.broker.queues.urgent import urgent
 from tests.storage.support import ManualWriter
+from tests.suite.seeds import machine_settings
 from tests.support.patience import PatientSink
 from tests.support.store import open_store
 
@@ -385,8 +385,7 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("machine", [JournalMachine, LevelMachine])
-@pytest.mark.parametrize("count", [60, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_journal_keeps_what_its_queue_has(machine: type[JournalMachine], count: int) -> None:
+def test_a_journal_keeps_what_its_queue_has(machine: type[JournalMachine]) -> None:
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=count, stateful_step_count=60)
+        machine, settings=machine_settings(examples=200, stateful_step_count=60)
     )

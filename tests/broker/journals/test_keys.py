@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -29,6 +28,7 @@ from fluffle.storage.memory import MemoryDisk
 from tests.broker.queues.keyed import Notebook, keyed
 from tests.broker.queues.make import ORIGIN
 from tests.storage.support import ManualWriter
+from tests.suite.seeds import machine_settings
 from tests.support.asking import asking
 from tests.support.store import open_store
 
@@ -221,7 +221,7 @@ class PrioritiesMachine(Machine):
 @pytest.mark.parametrize("machine", [Machine, PrioritiesMachine])
 def test_against_a_notebook(machine: type[Machine]) -> None:
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=80, stateful_step_count=40, deadline=None)
+        machine, settings=machine_settings(examples=80, stateful_step_count=40)
     )
 
 

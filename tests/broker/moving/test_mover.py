@@ -33,6 +33,7 @@ from tests.broker.cluster.queues.far import LEADER, NODE, Rig
 from tests.broker.cluster.streams.world import Led
 from tests.broker.control.desk import Desk
 from tests.storage.support import ManualWriter
+from tests.suite.seeds import seeds
 from tests.support.edge import Client, Edge
 from tests.support.store import open_store
 
@@ -433,7 +434,7 @@ class Crashing:
 
 
 @pytest.mark.parametrize("is_from_here", [True, False])
-@pytest.mark.parametrize("seed", range(4))
+@seeds(4)
 def test_a_crash_at_any_moment_loses_nothing(seed: int, *, is_from_here: bool) -> None:
     """The commits of the two queues are done in any order."""
     crashing = Crashing(seed, is_from_here=is_from_here)

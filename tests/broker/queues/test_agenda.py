@@ -11,9 +11,10 @@ import pytest
 from fluffle.broker.queues import agenda
 from fluffle.broker.queues.agenda import Agenda
 from fluffle.broker.queues.timing import NEVER_MS
+from tests.suite.seeds import seeds
 
 
-@pytest.mark.parametrize("seed", range(20))
+@seeds(20)
 def test_whatever_comes_leaves_in_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agenda, "LEAF", 4)
     chance, found, expected, number = Random(seed), Agenda(), list[tuple[int, int]](), 0

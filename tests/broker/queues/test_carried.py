@@ -9,11 +9,12 @@ import pytest
 
 from fluffle.broker.queues.carried import Carried
 from fluffle.broker.queues.counts import NEW, Counts, brought_along
+from tests.suite.seeds import seeds
 
 COUNTS = [NEW, Counts(1, 1), Counts(4, 2)]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@seeds(40)
 def test_it_knows_of_each_message_what_it_brought_along(seed: int) -> None:
     chance, carried = Random(seed), Carried()
     known: dict[int, Counts] = {}

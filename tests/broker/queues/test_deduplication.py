@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
@@ -21,6 +20,7 @@ from fluffle.protocol.properties import body_of
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.keyed import Notebook, keyed
 from tests.broker.queues.make import ORIGIN, Bench
+from tests.suite.seeds import machine_settings
 from tests.support.asking import asking
 
 DIED = Origin("ex", "key", Past.DIED)
@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
 
 def test_against_a_notebook() -> None:
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=150, stateful_step_count=20, deadline=None)
+        Machine, settings=machine_settings(examples=150, stateful_step_count=20)
     )
 
 

@@ -6,12 +6,11 @@ from array import array
 from random import Random
 from typing import NamedTuple
 
-import pytest
-
 from fluffle.broker.queues.counts import Counts
 from fluffle.broker.queues.delays import Delays
 from fluffle.broker.queues.returned import Returned
 from fluffle.broker.queues.timing import NEVER_MS
+from tests.suite.seeds import seeds
 
 
 class Waiting(NamedTuple):
@@ -22,7 +21,7 @@ class Waiting(NamedTuple):
     expires_at_ms: int
 
 
-@pytest.mark.parametrize("seed", range(30))
+@seeds(30)
 def test_each_comes_back_once_at_its_time_as_it_was(seed: int) -> None:
     chance, now_ms, following = Random(seed), 0, 1
     matured, back = list[range](), list[Returned]()

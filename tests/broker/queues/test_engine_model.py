@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -31,6 +30,7 @@ from fluffle.broker.queues.handout import Handout, Outcome
 from fluffle.broker.queues.ports import Ports
 from fluffle.broker.server.unacked import Stretch, Unacked
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, FakeSink
+from tests.suite.seeds import machine_settings
 from tests.support.patience import PatientHolder
 
 OUTCOMES = {"drop": Outcome.ACKED, "give back": Outcome.RETURNED}
@@ -434,10 +434,9 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.consumer_count == len(self.attached)
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(300, marks=pytest.mark.slow)])
-def test_a_queue_does_what_lists_would(count: int) -> None:
+def test_a_queue_does_what_lists_would() -> None:
     run_state_machine_as_test(
-        QueueMachine, settings=settings(max_examples=count, stateful_step_count=50)
+        QueueMachine, settings=machine_settings(examples=300, stateful_step_count=50)
     )
 
 
@@ -455,4 +454,6 @@ class HighestFirst(QueueMachine):
 
 @pytest.mark.parametrize("machine", [OneAtATime, HighestFirst])
 def test_one_consumer_at_a_time(machine: type[QueueMachine]) -> None:
-    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=50))
+    run_state_machine_as_test(
+        machine, settings=machine_settings(examples=60, stateful_step_count=50)
+    )

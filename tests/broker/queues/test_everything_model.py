@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import repeat
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -43,6 +42,7 @@ from fluffle.protocol.properties import body_of, raw_properties
 from tests.broker.queues.make import ORIGIN, FakeSink, MemorySpill
 from tests.broker.queues.naive import Message, Naive
 from tests.broker.queues.urgent import urgent
+from tests.suite.seeds import machine_settings
 
 PLENTY = 1 << 30
 SIZES = st.sampled_from([0, 1, 3, 12, 50])
@@ -413,5 +413,5 @@ def test_everything_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "DROPPED_BYTES_MAX", 2 * bounds.MESSAGE_COST_BYTES)
     run_state_machine_as_test(
         EverythingMachine,
-        settings=settings(max_examples=300, stateful_step_count=40, deadline=None),
+        settings=machine_settings(examples=300, stateful_step_count=40),
     )

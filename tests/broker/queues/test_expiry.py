@@ -19,6 +19,7 @@ from fluffle.broker.queues.segment import LOOK_MAX
 from fluffle.broker.queues.timing import NEVER_MS
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.make import Aging, MemorySpill, lane_of
+from tests.suite.seeds import seeds
 from tests.support.asking import asking
 
 TTL_MS = 100
@@ -372,7 +373,7 @@ def test_of_a_run_each_comes_back_with_its_own_time() -> None:
     assert expired(bench) == "bc"
 
 
-@pytest.mark.parametrize("seed", range(20))
+@seeds(20)
 def test_messages_that_say_for_how_long_they_live_end_as_each_would(seed: int) -> None:
     chance = random.Random(seed)
     some_ms = [chance.choice([0, 1, 40, 5_000, 1 << 40]) for _ in range(chance.randrange(1, 4))]

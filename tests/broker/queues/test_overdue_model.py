@@ -12,6 +12,7 @@ from fluffle.broker.queues import overdue
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.queues.overdue import GAP_MS, Late, Overdue
 from fluffle.broker.queues.timing import NEVER_MS
+from tests.suite.seeds import seeds
 
 QUEUE: Any = None
 DEFAULT_MS = 300
@@ -126,7 +127,7 @@ class Holding:
                 assert self.now <= due_ms + latest_ms, "nobody looks"
 
 
-@pytest.mark.parametrize("seed", range(40))
+@seeds(40)
 def test_whatever_happens(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overdue, "SWEEP_MIN", 3)
     chance = Random(seed)

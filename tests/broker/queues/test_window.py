@@ -9,6 +9,7 @@ import pytest
 
 from fluffle.broker.queues import window
 from fluffle.broker.queues.window import KEY, Window, window_of
+from tests.suite.seeds import seeds
 
 
 def digest(number: int) -> bytes:
@@ -36,7 +37,7 @@ class Known(OrderedDict[bytes, int]):
         return b"".join(KEY.pack(*pair) for pair in self.items())
 
 
-@pytest.mark.parametrize("seed", range(40))
+@seeds(40)
 def test_it_knows_what_a_dict_knows(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "COMPACT_KEYS", 3)
     chance, found, known, now_ms = Random(seed), Window(), Known(), 0

@@ -16,7 +16,6 @@ from tempfile import mkdtemp
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
@@ -47,6 +46,7 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
+from tests.suite.seeds import machine_settings
 from tests.support.definitions import Editor, engines
 from tests.support.patience import PatientSink
 from tests.support.store import open_store
@@ -371,9 +371,8 @@ def is_torn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("kind", "count"),
     [
-        ("memory", 40),
-        pytest.param("memory", 150, marks=pytest.mark.slow),
-        pytest.param("lmdb", 50, marks=pytest.mark.slow),
+        ("memory", 150),
+        pytest.param("lmdb", 50, marks=pytest.mark.slow("it syncs to a disk")),
     ],
 )
 @pytest.mark.parametrize("machine", [DefinitionsMachine, TopologyMachine])
@@ -384,5 +383,5 @@ def test_what_is_durable_comes_up(
     members = {"make_disk": staticmethod(make), "is_torn": is_torn}
     run_state_machine_as_test(
         type("Machine", (machine,), members),
-        settings=settings(max_examples=count, stateful_step_count=50),
+        settings=machine_settings(examples=count, stateful_step_count=50),
     )

@@ -19,6 +19,7 @@ from tests.broker.routing.make import (
     topology,
     unbind,
 )
+from tests.suite.seeds import machine_settings
 from tests.support.topologies import bindings_from
 
 QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
@@ -320,3 +321,4 @@ class TopologyAgainstSet(RuleBasedStateMachine):
 
 
 TestTopologyAgainstSet = TopologyAgainstSet.TestCase
+TestTopologyAgainstSet.settings = machine_settings()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from random import Random
 from typing import Any, NamedTuple
 
-import pytest
-
 from fluffle.protocol.methods import Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import to_table
+from tests.suite.seeds import seeds
 from tests.support.edge import Client, Edge, publish_frames
 
 QUEUES = "abc"
@@ -86,7 +85,7 @@ def declare(client: Client, case: Case) -> None:
         client.confirm_select(1)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@seeds(50)
 def test_one_read_is_as_good_as_many(seed: int) -> None:
     case = drawn(seed)
     alone = ready_over_time(case, case.frames)

@@ -34,6 +34,7 @@ from fluffle.broker.torture.history import (
 )
 from fluffle.broker.torture.judge import Judge
 from tests.broker.torture.liar import STEADY, TRANSIENT, Broker, Lie
+from tests.suite.seeds import seeds
 
 SEEDS = range(8)
 STEPS = 2_000
@@ -72,7 +73,7 @@ def judge(history: list[Event]) -> Report:
     return judge.finish()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@seeds(SEEDS)
 def test_an_honest_broker_is_believed(seed: int) -> None:
     report = judge(Broker(Random(seed)).live(STEPS))
     assert [*report.sentences()] == []
@@ -299,7 +300,7 @@ def sums_up(report: Report, copies: int) -> bool:
     return numbers["attempted"] == answered and came == went
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@seeds(SEEDS)
 def test_the_numbers_add_up(seed: int) -> None:
     for lie in (None, Lie.LOSE_IN_A_CRASH):
         history = Broker(Random(seed), lie).live(STEPS)

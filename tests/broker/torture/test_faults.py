@@ -37,6 +37,7 @@ from fluffle.broker.torture.judge import Judge
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.broker.torture.system import Deed, DeedFailed, Mesh, System, mesh
 from fluffle.broker.torture.talk import Address
+from tests.suite.seeds import seeds
 
 NODES, SPARES = ("a", "b", "c"), ("d", "e")
 ISOLATING = (isolate, rejoin_slowly)
@@ -77,7 +78,7 @@ async def stage() -> AsyncIterator[tuple[Record, Scene]]:
         yield record, record.scene({node: Proxy("127.0.0.1", 1) for node in every})
 
 
-@pytest.mark.parametrize("seed", range(20))
+@seeds(20)
 def test_a_plan_is_repeatable_and_ends_in_time(seed: int) -> None:
     faults = plan(Random(seed), 300, NODES, [*KINDS])
     assert faults == plan(Random(seed), 300, NODES, [*KINDS])

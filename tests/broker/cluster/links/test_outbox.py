@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -17,6 +16,7 @@ from fluffle.broker.cluster.links.outbox import (
 )
 from fluffle.broker.cluster.links.pieces import ACK_BYTES, PIECE_BYTES_MAX, Decoder
 from fluffle.broker.cluster.ports import FrameKind, Lane
+from tests.suite.seeds import machine_settings
 
 KINDS = frozenset(FrameKind)
 PLENTY = dict.fromkeys(Lane, 1 << 30)
@@ -101,7 +101,7 @@ class OutboxAgainstLists(RuleBasedStateMachine):
 
 
 TestOutboxAgainstLists = OutboxAgainstLists.TestCase
-TestOutboxAgainstLists.settings = settings(max_examples=40, stateful_step_count=40)
+TestOutboxAgainstLists.settings = machine_settings(examples=40, stateful_step_count=40)
 
 
 def test_between_any_two_pieces_of_bulk_an_urgent_frame_goes_first() -> None:

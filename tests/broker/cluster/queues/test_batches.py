@@ -36,6 +36,7 @@ from tests.broker.cluster.queues.batches import (
     Sent,
     content_of,
 )
+from tests.suite.seeds import seeds
 from tests.support.asking import asking as asking_for
 
 RUN_MAX, RUN_BYTES_MAX = 6, 200
@@ -110,7 +111,7 @@ def whatever(seed: int, steps: int = 60) -> None:
     world.check()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@seeds(50)
 def test_whatever_happens(seed: int) -> None:
     whatever(seed)
 
@@ -209,7 +210,7 @@ class Asked:
                 self.told[number] = True
 
 
-@pytest.mark.parametrize("seed", range(60))
+@seeds(50)
 def test_what_is_asked_for_again_in_part_is_done_once(seed: int) -> None:
     asks_again(seed)
 
@@ -289,7 +290,7 @@ def asks_home_again(seed: int) -> None:
     assert world.lying() == [(each.content, each.expires_at_ms, NEW) for each in sents[:room]]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@seeds(40)
 def test_what_a_home_is_asked_for_again_in_part_is_done_once(seed: int) -> None:
     asks_home_again(seed)
 
@@ -403,7 +404,7 @@ def passes_on(seed: int) -> None:
             assert is_taken == heir.fates.get(content, True)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@seeds(50)
 def test_what_has_no_outcome_is_passed_on_as_it_was(seed: int) -> None:
     passes_on(seed)
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import pytest
-
 from fluffle.protocol.methods import Basic, Channel, Confirm, Queue, encode_method, make
 from tests.broker.cluster.queues.far import Rig
+from tests.suite.seeds import seeds
 from tests.support.edge import Arrival, Client
 
 SEEDS = 40
@@ -221,7 +220,7 @@ class World:
         assert len(self.rig.queue._receipts) == 0
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@seeds(SEEDS)
 def test_no_message_is_lost_or_in_two_hands(seed: int) -> None:
     world = World(seed)
     for _ in range(STEPS):

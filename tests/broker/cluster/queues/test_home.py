@@ -15,6 +15,7 @@ from fluffle.broker.queues.journal import Damage
 from fluffle.broker.queues.pausing import Pause
 from tests.broker.cluster.queues.homes import Homestead
 from tests.broker.cluster.streams.happenings import OUTCOMES
+from tests.suite.seeds import seeds
 
 
 def in_hands(world: Homestead, node: str) -> int:
@@ -349,12 +350,11 @@ def whatever(seed: int, steps: int = 150) -> None:
     world.rest()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@seeds(40)
 def test_whatever_happens(seed: int) -> None:
     whatever(seed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1_000, 2_000))
+@seeds(range(1_000, 1_010), at_night=1_000, slow=True)
 def test_much_of_whatever_happens(seed: int) -> None:
     whatever(seed, steps=250)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from fluffle.broker.queues.arguments import QueueSpec
 from tests.broker.cluster.streams import happenings
 from tests.broker.cluster.streams.world import World
+from tests.suite.seeds import machine_settings
 
 NODE = st.sampled_from(["near", "left"])
 PLACE = st.integers(0, 5)
@@ -136,4 +136,4 @@ class StreamMachine(RuleBasedStateMachine):
 
 
 TestStreamMachine = StreamMachine.TestCase
-TestStreamMachine.settings = settings(stateful_step_count=40)
+TestStreamMachine.settings = machine_settings(stateful_step_count=40)

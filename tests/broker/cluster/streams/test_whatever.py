@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.broker.cluster.streams.happenings import whatever
+from tests.suite.seeds import seeds
 
 
-@pytest.mark.parametrize("seed", range(40))
+@seeds(40)
 def test_whatever_happens(seed: int) -> None:
     whatever(seed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [*range(1_000, 2_000), 13_519])
+@seeds(range(1_000, 1_010), at_night=1_000, slow=True)
 def test_much_of_whatever_happens(seed: int) -> None:
     whatever(seed, steps=250)

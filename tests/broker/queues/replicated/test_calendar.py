@@ -24,6 +24,7 @@ from fluffle.broker.queues.replicated.facts import (
 )
 from tests.broker.queues.replicated.delaying import Calendar
 from tests.broker.queues.replicated.test_leadership import make_small
+from tests.suite.seeds import seeds
 
 
 def test_they_come_out_in_the_order_of_their_times() -> None:
@@ -218,7 +219,7 @@ def whatever(seed: int, *, faults: bool) -> Calendar:
     return bench
 
 
-@pytest.mark.parametrize("seed", range(20))
+@seeds(20)
 def test_each_comes_out_once_in_order_and_not_before_it_is_due(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,7 +231,7 @@ def test_each_comes_out_once_in_order_and_not_before_it_is_due(
     assert bench.image.state.live_count == 0
 
 
-@pytest.mark.parametrize("seed", range(30))
+@seeds(30)
 def test_leaders_change_and_each_comes_out_not_before_it_is_due(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

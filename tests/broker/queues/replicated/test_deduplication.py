@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
@@ -28,6 +27,7 @@ from tests.broker.queues.keyed import Notebook, keyed
 from tests.broker.queues.replicated.edges import Edge, Operation
 from tests.broker.queues.replicated.leading import Bench, quorum
 from tests.broker.queues.replicated.make import ORIGIN
+from tests.suite.seeds import machine_settings
 
 KEYS: list[PlainValue] = ["a", "b", "c", "d", 1, None]
 SIZE, TTL_MS = 3, 50
@@ -141,7 +141,7 @@ class Machine(RuleBasedStateMachine):
 
 def test_against_a_notebook() -> None:
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
+        Machine, settings=machine_settings(examples=60, stateful_step_count=30)
     )
 
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -28,6 +27,7 @@ from fluffle.broker.queues.settings import settings_of
 from tests.broker.queues.replicated.leading import Bench, quorum
 from tests.broker.queues.replicated.steps import rest, step
 from tests.broker.queues.replicated.test_leadership import BROUGHT, PRIORITIES, make_small
+from tests.suite.seeds import machine_settings
 
 CHANCES = st.integers(0, 1 << 32).map(Random)
 
@@ -111,5 +111,5 @@ def test_an_example_in_which_nobody_hears_that_time_is_up(
 def test_everything_together(monkeypatch: pytest.MonkeyPatch) -> None:
     make_small(monkeypatch)
     run_state_machine_as_test(
-        EverythingMachine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
+        EverythingMachine, settings=machine_settings(examples=40, stateful_step_count=25)
     )

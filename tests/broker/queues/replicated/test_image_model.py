@@ -11,7 +11,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -24,6 +23,7 @@ from fluffle.broker.queues.replicated import entries
 from fluffle.broker.queues.replicated.state import State
 from tests.broker.queues.replicated.comparing import Told
 from tests.broker.queues.replicated.history import OPERATIONS, History
+from tests.suite.seeds import machine_settings, seeds
 
 
 class ImageMachine(RuleBasedStateMachine):
@@ -80,17 +80,16 @@ def _dead_entries_are_swept_out_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_any_history() -> None:
     run_state_machine_as_test(
-        ImageMachine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None)
+        ImageMachine, settings=machine_settings(examples=25, stateful_step_count=40)
     )
 
 
-@pytest.mark.parametrize("seed", range(5))
+@seeds(5)
 def test_long_histories(seed: int) -> None:
     tell(Random(seed), count=50)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 200))
+@seeds(range(100, 145), at_night=200, slow=True)
 def test_many_long_histories(seed: int) -> None:
     tell(Random(seed), count=100)
 

@@ -31,6 +31,7 @@ from tests.broker.queues.replicated.leading import Bench, full, quorum
 from tests.broker.queues.replicated.make import ORIGIN
 from tests.broker.queues.replicated.steps import rest, step
 from tests.broker.queues.replicated.telling import Told, bodies, with_consumer
+from tests.suite.seeds import seeds
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,24 +90,23 @@ def whatever(
     bench.outlive()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@seeds(10)
 def test_whatever_happens(seed: int) -> None:
     whatever(seed, steps=150)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@seeds(10)
 def test_whatever_happens_with_priorities(seed: int) -> None:
     whatever(seed, steps=150, priorities=PRIORITIES)
 
 
-@pytest.mark.parametrize("seed", range(22))
+@seeds(22)
 @pytest.mark.parametrize("priorities", [(), PRIORITIES])
 def test_whatever_has_died_elsewhere(seed: int, priorities: Sequence[int | None]) -> None:
     whatever(seed, steps=150, priorities=priorities, brought=BROUGHT)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 300))
+@seeds(range(100, 103), at_night=250, slow=True)
 @pytest.mark.parametrize("priorities", [(), PRIORITIES])
 @pytest.mark.parametrize("brought", [(), BROUGHT])
 def test_much_of_whatever_happens(

@@ -17,6 +17,7 @@ from tests.broker.queues.replicated.edges import Edge
 from tests.broker.queues.replicated.leading import Bench, quorum
 from tests.broker.queues.replicated.steps import rest, step
 from tests.broker.queues.replicated.test_leadership import make_small
+from tests.suite.seeds import seeds
 
 SURE: dict[str, PlainValue] = {
     "dead_letter_exchange": "dlx",
@@ -96,12 +97,11 @@ def _everything_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fluffle.broker.queues.replicated.outbox.UNDER_WAY_MAX", 4)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@seeds(12)
 def test_what_must_arrive_does(seed: int) -> None:
     whatever(seed, steps=200)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 200))
+@seeds(range(100, 138), at_night=200, slow=True)
 def test_what_must_arrive_does_for_long(seed: int) -> None:
     whatever(seed, steps=800)

@@ -2,13 +2,12 @@
 
 from random import Random
 
-import pytest
-
 from fluffle.broker.clock import ManualClock
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.ports import Ports
 from fluffle.broker.queues.replicated.queue_time import STEP_MS, QueueTime
+from tests.suite.seeds import seeds
 
 HOUR_MS = 3_600_000
 NOON_MS = 1_800_000_000_000
@@ -72,7 +71,7 @@ def test_a_clock_that_is_put_back_and_forward_again_tells_no_time_twice() -> Non
     assert time.now_ms() <= NOON_MS + STEP_MS
 
 
-@pytest.mark.parametrize("seed", range(20))
+@seeds(20)
 def test_leaders_one_after_the_other_never_go_back_nor_stand_still(seed: int) -> None:
     """Each is behind the first, by up to an hour; so all time that passes is told, exactly."""
     chance, passed_ms = Random(seed), 0

@@ -17,6 +17,7 @@ from fluffle.broker.queues.replicated.image import Image
 from fluffle.broker.queues.replicated.sweep import Sweep
 from tests.broker.queues.replicated.delaying import Calendar
 from tests.broker.queues.replicated.leading import Bench, quorum
+from tests.suite.seeds import seeds
 
 
 def test_a_purge_drops_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +53,7 @@ def test_two_purges_say_each_message_once(*, is_turn_between: bool) -> None:
     assert bench.image.state.live_count == 0
 
 
-@pytest.mark.parametrize("seed", range(30))
+@seeds(30)
 def test_purges_leave_what_is_dead_and_take_what_is_under_way(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +205,7 @@ def urgent_bench(chance: Random, entries: int) -> Bench:
     return bench
 
 
-@pytest.mark.parametrize("seed", range(40))
+@seeds(40)
 def test_a_purge_takes_what_waits_of_all_priorities(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-import pytest
-
 from fluffle.broker.testing.faults.frames import ACK, Frame
 from fluffle.broker.testing.faults.ledger import Ledger
+from tests.suite.seeds import seeds
 
 
 class Publisher:
@@ -26,7 +25,7 @@ class Publisher:
             self.known[number] = frame.method == ACK
 
 
-@pytest.mark.parametrize("seed", range(200))
+@seeds(50)
 def test_a_publisher_comes_to_know_what_became_of_each(seed: int) -> None:
     chance = Random(seed)
     ledger, publisher, fates = Ledger(1), Publisher(), dict[int, bool]()

@@ -1,0 +1,114 @@
+"""The parts of a nightly run: a command each, whose seeds follow from one number."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from tests.suite.seeds import SEED, SUITE
+
+SEED_MAX = 1 << 31
+NOT_BY_PYTEST = "mutant"
+"""They are looked for by a part of their own, as the simulator has its seeds in two."""
+LIVE = "interop or compat"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How much of it."""
+
+    seed: int
+    """All others follow from it."""
+    seeds: int = 2_000
+    """Of the simulator of groups, with 3 and with 5 nodes."""
+    queue_seeds: int = 200
+    """Of whole queues: each takes ten times as long."""
+    torture_s: int = 300
+    abuse_s: int = 180
+    processes: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One command."""
+
+    name: str
+    about: str
+    words: tuple[str, ...]
+    """Of the command, behind the interpreter."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def command(self) -> str:
+        """What repeats it in a shell."""
+        settings = [f"{name}={value}" for name, value in self.environment.items()]
+        return " ".join([*settings, "python", *(quoted(word) for word in self.words)])
+
+
+def quoted(word: str) -> str:
+    return f"'{word}'" if " " in word else word
+
+
+def parts_of(order: Order) -> list[Part]:
+    """All of a night, the quick ones first."""
+    night = {SUITE: "night", SEED: str(order.seed), "HYPOTHESIS_PROFILE": "night"}
+    jobs = str(order.processes)
+
+    def module(name: str, about: str, words: str) -> Part:
+        return Part(name, about, ("-m", *words.split()))
+
+    def tests(name: str, about: str, marks: str, *words: str) -> Part:
+        shared = ("-n", jobs, "--dist", "loadfile", "--max-worker-restart", "0")
+        pytest = ("-m", "pytest", "-q", f"--hypothesis-seed={order.seed}", "-m", marks)
+        return Part(name, about, (*pytest, *shared, *words), night)
+
+    groups, queues, formation, drawn, torture, abuse = (
+        Random(f"{order.seed} {name}").randrange(SEED_MAX)
+        for name in ("groups", "queues", "formation", "drawn", "torture", "abuse")
+    )
+    simulation = f"tests.simulation --nodes 3,5 --failures 20 --jobs {jobs}"
+    return [
+        tests(
+            "suite",
+            "all tests, with new seeds of histories and state machines",
+            f"not {NOT_BY_PYTEST} and not ({LIVE})",
+        ),
+        tests("rabbitmq", "clients of others, and RabbitMQ itself", LIVE, "--live"),
+        module("drawn", "drawn scenarios", f"tests.compat.drawn --seeds 100 --first {drawn}"),
+        module("mutants", "every mutant", f"tests.mutants --jobs {jobs}"),
+        module("groups", "the simulator", f"{simulation} --seeds {order.seeds} --first {groups}"),
+        module(
+            "queues",
+            "the simulator with queues",
+            f"{simulation} --queues --seeds {order.queue_seeds} --first {queues}",
+        ),
+        module(
+            "formation",
+            "clusters that are founded and grow",
+            f"tests.simulation.formation {formation} {formation + order.seeds // 4}",
+        ),
+        module(
+            "torture",
+            "three nodes under every fault",
+            f"tests.torture fluffle --seconds {order.torture_s} --seed {torture}",
+        ),
+        module(
+            "abuse",
+            "clients that misbehave",
+            f"tests.abuse --seconds {order.abuse_s} --seed {abuse}",
+        ),
+        coverage(jobs),
+    ]
+
+
+def coverage(jobs: str) -> Part:
+    """The fast tests once more: what is measured is slower, and measures nothing else."""
+    marks = f"not slow and not {NOT_BY_PYTEST} and not ({LIVE})"
+    words = f"-m coverage run -m pytest -q -p no:cacheprovider -n {jobs} --dist loadfile -m"
+    return Part("coverage", "lines and branches of the fast tests", (*words.split(), marks))
+
+
+INTERPRETER = sys.executable

@@ -1,0 +1,1 @@
+"""What runs by day, what at night, and what of it is drawn anew."""
