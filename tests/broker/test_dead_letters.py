@@ -3,8 +3,11 @@ here is what no client can bring about yet, and what must be so inside."""
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
@@ -436,8 +439,9 @@ def test_deaths_and_arrivals_are_counted_once() -> None:
 
 
 def test_a_long_row_of_queues_without_room_is_gone_through() -> None:
-    place = Place()
-    for number in range(400):
+    """Not one inside another: there are more queues than calls could stand in each other."""
+    place, count = Place(), 100
+    for number in range(count):
         arguments = to_table(
             {
                 "x-max-length": 0,
@@ -447,12 +451,24 @@ def test_a_long_row_of_queues_without_room_is_gone_through() -> None:
         )
         declared = Declaration(f"q{number}", arguments=arguments)
         VhostEditor(place.vhost).declare_queue(declared, None)
-    last = place.declare("q400")
+    last = place.declare(f"q{count}")
     first = place.vhost.queues["q0"]
     assert isinstance(first, Queue)
-    place.publish(first, Properties())
+    with calls_deep(count):
+        place.publish(first, Properties())
     assert last.ready_count == 1
     assert place.dropped.total() == 0
+
+
+@contextmanager
+def calls_deep(count: int) -> Iterator[None]:
+    """RecursionError for more than so many calls inside one another."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + count)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_what_nobody_wants_is_counted() -> None:
