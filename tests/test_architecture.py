@@ -206,6 +206,24 @@ def test_imports_are_found_wherever_they_stand() -> None:
     assert OUTSIDE & measure(text).imported == {"pika", "tests"}
 
 
+SLOW_WITHOUT_REASON = r"mark\.slow\b(?!\(\s*\"\w+ \w+)"
+
+
+def test_what_is_slow_says_why() -> None:
+    """Beside its mark: `@pytest.mark.slow("seven nodes start as processes")`."""
+    found = {
+        str(path): numbers
+        for path in python_files("tests")
+        if (numbers := line_numbers(SLOW_WITHOUT_REASON, (ROOT / path).read_text()))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize("mark", ["@pytest.mark.slo~w", 'marks=pytest.mark.slo~w("")'])
+def test_a_mark_without_a_reason_is_found(mark: str) -> None:
+    assert line_numbers(SLOW_WITHOUT_REASON, f"\n{mark.replace('~', '')}\n") == [2]
+
+
 FORBIDDEN = {
     "a path of somebody's machine": r"(?<![\w./-])/(?:home|root|Users|mnt|work)/\w",
     "the registry behind a lock file": r'"resolved"\s*:',

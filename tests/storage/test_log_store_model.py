@@ -357,7 +357,7 @@ def test_a_log_store_holds_what_dictionaries_would(make: Callable[[], Subject]) 
     run(make)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("each commit is flushed to a disk")
 def test_a_log_store_on_lmdb_holds_what_dictionaries_would(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
