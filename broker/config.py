@@ -102,8 +102,8 @@ class ClusterConfig:
 
     peers: Mapping[str, ListenAddress]
     """The nodes that found the cluster, by name, and where they listen for each other.  All of them
-    are given the same, in the same order: without the first nobody founds any.  Who is not among
-    them asks them to be let in."""
+    are given the same, in the same order: without the first no other founds any.  A node that
+    is not among them asks them to be let in."""
     secret: bytes = field(repr=False)
     listen: ListenAddress = ListenAddress("", CLUSTER_PORT)
     name: str = "fluffle"
@@ -116,7 +116,7 @@ class ClusterConfig:
     """Whether a node without data that knows the secret is let in when it asks; else it waits for
     an operator."""
     advertise: ListenAddress | None = None
-    """Where this node listens for the others, as they are to be told, if it is not among `peers`.
+    """Where this node listens for the others, as they are to dial it, if it is not among `peers`.
     None: as they see it dial, at the port where it listens."""
 
 

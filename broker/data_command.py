@@ -58,7 +58,7 @@ def moved(data_dir: Path, *, yes: bool) -> None:
 
 @contextmanager
 def _unused(data_dir: Path) -> Iterator[None]:
-    """Nobody else works on the directory meanwhile.  ClickException for all that goes wrong."""
+    """Keep others from the directory meanwhile.  ClickException for all that goes wrong."""
     try:
         with lock(data_dir / LOCK_FILE):
             yield

@@ -204,7 +204,7 @@ class DeadLetters:
         return False
 
     def _known(self, hasten: Callable[[], None]) -> None:
-        """All is known here that was defined anywhere when somebody asked for the first time."""
+        """All is known here that was defined anywhere when it was asked for the first time."""
         self._asking.remove(hasten)
         hasten()
 

@@ -163,7 +163,7 @@ def all_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:
 
 
 def shown_keys(keys: tuple[str, ...], blind_keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Without those that nobody may see.  As with RabbitMQ each takes the first that is like it, so
+    """The keys without those of BCC.  As with RabbitMQ each takes the first that is like it, so
     a key by which a queue has redirected the message may be missing, too."""
     shown = [*keys]
     for key in blind_keys:

@@ -10,7 +10,7 @@ took does not stay, and the next storm does not add to it.
 
 Before the alarm is raised, and now and then while it stands, the garbage collector looks for
 cycles, too: where nothing is allocated any more it would not come by itself, and publishers would
-wait for what nobody needs.
+wait for what is not needed.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class MemoryWatch:
 
     def _needed_bytes(self, used_bytes: int) -> int:
         """The memory that is left once garbage is gone, if it is more than may be: to look for it
-        takes long where there is much, and nobody is read then anyhow."""
+        takes long where there is much, and no client is read then anyhow."""
         if used_bytes <= self._alarms.watermarks.memory_bytes_max:
             self._collected_looks = 0
             return used_bytes

@@ -125,7 +125,7 @@ class Assembly:
 class Reader:
     """Splits what a peer sends into events.  After a Violation it reads no more.
 
-    It stops after EVENTS_MAX of them, or some milliseconds, and goes on when it is told to.
+    It stops after EVENTS_MAX of them, or some milliseconds, and goes on with `go_on`.
 
     Until `open` there are no messages, and methods come one at a time, because the answer to one
     (a higher frame limit, or `open`) changes how the next is read.

@@ -1,7 +1,7 @@
 """Work that may take long, as a generator that stops now and then and can be left.
 
 What it comes to is its return value.  Between two stops it does a fraction of a millisecond of
-work; whoever has it go on decides when, or whether.  Meanwhile anything may happen.
+work; the caller that has it go on decides when, or whether.  Meanwhile anything may happen.
 """
 
 from collections.abc import Generator

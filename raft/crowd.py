@@ -79,7 +79,7 @@ class Crowd:
         self._untold.add([state for state in groups if state.leader != news.node], news)
 
     def heed_link(self, node: NodeId) -> None:
-        """A link was opened from or to this node: have those told that wait for its answers."""
+        """A link was opened from or to this node: tell those that wait for its answers."""
         groups = self._groups.values()
         awaiting = [state for state in groups if leading.is_awaiting(state, node)]
         self._untold.add(awaiting, NewLink(node))

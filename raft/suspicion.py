@@ -3,11 +3,11 @@
     gaps between its pings --> the longest of late, twice -+
     suspected, and there after all --> the floor, doubled -+--> between a floor and a cap
 
-A machine that gets too little time sends its pings late, again and again: whoever suspects it after
-a fixed time does so every few seconds, and each time all groups that it leads hold elections.  What
-was usual is forgotten bit by bit, and so are mistakes, for whoever is on time again should be
-missed soon.  A gap that is longer than the cap was no gap: the node was away, which says nothing of
-how punctual it is.
+A machine that gets too little time sends its pings late, again and again: a node that suspects it
+after a fixed time does so every few seconds, and each time all groups that it leads hold elections.
+What was usual is forgotten bit by bit, and so are mistakes, for a node that is on time again should
+be missed soon.  A gap that is longer than the cap was no gap: the node was away, which says nothing
+of how punctual it is.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ class Tuning:
     suspect_after_ms: int = 1_000
     """Four pings that did not come.  The floor: see `suspicion`."""
     suspect_after_ms_max: int = 5_000
-    """The cap.  For so long nobody notices a machine that has just vanished, if it had been late
+    """The cap.  For so long no node notices a machine that has just vanished, if it had been late
     with its pings again and again."""
     deaf_after_ms: int = 2_000
     """A node that pings us has not heard ours, as counted from the last that it has echoed.  Longer
-    by as much as the silence is that makes nobody suspected."""
+    by as much as the silence is that makes no node suspected."""
     groups_max: int = 64
     """Groups that have their turn in one turn of the node, for nothing but news or because their
     time has come; less those for which something has come in.  After the loss of a node, or a

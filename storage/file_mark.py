@@ -6,7 +6,7 @@
 Both stay as they are when the machine starts anew, the disk is mounted elsewhere or gets another
 device number; so the device is no part of it.  Nor is the inode alone: there are file systems that
 give another each time they are mounted (FAT, some in user space).  Both are as they were when a
-whole disk is put back, as from a snapshot of its blocks: that nobody sees by the file.
+whole disk is put back, as from a snapshot of its blocks: that cannot be seen by the file.
 """
 
 from __future__ import annotations

@@ -7,15 +7,15 @@
 
 A **promise** is the mark of a cluster and who founds it, on disk before a word is said of it.  A
 node gives one, and its vote in that group goes by it; so two clusters cannot both be promised by a
-majority of the same founders.  The first of the founders draws the mark, and nobody else does: sets
-that grew or shrank have their first node in common.  Where nodes were told of them in different
-orders, the least of their names is the first.  What is known of others is what they have said
-since their link came up, and these frames keep their order with those of consensus: whoever hears
-of another mark than its own heeds no vote from there.
+majority of the same founders.  The first of the founders draws the mark, and no other node does:
+sets that grew or shrank have their first node in common.  Where nodes were given them in different
+orders, the least of their names is the first.  What is known of others is what they have said since
+their link came up, and these frames keep their order with those of consensus: a node that hears of
+another mark than its own heeds no vote from there.
 
     [0, host, port]                   a node that has not begun asks, and says where it listens
     [1, mark, stage, members, joins, first]
-                                      what it is told, and at each link and change: `joins` if it is
+                                      what it hears, and at each link and change: `joins` if it is
                                       let in as one that joins, `first` of those who are to found
     [2, mark, founders]               a node that has promised, or begun, asks a founder for help
     members, founders                 [[name, host, port], ...]
@@ -120,7 +120,7 @@ class LocalNode(Protocol):
 
 
 class Formation:
-    """What one node has promised, what others have told it of theirs, and what comes of that."""
+    """The promise of one node, those that it knows of others, and what comes of them."""
 
     __slots__ = (
         "_address", "_configured", "_is_keeping", "_met", "_name", "_node", "_refused", "promise",
@@ -135,8 +135,8 @@ class Formation:
         promise: Promise,
         node: LocalNode,
     ) -> None:
-        """`configured`: who founds the cluster, as this node was told; `address`: where it listens,
-        as others are told; `promise`: as it is on disk."""
+        """`configured`: who founds the cluster, by the options of this node; `address`: where it
+        listens, as others see it; `promise`: as it is on disk."""
         self._name = name
         self._configured = configured
         self._address = address

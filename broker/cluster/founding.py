@@ -57,8 +57,8 @@ DrawBits = Callable[[int], int]
 def take_along(data_dir: Path, open_store: OpenStore, founder: Founder) -> None:
     """Have what a node that was alone has left be that of a cluster.  It must not run.
 
-    StartFailed unless it is the first of the founders: without that one nobody else founds any, so
-    the others find this cluster, and join it.  `StorageError`.
+    StartFailed unless it is the first of the founders: without that one no other node founds any,
+    so the others find this cluster, and join it.  `StorageError`.
     """
     node, cluster = founder.node, founder.cluster
     if next(iter(cluster.peers), None) != node:

@@ -1,8 +1,9 @@
 """In which life of a node its data are: a start is the next one.
 
 It is safe on disk before the node says a word to another, so that no two lives of one node are
-taken for one, and whoever knew a life that this disk does not remember is believed.  The file is
-marked as well: a copy of it, made within a life, would remember that life and lack the end of it.
+taken for one, and a node that knew a life that this disk does not remember is believed.  The file
+is marked as well: a copy of it, made within a life, would remember that life and lack the end of
+it.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     over a link that is new            b --> a    "of yours I know of commit 812, in your life 4"
 
 Who began its present life with less than another knows of an earlier one has lost what it had
-confirmed, and must not be a part of any majority: it ends.  That is found out whoever else was
-there: each passes on what it knows of all.  What is known goes to disk with whatever is written
-next, so that it costs no commit.
+confirmed, and must not be a part of any majority: it ends.  That is found out whichever other nodes
+were there: each passes on what it knows of all.  What is known goes to disk with whatever is
+written next, so that it costs no commit.
 
 frame    [[node, incarnation, life, commit] ...]    of the sender, and of those that it knows
 """

@@ -13,8 +13,8 @@ from fluffle.broker.errors import BrokerError
 from fluffle.broker.queues.served import Later as Asked
 
 PATIENCE_S = 35.0
-"""What is not answered by then never is: more than the cluster takes to say why it does not agree,
-and less than a caller from another thread has."""
+"""The limit of an answer: more than the cluster takes to say why it does not agree, and less than a
+caller from another thread has."""
 
 
 async def ask(parts: Parts, verb: str, **arguments: Any) -> Row:

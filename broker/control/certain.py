@@ -1,6 +1,6 @@
 """Verbs that find nothing: said once this node knows that there is nothing.
 
-What they find is told at once, whatever else others define meanwhile.
+What they find is answered at once, whatever else others define meanwhile.
 """
 
 from __future__ import annotations

@@ -119,8 +119,8 @@ def check_left(cluster: Cluster, name: str) -> None:
 def forget(parts: Parts, *, name: str) -> Result:
     """Remove a node that is gone for good, with the queues that were on it alone.
 
-    It is if nobody sees it: each node that can be asked has a say.  As long as a queue that is on
-    others, too, can agree on nothing without it, it stays.
+    It is gone if no other node sees it: each that can be asked has a say.  As long as a queue that
+    is on others, too, can agree on nothing without it, it stays.
     """
     cluster, going = entered(parts), Pending()
     nodes = parts.catalogue.nodes.entries

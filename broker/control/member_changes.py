@@ -3,8 +3,8 @@
     a member less: its group has committed that, and all know it
     a member more: likewise, and that member has caught up and votes
 
-Whoever stops a node after that counts on it: before, a queue may need that very node.  What is
-waited for goes on by itself, whether anybody waits or not.
+An operator who stops a node after that counts on it: before, a queue may need that very node.  What
+is waited for goes on by itself, whether anybody waits or not.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ LOOK_S = 0.1
 """Between two looks at what is under way."""
 
 GIVE_UP_MS = 15_000
-"""Nobody waits for more, once nothing has come to an end for so long: less than the management API
-has for an answer."""
+"""The limit for a wait in which nothing comes to an end: less than the management API has for an
+answer."""
 
 LOOKED_AT_ONCE = 500
 """Queues that are looked at in one turn, and asked for in one question."""
@@ -68,7 +68,7 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MemberChange:
-    """One node gets, or loses, a member of some queues."""
+    """A change by which one node gets, or loses, a member of some queues."""
 
     parts: Parts
     node: str
@@ -172,7 +172,7 @@ def told_row(key: Key, definition: QueueDefinition, result: Result, error: str) 
 def awaited(later: Row | Later, parts: Parts) -> Waiting[Row]:
     """The result of what goes on by itself.  BrokerError.
 
-    Whoever waits has something to hear now and then, however long it takes.
+    A client that waits hears something now and then, however long it takes.
     """
     if not isinstance(later, Later):
         return later

@@ -27,7 +27,7 @@ def raft(parts: Parts, *, name: str, vhost: str) -> Rows:
 
 
 def voting(parts: Parts, *, groups: list[int]) -> Row:
-    """Of these queues, by the numbers of their groups, those whose member here votes: that is
+    """Those of these queues, by the numbers of their groups, whose member here votes: that is
     committed, as far as this node knows."""
     member = parts.company.known(parts.config.node_name)
     here = parts.company.groups

@@ -99,8 +99,8 @@ class Leftovers:
         catalogue.transient_listeners.append(self._on_transient_queue)
 
     def _on_transient_queue(self, _vhost: VirtualHost, definition: QueueDefinition) -> None:
-        """What a node had proposed may come true after it has died, and after it was looked for
-        what it has left: look again."""
+        """Look again: what a node had proposed may come true after it has died, and after it was
+        looked for what it has left."""
         if self._done.get(definition.home, 0) >= definition.boot:
             self._done.pop(definition.home, None)
 

@@ -33,6 +33,6 @@ def html(api: str, endpoints: Iterable[Endpoint]) -> str:
 
 
 def row(api: str, endpoint: Endpoint) -> str:
-    """One endpoint, with the right that it asks for."""
+    """The row of one endpoint, with the right that it asks for."""
     cells = endpoint.method, f"{api}{endpoint.path}", endpoint.may.value, endpoint.summary
     return f"<tr>{''.join(f'<td>{escape(each)}</td>' for each in cells)}</tr>"

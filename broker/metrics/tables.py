@@ -46,7 +46,7 @@ class Table(NamedTuple):
     """All rows; what they tell of may come and go meanwhile.  None stands for something that was
     looked at and has no row, so that no step looks at many of these."""
     together: Callable[[], tuple[float, ...]] | None = None
-    """What is told of all, by column, or nothing; None: the sums of the rows."""
+    """The values of all rows together, by column, or nothing; None: the sums of the rows."""
 
 
 def anything(_labels: Labels) -> bool:

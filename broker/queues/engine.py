@@ -300,8 +300,8 @@ class Queue:
         handed to others, and what was published before has happened before.
 
         `get`, `attach`, `purge` and `tally_in_use` call this.  `detach` and `settle` do not, since
-        they are done for clients that are gone, too: whoever acts for one that asked calls it
-        before.
+        they are done for clients that are gone, too: the caller that acts for one that
+        asked calls it before.
         """
         if not self._is_fed:
             return

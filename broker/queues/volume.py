@@ -42,7 +42,7 @@ class Volume(NamedTuple):
 
 
 class ReadyCounts(NamedTuple):
-    """The ready messages of a quorum queue, told apart as RabbitMQ 4.0 does."""
+    """The ready messages of a quorum queue, by the kinds of RabbitMQ 4.0."""
 
     high: int
     normal: int

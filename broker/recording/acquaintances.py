@@ -63,7 +63,7 @@ class Acquaintances:
     def has_reached(self, node: str, reached: tuple[int, int, int]) -> None:
         """Its disk has come so far.  That is on this one with whatever is written next.
 
-        No commit begins for it: each would be told, and remembered, and so on for ever.
+        No commit begins for it: each would be sent, and remembered, and so on for ever.
         """
         known = self._known.get(node, Acquaintance())._replace(reached=reached)
         self._known[node] = known

@@ -239,8 +239,8 @@ class WantedQueue:
         return change
 
     def done(self) -> None:
-        """What is in a new one need not be asked: it may take a while until somebody leads it.  Nor
-        in one that was deleted while the other nodes were told of it."""
+        """Answer.  What is in a new queue need not be asked: it may take a while until a node leads
+        it.  Nor in one that was deleted while the other nodes heard of it."""
         channel, name = self._channel, self._declared.name
         if not self._is_new and name in channel.session.vhost.queues:
             declared_queue(channel, self._method, name)

@@ -101,7 +101,7 @@ class Holding:
         self._intake.release("alarm")
 
     def end(self) -> None:
-        """The connection is gone: nobody need tell it anything, and nothing keeps it alive."""
+        """The connection is gone: nothing is sent to it, and nothing keeps it alive."""
         self._on_blocked = nobody_hears
         self._debt.forgive()
         self._full.forgive()

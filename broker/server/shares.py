@@ -1,7 +1,7 @@
 """How long one connection may act before the others have their turn.
 
 Loops read a socket again and again while there is more, so a share is not of a read: what a
-connection has left of it counts until somebody else has acted.
+connection has left of it counts until another has acted.
 """
 
 from __future__ import annotations

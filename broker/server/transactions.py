@@ -193,7 +193,7 @@ def publish_now(channel: Channel, parcel: Parcel, taken: Taken, *, persistent: b
     if len(parcel.targets) > TARGETS_AT_ONCE:
         yield from put_in_steps(channel, [parcel], persistent=persistent)
     if channel.putting is None:
-        parcel.mandatory = False  # the channel has ended, and nobody can be told
+        parcel.mandatory = False  # the channel has ended, and the client cannot hear of it
     answer = channel.put(channel, parcel, persistent=persistent)
     if records(answer):
         channel.recorded()

@@ -64,9 +64,9 @@ FULL_MAX = 20
 """Queues that wait to be emptied; while there are so many, no more are declared."""
 DECLARED_SHARE = 0.15
 RENEWED_IN_USE_SHARE = 0.15
-"""Of the batches of a keeper, how many come behind one of these."""
+"""The share of the batches of a keeper that come behind one of these."""
 RENEWED_EMPTY_SHARE = 0.5
-"""Of the queues that were emptied."""
+"""The share of the queues that were emptied."""
 PAUSE_S = (0.0, 0.3)
 DEFINING_PAUSE_S = (0.2, 1.5)
 OWNERS = 4
@@ -98,7 +98,7 @@ class Definitions:
         """Where bindings lead; what is in it is of no interest."""
         self.kept: deque[str] = deque()
         self.full: deque[str] = deque()
-        """Kept queues that nobody publishes to any more."""
+        """Kept queues that are not published to any more."""
         self.renewing: set[str] = set()
         """Kept queues that are deleted and declared anew just now."""
         self.renewals = 0
@@ -120,7 +120,7 @@ class Definitions:
 
     @property
     def unfinished(self) -> list[str]:
-        """Queues whose messages nobody has fetched."""
+        """Queues whose messages were not fetched."""
         return [*self.kept, *self.full]
 
     def note(self, event: Event) -> None:
@@ -152,23 +152,23 @@ class Definitions:
             self.full.append(self.kept.popleft())
 
     def drop(self, queue: str) -> None:
-        """Whether it is there is not known: nobody asks for it any more, but for its deletion."""
+        """Ask for it no more, but for its deletion: whether it is there is not known."""
         for queues in (self.kept, self.full):
             if queue in queues:
                 queues.remove(queue)
 
     def next_full(self) -> str | None:
-        """A kept queue that nobody publishes to any more, to be emptied."""
+        """A kept queue that is not published to any more, to be emptied."""
         idle = (each for each in self.full if not self.posting[each])
         return next((each for each in idle if each not in self.renewing), None)
 
     def may_go(self, queue: str) -> bool:
-        """Whether somebody has received all of a kept queue that was confirmed.  What a get took
+        """Whether all was received of a kept queue that was confirmed.  What a get took
         out of it whose answer was lost comes back when the broker has noticed."""
         return not self._missing[queue]
 
     def stop_publishing(self) -> None:
-        """Nobody publishes any more, and whatever is confirmed has been."""
+        """Publish no more: whatever is confirmed has been."""
         self.full += self.kept
         self.kept.clear()
         self.posting.clear()
@@ -419,7 +419,7 @@ async def publish_to_kept(
 
 
 def emptying(definitions: Definitions) -> Role:
-    """Fetches what is in queues that nobody publishes to any more, and deletes or renews them when
+    """Fetches what is in queues that are not published to any more, and deletes or renews them when
     nothing is missing: what is lost is missed in the end."""
 
     async def fetch(witness: Witness, random: Random) -> None:

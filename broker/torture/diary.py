@@ -38,6 +38,6 @@ class Diary:
         self.gaps.tester_was_late(self._now_ns() - self._began_ns, int(for_s * 1e9))
 
     def stop_the_clock(self) -> None:
-        """Nobody publishes from now on, and how long the last confirms take says nothing: whoever
-        waits for some is the only one."""
+        """No client publishes from now on, and how long the last confirms take says nothing: one
+        that waits for some is the only one."""
         self.gaps.finish(self._now_ns() - self._began_ns)

@@ -64,7 +64,7 @@ class Fault(NamedTuple):
     nodes: tuple[str, ...]
     for_s: float
     delay_s: float = 0.0
-    """Of what is sent meanwhile, where the kind has one."""
+    """The delay of what is sent meanwhile, where the kind has one."""
 
     def __str__(self) -> str:
         by = f" by {self.delay_s:.2f} s" if self.delay_s else ""

@@ -2,7 +2,7 @@
 
 A queue is *unavailable to publishers* as long as nothing that was published to it is confirmed;
 they always want to publish.  It is *unavailable to consumers* as long as nothing comes from it
-that was confirmed and that nobody has received.  Queues that are short-lived are left out.
+that was confirmed and was not received.  Queues that are short-lived are left out.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Gaps:
             reader(self, at_ns, event)
 
     def tester_was_late(self, at_ns: int, for_ns: int) -> None:
-        """Until now nobody heard what nodes said, neither clients nor nodes behind a proxy."""
+        """Until now neither clients nor nodes behind a proxy heard what nodes said."""
         began_ns = at_ns - for_ns
         what = f"{TESTER_LATE} for {for_ns / 1e9:.1f} s at {began_ns / 1e9:.1f} s"
         self._spells.append(Spell(what, began_ns, at_ns))

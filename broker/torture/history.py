@@ -161,9 +161,9 @@ class Operation(Enum):
     """A question of a client about a *thing*: a queue, or a binding."""
 
     DECLARE = auto()
-    """Or bind.  Whoever is answered knows that it is there."""
+    """Declare or bind.  A client that is answered knows that it is there."""
     DELETE = auto()
-    """Or unbind.  Whoever is answered knows that it is not there."""
+    """Delete or unbind.  A client that is answered knows that it is not there."""
     LOOK = auto()
     """A passive declare, or a publish that comes back if the thing is not there."""
 
@@ -198,7 +198,7 @@ class Owned(NamedTuple):
 
 
 class Locked(NamedTuple):
-    """Another client is told that an exclusive queue is there."""
+    """Another client hears that an exclusive queue is there."""
 
     queue: str
 

@@ -5,8 +5,8 @@ answer at any moment after its question, or never.  So the answers that were giv
 some *worlds* that are possible; an answer that fits none of them is stale.  A declare is answered
 whether the thing was there or not, and so is a delete: only a look can be wrong.
 
-"Not there" is stale whoever says it.  "There" is stale if the node that says so has known better,
-or if all has been well for a while; else it is outdated.
+"Not there" is stale whichever node says it.  "There" is stale if the node that says so has known
+better, or if all has been well for a while; else it is outdated.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Thing:
 
     worlds: set[World] = field(default_factory=lambda: set(EITHER))
     writing: dict[str, bool] = field(default_factory=dict)
-    """By client that declares or deletes: whether the thing is there then."""
+    """Whether the thing is there then, by client that declares or deletes."""
     looking: set[str] = field(default_factory=set)
     without_answer: int = 0
     declared_at: int = 0
@@ -91,7 +91,7 @@ class Thing:
         del self.writing[client]
 
     def write_abandoned(self, client: str) -> None:
-        """It may still happen, whatever this client asks next."""
+        """Count it as one that may still happen, whatever this client asks next."""
         self.without_answer += 1
         name = f"{client} without answer {self.without_answer}"
         self.writing[name] = self.writing.pop(client)
@@ -131,9 +131,9 @@ class Linearizability:
         self._now = 0
         self._things: dict[str, Thing] = {}
         self._node_of: dict[str, str] = {}
-        """By client."""
+        """The node of each client."""
         self._asked_at: dict[str, int] = {}
-        """By client."""
+        """The number of the event, by client."""
         self._absences: dict[tuple[str, str], Absence] = {}
         """The last of a thing and node."""
         self._is_well = False

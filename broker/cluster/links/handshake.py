@@ -53,7 +53,7 @@ VERSIONS = (9, 16)
 said in which incarnation it was, and before 5 what time it is; 6 says which logs it reads, when
 messages expire, and what exchanges keep, 7 that messages were held for too long, and 9 for how long
 each of some messages may wait that come together; in 10 nodes are asked for what they alone know,
-in 11 told of answers to direct reply-to, in 12 of how many connections there are, in 13 of what
+in 11 hear of answers to direct reply-to, in 12 of how many connections there are, in 13 of what
 dead letters have brought along, in 14 of how far disks have come, in 15 of clusters that are
 founded or joined, and in 16 asked for the read index: who speaks less is not.  One number for each
 form of what goes over links."""

@@ -271,7 +271,7 @@ class Leadership:
         held = self.holders.add(fact)
         assert isinstance(held.holder, Consumer)
         self._answered(session, number, key)
-        self.queue.attach(held.holder)  # behind the answer: an edge knows nobody by a key before
+        self.queue.attach(held.holder)  # behind the answer: an edge knows no key before
 
     def detach(
         self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None

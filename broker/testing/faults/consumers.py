@@ -111,7 +111,7 @@ def freeze(scene: Scene, *, consumer: str) -> Row:
         return {}
     consumer_.sink = FrozenSink(sink)
     if not isinstance(consumer_.queue, Queue):
-        consumer_.parked = True  # else it need not be woken, and who leads it must be told
+        consumer_.parked = True  # else it need not be woken, and its leader must know
         consumer_.queue.wake(consumer_)
 
     def end() -> None:

@@ -25,8 +25,8 @@ Plan = Callable[[Line], None]
 """What is to be done to a line once its client is there."""
 
 CLOSE_WAIT_S = 0.1
-"""Instead of a node's: what a test has left open is mostly served by nobody any more, so that no
-answer would come later."""
+"""The limit instead of a node's: what a test has left open mostly has no client any more, so that
+no answer would come later."""
 
 
 class NobodyMayIn:
