@@ -17,6 +17,8 @@ from pika.exceptions import (
     UnroutableError,
 )
 
+from tests.support.deadlines import DEADLINE_S
+
 Name = Callable[[str], str]
 
 DURABLE = {"durable": True, "arguments": {"x-expires": 60_000}}
@@ -179,7 +181,7 @@ def test_rejected_messages_tell_how_they_died(
     channel.basic_nack(channel.basic_get(source)[0].delivery_tag, requeue=False)
     dead: list[pika.BasicProperties] = []
     channel.basic_consume(queue, lambda _c, _m, properties, _b: dead.append(properties), True)
-    until(connection, lambda: bool(dead), within_s=3)
+    until(connection, lambda: bool(dead))
     (death,) = dead[0].headers["x-death"]
     assert (death["reason"], death["queue"], death["count"]) == ("rejected", source, 1)
 
@@ -338,7 +340,7 @@ def test_heartbeats_keep_an_idle_connection(url: str) -> None:
 
 
 def until(
-    connection: pika.BlockingConnection, happened: Callable[[], bool], within_s: float = 20
+    connection: pika.BlockingConnection, happened: Callable[[], bool], within_s: float = DEADLINE_S
 ) -> None:
     """Let pika read until something happened."""
     deadline = time.monotonic() + within_s

@@ -1,6 +1,7 @@
 """Limits of waits for an event: they only say when a test that hangs has failed.
 
-They are far above what a machine with many times more to do than it can needs.
+Twenty processes for each processor need some seconds.  Half a minute is what a node gives up after
+by itself, and would hide that it never did what it should.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-DEADLINE_S = 60.0
+DEADLINE_S = 25.0
 
 
 @asynccontextmanager

