@@ -20,6 +20,18 @@ anything later, that is lost, and the cluster may lose what others have confirme
 `fluffle data restored --data-dir {place}` instead."""
 
 
+RESTORED = """\
+Node '{name}' begins with nothing. What was there is in {place}: keep it.
+Its classic queues, and all others that are on no other node, are only in there: `fluffle cluster
+forget` deletes them with their messages. To save these, as old as the copy is, run it apart:
+  mkdir OTHER && cp -r {place} OTHER/store && fluffle salvage --data-dir OTHER
+  fluffle serve --data-dir OTHER --listen 127.0.0.1:PORT --node {name} \\
+    --peers {name}=127.0.0.1:PORT2 --cluster-secret ANOTHER
+then consume them there, and publish to the cluster.
+To have the node join: on another one `fluffle cluster forget {name}`; then start '{name}' (with
+`--cluster-admit no`, after `fluffle cluster add {name}=HOST:PORT` there)."""
+
+
 @click.group()
 def data() -> None:
     """Say what the data of a node are that does not start with them."""
@@ -31,16 +43,14 @@ def restored(data_dir: Path) -> None:
     """These are a copy of earlier: join with nothing.
 
     A node of a cluster may not go on with an older state than it had: it has confirmed what is not
-    there. What is in the directory is set aside, not deleted.
+    there. What is in the directory is set aside, not deleted. The others have definitions and
+    quorum queues; classic queues of this node, and others that are on it alone, they have not:
+    these are lost unless you save them from what was set aside, and it says how.
     """
     with _unused(data_dir):
         owner, place = set_aside_restored(data_dir)
     name = owner or "NAME"
-    click.echo(
-        f"node '{name}' begins with nothing; what was there is in {place}, to be deleted when it "
-        f"is of no use. On another node: `fluffle cluster forget {name}`, then `fluffle cluster "
-        f"add {name}=HOST:PORT`; then start '{name}'"
-    )
+    click.echo(RESTORED.format(name=name, place=place))
 
 
 @data.command()

@@ -17,8 +17,10 @@ from fluffle.storage.errors import StorageError
 WARNING = """\
 This makes the node in {place} the only one of its cluster, with what is on its disk.
 What the others have confirmed and this node never got is lost, in whichever quorum queue it was.
-The others must never run again with the data that they have: empty their data directories, and let
-them join anew with `fluffle cluster add`, without themselves among their --peers.
+The others must never run again with the data that they have. Start this node, have it forget them
+(`fluffle cluster forget`): that deletes their classic queues with all messages, even of nodes that
+are merely stopped. Then start them with empty data directories: they join by themselves (with
+`--cluster-admit no`, after `fluffle cluster add`); their --peers may stay as they were.
 Do this only if a majority of the nodes is lost for good, on the node that was the last to run."""
 
 
@@ -42,7 +44,8 @@ def salvage_node(data_dir: Path, *, yes: bool) -> None:
     count = len([group for group in done.groups if group != METADATA_GROUP])
     click.echo(
         f"this node goes on alone, with {count} quorum queue{'' if count == 1 else 's'}; start it, "
-        "then have it forget the others with `fluffle cluster forget`"
+        "then have it forget the others with `fluffle cluster forget`, which deletes the classic "
+        "queues that are on them"
     )
     if done.damaged:
         listed = ", ".join(map(str, done.damaged))

@@ -79,7 +79,9 @@ def copied(data_dir: Path, node: NodeId) -> str:
     return (
         f"{data_dir} holds a copy of what node '{node}' has written, not the file itself. If it "
         "may lack anything that the node did later (a backup, a copy made while it ran), run "
-        f"`fluffle data restored --data-dir {data_dir}`: the node joins with nothing, and gets all "
-        "of it from the others. Only if the node was stopped and its data moved here since, run "
+        f"`fluffle data restored --data-dir {data_dir}`: the node joins with nothing, and gets "
+        "definitions and quorum queues from the others; its classic queues, and all others that "
+        "are on it alone, are lost with that, unless you save them as that command says. Only if "
+        "the node was stopped and its data moved here since, run "
         f"`fluffle data moved --data-dir {data_dir}`"
     )

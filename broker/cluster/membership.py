@@ -28,7 +28,7 @@ INCARNATION_BYTES = 8
 
 FORMER = (
     "the data directory holds the data of a node of this name that the cluster was told to forget; "
-    "start with an empty --data-dir"
+    "start with an empty --data-dir: the node joins anew"
 )
 
 logger = logging.getLogger(__name__)

@@ -147,8 +147,8 @@ class Progress:
 
 
 ADVICE = (
-    "its disk was put back to an earlier state; stop it, run `fluffle data restored` there, then "
-    "have it forgotten and let it in anew"
+    "its disk was put back to an earlier state; stop it, run `fluffle data restored` there, have "
+    "it forgotten (`fluffle cluster forget`), then start it: it joins with nothing"
 )
 
 
@@ -158,9 +158,10 @@ def put_back(sender: NodeId, reached: Reached, lives: Lives) -> str:
         f"the disk of this node was put back to an earlier state: '{sender}' knows of its commit "
         f"{reached.commit}, made in start {reached.life}, and start {lives.count} began with "
         f"commit {lives.began_at}; run `fluffle data restored` with the --data-dir of this node, "
-        "have another node forget this one (`fluffle cluster forget`) and let it in anew (`fluffle "
-        "cluster add`), then start it; if no majority of the nodes is left that can do so, run "
-        "`fluffle salvage` on the node that has most instead"
+        "which says how to save its classic queues; have another node forget this one (`fluffle "
+        "cluster forget`), then start it: it joins by itself (with `--cluster-admit no`, after "
+        "`fluffle cluster add`); if no majority of the nodes is left that can do so, run `fluffle "
+        "salvage` on the node that has most instead"
     )
 
 

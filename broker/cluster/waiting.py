@@ -57,8 +57,8 @@ def awaited(
         advice = (
             f"the cluster has seen start {forgotten_start} of this node, which its disk does not "
             "remember: it was wiped or rolled back; on another node `fluffle cluster forget "
-            f"{name}` and `fluffle cluster add {name}=HOST:PORT`, then start this one with an "
-            "empty --data-dir"
+            f"{name}`, then start this one with an empty --data-dir: it joins by itself (with "
+            f"`--cluster-admit no`, after `fluffle cluster add {name}=HOST:PORT`)"
         )
     elif advices:
         advice = "; ".join(advices)

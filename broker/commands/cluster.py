@@ -31,6 +31,9 @@ from fluffle.broker.commands.trial import (
     taken,
 )
 
+GOING_SHOWN_MAX = 10
+"""Queues that are named of those that go with a node."""
+
 PAGES_PORT = click.IntRange(1, 65_535 - len(NAMES))
 
 
@@ -66,9 +69,23 @@ def add(client: Client, node: str) -> None:
 
 @cluster.command()
 @click.argument("name", shell_complete=node_names)
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @on_node
-def forget(client: Client, name: str) -> None:
-    """Remove a node that has stopped, for good, with the queues that were on it alone."""
+def forget(client: Client, *, name: str, yes: bool) -> None:
+    """Remove a node that has stopped, for good, with the queues that were on it alone.
+
+    Those are its classic queues and quorum queues without another member: they are deleted with all
+    messages. It names them and asks, if there are any.
+    """
+    going = [] if yes else list(client.rows("cluster.check_forget", name=name))
+    if going:
+        for each in going[:GOING_SHOWN_MAX]:
+            click.echo(f"{each['type']} queue '{each['name']}' in vhost '{each['vhost']}'")
+        if len(going) > GOING_SHOWN_MAX:
+            click.echo(f"and {len(going) - GOING_SHOWN_MAX} more")
+        one, more = (f"{verb} on '{name}' alone, and to be deleted" for verb in ("is", "are"))
+        click.echo(f"{counted(len(going), one, more)} with all messages")
+        click.confirm("Go on?", abort=True)
     row = client.call("cluster.forget", name=name)
     if count := row["queues"]:
         one, more = (f"{verb} on it alone, and gone with all messages" for verb in ("was", "were"))

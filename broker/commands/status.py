@@ -59,7 +59,10 @@ def shown_cluster(row: Row) -> str:
     if not row["has_entered"]:
         return f"{row['name']}, waiting to be one of it{shown_awaited(row['awaited'])}"
     leader = f"led by {row['leader']}" if row["leader"] else "without a leader"
-    hindered = "".join(f"; {each['reason']}: {each['advice']}" for each in row["hindered"])
+    reasons: dict[str, list[str]] = {}
+    for each in row["hindered"]:
+        reasons.setdefault(each["advice"], []).append(each["reason"])
+    hindered = "".join(f"; {', '.join(each)}: {advice}" for advice, each in reasons.items())
     return f"{row['name']}, {row['running']} of {row['nodes']} nodes, {leader}{hindered}"
 
 

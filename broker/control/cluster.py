@@ -14,6 +14,7 @@ from fluffle.broker.definitions.leftovers import (
     count_on,
     is_on_alone,
     is_orphan_of,
+    queues_on,
     remove_ended,
 )
 from fluffle.broker.errors import BrokerError, NotFound, PreconditionFailed
@@ -65,7 +66,7 @@ def status(parts: Parts) -> Rows:
 
 def node_row(cluster: Cluster, node: str, registered: Registered) -> Row:
     is_here = node == cluster.name
-    hindrance = cluster.links.hindrance(node)
+    hindrance = cluster.links.split if is_here else cluster.links.hindrance(node)
     return {
         "node": node,
         "address": str(registered.address),
@@ -120,15 +121,16 @@ def forget(parts: Parts, *, name: str) -> Result:
     """Remove a node that is gone for good, with the queues that were on it alone.
 
     It is gone if no other node sees it: each that can be asked has a say.  As long as a queue that
-    is on others, too, can agree on nothing without it, it stays.
+    is on others, too, can agree on nothing without it, it stays.  The other one of two goes while
+    it runs, and ends.
     """
     cluster, going = entered(parts), Pending()
     nodes = parts.catalogue.nodes.entries
-    known = check_away(cluster, nodes, name)
-    asked = [node for node in nodes if cluster.absent.is_alive(node)]
+    known = check_may_go(cluster, nodes, name)
+    asked = [node for node in nodes if node != name and cluster.absent.is_alive(node)]
 
     def decide() -> Change:
-        if check_away(cluster, nodes, name) != known:
+        if check_may_go(cluster, nodes, name) != known:
             raise PreconditionFailed(f"node '{name}' was started meanwhile; stop it first")
         check_unneeded(parts, name)
         return dismiss(nodes, name)
@@ -152,15 +154,49 @@ def forget(parts: Parts, *, name: str) -> Result:
     return going.result
 
 
-def check_away(cluster: Cluster, nodes: Nodes, name: str) -> Registered:
-    """A node that does not run, as far as this one knows.  NotFound, PreconditionFailed."""
+def check_forget(parts: Parts, *, name: str) -> Rows:
+    """The queues that would go with a node, as they are on it alone."""
+    check_may_go(entered(parts), parts.catalogue.nodes.entries, name)
+    for vhost, queue in queues_on(parts.catalogue, name):
+        spec = queue.spec
+        yield {"vhost": vhost, "name": spec.name, "type": spec.queue_type.value}
+
+
+def check_may_go(cluster: Cluster, nodes: Nodes, name: str) -> Registered:
+    """A node that does not run, as far as this one knows, or the other one of two, drained.
+
+    NotFound, PreconditionFailed.
+    """
     if name not in nodes:
         raise NotFound(f"there is no node '{name}' in the cluster")
     if name == cluster.name:
         raise PreconditionFailed(f"'{name}' is this node; stop it, and have another one forget it")
-    if cluster.absent.is_alive(name):
+    if {voter.node for voter in cluster.metadata_config.voters} == {cluster.name, name}:
+        check_other_of_two(cluster, name)
+    elif cluster.absent.is_alive(name):
         raise PreconditionFailed(f"node '{name}' runs; stop it first")
     return nodes[name]
+
+
+def check_other_of_two(cluster: Cluster, name: str) -> None:
+    """PreconditionFailed unless this node and that one can agree that it goes: both have to run.
+
+    This one leads, so that it goes on alone, without a vote, as soon as that is agreed.
+    """
+    if not cluster.absent.is_alive(name):
+        raise PreconditionFailed(
+            f"start node '{name}', and then `fluffle queues shrink {name}`, `fluffle node drain` "
+            "there, and this again: of two nodes both have to run to agree that one goes; if its "
+            "disk is lost, stop this node, `fluffle salvage` it, start it, and forget the other "
+            "then"
+        )
+    if not cluster.room.is_set_aside(name):
+        raise PreconditionFailed(
+            f"node '{name}' is one of two, and goes while it runs: `fluffle queues shrink {name}`, "
+            "`fluffle node drain` there, then this again; it ends by itself"
+        )
+    if cluster.leader != cluster.name:
+        raise PreconditionFailed(f"node '{cluster.name}' does not lead the definitions; try again")
 
 
 def check_unneeded(parts: Parts, name: str) -> None:
@@ -210,5 +246,8 @@ def check_unseen(name: str, asked: Collection[str], sights: Mapping[str, Collect
                 )
 
 
-READS: Mapping[str, Callable[..., Any]] = {"cluster.status": status}
+READS: Mapping[str, Callable[..., Any]] = {
+    "cluster.status": status,
+    "cluster.check_forget": check_forget,
+}
 CHANGES: Mapping[str, Callable[..., Any]] = {"cluster.add": add, "cluster.forget": forget}

@@ -66,7 +66,7 @@ def cluster_row(parts: Parts, cluster: Cluster) -> Row:
 
 def hindered(nodes: Iterable[str], cluster: Cluster) -> list[Row]:
     """Why there is no link to others, and what helps, as far as somebody has refused it."""
-    found = (cluster.links.hindrance(node) for node in nodes)
+    found = (cluster.links.split, *(cluster.links.hindrance(node) for node in nodes))
     return [each._asdict() for each in found if each is not None and each.advice]
 
 

@@ -58,9 +58,15 @@ def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[ServedQueue]:
 
 def count_on(catalogue: Catalogue, node: str) -> int:
     """How many queues are on that node alone."""
-    vhosts = (*catalogue.vhosts.values(), *catalogue.doomed.values())
+    return sum(1 for _ in queues_on(catalogue, node))
+
+
+def queues_on(catalogue: Catalogue, node: str) -> Iterator[tuple[str, ServedQueue]]:
+    """The queues that are on that node alone, each behind the name of its virtual host."""
     is_its = partial(is_on_alone, catalogue, node)
-    return sum(1 for vhost in vhosts for _ in ended_in(vhost, is_its))
+    for vhost in (*catalogue.vhosts.values(), *catalogue.doomed.values()):
+        for queue in ended_in(vhost, is_its):
+            yield vhost.name, queue
 
 
 def is_on_alone(catalogue: Catalogue, node: str, definition: QueueDefinition) -> bool:

@@ -144,7 +144,7 @@ class Membership:
         await self._operator.shrink(node)
 
     async def forget(self, node: str) -> None:
-        await self._operator.do_without(node, "cluster", "forget", node)
+        await self._operator.do_without(node, "cluster", "forget", node, "--yes")
 
     async def wipe(self, node: str) -> None:
         """But for the folder, where its disk may be mounted."""

@@ -163,7 +163,7 @@ class RollingBack:
         await self._operator.do("data", "restored", "--data-dir", str(here.data))
         await asyncio.to_thread(shutil.rmtree, here.data / f"{SET_ASIDE}-1")
         self._machines.forget(node)
-        await self._operator.do_without(node, "cluster", "forget", node)
+        await self._operator.do_without(node, "cluster", "forget", node, "--yes")
         await self._operator.do_without(node, "cluster", "add", f"{node}={here.address}")
         await self._group.start(node)
         await self._operator.grow(node)

@@ -249,7 +249,7 @@ class Handshake:
         if self._role is Role.LISTENER and not self._may_dial(theirs):
             raise Refused(Reason.UNKNOWN_NODE)
         if hello.known is not None and not self._credentials.lives.remember(hello.known):
-            raise Refused(Reason.FORGOTTEN)
+            raise Refused(Reason.FORGOTTEN, has_data=self._is_begun)
 
     @property
     def _is_begun(self) -> bool:

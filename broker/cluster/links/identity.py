@@ -43,31 +43,36 @@ class Reason(StrEnum):
     TLS = "tls"
 
 
+JOINS_ANEW = (
+    "start it with an empty data directory: it joins by itself (with `--cluster-admit no`, after "
+    "`fluffle cluster add`)"
+)
+"""The last step for a node that was forgotten."""
+
 ADVICE: Mapping[Reason, str] = {
     Reason.NOT_A_HELLO: "it does not speak this protocol; let only nodes reach the cluster port",
     Reason.TOO_SLOW: "it did not say in time who it is; look whether it is overloaded",
     Reason.VERSION: "no version of the protocol is known to both; upgrade the older node",
     Reason.CLUSTER: "the two belong to clusters of different names; correct --cluster-name, or "
     "lead --peers to others",
-    Reason.OTHER_CLUSTER: "there are two clusters of this name and secret, founded apart, and they "
-    "cannot be joined; keep the one whose data count: have it take the clients, export what the "
-    "other has (`fluffle definitions export`, consumers), and start the nodes of that one with "
-    "empty data directories; or give them another --cluster-name",
+    Reason.OTHER_CLUSTER: "two clusters of this name and secret have met, which cannot be joined; "
+    "choose the one to keep: whose data count, or, after `fluffle salvage`, the salvaged one; have "
+    "it take the clients, save what the OTHER one has (`fluffle definitions export`, consumers), "
+    "have the kept one forget those nodes of the OTHER one that it knows (`fluffle cluster "
+    "forget`), then start the nodes of the OTHER one with empty data directories: they join the "
+    "kept one; or give them another --cluster-name",
     Reason.WRONG_NODE: "another node than expected is at the address; correct --peers",
     Reason.OWN_NAME: "both have the same name; names must differ, and --peers lead to others",
     Reason.UNKNOWN_NODE: "the refused node is no node of the cluster for the other; let it in with "
     "`fluffle cluster add` there, or correct --peers",
     Reason.SECRET: "the secrets differ; give all nodes the same --cluster-secret",
     Reason.OLD_BOOT: "the disk of the refused node was wiped or rolled back; have the cluster "
-    "forget that node (`fluffle cluster forget`), and let it join anew (`fluffle cluster add`); "
-    "start it with an empty data directory",
+    f"forget that node (`fluffle cluster forget`), then {JOINS_ANEW}",
     Reason.FORGOTTEN: "the disk of the node that refuses was wiped, rolled back or copied: it does "
     "not remember how the other knew it; stop the other process if there are two of that node, or "
-    "have the cluster forget it (`fluffle cluster forget`) and let it join anew (`fluffle cluster "
-    "add`); start it with an empty data directory",
+    f"have the cluster forget it (`fluffle cluster forget`), then {JOINS_ANEW}",
     Reason.FORMER_NODE: "the refused node has the data of one of its name that the cluster was "
-    "told to forget; start it with an empty data directory, once it is let in (`fluffle cluster "
-    "add`)",
+    f"told to forget; {JOINS_ANEW}",
     Reason.SECOND_PROCESS: "two processes run with copies of one data directory; stop one",
     Reason.TLS: "a certificate cannot be verified, or only one of the two speaks TLS",
 }
@@ -81,12 +86,21 @@ DESTRUCTIVE = frozenset(
 )  # fmt: skip
 """Reasons whose advice costs data or stops a process where it is followed in vain."""
 UNPROVED = (
-    "that is said without proof, and whoever reaches the port can say it: empty and stop nothing "
-    "because of it alone. What is proved stands in the logs of nodes that take clients; if they "
-    "say the same of a node that was forgotten, let it in there (`fluffle cluster add`, unless "
-    "`fluffle cluster status` names it), then start it with an empty data directory"
+    "`fluffle cluster status`, on a node that takes clients: if it does not name the refused node, "
+    f"that one was forgotten, so {JOINS_ANEW}; if it does, the log of that node says what to do; "
+    "this here was said without proof: empty and stop nothing because of it alone"
 )
 """The text that stands in the place of such advice if the sender has not proved who it is."""
+
+SEE_REFUSER = "the log of the node that refuses says what to do"
+"""For who is told, without proof, that another one does not remember it."""
+
+WITHOUT_DATA = (
+    "this node has no data, and the cluster knows one of its name that had some: `fluffle cluster "
+    "forget NAME`, on a node that takes clients; then this one joins by itself (with "
+    "`--cluster-admit no`, after `fluffle cluster add`)"
+)
+"""For a node with an empty disk of which others remember a life."""
 
 WRONG_PORT = "no node answers there: is that its --cluster-listen address, not the one for clients?"
 """For who has dialled something that does not speak this protocol."""
@@ -96,8 +110,9 @@ class Refused(Exception):
     """There will be no link with this one."""
 
     def __init__(
-        self, reason: Reason, *, by_peer: bool = False, detail: str = "", proof: bytes = b""
-    ) -> None:
+        self, reason: Reason, *, by_peer: bool = False, detail: str = "", proof: bytes = b"",
+        has_data: bool = True,
+    ) -> None:  # fmt: skip
         self.what = f"{reason} ({detail})" if detail else str(reason)
         super().__init__(f"refused by it: {self.what}" if by_peer else self.what)
         self.reason = reason
@@ -105,14 +120,19 @@ class Refused(Exception):
         """Whether it is the other end that refuses us; it may say so without proof."""
         self.proof = proof
         """The proof of who refuses, which goes to the other end first; empty without one."""
+        self.has_data = has_data
+        """Whether this node has data of its cluster: what it has not, no advice can cost."""
         self.is_proved = False
         """Whether the other end had proved who it is."""
 
     @property
     def advice(self) -> str:
         """Advice for the operator, as far as it is known whom the refusal is about."""
-        is_known = self.is_proved or self.reason not in DESTRUCTIVE
-        return ADVICE[self.reason] if is_known else UNPROVED
+        if self.reason is Reason.FORGOTTEN and not self.by_peer and not self.has_data:
+            return WITHOUT_DATA
+        if self.is_proved or self.reason not in DESTRUCTIVE:
+            return ADVICE[self.reason]
+        return SEE_REFUSER if self.reason is Reason.FORGOTTEN and self.by_peer else UNPROVED
 
 
 @dataclass(frozen=True, slots=True)

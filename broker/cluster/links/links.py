@@ -24,11 +24,13 @@ from fluffle.broker.cluster.links.counters import LinkCounters
 from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import Credentials
 from fluffle.broker.cluster.links.identity import (
+    ADVICE,
     NOBODY_FORGOTTEN,
     Boots,
     Identity,
     Incarnations,
     Lives,
+    Reason,
     check_name,
 )
 from fluffle.broker.cluster.links.inbound import Inbound
@@ -190,6 +192,15 @@ class ClusterLinks:
         """The nodes met in the last minutes of another cluster of this name and secret."""
         since_ms = self._ground.clock.now_ms() - APART_MS
         return sorted(node for node, at_ms in self._ground.apart_ms.items() if at_ms >= since_ms)
+
+    @property
+    def split(self) -> Hindrance | None:
+        """What is to be done about those that are `apart`, if any are."""
+        if not self.apart:
+            return None
+        return Hindrance(
+            f"cluster_split: met {', '.join(self.apart)}", ADVICE[Reason.OTHER_CLUSTER]
+        )
 
     @property
     def cluster(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb
@@ -14,16 +15,25 @@ from click.testing import CliRunner, Result
 from fluffle.broker.__main__ import main
 from fluffle.broker.cluster.copies import SET_ASIDE, NotACopy, owner_of
 from fluffle.broker.cluster.membership import begun_as
+from fluffle.broker.cluster.salvaging import salvage
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.lock import LOCK_FILE, lock
 from fluffle.broker.node import Node
 from fluffle.broker.starting import StartFailed
-from fluffle.storage.environment import data_file
+from fluffle.storage.environment import STORE_FOLDER, data_file
 from fluffle.storage.file_mark import FileMark, mark_of
 from tests.broker.cluster.queues.test_members import drained
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish
+from tests.broker.cluster.test_classic_queues import Scene as ClassicScene
 from tests.broker.cluster.test_membership import let_in
-from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until
+from tests.support.cluster_nodes import (
+    LOOPBACK,
+    ClusterNode,
+    free_ports,
+    make_cluster,
+    running_cluster,
+    until,
+)
 from tests.support.daemon import environment_for_nodes
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -74,7 +84,8 @@ async def test_a_disk_that_was_put_back_within_a_life_is_no_part_of_a_majority(
         a.forget_process()
         done = said("restored", a)
         assert done.exit_code == 0, done.output
-        assert "`fluffle cluster forget a`, then `fluffle cluster add a=HOST:PORT`" in done.output
+        for step in ("forget a`", "add a=HOST:PORT`", f"cp -r {a.config.data_dir}/{SET_ASIDE}-1 "):
+            assert step in done.output
         assert (a.config.data_dir / f"{SET_ASIDE}-1").exists()
         await nodes["c"].started()
         await nodes["b"].ask("cluster.forget", name="a")
@@ -83,6 +94,27 @@ async def test_a_disk_that_was_put_back_within_a_life_is_no_part_of_a_majority(
         await a.start()
         assert begun_as(a.cluster.running.host) > 1
         assert await drained(scene, "a", len(bodies)) == bodies
+
+
+async def test_classic_queues_of_a_copy_are_saved_apart(tmp_path: Path) -> None:
+    """As it says: a copy of what was set aside is salvaged, and runs with another secret."""
+    async with running_cluster(tmp_path) as nodes, AsyncExitStack() as stack:
+        scene = ClassicScene(nodes, stack)
+        await scene.declare("q")
+        await publish(await scene.channel("a"), b"1", b"2")
+        a = nodes["a"]
+        await a.kill()
+        assert said("restored", a).exit_code == 0
+        apart = tmp_path / "apart"
+        shutil.copytree(a.config.data_dir / f"{SET_ASIDE}-1", apart / STORE_FOLDER)
+        salvage(apart, lambda: "salvaged")
+        assert a.config.cluster is not None
+        listen = ListenAddress(LOOPBACK, *free_ports(1))
+        cluster = replace(a.config.cluster, peers={"a": listen}, listen=listen, secret=b"another")
+        saved = ClusterNode(replace(a.config, data_dir=apart, cluster=cluster))
+        await saved.start()
+        assert saved.node.catalogue.vhosts["/"].queues["q"].ready_count == 2
+        await saved.stop()
 
 
 async def test_a_directory_that_was_moved_goes_on_when_it_is_said_so(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from aio_pika.abc import AbstractChannel
 from pamqp.common import FieldTable
 
 from fluffle.broker.cluster.queues.group import QueueGroup
+from fluffle.broker.commands.status import shown_cluster
 from fluffle.broker.config import ClusterConfig, Config, ListenAddress
+from fluffle.broker.control.verbs import VERBS
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.starting import StartFailed
 from tests.broker.cluster.queues.test_three_nodes import Inbox, publish
@@ -247,6 +249,9 @@ async def test_three_that_take_data_along_are_three_clusters_and_all_say_so(
             others = ports.keys() - {node.name}
             await until(lambda: {*node.cluster.links.apart} == others)  # noqa: B023
             assert [each.node for each in node.cluster.metadata_config.voters] == [node.name]
+            met = f"cluster_split: met {', '.join(sorted(others))}"
+            assert met in shown_cluster(VERBS["status"].act(node.node.parts)["cluster"])
+            assert met in [row["hindrance"] async for row in node.listed("cluster.status")]
             vhosts = node.node.catalogue.vhosts
             assert [name for name in ports if f"v-of-{name}" in vhosts] == [node.name]
         said = [
@@ -255,6 +260,6 @@ async def test_three_that_take_data_along_are_three_clusters_and_all_say_so(
             if record.getMessage() == "cluster_split"
         ]
         assert {fields.get("node") or fields["peer"] for fields in said} == ports.keys()
-        assert all("founded apart" in fields["advice"] for fields in said)
+        assert all("of the OTHER one with empty" in fields["advice"] for fields in said)
     finally:
         await nodes.stop()

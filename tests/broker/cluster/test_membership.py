@@ -178,6 +178,37 @@ async def test_a_node_that_is_gone_is_forgotten_with_its_queues(tmp_path: Path) 
         await nodes.agree()
 
 
+async def test_the_other_one_of_two_is_forgotten_while_it_runs(tmp_path: Path) -> None:
+    """The last node remains usable; what was on both is on it."""
+    async with running_cluster(tmp_path, 2) as nodes:
+        a, b = nodes["a"], nodes["b"]
+        await declare_quorum(a, "q", size=2)
+        await declare(b, "classic", "durable")
+        assert "`fluffle node drain` there" in await refusal(a, "cluster.forget", name="b")
+        await b.ask("node.drain")
+        await until(lambda: a.cluster.room.is_set_aside("b") and a.cluster.leader == "a")
+        assert "`queues shrink b`" in await refusal(a, "cluster.forget", name="b")
+        assert [row async for row in a.listed("queues.shrink", node="b")]
+        (going,) = [row async for row in a.listed("cluster.check_forget", name="b")]
+        assert going == {"vhost": "/", "name": "classic", "type": "classic"}
+        assert await a.ask("cluster.forget", name="b") == {"queues": 1}
+        await until(lambda: b.node.failure is not None)
+        await are_voters(a, "a")
+        await define(a, "alone")
+        assert queues(a) == ["q", "q-alone"]
+        b.forget_process()
+
+
+async def test_of_two_nodes_none_is_forgotten_that_is_away(tmp_path: Path) -> None:
+    """That cannot be agreed on; nobody has to wait to hear that, and what to do."""
+    async with running_cluster(tmp_path, 2) as nodes:
+        await nodes["b"].stop()
+        await is_seen_by_nobody(nodes, "b")
+        text = await refusal(nodes["a"], "cluster.forget", name="b")
+        assert text.startswith("start node 'b'")
+        assert "`fluffle salvage`" in text
+
+
 async def test_a_queue_goes_with_the_last_node_that_had_a_member(tmp_path: Path) -> None:
     async with running_cluster(tmp_path, 5) as nodes:
         await declare_quorum(nodes["a"], "q", size=3)

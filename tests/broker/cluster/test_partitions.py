@@ -181,7 +181,7 @@ async def test_clusters_that_were_founded_apart_do_not_mix_and_both_say_so(
         if record.getMessage() == "cluster_split"
     ]
     assert said
-    assert all("founded apart" in advice for advice in said)
+    assert all("of the OTHER one with empty" in advice for advice in said)
     await three.stop()
 
 

@@ -125,6 +125,50 @@ def test_what_cannot_be_is_a_usage_error(words: tuple[str, ...]) -> None:
     assert run("cluster", "up", *words).exit_code == 2
 
 
+class OnAlone(LocalClient):
+    """A node that forgets another, on which so many queues are alone."""
+
+    count = 12
+    forgotten = 0
+
+    def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
+        assert (verb, arguments) == ("cluster.check_forget", {"name": "c"})
+        return iter([{"vhost": "/", "name": f"q{n}", "type": "classic"} for n in range(self.count)])
+
+    def call(self, verb: str, **arguments: object) -> Row:
+        assert (verb, arguments) == ("cluster.forget", {"name": "c"})
+        OnAlone.forgotten += 1
+        return {"queues": self.count}
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "typed", "forgotten"),
+    [(12, (), "n\n", 0), (12, (), "y\n", 1), (12, ("--yes",), "", 1), (0, (), "", 1)],
+)
+def test_queues_that_go_with_a_node_are_named_before(
+    monkeypatch: pytest.MonkeyPatch, count: int, words: tuple[str, ...], typed: str, forgotten: int
+) -> None:
+    monkeypatch.setattr(options, "LocalClient", OnAlone)
+    monkeypatch.setattr(OnAlone, "count", count)
+    monkeypatch.setattr(OnAlone, "forgotten", 0)
+    result = run("cluster", "forget", "c", *words, input=typed)
+    assert OnAlone.forgotten == forgotten
+    assert result.exit_code == 1 - forgotten
+    is_asked = "12 queues are on 'c' alone, and to be deleted with all messages" in result.output
+    assert is_asked is bool(typed)
+    assert ("classic queue 'q9' in vhost '/'\nand 2 more" in result.output) is is_asked
+
+
+def test_what_helps_is_said_once() -> None:
+    hindered = [{"reason": f"{name} is refused: x", "advice": "look there"} for name in "bc"]
+    row = {
+        "name": "fluffle", "has_entered": True, "running": 1, "nodes": 3, "leader": None,
+        "hindered": hindered,
+    }  # fmt: skip
+    said = "1 of 3 nodes, without a leader; b is refused: x, c is refused: x: look there"
+    assert shown_cluster(row) == f"fluffle, {said}"
+
+
 class NoRows(LocalClient):
     """A node that has nothing to list, and says why."""
 

@@ -14,7 +14,9 @@ from fluffle.broker.cluster.links.handshake import Credentials, Handshake, refus
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
     DESTRUCTIVE,
+    SEE_REFUSER,
     UNPROVED,
+    WITHOUT_DATA,
     Boot,
     Boots,
     Identity,
@@ -138,6 +140,8 @@ def test_what_a_stranger_says_of_disks_is_no_advice(
 def test_who_answers_without_proof_cannot_have_a_disk_emptied(
     run: Run, caplog: pytest.LogCaptureFixture, reason: Reason
 ) -> None:
+    advice = SEE_REFUSER if reason is Reason.FORGOTTEN else UNPROVED
+
     async def scenario() -> None:
         a = Node("a")
         async with stopping(a), listening() as stranger:
@@ -147,12 +151,12 @@ def test_who_answers_without_proof_cannot_have_a_disk_emptied(
             await turns_until(lambda: bool(logged(caplog, "link_refused")))
             hindrance = a.links.hindrance("b")
             assert hindrance is not None
-            assert hindrance.advice == UNPROVED
+            assert hindrance.advice == advice
 
     caplog.set_level(logging.INFO)
     run(scenario())
     line, *_ = logged(caplog, "link_refused")
-    assert (line["reason"], line["advice"]) == (f"refused by it: {reason}", UNPROVED)
+    assert (line["reason"], line["advice"]) == (f"refused by it: {reason}", advice)
 
 
 def test_a_node_that_is_refused_logs_it_once_and_goes_on_trying(
@@ -236,7 +240,7 @@ def test_a_wiped_disk_under_its_old_name_is_refused(
     run(scenario())
     (line,) = [line for line in logged(caplog, "link_refused") if line["peer"] == "127.0.0.1"]
     assert (line["claims"], line["node"]) == (None, "a"), "who is refused has proved who it is"
-    assert line["advice"] == ADVICE[Reason.FORGOTTEN]
+    assert line["advice"] == WITHOUT_DATA
 
 
 JUNK = {"HTTP": b"GET / HTTP/1.1\r\n\r\n", "AMQP": b"AMQP\0\0\x09\x01"}
