@@ -3,7 +3,7 @@ long one client that floods a broker lets the others wait, fluffle beside Rabbit
 
 A polite client publishes a message every fifty milliseconds and waits for its confirm; the flooder
 sends, from a process of its own, as fast as it is read.  Of fluffle the longest turn of its loop is
-told, too: by the clock, and by the processor time of the loop's thread, which hardly depends on
+shown, too: by the clock, and by the processor time of the loop's thread, which hardly depends on
 what else the machine does.  With `--cluster` the broker is the first of three nodes of fluffle, and
 it is counted how often a node of them suspected another.
 """
@@ -47,7 +47,7 @@ class NotPrepared(Exception):
 
 
 class Waited(NamedTuple):
-    """What a polite client saw beside one flooder, and the node of itself."""
+    """The times that a polite client saw beside one flooder, and those of the node itself."""
 
     confirm_ms: list[float]
     sent_bytes: int = 0

@@ -38,7 +38,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def pytest_report_header() -> str | None:
-    """What repeats a night."""
+    """The line that repeats a night."""
     return f"{SUITE}=night {SEED}={night_seed()}" if is_night() else None
 
 

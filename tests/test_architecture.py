@@ -128,7 +128,7 @@ TOO_LARGE = {
     "positional-parameters": ("class A:\n def six(self, a, b, c, d, e, /, f): ...", {"six": 6}),
     "public-methods": (f"class A:\n{METHODS}\n    def one_more(self): ...", {"A": 13}),
 }
-"""For each limit a file that is just above it, and what is found there."""
+"""A file just above each limit, and what is found there."""
 
 NOT_TOO_LARGE = {
     "lines-per-file": lines(800, "pass"),
@@ -247,7 +247,7 @@ def line_numbers(pattern: str, text: str) -> list[int]:
 
 @cache
 def forbidden_places() -> dict[str, list[str]]:
-    """For each of `FORBIDDEN`, files with the number of the line; each file is read once."""
+    """Files for each of `FORBIDDEN`, with the number of the line; each file is read once."""
     found: dict[str, list[str]] = {what: [] for what in FORBIDDEN}
     for path in texts():
         text = path.read_bytes().decode("utf-8", errors="replace")

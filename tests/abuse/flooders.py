@@ -36,14 +36,14 @@ Flooder = Callable[[Client], Iterator[bytes]]
 BLOCK_BYTES = 1 << 20
 HAS_HEADERS = 0x2000
 FIELDS_BYTES = 115_000
-"""Of a header frame or of a declaration: most of what a frame holds."""
+"""The length of a header frame or of a declaration: most of what a frame holds."""
 CC_KEYS = 4_000
 BINDINGS = 3_000
 MANY_BINDINGS = 10_000
 WORDS = 120
-"""Of a routing key, which has 255 octets at most."""
+"""The words of a routing key, which has 255 octets at most."""
 PREFIX_WORDS = 12
-"""Of which each is one of two: a binding key for each number of so many bits."""
+"""Words of which each is one of two: a binding key for each number of so many bits."""
 QUEUES = 1_000
 RING = 200
 """Queues of which each message gets into two."""

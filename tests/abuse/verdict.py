@@ -51,9 +51,9 @@ class Round:
     control_ms: Sequence[float]
     """Confirms of the node that nobody abuses."""
     slowness: float = 1.0
-    """By what other processes have made the loop of the node slower: see `slowness`."""
+    """The factor by which other processes have made the loop of the node slower: see `slowness`."""
     flooder: str = ""
-    """The kind, where there was one flooder and nobody else."""
+    """The kind, where there was one flooder and no other client."""
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

@@ -1,4 +1,4 @@
-"""What tests over real sockets share: both kinds of event loop, and patience."""
+"""Fixtures that tests over real sockets share: both kinds of event loop, and patience."""
 
 from __future__ import annotations
 

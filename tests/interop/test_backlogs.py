@@ -30,7 +30,8 @@ WORST_BYTES = 450 * MIB
 
 MILLION = 1_000_000
 STALL_S_MAX = 1.0
-"""Of the node's loop at work, whoever else has the processors; it is some milliseconds."""
+"""The longest stall of the node's loop at work, whatever else has the processors; it is some
+milliseconds."""
 
 
 def client_of(daemon: Daemon) -> Client:

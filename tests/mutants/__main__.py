@@ -59,7 +59,7 @@ def say(progress: str) -> None:
 
 
 def wanted_of(options: argparse.Namespace) -> list[Wanted]:
-    """What the command line names, once for each family that must find it."""
+    """All that the command line names, once for each family that must find it."""
     return [
         (name, mutant)
         for name, family in FAMILIES.items()
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def number(text: str) -> str:
-    """Of a mutant that there is."""
+    """The number of a mutant that there is."""
     if text not in ALL:
         raise argparse.ArgumentTypeError(f"there is no mutant {text}; --list prints all")
     return text

@@ -107,7 +107,7 @@ class Slot:
 
 
 def targets(node: ast.AST) -> Iterator[ast.Name | ast.Tuple]:
-    """What a statement assigns to, where that is a name or some."""
+    """The targets that a statement assigns to, where that is a name or some."""
     for target in getattr(node, "targets", ()):
         for each in (target, *getattr(target, "elts", ())):
             if isinstance(each, ast.Name | ast.Tuple):
@@ -126,11 +126,11 @@ def is_rest(node: object) -> bool:
 
 @dataclass(slots=True)
 class Match:
-    """What the letters of a pattern stand for."""
+    """The values that the letters of a pattern stand for."""
 
     letters: dict[str, object] = field(default_factory=dict)
     rests: list[list[ast.AST]] = field(default_factory=list)
-    """What each `...` stands for, in their order."""
+    """The nodes that each `...` stands for, in their order."""
 
     def same(self, old: object, there: object) -> bool:
         """Whether a pattern is what is there; if it is not, this is of no more use."""

@@ -20,7 +20,7 @@ from tests.mutants.tags import BadTag, Place, place_of, tags
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One mistake."""
+    """A mistake that is put into the code."""
 
     number: str
     """Letters of its family; a small letter at the end tells variants apart."""

@@ -99,7 +99,7 @@ def parameter(mutants: Iterable[Mutant], family: str) -> pytest.MarkDecorator:
 
 
 def faults(tags: dict[str, list[Tag]]) -> list[str]:
-    """What is wrong between the registry and the comments in the sources, a sentence each."""
+    """All that is wrong between the registry and the comments in the sources, a sentence each."""
     numbers = [mutant.number for family in FAMILIES.values() for mutant in family.own]
     found = [
         f"{number} is the number of two mutants"

@@ -25,13 +25,13 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One number in one comment."""
+    """A number in a comment."""
 
     number: str
     path: Path
     """Below the root of the repository."""
     line: int
-    """Of the comment; of the code below it, if it has a line of its own."""
+    """The line of the comment, or of the code below it if it has a line of its own."""
 
     @property
     def module(self) -> str:
@@ -77,7 +77,7 @@ class Place:
 
     tag: Tag
     qualname: str
-    """Of the function, in its module."""
+    """The name of the function, in its module."""
     function: Function
     statement: ast.stmt
 
@@ -117,7 +117,7 @@ def place_of(tag: Tag) -> Place:
 
 @lru_cache(maxsize=4)
 def tree_of(path: Path) -> ast.Module:
-    """Of a file; of the last few it is kept, as many mutants are of one."""
+    """The tree of a file; those of the last few are kept, as many mutants are of one."""
     return ast.parse((ROOT / path).read_text(encoding="utf-8"))
 
 

@@ -9,18 +9,18 @@ from tests.mutants.mutant import Mutant
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a mutant that the tests of one family looked for."""
+    """The outcome of a mutant that the tests of one family looked for."""
 
     family: str
     mutant: Mutant
     failure: str | None
-    """What was found; None if it escaped."""
+    """The failure that was found; None if it escaped."""
     cpu_s: float
     runs: int = 0
     """How many simulated runs it took; 0 where tests look for it."""
 
     def row(self) -> str:
-        """Of a table."""
+        """A row of a table."""
         failure = (self.failure or "escaped").split(": ")[0]
         words = failure.split(" ")
         kind = " ".join(words[:2]) if words[0] in ("inv", "rule") else words[0]

@@ -35,7 +35,7 @@ NAMES = [part.name for part in parts_of(Order(0))]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a part."""
+    """The outcome of a part."""
 
     part: Part
     status: int

@@ -19,7 +19,7 @@ UNTOUCHED_MAX = 30
 
 @dataclass(slots=True)
 class Counts:
-    """Of a package."""
+    """The counts of lines of a package."""
 
     lines: int = 0
     lines_run: int = 0
@@ -42,7 +42,7 @@ def share(part: int, whole: int) -> str:
 
 
 def measured(folder: Path) -> dict[str, Any]:
-    """What all processes have measured, by file."""
+    """The lines that all processes have measured, by file."""
     result = folder / "coverage.json"
     for words in (["combine", "--quiet"], ["json", "--quiet", "-o", str(result)]):
         subprocess.run([INTERPRETER, "-m", "coverage", *words], cwd=ROOT, check=True)

@@ -23,9 +23,9 @@ class Order:
     seed: int
     """All others follow from it."""
     seeds: int = 2_000
-    """Of the simulator of groups, with 3 and with 5 nodes."""
+    """The seeds of the simulator of groups, with 3 and with 5 nodes."""
     queue_seeds: int = 200
-    """Of whole queues: each takes ten times as long."""
+    """The seeds of whole queues: each takes ten times as long."""
     torture_s: int = 300
     abuse_s: int = 180
     processes: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -33,17 +33,17 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One command."""
+    """A command that is a part of the night."""
 
     name: str
     about: str
     words: tuple[str, ...]
-    """Of the command, behind the interpreter."""
+    """The words of the command, behind the interpreter."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
-        """What repeats it in a shell."""
+        """The line that repeats it in a shell."""
         settings = [f"{name}={value}" for name, value in self.environment.items()]
         return " ".join([*settings, "python", *(quoted(word) for word in self.words)])
 

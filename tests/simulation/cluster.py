@@ -55,9 +55,9 @@ class Machine:
     is_hurt: bool = False
     """It has lost something for good, and its groups are not yet whole again."""
     is_put_back: bool = False
+    """Whether its disk is older than what was there, and no node has found out."""
     groups_put_back: set[GroupId] = field(default_factory=set)
     """Groups that were on its disk when that was put back; the copy may lack them."""
-    """What is on its disk is older than what was there, and nobody has found out."""
     process: Process | None = None
 
     @property
@@ -208,9 +208,9 @@ class Cluster:
     def put_back(
         self, name: NodeId, backup: Backup, stored: dict[GroupId, Stored], *, is_copy: bool
     ) -> None:
-        """While no process runs: its disk is what it was when that was copied, and nobody says so.
+        """Make its disk what it was when that was copied, while no process runs.
 
-        Whoever is told must find out.
+        Nothing says so: the node itself and the others must find out.
         """
         machine = self.machines[name]
         machine.is_hurt = machine.is_put_back = True

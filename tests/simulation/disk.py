@@ -71,7 +71,7 @@ class Backup(NamedTuple):
     """A disk as it was."""
 
     boot: int
-    """Of the process that ran then."""
+    """The boot of the process that ran then."""
     image: Image
     book: Book
 
@@ -116,9 +116,9 @@ class SimDisk:
         self.image = Image()
         self.book = Book()
         self.file = file_made(1)
-        """What is there, wherever its content is from."""
+        """The file that is there, wherever its content is from."""
         self._noted: dict[NodeId, Reached] = {}
-        """Of other nodes, for the next commit, …"""
+        """The progress of other nodes, for the next commit, …"""
         self._running_noted: dict[NodeId, Reached] = {}
         """… and in the one that runs."""
         self.boot = 0
@@ -152,7 +152,7 @@ class SimDisk:
         return mark is not None and mark.is_other(self.file)
 
     def begin_life(self, nonce: bytes) -> None:
-        """It is on disk before the node says a word."""
+        """Begin a life, which is on disk before the node says a word."""
         book = self.book
         book.lives = book.lives.followed_by(nonce, book.commit_number)
         book.mark = self.file

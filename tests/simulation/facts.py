@@ -179,7 +179,7 @@ class Facts:
         return {group: replace(stored, log=stored.log.copy()) for group, stored in found}
 
     def disk_put_back(self, node: NodeId, backup: "dict[GroupId, Stored]") -> None:
-        """What is on it is what was there when it was copied."""
+        """Note that what is on it is what was there when it was copied."""
         self.disk_lost(node)
         self.stored[node] = backup
 

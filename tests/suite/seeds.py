@@ -22,9 +22,9 @@ SUITE = "FLUFFLE_SUITE"
 """Environment variable: `day` or `night`; by hand it is neither, and nothing is left out."""
 SEED = "FLUFFLE_SEED"
 EXAMPLES_BY_DAY = 20
-"""Of each state machine."""
+"""Examples of each state machine."""
 SEEDS_BY_DAY_MAX = 50
-"""Of each history, however it is shared between tests."""
+"""Seeds of each history, however it is shared between tests."""
 TIMES_AT_NIGHT = 10
 """So many times as many as are said here."""
 REGRESSIONS = Path(__file__).parent.parent / "regressions.toml"
@@ -56,7 +56,7 @@ class Seeds:
     """The parameter `seed` of a test: a decorator."""
 
     fixed: Sequence[int]
-    """By day, and by hand."""
+    """The seeds by day, and by hand."""
     at_night: int
     """How many new ones."""
     is_slow: bool
@@ -99,7 +99,7 @@ class Regression:
     seed: int
     reason: str
     nodes: tuple[int, ...] = ()
-    """Of a simulated cluster."""
+    """The sizes of a simulated cluster."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a run by day leaves out: mutants and simulations of packages that nobody has touched.
+"""The tests that a run by day leaves out: mutants and simulations of packages that are untouched.
 
 Touched is what differs from the commit in `FLUFFLE_BASE`.  Where that is not given, a few of each
 kind run.  At night all do, and by hand whatever is asked for.
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 BASE = "FLUFFLE_BASE"
 """Environment variable: a commit that was tested."""
 SAMPLE = 2
-"""Of each test, where it is not known what was touched: the first ones."""
+"""Cases of each test, where it is not known what was touched: the first ones."""
 
 
 def is_day() -> bool:
@@ -37,7 +37,7 @@ class Candidate:
     test: str
     """Its file and name, whatever its parameters."""
     folders: frozenset[str]
-    """What it is about that is not run each day; nothing if it is."""
+    """The folders that it is about, if it is not run each day; else none."""
 
 
 def select(candidates: Sequence[Candidate], touched: frozenset[str] | None) -> list[bool]:
@@ -62,7 +62,7 @@ def candidate_of(item: pytest.Item) -> Candidate:
 
 
 def folders_of(item: pytest.Item) -> set[str]:
-    """What a test is about that is not run each day; of a mutant, where it is, and its tests."""
+    """The folders of a test that is not run each day; of a mutant, its own and its tests'."""
     simulation = item.get_closest_marker("simulation")
     found = set(simulation.args) if simulation is not None else set()
     if item.get_closest_marker("mutant") is not None:
@@ -98,7 +98,7 @@ def touched_since(base: str) -> frozenset[str]:
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """By day, of what was collected."""
+    """Leave tests out by day, of those that were collected."""
     if not is_day():
         return
     base = os.environ.get(BASE)

@@ -1,4 +1,4 @@
-"""What runs by day, at night and by hand."""
+"""Tests that run by day, at night and by hand."""
 
 from __future__ import annotations
 

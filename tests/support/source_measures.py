@@ -105,7 +105,7 @@ def _positional_count(function: Function) -> int:
 
 
 def _public_method_count(node: ast.ClassDef) -> int:
-    """What a user of the class may call: no properties, and no callbacks that asyncio calls."""
+    """The methods that a user may call: no properties, and no callbacks that asyncio calls."""
     methods = (item for item in node.body if isinstance(item, Function))
     named = (m.name for m in methods if not m.name.startswith("_") and not m.decorator_list)
     return sum(not hasattr(asyncio.Protocol, name) for name in named)

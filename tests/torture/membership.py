@@ -24,10 +24,10 @@ class Place(NamedTuple):
 
     data: Path
     copy: Path
-    """Of its store; not on its disk."""
+    """A copy of its store; not on its disk."""
     log: Path
     address: str
-    """For the other nodes."""
+    """The address for the other nodes."""
 
     @property
     def store(self) -> Path:
@@ -123,7 +123,7 @@ class Membership:
         }
 
     async def joined(self, node: str) -> None:
-        """Whoever is asked says that it runs; nobody has added it."""
+        """Wait until the nodes that are asked say that it runs, though no operator has added it."""
         for _ in range(ATTEMPTS):
             if await self._runs(node):
                 return

@@ -71,7 +71,7 @@ class Processes:
         await self.kill(node)  # what it has left behind
 
     async def ends(self, node: str, within_s: float) -> int:
-        """By itself; its exit code."""
+        """Wait until it ends by itself; its exit code."""
         try:
             async with asyncio.timeout(within_s):
                 return await self._running[node].wait()

@@ -137,7 +137,7 @@ class RollingBack:
         }
 
     async def copy(self, node: str) -> None:
-        """As of one moment, as a machine makes it that stands still meanwhile."""
+        """Copy a disk as of one moment, as a machine does that stands still meanwhile."""
         store, kept = self._nodes[node].store, self._nodes[node].copy
         await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         await self._group.pause(node)
@@ -150,7 +150,7 @@ class RollingBack:
         await asyncio.to_thread(shutil.copytree, kept, store)
 
     async def refused(self, node: str) -> None:
-        """It says what goes on."""
+        """Wait until it has ended, and said what goes on."""
         if not await self._group.ends(node, REFUSED_S):
             raise DeedFailed(f"{node} has ended as if nothing was wrong")
         said = self._nodes[node].log.read_text(encoding="utf-8").splitlines()[-1]
@@ -158,7 +158,7 @@ class RollingBack:
             raise DeedFailed(f"{node} has ended, and does not say what goes on: {said}")
 
     async def renew(self, node: str) -> None:
-        """What it says is done."""
+        """Do what it says."""
         here = self._nodes[node]
         await self._operator.do("data", "restored", "--data-dir", str(here.data))
         await asyncio.to_thread(shutil.rmtree, here.data / f"{SET_ASIDE}-1")
@@ -213,7 +213,7 @@ class Cluster:
         return Command((*FLUFFLE, *words), variables, here.log)
 
     def _listens_at(self, node: str, by: str) -> str:
-        """As another node is told."""
+        """The address of a node, as another one has it."""
         if node == by:
             return self._places[node].address
         return f"127.0.0.1:{self._links.proxies[by, node].port}"

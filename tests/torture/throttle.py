@@ -16,7 +16,7 @@ from fluffle.broker.torture.system import Deed, Doing
 
 PERIOD_US = 100_000
 QUOTAS_US = (10_000, 3_000, 5_000)
-"""Of a period, in turn."""
+"""The quotas of a period, in turn."""
 RUNS_S, STOPS_S = 0.005, 0.045
 CPU_GROUPS = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup"))
 """Where the kernel has them, by the first version and by the second."""

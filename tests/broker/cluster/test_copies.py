@@ -156,7 +156,7 @@ async def test_a_store_whose_commits_are_counted_anew_was_not_moved(tmp_path: Pa
 
 
 async def test_a_directory_that_is_renamed_is_what_it_was(tmp_path: Path) -> None:
-    """As is one that is mounted elsewhere."""
+    """A disk that is mounted elsewhere is taken, too."""
     nodes = await make_cluster(tmp_path)
     await nodes.start()
     await nodes["a"].stop()

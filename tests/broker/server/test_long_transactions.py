@@ -26,7 +26,7 @@ UNACKED = 5_000
 
 
 def slow(edge: Edge) -> Edge:
-    """One where every look at the clock takes a quarter of a share."""
+    """An edge where every look at the clock takes a quarter of a share."""
     passed = count()
     edge.services.connections.shares.now_s = lambda: next(passed) * SHARE_S / 4
     return edge

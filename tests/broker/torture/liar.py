@@ -90,13 +90,13 @@ class Lie(Enum):
     RETURN_FOR_THE_FORMER = auto()
     """Such a message, as the one before is gone."""
     LOOK_INTO_THE_PAST = auto()
-    """For a thing that was declared or deleted by a later answer."""
+    """A look at a thing that was declared or deleted by a later answer."""
     DELETE_NOTHING = auto()
-    """As the thing is not there, by what was known before."""
+    """A delete of nothing, as the thing is not there by what was known before."""
     DECLARE_NOTHING = auto()
-    """As it is there already, by what was known before."""
+    """A declare of nothing, as it is there already by what was known before."""
     KEEP_LOCK = auto()
-    """Of a connection that has ended."""
+    """The lock of a connection that has ended."""
 
 
 @dataclass(slots=True, eq=False)

@@ -35,9 +35,9 @@ class Group:
 
     founders: frozenset[str]
     voted: dict[int, str] = field(default_factory=dict)
-    """By term: for whom."""
+    """The node that was voted for, by term."""
     entry: str | None = None
-    """The mark of whoever has led; None: nothing is in its log."""
+    """The mark of the node that has led; None: nothing is in its log."""
     is_safe: bool = True
     """Whether it is on the disk: behind the promise, if that is on its way."""
 
@@ -77,7 +77,7 @@ class Process:
 
     @property
     def members(self) -> Founders | None:
-        """Whoever knows what is committed, as if it were told at once."""
+        """The nodes that know what is committed, as if they heard of it at once."""
         mark = self.disk.group.entry if self.disk.group is not None else None
         registered = self.world.registered.get(mark or "")
         return None if registered is None else {name: ADDRESSES[name] for name in registered}
@@ -158,7 +158,7 @@ class Process:
             self._ask_all(group, self._append)
 
     def _join(self, promise: Promise) -> None:
-        """As a learner that gets the log from whoever it may hear."""
+        """Join as a learner that gets the log from any node that it may hear."""
         for other in self.links.keys() & self.world.registered.get(promise.mark, set()):
             there = self.world.processes.get(other)
             if there is not None and there.is_begun and self.name in self.world.joining:
@@ -224,7 +224,7 @@ class Process:
 
 
 class World:
-    """One run of a world under faults."""
+    """A run of nodes under faults."""
 
     def __init__(self, seed: int) -> None:
         self.clockwork = Clockwork(seed)
@@ -232,7 +232,7 @@ class World:
         self.disks = {name: Disk() for name in NAMES}
         self.processes: dict[str, Process] = {}
         self.registered: dict[str, set[str]] = {}
-        """By the mark of each cluster that has begun: its nodes."""
+        """The nodes of each cluster that has begun, by its mark."""
         self.joining: set[str] = set()
         """Nodes that were let in after their cluster was founded."""
         self.marks = 0
@@ -242,10 +242,10 @@ class World:
         self.is_over = False
         self._arrivals: dict[tuple[str, str], int] = {}
         self._order = self.chance.choice((*["same"] * 6, *["two"] * 3, "self first"))
-        """In which nodes are told of the founders."""
+        """The order in which nodes are given the founders."""
         self._is_misordered = self._order != "same"
         self.slowest_ms = self.chance.choice((10, 100, 3_000))
-        """Of all commits."""
+        """The longest of all commits."""
         self._may_resize = not self._is_misordered
         self._may_wipe = self.chance.random() < 0.3
 

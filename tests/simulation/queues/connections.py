@@ -127,7 +127,7 @@ class NodeConnections:
         return any(connection.owner == definition.owner for connection in self.open)
 
     def check(self) -> None:
-        """What a client was told is there as long as it is."""
+        """Check that what a client has heard of is there as long as it is itself."""
         vhost = self.station.defining.vhost
         queues = vhost.queues if vhost is not None else {}
         for connection in self.open:

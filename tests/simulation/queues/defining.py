@@ -31,7 +31,7 @@ from tests.simulation.queues.entering import VHOST
 
 
 def done() -> None:
-    """Whoever waited for it looks at what is there."""
+    """Do nothing: a client that waited for it looks at what is there."""
 
 
 def nobody_asks(_group: GroupId) -> None:
@@ -39,7 +39,7 @@ def nobody_asks(_group: GroupId) -> None:
 
 
 def failed(_error: BrokerError) -> None:
-    """It may have been somebody else's turn, or too late."""
+    """Do nothing: it may have been the turn of another, or too late."""
 
 
 class Defining:

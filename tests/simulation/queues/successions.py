@@ -33,7 +33,7 @@ ARGUMENTS: FieldTable = {"x-queue-type": ("S", b"quorum")}
 RATES = (0.0, 0.0, 0.2, 1.0)
 """How often a second it is replaced."""
 DARK_US = (SECOND_US // 5, 2 * SECOND_US, 4 * SECOND_US)
-"""For how long a node hears nothing: shorter and longer than others wait for it."""
+"""Times in which a node hears nothing: shorter and longer than others wait for it."""
 
 
 class Successions:
@@ -91,7 +91,7 @@ class Successions:
         return node
 
     def _is_there(self, dark: NodeId | None, group: GroupId) -> None:
-        """It was answered, and clients of other nodes publish at once."""
+        """Note that it was answered: clients of other nodes publish at once."""
         self.answered(group)
         self._town.cluster.clockwork.after(1, self._publish, dark)
 

@@ -35,7 +35,7 @@ from tests.support.orders import QUORUM, ChannelAt
 T = TypeVar("T")
 
 ASKED_S = 0.2
-"""By then a node that says what it knows would have said it."""
+"""The time in which a node that says what it knows would have said it."""
 
 NODES = 3
 
@@ -102,7 +102,7 @@ async def ignore(_message: AbstractIncomingMessage) -> None:
 
 
 async def look_for_ever(channel: AbstractChannel) -> None:
-    """For a queue, which may go with its last consumer."""
+    """Look for a queue, which may go with its last consumer."""
     while True:
         await channel.get_queue("orders")
 
