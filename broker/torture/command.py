@@ -67,7 +67,7 @@ def with_commands(command: Callable[..., None]) -> Callable[..., None]:
     type=click.FloatRange(min=0.0),
     default=60.0,
     show_default=True,
-    help="How long: a fault begins every 12 s or so; all kinds take an hour.",
+    help="How long: a fault begins every 7 to 17 s; all kinds take an hour.",
 )
 @click.option("--seed", type=int, help="Decides what happens; drawn and printed if not given.")
 @click.option(
