@@ -135,20 +135,34 @@ class Receipt:
     be found first, and what nobody can tell counts as not taken.
     """
 
-    __slots__ = ("_tell", "count")
+    __slots__ = ("_early", "_tell", "count")
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self._early: list[tuple[int, int, bool]] | None = None
+        """What became known before anybody asked: from where to where, and whether they were
+        taken."""
         self._tell: Tell | None = None
 
     def then(self, tell: Tell) -> None:
-        """Whom to tell; nobody need be.  Nothing is told before the call that gave this returns."""
+        """Whom to tell, of what is known by now at once; nobody need be.
+
+        Nothing is known before the call that gave this returns, but who puts a message into
+        thousands of queues has it some turns before it comes here.
+        """
         self._tell = tell
+        early, self._early = self._early, None
+        for start, stop, is_taken in early or ():
+            tell(start, stop, is_taken=is_taken)
 
     def known(self, start: int, stop: int, *, is_taken: bool) -> None:
         """These messages are in the queue and safe, or they are not."""
         if self._tell is not None:
             self._tell(start, stop, is_taken=is_taken)
+            return
+        if self._early is None:
+            self._early = []
+        self._early.append((start, stop, is_taken))  # mutant: PU1
 
 
 class Later(Generic[T]):

@@ -16,6 +16,7 @@ from tests.mutants.families.image import IMAGE, REFUSALS
 from tests.mutants.families.leadership import CARRIED, LEADERSHIP, OUTBOX
 from tests.mutants.families.links import LINKS
 from tests.mutants.families.nodes import NODES
+from tests.mutants.families.putting import PUTTING
 from tests.mutants.families.queues import QUEUES
 from tests.mutants.families.streams import STREAMS
 from tests.mutants.families.waiting import ORDER, WAITING
@@ -76,6 +77,7 @@ FAMILIES = {
             also=("R4b", "R4c", "R5", "R9a", "R9b", "R9c", "R13", "R15a", "R23", "R24"),
         ),
         Family("consuming", tuple(CONSUMING), f"{BROKER}/server/test_consuming.py"),
+        Family("putting", tuple(PUTTING), f"{BROKER}/server/test_early_answers.py"),
     )
 }
 
