@@ -171,6 +171,12 @@ async def test_who_is_new_waits_while_the_first_is_away(tmp_path: Path) -> None:
         await scene.nodes.stop()
 
 
+async def refuses(node: ClusterNode, count: int) -> None:
+    """Wait until it has refused so many who remember what was on its disk."""
+    refused = node.cluster.links.counters.refused
+    await until(lambda: refused[Reason.FORGOTTEN] >= count)
+
+
 async def test_the_first_founder_with_an_empty_disk_founds_nothing_else(tmp_path: Path) -> None:
     scene = Sizes(tmp_path, 3)
     try:
@@ -181,10 +187,9 @@ async def test_the_first_founder_with_an_empty_disk_founds_nothing_else(tmp_path
         for others in ("bc", ""):  # they are there; and cannot be reached
             scene.nodes["a"].begin()
             await until(lambda: "cluster" in scene.nodes["a"].node.addresses)
+            await refuses(scene.nodes["a"], count=len(others))
             formation = scene.nodes["a"].cluster.formation
-            for _ in range(3):
-                formation.look()
-                await asyncio.sleep(0.02)
+            formation.look()
             assert formation.stage is Stage.FREE
             if others:
                 for name in "bc":
