@@ -18,8 +18,9 @@ from fluffle.broker.alone import Alone
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.queues.replicated.outbox import PATIENCE_MS
 from tests.broker.cluster.queues.test_three_nodes import Inbox, publish
-from tests.support.cluster_nodes import LOOPBACK, ClusterNode, until
+from tests.support.cluster_nodes import ClusterNode, until
 from tests.support.deadlines import soon
+from tests.support.ports import LOOPBACK
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 

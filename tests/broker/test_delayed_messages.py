@@ -26,8 +26,9 @@ from fluffle.broker.definitions.exporting import export_all
 from fluffle.broker.errors import AccessRefused
 from tests.broker.cluster.queues.test_three_nodes import Inbox
 from tests.broker.test_alone import Scene
-from tests.support.cluster_nodes import LOOPBACK, ClusterNode
+from tests.support.cluster_nodes import ClusterNode
 from tests.support.deadlines import soon
+from tests.support.ports import LOOPBACK
 
 DELAYED = "x-delayed-message"
 LATER_MS = 3_600_000

@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import socket
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from tests.support.ports import free_ports
 from tests.support.process import Process
 from tests.support.require import require
 
@@ -36,19 +36,9 @@ Await = fun F(Id) ->
 """Ask each quorum queue until its leader answers, for a minute at most."""
 
 
-PORTS = range(20_000, 32_000)
-"""Below those that systems give to outgoing connections: one of these is taken only on purpose."""
-
-
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    while True:
-        port = secrets.choice(PORTS)  # processes that run tests side by side seldom take the same
-        try:
-            with socket.create_server(("127.0.0.1", port)):
-                return port
-        except OSError:
-            continue
+    """A port that nobody else is given while this process lives."""
+    return free_ports(1)[0]
 
 
 class RabbitMQ:

@@ -33,7 +33,6 @@ from fluffle.protocol.wire import to_table
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests.crash.story import QUEUES, THINGS, Kind, Recording, Story, happen, recorded
 from tests.support.cluster_nodes import (
-    LOOPBACK,
     SECRET,
     ClusterNode,
     ClusterNodes,
@@ -42,6 +41,7 @@ from tests.support.cluster_nodes import (
     until,
 )
 from tests.support.daemon import Daemon
+from tests.support.ports import LOOPBACK
 from tests.support.powercut import PowerCut, recording_environment
 
 QUORUM = Kind(

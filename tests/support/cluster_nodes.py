@@ -10,9 +10,7 @@ A node that was stopped or killed can be started again: same disk, same ports, a
 from __future__ import annotations
 
 import asyncio
-import atexit
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -37,9 +35,9 @@ from fluffle.broker.torture.proxy import Proxy
 from fluffle.raft.tuning import Tuning
 from tests.support.deadlines import soon
 from tests.support.digests import digest_of
+from tests.support.ports import LOOPBACK, free_ports
 
 SECRET = b"a secret of tests"
-LOOPBACK = "127.0.0.1"
 
 
 def make_calm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,26 +336,3 @@ async def running_cluster(
         yield nodes
     finally:
         await nodes.stop()
-
-
-RESERVED: list[socket.socket] = []
-"""Bound and never listened on, so that the kernel gives these ports to nobody who asks for any;
-who asks for one of them, to listen there, gets it."""
-
-
-@atexit.register
-def give_up_reserved() -> None:
-    while RESERVED:
-        RESERVED.pop().close()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine's loopback for nobody else, as long as this process lives."""
-    ports = []
-    for _ in range(count):
-        reserved = socket.socket()
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserved.bind((LOOPBACK, 0))
-        RESERVED.append(reserved)
-        ports.append(int(reserved.getsockname()[1]))
-    return ports

@@ -23,16 +23,9 @@ from fluffle.broker.starting import StartFailed
 from tests.broker.cluster.queues.test_three_nodes import Inbox, publish
 from tests.broker.cluster.test_cluster import define
 from tests.broker.cluster.test_membership import are_voters, let_in
-from tests.support.cluster_nodes import (
-    LOOPBACK,
-    SECRET,
-    ClusterNode,
-    ClusterNodes,
-    free_ports,
-    ports_of_nodes,
-    until,
-)
+from tests.support.cluster_nodes import SECRET, ClusterNode, ClusterNodes, ports_of_nodes, until
 from tests.support.deadlines import soon
+from tests.support.ports import LOOPBACK, free_ports
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

@@ -22,14 +22,8 @@ from fluffle.storage.batch import Batch
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import open_store
 from tests.broker.cluster.test_membership import let_in, only_by_hand
-from tests.support.cluster_nodes import (
-    LOOPBACK,
-    ClusterNode,
-    ClusterNodes,
-    node_at,
-    ports_of_nodes,
-    until,
-)
+from tests.support.cluster_nodes import ClusterNode, ClusterNodes, node_at, ports_of_nodes, until
+from tests.support.ports import LOOPBACK
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pika
 import pytest
 
-from tests.support.cluster_nodes import LOOPBACK, ports_of_nodes
+from tests.support.cluster_nodes import ports_of_nodes
 from tests.support.daemon import Daemon
+from tests.support.ports import LOOPBACK
 
 SECRET = {"FLUFFLE_CLUSTER_SECRET": "a secret of tests"}
 
