@@ -511,7 +511,8 @@ class Cluster:
             if node in self._acquaintances.known and self._acquaintances.id_of(node) != known.id:
                 if not self.entering.is_over:
                     continue  # one of the two is long gone, and nobody knows yet which
-                self._forget(node)
+                if not self._is_joining(node):
+                    self._forget(node)
             self.links.boots.learn(node, Boot(known.boot, known.nonce))
             self._acquaintances.meet(node, known.address, known.id)
             self.set_peer(node, known.address)
@@ -519,9 +520,18 @@ class Cluster:
         if not self.entering.is_over:
             return
         for node in self._acquaintances.known.keys() - others.keys():
-            self._forget(node)
+            if not self._is_joining(node):
+                self._forget(node)
         if self.name not in self._registry.entries:
             self._on_fatal(Removed(f"node '{self.name}' was removed from the cluster"))
+
+    def _is_joining(self, node: NodeId) -> bool:
+        """Whether a node is there that never was one of the cluster here.
+
+        So what is known of it is of the life in which it is let in, and none of a former node.
+        """
+        known = self._acquaintances.known.get(node)
+        return known is not None and known.address is None and self.links.is_up(node)
 
     def _forget(self, node: NodeId) -> None:
         """Whoever comes under this name begins anew."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from fluffle.broker.logs import event
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.quorum import is_majority, majority_of
 
 SEEN_AFTER_MS = 5_000
@@ -22,7 +22,7 @@ class Majority:
     """Of one node, from when it has entered: then there was one, though it had a link with the
     leader alone perhaps."""
 
-    __slots__ = ("_config", "_is_alive", "_is_seen", "_now_ms", "_since_ms", "is_there")
+    __slots__ = ("_config", "_is_alive", "_is_seen", "_now_ms", "_since_ms", "_voters", "is_there")
 
     def __init__(
         self,
@@ -35,9 +35,11 @@ class Majority:
         self._is_alive = is_alive
         self._now_ms = now_ms
         self._since_ms: int | None = None
-        """When it has looked first."""
+        """When it has looked first, since there were voters whom it had not seen as such."""
         self._is_seen = False
         """Whether this node has ever seen all that make one, or should have by now."""
+        self._voters: frozenset[Member] = frozenset()
+        """As of the last look."""
         self.is_there = True
         """As of the last look."""
 
@@ -46,13 +48,16 @@ class Majority:
         voters = self._config().voters
         alive = {voter for voter in voters if self._is_alive(voter.node)}
         is_there = not voters or is_majority(alive, voters)
+        if not self._voters.issuperset(voters):  # who has just joined may not have been heard yet
+            self._is_seen, self._since_ms = False, None
+        self._voters = frozenset(voters)
         self._is_seen = self._is_seen or is_there or self._has_looked_for_long()
         if is_there == self.is_there or not self._is_seen:
             return
         self.is_there = is_there
         up = ",".join(sorted(voter.node for voter in alive))
         if is_there:
-            event(logger, logging.WARNING, "majority_regained", up=up)
+            event(logger, logging.INFO, "majority_regained", up=up)
             return
         away = ",".join(sorted(voter.node for voter in voters if voter not in alive))
         advice = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.local_node import LocalClusterNode, mark_of_names, promise_of
 from fluffle.broker.config import Config as NodeConfig
 from fluffle.broker.config import ListenAddress
+from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.recording.identity import IDENTITY, Owned, encoded
 from fluffle.raft.config import Config, Member
 from fluffle.storage.batch import Batch
@@ -26,6 +28,10 @@ from tests.support.cluster_nodes import ClusterNode, ClusterNodes, node_at, port
 from tests.support.ports import LOOPBACK
 
 pytestmark = pytest.mark.usefixtures("hasty")
+
+
+ALARMS = ("majority_lost", "node_suspected", "link_lost", "link_down", "link_ended")
+"""Events that a node logs about others that are away, or go."""
 
 
 class Sizes:
@@ -76,6 +82,24 @@ async def test_who_is_new_joins(tmp_path: Path, sizes: tuple[int, ...]) -> None:
             await scene.is_one()
             size_before = size
         assert all(node.cluster.entering.is_over for node in scene.nodes.running)
+    finally:
+        await scene.nodes.stop()
+
+
+async def test_who_joins_raises_no_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No link is torn to who is let in, and no node suspected that has just been let in."""
+    caplog.set_level(logging.INFO)
+    scene = Sizes(tmp_path, 5)
+    try:
+        for names, size in (("a", 1), ("bc", 3), ("de", 5)):
+            await scene.start(names, size)
+            await scene.is_one()
+        said = [
+            f"{record.getMessage()} {getattr(record, FIELDS_ATTRIBUTE)}"
+            for record in caplog.records
+            if record.getMessage() in ALARMS
+        ]
+        assert said == []
     finally:
         await scene.nodes.stop()
 

@@ -62,6 +62,26 @@ def test_who_has_just_entered_may_not_see_all_yet(caplog: pytest.LogCaptureFixtu
     assert lost["away"] == "b,d,e"
 
 
+def test_who_has_just_joined_may_not_have_been_heard_yet(caplog: pytest.LogCaptureFixture) -> None:
+    """Of one that grows; the new node is suspected only once it was there."""
+    caplog.set_level(logging.INFO)
+    clock, alive, config = ManualClock(), {"a"}, [Config.initial("a")]
+    majority = Majority(lambda: config[0], alive.__contains__, clock.now_ms)
+    majority.look()
+    config[0] = Config.initial("ab")
+    for _ in range(3):
+        majority.look()
+        clock.advance(SEEN_AFTER_MS // 3)
+    assert not said(caplog, "majority_lost", "majority_regained")
+    clock.advance(SEEN_AFTER_MS)
+    majority.look()
+    (lost,) = said(caplog, "majority_lost", "majority_regained")
+    assert lost["away"] == "b"
+    alive |= {"b"}
+    majority.look()
+    assert [r.levelname for r in caplog.records if "regained" in r.getMessage()] == ["INFO"]
+
+
 def test_who_never_sees_a_majority_says_so(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock()
     majority = Majority(lambda: Config.initial("abcde"), {"a", "b"}.__contains__, clock.now_ms)
@@ -90,6 +110,7 @@ async def test_a_lost_majority_shows(scene: Scene, caplog: pytest.LogCaptureFixt
         await scene.declare(leader, name)
         await three[leader].ask("queues.transfer", name=name, vhost="/", node=leader)
         await scene.is_led_by(leader, name)
+    caplog.set_level(logging.INFO)
     left, *others = sorted(three.nodes.keys() - {leader})
     node = three[left]
     hub, queues = node.cluster.hub, node.node.catalogue.vhosts["/"].queues
