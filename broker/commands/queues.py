@@ -31,6 +31,8 @@ others again with `fluffle queues add-member` or `grow`."""
 
 
 STAY = "are nowhere else and stay"
+UNFINISHED = ("under_way", "superseded")
+"""Outcomes of a change whose members are not as was asked for."""
 WAITING_SHOWN_MAX = 20
 """Queues of which it is said what is still under way."""
 
@@ -261,14 +263,15 @@ def shrink(client: Client, node: str, *, is_json: bool) -> None:
 
 
 def told_of_each(rows: Iterable[Row]) -> Counter[str]:
-    """How many queues there are of each result.  Refused, with what is still under way."""
+    """How many queues there are of each result.  Refused, with what is still under way, or is not
+    wanted any more."""
     results: Counter[str] = Counter()
     waiting: list[str] = []
     for row in rows:
         results[row["result"]] += 1
-        if row["result"] == "under_way" and len(waiting) < WAITING_SHOWN_MAX:
+        if row["result"] in UNFINISHED and len(waiting) < WAITING_SHOWN_MAX:
             waiting.append(f"queue '{row['name']}' in vhost '{row['vhost']}' {row['error']}")
-    if more := results["under_way"] - len(waiting):
+    if more := sum(results[each] for each in UNFINISHED) - len(waiting):
         waiting.append(f"and so it is with {more} more")
     if waiting:
         raise Refused("\n".join(waiting))

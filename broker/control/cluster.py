@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.cluster.queues.placement import ID_BITS
-from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows
-from fluffle.broker.control.queues import voters_of
+from fluffle.broker.control.member_changes import run
+from fluffle.broker.control.members import quorum_queues
+from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows, Waiting
+from fluffle.broker.control.voters import Replica, needs, voters_everywhere
 from fluffle.broker.definitions.leftovers import (
     count_on,
     is_on_alone,
@@ -127,19 +129,30 @@ def forget(parts: Parts, *, name: str) -> Result:
     cluster, going = entered(parts), Pending()
     nodes = parts.catalogue.nodes.entries
     known = check_may_go(cluster, nodes, name)
+    replicas: dict[int, Sequence[Replica]] = {}
     asked = [node for node in nodes if node != name and cluster.absent.is_alive(node)]
 
     def decide() -> Change:
         if check_may_go(cluster, nodes, name) != known:
             raise PreconditionFailed(f"node '{name}' was started meanwhile; stop it first")
-        check_unneeded(parts, name)
+        check_unneeded(parts, name, replicas)
         return dismiss(nodes, name)
 
     def told(sights: Mapping[str, frozenset[str]]) -> None:
+        others = nodes.keys() - {cluster.name}
+        try:
+            check_unseen(name, asked, {node: seen & others for node, seen in sights.items()})
+        except BrokerError as error:
+            going.answer(error)
+        else:
+            run(hear_voters(parts, name, asked, replicas), voters_known)
+
+    def voters_known(outcome: Row | BrokerError) -> None:
+        if isinstance(outcome, BrokerError):
+            going.answer(outcome)
+            return
         lost = count_on(parts.catalogue, name)
         try:
-            others = nodes.keys() - {cluster.name}
-            check_unseen(name, asked, {node: seen & others for node, seen in sights.items()})
             parts.metadata.change(decide, partial(done, lost), going.answer)
         except BrokerError as error:
             going.answer(error)
@@ -199,13 +212,38 @@ def check_other_of_two(cluster: Cluster, name: str) -> None:
         raise PreconditionFailed(f"node '{cluster.name}' does not lead the definitions; try again")
 
 
-def check_unneeded(parts: Parts, name: str) -> None:
-    """PreconditionFailed if a queue would never have a majority again without that node."""
+def shared_with(parts: Parts, name: str) -> Iterator[tuple[str, QueueDefinition]]:
+    """Quorum queues with a member on that node, and on others, too; with their virtual hosts."""
+    for vhost, definition in quorum_queues(parts):
+        is_there = name in dict(definition.members)
+        if is_there and not is_on_alone(parts.catalogue, name, definition):
+            yield vhost, definition
+
+
+def hear_voters(
+    parts: Parts, name: str, asked: Collection[str], replicas: dict[int, Sequence[Replica]]
+) -> Waiting[None]:
+    """Have the nodes say who votes in these queues.  PreconditionFailed if one of them does not."""
+    groups = [definition.id for _vhost, definition in shared_with(parts, name)]
+    if not groups:
+        return
+    heard = yield from voters_everywhere(parts, groups)
+    for node in asked:
+        if node in heard.silent:
+            raise PreconditionFailed(
+                f"node '{node}' does not say who votes in the queues that are on '{name}', too "
+                f"({heard.silent[node]}); try again"
+            )
+    replicas.update(heard.replicas)
+
+
+def check_unneeded(parts: Parts, name: str, replicas: Mapping[int, Sequence[Replica]]) -> None:
+    """PreconditionFailed if a queue would never have a majority again without that node, for all
+    that the nodes say that there are."""
     needed = [
-        f"queue '{queue.spec.name}' in vhost '{vhost.name}'"
-        for vhost in parts.vhosts(None)
-        for queue in vhost.queues.values()
-        if name in dict(queue.definition.members) and needs(parts, name, queue.definition)
+        f"queue '{definition.spec.name}' in vhost '{vhost}'"
+        for vhost, definition in shared_with(parts, name)
+        if needs(name, definition, replicas.get(definition.id, ()))
     ]
     if needed:
         shown, more = ", ".join(needed[:NEEDED_SHOWN_MAX]), len(needed) - NEEDED_SHOWN_MAX
@@ -215,15 +253,6 @@ def check_unneeded(parts: Parts, name: str) -> None:
             f"anything; start it, or another of their nodes, and wait for `queues shrink {name}`; "
             "if that cannot be, `queues force-shrink` or `queues delete` them before"
         )
-
-
-def needs(parts: Parts, name: str, definition: QueueDefinition) -> bool:
-    """Whether a quorum queue that is on other nodes, too, has no majority without that one."""
-    if is_on_alone(parts.catalogue, name, definition):
-        return False
-    voters = voters_of(parts.company, definition)
-    there = sum(parts.company.is_alive(voter) for voter in voters if voter != name)
-    return name in voters and 2 * there <= len(voters)
 
 
 def check_unseen(name: str, asked: Collection[str], sights: Mapping[str, Collection[str]]) -> None:

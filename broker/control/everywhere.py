@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 OF_A_NODE = frozenset(
     {
         *("ping", "status", "nodes.row", "nodes.memory", "nodes.listeners"),
-        *("alarms.list", "queues.critical", "queues.raft", "queues.voting"),
+        *("alarms.list", "queues.critical", "queues.raft", "queues.voters"),
         *("queues.counted", "exchanges.counted"),
         *("queues.used", "queues.volume", "queues.deliveries", "exchanges.publishes"),
         *("statistics.node", "statistics.vhosts", "statistics.logins"),

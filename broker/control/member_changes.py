@@ -9,29 +9,23 @@ is waited for goes on by itself, whether anybody waits or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.chores import in_pieces
-from fluffle.broker.control.everywhere import rows as rows_everywhere
 from fluffle.broker.control.moving import soon_after
-from fluffle.broker.control.parts import Later, Parts, Row, Rows
+from fluffle.broker.control.parts import Later, Parts, Row, Rows, Waiting
 from fluffle.broker.control.queues import UNLED, state_of
+from fluffle.broker.control.voters import has_vote, voters_everywhere
 from fluffle.broker.errors import BrokerError, PreconditionFailed
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.served import Later as Asked
 from fluffle.broker.queues.served import ServedQueue
-
-T = TypeVar("T")
 
 Key: TypeAlias = tuple[str, str]
 """Virtual host and name."""
-
-Waiting: TypeAlias = Generator[Asked[None], None, T]
-"""Yields what has to be waited for, and returns what comes of it."""
 
 LOOK_S = 0.1
 """Between two looks at what is under way."""
@@ -44,7 +38,7 @@ LOOKED_AT_ONCE = 500
 """Queues that are looked at in one turn, and asked for in one question."""
 
 
-class Result(Enum):
+class ChangeOutcome(Enum):
     """The outcome of a change of one queue."""
 
     CHANGED = "changed"
@@ -54,6 +48,8 @@ class Result(Enum):
     """The members are not so yet."""
     REFUSED = "refused"
     """The queue is nowhere else, and stays."""
+    SUPERSEDED = "superseded"
+    """The members are not so, and will not be: somebody has asked for the contrary since."""
 
 
 class Wanted(NamedTuple):
@@ -64,6 +60,12 @@ class Wanted(NamedTuple):
     """Another one that has its name by then is none of it."""
     is_asked: bool = True
     """Whether anybody has asked for that just now; else it had been so, or under way."""
+
+
+Told: TypeAlias = tuple[ChangeOutcome, str]
+"""The outcome for one queue, and why it has not changed."""
+
+Tell: TypeAlias = Callable[[Wanted, ServedQueue], Told]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +89,29 @@ class MemberChange:
             before = len(waiting)
             for piece in in_pieces(tuple(waiting), LOOKED_AT_ONCE):
                 ended = yield from self._ended(piece)
-                for queue in ended:
+                vain = [queue for queue in piece if queue not in ended and not self._wants(queue)]
+                for queue in (*ended, *vain):
                     del waiting[queue]
-                yield from self._rows(ended)
+                yield from self._rows(ended, self._outcome)
+                yield from self._rows(vain, self._superseded)
             if len(waiting) < before:
                 moved_ms = now_ms()
             if not waiting or self._is_vain or now_ms() - moved_ms >= GIVE_UP_MS:
                 break
             yield soon_after(self.parts.call_later, LOOK_S)
-        yield from self._rows(waiting, is_under_way=True)
+        yield from self._rows(waiting, self._under_way)
 
-    def _rows(self, queues: Iterable[Wanted], *, is_under_way: bool = False) -> Iterator[Row]:
+    def refused(self, queues: Iterable[tuple[Wanted, BrokerError]]) -> Iterator[Row]:
+        """A row for each queue that stays as it is; none for what was deleted meanwhile."""
+        for queue, error in queues:
+            yield from self._rows([queue], partial(refusal, error))
+
+    def _rows(self, queues: Iterable[Wanted], tell: Tell) -> Iterator[Row]:
         """The outcome of each; nothing of what was deleted."""
         for queue in queues:
             if (served := self._found(queue)) is not None:
-                yield row_of(queue, served, self._why(queue, served) if is_under_way else "")
+                outcome, error = tell(queue, served)
+                yield told_row(queue.key, served.definition, outcome, error)
 
     def _found(self, queue: Wanted) -> ServedQueue | None:
         vhost, name = queue.key
@@ -114,11 +124,16 @@ class MemberChange:
         """Whether nothing comes of it for now: a node that is not there is not added."""
         return self.is_added and not self.parts.company.is_alive(self.member)
 
+    def _wants(self, queue: Wanted) -> bool:
+        """Whether the queue is still to be so: what comes of it follows what is wanted."""
+        served = self._found(queue)
+        return served is None or (self.member in served.definition.wanted) is self.is_added
+
     def _ended(self, queues: Sequence[Wanted]) -> Waiting[Sequence[Wanted]]:
         """Those of which it is known that it has come true, and those that were deleted."""
         as_known = [queue for queue in queues if self._is_known(queue)]
         if self.is_added and as_known:
-            voting = yield from self._voting([queue.id for queue in as_known])
+            voting = yield from self._voting(as_known)
             as_known = [queue for queue in as_known if queue.id in voting]
         return [*as_known, *(queue for queue in queues if self._found(queue) is None)]
 
@@ -129,20 +144,33 @@ class MemberChange:
             return False
         return (self.member in dict(served.definition.members)) is self.is_added
 
-    def _voting(self, groups: list[int]) -> Waiting[Collection[int]]:
-        """Those in which the member on that node votes, as it says."""
-        voting: set[int] = set()
-        arguments = {"groups": groups}
-        for told in rows_everywhere(
-            self.parts, what="queues.voting", arguments=arguments, node=self.node
-        ):
-            if isinstance(told, Asked):
-                yield told
-            elif "row" in told:
-                voting.update(told["row"]["groups"])
-        return voting
+    def _voting(self, queues: Sequence[Wanted]) -> Waiting[Collection[int]]:
+        """Those whose member on that node votes, as it says."""
+        if self.parts.cluster is None:
+            return {queue.id for queue in queues}
+        groups = [queue.id for queue in queues]
+        heard = yield from voters_everywhere(self.parts, groups, self.node)
+        definitions = {
+            queue.id: served.definition
+            for queue in queues
+            if (served := self._found(queue)) is not None
+        }
+        return {
+            group
+            for group, replicas in heard.replicas.items()
+            if group in definitions
+            and any(has_vote(definitions[group], replica) for replica in replicas)
+        }
 
-    def _why(self, queue: Wanted, served: ServedQueue) -> str:
+    def _outcome(self, queue: Wanted, _served: ServedQueue) -> Told:
+        return ChangeOutcome.CHANGED if queue.is_asked else ChangeOutcome.UNCHANGED, ""
+
+    def _superseded(self, _queue: Wanted, _served: ServedQueue) -> Told:
+        what = "gets no member" if self.is_added else "keeps its member"
+        why = f"{what} on '{self.node}': somebody has asked for the contrary since"
+        return ChangeOutcome.SUPERSEDED, why
+
+    def _under_way(self, queue: Wanted, served: ServedQueue) -> Told:
         """The changes under way, and whether anything has to be done for it."""
         if not self.is_added:
             what = f"still has its member on '{self.node}'"
@@ -151,22 +179,22 @@ class MemberChange:
         else:
             what = f"has no member on '{self.node}' yet"
         if self._is_vain:
-            return f"{what}: that node does not run, and gets one once it does"
-        if state_of(self.parts.company, served) in UNLED:
-            return f"{what}: too few of its members can be reached to agree on that"
-        return f"{what}; it goes on by itself"
+            why = f"{what}: that node does not run, and gets one once it does"
+        elif state_of(self.parts.company, served) in UNLED:
+            why = f"{what}: too few of its members can be reached to agree on that"
+        else:
+            why = f"{what}; it goes on by itself"
+        return ChangeOutcome.UNDER_WAY, why
 
 
-def row_of(queue: Wanted, served: ServedQueue, error: str = "") -> Row:
-    """The outcome of one queue; `error` says why nothing has come of it yet."""
-    result = Result.CHANGED if queue.is_asked else Result.UNCHANGED
-    return told_row(queue.key, served.definition, Result.UNDER_WAY if error else result, error)
+def refusal(error: BrokerError, _queue: Wanted, _served: ServedQueue) -> Told:
+    return ChangeOutcome.REFUSED, error.explanation
 
 
-def told_row(key: Key, definition: QueueDefinition, result: Result, error: str) -> Row:
+def told_row(key: Key, definition: QueueDefinition, outcome: ChangeOutcome, error: str) -> Row:
     vhost, name = key
     size = len(definition.members)
-    return {"vhost": vhost, "name": name, "size": size, "result": result.value, "error": error}
+    return {"vhost": vhost, "name": name, "size": size, "result": outcome.value, "error": error}
 
 
 def awaited(later: Row | Later, parts: Parts) -> Waiting[Row]:
@@ -193,7 +221,7 @@ def of_one(later: Row | Later, settled: Callable[[], Rows], parts: Parts) -> Lat
     def told() -> Rows:
         yield from awaited(later, parts)
         for row in settled():
-            if isinstance(row, Asked):
+            if not isinstance(row, dict):
                 yield row
             elif row["error"]:
                 raise PreconditionFailed(
@@ -209,7 +237,7 @@ def run(rows: Rows, answer: Callable[[Row | BrokerError], None]) -> None:
     def go_on(_answer: object) -> None:
         try:
             for row in rows:
-                if isinstance(row, Asked):
+                if not isinstance(row, dict):
                     row.then(go_on, go_on)
                     return
         except BrokerError as error:

@@ -12,7 +12,9 @@ from functools import partial
 from typing import Any
 
 from fluffle.broker.company import Neighbours
+from fluffle.broker.control.arguments import Entries
 from fluffle.broker.control.member_changes import (
+    ChangeOutcome,
     Key,
     MemberChange,
     Wanted,
@@ -20,7 +22,6 @@ from fluffle.broker.control.member_changes import (
     of_one,
     told_row,
 )
-from fluffle.broker.control.member_changes import Result as Fate
 from fluffle.broker.control.parts import Later, Parts, Pending, Result, Row, Rows
 from fluffle.broker.control.queues import leader_now, may_answer, told
 from fluffle.broker.deciding import redefinition
@@ -164,37 +165,31 @@ def without_leader(definition: QueueDefinition) -> QueueDefinition:
     return definition._replace(leader="")
 
 
-def grow(
-    parts: Parts, *, node: str, vhost: str | None = None, names: list[str] | None = None
-) -> Rows:
-    """Have all quorum queues on one node more, or those of a virtual host, or some of it: a row
-    for each, once its member there votes."""
+def grow(parts: Parts, *, node: str, queues: Entries | None = None) -> Rows:
+    """Have all quorum queues on one node more, or some: a row for each, once its member there
+    votes."""
     member = node_of(parts, node)
     change = MemberChange(parts, node, member, is_added=True)
-    yield from changed(change, asked_for(parts, vhost, names), partial(with_member, member))
+    yield from changed(change, asked_for(parts, queues), partial(with_member, member))
 
 
-def shrink(
-    parts: Parts, *, node: str, vhost: str | None = None, names: list[str] | None = None
-) -> Rows:
-    """Have all quorum queues on one node less, or those of a virtual host, or some of it: a row for
-    each, once it does not need that node any more.  Those stay that are nowhere else."""
-    queues = list(asked_for(parts, vhost, names))
-    member = former_or_node_of(parts, node, (each for _vhost, each in queues))
-    there = [(vhost, each) for vhost, each in queues if member in places_of(each)]
+def shrink(parts: Parts, *, node: str, queues: Entries | None = None) -> Rows:
+    """Have all quorum queues on one node less, or some: a row for each, once it does not need that
+    node any more.  Those stay that are nowhere else."""
+    meant = list(asked_for(parts, queues))
+    member = former_or_node_of(parts, node, (each for _vhost, each in meant))
+    there = [(vhost, each) for vhost, each in meant if member in places_of(each)]
     change = MemberChange(parts, node, member, is_added=False)
     yield from changed(change, there, partial(without_member, member))
 
 
-def asked_for(
-    parts: Parts, vhost: str | None, names: list[str] | None
-) -> Iterator[tuple[str, QueueDefinition]]:
-    """All quorum queues, or those of a virtual host, or some of it; what is not there is left
-    out."""
-    meant = None if names is None else frozenset(names)
-    for named, definition in quorum_queues(parts):
-        if vhost in (None, named) and (meant is None or definition.spec.name in meant):
-            yield named, definition
+def asked_for(parts: Parts, queues: Entries | None) -> Iterator[tuple[str, QueueDefinition]]:
+    """All quorum queues, or those with the `vhost` and the `name` of an entry; what is not there is
+    left out."""
+    meant = {(str(each.get("vhost")), str(each.get("name"))) for each in queues or ()}
+    for vhost, definition in quorum_queues(parts):
+        if queues is None or (vhost, definition.spec.name) in meant:
+            yield vhost, definition
 
 
 def places_of(definition: QueueDefinition) -> set[str]:
@@ -213,13 +208,16 @@ def changed(
         try:
             is_asked = redefine(each) != each
         except PreconditionFailed as refused:
-            yield told_row(key, each, Fate.REFUSED, refused.explanation)
+            yield told_row(key, each, ChangeOutcome.REFUSED, refused.explanation)
             continue
         wanted.append(Wanted(key, each.id, is_asked))
         if is_asked:
             steps.append((key, redefine))
-    yield from awaited(for_each(change.parts, steps), change.parts)
-    yield from change.settled(wanted)
+    redefinitions = Redefinitions(change.parts, steps)
+    yield from awaited(redefinitions.begin(), change.parts)
+    why = redefinitions.refused
+    yield from change.refused((queue, why[queue.key]) for queue in wanted if queue.key in why)
+    yield from change.settled(queue for queue in wanted if queue.key not in why)
 
 
 def rebalance(parts: Parts) -> Result:
@@ -252,14 +250,39 @@ def may_have_more(company: Neighbours, node: str) -> bool:
 
 
 def for_each(parts: Parts, steps: Sequence[tuple[Key, Redefine]]) -> Row | Later:
-    """Something else for each of many queues, one step after the other; how many queues there were.
+    """Something else for each of many queues; how many queues there were."""
+    return Redefinitions(parts, steps).begin()
+
+
+class Redefinitions:
+    """Something else for each of many queues, one step after the other.
 
     What was deleted meanwhile is left out, and so is what has become another queue, or has no
     member more to lose: the rest goes on.
     """
-    going, rest, done_to = Pending(), deque(steps), set[Key]()
 
-    def begin(key: Key, redefine: Redefine) -> bool:
+    __slots__ = ("_done_to", "_going", "_parts", "_rest", "refused")
+
+    def __init__(self, parts: Parts, steps: Sequence[tuple[Key, Redefine]]) -> None:
+        self._parts = parts
+        self._rest = deque(steps)
+        self._going = Pending()
+        self._done_to: set[Key] = set()
+        self.refused: dict[Key, BrokerError] = {}
+        """Queues that stay as they are, and why."""
+
+    def begin(self) -> Row | Later:
+        """How many queues were redefined, once all steps have been taken."""
+        self._go_on()
+        return self._going.result
+
+    def _go_on(self) -> None:
+        while self._rest:
+            if not self._step(*self._rest.popleft()):
+                return
+        self._going.answer({"queues": len(self._done_to)})
+
+    def _step(self, key: Key, redefine: Redefine) -> bool:
         """Whether it has come true at once, as on a node that is alone; else it goes on by itself,
         unless it was refused."""
         is_done = is_late = False
@@ -268,35 +291,27 @@ def for_each(parts: Parts, steps: Sequence[tuple[Key, Redefine]]) -> Row | Later
             nonlocal is_done
             is_done = True
             if is_late:
-                go_on()
+                self._go_on()
 
         def succeeded() -> None:
-            done_to.add(key)
+            self._done_to.add(key)
             done()
 
         def failed(error: BrokerError) -> None:
-            if isinstance(error, NotFound | PreconditionFailed):
-                done()
-            else:
-                going.answer(error)
+            if not isinstance(error, NotFound | PreconditionFailed):
+                self._going.answer(error)
+                return
+            self.refused[key] = error
+            done()
 
         vhost, name = key
-        decide = partial(redefined, parts, name, vhost, redefine)
+        decide = partial(redefined, self._parts, name, vhost, redefine)
         try:
-            parts.metadata.change(decide, succeeded, failed)
+            self._parts.metadata.change(decide, succeeded, failed)
         except BrokerError as refused:
             failed(refused)
         is_late = True
         return is_done
-
-    def go_on() -> None:
-        while rest:
-            if not begin(*rest.popleft()):
-                return
-        going.answer({"queues": len(done_to)})
-
-    go_on()
-    return going.result
 
 
 READS: Mapping[str, Callable[..., Any]] = {"queues.members": members}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms import Alarms
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fluffle.broker.control.maintenance import Maintenance
     from fluffle.broker.statistics.statistics import Statistics
 
+T = TypeVar("T")
+
 Row: TypeAlias = dict[str, Any]
 """Something that was asked for, in values that JSON has; the names are RabbitMQ's."""
 
@@ -33,6 +35,8 @@ Rows: TypeAlias = Iterator[Row | Asked[None]]
 """Many of them, made when they are taken: others change the node in between.  What has to be waited
 for before there are more stands among them."""
 
+Waiting: TypeAlias = Generator[Asked[None], None, T]
+"""Yields what has to be waited for, and returns what comes of it."""
 
 Work: TypeAlias = Generator[int | None, None, Row]
 """What takes long, as a chore that returns its result, or raises `BrokerError`."""

@@ -1,4 +1,4 @@
-"""queues.raft, queues.voting: how the members of quorum queues at one node stand."""
+"""queues.raft: how the member of a quorum queue at one node stands."""
 
 from __future__ import annotations
 
@@ -26,20 +26,6 @@ def raft(parts: Parts, *, name: str, vhost: str) -> Rows:
         yield row_of(parts, "leader", None)
 
 
-def voting(parts: Parts, *, groups: list[int]) -> Row:
-    """Those of these queues, by the numbers of their groups, whose member here votes: that is
-    committed, as far as this node knows."""
-    member = parts.company.known(parts.config.node_name)
-    here = parts.company.groups
-    known = (group for group in groups if group in here)
-    votes = [
-        group
-        for group in known
-        if member in {voter.node for voter in here[group].configs[0].voters}
-    ]
-    return {"groups": votes if parts.cluster is not None else groups}
-
-
 def row_of(parts: Parts, role: str, status: Status | None) -> Row:
     """Of a member here."""
     node = parts.config.node_name
@@ -64,4 +50,4 @@ def membership(parts: Parts, status: Status | None) -> str:
     return "voter" if is_voter else "promotable"
 
 
-READS: Mapping[str, Callable[..., Any]] = {"queues.raft": raft, "queues.voting": voting}
+READS: Mapping[str, Callable[..., Any]] = {"queues.raft": raft}

@@ -31,6 +31,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
             "health",
             "counting",
             "replicas",
+            "voters",
             "volumes",
         ),
     ),

@@ -7,7 +7,6 @@ from contextlib import suppress
 from http import HTTPStatus
 
 from fluffle.broker.access.patterns import UnusablePattern, compiled_once
-from fluffle.broker.control.member_changes import Result as Fate
 from fluffle.broker.control.members import quorum_queues
 from fluffle.broker.control.parts import Row
 from fluffle.broker.errors import NotFound
@@ -108,24 +107,23 @@ async def grow(call: Call) -> Reply | None:
     if call.parts.company.known(node) is None:
         return None  # as RabbitMQ, which finds no queue that could be there
     is_even = body["strategy"] == "even"
-    names: dict[str, list[str]] = {}
-    for vhost, definition in await meant(call, body):
-        if not (is_even and len(definition.wanted or definition.members) % 2):
-            names.setdefault(vhost, []).append(definition.spec.name)
-    rows: list[Row] = []
-    for vhost, meant_there in names.items():
-        rows += await call.rows_of_many("queues.grow", node=node, vhost=vhost, names=meant_there)
-    return under_way(rows)
-
-
-def under_way(rows: list[Row]) -> Reply | None:
-    """202 with the queues whose members are not so yet, and why; None if all are."""
-    found = [
-        {"vhost": row["vhost"], "name": row["name"], "reason": row["error"]}
-        for row in rows
-        if row["result"] == Fate.UNDER_WAY.value
+    queues = [
+        {"vhost": vhost, "name": definition.spec.name}
+        for vhost, definition in await meant(call, body)
+        if not (is_even and len(definition.wanted or definition.members) % 2)
     ]
-    return Reply(HTTPStatus.ACCEPTED, as_json({"under_way": found})) if found else None
+    return unfinished(await call.rows_of_many("queues.grow", node=node, queues=queues))
+
+
+def unfinished(rows: list[Row]) -> Reply | None:
+    """202 with the queues whose members are not as was asked for, by what became of that, and why;
+    None if all are."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["error"]:
+            queue = {"vhost": row["vhost"], "name": row["name"], "reason": row["error"]}
+            found.setdefault(row["result"], []).append(queue)
+    return Reply(HTTPStatus.ACCEPTED, as_json(found)) if found else None
 
 
 async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
@@ -149,7 +147,7 @@ async def shrink(call: Call) -> Reply:
     rows: list[Row] = []
     with suppress(NotFound):
         rows = await call.rows_of_many("queues.shrink", node=call.path["node"])
-    return under_way(rows) or ACCEPTED
+    return unfinished(rows) or ACCEPTED
 
 
 async def rebalance(call: Call) -> None:

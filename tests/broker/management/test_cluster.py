@@ -12,11 +12,14 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
+from fluffle.broker.cluster.queues import members
 from fluffle.broker.config import Config
-from fluffle.broker.control.asking import ask
+from fluffle.broker.control import member_changes
+from fluffle.broker.control.asking import ask, rows
 from fluffle.broker.control.parts import Row
 from fluffle.broker.statistics.volumes import QUORUM_NAMES
-from tests.support.cluster_nodes import make_calm, running_cluster
+from tests.support.cluster_nodes import make_calm, running_cluster, until
+from tests.support.deadlines import soon
 from tests.support.management import HERE, Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -207,3 +210,31 @@ async def test_a_node_that_never_ran_is_still_awaited_by_the_queues_that_grow(
     assert "that node does not run, and gets one once it does" in queue["reason"]
     assert await at.ask("DELETE", f"{on}/shrink") == (202, None)
     await ask(at.node.parts, "cluster.forget", name="y")
+
+
+async def test_all_queues_grow_at_once_and_those_that_do_not_are_named(
+    apis: tuple[Api, Api, Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No virtual host waits until the queues of another have grown."""
+    monkeypatch.setattr(members, "steps", lambda *_arguments: [])
+    monkeypatch.setattr(member_changes, "GIVE_UP_MS", 600_000)
+    at = apis[0]
+    await at.ask("PUT", "vhosts/zoo")
+    arguments = {"x-queue-type": "quorum", "x-quorum-initial-group-size": 1}
+    for vhost in ("%2F", "zoo"):
+        body = {"durable": True, "arguments": arguments}
+        assert (await at.ask("PUT", f"queues/{vhost}/twin", json=body))[0] == 201
+    twins = [at.node.catalogue.vhosts[vhost].queues["twin"] for vhost in ("/", "zoo")]
+    pattern = {"strategy": "all", "queue_pattern": "^twin$"}
+    growing = asyncio.ensure_future(
+        at.ask("POST", "queues/quorum/replicas/on/b/grow", json=pattern)
+    )
+    await until(lambda: all("b" in twin.definition.wanted for twin in twins))
+    meant = [{"vhost": vhost, "name": "twin"} for vhost in ("/", "zoo")]
+    await rows(at.node.parts, "queues.shrink", node="b", queues=meant)
+    async with soon():
+        status, told = await growing
+    assert status == 202
+    assert [(each["vhost"], each["name"]) for each in told["superseded"]] == [
+        ("/", "twin"), ("zoo", "twin"),
+    ]  # fmt: skip

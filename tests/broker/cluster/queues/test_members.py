@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
 from pamqp.common import FieldTable
 
 from fluffle.broker.cluster.queues import members
-from fluffle.broker.cluster.queues.members import refused
+from fluffle.broker.cluster.queues.members import refused, steps
 from fluffle.broker.control import member_changes
 from fluffle.broker.control.members import former_or_node_of
 from fluffle.broker.errors import BrokerError
 from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.raft.config import AddLearner, Config
+from fluffle.raft.config import Change as Step
 from fluffle.raft.records import GroupId
 from fluffle.storage.disk import Work
 from fluffle.storage.environment import open_environment
@@ -23,7 +26,8 @@ from fluffle.storage.heads import HEAD
 from fluffle.storage.layout import Table, raft_key
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
 from tests.broker.cluster.test_membership import are_voters, is_seen_by_nobody, let_in
-from tests.support.cluster_nodes import ClusterNode, until
+from tests.support.cluster_nodes import ClusterNode, running_cluster, until
+from tests.support.deadlines import soon
 
 __all__ = ["scene"]
 
@@ -398,5 +402,74 @@ async def test_many_are_waited_for_some_at_a_time(
         **dict.fromkeys("vwx", "changed"), "z": "refused",
     }  # fmt: skip
     assert "'a' has the only member of queue 'z'" in rows[0]["error"]
-    grown = await nodes["b"].rows("queues.grow", node="a", vhost="/", names=["w", "nosuch"])
+    some = [{"vhost": "/", "name": name} for name in ("w", "nosuch")]
+    grown = await nodes["b"].rows("queues.grow", node="a", queues=some)
     assert [(row["name"], row["size"]) for row in grown] == [("w", 3)]
+
+
+def have_leaders_take(monkeypatch: pytest.MonkeyPatch, *kinds: type[Step]) -> None:
+    """Steps of these kinds alone, as if the others took for ever."""
+
+    def some(config: Config, wanted: Collection[str], lost: Collection[str]) -> list[Step]:
+        return [step for step in steps(config, wanted, lost) if isinstance(step, kinds)]
+
+    monkeypatch.setattr(members, "steps", some)
+
+
+async def test_who_only_copies_counts_for_nobody_who_is_to_be_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the voters a and b one is gone, and a node without a member has to ask who votes."""
+    async with running_cluster(tmp_path, 4) as nodes, AsyncExitStack() as stack:
+        channel = await Scene(nodes, stack).channel("a")
+        arguments: FieldTable = {"x-queue-type": "quorum", "x-quorum-initial-group-size": 1}
+        await channel.declare_queue("q", durable=True, arguments=arguments)
+        assert await nodes["d"].rows("queues.grow", node="b") == has_changed(2)
+        monkeypatch.setattr(member_changes, "GIVE_UP_MS", 100)
+        have_leaders_take(monkeypatch, AddLearner)
+        (row,) = await nodes["a"].rows("queues.grow", node="c")
+        assert row["result"] == "under_way"
+        queue = nodes["d"].node.catalogue.vhosts["/"].queues["q"]
+        await until(lambda: [node for node, _ in queue.definition.members] == [*"abc"])
+        await nodes["b"].kill()
+        await is_seen_by_nobody(nodes, "b")
+        for by in "acd":
+            with pytest.raises(BrokerError, match=r"without node 'b' too few members .* queue 'q'"):
+                await nodes[by].ask("cluster.forget", name="b")
+        await nodes["b"].start()
+        await publish(channel, b"1")
+
+
+async def test_of_two_who_take_each_others_member_one_is_refused(scene: Scene) -> None:
+    """What is refused when it comes true never goes on by itself."""
+    await scene.declare("a")
+    await is_on(scene, "abc")
+    await scene.nodes["a"].rows("queues.shrink", node="c")
+    outcomes = await asyncio.gather(
+        *(scene.nodes["c"].rows("queues.shrink", node=node) for node in "ab")
+    )
+    rows = sorted((row for (row,) in outcomes), key=lambda row: str(row["result"]))
+    assert [row["result"] for row in rows] == ["changed", "refused"]
+    assert "has the only member of queue 'q'" in rows[1]["error"]
+
+
+@pytest.mark.parametrize("is_grown", [True, False])
+async def test_what_somebody_asks_the_contrary_of_is_not_waited_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, is_grown: bool
+) -> None:
+    await scene.declare("a")
+    await is_on(scene, "abc")
+    if is_grown:
+        await scene.nodes["a"].rows("queues.shrink", node="c")
+    have_leaders_take(monkeypatch)
+    monkeypatch.setattr(member_changes, "GIVE_UP_MS", 600_000)
+    verbs = ("queues.grow", "queues.shrink") if is_grown else ("queues.shrink", "queues.grow")
+    queue = scene.nodes["b"].node.catalogue.vhosts["/"].queues["q"]
+    first = asyncio.ensure_future(scene.nodes["a"].rows(verbs[0], node="c"))
+    await until(lambda: ("c" in queue.definition.wanted) is is_grown)
+    (contrary,) = await scene.nodes["b"].rows(verbs[1], node="c")
+    assert contrary["result"] == "changed"
+    async with soon():
+        (row,) = await first
+    assert row["result"] == "superseded"
+    assert "somebody has asked for the contrary since" in row["error"]
