@@ -25,7 +25,7 @@ from fluffle.broker.logs import event
 from fluffle.broker.memory import keep_buffers
 from fluffle.broker.node_file import NODE_FILE, node_pid, write_node_file
 from fluffle.broker.notify import READY, STOPPING, notify
-from fluffle.broker.starting import StartFailed, cannot_listen
+from fluffle.broker.starting import MustEnd, StartFailed, cannot_listen
 from fluffle.storage.errors import StorageError
 
 GC_THRESHOLDS = (50_000, 20, 100)
@@ -78,7 +78,7 @@ def end_process(error: Exception) -> None:
 
     What was confirmed is on disk, and the next start finds it.
     """
-    if isinstance(error, StorageError):  # nothing of ours is wrong, and it says which file is
+    if isinstance(error, StorageError | MustEnd):  # nothing of ours is wrong, and it says what is
         event(logger, logging.CRITICAL, "fatal", reason=error)
     else:
         where = "".join(traceback.format_exception(error))

@@ -12,6 +12,10 @@ class StartFailed(Exception):
     """Why the node cannot run here, in a sentence that says what to change."""
 
 
+class MustEnd(Exception):
+    """Why the node cannot go on: no fault of the program, in a sentence that says what to do."""
+
+
 def cannot_listen(option: str, address: ListenAddress, error: OSError) -> StartFailed:
     """The address that `option` names cannot be bound."""
     if error.errno == errno.EADDRINUSE:

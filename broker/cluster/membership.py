@@ -21,6 +21,7 @@ from fluffle.broker.cluster.metadata import ReplicatedMetadata
 from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.logs import event
 from fluffle.broker.metadata.nodes import Registry
+from fluffle.broker.starting import MustEnd
 from fluffle.broker.telling import tell
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
 
@@ -34,7 +35,7 @@ FORMER = (
 logger = logging.getLogger(__name__)
 
 
-class Removed(Exception):
+class Removed(MustEnd):
     """This node is none of the cluster any more, and must end."""
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.identity import Lives
 from fluffle.broker.logs import event
+from fluffle.broker.starting import MustEnd
 from fluffle.raft.config import NodeId
 
 TELL_S = 0.25
@@ -44,7 +45,7 @@ class Reached(NamedTuple):
 NOTHING = Reached(0, 0, 0)
 
 
-class PutBack(Exception):
+class PutBack(MustEnd):
     """This node must end: its disk was put back to an earlier state."""
 
 

@@ -29,6 +29,7 @@ from fluffle.broker.commands.trial import (
     member_of,
     pages_of,
     taken,
+    why_not_ready,
 )
 
 GOING_SHOWN_MAX = 10
@@ -151,5 +152,5 @@ def up(nodes: int, data_dir: Path, base_port: int, **pages: int | None) -> None:
             click.echo(f"{member.name}: {where}, --data-dir {folder}, log {member.log}")
         others = {name: cluster_address(name, base_port) for name in names if name not in founders}
         letting_in = LettingIn(others, data_dir, click.echo)
-        together = Together(members, click.echo, letting_in.ready)
+        together = Together(members, click.echo, letting_in.ready, why_not_ready)
         sys.exit(together.run("all are ready; Ctrl-C stops them"))

@@ -26,6 +26,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAST_LINES = 5
 
 Tell: TypeAlias = Callable[[str], None]
+Explain: TypeAlias = Callable[[Path], str]
+"""Returns why the node with that data directory is not ready, or nothing."""
 
 
 class Member(NamedTuple):
@@ -65,9 +67,14 @@ class Together:
     """All of them, from start to end."""
 
     def __init__(
-        self, members: Sequence[Member], tell: Tell, on_ready: Callable[[str], None]
+        self,
+        members: Sequence[Member],
+        tell: Tell,
+        on_ready: Callable[[str], None],
+        explain: Explain,
     ) -> None:
         """`on_ready` is called with the name of each that is."""
+        self._explain = explain
         self._members = {member.name: member for member in members}
         self._tell = tell
         self._on_ready = on_ready
@@ -116,8 +123,9 @@ class Together:
             self._tell(when_ready)
         elif not self._looks_left:
             for name in sorted(self._starting):
-                where = shlex.quote(str(self._members[name].data_dir))
-                self._tell(f"{name} is not ready yet: fluffle status --data-dir {where}")
+                data_dir = self._members[name].data_dir
+                command = f"fluffle status --data-dir {shlex.quote(str(data_dir))}"
+                self._tell(f"{name} is not ready yet: {self._explain(data_dir) or command}")
 
     def _bury(self) -> None:
         """Say who has ended, and what follows."""

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import click
 
 from fluffle.broker.commands.client import LocalClient, running_pid
+from fluffle.broker.commands.status import shown_cluster
 from fluffle.broker.commands.together import Member, Tell
 from fluffle.broker.lock import LOCK_FILE, lock
 
@@ -25,6 +26,8 @@ CLUSTER_PORT_OFFSET = 20_000
 BASE_PORT_MAX = 65_535 - CLUSTER_PORT_OFFSET - len(NAMES)
 SECRET_FILE = "secret"
 FOUNDERS_FILE = "founders"
+FORMER_NODE = "former_node"
+"""In the reason for which others refuse a node that was forgotten."""
 NO_PAGES: Mapping[str, str] = {}
 
 
@@ -105,6 +108,23 @@ def member_of(
     options = [word for option, value in words.items() for word in (f"--{option}", value)]
     command = [sys.executable, "-m", "fluffle.broker", "serve", *options]
     return Member(name, command, data_dir / name, Path(f"{data_dir / name}.log"))
+
+
+def why_not_ready(data_dir: Path) -> str:
+    """Why a node of this machine does not take clients yet; nothing if it does not say."""
+    with LocalClient(data_dir) as client:
+        try:
+            row = client.call("status")["cluster"]
+        except click.ClickException:
+            return ""
+    if row is None or not row["awaited"]:
+        return ""
+    if any(FORMER_NODE in each for each in row["awaited"]["hindered"]):
+        return (
+            f"the cluster was told to forget it; stop all, remove {data_dir}, and start again: it "
+            "joins anew"
+        )
+    return shown_cluster(row)
 
 
 class LettingIn:

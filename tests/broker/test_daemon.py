@@ -16,9 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker import daemon
+from fluffle.broker.cluster.membership import Removed
+from fluffle.broker.cluster.progress import PutBack
 from fluffle.broker.config import Config, ListenAddress
 from fluffle.broker.daemon import GC_THRESHOLDS, run
-from fluffle.broker.logs import configure
+from fluffle.broker.logs import FIELDS_ATTRIBUTE, configure
 from fluffle.broker.node import Node as RealNode
 from fluffle.broker.node_file import node_pid
 from tests.support.deadlines import DEADLINE_S
@@ -386,3 +389,25 @@ def test_a_hangup_stops_a_node_in_order(
     assert done.returncode == 0, done.stderr
     (stopping,) = (json.loads(line) for line in done.stderr.splitlines() if '"stopping"' in line)
     assert stopping["signal"] == stopped_by
+
+
+@pytest.mark.parametrize(
+    ("error", "has_traceback"),
+    [(Removed("said once"), False), (PutBack("said once"), False), (ValueError("said once"), True)],
+    ids=repr,
+)
+def test_an_end_that_explains_itself_has_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    has_traceback: bool,
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    daemon.end_process(error)
+    assert codes == [daemon.EXIT_FAILED]
+    (record,) = caplog.records
+    fields = getattr(record, FIELDS_ATTRIBUTE)
+    assert str(fields["reason"]) == "said once"
+    assert ("traceback" in fields) is has_traceback

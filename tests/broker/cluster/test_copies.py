@@ -26,15 +26,9 @@ from tests.broker.cluster.queues.test_members import drained
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish
 from tests.broker.cluster.test_classic_queues import Scene as ClassicScene
 from tests.broker.cluster.test_membership import let_in
-from tests.support.cluster_nodes import (
-    LOOPBACK,
-    ClusterNode,
-    free_ports,
-    make_cluster,
-    running_cluster,
-    until,
-)
+from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until
 from tests.support.daemon import environment_for_nodes
+from tests.support.ports import LOOPBACK, free_ports
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

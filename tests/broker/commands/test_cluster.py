@@ -13,7 +13,7 @@ from random import Random
 import pika
 import pytest
 
-from fluffle.broker.commands import options
+from fluffle.broker.commands import options, trial
 from fluffle.broker.commands.client import LocalClient
 from fluffle.broker.commands.status import shown_cluster
 from fluffle.broker.commands.tables import Row
@@ -24,6 +24,7 @@ from fluffle.broker.commands.trial import (
     member_of,
     pages_of,
     taken,
+    why_not_ready,
 )
 from fluffle.broker.config import ListenAddress
 from fluffle.broker.lock import LOCK_FILE, lock
@@ -157,6 +158,36 @@ def test_queues_that_go_with_a_node_are_named_before(
     is_asked = "12 queues are on 'c' alone, and to be deleted with all messages" in result.output
     assert is_asked is bool(typed)
     assert ("classic queue 'q9' in vhost '/'\nand 2 more" in result.output) is is_asked
+
+
+class Waiting(LocalClient):
+    """A node that others refuse."""
+
+    hindered = ""
+
+    def call(self, verb: str, **arguments: object) -> Row:
+        assert (verb, arguments) == ("status", {})
+        awaited = {"linked": [], "of": ["a"], "hindered": [self.hindered], "advice": "look there"}
+        return {"cluster": {"name": "fluffle", "has_entered": False, "awaited": awaited}}
+
+
+@pytest.mark.parametrize(
+    ("hindered", "said"),
+    [
+        ("refused by a: former_node", "was told to forget it; stop all, remove {place}, and start"),
+        ("refused by a: secret", "fluffle, waiting to be one of it; linked: none of a; refused"),
+    ],
+)
+def test_why_a_node_is_not_ready_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hindered: str, said: str
+) -> None:
+    monkeypatch.setattr(trial, "LocalClient", Waiting)
+    monkeypatch.setattr(Waiting, "hindered", hindered)
+    assert said.format(place=tmp_path) in why_not_ready(tmp_path)
+
+
+def test_a_node_that_does_not_answer_says_nothing(tmp_path: Path) -> None:
+    assert why_not_ready(tmp_path) == ""
 
 
 def test_what_helps_is_said_once() -> None:

@@ -56,7 +56,10 @@ def run_and_watch(tmp_path: Path, **scripts: str) -> tuple[int, list[str], list[
         if "is not ready yet" in line:
             (tmp_path / "impatient").touch()
 
-    return Together(members, tell, ready.append).run("ready"), told, ready
+    def explain(data_dir: Path) -> str:
+        return "it was forgotten" if data_dir.name == "forgotten" else ""
+
+    return Together(members, tell, ready.append, explain).run("ready"), told, ready
 
 
 def test_an_interrupt_stops_all_in_order(tmp_path: Path) -> None:
@@ -75,6 +78,15 @@ def test_who_is_not_ready_for_long_is_named(
     where = tmp_path / "b"
     assert f"b is not ready yet: fluffle status --data-dir {where}" in told
     assert (code, sorted(ready)) == (0, ["a", "b"])
+
+
+def test_who_is_not_ready_for_a_reason_has_that_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "LOOKS_PATIENT", 2)
+    late = "until(folder.parent / 'impatient'); " + INTERRUPTS_WHEN_ALL_ARE_READY
+    _code, told = run(tmp_path, a=GOES_WHEN_TOLD, forgotten=late)
+    assert "forgotten is not ready yet: it was forgotten" in told
 
 
 def test_who_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
@@ -123,7 +135,10 @@ def test_nobody_is_left_after_an_error_of_ours(tmp_path: Path) -> None:
 
     words = [sys.executable, "-c", READY + GOES_WHEN_TOLD, str(tmp_path / "a")]
     processes = Together(
-        [Member("a", words, tmp_path / "a", tmp_path / "log")], tell, lambda _name: None
+        [Member("a", words, tmp_path / "a", tmp_path / "log")],
+        tell,
+        lambda _name: None,
+        lambda _data_dir: "",
     )
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Unheard):
