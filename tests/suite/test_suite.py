@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -156,3 +157,22 @@ def test_a_report_says_which_seed_failed(seed: int, request: pytest.FixtureReque
     failed.note(request.node, report)
     name = "suite/test_suite.py::test_a_report_says_which_seed_failed"
     assert report.user_properties == [("seed", f"{name} {seed}")]
+
+
+OWN_SEEDS = re.compile(r'parametrize\("seed", (range|\[\*range)')
+RECORDED = "compat"
+"""Scenarios are drawn there with seeds of their own, and asked of RabbitMQ."""
+
+
+def test_seeds_and_state_machines_are_few_by_day() -> None:
+    """By what gives them; the settings of one that is run by hand are no state machine's."""
+    strays = []
+    for path in sorted(TESTS.rglob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        if RECORDED not in path.parts and re.search(
+            r'parametrize\("seed", (range|\[\*range)', text
+        ):
+            strays.append(f"{path.name}: seeds")
+        if "(RuleBasedStateMachine)" in text and "machine_settings(" not in text:
+            strays.append(f"{path.name}: state machine")
+    assert strays == []
