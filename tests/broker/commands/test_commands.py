@@ -47,34 +47,72 @@ def test_status(node: RunningNode) -> None:
         (["rebalance"], {"queues": 2}, "2 queues are given another leader"),
         (["rebalance"], {"queues": 1}, "1 queue is given another leader"),
         (["rebalance"], {"queues": 0}, "no queues are given another leader"),
-        (
-            ["grow", "d"],
-            {"queues": 5, "already": 1},
-            "5 queues get a member on d, 1 has one already",
-        ),
-        (["grow", "d"], {"queues": 1, "already": 0}, "1 queue gets a member on d"),
-        (
-            ["shrink", "d"],
-            {"queues": 0, "nowhere_else": 2},
-            "no queues lose the member on d, 2 are nowhere else and stay",
-        ),
-        (
-            ["shrink", "d"],
-            {"queues": 1, "nowhere_else": 1},
-            "1 queue loses the member on d, 1 is nowhere else and stays",
-        ),
     ],
 )
 def test_how_many_queues_have_been_moved_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, words: list[str], answer: Row, text: str
 ) -> None:
-    def call(_client: LocalClient, verb: str, **arguments: object) -> Row:
-        assert (verb, [*arguments.values()]) == (f"queues.{words[0]}", words[1:])
+    def call(_client: LocalClient, verb: str) -> Row:
+        assert verb == f"queues.{words[0]}"
         return answer
 
     monkeypatch.setattr(LocalClient, "call", call)
     assert run("queues", *words).output == f"{text}\n"
     assert json.loads(run("queues", *words, "--json").output) == answer
+
+
+def outcomes_are(monkeypatch: pytest.MonkeyPatch, verb: str, outcomes: list[str]) -> None:
+    """So many queues have these when members are to come to the node d, or go."""
+
+    def told(_client: LocalClient, asked: str, **arguments: object) -> Iterator[Row]:
+        assert (asked, arguments) == (f"queues.{verb}", {"node": "d"})
+        for number, outcome in enumerate(outcomes):
+            error = f"is {outcome}" if outcome not in ("changed", "unchanged") else ""
+            yield {"vhost": "/", "name": f"q{number}", "result": outcome, "error": error}
+
+    monkeypatch.setattr(LocalClient, "rows", told)
+
+
+@pytest.mark.parametrize(
+    ("verb", "outcomes", "answer", "text"),
+    [
+        (
+            "grow",
+            [*["changed"] * 5, "unchanged"],
+            {"queues": 5, "already": 1},
+            "5 queues have got a member on d, 1 has had one",
+        ),
+        ("grow", ["changed"], {"queues": 1, "already": 0}, "1 queue has got a member on d"),
+        (
+            "shrink",
+            ["refused"] * 2,
+            {"queues": 0, "nowhere_else": 2},
+            "no queues have lost the member on d, 2 are nowhere else and stay",
+        ),
+        (
+            "shrink",
+            ["changed", "refused"],
+            {"queues": 1, "nowhere_else": 1},
+            "1 queue has lost the member on d, 1 is nowhere else and stays",
+        ),
+    ],
+)
+def test_how_many_queues_have_other_members_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, verb: str, outcomes: list[str], answer: Row, text: str
+) -> None:
+    outcomes_are(monkeypatch, verb, outcomes)
+    assert run("queues", verb, "d").output == f"{text}\n"
+    assert json.loads(run("queues", verb, "d", "--json").output) == answer
+
+
+def test_queues_whose_members_are_not_as_was_asked_for_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes_are(monkeypatch, "grow", ["changed", "under_way", "superseded"])
+    result = run("queues", "grow", "d")
+    assert result.exit_code != 0
+    assert "queue 'q1' in vhost '/' is under_way" in result.output
+    assert "queue 'q2' in vhost '/' is superseded" in result.output
 
 
 def test_users(node: RunningNode) -> None:
