@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.control.member_changes import run
 from fluffle.broker.control.members import quorum_queues
 from fluffle.broker.control.parts import Parts, Pending, Result, Row, Rows, Waiting
-from fluffle.broker.control.voters import Replica, needs, voters_everywhere
+from fluffle.broker.control.voters import Heard, needs, voters_everywhere
 from fluffle.broker.definitions.leftovers import (
     count_on,
     is_on_alone,
@@ -129,13 +129,13 @@ def forget(parts: Parts, *, name: str) -> Result:
     cluster, going = entered(parts), Pending()
     nodes = parts.catalogue.nodes.entries
     known = check_may_go(cluster, nodes, name)
-    replicas: dict[int, Sequence[Replica]] = {}
+    heard = Heard()
     asked = [node for node in nodes if node != name and cluster.absent.is_alive(node)]
 
     def decide() -> Change:
         if check_may_go(cluster, nodes, name) != known:
             raise PreconditionFailed(f"node '{name}' was started meanwhile; stop it first")
-        check_unneeded(parts, name, replicas)
+        check_unneeded(parts, name, heard)
         return dismiss(nodes, name)
 
     def told(sights: Mapping[str, frozenset[str]]) -> None:
@@ -145,7 +145,7 @@ def forget(parts: Parts, *, name: str) -> Result:
         except BrokerError as error:
             going.answer(error)
         else:
-            run(hear_voters(parts, name, asked, replicas), voters_known)
+            run(hear_voters(parts, name, heard), voters_known)
 
     def voters_known(outcome: Row | BrokerError) -> None:
         if isinstance(outcome, BrokerError):
@@ -220,31 +220,22 @@ def shared_with(parts: Parts, name: str) -> Iterator[tuple[str, QueueDefinition]
             yield vhost, definition
 
 
-def hear_voters(
-    parts: Parts, name: str, asked: Collection[str], replicas: dict[int, Sequence[Replica]]
-) -> Waiting[None]:
-    """Have the nodes say who votes in these queues.  PreconditionFailed if one of them does not."""
+def hear_voters(parts: Parts, name: str, heard: Heard) -> Waiting[None]:
+    """Have the nodes say who votes in these queues."""
     groups = [definition.id for _vhost, definition in shared_with(parts, name)]
-    if not groups:
-        return
-    heard = yield from voters_everywhere(parts, groups)
-    for node in asked:
-        if node in heard.silent:
-            raise PreconditionFailed(
-                f"node '{node}' does not say who votes in the queues that are on '{name}', too "
-                f"({heard.silent[node]}); try again"
-            )
-    replicas.update(heard.replicas)
+    if groups:
+        yield from voters_everywhere(parts, groups, heard)
 
 
-def check_unneeded(parts: Parts, name: str, replicas: Mapping[int, Sequence[Replica]]) -> None:
+def check_unneeded(parts: Parts, name: str, heard: Heard) -> None:
     """PreconditionFailed if a queue would never have a majority again without that node, for all
     that the nodes say that there are."""
-    needed = [
-        f"queue '{definition.spec.name}' in vhost '{vhost}'"
-        for vhost, definition in shared_with(parts, name)
-        if needs(name, definition, replicas.get(definition.id, ()))
-    ]
+    needed: list[str] = []
+    for vhost, definition in shared_with(parts, name):
+        if needs(name, definition, heard.replicas.get(definition.id, ())):
+            queue = f"queue '{definition.spec.name}' in vhost '{vhost}'"
+            check_heard(parts, queue, definition, heard)
+            needed.append(queue)
     if needed:
         shown, more = ", ".join(needed[:NEEDED_SHOWN_MAX]), len(needed) - NEEDED_SHOWN_MAX
         others = f" and {more} more" if more > 0 else ""
@@ -253,6 +244,16 @@ def check_unneeded(parts: Parts, name: str, replicas: Mapping[int, Sequence[Repl
             f"anything; start it, or another of their nodes, and wait for `queues shrink {name}`; "
             "if that cannot be, `queues force-shrink` or `queues delete` them before"
         )
+
+
+def check_heard(parts: Parts, queue: str, definition: QueueDefinition, heard: Heard) -> None:
+    """PreconditionFailed if a node that runs has not said whether it votes there."""
+    for node, _incarnation in definition.members:
+        if node in heard.silent and parts.company.is_alive(node):
+            raise PreconditionFailed(
+                f"node '{node}' does not say whether it votes in {queue} ({heard.silent[node]}); "
+                "try again"
+            )
 
 
 def check_unseen(name: str, asked: Collection[str], sights: Mapping[str, Collection[str]]) -> None:

@@ -19,7 +19,7 @@ from fluffle.broker.chores import in_pieces
 from fluffle.broker.control.moving import soon_after
 from fluffle.broker.control.parts import Later, Parts, Row, Rows, Waiting
 from fluffle.broker.control.queues import UNLED, state_of
-from fluffle.broker.control.voters import has_vote, voters_everywhere
+from fluffle.broker.control.voters import Heard, has_vote, voters_everywhere
 from fluffle.broker.errors import BrokerError, PreconditionFailed
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.served import ServedQueue
@@ -149,7 +149,8 @@ class MemberChange:
         if self.parts.cluster is None:
             return {queue.id for queue in queues}
         groups = [queue.id for queue in queues]
-        heard = yield from voters_everywhere(self.parts, groups, self.node)
+        heard = Heard()
+        yield from voters_everywhere(self.parts, groups, heard, self.node)
         definitions = {
             queue.id: served.definition
             for queue in queues

@@ -11,6 +11,7 @@ committed, and all behind it.  A definition names learners, too, so nobody count
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fluffle.broker.control.everywhere import rows as rows_everywhere
@@ -45,31 +46,29 @@ def list_voters(parts: Parts, *, groups: list[int]) -> Rows:
             }
 
 
-class Heard(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Heard:
     """The answers of nodes that were asked who votes."""
 
-    replicas: Mapping[int, Sequence[Replica]]
+    replicas: dict[int, list[Replica]] = field(default_factory=dict)
     """By group."""
-    silent: Mapping[str, str]
+    silent: dict[str, str] = field(default_factory=dict)
     """Nodes that have not answered, and why."""
 
 
 def voters_everywhere(
-    parts: Parts, groups: Iterable[int], node: str | None = None
-) -> Waiting[Heard]:
-    """What all nodes say, or one of them: each is asked once, and answers in a bounded time."""
-    replicas: dict[int, list[Replica]] = {}
-    silent: dict[str, str] = {}
+    parts: Parts, groups: Iterable[int], heard: Heard, node: str | None = None
+) -> Waiting[None]:
+    """Hear all nodes, or one of them: each is asked once, and answers in a bounded time."""
     arguments = {"groups": list(groups)}
     for told in rows_everywhere(parts, what="queues.voters", arguments=arguments, node=node):
         if isinstance(told, Later):
             yield told
         elif "row" in told:
             row = told["row"]
-            replicas.setdefault(row["group"], []).append(replica_of(row))
+            heard.replicas.setdefault(row["group"], []).append(replica_of(row))
         else:
-            silent[told["node"]] = told.get("silent") or told["error"]["text"]
-    return Heard(replicas, silent)
+            heard.silent[told["node"]] = told.get("silent") or told["error"]["text"]
 
 
 def replica_of(row: Row) -> Replica:

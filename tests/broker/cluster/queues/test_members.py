@@ -440,6 +440,21 @@ async def test_who_only_copies_counts_for_nobody_who_is_to_be_forgotten(
         await publish(channel, b"1")
 
 
+async def test_a_node_is_not_forgotten_while_it_is_not_known_who_votes(scene: Scene) -> None:
+    """Who does not say so may have had its member taken, or lost it."""
+    a, c = scene.nodes["a"], scene.nodes["c"]
+    await scene.declare("a")
+    await is_on(scene, "abc")
+    await scene.nodes["b"].kill()
+    await is_seen_by_nobody(scene.nodes, "b")
+    patience_s, a.cluster.errands.patience_s = a.cluster.errands.patience_s, 0.0
+    with pytest.raises(BrokerError, match=r"'c' does not say whether it votes in queue 'q' .* try"):
+        await a.ask("cluster.forget", name="b")
+    a.cluster.errands.patience_s = patience_s
+    await a.ask("cluster.forget", name="b")
+    await until(lambda: "b" not in voters(c))
+
+
 async def test_of_two_who_take_each_others_member_one_is_refused(scene: Scene) -> None:
     """What is refused when it comes true never goes on by itself."""
     await scene.declare("a")
