@@ -49,7 +49,7 @@ class ChangeOutcome(Enum):
     REFUSED = "refused"
     """The queue is nowhere else, and stays."""
     SUPERSEDED = "superseded"
-    """The members are not so, and will not be: somebody has asked for the contrary since."""
+    """The members are not so, and will not be: the contrary has been asked for since."""
 
 
 class Wanted(NamedTuple):
@@ -168,7 +168,7 @@ class MemberChange:
 
     def _superseded(self, _queue: Wanted, _served: ServedQueue) -> Told:
         what = "gets no member" if self.is_added else "keeps its member"
-        why = f"{what} on '{self.node}': somebody has asked for the contrary since"
+        why = f"{what} on '{self.node}': the contrary has been asked for since"
         return ChangeOutcome.SUPERSEDED, why
 
     def _under_way(self, queue: Wanted, served: ServedQueue) -> Told:

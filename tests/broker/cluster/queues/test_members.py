@@ -487,4 +487,4 @@ async def test_what_somebody_asks_the_contrary_of_is_not_waited_for(
     async with soon():
         (row,) = await first
     assert row["result"] == "superseded"
-    assert "somebody has asked for the contrary since" in row["error"]
+    assert "the contrary has been asked for since" in row["error"]
