@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,22 @@ def test_a_table_has_all_of_a_family_and_keeps_what_was_written_by_hand(
         in text
     )
     assert text.endswith("|\n\n## How\n\nBy hand.\n")
+
+
+ROW = re.compile(r"^\| ([A-Z]+\d+[a-z]?) \|", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_every_mutant_that_is_simulated_was_looked_for(name: str) -> None:
+    """`python -m tests.mutants` writes the tables."""
+    rows = tables.TABLES[name].read_text(encoding="utf-8").partition("\n## ")[0]
+    assert ROW.findall(rows) == [mutant.number for mutant in FAMILIES[name].mutants]
+
+
+def test_all_others_were_looked_for() -> None:
+    rows = ROW.findall(tables.REST.read_text(encoding="utf-8"))
+    others = [family for name, family in FAMILIES.items() if name not in tables.TABLES]
+    assert rows == [mutant.number for family in others for mutant in family.mutants]
 
 
 def test_the_others_are_in_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES, these
-from tests.simulation.mutation import hunt, scenario_that_fails
+from tests.simulation.mutation import example_that_fails, hunt, scenario_that_fails
 
 
 @pytest.mark.slow("seeds until one finds the mistake")
@@ -39,3 +39,10 @@ def test_scenarios_find_what_few_seeds_find(mutant: Mutant) -> None:
     assert scenario_that_fails() is None
     with mutant.in_place():
         assert scenario_that_fails() is not None
+
+
+@these("R14i")
+def test_examples_find_what_few_seeds_about_queues_find(mutant: Mutant) -> None:
+    assert example_that_fails() is None
+    with mutant.in_place():
+        assert example_that_fails() is not None

@@ -321,3 +321,7 @@ def test_of_a_run_that_does_not_fit_no_more_is_remembered_than_is_taken() -> Non
     target.next = 8
     target.post(9, 10)
     assert (target.count, target.remembered) == (2, [5, 6, 7, 8, 9, 10])
+
+
+EXAMPLES = (test_while_it_is_about_to_be_on_record_that_all_read_it_none_is_taken,)
+"""What finds a mistake that needs a coincidence which is rare by chance: see the simulator."""
