@@ -54,10 +54,16 @@ class Thing:
     without_answer: int = 0
     declared_at: int = 0
     """When a declare was under way for the last time, if none is; the number of the event."""
+    deleted_at: int = 0
+    """The same of a delete."""
 
     @property
     def is_declaring(self) -> bool:
         return any(self.writing.values())
+
+    @property
+    def is_deleting(self) -> bool:
+        return not all(self.writing.values())
 
     @property
     def is_unknowable(self) -> bool:
@@ -69,11 +75,11 @@ class Thing:
             world._replace(seen=world.seen | {(client, world.is_there)}) for world in self.worlds
         }
 
-    def looked(self, client: str, *, found: bool) -> bool:
-        """Whether this can be; if not, it is not believed."""
+    def looked(self, client: str, *, found: bool, is_recent: bool) -> bool:
+        """Whether this can be.  It excludes worlds if it can, and if it is said to be recent."""
         fitting = [world for world in self._possible() if (client, found) in world.seen]
         self.looking.remove(client)
-        self._forget_looks(client, fitting or self.worlds)
+        self._forget_looks(client, fitting if fitting and is_recent else self.worlds)
         return bool(fitting)
 
     def look_abandoned(self, client: str) -> None:
@@ -170,12 +176,22 @@ class Linearizability:
         if client in thing.writing:
             if thing.writing[client]:
                 thing.declared_at = self._now
+            else:
+                thing.deleted_at = self._now
             thing.written(client)
-        elif not thing.looked(client, found=event.found):
+        elif not thing.looked(client, found=event.found, is_recent=self._is_recent(event)):
             self._report.add(self._kind_of(event, asked_at), self._sentence(event))
         if not event.found:
             key = event.thing, self._node_of.get(client, "")
             self._absences[key] = Absence(asked_at, self._now)
+
+    def _is_recent(self, event: Answered) -> bool:
+        """Whether no delete that this node may not have heard of makes its answer untrue."""
+        thing = self._things[event.thing]
+        if self._is_well or not event.found or not (thing.deleted_at or thing.is_deleting):
+            return True
+        known = self._absences.get((event.thing, self._node_of.get(event.client, "")))
+        return known is not None and known.asked_at > thing.deleted_at and not thing.is_deleting
 
     def _kind_of(self, event: Answered, asked_at: int) -> Breach:
         """How an answer is wrong that is."""
