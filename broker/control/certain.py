@@ -106,7 +106,7 @@ def begin(
             answer(Broken())
         else:
             if isinstance(made, Later):
-                made.begin(answer)
+                go_on(knowledge, make, made, answer)
             else:
                 assert isinstance(made, dict)
                 answer(made)
