@@ -10,6 +10,7 @@ from fluffle.broker.access.limits import is_reached
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed
 from fluffle.broker.knowledge import Doubt
 from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.changing import nobody_waits
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import (
     DEFAULT_QUEUE_TYPE,
@@ -357,14 +358,15 @@ def on_queue_purge(channel: Channel, method: Method) -> None:
     queue = channel.readable_queue(method.queue)
 
     def purged(count: int) -> None:
+        traced()
         if queue.spec.durable:
             channel.recorded()
         if not nowait:
             channel.reply(make(Methods.PurgeOk, message_count=count))
 
     nowait, count = method.nowait, queue.purge()
-    if (trace := channel.session.vhost.trace) is not None:
-        trace.purged(channel, queue)
+    trace = channel.session.vhost.trace
+    traced = trace.purging(channel, queue) if trace is not None else nobody_waits
     channel.ask(method, count, purged)
 
 

@@ -7,13 +7,14 @@ them.  What has come through the exchange itself is not copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.letters import routing_keys
 from fluffle.broker.message import Origin
+from fluffle.broker.metadata.changing import nobody_waits
 from fluffle.broker.own_messages import publish_own
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, TRACE_EXCHANGE
 from fluffle.protocol.properties import Properties, body_of, decode_properties, raw_properties
@@ -41,8 +42,9 @@ class Tap(Protocol):
     def delivered(self, channel: Channel, handout: Handout) -> None:
         """A client is about to be given messages of a queue, which have no tags yet."""
 
-    def purged(self, channel: Channel, queue: ServedQueue) -> None:
-        """A client has purged a queue: what comes from now on stays."""
+    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+        """A client purges a queue: what comes from now on stays.  What is returned is called once
+        that is done, if it is."""
 
 
 class Taps:
@@ -61,9 +63,14 @@ class Taps:
         for each in self._taps:
             each.delivered(channel, handout)
 
-    def purged(self, channel: Channel, queue: ServedQueue) -> None:
-        for each in self._taps:
-            each.purged(channel, queue)
+    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+        all_done = [each.purging(channel, queue) for each in self._taps]
+
+        def done() -> None:
+            for each in all_done:
+                each()
+
+        return done
 
 
 def tap(vhost: VirtualHost, name: str, one: Tap | None) -> None:
@@ -110,8 +117,10 @@ class Trace:
             copies.append((f"deliver.{queue}", headers, content))
         copy(channel, copies)
 
-    def purged(self, channel: Channel, queue: ServedQueue) -> None:
-        """RabbitMQ does not trace it."""
+    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+        """Nothing is to be called: RabbitMQ does not trace it."""
+        del channel, queue
+        return nobody_waits
 
     def _described(
         self, channel: Channel, origin: Origin, keys: Sequence[str], content: bytes

@@ -78,8 +78,8 @@ class Tapped:
             found = origin_of(content)
             timeline.delivered(holder.queue.name, sequence, message, step, found)
 
-    def purged(self, channel: Channel, queue: ServedQueue) -> None:
-        self._timeline.purged(who_on(channel), queue.name)
+    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+        return self._timeline.purging(who_on(channel), queue.name)
 
     def settler(self, inner: Settler) -> Settler:
         """As `inner` settles, and it is seen before."""

@@ -217,13 +217,19 @@ class Timeline:
                 course.end(passage)
         self.note(NOBODY, f"{count} of queue {queue!r} die ({reason}), and nobody wants them")
 
-    def purged(self, who: Who, queue: str) -> None:
-        """All that was ready in it is gone."""
+    def purging(self, who: Who, queue: str) -> Callable[[], None]:
+        """All that is ready in it is about to go; what is returned is called once it has gone."""
         course = self.course(queue)
-        for passage in tuple(course.ready):
-            passage.add(Step(What.GONE, self.at_ms, who, detail="purged"))
-            course.end(passage)
-        self.note(who, f"purges queue {queue!r}")
+        ready = tuple(course.ready)
+
+        def purged() -> None:
+            for passage in ready:
+                if passage.state == "ready":
+                    passage.add(Step(What.GONE, self.at_ms, who, detail="purged"))
+                    course.end(passage)
+            self.note(who, f"purges queue {queue!r}")
+
+        return purged
 
     def queue_gone(self, queue: str) -> None:
         """It has been deleted with all that was in it."""

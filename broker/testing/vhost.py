@@ -216,7 +216,7 @@ class Vhost:
         """Drop ready messages; how many there were.  NotFound."""
         self._check_there(queue)
         row = await ask(self._parts, "queues.purge", name=queue, vhost=self.name)
-        self._timeline.purged(by_test.TEST, queue)
+        self._timeline.purging(by_test.TEST, queue)()
         look_again(self._turn)
         return int(row["messages"])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.errors import InternalError
+from fluffle.broker.errors import Gone, InternalError
 from fluffle.broker.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
@@ -16,8 +16,10 @@ from fluffle.broker.queues.handout import Handout, Holder, Outcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.peeking import Peeked, View
 from fluffle.broker.queues.served import Debtor, Later, Receipt, ServedQueue, Tally
+from fluffle.broker.server.tapping import tap
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties
+from tests.broker.server.test_tapping import Count
 from tests.support.edge import Edge, publish_frames
 from tests.support.patience import PatientHolder
 
@@ -183,6 +185,18 @@ def test_other_channels_go_on(rig: Rig) -> None:
     rig.client.declare("r", channel=2)
     rig.answer(0)
     rig.client.expect(Queue.PurgeOk)
+
+
+def test_a_purge_that_is_done_to_the_next_queue_of_that_name_is_seen_once(rig: Rig) -> None:
+    seen = Count()
+    tap(rig.edge.vhost, "count", seen)
+    rig.send(make(Queue.Purge, queue="q"))
+    rig.queue.asked.popleft().fail(Gone("no queue 'q' in vhost '/'"))
+    rig.edge.run()
+    assert (len(rig.queue.asked), seen.purged_count) == (1, 0)
+    rig.answer(3)
+    assert rig.client.expect(Queue.PurgeOk).message_count == 3
+    assert seen.purged_count == 1
 
 
 def test_a_new_queue_need_not_be_asked_what_is_in_it(

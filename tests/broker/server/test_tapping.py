@@ -1,6 +1,6 @@
 """The firehose: what it is silent about, and the order of copies."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.server.channel import Channel
@@ -119,7 +119,10 @@ class Count:
     def delivered(self, _channel: Channel, handout: Handout) -> None:
         self.delivered_count += len(handout.contents)
 
-    def purged(self, _channel: Channel, _queue: object) -> None:
+    def purging(self, _channel: Channel, _queue: object) -> Callable[[], None]:
+        return self._purged
+
+    def _purged(self) -> None:
         self.purged_count += 1
 
 
