@@ -142,7 +142,8 @@ class Definitions:
             self._missing[event.queue].discard(event.message)
 
     def _must_arrive(self, queues: Collection[str]) -> bool:
-        """Whether what goes there is not lost if it is confirmed, or is of no interest."""
+        """Whether a message for these queues that is confirmed must be in one that is looked at:
+        they are in use, and none of them is being declared anew."""
         return any(queue in self._missing and queue not in self.renewing for queue in queues)
 
     def keep(self, queue: str) -> None:

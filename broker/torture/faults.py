@@ -273,8 +273,7 @@ async def slow(scene: Scene, fault: Fault) -> None:
 
 
 async def lag(scene: Scene, fault: Fault) -> None:
-    """Delay what the others send to a node comes late: it is suspected, and goes on to serve
-    clients."""
+    """Delay what the others send to a node: it suspects them, and goes on to serve clients."""
     (node,) = fault.nodes
     await delay_links(scene, fault, [(other, node) for other in every_node(scene)])
 

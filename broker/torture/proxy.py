@@ -117,7 +117,7 @@ class Proxy:
 
 
 class UnderWay:
-    """Bytes that were sent in one direction and has not arrived, with the times when it was
+    """Bytes that were sent in one direction and have not arrived, with the times when they were
     sent."""
 
     def __init__(self) -> None:
