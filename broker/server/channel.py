@@ -60,9 +60,11 @@ class Channel:
 
     __slots__ = (
         "answer_get",
+        "committing",
         "confirms",
         "far",
         "is_certain",
+        "is_open",
         "last_queue_name",
         "number",
         "prefetch",
@@ -95,9 +97,10 @@ class Channel:
         self.put: Putter = put
         """What puts them into their queues.  This and the next three are other functions where that
         is observed."""
-        self.putting: Steps[None] | None = None
-        """The work that is left to be done of putting messages into very many queues, or of a
-        commit."""
+        self.putting: Steps[bool] | None = None
+        """The work that is left to be done of putting messages into very many queues."""
+        self.committing: Steps[None] | None = None
+        """The work that is left to be done of a commit."""
         self.settle: Settler = settle
         """What becomes of messages that its ledger has let go."""
         self.answer_get: GetAnswerer = answer_get
@@ -106,6 +109,7 @@ class Channel:
         """Makes what sends to a consumer of a queue, of what does so."""
         self.refuse = refuse
         """Has it closed, about nothing that its client asked for."""
+        self.is_open = True
         self.is_certain = session.knowledge.is_complete
         """Whether what it is asked now may be answered by what is not here: see `knowledge`."""
         self.confirms: Confirms | None = None
@@ -213,6 +217,7 @@ class Channel:
 
         The answer to the client's close, if it is that, vouches for what was done here.
         """
+        self.is_open = False
         self.vouch()
         subscriptions, self.subscriptions = self.subscriptions, {}
         for subscription in subscriptions.values():
@@ -225,10 +230,13 @@ class Channel:
         if self.reply_subscription is not None:
             self.session.replies.remove(self.reply_subscription.name)
             self.reply_subscription = None
-        self._do_or_add(lose_all(self, is_committing=self.putting is not None))
+        self._do_or_add(lose_all(self))
         if self.putting is not None:
             self.session.chores.add(self.putting, let_go)
             self.putting = None
+        if self.committing is not None:
+            self.session.chores.add(self.committing, self._commit_failed)
+            self.committing = None
         self.session.confirming.pop(self, None)
         traffic = self.session.traffic
         traffic.channels_closed += 1
@@ -238,6 +246,10 @@ class Channel:
             traffic.ledgers.discard(self.confirms)
             self.confirms = None
 
+    def _commit_failed(self, _error: Exception) -> None:
+        """Give back what was settled in a transaction and has not been committed."""
+        self.session.chores.add(lose_all(self), let_go)
+
     def _do_or_add(self, steps: Steps[None]) -> None:
         """Do what is left to be done now, if that is one step."""
         for _ in steps:
@@ -245,13 +257,16 @@ class Channel:
             break
 
 
-def lose_all(channel: Channel, *, is_committing: bool) -> Steps[None]:
+def lose_all(channel: Channel) -> Steps[None]:
     """Give back all that is unacknowledged, and what was settled in a transaction that is not being
     committed."""
-    if channel.transaction is not None and not is_committing:
-        yield from channel.transaction.roll_back(channel.unacked)
+    transaction = channel.transaction if channel.committing is None else None
+    if transaction is not None:
+        yield from transaction.roll_back(channel.unacked)
     channel.settle(channel, channel.unacked.take_up_to(0, SETTLED_AT_ONCE)[0], Outcome.LOST)
     yield from settle_rest(channel, Outcome.LOST)
+    if transaction is not None:
+        yield from channel.unacked.sweep()
 
 
 def settle_rest(channel: Channel, outcome: Outcome) -> Steps[None]:

@@ -253,12 +253,11 @@ class Connection(asyncio.Protocol):
 
     def _work_on(self, work: Work, until_s: float) -> int:
         """Go on with what takes long, for so long; what that costs."""
-        now_s, channels = self.services.connections.shares.now_s, self.open_channels
-        cost, goes_on = 0, work.channel is None or bool(channels and channels.has(work.channel))
+        now_s, cost, goes_on = self.services.connections.shares.now_s, 0, True
         try:
             while goes_on and cost < METHOD_COST:
                 cost += 1
-                goes_on = work.go_on()
+                goes_on = self._wants(work) and work.go_on()
                 if now_s() >= until_s:
                     break
         except (BrokerError, ProtocolError) as error:
@@ -271,6 +270,10 @@ class Connection(asyncio.Protocol):
         if not goes_on and self.work is work:
             self.work = None
         return cost
+
+    def _wants(self, work: Work) -> bool:
+        """Whether the channel of the work has not ended, maybe in a step of it."""
+        return work.channel is None or self._is_there(work.channel)
 
     def _doubts(self, error: BrokerError | ProtocolError, occurrence: Occurrence) -> bool:
         """Whether it is said only once more is known; then the channel waits for that."""
@@ -549,5 +552,5 @@ class Connection(asyncio.Protocol):
 
 
 def ids_at(occurrence: Occurrence) -> tuple[int, int]:
-    """Act as `method_ids` does, also on what has waited."""
+    """Class and method, as `method_ids` gives them, also of what has waited."""
     return method_ids(occurrence.event if isinstance(occurrence, Kept) else occurrence)

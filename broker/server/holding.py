@@ -25,7 +25,10 @@ def nobody_hears(_reason: str) -> None:
 class Holding:
     """What holds a connection's intake, from the time it is told until that is over."""
 
-    __slots__ = ("_alarms", "_commits", "_deadlines", "_debt", "_full", "_intake", "_on_blocked")
+    __slots__ = (
+        "_alarms", "_commits", "_deadlines", "_debt", "_full", "_intake", "_is_ending",
+        "_on_blocked",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -44,6 +47,8 @@ class Holding:
         self._commits = commits
         self._debt = Debt(intake, call_later)
         self._full = Full(intake)
+        self._is_ending = False
+        """Whether the connection is being closed, or gone: what it has begun may still go on."""
         self._on_blocked = on_blocked
 
     def listen(self) -> None:
@@ -71,6 +76,8 @@ class Holding:
 
     def wait_for_disk(self) -> None:
         """Messages come faster than the disk takes them: pause until it has caught up."""
+        if self._is_ending:
+            return
         self._intake.hold("disk")
         self._commits.when_caught_up(self._disk_caught_up)
 
@@ -96,12 +103,14 @@ class Holding:
 
     def hear(self) -> None:
         """The connection is being closed, and the answer to that has to be read."""
+        self._is_ending = True
         self._debt.forgive()
         self._full.forgive()
         self._intake.release("alarm")
 
     def end(self) -> None:
         """The connection is gone: nothing is sent to it, and nothing keeps it alive."""
+        self._is_ending = True
         self._on_blocked = nobody_hears
         self._debt.forgive()
         self._full.forgive()

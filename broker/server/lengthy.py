@@ -118,10 +118,13 @@ def give_in_steps(channel: Channel, parcels: list[Parcel], facts: PropertyFacts)
     enter(channel, parcels, facts)
     if channel.transaction is None:
         channel.putting = put_in_steps(channel, parcels, persistent=facts.persistent)
-        for _ in channel.putting:  # not `yield from`: it goes on when this is given up
-            yield
-        channel.putting = None
-    channel.publish(channel, parcels, persistent=facts.persistent)
+        try:
+            for _ in channel.putting:  # not `yield from`: it goes on when this is given up
+                yield
+        finally:
+            channel.putting = None
+    if channel.is_open:
+        channel.publish(channel, parcels, persistent=facts.persistent)
 
 
 def there_now(session: Session, way: Way) -> Way:

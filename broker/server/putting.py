@@ -184,20 +184,22 @@ def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
     return answer
 
 
-def put_in_steps(channel: Channel, parcels: list[Parcel], *, persistent: bool) -> Steps[None]:
-    """Put messages into their queues, unless these have gone by then."""
-    vhost, count = channel.session.vhost, 0
+def put_in_steps(channel: Channel, parcels: list[Parcel], *, persistent: bool) -> Steps[bool]:
+    """Put messages into their queues, unless these have gone by then; whether none has."""
+    vhost, count, are_there = channel.session.vhost, 0, True
     for parcel in parcels:
         while parcel.left:
             at_once_max = TARGETS_AT_ONCE - count
             some, parcel.left = parcel.left[:at_once_max], parcel.left[at_once_max:]
             there = (target_now(vhost, target) for target in some)
             targets = [target for target in there if target is not None]
+            are_there &= len(targets) == len(some)
             put_into(channel, parcel, targets, persistent=persistent)
             count += len(some)
             if count == TARGETS_AT_ONCE:
                 count = 0
                 yield
+    return are_there
 
 
 def target_now(vhost: VirtualHost, target: Target) -> Target | None:

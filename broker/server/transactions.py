@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import count
 from typing import NamedTuple
 
 from fluffle.broker.errors import PreconditionFailed, ResourceError
@@ -39,15 +38,21 @@ MESSAGE_OVERHEAD_BYTES = 64
 
 COST_AT_ONCE = 64
 """So much of a commit is done without a stop, which takes a millisecond.  To put messages into a
-queue costs 1, and 1 more for each `MESSAGES_PER_COST`; so does a stretch that is settled."""
+queue costs 1, and 1 more for each `MESSAGES_PER_COST`; so does a stretch that is settled, and to
+return messages, 1 more for each `RETURNED_PER_COST`."""
 
 COST_IN_ONE_GO = 512
 """A transaction that costs no more is committed without any."""
 
 MESSAGES_PER_COST = 16
 
-UNDONE_AT_ONCE = 512
-"""So much of what was kept together is undone without a stop, for about a millisecond."""
+RETURNED_PER_COST = 4
+
+UNDONE_AT_ONCE = 256
+"""So much of what was kept together is undone without a stop, for about a millisecond.  A parcel
+costs 1, and so does a stretch; each 1 more for each `UNDONE_PER_COST` of its messages."""
+
+UNDONE_PER_COST = 64
 
 
 class Published(NamedTuple):
@@ -140,6 +145,7 @@ class Transaction:
                 cost = 0
                 yield
         yield from self._settle(channel, self._settled, cost_max)
+        yield from channel.unacked.sweep()
 
     def _settle(self, channel: Channel, settled: deque[Settled], cost_max: int) -> Steps[None]:
         """Settle all of it at the queues, so much at a time."""
@@ -159,18 +165,25 @@ class Transaction:
     def roll_back(self, unacked: Unacked) -> Steps[None]:
         """Forget what was published, and have the ledger as if nothing had been settled."""
         self._let_go_of_bytes()
-        for number in count(1):
-            if self._publishes:
-                self.message_count -= len(self._publishes.popleft().parcel.contents)
-            elif settled := self._settled or self._returned:
-                stretches, _outcome = settled.popleft()
-                self.settled_count -= message_count(stretches)
-                unacked.unsettle(stretches)
-            else:
-                break
-            if not number % UNDONE_AT_ONCE:
+        cost = 0
+        while self._publishes:
+            count = len(self._publishes.popleft().parcel.contents)
+            self.message_count -= count
+            cost += 1 + count // UNDONE_PER_COST
+            if cost >= UNDONE_AT_ONCE:
+                cost = 0
                 yield
-        unacked.gather()
+        while settled := self._settled or self._returned:
+            stretches, _outcome = settled[0]
+            while stretches:
+                run, start, stop = stretches.pop()
+                self.settled_count -= stop - start
+                cost += 1 + (max(run.head, stop) - start) // UNDONE_PER_COST
+                unacked.unsettle(run, start, stop)
+                if cost >= UNDONE_AT_ONCE:
+                    cost = 0
+                    yield
+            settled.popleft()
 
     def settled_of(self, handout: Handout) -> list[tuple[int, int]]:
         """The stretches of a run that its queue is to be told of."""
@@ -191,9 +204,10 @@ def publish_now(channel: Channel, parcel: Parcel, taken: Taken, *, persistent: b
     if found and not parcel.targets:
         return
     if len(parcel.targets) > TARGETS_AT_ONCE:
-        yield from put_in_steps(channel, [parcel], persistent=persistent)
-    if channel.putting is None:
-        parcel.mandatory = False  # the channel has ended, and the client cannot hear of it
+        are_there = yield from put_in_steps(channel, [parcel], persistent=persistent)
+        taken.are_all &= are_there
+    if not channel.is_open:
+        parcel.mandatory = False  # nobody can be told
     answer = channel.put(channel, parcel, persistent=persistent)
     if records(answer):
         channel.recorded()
@@ -206,7 +220,9 @@ def publish_now(channel: Channel, parcel: Parcel, taken: Taken, *, persistent: b
 
 
 def cost_of(parcel: Parcel) -> int:
-    """The cost of putting it into its queues: see `COST_AT_ONCE`."""
+    """The cost of putting it into its queues, or returning it: see `COST_AT_ONCE`."""
+    if not parcel.targets:
+        return 1 + (len(parcel.contents) // RETURNED_PER_COST if parcel.mandatory else 0)
     return len(parcel.targets) * (1 + len(parcel.contents) // MESSAGES_PER_COST)
 
 
@@ -240,6 +256,7 @@ def on_select(channel: Channel, _method: Method) -> None:
     if channel.transaction is None:
         channel.transaction = Transaction(channel.session)
         channel.publish = publish_in_transaction
+        channel.unacked.keep()
     channel.reply(make(Tx.SelectOk))
 
 
@@ -251,11 +268,14 @@ def commit(channel: Channel, method: Method, transaction: Transaction) -> Steps[
     """Give back, which may be left; then do the rest, whether the channel ends meanwhile or not."""
     yield from transaction.give_back(channel)
     taken = Taken()
-    channel.putting = transaction.commit(channel, taken)
-    for _ in channel.putting:  # not `yield from`: it goes on when this is given up
-        yield
-    channel.putting = None
-    channel.ask(method, taken.answer(), partial(committed, channel, method))
+    channel.committing = transaction.commit(channel, taken)
+    try:
+        for _ in channel.committing:  # not `yield from`: it goes on when this is given up
+            yield
+    finally:
+        channel.committing = None
+    if channel.is_open:
+        channel.ask(method, taken.answer(), partial(committed, channel, method))
 
 
 def committed(channel: Channel, method: Method, is_complete: bool) -> None:  # noqa: FBT001 - it is an answer

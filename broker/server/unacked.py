@@ -5,10 +5,11 @@ moves one number.  Out of order costs a set of holes in the run concerned.
 """
 
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 from fluffle.broker.queues.handout import Handout
+from fluffle.protocol.steps import Steps
 
 RUN_COST = COST_WITH_HOLES = 4
 """The cost of a run, and of each of its messages if it has holes, beside a message of another run,
@@ -20,6 +21,9 @@ COMPACT_AT = 64
 FRONT_RUNS_MAX = 512
 """So many settled in front are swept out, however many there are: to let go of thousands together
 takes long."""
+
+SWEPT_AT_ONCE = 512
+"""So many runs are looked at together once a transaction is over."""
 
 
 def first_tag_of(handout: Handout) -> int:
@@ -37,7 +41,7 @@ class Stretch(NamedTuple):
 class Unacked:
     """Runs of unsettled messages in the order of their tags."""
 
-    __slots__ = ("_front", "_runs", "_settled_runs", "_unsettled", "next_tag", "rest")
+    __slots__ = ("_front", "_keeps", "_runs", "_settled_runs", "next_tag", "rest")
 
     def __init__(self) -> None:
         self._runs: list[Handout] = []
@@ -46,12 +50,16 @@ class Unacked:
         """Index of the first run that is not settled; the length when all are."""
         self._settled_runs = 0
         """How many of `_runs` are settled and wait to be swept out, those in front included."""
-        self._unsettled: dict[Handout, None] | None = None
-        """Runs that may not be among `_runs`, though something in them is unsettled again."""
+        self._keeps = False
+        """Whether they wait until `sweep`."""
         self.next_tag = 1
         """That of the next message to be delivered."""
         self.rest = 0
         """Up to which tag `take_up_to` has left messages to `take_rest`; 0 if it has not."""
+
+    def keep(self) -> None:
+        """Have what is settled stay until `sweep`: it may be unsettled before."""
+        self._keeps = True
 
     def __len__(self) -> int:
         """How many messages are not settled."""
@@ -132,24 +140,28 @@ class Unacked:
         self.rest = 0
         return stretches
 
-    def restore(self, stretches: list[Stretch]) -> None:
-        """Undo `take`: the messages are unsettled again, under the tags they had."""
-        self.unsettle(stretches)
-        self.gather()
+    def unsettle(self, run: Handout, start: int, stop: int) -> None:
+        """Undo `take` for messages that were settled and are kept: they have the tags they had."""
+        if run.is_settled:
+            self._settled_runs -= 1
+            self._front = bisect_left(self._runs, run.first_tag, hi=self._front, key=first_tag_of)
+        run.unsettle(start, stop)
 
-    def unsettle(self, stretches: list[Stretch]) -> None:
-        """Restore as `restore` does, for a caller that restores more and calls `gather` then."""
-        if self._unsettled is None:
-            self._unsettled = {}
-        for run, start, stop in stretches:
-            run.unsettle(start, stop)
-            self._unsettled[run] = None
-
-    def gather(self) -> None:
-        """Know all that was unsettled."""
-        if self._unsettled is not None:
-            runs, self._unsettled = {**dict.fromkeys(self._runs), **self._unsettled}, None
-            self._reset(sorted((run for run in runs if not run.is_settled), key=first_tag_of))
+    def sweep(self) -> Steps[None]:
+        """Let go of settled runs that were kept, where they are many; some at a time."""
+        runs, at = self._runs, 0
+        if self._settled_runs * 2 <= len(runs):
+            return
+        while True:
+            some = runs[at : at + SWEPT_AT_ONCE]
+            left = [run for run in some if not run.is_settled]
+            self._settled_runs -= len(some) - len(left)
+            self._front -= max(0, min(at + len(some), self._front) - at)
+            runs[at : at + SWEPT_AT_ONCE] = left
+            at += len(left)
+            if at >= len(runs):
+                break
+            yield
 
     def _run_of(self, tag: int) -> Handout | None:
         """The run that holds `tag` unsettled, if there is one."""
@@ -173,6 +185,8 @@ class Unacked:
         self._settled_runs += 1
         while self._front < len(runs) and runs[self._front].is_settled:
             self._front += 1
+        if self._keeps:
+            return
         if self._front == len(runs):
             self._reset([])
         elif self._front > FRONT_RUNS_MAX:

@@ -54,10 +54,7 @@ def give_back(channel: Channel, is_meant: Callable[[Handout], bool]) -> int:
 
     `is_meant` is asked of each run, which goes back whole; its tags stay known to the channel.
     """
-    ledger = channel.unacked
-    stretches, _none_unknown = ledger.take_up_to(0)
-    ledger.restore(stretches)
-    runs = dict.fromkeys(handout for handout, _start, _stop in stretches)
+    runs = channel.unacked.open_runs()
     meant = [run for run in runs if not isinstance(run.holder, InVain) and is_meant(run)]
     count = 0
     for handout in meant:

@@ -66,11 +66,18 @@ class Getter(PatientHolder):
         raise AssertionError("what basic.get takes is its answer, not a delivery")
 
 
+def kept() -> Unacked:
+    """A ledger of a channel in a transaction."""
+    unacked = Unacked()
+    unacked.keep()
+    return unacked
+
+
 @dataclass
 class Client:
     """A channel: its ledger, and the naive one beside it."""
 
-    unacked: Unacked = field(default_factory=Unacked)
+    unacked: Unacked = field(default_factory=kept)
     shared: SharedCredit = field(default_factory=SharedCredit)
     held: dict[int, tuple[Message, Consumer | None]] = field(default_factory=dict)
     """By delivery tag; the consumer is None for basic.get."""
@@ -354,7 +361,8 @@ class QueueMachine(RuleBasedStateMachine):
             for index in range(start, stop)
         ]
         if verb == "roll back":
-            client.unacked.restore(stretches)
+            for stretch in stretches:
+                client.unacked.unsettle(*stretch)
             return
         self.queue.hand_out()
         self.look_before()

@@ -390,6 +390,21 @@ def test_nobody_who_has_gone_waits_for_a_queue_that_is_full(edge: Edge) -> None:
     assert full.debtors == []
 
 
+def test_nor_for_a_disk_that_is_behind(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = edge.connect()
+    session, waiting = client.connection.session, list[object]()
+    assert session is not None
+    monkeypatch.setattr(
+        type(edge.services.commits), "when_caught_up", lambda _commits, act: waiting.append(act)
+    )
+    session.on_disk_behind()
+    assert len(waiting) == 1
+    client.transport.lose()
+    edge.run()
+    session.on_disk_behind()
+    assert len(waiting) == 1
+
+
 def test_or_its_channel_is_closed(edge: Edge) -> None:
     flooder, _other = begun_putting(edge)
     (putting,) = flooder.connection.channels

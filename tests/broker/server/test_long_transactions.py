@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 
 import pytest
 
 from fluffle.broker.errors import AccessRefused
-from fluffle.broker.server import transactions
+from fluffle.broker.server import putting, transactions
+from fluffle.broker.server.channel import Channel as ServerChannel
+from fluffle.broker.server.putting import Answer, Parcel
 from fluffle.broker.server.shares import SHARE_S
 from fluffle.broker.server.transactions import COST_IN_ONE_GO
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
@@ -181,6 +184,96 @@ def test_a_queue_that_goes_meanwhile_makes_the_commit_a_partial_one(edge: Edge) 
     assert edge.vhost.queues["q2"].ready_count == IN_EACH["q2"]
 
 
+def test_nor_does_one_hear_of_it_that_is_closed_in_the_last_step(edge: Edge) -> None:
+    client = publisher(edge)
+    client.send(messages(2))
+    at_put(client, 2, lambda channel: channel.refuse(channel, AccessRefused("no")))
+    client.send(encode_method(1, Tx.Commit()))
+    assert client.names() == ["Channel.Close"]
+    assert sum(counts(edge).values()) == 4
+
+
+def test_nothing_more_is_done_for_a_channel_that_is_closed_in_a_step(edge: Edge) -> None:
+    """What is left of the commit is not its work any more."""
+    client = publisher(edge)
+    client.send(messages(PUBLISHED))
+    at_put(client, 100, lambda channel: channel.refuse(channel, AccessRefused("no")))
+    edge.services.connections.shares.now_s = lambda: 0.0
+    client.feed(encode_method(1, Tx.Commit()))
+    assert sum(counts(edge).values()) < 500
+    edge.run()
+    assert client.names() == ["Channel.Close"]
+    assert counts(edge) == IN_EACH
+
+
+def at_put(client: Client, number: int, act: Callable[[ServerChannel], None]) -> None:
+    """Have something happen while the parcel of that number is put into its queues."""
+    (channel,) = client.connection.channels
+    put, calls = channel.put, count(1)
+
+    def put_and_act(channel: ServerChannel, parcel: Parcel, *, persistent: bool) -> Answer:
+        if next(calls) == number:
+            act(channel)
+        return put(channel, parcel, persistent=persistent)
+
+    channel.put = put_and_act
+
+
+def fail(_channel: ServerChannel) -> None:
+    raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_what_an_error_in_a_commit_leaves_unsettled_goes_back(edge: Edge, *, is_lost: bool) -> None:
+    """The connection ends with it, or has ended by then."""
+    publisher(edge)
+    client = holder(edge)
+    client.send(messages(PUBLISHED))
+    at_put(client, 1_000, fail)
+    begun(edge, client)
+    if is_lost:
+        client.transport.lose()
+    edge.run()
+    assert is_lost or client.names() == ["Connection.Close"]
+    queue = edge.vhost.queues["q"]
+    assert (queue.in_flight, queue.ready_count) == (0, UNACKED)
+
+
+def test_messages_that_are_returned_are_published_in_steps_too(edge: Edge) -> None:
+    client, other = edge.connect(), edge.connect()
+    client.call(Tx.Select(), Tx.SelectOk)
+    sent = publish_frames(b"", "nowhere", mandatory=True) * 8
+    for _ in range(400):
+        client.send(sent)
+    client.feed(encode_method(1, Tx.Commit()))
+    assert turns(edge, client, other) > 3
+    edge.run()
+    assert client.names() == [*["Basic.Return"] * 3_200, "Tx.CommitOk"]
+
+
+def test_a_queue_that_goes_between_the_steps_of_one_message_counts_like_one_between_messages(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (putting, transactions):
+        monkeypatch.setattr(module, "TARGETS_AT_ONCE", 1)
+    client, other = edge.connect(), edge.connect()
+    queues = [f"q{number}" for number in range(40)]
+    for queue in queues:
+        client.declare(queue)
+        client.bind(queue, "amq.fanout")
+    client.call(Tx.Select(), Tx.SelectOk)
+    client.publish(b"x", exchange="amq.fanout")
+    client.feed(encode_method(1, Tx.Commit()))
+    filled = [queue for queue in queues if edge.vhost.queues[queue].ready_count]
+    assert len(filled) < 40
+    last = next(queue for queue in reversed(queues) if queue not in filled)
+    other.feed(encode_method(1, Queue.Delete(queue=last)))
+    assert last not in edge.vhost.queues
+    edge.run()
+    client.expect_channel_closed(406, "PRECONDITION_FAILED - partial tx completion")
+    assert sum(queue.ready_count for queue in edge.vhost.queues.values()) == 39
+
+
 def test_what_a_commit_has_done_is_not_counted_as_open_any_more(edge: Edge) -> None:
     publisher(edge)
     client = holder(edge)
@@ -269,6 +362,25 @@ def test_thousands_are_rolled_back_in_steps(edge: Edge) -> None:
     client.call(Tx.Commit(), Tx.CommitOk)
     assert in_flight(edge) == 0
     assert sum(counts(edge).values()) == 0
+
+
+def test_what_was_acknowledged_together_is_rolled_back_in_steps(edge: Edge) -> None:
+    client, other = edge.connect(), edge.connect()
+    client.declare()
+    client.publish(*[b"x"] * 1_000)
+    client.call(Tx.Select(), Tx.SelectOk)
+    client.send(encode_method(1, Basic.Get(queue="q")) * 1_000)
+    assert len(client.bodies(Basic.GetOk)) == 1_000
+    client.ack(0, multiple=True)
+    client.feed(encode_method(1, Tx.Rollback()))
+    assert turns(edge, client, other) > 3
+    assert client.names() == ["Tx.RollbackOk"]
+    client.ack(500, multiple=True)
+    client.call(Tx.Commit(), Tx.CommitOk)
+    assert in_flight(edge) == 500
+    client.ack(0, multiple=True)
+    client.call(Tx.Commit(), Tx.CommitOk)
+    assert in_flight(edge) == 0
 
 
 def test_a_rollback_that_is_cut_short_loses_nothing(edge: Edge) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fluffle.broker.queues.handout import Handout
 from fluffle.broker.server.unacked import COMPACT_AT, Stretch, Unacked
+from fluffle.protocol.steps import whole
 from tests.broker.queues.make import ORIGIN, Bench, numbered
 from tests.support.patience import PatientHolder
 
@@ -117,10 +118,16 @@ def test_no_ack_takes_tags_but_leaves_nothing_to_settle() -> None:
     assert take_up_to(unacked, 0) == [3, 4, 7, 8]
 
 
+def unsettle(unacked: Unacked, stretches: Iterable[Stretch]) -> None:
+    for stretch in stretches:
+        unacked.unsettle(*stretch)
+
+
 def test_restored_tags_are_held_again(unacked: Unacked) -> None:
+    unacked.keep()
     stretches, _ = unacked.take(2, 6)
     more, _ = unacked.take(1, 1)
-    unacked.restore(stretches + more)
+    unsettle(unacked, stretches + more)
     assert len(unacked) == 6
     assert [take(unacked, tag) for tag in (4, 1)] == [[4], [1]]
     assert take_up_to(unacked, 0) == [2, 3, 5, 6]
@@ -129,11 +136,47 @@ def test_restored_tags_are_held_again(unacked: Unacked) -> None:
 def test_restoring_costs_no_more_than_settling() -> None:
     """Each tag was acknowledged alone: quadratic work would take minutes."""
     unacked = Unacked()
+    unacked.keep()
     for count in (1, 1_000) * 40:
         hand_out(unacked, count)
     stretches = [stretch for tag in range(1, 40_041) for stretch in unacked.take(tag, tag)[0]]
-    unacked.restore(stretches)
+    unsettle(unacked, stretches)
     assert take_up_to(unacked, 0) == list(range(1, 40_041))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_a_transaction_has_settled_is_swept_out_some_at_a_time(order: int) -> None:
+    """One message in three stays, and more come meanwhile."""
+    unacked = Unacked()
+    unacked.keep()
+    for _ in range(10_000):
+        hand_out(unacked, 1)
+    for tag in range(1, 10_001)[::order]:
+        if tag % 3:
+            assert take(unacked, tag) == [tag]
+    assert len(unacked._runs) == 10_000, "it may be rolled back"
+    steps = 0
+    for _ in unacked.sweep():
+        steps += 1
+        hand_out(unacked, 1)
+        assert unacked.oldest_tag == 3
+        assert len(unacked) == 3_333 + steps
+    assert steps > 10
+    assert len(unacked._runs) <= 3_333 + steps
+    assert take_up_to(unacked, 9_999) == list(range(3, 10_001, 3))
+    whole(unacked.sweep())
+    assert len(unacked._runs) <= 2 * steps
+
+
+def test_few_that_are_settled_among_many_are_not_looked_for() -> None:
+    """Each of many small transactions would look at all."""
+    unacked = Unacked()
+    unacked.keep()
+    for _ in range(10_000):
+        hand_out(unacked, 1)
+    assert take(unacked, 5_000) == [5_000]
+    assert [*unacked.sweep()] == []
+    assert len(unacked._runs) == 10_000
 
 
 @pytest.mark.parametrize("run", [1, 100])
@@ -154,15 +197,20 @@ STEPS = st.lists(
         st.tuples(st.just("take"), st.integers(0, 40), st.integers(0, 3)),
         st.tuples(st.just("take up to"), st.integers(0, 40), st.just(0)),
         st.tuples(st.just("restore"), st.integers(0, 9), st.just(0)),
+        st.tuples(st.just("commit"), st.just(0), st.just(0)),
     ),
     max_size=60,
 )
 
 
-@given(steps=STEPS, most=st.integers(1, 9))
-def test_the_ledger_equals_a_set(steps: list[tuple[str, int, int]], most: int) -> None:
+@given(steps=STEPS, most=st.integers(1, 9), keeps=st.booleans())
+def test_the_ledger_equals_a_set(
+    steps: list[tuple[str, int, int]], most: int, *, keeps: bool
+) -> None:
     unacked, naive, next_tag = Unacked(), set[int](), 1
     settled: list[list[Stretch]] = []
+    if keeps:
+        unacked.keep()
     for verb, number, more in steps:
         if verb == "hand out":
             assert hand_out(unacked, number, HOLDER if more else NO_ACK) == next_tag
@@ -189,11 +237,15 @@ def test_the_ledger_equals_a_set(steps: list[tuple[str, int, int]], most: int) -
                 )
             naive -= set(tags_of(stretches))
             settled.append(stretches)
-        elif settled:
+        elif verb == "commit":
+            settled.clear()
+            whole(unacked.sweep())
+        elif settled and keeps:
             stretches = settled.pop(number % len(settled))
-            unacked.restore(stretches)
+            unsettle(unacked, stretches)
             naive |= set(tags_of(stretches))
         assert len(unacked) == len(naive)
+        assert unacked.oldest_tag == min(naive, default=None)
 
 
 @given(order=st.permutations(range(1, 199)), keep=st.integers(1, 198))
