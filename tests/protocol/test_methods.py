@@ -30,6 +30,7 @@ from fluffle.protocol.methods import (
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX, ReplyCode
 from fluffle.protocol.steps import whole
 from fluffle.protocol.types import FieldTable
+from tests.suite.seeds import machine_settings
 
 CLASSES: list[type[Method]] = [
     *commands.INDEX_MAPPING.values(),
@@ -66,6 +67,7 @@ def filled(data: st.DataObject, cls: type[Method]) -> Method:
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)
+@machine_settings()
 @given(data=st.data(), channel=CHANNELS)
 def test_each_method_round_trips(data: st.DataObject, channel: int, cls: type[Method]) -> None:
     method = filled(data, cls)

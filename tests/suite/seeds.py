@@ -46,7 +46,8 @@ def night_seed() -> int:
 
 
 def machine_settings(*, examples: int = 100, **others: Any) -> settings:
-    """Settings of a state machine that once had so many examples in every run."""
+    """Settings of what once had so many examples in every run: a state machine, or a test with many
+    parameters."""
     count = examples * TIMES_AT_NIGHT if is_night() else min(examples, EXAMPLES_BY_DAY)
     return settings(max_examples=count, deadline=None, **others)
 

@@ -27,6 +27,7 @@ from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
 from tests.broker.routing.make import to_exchange, to_queue
 from tests.protocol.test_wire import FIELDS
+from tests.suite.seeds import machine_settings
 
 
 @pytest.fixture(params=["direct", "fanout", "headers", "topic"])
@@ -157,6 +158,7 @@ def tables(names: st.SearchStrategy[str]) -> st.SearchStrategy[FieldTable]:
 
 
 @pytest.mark.parametrize("kind", TYPES)
+@machine_settings()
 @given(
     arguments=tables(ARGUMENT_NAMES),
     bound=st.lists(st.tuples(KEYS_OF_BINDINGS, tables(OF_A_BINDING)), max_size=4),
