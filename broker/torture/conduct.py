@@ -42,7 +42,6 @@ async def conducted(system: System, order: Order, diary: Diary, tell: Tell) -> i
     finally:
         for task in beside:
             task.cancel()
-        gc.unfreeze()
     for line in lines(outcome, diary):
         tell(line)
     return 0 if outcome.is_good(diary.judge.report) else 1
@@ -63,6 +62,7 @@ def forget_garbage() -> None:
     """Do not look again for garbage among what is known of messages, nearly all of which stays.
 
     That took a busy machine three seconds, in which no node heard another through the proxies.
+    It stays so: whoever tortures in a process that goes on has frozen things of his own in it.
     """
     gc.collect(1)
     gc.freeze()

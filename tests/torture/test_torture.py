@@ -1,10 +1,8 @@
 """The short version of `make torture`: a few faults with a fixed seed."""
 
-import gc
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +14,6 @@ from tests.support.daemon import Daemon
 from tests.torture.systems import SYSTEMS
 
 KINDS = ("kill", "kill-twice", "restart", "reset-clients")
-
-
-@pytest.fixture(autouse=True)
-def _frozen_as_before() -> Iterator[None]:
-    """Torture thaws what was frozen: all that pytest has collected would be searched for garbage,
-    again and again."""
-    yield
-    gc.freeze()
 
 
 @pytest.mark.slow("faults need seconds to do harm and to be mended")
