@@ -37,6 +37,13 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of tests/compat; only here are they known to whoever runs all tests."""
+    group = parser.getgroup("compat", "the comparison with RabbitMQ")
+    group.addoption("--live", action="store_true", help="ask RabbitMQ, whatever is recorded")
+    group.addoption("--record", action="store_true", help="ask it, and record what it answers")
+
+
 def pytest_report_header() -> str | None:
     """The line that repeats a night."""
     return f"{SUITE}=night {SEED}={night_seed()}" if is_night() else None

@@ -48,6 +48,9 @@ class Cluster(Protocol):
     def switch(self, node: str, resource: str, *, low: bool) -> None:
         """Make it low on `memory` or `disk`, or not; return when it knows."""
 
+    def shown(self, line: str) -> str:
+        """A line that a client has heard, with nodes by their short names."""
+
 
 class RabbitMQCluster:
     """A `Cluster` that runs while it is entered."""
@@ -97,6 +100,9 @@ class RabbitMQCluster:
 
     def switch(self, node: str, resource: str, *, low: bool) -> None:
         ctl(f"{node}@localhost", self._environments[node], *COMMANDS[resource, low])
+
+    def shown(self, line: str) -> str:
+        return line.replace("@localhost", "")
 
     def _begin(self, node: str) -> None:
         words = [script("rabbitmq-server")]
@@ -152,6 +158,9 @@ class FluffleCluster:
 
     def switch(self, node: str, resource: str, *, low: bool) -> None:
         self._resources[node].switch(resource, low=low)
+
+    def shown(self, line: str) -> str:
+        return line
 
     def _end(self) -> None:
         at_once(Daemon.stop, [each for each in self.daemons.values() if each.is_running])

@@ -2,13 +2,9 @@
 
 import difflib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from tests.compat.differences import DIFFERENCES
 from tests.compat.scenario import Drive, Scenario, Transcript
-
-theirs_by_scenario: dict[str, Transcript] = {}
-"""What RabbitMQ said in this session, before any difference."""
 
 
 def as_meant(name: str, theirs: Transcript, ours: Transcript) -> tuple[Transcript, Transcript]:
@@ -21,33 +17,21 @@ def as_meant(name: str, theirs: Transcript, ours: Transcript) -> tuple[Transcrip
 
 def compare(name: str, theirs: Transcript, ours: Transcript) -> None:
     """Fail with a diff unless fluffle heard in `name` what RabbitMQ's clients did."""
-    theirs_by_scenario[name] = theirs
     assert any(theirs.values()), "nothing was heard, so nothing is compared"
     theirs, ours = as_meant(name, theirs, ours)
     assert ours == theirs, difference_of(theirs, ours)
 
 
-def compare_told(
-    drive: Drive,
-    rabbitmq_port: int,
-    fluffle_port: int,
-    *,
-    lines_min: int,
-    alike: Callable[[str], str] = str,
-) -> None:
-    """Fail unless clients of both, who say the same at once, hear the same: that many lines or
-    more, of which `alike` takes what is of one broker alone."""
-    scenario = Scenario(drive.__name__, (), drive)
-    with ThreadPoolExecutor(1) as beside:
-        running = beside.submit(scenario.run, "127.0.0.1", rabbitmq_port)
-        ours = told(scenario.run("127.0.0.1", fluffle_port), alike)
-        theirs = told(running.result(), alike)
+def told(drive: Drive, port: int, alike: Callable[[str], str] = str) -> Transcript:
+    """What a conversation hears, of which `alike` takes what is of one broker alone."""
+    heard = Scenario(drive.__name__, (), drive).run("127.0.0.1", port)
+    return {name: [*map(alike, lines)] for name, lines in heard.items()}
+
+
+def compare_all(theirs: Transcript, ours: Transcript, *, lines_min: int) -> None:
+    """Fail unless the two are equal, with nothing that is meant to differ: so many lines."""
     assert sum(map(len, theirs.values())) >= lines_min
     assert ours == theirs, difference_of(theirs, ours)
-
-
-def told(transcript: Transcript, alike: Callable[[str], str]) -> Transcript:
-    return {name: [*map(alike, lines)] for name, lines in transcript.items()}
 
 
 def difference_of(theirs: Transcript, ours: Transcript) -> str:

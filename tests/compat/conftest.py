@@ -1,34 +1,85 @@
-"""Both brokers, once a session."""
+"""Both brokers, once a session: RabbitMQ from when it is asked, fluffle in the process of the tests
+or, if RabbitMQ is asked for all, in a process of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.compat.estate import ESTATE
+from tests.compat.clusters import Cluster, FluffleCluster
+from tests.compat.embedded import Serving, embedded, embedded_cluster
+from tests.compat.estate import estate_of, with_estate
 from tests.compat.oracle import RabbitMQ
+from tests.compat.replay import Answers, Mode
 from tests.support.daemon import Daemon
 
-EXCHANGE_PLUGINS = (
-    "rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange,rabbitmq_recent_history_exchange,"
-    "rabbitmq_sharding,rabbitmq_jms_topic_exchange"
-)
-"""What knows the exchange types of row 4.5: those that RabbitMQ has not built in."""
+
+@pytest.fixture(scope="session")
+def answers(pytestconfig: pytest.Config) -> Answers:
+    """What RabbitMQ answers, recorded or not."""
+    if pytestconfig.getoption("record"):
+        return Answers(Mode.RECORD)
+    return Answers(Mode.LIVE if pytestconfig.getoption("live") else Mode.REPLAY)
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """RabbitMQ 4.0.5, with its exchange types; skipped where it is not installed."""
-    folder: Path = tmp_path_factory.mktemp("rabbitmq")
-    with RabbitMQ(folder, plugins=EXCHANGE_PLUGINS) as node:
-        node.import_definitions(ESTATE)
-        yield node
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], RabbitMQ]]:
+    """RabbitMQ 4.0.5 with its exchange types, started by whoever is the first to ask for it.
+
+    Where it is not installed, whoever asks is skipped.
+    """
+    with ExitStack() as running:
+
+        @cache
+        def started() -> RabbitMQ:
+            return running.enter_context(with_estate(tmp_path_factory.mktemp("rabbitmq")))
+
+        yield started
 
 
 @pytest.fixture(scope="session")
-def fluffle(tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ) -> Iterator[Daemon]:
-    """fluffle with the users, virtual hosts and permissions that RabbitMQ exports."""
-    definitions = str(rabbitmq.export_definitions())
-    with Daemon(tmp_path_factory.mktemp("fluffle"), "--definitions", definitions) as daemon:
+def rabbitmq(oracle: Callable[[], RabbitMQ]) -> RabbitMQ:
+    """For tests that nothing is recorded of."""
+    return oracle()
+
+
+@pytest.fixture(scope="session")
+def definitions(tmp_path_factory: pytest.TempPathFactory, answers: Answers) -> Path:
+    """The users, virtual hosts and permissions of the estate, as RabbitMQ exports them."""
+
+    def export() -> str:
+        with with_estate(tmp_path_factory.mktemp("rabbitmq")) as node:  # with nothing else in it
+            return node.export_definitions().read_text()
+
+    file = tmp_path_factory.mktemp("estate") / "export.json"
+    file.write_text(estate_of(answers, export))
+    return file
+
+
+@pytest.fixture(scope="session")
+def fluffle(
+    tmp_path_factory: pytest.TempPathFactory, answers: Answers, definitions: Path
+) -> Iterator[Serving]:
+    """fluffle with these."""
+    if not answers.is_live:
+        with embedded(f"--definitions={definitions}") as broker:
+            yield broker
+        return
+    with Daemon(tmp_path_factory.mktemp("fluffle"), f"--definitions={definitions}") as daemon:
         yield daemon
     assert "Traceback" not in daemon.log
+
+
+@pytest.fixture(scope="module")
+def fluffles(tmp_path_factory: pytest.TempPathFactory, answers: Answers) -> Iterator[Cluster]:
+    """Three nodes of fluffle."""
+    if not answers.is_live:
+        with embedded_cluster() as cluster:
+            yield cluster
+        return
+    processes = FluffleCluster(tmp_path_factory.mktemp("fluffles"))
+    with processes:
+        yield processes
+    assert "Traceback" not in "".join(daemon.log for daemon in processes.daemons.values())

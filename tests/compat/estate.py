@@ -1,9 +1,23 @@
 """Users, virtual hosts and permissions that both brokers have: RabbitMQ is told, fluffle loads what
 RabbitMQ exports, hashes of its making included."""
 
+from __future__ import annotations
+
 import base64
 import hashlib
-from typing import Any
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.compat.entries import Asked
+from tests.compat.fingerprint import Place, fingerprint
+from tests.compat.oracle import EXCHANGE_PLUGINS, RabbitMQ
+
+if TYPE_CHECKING:
+    from tests.compat.replay import Answers
+    from tests.compat.scenario import Transcript
 
 VHOST = "estate"
 PASSWORD = "pässword of {}"
@@ -135,3 +149,35 @@ ESTATE: dict[str, list[Entry]] = {
     "queues": [queue("mine.q"), queue("theirs.q"), queue("inn"), queue("full", "one queue")],
     "bindings": [binding("news", "theirs.q", "of.#"), binding("mine.x", "mine.q", "unread")],
 }
+ESTATE_AT = Place(__name__, "ESTATE")
+"""Whoever is asked with the estate in it, is asked something else if that is another."""
+
+
+@contextmanager
+def with_estate(folder: Path) -> Iterator[RabbitMQ]:
+    """RabbitMQ with its exchange types and with these."""
+    with RabbitMQ(folder, plugins=EXCHANGE_PLUGINS) as node:
+        node.import_definitions(ESTATE)
+        yield node
+
+
+def estate_of(answers: Answers, export: Callable[[], str]) -> str:
+    """The estate as RabbitMQ exports it, with hashes of its making: as recorded in any case, for
+    they would be others each time."""
+    asked = asked_for_estate()
+    known = answers.current(asked)
+    exported = known.transcript if known else answers.of(asked, lambda: entries_of(export()))
+    return json.dumps({name: [*map(json.loads, texts)] for name, texts in exported.items()})
+
+
+def asked_for_estate() -> Asked:
+    return Asked("estate", "estate", fingerprint(ESTATE_AT))
+
+
+def entries_of(definitions: str) -> Transcript:
+    """Lists of entries, each as a text, in an order of ours; what is no list says nothing here."""
+    return {
+        name: sorted(json.dumps(entry, sort_keys=True) for entry in entries)
+        for name, entries in json.loads(definitions).items()
+        if isinstance(entries, list)
+    }

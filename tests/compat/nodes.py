@@ -105,7 +105,7 @@ class Nodes:
         heard: Transcript = {}
         for peer in self._peers:
             for name, lines in peer.hang_up().items():
-                heard[name] = [line.replace("@localhost", "") for line in lines]
+                heard[name] = [*map(self._cluster.shown, lines)]
         return normalised(heard)
 
 

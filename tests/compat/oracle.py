@@ -15,8 +15,16 @@ from tests.support.process import Process
 from tests.support.require import require
 
 NODE = "oracle@localhost"
+LIBRARY = Path("/usr/lib/rabbitmq/lib")
+FOLDER = "rabbitmq_server-"
 EPMD_READY = "epmd running"
 BROKER_READY = r"completed with \d+ plugins"
+
+EXCHANGE_PLUGINS = (
+    "rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange,rabbitmq_recent_history_exchange,"
+    "rabbitmq_sharding,rabbitmq_jms_topic_exchange"
+)
+"""What knows the exchange types of row 4.5: those that RabbitMQ has not built in."""
 
 AWAIT_LEADERS = """
 Deadline = erlang:monotonic_time(millisecond) + 60000,
@@ -34,6 +42,12 @@ Await = fun F(Id) ->
  || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue], ok.
 """
 """Ask each quorum queue until its leader answers, for a minute at most."""
+
+
+def installed_version() -> str | None:
+    """Of the package; None if it is not there."""
+    found = sorted(LIBRARY.glob(f"{FOLDER}*"))
+    return found[-1].name.removeprefix(FOLDER) if found else None
 
 
 def free_port() -> int:

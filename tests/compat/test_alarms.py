@@ -1,14 +1,16 @@
 """Runs the scenarios about low resources."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.compat.asked import asked_under_alarm
 from tests.compat.comparing import compare
+from tests.compat.embedded import embedded
 from tests.compat.oracle import RabbitMQ
+from tests.compat.replay import Answers
 from tests.compat.resources import COMMANDS, Resources
-from tests.compat.scenario import ALARMS, load_scenarios
+from tests.compat.scenario import ALARMS, AlarmScenario, Transcript, load_scenarios
 from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.compat
@@ -17,31 +19,44 @@ load_scenarios()
 
 
 @pytest.fixture(scope="module")
-def resources(tmp_path_factory: pytest.TempPathFactory) -> Resources:
-    return Resources(tmp_path_factory.mktemp("resources"))
-
-
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory, resources: Resources) -> Iterator[Daemon]:
+def hold_up(
+    tmp_path_factory: pytest.TempPathFactory, answers: Answers
+) -> Iterator[Callable[[AlarmScenario], Transcript]]:
+    """What clients hear of fluffle in a scenario."""
+    if not answers.is_live:
+        with embedded() as broker:
+            yield lambda scenario: scenario.run(broker.port, broker.switch)
+        return
+    resources = Resources(tmp_path_factory.mktemp("resources"))
     folder = tmp_path_factory.mktemp("low")
     with Daemon(folder, on_line=resources.hear, environment=resources.environment) as daemon:
-        yield daemon
+        yield lambda scenario: scenario.run(daemon.port, resources.switch)
+
+
+def held_up(rabbitmq: RabbitMQ, scenario: AlarmScenario) -> Transcript:
+    """What clients hear of RabbitMQ."""
+
+    def switch(resource: str, *, low: bool) -> None:
+        rabbitmq.ctl(*COMMANDS[resource, low])
+
+    try:
+        return scenario.run(rabbitmq.port, switch)
+    finally:
+        for resource in ("disk", "memory"):
+            switch(resource, low=False)
 
 
 @pytest.mark.parametrize("name", sorted(ALARMS))
 def test_both_hold_up_the_same(
-    name: str, rabbitmq: RabbitMQ, daemon: Daemon, resources: Resources
+    name: str,
+    answers: Answers,
+    oracle: Callable[[], RabbitMQ],
+    hold_up: Callable[[AlarmScenario], Transcript],
 ) -> None:
-    def switch(resource: str, *, low: bool) -> None:
-        rabbitmq.ctl(*COMMANDS[resource, low])
-
     scenario = ALARMS[name]
-    try:
-        with ThreadPoolExecutor(1) as beside:
-            running = beside.submit(scenario.run, rabbitmq.port, switch)
-            ours = scenario.run(daemon.port, resources.switch)
-            theirs = running.result()
-    finally:
-        for resource in ("disk", "memory"):
-            switch(resource, low=False)
+    theirs, ours = answers.both(
+        asked_under_alarm(scenario),
+        lambda: held_up(oracle(), scenario),
+        lambda: hold_up(scenario),
+    )
     compare(name, theirs, ours)

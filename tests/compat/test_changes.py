@@ -8,12 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.protocol.methods import Method, Queue, encode_method, make
+from tests.compat.asked import asks
 from tests.compat.estate import PASSWORD, everything, user
 from tests.compat.oracle import RabbitMQ
+from tests.compat.replay import Answers
+from tests.compat.scenario import Transcript
 from tests.support.client import Client, show_method
 from tests.support.edge import Edge
-
-pytestmark = pytest.mark.compat
 
 VHOST = "changing"
 ALICE = "alice"
@@ -22,7 +23,7 @@ DECLARE = make(Queue.Declare, queue="new")
 
 def heard_from_rabbitmq(
     rabbitmq: RabbitMQ, change: tuple[str, ...], question: Method | None
-) -> str:
+) -> Transcript:
     """The next method after a change by rabbitmqctl, and after a question if there is one."""
     rabbitmq.import_definitions(
         {
@@ -39,7 +40,7 @@ def heard_from_rabbitmq(
             client.send(1, question)
         heard = show_method(client.next().method)
     # A virtual host goes down before it is deleted, and either may be what closes a connection.
-    return heard.replace(f"vhost '{VHOST}' is down", f"vhost '{VHOST}' is deleted")
+    return {ALICE: [heard.replace(f"vhost '{VHOST}' is down", f"vhost '{VHOST}' is deleted")]}
 
 
 def heard_from_fluffle(change: Callable[[Edge], None], question: Method | None) -> str:
@@ -57,23 +58,26 @@ def delete_vhost(edge: Edge) -> None:
     edge.editor.delete_vhost("/")
 
 
-@pytest.mark.parametrize(
-    ("theirs", "ours", "question"),
-    [
-        (
-            ("clear_permissions", "--vhost", VHOST, ALICE),
-            lambda edge: edge.editor.clear_permission(ALICE, "/"),
-            DECLARE,
-        ),
-        (("delete_user", ALICE), lambda edge: edge.editor.delete_user(ALICE), None),
-        (("delete_vhost", VHOST), delete_vhost, None),
-    ],
-    ids=["permission", "user", "virtual host"],
-)
-def test_both_say_the_same(
-    rabbitmq: RabbitMQ,
-    theirs: tuple[str, ...],
-    ours: Callable[[Edge], None],
-    question: Method | None,
-) -> None:
-    assert heard_from_fluffle(ours, question) == heard_from_rabbitmq(rabbitmq, theirs, question)
+CHANGES: dict[str, tuple[tuple[str, ...], Callable[[Edge], None], Method | None]] = {
+    "permission": (
+        ("clear_permissions", "--vhost", VHOST, ALICE),
+        lambda edge: edge.editor.clear_permission(ALICE, "/"),
+        DECLARE,
+    ),
+    "user": (("delete_user", ALICE), lambda edge: edge.editor.delete_user(ALICE), None),
+    "virtual host": (("delete_vhost", VHOST), delete_vhost, None),
+}
+"""In the words of RabbitMQ, as it is made here, and what is asked then."""
+ASKED = {
+    name: asks(
+        f"changes.{name}", heard_from_rabbitmq, said=(words, question and show_method(question))
+    )
+    for name, (words, _, question) in CHANGES.items()
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_both_say_the_same(name: str, answers: Answers, oracle: Callable[[], RabbitMQ]) -> None:
+    words, change, question = CHANGES[name]
+    theirs = answers.of(ASKED[name], lambda: heard_from_rabbitmq(oracle(), words, question))
+    assert {ALICE: [heard_from_fluffle(change, question)]} == theirs

@@ -1,20 +1,20 @@
 """The commands show what rabbitmqctl shows, under the same names, and take what it writes."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pika
-import pytest
 
-from tests.compat.oracle import RabbitMQ
-from tests.support.daemon import Daemon
-
-pytestmark = pytest.mark.compat
+from tests.broker.commands.running import run
+from tests.compat.asked import asks
+from tests.compat.comparing import difference_of
+from tests.compat.embedded import Serving, serving
+from tests.compat.estate import with_estate
+from tests.compat.replay import Answers
+from tests.compat.scenario import Transcript
 
 VHOST = "commands"
 USER = "operated"
@@ -49,15 +49,10 @@ LISTS = {
 IN_VHOST = {"queues", "exchanges", "bindings", "consumers", "permissions"}
 
 
-def fluffle_says(daemon: Daemon, *words: str, stdin: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "fluffle.broker", *words, "--data-dir", str(daemon.data_dir)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def fluffle_says(fluffle: Serving, *words: str, stdin: str = "") -> str:
+    """What a command prints that does as it should."""
+    done = run(*words, "--data-dir", str(fluffle.data_dir), input=stdin)
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 
@@ -105,54 +100,55 @@ def rows(text: str, what: str) -> list[str]:
     return sorted(json.dumps(row, sort_keys=True) for row in chosen)
 
 
-def test_lists_are_those_of_rabbitmqctl(rabbitmq: RabbitMQ, fluffle: Daemon) -> None:
-    for command in (
-        ("add_vhost", VHOST),
-        ("add_user", USER, "secret"),
-        ("set_user_tags", USER, "monitoring", "management"),
-        ("set_permissions", "-p", VHOST, USER, ".*", ".*", ".*"),
-    ):
-        rabbitmq.ctl(*command)
-    for words in (
-        ("vhosts", "add", VHOST),
-        ("users", "add", USER, "secret"),
-        ("users", "tags", USER, "monitoring", "management"),
-        ("permissions", "set", USER, ".*", ".*", ".*", "--vhost", VHOST),
-    ):
-        fluffle_says(fluffle, *words)
-    with estate(rabbitmq.port), estate(fluffle.port):
-        for what, columns in LISTS.items():
+THEIRS = (
+    ("add_vhost", VHOST),
+    ("add_user", USER, "secret"),
+    ("set_user_tags", USER, "monitoring", "management"),
+    ("set_permissions", "-p", VHOST, USER, ".*", ".*", ".*"),
+)
+OURS = (
+    ("vhosts", "add", VHOST),
+    ("users", "add", USER, "secret"),
+    ("users", "tags", USER, "monitoring", "management"),
+    ("permissions", "set", USER, ".*", ".*", ".*", "--vhost", VHOST),
+)
+
+
+def listed_by_rabbitmq(folder: Path) -> Transcript:
+    with with_estate(folder) as rabbitmq:
+        for command in THEIRS:
+            rabbitmq.ctl(*command)
+        found: Transcript = {}
+        with estate(rabbitmq.port):
+            for what, columns in LISTS.items():
+                where = ["-p", VHOST] if what in IN_VHOST else []
+                asked = () if what in ("users", "permissions") else columns
+                words = ("-q", "--formatter", "json", f"list_{what}", *where, *asked)
+                found[what] = rows(rabbitmq.ctl(*words), what)
+        return found
+
+
+def listed_by_fluffle(fluffle: Serving) -> Transcript:
+    for command in OURS:
+        fluffle_says(fluffle, *command)
+    found: Transcript = {}
+    with estate(fluffle.port):
+        for what in LISTS:
             where = ["-p", VHOST] if what in IN_VHOST else []
-            asked = () if what in ("users", "permissions") else columns
-            theirs = rabbitmq.ctl("-q", "--formatter", "json", f"list_{what}", *where, *asked)
-            ours = fluffle_says(fluffle, what, "list", "--json", *where)
-            assert rows(ours, what) == rows(theirs, what), what
-    for what, where in (("users", ["delete", USER]), ("vhosts", ["delete", VHOST])):
-        fluffle_says(fluffle, what, *where)
-    rabbitmq.ctl("delete_user", USER)
-    rabbitmq.ctl("delete_vhost", VHOST)
+            found[what] = rows(fluffle_says(fluffle, what, "list", "--json", *where), what)
+    return found
 
 
-def test_definitions_go_round_through_a_running_node(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
-    file = rabbitmq.export_definitions()
-    with Daemon(tmp_path / "data") as daemon:
-        fluffle_says(daemon, "definitions", "import", str(file))
-        exported = json.loads(fluffle_says(daemon, "definitions", "export"))
-        names = {user["name"] for user in json.loads(file.read_text())["users"]}
-        assert names <= {user["name"] for user in exported["users"]}
-        rabbitmq.import_definitions(exported)
-        assert "Traceback" not in daemon.log
+ASKED = asks("commands.lists", listed_by_rabbitmq)
 
 
-def test_an_export_for_rabbitmq_is_imported_where_another_stops(
-    rabbitmq: RabbitMQ, tmp_path: Path
+def test_lists_are_those_of_rabbitmqctl(
+    answers: Answers, definitions: Path, tmp_path: Path
 ) -> None:
-    with Daemon(tmp_path / "data") as daemon:
-        fluffle_says(daemon, "users", "add", "modern", "secret", "--algorithm", "argon2")
-        within = json.loads(fluffle_says(daemon, "definitions", "export"))
-        without = json.loads(fluffle_says(daemon, "definitions", "export", "--for-rabbitmq"))
-    with pytest.raises(RuntimeError, match="import_definitions"):
-        rabbitmq.import_definitions(within)
-    rabbitmq.import_definitions(without)
-    assert "modern" in rabbitmq.ctl("-q", "list_users")
-    rabbitmq.ctl("delete_user", "modern")
+    with serving(tmp_path / "fluffle", answers, f"--definitions={definitions}") as fluffle:
+        theirs, ours = answers.both(
+            ASKED,
+            lambda: listed_by_rabbitmq(tmp_path / "rabbitmq"),
+            lambda: listed_by_fluffle(fluffle),
+        )
+    assert ours == theirs, difference_of(theirs, ours)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.compat import test_by_hand
 from tests.compat.differences import DIFFERENCES
+from tests.compat.quorum import NAMES
 from tests.compat.scenario import ALARMS, CROSSINGS, SCENARIOS, load_scenarios
-from tests.compat.test_quorum import NAMES
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 ROW = re.compile(r"^\| (\d+(?:\.\d+)?) \| .+ \| (covered|later\b.*) \|$", re.MULTILINE)

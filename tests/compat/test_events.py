@@ -1,23 +1,20 @@
 """amq.rabbitmq.event says of what happens what RabbitMQ's plugin says."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
 from fluffle.protocol.properties import Properties
+from tests.compat.asked import asks
+from tests.compat.comparing import difference_of
+from tests.compat.embedded import serving
 from tests.compat.oracle import RabbitMQ
-from tests.compat.scenario import Peer
+from tests.compat.replay import Answers
+from tests.compat.scenario import Peer, Transcript
 from tests.compat.test_commands import fluffle_says
 from tests.compat.verbs import Speaker, speaker
 from tests.support.client import show
-from tests.support.daemon import Daemon
-
-pytestmark = pytest.mark.compat
 
 OWN = re.compile(
     r"127\.0\.0\.1:\d+ -> 127\.0\.0\.1:\d+|<[\w.@-]+\.\d+\.\d+\.\d+>"
@@ -199,22 +196,32 @@ def history(port: int, operate: Callable[[Act], None]) -> list[str]:
     return lines
 
 
-def test_events_are_those_of_rabbitmq(tmp_path: Path) -> None:
-    folder = tmp_path / "rabbitmq"
-    with (
-        RabbitMQ(folder, plugins="rabbitmq_event_exchange") as rabbitmq,
-        Daemon(tmp_path / "fluffle", "--event-exchange") as daemon,
-        ThreadPoolExecutor(1) as beside,
-    ):
-        running = beside.submit(
-            history, rabbitmq.port, lambda act: ignore(rabbitmq.ctl(*act.theirs))
-        )
-        ours = history(
-            daemon.port, lambda act: ignore(fluffle_says(daemon, *act.ours, stdin=act.stdin))
-        )
-        theirs = running.result()
-    assert len(theirs) > 50
-    assert ours == theirs, "\n".join(difflib.unified_diff(theirs, ours, "RabbitMQ", "fluffle"))
+def told_by_rabbitmq(folder: Path) -> Transcript:
+    with RabbitMQ(folder, plugins="rabbitmq_event_exchange") as rabbitmq:
+        lines = history(rabbitmq.port, lambda act: ignore(rabbitmq.ctl(*act.theirs)))
+        return {"watch": lines}
+
+
+def told_by_fluffle(data_dir: Path, answers: Answers) -> Transcript:
+    with serving(data_dir, answers, "--event-exchange") as fluffle:
+
+        def operate(act: Act) -> None:
+            fluffle_says(fluffle, *act.ours, stdin=act.stdin)
+
+        return {"watch": history(fluffle.port, operate)}
+
+
+ASKED = asks("events.history", told_by_rabbitmq, Peer.hang_up)
+
+
+def test_events_are_those_of_rabbitmq(answers: Answers, tmp_path: Path) -> None:
+    theirs, ours = answers.both(
+        ASKED,
+        lambda: told_by_rabbitmq(tmp_path / "rabbitmq"),
+        lambda: told_by_fluffle(tmp_path / "fluffle", answers),
+    )
+    assert len(theirs["watch"]) > 50
+    assert ours == theirs, difference_of(theirs, ours)
 
 
 def ignore(_said: str) -> None:

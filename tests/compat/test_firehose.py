@@ -1,21 +1,19 @@
 """The firehose says of messages what RabbitMQ's says."""
 
-import difflib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.compat.comparing import text
+from tests.compat.asked import asks
+from tests.compat.comparing import difference_of
+from tests.compat.embedded import Serving, serving
 from tests.compat.oracle import NODE, RabbitMQ
+from tests.compat.replay import Answers
 from tests.compat.scenario import Peer, Transcript
 from tests.compat.test_commands import fluffle_says
 from tests.compat.verbs import Speaker, speaker
-from tests.support.daemon import Daemon
-
-pytestmark = pytest.mark.compat
 
 OWN = re.compile(rf"127\.0\.0\.1:\d+ -> 127\.0\.0\.1:\d+|{NODE}|fluffle@[\w.-]+")
 """What is another with each broker and each connection."""
@@ -95,14 +93,29 @@ def heard(port: int, switch: Callable[[str], None]) -> Transcript:
     return {name: [OWN.sub("…", line) for line in lines] for name, lines in transcript.items()}
 
 
-def test_copies_are_those_of_rabbitmq(rabbitmq: RabbitMQ, fluffle: Daemon) -> None:
-    def switch_theirs(state: str) -> None:
+def heard_of_rabbitmq(rabbitmq: RabbitMQ) -> Transcript:
+    def switch(state: str) -> None:
         rabbitmq.ctl(f"trace_{state}", "-p", "/")
 
-    def switch_ours(state: str) -> None:
+    return heard(rabbitmq.port, switch)
+
+
+def heard_of_fluffle(fluffle: Serving) -> Transcript:
+    def switch(state: str) -> None:
         fluffle_says(fluffle, "vhosts", "trace", "/", state)
 
-    theirs = heard(rabbitmq.port, switch_theirs)
+    return heard(fluffle.port, switch)
+
+
+ASKED = asks("firehose.copies", heard_of_rabbitmq, Peer.hang_up)
+
+
+def test_copies_are_those_of_rabbitmq(
+    answers: Answers, oracle: Callable[[], RabbitMQ], tmp_path: Path
+) -> None:
+    with serving(tmp_path, answers) as fluffle:
+        theirs, ours = answers.both(
+            ASKED, lambda: heard_of_rabbitmq(oracle()), lambda: heard_of_fluffle(fluffle)
+        )
     assert len(theirs["watch"]) > 12
-    ours = heard(fluffle.port, switch_ours)
-    assert text(ours) == text(theirs), "\n".join(difflib.unified_diff(text(theirs), text(ours)))
+    assert ours == theirs, difference_of(theirs, ours)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.compat.comparing import compare_told
+from tests.compat.asked import asks
+from tests.compat.comparing import compare_all, told
+from tests.compat.embedded import serving
 from tests.compat.oracle import NODE, RabbitMQ
-from tests.compat.scenario import Peer
+from tests.compat.replay import Answers
+from tests.compat.scenario import Peer, Scenario, Transcript
 from tests.compat.verbs import Speaker, speaker
-from tests.support.daemon import Daemon
-
-pytestmark = pytest.mark.compat
 
 NOW = re.compile(r"\b1[6-9]\d{8}(\d{3})?\b")
 """A time of today, in seconds or milliseconds."""
@@ -153,13 +153,33 @@ def time_of(found: re.Match[str]) -> str:
     return "MS" if found[1] else "S"
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [("true", "overwrite"), ("false", "keep")])
-def test_headers_are_those_that_rabbitmq_adds(theirs: str, ours: str, tmp_path: Path) -> None:
-    folder = tmp_path / "rabbitmq"
-    options = "--set-header-timestamp", ours, "--set-header-routing-node", ours
+def told_by_rabbitmq(folder: Path, overwrite: str) -> Transcript:
     plugins = "rabbitmq_recent_history_exchange"
-    with (
-        RabbitMQ(folder, THEIRS.format(theirs), plugins) as rabbitmq,
-        Daemon(tmp_path / "fluffle", *options) as daemon,
-    ):
-        compare_told(conversation, rabbitmq.port, daemon.port, lines_min=40, alike=alike)
+    with RabbitMQ(folder, THEIRS.format(overwrite), plugins) as rabbitmq:
+        return told(conversation, rabbitmq.port, alike)
+
+
+def told_by_fluffle(data_dir: Path, answers: Answers, mode: str) -> Transcript:
+    options = f"--set-header-timestamp={mode}", f"--set-header-routing-node={mode}"
+    with serving(data_dir, answers, *options) as fluffle:
+        return told(conversation, fluffle.port, alike)
+
+
+MODES = {"true": "overwrite", "false": "keep"}
+"""Whether what clients have said is overwritten, in the words of the two."""
+ASKED = {
+    theirs: asks(f"interceptors.{ours}", told_by_rabbitmq, Scenario.run, said=theirs)
+    for theirs, ours in MODES.items()
+}
+
+
+@pytest.mark.parametrize("overwrite", MODES, ids=MODES.values())
+def test_headers_are_those_that_rabbitmq_adds(
+    overwrite: str, answers: Answers, tmp_path: Path
+) -> None:
+    theirs, ours = answers.both(
+        ASKED[overwrite],
+        lambda: told_by_rabbitmq(tmp_path / "rabbitmq", overwrite),
+        lambda: told_by_fluffle(tmp_path / "fluffle", answers, MODES[overwrite]),
+    )
+    compare_all(theirs, ours, lines_min=40)

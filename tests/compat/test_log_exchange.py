@@ -1,21 +1,22 @@
 """amq.rabbitmq.log: who may do what with it, and what its messages have besides their text."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.compat.comparing import compare_told, text
+from tests.broker.commands.running import run
+from tests.compat.asked import asks
+from tests.compat.comparing import compare_all, text, told
 from tests.compat.oracle import NODE, RabbitMQ
-from tests.compat.scenario import Peer
+from tests.compat.replay import Answers
+from tests.compat.scenario import Peer, Scenario, Transcript
 from tests.compat.verbs import Speaker, speaker
 from tests.support.daemon import Daemon
 
-pytestmark = pytest.mark.compat
+pytestmark = pytest.mark.compat  # processes: the level of a log is that of one
 
 NOW = re.compile(r"\b1[6-9]\d{8}\b")
 NODES = re.compile(rf"{NODE}|fluffle@[\w.-]+")
@@ -54,7 +55,7 @@ def alike(line: str) -> str:
     return OTHER.sub("", NODES.sub("NODE", NOW.sub("S", line)))
 
 
-def told(port: int, set_level: Callable[[str], object]) -> list[set[str]]:
+def levels_told(port: int, set_level: Callable[[str], object]) -> list[set[str]]:
     """The levels of lines up to an error, while that of the log is one or another."""
     peer = Peer("127.0.0.1", port)
     main = speaker(peer)
@@ -81,22 +82,27 @@ def wait_for_it(rabbitmq: RabbitMQ, vhost: str) -> None:
         pass
 
 
-def test_the_level_of_a_running_node_counts(tmp_path: Path) -> None:
-    config = "log.exchange = true\nlog.exchange.level = warning"
-    with (
-        RabbitMQ(tmp_path / "rabbitmq", config) as rabbitmq,
-        Daemon(tmp_path / "fluffle", "--log-exchange", "warning") as daemon,
-    ):
+def levels_of_rabbitmq(folder: Path) -> Transcript:
+    with RabbitMQ(folder, "log.exchange = true\nlog.exchange.level = warning") as rabbitmq:
         wait_for_it(rabbitmq, "/")
-        there = told(rabbitmq.port, partial(rabbitmq.ctl, "set_log_level"))
-        here = told(daemon.port, lambda level: commanded(daemon, "node", "log-level", level))
-    assert there == here == [set(), {"info"}, set()]
+        levels = levels_told(rabbitmq.port, partial(rabbitmq.ctl, "set_log_level"))
+        return {"levels": [" ".join(sorted(each)) for each in levels]}
 
 
-def commanded(daemon: Daemon, *words: str) -> None:
-    """A command of ours, for that node."""
-    command = [sys.executable, "-m", "fluffle.broker", *words, "--data-dir", str(daemon.data_dir)]
-    subprocess.run(command, check=True, capture_output=True)
+ASKED_FOR_LEVELS = asks("log_exchange.levels", levels_of_rabbitmq, Peer.hang_up)
+
+
+def test_the_level_of_a_running_node_counts(answers: Answers, tmp_path: Path) -> None:
+    there = answers.of(ASKED_FOR_LEVELS, lambda: levels_of_rabbitmq(tmp_path / "rabbitmq"))
+    assert there == {"levels": ["", "info", ""]}
+    with Daemon(tmp_path / "fluffle", "--log-exchange", "warning") as daemon:
+        here = levels_told(daemon.port, lambda level: set_level(daemon, level))
+    assert here == [set(), {"info"}, set()]
+
+
+def set_level(daemon: Daemon, level: str) -> None:
+    words = "node", "log-level", level, "--data-dir", str(daemon.data_dir)
+    assert run(*words).exit_code == 0
 
 
 def there(port: int) -> list[str]:
@@ -110,25 +116,38 @@ def there(port: int) -> list[str]:
     return found
 
 
-def test_it_is_in_the_default_virtual_host(tmp_path: Path) -> None:
-    config = "log.exchange = true\ndefault_vhost = first"
-    options = "--log-exchange", "info", "--default-vhost", "first", "--vhost", "second"
-    with (
-        RabbitMQ(tmp_path / "rabbitmq", config) as rabbitmq,
-        Daemon(tmp_path / "fluffle", *options) as daemon,
-    ):
+def there_in_rabbitmq(folder: Path) -> Transcript:
+    with RabbitMQ(folder, "log.exchange = true\ndefault_vhost = first") as rabbitmq:
         rabbitmq.ctl("add_vhost", "second")
         rabbitmq.ctl("set_permissions", "-p", "second", "guest", ".*", ".*", ".*")
         wait_for_it(rabbitmq, "first")
-        assert there(daemon.port) == (said := there(rabbitmq.port))
-    assert sum("Exchange.DeclareOk" in line for line in said) == 1
+        return {"there": there(rabbitmq.port)}
 
 
-def test_messages_are_those_of_rabbitmq_but_for_their_text(tmp_path: Path) -> None:
-    config = "log.exchange = true\nlog.exchange.level = error"
-    with (
-        RabbitMQ(tmp_path / "rabbitmq", config) as rabbitmq,
-        Daemon(tmp_path / "fluffle", "--log-exchange", "error") as daemon,
-    ):
+ASKED_WHERE = asks("log_exchange.where", there_in_rabbitmq, Peer.hang_up)
+
+
+def test_it_is_in_the_default_virtual_host(answers: Answers, tmp_path: Path) -> None:
+    theirs = answers.of(ASKED_WHERE, lambda: there_in_rabbitmq(tmp_path / "rabbitmq"))["there"]
+    options = "--log-exchange", "info", "--default-vhost", "first", "--vhost", "second"
+    with Daemon(tmp_path / "fluffle", *options) as daemon:
+        assert there(daemon.port) == theirs
+    assert sum("Exchange.DeclareOk" in line for line in theirs) == 1
+
+
+def messages_of_rabbitmq(folder: Path) -> Transcript:
+    with RabbitMQ(folder, "log.exchange = true\nlog.exchange.level = error") as rabbitmq:
         wait_for_it(rabbitmq, "/")
-        compare_told(conversation, rabbitmq.port, daemon.port, lines_min=8, alike=alike)
+        return told(conversation, rabbitmq.port, alike)
+
+
+ASKED_FOR_MESSAGES = asks("log_exchange.messages", messages_of_rabbitmq, Scenario.run)
+
+
+def test_messages_are_those_of_rabbitmq_but_for_their_text(
+    answers: Answers, tmp_path: Path
+) -> None:
+    theirs = answers.of(ASKED_FOR_MESSAGES, lambda: messages_of_rabbitmq(tmp_path / "rabbitmq"))
+    with Daemon(tmp_path / "fluffle", "--log-exchange", "error") as daemon:
+        ours = told(conversation, daemon.port, alike)
+    compare_all(theirs, ours, lines_min=8)

@@ -10,17 +10,30 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from tests.compat.asked import asks
+from tests.compat.comparing import difference_of
+from tests.compat.embedded import serving
+from tests.compat.entries import Asked
 from tests.compat.oracle import NODE, RabbitMQ, free_port
-from tests.support.daemon import Daemon
+from tests.compat.replay import Answers
+from tests.compat.scenario import Transcript
+from tests.support.require import require
 
 GUEST = base64.b64encode(b"guest:guest").decode()
+CONFIG = """
+    management.tcp.ip = 127.0.0.1
+    management.tcp.port = {}
+"""
 NAME = "N"
 """Of a node, in paths and bodies."""
 
@@ -61,36 +74,29 @@ class Api:
         assert status == 200, (path, status, body)
         return json.loads(body)
 
-    def script(self) -> bytes:
-        """rabbitmqadmin."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request("GET", "/cli/rabbitmqadmin")
-            response = connection.getresponse()
-            assert response.status == 200
-            return response.read()
-        finally:
-            connection.close()
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Api]]:
+    """RabbitMQ's, with the estate in it, started by whoever is the first to ask for it."""
+    with ExitStack() as running:
+
+        @cache
+        def started() -> Api:
+            port = free_port()
+            folder, config = tmp_path_factory.mktemp("rabbitmq"), CONFIG.format(port)
+            running.enter_context(RabbitMQ(folder, config, "rabbitmq_management"))
+            return Api(port, NODE)
+
+        yield started
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    port = free_port()
-    config = f"""
-        management.tcp.ip = 127.0.0.1
-        management.tcp.port = {port}
-    """
-    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq"), config, "rabbitmq_management"):
-        yield Api(port, NODE)
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory, theirs: Api) -> Iterator[Api]:
-    with Daemon(tmp_path_factory.mktemp("fluffle"), "--management", "127.0.0.1:0") as daemon:
-        _host, port = daemon.addresses["management"]
+def ours(tmp_path_factory: pytest.TempPathFactory, answers: Answers) -> Iterator[Api]:
+    folder = tmp_path_factory.mktemp("fluffle")
+    with serving(folder, answers, "--management=127.0.0.1:0") as broker:
+        _host, port = broker.addresses["management"]
         node = json.loads(Api(port, NODE).ask("GET", "overview")[1])["node"]
         yield Api(port, node)
-    assert "Traceback" not in daemon.log
 
 
 ESTATE: tuple[tuple[str, str, object], ...] = (
@@ -133,7 +139,7 @@ READ = """
     healthchecks/node/N nodes/N/memory nodes/N/memory/relative
 """
 
-ANY = "*"
+ANYTHING = "*"
 """Stands for whatever comes there in a path of keys."""
 
 LACKING: Mapping[str, str] = {
@@ -195,20 +201,37 @@ def is_argued(path: str, table: Mapping[str, str]) -> bool:
     words = path.split(".")
     words = [word.removesuffix("_details") for word in words]
     fronts = [".".join(words[: end + 1]) for end in range(len(words))]
-    return any(front in table or f"{front}.{ANY}" in table for front in fronts)
+    return any(front in table or f"{front}.{ANYTHING}" in table for front in fronts)
+
+
+def read(api: Api) -> Transcript:
+    """The shapes of all that is read, when the estate has been made."""
+    made = answered(api, ESTATE)
+    shapes = {path: shape(api.get(path)) for path in READ.split()}
+    return made | {
+        path: [f"{key}: {kind}" for key, kind in sorted(each.items())]
+        for path, each in shapes.items()
+    }
+
+
+ASKED_TO_READ = asks("management_admin.read", read, Api.ask, Api.get, said=CONFIG)
 
 
 @pytest.fixture(scope="module")
-def estate(theirs: Api, ours: Api) -> None:
-    for method, path, body in ESTATE:
-        answers = [api.ask(method, path, body) for api in (theirs, ours)]
-        assert answers[0] == answers[1], (method, path, answers)
+def shapes(answers: Answers, theirs: Callable[[], Api], ours: Api) -> tuple[Transcript, Transcript]:
+    """RabbitMQ's and ours."""
+    return answers.both(ASKED_TO_READ, lambda: read(theirs()), lambda: read(ours))
 
 
-@pytest.mark.usefixtures("estate")
+def test_the_estate_is_made_in_the_same_way(shapes: tuple[Transcript, Transcript]) -> None:
+    wanted, found = ({name: said for name, said in each.items() if " " in name} for each in shapes)
+    assert len(wanted) == len(ESTATE)
+    assert found == wanted
+
+
 @pytest.mark.parametrize("path", READ.split())
-def test_what_is_read_has_the_same_shape(path: str, theirs: Api, ours: Api) -> None:
-    wanted, found = shape(theirs.get(path)), shape(ours.get(path))
+def test_what_is_read_has_the_same_shape(path: str, shapes: tuple[Transcript, Transcript]) -> None:
+    wanted, found = (dict(line.split(": ") for line in each[path]) for each in shapes)
     lacking = [key for key in wanted.keys() - found.keys() if not is_argued(key, LACKING)]
     assert not lacking, sorted(lacking)
     differ = {key: (wanted[key], found[key]) for key in wanted.keys() & found.keys()}
@@ -381,10 +404,65 @@ ALIKE: tuple[tuple[str, str, object], ...] = (
 """Refused by both, with a reason that is written otherwise: RabbitMQ prints terms of Erlang."""
 
 
-def test_what_is_changed_is_answered_in_the_same_way(theirs: Api, ours: Api) -> None:
-    for method, path, body in SAME:
-        wanted, found = (answer(api.ask(method, path, body)) for api in (theirs, ours))
-        assert found == wanted, (method, path, body)
+BREAKING: tuple[tuple[str, str, object], ...] = (
+    ("PUT", "vhosts/c", {"default_queue_type": 5}),
+    ("PUT", "vhosts/c", {"tags": 5}),
+    ("PUT", "users/v", {"password": 5, "tags": ""}),
+    ("PUT", "permissions/%2F/guest", {"configure": 5, "write": "", "read": ""}),
+    ("PUT", "cluster-name", {"name": 5}),
+    ("POST", "definitions", {"queues": 5}),
+)
+"""What RabbitMQ has no answer to."""
+
+
+def answered(api: Api, requests: Iterable[tuple[str, str, object]]) -> Transcript:
+    """Status and body of each answer."""
+    found: Transcript = {}
+    for number, (method, path, body) in enumerate(requests):
+        status, text = api.ask(method, path, body)
+        said = json.dumps(json.loads(text), sort_keys=True) if text else ""
+        found[f"{number:03} {method} {path} {json.dumps(body)}"] = [f"{status} {said}"]
+    return found
+
+
+def keys_answered(api: Api, requests: Iterable[tuple[str, str, object]]) -> Transcript:
+    """Status and keys of each answer."""
+    found = answered(api, requests)
+    for lines in found.values():
+        status, _, body = lines[0].partition(" ")
+        lines[:] = [status, *sorted(json.loads(body))]
+    return found
+
+
+def answered_same(api: Api) -> Transcript:
+    return answered(api, SAME)
+
+
+def answered_alike(api: Api) -> Transcript:
+    return keys_answered(api, ALIKE)
+
+
+def broken(api: Api) -> Transcript:
+    """The statuses of what is refused, at least."""
+    return {name: [line[:3] for line in lines] for name, lines in answered(api, BREAKING).items()}
+
+
+CHANGES = [
+    (asks("management_admin.same", answered_same, Api.ask, said=CONFIG), answered_same),
+    (asks("management_admin.alike", answered_alike, Api.ask, said=CONFIG), answered_alike),
+]
+
+
+@pytest.mark.parametrize(("asked", "ask"), CHANGES, ids=["to the letter", "in other words"])
+def test_what_is_changed_or_refused_is_answered_in_the_same_way(
+    asked: Asked,
+    ask: Callable[[Api], Transcript],
+    answers: Answers,
+    theirs: Callable[[], Api],
+    ours: Api,
+) -> None:
+    wanted, found = answers.both(asked, lambda: ask(theirs()), lambda: ask(ours))
+    assert found == wanted, difference_of(wanted, found)
 
 
 OFFERED = """
@@ -401,39 +479,38 @@ OFFERED = """
 """Paths with the same methods."""
 
 
-@pytest.mark.parametrize("path", OFFERED.split())
+METHODS = ("OPTIONS", "PATCH")
+
+
+def offered(api: Api) -> Transcript:
+    """What is said of methods, by path."""
+    return {
+        path: [f"{method}: {api.allow(method, path)}" for method in METHODS]
+        for path in OFFERED.split()
+    }
+
+
+ASKED_FOR_METHODS = asks("management_admin.methods", offered, Api.allow, said=CONFIG)
+
+
 def test_options_and_refused_methods_name_the_same_methods(
-    path: str, theirs: Api, ours: Api
+    answers: Answers, theirs: Callable[[], Api], ours: Api
 ) -> None:
-    for method in ("OPTIONS", "PATCH"):
-        wanted, found = (api.allow(method, path) for api in (theirs, ours))
-        assert found == wanted, method
-
-
-def answer(told: tuple[int, str]) -> tuple[int, Any]:
-    status, body = told
-    return status, json.loads(body) if body else None
-
-
-def test_what_is_refused_is_refused_alike(theirs: Api, ours: Api) -> None:
-    for method, path, body in ALIKE:
-        wanted, found = (answer(api.ask(method, path, body)) for api in (theirs, ours))
-        assert found[0] == wanted[0], (method, path, body, wanted, found)
-        assert found[1].keys() == wanted[1].keys(), (method, path, body, wanted, found)
-
-
-def test_what_breaks_rabbitmq_is_refused(theirs: Api, ours: Api) -> None:
-    breaking: tuple[tuple[str, str, object], ...] = (
-        ("PUT", "vhosts/c", {"default_queue_type": 5}),
-        ("PUT", "vhosts/c", {"tags": 5}),
-        ("PUT", "users/v", {"password": 5, "tags": ""}),
-        ("PUT", "permissions/%2F/guest", {"configure": 5, "write": "", "read": ""}),
-        ("PUT", "cluster-name", {"name": 5}),
-        ("POST", "definitions", {"queues": 5}),
+    wanted, found = answers.both(
+        ASKED_FOR_METHODS, lambda: offered(theirs()), lambda: offered(ours)
     )
-    for method, path, body in breaking:
-        assert theirs.ask(method, path, body)[0] == 500, path
-        assert ours.ask(method, path, body)[0] == 400, path
+    assert found == wanted, difference_of(wanted, found)
+
+
+ASKED_TO_BREAK = asks("management_admin.breaking", broken, Api.ask, said=CONFIG)
+
+
+def test_what_breaks_rabbitmq_is_refused(
+    answers: Answers, theirs: Callable[[], Api], ours: Api
+) -> None:
+    wanted, found = answers.both(ASKED_TO_BREAK, lambda: broken(theirs()), lambda: broken(ours))
+    assert [*wanted.values()] == [["500"]] * len(BREAKING)
+    assert [*found.values()] == [["400"]] * len(BREAKING)
 
 
 ADMIN = """
@@ -496,25 +573,39 @@ UNLIKE = ("properties",)
 """Columns that differ: RabbitMQ has an empty list where a message has none, and we an object."""
 
 
-@pytest.mark.usefixtures("estate")
-def test_rabbitmqadmin_runs_all_its_verbs(theirs: Api, ours: Api, tmp_path: Path) -> None:
-    script = tmp_path / "rabbitmqadmin"
-    script.write_bytes(theirs.script())
-    for line in ADMIN.strip().splitlines():
-        wanted, found = (run(script, api, line, tmp_path) for api in (theirs, ours))
-        assert found == wanted, line
+def administered(api: Api) -> Transcript:
+    """How each command ends, and the words that it writes."""
+    script = require("rabbitmqadmin")
+    with TemporaryDirectory() as folder:
+        return {
+            f"{number:03} {line}": run(script, api, line, Path(folder))
+            for number, line in enumerate(ADMIN.strip().splitlines())
+        }
 
 
-def run(script: Path, api: Api, line: str, folder: Path) -> tuple[int, list[str]]:
-    """How it ends, and the words that it writes, without the frames of its tables."""
-    own = folder / api.node
-    own.mkdir(exist_ok=True)
-    words = [word.replace("{folder}", str(own)) for word in line.split()]
-    command = [sys.executable, str(script), "-H", "127.0.0.1", "-P", str(api.port), *words]
+def run(script: str, api: Api, line: str, folder: Path) -> list[str]:
+    """Without the frames of its tables."""
+    words = [word.replace("{folder}", str(folder)) for word in line.split()]
+    command = [sys.executable, script, "-H", "127.0.0.1", "-P", str(api.port), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert "Traceback" not in done.stderr, done.stderr
+    code = f"exit {done.returncode}"
     if "show overview" in line:
-        return done.returncode, []  # each has its version
-    text = done.stdout.replace(api.node, NAME).replace(str(own), "")
+        return [code]  # each has its version
+    text = done.stdout.replace(api.node, NAME).replace(str(folder), "")
     words = [word for word in text.split() if word.strip("+-|") and word not in UNLIKE]
-    return done.returncode, sorted(set(words))
+    return [code, " ".join(sorted(set(words)))]
+
+
+ASKED_TO_ADMINISTER = asks("management_admin.rabbitmqadmin", administered, Api.ask, said=CONFIG)
+
+
+@pytest.mark.compat
+@pytest.mark.usefixtures("shapes")
+def test_rabbitmqadmin_runs_all_its_verbs(
+    answers: Answers, theirs: Callable[[], Api], ours: Api
+) -> None:
+    wanted, found = answers.both(
+        ASKED_TO_ADMINISTER, lambda: administered(theirs()), lambda: administered(ours)
+    )
+    assert found == wanted, difference_of(wanted, found)

@@ -3,20 +3,30 @@ endpoint tells the same keys with the same types, and bad requests are refused a
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import pika
 import pytest
 
-from tests.compat.http import PATIENCE_S, Http, segment, shape_of
+from tests.compat.asked import asks
+from tests.compat.comparing import difference_of
+from tests.compat.embedded import Embedded, Serving, serving
+from tests.compat.http import PATIENCE_S, Http, Told, segment, shape_of
 from tests.compat.oracle import RabbitMQ, free_port
-from tests.support.daemon import Daemon
+from tests.compat.replay import Answers
+from tests.compat.scenario import Transcript
 
-pytestmark = pytest.mark.compat
-
+CONFIG = """
+    management.tcp.ip = 127.0.0.1
+    management.tcp.port = {}
+    collect_statistics_interval = 200
+    management.db_cache_multiplier = 0
+"""
 MESSAGE = {"payload": "x", "payload_encoding": "string", "properties": {}}
 GET = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
 
@@ -80,53 +90,69 @@ NOTHING_YET = (".message_stats",)
 """RabbitMQ writes zeroes for what has not happened to an object to which something has."""
 
 
-class Pair(NamedTuple):
-    """Both brokers."""
+class Node(NamedTuple):
+    """A broker with the topology in it, and a client that stays."""
 
-    theirs: Http
-    ours: Http
-
-
-@pytest.fixture(scope="module")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Http, int]]:
-    """RabbitMQ with its management API, which looks at what is so more often than it does."""
-    port = free_port()
-    config = f"""
-        management.tcp.ip = 127.0.0.1
-        management.tcp.port = {port}
-        collect_statistics_interval = 200
-    """
-    folder = tmp_path_factory.mktemp("rabbitmq")
-    with RabbitMQ(folder, config, "rabbitmq_management") as node:
-        yield Http(port), node.port
+    port: int
+    http: Http
+    connected: pika.BlockingConnection
 
 
 @pytest.fixture(scope="module")
-def fluffle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Http, int]]:
-    with Daemon(tmp_path_factory.mktemp("fluffle"), "--management", "127.0.0.1:0") as daemon:
-        yield Http(daemon.addresses["management"][1]), daemon.port
-    assert "Traceback" not in daemon.log
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Node]]:
+    """RabbitMQ with its management API, which looks at what is so more often than it does; started
+    by whoever is the first to ask for it."""
+    with ExitStack() as running:
+
+        @cache
+        def started() -> Node:
+            port, folder = free_port(), tmp_path_factory.mktemp("rabbitmq")
+            rabbitmq = RabbitMQ(folder, CONFIG.format(port), "rabbitmq_management")
+            running.enter_context(rabbitmq)
+            return running.enter_context(furnished(rabbitmq.port, port))
+
+        yield started
 
 
 @pytest.fixture(scope="module")
-def pair(rabbitmq: tuple[Http, int], fluffle: tuple[Http, int]) -> Iterator[Pair]:
-    """Both with the same in them, and a client who stays."""
-    clients = []
-    for http, port in (rabbitmq, fluffle):
-        for method, path, body in TOPOLOGY:
-            told = http.ask(method, path, body)
-            assert told.status in (200, 201, 204), (method, path, told)
-        clients.append(client_of(port))
-        http.wait_for("connections", "recv_oct", "client_properties", "channels")
-        http.wait_for("channels", "message_stats", "consumer_count", "idle_since")
-        http.wait_for("consumers", "consumer_tag")
-        http.wait_for("queues/%2F/short", "messages_details", "idle_since")
-        for name in ("q", "mine"):
-            http.wait_for(f"queues/%2F/{name}", "message_stats", "messages_details", "idle_since")
-        http.wait_for("queues/%2F/replicated", "message_stats", "messages_details")
-        http.wait_for("exchanges/%2F/news", "message_stats")
-    yield Pair(rabbitmq[0], fluffle[0])
-    for client in clients:
+def ours(tmp_path_factory: pytest.TempPathFactory, answers: Answers) -> Iterator[Node]:
+    folder = tmp_path_factory.mktemp("fluffle")
+    with (
+        serving(folder, answers, "--management=127.0.0.1:0") as broker,
+        furnished(broker.port, broker.addresses["management"][1], time_of(broker)) as node,
+    ):
+        yield node
+
+
+def time_of(broker: Serving) -> Callable[[], object] | None:
+    """What has it pass, where the broker is in this process."""
+    return broker.pass_idle_time if isinstance(broker, Embedded) else None
+
+
+@contextmanager
+def furnished(
+    port: int, management_port: int, pass_time: Callable[[], object] | None = None
+) -> Iterator[Node]:
+    """Return when it has told all that is measured of what is in it, which takes a while unless
+    there is a way to have the time pass."""
+    http = Http(management_port)
+    for method, path, body in TOPOLOGY:
+        told = http.ask(method, path, body)
+        assert told.status in (200, 201, 204), (method, path, told)
+    client = client_of(port)
+    if pass_time is not None:
+        pass_time()
+    http.wait_for("connections", "recv_oct", "client_properties", "channels")
+    http.wait_for("channels", "message_stats", "consumer_count", "idle_since")
+    http.wait_for("consumers", "consumer_tag")
+    http.wait_for("queues/%2F/short", "messages_details", "idle_since")
+    for name in ("q", "mine"):
+        http.wait_for(f"queues/%2F/{name}", "message_stats", "messages_details", "idle_since")
+    http.wait_for("queues/%2F/replicated", "message_stats", "messages_details")
+    http.wait_for("exchanges/%2F/news", "message_stats")
+    try:
+        yield Node(port, http, client)
+    finally:
         client.close()
 
 
@@ -155,13 +181,35 @@ def path_at(http: Http, path: str) -> str:
     return path.format(connection=segment(name), channel=segment(f"{name} (1)"))
 
 
-def last(path: str) -> str:
-    return path.rpartition(".")[2].removesuffix("[]")
+HOW = (furnished, Http.ask, Http.get, Http.wait_for)
+
+
+def shapes_of(node: Node) -> Transcript:
+    """By path: which types stand where in what is told."""
+    found: Transcript = {}
+    for path in PATHS:
+        shape = shape_of(node.http.get(path_at(node.http, path)))
+        found[path] = [f"{at}: {' '.join(sorted(kinds))}" for at, kinds in sorted(shape.items())]
+    return found
+
+
+ASKED_TO_READ = asks("management_topology.read", shapes_of, *HOW, said=CONFIG)
+
+
+@pytest.fixture(scope="module")
+def shapes(
+    answers: Answers, theirs: Callable[[], Node], ours: Node
+) -> tuple[Transcript, Transcript]:
+    """RabbitMQ's and ours."""
+    return answers.both(ASKED_TO_READ, lambda: shapes_of(theirs()), lambda: shapes_of(ours))
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_keys_and_types_are_the_same(pair: Pair, path: str) -> None:
-    theirs, ours = (shape_of(http.get(path_at(http, path))) for http in pair)
+def test_keys_and_types_are_the_same(path: str, shapes: tuple[Transcript, Transcript]) -> None:
+    theirs, ours = (
+        {at: set(kinds.split()) for at, _, kinds in (line.partition(": ") for line in each[path])}
+        for each in shapes
+    )
     assert lacking(theirs, ours) == {}
     assert unlike(theirs, ours) == {}
 
@@ -307,9 +355,35 @@ BAD: tuple[tuple[Any, ...], ...] = (
 )
 
 
-@pytest.mark.parametrize("request_", BAD, ids=lambda each: " ".join(map(str, each))[:60])
-def test_bad_requests_are_refused_alike(pair: Pair, request_: tuple[Any, ...]) -> None:
-    theirs, ours = (http.ask(*request_) for http in pair)
+def label(request: tuple[Any, ...]) -> str:
+    return " ".join(map(str, request))
+
+
+def refused(node: Node) -> Transcript:
+    """The answers to all bad requests."""
+    return {label(each): [shown(node.http.ask(*each))] for each in BAD}
+
+
+def shown(told: Told) -> str:
+    return json.dumps([told.status, told.content, told.location], sort_keys=True)
+
+
+ASKED_TO_REFUSE = asks("management_topology.refused", refused, *HOW, said=CONFIG)
+
+
+@pytest.fixture(scope="module")
+def refusals(
+    answers: Answers, theirs: Callable[[], Node], ours: Node
+) -> tuple[Transcript, Transcript]:
+    """RabbitMQ's and ours."""
+    return answers.both(ASKED_TO_REFUSE, lambda: refused(theirs()), lambda: refused(ours))
+
+
+@pytest.mark.parametrize("request_", BAD, ids=lambda each: label(each)[:60])
+def test_bad_requests_are_refused_alike(
+    request_: tuple[Any, ...], refusals: tuple[Transcript, Transcript]
+) -> None:
+    theirs, ours = (each[label(request_)] for each in refusals)
     assert ours == theirs
 
 
@@ -330,24 +404,49 @@ MEASURED = (
 )
 
 
-def test_parts_of_quorum_queues_have_the_same_numbers(
-    rabbitmq: tuple[Http, int], fluffle: tuple[Http, int]
-) -> None:
-    pair = Pair(rabbitmq[0], fluffle[0])
-    for http in pair:
-        for name, arguments in (("parted", QUORUM), ("kept", KEPT)):
-            body = {"durable": True, "arguments": arguments}
-            assert http.ask("PUT", f"queues/%2F/{name}", body).status == 201
-    with ExitStack() as clients:
-        for _http, port in (rabbitmq, fluffle):
-            use_in_part(clients.enter_context(pika.BlockingConnection(parameters_at(port))))
-        expect_same_numbers(pair)
-    for http in pair:
-        assert http.ask("DELETE", "queues/%2F/parted/contents").status == 204
-    expect_same_numbers(pair)
-    for http in pair:
-        for name in ("parted", "kept"):
-            assert http.ask("DELETE", f"queues/%2F/{name}").status == 204
+MEASURED_EVERY_S = 5.0
+"""By RabbitMQ, of quorum queues."""
+
+
+class Unchanged:
+    """Whether what is measured of a queue has not changed for longer than that takes."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, list[str]] = {}
+        self._since_s = 0.0
+
+    def __call__(self, name: str, lines: list[str]) -> bool:
+        if self._last.get(name) != lines:
+            self._last[name], self._since_s = lines, time.monotonic()
+        return time.monotonic() - self._since_s > 2 * MEASURED_EVERY_S
+
+
+def in_parts(node: Node, is_enough: Callable[[str, list[str]], bool]) -> Transcript:
+    """What is measured of two quorum queues in use, and when one of them has been purged."""
+    for name, arguments in (("parted", QUORUM), ("kept", KEPT)):
+        body = {"durable": True, "arguments": arguments}
+        assert node.http.ask("PUT", f"queues/%2F/{name}", body).status == 201
+    with pika.BlockingConnection(parameters_at(node.port)) as connection:
+        use_in_part(connection)
+        found = {name: measured(node, name, name, is_enough) for name in ("parted", "kept")}
+    assert node.http.ask("DELETE", "queues/%2F/parted/contents").status == 204
+    found["purged"] = measured(node, "purged", "parted", is_enough)
+    for name in ("parted", "kept"):
+        assert node.http.ask("DELETE", f"queues/%2F/{name}").status == 204
+    return found
+
+
+def measured(
+    node: Node, name: str, queue: str, is_enough: Callable[[str, list[str]], bool]
+) -> list[str]:
+    """As soon as it is enough."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        row = node.http.get(f"queues/%2F/{queue}")
+        lines = [f"{each}: {row.get(each)}" for each in MEASURED]
+        if is_enough(name, lines) or time.monotonic() > deadline:
+            return lines
+        time.sleep(0.1)
 
 
 def use_in_part(connection: pika.BlockingConnection) -> None:
@@ -367,26 +466,38 @@ def use_in_part(connection: pika.BlockingConnection) -> None:
         publishing.basic_publish("", "kept", b"x" * 10)
 
 
-def expect_same_numbers(pair: Pair) -> None:
-    """RabbitMQ measures quorum queues every five seconds."""
-    deadline = time.monotonic() + PATIENCE_S
-    for name in ("parted", "kept"):
-        path = f"queues/%2F/{name}"
-        while True:
-            theirs, ours = ({each: http.get(path).get(each) for each in MEASURED} for http in pair)
-            if theirs == ours or time.monotonic() > deadline:
-                break
-            time.sleep(0.5)
-        assert None not in theirs.values(), name
-        assert ours == theirs, name
+ASKED_TO_MEASURE = asks("management_topology.parts", in_parts, Unchanged, *HOW, said=CONFIG)
 
 
-def test_new_bindings_are_at_the_same_place(pair: Pair) -> None:
-    path = "bindings/%2F/e/news/q/short"
+def test_parts_of_quorum_queues_have_the_same_numbers(
+    answers: Answers, theirs: Callable[[], Node], ours: Node
+) -> None:
+    wanted = answers.of(ASKED_TO_MEASURE, lambda: in_parts(theirs(), Unchanged()))
+    found = in_parts(ours, lambda name, lines: lines == wanted[name])
+    assert "None" not in str(wanted)
+    assert found == wanted, difference_of(wanted, found)
+
+
+BOUND = "bindings/%2F/e/news/q/short"
+
+
+def bound(node: Node) -> Transcript:
+    """Where new bindings are."""
+    found: Transcript = {}
     for key in ("a.b", "", "ü ~", "a/b"):
-        theirs, ours = (http.ask("POST", path, {"routing_key": key}) for http in pair)
-        assert ours.status == theirs.status == 201
-        if "~" not in key:  # RabbitMQ quotes that into what is no text
-            assert ours.location == theirs.location
-        for http in pair:
-            http.ask("DELETE", path.replace("q/short", f"q/{ours.location}"))
+        told = node.http.ask("POST", BOUND, {"routing_key": key})
+        node.http.ask("DELETE", BOUND.replace("q/short", f"q/{told.location}"))
+        # RabbitMQ quotes ~ into what is no text.
+        found[key] = [str(told.status), told.location if "~" not in key else ""]
+    return found
+
+
+ASKED_TO_BIND = asks("management_topology.bound", bound, *HOW, said=CONFIG)
+
+
+def test_new_bindings_are_at_the_same_place(
+    answers: Answers, theirs: Callable[[], Node], ours: Node
+) -> None:
+    wanted, found = answers.both(ASKED_TO_BIND, lambda: bound(theirs()), lambda: bound(ours))
+    assert found == wanted
+    assert {status for status, _ in found.values()} == {"201"}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeAlias
 
 import pika
 import pytest
 
+from tests.compat.asked import asks
+from tests.compat.embedded import serving
 from tests.compat.metric_names import (
     ENDPOINTS,
     KINDS,
@@ -20,9 +23,8 @@ from tests.compat.metric_names import (
     names_at,
 )
 from tests.compat.oracle import RabbitMQ, free_port
-from tests.support.daemon import Daemon
-
-pytestmark = pytest.mark.compat
+from tests.compat.replay import Answers
+from tests.compat.scenario import Transcript
 
 DEADLINE_S = 60.0
 
@@ -33,21 +35,47 @@ LAST_TOLD = "rabbitmq_channel_messages_acked_total"
 """Once RabbitMQ has labels for this, it has told all that happened: it does so now and then."""
 
 
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Names:
+CONFIG = (
+    "prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {}\ncollect_statistics_interval = 100"
+)
+
+
+def told_by_rabbitmq(folder: Path) -> Transcript:
     port = free_port()
-    config = (
-        f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {port}\n"
-        "collect_statistics_interval = 100"
-    )
-    folder = tmp_path_factory.mktemp("rabbitmq")
-    with RabbitMQ(folder, config, "rabbitmq_prometheus") as node:
-        return names_while_used(node.port, port)
+    with RabbitMQ(folder, CONFIG.format(port), "rabbitmq_prometheus") as node:
+        names = names_while_used(node.port, port)
+    return {
+        path: [
+            " ".join((name, named.kind, *sorted(named.labels)))
+            for name, named in sorted(of.items())
+        ]
+        for path, of in names.items()
+    }
+
+
+def read_names(transcript: Transcript) -> Names:
+    return {
+        path: {
+            name: Named(kind, frozenset(labels))
+            for name, kind, *labels in (line.split() for line in lines)
+        }
+        for path, lines in transcript.items()
+    }
+
+
+ASKED = asks("metrics.names", told_by_rabbitmq)
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Names:
-    with Daemon(tmp_path_factory.mktemp("fluffle"), "--metrics=127.0.0.1:0") as node:
+def theirs(tmp_path_factory: pytest.TempPathFactory, answers: Answers) -> Names:
+    folder = tmp_path_factory.mktemp("rabbitmq")
+    return read_names(answers.of(ASKED, lambda: told_by_rabbitmq(folder)))
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory, answers: Answers) -> Names:
+    folder = tmp_path_factory.mktemp("fluffle")
+    with serving(folder, answers, "--metrics=127.0.0.1:0") as node:
         return names_while_used(node.port, node.addresses["metrics"][1])
 
 

@@ -11,9 +11,12 @@ import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from tests.compat.asked import asks
+from tests.compat.embedded import serving
 from tests.compat.metric_names import families_at
 from tests.compat.oracle import RabbitMQ, free_port
-from tests.support.daemon import Daemon
+from tests.compat.replay import Answers
+from tests.compat.scenario import Transcript
 
 CONNECTIONS_CLOSED = "rabbitmq_connections_closed_total"
 """RabbitMQ counts those that did not log in here, too, though not among the opened ones."""
@@ -21,11 +24,9 @@ CONNECTIONS_CLOSED = "rabbitmq_connections_closed_total"
 VOLATILE = ("queue_type", "rabbit_volatile_queue")
 """Direct reply-to has this type of queue since 4.2."""
 
-DISK = "rabbitmq_io_"
-"""What a disk is asked for is each broker's own business; the names and types are the same."""
-
-OF_OBJECTS = re.compile("rabbitmq_(channel|queue|exchange|connection)_")
-"""RabbitMQ adds up those that are still there; fluffle goes on counting."""
+OF_ITSELF = re.compile("rabbitmq_(io|erlang|channel|queue|exchange|connection)_")
+"""What a disk or a runtime is asked for is each broker's own business.  Of objects RabbitMQ adds up
+those that are still there; fluffle goes on counting."""
 
 TERM = "rabbitmq_raft_term_total"
 """How often leaders were elected is each broker's own business, too."""
@@ -147,25 +148,36 @@ def connect(port: int, password: str) -> pika.BlockingConnection:
     )
 
 
-@pytest.mark.compat
-def test_both_brokers_count_alike(tmp_path: Path) -> None:
+def counted(port: int) -> Transcript:
+    """What is counted, with the numbers."""
+    samples = {sample: value for sample, value in scrape(port).items() if is_compared(*sample)}
+    return {
+        name + "".join(f" {label}={said}" for label, said in sorted(labels)): [f"{value:g}"]
+        for (name, labels), value in samples.items()
+    }
+
+
+def is_compared(name: str, labels: frozenset[tuple[str, str]]) -> bool:
+    if not name.endswith("_total") or OF_ITSELF.match(name):
+        return False
+    return VOLATILE not in labels and name not in (CONNECTIONS_CLOSED, TERM)
+
+
+def counted_by_rabbitmq(folder: Path) -> Transcript:
     port = free_port()
     config = f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {port}"
-    with RabbitMQ(tmp_path / "rabbitmq", config, "rabbitmq_prometheus") as rabbitmq:
+    with RabbitMQ(folder, config, "rabbitmq_prometheus") as rabbitmq:
         converse(rabbitmq.port)
-        theirs = scrape(port)
-    with Daemon(tmp_path / "fluffle", "--metrics=127.0.0.1:0") as fluffle:
+        return counted(port)
+
+
+ASKED = asks("metrics.counted", counted_by_rabbitmq)
+
+
+def test_both_brokers_count_alike(answers: Answers, tmp_path: Path) -> None:
+    theirs = answers.of(ASKED, lambda: counted_by_rabbitmq(tmp_path / "rabbitmq"))
+    with serving(tmp_path / "fluffle", answers, "--metrics=127.0.0.1:0") as fluffle:
         converse(fluffle.port)
-        ours = scrape(fluffle.addresses["metrics"][1])
-    counted = {
-        sample: value
-        for sample, value in ours.items()
-        if sample[0].endswith("_total")
-        and VOLATILE not in sample[1]
-        and sample[0] != CONNECTIONS_CLOSED
-        and not sample[0].startswith(DISK)
-        and not OF_OBJECTS.match(sample[0])
-        and sample[0] != TERM
-    }
-    assert len(counted) == 49
-    assert counted == {sample: theirs.get(sample) for sample in counted}
+        ours = counted(fluffle.addresses["metrics"][1])
+    assert len(ours) == 49
+    assert ours == {sample: theirs.get(sample) for sample in ours}

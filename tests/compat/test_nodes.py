@@ -1,39 +1,47 @@
-"""Runs every scenario of several nodes against three of RabbitMQ and three of fluffle."""
+"""Runs every scenario of several nodes; three of fluffle answer as three of RabbitMQ."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
 
-from tests.compat.clusters import FluffleCluster, RabbitMQCluster
+from tests.compat.asked import asked_of_nodes
+from tests.compat.clusters import Cluster, RabbitMQCluster
 from tests.compat.comparing import compare
 from tests.compat.nodes import load_nodes_scenarios, run
-
-pytestmark = pytest.mark.compat
+from tests.compat.replay import Answers
 
 SCENARIOS = load_nodes_scenarios()
 
 
 @pytest.fixture(scope="module")
-def rabbits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQCluster]:
-    with RabbitMQCluster(tmp_path_factory.mktemp("rabbits")) as cluster:
-        yield cluster
+def rabbits(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[], RabbitMQCluster]]:
+    """Three nodes of RabbitMQ, started by whoever is the first to ask for them."""
+    with ExitStack() as running:
+
+        @cache
+        def started() -> RabbitMQCluster:
+            return running.enter_context(RabbitMQCluster(tmp_path_factory.mktemp("rabbits")))
+
+        yield started
 
 
-@pytest.fixture(scope="module")
-def fluffles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FluffleCluster]:
-    with FluffleCluster(tmp_path_factory.mktemp("fluffles")) as cluster:
-        yield cluster
-    assert "Traceback" not in "".join(daemon.log for daemon in cluster.daemons.values())
+def each() -> Iterator[object]:
+    """What is about alarms waits for nodes to look at their resources, once a second."""
+    for name, drive in SCENARIOS.items():
+        waits = "alarms" in drive.__module__
+        yield pytest.param(name, marks=[pytest.mark.compat] if waits else [])
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", [*each()])
 def test_three_fluffles_answer_as_three_rabbits(
-    name: str, rabbits: RabbitMQCluster, fluffles: FluffleCluster
+    name: str, answers: Answers, rabbits: Callable[[], RabbitMQCluster], fluffles: Cluster
 ) -> None:
     drive = SCENARIOS[name]
-    with ThreadPoolExecutor(1) as beside:
-        running = beside.submit(run, drive, rabbits)
-        ours = run(drive, fluffles)
-        theirs = running.result()
+    theirs, ours = answers.both(
+        asked_of_nodes(name, drive), lambda: run(drive, rabbits()), lambda: run(drive, fluffles)
+    )
     compare(name, theirs, ours)

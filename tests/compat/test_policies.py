@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pika
@@ -16,11 +17,13 @@ from pika.adapters.blocking_connection import BlockingChannel
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.policies.merging import merged
 from fluffle.broker.policies.validating import OPERATOR_KEYS, check_policy
+from tests.compat.asked import asks
+from tests.compat.comparing import difference_of
+from tests.compat.embedded import Serving, serving
 from tests.compat.oracle import RabbitMQ
+from tests.compat.replay import Answers
+from tests.compat.scenario import Transcript
 from tests.compat.test_commands import fluffle_says
-from tests.support.daemon import Daemon
-
-pytestmark = pytest.mark.compat
 
 VHOST = "policies"
 DEADLINE_S = 30.0
@@ -78,12 +81,14 @@ def erlang(text: str) -> str:
     return f'<<"{escaped}"/utf8>>'
 
 
-def asked(rabbitmq: RabbitMQ, file: Path, function: str, arguments: list[str]) -> list[str]:
+def evaluated(rabbitmq: RabbitMQ, function: str, arguments: list[str]) -> list[str]:
     """What a function says of each: it is given one, and returns a text."""
     said = f"[({function})(Each) || Each <- [{','.join(arguments)}]]"
-    rabbitmq.ctl("eval", f"file:write_file({erlang(str(file))}, rabbit_json:encode({said})).")
-    texts: list[str] = json.loads(file.read_text())
-    return texts
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "said"
+        rabbitmq.ctl("eval", f"file:write_file({erlang(str(file))}, rabbit_json:encode({said})).")
+        texts: list[str] = json.loads(file.read_text())
+        return texts
 
 
 def refusal(definition: dict[str, Any], keys: frozenset[str] | None) -> str:
@@ -99,24 +104,37 @@ def without_breaks(text: str) -> str:
     return " ".join(text.split()).replace(", {", ",{")
 
 
-@pytest.mark.parametrize(
-    ("function", "keys"), [("parse_set", None), ("parse_set_op", OPERATOR_KEYS)]
-)
-def test_the_same_is_refused_in_the_same_words(
-    rabbitmq: RabbitMQ, tmp_path: Path, function: str, keys: frozenset[str] | None
-) -> None:
+def refused_by_rabbitmq(rabbitmq: RabbitMQ, function: str) -> Transcript:
+    """What it says of each definition."""
     ask = (
         f'fun (D) -> case rabbit_policy:{function}(<<"/">>, <<"p">>, <<"^none$">>, D, 0,'
         ' <<"all">>, <<"me">>) of ok -> <<"ok">>;'
         " {error_string, S} -> unicode:characters_to_binary(S) end end"
     )
-    texts = [json.dumps(definition) for definition in DEFINITIONS]
-    # What only 4.3 lets operators say.
-    said = asked(rabbitmq, tmp_path / "said", ask, [erlang(text) for text in texts])
-    rabbitmq.ctl("clear_policy" if keys is None else "clear_operator_policy", "p")
-    for definition, theirs in zip(DEFINITIONS, said, strict=True):
+    texts = [*map(json.dumps, DEFINITIONS)]
+    said = evaluated(rabbitmq, ask, [erlang(text) for text in texts])
+    rabbitmq.ctl("clear_policy" if function == "parse_set" else "clear_operator_policy", "p")
+    return {text: [without_breaks(each)] for text, each in zip(texts, said, strict=True)}
+
+
+KEYS = {"parse_set": None, "parse_set_op": OPERATOR_KEYS}
+"""By the function of RabbitMQ that refuses what has others."""
+REFUSALS = {
+    function: asks(f"policies.{function}", refused_by_rabbitmq, said=function) for function in KEYS
+}
+
+
+@pytest.mark.parametrize("function", KEYS)
+def test_the_same_is_refused_in_the_same_words(
+    function: str, answers: Answers, oracle: Callable[[], RabbitMQ]
+) -> None:
+    keys = KEYS[function]
+    said = answers.of(REFUSALS[function], lambda: refused_by_rabbitmq(oracle(), function))
+    for definition in DEFINITIONS:
+        # What only 4.3 lets operators say.
         if keys is None or "consumer-timeout" not in definition:
-            assert without_breaks(refusal(definition, keys)) == without_breaks(theirs), definition
+            theirs = said[json.dumps(definition)]
+            assert [without_breaks(refusal(definition, keys))] == theirs, definition
 
 
 def drawn(chance: Random, keys: list[str]) -> dict[str, Any]:
@@ -129,23 +147,40 @@ def drawn(chance: Random, keys: list[str]) -> dict[str, Any]:
     return {key: values.get(key, lambda: chance.randint(1, 5))() for key in chosen}
 
 
-def test_policies_are_merged_the_same(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
+def pairs() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Of a policy and an operator's."""
     chance = Random(7)
     of_both = ["expires", "message-ttl", "max-length", "max-length-bytes", "delivery-limit"]
     of_both += ["overflow", "target-group-size", "max-in-memory-bytes"]
-    pairs = [
+    return [
         (drawn(chance, [*of_both, "dead-letter-exchange"]), drawn(chance, of_both))
         for _ in range(60)
     ]
+
+
+def merged_by_rabbitmq(rabbitmq: RabbitMQ) -> Transcript:
     ask = (
         "fun (T) -> {ok, [P, O]} = rabbit_json:try_decode(T),"
         " L = fun (M) -> [{definition, lists:sort(maps:to_list(M))}] end,"
         " rabbit_json:encode(maps:from_list(rabbit_policy:merge_operator_definitions(L(P), L(O))))"
         " end"
     )
-    said = asked(rabbitmq, tmp_path / "said", ask, [erlang(json.dumps(pair)) for pair in pairs])
-    for (policy, operator), theirs in zip(pairs, said, strict=True):
-        assert merged(policy, operator) == json.loads(theirs), (policy, operator)
+    texts = [*map(json.dumps, pairs())]
+    said = evaluated(rabbitmq, ask, [erlang(text) for text in texts])
+    return {text: [ordered(each)] for text, each in zip(texts, said, strict=True)}
+
+
+def ordered(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)
+
+
+ASKED_TO_MERGE = asks("policies.merged", merged_by_rabbitmq)
+
+
+def test_policies_are_merged_the_same(answers: Answers, oracle: Callable[[], RabbitMQ]) -> None:
+    theirs = answers.of(ASKED_TO_MERGE, lambda: merged_by_rabbitmq(oracle()))
+    ours = {json.dumps(pair): [json.dumps(merged(*pair), sort_keys=True)] for pair in pairs()}
+    assert ours == theirs, difference_of(theirs, ours)
 
 
 class Operated:
@@ -272,16 +307,34 @@ def seen(broker: Operated) -> list[Any]:
     return noted
 
 
-def test_policies_take_effect_on_what_is_there(rabbitmq: RabbitMQ, fluffle: Daemon) -> None:
+def seen_of_rabbitmq(rabbitmq: RabbitMQ) -> Transcript:
     rabbitmq.ctl("add_vhost", VHOST)
     rabbitmq.ctl("set_permissions", "-p", VHOST, "guest", ".*", ".*", ".*")
-    fluffle_says(fluffle, "vhosts", "add", VHOST)
-    fluffle_says(fluffle, "permissions", "set", "guest", ".*", ".*", ".*", "--vhost", VHOST)
+    noted = seen(Operated(rabbitmq.port, rabbitmq.ctl, is_ours=False))
+    rabbitmq.ctl("delete_vhost", VHOST)
+    return {"notes": [json.dumps(each, sort_keys=True) for each in noted]}
 
-    def ours(*words: str) -> str:
+
+def seen_of_fluffle(fluffle: Serving) -> Transcript:
+    def says(*words: str) -> str:
         return fluffle_says(fluffle, *words)
 
-    theirs = seen(Operated(rabbitmq.port, rabbitmq.ctl, is_ours=False))
-    assert seen(Operated(fluffle.port, ours, is_ours=True)) == theirs
-    fluffle_says(fluffle, "vhosts", "delete", VHOST)
-    rabbitmq.ctl("delete_vhost", VHOST)
+    says("vhosts", "add", VHOST)
+    says("permissions", "set", "guest", ".*", ".*", ".*", "--vhost", VHOST)
+    noted = seen(Operated(fluffle.port, says, is_ours=True))
+    return {"notes": [json.dumps(each, sort_keys=True) for each in noted]}
+
+
+ASKED_TO_APPLY = asks("policies.applied", seen_of_rabbitmq, Operated.rows)
+
+
+def test_policies_take_effect_on_what_is_there(
+    answers: Answers, oracle: Callable[[], RabbitMQ], tmp_path: Path
+) -> None:
+    with serving(tmp_path, answers) as fluffle:
+        theirs, ours = answers.both(
+            ASKED_TO_APPLY,
+            lambda: seen_of_rabbitmq(oracle()),
+            lambda: seen_of_fluffle(fluffle),
+        )
+    assert ours == theirs, difference_of(theirs, ours)

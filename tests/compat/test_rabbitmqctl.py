@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
+from typing import TypeAlias
 
 from tests.broker.commands.running import run
-from tests.compat.oracle import NODE, RabbitMQ
-from tests.support.daemon import Daemon
+from tests.compat.asked import NODE_AT, asks
+from tests.compat.comparing import difference_of
+from tests.compat.embedded import serving
+from tests.compat.estate import with_estate
+from tests.compat.oracle import NODE
+from tests.compat.replay import Answers
+from tests.compat.scenario import Transcript
 
-pytestmark = pytest.mark.compat
+Run: TypeAlias = Callable[..., tuple[int, str]]
+"""A command: its exit code and what it prints."""
 
 HERE = "ctl"
 CTL = "rabbitmqctl"
@@ -124,26 +128,51 @@ def ordered(line: str) -> str:
     return json.dumps(json.loads(line), sort_keys=True) if line.startswith("{") else line
 
 
-@pytest.fixture
-def fluffle(tmp_path: Path, rabbitmq: RabbitMQ) -> Iterator[Daemon]:
-    """With what RabbitMQ has now, whatever other tests have left there."""
-    with Daemon(tmp_path, "--definitions", str(rabbitmq.export_definitions())) as daemon:
-        yield daemon
+def conversation(run: Run, node: str) -> Transcript:
+    """All commands, one after the other."""
+    said: Transcript = {}
+    for number, words in enumerate((*SAME, *CODES)):
+        code, printed = run(*words)
+        lines = shape(printed, node) if words in SAME else []
+        said[f"{number:02} {' '.join(words)}"] = [f"exit {code}", *lines]
+    return said
 
 
-def test_what_is_printed_and_how_it_ends(rabbitmq: RabbitMQ, fluffle: Daemon) -> None:
-    where = str(fluffle.data_dir)
-    name = run("rabbitmqctl", "cluster_status", "--formatter", "json", "--data-dir", where)
-    assert name.exit_code == 0
-    ours_is = next(iter(json.loads(name.stdout)["maintenance_status"]))
-    commands = (*SAME, *CODES)
-    with ThreadPoolExecutor(1) as beside:
-        asked = beside.submit(lambda: [rabbitmq.tool(*words) for words in commands])
-        said = [run(*words, "--data-dir", where) for words in commands]
-    differing = []
-    for (tool, *words), theirs, ours in zip(commands, asked.result(), said, strict=True):
-        shapes = shape(theirs.stdout, NODE), shape(ours.stdout, ours_is)
-        is_same = (tool, *words) in CODES or shapes[0] == shapes[1]
-        if theirs.returncode != ours.exit_code or not is_same:
-            differing.append((words, theirs.returncode, ours.exit_code, *shapes, ours.stderr))
-    assert not differing, "\n".join(map(str, differing))
+ASKED = asks("rabbitmqctl.commands", conversation, *NODE_AT)
+
+
+def with_rabbitmq(folder: Path) -> Transcript:
+    """One in which nobody else has been."""
+    with with_estate(folder) as node:
+
+        def run_theirs(*words: str) -> tuple[int, str]:
+            done = node.tool(*words)
+            return done.returncode, done.stdout
+
+        return conversation(run_theirs, NODE)
+
+
+def with_fluffle(data_dir: Path) -> Transcript:
+    """Its directory says which one."""
+    where = "--data-dir", str(data_dir)
+    status = run("rabbitmqctl", "cluster_status", "--formatter", "json", *where)
+    assert status.exit_code == 0, status.output
+    (node,) = json.loads(status.stdout)["maintenance_status"]
+
+    def run_ours(*words: str) -> tuple[int, str]:
+        done = run(*words, *where)
+        return done.exit_code, done.stdout
+
+    return conversation(run_ours, node)
+
+
+def test_what_is_printed_and_how_it_ends(
+    answers: Answers, definitions: Path, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "fluffle", answers, f"--definitions={definitions}") as broker:
+        theirs, ours = answers.both(
+            ASKED,
+            lambda: with_rabbitmq(tmp_path / "rabbitmq"),
+            lambda: with_fluffle(broker.data_dir),
+        )
+    assert ours == theirs, difference_of(theirs, ours)

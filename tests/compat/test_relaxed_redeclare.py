@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.compat.comparing import compare_told
+from tests.compat.asked import asks
+from tests.compat.comparing import compare_all, told
+from tests.compat.embedded import serving
 from tests.compat.oracle import RabbitMQ
-from tests.compat.scenario import Peer
+from tests.compat.replay import Answers
+from tests.compat.scenario import Peer, Scenario, Transcript
 from tests.compat.verbs import Speaker, speaker
-from tests.support.daemon import Daemon
-
-pytestmark = pytest.mark.compat
 
 RELAXED = "quorum_queue.property_equivalence.relaxed_checks_on_redeclaration = true"
 CLASSIC, QUORUM = {"x-queue-type": "classic"}, {"x-queue-type": "quorum"}
@@ -109,12 +109,28 @@ def other_ways(main: Speaker) -> None:
     main.delete("c", "q")
 
 
-@pytest.mark.parametrize(
-    ("config", "options"), [(RELAXED, ("--quorum-relaxed-redeclare",)), ("", ())], ids=["on", "off"]
-)
-def test_the_same_is_let_pass(config: str, options: tuple[str, ...], tmp_path: Path) -> None:
-    with (
-        RabbitMQ(tmp_path / "rabbitmq", config) as rabbitmq,
-        Daemon(tmp_path / "fluffle", *options) as daemon,
-    ):
-        compare_told(conversation, rabbitmq.port, daemon.port, lines_min=100)
+def told_by_rabbitmq(folder: Path, config: str) -> Transcript:
+    with RabbitMQ(folder, config) as rabbitmq:
+        return told(conversation, rabbitmq.port)
+
+
+def told_by_fluffle(data_dir: Path, answers: Answers, *options: str) -> Transcript:
+    with serving(data_dir, answers, *options) as fluffle:
+        return told(conversation, fluffle.port)
+
+
+OPTIONS = {RELAXED: ("--quorum-relaxed-redeclare",), "": ()}
+ASKED = {
+    config: asks(f"relaxed_redeclare.{name}", told_by_rabbitmq, Scenario.run, said=config)
+    for name, config in {"on": RELAXED, "off": ""}.items()
+}
+
+
+@pytest.mark.parametrize("config", ASKED, ids=["on", "off"])
+def test_the_same_is_let_pass(config: str, answers: Answers, tmp_path: Path) -> None:
+    theirs, ours = answers.both(
+        ASKED[config],
+        lambda: told_by_rabbitmq(tmp_path / "rabbitmq", config),
+        lambda: told_by_fluffle(tmp_path / "fluffle", answers, *OPTIONS[config]),
+    )
+    compare_all(theirs, ours, lines_min=100)

@@ -1,48 +1,41 @@
-"""Runs every scenario against RabbitMQ and against fluffle; the answers must be equal."""
+"""Runs every scenario against fluffle; the answers must be equal to RabbitMQ's."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.compat.comparing import compare, theirs_by_scenario
-from tests.compat.differences import DIFFERENCES
-from tests.compat.nodes import load_nodes_scenarios
+from tests.compat.asked import asked_alone
+from tests.compat.comparing import compare
+from tests.compat.embedded import Serving
 from tests.compat.oracle import RabbitMQ
-from tests.compat.scenario import ALARMS, CROSSINGS, load_scenarios
-from tests.compat.test_quorum import NAMES
-from tests.support.daemon import Daemon
-from tests.support.require import unavailable
-
-pytestmark = pytest.mark.compat
+from tests.compat.replay import Answers
+from tests.compat.scenario import load_scenarios
 
 SCENARIOS = load_scenarios()
-NODES_SCENARIOS = load_nodes_scenarios()
 
 
-@pytest.mark.parametrize("name", sorted(SCENARIOS))
-def test_fluffle_answers_as_rabbitmq(name: str, rabbitmq: RabbitMQ, fluffle: Daemon) -> None:
+WAITS = {
+    "section_01_connection.a_handshake_has_ten_seconds": "the time of a handshake",
+    "section_01_connection.heartbeats_keep_a_connection_and_silence_ends_it": "that of heartbeats",
+    "section_01_connection.what_stands_behind_a_close_is_dropped": "a hang-up after a close",
+    "section_01_frames.the_largest_message": "its 128 MiB",
+}
+"""Scenarios that take seconds, and what takes them so long."""
+
+
+def each() -> Iterator[object]:
+    for name in sorted(SCENARIOS):
+        yield pytest.param(name, marks=[pytest.mark.compat] if name in WAITS else [])
+
+
+@pytest.mark.parametrize("name", [*each()])
+def test_fluffle_answers_as_rabbitmq(
+    name: str, answers: Answers, oracle: Callable[[], RabbitMQ], fluffle: Serving
+) -> None:
     scenario = SCENARIOS[name]
-    with ThreadPoolExecutor(1) as beside:  # both at once: some wait for a silent peer's end
-        running = beside.submit(scenario.run, "127.0.0.1", rabbitmq.port)
-        ours = scenario.run("127.0.0.1", fluffle.port)
-        theirs = running.result()
+    theirs, ours = answers.both(
+        asked_alone(scenario),
+        lambda: scenario.run("127.0.0.1", oracle().port),
+        lambda: scenario.run("127.0.0.1", fluffle.port),
+    )
     compare(name, theirs, ours)
-
-
-def test_every_difference_is_still_needed(request: pytest.FixtureRequest) -> None:
-    known = SCENARIOS.keys() | CROSSINGS.keys() | ALARMS.keys() | NODES_SCENARIOS.keys()
-    known |= {f"quorum.{name}" for name in NAMES}
-    if len(request.session.items) < len(known):
-        pytest.skip("not all scenarios are run")  # as when a few that failed are run again
-    if not known <= theirs_by_scenario.keys():
-        unavailable("this is not a run of all scenarios")
-    stale = [
-        difference.reason
-        for difference in DIFFERENCES
-        if not any(
-            difference.applied(transcript) != transcript
-            for name, transcript in theirs_by_scenario.items()
-            if difference.concerns(name)
-        )
-    ]
-    assert stale == []

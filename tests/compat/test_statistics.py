@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,8 +17,12 @@ import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from tests.compat.asked import asks
+from tests.compat.comparing import difference_of
+from tests.compat.embedded import serving
 from tests.compat.oracle import RabbitMQ, free_port
-from tests.support.daemon import Daemon
+from tests.compat.replay import Answers
+from tests.compat.scenario import Transcript
 
 PATHS = (
     *("overview", "vhosts/%2F", "channels/{channel}"),
@@ -28,29 +31,6 @@ PATHS = (
 )
 PATIENCE_S = 30
 """For RabbitMQ, which collects what it counts now and then."""
-
-
-@pytest.fixture(scope="module")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    """Its ports, of AMQP and of the API."""
-    port = free_port()
-    config = f"""
-        management.tcp.ip = 127.0.0.1
-        management.tcp.port = {port}
-        management.rates_mode = detailed
-        collect_statistics_interval = 500
-    """
-    folder = tmp_path_factory.mktemp("rabbitmq")
-    with RabbitMQ(folder, config, "rabbitmq_management") as node:
-        yield node.port, port
-
-
-@pytest.fixture(scope="module")
-def fluffle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    """The same."""
-    folder: Path = tmp_path_factory.mktemp("fluffle")
-    with Daemon(folder, "--management", "127.0.0.1:0") as daemon:
-        yield daemon.port, daemon.addresses["management"][1]
 
 
 def converse(channel: BlockingChannel) -> None:
@@ -116,7 +96,16 @@ def statistics_of(port: int) -> dict[str, Any]:
     return found
 
 
-def after_the_traffic(amqp_port: int, port: int, *, like: dict[str, Any] | None) -> dict[str, Any]:
+def as_transcript(statistics: dict[str, Any]) -> Transcript:
+    return {
+        what: [f"{name}: {json.dumps(value, sort_keys=True)}" for name, value in sorted(of.items())]
+        if isinstance(of, dict)
+        else of
+        for what, of in statistics.items()
+    }
+
+
+def after_the_traffic(amqp_port: int, port: int, *, like: Transcript | None) -> Transcript:
     """What is counted while its client is there; asked until it is `like` that."""
     with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", amqp_port)) as connection:
         converse(connection.channel())
@@ -124,15 +113,34 @@ def after_the_traffic(amqp_port: int, port: int, *, like: dict[str, Any] | None)
         while True:
             connection.process_data_events(0.2)
             try:
-                found = statistics_of(port)
+                found = as_transcript(statistics_of(port))
             except ValueError:  # it does not know of the channel yet
                 continue
             if like is None or found == like or time.monotonic() > deadline:
                 return found
 
 
-def test_what_is_counted(rabbitmq: tuple[int, int], fluffle: tuple[int, int]) -> None:
-    ours = after_the_traffic(*fluffle, like=None)
-    theirs = after_the_traffic(*rabbitmq, like=ours)
-    assert ours == theirs
-    assert ours["queues/%2F/q"]["publish"] == 4
+CONFIG = """
+    management.tcp.ip = 127.0.0.1
+    management.tcp.port = {}
+    management.rates_mode = detailed
+    collect_statistics_interval = 500
+"""
+
+
+def counted_by_rabbitmq(folder: Path, like: Transcript) -> Transcript:
+    port = free_port()
+    with RabbitMQ(folder, CONFIG.format(port), "rabbitmq_management") as node:
+        return after_the_traffic(node.port, port, like=like)
+
+
+ASKED = asks("statistics.counted", counted_by_rabbitmq)
+
+
+def test_what_is_counted(answers: Answers, tmp_path: Path) -> None:
+    with serving(tmp_path / "fluffle", answers, "--management=127.0.0.1:0") as fluffle:
+        port = fluffle.addresses["management"][1]
+        ours = after_the_traffic(fluffle.port, port, like=None)
+    theirs = answers.of(ASKED, lambda: counted_by_rabbitmq(tmp_path / "rabbitmq", ours))
+    assert ours == theirs, difference_of(theirs, ours)
+    assert "publish: 4" in ours["queues/%2F/q"]

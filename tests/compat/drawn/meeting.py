@@ -7,11 +7,11 @@ the end of.  So both look again and again until they have seen the same twice, o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from threading import Barrier
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 DEADLINE_S = 60.0
 """After which a player is not waited for."""
@@ -34,6 +34,48 @@ class Verdict(Enum):
 
 Same: TypeAlias = Callable[[tuple[str, ...], tuple[str, ...]], bool]
 """Whether what RabbitMQ's player has seen and what fluffle's has are meant to be the same."""
+
+
+class Judge(Protocol):
+    """Says whether a player goes on."""
+
+    def judge(self, place: int, seen: Seen) -> Verdict:
+        """Of what the player at that place has seen."""
+
+    def leave(self) -> None:
+        """The player comes no more."""
+
+
+class Score:
+    """What RabbitMQ's player has once seen after each step, in the place of that player."""
+
+    __slots__ = ("_agreed", "_patience_s", "_same", "_since_s", "_step", "_steps")
+
+    def __init__(self, steps: Sequence[tuple[str, ...]], same: Same, patience_s: float) -> None:
+        self._steps = iter(steps)
+        self._same = same
+        self._patience_s = patience_s
+        self._begin()
+
+    def _begin(self) -> None:
+        self._step = next(self._steps, ())
+        self._agreed = False
+        self._since_s = time.monotonic()
+
+    def judge(self, _place: int, seen: Seen) -> Verdict:
+        """Of what fluffle's player has seen."""
+        if not seen.is_waiting and self._same(self._step, seen.lines):
+            if not self._agreed:
+                self._agreed = True
+                return Verdict.LOOK_AGAIN
+            self._begin()
+            return Verdict.GO_ON
+        self._agreed = False
+        is_over = time.monotonic() - self._since_s > self._patience_s
+        return Verdict.DIFFER if is_over else Verdict.LOOK_AGAIN
+
+    def leave(self) -> None:
+        """Nobody waits."""
 
 
 class Meeting:

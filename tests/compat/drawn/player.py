@@ -26,7 +26,7 @@ from typing import Any
 
 from fluffle.protocol.methods import Basic, Channel, Connection, make
 from tests.compat.drawn.actor import Actor
-from tests.compat.drawn.meeting import Meeting, Seen, Verdict
+from tests.compat.drawn.meeting import Judge, Seen, Verdict
 from tests.compat.drawn.observer import Observer
 from tests.compat.drawn.operations import Case, Operation, named
 from tests.compat.scenario import Peer
@@ -36,6 +36,8 @@ from tests.support.client import Client, Closed, Heard
 CLIENTS = ("A", "B")
 """Their names."""
 
+SEEN = "   "
+"""What a note of something that was seen of a step begins with."""
 CHANNELS_EACH = 2
 SOON = re.compile(r"message-ttl': [01]\b|expiration='[01]'")
 LEFT = re.compile(r", message_count=\d+")
@@ -75,7 +77,7 @@ class Player:
             "clear_policy": self._clear_policy,
         }
 
-    def play(self, peer: Peer, meeting: Meeting, place: int) -> None:
+    def play(self, peer: Peer, meeting: Judge, place: int) -> None:
         """Until the end of the case, or until the two have not seen the same."""
         self._peer, self._meeting, self._place = peer, meeting, place
         self._actors: dict[tuple[str, int], Actor] = {}
@@ -234,7 +236,7 @@ class Player:
         while (verdict := self._meeting.judge(self._place, seen)) is Verdict.LOOK_AGAIN:
             seen = self._look()
         for line in seen.lines:
-            self._peer.note(f"   {line}")
+            self._peer.note(f"{SEEN}{line}")
         self._lines.clear()
         for actor in self._order:
             actor.forget_confirms()

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from tests.compat.comparing import as_meant
-from tests.compat.conftest import EXCHANGE_PLUGINS
-from tests.compat.drawn.meeting import Meeting
+from tests.compat.drawn.meeting import Judge, Meeting, Score
 from tests.compat.drawn.observer import Observer
 from tests.compat.drawn.operations import Case
-from tests.compat.drawn.player import Player
+from tests.compat.drawn.player import SEEN, Player
 from tests.compat.http import Http
-from tests.compat.oracle import RabbitMQ, free_port
+from tests.compat.oracle import EXCHANGE_PLUGINS, RabbitMQ, free_port
 from tests.compat.scenario import Scenario, Transcript
 from tests.support.daemon import Daemon
 
@@ -46,23 +46,41 @@ def run(
     patience_s: float = PATIENCE_S,
 ) -> tuple[Transcript, Transcript]:
     """What clients heard of either, until they heard something else."""
-
-    def same(theirs: tuple[str, ...], ours: tuple[str, ...]) -> bool:
-        one, other = as_meant(name, {"notes": [*theirs]}, {"notes": [*ours]})
-        return one == other
-
-    meeting = Meeting(same, patience_s)
-
-    def heard(place: int) -> Transcript:
-        observer = observers[place]
-        player = Player(case, observer, f"r{next(_runs)}.")
-        scenario = Scenario(name, (), lambda peer: player.play(peer, meeting, place))
-        try:
-            return scenario.run("127.0.0.1", observer.port)
-        finally:
-            player.clear()
-
+    meeting = Meeting(partial(same, name), patience_s)
     with ThreadPoolExecutor(1) as beside:
-        running = beside.submit(heard, 0)
-        ours = heard(1)
+        running = beside.submit(heard, name, case, observers[0], meeting, place=0)
+        ours = heard(name, case, observers[1], meeting, place=1)
         return running.result(), ours
+
+
+def replay(
+    name: str, case: Case, observer: Observer, theirs: Transcript, patience_s: float = PATIENCE_S
+) -> Transcript:
+    """What clients hear of fluffle, step by step beside what RabbitMQ's once heard."""
+    return heard(name, case, observer, Score(steps_of(theirs), partial(same, name), patience_s))
+
+
+def same(name: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> bool:
+    one, other = as_meant(name, {"notes": [*theirs]}, {"notes": [*ours]})
+    return one == other
+
+
+def steps_of(transcript: Transcript) -> list[tuple[str, ...]]:
+    """What was seen after each operation."""
+    steps: list[tuple[str, ...]] = []
+    for note in transcript["notes"]:
+        if note.startswith(SEEN):
+            steps[-1] = (*steps[-1], note.removeprefix(SEEN))
+        else:
+            steps.append(())
+    return steps
+
+
+def heard(name: str, case: Case, observer: Observer, meeting: Judge, place: int = 0) -> Transcript:
+    """What clients hear of one broker."""
+    player = Player(case, observer, f"r{next(_runs)}.")
+    scenario = Scenario(name, (), lambda peer: player.play(peer, meeting, place))
+    try:
+        return scenario.run("127.0.0.1", observer.port)
+    finally:
+        player.clear()
