@@ -13,7 +13,8 @@ from tests.suite.seeds import SEED, SUITE
 SEED_MAX = 1 << 31
 NOT_BY_PYTEST = "mutant"
 """They are looked for by a part of their own, as the simulator has its seeds in two."""
-LIVE = "interop or compat"
+APART = "interop or compat"
+"""They have parts of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,16 @@ def parts_of(order: Order) -> list[Part]:
         tests(
             "suite",
             "all tests, with new seeds of histories and state machines",
-            f"not {NOT_BY_PYTEST} and not ({LIVE})",
+            f"not {NOT_BY_PYTEST} and not ({APART})",
         ),
-        tests("rabbitmq", "clients of others, and RabbitMQ itself", LIVE, "--live"),
+        tests("clients", "clients of others", "interop"),
+        tests(
+            "rabbitmq",
+            "what RabbitMQ says, asked again",
+            f"not {NOT_BY_PYTEST}",
+            "tests/compat",
+            "--live",
+        ),
         module("drawn", "drawn scenarios", f"tests.compat.drawn --seeds 100 --first {drawn}"),
         module("mutants", "every mutant", f"tests.mutants --jobs {jobs}"),
         module("groups", "the simulator", f"{simulation} --seeds {order.seeds} --first {groups}"),
@@ -106,7 +114,7 @@ def parts_of(order: Order) -> list[Part]:
 
 def coverage(jobs: str) -> Part:
     """The fast tests once more: what is measured is slower, and measures nothing else."""
-    marks = f"not slow and not {NOT_BY_PYTEST} and not ({LIVE})"
+    marks = f"not slow and not {NOT_BY_PYTEST} and not ({APART})"
     words = f"-m coverage run -m pytest -q -p no:cacheprovider -n {jobs} --dist loadfile -m"
     return Part("coverage", "lines and branches of the fast tests", (*words.split(), marks))
 

@@ -43,8 +43,11 @@ def test_its_commands_are_taken() -> None:
     assert callable(abuse.main)
 
 
-def test_rabbitmq_is_asked_live() -> None:
-    assert "--live" in named(Order(7))["rabbitmq"].words
+def test_rabbitmq_is_asked_for_all_that_is_recorded_of_it() -> None:
+    """Whatever the marks of those tests, most of which run by day, too."""
+    words = named(Order(7))["rabbitmq"].words
+    assert {"--live", "tests/compat"} <= set(words)
+    assert "compat" not in words[words.index("-m", 1) + 1]
 
 
 @pytest.fixture
@@ -90,7 +93,7 @@ def test_all_parts_run_and_one_that_fails_is_told(
 def test_a_part_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         nightly.main(["sleep"])
-    assert "there is no part sleep; there are suite, rabbitmq" in capsys.readouterr().err
+    assert "there is no part sleep; there are suite, clients, rabbitmq" in capsys.readouterr().err
 
 
 def found(run: int, taken: int) -> dict[str, object]:
