@@ -11,6 +11,8 @@ from tests.compat.oracle import RabbitMQ
 from tests.compat.replay import Answers
 from tests.compat.scenario import load_scenarios
 
+pytestmark = pytest.mark.compat  # three nodes take their time to agree
+
 QUORUM_QUEUES = ("section_15", "section_07_single_active")
 
 SCENARIOS = {

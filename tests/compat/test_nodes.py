@@ -12,6 +12,8 @@ from tests.compat.comparing import compare
 from tests.compat.nodes import load_nodes_scenarios, run
 from tests.compat.replay import Answers
 
+pytestmark = pytest.mark.compat  # three nodes take their time to agree
+
 SCENARIOS = load_nodes_scenarios()
 
 
@@ -29,14 +31,7 @@ def rabbits(
         yield started
 
 
-def each() -> Iterator[object]:
-    """What is about alarms waits for nodes to look at their resources, once a second."""
-    for name, drive in SCENARIOS.items():
-        waits = "alarms" in drive.__module__
-        yield pytest.param(name, marks=[pytest.mark.compat] if waits else [])
-
-
-@pytest.mark.parametrize("name", [*each()])
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_three_fluffles_answer_as_three_rabbits(
     name: str, answers: Answers, rabbits: Callable[[], RabbitMQCluster], fluffles: Cluster
 ) -> None:

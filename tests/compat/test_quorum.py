@@ -18,6 +18,8 @@ from tests.compat.quorum import NAMES, run
 from tests.compat.replay import Answers
 from tests.compat.scenario import load_scenarios
 
+pytestmark = pytest.mark.compat  # three nodes take their time to agree
+
 SCENARIOS = load_scenarios()
 
 
