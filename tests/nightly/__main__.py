@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -30,6 +31,8 @@ SIMULATED = {
     "queues": "simulation/test_seeds.py::test_a_seed_about_queues_that_failed_once",
 }
 """Parts, and the tests that take their seeds once they have failed."""
+MEASURED = ROOT / "build" / "nightly" / "coverage"
+"""By all processes of a night: `data_file` in pyproject.toml."""
 NAMES = [part.name for part in parts_of(Order(0))]
 
 
@@ -57,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     order = Order(seed, asked.seeds, asked.queue_seeds, asked.torture, asked.abuse, asked.jobs)
     print(f"{SEED}={order.seed}", flush=True)
     KEPT.unlink(missing_ok=True)
+    shutil.rmtree(MEASURED, ignore_errors=True)
     parts = [part for part in parts_of(order) if not asked.parts or part.name in asked.parts]
     results = []
     for part in parts:

@@ -11,7 +11,7 @@ import pytest
 from tests.abuse import __main__ as abuse
 from tests.mutants import __main__ as mutants
 from tests.nightly import __main__ as nightly
-from tests.nightly.coverage_table import table
+from tests.nightly.coverage_table import measured, table
 from tests.nightly.parts import Order, Part, parts_of
 from tests.simulation import options as simulation
 from tests.suite.seeds import SEED, SUITE
@@ -54,6 +54,7 @@ def test_rabbitmq_is_asked_for_all_that_is_recorded_of_it() -> None:
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "failed_seeds.toml"
     monkeypatch.setattr(nightly, "KEPT", path)
+    monkeypatch.setattr(nightly, "MEASURED", tmp_path / "measured")
     return path
 
 
@@ -113,3 +114,11 @@ def test_coverage_is_told_by_package_and_what_nothing_touches_by_name() -> None:
     assert "| `raft` | 20 | 75.0 % | 8 | 37.5 % |" in lines
     assert "| `all` | 30 | 50.0 % | 12 | 25.0 % |" in lines
     assert [line for line in lines if line.startswith("- ")] == ["- broker/x.py: f"]
+
+
+def test_where_nothing_was_measured_there_is_a_report_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COVERAGE_FILE", str(tmp_path / "nothing"))
+    assert measured(tmp_path) == {}
+    assert "| `all` | 0 | – | 0 | – |" in [*table({})]
