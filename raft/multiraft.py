@@ -119,6 +119,7 @@ class MultiRaft:
             leading.farewell(state)
             state.become_follower(state.term, None)
             self._node.dirty.pop(state, None)
+            self._node.output.forget_image(group)
             self.crowd.forget(state)
             if state.write is not None and state.write.created_as is not None:
                 return  # it never was on its way to the disk

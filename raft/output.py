@@ -153,3 +153,8 @@ class Output:
     echoes: list[Echo] = field(default_factory=list)
     unknown: list[tuple[NodeId, GroupId]] = field(default_factory=list)
     """A node says that it does not have a group: whoever knows the groups must look into it."""
+
+    def forget_image(self, group: GroupId) -> None:
+        """Drop what an image was to be given: it is deleted, and its group may be made anew in the
+        same turn, with an image that begins with nothing."""
+        self.applies = [apply for apply in self.applies if apply.group != group]

@@ -8,9 +8,16 @@ import pytest
 
 from fluffle.raft import turn
 from fluffle.raft.config import Config
-from fluffle.raft.messages import GroupUnknown, Message, Ping, PreVoteRequest, PreVoteResponse
+from fluffle.raft.messages import (
+    AppendRequest,
+    GroupUnknown,
+    Message,
+    Ping,
+    PreVoteRequest,
+    PreVoteResponse,
+)
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.output import Output, Role
+from fluffle.raft.output import Output, ReadEntries, Role
 from fluffle.raft.refused import Refused
 from fluffle.raft.state import State
 from fluffle.raft.tuning import Tuning
@@ -310,6 +317,29 @@ def test_a_former_member_is_dropped_in_front_of_the_new_one() -> None:
     assert [(w.is_drop, w.created_as) for w in output.persist.writes] == [(True, None), (False, 9)]
     a.sync()
     assert a.disk.groups[GROUP].incarnation == 9
+
+
+def test_entries_of_a_former_member_are_not_for_the_image_of_the_new_one() -> None:
+    """They were read in the same turn in which it was deleted and came again with nothing."""
+    cluster = Cluster()
+    cluster.create()
+    a, b = cluster.elect("a"), cluster["b"]
+    cluster.propose("one", "two")
+    cluster.advance(50)
+    last, term, founder = a.status().last, a.status().term, 1
+    b.crash()
+    b.start()
+    commit = AppendRequest(GROUP, term, founder, founder, last, term, last, 1, [])
+    b.raft.receive("a", [commit])
+    (read,) = b.raft.output().reads
+    assert isinstance(read, ReadEntries)
+    found = b.disk.read(GROUP, read.first, read.stop, read.bytes_max)
+    b.group().entries_read(read.number, found)
+    b.raft.delete(GROUP)
+    b.raft.create(GROUP, 2, Config())
+    output = b.raft.output()
+    assert [restore.snapshot.index for restore in output.restores] == [0]
+    assert not output.applies
 
 
 def test_what_was_never_written_needs_no_drop() -> None:
