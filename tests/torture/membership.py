@@ -42,15 +42,17 @@ class Operator:
 
     async def do_without(self, node: str, *words: str) -> str:
         """Have another node do it, sooner or later: what that says.  DeedFailed."""
-        said = ""
+        said: dict[str, str] = {}
         for _ in range(ATTEMPTS):
-            for there in (there for name, there in self._nodes.items() if name != node):
+            for name, there in self._nodes.items():
+                if name == node:
+                    continue
                 try:
                     return await self.do(*words, "--data-dir", str(there.data))
                 except DeedFailed as failed:
-                    said = str(failed)
+                    said[name] = str(failed)
             await asyncio.sleep(AGAIN_S)
-        raise DeedFailed(said)
+        raise DeedFailed("\n".join(said.values()))
 
     async def grow(self, node: str) -> None:
         """Return when the queues that there are have a member on it, and not before: another disk
@@ -105,10 +107,16 @@ class Membership:
     besides a start and a stop."""
 
     def __init__(
-        self, operator: Operator, nodes: Mapping[str, Place], forget: Callable[[str], None]
+        self,
+        operator: Operator,
+        founders: Sequence[str],
+        nodes: Mapping[str, Place],
+        forget: Callable[[str], None],
     ) -> None:
-        """`forget`: what is known of its disk, which is wiped."""
+        """`founders` of the `nodes` are never left.  `forget`: what is known of a disk, which is
+        wiped."""
         self._operator = operator
+        self._founders = founders
         self._nodes = nodes
         self._forget = forget
 
@@ -141,7 +149,10 @@ class Membership:
         await self._operator.grow(node)
 
     async def shrink(self, node: str) -> None:
+        """Have the queues on the founders instead: of two members none may lose its disk."""
         await self._operator.shrink(node)
+        for founder in self._founders:
+            await self._operator.grow(founder)
 
     async def forget(self, node: str) -> None:
         await self._operator.do_without(node, "cluster", "forget", node, "--yes")

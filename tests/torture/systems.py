@@ -253,7 +253,7 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
             Deed.REJOIN: links.rejoin,
             **machines.deeds(group.kill),
             **RollingBack(group, machines, places, operator).deeds,
-            **Membership(operator, places, machines.forget).deeds,
+            **Membership(operator, NODES, places, machines.forget).deeds,
         }
         addresses, spares = cluster.addresses(NODES), cluster.addresses(SPARES)
         yield System(addresses, {**group.deeds, **special}, links, spares=spares)
