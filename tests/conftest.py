@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,17 @@ def pytest_report_header() -> str | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     leave_out(config, items)
+
+
+@pytest.fixture(autouse=True)
+def _keeps_the_level_of_the_log() -> Generator[None]:
+    """Fail a test that leaves another level: those after it would log, and hold, what it wanted."""
+    root = logging.getLogger()
+    before = root.level
+    yield
+    left = root.level
+    root.setLevel(before)
+    assert left == before, f"the root logger was left at level {left}, from {before}"
 
 
 @pytest.hookimpl(wrapper=True)

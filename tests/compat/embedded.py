@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -121,7 +122,8 @@ def embedded(*options: str, data_dir: Path | None = None) -> Iterator[Embedded]:
         name, _, value = option.removeprefix("--").partition("=")
         flags.setdefault(name, []).append(value or "yes")
     config = resolve(flags, {}).config
-    with no_error_logged(), ThreadedBroker(config, data_dir=data_dir) as broker:
+    with no_error_logged() as errors, ThreadedBroker(config, data_dir=data_dir) as broker:
+        errors.thread = broker.call(thread_here)
         yield Embedded(broker, data_dir)
 
 
@@ -139,31 +141,42 @@ def serving(data_dir: Path, answers: Answers, *options: str) -> Iterator[Serving
 
 @contextmanager
 def embedded_cluster() -> Iterator[EmbeddedCluster]:
-    with no_error_logged(), ThreadedCluster(nodes=len(NODES)) as cluster:
+    with no_error_logged() as errors, ThreadedCluster(nodes=len(NODES)) as cluster:
+        errors.thread = cluster.call(thread_here)
         yield EmbeddedCluster(cluster)
 
 
+async def thread_here() -> int:
+    return get_ident()
+
+
 class Errors(logging.Handler):
-    """Keeps what is logged with a traceback: the fault of whoever runs here."""
+    """Records with a traceback, by the thread that logged them: other tests log some on purpose."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.texts: list[str] = []
+        self.thread: int | None = None
+        """The thread of the broker, once it runs."""
+        self._texts: list[tuple[int | None, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info:
-            self.texts.append(self.format(record))
+            self._texts.append((record.thread, self.format(record)))
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for thread, text in self._texts if thread == self.thread]
 
 
 @contextmanager
-def no_error_logged() -> Iterator[None]:
-    """Fail at the end if a broker here, or its loop, has logged a traceback meanwhile."""
+def no_error_logged() -> Iterator[Errors]:
+    """Fail at the end if the broker of the thread that is named has logged a traceback."""
     errors = Errors()
     loggers = [*map(logging.getLogger, ("fluffle", "asyncio"))]
     for logger in loggers:
         logger.addHandler(errors)
     try:
-        yield
+        yield errors
     finally:
         for logger in loggers:
             logger.removeHandler(errors)

@@ -1,6 +1,7 @@
 """`rabbitmqctl` and its sisters against a node, as scripts and probes call them."""
 
 import json
+import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -315,7 +316,13 @@ def test_settings(node: RunningNode) -> None:
     for words in (("mem_relative", "0.1"), ("50MB",)):
         said(node, "set_disk_free_limit", *words)
     assert ctl(node, "set_disk_free_limit", "much").exit_code == DATA
-    said(node, "set_log_level", "info")
+    root = logging.getLogger()
+    before = root.level
+    try:
+        said(node, "set_log_level", "info")
+        assert root.level == logging.INFO
+    finally:
+        root.setLevel(before)
     for words in (("set_log_level", "loud"), ("rotate_logs",), ("suspend_listeners",)):
         assert ctl(node, *words).exit_code == UNAVAILABLE
 
