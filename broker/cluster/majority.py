@@ -39,9 +39,9 @@ class Majority:
         self._is_seen = False
         """Whether this node has ever seen all that make one, or should have by now."""
         self._voters: frozenset[Member] = frozenset()
-        """As of the last look."""
+        """The voters at the last look."""
         self.is_there = True
-        """As of the last look."""
+        """Whether there was a majority at the last look."""
 
     def look(self) -> None:
         """Say what is otherwise than at the last look."""

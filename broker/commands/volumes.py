@@ -11,13 +11,13 @@ VOLUMES = (
     "message_bytes_persistent", "messages_ram", "messages_ready_ram", "messages_unacknowledged_ram",
     "messages_persistent", "memory", "head_message_timestamp",
 )  # fmt: skip
-"""Those that rabbitmqctl has."""
+"""Measured columns that rabbitmqctl has."""
 
 MORE_VOLUMES = (
     "messages_paged_out", "message_bytes_paged_out", "messages_ready_high",
     "messages_ready_normal", "messages_ready_returned", "messages_dlx", "message_bytes_dlx",
 )  # fmt: skip
-"""Those that only the management API of RabbitMQ has; the last five are of quorum queues."""
+"""Measured columns that only RabbitMQ's management API has; the last five are of quorum queues."""
 
 
 def with_volumes(client: Client, rows: Iterable[Row], vhost: str | None) -> Iterator[Row]:

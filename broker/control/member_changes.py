@@ -130,7 +130,7 @@ class MemberChange:
         return served is None or (self.member in served.definition.wanted) is self.is_added
 
     def _ended(self, queues: Sequence[Wanted]) -> Waiting[Sequence[Wanted]]:
-        """Those of which it is known that it has come true, and those that were deleted."""
+        """Queues whose change has come true, and queues that were deleted."""
         as_known = [queue for queue in queues if self._is_known(queue)]
         if self.is_added and as_known:
             voting = yield from self._voting(as_known)
@@ -145,7 +145,7 @@ class MemberChange:
         return (self.member in dict(served.definition.members)) is self.is_added
 
     def _voting(self, queues: Sequence[Wanted]) -> Waiting[Collection[int]]:
-        """Those whose member on that node votes, as it says."""
+        """Groups whose member on that node votes, as the node says."""
         if self.parts.cluster is None:
             return {queue.id for queue in queues}
         groups = [queue.id for queue in queues]

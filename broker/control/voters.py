@@ -5,7 +5,7 @@
         "more": false}
 
 `voters` are those of each configuration that may be in force: the last that is known to be
-committed, and all behind it.  A definition names learners, too, so nobody counts votes by it.
+committed, and all behind it.  A definition names learners, too, so votes are not counted by it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Heard:
     """The answers of nodes that were asked who votes."""
 
     replicas: dict[int, list[Replica]] = field(default_factory=dict)
-    """By group."""
+    """What members say of their groups, by group."""
     silent: dict[str, str] = field(default_factory=dict)
     """Nodes that have not answered, and why."""
 

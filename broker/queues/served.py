@@ -140,7 +140,7 @@ class Receipt:
     def __init__(self, count: int) -> None:
         self.count = count
         self._early: list[tuple[int, int, bool]] | None = None
-        """What became known before anybody asked: from where to where, and whether they were
+        """Outcomes that became known before `then`: from where to where, and whether they were
         taken."""
         self._tell: Tell | None = None
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from tests.mutants import tables
-from tests.mutants.hunting import Wanted, hunts
+from tests.mutants.hunt import Wanted, hunts
 from tests.mutants.registry import ALL, FAMILIES
 from tests.mutants.verdict import Verdict
 from tests.simulation.mutation import SEEDS_MAX, SUBJECTS, failure_of_the_original

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import pytest
 
 from tests.mutants.families.batches import BATCHES, HOME
-from tests.mutants.families.consuming import CONSUMING
+from tests.mutants.families.consume import CONSUMING
 from tests.mutants.families.engine import ENGINE
+from tests.mutants.families.enqueue import PUTTING
 from tests.mutants.families.formation import FORMATION
 from tests.mutants.families.groups import RAFT
 from tests.mutants.families.image import IMAGE, REFUSALS
 from tests.mutants.families.leadership import CARRIED, LEADERSHIP, OUTBOX
 from tests.mutants.families.links import LINKS
 from tests.mutants.families.nodes import NODES
-from tests.mutants.families.putting import PUTTING
 from tests.mutants.families.queues import QUEUES
 from tests.mutants.families.streams import STREAMS
-from tests.mutants.families.waiting import ORDER, WAITING
+from tests.mutants.families.wait import ORDER, WAITING
 from tests.mutants.mutant import Mutant
 from tests.mutants.tags import Tag
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.mutants import tables
 from tests.mutants.__main__ import main, parser, wanted_of
-from tests.mutants.hunting import by_tests
+from tests.mutants.hunt import by_tests
 from tests.mutants.registry import FAMILIES, mutant
 from tests.mutants.verdict import Verdict
 

@@ -93,14 +93,14 @@ UNPROVED = (
 """The text that stands in the place of such advice if the sender has not proved who it is."""
 
 SEE_REFUSER = "the log of the node that refuses says what to do"
-"""For who is told, without proof, that another one does not remember it."""
+"""The advice for a node that is refused without proof, as one that is not remembered."""
 
 WITHOUT_DATA = (
     "this node has no data, and the cluster knows one of its name that had some: `fluffle cluster "
     "forget NAME`, on a node that takes clients; then this one joins by itself (with "
     "`--cluster-admit no`, after `fluffle cluster add`)"
 )
-"""For a node with an empty disk of which others remember a life."""
+"""The advice for a node with an empty disk of which others remember a life."""
 
 WRONG_PORT = "no node answers there: is that its --cluster-listen address, not the one for clients?"
 """For who has dialled something that does not speak this protocol."""

@@ -195,7 +195,7 @@ class ClusterLinks:
 
     @property
     def split(self) -> Hindrance | None:
-        """What is to be done about those that are `apart`, if any are."""
+        """The advice for nodes of another cluster of this name, if any are `apart`."""
         if not self.apart:
             return None
         return Hindrance(

@@ -20,7 +20,7 @@ OnFate = Callable[[Admission], None]
 
 
 class Deletions:
-    """Those that one node has heard of."""
+    """Deletions of queues that one node has heard of."""
 
     __slots__ = ("_knowledge", "_vhosts")
 
