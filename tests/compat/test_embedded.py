@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from threading import get_ident
 
 import pytest
 
@@ -12,10 +13,20 @@ from tests.support.client import Client
 
 
 def test_what_is_logged_with_a_traceback_fails() -> None:
-    logger = logging.getLogger("fluffle.broker.server.connection")
+    with pytest.raises(AssertionError, match="by zero"):
+        log_a_traceback(get_ident())
+
+
+def test_what_the_broker_of_another_thread_logs_does_not() -> None:
+    log_a_traceback(get_ident() + 1)
+
+
+def log_a_traceback(broker_thread: int) -> None:
+    """Beside a broker of that thread."""
     error = ZeroDivisionError("by zero")
-    with pytest.raises(AssertionError, match="by zero"), no_error_logged():
-        logger.error("a handler failed", exc_info=error)
+    with no_error_logged() as errors:
+        errors.thread = broker_thread
+        logging.getLogger("fluffle.broker.server.connection").error("it failed", exc_info=error)
 
 
 def test_what_is_logged_without_one_does_not() -> None:
