@@ -51,7 +51,7 @@ class Heard:
     """The answers of nodes that were asked who votes."""
 
     replicas: dict[int, list[Replica]] = field(default_factory=dict)
-    """What members say of their groups, by group."""
+    """Replicas that have answered, by the number of their group."""
     silent: dict[str, str] = field(default_factory=dict)
     """Nodes that have not answered, and why."""
 

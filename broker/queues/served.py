@@ -145,10 +145,10 @@ class Receipt:
         self._tell: Tell | None = None
 
     def then(self, tell: Tell) -> None:
-        """Whom to tell, of what is known by now at once; nobody need be.
+        """Have `tell` called with each outcome; with those that are known already, at once.
 
-        Nothing is known before the call that gave this returns, but who puts a message into
-        thousands of queues has it some turns before it comes here.
+        No outcome is known before the call that gave this receipt returns.  A message for thousands
+        of queues is put in over several turns, so that some are known before this is called.
         """
         self._tell = tell
         early, self._early = self._early, None

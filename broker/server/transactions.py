@@ -207,7 +207,7 @@ def publish_now(channel: Channel, parcel: Parcel, taken: Taken, *, persistent: b
         are_there = yield from put_in_steps(channel, [parcel], persistent=persistent)
         taken.are_all &= are_there
     if not channel.is_open:
-        parcel.mandatory = False  # nobody can be told
+        parcel.mandatory = False  # basic.return has no channel any more
     answer = channel.put(channel, parcel, persistent=persistent)
     if records(answer):
         channel.recorded()

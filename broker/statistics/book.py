@@ -71,7 +71,7 @@ class OfVhost:
         return None if queue is None else self.counts_of(queue)
 
     def counts_of(self, queue: ServedQueue) -> Counts:
-        """Those of a queue that is there."""
+        """The counts of a queue that exists; zeros if it had none yet."""
         if queue not in self.queues:
             self.queues[queue] = Counts(OF_QUEUE)
         return self.queues[queue]

@@ -62,7 +62,7 @@ def forget_garbage() -> None:
     """Do not look again for garbage among what is known of messages, nearly all of which stays.
 
     That took a busy machine three seconds, in which no node heard another through the proxies.
-    It stays so: whoever tortures in a process that goes on has frozen things of his own in it.
+    The heap stays frozen at the end: the process may have frozen other objects before the run.
     """
     gc.collect(1)
     gc.freeze()

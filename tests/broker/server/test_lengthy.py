@@ -36,6 +36,7 @@ from fluffle.protocol.spec import FRAME_BODY, FRAME_HEADER
 from fluffle.protocol.wire import to_table
 from tests.support.client import raw_frame
 from tests.support.edge import Client, Edge, publish_frames
+from tests.support.fairness import turns
 from tests.support.knowledge import LateKnowledge
 
 LARGE = Properties(headers=to_table({f"{number:05}": number for number in range(6_000)}))
@@ -59,18 +60,6 @@ def edge() -> Edge:
     passed = count()
     made.services.connections.shares.now_s = lambda: next(passed) * SHARE_S / 4
     return made
-
-
-def turns(edge: Edge, flooder: Client, other: Client) -> int:
-    """How many turns pass until the flooder is read again; the other is served in each."""
-    passed = 0
-    while not flooder.transport.is_reading():
-        passed += 1
-        other.feed(encode_method(1, Queue.Declare(queue="mine")))
-        edge.scheduler.turn()
-        edge.scheduler.turn()
-        assert other.names() == ["Queue.DeclareOk"]
-    return passed
 
 
 def costly_bindings() -> Iterator[str]:

@@ -19,6 +19,7 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
 from tests.support.edge import Client, Edge, publish_frames
+from tests.support.fairness import turns
 from tests.support.store import open_store
 
 QUEUES = ("q0", "q1", "q2", "q3")
@@ -43,18 +44,6 @@ def little_is_undone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def edge() -> Edge:
     return slow(Edge())
-
-
-def turns(edge: Edge, flooder: Client, other: Client) -> int:
-    """How many turns pass until the flooder is read again; the other is served in each."""
-    passed = 0
-    while not flooder.transport.is_reading():
-        passed += 1
-        other.feed(encode_method(1, Queue.Declare(queue="mine")))
-        edge.scheduler.turn()
-        edge.scheduler.turn()
-        assert other.names() == ["Queue.DeclareOk"]
-    return passed
 
 
 def messages(number: int, *, durable: bool = False) -> bytes:
