@@ -23,6 +23,10 @@ Chore: TypeAlias = Iterator[int | None]
 logger = logging.getLogger(__name__)
 
 
+def nobody_waits(_error: Exception) -> None:
+    """It has been logged."""
+
+
 class Due(NamedTuple):
     """A chore that may go on."""
 
@@ -58,6 +62,10 @@ class Chores:
     def add(self, chore: Chore, failed: Callable[[Exception], None]) -> None:
         """Do it, from the next turn on; `failed` is called with what it raises."""
         self._add(Due(chore, failed))
+
+    def finish(self, pieces: Iterator[None]) -> None:
+        """Do what is left of something whose end nobody waits for."""
+        self.add(pieces, nobody_waits)
 
     def _add(self, due: Due) -> None:
         self._due.append(due)

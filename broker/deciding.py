@@ -5,7 +5,7 @@ Errors have RabbitMQ's texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import is_reached
@@ -134,7 +134,7 @@ def delete_queue(vhost: VirtualHost, queue: ServedQueue) -> Change:
 def delete_queues(vhost: VirtualHost, queues: tuple[ServedQueue, ...]) -> Change:
     """Those that are there; a calendar with its exchange."""
     facts: list[Fact] = []
-    bindings: list[Binding] = []
+    bindings: list[Collection[Binding]] = []
     exchanges: list[Exchange] = []
     for queue in filter(vhost.has, queues):
         exchange = vhost.topology.find(exchange_of(queue.name)) if is_calendar(queue.name) else None
@@ -142,14 +142,16 @@ def delete_queues(vhost: VirtualHost, queues: tuple[ServedQueue, ...]) -> Change
             exchanges.append(exchange)
             continue
         facts.append(queue_fact(vhost, queue))
-        bindings += vhost.topology.bindings_to(DestinationKind.QUEUE, queue.name)
+        if found := vhost.topology.bindings_to(DestinationKind.QUEUE, queue.name):
+            bindings.append(found)
     change = removal(facts)
     if not (bindings or exchanges):
         return change
     going = Going(vhost.topology)
     for exchange in exchanges:
         going.add_exchange(exchange)
-    going.add_bindings(bindings)
+    for found in bindings:
+        going.add_bindings(found)
     return going.change().joined(change)
 
 

@@ -269,6 +269,7 @@ class Node:
             return VirtualHost(
                 name, company.maker, on_new_queue=self._noting.new_queue, on_kept=company.kept,
                 policies=self._policies, image=image, pick=secrets.randbelow,
+                later=self._chores.finish,
             )  # fmt: skip
 
         image = self._durability.image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,7 +28,7 @@ from fluffle.broker.queues.served import Inlet, Later, ServedQueue
 from fluffle.broker.recording.image import VhostImage
 from fluffle.broker.routing.history import History, Kept
 from fluffle.broker.routing.router import Router
-from fluffle.broker.routing.surroundings import Surroundings, first
+from fluffle.broker.routing.surroundings import Surroundings, at_once, first
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.steps import Steps, whole
@@ -119,11 +119,13 @@ class VirtualHost:
         image: VhostImage | None = None,
         on_kept: OnKept = nobody_keeps,
         pick: Callable[[int], int] = first,
+        later: Callable[[Iterator[None]], None] = at_once,
     ) -> None:
         """`on_new_queue` is told what a queue is and the name of this, whenever one is made.
         `policies` may say where messages go that an exchange does not match.
         `on_kept` is told the name of this, of an exchange, and a message that it keeps.
         `pick` gives by chance one of so many numbers, from 0 on.
+        `later` has work done piece by piece that need not be done before others have their turns.
 
         Raises `StorageError` when the journal of a queue cannot be read.
         """
@@ -143,15 +145,7 @@ class VirtualHost:
         other exchanges lead where the topology says, which has an epoch of its own."""
         self.topology = Topology(
             name,
-            around=Surroundings(
-                is_durable_queue=lambda queue: self.queues[queue].spec.durable,
-                queue_type=self._queue_type,
-                queue_fact=self._queue_fact,
-                is_here=lambda queue: isinstance(self.queues.get(queue), Queue),
-                kept=partial(on_kept, name),
-                pick=pick,
-                alternate_of=partial((policies or Policies()).alternate_of, name),
-            ),
+            around=self._around(on_kept, pick, later, policies or Policies()),
             exchanges=image.exchanges,
             bindings=image.bindings,
         )
@@ -169,6 +163,25 @@ class VirtualHost:
         """Exclusive queues by their owner; no owner without one."""
         for definition in image.queues:
             self.queues[definition.spec.name] = maker.reopen(definition, name)
+
+    def _around(
+        self,
+        on_kept: OnKept,
+        pick: Callable[[int], int],
+        later: Callable[[Iterator[None]], None],
+        policies: Policies,
+    ) -> Surroundings:
+        """What exchanges ask for."""
+        return Surroundings(
+            is_durable_queue=lambda queue: self.queues[queue].spec.durable,
+            queue_type=self._queue_type,
+            queue_fact=self._queue_fact,
+            is_here=lambda queue: isinstance(self.queues.get(queue), Queue),
+            kept=partial(on_kept, self.name),
+            pick=pick,
+            alternate_of=partial(policies.alternate_of, self.name),
+            later=later,
+        )
 
     @property
     def limits(self) -> VhostLimits:

@@ -37,6 +37,10 @@ class Teller(Protocol):
     def node(self) -> str:
         """Its name."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a sense in telling."""
+
     def tell(self, what: str, headers: Telling) -> None:
         """This has happened."""
 
@@ -77,8 +81,9 @@ class Announced:
 
     def _announcing(self, seen: Seen, done: Callable[[], None]) -> Callable[[], None]:
         def announced() -> None:
-            for what, headers in described(seen.look, self._announcer.node):
-                self._announcer.tell(what, headers)
+            if self._announcer.is_heard:
+                for what, headers in described(seen.look, self._announcer.node):
+                    self._announcer.tell(what, headers)
             done()
 
         return announced

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -23,6 +24,7 @@ from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.recording.image import Entry, Image, VhostImage
+from fluffle.broker.routing.topology import REMOVED_AT_ONCE
 from fluffle.broker.turn import nothing
 from fluffle.broker.vhost import VirtualHost
 
@@ -114,13 +116,30 @@ class Catalogue:
         """Make a change, whoever decided it; whom it concerns is to be told then."""
         consequences: list[Consequence] = []
         # exchanges first: in one that has gone no binding has to be looked for
-        for kind, key, value, _ in sorted(change.removes, key=is_no_exchange):
+        removes: Iterable[Fact] = sorted(change.removes, key=is_no_exchange)
+        if len(change.removes) > REMOVED_AT_ONCE:
+            removes = self._without_bindings(removes)
+        for kind, key, value, _ in removes:
             consequences += APPLIED[kind].remove(self, key, value)
         for kind, key, value, _ in change.puts:
             consequences += APPLIED[kind].put(self, key, value)
         if not change.changes_nothing:
             self.rerouted()
         return dict.fromkeys(consequences) if consequences else ()
+
+    def _without_bindings(self, removes: Iterable[Fact]) -> Iterator[Fact]:
+        """What else is to be removed; as soon as it comes to bindings all of them are removed."""
+        for kind, facts in groupby(removes, key=attrgetter("kind")):
+            if kind is not Kind.BINDING:
+                yield from facts
+                continue
+            for vhost, alike in groupby(facts, key=vhost_of):
+                bindings: list[Any] = [fact.value for fact in alike]
+                self.holder(vhost).topology.remove_bindings(bindings)
+
+
+def vhost_of(binding: Fact) -> str:
+    return str(binding.key[0])
 
 
 def is_no_exchange(fact: Fact) -> bool:

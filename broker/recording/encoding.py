@@ -107,9 +107,8 @@ def _unpacked(kind: Kind, name: bytes, value: bytes) -> tuple[Key, Any]:
         raise _corrupt(kind, key, error) from error
 
 
-def _packed(value: object) -> bytes:
-    packed: bytes = msgpack.packb(value, unicode_errors=TEXT_ERRORS)
-    return packed
+_packed: Callable[[object], bytes] = msgpack.Packer(unicode_errors=TEXT_ERRORS).pack
+"""Takes half the time that `packb` does, which makes a packer each time."""
 
 
 def _read(packed: bytes) -> Any:

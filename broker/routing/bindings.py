@@ -47,8 +47,13 @@ def binding_key(vhost: str, binding: Binding) -> Key:
         binding.destination_kind.value,
         binding.destination,
         binding.routing_key,
-        encode_table(_canonical_table(binding.arguments)) if binding.arguments else b"",
+        named(binding.arguments),
     )
+
+
+def named(arguments: FieldTable) -> bytes:
+    """Arguments as part of a name, the same for equal ones."""
+    return encode_table(_canonical_table(arguments)) if arguments else b""
 
 
 Bindings: TypeAlias = "tuple[Binding, ...] | dict[Binding, None]"

@@ -6,12 +6,20 @@ bound is the caller's business.  Errors have RabbitMQ's texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from fluffle.broker.errors import PreconditionFailed
 from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
-from fluffle.broker.routing.bindings import Binding, DestinationKind, binding_key
+from fluffle.broker.routing.bindings import (
+    Binding,
+    DestinationKind,
+    binding_key,
+    named,
+)
 from fluffle.broker.routing.declaring import (
     check_bindable,
     check_creatable,
@@ -27,11 +35,13 @@ from fluffle.broker.routing.exchange import (
     check_not_default,
     check_type,
 )
-from fluffle.broker.routing.topology import Topology
+from fluffle.broker.routing.topology import Topology, ends_of
 
 EXCHANGE = DestinationKind.EXCHANGE
 OWN = frozenset(spec.name for spec in PREDECLARED)
 """The broker's own exchanges."""
+
+source_of = attrgetter("source")
 
 
 def exchange_name(vhost: str, name: str) -> Name:
@@ -149,6 +159,26 @@ def binding_fact(topology: Topology, binding: Binding) -> Fact:
     return Fact(Kind.BINDING, key, binding, topology.outlives(binding))
 
 
+def binding_facts(topology: Topology, bindings: Iterable[Binding]) -> list[Fact]:
+    """The same of many, of which most have the same ends as the one before."""
+    vhost, fact, facts = topology.vhost, Fact._make, list[Fact]()
+    for (source, kind, destination), group in groupby(bindings, ends_of):
+        alike, to = tuple(group), kind.value
+        outlives = topology.outlives(alike[0])
+        facts += [
+            fact(
+                (
+                    Kind.BINDING,
+                    (vhost, source, to, destination, each.routing_key, named(each.arguments)),
+                    each,
+                    outlives,
+                )
+            )
+            for each in alike
+        ]
+    return facts
+
+
 class Going:
     """What goes: bindings, exchanges with theirs, and auto-delete exchanges without any.
 
@@ -170,19 +200,19 @@ class Going:
 
     def add_bindings(self, bindings: Iterable[Binding]) -> None:
         """Bindings that are there, and each auto-delete exchange that keeps none as a source."""
-        pending = list(bindings)
+        pending = [bindings]
         while pending:
-            binding = pending.pop()
-            if binding in self._bindings:
-                continue
-            self._bindings[binding] = None
-            source = self._topology.require(binding.source)
-            name = source.spec.name
-            left = self._left[name] = self._left.get(name, len(source.matcher)) - 1
-            if not left and source.spec.auto_delete and name not in self._exchanges:
-                pending.extend(self._take(source))
+            new = dict.fromkeys(pending.pop())
+            if self._bindings:
+                new = {each: None for each in new if each not in self._bindings}
+            self._bindings.update(new)
+            for name, count in Counter(map(source_of, new)).items():
+                source = self._topology.require(name)
+                left = self._left[name] = self._left.get(name, len(source.matcher)) - count
+                if not left and source.spec.auto_delete and name not in self._exchanges:
+                    pending.append(self._take(source))
 
-    def _take(self, exchange: Exchange) -> Iterable[Binding]:
+    def _take(self, exchange: Exchange) -> Collection[Binding]:
         """Take an exchange and the bindings it is the source of; those to it are still to do."""
         name = exchange.spec.name
         self._exchanges[name] = exchange
@@ -196,7 +226,7 @@ class Going:
         with its last binding, on a binding that it is left with.
         """
         topology, vhost = self._topology, self._topology.vhost
-        removes = [binding_fact(topology, binding) for binding in self._bindings]
+        removes = binding_facts(topology, self._bindings)
         rests_on = [exchange_name(vhost, name) for name in {**self._exchanges, **self._left}]
         for exchange in self._exchanges.values():
             facts = exchange_facts(topology, exchange)

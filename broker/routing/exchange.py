@@ -1,6 +1,6 @@
 """One exchange: what was declared, what it is bound to, and where it sends what it cannot match."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from fluffle.broker.routing.headers import headers_matcher
 from fluffle.broker.routing.history import History, check_length
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
 from fluffle.broker.routing.selecting import JMS_TOPIC, selector_matcher
+from fluffle.broker.routing.stale import StaleMatcher
 from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.broker.routing.topic import TopicMatcher
 from fluffle.protocol.types import FieldTable
@@ -126,7 +127,7 @@ class Exchange:
 
     def __init__(self, spec: ExchangeSpec, around: Surroundings) -> None:
         self.spec = spec
-        self.matcher = TYPES[spec.type].make(spec.arguments, around)
+        self.matcher: Matcher = TYPES[spec.type].make(spec.arguments, around)
         self.onward: dict[str, int] = {}
         """How many bindings lead to each other exchange."""
         self.calendar: str | None = None
@@ -151,10 +152,35 @@ class Exchange:
         """Whether it was there."""
         was_there = self.matcher.discard(binding)
         if was_there and binding.destination_kind is DestinationKind.EXCHANGE:
-            self.onward[binding.destination] -= 1
-            if not self.onward[binding.destination]:
-                del self.onward[binding.destination]
+            self._lead_less(binding.destination, 1)
         return was_there
+
+    def _lead_less(self, destination: str, count: int) -> None:
+        self.onward[destination] -= count
+        if not self.onward[destination]:
+            del self.onward[destination]
+
+    def forget(self, bindings: Sequence[Binding]) -> Iterator[None] | None:
+        """Bindings that are there, to one destination, count no more.
+
+        What is left to be done for that, piece by piece, unless it is under way.
+        """
+        if bindings[0].destination_kind is DestinationKind.EXCHANGE:
+            self._lead_less(bindings[0].destination, len(bindings))
+        if isinstance(self.matcher, OneOfAll):  # which asks for all that there are, and is flat
+            for binding in bindings:
+                self.matcher.discard(binding)
+            return None
+        if isinstance(self.matcher, StaleMatcher):
+            self.matcher.forget(bindings)
+            return None
+        self.matcher = stale = StaleMatcher(self.matcher)
+        stale.forget(bindings)
+        return self._cleared(stale)
+
+    def _cleared(self, stale: StaleMatcher) -> Iterator[None]:
+        yield from stale.clear()
+        self.matcher = stale.inner
 
 
 def check_not_default(name: str) -> None:

@@ -1,6 +1,7 @@
 """What exchanges ask of the node that they are on: the queues of their virtual host, and chance."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from fluffle.broker.metadata.change import Fact
@@ -16,8 +17,13 @@ def nobody_hears(_exchange: str, _message: Kept) -> None:
     """Where there are no other nodes."""
 
 
+def at_once(pieces: Iterator[None]) -> None:
+    """Do work that may take long where nobody waits for his turn."""
+    deque(pieces, maxlen=0)
+
+
 class Surroundings(NamedTuple):
-    """Ports of one virtual host; each takes the name of a queue, but for the last two."""
+    """Ports of one virtual host; each takes the name of a queue, but for the last three."""
 
     is_durable_queue: Callable[[str], bool] = lambda _name: False
     queue_type: Callable[[str], str | None] = lambda _name: None
@@ -32,3 +38,5 @@ class Surroundings(NamedTuple):
     """One of the numbers from 0 up to, but not including, the one that is given, by chance."""
     alternate_of: Callable[[str], str | None] = lambda _name: None
     """What policies say of where messages go that an exchange with that name does not match."""
+    later: Callable[[Iterator[None]], None] = at_once
+    """Has work done piece by piece, while others have their turns."""

@@ -70,11 +70,6 @@ class Node:
         if len(self.children) == 1:
             self.children = next(iter(self.children.values()))
 
-    def offspring(self) -> Iterable["Node"]:
-        if isinstance(self.children, dict):
-            return self.children.values()
-        return () if self.children is None else (self.children,)
-
     @property
     def is_bare(self) -> bool:
         return not self.bindings and self.children is None
@@ -163,8 +158,12 @@ class TopicMatcher:
         pending = [self._root]
         while pending:
             node = pending.pop()
-            yield from node.bindings
-            pending.extend(node.offspring())
+            if node.bindings:
+                yield from node.bindings
+            if isinstance(node.children, dict):
+                pending.extend(node.children.values())
+            elif node.children is not None:
+                pending.append(node.children)
 
     def __len__(self) -> int:
         return self._count

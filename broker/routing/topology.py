@@ -7,7 +7,10 @@ or an exchange takes along what leads to it without a search.  The rules of chan
 Names come as the client meant them: CR and LF are stripped where methods are read.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from fluffle.broker.errors import NotFound
 from fluffle.broker.metadata.change import Fact
@@ -20,7 +23,14 @@ from fluffle.broker.routing.bindings import (
 )
 from fluffle.broker.routing.declaring import resource
 from fluffle.broker.routing.exchange import PREDECLARED, Exchange, ExchangeSpec, alternate_of
+from fluffle.broker.routing.stale import emptied
 from fluffle.broker.routing.surroundings import Surroundings
+
+REMOVED_AT_ONCE = 256
+"""Bindings that are taken out of matchers without a pause: a millisecond of work, if their keys are
+not long."""
+
+ends_of = attrgetter("source", "destination_kind", "destination")
 
 
 class Topology:
@@ -29,7 +39,7 @@ class Topology:
     Names and keys are text; errors are those of `broker/errors.py` with RabbitMQ's texts.
     """
 
-    __slots__ = ("_around", "_exchanges", "_inbound", "epoch", "vhost")
+    __slots__ = ("_around", "_exchanges", "_inbound", "_unfinished", "epoch", "vhost")
 
     def __init__(
         self,
@@ -50,6 +60,8 @@ class Topology:
         }
         self._inbound: dict[tuple[DestinationKind, str], Bindings] = {}
         """Bindings by destination; no key without a binding."""
+        self._unfinished: deque[Iterator[None]] = deque()
+        """What is left to do of removals, of which nobody notices any more."""
         for binding in bindings:
             self.put_binding(binding)
 
@@ -62,7 +74,9 @@ class Topology:
 
     def remove_exchange(self, name: str) -> None:
         """It is gone; its bindings on both sides are removed before or after."""
-        del self._exchanges[name]
+        exchange = self._exchanges.pop(name)
+        if len(exchange.matcher) > REMOVED_AT_ONCE:
+            self._finish_later(emptied(exchange.matcher))
         self.epoch += 1
 
     def renew(self, exchanges: Iterable[str]) -> None:
@@ -85,13 +99,47 @@ class Topology:
         source = self._exchanges.get(binding.source)
         if source is not None:
             source.discard(binding)
-        end = binding.destination_kind, binding.destination
-        rest = without_binding(self._inbound[end], binding)
+        self._remove_inbound((binding,))
+        self.epoch += 1
+
+    def remove_bindings(self, bindings: Sequence[Binding]) -> None:
+        """They are gone: of many, matchers may hold some for a while, but do not find them."""
+        if len(bindings) <= REMOVED_AT_ONCE:
+            for binding in bindings:
+                self.remove_binding(binding)
+            return
+        by_ends: dict[tuple[str, DestinationKind, str], list[Binding]] = {}
+        for ends, group in groupby(bindings, ends_of):
+            by_ends.setdefault(ends, []).extend(group)
+        for (name, *_), alike in by_ends.items():
+            source = self._exchanges.get(name)
+            if source is not None and (pieces := source.forget(alike)) is not None:
+                self._finish_later(pieces)
+            self._remove_inbound(alike)
+        self.epoch += 1
+
+    def _remove_inbound(self, alike: Sequence[Binding]) -> None:
+        """No longer have bindings of one destination lead there."""
+        end = alike[0].destination_kind, alike[0].destination
+        rest = self._inbound[end]
+        if len(alike) == len(rest):
+            rest = ()
+        for binding in alike if rest else ():
+            rest = without_binding(rest, binding)
         if rest:
             self._inbound[end] = rest
         else:
             del self._inbound[end]
-        self.epoch += 1
+
+    def _finish_later(self, pieces: Iterator[None]) -> None:
+        self._unfinished.append(pieces)
+        if len(self._unfinished) == 1:
+            self._around.later(self._finish())
+
+    def _finish(self) -> Iterator[None]:
+        while self._unfinished:
+            yield from self._unfinished[0]
+            self._unfinished.popleft()
 
     # Questions
 

@@ -128,6 +128,7 @@ class Teller:
     """Puts changes of definitions into timelines, of one who does them."""
 
     node = ""
+    is_heard = True
 
     __slots__ = ("_recorder", "_who")
 

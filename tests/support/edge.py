@@ -115,12 +115,14 @@ class Edge:
         self.turn = Turn(self.scheduler.call_soon)
         durability = Durability(store or open_store(), self.turn)
         policies = Policies()
+        chores = Chores(self.scheduler.call_soon, self.turn, durability.commits, raise_it)
         self.vhost = VirtualHost(
             "/",
             self._maker(durability, policies),
             policies=policies,
             on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
             pick=Random(1).randrange,
+            later=chores.finish,
         )
         self.facts: Facts = durability.facts
         self.new_queues: list[tuple[str, str]] = []
@@ -135,7 +137,6 @@ class Edge:
         for name, password in {"guest": b"guest", "alice": b"wonder"}.items():
             self.editor.grant_everything(name, password, ["/"])
         names = count(1)
-        chores = Chores(self.scheduler.call_soon, self.turn, durability.commits, raise_it)
         self.services = Services(
             limits=limits or Limits(),
             server_properties=server_properties(Config(node_name="fluffle@test")),

@@ -50,12 +50,12 @@ def apply(topology: Topology, change: Change) -> Removed:
     removed = Removed()
     for fact in change.removes:
         if isinstance(fact.value, Binding):
-            topology.remove_binding(fact.value)
             removed.bindings.append(fact.value)
         else:
             assert isinstance(fact.value, ExchangeSpec)
             topology.remove_exchange(fact.value.name)
             removed.exchanges.append(fact.value)
+    topology.remove_bindings(removed.bindings)
     for fact in change.puts:
         if isinstance(fact.value, Binding):
             topology.put_binding(fact.value)

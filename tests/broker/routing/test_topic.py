@@ -35,8 +35,11 @@ def matched(matcher: TopicMatcher, *keys: str) -> list[str]:
 def nodes(matcher: TopicMatcher) -> int:
     pending, count = [matcher._root], 0
     while pending:
-        node = pending.pop()
-        pending.extend(node.offspring())
+        children = pending.pop().children
+        if isinstance(children, dict):
+            pending.extend(children.values())
+        elif children is not None:
+            pending.append(children)
         count += 1
     return count
 

@@ -1,13 +1,19 @@
 """Binding and unbinding, and what goes along with what is deleted."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed
+from fluffle.broker.routing import stale
+from fluffle.broker.routing import topology as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.broker.routing.topology import Topology
+from fluffle.protocol.properties import Properties
 from tests.broker.routing.make import (
     bind,
     declare,
@@ -255,7 +261,9 @@ class TopologyAgainstSet(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.topology = Topology("/")
+        self.later: list[Iterator[None]] = []
+        """Work that is put off: what is gone is taken out of matchers, a binding at a time."""
+        self.topology = Topology("/", around=Surroundings(later=self.later.append))
         self.specs: dict[str, ExchangeSpec] = {}
         self.bindings: set[Binding] = set()
 
@@ -309,6 +317,27 @@ class TopologyAgainstSet(RuleBasedStateMachine):
         drop_queue(self.topology, name)
         self.remove({b for b in self.bindings if b == to_queue(b.source, name, b.routing_key)})
 
+    @precondition(lambda self: self.later)
+    @rule()
+    def go_on(self) -> None:
+        if next(self.later[0], self) is self:
+            del self.later[0]
+
+    @invariant()
+    def all_that_is_bound_is_found(self) -> None:
+        for name, spec in self.specs.items():
+            exchange = self.topology.find(name)
+            assert exchange is not None
+            bound = [b for b in self.bindings if b.source == name]
+            assert len(exchange.matcher) == len(bound)
+            found = exchange.matcher.match(["k"], Properties())
+            wanted = {
+                b for b in bound if spec.type in ("fanout", "headers") or b.routing_key == "k"
+            }
+            if spec.type == "topic":
+                wanted |= {b for b in bound if b.routing_key == "k.#"}
+            assert set(found) == wanted
+
     @invariant()
     def the_same_is_there(self) -> None:
         assert set(names(self.topology)) == set(self.specs)
@@ -318,6 +347,15 @@ class TopologyAgainstSet(RuleBasedStateMachine):
         assert len(found) == len(inbound) == len(self.bindings)
         assert set(found) == set(inbound) == self.bindings
         assert self.topology._inbound.keys() == ends
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_are_many() -> Iterator[None]:
+    """What is done for thousands of bindings is done for two, a binding a piece."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topologies, "REMOVED_AT_ONCE", 1)
+        patch.setattr(stale, "WORDS_AT_ONCE", 1)
+        yield
 
 
 TestTopologyAgainstSet = TopologyAgainstSet.TestCase

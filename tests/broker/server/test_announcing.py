@@ -342,6 +342,15 @@ def test_nothing_is_told_and_nothing_is_there_where_it_is_off() -> None:
     client.expect_channel_closed(404)
 
 
+def test_what_nobody_hears_is_not_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exchange may go with ten thousand bindings."""
+    edge = Edge(announces=True)
+    client = edge.connect()
+    monkeypatch.setattr("fluffle.broker.announcing.changes.described", None)
+    client.declare("q")
+    client.delete("q")
+
+
 def test_it_may_lead_to_another_exchange() -> None:
     edge, watcher = watched("nothing")
     watcher.declare_exchange("x", "x-recent-history")

@@ -15,6 +15,7 @@ import pytest
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.errors import AccessRefused
 from fluffle.broker.queues.served import ServedQueue, Target
+from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.server import channel, consuming
 from fluffle.broker.server.connection import Connection
 from fluffle.broker.server.outlet import BURST_BYTES, RUN_BYTES_MIN
@@ -24,6 +25,7 @@ from fluffle.protocol.methods import (
     Basic,
     Channel,
     Confirm,
+    Exchange,
     Method,
     Queue,
     Tx,
@@ -598,3 +600,27 @@ def test_a_bug_in_a_step_ends_its_connection_alone(
     edge.run()
     flooder.expect_closed(541)
     other.declare("mine")
+
+
+@pytest.mark.parametrize("method", [Exchange.Delete(exchange="topics"), Queue.Delete(queue="q")])
+def test_thousands_of_bindings_go_at_once_and_are_cleared_away_in_steps(
+    edge: Edge, method: Method
+) -> None:
+    client = edge.connect()
+    client.declare()
+    client.declare("r")
+    client.declare_exchange("topics", "topic")
+    binds = (make(Queue.Bind, exchange="topics", nowait=True, queue="q", routing_key=f"{key}.#")
+             for key in range(2_000))  # fmt: skip
+    client.feed(b"".join(encode_method(1, bind) for bind in binds))
+    edge.run()
+    client.bind("r", "topics", "7.#")
+    exchange = edge.vhost.topology.find("topics")
+    assert exchange is not None
+    held = exchange.matcher
+    client.feed(encode_method(1, method))
+    client.take()  # its answer
+    assert len(held) > 1_000, "nobody waits for it"
+    assert not edge.vhost.topology.bindings_to(DestinationKind.QUEUE, "q")
+    edge.run()
+    assert len(held) == (1 if isinstance(method, Queue.Delete) else 0)

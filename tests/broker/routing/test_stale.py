@@ -1,0 +1,163 @@
+"""Very many bindings that go at once: nobody finds them any more, they are cleared away later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import Exchange, ExchangeSpec
+from fluffle.broker.routing.router import Router
+from fluffle.broker.routing.stale import WORDS_AT_ONCE, WORDS_EACH
+from fluffle.broker.routing.surroundings import Surroundings
+from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology
+from tests.broker.routing.make import bind, declare, delete, drop_queue, to_exchange, to_queue
+from tests.support.topologies import bindings_from
+
+MANY = 4 * REMOVED_AT_ONCE
+KINDS = ["direct", "fanout", "topic", "headers", "x-random"]
+
+
+class Place:
+    """A topology whose work is put off until it is asked for."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.later: list[Iterator[None]] = []
+        self.topology = Topology("/", around=Surroundings(later=self.later.append))
+        for kind in kinds:
+            assert declare(self.topology, ExchangeSpec(kind, kind))
+        self.router = Router(self.topology, lambda _queue: True)
+
+    def bind(self, *bindings: Binding) -> None:
+        for binding in bindings:
+            assert bind(self.topology, binding)
+
+    def exchange(self, name: str) -> Exchange:
+        exchange = self.topology.find(name)
+        assert exchange is not None
+        return exchange
+
+    def route(self, exchange: str, key: str) -> tuple[str, ...]:
+        return self.router.route(exchange, [key], None)
+
+    def finish(self) -> int:
+        """In how many pieces."""
+        pieces = sum(1 for work in self.later for _ in work)
+        self.later.clear()
+        return pieces
+
+
+def many(source: str, queue: str, count: int = MANY) -> list[Binding]:
+    return [to_queue(source, queue, f"{number}") for number in range(count)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_queue_with_very_many_bindings_goes_at_once(kind: str) -> None:
+    place = Place(kind)
+    staying = to_queue(kind, "r", "7")
+    place.bind(*many(kind, "q"), staying)
+    drop_queue(place.topology, "q")
+    matcher = place.exchange(kind).matcher
+    for _ in range(2):
+        assert list(matcher) == bindings_from(place.topology, kind) == [staying]
+        assert len(matcher) == 1
+        assert place.route(kind, "7") == ("r",)
+        assert not place.topology.bindings_to(DestinationKind.QUEUE, "q")
+        place.finish()
+    assert list(place.exchange(kind).matcher) == [staying]
+
+
+@pytest.mark.parametrize("kind", ["direct", "topic"])
+def test_what_is_gone_is_cleared_away_in_pieces(kind: str) -> None:
+    place = Place(kind)
+    place.bind(*many(kind, "q"), to_queue(kind, "r", "7"))
+    held = place.exchange(kind).matcher
+    drop_queue(place.topology, "q")
+    assert len(held) == MANY + 1  # nothing of it was done yet
+    (work,) = place.later
+    next(work)
+    assert len(held) == MANY + 1 - WORDS_AT_ONCE // WORDS_EACH
+    assert place.finish() >= 1
+    assert len(held) == 1
+    assert place.exchange(kind).matcher is held
+
+
+def test_long_keys_make_for_smaller_pieces() -> None:
+    place = Place("topic")
+    words = ".".join(["a"] * 100)
+    place.bind(*(to_queue("topic", "q", f"{number}.{words}") for number in range(MANY)))
+    drop_queue(place.topology, "q")
+    assert place.finish() >= MANY * 100 // WORDS_AT_ONCE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exchange_with_very_many_bindings_goes_at_once(kind: str) -> None:
+    place = Place(kind, "x-modulus-hash")
+    staying = to_queue("x-modulus-hash", "q", "7")
+    place.bind(*many(kind, "q"), staying)
+    held = place.exchange(kind).matcher
+    removed = delete(place.topology, kind)
+    assert len(removed.bindings) == len(held) == MANY
+    assert list(place.topology.bindings_to(DestinationKind.QUEUE, "q")) == [staying]
+    assert place.topology.find(kind) is None
+    assert declare(place.topology, ExchangeSpec(kind, kind))
+    place.bind(*many(kind, "q", 3))
+    place.finish()
+    assert len(held) == 0
+    assert set(bindings_from(place.topology, kind)) == {*many(kind, "q", 3)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_bound_again_meanwhile_is_there(kind: str) -> None:
+    place = Place(kind)
+    place.bind(*many(kind, "q"))
+    drop_queue(place.topology, "q")
+    again = to_queue(kind, "q", "7")
+    place.bind(again)
+    for _ in range(2):
+        assert bindings_from(place.topology, kind) == [again]
+        assert place.route(kind, "7") == ("q",)
+        place.finish()
+
+
+def test_very_many_that_go_twice_in_a_row_are_cleared_away() -> None:
+    place = Place("topic")
+    held = place.exchange("topic").matcher
+    place.bind(*many("topic", "q"), *many("topic", "r"))
+    drop_queue(place.topology, "q")
+    drop_queue(place.topology, "r")
+    assert (len(place.exchange("topic").matcher), len(held)) == (0, 2 * MANY)
+    place.finish()
+    assert (place.exchange("topic").matcher, len(held)) == (held, 0)
+    delete(place.topology, "topic")
+
+
+def test_an_exchange_goes_whose_bindings_are_being_cleared_away() -> None:
+    place = Place("topic")
+    held = place.exchange("topic").matcher
+    place.bind(*many("topic", "q"), *many("topic", "r"))
+    drop_queue(place.topology, "q")
+    delete(place.topology, "topic")
+    place.finish()
+    assert len(held) == 0
+
+
+def test_exchanges_are_no_longer_led_to() -> None:
+    place = Place("topic", "fanout")
+    place.bind(*(to_exchange("topic", "fanout", f"{number}") for number in range(MANY)))
+    place.bind(to_queue("fanout", "q"))
+    assert place.route("topic", "7") == ("q",)
+    delete(place.topology, "fanout")
+    assert place.exchange("topic").onward == {}
+    assert place.route("topic", "7") == ()
+
+
+def test_an_auto_delete_exchange_goes_with_the_last_of_very_many() -> None:
+    place = Place()
+    declare(place.topology, ExchangeSpec("x", "topic", auto_delete=True))
+    place.bind(*many("x", "q"), to_queue("x", "r"))
+    drop_queue(place.topology, "q")
+    assert place.topology.find("x") is not None
+    drop_queue(place.topology, "r")
+    assert place.topology.find("x") is None
