@@ -9,19 +9,26 @@ were there: each passes on what it knows of all.  What is known goes to disk wit
 written next, so that it costs no commit.
 
 frame    [[node, incarnation, life, commit] ...]    of the sender, and of those that it knows
+
+Over a new link a sender says first with which commits its last lives have begun.  So a node that
+was put back is known as that by the others, too, however much it has committed since, and what they
+knew of it is not overwritten by what it says.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.identity import Lives
 from fluffle.broker.logs import event
 from fluffle.broker.starting import MustEnd
 from fluffle.raft.config import NodeId
+
+BEGINNINGS_MAX = 8
+"""So many of its last lives a node speaks of, in case that another has not heard of some."""
 
 TELL_S = 0.25
 """Time between two looks whether there is something to send."""
@@ -43,6 +50,9 @@ class Reached(NamedTuple):
 
 
 NOTHING = Reached(0, 0, 0)
+
+Row: TypeAlias = tuple[NodeId, int, int, int]
+"""A node, and what it has `Reached`."""
 
 
 class PutBack(MustEnd):
@@ -75,7 +85,8 @@ class Progress:
     """How far the disk of one node has come, and what it knows of the others' disks."""
 
     __slots__ = (
-        "_incarnation", "_lives", "_name", "_on_put_back", "_send", "_sent", "disk", "memory",
+        "_found", "_incarnation", "_lives", "_name", "_on_put_back", "_send", "_sent", "disk",
+        "memory",
     )  # fmt: skip
 
     def __init__(
@@ -100,13 +111,15 @@ class Progress:
         self._on_put_back = on_put_back
         self._sent: dict[NodeId, bytes] = {}
         """The last frame to each node over the link that is up."""
+        self._found: dict[NodeId, Reached] = {}
+        """Nodes whose disks were put back, with what they said of themselves."""
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """Sends over a new link all that is known, before anything else is said there."""
         self._sent.pop(node, None)
         if is_up:
-            self._sent[node] = payload = self._known()
-            self._send(node, payload)
+            self._sent[node] = self._known()
+            self._send(node, pack(*self._beginnings(), *self._rows()))
 
     def look(self) -> None:
         """Send what is new, wherever there is a link."""
@@ -117,10 +130,19 @@ class Progress:
                 self._send(node, payload)
 
     def _known(self) -> bytes:
+        return pack(*self._rows())
+
+    def _rows(self) -> Iterator[Row]:
         memory, ours = self.memory, self._incarnation()
         reached = {node: memory.reached(node) for node in sorted(memory.known)}
         reached[self._name] = Reached(ours, self._lives.count, self.disk.commit_number)
-        return pack(*((node, *each) for node, each in reached.items() if each.incarnation))
+        return ((node, *each) for node, each in reached.items() if each.incarnation)
+
+    def _beginnings(self) -> Iterator[Row]:
+        """Those of the last lives, the present one at the end."""
+        began, ours = self._lives.began[-BEGINNINGS_MAX:], self._incarnation()
+        first = self._lives.count + 1 - len(began)
+        return ((self._name, ours, first + at, commit) for at, commit in enumerate(began) if ours)
 
     def receive(self, sender: NodeId, payload: bytes) -> None:
         """Takes what another node knows.  Raises `BadFrame`."""
@@ -137,14 +159,23 @@ class Progress:
         return self._lives.has_all_of(reached.life, reached.commit)
 
     def _learn(self, sender: NodeId, node: NodeId, reached: Reached) -> None:
-        known = self.memory.reached(node)
-        if reached.is_beyond(known):
+        known, found = self.memory.reached(node), self._found.get(node)
+        if found is not None and found.incarnation == reached.incarnation:
+            if node == sender and reached.life > found.life:
+                self._find(node, known, reached)
+        elif reached.is_beyond(known):
             self.memory.has_reached(node, reached)
         elif node == sender and known.is_beyond(reached) and reached.life > known.life:
-            event(
-                logger, logging.WARNING, "disk_put_back", node=node, known=known.commit,
-                found=reached.commit, advice=ADVICE,
-            )  # fmt: skip
+            self._find(node, known, reached)
+
+    def _find(self, node: NodeId, known: Reached, reached: Reached) -> None:
+        """Say of a node, once in each of its lives, that its disk was put back."""
+        self._found[node] = reached
+        event(
+            logger, logging.WARNING, "disk_put_back", node=node, known=known.commit,
+            found=reached.commit, reason="its data are older than what it had acknowledged",
+            advice=ADVICE,
+        )  # fmt: skip
 
 
 ADVICE = (

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, cast
 
 from fluffle.broker.cluster.links.ground import Ground
-from fluffle.broker.cluster.links.handshake import Handshake, refusal
+from fluffle.broker.cluster.links.handshake import Handshake, refusal, refusal_in
 from fluffle.broker.cluster.links.identity import Identity, Reason, Refused
 from fluffle.broker.cluster.links.outbox import Outbox
 from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder
@@ -245,7 +245,8 @@ class Connection(asyncio.Protocol):
             self._ground.counters.frames_in += 1
             self._owner.on_frame(self, KINDS[kind], payload)
         if self._decoder.fault is not None:
-            self.reset(f"it sent what is no frame: {self._decoder.fault}")
+            refused = refusal_in(data)
+            self.reset(str(refused or f"it sent what is no frame: {self._decoder.fault}"))
         elif self._takes_frames:
             self._acknowledge()
         else:

@@ -128,6 +128,20 @@ def refusal(reason: Reason) -> bytes:
     return encode(Number.REFUSAL, str(reason))
 
 
+def refusal_in(data: bytes) -> Refused | None:
+    """The refusal that was read, if it is one and nothing else.
+
+    Whoever gives a handshake up says so to an end that may have gone on to frames meanwhile.
+    """
+    if int.from_bytes(data[:SIZE_BYTES], "big") != len(data) - SIZE_BYTES:
+        return None
+    try:
+        number, told = _unpacked(data[SIZE_BYTES:])
+        return Refused(_REASONS[told], by_peer=True) if number == Number.REFUSAL else None
+    except (Refused, TypeError, ValueError, LookupError):
+        return None
+
+
 class Handshake:
     """One end of it.  Write `start()`, then what `feed` returns, until `peer` is known."""
 

@@ -180,8 +180,42 @@ def test_who_lets_in_less_than_was_known_says_so(caplog: pytest.LogCaptureFixtur
     (record,) = caplog.records
     said = getattr(record, FIELDS_ATTRIBUTE)
     assert record.getMessage() == "disk_put_back"
-    assert (said["node"], said["known"], said["found"]) == ("a", 50, 21)
+    assert (said["node"], said["known"], said["found"]) == ("a", 50, 20)
     assert b.memory.reached("a") == Reached(1, 1, 50)
+
+
+def test_who_was_put_back_and_has_gone_far_since_is_found_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It speaks first, and has made more commits than it had before."""
+    caplog.set_level(logging.WARNING)
+    b, c = End("b", lives(0), 70), End("c", lives(0), 8)
+    b.met_by(End("a", lives(0), 50))
+    for later in ((0, 49), (0, 49, 55), (0, 49, 55, 60)):
+        again = End("a", lives(*later), 90)
+        b.met_by(again)
+        again.disk.commit_number = 91
+        again.progress.look()
+        b.hear(again)
+        if len(later) == 2:
+            c.met_by(again)  # which knows nothing of before
+        b.met_by(c)
+        assert b.memory.reached("a") == Reached(1, 1, 50)
+        again.met_by(b)
+        assert again.ended
+    said = [getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records]
+    assert [(each["known"], each["found"]) for each in said] == [(50, 49), (50, 55), (50, 60)]
+    anew = End("a", lives(0), 3, incarnation=2)
+    b.met_by(anew)
+    assert b.memory.reached("a") == Reached(2, 1, 3)
+
+
+def test_what_began_too_long_ago_is_not_spoken_of() -> None:
+    b = End("b", lives(0), 70)
+    b.met_by(End("a", lives(*range(100)), 100))
+    assert b.memory.reached("a") == Reached(1, 100, 100)
+    b.met_by(End("a", Lives(101, (b"",)), 101))
+    assert b.memory.reached("a") == Reached(1, 101, 101), "one that does not know when it began"
 
 
 @pytest.mark.parametrize(
@@ -192,6 +226,12 @@ def test_what_is_no_frame_of_ours_is_refused(payload: bytes) -> None:
         End("b", lives(0), 70).progress.receive("a", payload)
 
 
+def names_of_put_back(caplog: pytest.LogCaptureFixture) -> set[str]:
+    """The nodes that others have said to be put back."""
+    said = [each for each in caplog.records if each.getMessage() == "disk_put_back"]
+    return {getattr(each, FIELDS_ATTRIBUTE)["node"] for each in said}
+
+
 def knows(node: ClusterNode, other: ClusterNode) -> bool:
     """Whether a node knows all that the disk of another has made durable."""
     memory, disk = node.cluster.progress.memory, other.cluster.progress.disk
@@ -199,8 +239,11 @@ def knows(node: ClusterNode, other: ClusterNode) -> bool:
 
 
 @pytest.mark.parametrize("who_knows", ["b", "b, started anew", "c, told by b"])
-async def test_a_disk_that_was_put_back_within_a_life_ends(tmp_path: Path, who_knows: str) -> None:
+async def test_a_disk_that_was_put_back_within_a_life_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, who_knows: str
+) -> None:
     """Its files are those that it had: nothing but the memory of the others tells."""
+    caplog.set_level(logging.WARNING)
     async with running_cluster(tmp_path) as nodes, AsyncExitStack() as stack:
         a, b, c = nodes
         scene = Scene(nodes, stack)
@@ -229,6 +272,7 @@ async def test_a_disk_that_was_put_back_within_a_life_ends(tmp_path: Path, who_k
         for node in (b, c):
             await node.started()
         assert await drained(scene, "b", len(bodies)) == bodies
+        assert names_of_put_back(caplog) == {"a"}, "the others say which one it is"
 
 
 async def test_a_node_that_was_killed_has_what_the_others_know(tmp_path: Path) -> None:

@@ -269,6 +269,26 @@ def test_who_is_slow_to_say_who_he_is_is_cut_off(run: Run) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("sent", [refusal(Reason.TOO_SLOW), b"\0\2\x92\2", b"\0\1\xc1"])
+def test_who_gives_up_a_handshake_that_was_done_here_is_understood(
+    run: Run, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    async def scenario() -> None:
+        a = Node("a")
+        a.links.set_peer("b", "127.0.0.1", 1)
+        async with stopping(a), raw_to(a.address) as raw:
+            await raw.prove(identity("b"), "a")
+            raw.writer.write(sent)
+            await raw.is_closed()
+
+    caplog.set_level(logging.INFO)
+    run(scenario())
+    (ended,) = logged(caplog, "link_ended")
+    is_refusal = sent == refusal(Reason.TOO_SLOW)
+    said = "refused by it: too_slow" if is_refusal else "it sent what is no frame: a tag of 0"
+    assert ended["reason"] == said
+
+
 class Withdrawn(asyncio.Transport):
     """What uvloop leaves of a transport whose making is cancelled: it can only be aborted."""
 
