@@ -242,6 +242,8 @@ def grow(client: Client, node: str, *, is_json: bool) -> None:
     results = told_of_each(client.rows("queues.grow", node=node))
     changed, already = results["changed"], results["unchanged"]
     text = f"{counted(changed, 'has', 'have')} got a member on {node}"
+    if not results:
+        text = f"there is no quorum queue that could get a member on {node}"
     if already:
         text += f", {already} {'has' if already == 1 else 'have'} had one"
     print_answer({"queues": changed, "already": already}, text, is_json=is_json)
@@ -257,6 +259,8 @@ def shrink(client: Client, node: str, *, is_json: bool) -> None:
     results = told_of_each(client.rows("queues.shrink", node=node))
     changed, stay = results["changed"] + results["unchanged"], results["refused"]
     text = f"{counted(changed, 'has', 'have')} lost the member on {node}"
+    if not results:
+        text = f"no quorum queue has a member on {node}"
     if stay:
         text += f", {stay} {'is nowhere else and stays' if stay == 1 else STAY}"
     print_answer({"queues": changed, "nowhere_else": stay}, text, is_json=is_json)

@@ -84,6 +84,13 @@ def outcomes_are(monkeypatch: pytest.MonkeyPatch, verb: str, outcomes: list[str]
         ),
         ("grow", ["changed"], {"queues": 1, "already": 0}, "1 queue has got a member on d"),
         (
+            "grow",
+            [],
+            {"queues": 0, "already": 0},
+            "there is no quorum queue that could get a member on d",
+        ),
+        ("shrink", [], {"queues": 0, "nowhere_else": 0}, "no quorum queue has a member on d"),
+        (
             "shrink",
             ["refused"] * 2,
             {"queues": 0, "nowhere_else": 2},
@@ -103,6 +110,11 @@ def test_how_many_queues_have_other_members_is_a_sentence(
     outcomes_are(monkeypatch, verb, outcomes)
     assert run("queues", verb, "d").output == f"{text}\n"
     assert json.loads(run("queues", verb, "d", "--json").output) == answer
+
+
+@pytest.mark.parametrize("verb", ["grow", "shrink"])
+def test_there_are_no_members_on_a_node_that_is_none(node: RunningNode, verb: str) -> None:
+    assert node.refusal("queues", verb, "nosuch") == "there is no node 'nosuch'"
 
 
 def test_queues_whose_members_are_not_as_was_asked_for_are_named(
