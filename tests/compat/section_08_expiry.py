@@ -95,10 +95,10 @@ def what_is_in_hands_does_not_expire(peer: Peer) -> None:
     for kind in TYPES:
         queue = f"hands {kind}"
         aging(main, queue, kind)
-        main.publish("", queue, "m", expiration="200")
         holder = main.another()
         holder.qos(1)
         holder.consume(queue, "holder")
+        main.publish("", queue, "m", expiration="200")
         [delivery] = holder.expect("Basic.Deliver")
         later(main, f"{queue} clock")
         holder.cancel("holder")
