@@ -54,11 +54,11 @@ class Http:
         return told.content
 
     def wait_for(self, path: str, *columns: str) -> None:
-        """Until there is such an object, with all that is measured of it."""
+        """Ask until there is such an object, with all that is measured of it: of that neither
+        broker tells an event."""
         deadline = time.monotonic() + PATIENCE_S
         while missing := set(columns) - keys_of(self.ask("GET", path).content):
             assert time.monotonic() < deadline, f"{path} has no {missing}"
-            time.sleep(0.1)
 
 
 def keys_of(content: Any) -> set[str]:

@@ -446,7 +446,6 @@ def measured(
         lines = [f"{each}: {row.get(each)}" for each in MEASURED]
         if is_enough(name, lines) or time.monotonic() > deadline:
             return lines
-        time.sleep(0.1)
 
 
 def use_in_part(connection: pika.BlockingConnection) -> None:
