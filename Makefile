@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve cluster test check rest nightly types simulate mutants bench tables abuse fuzz crash torture safety clean
+.PHONY: help serve cluster test check rest day lint nightly types simulate mutants bench tables abuse fuzz crash torture safety clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,15 +27,20 @@ cluster: $(INSTALLED) ## run a cluster of three nodes in the foreground, for try
 test: $(INSTALLED) ## every test; ARGS="-k topic" narrows them
 	$(BIN)/python -m pytest $(ARGS)
 
-check: types ## lint, types, layers and the fast tests: ten minutes of one core
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+check: lint ## lint, types, layers and the fast tests: ten minutes of one core
 	FLUFFLE_SUITE=day $(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)
 
 rest: $(INSTALLED) ## the tests that make check leaves out
 	FLUFFLE_SUITE=day $(BIN)/python -m pytest -m "$(REST)" $(ARGS)
+
+day: $(INSTALLED) ## the tests of check and rest in one run
+	FLUFFLE_SUITE=day $(BIN)/python -m pytest -q $(ARGS)
+
+lint: types ## lint, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 nightly: $(INSTALLED) ## new seeds, all mutants, RabbitMQ, torture, coverage: hours; SEED=7 repeats one
 	$(BIN)/python -m tests.nightly $(addprefix --seed ,$(SEED)) $(ARGS)

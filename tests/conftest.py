@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 from tests.suite.failed import keep, note
-from tests.suite.seeds import SEED, SUITE, is_night, night_seed
+from tests.suite.seeds import EXAMPLES_BY_DAY, SEED, SUITE, is_night, night_seed
 from tests.suite.selection import ROOT, leave_out
 
 if TYPE_CHECKING:
@@ -21,12 +21,22 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import Scheduling
 
+WORKER = "PYTEST_XDIST_WORKER"
+"""Environment variable: set where pytest-xdist runs the tests."""
+
 # Every profile prints, for a failure, the line that repeats it.  A shared machine makes deadlines
-# lie, so there are none.  `ci` draws the same examples each time: a red build is never chance;
+# lie, so there are none.  `ci` draws the same few examples each time: a red build is never chance;
 # chance is for `dev`, at every run on a desk, `night`, whose number is printed and whose failures
 # are kept, and `deep`, by hand.
 settings.register_profile("dev", deadline=None, print_blob=True)
-settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    print_blob=True,
+    derandomize=True,
+    database=None,
+    max_examples=EXAMPLES_BY_DAY,
+)
 settings.register_profile("deep", deadline=None, print_blob=True, max_examples=5_000)
 settings.register_profile(
     "night",
@@ -50,8 +60,13 @@ def pytest_report_header() -> str | None:
     return f"{SUITE}=night {SEED}={night_seed()}" if is_night() else None
 
 
+@pytest.hookimpl(trylast=True)  # what `-m` and `-k` leave out takes no time
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     leave_out(config, items)
+    if WORKER in os.environ:
+        from tests.support.sharing import longest_first
+
+        items[:] = longest_first(items, config)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +90,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if is_night() and "PYTEST_XDIST_WORKER" not in os.environ:
+    if is_night() and WORKER not in os.environ:
         keep(report)
 
 
@@ -85,6 +100,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
     from tests.support.sharing import Sharing
 
     return Sharing(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests, and no garbage: each look would be at all that is collected by then."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:

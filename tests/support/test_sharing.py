@@ -1,8 +1,10 @@
-"""What is shared out how."""
+"""What is shared out how, and in which order."""
+
+from __future__ import annotations
 
 import pytest
 
-from tests.support.sharing import share_of
+from tests.support.sharing import order_of, seconds_of, share_of
 
 ALARMS, SCENARIOS = "tests/compat/test_alarms.py::test_a", "tests/compat/test_scenarios.py::b"
 
@@ -20,3 +22,20 @@ def test_all_that_asks_one_rabbitmq_goes_to_one_process() -> None:
 def test_what_is_recorded_is_compared_by_any_process() -> None:
     shares = {share_of(each, rabbitmq_is_asked=False) for each in (ALARMS, SCENARIOS)}
     assert len(shares) == 2
+
+
+def test_a_mark_says_how_long_a_test_takes(request: pytest.FixtureRequest) -> None:
+    usual = seconds_of(request.node)
+    request.node.add_marker(pytest.mark.interop)
+    beside_clients = seconds_of(request.node)
+    request.node.add_marker(pytest.mark.slow("nodes start as processes", seconds=40))
+    assert usual < beside_clients < seconds_of(request.node) == 40
+
+
+def test_the_file_that_takes_longest_is_begun_first_and_none_is_torn() -> None:
+    """However many tests it has."""
+    shares = [*"aaaa", "b", *"ccc", "d"]
+    seconds = [1.0] * 4 + [40.0] + [2.0, 0.5, 3.0] + [1.0]
+    order = order_of(shares, seconds)
+    assert "".join(shares[place] for place in order) == "bcccaaaad"
+    assert order == [4, 5, 6, 7, 0, 1, 2, 3, 8]

@@ -16,7 +16,7 @@ from tests.torture.systems import SYSTEMS
 KINDS = ("kill", "kill-twice", "restart", "reset-clients")
 
 
-@pytest.mark.slow("faults need seconds to do harm and to be mended")
+@pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=25)
 async def test_a_lone_node_keeps_its_promises_under_torture(tmp_path: Path) -> None:
     told: list[str] = []
     diary = Diary(time.monotonic_ns)
@@ -29,7 +29,7 @@ async def test_a_lone_node_keeps_its_promises_under_torture(tmp_path: Path) -> N
     assert told[-1].startswith("torture seed=4 ")
 
 
-@pytest.mark.slow("faults need seconds to do harm and to be mended")
+@pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=40)
 async def test_three_nodes_keep_their_promises_under_torture(tmp_path: Path) -> None:
     told: list[str] = []
     diary = Diary(time.monotonic_ns)
@@ -42,7 +42,7 @@ async def test_three_nodes_keep_their_promises_under_torture(tmp_path: Path) -> 
     assert told[-1].startswith("torture seed=12 ")
 
 
-@pytest.mark.slow("faults need seconds to do harm and to be mended")
+@pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=55)
 async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_path: Path) -> None:
     told: list[str] = []
     diary = Diary(time.monotonic_ns)
@@ -54,7 +54,7 @@ async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_p
     assert diary.judge.report.confirmed > 100
 
 
-@pytest.mark.slow("faults need seconds to do harm and to be mended")
+@pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=40)
 async def test_nodes_come_and_go_while_clients_work(tmp_path: Path) -> None:
     told: list[str] = []
     diary = Diary(time.monotonic_ns)
