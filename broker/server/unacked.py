@@ -19,8 +19,11 @@ COMPACT_AT = 64
 """Runs settled in the middle are swept out when they are this many, and half of all."""
 
 FRONT_RUNS_MAX = 512
-"""So many settled in front are swept out, however many there are: to let go of thousands together
-takes long."""
+"""So many settled in front are passed and swept out, however many there are: to let go of thousands
+together takes long."""
+
+PASSED_COST = 32
+"""The cost of passing so many, where many messages are settled."""
 
 SWEPT_AT_ONCE = 512
 """So many runs are looked at together once a transaction is over."""
@@ -47,7 +50,8 @@ class Unacked:
         self._runs: list[Handout] = []
         """Invariant: rising `first_tag`."""
         self._front = 0
-        """Index of the first run that is not settled; the length when all are."""
+        """Index of a run before which all are settled: of the first that is not, or the length,
+        unless those in between are so many that it takes some steps to pass them."""
         self._settled_runs = 0
         """How many of `_runs` are settled and wait to be swept out, those in front included."""
         self._keeps = False
@@ -68,6 +72,8 @@ class Unacked:
     @property
     def oldest_tag(self) -> int | None:
         """Of what is not settled; None if all is."""
+        while not self._pass_settled():
+            pass
         if self._front == len(self._runs):
             return None
         run = self._runs[self._front]
@@ -126,6 +132,13 @@ class Unacked:
         are short or have holes."""
         stretches: list[Stretch] = []
         while self._front < len(self._runs):
+            if not self._pass_settled():
+                messages_max -= PASSED_COST
+                if messages_max <= 0:
+                    return stretches
+                continue
+            if self._front == len(self._runs):
+                break
             run = self._runs[self._front]
             stop = min(len(run.contents), self.rest + 1 - run.first_tag)
             if stop <= run.head:
@@ -183,8 +196,7 @@ class Unacked:
             return
         runs = self._runs
         self._settled_runs += 1
-        while self._front < len(runs) and runs[self._front].is_settled:
-            self._front += 1
+        self._pass_settled()
         if self._keeps:
             return
         if self._front == len(runs):
@@ -195,6 +207,15 @@ class Unacked:
             self._front = 0
         elif self._settled_runs > COMPACT_AT and self._settled_runs * 2 > len(runs):
             self._reset([other for other in runs if not other.is_settled])
+
+    def _pass_settled(self) -> bool:
+        """Have `_front` pass settled runs, so many at once; whether it has passed all."""
+        runs, front = self._runs, self._front
+        stop = min(front + FRONT_RUNS_MAX, len(runs))
+        while front < stop and runs[front].is_settled:
+            front += 1
+        self._front = front
+        return front == len(runs) or not runs[front].is_settled
 
     def _reset(self, runs: list[Handout]) -> None:
         self._runs = runs

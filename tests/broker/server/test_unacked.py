@@ -1,13 +1,14 @@
 """The ledger of delivery tags against a plain dict."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fluffle.broker.queues.handout import Handout
-from fluffle.broker.server.unacked import COMPACT_AT, Stretch, Unacked
+from fluffle.broker.server import unacked as unackeds
+from fluffle.broker.server.unacked import COMPACT_AT, FRONT_RUNS_MAX, Stretch, Unacked
 from fluffle.protocol.steps import whole
 from tests.broker.queues.make import ORIGIN, Bench, numbered
 from tests.support.patience import PatientHolder
@@ -203,9 +204,18 @@ STEPS = st.lists(
 )
 
 
+@pytest.fixture(params=[1, FRONT_RUNS_MAX])
+def passed_at_once(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many settled runs are passed at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unackeds, "FRONT_RUNS_MAX", request.param)
+        yield request.param
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, most=st.integers(1, 9), keeps=st.booleans())
 def test_the_ledger_equals_a_set(
-    steps: list[tuple[str, int, int]], most: int, *, keeps: bool
+    passed_at_once: int, steps: list[tuple[str, int, int]], most: int, *, keeps: bool
 ) -> None:
     unacked, naive, next_tag = Unacked(), set[int](), 1
     settled: list[list[Stretch]] = []
@@ -245,7 +255,9 @@ def test_the_ledger_equals_a_set(
             unsettle(unacked, stretches)
             naive |= set(tags_of(stretches))
         assert len(unacked) == len(naive)
-        assert unacked.oldest_tag == min(naive, default=None)
+        if passed_at_once > 1:  # to look for the oldest one passes all
+            assert unacked.oldest_tag == min(naive, default=None)
+    assert unacked.oldest_tag == min(naive, default=None)
 
 
 @given(order=st.permutations(range(1, 199)), keep=st.integers(1, 198))
@@ -258,6 +270,46 @@ def test_sweeping_loses_nothing(order: list[int], keep: int) -> None:
         if tag != keep:
             assert take(unacked, tag) == [tag]
     assert take_up_to(unacked, 0) == [keep]
+
+
+def test_very_many_that_are_settled_are_passed_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A transaction keeps them, and the first one is settled last."""
+    unacked, count = Unacked(), 20 * FRONT_RUNS_MAX
+    unacked.keep()
+    for _ in range(count):
+        hand_out(unacked, 1)
+    assert len(take(unacked, 2, count)) == count - 1
+    looked_at: list[int] = []
+    was_settled = vars(Handout)["is_settled"].fget
+
+    def is_settled(run: Handout) -> bool:
+        looked_at.append(run.first_tag)
+        return bool(was_settled(run))
+
+    monkeypatch.setattr(Handout, "is_settled", property(is_settled))
+    stretches, _unknown = unacked.take(1, 1)
+    assert len(looked_at) < 2 * FRONT_RUNS_MAX
+    assert unacked.take(1, 1) == ([], 1)
+    last = hand_out(unacked, 1)
+    looked_at.clear()
+    assert unacked.take_up_to(0, 1) == ([], None)
+    assert unacked.rest > 0
+    assert len(looked_at) < 2 * FRONT_RUNS_MAX
+    taken: list[int] = []
+    while unacked.rest:
+        looked_at.clear()
+        taken += tags_of(unacked.take_rest(1))
+        assert len(looked_at) < 2 * FRONT_RUNS_MAX
+    assert taken == [last]
+    assert unacked.oldest_tag is None
+    unsettle(unacked, stretches)
+    assert unacked.oldest_tag == 1
+    assert [run.first_tag for run in unacked.open_runs()] == [1]
+    whole(unacked.sweep())
+    assert len(unacked) == len(unacked._runs) == 1
+    assert take_up_to(unacked, 1) == [1]
 
 
 def test_few_are_taken_together_where_no_two_follow_one_another() -> None:
