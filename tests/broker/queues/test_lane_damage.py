@@ -10,7 +10,9 @@ from fluffle.broker.queues.expiries import Expiries
 from fluffle.broker.queues.journal import Damage, Spilled, Unreadable
 from fluffle.broker.queues.lane import Lane
 from fluffle.broker.queues.returned import Returned
-from tests.broker.queues.make import ORIGIN
+from fluffle.protocol.properties import body_of
+from tests.broker.queues.make import ORIGIN, MemorySpill
+from tests.broker.queues.urgent import Urgent, up_to
 
 DAMAGE = Damage("over there", "it is missing")
 
@@ -91,3 +93,30 @@ def test_clearing_is_possible_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch
     lane = spilled(monkeypatch, spill)
     assert taken(lane) == [b"1"]
     assert (lane.clear(), lane.damage, spill.held) == (4, None, {})
+
+
+class Losing(MemorySpill):
+    """A disk that has lost one message."""
+
+    def read(self, index: int) -> Spilled:
+        found = super().read(index)
+        if body_of(found.contents[0]) == b"lost":
+            raise Unreadable(DAMAGE)
+        return found
+
+
+def test_a_priority_of_which_all_that_is_left_is_damaged_gives_way_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lanes, "SEGMENT_MESSAGES_MAX", 1)
+    bench = Urgent(up_to(9), Losing())
+    for text, priority in (("a", 9), ("lost", 9), ("b", 1), ("c", 1)):
+        bench.enqueue(text, priority=priority)
+    bench.queue.shed()
+    bench.consume("one")
+    bench.pump()
+    assert (bench.got("one"), bench.queue.damage, bench.queue.ready_count) == ("a", DAMAGE, 3)
+    assert (bench.queue.drop_damaged(), bench.queue.damage) == (1, None)
+    bench.touched = True
+    bench.pump()
+    assert (bench.got("one"), bench.queue.ready_count) == ("abc", 0)
