@@ -1,5 +1,7 @@
 """What is accepted, refused and compared, with the texts of a RabbitMQ 4.0.5 that was asked."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
@@ -32,7 +34,9 @@ VALUES: dict[str, Field] = {
 }
 """One value of each type there is."""
 
-INTEGERS = "bBsuIilL"
+INTEGERS = "lbBsuIiL"
+NO_INTEGERS = ["t", *sorted(VALUES.keys() - {*INTEGERS, "t"})]
+NO_STRINGS = ["x", *sorted(VALUES.keys() - {"S", "x"})]
 INTEGER_ARGUMENTS = (
     "x-expires",
     "x-message-ttl",
@@ -40,6 +44,21 @@ INTEGER_ARGUMENTS = (
     "x-max-length-bytes",
     "x-max-priority",
 )
+STRING_ARGUMENTS = (
+    "x-overflow",
+    "x-queue-mode",
+    "x-queue-type",
+    "x-queue-leader-locator",
+    "x-dead-letter-routing-key",
+)
+
+
+def crossed(keys: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of each argument with the first type, and of the first argument with each type.
+
+    Which types will do is one function for all of them.
+    """
+    return [*((key, tags[0]) for key in keys), *((keys[0], tag) for tag in tags[1:])]
 
 
 def declare(**arguments: Field) -> QueueSpec:
@@ -103,15 +122,15 @@ def test_arguments_become_fields_and_are_kept_as_they_came() -> None:
     )
 
 
-@pytest.mark.parametrize("key", INTEGER_ARGUMENTS)
-@pytest.mark.parametrize("tag", INTEGERS)
+@pytest.mark.parametrize(("key", "tag"), crossed(INTEGER_ARGUMENTS, INTEGERS))
 def test_an_integer_of_any_width_will_do(key: str, tag: str) -> None:
     spec = queue_spec(Declaration("q", arguments={key: VALUES[tag]}), "/")
     assert spec.arguments[key] == VALUES[tag]
 
 
-@pytest.mark.parametrize("key", [*INTEGER_ARGUMENTS, "x-queue-version"])
-@pytest.mark.parametrize("tag", sorted(VALUES.keys() - set(INTEGERS)))
+@pytest.mark.parametrize(
+    ("key", "tag"), crossed([*INTEGER_ARGUMENTS, "x-queue-version"], NO_INTEGERS)
+)
 def test_what_is_no_integer_is_named(key: str, tag: str) -> None:
     expected = f'"expected integer, got {TYPE_NAMES[tag]}"'
     assert (
@@ -119,17 +138,7 @@ def test_what_is_no_integer_is_named(key: str, tag: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "x-overflow",
-        "x-queue-mode",
-        "x-queue-type",
-        "x-queue-leader-locator",
-        "x-dead-letter-routing-key",
-    ],
-)
-@pytest.mark.parametrize("tag", sorted(VALUES.keys() - {"S"}))
+@pytest.mark.parametrize(("key", "tag"), crossed(STRING_ARGUMENTS, NO_STRINGS))
 def test_what_is_no_string_is_named(key: str, tag: str) -> None:
     expected = f"{{unacceptable_type,{TYPE_NAMES[tag]}}}"
     assert (
@@ -145,7 +154,7 @@ def test_what_is_no_bool_is_named(tag: str) -> None:
     )
 
 
-@pytest.mark.parametrize("tag", sorted(VALUES.keys() - {"S"}))
+@pytest.mark.parametrize("tag", NO_STRINGS)
 def test_a_dead_letter_exchange_that_is_no_name_comes_before_all_other_checks(tag: str) -> None:
     table = {"x-queue-type": text("foo"), "x-dead-letter-exchange": VALUES[tag]}
     assert refusal(table) == (
@@ -267,16 +276,16 @@ def test_without_a_default_nothing_is_written_into_arguments(default: object) ->
 
 
 @pytest.mark.parametrize(
-    ("flags", "name"),
+    ("queue_type", "flags", "name"),
     [
-        ({}, "non-durable"),
-        ({"durable": True, "exclusive": True}, "exclusive-owner"),
-        ({"exclusive": True}, "exclusive-owner"),
-        ({"durable": True, "auto_delete": True}, "auto-delete"),
-        ({"exclusive": True, "auto_delete": True}, "auto-delete"),
+        ("quorum", {}, "non-durable"),
+        ("quorum", {"durable": True, "exclusive": True}, "exclusive-owner"),
+        ("quorum", {"exclusive": True}, "exclusive-owner"),
+        ("quorum", {"durable": True, "auto_delete": True}, "auto-delete"),
+        ("quorum", {"exclusive": True, "auto_delete": True}, "auto-delete"),
+        ("stream", {}, "non-durable"),
     ],
 )
-@pytest.mark.parametrize("queue_type", ["quorum", "stream"])
 def test_what_only_classic_queues_can_be(
     queue_type: str, flags: dict[str, bool], name: str
 ) -> None:
