@@ -86,19 +86,6 @@ def test_what_is_given_again_is_confirmed_and_not_taken_twice() -> None:
     assert (target.count, target.remembered) == (4, [4, 5, 6, 7])
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_so_it_is_for_the_next_leader(kept: int) -> None:
-    target = Target()
-    target.post(5)
-    target.ask(6)
-    target.bench.turn()
-    target.change_leader(kept)
-    assert target.remembered == [5, 6][: 1 + kept]
-    target.next = 3 if kept else 2
-    target.post(5, 6)
-    assert (target.count, target.remembered) == (2, [5, 6])
-
-
 def test_it_is_confirmed_again_only_once_it_is_on_record() -> None:
     target = Target()
     target.ask(5)
@@ -108,13 +95,6 @@ def test_it_is_confirmed_again_only_once_it_is_on_record() -> None:
     target.bench.settle_down()
     assert target.bench.take() == [e.Done(target.session, 1, 1), e.Done(target.session, 2, 1)]
     assert target.count == 1
-
-
-def test_the_same_numbers_of_another_queue_are_others() -> None:
-    target = Target()
-    target.post(5)
-    target.post(5, source=SOURCE + 1)
-    assert target.count == 2
 
 
 def test_what_is_done_with_there_is_forgotten() -> None:
@@ -216,15 +196,6 @@ def test_what_comes_of_one_that_is_not_known_yet_is_taken_later() -> None:
     assert target.post(5) == [e.NotTaken(target.session, 1, 1)]
     target.bench.unknown.clear()
     assert target.post(5) == [e.Done(target.session, 2, 1)]
-
-
-def test_a_snapshot_has_it() -> None:
-    target = Target()
-    target.post(1, 2, 3, 5)
-    image = target.bench.image
-    _live, taken = image.snapshot()
-    assert Image.restored(taken).state.sources == image.state.sources
-    assert Image.restored(taken).digest() == image.digest()
 
 
 def test_where_a_member_does_not_read_it_yet_none_of_it_is_written() -> None:
