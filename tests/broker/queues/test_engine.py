@@ -73,15 +73,6 @@ def test_a_run_dealt_out_keeps_its_sequence_numbers(bench: Bench) -> None:
     ]
 
 
-def test_the_turn_goes_on_when_one_is_full(bench: Bench) -> None:
-    bench.consume("x", prefetch=1)
-    bench.consume("y")
-    bench.consume("z", prefetch=2)
-    bench.enqueue(*"abcdefg")
-    bench.pump()
-    assert [bench.got(tag) for tag in "xyz"] == ["a", "bdfg", "ce"]
-
-
 def test_who_leaves_costs_nobody_a_turn(bench: Bench) -> None:
     for tag in "vwxyz":
         bench.consume(tag)
@@ -141,20 +132,6 @@ def test_consumers_of_one_channel_take_turns_within_their_limit(bench: Bench) ->
     assert (bench.got("x"), bench.got("y")) == ("ac", "bd")
 
 
-def test_room_made_by_a_consumer_that_is_gone_serves_the_others(bench: Bench) -> None:
-    bench.shared.limit = 2
-    gone = bench.consume("gone")
-    bench.enqueue(*"ab")
-    (handout,) = bench.pump()
-    bench.consume("next")
-    bench.queue.detach(gone)
-    bench.enqueue("c")
-    assert bench.pump() == []
-    settle(handout)
-    bench.pump()
-    assert bench.got("next") == "c"
-
-
 def test_room_made_in_one_queue_serves_consumers_of_another() -> None:
     first, second = Bench(), Bench()
     second.shared = first.shared
@@ -202,31 +179,6 @@ def test_no_run_is_much_larger_than_a_burst(bench: Bench) -> None:
     assert [len(handout.contents) for handout in bench.pump()] == [3, 3, 3, 1]
 
 
-def test_a_sink_that_opens_gets_what_waits(bench: Bench) -> None:
-    bench.consume("c")
-    bench.sinks["c"].left = 2
-    bench.enqueue(*"abcd")
-    bench.pump()
-    assert (bench.got("c"), bench.touched) == ("ab", False)
-    bench.sinks["c"].open(1)
-    bench.pump()
-    bench.sinks["c"].open()
-    bench.pump()
-    assert bench.got("c") == "abcd"
-
-
-def test_a_consumer_is_woken_by_room_but_served_by_both_limits(bench: Bench) -> None:
-    bench.consume("c", prefetch=1)
-    bench.enqueue(*"abc")
-    (handout,) = bench.pump()
-    bench.sinks["c"].left = 0
-    settle(handout)
-    assert bench.pump() == []
-    bench.sinks["c"].open()
-    bench.pump()
-    assert bench.got("c") == "ab"
-
-
 # Coming back
 
 
@@ -241,19 +193,6 @@ def test_what_comes_back_takes_its_old_place_and_says_so(bench: Bench) -> None:
     settle(again)
     (rest,) = bench.pump()
     assert (rest.contents, rest.redelivered) == ([b"c", b"d"], False)
-
-
-def test_each_stretch_of_a_run_comes_back_alone(bench: Bench) -> None:
-    consumer = bench.consume("c")
-    bench.enqueue(*"abcdef")
-    (handout,) = bench.pump()
-    bench.queue.detach(consumer)
-    for start, stop in ((4, 5), (0, 1), (2, 3)):
-        bench.queue.settle(handout, start, stop, Outcome.RETURNED)
-    bench.consume("next")
-    bench.pump()
-    assert bench.got("next") == "ace"
-    assert bench.queue.in_flight == 6
 
 
 def test_a_consumer_that_leaves_keeps_what_it_holds(bench: Bench) -> None:

@@ -38,14 +38,6 @@ def test_a_gap_that_closes_leaves_no_holes() -> None:
     assert (handout.is_settled, handout.holes) == (True, None)
 
 
-def test_settling_twice_gives_nothing() -> None:
-    handout = make_handout(3)
-    handout.settle(0, 2)
-    assert handout.settle(0, 2) == []
-    assert handout.settle(0, 3) == [(2, 3)]
-    assert handout.settle(0, 3) == []
-
-
 RANGES = st.tuples(st.integers(0, 12), st.integers(1, 12)).map(
     lambda pair: (min(pair[0], 11), min(pair[0] + pair[1], 12))
 )

@@ -70,17 +70,6 @@ def test_batches_come_out_as_one_run() -> None:
     assert list(taken.sequences) == [1, 2, 3]
 
 
-def test_each_message_of_a_run_keeps_its_origin() -> None:
-    lane = NumberedLane()
-    append(lane, messages("a", "b"))
-    append(lane, messages("c"), other=True)
-    append(lane, messages("d"))
-    (taken,) = drain(lane)
-    assert taken.contents == [b"a", b"b", b"c", b"d"]
-    assert taken.origins == [ORIGIN, ORIGIN, OTHER_ORIGIN, ORIGIN]
-    assert list(taken.sequences) == [1, 2, 3, 4]
-
-
 def test_numbers_that_went_to_another_lane_are_left_out() -> None:
     lane = NumberedLane()
     append(lane, messages("a"))
@@ -109,32 +98,6 @@ def test_what_was_taken_whole_does_not_grow() -> None:
     taken = lane.take(1)
     append(lane, messages("b"))
     assert taken.contents == [b"a"]
-
-
-def test_returned_messages_go_to_their_old_place() -> None:
-    lane = NumberedLane()
-    append(lane, numbered(1, 6))
-    first, second, third = lane.take(2), lane.take(2), lane.take(1)
-    for taken in (third, first):
-        give_back(lane, taken)
-    out = drain(lane)
-    assert [(run.contents, run.redelivered) for run in out] == [
-        ([b"1", b"2"], True),
-        ([b"5"], True),
-        ([b"6"], False),
-    ]
-    give_back(lane, second)
-    assert drained(lane) == [b"3", b"4"]
-
-
-def test_returned_runs_that_interleave_are_merged() -> None:
-    """As after a round robin between consumers that both went away."""
-    lane = NumberedLane()
-    append(lane, numbered(1, 9))
-    taken = lane.take(9)
-    for start in (2, 0, 1):
-        give_back(lane, taken, slice(start, None, 3))
-    assert drained(lane) == numbered(1, 9)
 
 
 def test_a_run_that_came_back_goes_out_as_one_run() -> None:

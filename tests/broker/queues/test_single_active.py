@@ -38,16 +38,6 @@ def test_the_next_takes_over_though_the_former_holds_messages() -> None:
     assert (active(bench), bench.queue.consumer_count) == (["b"], 1)
 
 
-def test_nobody_is_active_where_nobody_is() -> None:
-    bench = Bench(QUORUM)
-    bench.queue.detach(bench.consume("a"))
-    del bench.consumers["a"]
-    bench.enqueue("1")
-    bench.consume("b")
-    bench.pump()
-    assert (active(bench), bench.got("b")) == (["b"], "1")
-
-
 def test_a_classic_queue_keeps_its_active_consumer_and_asks_for_priorities_then() -> None:
     bench = Bench(CLASSIC)
     for tag, priority in (("a", 0), ("b", 0), ("c", 5), ("d", 9), ("e", 9)):
@@ -82,18 +72,6 @@ def test_who_holds_nothing_gives_way_at_once_and_waits_in_its_old_place() -> Non
     assert active(bench) == ["a"]
 
 
-def test_who_gives_way_goes_on_if_the_other_goes() -> None:
-    bench = Bench(QUORUM)
-    low = bench.consume("low", prefetch=2)
-    bench.enqueue("1", "2", "3")
-    (handout,) = bench.pump()
-    bench.queue.detach(bench.consume("high", priority=1))
-    del bench.consumers["high"]
-    bench.queue.settle(handout, 0, 1, Outcome.ACKED)
-    bench.pump()
-    assert (bench.got("low"), low.is_active) == ("123", True)
-
-
 def test_who_gives_way_goes_on_at_once_if_the_last_of_those_goes_for_whom() -> None:
     bench = Bench(QUORUM)
     bench.consume("low", prefetch=10)
@@ -119,14 +97,3 @@ def test_who_waits_is_not_woken_by_its_socket() -> None:
     bench.queue.wake(waits)
     bench.pump()
     assert bench.got("b") == ""
-
-
-def test_who_has_no_room_is_asked_again_when_it_has() -> None:
-    bench = Bench(QUORUM)
-    bench.consume("a")
-    bench.sinks["a"].left = 0
-    bench.enqueue("1", "2")
-    assert bench.pump() == []
-    bench.sinks["a"].open()
-    bench.pump()
-    assert bench.got("a") == "12"
