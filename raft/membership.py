@@ -65,6 +65,11 @@ def is_followed(state: State, leader: Leading, voters: Sequence[Member]) -> bool
 
 
 def has_caught_up(state: State, learner: Progress) -> bool:
-    """Whether it has all that is committed, or is being sent the little that it lacks."""
+    """Whether it has all that is committed, or is being sent the little that it lacks.
+
+    Who is in quarantine would not vote: if the leader were lost, one of two could elect nobody.
+    """
+    if learner.match < learner.repaired_at:  # mutant: M52
+        return False
     lag_max = state.node.tuning.promotion_lag_entries if learner.flow is Flow.REPLICATE else 1
     return learner.is_alive and learner.match + lag_max > state.log.commit

@@ -38,7 +38,7 @@ class Progress:
     __slots__ = (
         "_in_flight", "commit", "confirmed_round", "first_valid_round", "flow", "in_flight_bytes",
         "is_alive", "is_waiting", "match", "member", "next", "probe_round", "read_number",
-        "retry_at_ms", "retry_ms", "sender", "snapshot_from", "told_commit",
+        "repaired_at", "retry_at_ms", "retry_ms", "sender", "snapshot_from", "told_commit",
     )  # fmt: skip
 
     def __init__(self, member: Member, next_index: int, *, is_alive: bool, retry_ms: int) -> None:
@@ -73,6 +73,8 @@ class Progress:
         """Of the read of the log that is under way for it."""
         self.snapshot_from = 0
         """A snapshot of this index or later is needed, whatever else it has."""
+        self.repaired_at = 0
+        """It has asked for a repair, which is done once it has everything up to here on disk."""
         self.sender: Sender | None = None
         """While SNAPSHOT, once there is one."""
 

@@ -289,6 +289,7 @@ def on_repair_request(state: State, node: NodeId, request: RepairRequest) -> Non
     leading, peer = state.leading, peers.peer_of(state, node, request.sender)
     if leading is None or peer is None:
         return
+    peer.repaired_at = state.log.last_index
     # A snapshot may be under way for another reason, and be too old for this one.
     is_known = peer.match < request.first and (
         peer.flow is Flow.SNAPSHOT and peer.snapshot_from >= request.floor

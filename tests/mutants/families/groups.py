@@ -156,4 +156,5 @@ RAFT = [
         "who is late is suspected after the same time, again and again",
         Swap("max(A, B)", "tuning.suspect_after_ms"),
     ),
+    Mutant("M52", "who has asked for a repair is promoted before that", Swap("A < B", "False")),
 ]
