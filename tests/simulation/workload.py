@@ -249,13 +249,16 @@ def is_hurt(cluster: Cluster, spec: GroupSpec) -> bool:
 
 
 def next_change(group: Group, spec: GroupSpec, *, is_hurt: bool) -> Change | None:
-    """Burnt members go first; then who is missing comes, and who is not wanted goes."""
+    """Burnt members go first; then who is missing comes, and who is not wanted goes.
+
+    Nobody becomes one of two while a disk is hurt: without its leader such a group elects nobody.
+    """
     config = group.status.config
     for member in config.members:
         if member in spec.burnt:
             return Remove(member.node)
     for learner in config.learners:
-        if learner.node in spec.wanted:
+        if learner.node in spec.wanted and not (is_hurt and len(config.voters) < 2):
             return Promote(learner.node)
     for node in sorted(spec.wanted):
         if config.member_on(node) is None:
