@@ -1,0 +1,53 @@
+"""The command line: `python -m tests.house [--list WHAT]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from tests.house import source_tree
+from tests.house.publish_path import publish_paths
+
+LOOSE_LINES_MAX = 130
+
+
+def main() -> None:
+    """Print the figures, or everything that one of them counts."""
+    parser = argparse.ArgumentParser(description="Figures of the source tree.")
+    parser.add_argument(
+        "--list", metavar="WHAT", help="ing, bundles, cycles, riddles, loose, paths"
+    )
+    arguments = parser.parse_args()
+    found = source_tree.modules()
+    by = source_tree.importers(found)
+    cycles = source_tree.cycles(by)
+    bundles = source_tree.bundles(found)
+    riddles = source_tree.riddles(found)
+    loose = source_tree.loose_modules(found, by, LOOSE_LINES_MAX)
+    paths = asyncio.run(publish_paths())
+    listed = {
+        "ing": source_tree.in_ing(found),
+        "bundles": [f"{b.module}:{b.name} {b.field_count}" for b in bundles],
+        "cycles": [" ".join(cycle) for cycle in cycles],
+        "riddles": riddles,
+        "loose": loose,
+        "paths": [f"{kind} {file}" for kind, (files, _calls) in paths.items() for file in files],
+    }
+    if arguments.list:
+        print(*listed[arguments.list], sep="\n")
+        return
+    fields = sum(bundle.field_count for bundle in bundles)
+    print(f"modules                                {len(found)}")
+    print(f"lines                                  {sum(m.line_count for m in found)}")
+    print(f"lines of a module, median              {source_tree.line_median(found):.0f}")
+    print(f"modules named by a gerund              {len(listed['ing'])}")
+    print(f"modules of {LOOSE_LINES_MAX} lines or fewer with one importer  {len(loose)}")
+    print(f"bundles of callables (fields)          {len(bundles)} ({fields})")
+    print(f"cycles of imports, types too (modules) {len(cycles)} {[len(c) for c in cycles]}")
+    print(f"docstrings that begin as no sentence   {len(riddles)}")
+    for kind, (files, calls) in paths.items():
+        print(f"a publish, {kind:<7}: files, calls       {len(files)}, {calls}")
+
+
+if __name__ == "__main__":
+    main()

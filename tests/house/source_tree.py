@@ -1,0 +1,196 @@
+"""Figures of the product's sources, read from their syntax trees."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGES = ("broker", "raft", "storage", "protocol")
+NAME = "fluffle"
+BUNDLE_FIELDS_MIN = 2
+"""A class with so many fields that are callables is a bundle of them."""
+NOT_A_SUBJECT = frozenset(
+    {
+        "Of",
+        "As",
+        "By",
+        "For",
+        "It",
+        "What",
+        "Who",
+        "Whoever",
+        "One",
+        "Whether",
+        "Somebody",
+        "Nobody",
+    }
+)
+"""First words of a docstring that leave its subject to be guessed."""
+CLASS_WORDS_MIN = 4
+
+
+class Module(NamedTuple):
+    """A source file: its dotted name without `fluffle.`, its path, its text and its tree."""
+
+    name: str
+    path: Path
+    text: str
+    tree: ast.Module
+
+    @property
+    def line_count(self) -> int:
+        return len(self.text.splitlines())
+
+
+class Bundle(NamedTuple):
+    """A class that holds callables for others to call."""
+
+    module: str
+    name: str
+    field_count: int
+
+
+def modules() -> list[Module]:
+    """All modules of the product, in order of their names."""
+    found = []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts).removesuffix(".__init__")
+            text = path.read_text(encoding="utf-8")
+            found.append(Module(name, path, text, ast.parse(text)))
+    return found
+
+
+def in_ing(found: list[Module]) -> list[str]:
+    """Modules whose name is a gerund."""
+    return [m.name for m in found if m.name.rpartition(".")[2].endswith("ing")]
+
+
+def importers(found: list[Module]) -> Mapping[str, set[str]]:
+    """For each module those that import it, for types or to run."""
+    names = {module.name for module in found}
+    by: dict[str, set[str]] = {name: set() for name in names}
+    for module in found:
+        for imported in imports_of(module, names):
+            if imported != module.name:
+                by[imported].add(module.name)
+    return by
+
+
+def imports_of(module: Module, names: set[str]) -> Iterator[str]:
+    """Modules of the product that a module imports anywhere in its text."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{NAME}."):
+            base = str(node.module).removeprefix(f"{NAME}.")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in names else base
+
+
+def cycles(by: Mapping[str, set[str]]) -> list[list[str]]:
+    """Strongly connected sets of modules with more than one member, largest first (Tarjan)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(by.get(name, ())):
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            circle = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(circle) > 1:
+                found.append(sorted(circle))
+
+    for name in sorted(by):
+        if name not in index:
+            visit(name)
+    return sorted(found, key=len, reverse=True)
+
+
+def bundles(found: list[Module]) -> list[Bundle]:
+    """Classes that hold two callables or more, those with most first."""
+    named = []
+    for module in found:
+        aliases = callable_aliases(module.tree)
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                count = sum(
+                    isinstance(field, ast.AnnAssign) and is_callable(field.annotation, aliases)
+                    for field in node.body
+                )
+                if count >= BUNDLE_FIELDS_MIN:
+                    named.append(Bundle(module.name, node.name, count))
+    return sorted(named, key=lambda bundle: -bundle.field_count)
+
+
+def callable_aliases(tree: ast.Module) -> set[str]:
+    """Names of a module that stand for a type of callables."""
+    return {
+        node.target.id
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and node.value is not None
+        and "Callable[" in ast.unparse(node.value)
+    }
+
+
+def is_callable(annotation: ast.expr, aliases: set[str]) -> bool:
+    text = ast.unparse(annotation).removesuffix(" | None")
+    return text.startswith("Callable[") or text in aliases
+
+
+def riddles(found: list[Module]) -> list[str]:
+    """Classes and modules whose docstring does not begin with what they are."""
+    named = []
+    for module in found:
+        text = ast.get_docstring(module.tree) or ""
+        if first_word(text) in NOT_A_SUBJECT:
+            named.append(module.name)
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                text = ast.get_docstring(node) or ""
+                if text and (
+                    first_word(text) in NOT_A_SUBJECT or word_count(text) < CLASS_WORDS_MIN
+                ):
+                    named.append(f"{module.name}:{node.name}")
+    return named
+
+
+def first_word(text: str) -> str:
+    return text.split(maxsplit=1)[0].rstrip(".,:") if text else ""
+
+
+def word_count(text: str) -> int:
+    """Words of the first paragraph."""
+    return len(text.partition("\n\n")[0].split())
+
+
+def loose_modules(
+    found: list[Module], by: Mapping[str, set[str]], line_count_max: int
+) -> list[str]:
+    """Small modules that a single other one imports."""
+    return [
+        module.name
+        for module in found
+        if module.path.name != "__init__.py"
+        and module.line_count <= line_count_max
+        and len(by[module.name]) == 1
+    ]
+
+
+def line_median(found: list[Module]) -> float:
+    return median(module.line_count for module in found)

@@ -1,0 +1,55 @@
+"""The figures are right about sources whose figures are known."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from tests.house import source_tree
+from tests.house.source_tree import Module
+
+
+def module(name: str, text: str) -> Module:
+    return Module(name, Path(f"{name.replace('.', '/')}.py"), text, ast.parse(text))
+
+
+def test_a_gerund_is_found() -> None:
+    found = [module("broker.publishing", ""), module("broker.publisher", "")]
+    assert source_tree.in_ing(found) == ["broker.publishing"]
+
+
+def test_a_cycle_of_types_is_one() -> None:
+    found = [
+        module("raft.a", "from fluffle.raft.b import B"),
+        module("raft.b", "if TYPE_CHECKING:\n    from fluffle.raft import a"),
+        module("raft.c", "from fluffle.raft.a import A"),
+    ]
+    by = source_tree.importers(found)
+    assert by == {"raft.a": {"raft.b", "raft.c"}, "raft.b": {"raft.a"}, "raft.c": set()}
+    assert source_tree.cycles(by) == [["raft.a", "raft.b"]]
+    assert source_tree.loose_modules(found, by, line_count_max=130) == ["raft.b"]
+
+
+def test_fields_that_are_called_make_a_bundle() -> None:
+    text = """
+Drop: TypeAlias = Callable[[int], None]
+class Ports:
+    drop: Drop
+    touch: Callable[[], None] | None = None
+    size: int
+class Alone:
+    touch: Callable[[], None]
+"""
+    assert source_tree.bundles([module("broker.a", text)]) == [("broker.a", "Ports", 2)]
+
+
+def test_a_docstring_says_what_a_class_is() -> None:
+    text = '''"""Of one queue."""
+class Gate:
+    """Of one leadership, and dropped with it."""
+class Short:
+    """Too few words."""
+class Plain:
+    """Effects that wait for their entry."""
+'''
+    assert source_tree.riddles([module("a", text)]) == ["a", "a:Gate", "a:Short"]
