@@ -32,7 +32,7 @@ def dies_by_a_seed(mutant: Mutant, seeds: int) -> bool:
 
 
 @pytest.mark.slow("seeds until one finds the mistake")
-@these("M11", "M14b", "M15", "M16a", "M16b", "M44")
+@these("M11", "M14b", "M15", "M16a", "M16b", "M38", "M44")
 def test_scenarios_find_what_few_seeds_find(mutant: Mutant) -> None:
     assert scenario_that_fails() is None
     with mutant.in_place():
