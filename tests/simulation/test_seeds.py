@@ -16,7 +16,7 @@ from tests.simulation.seeds import Failure, Job, Summary, outcome, outcomes
 from tests.suite.seeds import regressions_of, seeds
 
 ROOT = Path(__file__).parent.parent.parent
-SLICES = 10
+SLICES = 20
 SEEDS = 200
 QUEUE_SEEDS = 40
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -82,7 +82,7 @@ def test_many_seeds_about_queues_find_nothing(slice_: int) -> None:
     seeds = range(1 + slice_, QUEUE_SEEDS + 1, SLICES)
     summary = check([Job(seed, nodes, 10, subject=Town) for seed in seeds for nodes in (3, 5)])
     assert summary.runs == 2 * QUEUE_SEEDS // SLICES
-    assert summary.commits > 100
+    assert summary.commits > 50
 
 
 @pytest.mark.slow("many simulated minutes")
@@ -92,8 +92,8 @@ def test_many_seeds_find_nothing(slice_: int) -> None:
     seeds = range(1 + slice_, SEEDS + 1, SLICES)
     summary = check([Job(seed, nodes) for seed in seeds for nodes in (3, 5)])
     assert summary.runs == 2 * SEEDS // SLICES
-    assert summary.commits > 10_000
-    assert summary.elections > 100
+    assert summary.commits > 5_000
+    assert summary.elections > 50
 
 
 DIGEST = """

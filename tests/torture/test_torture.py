@@ -54,7 +54,7 @@ async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_p
     assert diary.judge.report.confirmed > 100
 
 
-@pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=40)
+@pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=60)
 async def test_nodes_come_and_go_while_clients_work(tmp_path: Path) -> None:
     told: list[str] = []
     diary = Diary(time.monotonic_ns)
