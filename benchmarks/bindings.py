@@ -8,7 +8,7 @@ from typing import cast
 
 from benchmarks.machine import rss_bytes
 from benchmarks.measurement import Measurement
-from fluffle.broker.routing import deciding
+from fluffle.broker.routing import changes
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.router import Router
@@ -32,7 +32,7 @@ def bind(topology: Topology, count: int) -> None:
         binding = Binding(
             EXCHANGE, f"q{number % QUEUES}", DestinationKind.QUEUE, binding_key(number)
         )
-        for fact in deciding.bind(topology, binding).puts:
+        for fact in changes.bind(topology, binding).puts:
             topology.put_binding(cast(Binding, fact.value))
 
 

@@ -26,14 +26,14 @@ from pika.adapters.blocking_connection import BlockingChannel
 from benchmarks.brokers import BROKERS, Broker
 from benchmarks.machine import anonymous_bytes, cpu_s, pinned, placements
 from benchmarks.report import markdown_table
-from fluffle.broker.daemon import GC_THRESHOLDS
-from fluffle.broker.message import Origin
-from fluffle.broker.queues.calendar_spec import calendar_spec
-from fluffle.broker.queues.dead import DeadMessages
-from fluffle.broker.queues.replicated.facts import SessionId
-from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.leadership import Leadership
-from fluffle.broker.queues.replicated.surroundings import Surroundings
+from fluffle.broker.base.message import Origin
+from fluffle.broker.daemon.daemon import GC_THRESHOLDS
+from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.delayed_queue_spec import calendar_spec
+from fluffle.broker.queues.quorum.facts import SessionId
+from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 

@@ -12,13 +12,13 @@ import tracemalloc
 from collections.abc import Callable
 
 from benchmarks.report import markdown_table
-from fluffle.broker.clock import Timer
-from fluffle.broker.message import Origin
+from fluffle.broker.base.clock import Timer
+from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.ports import Ports
+from fluffle.broker.queues.queue_context import Ports
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.timers import Timers
+from fluffle.broker.runtime.timers import Timers
 
 MESSAGES = 1_000_000
 QUEUES = 10_000

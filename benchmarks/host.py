@@ -18,12 +18,12 @@ from time import process_time_ns
 from typing import Protocol
 
 from benchmarks.report import markdown_table
-from fluffle.broker.clock import SystemClock
+from fluffle.broker.base.clock import SystemClock
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.host import Ports, RaftHost
-from fluffle.broker.cluster.packing import Payload, joined
+from fluffle.broker.cluster.host_limits import HostSettings
+from fluffle.broker.cluster.msgpack_parts import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
-from fluffle.broker.cluster.settings import HostSettings
+from fluffle.broker.cluster.raft_host import Ports, RaftHost
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import LogStore
 from fluffle.raft.multiraft import MultiRaft

@@ -18,11 +18,11 @@ from time import perf_counter_ns, process_time_ns
 import uvloop
 
 from benchmarks.report import markdown_table
+from fluffle.broker.alarms.memory import keep_buffers
 from fluffle.broker.cluster.links.identity import Boot, Identity
+from fluffle.broker.cluster.links.limits import LinkTuning
 from fluffle.broker.cluster.links.links import ClusterLinks
-from fluffle.broker.cluster.links.tuning import LinkTuning
 from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.memory import keep_buffers
 
 SECRET = b"measured in the open"
 ROUNDS = 5

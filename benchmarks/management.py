@@ -17,8 +17,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 
-from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.daemon import tune_interpreter
+from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.daemon.daemon import tune_interpreter
 from fluffle.broker.node import Node
 from tests.compat.oracle import RabbitMQ, free_port
 

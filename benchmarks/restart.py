@@ -19,18 +19,18 @@ import pika
 from benchmarks.machine import anonymous_bytes, cpu_s
 from benchmarks.measurement import Measurement
 from fluffle.broker.access.access import Access
-from fluffle.broker.config import Config
-from fluffle.broker.deciding import declare_queue
+from fluffle.broker.config.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.definitions.first_start import first_start
-from fluffle.broker.durability import Durability
-from fluffle.broker.local_queues import LocalQueues
-from fluffle.broker.metadata.changing import LocalMetadata
+from fluffle.broker.durability.definitions.image import VhostImage
+from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.metadata.metadata import LocalMetadata
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.recording.image import VhostImage
-from fluffle.broker.turn import Turn
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.vhosts.queue_changes import declare_queue
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.storage.environment import MAP_BYTES, STORE_FOLDER, Environment, open_environment
 from fluffle.storage.layout import Table

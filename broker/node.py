@@ -14,63 +14,63 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.access.verifying import Answer, Verdict, Verifier
-from fluffle.broker.alarms import Alarms, watermarks_of
-from fluffle.broker.alone import Alone
-from fluffle.broker.announcing.announcer import COMMANDS, INTERNAL
-from fluffle.broker.awaiting import done
-from fluffle.broker.chores import Chores
-from fluffle.broker.commits import when_safe
-from fluffle.broker.company import Around, Company
-from fluffle.broker.config import Config, ListenAddress, listeners_of
-from fluffle.broker.control.endpoint import ControlSocket
-from fluffle.broker.control.maintenance import Maintenance
-from fluffle.broker.control.parts import Parts
-from fluffle.broker.converting.converter import Around as Converting
-from fluffle.broker.converting.converter import Converter
-from fluffle.broker.dead_letters import DeadLetters
-from fluffle.broker.deciding import delete_disused
+from fluffle.broker.access.verification import Answer, Verdict, Verifier
+from fluffle.broker.admin.context import Parts
+from fluffle.broker.admin.endpoint import ControlSocket
+from fluffle.broker.admin.maintenance import Maintenance
+from fluffle.broker.alarms.alarms import Alarms, watermarks_of
+from fluffle.broker.alarms.disk import DiskWatch
+from fluffle.broker.alarms.memory import MemoryWatch
+from fluffle.broker.base.coroutines import done
+from fluffle.broker.base.logs import event
+from fluffle.broker.base.traffic import Traffic
+from fluffle.broker.cluster_port import Around, Company
+from fluffle.broker.composition.http_listeners import HttpListening
+from fluffle.broker.composition.observers import own_exchanges, sampled, told_lines, watched
+from fluffle.broker.composition.single_node import Alone
+from fluffle.broker.config.config import Config, ListenAddress, listeners_of
+from fluffle.broker.config.start_error import cannot_listen
 from fluffle.broker.definitions.catalogue import Catalogue, policies_of, queues_here, restored
-from fluffle.broker.definitions.deciding import unfinished
+from fluffle.broker.definitions.changes import unfinished
 from fluffle.broker.definitions.first_start import (
     first_start,
     ignored_after_first_start,
     load_definitions,
 )
-from fluffle.broker.definitions.renewing import Renewing
-from fluffle.broker.disk import DiskWatch
-from fluffle.broker.durability import Durability, open_durability
-from fluffle.broker.http_listening import HttpListening
-from fluffle.broker.knowledge import Knowledge
-from fluffle.broker.local_queues import LocalQueues
-from fluffle.broker.logs import event
-from fluffle.broker.memory import MemoryWatch
-from fluffle.broker.noting import Noting
-from fluffle.broker.outside import Outside, of_machine
+from fluffle.broker.definitions.policy_renewal import Renewing
+from fluffle.broker.durability.definitions.image import Image, VhostImage
+from fluffle.broker.durability.durability import Durability, open_durability
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.durability.paging import Shedding
+from fluffle.broker.events.event_publisher import COMMANDS, INTERNAL
+from fluffle.broker.metadata.read_barrier import Knowledge
+from fluffle.broker.process.environment import Outside, of_machine
+from fluffle.broker.process.sockets import strangers_max
+from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
+from fluffle.broker.protocols.amqp091.forced_closes import Consequences
+from fluffle.broker.protocols.amqp091.interceptors import stamping_of
+from fluffle.broker.protocols.amqp091.listener import Listener
+from fluffle.broker.protocols.amqp091.observer import By
+from fluffle.broker.protocols.amqp091.registry import Connections, Owners, delete_late
+from fluffle.broker.protocols.amqp091.server_properties import server_properties
+from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.recording.image import Image, VhostImage
-from fluffle.broker.routing.deciding import have_own
-from fluffle.broker.server.consequences import Consequences
-from fluffle.broker.server.introducing import server_properties
-from fluffle.broker.server.listener import Listener
-from fluffle.broker.server.observing import By
-from fluffle.broker.server.registry import Connections, Owners, delete_late
-from fluffle.broker.server.replies import ReplyTargets
-from fluffle.broker.server.services import Services
-from fluffle.broker.server.stamping import stamping_of
-from fluffle.broker.shedding import Shedding
-from fluffle.broker.sockets import strangers_max
-from fluffle.broker.starting import cannot_listen
-from fluffle.broker.timers import Aging, LocalTime, Timers
-from fluffle.broker.traffic import Traffic
-from fluffle.broker.turn import Turn
-from fluffle.broker.vhost import VirtualHost
-from fluffle.broker.watching import own_exchanges, sampled, told_lines, watched
+from fluffle.broker.routing.changes import have_own
+from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.commits import when_safe
+from fluffle.broker.runtime.timers import Aging, LocalTime, Timers
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.transfer.conversion.converter import Around as Converting
+from fluffle.broker.transfer.conversion.converter import Converter
+from fluffle.broker.transfer.dead_letters import DeadLetters
+from fluffle.broker.vhosts.declare_warnings import Noting
+from fluffle.broker.vhosts.queue_changes import delete_disused
+from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
-    from fluffle.broker.server.tls import Certificates
+    from fluffle.broker.protocols.amqp091.tls import Certificates
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class Node:
         if config.cluster is None or durability.image == Image():
             return durability
         durability.close(())
-        from fluffle.broker.cluster.founding import Founder, take_along  # noqa: PLC0415  once
+        from fluffle.broker.cluster.bootstrap import Founder, take_along  # noqa: PLC0415  once
 
         founder = Founder(config.node_name, config.cluster, secrets.randbits)
         take_along(config.data_dir, open_store, founder)
@@ -252,7 +252,7 @@ class Node:
         )
         if config.cluster is None:
             return Alone(around)
-        from fluffle.broker.clustered import Clustered  # noqa: PLC0415  slow, and only if it is used
+        from fluffle.broker.composition.clustered_node import Clustered  # noqa: PLC0415  slow, and only if it is used
 
         return Clustered(around, config.cluster)
 
@@ -405,7 +405,7 @@ class Node:
         return ControlSocket(self._config.data_dir, self.parts, self._services, self.fail)
 
     async def _listen_tls(self, listener: Listener, address: ListenAddress) -> tuple[str, int]:
-        from fluffle.broker.server.tls import certificates_of  # noqa: PLC0415  ssl only if it is used
+        from fluffle.broker.protocols.amqp091.tls import certificates_of  # noqa: PLC0415  ssl only if it is used
 
         config = self._config
         self._certificates = certificates_of(config, "tls-listen", verify=config.tls_verify)

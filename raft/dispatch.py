@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fluffle.raft import campaign, doubt, following, receiving, replicating, sending
+from fluffle.raft import (
+    election,
+    follower,
+    leader_query,
+    replication,
+    snapshot_receiver,
+    snapshot_sender,
+)
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import (
     AppendAccepted,
@@ -33,38 +40,38 @@ from fluffle.raft.state import State
 Handler = Callable[[State, NodeId, Any], None]
 
 FROM_A_LEADER: dict[type[GroupMessage], Handler] = {
-    AppendRequest: following.on_append_request,
-    SnapshotOffer: receiving.on_snapshot_offer,
-    SnapshotChunk: receiving.on_snapshot_chunk,
+    AppendRequest: follower.on_append_request,
+    SnapshotOffer: snapshot_receiver.on_snapshot_offer,
+    SnapshotChunk: snapshot_receiver.on_snapshot_chunk,
 }
 
 ANY_ROLE: dict[type[GroupMessage], Handler] = {
-    PreVoteRequest: campaign.on_pre_vote_request,
-    VoteRequest: campaign.on_vote_request,
-    LeaderQuery: doubt.on_leader_query,
+    PreVoteRequest: election.on_pre_vote_request,
+    VoteRequest: election.on_vote_request,
+    LeaderQuery: leader_query.on_leader_query,
 }
 """For every role; the terms of the first two are those of elections that may never be held."""
 
 HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
     Role.FOLLOWER: {
         **FROM_A_LEADER,
-        TimeoutNow: campaign.on_timeout_now,
-        NotLeading: doubt.on_not_leading,
+        TimeoutNow: election.on_timeout_now,
+        NotLeading: leader_query.on_not_leading,
     },
     Role.PRE_CANDIDATE: {
         **FROM_A_LEADER,
-        TimeoutNow: campaign.on_timeout_now,
-        PreVoteResponse: campaign.on_pre_vote_response,
+        TimeoutNow: election.on_timeout_now,
+        PreVoteResponse: election.on_pre_vote_response,
     },
     Role.CANDIDATE: {
         **FROM_A_LEADER,
-        VoteResponse: campaign.on_vote_response,
+        VoteResponse: election.on_vote_response,
     },
     Role.LEADER: {
-        AppendAccepted: replicating.on_append_accepted,
-        AppendRejected: replicating.on_append_rejected,
-        RepairRequest: replicating.on_repair_request,
-        SnapshotProgress: sending.on_snapshot_progress,
+        AppendAccepted: replication.on_append_accepted,
+        AppendRejected: replication.on_append_rejected,
+        RepairRequest: replication.on_repair_request,
+        SnapshotProgress: snapshot_sender.on_snapshot_progress,
     },
 }
 
@@ -97,4 +104,4 @@ def on_old_term(state: State, node: NodeId, message: GroupMessage) -> None:
     By whatever it says: one that has left the group has nothing more to say than `TimeoutNow`.
     """
     if type(message) in FROM_A_LEADER or type(message) is TimeoutNow:  # mutant: M14a M14b M42
-        following.tell_term(state, node, message.sender)
+        follower.tell_term(state, node, message.sender)

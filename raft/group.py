@@ -8,24 +8,24 @@ from typing import NamedTuple
 from zlib import crc32
 
 from fluffle.raft import (
-    campaign,
-    damage,
-    leading,
+    corruption,
+    election,
+    leader,
+    leadership_transfer,
     membership,
-    reading,
-    replicating,
-    sending,
-    transferring,
+    read_index,
+    replication,
+    snapshot_sender,
     turn,
 )
 from fluffle.raft.config import Change, Config, Member, NodeId
-from fluffle.raft.leading import Leading
+from fluffle.raft.leader import Leading
 from fluffle.raft.log_store import NewSnapshot
 from fluffle.raft.output import Apply, Role
 from fluffle.raft.progress import Flow, Progress
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta
-from fluffle.raft.refused import Reason, Refused
+from fluffle.raft.rejection import Reason, Refused
 from fluffle.raft.state import State
 
 
@@ -85,8 +85,8 @@ class Group:
     @property
     def heirs(self) -> list[NodeId]:
         """Voters that can lead soon; first who lacks least of the log.  Empty if not leading."""
-        leader = self._state.leading
-        return transferring.heirs(self._state, leader) if leader is not None else []
+        leadership = self._state.leading
+        return leadership_transfer.heirs(self._state, leadership) if leadership is not None else []
 
     @property
     def settled_snapshot(self) -> SnapshotMeta | None:
@@ -108,22 +108,22 @@ class Group:
 
     def takes(self, payload_bytes: int) -> bool:
         """Whether a proposal of this size would be accepted now."""
-        state, leader = self._state, self._state.leading
-        if leader is None or leader.transfer is not None or not state.node.has_room:
+        state, leadership = self._state, self._state.leading
+        if leadership is None or leadership.transfer is not None or not state.node.has_room:
             return False
-        return admits(state, leader, payload_bytes)
+        return admits(state, leadership, payload_bytes)
 
     # A leader
 
     def propose(self, payload: bytes) -> Position:
         """Append a batch as one entry.  It is committed once that entry is applied, or never."""
         state = self._state
-        leader = self._leading()
+        leadership = self._leading()
         if not state.node.has_room:
             raise Refused(Reason.NO_ROOM)
-        if not admits(state, leader, len(payload)):
+        if not admits(state, leadership, len(payload)):
             raise Refused(Reason.BEHIND)
-        entry = leading.append(state, leader, DATA, payload)
+        entry = leader.append(state, leadership, DATA, payload)
         return Position(entry.term, entry.index)
 
     def change(self, change: Change) -> Position:
@@ -134,34 +134,34 @@ class Group:
 
     def transfer(self, target: NodeId) -> None:
         """Have another voter lead; given up after an election timeout.  No proposals meanwhile."""
-        state, leader = self._state, self._leading()
+        state, leadership = self._state, self._leading()
         member = state.configs.active.member_on(target)
         if member is None or member not in state.voters or target == state.node.name:
             raise Refused(Reason.BAD_CHANGE, detail=f"{target} is not another voter")
         if target not in state.node.alive:
             raise Refused(Reason.NOT_ALIVE)
-        transferring.begin(state, leader, target)
+        leadership_transfer.begin(state, leadership, target)
 
     def read_index(self, context: int) -> None:
         """Ask for a `Readable` with this context: always answered, with an index or without."""
         if self._state.leading is None:
             raise Refused(Reason.NOT_LEADER, leader=self._state.leader)
-        reading.begin(self._state, self._state.leading, context)
+        read_index.begin(self._state, self._state.leading, context)
 
     def _leading(self) -> Leading:
-        leader = self._state.leading
-        if leader is None:
+        leadership = self._state.leading
+        if leadership is None:
             raise Refused(Reason.NOT_LEADER, leader=self._state.leader)
-        if leader.transfer is not None:
+        if leadership.transfer is not None:
             raise Refused(Reason.TRANSFERRING)
-        return leader
+        return leadership
 
     # Every member
 
     def campaign(self) -> None:
         """Stand for leadership, pre-vote first, though nobody may be missing a leader."""
-        if self._state.leading is None and campaign.may_stand(self._state):
-            campaign.stand(self._state)
+        if self._state.leading is None and election.may_stand(self._state):
+            election.stand(self._state)
 
     def applied(self, index: int) -> bool:
         """Everything up to `index` was applied; the next page may come.
@@ -188,7 +188,7 @@ class Group:
         # mutant: M24
         if not log.floor < index <= log.applied or state.restore_due or state.quarantine:
             raise Refused(Reason.OUT_OF_DATE)
-        if state.compacting is not None or sending.is_holding(state):
+        if state.compacting is not None or snapshot_sender.is_holding(state):
             raise Refused(Reason.SENDING)
         term = log.term_at(index)
         assert term is not None
@@ -214,14 +214,14 @@ class Group:
                 state.node.output.applies.append(Apply(state.group, entries))
         elif (peer := self._reading(number)) is not None:
             if peer.flow is Flow.SNAPSHOT:
-                sending.on_entries_read(state, peer, entries)
+                snapshot_sender.on_entries_read(state, peer, entries)
             else:
-                replicating.on_entries_read(state, peer, entries)
+                replication.on_entries_read(state, peer, entries)
 
     def state_read(self, number: int, data: bytes) -> None:
         """The answer to a `ReadState`."""
         if (peer := self._reading(number)) is not None:
-            sending.on_state_read(self._state, peer, data)
+            snapshot_sender.on_state_read(self._state, peer, data)
 
     def _reading(self, number: int) -> Progress | None:
         peers = self._state.leading.peers if self._state.leading is not None else {}
@@ -229,12 +229,12 @@ class Group:
 
     def damaged(self, index: int) -> None:
         """What is at `index` could not be read; the floor, for the state of a snapshot."""
-        damage.found(self._state, index)
+        corruption.found(self._state, index)
 
 
-def admits(state: State, leader: Leading, payload_bytes: int) -> bool:
+def admits(state: State, leadership: Leading, payload_bytes: int) -> bool:
     """Bounds what waits for its commit in memory; one proposal always may."""
-    waiting_bytes = leader.uncommitted_bytes
+    waiting_bytes = leadership.uncommitted_bytes
     return not waiting_bytes or (
         waiting_bytes + payload_bytes <= state.node.tuning.uncommitted_bytes_max
     )

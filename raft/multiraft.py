@@ -15,19 +15,19 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fluffle.raft import (
-    campaign,
-    damage,
+    corruption,
     dispatch,
-    doubt,
-    going_alone,
-    leading,
-    receiving,
+    election,
+    force_single_member,
+    leader,
+    leader_query,
+    snapshot_receiver,
     turn,
 )
 from fluffle.raft.config import Config, Member, NodeId
-from fluffle.raft.crowd import Crowd, Heard
+from fluffle.raft.failure_detector import Liveness
 from fluffle.raft.group import Group
-from fluffle.raft.liveness import Liveness
+from fluffle.raft.group_scheduler import Crowd, Heard
 from fluffle.raft.log import Log
 from fluffle.raft.log_store import Persist, Recovered, Write
 from fluffle.raft.messages import GroupMessage, GroupUnknown, Message, Ping
@@ -78,9 +78,9 @@ class MultiRaft:
             for entry in found.configs:  # mutant: M20
                 state.configs.append(entry.index, Config.decode(entry.payload))
             if found.quarantine is not None:
-                damage.resume(state, found.quarantine)
+                corruption.resume(state, found.quarantine)
             if found.staged is not None:
-                state.receiver = receiving.resume(found.staged)
+                state.receiver = snapshot_receiver.resume(found.staged)
                 if found.quarantine is not None:
                     state.drop_receiver()  # it may not have been asked for what is damaged
             self._groups[found.group] = state
@@ -97,7 +97,7 @@ class MultiRaft:
         later gives an empty one, and the incarnation by which it was added.
 
         `first`: the founder who is to lead the first term; all founders give the same, whenever
-        they hear of the group.  So nobody need be asked for a vote: see `campaign.found`.
+        they hear of the group.  So nobody need be asked for a vote: see `election.found`.
         """
         assert group not in self._groups, f"group {group} is here"
         snapshot = SnapshotMeta(0, 0, config, Ranges(), 0, 0)
@@ -107,7 +107,7 @@ class MultiRaft:
         state.pending().install = snapshot
         self._groups[group] = state
         if first is not None:
-            campaign.found(state, first)
+            election.found(state, first)
 
     def delete(self, group: GroupId) -> None:
         """Forget a group and all its data, be it here or `lost` on disk.
@@ -116,7 +116,7 @@ class MultiRaft:
         """
         state = self._groups.pop(group, None)
         if state is not None:
-            leading.farewell(state)
+            leader.farewell(state)
             state.become_follower(state.term, None)
             self._node.dirty.pop(state, None)
             self._node.output.forget_image(group)
@@ -132,8 +132,8 @@ class MultiRaft:
         what is here is damaged, or nothing, nobody will lead.
         """
         state = self._groups.get(group)
-        if state is not None and going_alone.may_go_on(state):
-            going_alone.go_on(state, incarnation)
+        if state is not None and force_single_member.may_go_on(state):
+            force_single_member.go_on(state, incarnation)
 
     def group(self, group: GroupId) -> Group:
         """Raises `KeyError` if it is not here."""
@@ -181,7 +181,7 @@ class MultiRaft:
     def _on_group_unknown(self, node: NodeId, message: GroupUnknown) -> None:
         state = self._groups.get(message.group)
         if state is not None:
-            doubt.on_group_unknown(state, node, message.incarnation)
+            leader_query.on_group_unknown(state, node, message.incarnation)
         self._node.output.unknown.append((node, message.group))
 
     def link_up(self, node: NodeId) -> None:

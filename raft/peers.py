@@ -9,7 +9,7 @@ from fluffle.raft.progress import Progress
 from fluffle.raft.state import State
 
 if TYPE_CHECKING:
-    from fluffle.raft.leading import Leading
+    from fluffle.raft.leader import Leading
 
 
 def peer_of(state: State, node: NodeId, incarnation: int) -> Progress | None:

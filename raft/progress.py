@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fluffle.raft.config import Member
 
 if TYPE_CHECKING:
-    from fluffle.raft.sending import Sender
+    from fluffle.raft.snapshot_sender import Sender
 
 
 class Flow(Enum):

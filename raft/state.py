@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluffle.raft.config import Config, Member, NodeId
-from fluffle.raft.configs import Configs
+from fluffle.raft.config_history import Configs
 from fluffle.raft.durable import Durable
 from fluffle.raft.log import Log
 from fluffle.raft.log_store import Write
@@ -18,10 +18,10 @@ from fluffle.raft.output import ConfigChange, Readable, Restore, Role
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
 
 if TYPE_CHECKING:
-    from fluffle.raft.campaign import Campaign
-    from fluffle.raft.damage import Repair
-    from fluffle.raft.leading import Leading
-    from fluffle.raft.receiving import Receiver
+    from fluffle.raft.corruption import Repair
+    from fluffle.raft.election import Campaign
+    from fluffle.raft.leader import Leading
+    from fluffle.raft.snapshot_receiver import Receiver
 
 
 class State:

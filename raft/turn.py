@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.raft import campaign, committing, damage, following, leading, receiving
+from fluffle.raft import commit_index, corruption, election, follower, leader, snapshot_receiver
 from fluffle.raft.log_store import Write
 from fluffle.raft.output import Apply, ReadEntries, RoleChange
 from fluffle.raft.state import State
@@ -11,17 +11,17 @@ from fluffle.raft.state import State
 def flush(state: State) -> None:
     """Decide what to send; what is to be written follows in `write`."""
     if state.quarantine is not None:
-        damage.flush(state)
-    campaign.flush(state)
+        corruption.flush(state)
+    election.flush(state)
     if state.leading is not None:
-        leading.flush(state)
+        leader.flush(state)
     else:
-        following.flush(state)
+        follower.flush(state)
         if state.receiver is not None:
-            receiving.flush(state, state.receiver)
-        campaign.watch(state)
+            snapshot_receiver.flush(state, state.receiver)
+        election.watch(state)
         if state.repair is not None:
-            damage.ask(state, state.repair)
+            corruption.ask(state, state.repair)
     restore_and_apply(state)
     evict(state)
     tell_role(state)
@@ -58,7 +58,7 @@ def waits_for_applied(state: State) -> bool:
     """Whether anything can be done now that what was handed out is applied."""
     if state.restore_due or applicable_index(state) > state.log.handed:
         return True
-    return state.leading is not None and leading.waits_for_applied(state, state.leading)
+    return state.leading is not None and leader.waits_for_applied(state, state.leading)
 
 
 def evict(state: State) -> None:
@@ -102,7 +102,7 @@ def write(state: State, token: int) -> Write | None:
     if found.install is not None and state.installing is not None:
         state.installing = token
     if state.receiver is not None:
-        receiving.on_written(state.receiver, token)
+        snapshot_receiver.on_written(state.receiver, token)
     return found
 
 
@@ -113,10 +113,10 @@ def on_durable(state: State, token: int) -> None:
     """
     state.durable.finish(token)
     if state.leading is not None:
-        committing.look(state, state.leading)
+        commit_index.look(state, state.leading)
     if state.installing == token:
         state.installing = None
-        damage.on_installed(state)
+        corruption.on_installed(state)
         state.touch()
     if state.compacting is not None and state.compacting[0] == token:
         meta, state.compacting = state.compacting[1], None
@@ -125,6 +125,6 @@ def on_durable(state: State, token: int) -> None:
             state.configs.prune(meta.index)
         state.touch()
     if state.receiver is not None:
-        receiving.on_durable(state, state.receiver, token)
+        snapshot_receiver.on_durable(state, state.receiver, token)
     if state.leading is None or applicable_index(state) > state.log.handed:
         state.touch()

@@ -11,6 +11,7 @@ from itertools import islice, pairwise
 
 from fluffle.raft.records import CONFIG, DATA, NOOP
 from fluffle.storage.disk import Disk
+from fluffle.storage.entry_reader import missing_record
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.heads import HEAD, OWNER, Heads, kind_of, term_of
 from fluffle.storage.layout import (
@@ -25,7 +26,6 @@ from fluffle.storage.layout import (
     raft_place,
     sequence_number,
 )
-from fluffle.storage.reading import missing_record
 from fluffle.storage.record import Deletion, Record
 
 SLICE = 256

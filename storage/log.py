@@ -19,6 +19,17 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from fluffle.storage.disk import Disk, Outcome, View, Work
+from fluffle.storage.entry_reader import (
+    Entry,
+    Known,
+    Records,
+    assemble,
+    cold_known,
+    cold_parts,
+    cold_survey,
+    missing_entry,
+    missing_record,
+)
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import (
     INDEX_END,
@@ -31,17 +42,6 @@ from fluffle.storage.layout import (
 )
 from fluffle.storage.mover import Debt, Move, Mover, Tuning
 from fluffle.storage.positions import Positions
-from fluffle.storage.reading import (
-    Entry,
-    Known,
-    Records,
-    assemble,
-    cold_known,
-    cold_parts,
-    cold_survey,
-    missing_entry,
-    missing_record,
-)
 from fluffle.storage.record import Change, Deletion, Packer, Record, Row, place, sequence_of
 
 SLICE = 1024

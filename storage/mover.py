@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from fluffle.raft.ranges import Ranges
 from fluffle.storage.disk import Outcome, Trim, Work
+from fluffle.storage.entry_reader import Records, missing_record
 from fluffle.storage.layout import SEQUENCE, Table, cold_key, cold_value
 from fluffle.storage.positions import Positions
-from fluffle.storage.reading import Records, missing_record
 from fluffle.storage.record import Deletion, place, sequence_of
 
 

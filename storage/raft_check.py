@@ -15,7 +15,7 @@ from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.heads import Heads
 from fluffle.storage.log import Log
 from fluffle.storage.mover import Tuning
-from fluffle.storage.recovering import Recovering
+from fluffle.storage.recovery import Recovering
 
 RANGES_SHOWN = 8
 

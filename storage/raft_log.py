@@ -19,14 +19,14 @@ from collections.abc import Callable
 
 from fluffle.raft.log_store import Damaged, Loaded, Persist, Write
 from fluffle.raft.records import Entry, GroupId
-from fluffle.storage import reading
+from fluffle.storage import entry_reader
 from fluffle.storage.batch import Batch
 from fluffle.storage.environment import RESERVE_BYTES
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.heads import Head, Heads, kind_of, term_of
 from fluffle.storage.overlay import stretches
 from fluffle.storage.raft_writes import create, drop, retire_logs, rewrite, write_group
-from fluffle.storage.recovering import Recovering
+from fluffle.storage.recovery import Recovering
 from fluffle.storage.reserve import LOW_BYTES
 from fluffle.storage.store import Store
 
@@ -166,7 +166,7 @@ class RaftLog:
             return bool(found)
         return False
 
-    def _rewrite(self, number: int, entry: reading.Entry, payload: bytes) -> None:
+    def _rewrite(self, number: int, entry: entry_reader.Entry, payload: bytes) -> None:
         if len(payload) < len(entry.payload):
             batch = Batch()
             rewrite(batch, number, entry, payload)
@@ -191,8 +191,8 @@ class RaftLog:
             raise Damaged(group, max(first, head.image.index + 1))
         return [Entry(e.index, term_of(e.tag), kind_of(e.tag), e.payload) for e in whole]
 
-    def _read(self, head: Head, first: int, stop: int, bytes_max: int) -> list[reading.Entry]:
-        entries: list[reading.Entry] = []
+    def _read(self, head: Head, first: int, stop: int, bytes_max: int) -> list[entry_reader.Entry]:
+        entries: list[entry_reader.Entry] = []
         for number, low, high in stretches(self._store.log, head.logs, first, stop):
             page = self._store.log.read(number, low, high, bytes_max=bytes_max)
             bytes_max -= sum(len(entry.payload) for entry in page)
@@ -214,7 +214,9 @@ class RaftLog:
             raise Damaged(group, head.image.index) from damage
 
 
-def _without_holes(floor: int, first: int, entries: list[reading.Entry]) -> list[reading.Entry]:
+def _without_holes(
+    floor: int, first: int, entries: list[entry_reader.Entry]
+) -> list[entry_reader.Entry]:
     """Those before the first hole: above the floor every index must be there."""
     expected = max(first, floor + 1)
     for number, entry in enumerate(entries):

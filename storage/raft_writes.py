@@ -7,6 +7,7 @@ is added once, at the end.
 from fluffle.raft.log_store import NewSnapshot, Staged, Write
 from fluffle.raft.records import GroupId, HardState, SnapshotMeta
 from fluffle.storage.batch import Batch
+from fluffle.storage.entry_reader import Entry
 from fluffle.storage.heads import (
     HEAD,
     NOTHING,
@@ -30,7 +31,6 @@ from fluffle.storage.layout import (
     raft_key,
 )
 from fluffle.storage.log import Log
-from fluffle.storage.reading import Entry
 
 
 def write_group(batch: Batch, write: Write, head: Head, log: Log, *, token: int) -> None:

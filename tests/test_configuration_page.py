@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from fluffle.broker.__main__ import main
-from fluffle.broker.options import resolve
+from fluffle.broker.config.options import resolve
 
 PAGES = Path(__file__).parent.parent / "docs"
 PAGE = (PAGES / "configuration.md").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fluffle.broker.management.endpoints import TABLE
+from fluffle.broker.protocols.http.endpoints import TABLE
 
 PAGE = Path(__file__).parents[1] / "docs" / "management.md"
 

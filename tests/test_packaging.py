@@ -36,9 +36,9 @@ def modules_on_disk() -> Iterator[str]:
 
 def pages_on_disk() -> Iterator[str]:
     """What the management port serves, as it is installed."""
-    folder = ROOT / "broker" / "management"
+    folder = ROOT / "broker" / "protocols" / "http"
     for path in (folder / "pages").rglob("*.*"):
-        yield f"fluffle/broker/management/{path.relative_to(folder).as_posix()}"
+        yield f"fluffle/broker/protocols/http/{path.relative_to(folder).as_posix()}"
 
 
 def test_every_folder_with_modules_is_listed() -> None:

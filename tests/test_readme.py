@@ -8,7 +8,7 @@ from pathlib import Path
 import pika
 import pytest
 
-from fluffle.broker.options import resolve
+from fluffle.broker.config.options import resolve
 from tests.support.daemon import Daemon
 
 README = Path(__file__).parent.parent / "README.md"

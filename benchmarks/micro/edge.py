@@ -12,26 +12,26 @@ from benchmarks.micro.queue import ALL as ALL_LIMITS
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import User
-from fluffle.broker.config import Limits, QuorumConfig
-from fluffle.broker.knowledge import COMPLETE
-from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.base.traffic import Traffic
+from fluffle.broker.config.config import Limits, QuorumConfig
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.metadata.read_barrier import COMPLETE
+from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.confirms import Confirms
+from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
+from fluffle.broker.protocols.amqp091.enqueue import publish_confirmed, publish_plain
+from fluffle.broker.protocols.amqp091.output_buffer import Outlet
+from fluffle.broker.protocols.amqp091.pending_requests import KeptOfAll, Waiting
+from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
+from fluffle.broker.protocols.amqp091.registry import Owners
+from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.protocols.amqp091.session import Session
+from fluffle.broker.protocols.amqp091.subscription import Envelopes
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.handout import Handout, Holder
+from fluffle.broker.queues.delivery import Handout, Holder
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.server.channel import Channel
-from fluffle.broker.server.confirms import Confirms
-from fluffle.broker.server.outlet import Outlet
-from fluffle.broker.server.publishing import on_publishes
-from fluffle.broker.server.putting import publish_confirmed, publish_plain
-from fluffle.broker.server.registry import Owners
-from fluffle.broker.server.replies import ReplyTargets
-from fluffle.broker.server.services import Services
-from fluffle.broker.server.session import Session
-from fluffle.broker.server.subscription import Envelopes
-from fluffle.broker.server.waiting import KeptOfAll, Waiting
-from fluffle.broker.traffic import Traffic
-from fluffle.broker.turn import Turn
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.properties import outline, raw_properties
 

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from benchmarks.micro.hot import content, ns_per_message
-from fluffle.broker.message import Origin
+from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumer_timeout import Late, Lost
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
+from fluffle.broker.queues.delivery import Handout, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import Handout, Outcome
-from fluffle.broker.queues.overdue import Late, Lost
-from fluffle.broker.queues.ports import Ports
-from fluffle.broker.timers import Timers
+from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.runtime.timers import Timers
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.protocol.wire import to_table
 

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from benchmarks.micro.hot import content, ns_per_message
-from fluffle.broker.message import Origin
+from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED
-from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.replicated.effects import Delivery, Effect
-from fluffle.broker.queues.replicated.encoding import FactBatch, encode
-from fluffle.broker.queues.replicated.facts import (
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.quorum.consumer_terms import Terms
+from fluffle.broker.queues.quorum.effects import Delivery, Effect
+from fluffle.broker.queues.quorum.encoding import FactBatch, encode
+from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
     Fact,
     HandedOut,
@@ -26,11 +27,10 @@ from fluffle.broker.queues.replicated.facts import (
     SessionOpened,
     Settled,
 )
-from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.leadership import Leadership
-from fluffle.broker.queues.replicated.messages import enqueued
-from fluffle.broker.queues.replicated.surroundings import Surroundings
-from fluffle.broker.queues.replicated.terms import Terms
+from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.quorum.messages import enqueued
 
 TURNS = 50
 BACKLOG_MESSAGES = 100_000

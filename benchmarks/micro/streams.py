@@ -10,22 +10,22 @@ from typing import NoReturn
 
 from benchmarks.micro.hot import content, ns_per_message
 from benchmarks.micro.replicated import ORIGIN, TURNS
-from fluffle.broker.cluster.packing import joined
-from fluffle.broker.cluster.streams import events as happened
-from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.asking import Asking, Terms
-from fluffle.broker.cluster.streams.codec import decode, encode
-from fluffle.broker.cluster.streams.edge import Edge
-from fluffle.broker.cluster.streams.hearing import hear
-from fluffle.broker.cluster.streams.sessions import Sessions
-from fluffle.broker.message import Origin
+from fluffle.broker.base.message import Origin
+from fluffle.broker.cluster.msgpack_parts import joined
+from fluffle.broker.cluster.queue_sessions import events as happened
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
+from fluffle.broker.cluster.queue_sessions.replies import hear
+from fluffle.broker.cluster.queue_sessions.requests import Asking, Terms
+from fluffle.broker.cluster.queue_sessions.session_client import Edge
+from fluffle.broker.cluster.queue_sessions.session_server import Sessions
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.replicated.effects import Effect
-from fluffle.broker.queues.replicated.facts import Key
-from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.leadership import Leadership
-from fluffle.broker.queues.replicated.surroundings import Surroundings
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.quorum.effects import Effect
+from fluffle.broker.queues.quorum.facts import Key
+from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leadership import Leadership
 
 BATCH_MESSAGES = (1, 100)
 GROUP = 7

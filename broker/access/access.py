@@ -15,7 +15,7 @@ from fluffle.broker.access.limits import Usage
 from fluffle.broker.access.passwords import PasswordHash, decoy, why_unusable
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
-from fluffle.broker.access.verifying import (
+from fluffle.broker.access.verification import (
     Answer,
     Asker,
     Verdict,
@@ -23,8 +23,8 @@ from fluffle.broker.access.verifying import (
     always,
     run_here,
 )
-from fluffle.broker.config import DEFAULT_USER
-from fluffle.broker.telling import tell
+from fluffle.broker.base.listeners import tell
+from fluffle.broker.config.config import DEFAULT_USER
 
 BUSY = Verdict.BUSY
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from fluffle.broker.access.patterns import compiled, expanded, found
-from fluffle.broker.errors import SyntaxFailure
+from fluffle.broker.base.errors import SyntaxFailure
+from fluffle.broker.patterns.patterns import compiled, expanded, found
 
 Right: TypeAlias = Literal["configure", "write", "read"]
 RIGHTS: tuple[Right, ...] = ("configure", "write", "read")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.permissions import RIGHTS, Kind, Right, TopicRight
 from fluffle.broker.access.users import User
-from fluffle.broker.errors import AccessRefused
+from fluffle.broker.base.errors import AccessRefused
 
 DEFAULT_EXCHANGE_NAME = "amq.default"
 """Under which the exchange without a name is matched and reported."""

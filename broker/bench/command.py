@@ -73,7 +73,7 @@ def bench(url: str, *, is_json: bool, **options: Any) -> None:
     import asyncio  # noqa: PLC0415  slow, and --help needs none of it
 
     from fluffle.broker.bench.load import Bench  # noqa: PLC0415
-    from fluffle.broker.torture.talk import Gone  # noqa: PLC0415
+    from fluffle.broker.torture.connection import Gone  # noqa: PLC0415
 
     plan = plan_of(url, options)
 
@@ -94,7 +94,7 @@ def bench(url: str, *, is_json: bool, **options: Any) -> None:
 def plan_of(url: str, options: dict[str, Any]) -> Plan:
     """UsageError for what is no such address."""
     from fluffle.broker.bench.load import Plan  # noqa: PLC0415  as above
-    from fluffle.broker.torture.talk import Address, Manners  # noqa: PLC0415
+    from fluffle.broker.torture.connection import Address, Manners  # noqa: PLC0415
 
     wrong = click.UsageError("write amqp://USER:PASSWORD@HOST:PORT/VHOST")
     try:

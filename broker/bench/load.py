@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fluffle.broker.bench.figures import Tally
-from fluffle.broker.torture.talk import FRAME_BYTES_MAX, Address, Manners, Talk
-from fluffle.protocol.hearing import Heard
+from fluffle.broker.torture.connection import FRAME_BYTES_MAX, Address, Manners, Talk
+from fluffle.protocol.client_reader import Heard
 from fluffle.protocol.methods import Basic, Confirm, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties, build_content, encode_properties, split_content
 from fluffle.protocol.wire import to_table

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.errors import BrokerError, PreconditionFailed
-from fluffle.broker.logs import event
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed
+from fluffle.broker.base.logs import event
+from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import Registry, admit
 from fluffle.raft.config import NodeId
 

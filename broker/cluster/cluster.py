@@ -18,59 +18,59 @@ from random import Random
 from secrets import randbits
 from typing import NamedTuple
 
-from fluffle.broker.clock import Clock, SystemClock
-from fluffle.broker.cluster.absent import Absent
+from fluffle.broker.base.clock import Clock, SystemClock
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.absent_nodes import Absent
 from fluffle.broker.cluster.admission import Admission
+from fluffle.broker.cluster.applied_barrier import Everywhere
+from fluffle.broker.cluster.applied_barrier import Ports as EverywherePorts
+from fluffle.broker.cluster.boots import Life
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.entering import Entering
-from fluffle.broker.cluster.entering import Ports as EnteringPorts
-from fluffle.broker.cluster.errands import Errands
-from fluffle.broker.cluster.errands import Ports as ErrandPorts
-from fluffle.broker.cluster.everywhere import Everywhere
-from fluffle.broker.cluster.everywhere import Ports as EverywherePorts
-from fluffle.broker.cluster.fate import OnFate
+from fluffle.broker.cluster.disk_full import Ports as RoomPorts
+from fluffle.broker.cluster.disk_full import Room
+from fluffle.broker.cluster.drain import come_to_rest, hand_over
 from fluffle.broker.cluster.formation import Formation, Founders
-from fluffle.broker.cluster.handing_over import come_to_rest, hand_over
+from fluffle.broker.cluster.group_owner import METADATA_GROUP, Owners, log_refused
+from fluffle.broker.cluster.host_loop import Identity, RunningHost, Surroundings
+from fluffle.broker.cluster.join import Entering
+from fluffle.broker.cluster.join import Ports as EnteringPorts
 from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE, PROGRESS_SINCE, READS_SINCE
 from fluffle.broker.cluster.links.identity import Boot, Boots, mark_of
 from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
-from fluffle.broker.cluster.lives import Life
 from fluffle.broker.cluster.local_node import LocalClusterNode, promise_of
-from fluffle.broker.cluster.lone import LONE
 from fluffle.broker.cluster.majority import Majority
 from fluffle.broker.cluster.membership import Membership, Removed, begun_as, known_by
-from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
-from fluffle.broker.cluster.obliging import Begin, Obliging
-from fluffle.broker.cluster.obliging import Ports as ObligingPorts
-from fluffle.broker.cluster.owner import METADATA_GROUP, Owners, log_refused
+from fluffle.broker.cluster.metadata_group import Ports, ReplicatedMetadata
+from fluffle.broker.cluster.peer_views import Sightings
 from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.cluster.progress import NOTHING, TELL_S, Progress, Reached
+from fluffle.broker.cluster.proposal_outcome import OnFate
+from fluffle.broker.cluster.queue_sessions.messages import Boot as StreamBoot
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.extents import Extents
-from fluffle.broker.cluster.queues.hosting import CLUSTER_REVISIONS, Hosting
-from fluffle.broker.cluster.queues.hosting import Surroundings as HostingSurroundings
-from fluffle.broker.cluster.queues.hub import StreamHub, stream_boot
-from fluffle.broker.cluster.queues.hub import Surroundings as HubSurroundings
-from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
+from fluffle.broker.cluster.queues.log_positions import Extents
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import QueueId
-from fluffle.broker.cluster.room import Ports as RoomPorts
-from fluffle.broker.cluster.room import Room
-from fluffle.broker.cluster.running import Identity, RunningHost, Surroundings
-from fluffle.broker.cluster.sightings import Sightings
-from fluffle.broker.cluster.streams.messages import Boot as StreamBoot
-from fluffle.broker.config import ClusterConfig, ListenAddress
-from fluffle.broker.logs import event
-from fluffle.broker.metadata.changing import Apply
+from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, Hosting
+from fluffle.broker.cluster.queues.quorum_members import Surroundings as HostingSurroundings
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, Reach
+from fluffle.broker.cluster.queues.session_router import StreamHub, stream_boot
+from fluffle.broker.cluster.queues.session_router import Surroundings as HubSurroundings
+from fluffle.broker.cluster.rpc_client import Errands
+from fluffle.broker.cluster.rpc_client import Ports as ErrandPorts
+from fluffle.broker.cluster.rpc_server import Begin, Obliging
+from fluffle.broker.cluster.rpc_server import Ports as ObligingPorts
+from fluffle.broker.cluster.single_node_quorum import LONE
+from fluffle.broker.cluster.storage_progress import NOTHING, TELL_S, Progress, Reached
+from fluffle.broker.config.config import ClusterConfig, ListenAddress
+from fluffle.broker.config.start_error import StartFailed, cannot_listen
+from fluffle.broker.durability.definitions.known_peers import Acquaintances
+from fluffle.broker.durability.definitions.node_identity import OwnIdentity
+from fluffle.broker.metadata.metadata import Apply
 from fluffle.broker.metadata.nodes import Nodes, Registry
-from fluffle.broker.recording.acquaintances import Acquaintances
-from fluffle.broker.recording.identity import OwnIdentity
-from fluffle.broker.starting import StartFailed, cannot_listen
-from fluffle.broker.timers import Aging
-from fluffle.broker.turn import Turn
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.runtime.timers import Aging
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import Verdict
 from fluffle.storage.store import Store

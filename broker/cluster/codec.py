@@ -17,7 +17,7 @@ from typing import Any, cast, get_type_hints
 
 import msgpack
 
-from fluffle.broker.cluster.packing import APART_BYTES_MIN, Payload, pack_apart
+from fluffle.broker.cluster.msgpack_parts import APART_BYTES_MIN, Payload, pack_apart
 from fluffle.raft.messages import MESSAGES, Message
 from fluffle.raft.records import CONFIG, Entry
 

@@ -19,8 +19,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from fluffle.broker.clock import Clock
-from fluffle.broker.logs import event
+from fluffle.broker.base.clock import Clock
+from fluffle.broker.base.logs import event
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import Echo
 from fluffle.raft.quorum import majority_of

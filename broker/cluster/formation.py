@@ -28,10 +28,10 @@ from collections.abc import Callable, Collection, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.logs import event
+from fluffle.broker.config.config import ListenAddress
 from fluffle.raft.config import NodeId
 
 logger = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from fluffle.broker.cluster.formation import Founders, Promise
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.links.handshake import FORMATION_SINCE
 from fluffle.broker.cluster.links.identity import MARK_LETTERS, mark_of, marked
 from fluffle.broker.cluster.membership import begun_as
-from fluffle.broker.cluster.owner import METADATA_GROUP
 from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.recording.identity import Owned, OwnIdentity
+from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.durability.definitions.node_identity import Owned, OwnIdentity
 from fluffle.raft.config import Config, NodeId
 
 if TYPE_CHECKING:

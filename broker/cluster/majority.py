@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from fluffle.broker.logs import event
+from fluffle.broker.base.logs import event
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.quorum import is_majority, majority_of
 

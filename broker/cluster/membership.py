@@ -14,15 +14,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 
-from fluffle.broker.cluster.fate import Fate, Lost
-from fluffle.broker.cluster.host import RaftHost
+from fluffle.broker.base.listeners import tell
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.links.identity import Incarnations
-from fluffle.broker.cluster.metadata import ReplicatedMetadata
-from fluffle.broker.cluster.owner import METADATA_GROUP
-from fluffle.broker.logs import event
+from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
+from fluffle.broker.cluster.proposal_outcome import Fate, Lost
+from fluffle.broker.cluster.raft_host import RaftHost
+from fluffle.broker.config.start_error import MustEnd
 from fluffle.broker.metadata.nodes import Registry
-from fluffle.broker.starting import MustEnd
-from fluffle.broker.telling import tell
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
 
 INCARNATION_BYTES = 8

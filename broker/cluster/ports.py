@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
-from fluffle.broker.cluster.packing import Payload
+from fluffle.broker.cluster.msgpack_parts import Payload
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import ConfigChange, Echo, Verdict
 from fluffle.raft.ranges import Ranges

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.listeners import tell
 from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.telling import tell
 from fluffle.raft.config import NodeId
 
 ASK = 0

@@ -8,7 +8,7 @@ from the beginning after a rest.  What it finds, it returns; repair is the group
 from collections import deque
 from collections.abc import Iterable
 
-from fluffle.broker.cluster.settings import ScrubSettings
+from fluffle.broker.cluster.host_limits import ScrubSettings
 from fluffle.raft.log_store import Damaged, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta

@@ -9,7 +9,7 @@ is little room on the disk all take theirs, for only then is free what consumers
 there is room for votes only, just those are taken that free more than they need, as far as is known
 before the state is made; what that needs then is seen, and it is not written if it is too much.
 
-Nothing here takes one: see `chores.py`, which does a few at a time.
+Nothing here takes one: see `group_background.py`, which does a few at a time.
 """
 
 from collections import deque

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.access.limits import Counted, Usage
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
-from fluffle.broker.cluster.packing import TEXT_ERRORS
+from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
 from fluffle.raft.config import NodeId
 
 Key: TypeAlias = tuple[Counted, str]

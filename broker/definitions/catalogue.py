@@ -13,20 +13,20 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.definitions.renewing import renew_at_once
-from fluffle.broker.facts import Key, Kind
+from fluffle.broker.definitions.policy_renewal import renew_at_once
+from fluffle.broker.durability.definitions.image import Entry, Image, VhostImage
 from fluffle.broker.metadata.change import Change, Fact, Name
-from fluffle.broker.metadata.changing import Consequence
+from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.metadata import Consequence
 from fluffle.broker.metadata.nodes import Registry
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.policies.policy import OPERATOR_POLICY, read_policy
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.recording.image import Entry, Image, VhostImage
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE
-from fluffle.broker.turn import nothing
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.runtime.turn import nothing
+from fluffle.broker.vhosts.vhost import VirtualHost
 
 
 class Kept:

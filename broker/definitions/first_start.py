@@ -8,17 +8,17 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.patterns import found
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.access.users import ADMINISTRATOR, User
-from fluffle.broker.awaiting import done
-from fluffle.broker.config import DEFAULT_USER, DEFAULT_VHOST, Config, UserRights
+from fluffle.broker.base.coroutines import done
+from fluffle.broker.config.config import DEFAULT_USER, DEFAULT_VHOST, Config, UserRights
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.deciding import new_settings
-from fluffle.broker.facts import Kind
+from fluffle.broker.definitions.changes import new_settings
+from fluffle.broker.durability.definitions.image import FirstStart
 from fluffle.broker.metadata.change import NOTHING, Change, Fact
-from fluffle.broker.metadata.changing import Metadata
-from fluffle.broker.recording.image import FirstStart
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.patterns.patterns import found
 
 EVERYWHERE = UserRights()
 
@@ -30,9 +30,9 @@ async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metad
     """
     if config.definitions is None:
         return []
-    from fluffle.broker.definitions.importing import import_definitions  # noqa: PLC0415  slow,
-    from fluffle.broker.definitions.reading import files_of, read_file  # noqa: PLC0415  and
-    from fluffle.broker.definitions.unchanged import fingerprint, note, noted  # noqa: PLC0415  seldom
+    from fluffle.broker.definitions.import_hash import fingerprint, note, noted  # noqa: PLC0415  seldom
+    from fluffle.broker.definitions.importer import import_definitions  # noqa: PLC0415  slow,
+    from fluffle.broker.definitions.parser import files_of, read_file  # noqa: PLC0415  and
     #                                                                            used
 
     files = files_of(config.definitions)

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from fluffle.broker.access.limits import VhostLimits
+from fluffle.broker.base.errors import NotFound, PreconditionFailed
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.deciding import keep, set_vhost, vhost_name
-from fluffle.broker.errors import NotFound, PreconditionFailed
-from fluffle.broker.facts import Key, Kind
+from fluffle.broker.definitions.changes import keep, set_vhost, vhost_name
 from fluffle.broker.metadata.change import NOTHING, Change, Fact
+from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.policies.json_terms import proplist, term
 from fluffle.broker.policies.policy import OPERATOR_POLICY
-from fluffle.broker.policies.terms import proplist, term
-from fluffle.broker.policies.validating import OPERATOR_KEYS, check_policy, failed
+from fluffle.broker.policies.validation import OPERATOR_KEYS, check_policy, failed
 
 POLICY = "policy"
 VHOST_LIMITS = "vhost-limits"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from fluffle.broker.facts import Key, Kind
+from fluffle.broker.metadata.facts import Key, Kind
 
 Name: TypeAlias = tuple[Kind, Key]
 

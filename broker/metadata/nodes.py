@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.errors import PreconditionFailed
-from fluffle.broker.facts import Kind
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
-from fluffle.broker.metadata.changing import Consequence
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.metadata import Consequence
 
 
 class Registered(NamedTuple):

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
-from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import Change, Fact, Name, Room
-from fluffle.broker.metadata.standing import is_closed, stands_in
+from fluffle.broker.metadata.dependencies import is_closed, stands_in
+from fluffle.broker.metadata.facts import Kind
 
 K = TypeVar("K")
 

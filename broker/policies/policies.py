@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fluffle.broker.calendars import is_calendar
-from fluffle.broker.policies.merging import merged
+from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.policies.merge import merged
 from fluffle.broker.policies.policy import Policy, Target
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.settings import (

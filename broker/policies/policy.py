@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fluffle.broker.access.patterns import Finds, UnusablePattern, compiled
+from fluffle.broker.patterns.patterns import Finds, UnusablePattern, compiled
 from fluffle.broker.queues.settings import Definition
 
 EVERYWHERE = "^"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from fluffle.broker.calendars import is_calendar
-from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
-from fluffle.broker.inequivalent import check_same, inequivalent, plain
+from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.errors import NotImplementedHere, PreconditionFailed
+from fluffle.broker.base.inequivalent import check_same, inequivalent, plain
 from fluffle.broker.queues import argument_checks as check
 from fluffle.broker.queues.argument_checks import (
     DEAD_LETTER_EXCHANGE,

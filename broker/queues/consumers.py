@@ -11,12 +11,12 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from fluffle.broker.unused import UNUSED
+from fluffle.broker.base.empty_dict import UNUSED
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.handout import Handout
-    from fluffle.broker.queues.overdue import Late, Lost
-    from fluffle.broker.queues.served import ServedQueue
+    from fluffle.broker.queues.consumer_timeout import Late, Lost
+    from fluffle.broker.queues.delivery import Handout
+    from fluffle.broker.queues.queue_api import ServedQueue
 
 UNLIMITED = 1 << 62
 

@@ -20,20 +20,20 @@ from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from fluffle.broker.message import Origin, Past
+from fluffle.broker.base.message import Origin, Past
 from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.expiries import Lifetimes, lifetimes_at
+from fluffle.broker.queues.deduplication_window import DIGEST_BYTES, KEY, Window
+from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.journal import Keys
-from fluffle.broker.queues.served import Admission, Partly
+from fluffle.broker.queues.queue_api import Admission, Partly
 from fluffle.broker.queues.settings import Cache
-from fluffle.broker.queues.timing import TIMELESS
-from fluffle.broker.queues.window import DIGEST_BYTES, KEY, Window
+from fluffle.broker.queues.timer_port import TIMELESS
 from fluffle.protocol.properties import headers_of
 from fluffle.protocol.types import FieldValue
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.bound import Bound, Enqueue
+    from fluffle.broker.queues.length_limit import Bound, Enqueue
 
 KEY_HEADER = "x-deduplication-header"
 TTL_HEADER = "x-cache-ttl"

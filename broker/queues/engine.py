@@ -10,29 +10,29 @@ from __future__ import annotations
 
 from functools import partial
 
-from fluffle.broker.message import Origin
+from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.bound import Acts, Bound, bound_of
+from fluffle.broker.queues.consumer_timeout import Overdue
 from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.conversion_hold import Pause
+from fluffle.broker.queues.dead_lettering import Dying
 from fluffle.broker.queues.deduplication import Entrance
-from fluffle.broker.queues.disuse import Disuse
-from fluffle.broker.queues.dying import Dying
-from fluffle.broker.queues.expiries import Deadlines, Lifetimes, deadlines_of, is_instant
-from fluffle.broker.queues.handout import FINAL, Handout, Holder, Outcome
+from fluffle.broker.queues.delivery import FINAL, Handout, Holder, Outcome
+from fluffle.broker.queues.expiry_times import Deadlines, Lifetimes, deadlines_of, is_instant
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
-from fluffle.broker.queues.lane import NO_MESSAGE, Lane
-from fluffle.broker.queues.lanes import begin, spread
-from fluffle.broker.queues.levels import Levels
+from fluffle.broker.queues.length_limit import Acts, Bound, bound_of
 from fluffle.broker.queues.limits import limit_of
-from fluffle.broker.queues.overdue import Overdue
-from fluffle.broker.queues.pausing import Pause
-from fluffle.broker.queues.peeking import Shelf, peek
-from fluffle.broker.queues.ports import NO_STORES, Ports, Stores
+from fluffle.broker.queues.priorities import Levels
+from fluffle.broker.queues.priority_ready_lists import begin, spread
+from fluffle.broker.queues.queue_api import Admission, Debtor, Partly, Tally, pay
+from fluffle.broker.queues.queue_context import NO_STORES, Ports, Stores
+from fluffle.broker.queues.queue_expiry import Disuse
+from fluffle.broker.queues.queue_view import Shelf, peek
+from fluffle.broker.queues.ready_list import NO_MESSAGE, Lane
 from fluffle.broker.queues.segment import Taken
-from fluffle.broker.queues.served import Admission, Debtor, Partly, Tally, pay
 from fluffle.broker.queues.settings import DEFAULTS, QueueSettings, settings_of
 from fluffle.broker.queues.single_active import turns_of
-from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.deaths import DeathReason
 
 BURST_BYTES = 1_048_576

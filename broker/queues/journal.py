@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from fluffle.broker.message import Origin
+from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.counts import Counts
-from fluffle.broker.queues.expiries import Deadlines, Expiries, part_of
-from fluffle.broker.queues.timing import NEVER_MS
-from fluffle.broker.queues.window import Window
+from fluffle.broker.queues.deduplication_window import Window
+from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.expiry_times import Deadlines, Expiries, part_of
+from fluffle.broker.queues.timer_port import NEVER_MS
 
 
 class Owner(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from struct import Struct
 
-from fluffle.broker.message import Origin, Past
+from fluffle.broker.base.message import Origin, Past
 
 RUN = Struct(">IBB")
 PAST_SHIFT = 30

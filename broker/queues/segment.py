@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from fluffle.broker.message import Origin
-from fluffle.broker.queues.counts import NEW, Counts
-from fluffle.broker.queues.expiries import (
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.delivery import Handout, Holder
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import (
     Deadlines,
     Expiries,
     alike,
@@ -20,8 +21,7 @@ from fluffle.broker.queues.expiries import (
     span_of,
     undue_count,
 )
-from fluffle.broker.queues.handout import Handout, Holder
-from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.queues.timer_port import NEVER_MS
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.journal import Stored

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from fluffle.broker.queues.handout import Handout
-from fluffle.broker.queues.peeking import Shelf, Stock
+from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.queue_view import Shelf, Stock
 from fluffle.broker.queues.segment import Place
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.properties import body_size, body_sizes, decode_properties, raw_properties

@@ -21,7 +21,7 @@ from hashlib import blake2b
 from math import log
 from typing import NamedTuple
 
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.matcher import Asks
 from fluffle.protocol.properties import Properties

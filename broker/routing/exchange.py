@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from fluffle.broker.calendars import calendar_of
-from fluffle.broker.errors import AccessRefused, PreconditionFailed
+from fluffle.broker.base.delayed_queues import calendar_of
+from fluffle.broker.base.errors import AccessRefused, PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.choosing import LocalRandom, ModulusHash, OneOfAll, Random
+from fluffle.broker.routing.choice_exchanges import LocalRandom, ModulusHash, OneOfAll, Random
 from fluffle.broker.routing.consistent_hash import ConsistentHash, check_arguments
+from fluffle.broker.routing.exchange_context import Surroundings
 from fluffle.broker.routing.headers import headers_matcher
-from fluffle.broker.routing.history import History, check_length
+from fluffle.broker.routing.jms_topic import JMS_TOPIC, selector_matcher
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
-from fluffle.broker.routing.selecting import JMS_TOPIC, selector_matcher
+from fluffle.broker.routing.recent_history import History, check_length
 from fluffle.broker.routing.stale import StaleMatcher
-from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.broker.routing.topic import TopicMatcher
 from fluffle.protocol.types import FieldTable
 

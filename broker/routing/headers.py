@@ -14,7 +14,7 @@ What RabbitMQ makes of the specification:
 from collections.abc import Hashable
 from typing import TypeAlias
 
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.matcher import AskingMatcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.terms import term

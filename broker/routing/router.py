@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from fluffle.broker.errors import AccessRefused
+from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.declaring import resource
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, ExchangeSpec
-from fluffle.broker.routing.history import History
+from fluffle.broker.routing.exchange_rules import resource
 from fluffle.broker.routing.matcher import STOP, Asks
+from fluffle.broker.routing.recent_history import History
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.delays import delay_of
 from fluffle.protocol.properties import Properties

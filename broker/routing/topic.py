@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count
 from sys import intern
 
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, Bindings, with_binding, without_binding
 from fluffle.broker.routing.matcher import STOP, Asks, in_parts
 from fluffle.protocol.properties import Properties

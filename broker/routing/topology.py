@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from fluffle.broker.errors import NotFound
+from fluffle.broker.base.errors import NotFound
 from fluffle.broker.metadata.change import Fact
 from fluffle.broker.routing.bindings import (
     Binding,
@@ -21,10 +21,10 @@ from fluffle.broker.routing.bindings import (
     with_binding,
     without_binding,
 )
-from fluffle.broker.routing.declaring import resource
 from fluffle.broker.routing.exchange import PREDECLARED, Exchange, ExchangeSpec, alternate_of
+from fluffle.broker.routing.exchange_context import Surroundings
+from fluffle.broker.routing.exchange_rules import resource
 from fluffle.broker.routing.stale import emptied
-from fluffle.broker.routing.surroundings import Surroundings
 
 REMOVED_AT_ONCE = 256
 """Bindings that are taken out of matchers without a pause: a millisecond of work, if their keys are
@@ -36,7 +36,7 @@ ends_of = attrgetter("source", "destination_kind", "destination")
 class Topology:
     """The exchanges and bindings of the virtual host `vhost`.
 
-    Names and keys are text; errors are those of `broker/errors.py` with RabbitMQ's texts.
+    Names and keys are text; errors are those of `broker/base/errors.py` with RabbitMQ's texts.
     """
 
     __slots__ = ("_around", "_exchanges", "_inbound", "_unfinished", "epoch", "vhost")

@@ -20,27 +20,27 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
-from fluffle.broker.clock import CallLater, SystemClock
-from fluffle.broker.config import (
+from fluffle.broker.admin.local_client import in_time
+from fluffle.broker.base.clock import CallLater, SystemClock
+from fluffle.broker.config.config import (
     DEFAULT_PASSWORD,
     DEFAULT_USER,
     DEFAULT_VHOST,
     Config,
     ListenAddress,
 )
-from fluffle.broker.control.asking import in_time
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import Node
-from fluffle.broker.outside import OpenStore, Outside, store_in
+from fluffle.broker.process.environment import OpenStore, Outside, store_in
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.door import CLOSE_WAIT_S, Door
-from fluffle.broker.testing.faults.scene import Scene
-from fluffle.broker.testing.furnishing import furnish, hang_up, unfurnish
+from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, Door
+from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.path_args import PathSaid, names_of, path_of, socket_path_of
+from fluffle.broker.testing.provision import furnish, hang_up, unfurnish
 from fluffle.broker.testing.recorder import Recorder
-from fluffle.broker.testing.said import PathSaid, names_of, path_of, socket_path_of
+from fluffle.broker.testing.requirements import NOTHING_SPECIAL, Wanted
 from fluffle.broker.testing.tapped import seen_dead
 from fluffle.broker.testing.urls import amqp_url
-from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
 from fluffle.storage.disk import Disk
 from fluffle.storage.errors import StorageError
 from fluffle.storage.memory import MemoryDisk

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from fluffle.broker.errors import BrokerError
+from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.testing.loop_thread import PATIENCE_S
 
 P = ParamSpec("P")

@@ -12,7 +12,7 @@ from datetime import timedelta
 from heapq import heappop, heappush
 from itertools import count
 
-from fluffle.broker.clock import CallLater, Clock, Timer
+from fluffle.broker.base.clock import CallLater, Clock, Timer
 
 PATIENCE_MS = 20_000
 """For one advance, in the time of the machine: less than who calls from another thread has."""

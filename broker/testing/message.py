@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fluffle.broker.control.parts import Row
+from fluffle.broker.admin.context import Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import pytest
 
 if TYPE_CHECKING:
-    from fluffle.broker.config import Config
+    from fluffle.broker.config.config import Config
     from fluffle.broker.testing.external.broker import ExternalBroker
     from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
 
@@ -155,9 +155,9 @@ def amqp(
     In a coroutine all that it does is awaited.
     """
     from fluffle.broker.testing.by_caller import ByCaller  # noqa: PLC0415
+    from fluffle.broker.testing.requirements import wanted_of  # noqa: PLC0415
     from fluffle.broker.testing.timeline_plugin import check_left  # noqa: PLC0415
     from fluffle.broker.testing.unkind_plugin import seed_of  # noqa: PLC0415
-    from fluffle.broker.testing.wanted import wanted_of  # noqa: PLC0415
 
     name = vhost_name(request.config)
     try:

@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fluffle.broker.announcing.announcer import Telling
-from fluffle.broker.announcing.changes import Announced
+from fluffle.broker.events.change_events import Announced
+from fluffle.broker.events.event_publisher import Telling
 from fluffle.broker.metadata.change import Name
-from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.protocols.amqp091.firehose import tap
+from fluffle.broker.protocols.amqp091.observer import By
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.server.observing import By
-from fluffle.broker.server.tapping import tap
-from fluffle.broker.testing.passages import Who
+from fluffle.broker.testing.message_traces import Who
 from fluffle.broker.testing.tapped import Tapped, short, who_on
-from fluffle.broker.testing.telling import changed
 from fluffle.broker.testing.timeline import Timeline
+from fluffle.broker.testing.timeline_events import changed
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
-    from fluffle.broker.errors import BrokerError
-    from fluffle.broker.server.channel import Channel
-    from fluffle.broker.server.connection import Connection
-    from fluffle.broker.server.session import Session
+    from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.protocols.amqp091.session import Session
 
 TAP = "timeline"
 

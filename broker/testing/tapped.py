@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from fluffle.broker.protocols.amqp091.firehose import in_order
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.dead import DeadLetterFrom, DeadMessages
-from fluffle.broker.queues.handout import Handout, Holder, Outcome
+from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
+from fluffle.broker.queues.delivery import Handout, Holder, Outcome
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.server.tapping import in_order
-from fluffle.broker.testing.faults.redelivering import InVain
-from fluffle.broker.testing.passages import Step, What, Who
-from fluffle.broker.testing.telling import origin_of
+from fluffle.broker.testing.faults.redelivery import InVain
+from fluffle.broker.testing.message_traces import Step, What, Who
 from fluffle.broker.testing.timeline import Timeline, listed
+from fluffle.broker.testing.timeline_events import origin_of
 from fluffle.protocol.properties import body_of
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.served import ServedQueue
-    from fluffle.broker.server.channel import Channel, Settler
-    from fluffle.broker.server.properties import PropertyFacts
-    from fluffle.broker.server.putting import Parcel
-    from fluffle.broker.server.unacked import Stretch
+    from fluffle.broker.protocols.amqp091.channel import Channel, Settler
+    from fluffle.broker.protocols.amqp091.enqueue import Parcel
+    from fluffle.broker.protocols.amqp091.properties import PropertyFacts
+    from fluffle.broker.protocols.amqp091.unacked import Stretch
+    from fluffle.broker.queues.queue_api import ServedQueue
 
 
 class Tapped:

@@ -14,15 +14,15 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from fluffle.broker.config import DEFAULT_VHOST, Config
+from fluffle.broker.config.config import DEFAULT_VHOST, Config
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.calls import Callee, Calls, blocking
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.remote import Remote
+from fluffle.broker.testing.faults.cross_thread import Remote
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
-from fluffle.broker.testing.said import PathSaid
-from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
+from fluffle.broker.testing.path_args import PathSaid
+from fluffle.broker.testing.requirements import NOTHING_SPECIAL, Wanted
 
 if TYPE_CHECKING:
     from fluffle.broker.testing.vhost import Vhost

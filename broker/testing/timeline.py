@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
-from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.testing.passages import (
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.testing.message_traces import (
     NOBODY,
     READY,
     Course,
@@ -26,7 +26,7 @@ from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import body_of
 
 if TYPE_CHECKING:
-    from fluffle.broker.server.session import Session
+    from fluffle.broker.protocols.amqp091.session import Session
 
 LINES_MAX = 2_000
 PASSAGES_MAX = 10_000

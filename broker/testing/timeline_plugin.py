@@ -35,7 +35,7 @@ class Log(logging.Handler):
         self.records.append(record)
 
     def text(self) -> str:
-        from fluffle.broker.logs import LineFormatter, text_line  # noqa: PLC0415  if it is used
+        from fluffle.broker.base.logs import LineFormatter, text_line  # noqa: PLC0415  if it is used
 
         return "\n".join(map(LineFormatter(text_line).format, tuple(self.records)))
 

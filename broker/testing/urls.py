@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from fluffle.broker.config import AMQP_PORT, DEFAULT_PASSWORD, DEFAULT_USER, DEFAULT_VHOST
+from fluffle.broker.config.config import AMQP_PORT, DEFAULT_PASSWORD, DEFAULT_USER, DEFAULT_VHOST
 
 AMQPS_PORT = 5671
 

@@ -13,25 +13,25 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from fluffle.broker.calendars import is_calendar
-from fluffle.broker.control.asking import ask, rows
-from fluffle.broker.control.parts import Parts, Row
-from fluffle.broker.errors import NotFound
-from fluffle.broker.own_messages import publish_own
-from fluffle.broker.queues.served import ServedQueue, Tally
-from fluffle.broker.routing.explaining import Explanation, explain
-from fluffle.broker.server.properties import sender_selected
-from fluffle.broker.testing import by_test
+from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.local_client import ask, rows
+from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.errors import NotFound
+from fluffle.broker.protocols.amqp091.properties import sender_selected
+from fluffle.broker.queues.queue_api import ServedQueue, Tally
+from fluffle.broker.routing.explain import Explanation, explain
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.testing import direct
+from fluffle.broker.testing.assertions import Around, Hindsight
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
+from fluffle.broker.testing.direct_consumers import Taken, Taker, look_again, take
 from fluffle.broker.testing.faults.clients import Clients
+from fluffle.broker.testing.faults.fault_scope import Scene
 from fluffle.broker.testing.faults.faults import Faults
-from fluffle.broker.testing.faults.scene import Scene
-from fluffle.broker.testing.hindsight import Around, Hindsight
 from fluffle.broker.testing.message import Message, message_of
-from fluffle.broker.testing.taking import Taken, Taker, look_again, take
 from fluffle.broker.testing.timeline import Timeline
-from fluffle.broker.turn import Turn
+from fluffle.broker.transfer.own_messages import publish_own
 from fluffle.protocol.properties import (
     DELIVERY_MODE_PERSISTENT,
     Properties,
@@ -166,7 +166,7 @@ class Vhost:
                 f"'{routing_key}' in vhost '{self.name}':\n{why}"
             )
         message = exchange, routing_key, build_content(encode_properties(told), body)
-        by_test.published(self._timeline, message, [queue.name for queue in way[0]])
+        direct.published(self._timeline, message, [queue.name for queue in way[0]])
         publish_own(vhost, exchange, [(routing_key, told, body)])
         look_again(self._turn)
 
@@ -216,7 +216,7 @@ class Vhost:
         """Drop ready messages; how many there were.  NotFound."""
         self._check_there(queue)
         row = await ask(self._parts, "queues.purge", name=queue, vhost=self.name)
-        self._timeline.purging(by_test.TEST, queue)()
+        self._timeline.purging(direct.TEST, queue)()
         look_again(self._turn)
         return int(row["messages"])
 
@@ -270,7 +270,7 @@ def tally_here(parts: Parts, queue: ServedQueue) -> Tally | None:
     hosted = parts.company.groups.get(queue.definition.id)
     if hosted is None:
         return Tally(queue.ready_count, queue.in_flight, queue.consumer_count)
-    from fluffle.broker.cluster.queues.group import QueueGroup  # noqa: PLC0415  slow to import
+    from fluffle.broker.cluster.queues.quorum_member import QueueGroup  # noqa: PLC0415  slow to import
 
     assert isinstance(hosted.machine, QueueGroup)
     return Tally(*hosted.machine.counts) if hosted.machine.member.leadership else None

@@ -11,8 +11,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import click
 
 if TYPE_CHECKING:
+    from fluffle.broker.torture.connection import Manners
     from fluffle.broker.torture.system import System
-    from fluffle.broker.torture.talk import Manners
 
 AMQP_PORT = 5672
 COMMANDS = {
@@ -101,8 +101,8 @@ def torture(**options: Any) -> None:
     Prints what was attempted, confirmed, received, lost and so on, and a last line for scripts.
     Exit code 0: nothing that is promised was broken.  1: something was.  2: it could not be tried.
     """
-    from fluffle.broker.torture.conduct import check_file, conduct  # noqa: PLC0415  asyncio is
     from fluffle.broker.torture.run import Order  # noqa: PLC0415  slow, and --help needs none
+    from fluffle.broker.torture.run_command import check_file, conduct  # noqa: PLC0415  asyncio is
 
     if options["check"]:
         sys.exit(check_file(options["check"], click.echo))
@@ -121,8 +121,8 @@ def torture(**options: Any) -> None:
 
 def system_of(options: dict[str, Any]) -> System:
     """The nodes, and what can be done to them by commands.  UsageError without a node."""
+    from fluffle.broker.torture.connection import Address  # noqa: PLC0415
     from fluffle.broker.torture.system import Deed, System, by_command  # noqa: PLC0415
-    from fluffle.broker.torture.talk import Address  # noqa: PLC0415
 
     if not options["nodes"]:
         raise click.UsageError("name the nodes: --node a=amqp://guest:guest@localhost:5672/%2F")
@@ -159,7 +159,7 @@ def kinds_of(options: dict[str, Any], system: System) -> tuple[str, ...]:
 
 def manners_of(nodes: Sequence[str]) -> Manners:
     """Who logs in, from the first address: it is the same on all nodes."""
-    from fluffle.broker.torture.talk import Manners  # noqa: PLC0415
+    from fluffle.broker.torture.connection import Manners  # noqa: PLC0415
 
     _name, url = named(nodes[0])
     vhost = unquote(url.path.removeprefix("/")) or "/"

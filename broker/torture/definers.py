@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
+from fluffle.broker.torture.connection import FRAME_BYTES_MAX, Gone, Refusal, Talk
 from fluffle.broker.torture.history import (
     Abandoned,
     Answered,
@@ -36,11 +37,10 @@ from fluffle.broker.torture.history import (
     Received,
     ShortLived,
 )
-from fluffle.broker.torture.press import PROPERTIES, Target
+from fluffle.broker.torture.publisher import PROPERTIES, Target
+from fluffle.broker.torture.recording_client import Witness
 from fluffle.broker.torture.roles import EMPTY_PAUSE_S, Role
-from fluffle.broker.torture.talk import FRAME_BYTES_MAX, Gone, Refusal, Talk
-from fluffle.broker.torture.witness import Witness
-from fluffle.protocol.hearing import Heard
+from fluffle.protocol.client_reader import Heard
 from fluffle.protocol.methods import (
     Basic,
     Confirm,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from fluffle.broker.torture.diary import Diary
-from fluffle.broker.torture.gaps import NOTABLE_NS, TESTER_LATE, Gap, Gaps
+from fluffle.broker.torture.history_writer import Diary
 from fluffle.broker.torture.run import Outcome
+from fluffle.broker.torture.stalls import NOTABLE_NS, TESTER_LATE, Gap, Gaps
 
 COMPLAINTS_MAX = 12
 FAULTS_SHOWN_MAX = 3

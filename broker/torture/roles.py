@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import TypeAlias
 
-from fluffle.broker.torture.press import Target, to
-from fluffle.broker.torture.witness import Witness
+from fluffle.broker.torture.publisher import Target, to
+from fluffle.broker.torture.recording_client import Witness
 
 Role: TypeAlias = Callable[[Witness, Random], Awaitable[None]]
 

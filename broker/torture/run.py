@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
-from fluffle.broker.torture.crew import (
+from fluffle.broker.torture.client_group import (
     Crew,
     Names,
     consuming,
@@ -18,20 +18,20 @@ from fluffle.broker.torture.crew import (
     publishing,
     type_of_definitions,
 )
+from fluffle.broker.torture.connection import Address, Gone, Manners
 from fluffle.broker.torture.definers import (
     Definitions,
     emptying,
     look_for_all,
     owned_elsewhere,
 )
-from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.faults import Fault, Scene, carry_out, heal, plan
 from fluffle.broker.torture.findings import Report
 from fluffle.broker.torture.history import Event, GraceOver, Locked, Strange
+from fluffle.broker.torture.history_writer import Diary
 from fluffle.broker.torture.proxy import Proxy
+from fluffle.broker.torture.recording_client import Witness
 from fluffle.broker.torture.system import DeedFailed, System
-from fluffle.broker.torture.talk import Address, Gone, Manners
-from fluffle.broker.torture.witness import Witness
 
 READY_S = 120.0
 """How long a node may take until it serves, after its start or after everything was healed."""

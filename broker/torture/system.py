@@ -15,8 +15,8 @@ from enum import Enum
 from itertools import permutations
 from typing import TypeAlias
 
+from fluffle.broker.torture.connection import Address
 from fluffle.broker.torture.proxy import Flow, Proxy
-from fluffle.broker.torture.talk import Address
 
 COMMAND_TIMEOUT_S = 120.0
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import aio_pika
 import pytest
 
-from fluffle.broker.daemon import new_event_loop
+from fluffle.broker.daemon.daemon import new_event_loop
 from tests.support.deadlines import DEADLINE_S
 
 Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]

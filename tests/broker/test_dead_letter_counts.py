@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.queues.counts import NEW, Counts
-from fluffle.broker.queues.dead import DeadMessages
+from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import Properties
-from tests.broker.test_dead_letters import Place, take
+from tests.broker.transfer.test_dead_letters import Place, take
 
 
 @pytest.mark.parametrize(

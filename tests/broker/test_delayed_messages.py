@@ -20,12 +20,12 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed, P
 from pamqp.common import FieldTable, FieldValue
 
 from fluffle.broker.access.limits import VhostLimits
-from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.definitions.deciding import set_vhost
-from fluffle.broker.definitions.exporting import export_all
-from fluffle.broker.errors import AccessRefused
+from fluffle.broker.base.errors import AccessRefused
+from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.definitions.changes import set_vhost
+from fluffle.broker.definitions.exporter import export_all
 from tests.broker.cluster.queues.test_three_nodes import Inbox
-from tests.broker.test_alone import Scene
+from tests.broker.composition.test_single_node import Scene
 from tests.support.cluster_nodes import ClusterNode
 from tests.support.deadlines import soon
 from tests.support.ports import LOOPBACK

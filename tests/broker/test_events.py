@@ -8,8 +8,8 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.testing.broker import Broker
 from tests.support.management import management
 

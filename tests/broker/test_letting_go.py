@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from fluffle.broker.dead_letters import NOTED_MS, DeadLetters
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.base.traffic import Dropped
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.traffic import Dropped
-from tests.broker.test_dead_letters import Place, Sent
+from fluffle.broker.transfer.dead_letters import NOTED_MS, DeadLetters
+from tests.broker.transfer.test_dead_letters import Place, Sent
 from tests.support.definitions import VhostEditor
 
 

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 import aio_pika
 import pytest
 
-from fluffle.broker.announcing import lines as module
-from fluffle.broker.announcing.announcer import LOG_EXCHANGE
-from fluffle.broker.announcing.lines import LINES_MAX, PAUSE_S, Lines
-from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.logs import LOGGED_BY, event, set_level
+from fluffle.broker.base.logs import LOGGED_BY, event, set_level
+from fluffle.broker.composition.observers import own_exchanges
+from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.events import log_publisher as module
+from fluffle.broker.events.event_publisher import LOG_EXCHANGE
+from fluffle.broker.events.log_publisher import LINES_MAX, PAUSE_S, Lines
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.routing.deciding import have_own
+from fluffle.broker.routing.changes import have_own
 from fluffle.broker.testing.broker import Broker
-from fluffle.broker.watching import own_exchanges
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import Properties, decode_properties
 from tests.support.edge import Arrival, Edge

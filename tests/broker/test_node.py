@@ -15,15 +15,15 @@ import pytest
 from fluffle.broker.access.access import LoginRefused
 from fluffle.broker.access.passwords import ARGON2, hashed
 from fluffle.broker.access.users import User
-from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.definitions.reading import DefinitionsError
-from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.definitions.parser import DefinitionsError
 from fluffle.broker.node import Node, NodeFailed, random_name
+from fluffle.broker.protocols.amqp091.server_properties import CAPABILITIES, server_properties
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.server.introducing import CAPABILITIES, server_properties
 from fluffle.protocol.methods import Basic, Channel, Confirm, encode_method, make
 from fluffle.protocol.methods import Queue as Methods
 from fluffle.protocol.properties import Properties
@@ -33,7 +33,7 @@ from fluffle.storage.disk import Outcome as Committed
 from fluffle.storage.disk import Work
 from fluffle.storage.environment import Environment
 from fluffle.storage.errors import StorageError
-from tests.broker.recording.test_restart_model import Sink
+from tests.broker.durability.definitions.test_restart_model import Sink
 from tests.broker.routing.make import to_queue
 from tests.support.definitions import Editor, VhostEditor, engine_of
 from tests.support.edge import publish_frames

@@ -5,8 +5,8 @@ NServiceBus:  a queue for each bit of a delay in seconds, 28 of them; the bits a
               routing key, and each level sends a message on that does not wait in it.  Dead letters
               of its queues must arrive, as it declares them since version 7 of its transport.
 
-With classic queues: `server/test_retry_topologies.py`.  Celery: `tests/interop`.  Real time goes on
-beside the clock that is moved, so that nothing here is closer than a minute.
+With classic queues: `protocols/amqp091/test_retry_topologies.py`.  Celery: `tests/interop`.  Real
+time goes on beside the clock that is moved, so that nothing here is closer than a minute.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from threading import get_ident
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from fluffle.broker.control.parts import Parts
-from fluffle.broker.options import resolve
-from fluffle.broker.statistics.counts import TICK_MS
+from fluffle.broker.admin.context import Parts
+from fluffle.broker.config.options import resolve
+from fluffle.broker.observability.statistics.counts import TICK_MS
 from fluffle.broker.testing.cluster.threaded import ThreadedCluster
 from fluffle.broker.testing.threaded import ThreadedBroker
 from tests.compat.clusters import NODES

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.definitions.exporting import export_all
-from fluffle.broker.definitions.reading import CATEGORIES, read
-from tests.broker.definitions.test_importing import empty, import_all
+from fluffle.broker.definitions.exporter import export_all
+from fluffle.broker.definitions.parser import CATEGORIES, read
+from tests.broker.definitions.test_importer import empty, import_all
 from tests.compat.asked import asks
 from tests.compat.embedded import serving
 from tests.compat.estate import PASSWORD, VHOST, with_estate

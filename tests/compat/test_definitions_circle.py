@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from fluffle.broker.definitions.exporting import export_all
-from fluffle.broker.definitions.reading import CATEGORIES, read
-from tests.broker.definitions.test_importing import empty, import_all
+from fluffle.broker.definitions.exporter import export_all
+from fluffle.broker.definitions.parser import CATEGORIES, read
+from tests.broker.definitions.test_importer import empty, import_all
 from tests.compat.asked import asks
 from tests.compat.comparing import difference_of
 from tests.compat.oracle import RabbitMQ

@@ -26,12 +26,14 @@ def log_a_traceback(broker_thread: int) -> None:
     error = ZeroDivisionError("by zero")
     with no_error_logged() as errors:
         errors.thread = broker_thread
-        logging.getLogger("fluffle.broker.server.connection").error("it failed", exc_info=error)
+        logging.getLogger("fluffle.broker.protocols.amqp091.connection").error(
+            "it failed", exc_info=error
+        )
 
 
 def test_what_is_logged_without_one_does_not() -> None:
     with no_error_logged():
-        logging.getLogger("fluffle.broker.server.connection").error("refused")
+        logging.getLogger("fluffle.broker.protocols.amqp091.connection").error("refused")
 
 
 def test_options_are_those_of_the_command_line() -> None:

@@ -14,9 +14,9 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from fluffle.broker.errors import PreconditionFailed
-from fluffle.broker.policies.merging import merged
-from fluffle.broker.policies.validating import OPERATOR_KEYS, check_policy
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.policies.merge import merged
+from fluffle.broker.policies.validation import OPERATOR_KEYS, check_policy
 from tests.compat.asked import asks
 from tests.compat.comparing import difference_of
 from tests.compat.embedded import Serving, serving

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.rabbitmq_conf.judging import rule_for, unknown
-from fluffle.broker.rabbitmq_conf.reading import Key, Setting, read
-from fluffle.broker.rabbitmq_conf.verdicts import Conf, Ignored, Mapped, Refused
+from fluffle.broker.config.rabbitmq_conf.parser import Key, Setting, read
+from fluffle.broker.config.rabbitmq_conf.report import rule_for, unknown
+from fluffle.broker.config.rabbitmq_conf.verdicts import Conf, Ignored, Mapped, Refused
 from tests.support.require import require, unavailable
 
 pytestmark = pytest.mark.compat

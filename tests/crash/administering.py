@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
-from fluffle.broker.commands.client import LocalClient as ControlClient
+from fluffle.broker.cli.client import LocalClient as ControlClient
 from fluffle.broker.torture.history import (
     Clearing,
     ClearingAsked,

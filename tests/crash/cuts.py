@@ -23,12 +23,12 @@ from pathlib import Path
 from random import Random, randrange
 from typing import NamedTuple
 
-from fluffle.broker.cluster.copies import NotACopy, accept_moved
-from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.restored_data import NotACopy, accept_moved
+from fluffle.broker.torture.connection import Address
 from fluffle.broker.torture.history import Event, Looked, RunEnded, Strange
-from fluffle.broker.torture.judge import Judge
-from fluffle.broker.torture.talk import Address
-from fluffle.broker.torture.witness import Witness
+from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.recording_client import Witness
 from fluffle.protocol.wire import to_table
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests.crash.story import QUEUES, THINGS, Kind, Recording, Story, happen, recorded

@@ -16,13 +16,13 @@ from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
-from fluffle.broker.commands.client import Unreachable
+from fluffle.broker.cli.client import Unreachable
+from fluffle.broker.torture.connection import Address, Gone
 from fluffle.broker.torture.findings import Breach, Report
 from fluffle.broker.torture.history import Event, RunEnded, Strange
-from fluffle.broker.torture.judge import Judge
+from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.recording_client import Witness
 from fluffle.broker.torture.roles import Role
-from fluffle.broker.torture.talk import Address, Gone
-from fluffle.broker.torture.witness import Witness
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import Heads
 from fluffle.storage.store import Store

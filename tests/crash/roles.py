@@ -26,7 +26,8 @@ from fluffle.broker.torture.history import (
     DeclareAsked,
     Declared,
 )
-from fluffle.broker.torture.press import Target, to
+from fluffle.broker.torture.publisher import Target, to
+from fluffle.broker.torture.recording_client import Witness
 from fluffle.broker.torture.roles import (
     NOWHERE,
     Role,
@@ -38,7 +39,6 @@ from fluffle.broker.torture.roles import (
     polled,
     shuffled,
 )
-from fluffle.broker.torture.witness import Witness
 from fluffle.protocol.methods import Exchange, Queue, make, pamqp_table
 from fluffle.protocol.wire import to_table
 from tests.crash.transacting import Transactions

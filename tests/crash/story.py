@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from fluffle.broker.torture.connection import Address
 from fluffle.broker.torture.history import (
     Clearing,
     ClearingAsked,
@@ -22,9 +23,8 @@ from fluffle.broker.torture.history import (
     Event,
     Note,
 )
-from fluffle.broker.torture.press import Target
-from fluffle.broker.torture.talk import Address
-from fluffle.broker.torture.witness import Witness
+from fluffle.broker.torture.publisher import Target
+from fluffle.broker.torture.recording_client import Witness
 from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
 from fluffle.protocol.spec import FRAME_METHOD
 from fluffle.protocol.types import FieldTable

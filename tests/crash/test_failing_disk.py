@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.torture.connection import Address, Gone
 from fluffle.broker.torture.history import Confirmed, Event, RunEnded
-from fluffle.broker.torture.judge import Judge
-from fluffle.broker.torture.press import Target
-from fluffle.broker.torture.talk import Address, Gone
-from fluffle.broker.torture.witness import Witness
+from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.publisher import Target
+from fluffle.broker.torture.recording_client import Witness
 from fluffle.protocol.methods import Queue, make
 from tests.support.daemon import Daemon
 from tests.support.powercut import preloaded

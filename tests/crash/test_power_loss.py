@@ -14,17 +14,17 @@ from random import Random
 
 import pytest
 
-from fluffle.broker.durability import Durability
-from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.queues.delivery import Handout
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import Handout
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.torture.connection import Address
 from fluffle.broker.torture.history import Event, Looked, Received, RunEnded, Strange
-from fluffle.broker.torture.judge import Judge
-from fluffle.broker.torture.press import message_of
-from fluffle.broker.torture.talk import Address
-from fluffle.broker.torture.witness import Witness
-from fluffle.broker.turn import Turn
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.publisher import message_of
+from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import body_of as content_body
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from tests.crash.story import QUEUES, THINGS, Recording, record

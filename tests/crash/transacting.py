@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fluffle.broker.torture.history import Confirmed, Published
-from fluffle.broker.torture.press import Target
-from fluffle.broker.torture.witness import Witness
+from fluffle.broker.torture.publisher import Target
+from fluffle.broker.torture.recording_client import Witness
 from fluffle.protocol.methods import Basic, Tx, make
 
 

@@ -16,46 +16,46 @@ from random import Random
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
 from fluffle.broker.access.permissions import Permission
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.links.chunks import BEAT_PIECE, Decoder, Outgoing
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Lives, Refused
-from fluffle.broker.cluster.links.pieces import BEAT_PIECE, Decoder, Outgoing
-from fluffle.broker.cluster.packing import joined
+from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.codec import decode as decode_frame
-from fluffle.broker.cluster.streams.codec import encode as encode_frame
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.codec import decode as decode_frame
+from fluffle.broker.cluster.queue_sessions.codec import encode as encode_frame
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.importing import import_definitions
-from fluffle.broker.definitions.reading import DefinitionsError, read
-from fluffle.broker.errors import PreconditionFailed
-from fluffle.broker.facts import FORGOTTEN, Kind
-from fluffle.broker.journals.encoding import decode as decode_messages
-from fluffle.broker.journals.encoding import encode as encode_messages
-from fluffle.broker.local_queues import LocalQueues
-from fluffle.broker.message import Origin
-from fluffle.broker.metadata.change import Change, Fact, Room
-from fluffle.broker.metadata.changing import LocalMetadata
-from fluffle.broker.metadata.state import Proposal, State
-from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.replicated.encoding import decode as decode_entry
-from fluffle.broker.queues.replicated.encoding import encode as encode_entry
-from fluffle.broker.queues.replicated.encoding import read_messages
-from fluffle.broker.queues.replicated.errors import Unfit
-from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.recording.changes import (
+from fluffle.broker.definitions.importer import import_definitions
+from fluffle.broker.definitions.parser import DefinitionsError, read
+from fluffle.broker.durability.definitions.change_encoding import (
     BadBytes,
     decode_proposals,
     decode_state,
     encode_proposals,
     encode_state,
 )
-from fluffle.broker.recording.encoding import decode as decode_fact
-from fluffle.broker.recording.encoding import encode as encode_fact
-from fluffle.broker.recording.encoding import encode_key
+from fluffle.broker.durability.definitions.fact_encoding import decode as decode_fact
+from fluffle.broker.durability.definitions.fact_encoding import encode as encode_fact
+from fluffle.broker.durability.definitions.fact_encoding import encode_key
+from fluffle.broker.durability.journals.encoding import decode as decode_messages
+from fluffle.broker.durability.journals.encoding import encode as encode_messages
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.metadata.change import Change, Fact, Room
+from fluffle.broker.metadata.facts import FORGOTTEN, Kind
+from fluffle.broker.metadata.metadata import LocalMetadata
+from fluffle.broker.metadata.state import Proposal, State
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.quorum.encoding import decode as decode_entry
+from fluffle.broker.queues.quorum.encoding import encode as encode_entry
+from fluffle.broker.queues.quorum.encoding import read_messages
+from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.selecting import selector_matcher
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.routing.jms_topic import selector_matcher
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol import wire
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import Event, MessageStarted, MethodReceived, Violation
@@ -73,8 +73,8 @@ from fluffle.protocol.proxy import ProxyError, bytes_missing, parse
 from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.layout import cut
 from fluffle.storage.record import Deletion, Packer, Record, Row
-from tests.broker.queues.replicated.history import OPERATIONS, History
-from tests.broker.queues.replicated.make import busy
+from tests.broker.queues.quorum.history import OPERATIONS, History
+from tests.broker.queues.quorum.make import busy
 from tests.fuzz.talk import GREETING, talk
 from tests.protocol.reading import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
 from tests.protocol.talking import conversation, merged, talking_reader

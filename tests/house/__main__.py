@@ -1,11 +1,11 @@
-"""The command line: `python -m tests.house [--list WHAT]`."""
+"""The command line: `python -m tests.house [--list WHAT | --write-files]`."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 
-from tests.house import source_tree
+from tests.house import file_list, source_tree
 from tests.house.publish_path import publish_paths
 
 LOOSE_LINES_MAX = 130
@@ -17,7 +17,11 @@ def main() -> None:
     parser.add_argument(
         "--list", metavar="WHAT", help="ing, bundles, cycles, riddles, loose, paths"
     )
+    parser.add_argument("--write-files", action="store_true", help="write docs/source-files.md")
     arguments = parser.parse_args()
+    if arguments.write_files:
+        file_list.PAGE.write_text(file_list.page(), encoding="utf-8")
+        return
     found = source_tree.modules()
     by = source_tree.importers(found)
     cycles = source_tree.cycles(by)

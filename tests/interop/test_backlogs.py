@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.config import memory_bytes
+from fluffle.broker.config.config import memory_bytes
 from fluffle.protocol.methods import Basic, Queue, make
 from fluffle.protocol.properties import Properties
 from tests.abuse.watch import look

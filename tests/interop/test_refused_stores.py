@@ -8,8 +8,8 @@ from pathlib import Path
 import amqp
 import pytest
 
-from fluffle.broker.facts import Kind
-from fluffle.broker.recording.encoding import encode_key
+from fluffle.broker.durability.definitions.fact_encoding import encode_key
+from fluffle.broker.metadata.facts import Kind
 from fluffle.storage.disk import Work
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from fluffle.storage.layout import FORMAT, FORMAT_KEY, Table, catalog_key, format_value

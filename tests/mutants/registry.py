@@ -46,8 +46,7 @@ class Family:
 
 
 SIMULATION = "tests/simulation/test_mutants.py"
-BROKER = "tests/broker"
-IN_QUORUM_QUEUES = f"{BROKER}/queues/replicated/test_mutants.py"
+IN_QUORUM_QUEUES = "tests/broker/queues/quorum/test_mutants.py"
 
 FAMILIES = {
     family.name: family
@@ -65,19 +64,21 @@ FAMILIES = {
         ),
         Family("carried", tuple(CARRIED), IN_QUORUM_QUEUES),
         Family("outbox", tuple(OUTBOX), IN_QUORUM_QUEUES, also=("R14f",)),
-        Family("waiting", tuple(WAITING), f"{BROKER}/queues/test_waiting_mutants.py"),
-        Family("order", tuple(ORDER), f"{BROKER}/queues/test_order_mutants.py"),
-        Family("batches", tuple(BATCHES), f"{BROKER}/cluster/queues/test_batch_mutants.py"),
-        Family("home", tuple(HOME), f"{BROKER}/cluster/queues/test_home_mutants.py"),
-        Family("links", tuple(LINKS), f"{BROKER}/cluster/links/test_link_mutants.py", ("R20",)),
+        Family("waiting", tuple(WAITING), "tests/broker/queues/test_waiting_mutants.py"),
+        Family("order", tuple(ORDER), "tests/broker/queues/test_order_mutants.py"),
+        Family("batches", tuple(BATCHES), "tests/broker/cluster/queues/test_batch_mutants.py"),
+        Family("home", tuple(HOME), "tests/broker/cluster/queues/test_home_mutants.py"),
+        Family("links", tuple(LINKS), "tests/broker/cluster/links/test_link_mutants.py", ("R20",)),
         Family(
             "streams",
             tuple(STREAMS),
-            f"{BROKER}/cluster/streams/test_stream_mutants.py",
+            "tests/broker/cluster/queue_sessions/test_stream_mutants.py",
             also=("R4b", "R4c", "R5", "R9a", "R9b", "R9c", "R13", "R15a", "R23", "R24"),
         ),
-        Family("consuming", tuple(CONSUMING), f"{BROKER}/server/test_consuming.py"),
-        Family("putting", tuple(PUTTING), f"{BROKER}/server/test_early_answers.py"),
+        Family(
+            "consuming", tuple(CONSUMING), "tests/broker/protocols/amqp091/test_basic_methods.py"
+        ),
+        Family("putting", tuple(PUTTING), "tests/broker/protocols/amqp091/test_early_answers.py"),
     )
 }
 

@@ -37,7 +37,7 @@ def test_a_number_that_nothing_has_is_refused(capsys: pytest.CaptureFixture[str]
 def test_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list", "M3"]) == 0
     words = capsys.readouterr().out.split()
-    assert words[:3] == ["M3", "groups", "raft.campaign:flush"]
+    assert words[:3] == ["M3", "groups", "raft.election:flush"]
 
 
 def test_one_is_looked_for_by_the_tests_of_its_family() -> None:
@@ -59,7 +59,7 @@ def test_a_table_has_all_of_a_family_and_keeps_what_was_written_by_hand(
     assert tables.write(verdicts("groups", "inv 9: of node a", 3)) == [path]
     text = path.read_text(encoding="utf-8")
     assert (
-        "| M3 | a vote leaves before the disk has it | `raft.campaign:flush` | 3 | 1 | inv 9 |\n"
+        "| M3 | a vote leaves before the disk has it | `raft.election:flush` | 3 | 1 | inv 9 |\n"
         in text
     )
     assert text.endswith("|\n\n## How\n\nBy hand.\n")

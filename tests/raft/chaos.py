@@ -16,7 +16,7 @@ from fluffle.raft.messages import AppendAccepted, VoteRequest, VoteResponse
 from fluffle.raft.output import Output, Role
 from fluffle.raft.quorum import majority_of
 from fluffle.raft.records import Entry
-from fluffle.raft.refused import Refused
+from fluffle.raft.rejection import Refused
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 

@@ -20,7 +20,7 @@ from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output, ReadEntries, ReadState, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, GroupId
-from fluffle.raft.refused import Refused
+from fluffle.raft.rejection import Refused
 from fluffle.raft.tuning import Tuning
 from tests.raft.disk import Disk
 

@@ -53,7 +53,7 @@ from fluffle.raft import messages
 from fluffle.raft.config import AddLearner, Change, Config, Promote, Remove
 from fluffle.raft.messages import Ping
 from fluffle.raft.output import Output, Role
-from fluffle.raft.refused import Reason, Refused
+from fluffle.raft.rejection import Reason, Refused
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host, Sent
 

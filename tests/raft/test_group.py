@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.raft.messages import PreVoteResponse, VoteResponse
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.refused import Reason, Refused
+from fluffle.raft.rejection import Reason, Refused
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster
 from tests.raft.single import Single, entry

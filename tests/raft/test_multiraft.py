@@ -18,7 +18,7 @@ from fluffle.raft.messages import (
 )
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output, ReadEntries, Role
-from fluffle.raft.refused import Refused
+from fluffle.raft.rejection import Refused
 from fluffle.raft.state import State
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host

@@ -16,7 +16,7 @@ from fluffle.raft.messages import (
 )
 from fluffle.raft.output import Role
 from fluffle.raft.records import CONFIG, Entry
-from fluffle.raft.refused import Reason, Refused
+from fluffle.raft.rejection import Reason, Refused
 from tests.raft.cluster import GROUP
 from tests.raft.single import Single, entry, vote_request
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.faults import Fault
 from fluffle.broker.torture.findings import Breach
+from fluffle.broker.torture.history_writer import Diary
 from fluffle.broker.torture.report import lines
 from fluffle.broker.torture.run import Order, Outcome
 from tests.safety.table import TITLES, simulation_row, table, torture_row

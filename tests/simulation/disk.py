@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from fluffle.broker.cluster.links.identity import Lives
-from fluffle.broker.cluster.progress import NOTHING, Reached
+from fluffle.broker.cluster.storage_progress import NOTHING, Reached
 from fluffle.raft.config import NodeId
 from fluffle.raft.log_store import Loaded, Persist
 from fluffle.raft.records import Entry, GroupId

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 
-from fluffle.broker.cluster.progress import NOTHING
+from fluffle.broker.cluster.storage_progress import NOTHING
 from fluffle.raft.config import Config, NodeId
 from fluffle.storage.raft_memory import Image
 from tests.simulation.clockwork import MS_US, SECOND_US

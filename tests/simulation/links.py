@@ -16,9 +16,9 @@ import zlib
 from collections.abc import Callable
 from random import Random
 
+from fluffle.broker.cluster.links.chunks import Decoder
 from fluffle.broker.cluster.links.connection import KINDS, NO_KINDS, WRITE_BYTES
-from fluffle.broker.cluster.links.outbox import Outbox
-from fluffle.broker.cluster.links.pieces import Decoder
+from fluffle.broker.cluster.links.send_queue import Outbox
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.raft.config import NodeId
 from tests.simulation.clockwork import MS_US, Clockwork

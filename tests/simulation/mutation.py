@@ -66,9 +66,9 @@ def scenario_that_fails() -> str | None:
 
 def example_that_fails() -> str | None:
     """The first of those of streams, of read indexes, or of dead letters that arrive, if any."""
-    from tests.broker.cluster.streams.test_stream_mutants import EXAMPLES
+    from tests.broker.cluster.queue_sessions.test_stream_mutants import EXAMPLES
     from tests.broker.cluster.test_read_index import EXAMPLES as OF_READS
-    from tests.broker.queues.replicated.test_arrivals import EXAMPLES as OF_ARRIVALS
+    from tests.broker.queues.quorum.test_dead_letter_dedup import EXAMPLES as OF_ARRIVALS
 
     for example in (*EXAMPLES, *OF_READS, *OF_ARRIVALS):
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol, TypeAlias
 
-from fluffle.broker.cluster.links.tuning import LinkTuning
+from fluffle.broker.cluster.links.limits import LinkTuning
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.raft.config import NodeId
 from tests.simulation.clockwork import MS_US, Clockwork

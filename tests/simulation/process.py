@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from fluffle.broker.cluster.host import Ports, RaftHost
-from fluffle.broker.cluster.packing import Payload, joined
+from fluffle.broker.cluster.host_limits import HostSettings
+from fluffle.broker.cluster.msgpack_parts import Payload, joined
 from fluffle.broker.cluster.ports import (
     Day,
     FrameKind,
@@ -23,14 +23,14 @@ from fluffle.broker.cluster.ports import (
     OnLink,
     Owner,
 )
-from fluffle.broker.cluster.settings import HostSettings
+from fluffle.broker.cluster.raft_host import Ports, RaftHost
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Damaged, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, Echo, Output, Role, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
-from fluffle.raft.refused import Refused
+from fluffle.raft.rejection import Refused
 from fluffle.raft.state import State
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import Toy

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.cluster.links.outbox import Outbox
+from fluffle.broker.cluster.links.send_queue import Outbox
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from tests.mutants.registry import mutant
 from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork

@@ -28,7 +28,7 @@ from fluffle.raft.log_store import Loaded, Persist
 from fluffle.raft.output import ConfigChange, Output, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId
-from fluffle.raft.refused import Refused
+from fluffle.raft.rejection import Refused
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image
 from tests.mutants.mutant import Mutant

@@ -15,7 +15,7 @@ from fluffle.raft.config import AddLearner, Change, NodeId, Promote, Remove
 from fluffle.raft.group import Group
 from fluffle.raft.output import Readable, Role
 from fluffle.raft.records import GroupId
-from fluffle.raft.refused import Refused
+from fluffle.raft.rejection import Refused
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation

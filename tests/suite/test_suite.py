@@ -71,7 +71,7 @@ def test_a_night_draws_its_number_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("suite", ["day", "night"])
 def test_what_failed_once_runs_always(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.broker.cluster.streams import test_whatever
+    from tests.broker.cluster.queue_sessions import test_whatever
 
     monkeypatch.setenv(SUITE, suite)
     monkeypatch.setenv(SEED, "7")
@@ -109,8 +109,8 @@ def by_day(folders: str, touched: set[str] | None) -> bool:
         ("raft", None, False),
         ("raft", set(), False),
         ("raft tests/raft", {"tests/raft/deep/test_log.py"}, True),
-        ("broker/queues/*", {"broker/queues/lane.py"}, True),
-        ("broker/queues/*", {"broker/queues/replicated/gate.py"}, False),
+        ("broker/queues/*", {"broker/queues/ready_list.py"}, True),
+        ("broker/queues/*", {"broker/queues/quorum/effect_buffer.py"}, False),
         ("raft", {"raft_notes.md", "docs/raft.md"}, False),
     ],
 )

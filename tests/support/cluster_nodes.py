@@ -21,16 +21,16 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.awaiting import answer_of
-from fluffle.broker.cluster import running
+from fluffle.broker.admin.context import Later
+from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.base.coroutines import answer_of
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.cluster import host_loop
 from fluffle.broker.cluster.cluster import Cluster
-from fluffle.broker.config import ClusterConfig, Config, ListenAddress
-from fluffle.broker.control.parts import Later
-from fluffle.broker.control.verbs import VERBS
-from fluffle.broker.errors import BrokerError
+from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.node import Node, NodeFailed
-from fluffle.broker.queues.served import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Asked
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.raft.tuning import Tuning
 from tests.support.deadlines import soon
@@ -43,7 +43,7 @@ SECRET = b"a secret of tests"
 def make_calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is suspected because this machine is slow; who is gone is noticed by its links."""
     calm = partial(Tuning, suspect_after_ms=60_000, deaf_after_ms=60_000)
-    monkeypatch.setattr(running, "Tuning", calm)
+    monkeypatch.setattr(host_loop, "Tuning", calm)
 
 
 class Killed(Exception):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fluffle.broker.cluster.hosted import HostedGroup
-from fluffle.broker.knowledge import COMPLETE, Knowledge
+from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.metadata.read_barrier import COMPLETE, Knowledge
 
 
 class Nobody:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fluffle.broker.testing.server.serving import Serving
+from fluffle.broker.testing.server.dispatch import Serving
 
 
 class Api:

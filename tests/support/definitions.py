@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fluffle.broker import deciding as queues
-from fluffle.broker.access import deciding as users
+from fluffle.broker.access import changes as users
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import ADMINISTRATOR, User
-from fluffle.broker.definitions import deciding as vhosts
+from fluffle.broker.definitions import changes as vhosts
 from fluffle.broker.definitions import parameters
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.facts import FORGOTTEN, Facts, Key, Kind
+from fluffle.broker.durability.definitions.image import Entry
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.changing import LocalMetadata, Metadata
+from fluffle.broker.metadata.facts import FORGOTTEN, Facts, Key, Kind
+from fluffle.broker.metadata.metadata import LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner
-from fluffle.broker.queues.served import ServedQueue
-from fluffle.broker.recording.image import Entry
-from fluffle.broker.routing import deciding as topologies
+from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.routing import changes as topologies
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhosts import queue_changes as queues
+from fluffle.broker.vhosts.vhost import VirtualHost
 
 
 def engine_of(vhost: VirtualHost, name: str) -> Queue:

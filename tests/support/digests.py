@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from fluffle.broker.durability.definitions.change_encoding import encode_state
 from fluffle.broker.metadata.state import State
-from fluffle.broker.recording.changes import encode_state
 
 
 def digest_of(state: State) -> str:

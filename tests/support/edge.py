@@ -15,34 +15,34 @@ from random import Random
 from typing import Any, TypeVar
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.alarms import Alarms, watermarks_of
-from fluffle.broker.announcing.announcer import EVENT_EXCHANGE, Announcer
-from fluffle.broker.chores import Chores
-from fluffle.broker.clock import ManualClock
-from fluffle.broker.config import Config, Limits
-from fluffle.broker.dead_letters import DeadLetters
-from fluffle.broker.deciding import delete_disused
+from fluffle.broker.alarms.alarms import Alarms, watermarks_of
+from fluffle.broker.base.clock import ManualClock
+from fluffle.broker.base.traffic import Deaths
+from fluffle.broker.config.config import Config, Limits
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.durability import Durability
-from fluffle.broker.facts import Facts
-from fluffle.broker.local_queues import LocalQueues
-from fluffle.broker.metadata.changing import Apply, LocalMetadata, Metadata
+from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, Announcer
+from fluffle.broker.metadata.facts import Facts
+from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
+from fluffle.broker.observability.statistics.sampler import Clockwork
+from fluffle.broker.observability.statistics.statistics import Statistics
 from fluffle.broker.policies.policies import Policies
+from fluffle.broker.protocols.amqp091.client_events import Announcing
+from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
+from fluffle.broker.protocols.amqp091.forced_closes import Consequences
+from fluffle.broker.protocols.amqp091.registry import Connections, Owners, delete_late
+from fluffle.broker.protocols.amqp091.server_properties import server_properties
+from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.routing.deciding import have_own
-from fluffle.broker.server.announcing import Announcing
-from fluffle.broker.server.connection import Connection
-from fluffle.broker.server.consequences import Consequences
-from fluffle.broker.server.introducing import server_properties
-from fluffle.broker.server.registry import Connections, Owners, delete_late
-from fluffle.broker.server.replies import ReplyTargets
-from fluffle.broker.server.services import Services
-from fluffle.broker.statistics.looking import Clockwork
-from fluffle.broker.statistics.statistics import Statistics
-from fluffle.broker.timers import LocalTime, Timers
-from fluffle.broker.traffic import Deaths
-from fluffle.broker.turn import Turn, raise_it
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.routing.changes import have_own
+from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.timers import LocalTime, Timers
+from fluffle.broker.runtime.turn import Turn, raise_it
+from fluffle.broker.transfer.dead_letters import DeadLetters
+from fluffle.broker.vhosts.queue_changes import delete_disused
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import (
     Basic,
     Channel,

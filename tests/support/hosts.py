@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from random import Random
 
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.host import Ports, RaftHost
-from fluffle.broker.cluster.hosted import HostedGroup
-from fluffle.broker.cluster.packing import Payload, joined
+from fluffle.broker.cluster.host_limits import HostSettings
+from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.cluster.msgpack_parts import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink, Owner
-from fluffle.broker.cluster.settings import HostSettings
+from fluffle.broker.cluster.raft_host import Ports, RaftHost
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Persist
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, Role, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
-from fluffle.raft.refused import Refused
+from fluffle.raft.rejection import Refused
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image, MemoryRaftLog
 from tests.simulation.toy import Toy

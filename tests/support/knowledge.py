@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fluffle.broker.errors import BrokerError, InternalError
+from fluffle.broker.base.errors import BrokerError, InternalError
 
 
 class LateKnowledge:

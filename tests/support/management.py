@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import ClientSession
 from yarl import URL
 
-from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 
 HERE = ListenAddress("127.0.0.1", 0)

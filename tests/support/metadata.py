@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fluffle.broker.cluster.metadata import timed_out
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.facts import Facts, Kind
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.cluster.metadata_group import timed_out
 from fluffle.broker.metadata.change import Change, Fact
-from fluffle.broker.metadata.changing import Apply, Decide, Late, nobody_waits
+from fluffle.broker.metadata.facts import Facts, Kind
+from fluffle.broker.metadata.metadata import Apply, Decide, Late, nobody_waits
 from fluffle.broker.metadata.state import Fate, Proposal, State
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker import deciding as queues
-from fluffle.broker.errors import NotFound
+from fluffle.broker.base.errors import NotFound
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.journal import Owner
-from fluffle.broker.routing import deciding as topologies
+from fluffle.broker.routing import changes as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhosts import queue_changes as queues
+from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.metadata_cluster import Node
 
 OWNER = Owner("a", 1, 1, "c")

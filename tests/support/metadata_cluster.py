@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Callable
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.cluster.fate import OnFate
-from fluffle.broker.cluster.hosted import OnReadable
-from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.cluster.hosted_group import OnReadable
+from fluffle.broker.cluster.metadata_group import Ports, ReplicatedMetadata
+from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.deciding import set_vhost
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.definitions.changes import set_vhost
+from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Config
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta

@@ -6,24 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from fluffle.broker.cluster.ports import FrameKind, Machine, Owner
-from fluffle.broker.cluster.queues import hosting, hub
-from fluffle.broker.cluster.queues.lines import Line
+from fluffle.broker.cluster.queue_sessions.events import Event
+from fluffle.broker.cluster.queue_sessions.messages import Boot
+from fluffle.broker.cluster.queues import quorum_members, session_router
+from fluffle.broker.cluster.queues.leader_routes import Line
 from fluffle.broker.cluster.queues.placement import draw_id
-from fluffle.broker.cluster.streams.events import Event
-from fluffle.broker.cluster.streams.messages import Boot
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.dead import DeadMessages
+from fluffle.broker.queues.dead_letter_port import DeadMessages
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.replicated.encoding import VERSION
+from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.timers import Aging, Timers
-from fluffle.broker.turn import raise_it
+from fluffle.broker.runtime.timers import Aging, Timers
+from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.wire import PlainValue
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
-from tests.broker.cluster.streams.client import Client, Names
-from tests.broker.cluster.streams.ghost import Ghost
+from tests.broker.cluster.queue_sessions.client import Client, Names
+from tests.broker.cluster.queue_sessions.ghost import Ghost
 from tests.support.asking import asking
 from tests.support.fakes import Timer
 from tests.support.hosts import HostCluster, Node
@@ -46,7 +46,7 @@ class Watched:
         self._apply(entries)
 
 
-class WatchedHosting(hosting.Hosting):
+class WatchedHosting(quorum_members.Hosting):
     """Whose machines are."""
 
     told: Callable[[GroupId, Entry], None]
@@ -77,7 +77,7 @@ class QueueNode(Node):
         timers = Timers(clock.now_ms, self.call_later, raise_it)
         timers.start()
         own = Boot(self.boot, NONCE)
-        around = hub.Surroundings(
+        around = session_router.Surroundings(
             node=self.name,
             boot=own,
             links=self.links,
@@ -89,9 +89,9 @@ class QueueNode(Node):
             is_nobody_there=self.refusing.__contains__,
             queue_failed=self._queue_failed,
         )
-        self.hub = hub.StreamHub(around)
+        self.hub = session_router.StreamHub(around)
         self.hosting = WatchedHosting(
-            hosting.Surroundings(
+            quorum_members.Surroundings(
                 self.name,
                 own,
                 self.hub,

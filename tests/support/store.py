@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.commits import Commits
-from fluffle.broker.turn import Turn
+from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk
 from fluffle.storage.errors import StorageError
 from fluffle.storage.memory import MemoryDisk

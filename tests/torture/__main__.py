@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from random import randrange
 
-from fluffle.broker.torture.conduct import conducted
-from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.faults import possible
+from fluffle.broker.torture.history_writer import Diary
 from fluffle.broker.torture.run import Order
+from fluffle.broker.torture.run_command import conducted
 from tests.torture.systems import SYSTEMS
 
 

@@ -13,10 +13,10 @@ from random import Random
 from secrets import token_hex
 from typing import TypeAlias
 
-from fluffle.broker.cluster.copies import SET_ASIDE
+from fluffle.broker.cluster.restored_data import SET_ASIDE
+from fluffle.broker.torture.connection import Address, Manners
 from fluffle.broker.torture.run import await_serving
 from fluffle.broker.torture.system import Deed, DeedFailed, Doing, Mesh, System, by_command, mesh
-from fluffle.broker.torture.talk import Address, Manners
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests import support
 from tests.compat.oracle import Ports, environment, free_port, prepare, script

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.torture.conduct import conducted
-from fluffle.broker.torture.diary import Diary
+from fluffle.broker.torture.history_writer import Diary
 from fluffle.broker.torture.run import Order
+from fluffle.broker.torture.run_command import conducted
 from tests.support.daemon import Daemon
 from tests.torture.systems import SYSTEMS
 

@@ -13,15 +13,15 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, cast
 
-from fluffle.broker.cluster.links.ground import Ground
+from fluffle.broker.base.logs import reason_of
+from fluffle.broker.cluster.links.chunks import BEAT_PIECE, PIECE_BYTES_MAX, Decoder
 from fluffle.broker.cluster.links.handshake import Handshake, refusal, refusal_in
 from fluffle.broker.cluster.links.identity import Identity, Reason, Refused
-from fluffle.broker.cluster.links.outbox import Outbox
-from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder
-from fluffle.broker.cluster.links.pulse import Finding, Pulse
-from fluffle.broker.cluster.packing import Payload
+from fluffle.broker.cluster.links.keepalive import Finding, Pulse
+from fluffle.broker.cluster.links.link_context import Ground
+from fluffle.broker.cluster.links.send_queue import Outbox
+from fluffle.broker.cluster.msgpack_parts import Payload
 from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.logs import reason_of
 
 WRITE_BYTES = PIECE_BYTES_MAX
 """Given to the transport at once, or a piece more; the next when it has given all to the kernel."""

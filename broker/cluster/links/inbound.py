@@ -13,15 +13,15 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
+from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.links.connection import Connection, establish
-from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Handshake
 from fluffle.broker.cluster.links.identity import Identity
+from fluffle.broker.cluster.links.link_context import Ground
 from fluffle.broker.cluster.links.tls import accept
 from fluffle.broker.cluster.ports import FrameKind, OnFrame
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.logs import event
-from fluffle.broker.sockets import Doorway, listening_socket
+from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.process.sockets import Doorway, listening_socket
 from fluffle.raft.config import NodeId
 
 logger = logging.getLogger(__name__)

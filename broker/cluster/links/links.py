@@ -18,10 +18,9 @@ from operator import attrgetter
 from random import Random
 from typing import NamedTuple
 
-from fluffle.broker.clock import Clock, SystemClock
+from fluffle.broker.base.clock import Clock, SystemClock
 from fluffle.broker.cluster.links.connection import Connection
 from fluffle.broker.cluster.links.counters import LinkCounters
-from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import Credentials
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
@@ -34,13 +33,14 @@ from fluffle.broker.cluster.links.identity import (
     check_name,
 )
 from fluffle.broker.cluster.links.inbound import Inbound
+from fluffle.broker.cluster.links.limits import LinkTuning
+from fluffle.broker.cluster.links.link_context import Ground
 from fluffle.broker.cluster.links.peer import Peer
 from fluffle.broker.cluster.links.refusals import Hindrance
 from fluffle.broker.cluster.links.tls import LinkCertificates
-from fluffle.broker.cluster.links.tuning import LinkTuning
-from fluffle.broker.cluster.packing import Payload, size_of
+from fluffle.broker.cluster.msgpack_parts import Payload, size_of
 from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
-from fluffle.broker.config import ListenAddress
+from fluffle.broker.config.config import ListenAddress
 from fluffle.raft.config import NodeId
 
 TICKS_A_BEAT = 2

@@ -7,17 +7,17 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
+from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.links.connection import Connection, establish
-from fluffle.broker.cluster.links.ground import Ground
 from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Handshake
 from fluffle.broker.cluster.links.identity import Identity
-from fluffle.broker.cluster.links.redial import Redial
+from fluffle.broker.cluster.links.link_context import Ground
+from fluffle.broker.cluster.links.reconnect import Redial
 from fluffle.broker.cluster.links.refusals import Hindrance, hindrance
 from fluffle.broker.cluster.links.tls import binding_seen
-from fluffle.broker.cluster.packing import Payload
+from fluffle.broker.cluster.msgpack_parts import Payload
 from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.logs import event
+from fluffle.broker.config.config import ListenAddress
 from fluffle.raft.config import NodeId
 
 OnUp = Callable[[Identity], None]

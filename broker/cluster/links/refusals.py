@@ -3,10 +3,10 @@
 import logging
 from typing import NamedTuple
 
+from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.links.handshake import Handshake
 from fluffle.broker.cluster.links.identity import WRONG_PORT, Reason, Refused
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.logs import event
+from fluffle.broker.config.config import ListenAddress
 from fluffle.raft.config import NodeId
 
 REMEMBERED = (Reason.OLD_BOOT, Reason.FORGOTTEN, Reason.FORMER_NODE, Reason.SECOND_PROCESS)

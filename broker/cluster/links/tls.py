@@ -16,10 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fluffle.broker.certificates import CertificateFiles, Reloaded
 from fluffle.broker.cluster.links.handshake import refusal
 from fluffle.broker.cluster.links.identity import Reason
-from fluffle.broker.starting import StartFailed
+from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.process.certificates import CertificateFiles, Reloaded
 
 IN_THE_CLEAR = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 """What OpenSSL says of a client that does not speak TLS; which of them, depends on its version."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.knowledge import Knowledge
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.metadata.read_barrier import Knowledge
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.served import Admission
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.queues.queue_api import Admission
+from fluffle.broker.vhosts.vhost import VirtualHost
 
 OnFate = Callable[[Admission], None]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.clock import CallLater
-from fluffle.broker.cluster.queues.questions import Questions
-from fluffle.broker.cluster.streams.asking import Asking
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.queues.handout import Handout, Holder
-from fluffle.broker.queues.served import Later
+from fluffle.broker.base.clock import CallLater
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.cluster.queue_sessions.requests import Asking
+from fluffle.broker.cluster.queues.pending_replies import Questions
+from fluffle.broker.queues.delivery import Handout, Holder
+from fluffle.broker.queues.queue_api import Later
 
 
 class Gets:

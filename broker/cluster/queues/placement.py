@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
-from fluffle.raft.campaign import rank_of
 from fluffle.raft.config import NodeId
+from fluffle.raft.election import rank_of
 from fluffle.raft.records import GroupId
 
 ID_BITS = 63

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
-from fluffle.broker.cluster.streams.edge import Edge
-from fluffle.broker.cluster.streams.events import Event
-from fluffle.broker.cluster.streams.messages import Boot, Frame
-from fluffle.broker.cluster.streams.sessions import Sessions
+from fluffle.broker.cluster.queue_sessions.events import Event
+from fluffle.broker.cluster.queue_sessions.messages import Boot, Frame
+from fluffle.broker.cluster.queue_sessions.session_client import Edge
+from fluffle.broker.cluster.queue_sessions.session_server import Sessions
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.peeking import Peeked, Shelf, View
+from fluffle.broker.queues.queue_view import Peeked, Shelf, View
 from fluffle.broker.queues.volume import KeptDead
 from fluffle.raft.config import NodeId
 

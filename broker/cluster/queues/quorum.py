@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fluffle.broker.cluster.queues.manners import Doing
-from fluffle.broker.errors import BrokerError, InternalError
+from fluffle.broker.base.errors import BrokerError, InternalError
+from fluffle.broker.cluster.queues.error_texts import Doing
 
 
 class QuorumManners:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fluffle.broker.clock import CallLater
+from fluffle.broker.base.clock import CallLater
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed
+from fluffle.broker.cluster.queues.pending_replies import NO_QUESTIONS, Questions
 from fluffle.broker.cluster.queues.ports import EdgePort
-from fluffle.broker.cluster.queues.questions import NO_QUESTIONS, Questions
-from fluffle.broker.errors import BrokerError, PreconditionFailed
-from fluffle.broker.queues.served import Later, Settling
+from fluffle.broker.queues.queue_api import Later, Settling
 
 
 class Mark(NamedTuple):

@@ -21,8 +21,9 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
-from fluffle.broker.clock import CallLater, SystemClock
-from fluffle.broker.config import (
+from fluffle.broker.admin.local_client import in_time
+from fluffle.broker.base.clock import CallLater, SystemClock
+from fluffle.broker.config.config import (
     CLUSTER_PORT,
     DEFAULT_PASSWORD,
     DEFAULT_USER,
@@ -31,7 +32,6 @@ from fluffle.broker.config import (
     Config,
     ListenAddress,
 )
-from fluffle.broker.control.asking import in_time
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.broker import LOOPBACK
@@ -41,11 +41,11 @@ from fluffle.broker.testing.cluster.network import Network
 from fluffle.broker.testing.cluster.node import Around, ClusterNode, State
 from fluffle.broker.testing.cluster.nodes import Nodes
 from fluffle.broker.testing.cluster.vhost import ClusterVhost
-from fluffle.broker.testing.furnishing import furnish, unfurnish
+from fluffle.broker.testing.path_args import PathSaid, names_of, path_of
+from fluffle.broker.testing.provision import furnish, unfurnish
 from fluffle.broker.testing.recorder import Recorder
-from fluffle.broker.testing.said import PathSaid, names_of, path_of
+from fluffle.broker.testing.requirements import NOTHING_SPECIAL, Wanted
 from fluffle.broker.testing.urls import amqp_url
-from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
 
 RESTS = 5
 """So many rounds of the loop in which no node has anything to do are rest: what one writes to a

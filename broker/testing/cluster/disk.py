@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from fluffle.broker.clock import CallLater, Timer
+from fluffle.broker.base.clock import CallLater, Timer
 from fluffle.storage.disk import Disk, Outcome, View, Work
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import Bytes, Table

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from fluffle.broker.cluster.queues.group import QueueGroup
-from fluffle.broker.control.asking import ask
-from fluffle.broker.errors import NotFound
-from fluffle.broker.queues.served import ServedQueue
+from fluffle.broker.admin.local_client import ask
+from fluffle.broker.base.errors import NotFound
+from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.queues.queue_api import ServedQueue
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.cluster.nodes import Nodes
 

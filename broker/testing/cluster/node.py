@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fluffle.broker.config import Config, ListenAddress
-from fluffle.broker.control.parts import Parts
-from fluffle.broker.logs import event
+from fluffle.broker.admin.context import Parts
+from fluffle.broker.base.logs import event
+from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node, NodeFailed
-from fluffle.broker.outside import Outside
+from fluffle.broker.process.environment import Outside
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.disk import (
     DiskFailed,
@@ -26,12 +26,12 @@ from fluffle.broker.testing.cluster.disk import (
 )
 from fluffle.broker.testing.cluster.network import Address
 from fluffle.broker.testing.cluster.process import Dial, Process
+from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, Door
 from fluffle.broker.testing.faults.clients import Clients
-from fluffle.broker.testing.faults.door import CLOSE_WAIT_S, Door
+from fluffle.broker.testing.faults.cross_thread import Remote, Work
+from fluffle.broker.testing.faults.fault_scope import Scene
 from fluffle.broker.testing.faults.faults import Faults
-from fluffle.broker.testing.faults.remote import Remote, Work
-from fluffle.broker.testing.faults.scene import Scene
-from fluffle.broker.testing.furnishing import hang_up
+from fluffle.broker.testing.provision import hang_up
 from fluffle.broker.testing.recorder import Recorder
 from fluffle.broker.testing.tapped import seen_dead
 from fluffle.storage.disk import Disk

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-from fluffle.broker.config import CLUSTER_PORT
-from fluffle.broker.control.asking import ask, in_time
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.admin.local_client import ask, in_time
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.config.config import CLUSTER_PORT
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.node import ClusterNode, State
 

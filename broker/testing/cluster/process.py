@@ -21,7 +21,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
-from fluffle.broker.clock import CallLater, Timer
+from fluffle.broker.base.clock import CallLater, Timer
 
 T = TypeVar("T")
 

@@ -13,12 +13,12 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from fluffle.broker.config import DEFAULT_VHOST, Config
+from fluffle.broker.config.config import DEFAULT_VHOST, Config
 from fluffle.broker.testing.calls import Calls, blocking
 from fluffle.broker.testing.cluster.cluster import Cluster
-from fluffle.broker.testing.cluster.far import Far, Turn, far
+from fluffle.broker.testing.cluster.cross_thread import Far, Turn, far
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
-from fluffle.broker.testing.said import PathSaid
+from fluffle.broker.testing.path_args import PathSaid
 from fluffle.broker.testing.threaded import closed
 
 T = TypeVar("T")

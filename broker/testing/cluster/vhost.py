@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fluffle.broker.control.parts import Row
-from fluffle.broker.queues.served import ServedQueue, Tally
-from fluffle.broker.routing.explaining import Explanation
+from fluffle.broker.admin.context import Row
+from fluffle.broker.queues.queue_api import ServedQueue, Tally
+from fluffle.broker.routing.explain import Explanation
+from fluffle.broker.testing.assertions import Around, Hindsight
 from fluffle.broker.testing.cluster.leaders import Leaders
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
-from fluffle.broker.testing.hindsight import Around, Hindsight
+from fluffle.broker.testing.direct_consumers import Taken
 from fluffle.broker.testing.message import Message
-from fluffle.broker.testing.taking import Taken
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.testing.vhost import PEEKED_MAX, Vhost, tally_here
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhosts.vhost import VirtualHost
 
 
 class ClusterVhost:

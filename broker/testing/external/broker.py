@@ -11,15 +11,15 @@ from collections.abc import Set
 from types import TracebackType
 from typing import NamedTuple, Self, cast
 
-from fluffle.broker.errors import PreconditionFailed
-from fluffle.broker.testing.external.lacking import Lacking, Lacks
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.testing.external.management import Management
+from fluffle.broker.testing.external.unsupported import Lacking, Lacks
 from fluffle.broker.testing.external.vhost import ExternalVhost
 from fluffle.broker.testing.loop_thread import LoopThread
+from fluffle.broker.testing.requirements import NOTHING_SPECIAL, Wanted
 from fluffle.broker.testing.threaded import BlockingVhost
 from fluffle.broker.testing.urls import address_of, amqp_url
 from fluffle.broker.testing.vhost import Vhost
-from fluffle.broker.testing.wanted import NOTHING_SPECIAL, Wanted
 
 MANAGEMENT_PORT = 15672
 

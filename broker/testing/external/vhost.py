@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from fluffle.broker.control.peeking import shown_properties
+from fluffle.broker.admin.peek import shown_properties
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
+from fluffle.broker.testing.direct_consumers import Hand, Taken
 from fluffle.broker.testing.external.client import Arrival, Client
-from fluffle.broker.testing.external.lacking import Lacking, Lacks
 from fluffle.broker.testing.external.management import Management
+from fluffle.broker.testing.external.unsupported import Lacking, Lacks
 from fluffle.broker.testing.message import Message, message_of
-from fluffle.broker.testing.taking import Hand, Taken
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
 from fluffle.protocol.wire import to_table

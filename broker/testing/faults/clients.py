@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fluffle.broker.control.parts import Row
-from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.admin.context import Row
+from fluffle.broker.testing.faults.fault_scope import Scene
 
 REASON = "closed by the operator"
 NEXT = "next"

@@ -11,7 +11,8 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from fluffle.broker.control.parts import Row
+from fluffle.broker.admin.context import Row
+from fluffle.broker.testing.faults.fault_scope import Scene
 from fluffle.broker.testing.faults.frames import (
     ACK,
     CHANNEL_CLOSE,
@@ -20,8 +21,7 @@ from fluffle.broker.testing.faults.frames import (
     Frame,
     frames_of,
 )
-from fluffle.broker.testing.faults.line import Line
-from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.testing.faults.tapped_transport import Line
 
 HELD = "confirms are held back"
 

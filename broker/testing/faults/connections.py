@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from fluffle.broker.control.parts import Row
-from fluffle.broker.errors import ConnectionForced, SyntaxFailure
-from fluffle.broker.server.consequences import part_with
-from fluffle.broker.server.describing import channel_row, connection_row, consumer_row
+from fluffle.broker.admin.context import Row
+from fluffle.broker.base.errors import ConnectionForced, SyntaxFailure
+from fluffle.broker.protocols.amqp091.forced_closes import part_with
+from fluffle.broker.protocols.amqp091.listings import channel_row, connection_row, consumer_row
 from fluffle.broker.testing.faults.clients import NEXT, REASON
+from fluffle.broker.testing.faults.fault_scope import Scene
 from fluffle.broker.testing.faults.introduction import client_properties
-from fluffle.broker.testing.faults.line import Line
-from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.testing.faults.tapped_transport import Line
 
 
 def list_connections(scene: Scene) -> Row:

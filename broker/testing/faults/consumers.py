@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from fluffle.broker.control.parts import Row
-from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.admin.context import Row
+from fluffle.broker.base.errors import NotFound, PreconditionFailed
+from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.protocols.amqp091.listings import consumer_row
+from fluffle.broker.protocols.amqp091.subscription import Subscription
+from fluffle.broker.queues.consumer_timeout import Late, Lost
 from fluffle.broker.queues.consumers import Consumer, Sink
+from fluffle.broker.queues.delivery import Handout
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import Handout
-from fluffle.broker.queues.overdue import Late, Lost
-from fluffle.broker.server.channel import Channel
-from fluffle.broker.server.connection import Connection
-from fluffle.broker.server.describing import consumer_row
-from fluffle.broker.server.subscription import Subscription
-from fluffle.broker.testing.faults.redelivering import give_back
-from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.redelivery import give_back
 
 
 class Found(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.testing.faults.fault_scope import Scene
 
 
 class Faults:

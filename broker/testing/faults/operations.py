@@ -15,18 +15,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.control.arguments import arguments_of, check_arguments
-from fluffle.broker.control.parts import Row
-from fluffle.broker.errors import CommandInvalid
+from fluffle.broker.admin.arguments import arguments_of, check_arguments
+from fluffle.broker.admin.context import Row
+from fluffle.broker.base.errors import CommandInvalid
 from fluffle.broker.testing.faults import (
     confirms,
     connections,
     consumers,
-    nacking,
-    refusing,
+    nack_publishes,
+    refusals,
     unkind,
 )
-from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.testing.faults.fault_scope import Scene
 
 
 def mend(scene: Scene) -> Row:
@@ -43,9 +43,9 @@ def list_faults(scene: Scene) -> Row:
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
     **connections.OPERATIONS,
     **consumers.OPERATIONS,
-    **refusing.OPERATIONS,
+    **refusals.OPERATIONS,
     **confirms.OPERATIONS,
-    **nacking.OPERATIONS,
+    **nack_publishes.OPERATIONS,
     **unkind.OPERATIONS,
     "faults.list": list_faults,
     "faults.mend": mend,

@@ -22,13 +22,14 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from fluffle.broker.control.parts import Row
+from fluffle.broker.admin.context import Row
+from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.handout import Handout
-from fluffle.broker.server.channel import Channel
-from fluffle.broker.server.heartbeat import HEARTBEAT_FRAME
+from fluffle.broker.queues.delivery import Handout
 from fluffle.broker.testing.faults.consumers import end_consumer
+from fluffle.broker.testing.faults.fault_scope import Scene
 from fluffle.broker.testing.faults.frames import (
     ACK,
     CHANNEL_CLOSE,
@@ -43,9 +44,8 @@ from fluffle.broker.testing.faults.frames import (
     marked_redelivered,
 )
 from fluffle.broker.testing.faults.ledger import Ledger
-from fluffle.broker.testing.faults.line import Line
-from fluffle.broker.testing.faults.redelivering import give_back
-from fluffle.broker.testing.faults.scene import Scene
+from fluffle.broker.testing.faults.redelivery import give_back
+from fluffle.broker.testing.faults.tapped_transport import Line
 
 UNKIND = "the broker is unkind"
 LATE_S_MAX = 0.01

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from fluffle.broker.control.arguments import arguments_of
-from fluffle.broker.errors import NotFound
+from fluffle.broker.admin.arguments import arguments_of
+from fluffle.broker.base.errors import NotFound
 from fluffle.broker.testing.cluster.cluster import Cluster
 from fluffle.broker.testing.cluster.node import ClusterNode, State
 from fluffle.broker.testing.faults.operations import OPERATIONS as FAULTS

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fluffle.broker.option_values import parse_user, parse_vhost
+from fluffle.broker.config.option_values import parse_user, parse_vhost
 
 NODES_MAX = 9
 EXIT_OURS = 125
@@ -101,12 +101,12 @@ def test_server(
     import asyncio  # noqa: PLC0415  slow to import, all of these, and --help needs none
 
     import fluffle.broker  # noqa: PLC0415
-    from fluffle.broker.definitions.reading import DefinitionsError  # noqa: PLC0415
-    from fluffle.broker.logs import configure  # noqa: PLC0415
+    from fluffle.broker.base.logs import configure  # noqa: PLC0415
+    from fluffle.broker.config.start_error import StartFailed  # noqa: PLC0415
+    from fluffle.broker.definitions.parser import DefinitionsError  # noqa: PLC0415
     from fluffle.broker.node import NodeFailed  # noqa: PLC0415
-    from fluffle.broker.starting import StartFailed  # noqa: PLC0415
     from fluffle.broker.testing.server.child import CannotRun  # noqa: PLC0415
-    from fluffle.broker.testing.server.running import run, serve  # noqa: PLC0415
+    from fluffle.broker.testing.server.run import run, serve  # noqa: PLC0415
 
     def tell(urls: dict[str, str]) -> None:
         shown = json.dumps(urls) if as_json else "\n".join(map("=".join, urls.items()))

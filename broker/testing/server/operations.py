@@ -15,18 +15,18 @@ from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any, TypeAlias, get_args
 
-from fluffle.broker.control.arguments import Argument, arguments_of, check_arguments, is_text
-from fluffle.broker.control.peeking import check_bounds
+from fluffle.broker.admin.arguments import Argument, arguments_of, check_arguments, is_text
+from fluffle.broker.admin.peek import check_bounds
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.testing.broker import Broker
+from fluffle.broker.testing.direct_consumers import Taken
+from fluffle.broker.testing.faults.fault_scope import Scene
 from fluffle.broker.testing.faults.operations import OPERATIONS as FAULTS
-from fluffle.broker.testing.faults.scene import Scene
 from fluffle.broker.testing.message import Message
-from fluffle.broker.testing.passages import Passage
-from fluffle.broker.testing.server.served import Cluster, ClusterVhost, parts_of
-from fluffle.broker.testing.taking import Taken
+from fluffle.broker.testing.message_traces import Passage
+from fluffle.broker.testing.requirements import Wanted
+from fluffle.broker.testing.server.target import Cluster, ClusterVhost, parts_of
 from fluffle.broker.testing.vhost import Vhost
-from fluffle.broker.testing.wanted import Wanted
 from fluffle.protocol.properties import Properties
 
 Row: TypeAlias = dict[str, Any]

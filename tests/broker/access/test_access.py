@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from fluffle.broker.access import verifying
+from fluffle.broker.access import verification
 from fluffle.broker.access.access import Access, LoginRefused, Tables
 from fluffle.broker.access.passwords import PasswordHash, hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import User
-from fluffle.broker.access.verifying import Answer, Verdict, Verifier
-from fluffle.broker.local_queues import LocalQueues
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.access.verification import Answer, Verdict, Verifier
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.definitions import editor_of
 from tests.support.passwords import slow_hash
 
@@ -206,7 +206,7 @@ def test_without_slow_hashes_nobody_waits() -> None:
 
 @pytest.mark.parametrize("name", ["slow", "nobody"])
 def test_when_too_many_log_in_some_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifying, "WAITING_MAX", 0)
+    monkeypatch.setattr(verification, "WAITING_MAX", 0)
     access = Access(verifier=Verifier(Counting()))
     access.put_user(User("slow", slow_hash(b"right")))
     assert outcome(access, name, "right") == "too many passwords are being compared"

@@ -11,7 +11,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.permissions import Permission, Right, TopicPermission
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
-from fluffle.broker.errors import AccessRefused
+from fluffle.broker.base.errors import AccessRefused
 from tests.support.definitions import editor_of
 
 NAMES = st.sampled_from(["", "a", "ab", "b", "amq.default"])

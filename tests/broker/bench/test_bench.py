@@ -13,10 +13,10 @@ import pytest
 from fluffle.broker.bench.command import lines, plan_of
 from fluffle.broker.bench.figures import Latencies, Tally, percentile
 from fluffle.broker.bench.load import Bench, Plan, first_failure
-from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
-from fluffle.broker.torture.talk import Address, Gone, Manners
-from tests.broker.commands.running import RunningNode, run
+from fluffle.broker.torture.connection import Address, Gone, Manners
+from tests.broker.cli.running import RunningNode, run
 
 
 def unheeded(_tally: Tally, _seconds: float) -> None:

@@ -19,7 +19,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from fluffle.broker.control.queues import queue_row
+from fluffle.broker.admin.queues import queue_row
 from tests.support.cluster_nodes import ClusterNode, ClusterNodes, running_cluster, until
 from tests.support.deadlines import soon
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.access.deciding import put_user
+from fluffle.broker.access.changes import put_user
 from fluffle.broker.access.users import User
-from fluffle.broker.cluster.owner import METADATA_GROUP
-from fluffle.broker.cluster.running import RunningHost
-from fluffle.broker.deciding import bind, declare_queue
-from fluffle.broker.definitions.deciding import set_vhost
-from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.host_loop import RunningHost
+from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.node import Node
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.deciding import declare_exchange
+from fluffle.broker.routing.changes import declare_exchange
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.starting import StartFailed
+from fluffle.broker.vhosts.queue_changes import bind, declare_queue
 from fluffle.protocol.wire import to_table
 from fluffle.raft.output import Role
 from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fluffle.broker.cluster import codec
 from fluffle.broker.cluster.codec import BadFrame, decode
-from fluffle.broker.cluster.packing import APART_BYTES_MIN, joined
+from fluffle.broker.cluster.msgpack_parts import APART_BYTES_MIN, joined
 from fluffle.raft.messages import MESSAGES, GroupUnknown, Message, Ping
 from fluffle.raft.records import CONFIG, DATA, NOOP, Entry
 

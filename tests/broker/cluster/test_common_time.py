@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from fluffle.broker.clock import ManualClock
+from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.common_time import PATIENCE_MS, SKEW_MS_MAX, SLEW, CommonTime
-from fluffle.raft.liveness import Liveness
+from fluffle.raft.failure_detector import Liveness
 from fluffle.raft.tuning import Tuning
 
 HOUR_MS = 3_600_000

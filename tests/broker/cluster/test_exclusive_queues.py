@@ -9,8 +9,8 @@ import pytest
 from aiormq.exceptions import AMQPError
 
 from fluffle.broker import Cluster
-from fluffle.broker.cluster import metadata
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.cluster import metadata_group
+from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.cluster_nodes import until
 
 CLIENTS = 8
@@ -21,8 +21,8 @@ LAG_MS = 500.0
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A definition is given up while it is under way."""
-    monkeypatch.setattr(metadata, "GIVE_UP_MS", 200)
-    monkeypatch.setattr(metadata, "RETRY_MS", 100)
+    monkeypatch.setattr(metadata_group, "GIVE_UP_MS", 200)
+    monkeypatch.setattr(metadata_group, "RETRY_MS", 100)
 
 
 def vhost_of(cluster: Cluster, number: int) -> VirtualHost:

@@ -14,7 +14,7 @@ from fluffle.broker.cluster.formation import (
     Stage,
     rows_of,
 )
-from fluffle.broker.config import ListenAddress
+from fluffle.broker.config.config import ListenAddress
 
 HERE = ListenAddress("127.0.0.1", 1)
 

@@ -11,14 +11,14 @@ import aio_pika
 import pytest
 from pamqp.common import FieldTable
 
-from fluffle.broker.cluster.copies import owner_of
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.formation import Promise, Stage
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.local_node import LocalClusterNode, mark_of_names, promise_of
-from fluffle.broker.config import Config as NodeConfig
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.recording.identity import IDENTITY, Owned, encoded
+from fluffle.broker.cluster.restored_data import owner_of
+from fluffle.broker.config.config import Config as NodeConfig
+from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.durability.definitions.node_identity import IDENTITY, Owned, encoded
 from fluffle.raft.config import Config, Member
 from fluffle.storage.batch import Batch
 from fluffle.storage.errors import StorageError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from fluffle.broker.cluster.fate import UNSURE, Lost
-from fluffle.broker.cluster.settings import HostSettings, ScrubSettings
+from fluffle.broker.cluster.host_limits import HostSettings, ScrubSettings
+from fluffle.broker.cluster.proposal_outcome import UNSURE, Lost
 from fluffle.raft.group import Position
 from fluffle.raft.records import DATA, Entry
 from fluffle.raft.tuning import Tuning

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.cluster.lives import DiskAtStart, Life, begin_life
-from fluffle.broker.config import ClusterConfig, Config, ListenAddress
-from fluffle.broker.durability import open_durability
-from fluffle.broker.outside import store_in
-from fluffle.broker.recording.identity import IDENTITY, owned_of
-from fluffle.broker.starting import StartFailed
-from fluffle.broker.turn import Turn
+from fluffle.broker.cluster.boots import DiskAtStart, Life, begin_life
+from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
+from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.durability.definitions.node_identity import IDENTITY, owned_of
+from fluffle.broker.durability.durability import open_durability
+from fluffle.broker.process.environment import store_in
+from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.environment import data_file
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.file_mark import mark_of

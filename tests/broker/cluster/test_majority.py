@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
-from fluffle.broker.clock import ManualClock
+from fluffle.broker.base.clock import ManualClock
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.majority import SEEN_AFTER_MS, Majority
-from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from fluffle.raft.config import Config
 from tests.broker.cluster.queues.test_three_nodes import Scene, scene
-from tests.broker.metrics.test_cluster import of, scrape
+from tests.broker.observability.metrics.test_cluster import of, scrape
 from tests.support.cluster_nodes import make_calm, until
 
 __all__ = ["scene"]

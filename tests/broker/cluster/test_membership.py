@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.cli.status import for_people
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.membership import Membership, steps
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.commands.status import for_people
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.control.verbs import VERBS
-from fluffle.broker.deciding import declare_queue
-from fluffle.broker.errors import BrokerError
+from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.metadata.nodes import Registered, dismiss
 from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.vhosts.queue_changes import declare_queue
 from fluffle.protocol.wire import to_table
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
+from tests.broker.cluster.test_boots import declare, queues
 from tests.broker.cluster.test_cluster import define, has
-from tests.broker.cluster.test_lives import declare, queues
 from tests.support.cluster_nodes import (
     ClusterNode,
     ClusterNodes,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.access.deciding import put_permission, put_user
+from fluffle.broker.access.changes import put_permission, put_user
 from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.access.users import User
-from fluffle.broker.cluster.metadata import ATTEMPTS_MAX
-from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
+from fluffle.broker.cluster.metadata_group import ATTEMPTS_MAX
+from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
+from fluffle.broker.durability.definitions.change_encoding import encode_proposals
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.recording.changes import encode_proposals
 from fluffle.broker.routing.exchange import ExchangeSpec
 from tests.support.digests import digest_of
 from tests.support.metadata_changes import (

@@ -7,16 +7,16 @@ from typing import cast
 
 import pytest
 
-from fluffle.broker import deciding as queues
 from fluffle.broker.access.access import Access
-from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
+from fluffle.broker.cluster.frame_dispatch import Switch
+from fluffle.broker.cluster.metadata_group import Ports, ReplicatedMetadata
 from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.cluster.switch import Switch
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.deciding import set_vhost
-from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.definitions.changes import set_vhost
+from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhosts import queue_changes as queues
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
 from tests.support.digests import digest_of
 from tests.support.hosts import HostCluster, Node, ToyMachine

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from fluffle.broker import deciding as queues
 from fluffle.broker.access.limits import VhostLimits
-from fluffle.broker.definitions.deciding import dismantling, doom, set_vhost
-from fluffle.broker.errors import BrokerError
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
+from fluffle.broker.durability.definitions.change_encoding import decode_proposals
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.state import State
-from fluffle.broker.recording.changes import decode_proposals
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.vhosts import queue_changes as queues
 from tests.suite.seeds import seeds
 from tests.support.digests import digest_of
 from tests.support.metadata_changes import (

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.cluster import cluster, everywhere, metadata
+from fluffle.broker.base.errors import InternalError
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.cluster import applied_barrier, cluster, metadata_group
 from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.links.limits import LinkTuning
 from fluffle.broker.cluster.links.links import ClusterLinks
-from fluffle.broker.cluster.links.tuning import LinkTuning
-from fluffle.broker.cluster.metadata import GIVE_UP_MS
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.definitions.deciding import set_vhost
-from fluffle.broker.errors import InternalError
-from fluffle.broker.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.cluster.metadata_group import GIVE_UP_MS
+from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.definitions.changes import set_vhost
 from tests.broker.cluster.test_cluster import define, has
 from tests.support.certificates import Authority
 from tests.support.cluster_nodes import (
@@ -39,7 +39,7 @@ PATIENCE_MS = 1_500
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata, "GIVE_UP_MS", PATIENCE_MS)
+    monkeypatch.setattr(metadata_group, "GIVE_UP_MS", PATIENCE_MS)
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -74,8 +74,8 @@ async def test_a_link_that_flaps_costs_no_change(
     swift = LinkTuning(settled_ms=0, redial_ms=5, redial_ms_max=20, reopen_ms=NEVER_MS)
     monkeypatch.setattr(cluster, "ClusterLinks", partial(ClusterLinks, tuning=swift))
     make_calm(monkeypatch)
-    monkeypatch.setattr(metadata, "RETRY_MS", NEVER_MS)
-    monkeypatch.setattr(everywhere, "WAIT_S", NEVER_MS / 1_000)
+    monkeypatch.setattr(metadata_group, "RETRY_MS", NEVER_MS)
+    monkeypatch.setattr(applied_barrier, "WAIT_S", NEVER_MS / 1_000)
     async with running_cluster(tmp_path, is_cuttable=True) as three:
         links = [three[dialling].cluster.links for dialling, _dialled in directions]
         for node, rounds in product(three, range(0, 60, 3)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from fluffle.broker.cluster.queues.group import QueueGroup
-from fluffle.broker.queues.replicated.specification import settings_on_record
+from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.queues.quorum.specification import settings_on_record
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.cluster.queues.test_three_nodes import Scene, leads, publish, scene
 from tests.support.cluster_nodes import ClusterNode, until

@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
+from fluffle.broker.cluster.host_limits import HostSettings, ScrubSettings
 from fluffle.broker.cluster.scrubber import first_hole
-from fluffle.broker.cluster.settings import HostSettings, ScrubSettings
 from fluffle.raft.records import DATA, Entry
 from tests.simulation.toy import put, settle
 from tests.support.hosts import HostCluster

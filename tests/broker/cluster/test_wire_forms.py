@@ -13,8 +13,8 @@ from typing import Any
 
 from fluffle.broker.cluster.links.handshake import VERSIONS
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.cluster.streams.codec import FROM_EDGE, FROM_LEADER, OUTCOMES
-from fluffle.broker.cluster.streams.messages import EdgeFrame, LeaderFrame
+from fluffle.broker.cluster.queue_sessions.codec import FROM_EDGE, FROM_LEADER, OUTCOMES
+from fluffle.broker.cluster.queue_sessions.messages import EdgeFrame, LeaderFrame
 from fluffle.raft.messages import MESSAGES
 
 FORMS = (16, "3432c7b02c71c045")

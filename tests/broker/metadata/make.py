@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import count
 
-from fluffle.broker.facts import Key, Kind
 from fluffle.broker.metadata.change import Change, Fact, Name, Room
+from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.metadata.state import Proposal, State
 
 VHOST = Fact(Kind.VHOST, ("v",), "vhost")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import Change, Fact
+from fluffle.broker.metadata.dependencies import STANDS_IN
 from fluffle.broker.metadata.difference import ORDER, difference
-from fluffle.broker.metadata.standing import STANDS_IN
+from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.state import Fate, Proposal, State
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition

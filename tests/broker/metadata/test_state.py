@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.facts import Kind
+from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.durability.definitions.change_encoding import decode_state, encode_state
 from fluffle.broker.metadata.change import Fact, Room
+from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.nodes import Registered
 from fluffle.broker.metadata.state import ABSENT, Fate, State
-from fluffle.broker.recording.changes import decode_state, encode_state
 from tests.broker.metadata.make import VHOST, Node, binding, exchange, names, queue
 
 APPLIED, STALE, REPEATED = Fate.APPLIED, Fate.STALE, Fate.REPEATED

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import Change, Fact, Name, Room
-from fluffle.broker.metadata.standing import stands_in
+from fluffle.broker.metadata.dependencies import stands_in
+from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.state import Fate, Proposal, State
 
 Model = dict[Name, tuple[object, int]]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.policies import policies
-from fluffle.broker.policies.merging import merged
+from fluffle.broker.policies.merge import merged
 from fluffle.broker.policies.policies import NOTHING_IN_FORCE, Policies
 from fluffle.broker.policies.policy import APPLIES_TO, Policy, Target, read_policy
 from fluffle.broker.queues.arguments import QueueSpec, QueueType

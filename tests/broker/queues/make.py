@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from fluffle.broker.message import Origin
+from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.dead import DeadMessages
+from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.delivery import Handout
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiries import Expiries, Lifetimes
-from fluffle.broker.queues.handout import Handout
+from fluffle.broker.queues.expiry_times import Expiries, Lifetimes
 from fluffle.broker.queues.journal import Spill, Spilled
-from fluffle.broker.queues.lane import Lane
-from fluffle.broker.queues.ports import Ports, Stores
-from fluffle.broker.queues.returned import Returns
+from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.queues.ready_list import Lane
+from fluffle.broker.queues.requeue import Returns
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from tests.support.patience import PatientSink

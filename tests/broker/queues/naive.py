@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.settings import Overflow, QueueSettings
-from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.queues.timer_port import NEVER_MS
 
 
 @dataclass(eq=False)

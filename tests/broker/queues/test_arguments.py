@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fluffle.broker.errors import NotImplementedHere, PreconditionFailed
+from fluffle.broker.base.errors import NotImplementedHere, PreconditionFailed
 from fluffle.broker.queues.arguments import (
     ARGUMENTS,
     COMPARED,

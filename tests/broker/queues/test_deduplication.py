@@ -6,16 +6,16 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from fluffle.broker.message import Origin, Past
+from fluffle.broker.base.message import Origin, Past
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.bound import Enqueue
 from fluffle.broker.queues.deduplication import Around, Sieve, name_of
+from fluffle.broker.queues.deduplication_window import Window
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.peeking import lying
-from fluffle.broker.queues.ports import Ports
-from fluffle.broker.queues.served import Admission, Part, Partly, parts_of
+from fluffle.broker.queues.length_limit import Enqueue
+from fluffle.broker.queues.queue_api import Admission, Part, Partly, parts_of
+from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_view import lying
 from fluffle.broker.queues.settings import CACHE_SIZE, Cache, QueueSettings, settings_of
-from fluffle.broker.queues.window import Window
 from fluffle.protocol.properties import body_of
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.keyed import Notebook, keyed

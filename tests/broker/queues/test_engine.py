@@ -3,9 +3,9 @@
 import pytest
 
 from fluffle.broker.queues.consumers import SharedCredit
+from fluffle.broker.queues.delivery import Handout, Outcome
 from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Queue
-from fluffle.broker.queues.handout import Handout, Outcome
-from fluffle.broker.queues.served import Target
+from fluffle.broker.queues.queue_api import Target
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, Bench
 
 

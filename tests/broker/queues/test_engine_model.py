@@ -23,12 +23,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
+from fluffle.broker.queues.delivery import Handout, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import Handout, Outcome
-from fluffle.broker.queues.ports import Ports
-from fluffle.broker.server.unacked import Stretch, Unacked
+from fluffle.broker.queues.queue_context import Ports
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, FakeSink
 from tests.suite.seeds import machine_settings
 from tests.support.patience import PatientHolder

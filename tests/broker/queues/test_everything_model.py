@@ -23,19 +23,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import fluffle.broker.queues.bound as bounds
-import fluffle.broker.queues.lane as lanes
-from fluffle.broker.message import Origin
+import fluffle.broker.queues.length_limit as bounds
+import fluffle.broker.queues.ready_list as lanes
+from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.consumer_timeout import GAP_MS, Late
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.dead import DeadMessages
+from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.delivery import Handout, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiries import Lifetimes, lifetimes_in
-from fluffle.broker.queues.handout import Handout, Outcome
-from fluffle.broker.queues.overdue import GAP_MS, Late
-from fluffle.broker.queues.ports import Ports, Stores
-from fluffle.broker.queues.returned import InOrder
-from fluffle.broker.queues.served import fates_of
+from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
+from fluffle.broker.queues.queue_api import fates_of
+from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.queues.requeue import InOrder
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import body_of, raw_properties

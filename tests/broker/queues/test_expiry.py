@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-import fluffle.broker.queues.lane as lanes
-from fluffle.broker.message import Origin
+import fluffle.broker.queues.ready_list as lanes
+from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
-from fluffle.broker.queues.expiries import Spread, deadlines_of
-from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.lane import FRONT_SEGMENTS, RECENT_SEGMENTS
+from fluffle.broker.queues.expiry_times import Spread, deadlines_of
+from fluffle.broker.queues.ready_list import FRONT_SEGMENTS, RECENT_SEGMENTS
 from fluffle.broker.queues.segment import LOOK_MAX
-from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.make import Aging, MemorySpill, lane_of
 from tests.suite.seeds import seeds

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.message import Origin
-from fluffle.broker.queues import lane as lanes
-from fluffle.broker.queues.expiries import Expiries
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues import ready_list as lanes
+from fluffle.broker.queues.expiry_times import Expiries
 from fluffle.broker.queues.journal import Damage, Spilled, Unreadable
-from fluffle.broker.queues.lane import Lane
-from fluffle.broker.queues.returned import Returned
+from fluffle.broker.queues.ready_list import Lane
+from fluffle.broker.queues.requeue import Returned
 from fluffle.protocol.properties import body_of
 from tests.broker.queues.make import ORIGIN, MemorySpill
 from tests.broker.queues.urgent import Urgent, up_to

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.message import Origin, Past
+from fluffle.broker.base.message import Origin, Past
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
 
 NAMES = st.binary(max_size=255).map(lambda name: name.decode(errors="surrogateescape"))

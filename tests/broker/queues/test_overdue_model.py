@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.message import Origin
-from fluffle.broker.queues import overdue
-from fluffle.broker.queues.handout import Handout
-from fluffle.broker.queues.overdue import GAP_MS, Late, Overdue
-from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues import consumer_timeout
+from fluffle.broker.queues.consumer_timeout import GAP_MS, Late, Overdue
+from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.timer_port import NEVER_MS
 from tests.suite.seeds import seeds
 
 QUEUE: Any = None
@@ -129,7 +129,7 @@ class Holding:
 
 @seeds(40)
 def test_whatever_happens(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overdue, "SWEEP_MIN", 3)
+    monkeypatch.setattr(consumer_timeout, "SWEEP_MIN", 3)
     chance = Random(seed)
     holding = Holding(chance)
     for _ in range(120):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-import fluffle.broker.queues.lane as lanes
+import fluffle.broker.queues.ready_list as lanes
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.handout import Outcome
-from fluffle.broker.queues.lane import Lane
-from fluffle.broker.queues.lanes import Lanes
-from fluffle.broker.queues.levels import first_of, level_of
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.priorities import first_of, level_of
+from fluffle.broker.queues.priority_ready_lists import Lanes
+from fluffle.broker.queues.ready_list import Lane
 from tests.broker.queues.make import PLAIN, MemorySpill
 from tests.broker.queues.urgent import QUORUM, Urgent, up_to
 from tests.support.asking import asking

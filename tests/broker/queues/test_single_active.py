@@ -1,7 +1,7 @@
 """One consumer at a time: who is active, who is next, and who gives way."""
 
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.delivery import Outcome
 from tests.broker.queues.make import Bench
 
 CLASSIC = QueueSpec("q", single_active_consumer=True)

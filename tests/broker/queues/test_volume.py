@@ -7,9 +7,9 @@ import pytest
 from fluffle.broker.queues import volume
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.delivery import Handout, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import Handout, Outcome
-from fluffle.broker.queues.ports import Ports
+from fluffle.broker.queues.queue_context import Ports
 from fluffle.broker.queues.segment import Place
 from fluffle.broker.queues.volume import (
     KeptDead,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fluffle.broker.message import Origin
+from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.expiries import Lifetimes
+from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import Spill
-from fluffle.broker.queues.returned import InOrder
+from fluffle.broker.queues.requeue import InOrder
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
 from tests.broker.queues.make import ORIGIN, Aging
 from tests.support.asking import asking

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.routing import deciding
+from fluffle.broker.routing import changes
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.deciding import Going
+from fluffle.broker.routing.changes import Going
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
@@ -67,24 +67,24 @@ def apply(topology: Topology, change: Change) -> Removed:
 
 def declare(topology: Topology, spec: ExchangeSpec) -> bool:
     """Whether it was made."""
-    change = deciding.declare_exchange(topology, spec)
+    change = changes.declare_exchange(topology, spec)
     apply(topology, change)
     return not change.changes_nothing
 
 
 def delete(topology: Topology, name: str, *, if_unused: bool = False) -> Removed:
-    return apply(topology, deciding.delete_exchange(topology, name, if_unused=if_unused))
+    return apply(topology, changes.delete_exchange(topology, name, if_unused=if_unused))
 
 
 def bind(topology: Topology, binding: Binding) -> bool:
     """Whether it is new."""
-    change = deciding.bind(topology, binding)
+    change = changes.bind(topology, binding)
     apply(topology, change)
     return not change.changes_nothing
 
 
 def unbind(topology: Topology, binding: Binding) -> Removed:
-    return apply(topology, deciding.unbind(topology, binding))
+    return apply(topology, changes.unbind(topology, binding))
 
 
 def drop_queue(topology: Topology, name: str) -> Removed:

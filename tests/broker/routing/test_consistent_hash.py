@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
-from fluffle.broker.routing.deciding import declare_exchange
+from fluffle.broker.routing.changes import declare_exchange
 from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
+from fluffle.broker.routing.exchange_context import Surroundings
 from fluffle.broker.routing.matcher import Asks, Matcher
-from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.errors import PreconditionFailed
-from fluffle.broker.facts import Kind
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.metadata.change import Fact
-from fluffle.broker.routing import deciding
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.routing import changes
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.routing.exchange_context import Surroundings
 from fluffle.broker.routing.router import Needs, Router
-from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import FieldTable
@@ -87,13 +87,13 @@ def test_bindings_are_those_of_the_inner_type(topology: Topology) -> None:
 
 def test_what_holds_its_messages_goes_with_it(topology: Topology) -> None:
     declare(topology, delayed("x"))
-    alone = deciding.delete_exchange(topology, "x")
+    alone = changes.delete_exchange(topology, "x")
     assert {fact.name for fact in alone.removes} == {
         (Kind.EXCHANGE, ("v", "x")),
         (Kind.QUEUE, ("v", "amq.delayed.x")),
     }
     bind(topology, to_queue("x", "q", "k"))
-    with_bindings = deciding.delete_exchange(topology, "x")
+    with_bindings = changes.delete_exchange(topology, "x")
     assert (Kind.QUEUE, ("v", "amq.delayed.x")) in {fact.name for fact in with_bindings.removes}
     for change in (alone, with_bindings):
         assert (Kind.QUEUE, ("v", "amq.delayed.x")) in change.rests_on

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.headers import headers_matcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable

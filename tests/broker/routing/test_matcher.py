@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import (
     TUPLE_MEMBERS_MAX,
     Binding,
@@ -13,8 +13,9 @@ from fluffle.broker.routing.bindings import (
     with_binding,
     without_binding,
 )
-from fluffle.broker.routing.choosing import CLASSIC
+from fluffle.broker.routing.choice_exchanges import CLASSIC
 from fluffle.broker.routing.exchange import TYPES, Exchange, ExchangeSpec
+from fluffle.broker.routing.exchange_context import Surroundings
 from fluffle.broker.routing.matcher import (
     FOUND_AT_ONCE,
     STOP,
@@ -22,7 +23,6 @@ from fluffle.broker.routing.matcher import (
     FanoutMatcher,
     Matcher,
 )
-from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
 from tests.broker.routing.make import to_exchange, to_queue

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.errors import AccessRefused, NotFound
+from fluffle.broker.base.errors import AccessRefused, NotFound
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology

@@ -8,9 +8,9 @@ import pytest
 
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import Exchange, ExchangeSpec
+from fluffle.broker.routing.exchange_context import Surroundings
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.stale import WORDS_AT_ONCE, WORDS_EACH
-from fluffle.broker.routing.surroundings import Surroundings
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology
 from tests.broker.routing.make import bind, declare, delete, drop_queue, to_exchange, to_queue
 from tests.support.topologies import bindings_from

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing import topic
 from fluffle.broker.routing.matcher import STOP
 from fluffle.broker.routing.topic import TopicMatcher

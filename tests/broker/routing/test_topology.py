@@ -6,12 +6,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fluffle.broker.errors import AccessRefused, NotFound, PreconditionFailed
+from fluffle.broker.base.errors import AccessRefused, NotFound, PreconditionFailed
 from fluffle.broker.routing import stale
 from fluffle.broker.routing import topology as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.routing.surroundings import Surroundings
+from fluffle.broker.routing.exchange_context import Surroundings
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from tests.broker.routing.make import (

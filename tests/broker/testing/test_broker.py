@@ -14,11 +14,12 @@ import aio_pika
 import pika
 import pytest
 
-from fluffle.broker import Broker, ThreadedBroker, outside
-from fluffle.broker.config import OVERWRITE, Config, ListenAddress, QuorumConfig, StampConfig
-from fluffle.broker.control import asking
+from fluffle.broker import Broker, ThreadedBroker
+from fluffle.broker.admin import local_client
+from fluffle.broker.config.config import OVERWRITE, Config, ListenAddress, QuorumConfig, StampConfig
+from fluffle.broker.process import environment
 from fluffle.broker.testing import calls
-from fluffle.broker.testing.faults.door import CLOSE_WAIT_S
+from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S
 from fluffle.broker.testing.loop_thread import PATIENCE_S
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.storage import writer
@@ -43,7 +44,7 @@ async def test_a_broker_waits_for_nobody_whom_a_test_has_left_behind(
     async with Broker() as broker:
         url = pika.URLParameters(broker.url)
         left = await asyncio.to_thread(pika.BlockingConnection, url)
-    assert close_waits.seconds[0] == CLOSE_WAIT_S < outside.CLOSE_WAIT_S
+    assert close_waits.seconds[0] == CLOSE_WAIT_S < environment.CLOSE_WAIT_S
     with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="shutdown"):
         left.process_data_events(time_limit=DEADLINE_S)
 
@@ -230,7 +231,7 @@ def test_a_broker_that_cannot_start_says_so_and_ends_its_thread() -> None:
 async def test_a_node_that_never_rests_is_waited_for_no_longer_than_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(asking, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(local_client, "PATIENCE_S", 0.01)
     async with Broker() as broker:
         busy = [broker.node.turn.touch_record]
 

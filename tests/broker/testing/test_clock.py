@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.clock import ManualClock
+from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.testing.clock import MovableClock
 
 

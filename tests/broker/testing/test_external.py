@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.testing.external.broker import ExternalBroker
 from fluffle.broker.testing.external.management import ManagementError
-from fluffle.broker.testing.wanted import Wanted
+from fluffle.broker.testing.requirements import Wanted
 
 URL = "amqp://guest:guest@127.0.0.1:1/"
 

@@ -11,9 +11,9 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
 from fluffle.broker import Broker
-from fluffle.broker.errors import NotFound
+from fluffle.broker.base.errors import NotFound
 from fluffle.broker.testing import timeline
-from fluffle.broker.testing.passages import STEPS_MAX, What
+from fluffle.broker.testing.message_traces import STEPS_MAX, What
 from fluffle.broker.testing.vhost import Vhost
 
 TYPES = pytest.mark.parametrize("queue_type", ["classic", "quorum"])

@@ -9,9 +9,9 @@ from typing import Any
 import pika
 import pytest
 
-from fluffle.broker.errors import PreconditionFailed
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.testing.requirements import Wanted, wanted_of
 from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker
-from fluffle.broker.testing.wanted import Wanted, wanted_of
 from tests.support.inner_pytest import run_pytest
 
 pytest_plugins = ("pytester",)
@@ -156,7 +156,7 @@ def test_the_broker_of_the_session_is_made_as_its_fixture_says(
         f"""
         import pytest
         from functools import partial
-        from fluffle.broker.config import Config as Made
+        from fluffle.broker.config.config import Config as Made
         from fluffle.broker.testing.broker import LOOPBACK as listen
 
         LOOPBACK = None

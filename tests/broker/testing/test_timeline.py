@@ -12,7 +12,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from fluffle.broker import Broker, ThreadedBroker
-from fluffle.broker.config import Config
+from fluffle.broker.config.config import Config
 from fluffle.broker.node import Node
 from fluffle.broker.testing.broker import LOOPBACK
 from fluffle.broker.testing.threaded import BlockingVhost

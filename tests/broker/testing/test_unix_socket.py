@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from fluffle.broker import Broker, ThreadedBroker
-from fluffle.broker.sockets import unix_socket
+from fluffle.broker.process.sockets import unix_socket
 from fluffle.protocol.methods import Channel, Queue, make
 from tests.support.client import Client
 from tests.support.daemon import READY, environment_for_nodes

@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 
 from fluffle.broker import Broker
-from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.base.errors import NotFound, PreconditionFailed
 from fluffle.broker.testing.vhost import Vhost
 
 

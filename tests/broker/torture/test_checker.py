@@ -32,7 +32,7 @@ from fluffle.broker.torture.history import (
     TurnedAway,
     Vouched,
 )
-from fluffle.broker.torture.judge import Judge
+from fluffle.broker.torture.online_checker import Judge
 from tests.broker.torture.liar import STEADY, TRANSIENT, Broker, Lie
 from tests.suite.seeds import seeds
 

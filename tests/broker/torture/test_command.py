@@ -6,7 +6,7 @@ from pathlib import Path
 import click.testing
 import pytest
 
-from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture.command import kinds_of, manners_of, system_of, torture
 from fluffle.broker.torture.history import (

@@ -12,10 +12,11 @@ from random import Random
 
 import pytest
 
-from fluffle.broker.config import Config, ListenAddress
+from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture import run
-from fluffle.broker.torture.crew import Crew, type_of_definitions
+from fluffle.broker.torture.client_group import Crew, type_of_definitions
+from fluffle.broker.torture.connection import Address, Refusal
 from fluffle.broker.torture.definers import (
     CHANGES_MAX,
     Definitions,
@@ -25,7 +26,6 @@ from fluffle.broker.torture.definers import (
     owned_elsewhere,
     renew,
 )
-from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.findings import Breach
 from fluffle.broker.torture.history import (
     Answered,
@@ -46,13 +46,13 @@ from fluffle.broker.torture.history import (
     ShortLived,
     from_line,
 )
-from fluffle.broker.torture.judge import Judge
-from fluffle.broker.torture.press import to
+from fluffle.broker.torture.history_writer import Diary
+from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.publisher import to
+from fluffle.broker.torture.recording_client import Witness
 from fluffle.broker.torture.roles import Role
 from fluffle.broker.torture.run import Order, Run
 from fluffle.broker.torture.system import System
-from fluffle.broker.torture.talk import Address, Refusal
-from fluffle.broker.torture.witness import Witness
 from fluffle.protocol.methods import Queue, make
 
 

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 
 from fluffle.broker.torture import history
+from fluffle.broker.torture.connection import Address
 from fluffle.broker.torture.faults import (
     KINDS,
     Fault,
@@ -33,10 +34,9 @@ from fluffle.broker.torture.history import (
     Rejoined,
     TurnedAway,
 )
-from fluffle.broker.torture.judge import Judge
+from fluffle.broker.torture.online_checker import Judge
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.broker.torture.system import Deed, DeedFailed, Mesh, System, mesh
-from fluffle.broker.torture.talk import Address
 from tests.suite.seeds import seeds
 
 NODES, SPARES = ("a", "b", "c"), ("d", "e")

@@ -28,7 +28,7 @@ from fluffle.broker.torture.history import (
     TurnedAway,
     Vouched,
 )
-from fluffle.broker.torture.judge import Judge
+from fluffle.broker.torture.online_checker import Judge
 from tests.broker.torture.naive import breaches
 
 ACTS = ("publish", "confirm", "receive", "receive", "receive", "ack", "requeue", "ask", "vouch",

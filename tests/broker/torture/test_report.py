@@ -1,9 +1,7 @@
 """What a run prints: the numbers, what was wrong, and a last line that a script can read."""
 
 from fluffle.broker.torture import faults
-from fluffle.broker.torture.diary import Diary
 from fluffle.broker.torture.findings import NOT_PROMISED, Breach
-from fluffle.broker.torture.gaps import Gap, Gaps
 from fluffle.broker.torture.history import (
     Complained,
     Confirmed,
@@ -12,8 +10,10 @@ from fluffle.broker.torture.history import (
     Published,
     Received,
 )
+from fluffle.broker.torture.history_writer import Diary
 from fluffle.broker.torture.report import during, lines
 from fluffle.broker.torture.run import Order, Outcome
+from fluffle.broker.torture.stalls import Gap, Gaps
 
 
 def outcome() -> Outcome:

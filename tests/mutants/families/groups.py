@@ -42,7 +42,7 @@ RAFT = [
         "votes of an old term count",
         Insert(
             "if type(message) is VoteResponse and state.role is Role.CANDIDATE:\n"
-            "    campaign.on_vote_response(state, node, message)"
+            "    election.on_vote_response(state, node, message)"
         ),
     ),
     Mutant(
@@ -50,7 +50,7 @@ RAFT = [
         "acknowledgements of an old term count",
         Insert(
             "if type(message) is AppendAccepted and state.role is Role.LEADER:\n"
-            "    replicating.on_append_accepted(state, node, message)"
+            "    replication.on_append_accepted(state, node, message)"
         ),
     ),
     Mutant(
@@ -128,7 +128,7 @@ RAFT = [
         "M42",
         "a call to stand from an old term is followed",
         Insert(
-            "if type(message) is TimeoutNow:\n    campaign.begin_election(state, is_transfer=True)"
+            "if type(message) is TimeoutNow:\n    election.begin_election(state, is_transfer=True)"
         ),
     ),
     Mutant("M43", "answers from a term that it may forget", Swap("A == B", "True")),

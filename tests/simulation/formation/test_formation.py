@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from fluffle.broker.config import ListenAddress
+from fluffle.broker.config.config import ListenAddress
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 from tests.simulation.facts import Violation

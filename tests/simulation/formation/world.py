@@ -19,7 +19,7 @@ from random import Random
 
 from fluffle.broker.cluster.formation import Formation, Founders, Promise, is_majority
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.config import ListenAddress
+from fluffle.broker.config.config import ListenAddress
 from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.facts import Violation
 

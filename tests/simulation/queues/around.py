@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from fluffle.broker.cluster.everywhere import Everywhere
-from fluffle.broker.cluster.packing import Payload, joined
+from fluffle.broker.cluster.applied_barrier import Everywhere
+from fluffle.broker.cluster.msgpack_parts import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFrame, OnLink
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges

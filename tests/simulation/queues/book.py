@@ -6,23 +6,23 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from itertools import chain, cycle
 
-from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
+from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.ports import EdgePort
-from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.queues.carried import Carried
+from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
+from fluffle.broker.queues.inherited_counts import Carried
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.replicated import facts as f
-from fluffle.broker.queues.replicated.encoding import FactBatch, decode, read_messages
-from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.member import Member
+from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum.encoding import FactBatch, decode, read_messages
+from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.member import Member
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
-from tests.broker.cluster.streams.client import Names
-from tests.broker.cluster.streams.ghost import Ghost
-from tests.broker.queues.replicated.alone import Alone
-from tests.broker.queues.replicated.comparing import seen, told
-from tests.broker.queues.replicated.ghost import Card
-from tests.broker.queues.replicated.ghost import Ghost as Cards
+from tests.broker.cluster.queue_sessions.client import Names
+from tests.broker.cluster.queue_sessions.ghost import Ghost
+from tests.broker.queues.quorum.alone import Alone
+from tests.broker.queues.quorum.comparing import seen, told
+from tests.broker.queues.quorum.ghost import Card
+from tests.broker.queues.quorum.ghost import Ghost as Cards
 from tests.simulation.facts import Violation
 from tests.simulation.queues.customers import Customers
 from tests.simulation.queues.graves import Graves

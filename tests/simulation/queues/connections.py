@@ -13,14 +13,14 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from fluffle.broker import deciding
-from fluffle.broker.definitions.leftovers import Leftovers, ended_before, remove_ended
+from fluffle.broker.definitions.ended_queues import Leftovers, ended_before, remove_ended
 from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.protocols.amqp091.registry import Owners, delete_late
 from fluffle.broker.queues.arguments import Declaration, QueueType
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.server.registry import Owners, delete_late
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhosts import queue_changes
+from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
 from tests.simulation.workload import Workload
@@ -91,7 +91,7 @@ class NodeConnections:
         def decide(vhost: VirtualHost) -> Change:
             if not connection.is_open:
                 return NOTHING
-            return deciding.declare_queue(vhost, declared, connection.owner)
+            return queue_changes.declare_queue(vhost, declared, connection.owner)
 
         def done() -> None:
             if connection.is_open:
@@ -107,7 +107,7 @@ class NodeConnections:
         def decide(vhost: VirtualHost) -> Change:
             if not connection.is_open:
                 return NOTHING
-            return deciding.bind(vhost, binding, connection.owner)
+            return queue_changes.bind(vhost, binding, connection.owner)
 
         self.station.defining.change(decide)
 
@@ -120,7 +120,9 @@ class NodeConnections:
         self.owners.end(connection.owner)
         vhost = self.station.defining.vhost
         if vhost is not None:
-            self.station.metadata.settle(partial(deciding.delete_owned, vhost, connection.owner))
+            self.station.metadata.settle(
+                partial(queue_changes.delete_owned, vhost, connection.owner)
+            )
 
     def owns(self, definition: QueueDefinition) -> bool:
         """Whether the connection is open for which a queue is."""

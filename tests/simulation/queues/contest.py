@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from fluffle.broker.cluster.owner import METADATA_GROUP
-from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.queues.delivery import Outcome
 from tests.simulation.facts import Violation
 from tests.simulation.queues.customers import Customers, Subscriber
 

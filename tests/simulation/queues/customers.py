@@ -10,24 +10,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
-from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
+from fluffle.broker.base.errors import AccessRefused, BrokerError
+from fluffle.broker.base.message import Origin
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.events import Event
+from fluffle.broker.cluster.queue_sessions.requests import Asking
+from fluffle.broker.cluster.queue_sessions.session_client import Edge
 from fluffle.broker.cluster.queues.ports import EdgePort
-from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.asking import Asking
-from fluffle.broker.cluster.streams.edge import Edge
-from fluffle.broker.cluster.streams.events import Event
-from fluffle.broker.errors import AccessRefused, BrokerError
-from fluffle.broker.message import Origin
+from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
+from fluffle.broker.queues.consumer_timeout import Late, Lost
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.counts import NEW, Counts
-from fluffle.broker.queues.expiries import Lifetimes
-from fluffle.broker.queues.handout import FINAL, Handout, Outcome
-from fluffle.broker.queues.overdue import Late, Lost
-from fluffle.broker.queues.served import Later, Posted, Receipt, Settling
+from fluffle.broker.queues.delivery import FINAL, Handout, Outcome
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.queue_api import Later, Posted, Receipt, Settling
 from fluffle.protocol.properties import Properties, build_content, encode_properties
-from tests.broker.cluster.streams.client import Names
-from tests.broker.cluster.streams.ghost import Ghost
-from tests.broker.queues.replicated.make import ORIGIN
+from tests.broker.cluster.queue_sessions.client import Names
+from tests.broker.cluster.queue_sessions.ghost import Ghost
+from tests.broker.queues.quorum.make import ORIGIN
 from tests.simulation.queues.graves import Graves
 from tests.simulation.queues.keys import headers_of
 from tests.simulation.queues.successions import Successions

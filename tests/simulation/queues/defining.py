@@ -9,21 +9,21 @@ import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from fluffle.broker import deciding
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.control.members import Redefine
-from fluffle.broker.deciding import redefinition
+from fluffle.broker.admin.members import Redefine
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.deciding import set_vhost
+from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.definitions.parameters import clear, set_policy
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.facts import Kind
 from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import admit, dismiss
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhosts import queue_changes
+from fluffle.broker.vhosts.queue_changes import redefinition
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import GroupId
@@ -73,7 +73,7 @@ class Defining:
 
         def decide(vhost: VirtualHost) -> Change:
             nonlocal made
-            change = deciding.declare_queue(vhost, declared, None)
+            change = queue_changes.declare_queue(vhost, declared, None)
             values = (fact.value for fact in change.puts)
             made = next((each.id for each in values if isinstance(each, QueueDefinition)), 0)
             return change
@@ -88,7 +88,7 @@ class Defining:
     def delete(self, name: str, then: Callable[[], None] = done) -> None:
         def decide(vhost: VirtualHost) -> Change:
             queue = vhost.queues.get(name)
-            return NOTHING if queue is None else deciding.delete_queue(vhost, queue)
+            return NOTHING if queue is None else queue_changes.delete_queue(vhost, queue)
 
         self.change(decide, then)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fluffle.broker.config import ListenAddress
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.deciding import set_vhost
-from fluffle.broker.errors import BrokerError
+from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.changing import Metadata
+from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import enter, found
 from fluffle.raft.config import NodeId
 from tests.simulation.process import Process

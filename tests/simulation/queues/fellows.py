@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fluffle.broker.cluster.common_time import CommonTime
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.membership import Membership
-from fluffle.broker.cluster.metadata import ReplicatedMetadata
-from fluffle.broker.cluster.owner import METADATA_GROUP
-from fluffle.broker.cluster.queues.hub import StreamHub
+from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
+from fluffle.broker.cluster.queues.session_router import StreamHub
 from fluffle.broker.metadata.nodes import Registry
 from fluffle.raft.config import Config, NodeId
 from tests.simulation.process import Process

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.message import Past
-from fluffle.broker.queues.counts import NEW, Counts
-from fluffle.broker.queues.dead import DeadMessages
-from fluffle.broker.queues.replicated.encoding import ARRIVALS
+from fluffle.broker.base.message import Past
+from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.deaths import DeathReason, deaths_of, is_cycle, queues_of
 from fluffle.protocol.properties import body_of, decode_properties, raw_properties
 from fluffle.raft.records import GroupId

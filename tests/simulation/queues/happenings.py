@@ -7,13 +7,13 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from fluffle.broker.cluster.owner import METADATA_GROUP
-from fluffle.broker.control.members import lead_steps, with_member, without_member
-from fluffle.broker.queues.expiries import Lifetimes
-from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.admin.members import lead_steps, with_member, without_member
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.protocol.types import FieldTable
-from tests.broker.cluster.streams.happenings import OUTCOMES
+from tests.broker.cluster.queue_sessions.happenings import OUTCOMES
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.queues.customers import Customers
 from tests.simulation.workload import Workload, is_hurt

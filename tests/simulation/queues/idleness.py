@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.replicated import facts as f
-from fluffle.broker.queues.replicated.encoding import FactBatch
+from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum.encoding import FactBatch
 from fluffle.broker.queues.settings import settings_of
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation

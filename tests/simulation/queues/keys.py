@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from fluffle.broker.queues.deduplication import KEY_HEADER, name_of
-from fluffle.broker.queues.replicated import facts as f
-from fluffle.broker.queues.replicated.encoding import REMEMBERS, FactBatch
-from fluffle.broker.queues.window import DIGEST_BYTES
+from fluffle.broker.queues.deduplication_window import DIGEST_BYTES
+from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum.encoding import REMEMBERS, FactBatch
 from fluffle.protocol.types import FieldTable
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation

@@ -6,10 +6,10 @@ G10 for expiry, which is never of a held message: that is for the image to refus
 from __future__ import annotations
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.expiries import INSTANT_MS
-from fluffle.broker.queues.lane import NO_MESSAGE
-from fluffle.broker.queues.replicated import facts as f
-from fluffle.broker.queues.replicated.encoding import FactBatch
+from fluffle.broker.queues.expiry_times import INSTANT_MS
+from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum.encoding import FactBatch
+from fluffle.broker.queues.ready_list import NO_MESSAGE
 from fluffle.broker.queues.settings import settings_of
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.replicated import facts as f
-from fluffle.broker.queues.replicated.encoding import FactBatch
-from fluffle.broker.queues.replicated.state import State
+from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum.encoding import FactBatch
+from fluffle.broker.queues.quorum.state import State
 from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation

@@ -8,9 +8,9 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from fluffle.broker.cluster.owner import METADATA_GROUP
-from fluffle.broker.config import ListenAddress
-from fluffle.broker.definitions.leftovers import count_on
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.definitions.ended_queues import count_on
 from fluffle.raft.config import NodeId
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.workload import Workload

@@ -17,13 +17,13 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
-from fluffle.broker import deciding
-from fluffle.broker.errors import BrokerError, InternalError, NotFound
+from fluffle.broker.base.errors import BrokerError, InternalError, NotFound
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.routing import deciding as topologies
+from fluffle.broker.routing import changes as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.vhosts import queue_changes
+from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
 
@@ -229,11 +229,11 @@ def binding_of(name: str) -> Binding:
 
 
 def bound(binding: Binding, vhost: VirtualHost) -> Change:
-    return deciding.bind(vhost, binding, None)
+    return queue_changes.bind(vhost, binding, None)
 
 
 def unbound(binding: Binding, vhost: VirtualHost) -> Change:
-    return deciding.unbind(vhost, binding, None)
+    return queue_changes.unbind(vhost, binding, None)
 
 
 def has_exchange(name: str, vhost: VirtualHost) -> bool:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from fluffle.broker.cluster.queues.hosting import CLUSTER_REVISIONS
+from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS
 from fluffle.broker.definitions.catalogue import take_policy
-from fluffle.broker.facts import Kind
+from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.state import State
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.replicated import facts as f
-from fluffle.broker.queues.replicated.specification import settings_on_record
+from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum.specification import settings_on_record
 from fluffle.broker.queues.settings import QueueSettings, settings_of
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation

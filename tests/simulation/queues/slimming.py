@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fluffle.broker.queues.replicated.encoding import read_messages
-from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.quorum.encoding import read_messages
+from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.records import Entry
 from fluffle.storage.raft_memory import GroupImage
 

@@ -10,42 +10,42 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.cluster import everywhere, room
-from fluffle.broker.cluster.absent import Absent
+from fluffle.broker.base.traffic import Deaths
+from fluffle.broker.cluster import applied_barrier, disk_full
+from fluffle.broker.cluster.absent_nodes import Absent
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.hosted import OnReadable
+from fluffle.broker.cluster.group_owner import METADATA_GROUP, Owners
+from fluffle.broker.cluster.hosted_group import OnReadable
 from fluffle.broker.cluster.membership import begun_as
-from fluffle.broker.cluster.metadata import Ports, ReplicatedMetadata
-from fluffle.broker.cluster.owner import METADATA_GROUP, Owners
+from fluffle.broker.cluster.metadata_group import Ports, ReplicatedMetadata
+from fluffle.broker.cluster.peer_views import Sightings
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
-from fluffle.broker.cluster.progress import TELL_S, Progress, PutBack
-from fluffle.broker.cluster.queues import hosting, hub
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.codec import decode
+from fluffle.broker.cluster.queues import quorum_members, session_router
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
-from fluffle.broker.cluster.queues.group import QueueGroup
-from fluffle.broker.cluster.queues.making import QuorumQueues, Reach
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import Counts
-from fluffle.broker.cluster.queues.sending import WAITING_BYTES_MAX
-from fluffle.broker.cluster.sightings import Sightings
-from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.codec import decode
-from fluffle.broker.dead_letters import DeadLetters
-from fluffle.broker.deciding import delete_disused
+from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, Reach
+from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
+from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
+from fluffle.broker.cluster.storage_progress import TELL_S, Progress, PutBack
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.renewing import renew_at_once
-from fluffle.broker.local_queues import LocalQueues
+from fluffle.broker.definitions.policy_renewal import renew_at_once
+from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.dead import DeadMessages
-from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import Owner, QueueDefinition
-from fluffle.broker.queues.served import ServedQueue
+from fluffle.broker.queues.queue_api import ServedQueue
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.timers import Aging, Timers
-from fluffle.broker.traffic import Deaths
-from fluffle.broker.turn import raise_it
-from fluffle.broker.vhost import VirtualHost
+from fluffle.broker.runtime.timers import Aging, Timers
+from fluffle.broker.runtime.turn import raise_it
+from fluffle.broker.transfer.dead_letters import DeadLetters
+from fluffle.broker.vhosts.queue_changes import delete_disused
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import Verdict
 from fluffle.raft.records import GroupId
@@ -102,8 +102,8 @@ class Station:
         self.dead_letters = DeadLetters(self.catalogue.vhosts.get, clock, Deaths())
         timers = Timers(clock.now_ms, self.call_later, raise_it)
         timers.start()
-        self.hosting = hosting.Hosting(
-            hosting.Surroundings(
+        self.hosting = quorum_members.Hosting(
+            quorum_members.Surroundings(
                 process.node,
                 boot,
                 self.hub,
@@ -114,7 +114,7 @@ class Station:
                 Aging(timers, self._delete_disused),
                 dead_bytes_min=1,
                 settings=self.catalogue.policies.settings_of,
-                revision=lambda: hosting.CLUSTER_REVISIONS + self.metadata.revision,
+                revision=lambda: quorum_members.CLUSTER_REVISIONS + self.metadata.revision,
                 reads_of=self.readers.reads_of,
             )
         )
@@ -173,7 +173,7 @@ class Station:
     def _made_everywhere(self) -> Answering:
         return Answering(
             self.metadata,
-            everywhere.Ports(
+            applied_barrier.Ports(
                 partial(self._send, FrameKind.REVISION),
                 partial(self.call_later, 0.0),
                 self.call_later,
@@ -201,9 +201,9 @@ class Station:
         assert isinstance(network, LinkedNetwork)
         network.hang_up(self.process.node, node)
 
-    def _made_hub(self) -> hub.StreamHub:
+    def _made_hub(self) -> session_router.StreamHub:
         process, town = self.process, self._town
-        around = hub.Surroundings(
+        around = session_router.Surroundings(
             node=process.node,
             boot=self.boot,
             links=Overheard(self._links, self._overhear),
@@ -215,7 +215,7 @@ class Station:
             is_nobody_there=self._is_nobody_there,
             queue_failed=_queue_failed,
         )
-        return hub.StreamHub(around)
+        return session_router.StreamHub(around)
 
     def _made_queues(self) -> QuorumQueues:
         town = self._town
@@ -243,9 +243,9 @@ class Station:
     def _may_lead(self, node: NodeId) -> bool:
         return self.room.may_lead(node)
 
-    def _made_room(self) -> room.Room:
-        return room.Room(
-            room.Ports(
+    def _made_room(self) -> disk_full.Room:
+        return disk_full.Room(
+            disk_full.Ports(
                 self.process.node,
                 self.process.host,
                 self.absent.is_alive,
@@ -367,7 +367,7 @@ class Station:
     def _begin(self) -> None:
         self.fellows.enter()
         self.connections.enter()
-        hosting.sweep_all(self.hosting)
+        quorum_members.sweep_all(self.hosting)
         self.process.multi.crowd.wake()
 
     # As tenant

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from fluffle.broker.queues.deduplication import name_of
-from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, REMEMBERS, FactBatch
-from fluffle.broker.queues.replicated.facts import Fact, Purged, Remembered
+from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, REMEMBERS, FactBatch
+from fluffle.broker.queues.quorum.facts import Fact, Purged, Remembered
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.simulation.facts import Violation
 from tests.simulation.queues.keys import Keys, headers_of

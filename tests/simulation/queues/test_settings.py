@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.queues.hosting import CLUSTER_REVISIONS
-from fluffle.broker.facts import Kind
+from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS
 from fluffle.broker.metadata.change import Change, Fact
+from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.state import Proposal, State
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.replicated.facts import SpecChanged
-from fluffle.broker.queues.replicated.specification import encode_settings
+from fluffle.broker.queues.quorum.facts import SpecChanged
+from fluffle.broker.queues.quorum.specification import encode_settings
 from fluffle.broker.queues.settings import QueueSettings
 from tests.simulation.facts import Violation
 from tests.simulation.queues.settings import GoingBy, Sayings

@@ -8,9 +8,9 @@ import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, VERSION, FactBatch, encode
-from fluffle.broker.queues.replicated.facts import VersionAnnounced
-from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, VERSION, FactBatch, encode
+from fluffle.broker.queues.quorum.facts import VersionAnnounced
+from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.config import Config, Member
 from fluffle.raft.records import CONFIG, DATA, Entry
 from tests.simulation.facts import Violation

@@ -8,23 +8,23 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
-from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.ports import Links
-from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.config import QuorumConfig
-from fluffle.broker.facts import Kind
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.config.config import QuorumConfig
+from fluffle.broker.durability.definitions.change_encoding import decode_proposals
 from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.state import Fate, State
-from fluffle.broker.queues.handout import Outcome
+from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.replicated.encoding import ARRIVALS
-from fluffle.broker.recording.changes import decode_proposals
+from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
-from fluffle.raft.refused import Refused
-from tests.broker.cluster.streams.client import Names
-from tests.broker.cluster.streams.ghost import check_rest
-from tests.broker.queues.replicated.alone import Alone
+from fluffle.raft.rejection import Refused
+from tests.broker.cluster.queue_sessions.client import Names
+from tests.broker.cluster.queue_sessions.ghost import check_rest
+from tests.broker.queues.quorum.alone import Alone
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import GroupFacts, Replica, Violation

@@ -11,8 +11,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.replicated.encoding import FIRST_VERSION, VERSION, version_of
-from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, VERSION, version_of
+from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.records import CONFIG, DATA, Entry
 from tests.simulation.clockwork import SECOND_US

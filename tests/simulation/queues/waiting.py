@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fluffle.broker.queues.replicated import facts as f
-from fluffle.broker.queues.replicated.encoding import FactBatch
+from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum.encoding import FactBatch
 from fluffle.protocol.properties import decode_properties, raw_properties
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from random import Random
 from ssl import SSLContext
 
-from fluffle.broker.clock import Clock
+from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Reason
+from fluffle.broker.cluster.links.limits import LinkTuning
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
-from fluffle.broker.cluster.links.tuning import LinkTuning
 from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.config import ListenAddress
+from fluffle.broker.config.config import ListenAddress
 from fluffle.raft.config import NodeId
 from tests.support.turns import turns_until
 

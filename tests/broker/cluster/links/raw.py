@@ -10,7 +10,7 @@ from typing import cast
 
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
 from fluffle.broker.cluster.links.identity import Boots, Identity, Lives
-from fluffle.broker.config import ListenAddress
+from fluffle.broker.config.config import ListenAddress
 from tests.broker.cluster.links.nodes import SECRET
 
 

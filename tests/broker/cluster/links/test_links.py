@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from fluffle.broker.cluster.links.chunks import PIECE_BYTES_MAX
 from fluffle.broker.cluster.links.handshake import VERSIONS
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.links import ClusterLinks
-from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
-from fluffle.broker.cluster.links.pieces import PIECE_BYTES_MAX
+from fluffle.broker.cluster.links.send_queue import WINDOW_BYTES
 from fluffle.broker.cluster.ports import FrameKind, Lane, Links
 from tests.broker.cluster.links.nodes import (
     SECRET,

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from fluffle.broker.clock import ManualClock
+from fluffle.broker.base.clock import ManualClock
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.cluster.links.chunks import BEAT_PIECE, PIECE_BYTES_MAX, Decoder, Outgoing
 from fluffle.broker.cluster.links.connection import Connection, establish
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake, refusal
 from fluffle.broker.cluster.links.identity import (
@@ -24,11 +26,9 @@ from fluffle.broker.cluster.links.identity import (
     Reason,
     Refused,
 )
-from fluffle.broker.cluster.links.outbox import WINDOW_BYTES
-from fluffle.broker.cluster.links.pieces import BEAT_PIECE, PIECE_BYTES_MAX, Decoder, Outgoing
-from fluffle.broker.cluster.links.pulse import Pulse
+from fluffle.broker.cluster.links.keepalive import Pulse
+from fluffle.broker.cluster.links.send_queue import WINDOW_BYTES
 from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.logs import FIELDS_ATTRIBUTE
 from tests.broker.cluster.links.nodes import (
     SECRET,
     SWIFT,

@@ -13,45 +13,45 @@ from functools import partial
 from random import Random
 from typing import NamedTuple, Protocol, cast
 
-from fluffle.broker.cluster.packing import joined
-from fluffle.broker.cluster.queues import home
+from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.cluster.msgpack_parts import joined
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
+from fluffle.broker.cluster.queue_sessions.replies import hear
+from fluffle.broker.cluster.queue_sessions.session_client import Edge
+from fluffle.broker.cluster.queue_sessions.session_server import Sessions
+from fluffle.broker.cluster.queues import classic_host
+from fluffle.broker.cluster.queues.classic_host import Home, Homed
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
-from fluffle.broker.cluster.queues.home import Home, Homed
 from fluffle.broker.cluster.queues.ports import Hub, OnEvents
 from fluffle.broker.cluster.queues.quorum import QuorumManners
-from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.codec import decode, encode
-from fluffle.broker.cluster.streams.edge import Edge
-from fluffle.broker.cluster.streams.hearing import hear
-from fluffle.broker.cluster.streams.sessions import Sessions
-from fluffle.broker.commits import when_safe
-from fluffle.broker.durability import Durability
-from fluffle.broker.knowledge import COMPLETE
-from fluffle.broker.local_queues import LocalQueues
-from fluffle.broker.message import Origin, Past
+from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
+from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.metadata.read_barrier import COMPLETE
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.counts import NEW, Counts
+from fluffle.broker.queues.conversion_buffer import Standstill
+from fluffle.broker.queues.conversion_hold import Pause
+from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiries import Lifetimes
+from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.pausing import Pause
-from fluffle.broker.queues.peeking import lying
-from fluffle.broker.queues.replicated.effects import Effect
-from fluffle.broker.queues.replicated.encoding import VERSION
-from fluffle.broker.queues.replicated.image import Image
-from fluffle.broker.queues.replicated.leadership import Leadership
-from fluffle.broker.queues.replicated.surroundings import Surroundings
-from fluffle.broker.queues.served import Posted, Receipt
-from fluffle.broker.queues.standstill import Standstill
-from fluffle.broker.queues.timing import NEVER_MS
-from fluffle.broker.turn import Turn
+from fluffle.broker.queues.queue_api import Posted, Receipt
+from fluffle.broker.queues.queue_view import lying
+from fluffle.broker.queues.quorum.effects import Effect
+from fluffle.broker.queues.quorum.encoding import VERSION
+from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.runtime.commits import when_safe
+from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.protocol.types import FieldTable
 from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.writer import Writer
-from tests.broker.queues.replicated.make import Count
+from tests.broker.queues.quorum.make import Count
 from tests.storage.support import ManualWriter
 from tests.support.asking import asking
 from tests.support.fakes import Scheduler
@@ -136,7 +136,7 @@ class Classic:
 
     def alone(self) -> Home:
         """A home without streams."""
-        around = home.Surroundings(
+        around = classic_host.Surroundings(
             lambda _key: 1, self.told.extend, self.commits.wait, lambda _queue: None
         )
         return Home(self.queue, around)

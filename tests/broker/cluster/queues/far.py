@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fluffle.broker.cluster.packing import joined
+from fluffle.broker.cluster.msgpack_parts import joined
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
+from fluffle.broker.cluster.queue_sessions.replies import hear
+from fluffle.broker.cluster.queue_sessions.session_client import Edge as StreamEdge
 from fluffle.broker.cluster.queues.classic import ClassicManners
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
 from fluffle.broker.cluster.queues.ports import Counts, OnEvents
 from fluffle.broker.cluster.queues.quorum import QuorumManners
-from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.codec import decode, encode
-from fluffle.broker.cluster.streams.edge import Edge as StreamEdge
-from fluffle.broker.cluster.streams.hearing import hear
-from fluffle.broker.knowledge import COMPLETE
+from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
+from fluffle.broker.metadata.read_barrier import COMPLETE
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.peeking import Peeked, View
-from fluffle.broker.queues.replicated.image import Image
+from fluffle.broker.queues.queue_view import Peeked, View
+from fluffle.broker.queues.quorum.image import Image
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import decode_properties
-from tests.broker.cluster.streams.world import GROUP, Led
+from tests.broker.cluster.queue_sessions.world import GROUP, Led
 from tests.support.edge import Arrival, Client, Edge
 
 CallSoon = Callable[[Callable[[], None]], None]

@@ -6,31 +6,31 @@ messages are durable when the test says so.
 
 from __future__ import annotations
 
-from fluffle.broker.cluster.packing import joined
-from fluffle.broker.cluster.queues.home import Homed
-from fluffle.broker.cluster.streams import messages as m
-from fluffle.broker.cluster.streams.codec import decode, encode
-from fluffle.broker.cluster.streams.edge import Edge
-from fluffle.broker.durability import Durability
-from fluffle.broker.message import Origin
+from fluffle.broker.base.message import Origin
+from fluffle.broker.cluster.msgpack_parts import joined
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.codec import decode, encode
+from fluffle.broker.cluster.queue_sessions.session_client import Edge
+from fluffle.broker.cluster.queues.classic_host import Homed
+from fluffle.broker.durability.durability import Durability
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
+from fluffle.broker.queues.delivery import FINAL, Handout, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiries import Lifetimes
-from fluffle.broker.queues.handout import FINAL, Handout, Outcome
+from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.ports import Ports, Stores
-from fluffle.broker.queues.replicated.ending import HOW
-from fluffle.broker.queues.served import Admission, Partly
-from fluffle.broker.turn import Turn
+from fluffle.broker.queues.queue_api import Admission, Partly
+from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.queues.quorum.settlement import HOW
+from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.writer import Writer
-from tests.broker.cluster.streams.client import Client, Names
-from tests.broker.cluster.streams.ghost import Ghost
-from tests.broker.cluster.streams.world import GROUP, Wire
+from tests.broker.cluster.queue_sessions.client import Client, Names
+from tests.broker.cluster.queue_sessions.ghost import Ghost
+from tests.broker.cluster.queue_sessions.world import GROUP, Wire
 from tests.broker.queues.make import lane_of
-from tests.broker.queues.replicated.make import ORIGIN
+from tests.broker.queues.quorum.make import ORIGIN
 from tests.storage.support import ManualWriter
 from tests.support.fakes import Scheduler
 from tests.support.patience import PatientSink

@@ -10,7 +10,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import DeliveryError, QueueEmpty
 
-from fluffle.broker.cluster.queues.edge_queue import EdgeQueue
+from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
 from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import until
 from tests.support.deadlines import soon

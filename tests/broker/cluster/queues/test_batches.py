@@ -8,20 +8,20 @@ from typing import Any, cast
 
 import pytest
 
-from fluffle.broker.cluster.queues import receipts
-from fluffle.broker.cluster.queues.receipts import Receipts
-from fluffle.broker.cluster.streams import asking
-from fluffle.broker.cluster.streams.asking import Asking
-from fluffle.broker.cluster.streams.edge import Edge
-from fluffle.broker.cluster.streams.messages import Publish
-from fluffle.broker.message import Origin
+from fluffle.broker.base.message import Origin
+from fluffle.broker.cluster.queue_sessions import requests
+from fluffle.broker.cluster.queue_sessions.messages import Publish
+from fluffle.broker.cluster.queue_sessions.requests import Asking
+from fluffle.broker.cluster.queue_sessions.session_client import Edge
+from fluffle.broker.cluster.queues import publish_receipts
+from fluffle.broker.cluster.queues.publish_receipts import Receipts
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.counts import NEW, Counts
+from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiries import lifetimes_at
-from fluffle.broker.queues.replicated.effects import Done, Expected, NotTaken
-from fluffle.broker.queues.replicated.facts import SessionId
-from fluffle.broker.queues.served import Admission, Posted, Receipt
+from fluffle.broker.queues.expiry_times import lifetimes_at
+from fluffle.broker.queues.queue_api import Admission, Posted, Receipt
+from fluffle.broker.queues.quorum.effects import Done, Expected, NotTaken
+from fluffle.broker.queues.quorum.facts import SessionId
 from tests.broker.cluster.queues.batches import (
     ALIVE,
     BOOT,
@@ -53,9 +53,9 @@ SPECS: list[tuple[QueueType, dict[str, Any]]] = [
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receipts, "MESSAGES_MAX", RUN_MAX)
-    monkeypatch.setattr(asking, "MESSAGES_MAX", RUN_MAX)
-    monkeypatch.setattr(receipts, "RUN_BYTES_MAX", RUN_BYTES_MAX)
+    monkeypatch.setattr(publish_receipts, "MESSAGES_MAX", RUN_MAX)
+    monkeypatch.setattr(requests, "MESSAGES_MAX", RUN_MAX)
+    monkeypatch.setattr(publish_receipts, "RUN_BYTES_MAX", RUN_BYTES_MAX)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from aio_pika.exceptions import (
     PublishError,
 )
 
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.links.handshake import VERSIONS, Credentials, Handshake
 from fluffle.broker.cluster.links.identity import (
     BOOT_NONCE_BYTES,
@@ -28,8 +29,7 @@ from fluffle.broker.cluster.links.identity import (
     Reason,
     Refused,
 )
-from fluffle.broker.cluster.owner import METADATA_GROUP
-from fluffle.broker.config import Config, Limits, ListenAddress
+from fluffle.broker.config.config import Config, Limits, ListenAddress
 from tests.broker.cluster.links.raw import raw_to
 from tests.broker.cluster.queues.test_three_nodes import QUORUM, Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import SECRET, ClusterNode, running_cluster, until

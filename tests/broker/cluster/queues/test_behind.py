@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fluffle.broker.protocols.amqp091.read_control import OWED_MESSAGES_MAX, SECONDS_PER_MESSAGE
 from fluffle.broker.queues.engine import BEHIND_MESSAGES
-from fluffle.broker.server.intake import OWED_MESSAGES_MAX, SECONDS_PER_MESSAGE
 from tests.broker.cluster.queues.far import Rig
 from tests.support.edge import Client
 

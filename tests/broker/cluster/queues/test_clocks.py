@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.clock import SystemClock
-from fluffle.broker.cluster.queues.group import QueueGroup
-from tests.broker.metrics.test_cluster import of, scrape
+from fluffle.broker.base.clock import SystemClock
+from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from tests.broker.observability.metrics.test_cluster import of, scrape
 from tests.support.cluster_nodes import running_cluster, until
 from tests.support.queue_nodes import QueueCluster
 

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from fluffle.broker.base.errors import BrokerError, InternalError
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.errors import BrokerError, InternalError
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.served import Admission
+from fluffle.broker.queues.queue_api import Admission
 
 
 class Asked:

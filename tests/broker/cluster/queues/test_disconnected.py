@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.streams.sessions import CONSUMER_DISCONNECTED_MS as A_MINUTE
-from fluffle.raft.refused import Refused
+from fluffle.broker.cluster.queue_sessions.session_server import (
+    CONSUMER_DISCONNECTED_MS as A_MINUTE,
+)
+from fluffle.raft.rejection import Refused
 from tests.support.queue_nodes import QueueCluster
 
 TICK_MS = 1_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.queues.group import QueueGroup
+from fluffle.broker.cluster.queues.quorum_member import QueueGroup
 from tests.support.queue_nodes import QueueCluster
 
 EXPIRES_MS = 60_000

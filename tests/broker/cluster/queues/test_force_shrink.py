@@ -13,12 +13,12 @@ import pytest
 from aio_pika.exceptions import DeliveryError
 from click.testing import Result
 
-from fluffle.broker.cluster.queues.extents import Extent
-from fluffle.broker.control.forcing import newer
-from fluffle.broker.errors import BrokerError
-from tests.broker.cluster.queues.test_members import Q, drained, is_on
+from fluffle.broker.admin.force_shrink import newer
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.cluster.queues.log_positions import Extent
+from tests.broker.cli.running import run
+from tests.broker.cluster.queues.test_membership import Q, drained, is_on
 from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish
-from tests.broker.commands.running import run
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 
 pytestmark = pytest.mark.usefixtures("hasty")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.queues.home import Homed, Waiter
-from fluffle.broker.cluster.queues.lines import AWAY_S, AWAY_S_MAX
-from fluffle.broker.cluster.streams import events as happened
-from fluffle.broker.cluster.streams.messages import Boot, Leader
+from fluffle.broker.cluster.queue_sessions import events as happened
+from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader
+from fluffle.broker.cluster.queues.classic_host import Homed, Waiter
+from fluffle.broker.cluster.queues.leader_routes import AWAY_S, AWAY_S_MAX
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.handout import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.ports import Ports
+from fluffle.broker.queues.queue_context import Ports
 from tests.broker.cluster.queues.homes import Watched
 from tests.support.queue_nodes import NONCE, QueueCluster
 

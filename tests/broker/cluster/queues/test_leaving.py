@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.queues import questions
-from fluffle.broker.cluster.streams import events as happened
+from fluffle.broker.cluster.queue_sessions import events as happened
+from fluffle.broker.cluster.queues import pending_replies
 from fluffle.protocol.methods import Basic, Queue, encode_method, make
 from tests.broker.cluster.queues.far import Rig, get, get_with_headers
 from tests.support.edge import publish_frames
@@ -22,7 +22,7 @@ def rig() -> Rig:
 def test_without_a_leader_a_get_fails_in_time(rig: Rig) -> None:
     rig.far.cut()
     rig.client.send(encode_method(1, Basic.Get(queue="q")))
-    rig.node.advance(questions.ANSWER_S_MAX - 1)
+    rig.node.advance(pending_replies.ANSWER_S_MAX - 1)
     rig.client.expect_nothing()
     rig.node.advance(1)
     rig.client.expect_closed(541, "Cannot get a message from queue 'queue 'q' in vhost '/''")
@@ -41,7 +41,7 @@ def give_up_getting(rig: Rig, *, no_ack: bool) -> None:
     late = rig.node.connect()
     late.send(encode_method(1, Basic.Get(queue="q", no_ack=no_ack)))
     rig.far.cut()
-    rig.node.advance(questions.ANSWER_S_MAX)
+    rig.node.advance(pending_replies.ANSWER_S_MAX)
     late.expect_closed(541, "Cannot get a message")
 
 
@@ -84,7 +84,7 @@ def test_what_could_not_be_purged_in_time_is_not_purged_later(rig: Rig, *, is_kn
         rig.far.cut()
     late.send(encode_method(1, make(Queue.Purge, queue="q")))
     rig.far.cut()
-    rig.node.advance(questions.ANSWER_S_MAX)
+    rig.node.advance(pending_replies.ANSWER_S_MAX)
     late.expect_closed(541, "timed out purging quorum queue 'q' in vhost '/'")
     rig.far.commit()
     rig.far.is_committing = True
@@ -100,7 +100,7 @@ def test_a_publisher_before_a_purge_that_was_given_up_keeps_its_messages(rig: Ri
     rig.far.cut()
     late = rig.node.connect()
     late.send(encode_method(1, make(Queue.Purge, queue="q")))
-    rig.node.advance(questions.ANSWER_S_MAX)
+    rig.node.advance(pending_replies.ANSWER_S_MAX)
     rig.far.link()
     rig.node.run()
     assert rig.counts() == (1, 0, 0)
@@ -197,7 +197,7 @@ def test_without_a_leader_a_cancel_fails_in_time_and_comes_true_later(rig: Rig) 
     rig.client.consume()
     rig.far.cut()
     rig.client.send(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
-    rig.node.advance(questions.ANSWER_S_MAX - 1)
+    rig.node.advance(pending_replies.ANSWER_S_MAX - 1)
     rig.client.expect_nothing()
     rig.node.advance(1)
     rig.client.expect_closed(541, "timed out")

@@ -7,21 +7,21 @@ from typing import cast
 
 import pytest
 
-from fluffle.broker.cluster.fate import OnFate
-from fluffle.broker.cluster.hosted import HostedGroup
-from fluffle.broker.cluster.queues.members import (
+from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.cluster.proposal_outcome import OnFate
+from fluffle.broker.cluster.queues.membership import (
     LOOKS_APART_MAX,
     UNKNOWN_MAX,
     WISH_LOOKS,
     Members,
     Ports,
 )
-from fluffle.broker.metadata.changing import Decide
+from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
 from fluffle.raft.progress import Flow
-from fluffle.raft.refused import Refused
+from fluffle.raft.rejection import Refused
 
 
 class Asked:

@@ -12,9 +12,9 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from pamqp.common import FieldTable
 
-from fluffle.broker.config import Config, QuorumConfig
+from fluffle.broker.config.config import Config, QuorumConfig
 from fluffle.storage.raft_log import ROOM_BYTES_MIN, RaftLog
-from tests.broker.cluster.queues.test_members import Q, drained, is_led_as_wanted, is_on
+from tests.broker.cluster.queues.test_membership import Q, drained, is_led_as_wanted, is_on
 from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import make_calm, running_cluster, until
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import aio_pika
 import pytest
 
+from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.codec import BadFrame, pack
-from fluffle.broker.cluster.queues import inquiries
-from fluffle.broker.cluster.queues.group import QueueGroup
-from fluffle.broker.cluster.queues.inquiries import KINDS, PEEKED
-from fluffle.broker.errors import BrokerError
-from fluffle.broker.queues.peeking import Peeked, Seen, View, peek
-from fluffle.broker.queues.timing import NEVER_MS
+from fluffle.broker.cluster.queues import leader_queries
+from fluffle.broker.cluster.queues.leader_queries import KINDS, PEEKED
+from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.queues.queue_view import Peeked, Seen, View, peek
+from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.properties import Properties, build_content, encode_properties
+from tests.broker.admin.desk import Desk
 from tests.broker.cluster.queues.far import Rig
 from tests.broker.cluster.queues.test_any_node import counts
-from tests.broker.cluster.queues.test_hub import cluster
+from tests.broker.cluster.queues.test_session_router import cluster
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
-from tests.broker.control.desk import Desk
 from tests.broker.queues.make import ORIGIN
 from tests.support.deadlines import soon
 from tests.support.queue_nodes import QueueCluster
@@ -119,7 +119,7 @@ def test_what_is_seen_is_the_same_behind_a_link() -> None:
     seen = Seen("e\udcff", "key", b"\x00\x00", b"body", 4, True, 2, 1, NEVER_MS)
     peeked = Peeked([seen, seen], "group 3: gone")
     kind = KINDS[PEEKED]
-    fields = inquiries.fields_of(pack(1, 2, *kind.write(peeked)))[2:]
+    fields = leader_queries.fields_of(pack(1, 2, *kind.write(peeked)))[2:]
     assert kind.read(fields) == peeked
     for bad in ([], [7], ["", [1]], ["", [b"e", b"k", b"", b"", 0, 1, 0, 0, 0]]):
         with pytest.raises((BadFrame, ValueError)):

@@ -18,7 +18,7 @@ from fluffle.broker.cluster.queues.placement import (
     draw_id,
     draw_leader,
 )
-from fluffle.raft.campaign import rank_of
+from fluffle.raft.election import rank_of
 
 NODES = st.sets(st.sampled_from("abcdefg"), min_size=1)
 LOADS = st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 9))

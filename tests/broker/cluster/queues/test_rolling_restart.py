@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
-from fluffle.broker.cluster.owner import METADATA_GROUP
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.queues.ports import Counts
-from tests.broker.cluster.queues.test_members import is_led_as_wanted
+from tests.broker.cluster.queues.test_membership import is_led_as_wanted
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.queues.takers import TURN_S
+from fluffle.broker.cluster.queues.remote_consumers import TURN_S
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.protocol.methods import Basic, encode_method
 from tests.broker.cluster.queues.far import Rig

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import cast
 
-from fluffle.broker.cluster.queues.leading import TOLD_MAX, Leading
-from fluffle.broker.cluster.queues.lines import TOLD_MAX as LINES_MAX
-from fluffle.broker.cluster.queues.lines import Lines
-from fluffle.broker.cluster.queues.members import LOOKS_MAX, Members, Ports
+from fluffle.broker.cluster.queue_sessions.messages import Boot, EdgeFrame, Frame, Leader
+from fluffle.broker.cluster.queue_sessions.requests import Asking
+from fluffle.broker.cluster.queues.leader_routes import TOLD_MAX as LINES_MAX
+from fluffle.broker.cluster.queues.leader_routes import Lines
+from fluffle.broker.cluster.queues.local_leaders import TOLD_MAX, Leading
+from fluffle.broker.cluster.queues.membership import LOOKS_MAX, Members, Ports
 from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, QueueId, Served
-from fluffle.broker.cluster.streams.asking import Asking
-from fluffle.broker.cluster.streams.messages import Boot, EdgeFrame, Frame, Leader
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.cluster.queues.slimming import ENTRIES_MAX, PATIENCE, Slimming
-from fluffle.broker.queues.replicated.errors import Unfit
+from fluffle.broker.cluster.queues.log_compaction import ENTRIES_MAX, PATIENCE, Slimming
+from fluffle.broker.queues.quorum.errors import Unfit
 from fluffle.raft.log_store import Damaged
 
 FLOOR = 100

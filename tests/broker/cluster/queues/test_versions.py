@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fluffle.broker.queues.counts import NEW, Counts
-from fluffle.broker.queues.replicated.encoding import (
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.quorum.encoding import (
     FIRST_VERSION,
     REMEMBERS,
     VERSION,

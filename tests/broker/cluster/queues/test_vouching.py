@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.queues import questions
-from fluffle.broker.cluster.streams.sessions import CONSUMER_DISCONNECTED_MS
+from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCONNECTED_MS
+from fluffle.broker.cluster.queues import pending_replies
 from fluffle.protocol.methods import (
     Basic,
     Channel,
@@ -96,7 +96,7 @@ def test_nothing_is_vouched_for_without_a_leader(rig: Rig) -> None:
     acked(rig)
     rig.far.cut()
     rig.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
-    rig.node.advance(questions.ANSWER_S_MAX)
+    rig.node.advance(pending_replies.ANSWER_S_MAX)
     rig.client.expect_closed(541, "settling messages of quorum queue 'q' in vhost '/'")
 
 

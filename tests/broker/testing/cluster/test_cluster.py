@@ -12,7 +12,7 @@ import aio_pika
 import pytest
 
 from fluffle.broker import Cluster
-from fluffle.broker.errors import NotFound
+from fluffle.broker.base.errors import NotFound
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.cluster.node import State
 from tests.support.orders import QUORUM, ChannelAt, bodies, declare, publish

@@ -10,11 +10,11 @@ import pytest
 from aio_pika import DeliveryMode, Message
 
 from fluffle.broker import Cluster
-from fluffle.broker.server import putting, shares
+from fluffle.broker.protocols.amqp091 import enqueue, time_budget
 from tests.support.orders import QUORUM, ChannelAt
 
 QUORUM_QUEUES = [f"quorum {number}" for number in range(4)]
-CLASSIC_QUEUES = [f"classic {number}" for number in range(putting.TARGETS_AT_ONCE)]
+CLASSIC_QUEUES = [f"classic {number}" for number in range(enqueue.TARGETS_AT_ONCE)]
 MESSAGE = Message(b"x", delivery_mode=DeliveryMode.PERSISTENT)
 ANSWER_S_MAX = 30.0
 
@@ -22,9 +22,9 @@ ANSWER_S_MAX = 30.0
 @pytest.fixture(autouse=True)
 def some_queues_take_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that replicas have answered before the last queue is asked."""
-    monkeypatch.setattr(putting, "TARGETS_AT_ONCE", 32)
-    monkeypatch.setattr(shares, "SHARE_S", 0.00005)
-    monkeypatch.setattr(shares, "SHARE_S_MIN", 0.00005)
+    monkeypatch.setattr(enqueue, "TARGETS_AT_ONCE", 32)
+    monkeypatch.setattr(time_budget, "SHARE_S", 0.00005)
+    monkeypatch.setattr(time_budget, "SHARE_S_MIN", 0.00005)
 
 
 async def bind_all(cluster: Cluster, channel_at: ChannelAt) -> None:

@@ -20,12 +20,12 @@ from pamqp.common import FieldTable
 
 from fluffle.broker import Cluster
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.cluster import metadata
-from fluffle.broker.cluster.queues import questions
-from fluffle.broker.config import Config
-from fluffle.broker.control import asking
-from fluffle.broker.control.asking import ask
-from fluffle.broker.control.parts import Parts
+from fluffle.broker.admin import local_client
+from fluffle.broker.admin.context import Parts
+from fluffle.broker.admin.local_client import ask
+from fluffle.broker.cluster import metadata_group
+from fluffle.broker.cluster.queues import pending_replies
+from fluffle.broker.config.config import Config
 from fluffle.broker.testing import loop_thread
 from tests.support.cluster_nodes import make_calm
 from tests.support.deadlines import DEADLINE_S
@@ -73,11 +73,11 @@ class Scene:
 
     async def once_heard(self, asked: Awaitable[T]) -> T:
         """The answer at the node that lags: nothing before it hears what has happened."""
-        asking = asyncio.ensure_future(asked)
-        done, _ = await asyncio.wait({asking}, timeout=ASKED_S)
-        assert not done, asking
+        local_client = asyncio.ensure_future(asked)
+        done, _ = await asyncio.wait({local_client}, timeout=ASKED_S)
+        assert not done, local_client
         await self.cluster.heal()
-        return await asking
+        return await local_client
 
     async def ready(self, queue: str) -> int | None:
         """How many messages it has, by a node that does not lag."""
@@ -250,7 +250,7 @@ async def test_what_was_defined_elsewhere_is_there_over_http(
 async def test_who_cannot_know_says_so_and_confirms_nothing(
     channel_at: ChannelAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata, "GIVE_UP_MS", 500)
+    monkeypatch.setattr(metadata_group, "GIVE_UP_MS", 500)
     async with lagging(channel_at) as scene:
         await scene.cluster.partition({scene.late}, set(range(NODES)) - {scene.late})
         with pytest.raises((aiormq.AMQPError, asyncio.CancelledError), match="INTERNAL_ERROR"):
@@ -368,11 +368,11 @@ async def test_who_asks_a_queue_that_was_deleted_hears_that_it_is_not_there(
     """It was when it was asked, for this node."""
     async with declared_anew(channel_at, QUORUM) as (scene, queue):
         await scene.here.queue_delete("orders")
-        asking: dict[str, Callable[[], Awaitable[object]]] = {
+        local_client: dict[str, Callable[[], Awaitable[object]]] = {
             "get": queue.get, "purge": queue.purge, "consume": partial(queue.consume, ignore),
         }  # fmt: skip
         with pytest.raises(ChannelNotFoundEntity, match="no queue 'orders' in vhost '/'"):
-            await scene.once_heard(asking[asked]())
+            await scene.once_heard(local_client[asked]())
 
 
 async def test_a_consumer_that_was_given_up_and_comes_true_later_holds_no_queue(
@@ -385,7 +385,7 @@ async def test_a_consumer_that_was_given_up_and_comes_true_later_holds_no_queue(
         await scene.there.default_exchange.publish(MESSAGE, "orders")
         again = await channel_at(scene.cluster, scene.late)
         await scene.lag()
-        monkeypatch.setattr(questions, "ANSWER_S_MAX", ASKED_S)
+        monkeypatch.setattr(pending_replies, "ANSWER_S_MAX", ASKED_S)
         with pytest.raises(ChannelNotFoundEntity):
             await queue.consume(ignore)
         monkeypatch.undo()
@@ -406,7 +406,7 @@ async def test_who_cannot_know_says_why_over_http(
     channel_at: ChannelAt, monkeypatch: pytest.MonkeyPatch, method: str, path: str, reason: str
 ) -> None:
     """A verb that is not sure, a change by a verb, and one by AMQP within the node."""
-    monkeypatch.setattr(metadata, "GIVE_UP_MS", 500)
+    monkeypatch.setattr(metadata_group, "GIVE_UP_MS", 500)
     async with lagging(channel_at) as scene, ClientSession() as session:
         api = Api(scene.cluster[scene.late].node, session)
         await scene.cluster.partition({scene.late}, set(range(NODES)) - {scene.late})
@@ -417,5 +417,5 @@ async def test_who_cannot_know_says_why_over_http(
 
 
 def test_the_cluster_says_why_before_nobody_waits_any_more() -> None:
-    limits_s = metadata.GIVE_UP_MS / 1_000, asking.PATIENCE_S, loop_thread.PATIENCE_S
+    limits_s = metadata_group.GIVE_UP_MS / 1_000, local_client.PATIENCE_S, loop_thread.PATIENCE_S
     assert sorted(set(limits_s)) == list(limits_s)

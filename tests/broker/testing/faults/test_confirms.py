@@ -8,7 +8,7 @@ import aio_pika
 import pika
 import pytest
 
-from fluffle.broker.errors import NotFound, PreconditionFailed, SyntaxFailure
+from fluffle.broker.base.errors import NotFound, PreconditionFailed, SyntaxFailure
 from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
 
 MESSAGE = aio_pika.Message(b"first")

@@ -8,7 +8,7 @@ import aio_pika
 import pika
 import pytest
 
-from fluffle.broker.errors import NotFound, PreconditionFailed
+from fluffle.broker.base.errors import NotFound, PreconditionFailed
 from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
 from tests.support.deadlines import DEADLINE_S, soon
 

@@ -171,7 +171,11 @@ def test_it_starts_fast_because_it_imports_little() -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "fluffle.broker.node" in imported
-    slow = {"aiohttp", "fluffle.broker.cluster.host", "fluffle.broker.testing.server.operations"}
+    slow = {
+        "aiohttp",
+        "fluffle.broker.cluster.raft_host",
+        "fluffle.broker.testing.server.operations",
+    }
     assert imported & slow == set()
 
 
@@ -202,6 +206,6 @@ def test_a_broker_that_has_failed_is_told_in_a_line(monkeypatch: pytest.MonkeyPa
             return self
 
     monkeypatch.setattr("fluffle.broker.Broker", Failing)
-    monkeypatch.setattr("fluffle.broker.logs.configure", lambda *_: None)
+    monkeypatch.setattr("fluffle.broker.base.logs.configure", lambda *_: None)
     done = CliRunner().invoke(command, ["true"])
     assert (done.exit_code, done.output) == (125, "Error: the node has failed: it broke\n")

@@ -1,0 +1,283 @@
+"""cluster.*: which nodes there are, who is let in, and who is forgotten."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fluffle.broker.admin.context import Parts, Pending, Result, Row, Rows, Waiting
+from fluffle.broker.admin.member_changes import run
+from fluffle.broker.admin.members import quorum_queues
+from fluffle.broker.admin.voters import Heard, needs, voters_everywhere
+from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
+from fluffle.broker.cluster.queues.placement import ID_BITS
+from fluffle.broker.config.option_values import parse_name, parse_peer_address
+from fluffle.broker.definitions.ended_queues import (
+    count_on,
+    is_on_alone,
+    is_orphan_of,
+    queues_on,
+    remove_ended,
+)
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.nodes import Nodes, Registered, admit, dismiss
+from fluffle.broker.queues.journal import QueueDefinition
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
+
+
+NEEDED_SHOWN_MAX = 10
+"""Queues that are named of those that need a node."""
+
+
+def cluster_of(parts: Parts) -> Cluster:
+    """PreconditionFailed where a node is alone."""
+    cluster = parts.cluster
+    if cluster is None:
+        raise PreconditionFailed(
+            "this node is alone; a node of a cluster is started with --peers and a secret"
+        )
+    return cluster
+
+
+def entered(parts: Parts) -> Cluster:
+    """PreconditionFailed where a node does not know yet what all know."""
+    cluster = cluster_of(parts)
+    if not cluster.entering.is_over:
+        raise PreconditionFailed(
+            "this node is not one of the cluster yet; ask one that takes clients"
+        )
+    return cluster
+
+
+def status(parts: Parts) -> Rows:
+    """The nodes, as this one sees them."""
+    cluster = cluster_of(parts)
+    config = cluster.metadata_config
+    voters = {member.node for member in config.voters}
+    learners = {member.node for member in config.learners}
+    for node, registered in sorted(parts.catalogue.nodes.entries.items()):
+        role = "learner" if node in learners else "none"
+        if node in voters:
+            role = "leader" if node == cluster.leader else "follower"
+        yield node_row(cluster, node, registered) | {"role": role}
+
+
+def node_row(cluster: Cluster, node: str, registered: Registered) -> Row:
+    is_here = node == cluster.name
+    hindrance = cluster.links.split if is_here else cluster.links.hindrance(node)
+    return {
+        "node": node,
+        "address": str(registered.address),
+        "state": state_of(cluster, node, registered),
+        "boot": registered.boot,
+        "link": is_here or cluster.links.is_up(node),
+        "hindrance": hindrance and hindrance.reason,
+        "maintenance": cluster.room.is_set_aside(node),
+        "clock_ahead_ms": cluster.common_time.ahead_ms().get(node),
+    }
+
+
+def state_of(cluster: Cluster, node: str, registered: Registered) -> str:
+    """In a word."""
+    if node == cluster.name or cluster.absent.is_alive(node):
+        return "running" if registered.boot else "joining"
+    if not registered.boot:
+        return "awaited"
+    return "stopped" if cluster.absent.is_dead(node) else "unreachable"
+
+
+def add(parts: Parts, *, name: str, address: str) -> Result:
+    """Let a node in, which is then to be started."""
+    from fluffle.broker.cluster.links.identity import check_name  # noqa: PLC0415  of clusters alone
+
+    cluster = entered(parts)
+    try:
+        parse_name(name)
+        check_name(name)
+        listening = parse_peer_address(address)
+    except ValueError as error:
+        raise PreconditionFailed(f"cannot use '{name}={address}': {error}") from error
+    drawn = secrets.randbits(ID_BITS) or 1
+
+    def decide() -> Change:
+        if name not in parts.catalogue.nodes.entries:
+            check_left(cluster, name)
+        return admit(parts.catalogue.nodes.entries, name, listening, drawn)
+
+    return parts.change(decide)
+
+
+def check_left(cluster: Cluster, name: str) -> None:
+    """PreconditionFailed while anything counts on what a former node of this name knew."""
+    if cluster.has_left_over(name):
+        raise PreconditionFailed(
+            f"what is left of a former node '{name}' is still being removed; try again"
+        )
+
+
+def forget(parts: Parts, *, name: str) -> Result:
+    """Remove a node that is gone for good, with the queues that were on it alone.
+
+    It is gone if no other node sees it: each that can be asked has a say.  As long as a queue that
+    is on others, too, can agree on nothing without it, it stays.  The other one of two goes while
+    it runs, and ends.
+    """
+    cluster, going = entered(parts), Pending()
+    nodes = parts.catalogue.nodes.entries
+    known = check_may_go(cluster, nodes, name)
+    heard = Heard()
+    asked = [node for node in nodes if node != name and cluster.absent.is_alive(node)]
+
+    def decide() -> Change:
+        if check_may_go(cluster, nodes, name) != known:
+            raise PreconditionFailed(f"node '{name}' was started meanwhile; stop it first")
+        check_unneeded(parts, name, heard)
+        return dismiss(nodes, name)
+
+    def told(sights: Mapping[str, frozenset[str]]) -> None:
+        others = nodes.keys() - {cluster.name}
+        try:
+            check_unseen(name, asked, {node: seen & others for node, seen in sights.items()})
+        except BrokerError as error:
+            going.answer(error)
+        else:
+            run(hear_voters(parts, name, heard), voters_known)
+
+    def voters_known(outcome: Row | BrokerError) -> None:
+        if isinstance(outcome, BrokerError):
+            going.answer(outcome)
+            return
+        lost = count_on(parts.catalogue, name)
+        try:
+            parts.metadata.change(decide, partial(done, lost), going.answer)
+        except BrokerError as error:
+            going.answer(error)
+
+    def done(lost: int) -> None:
+        is_its = partial(is_orphan_of, parts.catalogue, name)
+        answer = partial(going.answer, {"queues": lost})
+        removed = partial(cluster.membership.when_left, name, answer)
+        remove_ended(parts.catalogue, parts.metadata, is_its, removed)
+
+    cluster.sightings.ask(asked, told)
+    return going.result
+
+
+def check_forget(parts: Parts, *, name: str) -> Rows:
+    """The queues that would go with a node, as they are on it alone."""
+    check_may_go(entered(parts), parts.catalogue.nodes.entries, name)
+    for vhost, queue in queues_on(parts.catalogue, name):
+        spec = queue.spec
+        yield {"vhost": vhost, "name": spec.name, "type": spec.queue_type.value}
+
+
+def check_may_go(cluster: Cluster, nodes: Nodes, name: str) -> Registered:
+    """A node that does not run, as far as this one knows, or the other one of two, drained.
+
+    NotFound, PreconditionFailed.
+    """
+    if name not in nodes:
+        raise NotFound(f"there is no node '{name}' in the cluster")
+    if name == cluster.name:
+        raise PreconditionFailed(f"'{name}' is this node; stop it, and have another one forget it")
+    if {voter.node for voter in cluster.metadata_config.voters} == {cluster.name, name}:
+        check_other_of_two(cluster, name)
+    elif cluster.absent.is_alive(name):
+        raise PreconditionFailed(f"node '{name}' runs; stop it first")
+    return nodes[name]
+
+
+def check_other_of_two(cluster: Cluster, name: str) -> None:
+    """PreconditionFailed unless this node and that one can agree that it goes: both have to run.
+
+    This one leads, so that it goes on alone, without a vote, as soon as that is agreed.
+    """
+    if not cluster.absent.is_alive(name):
+        raise PreconditionFailed(
+            f"start node '{name}', and then `fluffle queues shrink {name}`, `fluffle node drain` "
+            "there, and this again: of two nodes both have to run to agree that one goes; if its "
+            "disk is lost, stop this node, `fluffle salvage` it, start it, and forget the other "
+            "then"
+        )
+    if not cluster.room.is_set_aside(name):
+        raise PreconditionFailed(
+            f"node '{name}' is one of two, and goes while it runs: `fluffle queues shrink {name}`, "
+            "`fluffle node drain` there, then this again; it ends by itself"
+        )
+    if cluster.leader != cluster.name:
+        raise PreconditionFailed(f"node '{cluster.name}' does not lead the definitions; try again")
+
+
+def shared_with(parts: Parts, name: str) -> Iterator[tuple[str, QueueDefinition]]:
+    """Quorum queues with a member on that node, and on others, too; with their virtual hosts."""
+    for vhost, definition in quorum_queues(parts):
+        is_there = name in dict(definition.members)
+        if is_there and not is_on_alone(parts.catalogue, name, definition):
+            yield vhost, definition
+
+
+def hear_voters(parts: Parts, name: str, heard: Heard) -> Waiting[None]:
+    """Have the nodes say who votes in these queues."""
+    groups = [definition.id for _vhost, definition in shared_with(parts, name)]
+    if groups:
+        yield from voters_everywhere(parts, groups, heard)
+
+
+def check_unneeded(parts: Parts, name: str, heard: Heard) -> None:
+    """PreconditionFailed if a queue would never have a majority again without that node, for all
+    that the nodes say that there are."""
+    needed: list[str] = []
+    for vhost, definition in shared_with(parts, name):
+        if needs(name, definition, heard.replicas.get(definition.id, ())):
+            queue = f"queue '{definition.spec.name}' in vhost '{vhost}'"
+            check_heard(parts, queue, definition, heard)
+            needed.append(queue)
+    if needed:
+        shown, more = ", ".join(needed[:NEEDED_SHOWN_MAX]), len(needed) - NEEDED_SHOWN_MAX
+        others = f" and {more} more" if more > 0 else ""
+        raise PreconditionFailed(
+            f"without node '{name}' too few members are there of {shown}{others} to agree on "
+            f"anything; start it, or another of their nodes, and wait for `queues shrink {name}`; "
+            "if that cannot be, `queues force-shrink` or `queues delete` them before"
+        )
+
+
+def check_heard(parts: Parts, queue: str, definition: QueueDefinition, heard: Heard) -> None:
+    """PreconditionFailed if a node that runs has not said whether it votes there."""
+    for node, _incarnation in definition.members:
+        if node in heard.silent and parts.company.is_alive(node):
+            raise PreconditionFailed(
+                f"node '{node}' does not say whether it votes in {queue} ({heard.silent[node]}); "
+                "try again"
+            )
+
+
+def check_unseen(name: str, asked: Collection[str], sights: Mapping[str, Collection[str]]) -> None:
+    """PreconditionFailed if one of the others sees a node, or may.
+
+    `sights`: whom each of those that were asked sees, but for the one that has asked.
+    """
+    for node in asked:
+        if node not in sights:
+            raise PreconditionFailed(
+                f"node '{node}' does not say whether it sees '{name}'; try again"
+            )
+        if name in sights[node]:
+            raise PreconditionFailed(f"node '{name}' runs, and '{node}' sees it; stop it first")
+        for other in sights[node]:
+            if other not in asked:
+                raise PreconditionFailed(
+                    f"there is no link to node '{other}', which '{node}' sees and which may see "
+                    f"'{name}'; run this on '{node}'"
+                )
+
+
+READS: Mapping[str, Callable[..., Any]] = {
+    "cluster.status": status,
+    "cluster.check_forget": check_forget,
+}
+CHANGES: Mapping[str, Callable[..., Any]] = {"cluster.add": add, "cluster.forget": forget}

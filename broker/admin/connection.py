@@ -1,0 +1,251 @@
+"""One connection to the control socket: lines in, lines out, with an end to everything.
+
+One thing is done in a turn of the loop, a request or a page of a list, so that no script holds up
+clients.  While there is something to do the socket is not read, and nothing is done for who does
+not read.  An answer leaves when what it says is safe: after a change, once all that was told to the
+store has been written; else once every declaration has that it may speak of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Generator
+from functools import partial
+from typing import cast
+
+from fluffle.broker.admin.context import Later, Row, Rows
+from fluffle.broker.admin.dispatch import (
+    Dispatcher,
+    Outcome,
+    Page,
+    RequestId,
+    answer_line,
+    page_line,
+)
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFailure
+from fluffle.broker.protocols.amqp091.output_buffer import Outlet
+from fluffle.broker.protocols.amqp091.read_control import Timer
+from fluffle.broker.protocols.amqp091.services import Services
+
+CONNECTIONS_MAX = 32
+"""Operators and their scripts are few."""
+
+LINE_BYTES_MAX = 1 << 20
+"""Of a request; definitions come in pieces."""
+
+WRITE_BUFFER_BYTES_MAX = 1 << 18
+UNREAD_WAIT_S_MAX = 60.0
+"""Who does not read his answers for so long is hung up on."""
+
+WAITING_MAX = 64
+"""Answers that wait for the disk or for a slow check; with so many, nothing more is begun."""
+
+
+class Conversation(asyncio.Protocol):
+    """Requests of one client, acted on in order."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, services: Services, open_conversations: set[Conversation]
+    ) -> None:
+        """It is in `open_conversations` while its socket is open."""
+        self._dispatcher = dispatcher
+        self._services = services
+        self._open_conversations = open_conversations
+        self._input = bytearray()
+        """What has come of a line that has not come whole."""
+        self._lines: deque[bytes] = deque()
+        self._list: tuple[RequestId, Rows] | None = None
+        """What is being listed."""
+        self._later_count = 0
+        self._is_changing = False
+        """Whether a change is under way: what was asked for behind it may rest on it."""
+        self._held_count = 0
+        self._is_asking = False
+        """Whether a list waits for what it has asked."""
+        self._is_scheduled = False
+        self._is_last = False
+        """Whether nothing more will come, so that the end of the answers is the end."""
+        self._timer: Timer | None = None
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+        self._outlet = Outlet(self._transport, touch=self._services.turn.touch_outlet)
+        self._open_conversations.add(self)
+        if len(self._open_conversations) > CONNECTIONS_MAX:
+            self._refuse(PreconditionFailed(f"there are {CONNECTIONS_MAX} connections already"))
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_last:
+            return
+        start = len(self._input)
+        self._input += data
+        if b"\n" in data:
+            last = self._input.rindex(b"\n", start)
+            self._lines.extend(filter(None, bytes(self._input[:last]).split(b"\n")))
+            del self._input[: last + 1]
+        if max(map(len, (*self._lines, self._input))) > LINE_BYTES_MAX:
+            self._refuse(SyntaxFailure(f"a request is longer than {LINE_BYTES_MAX} bytes"))
+        self._schedule()
+
+    def eof_received(self) -> bool:
+        """Answer what was asked for, then close."""
+        self._is_last = True
+        self._schedule()
+        return True
+
+    def pause_writing(self) -> None:
+        self._outlet.is_draining = True
+        self._drop_later()
+
+    def resume_writing(self) -> None:
+        self._outlet.drained()
+        self._stop_timer()
+        self._schedule()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._open_conversations.discard(self)
+        self._lines.clear()
+        if self._list is not None and isinstance(self._list[1], Generator):
+            self._list[1].close()  # what is done for it ends now
+        self._list = None
+        self._outlet.discard()
+
+    def drop(self) -> None:
+        """Hang up."""
+        self._outlet.discard()
+        self._transport.abort()
+
+    def _drop_later(self) -> None:
+        """Unless what there is has been read by then."""
+        self._stop_timer()
+        self._timer = self._services.call_later(UNREAD_WAIT_S_MAX, self.drop)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # What there is to do
+
+    def _refuse(self, error: BrokerError) -> None:
+        """Say what is wrong, and close."""
+        self._lines.clear()
+        self._input.clear()
+        self._say(answer_line(None, error), ticket=0)
+        self._is_last = True
+        self._schedule()
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._list is not None or bool(self._lines)
+
+    @property
+    def _is_gone(self) -> bool:
+        return self not in self._open_conversations or self._transport.is_closing()
+
+    @property
+    def _may_act(self) -> bool:
+        waiting = self._later_count + self._held_count
+        is_held = self._outlet.is_draining or self._is_changing or self._is_asking
+        return not is_held and waiting < WAITING_MAX
+
+    def _schedule(self) -> None:
+        """Go on in the next turn, if there is something to do and it may be done."""
+        if self._is_scheduled or self._is_gone:
+            return
+        if self._is_busy:
+            self._transport.pause_reading()
+            if self._may_act:
+                self._is_scheduled = True
+                self._services.call_soon(self._act)
+        elif not self._is_last:
+            self._transport.resume_reading()
+        elif not (self._later_count or self._held_count):
+            self._outlet.flush()
+            self._transport.close()
+            self._drop_later()
+
+    def _act(self) -> None:
+        self._is_scheduled = False
+        ends_turn = self._services.turn.begin()
+        try:
+            if self._list is not None:
+                self._list_on(*self._list)
+            elif self._lines:
+                self._answer(self._dispatcher.act(self._lines.popleft()))
+        finally:
+            if ends_turn:
+                self._services.turn.end()
+        self._schedule()
+
+    def _answer(self, outcome: Outcome) -> None:
+        request_id, result = outcome.request_id, outcome.result
+        if isinstance(result, Later):
+            self._later_count += 1
+            self._is_changing = outcome.is_change
+            error = self._dispatcher.guarded(
+                partial(result.begin, partial(self._answer_later, outcome))
+            )
+            if error is not None:
+                self._answer_later(outcome, error)
+        elif isinstance(result, dict | BrokerError):
+            if result or outcome.is_change:
+                self._say(answer_line(request_id, result), self._spoken_of(outcome))
+            else:
+                self._say(answer_line(request_id, result), ticket=0)  # {} says nothing: a ping
+        else:
+            self._list = request_id, result
+
+    def _answer_later(self, outcome: Outcome, result: Row | BrokerError) -> None:
+        self._later_count -= 1
+        self._is_changing = self._is_changing and not outcome.is_change
+        self._say(answer_line(outcome.request_id, result), self._spoken_of(outcome))
+        self._schedule()
+
+    def _spoken_of(self, outcome: Outcome) -> int:
+        """The commit that makes safe what an answer says."""
+        commits = self._services.commits
+        return commits.ticket if outcome.is_change else commits.defined
+
+    def _list_on(self, request_id: RequestId, rows: Rows) -> None:
+        """Send a page."""
+        page = self._dispatcher.page(rows)
+        if isinstance(page, Page) and page.awaits is not None:
+            self._is_asking = True
+            page.awaits.then(self._asked, self._asked)
+        if isinstance(page, BrokerError):
+            self._list = None
+            line = answer_line(request_id, page)
+        else:
+            line = page_line(request_id, page)
+            self._list = (request_id, rows) if page.has_more else None
+        self._say(line, self._services.commits.defined)
+
+    def _asked(self, _answer: object) -> None:
+        """What a list has waited for is there, or will not be."""
+        self._is_asking = False
+        self._schedule()
+
+    def _say(self, line: bytes, ticket: int) -> None:
+        """Send a line once the commit `ticket` has been done."""
+        if self._is_gone:
+            return
+        commits = self._services.commits
+        if ticket > commits.durable:
+            self._outlet.hold(ticket)
+            commits.wait(self._outlet, ticket)
+            commits.wait(self, ticket)
+        if self._outlet.is_holding:
+            self._held_count += 1
+        self._outlet.add(line)
+
+    def on_durable(self, _ticket: int) -> None:
+        """A commit has been done that answers have waited for."""
+        if not self._outlet.is_holding:
+            self._held_count = 0
+        self._schedule()

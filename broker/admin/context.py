@@ -1,0 +1,145 @@
+"""What verbs work on, and what they give back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+
+from fluffle.broker.access.access import Access
+from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.base.clock import Clock
+from fluffle.broker.base.errors import Broken, BrokerError, NotFound
+from fluffle.broker.base.traffic import Traffic
+from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.config.config import Config
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.metadata.metadata import Decide, Metadata
+from fluffle.broker.protocols.amqp091.registry import Connections
+from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.runtime.background import Chore, Chores
+from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.transfer.conversion.converter import Converter
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.admin.maintenance import Maintenance
+    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.observability.statistics.statistics import Statistics
+
+T = TypeVar("T")
+
+Row: TypeAlias = dict[str, Any]
+"""Something that was asked for, in values that JSON has; the names are RabbitMQ's."""
+
+Rows: TypeAlias = Iterator[Row | Asked[None]]
+"""Many of them, made when they are taken: others change the node in between.  What has to be waited
+for before there are more stands among them."""
+
+Waiting: TypeAlias = Generator[Asked[None], None, T]
+"""Yields what has to be waited for, and returns what comes of it."""
+
+Work: TypeAlias = Generator[int | None, None, Row]
+"""What takes long, as a chore that returns its result, or raises `BrokerError`."""
+
+
+class Later(NamedTuple):
+    """A result that is not there yet: `begin` calls its argument with it, now or some time."""
+
+    begin: Callable[[Callable[[Row | BrokerError], None]], None]
+
+
+Result: TypeAlias = Row | Rows | Later
+
+
+class Pending:
+    """Something that may take its time, and who waits for it."""
+
+    __slots__ = ("_answer", "_outcome")
+
+    def __init__(self) -> None:
+        self._outcome: Row | BrokerError | None = None
+        self._answer: Callable[[Row | BrokerError], None] | None = None
+
+    def answer(self, outcome: Row | BrokerError) -> None:
+        """That has come of it."""
+        self._outcome = outcome
+        if self._answer is not None:
+            self._answer(outcome)
+
+    def _begin(self, answer: Callable[[Row | BrokerError], None]) -> None:
+        self._answer = answer
+        if self._outcome is not None:
+            answer(self._outcome)
+
+    @property
+    def result(self) -> Row | Later:
+        """The row that has come of it, or will."""
+        return self._outcome if isinstance(self._outcome, dict) else Later(self._begin)
+
+
+class Parts(NamedTuple):
+    """The parts of one node that can be administered."""
+
+    config: Config
+    catalogue: Catalogue
+    metadata: Metadata
+    connections: Connections
+    chores: Chores
+    commits: Commits
+    alarms: Alarms
+    addresses: Mapping[str, tuple[str, int]]
+    clock: Clock
+    started_ms: int
+    company: Neighbours
+    call_later: Callable[[float, Callable[[], None]], object]
+    """Runs a function after so many seconds."""
+    converter: Converter | None = None
+    """None where no queue can be changed into another type."""
+    statistics: Statistics | None = None
+    """None where nobody may ask for them."""
+    traffic: Traffic | None = None
+    """What has passed since the start; None where nobody tells."""
+    maintenance: Maintenance | None = None
+    """None where there are no clients to be kept from."""
+
+    def later(self, work: Work) -> Later:
+        """Have it done in pieces, from the next turn on."""
+
+        def begin(answer: Callable[[Row | BrokerError], None]) -> None:
+            def chore() -> Chore:
+                try:
+                    row = yield from work
+                except BrokerError as error:
+                    answer(error)
+                else:
+                    answer(row)
+
+            self.chores.add(chore(), lambda _error: answer(Broken()))
+
+        return Later(begin)
+
+    def change(self, decide: Decide, row: Callable[[], Row] = dict) -> Row | Later:
+        """Have definitions changed; the `row` that is there once they are."""
+        changing = Pending()
+        self.metadata.change(decide, lambda: changing.answer(row()), changing.answer)
+        return changing.result
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """None for a node that is alone."""
+        return self.company.cluster
+
+    @property
+    def access(self) -> Access:
+        return self.catalogue.access
+
+    def vhost(self, name: str) -> VirtualHost:
+        """The virtual host of that name.  NotFound."""
+        vhost = self.catalogue.vhosts.get(name)
+        if vhost is None:
+            raise NotFound(f"vhost '{name}' does not exist")
+        return vhost
+
+    def vhosts(self, name: str | None) -> tuple[VirtualHost, ...]:
+        """The one of that name, or all.  NotFound."""
+        return tuple(self.catalogue.vhosts.values()) if name is None else (self.vhost(name),)

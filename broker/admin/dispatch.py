@@ -1,0 +1,225 @@
+"""From a line to a result, and from a result to lines.
+
+    -> {"id": 7, "verb": "queues.purge", "arguments": {"vhost": "/", "name": "orders"}}
+    <- {"id": 7, "result": {"messages": 12}}
+    <- {"id": 7, "rows": [{…}, {…}], "more": true}
+    <- {"id": 7, "error": {"code": 404, "name": "NOT_FOUND", "text": "no queue 'orders' …"}}
+
+A list comes in several lines, the last of them with `"more": false`.  Errors are those that clients
+of AMQP hear, with the same codes.  This is the one place where they become lines.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from fluffle.broker.access.passwords import UnusableHash
+from fluffle.broker.admin.arguments import Argument, arguments_of, check_arguments
+from fluffle.broker.admin.context import Parts, Result, Row, Rows
+from fluffle.broker.base.errors import (
+    Broken,
+    BrokerError,
+    CommandInvalid,
+    PreconditionFailed,
+    SyntaxFailure,
+)
+from fluffle.broker.base.logs import event
+from fluffle.broker.definitions.parser import DefinitionsError
+from fluffle.broker.patterns.patterns import UnusablePattern
+from fluffle.broker.queues.queue_api import Later as Asked
+
+PAGE_ROWS = 100
+"""Rows of one line: a millisecond or so."""
+
+PAGE_BYTES = 1 << 16
+"""A line ends with the row that goes beyond this: clients choose how long arguments are."""
+
+ID_LENGTH_MAX = 64
+AUDITED = (
+    "name", "user", "vhost", "exchange", "category", "node", "address", "queue_type", "force",
+    "drop_damaged", "to",
+)  # fmt: skip
+"""What the log says of a change besides the verb: no hashes, no patterns."""
+
+RequestId: TypeAlias = int | str | None
+Make: TypeAlias = Callable[..., Any]
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """Something that can be asked for."""
+
+    act: Make
+    arguments: Mapping[str, Argument]
+    is_change: bool
+    """Whether it changes something, so that its answer says that the change is safe."""
+
+
+def verbs_of(reads: Mapping[str, Make], changes: Mapping[str, Make]) -> Mapping[str, Verb]:
+    """The table of all verbs."""
+    return {
+        name: Verb(act, arguments_of(act), is_change=is_change)
+        for is_change, acts in ((False, reads), (True, changes))
+        for name, act in acts.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a request."""
+
+    request_id: RequestId
+    result: Result | BrokerError
+    is_change: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of a list, as JSON."""
+
+    rows: list[str]
+    has_more: bool
+    """Whether there may be more."""
+    awaits: Asked[None] | None = None
+    """When there may be."""
+
+
+class Dispatcher:
+    """Acts on requests.  `on_fatal` is told of a broken assertion."""
+
+    __slots__ = ("_by", "_on_fatal", "_parts", "_verbs")
+
+    def __init__(
+        self,
+        parts: Parts,
+        verbs: Mapping[str, Verb],
+        on_fatal: Callable[[Exception], None],
+        by: str = "",
+    ) -> None:
+        """`by` is the user who asks; nobody where that is whoever may open the socket."""
+        self._parts = parts
+        self._verbs = verbs
+        self._on_fatal = on_fatal
+        self._by = by
+
+    def of(self, parts: Parts, by: str) -> Dispatcher:
+        """The same verbs, of these parts, for that user."""
+        return Dispatcher(parts, self._verbs, self._on_fatal, by)
+
+    def act(self, line: bytes) -> Outcome:
+        """Do what a line asks for."""
+        request = self.guarded(lambda: read_request(line))
+        if isinstance(request, BrokerError):
+            return Outcome(None, request)
+        return self.ask(request["verb"], request.get("arguments", {}), request.get("id"))
+
+    def ask(self, name: str, arguments: Row, request_id: RequestId = None) -> Outcome:
+        """Do what a verb stands for."""
+        verb = self._verbs.get(name)
+        if verb is None:
+            return Outcome(request_id, CommandInvalid(f"there is no verb '{name}'"))
+        result = self.guarded(lambda: self._do(verb, arguments))
+        if verb.is_change and not isinstance(result, BrokerError):
+            audit(name, arguments, self._by)
+        return Outcome(request_id, result, is_change=verb.is_change)
+
+    def page(self, rows: Rows) -> Page | BrokerError:
+        """The next rows."""
+        return self.guarded(lambda: page_of(rows))
+
+    def _do(self, verb: Verb, arguments: Row) -> Result:
+        check_arguments(verb.arguments, arguments)
+        result: Result = verb.act(self._parts, **arguments)
+        return result
+
+    def guarded(self, make: Callable[[], T]) -> T | BrokerError:
+        """What `make` returns, or why it does not."""
+        try:
+            return make()
+        except BrokerError as error:
+            return error
+        except (UnusableHash, UnusablePattern, DefinitionsError) as error:
+            return PreconditionFailed(str(error))
+        except Exception as error:  # a bug ends one request, not the node
+            if isinstance(error, AssertionError):  # unless what it believes is wrong
+                self._on_fatal(error)
+            logger.exception("a verb of the control socket failed")
+            return Broken()
+
+
+def audit(verb: str, arguments: Mapping[str, Any], by: str = "") -> None:
+    """Have the log say that something was changed, and by whom if that is known."""
+    shown = {name: arguments[name] for name in AUDITED if name in arguments}
+    if by:
+        shown["by"] = by
+    event(logger, logging.INFO, "administered", verb=verb, **shown)
+
+
+def read_request(line: bytes) -> Row:
+    """A request whose id, verb and arguments are of the right types.  SyntaxFailure."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SyntaxFailure(f"this is no JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise SyntaxFailure("a request is an object")
+    request_id = request.get("id")
+    is_id = request_id is None or (
+        isinstance(request_id, int | str)
+        and not isinstance(request_id, bool)
+        and len(str(request_id)) <= ID_LENGTH_MAX
+    )
+    if not is_id:
+        raise SyntaxFailure(f"'id' must be a number or a string, {ID_LENGTH_MAX} long at most")
+    if not isinstance(request.get("verb"), str):
+        raise SyntaxFailure("'verb' must be a string")
+    if not isinstance(request.get("arguments", {}), dict):
+        raise SyntaxFailure("'arguments' must be an object")
+    return request
+
+
+def answer_line(request_id: RequestId, result: Row | BrokerError) -> bytes:
+    """A result, or what went wrong."""
+    if isinstance(result, BrokerError):
+        return line_of({"id": request_id, "error": error_row(result)})
+    return line_of({"id": request_id, "result": result})
+
+
+def page_of(rows: Rows) -> Page:
+    """As many as go into a line."""
+    texts: list[str] = []
+    size_bytes = 0
+    for row in rows:
+        if isinstance(row, Asked):
+            return Page(texts, has_more=True, awaits=row)
+        texts.append(text_of(row))
+        size_bytes += len(texts[-1])
+        if len(texts) == PAGE_ROWS or size_bytes > PAGE_BYTES:
+            return Page(texts, has_more=True)
+    return Page(texts, has_more=False)
+
+
+def page_line(request_id: RequestId, page: Page) -> bytes:
+    """Some rows, and whether there may be more."""
+    rows = ", ".join(page.rows)
+    more = text_of(page.has_more)
+    return f'{{"id": {text_of(request_id)}, "rows": [{rows}], "more": {more}}}\n'.encode()
+
+
+def error_row(error: BrokerError) -> Row:
+    return {"code": int(error.code), "name": error.code.name, "text": error.explanation}
+
+
+def line_of(content: Row) -> bytes:
+    return text_of(content).encode() + b"\n"
+
+
+def text_of(content: object) -> str:
+    return json.dumps(content, default=str)

@@ -1,0 +1,102 @@
+"""The control socket of a node: made for its owner alone, and gone when the node is.
+
+Whoever opens it has locked the data directory: a socket that is there already is nobody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluffle.broker.admin.context import Parts
+from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.process.control_address import SOCKET_NAME, control_address
+from fluffle.broker.protocols.amqp091.services import Services
+
+if TYPE_CHECKING:
+    from fluffle.broker.admin.connection import Conversation
+    from fluffle.broker.admin.peer_requests import Answering
+    from fluffle.broker.cluster.rpc_server import Tell
+
+ALL_BUT_OWNER = 0o177
+"""The umask under which a socket has mode 0600 from its first moment."""
+
+
+class ControlSocket:
+    """Where one node is administered."""
+
+    __slots__ = ("_on_fatal", "_open", "_parts", "_path", "_server", "_services")
+
+    def __init__(
+        self,
+        data_dir: Path,
+        parts: Parts,
+        services: Services,
+        on_fatal: Callable[[Exception], None],
+    ) -> None:
+        """`on_fatal` is told of a broken assertion."""
+        self._path = data_dir / SOCKET_NAME
+        self._parts = parts
+        self._services = services
+        self._on_fatal = on_fatal
+        self._open: set[Conversation] = set()
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Accept.  StartFailed."""
+        try:
+            listening = bound_socket(self._path)
+        except OSError as error:
+            raise StartFailed(
+                f"cannot make the control socket {self._path} ({error.strerror or error}); "
+                "name another place with --data-dir"
+            ) from error
+        if (cluster := self._parts.cluster) is not None:
+            cluster.oblige(self._answer)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._conversation, sock=listening)
+
+    def _conversation(self) -> Conversation:
+        from fluffle.broker.admin.connection import Conversation  # noqa: PLC0415  slow, and
+        from fluffle.broker.admin.dispatch import Dispatcher  # noqa: PLC0415  most nodes of
+        from fluffle.broker.admin.verbs import VERBS  # noqa: PLC0415  tests are asked nothing
+
+        dispatcher = Dispatcher(self._parts, VERBS, self._on_fatal)
+        return Conversation(dispatcher, self._services, self._open)
+
+    def _answer(self, request: bytes, tell: Tell) -> Answering:
+        """What another node asks of this one."""
+        from fluffle.broker.admin.peer_requests import Answering, elsewhere  # noqa: PLC0415  as above
+
+        dispatcher = elsewhere(self._parts, self._on_fatal)
+        return Answering(dispatcher, self._services, request, tell)
+
+    def close(self) -> None:
+        """Accept no more, hang up on who is there, and leave nothing behind."""
+        if self._server is None:
+            return
+        self._server.close()
+        for conversation in tuple(self._open):
+            conversation.drop()
+        self._path.unlink(missing_ok=True)
+
+
+def bound_socket(path: Path) -> socket.socket:
+    """A socket at `path`, in the place of one that was left behind.  OSError."""
+    if path.is_socket():
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(ALL_BUT_OWNER)
+    try:
+        with control_address(path.parent) as address:
+            listening.bind(address)
+    except OSError:
+        listening.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listening

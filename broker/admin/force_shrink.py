@@ -1,0 +1,209 @@
+"""queues.force_shrink: a quorum queue goes on with its member here alone, for most are lost.
+
+Nobody can say what the others have confirmed that is not here: so much is said before.  All know
+it through the definition of the queue; with that the others delete what they have, whenever they
+come back, and until then nobody hears what they say of the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fluffle.broker.admin.cluster import cluster_of
+from fluffle.broker.admin.context import Parts, Pending, Result, Row, Rows
+from fluffle.broker.admin.members import quorum_queue, quorum_queues
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.vhosts.queue_changes import redefinition
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.hosted_group import HostedGroup
+    from fluffle.broker.cluster.queues.log_positions import Extent
+    from fluffle.raft.config import Config, NodeId
+
+INCARNATIONS = 1 << 20
+"""The others add fewer members until they hear of it."""
+
+
+class Named(NamedTuple):
+    """A queue, and its virtual host."""
+
+    vhost: str
+    definition: QueueDefinition
+
+    def __str__(self) -> str:
+        return f"queue '{self.definition.spec.name}' in vhost '{self.vhost}'"
+
+
+def force_shrink(parts: Parts, *, name: str, vhost: str) -> Result:
+    """Give up all members of a queue but the one here; where its log ends, and who is given up."""
+    cluster, going = cluster_of(parts), Pending()
+
+    def found() -> Named:
+        return Named(vhost, quorum_queue(parts, name, vhost))
+
+    def decide() -> Change:
+        queue = found()
+        hosted = check(cluster, queue)
+        return redefinition(vhost, alone(cluster, queue.definition, hosted.configs))
+
+    def told(extents: Mapping[NodeId, Extent]) -> None:
+        try:
+            queue = found()
+            hosted = check(cluster, queue)
+            check_others(cluster, queue, hosted, extents)
+            row = told_row(queue, hosted, cluster)
+            parts.metadata.change(decide, lambda: going.answer(row), going.answer)
+        except BrokerError as error:
+            going.answer(error)
+
+    queue = found()
+    check(cluster, queue)
+    cluster.extents.ask(queue.definition.id, reachable(cluster, queue.definition), told)
+    return going.result
+
+
+def check_force_shrink(parts: Parts, *, name: str | None = None, vhost: str | None = None) -> Rows:
+    """What it would be to give up the other members: of one queue, or of all that it can be done
+    to; a row says why if it cannot."""
+    cluster = cluster_of(parts)
+    for queue in asked_for(parts, name, vhost):
+        try:
+            hosted = check(cluster, queue)
+            extents: dict[NodeId, Extent] = {}
+            yield all_told(cluster, queue.definition, extents)
+            check_others(cluster, queue, hosted, extents)
+        except BrokerError as error:
+            if name is not None:
+                yield {"vhost": queue.vhost, "name": name, "refused": error.explanation}
+        else:
+            yield told_row(queue, hosted, cluster) | {"refused": ""}
+
+
+def asked_for(parts: Parts, name: str | None, vhost: str | None) -> Iterator[Named]:
+    """One queue, or all of a virtual host, or all.  NotFound, PreconditionFailed."""
+    if name is not None:
+        yield Named(vhost or "/", quorum_queue(parts, name, vhost or "/"))
+        return
+    for named, definition in quorum_queues(parts):
+        if vhost in (None, named):
+            yield Named(named, definition)
+
+
+def all_told(
+    cluster: Cluster, definition: QueueDefinition, extents: dict[NodeId, Extent]
+) -> Asked[None]:
+    """To be waited for: fills in how far the others are that can be reached."""
+    told: Asked[None] = Asked()
+
+    def answer(found: Mapping[NodeId, Extent]) -> None:
+        extents.update(found)
+        told.answer(None)
+
+    cluster.extents.ask(definition.id, reachable(cluster, definition), answer)
+    return told
+
+
+def reachable(cluster: Cluster, definition: QueueDefinition) -> list[NodeId]:
+    """The other members that are believed to be there."""
+    others = (node for node, _incarnation in definition.members if node != cluster.name)
+    return [node for node in others if cluster.absent.is_alive(node)]
+
+
+def told_row(queue: Named, hosted: HostedGroup, cluster: Cluster) -> Row:
+    """What an operator has to know."""
+    status, members = hosted.status, queue.definition.members
+    return {
+        "vhost": queue.vhost,
+        "name": queue.definition.spec.name,
+        "last_index": status.last,
+        "commit_index": status.commit,
+        "given_up": [node for node, _incarnation in members if node != cluster.name],
+        "reachable": reachable(cluster, queue.definition),
+    }
+
+
+def check(cluster: Cluster, queue: Named) -> HostedGroup:
+    """The member here, if there is no better way.  PreconditionFailed."""
+    definition, host = queue.definition, cluster.running.host
+    members = dict(definition.members)
+    if not has_majority(cluster, cluster.metadata_config):
+        raise PreconditionFailed(
+            "most nodes of the cluster are away, so that nothing can be agreed on; if they are "
+            "lost for good, stop this node and use `fluffle salvage`"
+        )
+    if definition.id not in host or members.get(cluster.name) != incarnation_of(cluster, queue):
+        raise PreconditionFailed(
+            f"{queue} has no member on this node; it has on {', '.join(members)}"
+        )
+    hosted = host.group(definition.id)
+    if len(members) == 1:
+        raise PreconditionFailed(f"{queue} is on this node alone")
+    if cluster.extents.here(definition.id) is None:
+        raise PreconditionFailed(f"what this node has of {queue} is damaged, or nothing yet")
+    leader, config = hosted.status.leader, hosted.status.config
+    is_led = leader is not None and (leader == cluster.name or cluster.absent.is_alive(leader))
+    if is_led and has_majority(cluster, config):
+        raise whole(queue)
+    return hosted
+
+
+def whole(queue: Named) -> PreconditionFailed:
+    return PreconditionFailed(
+        f"most members of {queue} are there; take others away with `fluffle queues "
+        "delete-member`, which loses nothing"
+    )
+
+
+def incarnation_of(cluster: Cluster, queue: Named) -> int:
+    return cluster.running.host.group(queue.definition.id).incarnation
+
+
+def has_majority(cluster: Cluster, config: Config) -> bool:
+    """Whether most voters are believed to be there."""
+    is_alive = cluster.absent.is_alive
+    here = [each for each in config.voters if each.node == cluster.name or is_alive(each.node)]
+    return 2 * len(here) > len(config.voters)
+
+
+def check_others(
+    cluster: Cluster, queue: Named, hosted: HostedGroup, extents: Mapping[NodeId, Extent]
+) -> None:
+    """PreconditionFailed if others can do without, or one of them has more."""
+    own = cluster.extents.here(queue.definition.id)
+    usable = [each for each in hosted.status.config.voters if each.node in extents]
+    if 2 * (len(usable) + 1) > len(hosted.status.config.voters):
+        raise whole(queue)
+    better = newer(own, extents)
+    if better is not None:
+        raise PreconditionFailed(
+            f"node '{better}' has more of {queue}: up to entry {extents[better].last}, and this "
+            f"one to {own.last if own is not None else 0}; run this there"
+        )
+
+
+def newer(own: Extent | None, extents: Mapping[NodeId, Extent]) -> NodeId | None:
+    """Who has most, if that is more than `own`."""
+    best = max(extents, key=lambda node: (extents[node], node), default=None)
+    return best if best is not None and (own is None or extents[best] > own) else None
+
+
+def alone(cluster: Cluster, definition: QueueDefinition, configs: list[Config]) -> QueueDefinition:
+    """On this node, which goes on as another member: what is said to the one that it was is old."""
+    node, used = cluster.name, [number for _node, number in definition.members]
+    used += [config.top_incarnation for config in configs]
+    life = dict(definition.lives)[node]
+    return definition._replace(
+        members=((node, max(used) + INCARNATIONS),),
+        lives=((node, life),),
+        wanted=(node,),
+        leader=node,
+    )
+
+
+READS: Mapping[str, Callable[..., Any]] = {"queues.check_force_shrink": check_force_shrink}
+CHANGES: Mapping[str, Callable[..., Any]] = {"queues.force_shrink": force_shrink}

@@ -1,0 +1,88 @@
+"""messages.held: who has messages of a queue in hands, and for how long.
+
+Each node knows of its own clients: `everywhere.rows` asks all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.protocols.amqp091.listings import channel_name
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.vhosts.vhost import existing_queue
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.queues.delivery import Handout
+    from fluffle.broker.queues.queue_api import ServedQueue
+
+SHOWN_MAX = 1000
+"""Runs of messages, those held for longest in each channel first."""
+
+
+def held(parts: Parts, *, name: str, vhost: str) -> Rows:
+    """Messages that one holder was handed at one time, and has not settled."""
+    queue = existing_queue(parts.vhost(vhost), name)
+    since, now_ms = since_of(parts, queue), parts.clock.wall_ms()
+    return (
+        {
+            "queue": queue.name,
+            "connection": connection.name,
+            "channel": channel_name(connection, channel),
+            "user": channel.session.user.name,
+            **run_row(run, since(run), now_ms),
+        }
+        for connection, channel, run in islice(runs_of(parts, vhost, name), SHOWN_MAX)
+    )
+
+
+def runs_of(parts: Parts, vhost: str, name: str) -> Iterator[tuple[Connection, Channel, Handout]]:
+    """Those of the queue, with whose they are; what is settled while they are shown is left out."""
+    for connection in parts.connections:
+        for channel in tuple(connection.channels):
+            if channel.session.vhost.name == vhost:
+                yield from (
+                    (connection, channel, run)
+                    for run in channel.unacked.open_runs()
+                    if run.holder.queue.name == name and not run.is_settled
+                )
+
+
+def since_of(parts: Parts, queue: ServedQueue) -> Callable[[Handout], int]:
+    """Since when a run is held; 0 where that is not on record.
+
+    A quorum queue has it in its image, for whoever leads it next.
+    """
+    hosted = parts.company.groups.get(queue.definition.id)
+    if hosted is None:
+        return lambda run: run.handed_at_ms
+    from fluffle.broker.cluster.queues.quorum_member import held_since_ms  # noqa: PLC0415  of clusters
+
+    return lambda run: run.handed_at_ms or held_since_ms(hosted, run.sequences[run.head])
+
+
+def run_row(run: Handout, since_ms: int, now_ms: int) -> Row:
+    """`held_ms`: None where no timeout counts, so that nobody has noted it."""
+    holder = run.holder
+    return {
+        "consumer_tag": holder.tag if isinstance(holder, Consumer) else None,
+        "messages": len(run.contents) - run.head - len(run.holes or ()),
+        "delivery_tag": run.first_tag + run.head,
+        "redelivered": run.redelivered,
+        "routing_keys": list(dict.fromkeys(routing_keys(run))),
+        "held_ms": max(0, now_ms - since_ms) if since_ms else None,
+    }
+
+
+def routing_keys(run: Handout) -> Iterator[str]:
+    """Of the first few that are held."""
+    held = (at for at in range(run.head, len(run.origins)) if run.holds(at))
+    for at, _ in zip(held, range(5), strict=False):
+        yield run.origins[at].routing_key
+
+
+READS: Mapping[str, Callable[..., Any]] = {"messages.held": held}

@@ -1,0 +1,81 @@
+"""What the verbs of the control socket tell, for who is in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from fluffle.broker.admin.context import Later, Parts, Row, Rows
+from fluffle.broker.base import coroutines
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.queues.queue_api import Later as Asked
+
+PATIENCE_S = 35.0
+"""The limit of an answer: more than the cluster takes to say why it does not agree, and less than a
+caller from another thread has."""
+
+
+async def ask(parts: Parts, verb: str, **arguments: Any) -> Row:
+    """Do one thing, and return once it is done.  BrokerError, TimeoutError."""
+    from fluffle.broker.admin.verbs import VERBS  # noqa: PLC0415  slow, and many ask nothing
+
+    result = VERBS[verb].act(parts, **arguments)
+    if isinstance(result, Later):
+        async with in_time(verb):
+            result = await answer_of(result)
+    return cast(Row, result)
+
+
+async def rows(parts: Parts, verb: str, **arguments: Any) -> list[Row]:
+    """All that a list has.  BrokerError, TimeoutError."""
+    from fluffle.broker.admin.verbs import VERBS  # noqa: PLC0415  as above
+
+    found: list[Row] = []
+    listed: Rows = VERBS[verb].act(parts, **arguments)
+    async with in_time(verb):
+        for row in listed:
+            if isinstance(row, Asked):
+                await told(row)
+            else:
+                found.append(row)
+    return found
+
+
+@asynccontextmanager
+async def in_time(what: str) -> AsyncIterator[asyncio.Timeout]:
+    """Limit the time for what is done within.  TimeoutError."""
+    limit = asyncio.timeout(PATIENCE_S)
+    try:
+        async with limit:
+            yield limit
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise TimeoutError(f"the broker has not done '{what}' in {PATIENCE_S} s") from None
+
+
+def give_more_time(limit: asyncio.Timeout) -> None:
+    """Begin the time of `in_time` anew: something was done."""
+    limit.reschedule(asyncio.get_running_loop().time() + PATIENCE_S)
+
+
+async def answer_of(later: Later) -> Row:
+    """BrokerError."""
+    outcome: Row | BrokerError = await coroutines.answer_of(later.begin)
+    if isinstance(outcome, BrokerError):
+        raise outcome
+    return outcome
+
+
+async def told(asked: Asked[None]) -> None:
+    """Return when it is answered; why it is not is for the row behind it to say."""
+    come = asyncio.Event()
+
+    def done(_outcome: object) -> None:
+        come.set()
+
+    then: Callable[[object], None] = done
+    asked.then(then, then)
+    await come.wait()

@@ -1,0 +1,127 @@
+"""node.drain and node.revive: a node that serves nobody for a while, so that it can be stopped.
+
+Others lead what it has led, its clients go elsewhere and new ones find nobody; it remains a member
+of its groups.  That is over with `node.revive`, or with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from fluffle.broker.admin.context import Later, Parts, Row
+from fluffle.broker.base.errors import Broken, BrokerError, ConnectionForced, PreconditionFailed
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.protocols.amqp091.forced_closes import PIECE, part_with
+from fluffle.broker.protocols.amqp091.listener import Listener
+from fluffle.broker.protocols.amqp091.registry import Connections
+from fluffle.broker.runtime.background import in_pieces
+
+REASON = "Node was put into maintenance mode"
+
+logger = logging.getLogger(__name__)
+
+
+class Maintenance:
+    """Of one node: whether it is drained, and how it comes to that."""
+
+    __slots__ = ("_alone", "_company", "_connections", "_listener", "_tasks", "is_draining")
+
+    def __init__(self, listener: Listener, connections: Connections, company: Neighbours) -> None:
+        self._listener = listener
+        self._connections = connections
+        self._company = company
+        self._tasks: set[asyncio.Task[Row]] = set()
+        self._alone = asyncio.Lock()
+        """Held by whoever drains or revives: what is asked for meanwhile comes after it, or those
+        would be sent away who were let in again."""
+        self.is_draining = False
+        """From the moment that it was asked for until it is taken back."""
+
+    async def drain(self) -> Row:
+        """Let nobody in, have others lead, and close what is open; how many connections."""
+        async with self._alone:
+            self.is_draining = True
+            self._listener.suspend()
+            cluster = self._company.cluster
+            if cluster is not None:
+                cluster.room.set_aside()
+                await cluster.hand_over()
+            closed = await self._close_all()
+        event(logger, logging.INFO, "drained", connections=closed)
+        return {"closed": closed}
+
+    async def _close_all(self) -> int:
+        closed = 0
+        for piece in in_pieces(self._connections, PIECE):
+            for connection in piece:
+                part_with(connection, ConnectionForced(REASON))
+                closed += 1
+            await asyncio.sleep(0)
+        return closed
+
+    async def revive(self) -> Row:
+        """Take part again; PreconditionFailed where it cannot listen."""
+        async with self._alone:
+            try:
+                await self._listener.resume()
+            except OSError as error:
+                why = error.strerror or str(error)
+                raise PreconditionFailed(f"cannot listen again ({why})") from error
+            cluster = self._company.cluster
+            if cluster is not None:
+                cluster.room.take_back()
+            self.is_draining = False
+        event(logger, logging.INFO, "revived")
+        return {}
+
+    def do(
+        self, work: Coroutine[Any, Any, Row], answer: Callable[[Row | BrokerError], None]
+    ) -> None:
+        """One of these, from now on."""
+
+        def done(task: asyncio.Task[Row]) -> None:
+            self._tasks.discard(task)
+            answer(outcome_of(task))
+
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(done)
+
+
+def outcome_of(task: asyncio.Task[Row]) -> Row | BrokerError:
+    """Of one that is done."""
+    if task.cancelled():
+        return Broken()
+    error = task.exception()
+    if isinstance(error, BrokerError):
+        return error
+    if error is not None:
+        logger.error("maintenance has failed", exc_info=error)
+        return Broken()
+    return task.result()
+
+
+def maintenance_of(parts: Parts) -> Maintenance:
+    """PreconditionFailed where nobody listens."""
+    if parts.maintenance is None:
+        raise PreconditionFailed("this node has no clients to be kept from")
+    return parts.maintenance
+
+
+def drain(parts: Parts) -> Later:
+    """Serve nobody any more; the node stays a member of what it is a member of."""
+    maintenance = maintenance_of(parts)
+    return Later(lambda answer: maintenance.do(maintenance.drain(), answer))
+
+
+def revive(parts: Parts) -> Later:
+    """Take that back."""
+    maintenance = maintenance_of(parts)
+    return Later(lambda answer: maintenance.do(maintenance.revive(), answer))
+
+
+CHANGES: Mapping[str, Callable[..., Any]] = {"node.drain": drain, "node.revive": revive}

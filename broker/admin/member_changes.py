@@ -1,0 +1,249 @@
+"""Changes of the members of quorum queues that are under way, until their groups have agreed.
+
+    a member less: its group has committed that, and all know it
+    a member more: likewise, and that member has caught up and votes
+
+An operator who stops a node after that counts on it: before, a queue may need that very node.  What
+is waited for goes on by itself, whether anybody waits or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+from fluffle.broker.admin.context import Later, Parts, Row, Rows, Waiting
+from fluffle.broker.admin.move import soon_after
+from fluffle.broker.admin.queues import UNLED, state_of
+from fluffle.broker.admin.voters import Heard, has_vote, voters_everywhere
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.runtime.background import in_pieces
+
+Key: TypeAlias = tuple[str, str]
+"""Virtual host and name."""
+
+LOOK_S = 0.1
+"""Between two looks at what is under way."""
+
+GIVE_UP_MS = 15_000
+"""The limit for a wait in which nothing comes to an end: less than the management API has for an
+answer."""
+
+LOOKED_AT_ONCE = 500
+"""Queues that are looked at in one turn, and asked for in one question."""
+
+
+class ChangeOutcome(Enum):
+    """The outcome of a change of one queue."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    """The members had been so before."""
+    UNDER_WAY = "under_way"
+    """The members are not so yet."""
+    REFUSED = "refused"
+    """The queue is nowhere else, and stays."""
+    SUPERSEDED = "superseded"
+    """The members are not so, and will not be: the contrary has been asked for since."""
+
+
+class Wanted(NamedTuple):
+    """A queue whose members are to change."""
+
+    key: Key
+    id: int
+    """Another one that has its name by then is none of it."""
+    is_asked: bool = True
+    """Whether anybody has asked for that just now; else it had been so, or under way."""
+
+
+Told: TypeAlias = tuple[ChangeOutcome, str]
+"""The outcome for one queue, and why it has not changed."""
+
+Tell: TypeAlias = Callable[[Wanted, ServedQueue], Told]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChange:
+    """A change by which one node gets, or loses, a member of some queues."""
+
+    parts: Parts
+    node: str
+    """The name that people use."""
+    member: str
+    """The name that queues use."""
+    is_added: bool
+
+    def settled(self, queues: Iterable[Wanted]) -> Rows:
+        """A row for each queue once its group has agreed, and for each that has not in time; none
+        for what was deleted meanwhile."""
+        waiting = dict.fromkeys(queues)
+        now_ms = self.parts.clock.now_ms
+        moved_ms = now_ms()
+        while True:
+            before = len(waiting)
+            for piece in in_pieces(tuple(waiting), LOOKED_AT_ONCE):
+                ended = yield from self._ended(piece)
+                vain = [queue for queue in piece if queue not in ended and not self._wants(queue)]
+                for queue in (*ended, *vain):
+                    del waiting[queue]
+                yield from self._rows(ended, self._outcome)
+                yield from self._rows(vain, self._superseded)
+            if len(waiting) < before:
+                moved_ms = now_ms()
+            if not waiting or self._is_vain or now_ms() - moved_ms >= GIVE_UP_MS:
+                break
+            yield soon_after(self.parts.call_later, LOOK_S)
+        yield from self._rows(waiting, self._under_way)
+
+    def refused(self, queues: Iterable[tuple[Wanted, BrokerError]]) -> Iterator[Row]:
+        """A row for each queue that stays as it is; none for what was deleted meanwhile."""
+        for queue, error in queues:
+            yield from self._rows([queue], partial(refusal, error))
+
+    def _rows(self, queues: Iterable[Wanted], tell: Tell) -> Iterator[Row]:
+        """The outcome of each; nothing of what was deleted."""
+        for queue in queues:
+            if (served := self._found(queue)) is not None:
+                outcome, error = tell(queue, served)
+                yield told_row(queue.key, served.definition, outcome, error)
+
+    def _found(self, queue: Wanted) -> ServedQueue | None:
+        vhost, name = queue.key
+        host = self.parts.catalogue.vhosts.get(vhost)
+        served = host.queues.get(name) if host is not None else None
+        return served if served is not None and served.definition.id == queue.id else None
+
+    @property
+    def _is_vain(self) -> bool:
+        """Whether nothing comes of it for now: a node that is not there is not added."""
+        return self.is_added and not self.parts.company.is_alive(self.member)
+
+    def _wants(self, queue: Wanted) -> bool:
+        """Whether the queue is still to be so: what comes of it follows what is wanted."""
+        served = self._found(queue)
+        return served is None or (self.member in served.definition.wanted) is self.is_added
+
+    def _ended(self, queues: Sequence[Wanted]) -> Waiting[Sequence[Wanted]]:
+        """Queues whose change has come true, and queues that were deleted."""
+        as_known = [queue for queue in queues if self._is_known(queue)]
+        if self.is_added and as_known:
+            voting = yield from self._voting(as_known)
+            as_known = [queue for queue in as_known if queue.id in voting]
+        return [*as_known, *(queue for queue in queues if self._found(queue) is None)]
+
+    def _is_known(self, queue: Wanted) -> bool:
+        """Whether what all know of a queue says so: that follows what its group has committed."""
+        served = self._found(queue)
+        if served is None:
+            return False
+        return (self.member in dict(served.definition.members)) is self.is_added
+
+    def _voting(self, queues: Sequence[Wanted]) -> Waiting[Collection[int]]:
+        """Groups whose member on that node votes, as the node says."""
+        if self.parts.cluster is None:
+            return {queue.id for queue in queues}
+        groups = [queue.id for queue in queues]
+        heard = Heard()
+        yield from voters_everywhere(self.parts, groups, heard, self.node)
+        definitions = {
+            queue.id: served.definition
+            for queue in queues
+            if (served := self._found(queue)) is not None
+        }
+        return {
+            group
+            for group, replicas in heard.replicas.items()
+            if group in definitions
+            and any(has_vote(definitions[group], replica) for replica in replicas)
+        }
+
+    def _outcome(self, queue: Wanted, _served: ServedQueue) -> Told:
+        return ChangeOutcome.CHANGED if queue.is_asked else ChangeOutcome.UNCHANGED, ""
+
+    def _superseded(self, _queue: Wanted, _served: ServedQueue) -> Told:
+        what = "gets no member" if self.is_added else "keeps its member"
+        why = f"{what} on '{self.node}': the contrary has been asked for since"
+        return ChangeOutcome.SUPERSEDED, why
+
+    def _under_way(self, queue: Wanted, served: ServedQueue) -> Told:
+        """The changes under way, and whether anything has to be done for it."""
+        if not self.is_added:
+            what = f"still has its member on '{self.node}'"
+        elif self._is_known(queue):
+            what = f"still copies its messages to '{self.node}', where its member has no vote yet"
+        else:
+            what = f"has no member on '{self.node}' yet"
+        if self._is_vain:
+            why = f"{what}: that node does not run, and gets one once it does"
+        elif state_of(self.parts.company, served) in UNLED:
+            why = f"{what}: too few of its members can be reached to agree on that"
+        else:
+            why = f"{what}; it goes on by itself"
+        return ChangeOutcome.UNDER_WAY, why
+
+
+def refusal(error: BrokerError, _queue: Wanted, _served: ServedQueue) -> Told:
+    return ChangeOutcome.REFUSED, error.explanation
+
+
+def told_row(key: Key, definition: QueueDefinition, outcome: ChangeOutcome, error: str) -> Row:
+    vhost, name = key
+    size = len(definition.members)
+    return {"vhost": vhost, "name": name, "size": size, "result": outcome.value, "error": error}
+
+
+def awaited(later: Row | Later, parts: Parts) -> Waiting[Row]:
+    """The result of what goes on by itself.  BrokerError.
+
+    A client that waits hears something now and then, however long it takes.
+    """
+    if not isinstance(later, Later):
+        return later
+    outcomes: list[Row | BrokerError] = []
+    later.begin(outcomes.append)
+    while not outcomes:
+        yield soon_after(parts.call_later, LOOK_S)
+    (outcome,) = outcomes
+    if isinstance(outcome, BrokerError):
+        raise outcome
+    return outcome
+
+
+def of_one(later: Row | Later, settled: Callable[[], Rows], parts: Parts) -> Later:
+    """The result of a change of one queue, once that has settled.  PreconditionFailed if it has not
+    in time."""
+
+    def told() -> Rows:
+        yield from awaited(later, parts)
+        for row in settled():
+            if not isinstance(row, dict):
+                yield row
+            elif row["error"]:
+                raise PreconditionFailed(
+                    f"queue '{row['name']}' in vhost '{row['vhost']}' {row['error']}"
+                )
+
+    return Later(partial(run, told()))
+
+
+def run(rows: Rows, answer: Callable[[Row | BrokerError], None]) -> None:
+    """Take rows that are only waited for, and answer once there are no more."""
+
+    def go_on(_answer: object) -> None:
+        try:
+            for row in rows:
+                if not isinstance(row, dict):
+                    row.then(go_on, go_on)
+                    return
+        except BrokerError as error:
+            answer(error)
+        else:
+            answer({})
+
+    go_on(None)

@@ -1,0 +1,125 @@
+"""queues.move: messages of one queue go to another, until that is done or somebody hangs up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, TypeAlias
+
+from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.admin.peek import answered, check_bounds
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_view import View
+from fluffle.broker.transfer.move.mover import INTERRUPTED, Around, Mover, Plan
+from fluffle.broker.transfer.move.selection import Selection
+from fluffle.broker.vhosts.vhost import VirtualHost, check_usable, existing_queue
+
+NUMBER_MAX = (1 << 53) - 1
+SEEN_AT_ONCE = 1000
+"""Messages that are looked at in one turn, before any is taken."""
+
+Told: TypeAlias = Row | Asked[None]
+
+
+def move(
+    parts: Parts,
+    *,
+    name: str,
+    to: str,
+    vhost: str,
+    where: list[str] | None = None,
+    routing_key: str | None = None,
+    rate: int | None = None,
+    limit: int | None = None,
+) -> Rows:
+    """How far it is, now and then; and how far it came, at last."""
+    host = parts.vhost(vhost)
+    source, target = existing_queue(host, name), existing_queue(host, to)
+    check_usable(source, vhost)
+    check_usable(target, vhost)
+    if source is target:
+        raise PreconditionFailed(f"queue '{name}' in vhost '{vhost}' cannot be moved to itself")
+    if source.spec.single_active_consumer:
+        raise PreconditionFailed(
+            f"queue '{name}' in vhost '{vhost}' has a single active consumer, which alone is given "
+            "its messages"
+        )
+    for number, called in ((rate, "rate"), (limit, "limit")):
+        if number is not None:
+            check_bounds(number, called, 1, NUMBER_MAX)
+    selection = Selection(where or (), routing_key)
+    around = Around(parts.chores, parts.commits, parts.clock, parts.call_later)
+    return moved(host, source, target, Plan(selection, 0, limit, rate), around)
+
+
+def moved(
+    host: VirtualHost, source: ServedQueue, target: ServedQueue, plan: Plan, around: Around
+) -> Rows:
+    tally = yield from answered(source.tally)
+    for queue in (source, target):
+        if queue.absence is not None:
+            raise queue.absence
+    if source.uncounted is not None:
+        raise source.uncounted
+    quota = tally.ready
+    if not plan.selection.is_of_all:
+        quota = yield from last_meant(source, plan._replace(quota=quota), around)
+    mover = Mover(host, source, target, plan._replace(quota=quota), around)
+    try:
+        mover.begin()
+        while not mover.is_over:
+            yield mover.news()
+            yield row_of(mover, tally.ready)
+    finally:
+        mover.stop(INTERRUPTED)
+    if mover.why is not None:
+        raise PreconditionFailed(f"{counted(mover.moved)} moved, then stopped: {mover.why}")
+
+
+def last_meant(source: ServedQueue, plan: Plan, around: Around) -> Generator[Told, None, int]:
+    """How many messages have to be taken, so that those behind the last that is meant are not."""
+    looked_at = meant = quota = 0
+    while looked_at < plan.quota:
+        yield {"moved": 0, "skipped": 0, "ready": plan.quota, "is_over": False}
+        yield soon(around)  # others are to have their turn
+        view = View(looked_at, min(SEEN_AT_ONCE, plan.quota - looked_at), 0)
+        peeked = yield from answered(source.peek(view))
+        places = [
+            place
+            for place, seen in enumerate(peeked.seen, start=looked_at + 1)
+            if plan.selection.takes(seen.routing_key, seen.properties)
+        ]
+        if plan.limit is not None:
+            places = places[: plan.limit - meant]
+        meant, quota = meant + len(places), places[-1] if places else quota
+        looked_at += len(peeked.seen)
+        if peeked.damage or not peeked.seen or meant == plan.limit:
+            break
+    return quota
+
+
+def soon(around: Around) -> Asked[None]:
+    """Answered in another turn."""
+    return soon_after(around.call_later, 0)
+
+
+def soon_after(
+    call_later: Callable[[float, Callable[[], None]], object], seconds: float
+) -> Asked[None]:
+    """Answered after so long."""
+    later: Asked[None] = Asked()
+    call_later(seconds, lambda: later.answer(None))
+    return later
+
+
+def row_of(mover: Mover, ready: int) -> Row:
+    """`skipped`: were looked at, and stay."""
+    return {"moved": mover.moved, "skipped": mover.held, "ready": ready, "is_over": mover.is_over}
+
+
+def counted(count: int) -> str:
+    return "1 message was" if count == 1 else f"{count} messages were"
+
+
+CHANGES: Mapping[str, Callable[..., Any]] = {"queues.move": move}

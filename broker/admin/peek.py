@@ -1,0 +1,130 @@
+"""queues.peek: look at ready messages, wherever they are, without taking them."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFailure
+from fluffle.broker.definitions.values import plain
+from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_view import Seen, View
+from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.vhosts.vhost import existing_queue
+from fluffle.protocol.properties import Properties, decode_properties
+
+MESSAGES_MAX = 10_000
+BODY_BYTES = 1024
+BODY_BYTES_MAX = 1 << 18
+OFFSET_MAX = (1 << 53) - 1
+
+T = TypeVar("T")
+
+
+def peek(
+    parts: Parts,
+    *,
+    name: str,
+    vhost: str,
+    count: int = 1,
+    offset: int = 0,
+    body_bytes: int = BODY_BYTES,
+) -> Rows:
+    """Messages in the order in which they are handed out."""
+    queue = existing_queue(parts.vhost(vhost), name)
+    check_bounds(count, "count", 1, MESSAGES_MAX)
+    check_bounds(offset, "offset", 0, OFFSET_MAX)
+    check_bounds(body_bytes, "body_bytes", 0, BODY_BYTES_MAX)
+    return rows_of(queue, View(offset, count, body_bytes), f"queue '{name}' in vhost '{vhost}'")
+
+
+def check_bounds(number: int, name: str, least: int, most: int) -> None:
+    """SyntaxFailure."""
+    if not least <= number <= most:
+        raise SyntaxFailure(f"'{name}' must be from {least} to {most}")
+
+
+def rows_of(queue: ServedQueue, view: View, where: str) -> Rows:
+    """As many as are shown at once, then those behind them as they are by then."""
+    offset, stop = view.offset, view.offset + view.most
+    while offset < stop:
+        peeked = yield from answered(queue.peek(view._replace(offset=offset, most=stop - offset)))
+        for position, seen in enumerate(peeked.seen, start=offset):
+            yield row_of(position, seen)
+        if peeked.damage:
+            raise PreconditionFailed(f"the next message of {where} cannot be read: {peeked.damage}")
+        if not peeked.seen:
+            return
+        offset += len(peeked.seen)
+
+
+def answered(asked: T | Asked[T]) -> Generator[Asked[None], None, T]:
+    """Wait among rows for an answer, and return it.  Raises the error in its place."""
+    if not isinstance(asked, Asked):
+        return asked
+    come: Asked[None] = Asked()
+    answers: list[T] = []
+    errors: list[BrokerError] = []
+
+    def then(note: Callable[[Any], None]) -> Callable[[Any], None]:
+        def told(answer: Any) -> None:
+            note(answer)
+            come.answer(None)
+
+        return told
+
+    asked.then(then(answers.append), then(errors.append))
+    yield come
+    for error in errors:
+        raise error
+    return answers[0]
+
+
+def row_of(position: int, seen: Seen) -> Row:
+    """Under RabbitMQ's names, as far as it has any."""
+    properties = decode_properties(seen.properties)
+    payload, encoding = shown_body(seen.body, is_whole=len(seen.body) == seen.size_bytes)
+    return {
+        "position": position,
+        "exchange": seen.exchange,
+        "routing_key": seen.routing_key,
+        "redelivered": seen.redelivered,
+        "acquired_count": seen.acquired,
+        "delivery_count": seen.failed,
+        "expires_at_ms": None if seen.expires_at_ms == NEVER_MS else seen.expires_at_ms,
+        "priority": properties.priority,
+        "headers": plain(properties.headers or {}),
+        "properties": dict(shown_properties(properties)),
+        "payload": payload,
+        "payload_encoding": encoding,
+        "payload_bytes": seen.size_bytes,
+    }
+
+
+def shown_properties(properties: Properties) -> Mapping[str, object]:
+    """Those that are there and are not shown elsewhere."""
+    values = {field.name: getattr(properties, field.name) for field in fields(properties)}
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and name not in ("headers", "priority")
+    }
+
+
+def shown_body(body: bytes, *, is_whole: bool) -> tuple[str, str]:
+    """As the management API of RabbitMQ shows it: a string if it is UTF-8, else base64.
+
+    A character that is cut at the end is left out.
+    """
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(body, final=is_whole), "string"
+    except UnicodeDecodeError:
+        return base64.b64encode(body).decode(), "base64"
+
+
+READS: Mapping[str, Callable[..., Any]] = {"queues.peek": peek}

@@ -1,0 +1,311 @@
+"""queues.*: what is in them, and away with it.
+
+An operator may do to any queue what a client may, to those that are exclusive to another, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from fluffle.broker.admin.context import Later, Parts, Pending, Result, Row, Rows, Work
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed
+from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.definitions.values import plain
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.policies.policies import InForce
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Damage, QueueDefinition
+from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import ServedQueue, Tally
+from fluffle.broker.runtime.background import in_pieces
+from fluffle.broker.vhosts.queue_changes import delete_queue
+from fluffle.broker.vhosts.vhost import VirtualHost, check_unneeded, existing_queue
+
+UNLED = ("down", "minority")
+"""States in which nobody can be asked."""
+
+UNLIMITED = "unlimited"
+"""Of what may happen as often as it likes."""
+
+ASKED_AT_ONCE = 100
+"""Queues that are led elsewhere, whose leaders are asked."""
+
+
+def list_queues(parts: Parts, *, vhost: str | None = None) -> Rows:
+    """Those of a virtual host, or all."""
+    for each in parts.vhosts(vhost):
+        for queues in in_pieces(tuple(each.queues.values()), ASKED_AT_ONCE):
+            asked = dict.fromkeys(may_answer(parts.company, queues))
+            yield from told(asked)
+            yield from (
+                queue_row(parts, each, queue, was_asked=queue in asked)
+                for queue in queues
+                if each.has(queue)
+            )
+
+
+def may_answer(company: Neighbours, queues: Iterable[ServedQueue]) -> Iterator[ServedQueue]:
+    return (queue for queue in queues if state_of(company, queue) not in UNLED)
+
+
+def told(queues: Iterable[ServedQueue]) -> Iterator[Asked[None]]:
+    """What has to be waited for until this node knows how these queues are, and who leads them."""
+    asked = [tally for queue in queues if isinstance(tally := queue.tally, Asked)]
+    if not asked:
+        return
+    all_told: Asked[None] = Asked()
+    left = len(asked)
+
+    def count(_tally: object) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            all_told.answer(None)
+
+    for each in asked:
+        each.then(count, count)
+    yield all_told
+
+
+def queue_row(
+    parts: Parts, vhost: VirtualHost, queue: ServedQueue, *, was_asked: bool = True
+) -> Row:
+    """What RabbitMQ calls these things.  What is known of a queue that was not asked now is old."""
+    company = parts.company
+    spec, state = queue.spec, state_of(company, queue)
+    return {
+        "vhost": vhost.name,
+        "name": spec.name,
+        "type": spec.queue_type.value,
+        "durable": spec.durable,
+        "auto_delete": spec.auto_delete,
+        "exclusive": spec.exclusive,
+        "owner": queue.owner.name if queue.owner else None,
+        "arguments": plain(spec.arguments),
+        **counts_row(company, queue, state, was_asked=was_asked),
+        **policies_row(parts.catalogue.policies.for_queue(vhost.name, spec)),
+        "delivery_limit": delivery_limit_of(parts, vhost, spec),
+        "single_active_consumer_tag": active_tag(company, queue),
+        "exclusive_consumer_tag": exclusive_tag(queue),
+        "state": state,
+        "group": group_of(queue),
+        "node": node_of(parts, queue.definition),
+        **members_row(company, queue.definition),
+    }
+
+
+def policies_row(in_force: InForce) -> Row:
+    """Which policies count, by their names, and what they say together."""
+    policy, operator_policy, definition = in_force
+    return {
+        "policy": policy.name if policy is not None else None,
+        "operator_policy": operator_policy.name if operator_policy is not None else None,
+        "effective_policy_definition": dict(definition or {}),
+    }
+
+
+def delivery_limit_of(parts: Parts, vhost: VirtualHost, spec: QueueSpec) -> int | str | None:
+    """How often messages may come back; None of a queue that does not count that."""
+    if spec.queue_type is not QueueType.QUORUM:
+        return None
+    limit = parts.catalogue.policies.settings_of(vhost.name, spec).delivery_limit
+    return UNLIMITED if limit is None else limit
+
+
+def group_of(queue: ServedQueue) -> int | None:
+    """What the log and the store call a quorum queue."""
+    is_quorum = queue.spec.queue_type is QueueType.QUORUM
+    return queue.definition.id if is_quorum else None
+
+
+def counts_row(company: Neighbours, queue: ServedQueue, state: str, *, was_asked: bool) -> Row:
+    """None for what nobody has told, who could know."""
+    counts: tuple[int, int, int] | None = None
+    consumers: int | None = None
+    if state in UNLED:
+        counts = counts_kept_here(company, queue.definition.id)
+    elif was_asked and queue.uncounted is None:
+        counts = queue.ready_count, queue.in_flight, queue.apart_count
+        consumers = queue.consumer_count
+    ready, unacked, _apart = counts or (None, None, None)
+    return {
+        "messages": None if counts is None else sum(counts),
+        "messages_ready": ready,
+        "messages_unacknowledged": unacked,
+        "consumers": consumers,
+    }
+
+
+def counts_kept_here(company: Neighbours, queue: int) -> tuple[int, int, int] | None:
+    """As `counts_kept`, of a queue that nobody leads, if they are known here."""
+    hosted = company.groups.get(queue)
+    if hosted is None:
+        return None
+    from fluffle.broker.cluster.queues.quorum_member import counts_kept  # noqa: PLC0415  of clusters alone
+
+    return counts_kept(hosted)
+
+
+def active_tag(company: Neighbours, queue: ServedQueue) -> str | None:
+    """That of its single active consumer, if that is known here: if it is here, or the queue, or a
+    member of it."""
+    if not queue.spec.single_active_consumer:
+        return None
+    tag = next((each.tag for each in queue.consumers if each.is_active), None)
+    hosted = company.groups.get(queue.definition.id)
+    if tag is not None or hosted is None:
+        return tag
+    from fluffle.broker.cluster.queues.quorum_member import active_tag_kept  # noqa: PLC0415  of clusters alone
+
+    return active_tag_kept(hosted)
+
+
+def exclusive_tag(queue: ServedQueue) -> str | None:
+    """That of a consumer that is to be the only one, as far as that is known here."""
+    return next((each.tag for each in queue.consumers if each.exclusive), None)
+
+
+def members_row(company: Neighbours, definition: QueueDefinition) -> Row:
+    """As far as this node knows; None of a queue that has none, since it is no quorum queue."""
+    if definition.spec.queue_type is not QueueType.QUORUM:
+        return {"leader": None, "members": None, "online": None}
+    nodes = sorted(dict(definition.members))
+    leader = leader_now(company, definition)
+    return {
+        "leader": company.shown(leader) if leader else None,
+        "members": [company.shown(node) for node in nodes],
+        "online": [company.shown(node) for node in nodes if company.is_alive(node)],
+    }
+
+
+def node_of(parts: Parts, definition: QueueDefinition) -> str | None:
+    """Where it is led; None of a quorum queue that nobody leads now."""
+    if definition.spec.queue_type is QueueType.QUORUM:
+        leader = leader_now(parts.company, definition)
+        return parts.company.shown(leader) if leader else None
+    return parts.company.shown(definition.home) if definition.home else parts.config.node_name
+
+
+def leader_now(company: Neighbours, definition: QueueDefinition) -> str:
+    """Who leads a queue, if it is there: members follow one that is gone until there is another."""
+    leader = company.leader_of(definition.id)
+    return leader if leader and company.is_alive(leader) else ""
+
+
+def state_of(company: Neighbours, queue: ServedQueue) -> str:
+    """In RabbitMQ's words, and as this node sees the others."""
+    if queue.absence is not None:
+        return "down"
+    if queue.spec.queue_type is QueueType.QUORUM:
+        voters = voters_of(company, queue.definition)
+        up = sum(company.is_alive(node) for node in voters)
+        if 2 * up <= len(voters):
+            return "minority" if up else "down"
+    return "running" if queue.damage is None else "crashed"
+
+
+def voters_of(company: Neighbours, definition: QueueDefinition) -> list[str]:
+    """As the member here knows, if there is one: in the definition some may be learners."""
+    hosted = company.groups.get(definition.id)
+    voters = [voter.node for voter in hosted.status.config.voters] if hosted is not None else []
+    return voters or list(dict(definition.members))
+
+
+def show(parts: Parts, *, name: str, vhost: str) -> Row | Later:
+    """One queue, with what leads to it."""
+    host = parts.vhost(vhost)
+    queue = existing_queue(host, name)
+    tally = queue.tally if state_of(parts.company, queue) not in UNLED else None
+    if not isinstance(tally, Asked):
+        return queue_row(parts, host, queue)
+    asked = Pending()
+    tally.then(lambda _tally: asked.answer(queue_row(parts, host, queue)), asked.answer)
+    return asked.result
+
+
+def purge(parts: Parts, *, name: str, vhost: str) -> Row | Later:
+    """Drop the ready messages; how many there were."""
+    count = existing_queue(parts.vhost(vhost), name).purge()
+    if not isinstance(count, Asked):
+        return {"messages": count}
+    asked = Pending()
+    count.then(lambda messages: asked.answer({"messages": messages}), asked.answer)
+    return asked.result
+
+
+def repair(parts: Parts, *, name: str, vhost: str, drop_damaged: bool = False) -> Later:
+    """Drop the damaged messages that a crashed queue came upon; how many, and where the first."""
+    queue = existing_queue(parts.vhost(vhost), name)
+    damage = queue.damage
+    if damage is None or not isinstance(queue, Queue):
+        raise PreconditionFailed(f"queue '{name}' in vhost '{vhost}' has not crashed")
+    if not drop_damaged and damage.is_of_settled:
+        raise PreconditionFailed(
+            f"what was acknowledged in queue '{name}' in vhost '{vhost}' cannot be read "
+            f"({damage.place}: {damage.what}); with --drop-damaged such messages come again"
+        )
+    if not drop_damaged:
+        count = damage.count or "some"
+        raise PreconditionFailed(
+            f"{count} messages of queue '{name}' in vhost '{vhost}' cannot be read "
+            f"({damage.place}: {damage.what}); they can only be dropped, with --drop-damaged"
+        )
+    return parts.later(drop_damage(parts, vhost, queue, damage))
+
+
+def drop_damage(parts: Parts, vhost: str, queue: Queue, first: Damage) -> Work:
+    """One batch of messages after the other, as long as the next cannot be read either."""
+    dropped = 0
+    while (damage := queue.damage) is not None:
+        count = queue.drop_damaged()
+        if not count and queue.damage is not None:
+            raise PreconditionFailed(
+                f"{dropped} messages were dropped, but it cannot be told how many more of queue "
+                f"'{queue.name}' in vhost '{vhost}' are damaged ({damage.place}: {damage.what}); "
+                "purge or delete it"
+            )
+        dropped += count
+        yield None
+    return {"messages": dropped, "place": first.place, "reason": first.what}
+
+
+def delete(
+    parts: Parts, *, name: str, vhost: str, if_unused: bool = False, if_empty: bool = False
+) -> Result:
+    """A queue with its messages, how many there were, as far as anybody could be asked; its
+    consumers are cancelled."""
+    messages: int | None = 0
+
+    def decide() -> Change:
+        nonlocal messages
+        host = parts.vhost(vhost)
+        queue = existing_queue(host, name)
+        check_unneeded(queue, vhost, unused=if_unused, empty=if_empty)
+        messages = queue.ready_count if queue.uncounted is None else None
+        return delete_queue(host, queue)
+
+    tally = existing_queue(parts.vhost(vhost), name).tally
+    if not isinstance(tally, Asked):
+        return parts.change(decide, lambda: {"messages": messages})
+    going = Pending()
+
+    def counted(_tally: Tally) -> None:
+        try:
+            parts.metadata.change(
+                decide, lambda: going.answer({"messages": messages}), going.answer
+            )
+        except BrokerError as error:
+            going.answer(error)
+
+    tally.then(counted, going.answer)
+    return going.result
+
+
+READS: Mapping[str, Callable[..., Any]] = {"queues.list": list_queues, "queues.show": show}
+CHANGES: Mapping[str, Callable[..., Any]] = {
+    "queues.purge": purge,
+    "queues.repair": repair,
+    "queues.delete": delete,
+}

@@ -1,0 +1,114 @@
+"""Verbs that find nothing: said once this node knows that there is nothing.
+
+What they find is answered at once, whatever else others define meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial, update_wrapper
+from typing import Any
+
+from fluffle.broker.admin.context import Later, Parts, Result, Row, Rows
+from fluffle.broker.admin.dispatch import Verb
+from fluffle.broker.base.errors import Away, Broken, BrokerError, Gone, NotFound
+from fluffle.broker.metadata.read_barrier import Knowledge
+from fluffle.broker.queues.queue_api import Later as Asked
+
+logger = logging.getLogger(__name__)
+
+
+def certain(verb: Verb) -> Verb:
+    """The same verb, done again when it has found nothing and there may be something."""
+    act = verb.act
+    gives_rows = getattr(act, "__annotations__", {}).get("return") == "Rows"
+
+    def done(parts: Parts, **arguments: Any) -> Result:
+        knowledge, make = parts.company.knowledge, partial(act, parts, **arguments)
+        if knowledge.is_complete:
+            made: Result = make()
+            return made
+        return certain_rows(knowledge, make) if gives_rows else certain_result(knowledge, make)
+
+    update_wrapper(done, act)
+    return replace(verb, act=done)
+
+
+def certain_rows(knowledge: Knowledge, make: Callable[[], Rows]) -> Rows:
+    """The rows of a list.  NotFound; `InternalError` where it cannot be known that it is empty."""
+    is_empty = True
+    try:
+        for row in make():
+            is_empty = is_empty and isinstance(row, Asked)
+            yield row
+    except NotFound as error:
+        if not is_empty or isinstance(error, Away):
+            raise
+    if is_empty:
+        errors: list[BrokerError] = []
+        known = Asked[None]()
+
+        def failed(error: BrokerError) -> None:
+            errors.append(error)
+            known.answer(None)
+
+        knowledge.ask(partial(known.answer, None), failed)
+        yield known
+        if errors:
+            raise errors[0]
+        yield from make()
+
+
+def certain_result(knowledge: Knowledge, make: Callable[[], Result]) -> Result:
+    """The result, now or later."""
+    try:
+        made = make()
+    except NotFound as error:
+        if isinstance(error, Away):
+            raise
+        return Later(partial(begin, knowledge, make))
+    return Later(partial(go_on, knowledge, make, made)) if isinstance(made, Later) else made
+
+
+def go_on(
+    knowledge: Knowledge,
+    make: Callable[[], Result],
+    made: Later,
+    answer: Callable[[Row | BrokerError], None],
+) -> None:
+    """Answer with the result; if that was deleted which was asked, do it again."""
+
+    def told(outcome: Row | BrokerError) -> None:
+        if isinstance(outcome, Gone):
+            begin(knowledge, make, answer)
+        else:
+            answer(outcome)
+
+    made.begin(told)
+
+
+def begin(
+    knowledge: Knowledge, make: Callable[[], Result], answer: Callable[[Row | BrokerError], None]
+) -> None:
+    """Do it again once all is known here."""
+
+    def known() -> None:
+        try:
+            made = make()
+        except BrokerError as error:
+            answer(error)
+        except AssertionError:
+            raise
+        except Exception:
+            logger.exception("a verb of the control socket failed")
+            answer(Broken())
+        else:
+            if isinstance(made, Later):
+                go_on(knowledge, make, made, answer)
+            else:
+                assert isinstance(made, dict)
+                answer(made)
+
+    knowledge.ask(known, answer)

@@ -1,0 +1,197 @@
+"""users.*: who may log in, with which password, tags and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from fluffle.broker.access.access import LoginRefused
+from fluffle.broker.access.changes import delete_user, put_permission, put_user, user_name
+from fluffle.broker.access.passwords import SHA256, PasswordHash, check_storable
+from fluffle.broker.access.permissions import permissions_of
+from fluffle.broker.access.users import ADMINISTRATOR, User
+from fluffle.broker.admin.arguments import Limits, check_name
+from fluffle.broker.admin.context import Later, Parts, Result, Row, Rows
+from fluffle.broker.admin.limits import changed_limits
+from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, PreconditionFailed
+from fluffle.broker.metadata.change import Change
+
+LIMITS: Mapping[str, str] = {"max-connections": "max_connections", "max-channels": "max_channels"}
+
+
+def user_row(user: User) -> Row:
+    """All there is to say of a user, but for the hash of his password."""
+    return {
+        "user": user.name,
+        "tags": list(user.tags),
+        "hashing_algorithm": user.password.algorithm if user.password else None,
+        "max_connections": user.limits.max_connections,
+        "max_channels": user.limits.max_channels,
+    }
+
+
+def is_administrator(user: User) -> bool:
+    return ADMINISTRATOR in user.tags
+
+
+def existing_user(parts: Parts, name: str) -> User:
+    """NotFound."""
+    user = parts.access.users.get(name)
+    if user is None:
+        raise NotFound(f"user '{name}' does not exist")
+    return user
+
+
+def list_users(parts: Parts) -> Rows:
+    """All of them."""
+    return map(user_row, tuple(parts.access.users.values()))
+
+
+def show(parts: Parts, *, name: str) -> Row:
+    """One of them."""
+    return user_row(existing_user(parts, name))
+
+
+def add(
+    parts: Parts,
+    *,
+    name: str,
+    password_hash: str = "",
+    hashing_algorithm: str = SHA256,
+    tags: list[str] | None = None,
+) -> Result:
+    """A new user without permissions; without a hash he cannot log in with a password."""
+    check_name("user", name)
+
+    def decide() -> Change:
+        if name in parts.access.users:
+            raise PreconditionFailed(f"user '{name}' already exists")
+        stored = usable_hash(password_hash, hashing_algorithm)
+        return put_user(User(name, stored, tuple(tags or ())))
+
+    return parts.change(decide)
+
+
+def put(
+    parts: Parts,
+    *,
+    name: str,
+    tags: list[str],
+    password_hash: str = "",
+    hashing_algorithm: str = SHA256,
+    limits: Limits | None = None,
+    permissions: dict[str, Any] | None = None,
+) -> Result:
+    """A user as he is to be, whether there was one of that name, with permissions by virtual host;
+    limits and permissions that are not named stay.  All of it is done, or nothing."""
+    check_name("user", name)
+    granted = permissions_of(permissions or {})
+
+    def decide() -> Change:
+        user = parts.access.users.get(name, User(name))
+        stored = usable_hash(password_hash, hashing_algorithm)
+        changed = changed_limits(user.limits, LIMITS, limits or {})
+        put = put_user(replace(user, password=stored, tags=tuple(tags), limits=changed))
+        for vhost, permission in granted.items():
+            parts.vhost(vhost)
+            permission.check()
+            put = put.joined(put_permission(name, vhost, permission))
+        return put
+
+    return parts.change(decide)
+
+
+def delete(parts: Parts, *, name: str, force: bool = False) -> Result:
+    """A user with his permissions; his connections are closed.
+
+    The last administrator only with `force`: it is mostly guest, before there is another one.
+    """
+
+    def decide() -> Change:
+        user = existing_user(parts, name)
+        change = delete_user(parts.access, name)
+        if force or not is_administrator(user):
+            return change
+        administrators = filter(is_administrator, parts.access.users.values())
+        other = next((each for each in administrators if each is not user), None)
+        if other is None:
+            raise PreconditionFailed(
+                f"user '{name}' is the last administrator; add another one, or use force"
+            )
+        return change._replace(rests_on=(*change.rests_on, user_name(other.name)))
+
+    return parts.change(decide)
+
+
+def set_password(
+    parts: Parts, *, name: str, password_hash: str, hashing_algorithm: str = SHA256
+) -> Result:
+    """Another password, or with an empty hash none; who is logged in stays."""
+
+    def decide() -> Change:
+        user = existing_user(parts, name)
+        stored = usable_hash(password_hash, hashing_algorithm)
+        return put_user(replace(user, password=stored))
+
+    return parts.change(decide)
+
+
+def set_tags(parts: Parts, *, name: str, tags: list[str]) -> Result:
+    """These and no others."""
+
+    def decide() -> Change:
+        return put_user(replace(existing_user(parts, name), tags=tuple(tags)))
+
+    return parts.change(decide)
+
+
+def set_limits(parts: Parts, *, name: str, limits: Limits) -> Result:
+    """Change the limits that are named."""
+
+    def decide() -> Change:
+        user = existing_user(parts, name)
+        changed = changed_limits(user.limits, LIMITS, limits)
+        return put_user(replace(user, limits=changed))
+
+    return parts.change(decide)
+
+
+def authenticate(parts: Parts, *, name: str, password: str) -> Later:
+    """Whether that is the password.  AccessRefused, with what the log would say."""
+
+    def begin(answer: Callable[[Row | BrokerError], None]) -> None:
+        def on_login(outcome: User | LoginRefused) -> None:
+            if isinstance(outcome, LoginRefused):
+                answer(AccessRefused(str(outcome)))
+            else:
+                answer(user_row(outcome))
+
+        octets = password.encode(errors="surrogateescape")
+        parts.access.login(name, octets, on_login, from_loopback=True)
+
+    return Later(begin)
+
+
+def usable_hash(password_hash: str, hashing_algorithm: str) -> PasswordHash | None:
+    """None for an empty one.  UnusableHash."""
+    if not password_hash:
+        return None
+    stored = PasswordHash(password_hash, hashing_algorithm)
+    check_storable(stored)
+    return stored
+
+
+READS: Mapping[str, Callable[..., Any]] = {
+    "users.list": list_users,
+    "users.show": show,
+    "users.authenticate": authenticate,
+}
+CHANGES: Mapping[str, Callable[..., Any]] = {
+    "users.add": add,
+    "users.put": put,
+    "users.delete": delete,
+    "users.password": set_password,
+    "users.tags": set_tags,
+    "users.limits": set_limits,
+}

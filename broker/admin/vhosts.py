@@ -1,0 +1,159 @@
+"""vhosts.*: which virtual hosts there are, and how much may be in them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fluffle.broker.access.limits import PROTECTED, Counted
+from fluffle.broker.admin.arguments import Limits, check_name
+from fluffle.broker.admin.context import Parts, Pending, Result, Row, Rows, Work
+from fluffle.broker.admin.limits import changed_limits
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.logs import event
+from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.protocols.amqp091.firehose import FIREHOSE, Trace, tap
+from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
+from fluffle.broker.runtime.background import in_pieces
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+logger = logging.getLogger(__name__)
+
+PIECE = 50
+"""Queues or exchanges that go at once."""
+
+LIMITS: Mapping[str, str] = {"max-connections": "max_connections", "max-queues": "max_queues"}
+
+
+def list_vhosts(parts: Parts) -> Rows:
+    """All of them."""
+    return (vhost_row(parts, vhost) for vhost in parts.vhosts(None))
+
+
+def vhost_row(parts: Parts, vhost: VirtualHost) -> Row:
+    return {
+        "name": vhost.name,
+        "description": vhost.metadata.get("description", ""),
+        "tags": vhost.metadata.get("tags", []),
+        "default_queue_type": vhost.metadata.get(DEFAULT_QUEUE_TYPE),
+        PROTECTED: vhost.metadata.get(PROTECTED) is True,
+        "metadata": dict(vhost.metadata),
+        "queues": len(vhost.queues),
+        "connections": parts.access.usage.here[Counted.CONNECTIONS_TO_VHOST][vhost.name],
+        "max_connections": vhost.limits.max_connections,
+        "max_queues": vhost.limits.max_queues,
+        "tracing": FIREHOSE in vhost.taps,
+    }
+
+
+def add(
+    parts: Parts,
+    *,
+    name: str,
+    description: str | None = None,
+    tags: list[str] | None = None,
+    queue_type: str | None = None,
+    is_protected: bool | None = None,
+) -> Result:
+    """A new one, in which nobody has any rights yet."""
+    check_name("vhost", name)
+    metadata = metadata_of(description, tags, queue_type, is_protected=is_protected)
+
+    def decide() -> Change:
+        if name in parts.catalogue.vhosts:
+            raise PreconditionFailed(f"vhost '{name}' already exists")
+        return set_vhost(parts.catalogue, name, metadata=metadata)
+
+    return parts.change(decide)
+
+
+def delete(parts: Parts, *, name: str) -> Result:
+    """One with all that is in it, unless it is protected; its connections are closed."""
+    going = Pending()
+
+    def decide() -> Change:
+        return doom(parts.catalogue, parts.vhost(name).name)
+
+    def done() -> None:
+        parts.later(dismantle(parts, name)).begin(going.answer)
+
+    parts.metadata.change(decide, done, going.answer)
+    return going.result
+
+
+def dismantle(parts: Parts, name: str) -> Work:
+    """At the pace of the disk: what a commit removes costs the loop time at its end, too."""
+    while parts.access.usage.here[Counted.CONNECTIONS_TO_VHOST][name]:
+        yield None
+    for piece in in_pieces(dismantling(parts.catalogue, name), PIECE):
+        for decide in piece:
+            parts.metadata.settle(decide)
+        yield parts.commits.ticket
+    return {}
+
+
+def metadata_of(
+    description: str | None,
+    tags: list[str] | None,
+    queue_type: str | None,
+    *,
+    is_protected: bool | None,
+) -> dict[str, object]:
+    """What is said of one; the type is that of queues that are declared from now on without one, if
+    they can be of it.  A protected one cannot be deleted.  PreconditionFailed."""
+    if queue_type not in (None, QueueType.CLASSIC, QueueType.QUORUM):
+        raise PreconditionFailed(f"Unsupported queue type: {queue_type}")
+    said = {
+        "description": description,
+        "tags": tags,
+        DEFAULT_QUEUE_TYPE: queue_type,
+        PROTECTED: is_protected,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def set_metadata(
+    parts: Parts,
+    *,
+    name: str,
+    description: str | None = None,
+    tags: list[str] | None = None,
+    queue_type: str | None = None,
+    is_protected: bool | None = None,
+) -> Result:
+    """Change what is said of one; what is not named stays."""
+    said = metadata_of(description, tags, queue_type, is_protected=is_protected)
+
+    def decide() -> Change:
+        return set_vhost(parts.catalogue, parts.vhost(name).name, metadata=said)
+
+    return parts.change(decide)
+
+
+def set_limits(parts: Parts, *, name: str, limits: Limits) -> Result:
+    """Change the limits that are named; what is there stays, whatever they say."""
+
+    def decide() -> Change:
+        changed = changed_limits(parts.vhost(name).limits, LIMITS, limits)
+        return set_vhost(parts.catalogue, name, limits=changed)
+
+    return parts.change(decide)
+
+
+def set_trace(parts: Parts, *, name: str, on: bool) -> Result:
+    """Copy what clients of this node publish to it and are given from it, until it is stopped."""
+    tap(parts.vhost(name), FIREHOSE, Trace(parts.config.node_name) if on else None)
+    event(logger, logging.INFO, "tracing" if on else "tracing_stopped", vhost=name)
+    return {}
+
+
+READS: Mapping[str, Callable[..., Any]] = {"vhosts.list": list_vhosts}
+CHANGES: Mapping[str, Callable[..., Any]] = {
+    "vhosts.add": add,
+    "vhosts.delete": delete,
+    "vhosts.metadata": set_metadata,
+    "vhosts.limits": set_limits,
+    "vhosts.trace": set_trace,
+}

@@ -1,0 +1,1 @@
+"""Values, errors, logs and small helpers that every other package may import."""

@@ -1,0 +1,247 @@
+"""A verb and its arguments in, rows out: over the control socket of a node on this machine.
+
+`remote.py` does the same over the management API of one that is elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from select import select
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias
+
+import click
+
+from fluffle.broker.cli.tables import shown
+from fluffle.broker.process.control_address import SOCKET_NAME, control_address
+from fluffle.broker.process.lock import LOCK_FILE, lock
+from fluffle.broker.process.node_file import NODE_FILE, node_pid
+
+Row: TypeAlias = dict[str, Any]
+
+PING_WAIT_S_MAX = 5.0
+"""For the answer to a question that costs nothing: a node that serves has it in milliseconds."""
+
+ANSWER_WAIT_S_MAX = 120.0
+"""A node that has answered may work for so long on what it was asked."""
+
+NOTICE_AFTER_S = 3.0
+"""Who waits at a terminal is told by then that it is the node that he waits for."""
+
+READ_BYTES = 1 << 16
+
+CREDENTIALS = struct.Struct("3i")
+"""Of the process at the other end of a socket: itself, its user, its group.  See unix(7)."""
+
+
+class Refused(click.ClickException):
+    """The node does not do it, and says why; `code` is that of AMQP, if it is the node's."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Unreachable(click.ClickException):
+    """There is no node that could do it."""
+
+    exit_code = 69
+    """EX_UNAVAILABLE of sysexits, as RabbitMQ's commands have it."""
+
+
+class Client(Protocol):
+    """A node, wherever it is."""
+
+    @property
+    def data_dir(self) -> Path:
+        """Where it keeps its data.  Refused for one that is not on this machine."""
+
+    @property
+    def pid(self) -> int:
+        """Its process.  Refused for one that is not on this machine; Unreachable."""
+
+    def call(self, verb: str, **arguments: object) -> Row:
+        """The result of a verb that has one; arguments that are None are left out.
+
+        Refused; Unreachable.
+        """
+
+    def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
+        """The rows of a verb that has many, as they come.  Refused; Unreachable."""
+
+
+class LocalClient:
+    """A node that keeps its data in `data_dir`; connected to when it is first asked something."""
+
+    __slots__ = ("_connection", "_data_dir", "_input", "_request_id")
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._connection: socket.socket | None = None
+        self._input = bytearray()
+        """What has come of answers that were not taken yet."""
+        self._request_id = 0
+
+    def call(self, verb: str, **arguments: object) -> Row:
+        """As `Client.call`."""
+        self._send(verb, arguments)
+        result: Row = self._answer()["result"]
+        return result
+
+    def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
+        """As `Client.rows`."""
+        self._send(verb, arguments)
+        has_more = True
+        while has_more:
+            page = self._answer()
+            yield from page["rows"]
+            has_more = page["more"]
+
+    @property
+    def data_dir(self) -> Path:
+        return self._data_dir
+
+    @property
+    def pid(self) -> int:
+        """As the system knows it, and not as somebody says who answers."""
+        pid = pid_of(self._connect())
+        if not pid:
+            raise Refused("the process of the node cannot be seen from here")
+        return pid
+
+    def _connect(self) -> socket.socket:
+        if self._connection is None:
+            self._connection = self._connected()
+            self._ping(self._connection)
+        return self._connection
+
+    def _send(self, verb: str, arguments: Row) -> None:
+        given = {name: value for name, value in arguments.items() if value is not None}
+        self._request_id += 1
+        request = {"id": self._request_id, "verb": verb, "arguments": given}
+        self._write(self._connect(), request)
+
+    def _ping(self, connection: socket.socket) -> None:
+        """See that somebody answers, whatever he says: a node may know no ping."""
+        connection.settimeout(PING_WAIT_S_MAX)
+        self._write(connection, {"verb": "ping"})
+        self._line(connection)
+        connection.settimeout(ANSWER_WAIT_S_MAX)
+
+    def _write(self, connection: socket.socket, request: Row) -> None:
+        try:
+            connection.sendall(json.dumps(request).encode() + b"\n")
+        except TimeoutError as error:
+            raise self._silent() from error
+        except OSError as error:
+            raise self._unreachable(f"hung up ({error.strerror})") from error
+
+    def _answer(self) -> Row:
+        assert self._connection is not None
+        if not self._input and sys.stderr.isatty():
+            self._notice(self._connection)
+        answer: Row = json.loads(self._line(self._connection))
+        if "error" in answer:
+            raise Refused(shown(answer["error"]["text"]), answer["error"]["code"])
+        return answer
+
+    def _notice(self, connection: socket.socket) -> None:
+        """Say so when an answer takes its time."""
+        if not select([connection], [], [], NOTICE_AFTER_S)[0]:
+            click.echo("the node is at work, waiting for its answer …", err=True)
+
+    def _line(self, connection: socket.socket) -> bytes:
+        """The next line that comes."""
+        searched = 0
+        while (end := self._input.find(b"\n", searched)) < 0:
+            searched = len(self._input)
+            try:
+                data = connection.recv(READ_BYTES)
+            except TimeoutError as error:
+                raise self._silent() from error
+            except OSError as error:
+                raise self._unreachable(f"hung up ({error.strerror})") from error
+            if not data:
+                raise self._unreachable("hung up")
+            self._input += data
+        line = bytes(self._input[:end])
+        del self._input[: end + 1]
+        return line
+
+    def _connected(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(PING_WAIT_S_MAX)
+        try:
+            with control_address(self.data_dir) as address:
+                connection.connect(address)
+        except OSError as error:
+            connection.close()
+            raise self._why(error) from error
+        return connection
+
+    def _why(self, error: OSError) -> Unreachable:
+        """What to tell about a connection that could not be made."""
+        place = self.data_dir.absolute()
+        pid = running_pid(self.data_dir) if isinstance(error, FileNotFoundError) else None
+        if pid is not None:
+            return Unreachable(
+                f"the node in {place} runs (process {pid}), but its {SOCKET_NAME} is gone; only a "
+                "restart makes another"
+            )
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
+            name_it = "name its data directory with --data-dir"
+            if cluster := sorted(place.glob(f"cluster/*/{NODE_FILE}")):
+                name_it += f", such as {cluster[0].parent}"
+            return Unreachable(f"no node runs in {place}; {name_it}")
+        if isinstance(error, PermissionError):
+            return Unreachable(f"{place / SOCKET_NAME} is for the user that the node runs as")
+        if isinstance(error, BlockingIOError | TimeoutError):  # so many wait to be accepted
+            return self._silent()
+        return self._unreachable(f"cannot be reached ({error.strerror or error})")
+
+    def _silent(self) -> Unreachable:
+        pid = node_pid(self.data_dir / NODE_FILE)
+        by_name = f" (process {pid})" if pid else ""
+        return self._unreachable(f"does not answer{by_name}: it is stopped, or too busy")
+
+    def _unreachable(self, what: str) -> Unreachable:
+        return Unreachable(f"the node in {self.data_dir.absolute()} {what}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+def pid_of(connection: socket.socket) -> int:
+    """Of the process that listens at the other end; 0 where that is in a place of its own."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid: int = CREDENTIALS.unpack(told)[0]
+    return pid
+
+
+def running_pid(data_dir: Path) -> int | None:
+    """The process of the node that holds a data directory; None where none does."""
+    pid = node_pid(data_dir / NODE_FILE)
+    if pid is None:
+        return None
+    try:
+        os.kill(pid, 0)
+        lock(data_dir / LOCK_FILE).close()
+    except BlockingIOError:
+        return pid
+    except OSError:
+        return None
+    return None

@@ -1,0 +1,127 @@
+"""Nodes that come and go.
+
+Clusters are founded by options here, not by commands: what RabbitMQ's verbs would change by hand
+is refused with a word on what to do instead.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from functools import partial
+
+from fluffle.broker.cli.client import Refused, Unreachable, running_pid
+from fluffle.broker.cli.rabbitmq.nodes import LOOK_S, PATIENCE_S, is_up, waited
+from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, Call, Failure, Told, Verb
+
+JOIN = (
+    "nodes do not join by a command here: have one of the cluster let this one in (fluffle cluster "
+    "add NAME=HOST:PORT), then start it with an empty data directory, --node NAME and the --peers "
+    "of the others"
+)
+RESET = (
+    "a node is not emptied while it runs: stop it, have another one forget it (rabbitmqctl "
+    "forget_cluster_node), and start it with an empty data directory"
+)
+ALONE = "nodes start without the others as far as a majority allows; see fluffle salvage"
+
+
+def refuse(why: str, _call: Call) -> Told:
+    raise Failure(why)
+
+
+def forget_cluster_node(call: Call) -> None:
+    call.client.call("cluster.forget", name=call.words[0])
+
+
+def stop_app(call: Call) -> None:
+    call.client.call("node.drain")
+
+
+def start_app(call: Call) -> None:
+    call.client.call("node.revive")
+
+
+def check_here(call: Call) -> None:
+    """Failure for a node that is elsewhere: the number of its process is another one's here."""
+    try:
+        call.client.data_dir  # noqa: B018 - whether there is one
+    except Refused as refused:
+        raise Failure(f"{refused.message}: a node is stopped where it runs") from refused
+
+
+def stop(call: Call) -> None:
+    """Ask the process to end; it goes on by itself."""
+    os.kill(call.client.pid, signal.SIGTERM)
+
+
+def shutdown(call: Call) -> Told:
+    """The same, and wait until it has ended."""
+    pid = call.client.pid
+    os.kill(pid, signal.SIGTERM)
+    end = call.now() + call.patience_s(PATIENCE_S)
+    while not call.has("no-wait") and running_pid(call.client.data_dir) == pid:
+        if call.now() >= end:
+            raise Failure(f"the node (process {pid}) has not stopped in time")
+        call.sleep(LOOK_S)
+    return Told([])
+
+
+def wait(call: Call) -> Told:
+    """Until it serves: a file with its process is not needed to find it."""
+    waited(call, partial(is_up, call), "the node is not up")
+    return Told([])
+
+
+def pinged(call: Call) -> str:
+    """Whom it is about, if anybody is there."""
+    try:
+        return call.node
+    except Unreachable:
+        return "of the data directory"
+
+
+def with_node(text: str) -> partial[str]:
+    return partial(lambda template, call: template.format(node=pinged(call)), text)
+
+
+VERBS: Mapping[str, Verb] = {
+    "forget_cluster_node": Verb(
+        forget_cluster_node, "<node>", "Removing node {0} from the cluster", (1, 1),
+        {"offline": FLAG}, note="with the queues that were on it alone; never --offline",
+    ),
+    "join_cluster": Verb(
+        partial(refuse, JOIN), "<node>", with_node("Clustering node {node} with ..."), (1, 1),
+        {"ram": FLAG, "disc": FLAG}, note="refused: a node that is let in joins when it starts",
+    ),
+    "reset": Verb(
+        partial(refuse, RESET), "", with_node("Resetting node {node} ..."),
+        note="refused: an empty data directory does it",
+    ),
+    "force_reset": Verb(
+        partial(refuse, RESET), "", with_node("Forcefully resetting node {node} ..."),
+        note="refused: an empty data directory does it",
+    ),
+    "force_boot": Verb(partial(refuse, ALONE), note="refused: fluffle salvage does it"),
+    "stop_app": Verb(
+        stop_app, "", with_node("Stopping rabbit application on node {node} ..."),
+        note="as rabbitmq-upgrade drain: it serves no client, and remains a member",
+    ),
+    "start_app": Verb(
+        start_app, "", with_node("Starting node {node} ..."), note="as rabbitmq-upgrade revive"
+    ),
+    "stop": Verb(
+        stop, "[<pidfile>]", with_node("Stopping and halting node {node} ..."), (0, 1),
+        {"idempotent": FLAG}, check=check_here,
+        note="only of this machine; a file with its process is accepted, and not needed",
+    ),
+    "shutdown": Verb(
+        shutdown, "", with_node("Shutting down RabbitMQ node {node} ..."),
+        options={"wait": FLAG}, check=check_here, note="only of this machine",
+    ),
+    "wait": Verb(
+        wait, "[<pidfile>]", "Waiting for the node in its data directory ...", (0, 1),
+        {"pid": TEXT}, note="looks at the data directory, not at a file with its process",
+    ),
+}  # fmt: skip

@@ -1,0 +1,103 @@
+"""`rabbitmq-plugins`: what is built in counts as enabled, and nothing else can be.
+
+A container's list of plugins must not break its start: to enable what is built in changes nothing,
+and to disable it is said to change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from fluffle.broker.cli.rabbitmq.builtin import PLUGINS
+from fluffle.broker.cli.rabbitmq.verb import FLAG, Call, Failure, Told, Verb
+
+ONLINE: Mapping[str, str] = {"online": FLAG, "offline": FLAG, "all": FLAG}
+LISTING: Mapping[str, str] = {
+    "minimal": FLAG, "enabled": FLAG, "implicitly-enabled": FLAG, "verbose": FLAG,
+}  # fmt: skip
+BUILT_IN = "[E*]"
+
+
+def named(call: Call) -> Sequence[str]:
+    """Those that were named, or all.  Failure for one that there is not."""
+    if call.has("all"):
+        return list(PLUGINS)
+    for name in call.words:
+        if name not in PLUGINS:
+            raise Failure(
+                f"The following plugins could not be found: {name}. Built in are "
+                f"{', '.join(PLUGINS)}"
+            )
+    return call.words
+
+
+def enable(call: Call) -> Told:
+    names = named(call)
+    return Told([f"  {name}: built in" for name in names], {"enabled": list(names)})
+
+
+def disable(call: Call) -> Told:
+    names = named(call)
+    return Told([f"  {name}: built in, stays" for name in names], {"disabled": []})
+
+
+def set_plugins(call: Call) -> Told:
+    return enable(call)
+
+
+def list_plugins(call: Call) -> Told:
+    pattern = call.word(0)
+    names = [name for name in PLUGINS if pattern in name]
+    content = {
+        "format": "minimal" if call.has("minimal") else "normal",
+        "plugins": [{"name": name, "enabled": "enabled", "running": True} for name in names],
+    }
+    return Told(names if call.has("minimal") else list(plugin_lines(names)), content)
+
+
+def plugin_lines(names: Sequence[str]) -> Iterator[str]:
+    yield " Configured: E = explicitly enabled; e = implicitly enabled"
+    yield " | Status: * = running"
+    yield " |/"
+    for name in names:
+        what = PLUGINS[name] or "built in"
+        yield f"{BUILT_IN} {name.ljust(36)} {what}"
+
+
+def is_enabled(call: Call) -> Told:
+    for name in call.words:
+        if name not in PLUGINS:
+            raise Failure(
+                f"Plugin {name} is not enabled. Enabled plugins and dependencies: "
+                f"{', '.join(PLUGINS)}"
+            )
+    one = "Plugin" if len(call.words) == 1 else "Plugins"
+    verb = "is" if len(call.words) == 1 else "are"
+    return Told([f"{one} {', '.join(call.words)} {verb} enabled"])
+
+
+def directories(_call: Call) -> Told:
+    return Told(["Plugins are built in; there are no directories of them"])
+
+
+def enabling(call: Call) -> str:
+    return "\n".join(("Enabling plugins on node:", *call.words))
+
+
+VERBS: Mapping[str, Verb] = {
+    "list": Verb(
+        list_plugins, "[<pattern>]", "Listing plugins ...", (0, 1), LISTING,
+        note="what is built in; a pattern is a part of a name",
+    ),
+    "enable": Verb(
+        enable, "<plugin> [...]", enabling, (0, None), ONLINE,
+        note="changes nothing: what is built in is enabled; options switch it on",
+    ),
+    "disable": Verb(disable, "<plugin> [...]", "", (0, None), ONLINE, note="changes nothing"),
+    "set": Verb(set_plugins, "<plugin> [...]", "", (0, None), ONLINE, note="changes nothing"),
+    "is_enabled": Verb(
+        is_enabled, "<plugin> [...]", "Asking if {0} is enabled...", (1, None), ONLINE,
+        note="needs no node",
+    ),
+    "directories": Verb(directories, note="there are none"),
+}  # fmt: skip

@@ -1,0 +1,237 @@
+"""One of the tools: find the verb, do it, print what comes of it, and exit as RabbitMQ's does."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from fluffle.broker.cli.client import Client, LocalClient, Refused, Unreachable
+from fluffle.broker.cli.rabbitmq.arguments import GLOBAL, SHORT, understood
+from fluffle.broker.cli.rabbitmq.formats import FOR_PROGRAMS, compact, printed
+from fluffle.broker.cli.rabbitmq.target_node import NamedClient
+from fluffle.broker.cli.rabbitmq.verb import (
+    FLAG,
+    NO_USER,
+    NOT_FOUND,
+    TEXT,
+    UNAVAILABLE,
+    USAGE,
+    Call,
+    Failure,
+    Misused,
+    Verb,
+)
+
+EVERYWHERE = ("nodes", "states")
+
+TOOLS: Mapping[str, Sequence[str]] = {
+    "rabbitmqctl": (
+        *EVERYWHERE, "checks", "users", "vhosts", "permissions", "lists", "limits", "policies",
+        "definitions", "operations", "features", "settings", "membership",
+    ),
+    "rabbitmq-diagnostics": (
+        *EVERYWHERE, "checks", "machine", "lists", "features", "permissions", "users", "limits",
+        "policies",
+    ),
+    "rabbitmq-queues": ("quorum", "states"),
+    "rabbitmq-plugins": ("plugins",),
+    "rabbitmq-upgrade": ("upgrade",),
+}  # fmt: skip
+"""Where their verbs are: modules of this package with a table VERBS."""
+
+DATA_DIR_VARIABLE = "FLUFFLE_DATA_DIR"
+PASSWORD = re.compile(r"(?<=://)([^/?#\s:]*):[^/?#\s]*@")
+"""In a URL, behind the user."""
+
+
+def verbs_of(tool: str) -> Mapping[str, Verb]:
+    """Those of a tool, in order of their names."""
+    found: dict[str, Verb] = {}
+    for name in TOOLS[tool]:
+        found |= import_module(f"fluffle.broker.cli.rabbitmq.{name}").VERBS
+    return dict(sorted(found.items()))
+
+
+def run(tool: str, arguments: Sequence[str], url: str = "") -> int:
+    """Do what was typed; the exit code.  `url`: of the node, unless they have one."""
+    name, rest = split(arguments)
+    verbs = verbs_of(tool)
+    if name in ("", "help"):
+        topic = next(iter(rest), "") if name else ""
+        click.echo(usage_of(tool, topic, verbs[topic]) if topic in verbs else overview(tool, verbs))
+        return 0 if name == "help" or "--help" in rest or "-h" in rest else USAGE
+    if name not in verbs:
+        near = get_close_matches(name, verbs, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else overview(tool, verbs)
+        click.echo(f"\nCommand '{without_passwords(name)}' not found. \n{hint} \n", err=True)
+        return USAGE
+    verb = verbs[name]
+    try:
+        return perform(tool, name, verb, rest, url)
+    except Misused as misused:
+        click.echo(f"Error (argument validation): {without_passwords(str(misused))}\n", err=True)
+        click.echo(f"Arguments given:\n\t{without_passwords(' '.join(arguments))}\n", err=True)
+        click.echo(usage_of(tool, name, verb), err=True)
+        return misused.code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def without_passwords(said: str) -> str:
+    """What was typed, or is said of it, but for the passwords of URLs."""
+    return PASSWORD.sub(r"\1:***@", said)
+
+
+def split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The verb, and what else there is: options may come before it."""
+    skip = False
+    for place, argument in enumerate(arguments):
+        if skip or argument.startswith("-"):
+            skip = not skip and takes_text(argument)
+            continue
+        return argument, [*arguments[:place], *arguments[place + 1 :]]
+    return "", arguments
+
+
+def takes_text(argument: str) -> bool:
+    """Whether what stands behind an option of all verbs is its value."""
+    name = argument[2:] if argument.startswith("--") else SHORT.get(argument[1:], "")
+    return GLOBAL.get(name) == TEXT
+
+
+def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str) -> int:
+    """Do a verb; the exit code.  Misused."""
+    words, options = understood(arguments, verb.options)
+    options = {"url": url, **options}
+    if "help" in options:
+        click.echo(usage_of(tool, name, verb))
+        return 0
+    check_count(verb, words)
+    format_name = options.get("formatter", "table")
+    is_silent = "silent" in options
+    with client_of(options) as found:
+        client = NamedClient(found, options["node"]) if options.get("node") else found
+        call = Call(client, words, options, read_line, time.sleep, time.monotonic, time.time)
+        try:
+            verb.check(call)
+            if not (is_silent or "quiet" in options or format_name in FOR_PROGRAMS):
+                say(banner_of(verb, call))
+            has_header = not (is_silent or "no-table-headers" in options)
+            for line in printed(verb.act(call), format_name, has_header=has_header):
+                click.echo(line)
+        except Failure as failure:
+            if isinstance(failure, Misused):
+                raise
+            return failed(failure, format_name)
+        except Refused as refused:
+            return failed(failure_of(verb, refused), format_name)
+        except Unreachable as unreachable:
+            click.echo(
+                "Error: unable to perform an operation on the node: "
+                f"{unreachable.message}", err=True,
+            )  # fmt: skip
+            return UNAVAILABLE
+    return 0
+
+
+@contextmanager
+def client_of(options: Mapping[str, str]) -> Iterator[Client]:
+    """Of the node that was named: a URL comes before a directory.  Misused."""
+    data_dir = options.get("data-dir") or os.environ.get(DATA_DIR_VARIABLE) or "data"
+    url = options.get("url") or ("" if "data-dir" in options else os.environ.get("FLUFFLE_URL"))
+    if not url:
+        with LocalClient(Path(data_dir)) as client:
+            yield client
+        return
+    from fluffle.broker.cli.remote import RemoteClient  # noqa: PLC0415  rarely used
+
+    try:
+        remote = RemoteClient(url)
+    except click.UsageError as error:
+        raise Misused(error.message) from error
+    yield remote
+
+
+def check_count(verb: Verb, words: Sequence[str]) -> None:
+    """Misused for too few words or too many."""
+    least, most = verb.words
+    if len(words) < least:
+        raise Misused("not enough arguments.")
+    if most is not None and len(words) > most:
+        raise Misused("too many arguments.")
+
+
+def say(text: str) -> None:
+    if text:
+        click.echo(text)
+
+
+def banner_of(verb: Verb, call: Call) -> str:
+    """What is said before it is done."""
+    if callable(verb.banner):
+        return verb.banner(call)
+    fields = {"vhost": call.vhost, **{k.replace("-", "_"): v for k, v in call.options.items()}}
+    if "{node}" in verb.banner:
+        fields["node"] = call.node
+    words = [*call.words, *("" for _ in range(6))]
+    return verb.banner.format(*words, **fields)
+
+
+def failure_of(verb: Verb, refused: Refused) -> Failure:
+    """In RabbitMQ's codes: what a script looks at."""
+    if refused.code == NOT_FOUND and refused.message.startswith("user '"):
+        return Failure(refused.message, NO_USER)
+    text = verb.texts.get(refused.code, refused.message)
+    return Failure(text, verb.failures.get(refused.code, UNAVAILABLE))
+
+
+def failed(failure: Failure, format_name: str) -> int:
+    """Say so; the exit code."""
+    if format_name == "json" and failure.content is not None:
+        click.echo(compact(failure.content), err=True)
+    else:
+        click.echo(f"Error:\n{failure}", err=True)
+    return failure.code
+
+
+def read_line() -> str:
+    """From standard input, or from who sits there: a password."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, err=True))
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def usage_of(tool: str, name: str, verb: Verb) -> str:
+    """How a verb is called."""
+    options = (
+        f"[--{option}]" if kind == FLAG else f"[--{option} <{option.replace('-', '_')}>]"
+        for option, kind in verb.options.items()
+    )
+    takes = " ".join(filter(None, (verb.takes, *options)))
+    lines = [f"Usage\n\n{tool} [--node <node>] [--timeout <s>] [--quiet] {name} {takes}".rstrip()]
+    if verb.note:
+        lines.append(f"Otherwise than with RabbitMQ: {verb.note}")
+    return "\n\n".join(lines)
+
+
+def overview(tool: str, verbs: Mapping[str, Verb]) -> str:
+    """All verbs."""
+    lines = (f"   {name} {verb.takes}".rstrip() for name, verb in verbs.items())
+    return "\n".join(
+        (
+            f"Usage\n\n{tool} [--node <node>] [--timeout <timeout>] [--quiet] <command> [<options>]"
+            "\n\nAvailable commands:\n",
+            *lines,
+            f"\nUse '{tool} help <command>' to learn more about a specific command",
+        )
+    )

@@ -1,0 +1,131 @@
+"""What a verb of `rabbitmqctl` is: what it takes, what it says first, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, TypeAlias
+
+from fluffle.broker.cli.client import Client, Row
+
+USAGE = 64
+DATA = 65
+NO_USER = 67
+UNAVAILABLE = 69
+SOFTWARE = 70
+"""Exit codes of sysexits, as RabbitMQ's commands have them."""
+
+FLAG = "flag"
+TEXT = "text"
+
+NOT_FOUND = 404
+
+
+class Failure(Exception):
+    """A verb fails: what it says, and the exit code.  `content` is what programs are told."""
+
+    def __init__(self, text: str, code: int = UNAVAILABLE, content: Row | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+        self.content = content
+
+
+class Misused(Failure):
+    """Called wrongly: how it is called is said, too."""
+
+    def __init__(self, text: str, code: int = USAGE) -> None:
+        super().__init__(text, code)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Rows; a table has these columns."""
+
+    columns: Sequence[str]
+    rows: Iterable[Row]
+    has_header: bool = True
+    has_blank_line: bool = False
+    """Whether an empty line stands for a table without rows."""
+    is_pretty: bool = False
+    """Whether people see lines around the cells unless they ask for something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Sentences for people, and an object for programs."""
+
+    lines: Sequence[str]
+    content: Any = None
+
+
+Output: TypeAlias = Listed | Told | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What was typed, understood."""
+
+    client: Client
+    words: Sequence[str]
+    options: Mapping[str, str]
+    standard_input: Callable[[], str]
+    sleep: Callable[[float], None]
+    now: Callable[[], float]
+    wall: Callable[[], float]
+
+    @property
+    def vhost(self) -> str:
+        return self.options.get("vhost", "/")
+
+    @property
+    def node(self) -> str:
+        """The name of the one that is asked.  Refused, Unreachable."""
+        return str(self.client.call("status")["node"])
+
+    def word(self, place: int, default: str = "") -> str:
+        return self.words[place] if place < len(self.words) else default
+
+    def has(self, option: str) -> bool:
+        return option in self.options
+
+    def patience_s(self, default: float) -> float:
+        """How long to wait at most; so long if nothing was said.  Misused."""
+        text = self.options.get("timeout")
+        if text is None:
+            return default
+        if text == "infinity":
+            return inf
+        try:
+            return float(text)
+        except ValueError as error:
+            raise Misused(f"'{text}' is no number of seconds") from error
+
+
+def anything(_call: Call) -> object:
+    """Whatever was typed may be tried."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One of a table."""
+
+    act: Callable[[Call], Output]
+    takes: str = ""
+    """Its words and options, as its help has them."""
+    banner: str | Callable[[Call], str] = ""
+    """What it says first, unless that is not wanted; `{0}` is its first word, `{vhost}` and so on
+    its options, `{node}` the node."""
+    words: tuple[int, int | None] = (0, 0)
+    """How many it takes, at least and at most."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Besides those of all: whether they are a FLAG or have a TEXT."""
+    failures: Mapping[int, int] = field(default_factory=dict)
+    """Exit codes for errors of the node, by their codes; UNAVAILABLE for others."""
+    texts: Mapping[int, str] = field(default_factory=dict)
+    """What RabbitMQ says for them, where scripts may look for it."""
+    check: Callable[[Call], object] = anything
+    """Raises `Failure` for what cannot be meant, before anything is said."""
+    note: str = ""
+    """What is otherwise than with RabbitMQ; nothing if it is the same."""

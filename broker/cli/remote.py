@@ -1,0 +1,144 @@
+"""A node that is elsewhere: verbs over its management API, as a user who is an administrator.
+
+The password is in no message, and stands in the URL only if somebody has written it there.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import click
+
+from fluffle.broker.cli.client import ANSWER_WAIT_S_MAX, Refused, Row, Unreachable
+from fluffle.broker.cli.tables import shown
+
+URL_VARIABLE = "FLUFFLE_URL"
+PASSWORD_VARIABLE = "FLUFFLE_PASSWORD_FILE"
+PATH = "/api/fluffle/verbs/"
+PORT = 15672
+UNAUTHORIZED = 401
+
+
+class Login(NamedTuple):
+    """Who asks."""
+
+    user: str
+    password: str
+
+    @property
+    def header(self) -> str:
+        """RFC 7617."""
+        octets = f"{self.user}:{self.password}".encode()
+        return f"Basic {base64.b64encode(octets).decode()}"
+
+
+class RemoteClient:
+    """The node that serves the management API at a URL."""
+
+    __slots__ = ("_host", "_is_tls", "_login", "_port", "_prefix")
+
+    def __init__(self, url: str) -> None:
+        """UsageError for what is no such URL; the password may be asked for."""
+        parts = parsed(url)
+        self._is_tls = parts.scheme == "https"
+        self._host = parts.hostname or "localhost"
+        self._port = parts.port or PORT
+        self._prefix = parts.path.rstrip("/")
+        user = unquote(parts.username or "guest")
+        self._login = Login(user, password_of(parts, user, self._host))
+
+    @property
+    def data_dir(self) -> Path:
+        raise Refused(f"the data of the node at {self._host} are not on this machine")
+
+    @property
+    def pid(self) -> int:
+        raise Refused(f"the node at {self._host} is not on this machine")
+
+    def call(self, verb: str, **arguments: object) -> Row:
+        """As `Client.call`."""
+        result: Row = self._asked(verb, arguments)["result"]
+        return result
+
+    def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
+        """As `Client.rows`; they come all at once."""
+        yield from self._asked(verb, arguments)["rows"]
+
+    def _asked(self, verb: str, arguments: Row) -> Row:
+        given = {name: value for name, value in arguments.items() if value is not None}
+        status, body = self._post(verb, json.dumps(given).encode())
+        if status == UNAUTHORIZED:
+            raise Refused(f"{self._host} does not let user '{shown(self._login.user)}' in")
+        try:
+            answer: Any = json.loads(body)
+        except ValueError as error:
+            raise self._stranger(status) from error
+        if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+            raise Refused(shown(answer["error"]["text"]), answer["error"]["code"])
+        if status != http.client.OK or not isinstance(answer, dict):
+            reason = answer.get("reason") if isinstance(answer, dict) else None
+            if reason is None:
+                raise self._stranger(status)
+            raise Refused(shown(str(reason)), status)
+        row: Row = answer
+        return row
+
+    def _post(self, verb: str, body: bytes) -> tuple[int, bytes]:
+        kind = http.client.HTTPSConnection if self._is_tls else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=ANSWER_WAIT_S_MAX)
+        headers = {"Authorization": self._login.header, "Content-Type": "application/json"}
+        try:
+            connection.request("POST", f"{self._prefix}{PATH}{verb}", body, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except TimeoutError as error:
+            raise Unreachable(f"{self._host}:{self._port} does not answer") from error
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise Unreachable(f"cannot reach {self._host}:{self._port} ({why})") from error
+        finally:
+            connection.close()
+
+    def _stranger(self, status: int) -> Unreachable:
+        return Unreachable(
+            f"{self._host}:{self._port} is no management API of fluffle (it answers with {status})"
+        )
+
+
+def parsed(url: str) -> SplitResult:
+    """UsageError."""
+    wrong = click.UsageError("write the URL as http://USER@HOST:15672, or https://…")
+    try:
+        parts = urlsplit(url)
+        is_known = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_known = is_known and parts.port != 0
+    except ValueError as error:  # a port that is no number, a bracket that is not closed
+        raise wrong from error
+    if not is_known:
+        raise wrong
+    return parts
+
+
+def password_of(parts: SplitResult, user: str, host: str) -> str:
+    """From a file that a variable names, from the URL, or from who sits there.  UsageError."""
+    file = os.environ.get(PASSWORD_VARIABLE)
+    if file:
+        try:
+            return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise click.UsageError(f"cannot read {file}: {error.strerror}") from error
+    if parts.password is not None:
+        return unquote(parts.password)
+    if user == "guest":
+        return "guest"
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"name a file with the password in {PASSWORD_VARIABLE}")
+    return str(click.prompt(f"Password of {user} at {host}", hide_input=True, err=True))

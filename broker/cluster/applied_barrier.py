@@ -1,0 +1,193 @@
+"""Changes are answered once every node that clients can reach has them.
+
+    change --> applied here --> asked of each other node: are you as far? --> done
+
+Who has heard that his queue is there goes to another node, and publishes to it: there a message
+for a queue that is not known yet would go nowhere.  RabbitMQ answers once all nodes have agreed.
+
+A node that does not answer in time is waited for again only when it has said that it is as far: one
+that is paused costs one answer `WAIT_S`, and none for ever.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from fluffle.broker.base.listeners import tell
+from fluffle.broker.cluster.metadata_group import Failed, ReplicatedMetadata
+from fluffle.broker.metadata.metadata import Decide, nobody_waits
+from fluffle.raft.config import NodeId
+
+WAIT_S = 1.0
+"""Longer than a node needs that is only busy, and short for who waits."""
+
+ASK = 0
+TELL = 1
+FRAME_BYTES = 9
+
+
+class Waiter(NamedTuple):
+    """Somebody whose change is applied here, with this revision."""
+
+    revision: int
+    done: Callable[[], None]
+
+
+class Other:
+    """Another node, while there is a link to it."""
+
+    __slots__ = ("asked", "is_late", "reached")
+
+    def __init__(self) -> None:
+        self.reached = 0
+        """It has applied all up to this revision."""
+        self.asked = 0
+        """The highest that it was asked for over this link."""
+        self.is_late = False
+        """Whether it has not answered in time, and nobody waits for it."""
+
+
+class Ports(NamedTuple):
+    """What is around it."""
+
+    send: Callable[[NodeId, bytes], None]
+    """To the `receive` of another node; lost only with the link."""
+    call_soon: Callable[[Callable[[], None]], object]
+    call_later: Callable[[float, Callable[[], None]], object]
+    refused: Callable[[NodeId, str], None]
+    """Hears what was not one of ours."""
+
+
+class Everywhere:
+    """A `Metadata` over the one that all nodes share."""
+
+    __slots__ = (
+        "_inner", "_is_asking", "_is_timing", "_others", "_ports", "_told", "_waiting", "_wanted",
+    )  # fmt: skip
+
+    def __init__(self, inner: ReplicatedMetadata, ports: Ports) -> None:
+        self._inner = inner
+        self._ports = ports
+        self._others: dict[NodeId, Other] = {}
+        """Those to which there is a link."""
+        self._waiting: deque[Waiter] = deque()
+        """Invariant: rising revisions."""
+        self._wanted: dict[NodeId, int] = {}
+        """By node, the highest revision that it has asked for and not been told of."""
+        self._told: set[NodeId] = set()
+        """The nodes that have asked, and were sent the revision."""
+        self._is_asking = False
+        """Whether the next turn asks."""
+        self._is_timing = False
+        inner.on_applied = self._applied
+
+    # Metadata
+
+    def change(self, decide: Decide, done: Callable[[], None], failed: Failed) -> None:
+        self._inner.change(decide, partial(self._applied_here, done), failed)
+
+    def settle(
+        self, decide: Decide, done: Callable[[], None] = nobody_waits, late: Failed | None = None
+    ) -> None:
+        """Nobody goes elsewhere on the strength of it: done once it is applied here."""
+        self._inner.settle(decide, done, late)
+
+    # Who waits
+
+    def _applied_here(self, done: Callable[[], None]) -> None:
+        revision = self._inner.state.last_revision
+        if not self._behind(revision):
+            done()
+            return
+        self._waiting.append(Waiter(revision, done))
+        if not self._is_asking:
+            self._is_asking = True
+            self._ports.call_soon(self._ask)
+        self._time()
+
+    def _behind(self, revision: int) -> list[NodeId]:
+        """Who is waited for, and not as far as that."""
+        return [
+            name
+            for name, other in self._others.items()
+            if other.reached < revision and not other.is_late  # mutant: E1
+        ]
+
+    def _ask(self) -> None:
+        """Once for all who wait."""
+        self._is_asking = False
+        if self._waiting:
+            revision = self._waiting[-1].revision
+            for name in self._behind(revision):
+                self._ask_of(name, revision)
+
+    def _ask_of(self, name: NodeId, revision: int) -> None:
+        other = self._others[name]
+        if other.asked < revision:
+            other.asked = revision
+            self._ports.send(name, frame(ASK, revision))
+
+    def _look(self) -> None:
+        """Let go of whoever waits for nobody any more."""
+        while self._waiting and not self._behind(self._waiting[0].revision):
+            tell(self._waiting.popleft().done)
+
+    def _time(self) -> None:
+        if self._waiting and not self._is_timing:
+            self._is_timing = True
+            late = partial(self._give_up, self._waiting[-1].revision)
+            self._ports.call_later(WAIT_S, late)
+
+    def _give_up(self, revision: int) -> None:
+        """They have had time enough to be as far as that."""
+        self._is_timing = False
+        if self._waiting and self._waiting[0].revision <= revision:
+            for name in self._behind(self._waiting[0].revision):
+                self._others[name].is_late = True
+            self._look()
+        self._time()
+
+    # The others
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """Over a new link nothing is under way; to who is not there nobody goes."""
+        if is_up:
+            self._others[node] = Other()
+            if self._waiting:
+                self._ask_of(node, self._waiting[-1].revision)
+            if node in self._told:
+                self._wanted.setdefault(node, 0)  # that may be lost with the link before
+            self._applied()
+        else:
+            self._others.pop(node, None)
+            self._look()
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node asks or tells."""
+        revision = int.from_bytes(payload[1:], "big")
+        if len(payload) != FRAME_BYTES or payload[0] not in (ASK, TELL):
+            self._ports.refused(node, "it asks for no revision, and tells of none")
+        elif payload[0] == ASK:
+            self._wanted[node] = max(self._wanted.get(node, 0), revision)
+            self._applied()
+        elif node in self._others:
+            other = self._others[node]
+            other.reached = max(other.reached, revision)
+            other.is_late = other.is_late and other.reached < other.asked
+            self._look()
+
+    def _applied(self) -> None:
+        """Definitions may have changed here: tell who can be told, and has asked."""
+        revision = self._inner.state.last_revision
+        told = [n for n, wanted in self._wanted.items() if wanted <= revision and n in self._others]
+        for node in told:
+            del self._wanted[node]
+            self._told.add(node)
+            self._ports.send(node, frame(TELL, revision))
+
+
+def frame(kind: int, revision: int) -> bytes:
+    return bytes((kind,)) + revision.to_bytes(FRAME_BYTES - 1, "big")

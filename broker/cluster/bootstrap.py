@@ -1,0 +1,170 @@
+"""A node that was alone founds a cluster, by itself, with what is on its disk.
+
+    catalog: facts          -->  the log of the metadata group
+    journals by their logs  -->  journals by the ids of their queues
+    groups of LONE          -->  the same, with this node as their only member
+
+That is one commit: before it the data are those of a node that was alone, after it those of one of
+a cluster, whose first start is still to come.  Others are let in then, with nothing on their disks:
+data of two that know nothing of each other cannot be joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from fluffle.broker.cluster.disaster_recovery import alone_from_here
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.links.identity import MARK_LETTERS, marked
+from fluffle.broker.cluster.queues.placement import ID_BITS
+from fluffle.broker.cluster.single_node_quorum import LONE
+from fluffle.broker.config.config import ClusterConfig
+from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.durability.definitions.change_encoding import encode_proposals
+from fluffle.broker.durability.definitions.fact_encoding import decode
+from fluffle.broker.durability.definitions.known_peers import ACQUAINTANCE
+from fluffle.broker.durability.definitions.node_identity import IDENTITY, Owned, encoded
+from fluffle.broker.durability.journals.cluster_journals import JOURNAL, journal_item
+from fluffle.broker.metadata.change import Change, Fact
+from fluffle.broker.metadata.difference import place
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.nodes import found
+from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.broker.process.environment import OpenStore
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log_store import Persist, Write
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import DATA, Entry, HardState, SnapshotMeta
+from fluffle.storage.batch import Batch
+from fluffle.storage.errors import StorageError
+from fluffle.storage.raft_log import RaftLog
+from fluffle.storage.store import Store
+
+FIRST_TERM = 1
+
+NEVER_STARTED = 0
+"""As one of a cluster."""
+
+FACTS_MAX = 256
+"""In one entry."""
+
+DrawBits = Callable[[int], int]
+
+
+def take_along(data_dir: Path, open_store: OpenStore, founder: Founder) -> None:
+    """Have what a node that was alone has left be that of a cluster.  It must not run.
+
+    StartFailed unless it is the first of the founders: without that one no other node founds any,
+    so the others find this cluster, and join it.  `StorageError`.
+    """
+    node, cluster = founder.node, founder.cluster
+    if next(iter(cluster.peers), None) != node:
+        raise StartFailed(refusal(data_dir, node, cluster))
+    failed: list[StorageError] = []
+    store = open_store(failed.append)
+    try:
+        move(store, founder)
+    finally:
+        store.close()
+    if failed:
+        raise failed[0]
+
+
+def refusal(data_dir: Path, node: NodeId, cluster: ClusterConfig) -> str:
+    """What to do instead."""
+    if node not in cluster.peers:
+        return (
+            f"{data_dir} holds the data of a node that was alone, and the cluster that '{node}' is "
+            "to join has definitions of its own; name an empty --data-dir (`fluffle definitions "
+            "export` before takes definitions along)"
+        )
+    others = ", ".join(sorted(cluster.peers.keys() - {node}))
+    return (
+        f"{data_dir} holds the data of a node that was alone, and what it has cannot be joined "
+        f"with what others begin with; to keep it, name '{node}' first in the --peers of all nodes "
+        f"({node}={cluster.peers[node]}), and start the others ({others}) with an empty --data-dir "
+        "each: they join it; else name an empty --data-dir"
+    )
+
+
+class Founder:
+    """Who founds it, and how things are called there."""
+
+    __slots__ = ("_draw_bits", "cluster", "node")
+
+    def __init__(self, node: NodeId, cluster: ClusterConfig, draw_bits: DrawBits) -> None:
+        self.node = node
+        self.cluster = cluster
+        self._draw_bits = draw_bits
+
+    @property
+    def owned(self) -> Owned:
+        """Whose the data are from now on; the first start is still to be counted."""
+        mark = f"{self._draw_bits(4 * MARK_LETTERS):0{MARK_LETTERS}x}"
+        return Owned(self.node, marked(self.cluster.name, mark), NEVER_STARTED, ())
+
+    def placed(self, definition: QueueDefinition) -> QueueDefinition:
+        """A queue of this node, as the cluster knows it."""
+        node, here = self.node, ((self.node, 1),)
+        if definition.spec.queue_type is QueueType.QUORUM:
+            return definition._replace(
+                founders=(node,), members=here, lives=here, wanted=(node,), leader=node
+            )
+        return definition._replace(
+            groups=(), id=self._draw_bits(ID_BITS), home=node, successor=None
+        )
+
+    def proposals(self, facts: Iterable[Fact]) -> Iterator[Proposal]:
+        """The definitions, as changes that it has asked for."""
+        known = found({}, self.cluster.peers)
+        ordered = (*known.puts, *sorted(facts, key=place))
+        for number, start in enumerate(range(0, len(ordered), FACTS_MAX), start=1):
+            change = Change(puts=ordered[start : start + FACTS_MAX])
+            yield Proposal(self.node, NEVER_STARTED, number, number, change, ())
+
+
+def move(store: Store, founder: Founder) -> None:
+    """Submit all of it as one batch."""
+    log = RaftLog(store, flush=store.flush)
+    groups = log.load().groups
+    beside, facts = Batch(), []
+    for kind, name, fact in facts_of(store):
+        beside.remove(kind, name)
+        if isinstance(fact.value, QueueDefinition):
+            placed = founder.placed(fact.value)
+            if fact.value.groups:
+                beside.put(JOURNAL, *journal_item(placed.id, fact.value.groups))
+            fact = fact._replace(value=placed)
+        facts.append(fact)
+    beside.remove(ACQUAINTANCE, LONE.encode())
+    beside.put(IDENTITY, b"", encoded(founder.owned))
+    writes = [definitions(founder, facts)]
+    for each in groups:
+        writes += alone_from_here(each, LONE, name=founder.node, terms=1)
+    log.submit(Persist(1, writes), beside)
+
+
+def facts_of(store: Store) -> Iterator[tuple[Kind, bytes, Fact]]:
+    """What is defined, each with its name as it is on disk."""
+    for kind in Kind:
+        for name, value in store.catalog.items(kind):
+            yield kind, name, Fact(kind, *decode(kind, name, value))
+
+
+def definitions(founder: Founder, facts: Iterable[Fact]) -> Write:
+    """The metadata group, with all that is defined in its log."""
+    state, entries = State(), []
+    for index, proposal in enumerate(founder.proposals(facts), start=1):
+        if state.apply(proposal) is not Fate.APPLIED:
+            raise AssertionError("what a node has defined is not whole")
+        entries.append(Entry(index, FIRST_TERM, DATA, encode_proposals([proposal])))
+    return Write(
+        METADATA_GROUP,
+        created_as=1,
+        install=SnapshotMeta(0, 0, Config.initial((founder.node,)), Ranges(), 0, 0),
+        entries=entries,
+        hard_state=HardState(FIRST_TERM, None),
+    )

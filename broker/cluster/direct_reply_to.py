@@ -1,0 +1,209 @@
+"""Direct reply-to across nodes: answers, and whether somebody still waits for them.
+
+    answers     [0, name, [[exchange, routing key, content], ...]]
+    question    [1, number, name]        whether a requester of that name is there
+    it is       [2, number, yes or no]
+
+The name of a requester ends with the mark of its node, so that any node knows whom to tell.  As
+within a node nothing is kept for later: what the link to that node does not take now is dropped.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import lru_cache, partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+from fluffle.broker.base.message import Origin, Origins
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
+from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
+from fluffle.broker.queues.queue_api import Later
+from fluffle.raft.config import NodeId
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.consumer_timeout import Late, Lost
+    from fluffle.broker.queues.delivery import Handout
+    from fluffle.broker.queues.queue_api import ServedQueue
+
+ANSWERS, QUESTION, IT_IS = range(3)
+
+MARK_BYTES = 6
+"""Of a digest: two nodes of a cluster have the same one never, as good as."""
+
+FRAME_BYTES_MAX = 1 << 20
+"""Of answers in one frame; one that is larger goes alone."""
+LONE_BYTES_MAX = 100 << 20
+"""What is larger than this no link takes, and is dropped."""
+
+PATIENCE_S = 5.0
+"""After so long nobody is there, for all that is known."""
+
+
+@lru_cache(maxsize=64)
+def mark_of(node: NodeId) -> str:
+    """How names end that this node gives."""
+    digest = sha256(node.encode()).digest()[:MARK_BYTES]
+    return urlsafe_b64encode(digest).decode()
+
+
+class Requesters(Protocol):
+    """Those of this node."""
+
+    def has(self, name: str) -> bool:
+        """Whether one of that name is there."""
+
+    def tell(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:
+        """Have it hear answers, if it is."""
+
+
+class Ports(NamedTuple):
+    """The other nodes."""
+
+    send: Callable[[NodeId, bytes], None]
+    """To the `receive` of another one; may be lost."""
+    reached: Callable[[], Collection[NodeId]]
+    """Those that understand what is sent, and to which there is a link."""
+    call_later: Callable[[float, Callable[[], None]], object]
+    """After so many seconds."""
+    refused: Callable[[NodeId, str], None]
+    """Hears what was not one of ours."""
+
+
+class DistantReplies:
+    """What one node tells and asks the others, and they it."""
+
+    __slots__ = ("_asked", "_here", "_number", "_origins", "_ports", "mark")
+
+    def __init__(self, node: NodeId, here: Requesters, ports: Ports) -> None:
+        self.mark = mark_of(node)
+        """Of this node."""
+        self._here = here
+        self._ports = ports
+        self._origins = Origins()
+        self._number = 0
+        self._asked: dict[int, tuple[NodeId, Later[bool]]] = {}
+        """What others have not answered yet."""
+
+    def requester(self, name: str) -> DistantRequester | None:
+        """Somebody of that name elsewhere, there or not; None if it was given here."""
+        return None if name.endswith(self.mark) else DistantRequester(self, name)
+
+    def is_there(self, name: str) -> bool | Later[bool]:
+        """Whether a requester of another node is."""
+        node = self._node_of(name)
+        if node is None:
+            return False
+        self._number = number = self._number + 1
+        later = Later[bool]()
+        self._asked[number] = node, later
+        self._ports.send(node, pack(QUESTION, number, name, text_errors=TEXT_ERRORS))
+        self._ports.call_later(PATIENCE_S, partial(self._answered, number, is_there=False))
+        return later
+
+    def send(self, name: str, origins: Sequence[Origin], contents: Sequence[bytes]) -> None:
+        """Tell its node what a requester is answered."""
+        node = self._node_of(name)
+        if node is not None:
+            for rows in packed(origins, contents):
+                self._ports.send(node, pack(ANSWERS, name, rows, text_errors=TEXT_ERRORS))
+
+    def _node_of(self, name: str) -> NodeId | None:
+        marked = (node for node in self._ports.reached() if name.endswith(mark_of(node)))
+        return next(marked, None)
+
+    def _answered(self, number: int, *, is_there: bool) -> None:
+        _node, later = self._asked.pop(number, (None, None))
+        if later is not None:
+            later.answer(is_there)
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """Questions and answers are lost with a link, and so are requesters, often."""
+        del is_up
+        for number in [each for each, (asked, _) in self._asked.items() if asked == node]:
+            self._answered(number, is_there=False)
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node tells or asks."""
+        try:
+            self._heard(node, unpack(payload, text_errors=TEXT_ERRORS))
+        except (BadFrame, TypeError, ValueError):
+            self._ports.refused(node, "it answers what nobody can read")
+
+    def _heard(self, node: NodeId, row: list[Any]) -> None:
+        match row:
+            case [0, str(name), list(rows)]:
+                origins, contents = unpacked(rows, self._origins)
+                self._here.tell(name, origins, contents)
+            case [1, int(number), str(name)]:
+                self._ports.send(node, pack(IT_IS, number, self._here.has(name)))
+            case [2, int(number), bool(is_there)]:
+                if self._asked.get(number, ("", None))[0] == node:
+                    self._answered(number, is_there=is_there)
+            case _:
+                raise BadFrame("neither answers nor a question")
+
+
+class DistantRequester:
+    """Stands for one at another node: what it is handed goes there."""
+
+    __slots__ = ("_name", "_replies")
+
+    no_ack = True
+    timeout_ms = None
+
+    def __init__(self, replies: DistantReplies, name: str) -> None:
+        self._replies = replies
+        self._name = name
+
+    @property
+    def queue(self) -> ServedQueue:
+        raise AssertionError("answers are in no queue")
+
+    def deliver(self, handout: Handout) -> None:
+        self._replies.send(self._name, handout.origins, handout.contents)
+
+    def took(self, handout: Handout) -> None:
+        """Nothing is counted."""
+
+    def settled(self, count: int) -> None:
+        raise AssertionError("it holds nothing")
+
+    def overdue(self, late: Late) -> None:
+        raise AssertionError("it holds nothing")
+
+    def timed_out(self, lost: Lost) -> None:
+        raise AssertionError("it holds nothing")
+
+
+Row: TypeAlias = tuple[str, str, bytes]
+
+
+def packed(origins: Sequence[Origin], contents: Sequence[bytes]) -> Iterator[list[Row]]:
+    """In portions, each for a frame."""
+    portion: list[Row] = []
+    size_bytes = 0
+    for origin, content in zip(origins, contents, strict=True):
+        if len(content) > LONE_BYTES_MAX:
+            continue
+        if portion and size_bytes + len(content) > FRAME_BYTES_MAX:
+            yield portion
+            portion, size_bytes = [], 0
+        portion.append((origin.exchange, origin.routing_key, content))
+        size_bytes += len(content)
+    if portion:
+        yield portion
+
+
+def unpacked(rows: list[Any], known: Origins) -> tuple[list[Origin], list[bytes]]:
+    """BadFrame, ValueError, TypeError."""
+    origins, contents = [], []
+    for exchange, routing_key, content in rows:
+        if type(content) is not bytes or type(exchange) is not str or type(routing_key) is not str:
+            raise BadFrame("no answer")
+        origins.append(known.of(exchange, routing_key))
+        contents.append(content)
+    if not contents:
+        raise BadFrame("no answers")
+    return origins, contents

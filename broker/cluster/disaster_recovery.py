@@ -1,0 +1,95 @@
+"""A node goes on alone, when a majority of the others is lost for good.
+
+Each group on its disk gets a configuration in which this node is the only voter, as its next entry.
+Whatever the others have confirmed and this disk does not have is gone.  Should one of them come
+back, it must not be heard: the cluster gets another mark, so that links with it are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from fluffle.broker.durability.definitions.node_identity import IDENTITY, encoded, owned_of
+from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.force_single_member import TERMS
+from fluffle.raft.log_store import Persist, Recovered, Write
+from fluffle.raft.records import CONFIG, Entry, GroupId, HardState
+from fluffle.storage.batch import Batch
+from fluffle.storage.environment import STORE_FOLDER
+from fluffle.storage.errors import StorageError
+from fluffle.storage.raft_log import RaftLog
+from fluffle.storage.store import open_store
+
+
+class NotHere(Exception):
+    """There is nothing to go on with; says why."""
+
+
+class Salvaged(NamedTuple):
+    """What was done."""
+
+    groups: tuple[GroupId, ...]
+    """They go on with what is here."""
+    damaged: tuple[GroupId, ...]
+    """What is here of them is damaged: they do not."""
+
+
+def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
+    """Make the node that keeps its data there the only one of its cluster.  It must not run.
+
+    NotHere, StorageError.
+    """
+    failed: list[StorageError] = []
+    nothing = NotHere(f"{data_dir} holds no data of a node of a cluster")
+    if not (data_dir / STORE_FOLDER).exists():
+        raise nothing
+    store = open_store(data_dir, call_soon=lambda _wake: None, on_fatal=failed.append)
+    try:
+        owned = owned_of(store.catalog.items(IDENTITY))
+        if owned is None:
+            raise nothing
+        # First: until its groups know that it is alone, nobody may hear it either.
+        name = owned.cluster.partition(" ")[0]
+        marked = Batch()
+        cluster = f"{name} {draw_mark()}"
+        marked.put(IDENTITY, b"", encoded(owned._replace(cluster=cluster, mark=None)))
+        store.submit(marked)
+        log = RaftLog(store, flush=store.flush)
+        loaded = log.load()
+        writes = [
+            write
+            for found in loaded.groups
+            for write in alone_from_here(found, owned.node, name=owned.node, terms=TERMS)
+        ]
+        if writes:
+            log.submit(Persist(1, writes))
+    finally:
+        store.close()
+    if failed:
+        raise failed[0]
+    done = tuple(write.group for write in writes)
+    damaged = {found.group for found in loaded.groups if found.quarantine is not None}
+    return Salvaged(done, tuple(sorted(damaged | set(loaded.lost))))
+
+
+def alone_from_here(found: Recovered, node: NodeId, *, name: NodeId, terms: int) -> Iterator[Write]:
+    """A group goes on with the member of `node`, which is called `name` from now on, so many terms
+    later: `TERMS`, if others may have had what is not here.
+
+    Nothing for a member that waits to be told who the others are, for it has nothing, nor for one
+    that is damaged.
+    """
+    if found.quarantine is not None:
+        return
+    configs = [found.snapshot.config, *(Config.decode(entry.payload) for entry in found.configs)]
+    active = configs[-1]
+    me = active.member_on(node)
+    if me is None or me.incarnation != found.incarnation:
+        return
+    alone = Config((Member(name, me.incarnation),), (), active.top_incarnation)
+    last_term = found.terms[-1][1] if found.terms else found.snapshot.term
+    term = max(last_term, found.hard_state.term) + terms
+    entry = Entry(found.last_index + 1, term, CONFIG, alone.encode())
+    yield Write(found.group, entries=[entry], hard_state=HardState(term, None))

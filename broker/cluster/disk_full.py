@@ -1,0 +1,213 @@
+"""A node whose disk is full has others lead what it leads, and leads it again when there is room.
+
+    full, and leads      --> hands over, group by group, to whoever has room
+    has room again       --> says so to all, with what it has led
+    leads what another   --> hands it back once that one has all of it again
+    has handed over
+
+frame   [0]               this node has no room
+        [0, 1]            it has, but an operator wants it to lead nothing
+        [1, group ...]    it has, and has led these
+
+A member takes entries of leaders elsewhere as long as logs may grow (`Space.may_grow`), then it
+does without, and is fed what it lacks once there is room: see `refraining`.
+
+If some group has no majority of members with room, this node is needed.  Publishers are held back
+then; what they have under way is taken as long as logs may grow, and what makes room for much
+longer, wherever it is led: so consumers can empty a cluster of which all disks are full.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgpack
+
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.codec import BadFrame, unpack
+from fluffle.broker.cluster.drain import led_here, nobody_minds, successors
+from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.cluster.raft_host import RaftHost
+from fluffle.broker.runtime.turn import nothing
+from fluffle.raft.config import NodeId
+from fluffle.raft.output import Role
+from fluffle.raft.progress import Flow
+from fluffle.raft.quorum import majority_of
+from fluffle.raft.records import GroupId
+
+logger = logging.getLogger(__name__)
+
+
+class Ports(NamedTuple):
+    """The rest of the node."""
+
+    node: NodeId
+    host: RaftHost
+    is_alive: Callable[[NodeId], bool]
+    send: Callable[[NodeId, bytes], None]
+    """To the `receive` of another node; may be lost, with the link."""
+    tell_all: Callable[[bytes], None]
+    """Likewise, to all to which there is a link."""
+
+
+class Room:
+    """Of one node: whether its disk has room, and whose has not."""
+
+    __slots__ = (
+        "_aside", "_full", "_is_needed", "_lent", "_owed", "_ports", "handed_over", "has_room",
+        "is_aside", "on_needed",
+    )  # fmt: skip
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self.has_room = True
+        """As all were told last."""
+        self.is_aside = False
+        """Whether an operator wants this node to lead nothing, room or not."""
+        self.on_needed: Callable[[], object] = nothing
+        """Told when there is no room, and this node is needed from now on."""
+        self.handed_over = 0
+        """How often another was asked to lead a group, for lack of room here."""
+        self._is_needed = False
+        """Whether that has been told."""
+        self._full: set[NodeId] = set()
+        """Others that have none."""
+        self._aside: set[NodeId] = set()
+        """Others that are to lead nothing."""
+        self._lent: set[GroupId] = set()
+        """What this node would lead if it had room."""
+        self._owed: dict[GroupId, NodeId] = {}
+        """What another had led, and may have back."""
+
+    def look(self) -> None:
+        """Now and then: somebody else may fill the disk, or free it."""
+        space = self._ports.host.space
+        space.look()
+        has_room = space.has_room
+        if has_room != self.has_room:
+            self.has_room = has_room
+            level = logging.INFO if has_room else logging.WARNING
+            event(logger, level, "disk_has_room" if has_room else "disk_full", led=len(self._lent))
+            self._ports.tell_all(self._said())
+        elif self.is_aside or not has_room:
+            self._ports.tell_all(self._said())  # who has dialled anew takes it to be otherwise
+        if not has_room:
+            self._see_whether_needed()
+            self._hand_over("disk_full")
+            return
+        self._is_needed = False
+        if self.is_aside:
+            self._hand_over("maintenance")
+        else:
+            self._lent.clear()
+            self._give_back()
+
+    def set_aside(self) -> None:
+        """Lead nothing until `take_back`; entries are taken as before."""
+        self.is_aside = True
+        self.look()
+
+    def take_back(self) -> None:
+        """Lead again, and have again what this node would lead."""
+        self.is_aside = False
+        self._ports.tell_all(self._said())
+        self.look()
+
+    def is_set_aside(self, node: NodeId) -> bool:
+        """Whether a node has said that it is to lead nothing; or this one is."""
+        return self.is_aside if node == self._ports.node else node in self._aside
+
+    def _see_whether_needed(self) -> None:
+        host, was_needed = self._ports.host, self._is_needed
+        self._is_needed = host.space.is_needed = any(map(self._lacks, host.groups.values()))
+        if self._is_needed and not was_needed:
+            self.on_needed()
+
+    def _lacks(self, hosted: HostedGroup) -> bool:
+        """Whether the others have no majority with room."""
+        voters = [voter.node for voter in hosted.status.config.voters]
+        with_room = sum(node != self._ports.node and self._has_room(node) for node in voters)
+        return with_room < majority_of(len(voters))
+
+    def _said(self) -> bytes:
+        words = [1, *self._lent]
+        if self.is_aside or not self.has_room:
+            words = [0, 1] if self.has_room else [0]
+        said: bytes = msgpack.packb(words)
+        return said
+
+    def _has_room(self, node: NodeId) -> bool:
+        """Whether another node is there, and has room."""
+        return self._ports.is_alive(node) and node not in self._full
+
+    def may_lead(self, node: NodeId) -> bool:
+        """Whether another node is there, has room, and is not set aside."""
+        return self._has_room(node) and node not in self._aside
+
+    def _hand_over(self, why: str) -> None:
+        """If nobody has room either, whoever leads goes on doing so."""
+        asked = 0
+        for hosted in led_here(self._ports.host):
+            willing = [*filter(self.may_lead, successors(hosted, self._ports.node))]
+            if willing:
+                hosted.transfer(willing[hosted.group % len(willing)], nobody_minds)
+                self._lent.add(hosted.group)
+                asked += 1
+        if asked:
+            self.handed_over += asked
+            event(logger, logging.WARNING, "leadership_handed_over", groups=asked, why=why)
+
+    def _give_back(self) -> None:
+        """While it catches up the other would only keep the group from working."""
+        for group, node in list(self._owed.items()):
+            hosted = self._ports.host.groups.get(group)
+            if hosted is None or hosted.status.role is not Role.LEADER or not self.may_lead(node):
+                del self._owed[group]
+            elif has_caught_up(hosted, node):
+                del self._owed[group]
+                hosted.transfer(node, nobody_minds)
+
+    # Others
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """Who comes is taken to have room until it says otherwise."""
+        self._full.discard(node)
+        self._aside.discard(node)
+        if is_up and (self.is_aside or not self.has_room):
+            self._ports.send(node, self._said())
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node says of itself.  Raises `BadFrame`."""
+        may_lead, groups = unpacked(payload)
+        self._full.discard(node)
+        self._aside.discard(node)
+        if not may_lead and groups:
+            self._aside.add(node)
+            return
+        if not may_lead:
+            self._full.add(node)
+            if not self.has_room:
+                self._see_whether_needed()
+            return
+        self._owed.update(dict.fromkeys(groups, node))
+        self._give_back()
+
+
+def has_caught_up(hosted: HostedGroup, node: NodeId) -> bool:
+    """Whether a follower is fed as its leader's log grows."""
+    flow, match = hosted.raft.progress.get(node, (Flow.PROBE, 0))
+    return flow is Flow.REPLICATE and match >= hosted.status.commit
+
+
+def unpacked(payload: bytes) -> tuple[bool, list[GroupId]]:
+    """Raises `BadFrame`."""
+    row = unpack(payload)
+    if (
+        type(row) is not list
+        or row[:1] not in ([0], [1])
+        or not all(type(each) is int for each in row)
+    ):
+        raise BadFrame(f"{row!r:.40} for whether there is room")
+    return bool(row[0]), row[1:]

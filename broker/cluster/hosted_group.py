@@ -1,0 +1,253 @@
+"""One group on this node: its image, who waits for what of it, and what can be asked of it.
+
+Whatever is asked is done in the next turn of the host, after everything that came in; whoever asks
+is answered exactly once, mostly from within a turn.  Methods named `on_` are the host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.cluster.ports import Machine
+from fluffle.broker.cluster.proposal_outcome import Lost, OnFate, Waiting
+from fluffle.raft.config import Change, Config, NodeId
+from fluffle.raft.group import Group, Status
+from fluffle.raft.multiraft import MultiRaft
+from fluffle.raft.output import Readable, Role, RoleChange
+from fluffle.raft.records import Entry, GroupId, SnapshotMeta
+from fluffle.raft.rejection import Reason, Refused
+
+OnReadable = Callable[[int | None], None]
+"""Told the index that is applied here, at least; None: ask elsewhere."""
+
+OnRefused = Callable[[Refused], None]
+
+
+class Ask(Protocol):
+    """Has something done in the next turn; at once if there will be none."""
+
+    def __call__(self, call: Callable[..., object], *args: object) -> None: ...
+
+
+@dataclass(slots=True)
+class Misfit:
+    """What an image did not take, and so what else was there is gone: the member is repaired.
+
+    If it is the same again then, that is no damage of this disk: the image waits for a snapshot
+    that is further on, or for a process that knows better.
+    """
+
+    wrong: str
+    """Says what is wrong, and where."""
+    index: int
+    """Where to begin to repair."""
+    needs: int
+    """A snapshot from this index on does without it."""
+    is_again: bool = False
+    resignations: int = 0
+
+
+class HostedGroup:
+    """Made by the host, when the group is found or created; outlived by nothing of the group."""
+
+    __slots__ = (
+        "_ask", "_followed", "_multi", "_next_context", "_reads", "_refused", "_timed", "_told",
+        "_waiting", "applied", "commit_ms", "group", "incarnation", "is_gone", "is_restored",
+        "machine", "misfit",
+    )  # fmt: skip
+
+    def __init__(
+        self, group: GroupId, incarnation: int, machine: Machine, multi: MultiRaft, ask: Ask
+    ) -> None:
+        self.group = group
+        self.incarnation = incarnation
+        self.machine = machine
+        self.applied = 0
+        """Index of the last entry that is in the image."""
+        self.is_restored = False
+        """Whether the image is one; not before the first restore, nor after it has failed."""
+        self.is_gone = False
+        """Deleted here.  Its id may be here again, as another member."""
+        self.misfit: Misfit | None = None
+        """What the image did not take when it was last made anew."""
+        self.commit_ms: int | None = None
+        """How long it took until an entry was applied that was proposed here; none yet, or this
+        node does not lead."""
+        self._timed: tuple[int, int] | None = None
+        """The index of an entry that was proposed, and when; of one at a time."""
+        self._multi = multi
+        self._ask = ask
+        self._followed: tuple[int, NodeId | None] = 0, None
+        """Term and leader; "followed" as in `Machine`."""
+        self._told: tuple[int, NodeId | None] | None = None
+        """The same as the image was told last."""
+        self._waiting = Waiting()
+        self._refused: Refused | None = None
+        """What became of the last batch that was not taken."""
+        self._reads: dict[int, OnReadable] = UNUSED
+        """By their contexts."""
+        self._next_context = 1
+
+    # What can be asked, at any time
+
+    @property
+    def status(self) -> Status:
+        """As of now.  Raises `KeyError` if it is gone."""
+        return self._multi.group(self.group).status
+
+    @property
+    def configs(self) -> list[Config]:
+        """As `Group.configs`.  Raises `KeyError` if it is gone."""
+        return self._multi.group(self.group).configs
+
+    @property
+    def followed(self) -> tuple[int, NodeId | None]:
+        """Term and leader, as they were at the end of the last turn."""
+        return self._followed
+
+    def propose(self, payload: bytes, on_fate: OnFate) -> None:
+        """Have a batch become one entry.
+
+        Behind one that is not taken, none is that was asked for before that was known: it may have
+        been decided on top of it.
+        """
+        self._ask(self._propose, payload, on_fate, self._refused)
+
+    def change(self, change: Change, on_fate: OnFate) -> None:
+        """Change the members: its fate is that of the entry with the new configuration."""
+        self._ask(self._change, change, on_fate)
+
+    def read_index(self, done: OnReadable) -> None:
+        """Have `done` told once whatever is committed by then is applied here."""
+        self._ask(self._read_index, done)
+
+    def transfer(self, target: NodeId, on_refused: OnRefused) -> None:
+        """Have another voter lead.  That it does, or does not, `Machine.followed` tells."""
+        self._ask(self._transfer, target, on_refused)
+
+    @property
+    def raft(self) -> Group:
+        """The group itself, to be looked at, and asked from within a turn.  As `status`."""
+        return self._multi.group(self.group)
+
+    # The same, from within a turn
+
+    def _propose(self, payload: bytes, on_fate: OnFate, known: Refused | None) -> None:
+        if self._refused is not None and self._refused is not known:
+            on_fate(Lost(self._refused))
+            return
+        try:
+            position = self._here().propose(payload)
+        except Refused as refused:
+            self._refused = refused
+            on_fate(Lost(refused))
+        else:
+            self._waiting.add(position, on_fate)
+            if self._timed is None:
+                self._timed = position.index, self._multi.now_ms
+
+    def _change(self, change: Change, on_fate: OnFate) -> None:
+        try:
+            position = self._here().change(change)
+        except Refused as refused:
+            on_fate(Lost(refused))
+        else:
+            self._waiting.add(position, on_fate)
+
+    def _read_index(self, done: OnReadable) -> None:
+        context = self._next_context
+        try:
+            self._here().read_index(context)
+        except Refused:
+            done(None)
+        else:
+            self._next_context += 1
+            if self._reads is UNUSED:
+                self._reads = {}
+            self._reads[context] = done
+
+    def _transfer(self, target: NodeId, on_refused: OnRefused) -> None:
+        try:
+            self._here().transfer(target)
+        except Refused as refused:
+            on_refused(refused)
+
+    def _here(self) -> Group:
+        if self.is_gone:
+            raise Refused(Reason.NOT_LEADER, detail="the group is not here any more")
+        return self._multi.group(self.group)
+
+    # What the host passes on
+
+    def on_role(self, change: RoleChange) -> None:
+        """Whatever was led is over; maybe a new leadership is about to begin.
+
+        The image hears of it before the fates of what it proposed: it makes nothing of them then.
+        """
+        self._followed = change.term, change.leader
+        self._timed = self.commit_ms = None
+        self._tell()
+        if change.role is Role.LEADER:
+            self._waiting.ended(change.term)
+        else:
+            self._waiting.end()
+
+    def on_restore(self, snapshot: SnapshotMeta, state: bytes) -> None:
+        """Raises `ValueError`, and has no image then, if the state is none."""
+        self.is_restored = False
+        self.machine.restore(snapshot, state)
+        self.applied = snapshot.index
+        self.is_restored = True
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the image who leads, once it is one."""
+        if self.is_restored and self._told != self._followed:
+            self._told = self._followed
+            self.machine.followed(*self._followed)
+
+    def on_led(self, term: int) -> None:
+        if self.is_restored:
+            self.machine.led(term)
+
+    def on_apply(self, entries: Sequence[Entry]) -> None:
+        """Raises `ValueError`, and has no image then, if they do not fit it."""
+        self.machine.apply(entries)
+        self.applied = entries[-1].index
+        if self.misfit is not None and self.misfit.needs <= self.applied:
+            self.misfit = None
+
+    def on_applied(self, entries: Sequence[Entry]) -> None:
+        """The image has them: now whoever waits for them."""
+        self._waiting.applied(entries)
+        if self._timed is not None and self._timed[0] <= self.applied:
+            self.commit_ms = self._multi.now_ms - self._timed[1]
+            self._timed = None
+
+    def on_readable(self, readable: Readable) -> None:
+        """Maybe of a former member of the same id, whose readers were told when it went."""
+        done = self._reads.pop(readable.context, None)
+        if done is not None:
+            done(readable.index)
+
+    def on_gone(self) -> None:
+        """It was deleted, or the host ends."""
+        self.is_gone = True
+        self._waiting.end()
+        reads, self._reads = self._reads, UNUSED
+        for done in reads.values():
+            done(None)
+
+    def snapshot(self, bytes_max: int | None = None) -> int:
+        """From within a turn: take a snapshot of the image; the size of its state.
+
+        None is taken if that is more than `bytes_max`.  Raises `Refused`.
+        """
+        live, state = self.machine.snapshot()
+        if bytes_max is not None and len(state) > bytes_max:
+            return len(state)
+        self._multi.group(self.group).compact(self.applied, live, state)
+        return len(state)

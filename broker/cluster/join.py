@@ -1,0 +1,145 @@
+"""How a node comes to be one of several: all know in which life it is, and it knows what they do.
+
+no node is known yet            --> whoever is to found the cluster has all founders known
+this node is known, remembered  --> its life is put there
+else                            --> others have to let it in first: it waits, and says so
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from fluffle.broker.base.clock import CallLater, Timer
+from fluffle.broker.base.coroutines import answer_of, done
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.boots import Life
+from fluffle.broker.cluster.join_status import AGAIN_S, FIRST_S, Awaited, Sight, awaited, say
+from fluffle.broker.cluster.links.identity import Boot
+from fluffle.broker.config.config import ClusterConfig, ListenAddress
+from fluffle.broker.durability.definitions.known_peers import Acquaintances
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.metadata.nodes import Registered, Registry, enter, found
+from fluffle.raft.config import NodeId
+
+logger = logging.getLogger(__name__)
+
+
+class Ports(NamedTuple):
+    """What is around it."""
+
+    registry: Registry
+    acquaintances: Acquaintances
+    metadata: Metadata
+    sight: Sight
+    when_time_is_known: Callable[[Callable[[], None]], None]
+    """Calls what it is given once it is known what time it is in the cluster."""
+    call_later: CallLater
+    founders: Callable[[], Mapping[NodeId, ListenAddress]]
+    """The nodes that found a cluster with this one; none if it founds none."""
+
+
+class Entering:
+    """Of one node, once."""
+
+    __slots__ = ("_boot", "_config", "_is_heard", "_name", "_past", "_ports", "_waiting", "is_over")
+
+    def __init__(self, life: Life, config: ClusterConfig, ports: Ports) -> None:
+        self._name, self._boot = life.identity.node, life.identity.boot
+        self._past = life.lives
+        self._config = config
+        self._ports = ports
+        self._is_heard = asyncio.Event()
+        """Something has changed by which it may go on."""
+        self._waiting: Timer
+        """Until it says that it still waits."""
+        self.is_over = False
+        """Whether what is known of the nodes here is not older than this life."""
+
+    async def enter(self) -> None:
+        """Return once all know that this node is here, and what they know is applied here."""
+        self._waiting = self._ports.call_later(FIRST_S, self._say_that_it_waits)
+        try:
+            await self._entered()
+            await done(self._ports.when_time_is_known)  # by a wrong clock no queue is led
+        finally:
+            self._waiting.cancel()
+        self.is_over = True
+
+    async def _entered(self) -> None:
+        registry, is_heard = self._ports.registry, self._is_heard
+        registry.listeners.append(is_heard.set)
+        try:
+            while not self._is_entered:
+                is_heard.clear()
+                if self._may_propose:
+                    await self._propose()
+                else:
+                    await is_heard.wait()
+        finally:
+            registry.listeners.remove(is_heard.set)
+
+    def look_again(self) -> None:
+        """This node has begun to found a cluster, or to join one."""
+        self._is_heard.set()
+
+    @property
+    def _known(self) -> Registered | None:
+        """How all know this node, as far as that is applied here."""
+        return self._ports.registry.entries.get(self._name)
+
+    @property
+    def _is_entered(self) -> bool:
+        known = self._known
+        return known is not None and Boot(known.boot, known.nonce) == self._boot
+
+    @property
+    def _may_propose(self) -> bool:
+        """Whether there is something to propose; else what is known here has to change first."""
+        if not self._ports.registry.entries:
+            return self._name in self._ports.founders()
+        known = self._known
+        return known is not None and self._remembers(known)
+
+    def _remembers(self, known: Registered) -> bool:
+        """Whether this disk is the one of the node that all know: later lives may have gone on."""
+        return known.boot == 0 or self._past.remember(Boot(known.boot, known.nonce))
+
+    async def _propose(self) -> None:
+        """Have it known; if that cannot be in time, it is for whoever tries again to see."""
+
+        def ask(answer: Callable[[BrokerError | None], None]) -> None:
+            self._ports.metadata.change(self._decide, lambda: answer(None), answer)
+
+        error = await answer_of(ask)
+        if error is not None:
+            event(logger, logging.WARNING, "not_entered_yet", reason=error.explanation)
+
+    def _decide(self) -> Change:
+        """Found the cluster, unless somebody has; else say in which life this node is."""
+        nodes = self._ports.registry.entries
+        founding = found(nodes, self._ports.founders())
+        if not founding.changes_nothing:
+            return founding
+        return enter(nodes, self._name, self._boot.count, self._boot.nonce)
+
+    def _say_that_it_waits(self) -> None:
+        say(self.awaited)
+        self._waiting = self._ports.call_later(AGAIN_S, self._say_that_it_waits)
+
+    @property
+    def awaited(self) -> Awaited:
+        """For whom it waits, as long as it has not entered."""
+        known = self._known
+        is_remembered = known is None or self._remembers(known)
+        return awaited(
+            self._name,
+            {*self._config.peers, *self._ports.acquaintances.known} - {self._name},
+            self._ports.sight,
+            is_let_in=known is not None or self._config.admit or self._name in self._config.peers,
+            forgotten_start=0 if is_remembered or known is None else known.boot,
+        )

@@ -1,0 +1,267 @@
+"""Frames as pieces on the wire, and back.
+
+    WHOLE   tag, kind, size (4)               a frame that fits into one piece
+    FIRST   tag, kind, size (4), total (4)    the beginning of one that does not
+    MORE    tag, kind, size (4), offset (4)   what follows, from that offset, on the same lane
+    BEAT    tag, 0, 0 (4)                     nothing: a sign of life
+    ACK     tag, 0, count (4)                 so many bytes of that lane have been read
+
+The first three are followed by `size` bytes of the frame.  A tag is the shape in its high half, the
+lane in the low one.  The end that receives frames sends nothing but the last two.
+Each lane has at most one frame that is not whole yet, so pieces of three frames may alternate, and
+whoever sends can put something urgent between any two.
+
+Decoding believes nothing: what is not exactly such a sequence is a fault, behind which nothing is
+read.  It holds no more than has come: a claimed total reserves nothing.
+"""
+
+from collections.abc import Collection
+from struct import Struct
+
+from fluffle.broker.cluster.msgpack_parts import Payload, parts_of
+from fluffle.broker.cluster.ports import Lane
+
+PIECE_BYTES_MAX = 262_144
+"""Of a frame in one piece: at 1 Gbit/s an urgent frame waits two milliseconds behind it."""
+
+CRUMB_BYTES = 4_096
+"""Parts of a frame that come one after the other and are smaller are kept as one."""
+ACK_BYTES = 256 << 10
+"""Read of a lane before that is said; a small part of what may be under way (`send_queue.py`)."""
+
+WHOLE, FIRST, MORE, BEAT, ACK = 0x10, 0x20, 0x30, 0x40, 0x50
+"""Shapes."""
+_SHAPE, _LANE = 0xF0, 0x0F
+_SIGNS = frozenset((BEAT, ACK))
+
+_short = Struct(">BBI")
+_long = Struct(">BBII")
+_HEADS = {
+    BEAT: _short,
+    **{shape | lane: _short for shape in (WHOLE, ACK) for lane in Lane},
+    **{shape | lane: _long for shape in (FIRST, MORE) for lane in Lane},
+}
+"""Tag -> how the head is laid out; there are no other tags."""
+
+BEAT_PIECE = _short.pack(BEAT, 0, 0)
+
+
+class Outgoing:
+    """A frame that is cut as it goes out; nothing of it is copied."""
+
+    __slots__ = ("_at", "_kind", "_parts", "_skipped", "gone", "total")
+
+    def __init__(self, kind: int, payload: Payload) -> None:
+        self._kind = kind
+        self._parts = parts = parts_of(payload)
+        self._at = 0
+        """Which part is next."""
+        self._skipped = 0
+        """How much of that part has gone."""
+        self.gone = 0
+        """Bytes of the frame that were taken."""
+        self.total = sum(map(len, parts))
+
+    def piece(self, lane: int) -> list[bytes | memoryview]:
+        """The next piece: its head, and its content in parts."""
+        total, start = self.total, self.gone
+        if total <= PIECE_BYTES_MAX:
+            self.gone = total
+            return [_short.pack(WHOLE | lane, self._kind, total), *self._parts]
+        size = min(PIECE_BYTES_MAX, total - start)  # mutant: LI1
+        self.gone += size
+        if start:
+            return [_long.pack(MORE | lane, self._kind, size, start), *self._cut(size)]
+        return [_long.pack(FIRST | lane, self._kind, size, total), *self._cut(size)]
+
+    def _cut(self, size: int) -> list[memoryview]:
+        """So many bytes more."""
+        cut = []
+        while size:
+            part = memoryview(self._parts[self._at])[self._skipped : self._skipped + size]
+            cut.append(part)
+            size -= len(part)
+            self._skipped += len(part)
+            if self._skipped == len(self._parts[self._at]):
+                self._at, self._skipped = self._at + 1, 0
+        return cut
+
+
+class BadPiece(Exception):
+    """Bytes that are no piece, or one that cannot come now; says what is wrong with them."""
+
+
+class Unfinished:
+    """A frame of which not everything has come."""
+
+    __slots__ = ("_parts", "have", "kind", "total")
+
+    def __init__(self, kind: int, total: int) -> None:
+        self.kind = kind
+        self.total = total
+        self.have = 0
+        """Bytes that have come."""
+        self._parts: list[bytes | memoryview] = []
+        """These, in order."""
+
+    def add(self, data: bytes, start: int, stop: int) -> None:
+        """What came next, in this place of a read.
+
+        Crumbs are joined, so that small reads cost no more than large ones.  What is most of a read
+        stays where it is, for it is copied once it is whole.
+        """
+        size = stop - start
+        self.have += size
+        if 2 * size > len(data) >= CRUMB_BYTES:
+            self._parts.append(memoryview(data)[start:stop])
+            return
+        part, last = data[start:stop], self._parts[-1] if self._parts else None
+        if size < CRUMB_BYTES and isinstance(last, bytes) and len(last) < CRUMB_BYTES:
+            self._parts[-1] = last + part
+        else:
+            self._parts.append(part)
+
+    def payload(self) -> bytes:
+        """All of it."""
+        return b"".join(self._parts)
+
+
+class Decoder:
+    """Bytes in, whole frames out; one for each connection."""
+
+    __slots__ = (
+        "_frame_bytes_max",
+        "_kinds",
+        "_lane",
+        "_missing",
+        "_rest",
+        "_unfinished",
+        "_unsaid",
+        "acknowledged",
+        "fault",
+    )
+
+    def __init__(self, kinds: Collection[int], *, frame_bytes_max: int) -> None:
+        """Frames of other kinds are a fault.  With none this is the end that sends them."""
+        self._kinds = kinds
+        self._frame_bytes_max = frame_bytes_max
+        self._unfinished: dict[int, Unfinished] = {}
+        """By lane."""
+        self._lane = 0
+        """Of the piece that is being read."""
+        self._missing = 0
+        """Bytes of that piece that are still to come."""
+        self._rest = b""
+        """Of a head that has not come whole."""
+        self._unsaid = [0 for _ in Lane]
+        """Bytes of each lane that were read and not acknowledged."""
+        self.acknowledged = [0 for _ in Lane]
+        """What the other end said that it has read; whoever acts on it sets it back to 0."""
+        self.fault: str | None = None
+        """What was wrong; nothing is read any more."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Of what is not whole yet."""
+        held = sum(frame.have for frame in self._unfinished.values())
+        return len(self._rest) + held
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """(kind, payload) of each frame that is whole by now.  Look at `fault` afterwards."""
+        frames: list[tuple[int, bytes]] = []
+        if self.fault is None:
+            if self._rest:
+                data, self._rest = self._rest + data, b""
+            try:
+                self._read(data, frames)
+            except BadPiece as error:
+                self.fault = str(error)
+                self._unfinished.clear()
+        return frames
+
+    def acknowledge(self) -> bytes:
+        """What is to be said of that which was read, if it is enough."""
+        said = b""
+        if max(self._unsaid) < ACK_BYTES:
+            return said
+        for lane, size in enumerate(self._unsaid):
+            if size >= ACK_BYTES:
+                said += _short.pack(ACK | lane, 0, size)
+                self._unsaid[lane] = 0
+        return said
+
+    def _read(self, data: bytes, frames: list[tuple[int, bytes]]) -> None:
+        at, end = 0, len(data)
+        while at < end:
+            if self._missing:
+                at = self._fill(data, at, frames)
+                continue
+            head = _HEADS.get(data[at])
+            if head is None:
+                raise BadPiece(f"a tag of {data[at]}")
+            if end - at < head.size:
+                self._rest = data[at:]
+                return
+            tag, kind, size, *number = head.unpack_from(data, at)
+            at += head.size
+            shape, lane = tag & _SHAPE, tag & _LANE
+            if shape in _SIGNS:
+                self._on_sign(shape, lane, kind, size)
+                continue
+            self._check(shape, lane, kind, size, *number)
+            if shape == WHOLE and size <= end - at:
+                # Most frames are whole in a read: a slice of it, because that is faster than to
+                # keep them first (benchmarks.links).
+                frames.append((kind, data[at : at + size]))
+                self._unsaid[lane] += size
+                at += size
+                continue
+            if shape != MORE:
+                self._unfinished[lane] = Unfinished(kind, number[0] if number else size)
+            self._lane = lane
+            self._missing = size
+
+    def _check(self, shape: int, lane: int, kind: int, size: int, number: int = 0) -> None:
+        """Whether this piece can come now.  Raises `BadPiece`."""
+        if kind not in self._kinds:
+            raise BadPiece(f"a frame of kind {kind}")
+        if size > PIECE_BYTES_MAX:
+            raise BadPiece(f"a piece of {size} bytes")
+        frame = self._unfinished.get(lane)
+        if shape == MORE:
+            self._check_more(frame, kind, size, number)
+        elif frame is not None:
+            raise BadPiece("a frame within another")
+        elif shape == FIRST and not 0 < size < number <= self._frame_bytes_max:
+            raise BadPiece(f"the first {size} bytes of a frame of {number}")
+
+    def _on_sign(self, shape: int, lane: int, kind: int, count: int) -> None:
+        """What has no content.  Raises `BadPiece`."""
+        if kind or (shape == BEAT and count):
+            raise BadPiece("a sign that holds something")
+        if shape == ACK:
+            if self._kinds:
+                raise BadPiece("an acknowledgement of what was never sent")
+            self.acknowledged[lane] += count
+
+    def _check_more(self, frame: Unfinished | None, kind: int, size: int, offset: int) -> None:
+        if frame is None:
+            raise BadPiece("more of a frame that never began")
+        have = frame.have
+        if kind != frame.kind or offset != have or not 0 < size <= frame.total - have:
+            raise BadPiece(
+                f"{size} bytes of kind {kind} at {offset}, behind {have} of {frame.total} of kind "
+                f"{frame.kind}"
+            )
+
+    def _fill(self, data: bytes, at: int, frames: list[tuple[int, bytes]]) -> int:
+        """Take content of the piece that is being read; where what follows it begins."""
+        frame = self._unfinished[self._lane]
+        stop = min(at + self._missing, len(data))
+        self._missing -= stop - at
+        self._unsaid[self._lane] += stop - at
+        frame.add(data, at, stop)
+        if frame.have == frame.total:
+            frames.append((frame.kind, frame.payload()))
+            del self._unfinished[self._lane]
+        return stop

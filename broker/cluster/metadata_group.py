@@ -1,0 +1,483 @@
+"""The definitions of a cluster on one node: decided here, committed by the metadata group, applied.
+
+    change --> decide --> propose --> leader --> log --> apply, on every node
+                 ^                                         |
+                 +------ decided anew: stale here ---------+--> done, where it was asked for
+    nothing to change, or refused --> read index --> decided anew --> done, or failed
+
+A node numbers its proposals and sends those that have no outcome again: to a new leader at once, to
+the same one after a while.  One that comes twice counts once.  Whoever waits hears within
+`GIVE_UP_MS`; what has to be is proposed until it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+from fluffle.broker.base.errors import Broken, BrokerError, InternalError
+from fluffle.broker.base.listeners import tell
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.delete_protection import is_against_protection
+from fluffle.broker.cluster.hosted_group import OnReadable
+from fluffle.broker.cluster.proposal_outcome import Fate as EntryFate
+from fluffle.broker.cluster.proposal_outcome import OnFate
+from fluffle.broker.cluster.read_index import ReadIndex
+from fluffle.broker.durability.definitions.change_encoding import (
+    BadBytes,
+    decode_proposals,
+    decode_state,
+    encode_proposals,
+    encode_state,
+)
+from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.difference import difference
+from fluffle.broker.metadata.metadata import Apply, Consequence, Decide, nobody_waits
+from fluffle.broker.metadata.read_barrier import DOUBTFUL
+from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.raft.config import NodeId
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import DATA, Entry, SnapshotMeta
+
+GIVE_UP_MS = 30_000
+"""As RabbitMQ, for an operation that finds no majority."""
+
+RETRY_MS = 1_000
+RETRY_MS_MAX = 8_000
+"""A proposal without an outcome is sent again after this, and then after twice as long each time: a
+leader refuses silently while it is too far behind, and frames get lost."""
+
+ATTEMPTS_MAX = 16
+"""One after the other; then it is left alone for `RETRY_MS`."""
+
+PROPOSALS_MAX = 256
+"""In one entry."""
+
+EARLY_MAX = 256
+"""Payloads that a node keeps which is about to lead; what there is no room for comes again."""
+
+logger = logging.getLogger(__name__)
+
+Failed: TypeAlias = Callable[[BrokerError], None]
+
+
+class Ports(NamedTuple):
+    """What is around it."""
+
+    propose: Callable[[bytes, OnFate], None]
+    """To the metadata group, which this node leads; its answer comes in a later turn."""
+    send: Callable[[NodeId, bytes], None]
+    """To the `receive` of another node; may be lost."""
+    call_soon: Callable[[Callable[[], None]], object]
+    call_later: Callable[[float, Callable[[], None]], object]
+    """After so many seconds."""
+    now_ms: Callable[[], int]
+    may_grow: Callable[[], bool]
+    """Whether there is room on the disk here for what makes the log grow."""
+    read_index: Callable[[OnReadable], None]
+    """The read index of the metadata group, which this node leads; see `Group.read_index`."""
+    send_read: Callable[[NodeId, bytes], bool]
+    """Sends to `reads` of another node; may be lost.  False if that is of a version without."""
+
+
+class Pending:
+    """A change that somebody has asked for and that has no outcome yet."""
+
+    __slots__ = (
+        "attempts",
+        "decide",
+        "done",
+        "failed",
+        "give_up_at_ms",
+        "late",
+        "proposal",
+        "retry_ms",
+        "sent_at_ms",
+    )
+
+    def __init__(
+        self, decide: Decide, done: Callable[[], None], failed: Failed | None, give_up_at_ms: int
+    ) -> None:
+        self.late: Failed | None = None
+        """Of what has to be: whom to tell if it takes too long."""
+        self.decide = decide
+        self.done = done
+        """Called once."""
+        self.failed = failed
+        """None for what has to be."""
+        self.give_up_at_ms = give_up_at_ms
+        self.sent_at_ms = 0
+        self.retry_ms = RETRY_MS
+        self.attempts = 0
+        self.proposal: Proposal
+
+    def refuse(self, error: BrokerError) -> None:
+        """It cannot be; what has to be can."""
+        if self.failed is None:
+            raise AssertionError("what has to be was refused") from error
+        self.failed(error)
+
+
+class ReplicatedMetadata:
+    """A `Metadata`, and the `Machine` of the metadata group."""
+
+    __slots__ = (
+        "_apply",
+        "_boot",
+        "_early",
+        "_is_elected",
+        "_is_flushing",
+        "_is_timing",
+        "_leader",
+        "_leads",
+        "_next_number",
+        "_node",
+        "_pending",
+        "_ports",
+        "_shown",
+        "_unsent",
+        "on_applied",
+        "read_index",
+        "reads",
+        "send_read",
+        "state",
+    )
+
+    def __init__(self, node: NodeId, boot: int, apply: Apply, ports: Ports) -> None:
+        """`apply` does on this node what all have agreed on."""
+        self.on_applied: Callable[[], None] = nobody_waits
+        """Told when `state` has moved on, and after whoever waits for what is in it."""
+        self._node = node
+        self._boot = boot
+        self._apply = apply
+        self._ports = ports
+        self.state = State()
+        """For reading."""
+        self._shown = self.state
+        """What this node has come to by `apply`.  Another than `state` while that is behind: after
+        damage an image begins with a snapshot that may be older than what it was."""
+        self._leads = False
+        self._is_elected = False
+        """Whether it is about to lead, or does."""
+        self._early: list[tuple[bytes, list[Proposal]]] = []
+        """Proposals of others that have come in between: they know who was elected at once."""
+        self._leader: NodeId | None = None
+        """Who else leads, as far as it is known."""
+        self._next_number = 1
+        self._pending: dict[int, Pending] = {}
+        """By number, rising."""
+        self._unsent: dict[int, None] = {}
+        self._is_flushing = False
+        """Whether the next turn sends."""
+        self._is_timing = False
+        """Whether somebody looks at the clock; while there is anything pending."""
+        self.read_index, self.send_read = ports.read_index, ports.send_read
+        self.reads = ReadIndex(self, ports, boot)
+
+    @property
+    def revision(self) -> int:
+        """Of what is applied on this node."""
+        return self._shown.last_revision
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node orders the changes of all."""
+        return self._leads
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who does, as far as it is known."""
+        return self._node if self._leads else self._leader
+
+    # What is asked for here
+
+    def change(self, decide: Decide, done: Callable[[], None], failed: Failed) -> None:
+        """A change that changes nothing, or cannot be, by what is applied here, may be otherwise by
+        what was answered elsewhere: it is decided anew once that is applied."""
+        pending = Pending(decide, done, failed, self.give_up_at_ms())
+        try:
+            change = decide()
+        except BrokerError as error:
+            if type(error) not in DOUBTFUL:
+                raise
+            change = NOTHING
+        if change.changes_nothing:
+            self.reads.ask(partial(self._decide, pending), failed)  # mutant: I1
+        else:
+            self._put_forward(pending, change)
+
+    def settle(
+        self, decide: Decide, done: Callable[[], None] = nobody_waits, late: Failed | None = None
+    ) -> None:
+        pending = Pending(decide, done, None, self.give_up_at_ms())
+        pending.late = late
+        self._begin(pending, decide())
+
+    def commit_nothing(self, done: Callable[[], None]) -> None:
+        """Call `done` once all is applied here that has been agreed on before, by whomever: it is
+        behind that in the log, as a change of nothing."""
+        pending = Pending(lambda: NOTHING, done, None, self.give_up_at_ms())
+        self._put_forward(pending, NOTHING)
+
+    def give_up_at_ms(self) -> int:
+        """When what is asked now has waited long enough."""
+        return self._ports.now_ms() + GIVE_UP_MS
+
+    def not_known(self) -> BrokerError:
+        """This node cannot know whether what is not here is anywhere."""
+        return InternalError(
+            "the operation timed out: no majority of the cluster has confirmed within "
+            f"{GIVE_UP_MS // 1_000} s that this node knows all that is defined"
+        )
+
+    def _begin(self, pending: Pending, change: Change) -> None:
+        """Propose what was decided, if it is anything."""
+        if change.changes_nothing:
+            pending.done()
+            return
+        self._put_forward(pending, change)
+
+    def _put_forward(self, pending: Pending, change: Change) -> None:
+        number, self._next_number = self._next_number, self._next_number + 1
+        revisions = self.state.revisions(change.rests_on)
+        pending.proposal = Proposal(self._node, self._boot, number, 0, change, revisions)
+        self._pending[number] = pending
+        self._unsent[number] = None
+        self._flush_soon()
+        self._time()
+
+    def _begin_again(self, pending: Pending) -> None:
+        """What it rested on is no longer so.
+
+        Who meets others so often lets them go first: it must not fill the log.
+        """
+        pending.attempts += 1
+        if pending.attempts % ATTEMPTS_MAX:
+            self._decide(pending)
+        else:
+            later = partial(tell, partial(self._decide, pending))
+            self._ports.call_later(RETRY_MS / 1_000, later)
+
+    def _decide(self, pending: Pending) -> None:
+        if self._give_up_if_late(pending):
+            return
+        try:
+            change = pending.decide()
+        except BrokerError as error:
+            pending.refuse(error)
+        except AssertionError:
+            raise
+        except Exception:
+            logger.exception("a change of definitions could not be decided anew")
+            pending.refuse(Broken())
+        else:
+            self._begin(pending, change)
+
+    # On its way
+
+    def _flush_soon(self) -> None:
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._ports.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send what has not been sent to this leader; without one it waits."""
+        self._is_flushing = False
+        if not (self._leads or self._leader):
+            return
+        unsent, self._unsent = tuple(self._unsent), {}
+        for payload in self._payloads(unsent):
+            if self._leads:
+                self._propose(payload)
+            elif self._leader is not None:
+                self._ports.send(self._leader, payload)
+
+    def _payloads(self, numbers: Sequence[int]) -> Iterator[bytes]:
+        known_below = next(iter(self._pending), self._next_number)
+        now_ms = self._ports.now_ms()
+        proposals = []
+        for number in numbers:
+            pending = self._pending.get(number)
+            if pending is not None:
+                pending.sent_at_ms = now_ms
+                proposals.append(pending.proposal._replace(known_below=known_below))
+        for start in range(0, len(proposals), PROPOSALS_MAX):
+            yield encode_proposals(proposals[start : start + PROPOSALS_MAX])
+
+    def _propose(self, payload: bytes) -> None:
+        """What makes definitions more has to wait, where there is little room on the disk."""
+        if not self._ports.may_grow():
+            proposals = decode_proposals(payload)
+            kept = [each for each in proposals if not self.state.grows_by(each.change)]
+            if not kept:
+                return
+            payload = encode_proposals(kept)
+        self._ports.propose(payload, self._on_fate)
+
+    def _on_fate(self, _fate: EntryFate) -> None:
+        """Its outcome says more; what was refused is sent again."""
+
+    def _send(self, numbers: Iterable[int]) -> None:
+        """Once more."""
+        self._unsent.update(dict.fromkeys(numbers))
+        if self._unsent:
+            self._flush_soon()
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """What was sent over the link before may be lost."""
+        if is_up and node == self._leader:
+            self._send(self._pending)
+        self.reads.link_changed(node, is_up)
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """Proposals of another node, which takes this one for the leader."""
+        if not self._is_elected:
+            return
+        try:
+            proposals = decode_proposals(payload)
+            if any(proposal.node != node for proposal in proposals):
+                raise BadBytes("they are in the name of another")
+        except BadBytes as error:
+            event(logger, logging.ERROR, "proposals_refused", node=node, reason=error)
+        else:
+            if self._leads:
+                self._take(payload, proposals)
+            elif len(self._early) < EARLY_MAX:
+                self._early.append((payload, proposals))
+
+    def _take(self, payload: bytes, proposals: list[Proposal]) -> None:
+        """Of another node.  One of an earlier version may not know what is protected: as far as
+        this one leads it is not heard, and gives up in time."""
+        kept = [each for each in proposals if not is_against_protection(self.state, each)]
+        if len(kept) == len(proposals):
+            self._propose(payload)
+            return
+        node, reason = proposals[0].node, "a virtual host is protected from deletion"
+        event(logger, logging.WARNING, "proposals_refused", node=node, reason=reason)
+        if kept:
+            self._propose(encode_proposals(kept))
+
+    def _time(self) -> None:
+        """Have somebody look at the clock while there is anything to wait for."""
+        if self._pending and not self._is_timing:
+            self._is_timing = True
+            self._ports.call_later(RETRY_MS / 1_000, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._is_timing = False
+        now_ms = self._ports.now_ms()
+        for number, pending in tuple(self._pending.items()):
+            if self._give_up_if_late(pending):
+                del self._pending[number]
+        for number, pending in self._pending.items():
+            if pending.sent_at_ms + pending.retry_ms <= now_ms:
+                pending.retry_ms = min(2 * pending.retry_ms, RETRY_MS_MAX)
+                self._send((number,))
+        self._time()
+
+    def _give_up_if_late(self, pending: Pending) -> bool:
+        """Whoever waits must not wait any longer; what has to be goes on without him.
+
+        Whether it is over.
+        """
+        if self._ports.now_ms() < pending.give_up_at_ms:
+            return False
+        if pending.failed is not None:
+            tell(partial(pending.failed, timed_out()))
+            return True
+        late, pending.late = pending.late, None
+        if late is not None:
+            pending.done = nobody_waits
+            tell(partial(late, timed_out()))
+        return False
+
+    # The image of the group
+
+    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
+        """Definitions change to what they are in `state`, in one go, unless that was long ago.
+
+        What came since is not undone, for it comes again: a queue that is taken away loses its
+        messages on this node.
+        """
+        after = decode_state(state) if meta.index else State()
+        self.state = after
+        consequences: Iterable[Consequence] = ()
+        if after.last_revision >= self._shown.last_revision:
+            change = difference(self._shown, after)
+            self._shown = after
+            consequences = () if change.changes_nothing else self._apply(change)
+        for number in tuple(self._pending):
+            self._resolve(number, after.fate(self._node, self._boot, number))
+        for consequence in consequences:
+            tell(consequence)
+        self.on_applied()
+        self.reads.applied(meta.index)
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.kind == DATA:
+                for proposal in proposals_of(entry):
+                    self._apply_one(proposal)
+        self.on_applied()
+        self.reads.applied(entries[-1].index)
+
+    def _apply_one(self, proposal: Proposal) -> None:
+        change = self.state.completed(proposal.change)
+        fate = self.state.apply(proposal)
+        consequences: Iterable[Consequence] = ()
+        if self._shown is not self.state:
+            if self.state.last_revision >= self._shown.last_revision:
+                self._shown = self.state
+        elif fate is Fate.APPLIED:
+            consequences = self._apply(change)
+        if (proposal.node, proposal.boot) == (self._node, self._boot):
+            self._resolve(proposal.number, fate)
+        for consequence in consequences:
+            tell(consequence)
+
+    def _resolve(self, number: int, fate: Fate | None) -> None:
+        """Say to who waits what has become of it, if that is known."""
+        if fate in (Fate.APPLIED, Fate.STALE) and number in self._pending:
+            pending = self._pending.pop(number)
+            if fate is Fate.APPLIED:
+                tell(pending.done)
+            else:
+                tell(lambda: self._begin_again(pending))
+
+    def led(self, _term: int) -> None:
+        self._leads = True
+        early, self._early = self._early, []
+        for payload, proposals in early:
+            self._take(payload, proposals)
+        self._send(self._pending)
+        self.reads.leader_changed()
+
+    def followed(self, _term: int, leader: NodeId | None) -> None:
+        self._leads = False
+        self._is_elected = leader == self._node
+        self._early.clear()
+        self._leader = None if self._is_elected else leader
+        self._send(self._pending)
+        self.reads.leader_changed()
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        """All of it is in the state: no entry is needed any more."""
+        return Ranges(), encode_state(self.state)
+
+
+def proposals_of(entry: Entry) -> list[Proposal]:
+    """AssertionError for an entry that this version cannot read: the image would be wrong."""
+    try:
+        return decode_proposals(entry.payload)
+    except BadBytes as error:
+        raise AssertionError(f"entry {entry.index} of the metadata group: {error}") from error
+
+
+def timed_out() -> BrokerError:
+    """Nobody knows what becomes of it."""
+    return InternalError(
+        "the operation timed out: no majority of the cluster has agreed to it within "
+        f"{GIVE_UP_MS // 1_000} s; it may still come true"
+    )

@@ -1,0 +1,179 @@
+"""What an edge learns of its stream to a queue, for the channels that it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token
+from fluffle.broker.queues.quorum.facts import Key
+
+
+@dataclass(slots=True)
+class Confirmed:
+    """Publishes are enqueued, on a majority of disks."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Refused:
+    """Publishes were not taken, or nobody knows: they are nacked."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Undecided:
+    """Publishes had no outcome when the queue was deleted.  They have gone with it, or have come
+    later, and maybe for another queue of its name."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Acted:
+    """Settlements, returns and detachments are done, or there is nothing left of their cause."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Attached:
+    """A consumer has its key; it is known to its channel by the number with which it was asked."""
+
+    consumer: int
+    holder: Key
+
+
+@dataclass(slots=True)
+class NotAttached:
+    """A consumer was refused: the queue is in exclusive use, or was not to be shared with it."""
+
+    consumer: int
+
+
+@dataclass(slots=True)
+class Purged:
+    """A purge is done."""
+
+    number: int
+    count: int
+
+
+@dataclass(slots=True)
+class Delivered:
+    """Messages for a client.  Of a consumer that acknowledges, they are in its hands now."""
+
+    consumer: int
+    deliver: Deliver
+
+
+@dataclass(slots=True)
+class Got:
+    """A get is done, with a message or without one."""
+
+    number: int
+    ready: int
+    deliver: Deliver | None
+    is_crashed: bool = False
+    """Whether there is no message because the queue hands out nothing."""
+
+
+@dataclass(slots=True)
+class NotPurged:
+    """A purge is refused: the queue is becoming one of another type."""
+
+    number: int
+
+
+@dataclass(slots=True)
+class Unanswered:
+    """Nobody knows what became of a get or a purge, and nobody ever will."""
+
+    number: int
+
+
+@dataclass(slots=True)
+class Unsettled:
+    """What a client has settled, for good, was not in that hand-out any more, or nobody knows."""
+
+    number: int
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """A consumer is not there any more: nothing more comes for it."""
+
+    consumer: int
+
+
+@dataclass(slots=True)
+class Revoked:
+    """Messages are in a client's hands no more; what it still says of them is in vain."""
+
+    tokens: list[Token]
+
+
+@dataclass(slots=True)
+class Misled:
+    """Whoever was asked does not lead: ask again who does.  It may have named somebody."""
+
+    term: int
+    leader: str
+    leadership: int
+
+
+@dataclass(slots=True)
+class Paid:
+    """So many more of what was put into a queue that is behind have been handed out."""
+
+    count: int
+
+
+@dataclass(slots=True)
+class Activity:
+    """A consumer alone is served from now on, or another is."""
+
+    consumer: int
+    is_active: bool
+
+
+@dataclass(slots=True)
+class TimedOut:
+    """Messages have been taken from somebody who held them for too long; a consumer is not there
+    any more."""
+
+    consumer: int
+    """0 if it is no consumer, or was gone before."""
+    tokens: list[Token]
+    """What it had in hands, maybe nothing; it is not there any more."""
+    holder: Key
+    held_ms: int
+    timeout_ms: int
+
+
+Event: TypeAlias = (
+    Confirmed
+    | Refused
+    | Undecided
+    | Acted
+    | Attached
+    | NotAttached
+    | Purged
+    | Delivered
+    | Got
+    | NotPurged
+    | Unanswered
+    | Unsettled
+    | Cancelled
+    | Revoked
+    | Misled
+    | Paid
+    | Activity
+    | TimedOut
+)

@@ -1,0 +1,389 @@
+"""What an edge and the leader of a queue tell each other.
+
+An **edge** is a node that serves clients of the queue.  It has one stream to the queue: a session,
+in which each operation has a number.  Publishes of a run have consecutive ones.
+
+    edge --> leader    operations, in order; repeated until their outcome is known, to each leader
+    leader --> edge    frames, numbered from 1 in each leadership; repeated until they have arrived
+
+A **leadership** is known by its term and its number in it: whoever leads for a whole term may have
+to begin anew within it, with nothing but what is on record.
+
+Whenever the edge begins to talk to a leader, or a link was opened again, that is an **opening**,
+with a number that rises for the whole life of the edge's process.  Frames of earlier openings are
+late, and dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple, NewType, TypeAlias
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.quorum.facts import Key
+
+IN_EXCLUSIVE_USE = 0
+"""The answer to a consumer that is not attached, for it or another would be alone.  No key."""
+
+
+Signed = NewType("Signed", int)
+"""Of 64 bits; other numbers are not below zero."""
+
+
+class Boot(NamedTuple):
+    """One life of a node's process."""
+
+    counter: int
+    nonce: int
+
+
+class Token(NamedTuple):
+    """Messages in one holder's hands, by the hand-out that put them there."""
+
+    holder: Key
+    ordinal: int
+    run: range
+
+
+# From an edge
+
+
+@dataclass(slots=True)
+class Open:
+    """An opening: operations follow from `first` on, the lowest whose outcome is not known."""
+
+    first: int
+
+
+@dataclass(slots=True)
+class Publish:
+    """Operations `first`, `first + 1` ... are a message each."""
+
+    first: int
+    origins: list[Origin]
+    contents: list[bytes]
+    is_persistent: bool
+    """Whether they are to outlive the process, if the queue does."""
+    expiration_ms: Lifetimes = None
+    """For how long they may wait at most."""
+    posted: Posted | None = None
+    """What dead letters of another queue are there."""
+    counts: Counts = NEW
+    """What each of them has brought along."""
+
+
+@dataclass(slots=True)
+class Settle:
+    """Hand-outs end: settled, or given back."""
+
+    number: int
+    outcome: Outcome
+    tokens: list[Token]
+    """All of one holder; at least one."""
+
+
+@dataclass(slots=True)
+class Attach:
+    """A consumer; the answer is its key, or `IN_EXCLUSIVE_USE`."""
+
+    number: int
+    channel: int
+    tag: str
+    prefetch: int
+    priority: Signed
+    no_ack: bool
+    is_exclusive: bool
+    arguments: bytes
+
+
+@dataclass(slots=True)
+class Detach:
+    """A consumer or getter gets nothing more; with an outcome, all that it holds comes back."""
+
+    number: int
+    holder: Key
+    outcome: Outcome | None
+
+
+@dataclass(slots=True)
+class Get:
+    """The next message for a channel, if there is one; it is answered by a `GetAnswer`."""
+
+    number: int
+    channel: int
+    no_ack: bool
+
+
+@dataclass(slots=True)
+class Purge:
+    """The answer is how many messages waited."""
+
+    number: int
+
+
+@dataclass(slots=True)
+class Credit:
+    """So many messages may be in a consumer's hands, or on their way to them.  Never a delta."""
+
+    holder: Key
+    limit: int
+
+
+@dataclass(slots=True)
+class Holding:
+    """The answer to `OnRecord`: what of it has never arrived."""
+
+    missing: list[Token]
+
+
+@dataclass(slots=True)
+class Forget:
+    """The edge wants nothing more of its sessions below this one: they are over."""
+
+    below: int
+
+
+# From a leader
+
+
+@dataclass(slots=True)
+class Done:
+    """Operations are done; if they were publishes, messages are confirmed."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class NotTaken:
+    """Publishes were refused, settlements came too late to count, or a purge does so: the queue is
+    becoming one of another type."""
+
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Answer:
+    """An operation is done, and this is its answer."""
+
+    number: int
+    answer: int
+
+
+@dataclass(slots=True)
+class Expected:
+    """An operation came before those in front of it; this one is next."""
+
+    number: int
+
+
+@dataclass(slots=True)
+class Deliver:
+    """Messages are in a consumer's hands; of one that does not acknowledge, they are gone."""
+
+    holder: Key
+    ordinal: int
+    failed: int
+    """How often handing each of them out has failed."""
+    redelivered: bool
+    runs: list[range]
+    origins: list[Origin]
+    contents: list[bytes]
+    """One for each number of the runs, as there are origins."""
+
+
+@dataclass(slots=True)
+class GetAnswer:
+    """A get is done."""
+
+    number: int
+    holder: Key
+    """Whoever holds what this channel gets."""
+    ready: int
+    """How many messages were ready then."""
+    delivers: list[Deliver]
+    """One or none."""
+    is_crashed: bool = False
+    """Whether there is none because the queue hands out nothing."""
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """A consumer is there no more, and its edge has not asked for that."""
+
+    holder: Key
+
+
+@dataclass(slots=True)
+class Revoked:
+    """Messages are in somebody's hands no more, and have gone back."""
+
+    tokens: list[Token]
+
+
+@dataclass(slots=True)
+class OnRecord:
+    """What the log says of a session, first of all in a leadership."""
+
+    next: int
+    """Operations below are done, and nothing more comes of them than what is said here."""
+    consumers: list[Key]
+    getters: list[tuple[Key, int]]
+    """With their channels."""
+    tokens: list[Token]
+    """All that is held."""
+
+
+@dataclass(slots=True)
+class SessionLost:
+    """There is no such session, and there was one: nothing of it is left, or ever comes back."""
+
+
+@dataclass(slots=True)
+class NotLeader:
+    """Who leads the queue: whoever was asked does not, or nobody was asked and this one does."""
+
+    term: int
+    leader: str
+    """Who does in that term; empty if that is not known."""
+    leadership: int
+    """The last one of that term, as far as is known."""
+
+
+@dataclass(slots=True)
+class Owing:
+    """So many messages that the edge has put into a queue which is behind wait there."""
+
+    count: int
+
+
+@dataclass(slots=True)
+class Activity:
+    """A consumer alone is served from now on, or another is."""
+
+    holder: Key
+    is_active: bool
+
+
+@dataclass(slots=True)
+class TimedOut:
+    """Somebody has held messages for too long: they have gone back, and a consumer gets nothing
+    more."""
+
+    holder: Key
+    tokens: list[Token]
+    """Of the holder; none if they were settled in the meantime."""
+    held_ms: int
+    timeout_ms: int
+
+
+FromEdge: TypeAlias = (
+    Open | Publish | Settle | Attach | Detach | Get | Purge | Credit | Holding | Forget
+)
+Operation: TypeAlias = Publish | Settle | Attach | Detach | Get | Purge
+"""What is numbered."""
+FromLeader: TypeAlias = (
+    Done
+    | NotTaken
+    | Answer
+    | Expected
+    | Deliver
+    | GetAnswer
+    | Cancelled
+    | Revoked
+    | OnRecord
+    | SessionLost
+    | NotLeader
+    | Owing
+    | Activity
+    | TimedOut
+)
+
+
+@dataclass(slots=True)
+class EdgeFrame:
+    """From an edge to the leader of a group."""
+
+    group: int
+    term: int
+    """In which the receiver leads, as far as the edge knows."""
+    leadership: int
+    sender: Boot
+    receiver: Boot
+    session: int
+    """The sessions of one life of an edge are counted."""
+    opening: int
+    received: int
+    """Of the frames of this leadership, all up to this one have arrived."""
+    known: int
+    """The outcome of all operations below is known."""
+    messages: list[FromEdge]
+
+
+def without_counts(frame: EdgeFrame) -> EdgeFrame:
+    """For who speaks too early a version of links to know what messages have brought along."""
+    if not any(isinstance(each, Publish) and each.counts is not NEW for each in frame.messages):
+        return frame
+    messages: list[FromEdge] = [
+        replace(each, counts=NEW) if isinstance(each, Publish) else each for each in frame.messages
+    ]
+    return replace(frame, messages=messages)
+
+
+@dataclass(slots=True)
+class LeaderFrame:
+    """From the leader of a group to an edge."""
+
+    group: int
+    term: int
+    leadership: int
+    sender: Boot
+    receiver: Boot
+    session: int
+    opening: int
+    number: int
+    """From 1 in each leadership.  0: beside all others, and never repeated."""
+    messages: list[FromLeader]
+
+
+Frame: TypeAlias = EdgeFrame | LeaderFrame
+
+
+class Leader(NamedTuple):
+    """Where frames of an edge go."""
+
+    node: str
+    boot: Boot
+    term: int
+    leadership: int = 1
+    """Of that term, counted from 1."""
+
+    @property
+    def reign(self) -> tuple[int, int]:
+        """Later ones are higher."""
+        return self.term, self.leadership
+
+
+def count_of(operation: Operation) -> int:
+    """How many numbers it takes."""
+    return len(operation.contents) if isinstance(operation, Publish) else 1
+
+
+def first_of(operation: Operation) -> int:
+    """Its number, or the first of them."""
+    return operation.first if isinstance(operation, Publish) else operation.number
+
+
+def tokens_of(deliver: Deliver) -> list[Token]:
+    """What it puts in its holder's hands."""
+    return [Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
+
+
+def content_bytes_of(message: FromEdge) -> int:
+    """What it carries."""
+    return sum(map(len, message.contents)) if isinstance(message, Publish) else 0

@@ -1,0 +1,321 @@
+"""What a leader does with the messages of one session, and what it tells it: one function each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.backpressure import Owed
+from fluffle.broker.cluster.queue_sessions.send_queue import Outbox
+from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum.consumer_terms import Terms
+from fluffle.broker.queues.quorum.facts import NOBODY, GetterAttached, Key, SessionId
+from fluffle.broker.queues.quorum.holders import Holders
+from fluffle.broker.queues.quorum.runs import Marked, runs_of, without
+from fluffle.broker.queues.quorum.state import State
+
+
+class Numbered(Protocol):
+    """The sessions of a led queue."""
+
+    def key_of(self, session_id: SessionId) -> Key | None:
+        """None for one that is not open."""
+
+    def ids(self) -> list[SessionId]:
+        """Of all that are open."""
+
+    def open(self, session_id: SessionId) -> Key:
+        """The key of a session, which is opened if it is not open."""
+
+    def acknowledge(self, session: Key, below: int) -> None:
+        """The edge knows the outcomes of all operations below `below`."""
+
+
+class Led(Protocol):
+    """A queue that is led here: what edges ask becomes of it what `effects` lists."""
+
+    @property
+    def queue(self) -> Queue:
+        """To be looked at."""
+
+    @property
+    def sessions(self) -> Numbered: ...
+
+    @property
+    def holders(self) -> Holders: ...
+
+    def publish(
+        self,
+        session: Key,
+        first: int,
+        origins: list[Origin],
+        contents: list[bytes],
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes,
+        posted: Posted | None,
+        counts: Counts,
+    ) -> None:
+        """Operations `first`, `first + 1` ... are a message each."""
+
+    def settle(
+        self,
+        session: Key,
+        number: int,
+        holder: Key,
+        tokens: Sequence[tuple[int, range]],
+        *,
+        outcome: Outcome,
+    ) -> None:
+        """End hand-outs: each run with its ordinal."""
+
+    def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
+        """Hand the next message to a channel, if there is one."""
+
+    def attach(self, session: Key, number: int, terms: Terms) -> None:
+        """Let a consumer take part.  The answer is its key, or `IN_EXCLUSIVE_USE`."""
+
+    def detach(
+        self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None
+    ) -> None:
+        """Hand nothing more to whom it is; what it holds stays held, or all comes back."""
+
+    def purge(self, session: Key, number: int) -> None:
+        """Drop all that waits.  The answer is how many messages that is."""
+
+    def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
+        """All that consumers of a session hold comes back, and they go; so does it, if not kept."""
+
+    def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
+        """What somebody holds on record has never arrived."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """To one session, whose edge has opened it in this leadership."""
+
+    key: Key
+    node: str
+    boot: m.Boot
+    counter: int
+    owed: Owed
+    outbox: Outbox = field(default_factory=Outbox)
+    limits: dict[Key, int] = field(default_factory=dict)
+    """By consumer: see `Credit`."""
+    known: int = 1
+    """The outcome of all operations below is known to its edge."""
+    is_served: bool = False
+    """Whether its edge has told what of that on record never arrived."""
+    unheard: int = 0
+    """The first operation that was not listened to; 0 if there is none."""
+    unknown: deque[int] = field(default_factory=deque)
+    """Operations with answers, of which its edge has not said that it knows them; rising."""
+
+    def answers(self, number: int) -> None:
+        """An answer is remembered until its edge knows it."""
+        if not self.unknown or self.unknown[-1] < number:
+            self.unknown.append(number)
+
+    def knows(self, below: int) -> None:
+        """Its edge knows what became of all operations below this one."""
+        self.known = below
+        while self.unknown and self.unknown[0] < below:
+            self.unknown.popleft()
+
+
+def tell_record(stream: Stream, state: State) -> None:
+    """What is applied of a session: answers that it may not have, and all that it holds."""
+    row = state.sessions.get(stream.key)
+    holders = {
+        key: holder
+        for key, holder in state.holders.items()
+        if holder.attached.session == stream.key
+    }
+    getters = [
+        (key, holder.attached.channel)
+        for key, holder in holders.items()
+        if isinstance(holder.attached, GetterAttached)
+    ]
+    attached = [key for key, holder in holders.items() if not holder.is_detached]
+    tokens = [
+        m.Token(key, hold.counts.acquired, run)
+        for key, holder in holders.items()
+        for run, hold in holder.held
+    ]
+    for number, answer in sorted(row.answers.items()) if row is not None else ():
+        stream.answers(number)
+        stream.outbox.put(m.Answer(number, answer))
+    next_number = row.next if row is not None else 1
+    stream.outbox.put(m.OnRecord(next_number, attached, getters, tokens))
+    if state.sac_active != NOBODY:
+        for key in attached:
+            stream.outbox.put(m.Activity(key, key == state.sac_active))
+    stream.is_served = not tokens
+
+
+def room_of(stream: Stream, led: Led, holder: Key) -> int:
+    """How many messages a consumer takes more than it holds, or than are on their way."""
+    if stream.outbox.is_full:  # mutant: ST8
+        return 0
+    held = led.holders.get(holder)
+    in_hands = held.handouts.count if held is not None else 0
+    return max(0, stream.limits.get(holder, 0) - max(in_hands, stream.outbox.under_way(holder)))
+
+
+# From an edge
+
+
+def on_open(_led: Led, stream: Stream, _message: m.Open) -> None:
+    stream.outbox.repeat()
+
+
+def on_publish(led: Led, stream: Stream, message: m.Publish) -> None:
+    led.publish(
+        stream.key,
+        message.first,
+        message.origins,
+        message.contents,
+        persistent=message.is_persistent,
+        expiration_ms=message.expiration_ms,
+        posted=message.posted,
+        counts=message.counts,
+    )
+    if led.queue.is_behind:
+        stream.owed.add(len(message.contents))
+
+
+def owned(led: Led, stream: Stream, holder: Key) -> Key:
+    """A holder, if it is one of this life of the edge; else nobody.
+
+    It may be one of an earlier session, which gave up all but its settlements.
+    """
+    held = led.holders.get(holder)
+    if held is None or held.session == stream.key:
+        return holder
+    life = (stream.node, *stream.boot)
+    own = (led.sessions.key_of(each) for each in led.sessions.ids() if each[:3] == life)
+    return holder if held.session in own else NOBODY
+
+
+def on_settle(led: Led, stream: Stream, message: m.Settle) -> None:
+    holder = owned(led, stream, message.tokens[0].holder)
+    tokens = [(token.ordinal, token.run) for token in message.tokens]
+    led.settle(stream.key, message.number, holder, tokens, outcome=message.outcome)
+
+
+def on_attach(led: Led, stream: Stream, message: m.Attach) -> None:
+    terms = Terms(
+        message.channel,
+        message.tag,
+        message.prefetch,
+        message.priority,
+        message.no_ack,
+        message.is_exclusive,
+        message.arguments,
+    )
+    led.attach(stream.key, message.number, terms)
+
+
+def on_detach(led: Led, stream: Stream, message: m.Detach) -> None:
+    stream.limits.pop(message.holder, None)
+    holder = owned(led, stream, message.holder)
+    led.detach(stream.key, message.number, holder, outcome=message.outcome)
+
+
+def on_get(led: Led, stream: Stream, message: m.Get) -> None:
+    led.get(stream.key, message.number, message.channel, no_ack=message.no_ack)
+
+
+def on_purge(led: Led, stream: Stream, message: m.Purge) -> None:
+    led.purge(stream.key, message.number)
+
+
+def on_credit(led: Led, stream: Stream, message: m.Credit) -> None:
+    held = led.holders.get(message.holder)
+    if held is not None and held.session == stream.key:
+        stream.limits[message.holder] = message.limit
+        led.holders.wake(message.holder)
+
+
+def on_holding(led: Led, stream: Stream, message: m.Holding) -> None:
+    """The first answer counts: an edge repeats it in each opening."""
+    if stream.is_served:
+        return
+    stream.is_served = True
+    said: dict[tuple[Key, int], Marked[None]] = {}
+    for holder, ordinal, run in message.missing:
+        if (held := led.holders.get(holder)) is None or held.session != stream.key:
+            continue
+        before = said.setdefault((holder, ordinal), Marked())
+        for part in without(run, [part for part, _mark in before.found(run)]):
+            before.put(part, None)
+            led.deliver_again(holder, [(ordinal, part)])
+    for holder in led.holders.of_session(stream.key):
+        led.holders.wake(holder)
+
+
+TAKE: Mapping[type[m.FromEdge], Callable[[Led, Stream, Any], None]] = {
+    m.Open: on_open,
+    m.Publish: on_publish,
+    m.Settle: on_settle,
+    m.Attach: on_attach,
+    m.Detach: on_detach,
+    m.Get: on_get,
+    m.Purge: on_purge,
+    m.Credit: on_credit,
+    m.Holding: on_holding,
+}
+
+
+# To an edge
+
+
+def deliver(holder: Key, handout: Handout) -> m.Deliver:
+    """With lists of its own: those of the hand-out are emptied when it is settled."""
+    return m.Deliver(
+        holder,
+        handout.counts.acquired,
+        handout.counts.failed,
+        handout.redelivered,
+        runs_of(handout.sequences),
+        handout.origins[:],
+        handout.contents[:],
+    )
+
+
+def tell_got(led: Led, got: e.Got) -> list[m.FromLeader]:
+    delivers = [deliver(got.holder, got.handout)] if got.handout is not None else []
+    is_crashed = not delivers and led.queue.damage is not None
+    return [m.GetAnswer(got.number, got.holder, led.queue.ready_count, delivers, is_crashed)]
+
+
+def tell_withdrawn(_led: Led, gone: e.Withdrawn) -> list[m.FromLeader]:
+    tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
+    return [m.Revoked(tokens), m.Cancelled(gone.holder)]
+
+
+def tell_timed_out(_led: Led, gone: e.TimedOut) -> list[m.FromLeader]:
+    tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
+    return [m.TimedOut(gone.holder, tokens, gone.held_ms, gone.timeout_ms)]
+
+
+TELL: Mapping[type[e.Effect], Callable[[Led, Any], list[m.FromLeader]]] = {
+    e.Done: lambda _led, done: [m.Done(done.first, done.count)],
+    e.NotTaken: lambda _led, refused: [m.NotTaken(refused.first, refused.count)],
+    e.Answer: lambda _led, answer: [m.Answer(answer.number, answer.answer)],
+    e.Expected: lambda _led, expected: [m.Expected(expected.number)],
+    e.Delivery: lambda _led, delivery: [deliver(delivery.holder, delivery.handout)],
+    e.Got: tell_got,
+    e.Withdrawn: tell_withdrawn,
+    e.TimedOut: tell_timed_out,
+    e.Activity: lambda _led, told: [m.Activity(told.holder, told.is_active)],
+}

@@ -1,0 +1,478 @@
+"""The home of a classic queue: serves edges from the engine's queue, which clients here use, too.
+
+    operations of edges --> the queue: done at once --> effects leave
+                              |                            ^
+                              +-- recorded, not durable ---+    what vouches for that waits
+
+Nothing of this outlives the process, and it leads for as long as it lives: whatever an edge was
+told once is repeated until it has arrived, so an operation that was done is never answered again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.message import Origin
+from fluffle.broker.cluster.queue_sessions.messages import IN_EXCLUSIVE_USE, Leader
+from fluffle.broker.cluster.queue_sessions.session_server import Sessions
+from fluffle.broker.cluster.queues.ports import Counts, Known, named
+from fluffle.broker.queues.consumer_timeout import Late
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.delivery import BY_CLIENT, FINAL, Handout, Outcome
+from fluffle.broker.queues.delivery_counts import Counts as Brought
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
+from fluffle.broker.queues.queue_api import Admission, Partly, Posted, Receipt, fates_of
+from fluffle.broker.queues.queue_view import Shelf
+from fluffle.broker.queues.quorum.consumer_terms import Terms
+from fluffle.broker.queues.quorum.effects import (
+    Activity,
+    Answer,
+    Delivery,
+    Done,
+    Effect,
+    Expected,
+    Got,
+    NotTaken,
+    TimedOut,
+    Withdrawn,
+)
+from fluffle.broker.queues.quorum.facts import (
+    GetterAttached,
+    Key,
+    SessionId,
+)
+from fluffle.broker.queues.quorum.holders import Getter, Held, Holders, Room
+from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.volume import KeptDead
+
+NOTHING_ON_RECORD = State()
+"""Of any session, ever."""
+
+
+class Waiter(Protocol):
+    """Waits for a commit."""
+
+    def on_durable(self, ticket: int) -> None:
+        """Everything up to this ticket is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a home needs of its node."""
+
+    room: Room
+    release: Callable[[list[Effect]], None]
+    """Takes what edges must be told."""
+    wait: Callable[[Waiter, int], None]
+    """Has a commit's end told."""
+    on_unused: Callable[[Queue], None]
+    """The last consumer has gone, and it was one of an edge."""
+
+
+class Undurable(NamedTuple):
+    """Something that was done to the queue, and is not on disk."""
+
+    ticket: int
+    effect: Done | Answer
+    """Says that it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """What a home makes of what its queue does with their consumers."""
+
+    room: Room
+    deliver: Callable[[Key, Handout], None]
+    cancelled: Callable[[Key], None]
+    overdue: Callable[[Key, Late], None]
+    activity_changed: Callable[[Key, Consumer], None]
+
+
+def no_room(_holder: Key) -> int:
+    """Where the queue is gone."""
+    return 0
+
+
+def nothing_more(*_told: object) -> None:
+    """Drops what a queue says that is gone."""
+
+
+NOWHERE = Surroundings(no_room, nothing_more, nothing_more, nothing_more)
+NO_EDGES = Edges(no_room, nothing_more, nothing_more, nothing_more, nothing_more)
+
+
+class Numbers:
+    """The sessions of one queue, and which operation is next in each."""
+
+    __slots__ = ("_ids", "_last_key", "_next")
+
+    def __init__(self) -> None:
+        self._ids: dict[SessionId, Key] = {}
+        self._next: dict[Key, int] = {}
+        self._last_key: Key = 0
+
+    def take_key(self) -> Key:
+        """A key that nobody has had."""
+        self._last_key += 1
+        return self._last_key
+
+    def key_of(self, session_id: SessionId) -> Key | None:
+        return self._ids.get(session_id)
+
+    def ids(self) -> list[SessionId]:
+        return list(self._ids)
+
+    def open(self, session_id: SessionId) -> Key:
+        key = self._ids[session_id] = self.take_key()
+        self._next[key] = 1
+        return key
+
+    def close(self, session: Key) -> None:
+        """Nothing more will come of it."""
+        del self._next[session]
+        self._ids = {session_id: key for session_id, key in self._ids.items() if key != session}
+
+    def acknowledge(self, session: Key, below: int) -> None:
+        """Nothing is kept of what is done."""
+
+    def expected(self, session: Key) -> int:
+        """The number of the next operation."""
+        return self._next[session]
+
+    def advance(self, session: Key, count: int) -> None:
+        self._next[session] += count
+
+
+class Home:
+    """A `Led`, whose term is the life of this process."""
+
+    __slots__ = ("_around", "_undurable", "holders", "queue", "sessions")
+
+    def __init__(self, queue: Queue, around: Surroundings) -> None:
+        self._around = around
+        self._undurable: deque[Undurable] = deque()
+        """Rising tickets."""
+        self.queue = queue
+        self.sessions = Numbers()
+        edges = Edges(
+            self.room, self.deliver, self.cancelled, self._overdue, self._activity_changed
+        )
+        self.holders = Holders(queue, edges)
+
+    @property
+    def room(self) -> Room:
+        return self._around.room
+
+    # What edges ask for
+
+    def publish(
+        self,
+        session: Key,
+        first: int,
+        origins: list[Origin],
+        contents: list[bytes],
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes,
+        posted: Posted | None,
+        counts: Brought,
+    ) -> None:
+        del posted, counts  # nothing of this is on record
+        known = self._known(session, first, len(contents))
+        if known == len(contents):
+            return
+        origins, contents = origins[known:], contents[known:]
+        expiration_ms = lifetimes_in(expiration_ms, slice(known, None))  # mutant: BA29
+        first, count = first + known, len(contents)
+        content_bytes = sum(map(len, contents))
+        standstill = self.queue.pause.standstill if self.queue.pause is not None else None
+        admission = (standstill or self.queue).enqueue(  # mutant: BA30
+            origins, contents, content_bytes, persistent=persistent, expiration_ms=expiration_ms
+        )
+        self.sessions.advance(session, count)  # mutant: BA34
+        if isinstance(admission, Receipt):
+            assert standstill is not None, "the queue answers at once"
+            standstill.is_elsewhere(admission)
+            admission.then(partial(self._told, session, first))
+            return
+        fates = fates_of(admission, count)
+        taken = admission.taken if isinstance(admission, Partly) else admission  # mutant: BA31
+        say = self._say_later if taken is Admission.RECORDED else self._say  # mutant: HO1
+        for start, stop, is_taken in fates:
+            if is_taken:
+                say(Done(session, first + start, stop - start))  # mutant: BA32
+            else:
+                self._say(NotTaken(session, first + start, stop - start))  # mutant: BA33
+
+    def _told(self, session: Key, first: int, start: int, stop: int, *, is_taken: bool) -> None:
+        """What was held back is in the queue, or is not."""
+        say = Done if is_taken else NotTaken  # mutant: BA35
+        self._say(say(session, first + start, stop - start))  # mutant: BA36
+
+    def settle(
+        self,
+        session: Key,
+        number: int,
+        holder: Key,
+        tokens: Sequence[tuple[int, range]],
+        *,
+        outcome: Outcome,
+    ) -> None:
+        if self._known(session, number, 1):
+            return
+        if outcome in BY_CLIENT:
+            self.queue.hand_out()
+        held, is_recorded, is_late = self.holders.get(holder), False, False
+        for ordinal, run in tokens:
+            parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
+            for part in parts:  # mutant: HO4
+                self.queue.settle(part.handout, part.start, part.stop, outcome)
+                is_recorded = is_recorded or part.handout.is_recorded
+            is_late = is_late or bool(stale)
+        if held is not None:
+            self.holders.release(holder)
+        self.sessions.advance(session, 1)
+        if is_late and outcome in FINAL:
+            self._say(NotTaken(session, number, 1))
+        else:
+            (self._say_later if is_recorded else self._say)(Done(session, number, 1))
+
+    def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
+        if self._known(session, number, 1):
+            return
+        key, held = self._getter(session, channel)
+        holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
+        handout = self.queue.get(holder)
+        if handout is not None and not no_ack:  # mutant: HO5
+            held.add(handout)
+        self.sessions.advance(session, 1)
+        self._say(Got(session, number, key, handout))
+
+    def attach(self, session: Key, number: int, terms: Terms) -> None:
+        if self._known(session, number, 1):
+            return
+        queue = self.queue
+        self.sessions.advance(session, 1)
+        if queue.in_exclusive_use or (terms.is_exclusive and queue.consumer_count):
+            self._say(Answer(session, number, IN_EXCLUSIVE_USE))
+            return
+        key = self.sessions.take_key()
+        attached = terms.attached(key, session)
+        held = self.holders.add(attached)
+        assert isinstance(held.holder, Consumer)
+        self._say(Answer(session, number, key))
+        queue.attach(held.holder)
+        if queue.damage is not None:  # like those that were there when it was found
+            queue.detach(held.holder)
+            self.cancelled(key)
+
+    def detach(
+        self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None
+    ) -> None:
+        if self._known(session, number, 1):
+            return
+        if outcome is None:
+            self.queue.hand_out()
+        self._detach(holder, outcome)
+        self._acted(session, number)
+
+    def purge(self, session: Key, number: int) -> None:
+        if self._known(session, number, 1):
+            return
+        self.sessions.advance(session, 1)
+        try:
+            answer = Answer(session, number, self.queue.purge())
+        except PreconditionFailed:
+            self._say(NotTaken(session, number, 1))
+            return
+        (self._say if self.queue.journal is None else self._say_later)(answer)
+
+    # What becomes of sessions
+
+    def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
+        for key in list(self.holders.of_session(session)):
+            if keeps_row:  # mutant: HO7
+                self._say(Withdrawn(session, key, self.holders.tokens_of(key)))
+            self._detach(key, outcome)  # mutant: HO6
+        if not keeps_row:
+            self.sessions.close(session)
+
+    def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
+        raise AssertionError("nothing is on record")
+
+    # What the queue does
+
+    def deliver(self, holder: Key, handout: Handout) -> None:
+        """A consumer of an edge is handed messages."""
+        self.holders.left(handout)
+        held = self.holders.get(holder)
+        assert held is not None, "who is detached gets nothing"
+        if held.holder.no_ack:
+            held.note(handout)
+        else:
+            held.add(handout)  # mutant: HO8
+        self._say(Delivery(held.session, holder, handout))
+
+    def cancelled(self, holder: Key) -> None:
+        """A consumer is not served any more: what it holds stays in its client's hands."""
+        held = self.holders.get(holder)
+        if held is not None and not held.is_detached:
+            self.holders.detach(holder)
+            self._say(Withdrawn(held.session, holder, []))
+
+    def _overdue(self, holder: Key, late: Late) -> None:
+        """Somebody at an edge has held messages for too long."""
+        held = self.holders.get(holder)
+        assert held is not None, "it holds something"
+        tokens = []
+        for part in held.take_of(late.handouts):
+            tokens.append((part.handout.counts.acquired, part.run))
+            self.queue.settle(part.handout, part.start, part.stop, Outcome.TIMED_OUT)
+        self._say(TimedOut(held.session, holder, tokens, late.held_ms, late.timeout_ms))
+        if isinstance(held.holder, Consumer):
+            self._detach(holder, None)
+        self.holders.release(holder)
+
+    def _activity_changed(self, holder: Key, consumer: Consumer) -> None:
+        held = self.holders.get(holder)
+        if held is not None and not held.is_detached:
+            self._say(Activity(held.session, holder, consumer.is_active))
+
+    def on_durable(self, ticket: int) -> None:
+        """What was done is safe, up to what went with that commit."""
+        durable: list[Effect] = []
+        while self._undurable and self._undurable[0].ticket <= ticket:  # mutant: HO2
+            durable.append(self._undurable.popleft().effect)
+        if durable:
+            self._around.release(durable)
+
+    def end(self) -> None:
+        """The queue is gone: edges hear nothing more, and nothing here keeps it alive."""
+        self._undurable.clear()
+        self._around = NOWHERE
+        self.holders = Holders(self.queue, NO_EDGES)
+
+    # The parts of these
+
+    def _known(self, session: Key, first: int, count: int) -> int:
+        """How many of some operations, from the first one on, are not to be done any more."""
+        expected = self.sessions.expected(session)
+        if first > expected:
+            self._say(Expected(session, expected))
+            return count
+        return min(expected - first, count)  # mutant: HO3
+
+    def _say(self, effect: Effect) -> None:
+        self._around.release([effect])
+
+    def _acted(self, session: Key, number: int) -> None:
+        self.sessions.advance(session, 1)
+        self._say(Done(session, number, 1))
+
+    def _say_later(self, effect: Done | Answer) -> None:
+        """Once the commit that collects has been done."""
+        assert self.queue.journal is not None
+        ticket = self.queue.journal.commits.ticket
+        self._undurable.append(Undurable(ticket, effect))
+        self._around.wait(self, ticket)
+
+    def _detach(self, key: Key, outcome: Outcome | None) -> None:
+        """Nothing more for somebody, who may have been detached before and hold something."""
+        held = self.holders.get(key)
+        if held is None:
+            return
+        is_served = not held.is_detached and isinstance(held.holder, Consumer)
+        if is_served:
+            assert isinstance(held.holder, Consumer)
+            self.queue.detach(held.holder)  # mutant: HO9
+        if not held.is_detached:
+            self.holders.detach(key)
+        if outcome is not None:
+            for part in held.take_all():
+                self.queue.settle(part.handout, part.start, part.stop, outcome)
+            self.holders.release(key)
+        if is_served and not self.queue.consumer_count:
+            self._around.on_unused(self.queue)
+
+    def _getter(self, session: Key, channel: int) -> tuple[Key, Held]:
+        """Whoever holds what this channel gets."""
+        found = self.holders.getter(session, channel)
+        if found is not None:
+            return found
+        attached = GetterAttached(self.sessions.take_key(), session, channel)
+        return attached.key, self.holders.add(attached)
+
+
+class Homed:
+    """A `Served`: a queue whose home is here, with the streams to it."""
+
+    __slots__ = ("_on_told", "_vhost", "home", "known", "sessions")
+
+    def __init__(
+        self,
+        queue: Queue,
+        own: Leader,
+        *,
+        vhost: str,
+        wait: Callable[[Waiter, int], None],
+        on_unused: Callable[[Queue], None],
+        on_told: Callable[[], None],
+    ) -> None:
+        """`on_told`: edges are to hear something before this turn ends."""
+        self._on_told = on_told
+        self._vhost = vhost
+        self.known = Known(own.term, own.leadership, own.node)
+        self.home = Home(queue, Surroundings(self._room, self._release, wait, on_unused))
+        self.sessions = Sessions(queue.definition.id, own, NOTHING_ON_RECORD, self.home, now_ms=0)
+
+    @property
+    def named(self) -> dict[str, object]:
+        definition = self.home.queue.definition
+        return named(definition.id, self._vhost, definition)
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(*self.home.queue.tally)
+
+    @property
+    def shelf(self) -> Shelf:
+        return self.home.queue.shelf
+
+    @property
+    def kept_dead(self) -> KeptDead:
+        """Classic queues keep none."""
+        return KeptDead()
+
+    def confirm(self, done: Callable[[bool], None]) -> None:
+        """Nobody takes over."""
+        done(True)  # noqa: FBT003 - it is the answer
+
+    def used(self) -> None:
+        if (disuse := self.home.queue.disuse) is not None:
+            disuse.used()
+
+    def pump(self) -> None:
+        """The queue has its own place in each turn."""
+
+    def fail(self) -> None:
+        """There is nothing to begin anew with: edges go on with what there is."""
+
+    def lead_again(self) -> None:
+        """It has not ended."""
+
+    def end(self) -> None:
+        """The queue is deleted."""
+        self.home.end()
+
+    def _room(self, holder: Key) -> int:
+        return self.sessions.room(holder)
+
+    def _release(self, effects: list[Effect]) -> None:
+        self.sessions.release(effects)
+        self._on_told()

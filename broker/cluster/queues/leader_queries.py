@@ -1,0 +1,248 @@
+"""What is asked of whoever leads a queue and changes nothing: what it has, and what of it is next.
+
+question  [kind, number, queue, argument ...]
+answer    [1, number, field ...]    or [1, number]: it is not led there
+
+    kind  arguments                      answer
+    0     none                           ready, unacked, consumers
+    2     none                           the same, and somebody uses the queue by asking
+    3     offset, count, body bytes      damage, then the fields of each message that is seen
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
+from fluffle.broker.cluster.queues.ports import (
+    Counts,
+    Known,
+    OnCounts,
+    OnPeeked,
+    QueueId,
+    Reachable,
+    Served,
+)
+from fluffle.broker.queues.queue_view import Peeked, Seen, View, peek
+from fluffle.raft.config import NodeId
+
+GIVE_UP_S = 5.0
+FEW_GIVE_UP_S = 0.5
+"""The same while too few of its members can be reached to lead it.  RabbitMQ: 0.25 s."""
+ASKED, ANSWERED, USED, PEEKED = 0, 1, 2, 3
+
+AGAIN_S = 0.25
+"""Who has no answer asks again after this."""
+TRIES = round(GIVE_UP_S / AGAIN_S)
+TRIES_OF_FEW = round(FEW_GIVE_UP_S / AGAIN_S)
+
+Done: TypeAlias = Callable[[Any], None]
+"""Told the answer, or None: nobody could be asked."""
+
+
+class Ports(NamedTuple):
+    """Whom to ask, and how."""
+
+    leader_of: Callable[[QueueId], Known]
+    """As far as it is known."""
+    search: Callable[[QueueId], None]
+    """Find out."""
+    reachable: Callable[[QueueId], Reachable]
+    send: Callable[[NodeId, bytes], None]
+    """To the `receive` of another node; may be lost."""
+    led_here: Callable[[QueueId], Served | None]
+    """A queue that is led by this node."""
+    call_later: Callable[[float, Callable[[], None]], object]
+    """After so many seconds."""
+
+
+class Kind(NamedTuple):
+    """What can be asked."""
+
+    arguments: int
+    """How many numbers say more exactly what."""
+    look: Callable[[Served, Sequence[int]], object]
+    """The answer, of a queue that is led here."""
+    write: Callable[[Any], Sequence[object]]
+    """An answer, as fields."""
+    read: Callable[[Sequence[Any]], Any]
+    """And back.  Raises `BadFrame`."""
+
+
+class Question(NamedTuple):
+    """Somebody waits."""
+
+    queue: QueueId
+    kind: int
+    arguments: Sequence[int]
+    done: Done
+    tries: int
+    """How many are left."""
+
+
+class Inquiries:
+    """The questions of one node that have no answer yet, and the answers to others."""
+
+    __slots__ = ("_number", "_ports", "_questions")
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._questions: dict[int, Question] = {}
+        self._number = 0
+
+    def count(self, queue: QueueId, done: OnCounts, *, in_use: bool) -> None:
+        """See `Hub.ask_counts`."""
+        self._ask(queue, USED if in_use else ASKED, (), done)
+
+    def peek(self, queue: QueueId, view: View, done: OnPeeked) -> None:
+        """See `Hub.peek`."""
+        self._ask(queue, PEEKED, view, done)
+
+    def _ask(self, queue: QueueId, kind: int, arguments: Sequence[int], done: Done) -> None:
+        self._number = number = self._number + 1
+        self._questions[number] = Question(queue, kind, arguments, done, TRIES)
+        self._ports.call_later(0.0, partial(self._try, number))
+
+    def changed(self, queue: QueueId) -> None:
+        """Somebody else may lead a queue: whoever waits asks again at once."""
+        for number, question in self._questions.items():
+            if question.queue == queue:
+                self._ports.call_later(0.0, partial(self._put, number))
+
+    def _put(self, number: int) -> None:
+        """To whoever leads the queue, if it is known."""
+        question = self._questions.get(number)
+        if question is None:
+            return
+        queue, kind, arguments, *_ = question
+        served = self._ports.led_here(queue)
+        if served is not None:
+            ask(served, kind, arguments, partial(self._found, number))
+        elif leader := self._ports.leader_of(queue).node:
+            self._ports.send(leader, pack(kind, number, queue, *arguments))
+
+    def _try(self, number: int) -> None:
+        question = self._questions.get(number)
+        if question is None:
+            return
+        reachable, tries = self._ports.reachable(question.queue), question.tries
+        if tries <= 0 or reachable is Reachable.NOBODY:
+            self._answered(number, None)
+            return
+        tries -= TRIES // TRIES_OF_FEW if reachable is Reachable.TOO_FEW else 1
+        self._questions[number] = question._replace(tries=tries)
+        self._ports.call_later(AGAIN_S, partial(self._try_again, number))
+        self._put(number)
+
+    def _try_again(self, number: int) -> None:
+        """Whoever was asked is down, or does not lead."""
+        if (question := self._questions.get(number)) is not None:
+            self._ports.search(question.queue)
+            self._try(number)
+
+    def _found(self, number: int, answer: object) -> None:
+        """Here; if nobody knows whether another leads by now, it is asked again."""
+        if answer is not None:
+            self._answered(number, answer)
+
+    def _answered(self, number: int, answer: object) -> None:
+        question = self._questions.pop(number, None)
+        if question is not None:
+            question.done(answer)
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """A question or an answer.  Raises `BadFrame`."""
+        kind, number, *rest = fields_of(payload)
+        if kind == ANSWERED:
+            question = self._questions.get(number)
+            if rest and question is not None:
+                self._answered(number, KINDS[question.kind].read(rest))
+            return
+        if kind not in KINDS or len(rest) != 1 + KINDS[kind].arguments or not are_numbers(*rest):
+            raise BadFrame("neither a question nor an answer")
+        tell = partial(self._tell, node, kind, number)
+        served = self._ports.led_here(rest[0])
+        if served is not None:
+            ask(served, kind, rest[1:], tell)
+        else:
+            tell(None)
+
+    def _tell(self, node: NodeId, kind: int, number: int, answer: object) -> None:
+        fields = KINDS[kind].write(answer) if answer is not None else ()
+        self._ports.send(node, pack(ANSWERED, number, *fields))
+
+
+def ask(served: Served, kind: int, arguments: Sequence[int], done: Done) -> None:
+    """Have it looked at once it is sure that it is led here."""
+    if kind == USED:
+        served.used()
+    look = KINDS[kind].look
+    served.confirm(lambda is_sure: done(look(served, arguments) if is_sure else None))
+
+
+def counts_of(served: Served, _arguments: Sequence[int]) -> Counts:
+    return served.counts
+
+
+def read_counts(fields: Sequence[Any]) -> Counts:
+    if len(fields) != len(Counts._fields) or not are_numbers(*fields):
+        raise BadFrame("these are no counts")
+    return Counts(*fields)
+
+
+def peeked_of(served: Served, arguments: Sequence[int]) -> Peeked:
+    return peek(served, View(*arguments))
+
+
+def write_peeked(peeked: Peeked) -> Sequence[object]:
+    """Names that are no UTF-8 stay what they are."""
+    rows = [[named(each) for each in seen] for seen in peeked.seen]
+    return (peeked.damage, *rows)
+
+
+def read_peeked(fields: Sequence[Any]) -> Peeked:
+    damage, *rows = fields
+    if type(damage) is not str or any(kinds_of(row) != SEEN for row in rows):
+        raise BadFrame("this is nothing that was seen")
+    return Peeked([Seen(unnamed(row[0]), unnamed(row[1]), *row[2:]) for row in rows], damage)
+
+
+SEEN = (bytes, bytes, bytes, bytes, int, bool, int, int, int)
+"""The fields of a message that is seen."""
+
+
+def kinds_of(row: object) -> tuple[type, ...]:
+    return tuple(map(type, row)) if type(row) is list else ()
+
+
+def named(field: object) -> object:
+    return field.encode(errors="surrogateescape") if isinstance(field, str) else field
+
+
+def unnamed(name: bytes) -> str:
+    return name.decode(errors="surrogateescape")
+
+
+KINDS: Mapping[int, Kind] = {
+    ASKED: Kind(0, counts_of, tuple, read_counts),
+    USED: Kind(0, counts_of, tuple, read_counts),
+    PEEKED: Kind(len(View._fields), peeked_of, write_peeked, read_peeked),
+}
+
+
+def fields_of(payload: bytes) -> list[Any]:
+    """Two numbers at least, and whatever follows them.  Raises `BadFrame`."""
+    row = unpack(payload)
+    if type(row) is not list or len(row) < 2 or not are_numbers(*row[:2]):
+        raise BadFrame(f"{row!r:.40} for numbers")
+    return row
+
+
+def unpacked(payload: bytes) -> list[int]:
+    """At least two numbers.  Raises `BadFrame`."""
+    row = fields_of(payload)
+    if not are_numbers(*row):
+        raise BadFrame(f"{row!r:.40} for numbers")
+    return row

@@ -1,0 +1,223 @@
+"""The queues that may be led on this node, and the streams of edges to those that are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.queue_sessions.messages import Boot, EdgeFrame, Leader, LeaderFrame
+from fluffle.broker.cluster.queue_sessions.session_server import Sessions, not_leading
+from fluffle.broker.cluster.queues.fault_guard import Guard
+from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, QueueId, Served
+from fluffle.raft.config import NodeId
+from fluffle.raft.pending_news import Untold
+
+TOLD_MAX = 64
+"""Queues that are told of a link in one turn, of those for which nothing else comes up.  Likewise
+for which it is looked at the clock."""
+
+TICK_S = 1.0
+"""How long consumers of a node without a link keep what they hold is a matter of a minute."""
+
+
+logger = logging.getLogger(__name__)
+
+
+class Leading:
+    """By the id of the queue."""
+
+    __slots__ = (
+        "_around", "_held", "_held_up", "_is_ticking", "_speaking", "_timed", "_touched",
+        "_untold", "guard", "is_output_coming", "is_pump_coming", "parting", "queues",
+    )  # fmt: skip
+
+    def __init__(self, around: Around) -> None:
+        self._around = around
+        self.queues: dict[QueueId, Served] = {}
+        self._touched: dict[QueueId, None] = {}
+        """To be pumped."""
+        self._speaking: dict[QueueId, None] = {}
+        """Whose sessions may have something to say."""
+        self._held: dict[QueueId, None] = {}
+        """To be pumped in the next turn, whoever asks for that."""
+        self._held_up: dict[QueueId, None] = {}
+        """To be pumped again after a while."""
+        self.parting: list[tuple[NodeId, LeaderFrame]] = []
+        """What is left to be said for leaderships that have ended."""
+        self._untold: Untold[QueueId, tuple[NodeId, Boot | None]] = Untold()
+        """Links of which queues have not heard yet, each with the life of the node it is to; None:
+        there is none any more."""
+        self._timed: dict[QueueId, None] = {}
+        """Those of which the time of somebody runs who is silent."""
+        self._is_ticking = False
+        self.is_pump_coming = self.is_output_coming = False
+        """In this turn, whose beginning whoever calls them says, without being asked for."""
+        self.guard = Guard(self.queues, around.call_later, around.queue_failed)
+
+    def known(self, queue: QueueId) -> Known:
+        """Who leads a queue, as far as it is known without asking."""
+        served = self.queues.get(queue)
+        return served.known if served is not None else NOBODY
+
+    # What happens to a queue
+
+    def touch(self, queue: QueueId) -> None:
+        """It may have something to hand out or to propose."""
+        self._touched[queue] = None
+        self._speaking[queue] = None
+        if not self.is_pump_coming:
+            self._around.touch()
+
+    def speak(self, queue: QueueId) -> None:
+        """Edges are to be told something."""
+        self._speaking[queue] = None
+        if not self.is_output_coming:
+            self._around.touch()
+
+    def hold(self, queue: QueueId) -> None:
+        """What it has to propose waits for the disk, whose commit ends with a turn."""
+        self._held[queue] = None
+
+    def touch_later(self, queue: QueueId) -> None:
+        """It has something to propose that was not taken, and nobody may tell when it would be."""
+        self._held_up[queue] = None
+        self._tick_later()
+
+    def greet(self, queue: QueueId, sessions: Sessions) -> None:
+        """A leadership begins: it is told which links there are."""
+        self._untold.take(queue)
+        for node, boot in self._around.lives.items():
+            sessions.linked(node, boot)
+        if sessions.silent:
+            self._time(queue)
+
+    # What comes over links
+
+    def take(self, node: NodeId, frame: EdgeFrame) -> None:
+        """From an edge, maybe of this node."""
+        if frame.receiver != self._around.boot:
+            return  # it was for an earlier life
+        self._tell(frame.group)
+        served = self.queues.get(frame.group)
+        sessions = served.sessions if served is not None else None
+        if served is None or sessions is None or not frame.term:
+            known = self.known(frame.group)
+            hint = Leader(known.node, self._around.boot, known.term, known.leadership)
+            self._around.send(node, not_leading(frame, hint))
+        else:
+            self.guard.run(frame.group, partial(sessions.take, node, frame))
+            self.touch(frame.group)
+            while sessions.excesses:
+                node = sessions.excesses.pop()
+                event(logger, logging.ERROR, "edge_not_heard", **served.named, node=node)
+
+    def linked(self, node: NodeId, boot: Boot) -> None:
+        """There is a link to a node, in this life of it."""
+        self._tell_later(node, boot)
+
+    def unlinked(self, node: NodeId) -> None:
+        """There is none any more."""
+        self._tell_later(node, None)
+
+    def _tell_later(self, node: NodeId, boot: Boot | None) -> None:
+        """All that are led here are to hear of it: some in each turn, those first that speak."""
+        self._untold.add((queue for queue, _sessions in self._sessions()), (node, boot))
+        self._around.touch()
+
+    def _tell(self, queue: QueueId) -> None:
+        """One of them now, if there is anything to tell."""
+        for node, boot in self._untold.take(queue):
+            served = self.queues.get(queue)
+            sessions = served.sessions if served is not None else None
+            if sessions is None:
+                return  # whoever leads it next is greeted
+            if boot is not None:
+                sessions.linked(node, boot)
+                self.touch(queue)
+            else:
+                sessions.unlinked(node, self._around.now_ms())
+                self._end_dead(sessions)
+                self._time(queue)
+
+    def _end_dead(self, sessions: Sessions) -> None:
+        """What clients of a node hold whose process has ended comes back at once."""
+        for node in sessions.silent:
+            if self._around.is_nobody_there(node):
+                sessions.ended(node)
+
+    def removed(self, node: NodeId) -> None:
+        """It is no node of this cluster any more."""
+        for queue, sessions in self._sessions():
+            sessions.removed(node)
+            self.touch(queue)
+
+    def _sessions(self) -> Iterator[tuple[QueueId, Sessions]]:
+        for queue, served in self.queues.items():
+            if (sessions := served.sessions) is not None:
+                yield queue, sessions
+
+    def _time(self, queue: QueueId) -> None:
+        self._timed[queue] = None
+        self._tick_later()
+
+    def _tick_later(self) -> None:
+        """Look at the clock, and again while the time of anybody runs."""
+        if not self._is_ticking:
+            self._is_ticking = True
+            self._around.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._is_ticking = False
+        held_up, self._held_up = self._held_up, {}
+        for queue in held_up:
+            self.touch(queue)
+        self._tick_some(iter(list(self._timed)))
+
+    def _tick_some(self, queues: Iterator[QueueId]) -> None:
+        """The next ones; all again after a while whose time still runs."""
+        now_ms, looked = self._around.now_ms(), 0
+        for looked, queue in enumerate(islice(queues, TOLD_MAX), start=1):  # noqa: B007
+            served = self.queues.get(queue)
+            sessions = served.sessions if served is not None else None
+            if sessions is not None:
+                self._tell(queue)
+                self._end_dead(sessions)
+            if sessions is None or not sessions.tick(now_ms):
+                self._timed.pop(queue, None)
+        if looked:
+            self._around.call_later(0, partial(self._tick_some, queues))
+        elif self._timed:
+            self._tick_later()
+
+    # A turn
+
+    def pump(self) -> None:
+        """In front of consensus: what has been decided is proposed."""
+        if self._untold:
+            for queue in self._untold.first(TOLD_MAX):
+                self._tell(queue)
+            if self._untold:
+                self._around.touch()
+        self.is_pump_coming = False
+        touched, self._touched, self._held = self._held | self._touched, {}, {}
+        for queue in touched:
+            if (served := self.queues.get(queue)) is not None:
+                self.guard.run(queue, served.pump)
+
+    def output(self) -> Iterator[tuple[NodeId, LeaderFrame]]:
+        """Behind it: what edges are told."""
+        self.is_output_coming = False
+        parting, self.parting = self.parting, []
+        yield from parting
+        speaking, self._speaking = self._speaking, {}
+        for queue in speaking:
+            self._tell(queue)
+            served = self.queues.get(queue)
+            sessions = served.sessions if served is not None else None
+            if sessions is not None:
+                yield from sessions.output(self._around.has_room)
+                if sessions.is_held_up:
+                    self._speaking[queue] = None

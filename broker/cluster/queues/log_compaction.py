@@ -1,0 +1,132 @@
+"""Entries of which most messages are dead are made smaller, so that a few do not keep the rest.
+
+    snapshot: what is worth it --> it is on disk --> rewritten, one after the other
+                                                     those in the hot window later
+
+Rule 19: only at or below the floor, where no entry is ever applied again, with the same index and
+term, and each message with its number.  Each member does it when it likes, in a turn of its host.
+What is live is what was so when the snapshot was taken: whoever begins with it needs no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from fluffle.broker.cluster.queues.ports import QueueId
+from fluffle.broker.cluster.raft_host import RaftHost
+from fluffle.broker.queues.quorum.encoding import slim
+from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.image import Image
+from fluffle.raft.log_store import Damaged
+
+LOOK_S = 0.2
+ENTRIES_MAX = 4
+"""In one look: each is read and written as a whole, in one turn."""
+PATIENCE = 50
+"""A snapshot that was refused never comes; in the hot window most die before they leave it."""
+DEAD_BYTES_MIN = 1 << 14
+"""Less is not worth reading and writing an entry."""
+
+
+@dataclass(slots=True)
+class Due:
+    """What a snapshot of one queue has found."""
+
+    floor: int
+    image: Image
+    entries: list[tuple[int, list[range]]]
+    """Index, and what is live."""
+    looks: int = 0
+    is_told: bool = False
+    """Whether it was said that one of them cannot be read."""
+
+
+class Slimming:
+    """Of all queues with a member on a node."""
+
+    __slots__ = (
+        "_call_later", "_dead_bytes_min", "_due", "_host", "_is_looking", "_tell", "_unfit",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        host: Callable[[], RaftHost],
+        call_later: Callable[[float, Callable[[], None]], object],
+        tell: Callable[[QueueId, int, str], None],
+        dead_bytes_min: int = DEAD_BYTES_MIN,
+    ) -> None:
+        """`call_later` calls from within a turn of the host, if there is one by then.
+
+        `tell` hears of an entry that is whole and cannot be read, and why: of one for all that a
+        snapshot finds so.
+        """
+        self._host = host
+        self._call_later = call_later
+        self._tell = tell
+        self._unfit: dict[QueueId, set[int]] = {}
+        """Of the entries that the last snapshot has found: those that cannot be read."""
+        self._dead_bytes_min = dead_bytes_min
+        self._due: dict[QueueId, Due] = {}
+        """Who has had its turn goes to the end."""
+        self._is_looking = False
+
+    def note(self, queue: QueueId, image: Image) -> None:
+        """A snapshot of it is being taken."""
+        self._due.pop(queue, None)
+        found = list(image.worth_slimming(self._dead_bytes_min))
+        unfit = self._unfit.pop(queue, set()).intersection(index for index, _ in found)
+        if unfit:
+            self._unfit[queue] = unfit
+        entries = [entry for entry in found if entry[0] not in unfit]
+        if entries:
+            self._due[queue] = Due(image.state.index, image, entries)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if not self._is_looking:
+            self._is_looking = True
+            self._call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._is_looking = False
+        left = ENTRIES_MAX
+        for queue in list(self._due):
+            if not left:
+                break
+            due = self._due.pop(queue)
+            due.looks += 1
+            left -= self._slim(queue, due, left)
+            if due.entries and due.looks <= PATIENCE:
+                self._due[queue] = due
+        if self._due:
+            self._look_later()
+
+    def _slim(self, queue: QueueId, due: Due, entries_max: int) -> int:
+        """How many were made smaller."""
+        hosted = self._host().groups.get(queue)
+        settled = hosted.raft.settled_snapshot if hosted is not None else None
+        if settled is None or settled.index != due.floor:
+            return 0
+        done, hot = 0, []
+        while due.entries and done < entries_max:
+            index, runs = due.entries.pop()
+            try:
+                is_done = self._host().rewrite(queue, index, partial(slim, live=runs))
+            except Damaged:
+                continue  # whoever looks for damage finds it, and has it mended
+            except Unfit as unfit:
+                self._unfit.setdefault(queue, set()).add(index)
+                if not due.is_told:
+                    due.is_told = True
+                    self._tell(queue, index, str(unfit))
+                continue
+            if is_done:
+                due.image.slimmed(index, sum(map(len, runs)))
+                due.looks = 0
+                done += 1
+            else:
+                hot.append((index, runs))
+        due.entries += hot
+        return done

@@ -1,0 +1,382 @@
+"""The members of quorum queues follow what is wanted, one step at a time.
+
+    wanted, no member, alive --> learner --> has caught up: voter
+    a member that is not wanted, or has lost what it had --> removed
+
+Nobody is removed without whom those that are there would be no majority of the rest: nothing could
+be agreed on any more, not even who else comes or goes.
+
+Whoever leads a queue sees to it, and has all know what the group has agreed on.  In the place of a
+node that is of the cluster no more comes another, once there is one; maybe of the same name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
+
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.cluster.proposal_outcome import Fate, Lost
+from fluffle.broker.cluster.queues.placement import choose_added
+from fluffle.broker.cluster.queues.ports import QueueId, named
+from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.metadata import Decide
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.vhosts.queue_changes import redefinition
+from fluffle.raft.config import AddLearner, Config, NodeId, Promote, Remove
+from fluffle.raft.config import Change as Step
+from fluffle.raft.progress import Flow
+from fluffle.raft.rejection import Refused
+
+LOOK_S = 0.5
+"""Between two looks at a queue that is not on the nodes that are wanted."""
+
+LOOKS_APART_MAX = 64
+"""Of two tries of a leader that is to go, however many there were: half a minute."""
+
+LOOKS_MAX = 128
+"""Queues that are looked at in one turn when nodes have come or gone: some milliseconds."""
+
+WISH_LOOKS = 20
+"""So often it is looked again whether who is to lead may be asked to: whoever leads may not serve
+yet, and the other may lag.  This is ten seconds."""
+
+UNKNOWN_MAX = 4
+"""So many times a node may say that it has no such member, for it may not have heard of it yet.  It
+is asked again after a while, and then more and more rarely: this is some seconds."""
+
+logger = logging.getLogger(__name__)
+
+
+class Ports(NamedTuple):
+    """The rest of the node."""
+
+    node: NodeId
+    led: Callable[[QueueId], HostedGroup | None]
+    """The group of a queue, while it is led here."""
+    leader: Callable[[QueueId], NodeId | None]
+    """Who leads it, as its member here knows; empty: nobody.  None: there is no member here."""
+    lives: Callable[[], Mapping[NodeId, int]]
+    """The nodes of the cluster, each with its incarnation there."""
+    is_alive: Callable[[NodeId], bool]
+    may_lead: Callable[[NodeId], bool]
+    """Whether another is, and its disk has room."""
+    settle: Callable[[Decide, Callable[[], None]], None]
+    """Has definitions changed, for as long as it takes."""
+    call_later: Callable[[float, Callable[[], None]], object]
+
+
+class Handing:
+    """On, by a leader that is to go, or in whose place another is wished for.
+
+    The queue takes nothing during a try, so that after one that came to nothing the next is of
+    another, and ever later.
+    """
+
+    __slots__ = ("_looks_left", "_tries")
+
+    def __init__(self) -> None:
+        self._tries = 0
+        self._looks_left = 0
+        """Until the next try."""
+
+    def heir(self, heirs: Sequence[NodeId]) -> NodeId | None:
+        """Whom to ask at this look, of some, if anybody."""
+        if self._looks_left:
+            self._looks_left -= 1
+            return None
+        heir = heirs[self._tries % len(heirs)]
+        self._looks_left = min(2**self._tries, LOOKS_APART_MAX) - 1
+        self._tries += 1
+        return heir
+
+
+class Wish(NamedTuple):
+    """That a certain member leads."""
+
+    looks_left: int
+    handing: Handing
+    """On to it, while this node leads."""
+
+
+class Unknown(NamedTuple):
+    """What the node of a member has said of it."""
+
+    times: int
+    """How often it has said that it is not there."""
+    progress: tuple[Flow, int] | None
+    """As of `Group.progress`, when it said so last."""
+
+    def is_past(self, progress: tuple[Flow, int] | None) -> bool:
+        """Whether the member has answered since: it had only not heard of the queue yet."""
+        is_fed = progress is not None and progress[0] is not Flow.PROBE
+        return is_fed and progress != self.progress
+
+
+class Members:
+    """Of all queues, as far as they are led here."""
+
+    __slots__ = (
+        "_due", "_handing", "_loads", "_looking", "_ports", "_settling", "_unknown",
+        "_wishes", "defined",
+    )  # fmt: skip
+
+    def __init__(self, ports: Ports, loads: Mapping[NodeId, int]) -> None:
+        """`loads`: how many members each node is to have."""
+        self._ports = ports
+        self._loads = loads
+        self.defined: dict[QueueId, tuple[str, QueueDefinition]] = {}
+        """With their virtual hosts."""
+        self._settling: set[QueueId] = set()
+        """Those whose definition is being changed from here."""
+        self._looking: set[QueueId] = set()
+        """Those that are going to be looked at."""
+        self._due: dict[QueueId, None] = {}
+        """Those that are looked at in this turn and the next ones, because nodes have changed."""
+        self._handing: dict[QueueId, Handing] = {}
+        """Those whose leader, while it is this node, is to go, until they are defined otherwise."""
+        self._wishes: dict[QueueId, Wish] = {}
+        """Queues that somebody else is to lead."""
+        self._unknown: dict[tuple[QueueId, NodeId], Unknown] = {}
+        """Members that are not there, as their nodes say, of queues that are led here; until
+        anything is changed about them, or they answer after all."""
+
+    def define(self, vhost: str, definition: QueueDefinition) -> None:
+        """As all know it from now on."""
+        self.defined[definition.id] = vhost, definition
+
+    def redefine(self, definition: QueueDefinition) -> None:
+        """The same queue is to be in other places."""
+        vhost, before = self.defined[definition.id]
+        self.defined[definition.id] = vhost, definition
+        self._handing.pop(definition.id, None)
+        if definition.leader and before.leader != definition.leader:
+            is_new = definition.id not in self._wishes
+            self._wishes[definition.id] = Wish(WISH_LOOKS, Handing())
+            if is_new:
+                self._hand_over(definition.id)
+        self._look_later(definition.id)
+
+    def vhost_of(self, queue: QueueId) -> str:
+        """Of one that is defined."""
+        return self.defined[queue][0]
+
+    def forget(self, queue: QueueId) -> None:
+        self.defined.pop(queue, None)
+        self._handing.pop(queue, None)
+        self._forget_unknown(queue)
+
+    def _forget_unknown(self, queue: QueueId) -> None:
+        for key in [key for key in self._unknown if key[0] == queue]:
+            del self._unknown[key]
+
+    def look_at_all(self) -> None:
+        """Nodes have come or gone: some queues in each turn, all of them from now on."""
+        is_looking, self._due = bool(self._due), dict.fromkeys(self.defined)
+        if not is_looking and self._due:
+            self._look_at_some()
+
+    def _look_at_some(self) -> None:
+        for queue in list(islice(self._due, LOOKS_MAX)):
+            del self._due[queue]
+            self.look(queue)
+        if self._due:
+            self._ports.call_later(0, self._look_at_some)
+
+    def unknown(self, node: NodeId, queue: QueueId) -> None:
+        """A node says that it has no member of this queue."""
+        hosted = self._ports.led(queue)
+        if hosted is None:
+            return
+        progress = hosted.raft.progress.get(node)
+        before = self._unknown.get((queue, node))
+        times = 0 if before is None or before.is_past(progress) else before.times
+        self._unknown[queue, node] = Unknown(times + 1, progress)
+        self._look_later(queue)
+
+    def leader_changed(self, queue: QueueId) -> None:
+        """Maybe this node leads it from now on, and goes on where another has stopped."""
+        if self._ports.led(queue) is not None:
+            self._look_later(queue)
+        else:
+            self._forget_unknown(queue)
+
+    # One queue
+
+    def look(self, queue: QueueId) -> None:
+        """Take the next step, if one is due."""
+        hosted = self._ports.led(queue)
+        known = self.defined.get(queue)
+        if hosted is None or known is None or queue in self._settling or not self._ports.lives():
+            return
+        definition = known[1]
+        configs = hosted.configs
+        active = configs[-1]
+        if self._agreed(definition, configs[0]) != definition:
+            self._settle(queue)
+            return
+        self._heed_answers(queue, hosted)
+        lost = self._lost(definition)
+        due = [
+            step
+            for step in steps(active, definition.wanted, lost)
+            if self._is_possible(step, active, lost)
+        ]
+        for step in due:
+            hosted.change(step, partial(self._on_fate, queue, step))
+        is_leaving = self._give_way(queue, hosted, set(definition.wanted) - lost)
+        if due or is_leaving:
+            self._look_later(queue)
+
+    def _is_possible(self, step: Step, active: Config, lost: Collection[NodeId]) -> bool:
+        """A leader does not remove itself, nor anybody without whom the others could agree on
+        nothing, and nobody is added who is not there."""
+        if isinstance(step, AddLearner):
+            return step.node in self._ports.lives() and self._ports.is_alive(step.node)
+        if isinstance(step, Remove):
+            return step.node != self._ports.node and self._can_do_without(step.node, active, lost)
+        return True
+
+    def _can_do_without(self, node: NodeId, active: Config, lost: Collection[NodeId]) -> bool:
+        """Whether a majority of the other voters is there: who is lost never comes again."""
+        others = [voter.node for voter in active.voters if voter.node != node]
+        there = [each for each in others if each not in lost and self._is_there(each)]
+        return 2 * len(there) > len(others)
+
+    def _is_there(self, node: NodeId) -> bool:
+        return node == self._ports.node or self._ports.is_alive(node)
+
+    def _heed_answers(self, queue: QueueId, hosted: HostedGroup) -> None:
+        """Members that answer are there, whatever their nodes have said before."""
+        for key, said in [*self._unknown.items()]:
+            if key[0] == queue and said.is_past(hosted.raft.progress.get(key[1])):
+                del self._unknown[key]
+
+    def _lost(self, definition: QueueDefinition) -> set[NodeId]:
+        """Members that are not there any more, though their nodes are."""
+        lives = self._ports.lives()
+        lost = {node for node, life in definition.lives if lives.get(node) != life}
+        for (queue, node), said in self._unknown.items():
+            if queue == definition.id and said.times > UNKNOWN_MAX:
+                lost.add(node)
+        return lost
+
+    def _agreed(self, definition: QueueDefinition, committed: Config) -> QueueDefinition:
+        """What is to be known of a queue, as its group and the cluster are now."""
+        lives = self._ports.lives()
+        members = tuple(sorted((member.node, member.incarnation) for member in committed.members))
+        before = dict(definition.members)
+        known = dict(definition.lives)
+        of_members = tuple(
+            (node, known[node] if before.get(node) == number else lives.get(node, 0))
+            for node, number in members
+        )
+        wanted = self._wanted(definition, lives)
+        return definition._replace(members=members, lives=of_members, wanted=wanted)
+
+    def _wanted(
+        self, definition: QueueDefinition, lives: Mapping[NodeId, int]
+    ) -> tuple[NodeId, ...]:
+        """With others in the place of nodes that are gone, as far as there are others."""
+        wanted = list(definition.wanted)
+        others = [*filter(self._is_there, lives)]
+        for node in definition.wanted:
+            added = choose_added(wanted, others, self._loads) if node not in lives else None
+            if added is not None:
+                wanted[wanted.index(node)] = added
+        return tuple(sorted(wanted))
+
+    def _settle(self, queue: QueueId) -> None:
+        self._settling.add(queue)
+        self._ports.settle(partial(self._decide, queue), partial(self._settled, queue))
+
+    def _decide(self, queue: QueueId) -> Change:
+        """Have all know it, while this node leads."""
+        known, hosted = self.defined.get(queue), self._ports.led(queue)
+        if known is None or hosted is None:
+            return NOTHING
+        vhost, definition = known
+        agreed = self._agreed(definition, hosted.configs[0])
+        return NOTHING if agreed == definition else redefinition(vhost, agreed)
+
+    def _settled(self, queue: QueueId) -> None:
+        self._settling.discard(queue)
+        self.look(queue)
+
+    def _on_fate(self, queue: QueueId, step: Step, fate: Fate) -> None:
+        """What is refused now is tried again."""
+        if isinstance(fate, Lost):
+            return
+        self._unknown.pop((queue, step.node), None)
+        event(
+            logger, logging.INFO, "queue_members_changed", **self._named(queue),
+            node=step.node, step=type(step).__name__,
+        )  # fmt: skip
+
+    def _named(self, queue: QueueId) -> dict[str, object]:
+        """What people call it; if it is gone meanwhile there is but its number."""
+        return named(queue, *self.defined.get(queue, ("", None)))
+
+    def _look_later(self, queue: QueueId) -> None:
+        if queue not in self._looking:
+            self._looking.add(queue)
+            self._ports.call_later(LOOK_S, partial(self._look_again, queue))
+
+    def _look_again(self, queue: QueueId) -> None:
+        self._looking.discard(queue)
+        self.look(queue)
+
+    # Who leads
+
+    def _give_way(self, queue: QueueId, hosted: HostedGroup, wanted: Collection[NodeId]) -> bool:
+        """A leader that is to go has another lead before: who has most of the log.
+
+        Whether it is to go, and there is somebody who may come to lead some day.
+        """
+        if self._ports.node in wanted:
+            return False
+        heirs = [each for each in self._heirs(hosted) if each in wanted]
+        heir = self._handing.setdefault(queue, Handing()).heir(heirs) if heirs else None
+        if heir is not None:
+            hosted.transfer(heir, refused)
+        voters = hosted.configs[-1].voters
+        return any(each.node in wanted and self._ports.is_alive(each.node) for each in voters)
+
+    def _hand_over(self, queue: QueueId) -> None:
+        """Somebody wants another member to lead."""
+        wish, known = self._wishes.pop(queue, None), self.defined.get(queue)
+        leader = self._ports.leader(queue)
+        if wish is None or known is None or leader in (None, known[1].leader):
+            return
+        hosted, heir = self._ports.led(queue), known[1].leader
+        if hosted is not None and heir in self._heirs(hosted) and wish.handing.heir([heir]):
+            hosted.transfer(heir, refused)
+        if wish.looks_left:
+            self._wishes[queue] = wish._replace(looks_left=wish.looks_left - 1)
+            self._ports.call_later(LOOK_S, partial(self._hand_over, queue))
+
+    def _heirs(self, hosted: HostedGroup) -> list[NodeId]:
+        """Who may lead a group from now on, those first that have most of the log.
+
+        Whoever has no room on its disk would hand it back at once.
+        """
+        return [*filter(self._ports.may_lead, hosted.raft.heirs)]
+
+
+def steps(config: Config, wanted: Collection[NodeId], lost: Collection[NodeId]) -> list[Step]:
+    """What is to change, in the order in which to try it: a group takes one at a time."""
+    members = {member.node for member in config.members}
+    gone = sorted((members - set(wanted)) | (members & set(lost)))  # mutant: D2
+    return [
+        *(Promote(each.node) for each in config.learners if each.node not in gone),
+        *(AddLearner(node) for node in sorted(set(wanted) - members)),
+        *(Remove(node) for node in gone if len(members) > 1),
+    ]
+
+
+def refused(_refused: Refused) -> None:
+    """Whoever wants it may ask again."""

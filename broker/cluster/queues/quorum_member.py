@@ -1,0 +1,426 @@
+"""A member of a quorum queue on this node, and whom it serves while it leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
+
+from fluffle.broker.base.clock import Clock
+from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.cluster.proposal_outcome import Fate
+from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader
+from fluffle.broker.cluster.queue_sessions.session_server import Sessions
+from fluffle.broker.cluster.queues.local_leaders import Leading
+from fluffle.broker.cluster.queues.log_compaction import Slimming
+from fluffle.broker.cluster.queues.ports import (
+    NOBODY,
+    Counts,
+    Known,
+    QueueId,
+    named,
+)
+from fluffle.broker.cluster.raft_host import RaftHost
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
+from fluffle.broker.queues.deduplication import OnDuplicates
+from fluffle.broker.queues.journal import Damage, QueueDefinition, Unreadable
+from fluffle.broker.queues.queue_view import Shelf
+from fluffle.broker.queues.quorum.effects import Effect
+from fluffle.broker.queues.quorum.entries import content_bytes_of
+from fluffle.broker.queues.quorum.facts import ConsumerAttached, Key
+from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leadership import Leadership
+from fluffle.broker.queues.quorum.member import Member
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.queues.volume import KeptDead
+from fluffle.broker.runtime.timers import Aging
+from fluffle.raft.config import Member as Voter
+from fluffle.raft.config import NodeId
+from fluffle.raft.group import Position
+from fluffle.raft.log_store import Damaged
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import Entry, GroupId, SnapshotMeta
+
+ENTRY_BYTES_MIN = 1 << 16
+"""An entry is larger than its messages: what else is in it has room in this, and as much again."""
+
+KEPT_RUNS_MAX = 4_096
+"""Runs of messages that are dead and kept whose sizes are looked at; the rest counts as much."""
+
+HELD_BYTES_MAX = 1 << 20
+"""Of messages that may wait for the disk to be one entry."""
+
+
+class Place(NamedTuple):
+    """The rest of the node."""
+
+    node: NodeId
+    boot: Boot
+    leading: Leading
+    leader_changed: Callable[[QueueId], None]
+    """Whoever leads a queue is known otherwise than before."""
+    host: Callable[[], RaftHost]
+    clock: Clock
+    dead_letter: DeadLetterFrom
+    dead_letter_patience_ms: int
+    """For how long who is given what must arrive there may say nothing."""
+    aging: Aging
+    slimming: Slimming
+    settings: Callable[[str, QueueDefinition], QueueSettings]
+    """By what a queue of a virtual host is to go now."""
+    revision: Callable[[], int | None]
+    consumer_timeout_ms: int | None
+    on_duplicates: OnDuplicates
+    is_there: Callable[[QueueId], bool]
+    """Whether a queue is defined."""
+    is_gone: Callable[[QueueId], bool]
+    """Whether one was, in this life of the node, and is no more."""
+    reads_of: Callable[[NodeId], int]
+    """The newest version of logs that a node says it reads; 0 if it has said nothing yet."""
+
+
+class QueueGroup:
+    """A `Machine`, and `Served`."""
+
+    __slots__ = (
+        "_follows", "_is_closed", "_led", "_place", "_proposed_after", "_sessions",
+        "_waits_in_term", "definition", "group", "member", "vhost",
+    )  # fmt: skip
+
+    def __init__(self, group: GroupId, place: Place) -> None:
+        self.group = group
+        self.definition: QueueDefinition | None = None
+        """None until it is known here; nothing is led before."""
+        self.vhost = ""
+        """Known with the definition."""
+        self._place = place
+        self._follows = NOBODY
+        self._waits_in_term: int | None = None
+        """In which it may lead once the definition is known."""
+        self._is_closed = False
+        """Whether the log did not take an entry when it was last asked."""
+        self._proposed_after = -1
+        """What was durable when an entry was proposed last."""
+        self._sessions: Sessions | None = None
+        self._led: Leadership | None = None
+        """Whose those are."""
+        reads = place.reads_of(place.node)
+        self.member = Member(self._spec, self._surroundings, reads=reads)
+
+    def define(self, definition: QueueDefinition, vhost: str) -> None:
+        """What the queue is, which may change in its members only."""
+        self.definition, self.vhost = definition, vhost
+        if self._waits_in_term is not None:
+            term, self._waits_in_term = self._waits_in_term, None
+            self.led(term)
+
+    # `Served`
+
+    @property
+    def node(self) -> NodeId:
+        """The one that this is on."""
+        return self._place.node
+
+    @property
+    def named(self) -> dict[str, object]:
+        return named(self.group, self.vhost, self.definition)
+
+    @property
+    def known(self) -> Known:
+        if self.sessions is None:
+            return self._follows
+        return Known(*self.member.reign, self._place.node)
+
+    @property
+    def sessions(self) -> Sessions | None:
+        self._look()
+        return self._sessions
+
+    def _look(self) -> None:
+        """The member begins to lead, and ends, by itself."""
+        led = self.member.leadership
+        if led is not self._led:
+            former = self._sessions
+            self._led, self._sessions = led, None if led is None else self._begun(led)
+            if former is not None and led is None:
+                self._part(former)
+            if self._sessions is not None:
+                # It may end some, and touch this.
+                self._place.leading.greet(self.group, self._sessions)
+                self.renew()  # mutant: R17d
+            self._place.leader_changed(self.group)
+
+    def renew(self) -> None:
+        """If it leads, it goes by what definitions say now, which may not be what is on record."""
+        if self._led is not None and self.definition is not None:
+            settings = self._place.settings(self.vhost, self.definition)
+            self._led.change_settings(self._place.revision(), settings)
+
+    def _part(self, former: Sessions) -> None:
+        """Edges are told that this does not lead any more, and who does if that is known."""
+        follows = self._follows
+        hint = Leader(follows.node, self._place.boot, follows.term, follows.leadership)
+        self._place.leading.parting += former.farewell(hint)
+
+    def _begun(self, led: Leadership) -> Sessions:
+        place = self._place
+        own = Leader(place.node, place.boot, *self.member.reign)
+        return Sessions(self.group, own, self.member.image.state, led, place.clock.now_ms())
+
+    @property
+    def counts(self) -> Counts:
+        led = self.member.leadership
+        assert led is not None
+        queue = led.queue
+        consumers = queue.consumer_count
+        if queue.spec.single_active_consumer:  # RabbitMQ counts those that are served
+            consumers = min(1, consumers)
+        apart = queue.delays.count + led.outbox.count
+        return Counts(queue.ready_count, queue.in_flight, consumers, apart)
+
+    @property
+    def shelf(self) -> Shelf:
+        """Of what is on record: more may be in the engine by now, and come to nothing."""
+        led = self.member.leadership
+        assert led is not None
+        return led.queue.shelf._replace(below=self.member.image.state.next_sequence)
+
+    @property
+    def kept_dead(self) -> KeptDead:
+        led = self.member.leadership
+        assert led is not None
+        count, state = led.outbox.count, self.member.image.state
+        if not count:
+            return KeptDead()
+        looked_at = [*islice(state.pending.within(0, state.next_sequence), KEPT_RUNS_MAX)]
+        looked_at_count = sum(map(len, looked_at)) or 1
+        size_bytes = sum(content_bytes_of(state.entries, run) for run in looked_at)
+        return KeptDead(count, size_bytes * count // looked_at_count)
+
+    def confirm(self, done: Callable[[bool], None]) -> None:
+        def confirmed(index: int | None) -> None:
+            done(index is not None and self.sessions is not None)
+
+        self._hosted.read_index(confirmed)
+
+    def used(self) -> None:
+        """That is not for a quorum queue to know, as in RabbitMQ."""
+
+    def pump(self) -> None:
+        if (led := self.member.leadership) is not None:
+            led.pump()
+
+    def fail(self) -> None:
+        self.member.fail()
+
+    def lead_again(self) -> None:
+        self._place.leading.guard.run(self.group, self.member.lead_again)
+        self._changed()
+
+    # `Machine`
+
+    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
+        self.member.restore(meta, state)
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        messages = self.member.image.state.entries
+        before = messages.buried_bytes
+        self.member.apply(entries)
+        if messages.buried_bytes > before:
+            self._place.host().snapshots.freed(self.group, messages.buried_bytes - before)
+        if self._is_closed:
+            self._changed()
+
+    def led(self, term: int) -> None:
+        if self.definition is None:
+            self._waits_in_term = term
+        else:
+            self._place.leading.guard.run(self.group, partial(self.member.led, term))
+            self._changed()
+
+    def followed(self, term: int, leader: NodeId | None) -> None:
+        self._waits_in_term = None
+        is_other = leader not in (None, self._place.node)
+        self._follows = Known(term, 1, leader) if leader and is_other else Known(term)
+        self.member.followed(term, leader)
+        self._changed()
+        self._place.leader_changed(self.group)
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        self._place.slimming.note(self.group, self.member.image)
+        return self.member.snapshot()
+
+    # For the leadership
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            propose=self._propose,
+            read_entry=self._read_entry,
+            damaged=self._damaged,
+            takes=self._takes,
+            may_grow=self._may_grow,
+            wall_ms=self._place.clock.wall_ms,
+            count_ms=self._place.clock.now_ms,
+            room=self._room,
+            touch=self._touched,
+            release=self._release,
+            ended=self._changed,
+            dead_letter=self._dead_letter,
+            source=(self.group, self.member.reign[0]),
+            is_there=self._place.is_there,
+            is_gone=self._place.is_gone,
+            dead_letter_patience_ms=self._place.dead_letter_patience_ms,
+            wake=self._wake,
+            disused=self._disused,
+            consumer_timeout_ms=self._place.consumer_timeout_ms,
+            on_duplicates=self._place.on_duplicates,
+            readers=self._readers,
+        )
+
+    def _readers(self) -> dict[str, int]:
+        """A node that comes as another member has announced nothing as that."""
+        return {
+            f"{member.node} {member.incarnation}": self._place.reads_of(member.node)
+            for member in self._hosted.status.config.members
+        }
+
+    def _wake(self, delay_ms: int) -> None:
+        self._place.aging.timers.wake(self.group, delay_ms, self._place.leading.touch)
+
+    def _disused(self, led: Leadership) -> None:
+        """If another leads by now, it knows better who uses the queue."""
+        definition = self.definition
+        assert definition is not None
+
+        def confirmed(index: int | None) -> None:
+            if index is None and led.queue.disuse is not None:
+                led.queue.disuse.used()
+            elif not led.is_over:
+                self._place.aging.disused(self.vhost, definition, lambda: self._is_disused(led))
+
+        self._hosted.read_index(confirmed)
+
+    def _is_disused(self, led: Leadership) -> bool:
+        return not led.is_over and led.queue.is_disused
+
+    def _touched(self, _led: Leadership) -> None:
+        self._changed()
+
+    def _changed(self) -> None:
+        """Something is to be done for it, or whether there is one has changed."""
+        self._place.leading.touch(self.group)
+        self._look()
+
+    @property
+    def _hosted(self) -> HostedGroup:
+        return self._place.host().group(self.group)
+
+    def _spec(self) -> QueueSpec:
+        assert self.definition is not None
+        return self.definition.spec
+
+    def _propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+        self._proposed_after = self._place.host().durable
+
+        def told(fate: Fate) -> None:
+            act = partial(on_fate, isinstance(fate, Position))
+            self._place.leading.guard.run(self.group, act)
+
+        self._hosted.propose(payload, told)
+
+    def _may_grow(self) -> bool:
+        return self._place.host().space.may_grow
+
+    def _damaged(self, index: int) -> None:
+        self._place.host().feed(self._find_damaged, index)
+
+    def _find_damaged(self, index: int) -> None:
+        """From within a turn."""
+        if self.group in self._place.host():
+            self._hosted.raft.damaged(index)
+
+    def _takes(self, content_bytes: int) -> bool:
+        """If not, it is pumped again when something was applied, it leads no more, or in a while:
+        where the disk is full nothing is applied, and others make room."""
+        if content_bytes < HELD_BYTES_MAX and self._waits_for_disk:
+            self._place.leading.hold(self.group)
+            self._place.host().is_disk_awaited = True
+            return False
+        self._is_closed = not self._hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
+        if self._is_closed:
+            self._place.leading.touch_later(self.group)
+        return not self._is_closed
+
+    @property
+    def _waits_for_disk(self) -> bool:
+        """Whether the commit runs with which its last entry was to be written.
+
+        What is decided meanwhile would wait for the next, here and where its followers are, so all
+        of it becomes one entry; while a disk is idle nothing waits.
+        """
+        host = self._place.host()
+        return self._proposed_after == host.durable < host.submitted
+
+    def _room(self, holder: Key) -> int:
+        sessions = self.sessions
+        return sessions.room(holder) if sessions is not None else 0
+
+    def _dead_letter(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        dead.hasten = self._hasten_dead
+        self._place.dead_letter(self.vhost, queue, settings, dead)
+
+    def _hasten_dead(self) -> None:
+        if (led := self.member.leadership) is not None:
+            led.outbox.hasten()
+
+    def _release(self, effects: list[Effect]) -> None:
+        if (sessions := self.sessions) is not None:
+            sessions.release(effects)
+            self._place.leading.speak(self.group)
+
+    def _read_entry(self, index: int) -> bytes:
+        try:
+            return self._place.host().read_entry(self.group, index)
+        except Damaged as error:
+            place = f"group {self.group}, entry {error.index}"
+            raise Unreadable(Damage(place, "it cannot be read")) from error
+
+
+def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:
+    """Messages that are ready, unacknowledged, or apart as `Tally` says, as the member on this node
+    knows them.
+
+    None unless it is a voter that was led before, and if its log is damaged, or may have more in it
+    than this node knows to be committed.
+    """
+    status = hosted.status
+    if not hosted.is_restored or not 0 < hosted.applied >= status.last or status.is_quarantined:
+        return None
+    assert isinstance(hosted.machine, QueueGroup)
+    if not status.config.is_voter(Voter(hosted.machine.node, hosted.incarnation)):
+        return None
+    state = hosted.machine.member.image.state
+    return state.waiting_count, state.held_count, state.delayed.count + state.pending.count
+
+
+def held_since_ms(hosted: HostedGroup, message: int) -> int:
+    """Since when somebody has a message in hands, in queue time; 0 if that is not written down."""
+    assert isinstance(hosted.machine, QueueGroup)
+    if not hosted.is_restored:
+        return 0
+    holders, alone = hosted.machine.member.image.state.holders, range(message, message + 1)
+    found = (hold.since_ms for each in holders.values() for _run, hold in each.held.found(alone))
+    return next(found, 0)
+
+
+def active_tag_kept(hosted: HostedGroup) -> str | None:
+    """The tag of the single active consumer, as the member on this node knows it."""
+    assert isinstance(hosted.machine, QueueGroup)
+    if not hosted.is_restored:
+        return None
+    state = hosted.machine.member.image.state
+    active = state.holders.get(state.sac_active)
+    attached = active.attached if active is not None else None
+    return attached.tag if isinstance(attached, ConsumerAttached) else None

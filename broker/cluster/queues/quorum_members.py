@@ -1,0 +1,318 @@
+"""The members of quorum queues on this node: which there are, and how each leads.
+
+A definition that names this node makes a member, and its end deletes the group.  A founder begins
+with the configuration that all founders give; who came later waits to be told.
+
+What is defined while a start reads its log may be over since: nothing is made of it before `sweep`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from fluffle.broker.base.clock import Clock
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.queue_sessions.messages import Boot
+from fluffle.broker.cluster.queues.leader_log import LeaderNews
+from fluffle.broker.cluster.queues.log_compaction import DEAD_BYTES_MIN, Slimming
+from fluffle.broker.cluster.queues.membership import Members
+from fluffle.broker.cluster.queues.placement import first_leader
+from fluffle.broker.cluster.queues.ports import QueueId, named
+from fluffle.broker.cluster.queues.quorum_member import Place, QueueGroup
+from fluffle.broker.cluster.queues.session_router import StreamHub
+from fluffle.broker.cluster.raft_host import RaftHost
+from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
+from fluffle.broker.queues.deduplication import OnDuplicates, nobody_counts
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
+from fluffle.broker.queues.quorum.encoding import VERSION
+from fluffle.broker.queues.settings import QueueSettings, SettingsFrom, by_arguments
+from fluffle.broker.runtime.background import in_pieces
+from fluffle.broker.runtime.timers import Aging
+from fluffle.raft.config import Config, NodeId
+from fluffle.raft.output import ConfigChange, Verdict
+from fluffle.raft.records import GroupId
+
+SWEPT_MAX = 64
+"""Queues that are taken up in one turn after a start: some milliseconds, if all are led here."""
+
+GONE_MAX = 4096
+"""Queues of which it is known that they are deleted: the last ones."""
+
+CLUSTER_REVISIONS = 1 << 32
+"""Where those of a cluster begin, so that they are higher than any of the node that founded it with
+the queues that it had when it was alone: it has counted these one by one."""
+
+logger = logging.getLogger(__name__)
+
+
+class Surroundings(NamedTuple):
+    """The rest of the node."""
+
+    node: NodeId
+    boot: Boot
+    hub: StreamHub
+    clock: Clock
+    call_later: Callable[[float, Callable[[], None]], object]
+    """After so many seconds."""
+    life: Callable[[], int]
+    """The incarnation of this node in the cluster."""
+    dead_letter: DeadLetterFrom
+    aging: Aging
+    settings: SettingsFrom = by_arguments
+    revision: Callable[[], int | None] = lambda: None
+    """Of the definitions from which these come; None where a node is alone."""
+    dead_letter_patience_ms: int = PATIENCE_MS
+    """As `Place.dead_letter_patience_ms`."""
+    dead_bytes_min: int = DEAD_BYTES_MIN
+    """Of an entry, before it is made smaller."""
+    consumer_timeout_ms: int | None = None
+    """For how long messages may be in hands, where nobody says otherwise; None: for ever."""
+    on_duplicates: OnDuplicates = nobody_counts
+    reads_of: Callable[[NodeId], int] = lambda _node: VERSION
+    """As `Place.reads_of`."""
+
+
+class Hosting:
+    """The `Owner` of the groups of queues."""
+
+    __slots__ = (
+        "_around", "_coming", "_definitions", "_gone", "_groups", "_is_current", "_lost",
+        "_news", "_place", "go_on_alone", "heirs", "host", "members",
+    )  # fmt: skip
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        hub = around.hub
+        self._place = Place(
+            node=around.node,
+            boot=around.boot,
+            leading=hub.leading,
+            leader_changed=self._leader_changed,
+            host=lambda: self.host,
+            clock=around.clock,
+            dead_letter=around.dead_letter,
+            dead_letter_patience_ms=around.dead_letter_patience_ms,
+            aging=Aging(around.aging.timers, self._disused),
+            settings=self._settings,
+            revision=around.revision,
+            slimming=Slimming(
+                lambda: self.host, self._feed_later, self._unfit, around.dead_bytes_min
+            ),
+            consumer_timeout_ms=around.consumer_timeout_ms,
+            on_duplicates=around.on_duplicates,
+            is_there=lambda queue: queue in self._definitions,
+            is_gone=lambda queue: queue in self._gone,
+            reads_of=around.reads_of,
+        )
+        self.host: RaftHost
+        """Set before it starts."""
+        self.go_on_alone: Callable[[QueueId, int], None]
+        """Has a member that is here be the only one, in this incarnation.  Set before it starts."""
+        self.members: Members | None = None
+        """Who changes them; None if nobody does."""
+        self._groups: dict[QueueId, QueueGroup] = {}
+        self._definitions: dict[QueueId, tuple[QueueDefinition, str]] = {}
+        """Of all quorum queues, wherever they are, with their virtual hosts."""
+        self.heirs: set[QueueId] = set()
+        """Those that are to take the place of another queue, and are nobody's yet; whoever defines
+        them knows."""
+        self._gone: dict[QueueId, None] = {}
+        """Deleted while this node was there, the last of them."""
+        self._coming: dict[QueueId, int] = {}
+        """Those of which this node is a member with the next turn, and in which incarnation."""
+        self._is_current = False
+        """Whether definitions are what they are for all."""
+        self._lost: dict[QueueId, int] = {}
+        """Those whose data here cannot be read, and the incarnation that this node has had there:
+        it must not be that member again."""
+        self._news = LeaderNews(self._named, around.call_later)
+
+    def _feed_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have the host do it after so many seconds, unless it has ended by then."""
+        self._around.call_later(seconds, lambda: self.host.feed(call))
+
+    # Definitions
+
+    def define(self, definition: QueueDefinition, vhost: str) -> None:
+        """A queue is defined, or defined anew with other members."""
+        self._definitions[definition.id] = definition, vhost
+        if not self._is_current:
+            return  # it may be over, or with other members: nobody leads here before
+        if (group := self._groups.get(definition.id)) is not None:
+            group.define(definition, vhost)
+        self._settle(definition)
+
+    def _settings(self, vhost: str, definition: QueueDefinition) -> QueueSettings:
+        settings = self._around.settings(vhost, definition.spec)
+        return settings.of_heir if definition.id in self.heirs else settings
+
+    def _settle(self, definition: QueueDefinition) -> None:
+        """Be the member that this node is to be, and none that it is not any more."""
+        queue, node = definition.id, self._around.node
+        before = self._incarnation_of(queue)
+        incarnation = dict(definition.members).get(node, 0)
+        if not incarnation and self._lost.pop(queue, None) is not None:
+            self._leave(queue)  # what is left may go: nobody can take this node for that member
+            return
+        if before == incarnation:
+            return
+        is_mine = dict(definition.lives).get(node) == self._around.life()
+        is_here = before and queue not in self._coming
+        if is_here and is_mine and before < incarnation and len(definition.members) == 1:
+            self._go_on_alone(definition, incarnation)
+            return
+        if before:
+            self._leave(queue)
+        if is_mine and incarnation > max(before, self._lost.get(queue, 0)):
+            self._lost.pop(queue, None)
+            self._join(definition, incarnation)
+
+    def _go_on_alone(self, definition: QueueDefinition, incarnation: int) -> None:
+        """Nobody joins a group that nobody is in: an operator has given the others up."""
+        event(logger, logging.WARNING, "queue_goes_on_alone", **self._named(definition.id))
+        self.go_on_alone(definition.id, incarnation)
+
+    def _incarnation_of(self, queue: QueueId) -> int:
+        """As which member this node is here, or is going to be; 0 if it is none."""
+        if queue in self._coming or queue not in self.host:
+            return self._coming.get(queue, 0)
+        return self.host.group(queue).incarnation
+
+    def _join(self, definition: QueueDefinition, incarnation: int) -> None:
+        self._coming[definition.id] = incarnation
+        is_founder = incarnation == 1
+        founders = definition.founders
+        if is_founder:
+            config, first = Config.initial(founders), first_leader(definition.id, founders)
+            self.host.create(definition.id, incarnation, config, first)
+        else:
+            self.host.create(definition.id, incarnation, Config())
+
+    def forget(self, queue: QueueId) -> None:
+        """A queue is defined no more: that is the tombstone of its group."""
+        self._definitions.pop(queue, None)
+        self._gone[queue] = None
+        if len(self._gone) > GONE_MAX:
+            del self._gone[next(iter(self._gone))]
+        self.heirs.discard(queue)
+        was_lost = self._lost.pop(queue, None) is not None
+        if was_lost or self._incarnation_of(queue):
+            self._leave(queue)
+
+    def _leave(self, queue: QueueId) -> None:
+        """With all that is here of it."""
+        self._drop(queue)
+        self.host.delete(queue)
+        if self._coming.pop(queue, None) is not None:
+            self.host.feed(self._drop, queue)
+
+    def _drop(self, queue: QueueId) -> None:
+        self._groups.pop(queue, None)
+        self._around.aging.timers.forget(queue)
+        self._around.hub.leading.queues.pop(queue, None)
+        self._news.forget(queue)
+
+    def sweep(self) -> Iterator[None]:
+        """All that is defined is known: groups of other queues are left from earlier.
+
+        Some of it with each step, and all of it once there is none any more.
+        """
+        self._is_current = True
+        for queue in self._lost:
+            if queue in self._definitions:
+                members = dict(self._definitions[queue][0].members)
+                self._lost[queue] = members.get(self._around.node, 0)
+                event(logger, logging.ERROR, "member_lost", **self._named(queue))
+        for piece in in_pieces(list(self._definitions), SWEPT_MAX):
+            for queue in piece:
+                if queue in self._definitions:
+                    self.define(*self._definitions[queue])
+            yield
+        for queue in [*self._groups, *self._lost]:
+            if queue not in self._definitions:
+                event(logger, logging.INFO, "group_without_queue", group=queue)
+                self.forget(queue)
+
+    def lose(self, groups: list[GroupId]) -> None:
+        """What the disk has of these cannot be read."""
+        self._lost.update(dict.fromkeys(groups, 0))
+
+    def _named(self, queue: QueueId) -> dict[str, object]:
+        """What people call it, as far as that is known."""
+        definition, vhost = self._definitions.get(queue, (None, ""))
+        return named(queue, vhost, definition)
+
+    def leads(self) -> Counter[NodeId]:
+        """How many queues each node leads, or is to lead as far as is known.  Looks at all."""
+        known = {queue: group.known.node for queue, group in self._groups.items()}
+        return Counter(
+            known.get(queue) or definition.leader
+            for queue, (definition, _vhost) in self._definitions.items()
+        )
+
+    # To lead
+
+    def _disused(
+        self, vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+    ) -> None:
+        """Not from within a turn of the host, from which groups are not deleted."""
+        disused = partial(self._around.aging.disused, vhost, definition, is_disused)
+        self._around.call_later(0.0, disused)
+
+    def _leader_changed(self, queue: QueueId) -> None:
+        self._around.hub.leader_changed(queue)
+        self._news.heard(queue, self._around.hub.leading.known(queue))
+        if self.members is not None:
+            self.members.leader_changed(queue)
+
+    # An `Owner`
+
+    def make_machine(self, group: GroupId) -> QueueGroup:
+        self._coming.pop(group, None)
+        made = self._groups[group] = QueueGroup(group, self._place)
+        self._around.hub.leading.queues[group] = made
+        if self._is_current and group in self._definitions:
+            made.define(*self._definitions[group])
+        return made
+
+    def configured(self, change: ConfigChange) -> None:
+        """Whoever leads has all know it."""
+        if self.members is not None:
+            self.members.look(change.group)
+
+    def judged(self, verdict: Verdict) -> None:
+        """Groups see to it themselves, but for members that could not be added."""
+        if self.members is not None and verdict.is_alive:
+            self.members.look_at_all()
+
+    def unknown(self, node: NodeId, group: GroupId) -> None:
+        """A founder may not have heard of the queue yet, or have lost what it had."""
+        if self.members is not None:
+            self.members.unknown(node, group)
+
+    def damaged(self, group: GroupId, index: int, wrong: str) -> None:
+        """It is repaired from its peers, if it has any."""
+        told = self._named(group) | {"index": index, "wrong": wrong}
+        event(logger, logging.ERROR, "log_damaged", **told)
+
+    def given_up(self, group: GroupId, wrong: str) -> None:
+        """Its log is a copy all the same, and others lead, if there are any."""
+        event(logger, logging.ERROR, "log_misfit", **self._named(group), wrong=wrong)
+
+    def _unfit(self, group: GroupId, index: int, wrong: str) -> None:
+        """What is live in that entry cannot be served from here."""
+        event(logger, logging.ERROR, "entry_unfit", **self._named(group), index=index, wrong=wrong)
+
+    def refused(self, node: NodeId, reason: str) -> None:
+        """It is dropped, and said."""
+
+
+def sweep_all(hosting: Hosting) -> None:
+    """At once, where nobody waits for this node meanwhile."""
+    for _ in hosting.sweep():
+        pass

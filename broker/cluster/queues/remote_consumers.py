@@ -1,0 +1,224 @@
+"""Consumers of this node at a queue that is led elsewhere, and how much they may be sent.
+
+What is on its way to a client takes room here, so the leader is told a limit: of messages in the
+client's hands and on their way together.  Without a prefetch it is what the client has and a
+window more; while its socket does not drain it is what the client has.
+
+A prefetch that the consumers of a channel share is known here alone, so each of them may be sent as
+many, and what is too much waits here until there is room.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from fluffle.broker.base.clock import CallLater
+from fluffle.broker.cluster.queue_sessions.events import TimedOut
+from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
+from fluffle.broker.cluster.queue_sessions.requests import Terms
+from fluffle.broker.queues.consumer_timeout import Lost
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.delivery import Handout, Holder
+from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.quorum.consumer_terms import arguments_of
+from fluffle.broker.queues.quorum.facts import Key
+from fluffle.protocol.headers import counted
+
+WINDOW_BYTES = 2 << 20
+"""So much may be on its way to a consumer: what a leader sends in the time of a round trip and a
+commit.  Of more than one message, if the last were smaller."""
+
+PREFETCH_BYTES = 8 << 20
+"""The same of a consumer that has said how many it can take."""
+
+TURN_S = 0.001
+WINDOW_MAX = 2_000
+WINDOW_FIRST = 100
+"""Messages, before anything is known of how large they are."""
+
+
+@dataclass(slots=True)
+class Seat:
+    """Whoever holds messages of a queue: a consumer of it, or who got one of them."""
+
+    key: Key | None = None
+    """By which the leader knows it; None as long as it is not attached."""
+    held: int = 0
+    """Messages in its client's hands, those included that are in nobody's by now."""
+    is_left: bool = False
+    """Whether it wants nothing more."""
+    sequence: int = 0
+    """Of the message, if it got one: who leads may know others by the same key."""
+
+    def of(self, tokens: Collection[Token]) -> list[Token]:
+        """What of these was in its client's hands."""
+        sequence, own = self.sequence, [token for token in tokens if token.holder == self.key]
+        if not sequence:
+            return own
+        run = range(sequence, sequence + 1)
+        return [token._replace(run=run) for token in own if sequence in token.run]
+
+
+@dataclass(slots=True)
+class Taker:
+    """A consumer."""
+
+    consumer: Consumer
+    seat: Seat
+    number: int = 0
+    """By which the edge knows it."""
+    window: int = WINDOW_FIRST
+    limit: int = 0
+    """What the leader was told."""
+    waiting: deque[Deliver] = field(default_factory=deque)
+    """A message each: what its client may not be sent yet."""
+    was_first: bool = False
+    """Whether it had its turn before the others of its channel the last time."""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it is attached, and wants to be."""
+        return self.seat.key is not None and not self.seat.is_left
+
+    @property
+    def prefetch(self) -> int:
+        """How many may be in hands; 0 means no limit.
+
+        One that consumers of a channel share is each one's own: who keeps some of it for a queue
+        that is empty starves the others.
+        """
+        consumer = self.consumer
+        limits = (consumer.prefetch, consumer.shared.limit)
+        return 0 if consumer.no_ack else min(filter(None, limits), default=0)
+
+    @property
+    def first_limit(self) -> int:
+        """What the leader is told at first."""
+        return self.prefetch if 0 < self.prefetch < WINDOW_FIRST else WINDOW_FIRST
+
+    def admit(self, deliver: Deliver) -> Iterator[Deliver]:
+        """Messages have come: those for which there is room by now, to be delivered one by one."""
+        consumer = self.consumer
+        if not (consumer.shared.limit or self.waiting):
+            yield deliver
+            return
+        self.waiting += one_by_one(deliver)
+        yield from self.admitted()
+
+    def admitted(self) -> Iterator[Deliver]:
+        """Of those that wait."""
+        while self.waiting and self.may_have_more:
+            yield self.waiting.popleft()
+
+    def take_turn(self, serve: Callable[[], None], call_later: CallLater) -> None:
+        """There is room: for the others of its channel first, if it was first the last time.
+
+        Queues that are here hand out at the end of a turn what there is room for then.
+        """
+        self.was_first = bool(self.waiting) and not self.was_first
+        if self.waiting and not self.was_first:
+            call_later(TURN_S, serve)
+        else:
+            serve()
+
+    @property
+    def may_have_more(self) -> bool:
+        """As far as others are concerned who share a prefetch; it is woken when it may."""
+        consumer = self.consumer
+        return consumer.shared.room(consumer) > 0
+
+    def taken_back(self) -> list[Token]:
+        """What waits will not be delivered."""
+        waiting, self.waiting = self.waiting, deque()
+        return [token for deliver in waiting for token in tokens_of(deliver)]
+
+    def revoke(self, revoked: Collection[Token]) -> None:
+        """These are in nobody's hands any more, so what of them waits is not delivered."""
+        gone = {(holder, ordinal, number) for holder, ordinal, run in revoked for number in run}
+        self.waiting = deque(
+            each
+            for each in self.waiting
+            if (each.holder, each.ordinal, each.runs[0].start) not in gone
+        )
+
+    def measure(self, handout: Handout) -> None:
+        """See from what has come how large messages are."""
+        size_bytes = max(1, handout.content_bytes // len(handout.contents))
+        way_bytes = PREFETCH_BYTES if self.prefetch else WINDOW_BYTES
+        self.window = max(1, min(WINDOW_MAX, way_bytes // size_bytes))
+
+    def wanted(self) -> int | None:
+        """The limit to tell the leader; None if what it knows is good enough.
+
+        The consumer is woken when there is room, if there is none now.
+        """
+        consumer = self.consumer
+        in_hands = consumer.in_flight + len(self.waiting)
+        on_way = self.limit - in_hands
+        is_unread = consumer.sink.room(consumer) <= 0
+        consumer.parked = is_unread or not self.may_have_more
+        if is_unread:
+            limit = in_hands if on_way > 0 else self.limit
+        elif 0 < self.prefetch <= in_hands + self.window:
+            limit = self.prefetch
+        elif self.window <= 2 * on_way and on_way <= 2 * self.window:
+            return None
+        else:
+            limit = in_hands + self.window
+        return limit if limit != self.limit else None
+
+
+def one_by_one(deliver: Deliver) -> Iterator[Deliver]:
+    """The same, a message each."""
+    numbers = (number for run in deliver.runs for number in run)
+    for number, origin, content in zip(numbers, deliver.origins, deliver.contents, strict=True):
+        yield replace(
+            deliver, runs=[range(number, number + 1)], origins=[origin], contents=[content]
+        )
+
+
+def handed(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> Handout:
+    """Messages are in somebody's hands."""
+    contents, runs = deliver.contents, deliver.runs
+    if deliver.ordinal and tells_counts:
+        contents = counted(contents, deliver.ordinal, deliver.failed)
+    handout = Handout(
+        holder,
+        deliver.origins,
+        contents,
+        runs[0] if len(runs) == 1 else [sequence for run in runs for sequence in run],
+        redelivered=deliver.redelivered,
+        counts=Counts(deliver.ordinal, deliver.failed),
+    )
+    holder.took(handout)
+    return handout
+
+
+def terms_of(consumer: Consumer) -> Terms:
+    """What a consumer is attached with."""
+    return Terms(
+        consumer.tag,
+        consumer.prefetch,
+        consumer.priority,
+        consumer.no_ack,
+        consumer.exclusive,
+        arguments_of(consumer),
+    )
+
+
+def losers_of(
+    event: TimedOut, seats: Mapping[Holder, Seat], taker: Taker | None
+) -> list[tuple[Holder, Lost]]:
+    """What was taken from whom: from the consumer that it is about, if that is there, or from who
+    had it in hands."""
+    if taker is not None:
+        return [(taker.consumer, lost_of(event, event.tokens))]
+    had = ((holder, seat.of(event.tokens)) for holder, seat in seats.items())
+    return [(holder, lost_of(event, tokens)) for holder, tokens in had if tokens]
+
+
+def lost_of(event: TimedOut, tokens: list[Token]) -> Lost:
+    first = min((token.run.start for token in tokens), default=0)
+    return Lost(sum(len(token.run) for token in tokens), first, event.held_ms, event.timeout_ms)

@@ -1,0 +1,54 @@
+"""How much there is in a queue that is led elsewhere, as far as this node has heard."""
+
+from __future__ import annotations
+
+from fluffle.broker.cluster.queues.ports import Counts, EdgePort, Hub, QueueId
+from fluffle.broker.queues.queue_api import Later, Tally
+
+UNKNOWN = Tally(0, 0, 0)
+"""What is told, as RabbitMQ does, of a queue that cannot be asked."""
+
+
+class Counted:
+    """Of one queue."""
+
+    __slots__ = ("_hub", "_is_whole", "_port", "_queue", "last")
+
+    def __init__(self, queue: QueueId, hub: Hub, port: EdgePort) -> None:
+        self._queue = queue
+        self._hub = hub
+        self._port = port
+        self.last = UNKNOWN
+        """What was last heard."""
+        self._is_whole = False
+        """Whether all of that was told when it was asked for last."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody has counted what is there."""
+        return self._is_whole and not self._port.is_away
+
+    @property
+    def here(self) -> Tally | None:
+        """If this node leads the queue."""
+        counts = self._hub.counts_here(self._queue)
+        return Tally(*counts) if counts is not None else None
+
+    def ask(self, *, in_use: bool) -> Tally | Later[Tally]:
+        """RabbitMQ says 0 of what it cannot ask; so does this."""
+        if self._port.is_away:
+            self.last, self._is_whole = UNKNOWN, False
+            return UNKNOWN
+        later: Later[Tally] = Later()
+
+        def told(counts: Counts | None) -> None:
+            self._is_whole = counts is not None
+            self.last = Tally(*counts) if counts is not None else UNKNOWN
+            later.answer(self.last)
+
+        self._hub.ask_counts(self._queue, told, in_use=in_use)
+        return later
+
+    def left(self, ready: int) -> None:
+        """So many wait now, says whoever has handed one out or dropped all."""
+        self.last = self.last._replace(ready=ready)

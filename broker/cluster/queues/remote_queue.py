@@ -1,0 +1,518 @@
+"""A queue as channels of this node see it when it is led elsewhere, or by a Raft group.
+
+    channels --> operations --> the edge of this node's stream to the queue --> its leader
+        ^                                                                           |
+        +---- handouts, receipts, answers <---- events of the edge <----------------+
+
+Channels see the same as of a queue that is here, later.  What is asked when nobody leads it waits:
+for a bounded time where a client waits for an answer, else as long as it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from fluffle.broker.base.clock import CallLater
+from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.errors import AccessRefused, BrokerError, Gone, NotFound
+from fluffle.broker.base.message import Origin
+from fluffle.broker.cluster.queue_sessions import events as happened
+from fluffle.broker.cluster.queue_sessions.events import Event
+from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
+from fluffle.broker.cluster.queue_sessions.requests import Asking
+from fluffle.broker.cluster.queues.deferred_requests import Postponed
+from fluffle.broker.cluster.queues.deletions import Deletions
+from fluffle.broker.cluster.queues.error_texts import Doing, Manners
+from fluffle.broker.cluster.queues.gets import Gets
+from fluffle.broker.cluster.queues.pending_replies import NO_QUESTIONS, Questions, answered
+from fluffle.broker.cluster.queues.ports import Hub
+from fluffle.broker.cluster.queues.publish_receipts import Receipts
+from fluffle.broker.cluster.queues.remote_consumers import Seat, Taker, handed, losers_of, terms_of
+from fluffle.broker.cluster.queues.remote_counts import Counted
+from fluffle.broker.cluster.queues.settlements import Settlements
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.conversion_hold import becoming
+from fluffle.broker.queues.delivery import Handout, Holder, Outcome
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
+from fluffle.broker.queues.queue_api import (
+    Admission,
+    Debtor,
+    Inlet,
+    Later,
+    Posted,
+    Receipt,
+    Settling,
+    Tally,
+)
+from fluffle.broker.queues.queue_view import Peeked, View
+from fluffle.broker.queues.quorum.runs import runs_of
+
+T = TypeVar("T")
+
+
+class EdgeQueue:
+    """A `ServedQueue`."""
+
+    damage: Damage | None = None
+    in_exclusive_use = False
+    """Its leader knows both."""
+
+    __slots__ = (
+        "_asking", "_attaching", "_by_number", "_call_later", "_counted", "_deletions", "_gets",
+        "_hub", "_is_over", "_manners", "_paid", "_port", "_postponed", "_purging", "_receipts",
+        "_seats", "_settlements", "_takers", "_vhost", "debtors", "definition",
+    )  # fmt: skip
+
+    def __init__(
+        self, definition: QueueDefinition, vhost: str, hub: Hub, call_later: CallLater,
+        manners: Manners, *, deletions: Deletions,
+    ) -> None:  # fmt: skip
+        self.definition = definition
+        self.debtors: list[Debtor] = []
+        self._vhost, self._hub, self._manners, self._call_later = vhost, hub, manners, call_later
+        self._deletions = deletions
+        self._port = hub.open(definition, self.hear)
+        self._asking = Asking(self._port.edge)
+        self._is_over = False
+        """Whether it has been deleted."""
+        self._counted = Counted(definition.id, hub, self._port)
+        self._paid = 0
+        """Messages that were handed out of a queue that is behind, which debtors wait for."""
+        self._receipts = Receipts()
+        self._seats: dict[Holder, Seat] = UNUSED
+        self._takers: dict[Consumer, Taker] = UNUSED
+        self._by_number: dict[int, Taker] = UNUSED
+        self._gets: Gets | None = None
+        self._settlements: Settlements | None = None
+        """Each made with the first."""
+        self._attaching: Questions[None] = NO_QUESTIONS
+        self._purging: Questions[int] = NO_QUESTIONS
+        self._postponed = Postponed(call_later)
+        """Those for which too much is pending."""
+
+    # What it is
+
+    @property
+    def spec(self) -> QueueSpec:
+        return self.definition.spec
+
+    @property
+    def name(self) -> str:
+        return self.definition.spec.name
+
+    @property
+    def owner(self) -> Owner | None:
+        return self.definition.owner
+
+    @property
+    def ready_count(self) -> int:
+        return self._counted.last.ready
+
+    @property
+    def in_flight(self) -> int:
+        return self._counted.last.unacked
+
+    @property
+    def apart_count(self) -> int:
+        return self._counted.last.apart
+
+    @property
+    def consumer_count(self) -> int:
+        return self._counted.last.consumers
+
+    @property
+    def consumers(self) -> tuple[Consumer, ...]:
+        return tuple(each for each, taker in self._takers.items() if taker.is_served)
+
+    @property
+    def is_unused(self) -> bool:
+        """Its leader knows, and acts on it."""
+        return False
+
+    @property
+    def absence(self) -> BrokerError | None:
+        return self._not_done(Doing.ASKING) if self._port.is_away else None
+
+    def _not_done(self, doing: Doing) -> BrokerError:
+        return self._manners.unanswered(doing, self._where)
+
+    @property
+    def tally(self) -> Tally | Later[Tally]:
+        return self._counted.ask(in_use=False)
+
+    @property
+    def tally_in_use(self) -> Tally | Later[Tally]:
+        return self._counted.ask(in_use=True)
+
+    def peek(self, view: View) -> Later[Peeked]:
+        later, unanswered = Later[Peeked](), self._not_done(Doing.ASKING)
+        self._hub.peek(self.definition.id, view, partial(answered, later, unanswered))
+        return later
+
+    @property
+    def uncounted(self) -> BrokerError | None:
+        return None if self._counted.is_known else self._not_done(Doing.ASKING)
+
+    @property
+    def here(self) -> Tally | None:
+        return self._counted.here
+
+    # Publishing
+
+    @property
+    def is_behind(self) -> bool:
+        return self.is_full or self._port.edge.owing > 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._port.edge.is_full
+
+    def enqueue(
+        self, origins: list[Origin], contents: list[bytes], content_bytes: int,
+        *, persistent: bool, expiration_ms: Lifetimes = None, posted: Posted | None = None,
+        counts: Counts = NEW,
+    ) -> Admission | Receipt:  # fmt: skip
+        if self._port.is_away or self._is_over:
+            return Admission.REFUSED
+        self._port.touch()
+        return self._receipts.ask(
+            self._asking, origins, contents, content_bytes,
+            persistent=persistent, expiration_ms=expiration_ms, posted=posted, counts=counts,
+        )  # fmt: skip
+
+    post = enqueue
+
+    # What has an answer
+
+    def get(self, holder: Holder) -> Later[Handout | None]:
+        return self._ask(holder, partial(self._get, holder), Doing.GETTING)
+
+    def purge(self) -> Later[int]:
+        return self._ask(object(), self._purge, Doing.PURGING)
+
+    def attach(self, consumer: Consumer) -> Later[None]:
+        return self._ask(consumer, partial(self._attach, consumer), Doing.CONSUMING)
+
+    def _ask(self, who: object, ask: Callable[[], Later[T]], doing: Doing) -> Later[T]:
+        """Now, unless others wait or so much is pending that they must."""
+        if not (self._postponed or self.is_full):
+            return ask()
+        return self._postponed.add(who, ask, self._not_done(doing))
+
+    def _get(self, holder: Holder) -> Later[Handout | None]:
+        if self._gets is None:
+            unanswered = partial(self._not_done, Doing.GETTING)
+            self._gets = Gets(self._asking, self._call_later, unanswered)
+        later = self._gets.ask(holder)
+        self._port.touch()
+        return later
+
+    def _purge(self) -> Later[int]:
+        if self._purging is NO_QUESTIONS:
+            self._purging = Questions(self._call_later, self._purged_too_late)
+        number = self._asking.purge()
+        self._port.touch()
+        return self._purging.ask(number)
+
+    def _attach(self, consumer: Consumer) -> Later[None]:
+        consumer.is_active = not self.spec.single_active_consumer
+        if self._takers is UNUSED:
+            self._takers, self._by_number = {}, {}
+            self._attaching = Questions(self._call_later, self._attached_too_late)
+        seat = self._seat(consumer, Seat())
+        taker = self._takers[consumer] = Taker(consumer, seat)
+        taker.limit = taker.first_limit
+        taker.number = self._asking.attach(0, terms_of(consumer), taker.limit)
+        self._by_number[taker.number] = taker
+        self._port.touch()
+        return self._attaching.ask(taker.number)
+
+    def detach(self, consumer: Consumer) -> None:
+        """It gets what is on its way, and is gone then.  Nothing, if it is gone already."""
+        taker = self._takers.get(consumer)
+        if taker is None or taker.seat.is_left:
+            self._postponed.give_up(consumer, None)
+            return
+        self._take_back(taker)
+        if taker.is_served:
+            taker.seat.is_left = True
+        else:
+            self._leave(taker)
+        self._asking.detach(taker.number)
+        self._port.touch()
+        self._attaching.answer(taker.number, None)  # whoever asked is there no more
+
+    def _leave(self, taker: Taker) -> None:
+        """A consumer gets nothing more; what it has it keeps."""
+        consumer = taker.consumer
+        self._take_back(taker)
+        consumer.parked = False
+        del self._takers[consumer], self._by_number[taker.number]
+        taker.seat.is_left = True
+        self._clear(consumer, taker.seat)
+
+    def _take_back(self, taker: Taker) -> None:
+        """What waits for it is not delivered to it."""
+        if tokens := taker.taken_back():
+            self._asking.settle(tokens, Outcome.UNSENT)
+            self._port.touch()
+
+    def _seat(self, holder: Holder, seat: Seat) -> Seat:
+        if self._seats is UNUSED:
+            self._seats = {}
+        self._seats[holder] = seat
+        return seat
+
+    def _clear(self, holder: Holder, seat: Seat) -> None:
+        if seat.is_left and not seat.held:
+            del self._seats[holder]
+
+    def _purged_too_late(self, number: int) -> BrokerError:
+        self._asking.give_up(number)
+        return self._not_done(Doing.PURGING)
+
+    def _attached_too_late(self, number: int) -> BrokerError:
+        self._leave(self._by_number[number])
+        self._asking.detach(number)
+        self._port.touch()
+        return self._not_done(Doing.CONSUMING)
+
+    @property
+    def _gone(self) -> BrokerError:
+        """The answer to what was pending when it was deleted."""
+        return Gone(f"no {self._where}")
+
+    @property
+    def _where(self) -> str:
+        return f"queue '{self.name}' in vhost '{self._vhost}'"
+
+    # Messages in hands
+
+    def hand_out(self) -> None:
+        """Its leader does, before it does what it is asked for next."""
+
+    def wake(self, consumer: Consumer) -> None:
+        taker = self._takers.get(consumer)
+        if taker is not None and consumer.parked:
+            taker.take_turn(partial(self._serve, taker), self._call_later)
+
+    def _serve(self, taker: Taker) -> None:
+        self._deliver(taker, taker.admitted())
+        self._credit(taker)
+
+    def _credit(self, taker: Taker) -> None:
+        """Tell the leader how much it may send, if that has changed much."""
+        if not taker.is_served:
+            return
+        if (limit := taker.wanted()) is not None:
+            taker.limit = limit
+            self._port.edge.set_credit(taker.number, limit)
+            self._port.touch()
+
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> Settling | None:
+        """What has come back before is asked of nobody: with RabbitMQ, too, that is in vain."""
+        holder, count = handout.holder, stop - start
+        sequences, ordinal = handout.sequences[start:stop], handout.counts.acquired
+        handout.release(start, stop)
+        if holder.no_ack and isinstance(holder, Consumer):
+            return None  # it is gone, sent or not
+        seat = self._seats[holder]
+        assert seat.key is not None
+        tokens = [Token(seat.key, ordinal, run) for run in runs_of(sequences)]
+        self._asking.settle(tokens, outcome)
+        self._port.touch()
+        seat.held -= count
+        holder.settled(count)
+        taker = self._takers.get(holder) if isinstance(holder, Consumer) else None
+        if taker is not None:
+            self._credit(taker)
+        else:
+            self._clear(holder, seat)
+        return (self._settlements or self._made_settlements()).asked()
+
+    @property
+    def settling(self) -> Later[None] | None:
+        return (self._settlements or self._made_settlements()).ask()
+
+    def _made_settlements(self) -> Settlements:
+        unsettled = partial(self._not_done, Doing.SETTLING)
+        self._settlements = Settlements(self._port, self._call_later, unsettled, where=self._where)
+        return self._settlements
+
+    # What the edge tells
+
+    def hear(self, events: list[Event]) -> None:
+        for event in events:
+            HEAR[type(event)](self, event)
+        if self._settlements is not None:
+            self._settlements.look()
+        while self._postponed and self._port.edge.has_room and not self._is_over:
+            self._postponed.ask()
+        if self.debtors and self._port.edge.has_room:
+            count, self._paid = self._paid, 0
+            for debtor in tuple(self.debtors):
+                count = debtor.paid(self, count)
+
+    def _on_confirmed(self, event: happened.Confirmed) -> None:
+        self._receipts.known(event.first, event.count, is_taken=True)
+
+    def _on_refused(self, event: happened.Refused) -> None:
+        self._receipts.known(event.first, event.count, is_taken=False)  # mutant: F4
+
+    def _on_undecided(self, event: happened.Undecided) -> None:
+        decided = partial(self._on_decided, event.first, event.count)
+        self._deletions.decide(self.definition, self._vhost, decided)
+
+    def _on_decided(self, first: int, count: int, fate: Admission) -> None:
+        self._receipts.known(first, count, is_taken=fate is not Admission.REFUSED)
+
+    def _on_paid(self, event: happened.Paid) -> None:
+        if self.debtors:
+            self._paid += event.count
+
+    def _on_attached(self, event: happened.Attached) -> None:
+        taker = self._by_number[event.consumer]
+        taker.seat.key = event.holder
+        self._attaching.answer(event.consumer, None)
+        self._credit(taker)
+
+    def _on_not_attached(self, event: happened.NotAttached) -> None:
+        self._leave(self._by_number[event.consumer])
+        self._attaching.fail(event.consumer, AccessRefused(f"{self._where} in exclusive use"))
+
+    def _on_delivered(self, event: happened.Delivered) -> None:
+        """Unless the consumer has gone by what was told just before: then it comes back."""
+        deliver, taker = event.deliver, self._by_number.get(event.consumer)
+        if taker is None:
+            self._asking.settle(tokens_of(deliver), Outcome.UNSENT)
+            self._port.touch()
+            return
+        self._deliver(taker, taker.admit(deliver))
+        if taker.seat.is_left:
+            self._take_back(taker)
+        self._credit(taker)
+
+    def _deliver(self, taker: Taker, delivers: Iterator[Deliver]) -> None:
+        for deliver in delivers:
+            handout = handed(taker.consumer, deliver, tells_counts=self._manners.tells_counts)
+            if not taker.consumer.no_ack:
+                taker.seat.held += len(handout.contents)
+            taker.measure(handout)
+            taker.consumer.deliver(handout)
+            handout.forget()
+
+    def _on_activity(self, event: happened.Activity) -> None:
+        if (taker := self._by_number.get(event.consumer)) is not None:
+            taker.consumer.is_active = event.is_active
+
+    def _on_revoked(self, event: happened.Revoked) -> None:
+        """What clients say of messages that they have lost is swallowed, so they need not know."""
+        for taker in self._takers.values():
+            if taker.waiting:
+                taker.revoke(event.tokens)
+
+    def _on_got(self, event: happened.Got) -> None:
+        """What a client does not acknowledge is settled once it is on its way to it."""
+        assert self._gets is not None
+        holder = self._gets.end(event.number)
+        self._counted.left(event.ready)
+        if event.is_crashed:
+            crashed = NotFound(f"{self._where} has crashed and failed to restart")
+            self._gets.fail(event.number, crashed)
+            return
+        if self._is_over and event.deliver is None:
+            self._gets.fail(event.number, self._gone)
+            return
+        handout = None
+        if event.deliver is not None:
+            first = event.deliver.runs[0].start
+            self._seat(holder, Seat(event.deliver.holder, 1, is_left=True, sequence=first))
+            handout = handed(holder, event.deliver, tells_counts=self._manners.tells_counts)
+        self._gets.answer(event.number, handout)
+        if handout is not None:
+            handout.forget()
+            if holder.no_ack and holder in self._seats:
+                self.settle(handout, 0, 1, Outcome.ACKED)
+
+    def _on_unanswered(self, event: happened.Unanswered) -> None:
+        if event.number in self._purging:
+            self._purging.fail(event.number, self._purged_too_late(event.number))
+        elif self._gets is not None:
+            self._gets.unanswered(event.number)
+
+    def _on_unsettled(self, _event: happened.Unsettled) -> None:
+        (self._settlements or self._made_settlements()).failed()  # mutant: F2
+
+    def _on_purged(self, event: happened.Purged) -> None:
+        self._counted.left(0)
+        if not self._is_over:
+            self._purging.answer(event.number, event.count)
+        elif event.number in self._purging:
+            self._purging.fail(event.number, self._gone)
+
+    def _on_not_purged(self, event: happened.NotPurged) -> None:
+        if event.number in self._purging:
+            self._purging.fail(event.number, becoming(self._where))
+
+    def _on_cancelled(self, event: happened.Cancelled) -> None:
+        """Consumers of a queue that is deleted are told of that by whoever deletes it."""
+        taker = self._by_number.get(event.consumer)
+        if taker is None:
+            return
+        is_asked = taker.seat.is_left
+        self._leave(taker)
+        if event.consumer in self._attaching:
+            unanswered = self._not_done(Doing.CONSUMING)
+            self._attaching.fail(event.consumer, self._gone if self._is_over else unanswered)
+        elif not (self._is_over or is_asked):
+            taker.consumer.sink.cancelled(taker.consumer)
+
+    def _on_timed_out(self, event: happened.TimedOut) -> None:
+        """What its channel still says of these messages is in vain."""
+        taker = self._by_number.get(event.consumer)
+        losers = losers_of(event, self._seats, taker)
+        if taker is not None:
+            self._leave(taker)
+        for holder, lost in losers:
+            holder.timed_out(lost)
+
+    def pass_on(self, heir: Inlet) -> None:
+        """Another queue takes its place; `end` is to come."""
+        self._receipts.pass_on(self._port.edge.pending, heir)
+
+    def end(self) -> None:
+        """It is deleted."""
+        self._is_over = True
+        self._hub.close(self.definition.id)
+        self._postponed.end(self._gone)
+
+
+def pass_over(_queue: EdgeQueue, _event: Event) -> None:
+    """What no channel need know."""
+
+
+HEAR: Mapping[type[Event], Callable[[EdgeQueue, Any], None]] = {
+    happened.Confirmed: EdgeQueue._on_confirmed,
+    happened.Refused: EdgeQueue._on_refused,
+    happened.Undecided: EdgeQueue._on_undecided,
+    happened.Acted: pass_over,
+    happened.Attached: EdgeQueue._on_attached,
+    happened.NotAttached: EdgeQueue._on_not_attached,
+    happened.Purged: EdgeQueue._on_purged,
+    happened.NotPurged: EdgeQueue._on_not_purged,
+    happened.Unanswered: EdgeQueue._on_unanswered,
+    happened.Unsettled: EdgeQueue._on_unsettled,
+    happened.Delivered: EdgeQueue._on_delivered,
+    happened.Got: EdgeQueue._on_got,
+    happened.Cancelled: EdgeQueue._on_cancelled,
+    happened.Revoked: EdgeQueue._on_revoked,
+    happened.Misled: pass_over,
+    happened.Paid: EdgeQueue._on_paid,
+    happened.Activity: EdgeQueue._on_activity,
+    happened.TimedOut: EdgeQueue._on_timed_out,
+}

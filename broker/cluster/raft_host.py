@@ -1,0 +1,464 @@
+"""The groups of a node, run: everything that comes in gathers, one turn does all of it.
+
+    frames, links, durable tokens, time, what groups are asked --> inbox
+                                                                     |
+         +---------- turn: tick, feed, output once ------------------+
+         v
+    messages by lane, persist, roles, restores, applies, configs, led, answers, reads ...
+
+The daemon, the embedded cluster and the simulator run this class; what differs is behind the ports.
+
+No turn takes in more than `STEPS_MAX`: what is left is for the next, in the same order.
+
+Answers of followers, and what is on disk, are heard before the turn, and ask for one only if
+something follows from them.
+
+Rule 1: an output is done in the order of its fields, and nothing else is sent.
+Rule 2: nobody is called from outside a turn but through `Schedule`; whoever is called from within
+one may ask for anything, and gets it in the next.
+Rule 3: an exception ends the node, whatever it is: what the output held would be lost.  Frames are
+looked at before they get so far; nothing that a peer sends is one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from fluffle.broker.cluster.append_filter import without_entries
+from fluffle.broker.cluster.codec import BadFrame, decode, encode
+from fluffle.broker.cluster.disk_space import Space
+from fluffle.broker.cluster.group_background import Chores
+from fluffle.broker.cluster.host_limits import HostSettings
+from fluffle.broker.cluster.hosted_group import HostedGroup, Misfit
+from fluffle.broker.cluster.ports import Day, FrameKind, Links, Owner, Schedule
+from fluffle.broker.cluster.traffic_class import Lanes
+from fluffle.broker.cluster.validate import check
+from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log_store import Damaged, LogStore
+from fluffle.raft.messages import AppendAccepted, Message
+from fluffle.raft.multiraft import MultiRaft
+from fluffle.raft.output import Apply, Output, Restore, Role, RoleChange
+from fluffle.raft.records import GroupId, size_of
+
+RESIGNATIONS_MAX = 8
+"""Whoever could lead better has had its turn by then."""
+
+STEPS_MAX = 1024
+"""Messages that are taken in, and other calls that are made, in one turn.  A hundred busy queues
+bring some hundred: what they bring together must not become two turns, for a turn is what costs
+(benchmarks/compare --suite quorum, f16)."""
+
+Call = tuple[Callable[..., object], tuple[object, ...]]
+
+
+class Ports(NamedTuple):
+    """Everything around a host."""
+
+    store: LogStore
+    links: Links
+    schedule: Schedule
+    owner: Owner
+    day: Day
+    on_fatal: Callable[[Exception], None]
+    """The node must end: this host does nothing any more."""
+
+
+class RaftHost:
+    """Used from one thread.  `start` comes first; frames and link changes may come before it."""
+
+    __slots__ = (
+        "_asked", "_chores", "_day", "_groups", "_inbox", "_is_over", "_is_turn_asked",
+        "_is_work_asked", "_lanes", "_links", "_multi", "_on_fatal", "_owner", "_schedule",
+        "_steps", "_store", "_wake_at_ms", "durable", "is_disk_awaited", "leader_changes",
+        "rewrite", "snapshots", "space", "submitted",
+    )  # fmt: skip
+
+    def __init__(self, multi: MultiRaft, ports: Ports, settings: HostSettings) -> None:
+        """`multi` is new: this node's name, its boot and its chance are in it."""
+        self._multi = multi
+        self._store = ports.store
+        self._links = ports.links
+        self._schedule = ports.schedule
+        self._owner = ports.owner
+        self._day = ports.day
+        self._on_fatal = ports.on_fatal
+        self._groups: dict[GroupId, HostedGroup] = {}
+        self._lanes = Lanes(ports.links)
+        self._chores = Chores(multi, ports.store, self._groups, self._lanes, settings)
+        self.snapshots = self._chores.snapshots
+        """Which groups owe one."""
+        self.rewrite = self._chores.rewrite
+        """See `Chores`."""
+        self._inbox: deque[Call] = deque()
+        self._asked: deque[Call] = deque()
+        """What groups were asked for."""
+        self._steps = 0
+        """How many of this turn are done, or were before it."""
+        self.is_disk_awaited = False
+        """Set by who wants a turn, whatever follows, once the write under way is on disk."""
+        self._is_turn_asked = False
+        self._is_work_asked = False
+        self._is_over = False
+        self._wake_at_ms: int | None = None
+        """The earliest wake that was asked for and has not come."""
+        self.submitted = self.durable = 0
+        """The last write that the disk was given, and the last of them that is on it."""
+        self.space = Space(ports.store)
+        self.leader_changes = 0
+        """How often a group was found to have another leader, or the same anew: for metrics."""
+
+    @property
+    def mistakes(self) -> Mapping[NodeId, int]:
+        """How often each node was suspected, and was there: for metrics."""
+        return self._multi.mistakes
+
+    def start(self, *, are_asleep: bool = False) -> list[GroupId]:
+        """Load what is on disk; returns the groups that are lost there, and are not here.
+
+        Each of these must be deleted, and may come back as another member only.  `are_asleep`: see
+        `MultiRaft.load`.
+        """
+        loaded = self._store.load()
+        self._store.on_durable = self._on_durable
+        self._multi.load(loaded.groups, are_asleep=are_asleep)
+        for found in loaded.groups:
+            self._add(found.group, found.incarnation)
+        self._chores.start(self._schedule.now_ms(), self._damaged)
+        self.feed(_nothing)
+        return loaded.lost
+
+    def stop(self) -> None:
+        """No turn is taken any more; who waits for anything is told that it is not known.
+
+        What was submitted is the store's, which can be closed now.
+        """
+        self._is_over = True
+        self._chores.stop()
+        self._inbox.clear()
+        for hosted in self._groups.values():
+            hosted.on_gone()
+        while self._asked:
+            call, args = self._asked.popleft()
+            call(*args)  # they are refused, for the groups are gone
+
+    # Groups
+
+    def __contains__(self, group: GroupId) -> bool:
+        return group in self._groups
+
+    @property
+    def groups(self) -> Mapping[GroupId, HostedGroup]:
+        """All that are here, as they change."""
+        return self._groups
+
+    def group(self, group: GroupId) -> HostedGroup:
+        """Raises `KeyError` if it is not here, or not yet."""
+        return self._groups[group]
+
+    def create(
+        self, group: GroupId, incarnation: int, config: Config, first: NodeId | None = None
+    ) -> None:
+        """Be a member, in the next turn, of a group that was never here: see `MultiRaft.create`."""
+        self.feed(self._create, group, incarnation, config, first)
+
+    def delete(self, group: GroupId) -> None:
+        """Forget a group and its data, in the next turn: see `MultiRaft.delete`."""
+        self.feed(self._delete, group)
+
+    def _create(
+        self, group: GroupId, incarnation: int, config: Config, first: NodeId | None
+    ) -> None:
+        self._multi.create(group, incarnation, config, first)
+        self._add(group, incarnation)
+
+    def _add(self, group: GroupId, incarnation: int) -> None:
+        machine = self._owner.make_machine(group)
+        self._groups[group] = HostedGroup(group, incarnation, machine, self._multi, self._ask)
+
+    def _delete(self, group: GroupId) -> None:
+        self._multi.delete(group)
+        self.snapshots.forget(group)
+        hosted = self._groups.pop(group, None)
+        if hosted is not None:
+            hosted.on_gone()
+
+    def read_entry(self, group: GroupId, index: int) -> bytes:
+        """The payload of an entry that is applied and live.  Raises `Damaged`."""
+        found = self._store.read(group, index, index + 1, 1)
+        if not found:
+            raise Damaged(group, index)
+        return found[0].payload
+
+    # What comes in
+
+    def feed(self, call: Callable[..., object], *args: object) -> None:
+        """Have something done in the next turn that has time, behind what was fed before."""
+        if not self._is_over:
+            self._inbox.append((call, args))
+            self._ask_turn()
+
+    def _ask(self, call: Callable[..., object], *args: object) -> None:
+        """Likewise, behind what is taken in with the same turn; see `Ask`."""
+        if self._is_over:
+            call(*args)
+        else:
+            self._asked.append((call, args))
+            self._ask_turn()
+
+    def _ask_turn(self) -> None:
+        if not self._is_turn_asked:
+            self._is_turn_asked = True
+            self._schedule.turn_soon()
+
+    def receive(self, node: NodeId, frame: bytes) -> None:
+        """A frame of consensus, over the link that is up.
+
+        Answers of followers are heard at once, if nothing waits in front of them.
+        """
+        try:
+            messages = decode(frame)
+            check(messages)
+        except BadFrame as bad:
+            self._owner.refused(node, str(bad))
+            return
+        if self._inbox or self._steps >= STEPS_MAX or not all(map(is_answer, messages)):
+            self.feed(self._receive, node, messages)
+        elif not self._is_over:
+            self._steps += len(messages)
+            self._hear(self._multi.receive, node, messages)
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        self.feed(self._multi.link_up if is_up else self._multi.link_down, node)
+
+    def _on_durable(self, token: int) -> None:
+        self.durable = token
+        if self._is_over:
+            return
+        if self.is_disk_awaited:
+            self.is_disk_awaited = False
+            self._ask_turn()
+        self._hear(self._multi.durable, token)
+
+    def _hear(self, call: Callable[..., object], *args: object) -> None:
+        """Have consensus hear what mostly is one of three: that somebody has an entry on disk.
+
+        There is a turn if something follows from it, because a turn for each is a tenth of what it
+        costs to send one message at a time (benchmarks.compare --suite quorum, c16).
+        """
+        try:
+            call(*args)
+        except Exception as error:  # noqa: BLE001 - rule 3
+            self._fail(error)
+        else:
+            if self._multi.is_output_due:
+                self._ask_turn()
+
+    def _receive(self, node: NodeId, messages: list[Message]) -> None:
+        self._steps += len(messages)
+        if not self.space.follows:
+            messages = without_entries(node, messages, self._followed_as)
+        self._multi.receive(node, messages)
+
+    def _followed_as(self, group: GroupId) -> tuple[int, NodeId | None]:
+        hosted = self._groups.get(group)
+        return hosted.followed if hosted is not None else (0, None)
+
+    # Called by the schedule
+
+    def turn(self) -> None:
+        """Take a turn.  Never raises; `on_fatal` is told."""
+        self._is_turn_asked = False
+        if self._is_over:
+            return
+        try:
+            self._take_turn()
+        except Exception as error:  # noqa: BLE001 - rule 3
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._on_fatal(error)
+        self.stop()
+
+    def work(self) -> None:
+        """Have a slice of what is not urgent done in the next turn."""
+        self._is_work_asked = False
+        self.feed(self._work)
+
+    def wake(self, at_ms: int) -> None:
+        """A time that was asked for has come."""
+        if self._wake_at_ms == at_ms:
+            self._wake_at_ms = None
+            self.feed(_nothing)
+
+    def _take_turn(self) -> None:
+        multi, space = self._multi, self.space
+        space.look()
+        multi.has_room = space.takes_entries
+        self.snapshots.is_short = not space.has_room
+        self.snapshots.is_full = not space.takes_entries
+        now_ms = self._schedule.now_ms()
+        multi.tick(now_ms, self._day.told())
+        self._take(self._inbox)
+        unread = {str(args[0]) for call, args in self._inbox if call == self._receive}
+        self._take(self._asked)
+        if self._inbox or self._asked:
+            self._ask_turn()
+        self._steps = 0
+        self._do(multi.output(unread))
+        self._lanes.end_turn()
+        work_ms = None if self._is_work_asked else self._chores.due_ms(now_ms)
+        if work_ms is not None and work_ms <= now_ms:
+            self._is_work_asked = True
+            self._schedule.work_soon()
+            work_ms = None
+        self._plan_wake(multi.deadline_ms, work_ms)
+
+    def _take(self, calls: deque[Call]) -> None:
+        """Those that are there by now, as far as a turn goes."""
+        self._steps = 0
+        for _ in range(len(calls)):
+            if self._steps >= STEPS_MAX or not calls:
+                break
+            call, args = calls.popleft()
+            self._steps += 1
+            call(*args)
+
+    def _work(self) -> None:
+        self._chores.do_slice(self._schedule.now_ms())
+
+    def _plan_wake(self, turn_ms: int | None, work_ms: int | None) -> None:
+        """Be woken for whichever comes first, unless that is going to happen anyway."""
+        wanted_ms = work_ms if turn_ms is None else turn_ms
+        if wanted_ms is None:
+            return
+        if work_ms is not None and work_ms < wanted_ms:
+            wanted_ms = work_ms
+        if self._wake_at_ms is None or wanted_ms < self._wake_at_ms:
+            self._wake_at_ms = wanted_ms
+            self._schedule.wake_at(wanted_ms)
+
+    # What goes out
+
+    def _do(self, output: Output) -> None:
+        """The effects of a turn, in the order of its fields."""
+        for node, messages in output.messages.items():
+            self._send(node, messages)
+        if output.persist is not None:
+            self.submitted = output.persist.token
+            self._store.submit(output.persist)
+        for change in output.roles:
+            self._on_role(change)
+        for restore in output.restores:
+            self._restore(restore)
+        for apply in output.applies:
+            self._apply(apply)
+        for config in output.configs:
+            self._owner.configured(config)
+        for led in output.led:
+            self._groups[led.group].on_led(led.term)
+        for readable in output.readable:
+            if (hosted := self._groups.get(readable.group)) is not None:
+                hosted.on_readable(readable)
+        for read in output.reads:
+            self._chores.read(read)
+        for group in output.snapshots_wanted:
+            self._chores.want_snapshot(group)
+        for verdict in output.verdicts:
+            self._owner.judged(verdict)
+        for echo in output.echoes:
+            self._day.heard(echo)
+        for node, group in output.unknown:
+            self._owner.unknown(node, group)
+
+    def _send(self, node: NodeId, messages: list[Message]) -> None:
+        if self._links.is_up(node):
+            for lane, frame in self._lanes.frames(node, messages):
+                self._links.send(node, FrameKind.CONSENSUS, encode(frame), lane=lane)
+
+    def _on_role(self, change: RoleChange) -> None:
+        """Whoever has no image, and gets none, must not lead."""
+        hosted = self._groups[change.group]
+        if change.leader is not None and hosted.followed != (change.term, change.leader):
+            self.leader_changes += 1
+        hosted.on_role(change)
+        if hosted.misfit is not None and hosted.misfit.is_again:
+            self._resign(hosted, hosted.misfit)
+
+    def _resign(self, hosted: HostedGroup, misfit: Misfit) -> None:
+        """If it leads.  Where nobody can serve, somebody has to lead all the same."""
+        is_leading = hosted.status.role is Role.LEADER
+        if is_leading and misfit.resignations < RESIGNATIONS_MAX:
+            misfit.resignations += 1
+            self.feed(self._begin_repair, hosted.group, misfit.index)
+
+    def _restore(self, restore: Restore) -> None:
+        """A state that cannot be read is damage: the image waits for another."""
+        group, snapshot = restore.group, restore.snapshot
+        hosted, index = self._groups[group], snapshot.index
+        if (misfit := hosted.misfit) is not None and misfit.is_again:
+            if snapshot.index < misfit.needs:
+                return
+            hosted.misfit = None
+        try:
+            state = self._store.read_state(group, 0, snapshot.state_bytes)
+            hosted.on_restore(snapshot, state)
+        except Damaged:
+            self._lose_image(hosted)
+            self.feed(self._damaged, group, index)
+        except ValueError as error:
+            self._misfit(hosted, Misfit(str(error), index, snapshot.index + 1))
+        else:
+            self.snapshots.taken(group, snapshot.state_bytes)
+
+    def _apply(self, apply: Apply) -> None:
+        """Entries that do not fit the image are damage: they come again, to an image made anew."""
+        hosted = self._groups.get(apply.group)
+        if hosted is None or not hosted.is_restored:
+            return  # deleted in this turn; or what it would be applied to is damaged
+        try:
+            hosted.on_apply(apply.entries)
+        except ValueError as error:
+            entries = apply.entries
+            self._misfit(hosted, Misfit(str(error), entries[0].index, entries[-1].index))
+            return
+        hosted.on_applied(apply.entries)
+        self.snapshots.applied(apply.group, sum(map(size_of, apply.entries)))
+        if self._multi.group(apply.group).applied(hosted.applied):
+            self.feed(_nothing)
+
+    def _lose_image(self, hosted: HostedGroup) -> None:
+        """Nothing is done with it any more until it is restored."""
+        hosted.is_restored = False
+        self.snapshots.forget(hosted.group)
+
+    def _misfit(self, hosted: HostedGroup, found: Misfit) -> None:
+        """It is received anew, but not for ever; where there was nothing, nobody could send it."""
+        self._lose_image(hosted)
+        before, hosted.misfit = hosted.misfit, found
+        found.is_again = not found.index or (before is not None and before.wrong == found.wrong)
+        if found.is_again:
+            self._owner.given_up(hosted.group, found.wrong)
+            self._resign(hosted, found)
+        else:
+            self.feed(self._damaged, hosted.group, found.index, found.wrong)
+
+    def _damaged(self, group: GroupId, index: int, wrong: str = "it cannot be read") -> None:
+        """From within a turn."""
+        if group in self._groups:
+            self._owner.damaged(group, index, wrong)
+            self._begin_repair(group, index)
+
+    def _begin_repair(self, group: GroupId, index: int) -> None:
+        if group in self._groups:
+            self._multi.group(group).damaged(max(1, index))
+
+
+def _nothing() -> None:
+    """A turn for the sake of its tick."""
+
+
+def is_answer(message: Message) -> bool:
+    """Whether it is a follower's to what it was sent."""
+    return type(message) is AppendAccepted

@@ -1,0 +1,194 @@
+"""Errands: what other nodes are to tell or do for somebody who has asked this one.
+
+    begin     [0, number, request]               say the first page
+    go on     [1, number]                        and the next
+    give up   [2, number]                        nobody reads it any more
+    page      [3, number, has_more, rows]
+    refusal   [4, number, code, text]            there is nothing behind it
+
+What a request and rows are is for those to know who write and read them.  A page comes when it is
+asked for, so that neither end holds more of a list than two, however long it is; and within some
+seconds, or the node is *silent*: it is not there, it is paused, it is of an older version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
+from fluffle.broker.queues.queue_api import Later
+from fluffle.raft.config import NodeId
+
+BEGIN, GO_ON, GIVE_UP, PAGE, REFUSAL = range(5)
+
+PATIENCE_S = 5.0
+"""For a page: longer than a link needs to be given up, which is better to be told."""
+
+
+class Page(NamedTuple):
+    """Some rows of a list."""
+
+    rows: bytes
+    has_more: bool
+
+
+class Refusal(NamedTuple):
+    """Why there are none, or no more."""
+
+    code: int
+    """Of AMQP."""
+    text: str
+
+
+class Silence(NamedTuple):
+    """The node says nothing, or nothing more."""
+
+    why: str
+
+
+Told: TypeAlias = Page | Refusal | Silence
+
+
+class Timer(Protocol):
+    """What `call_later` gives."""
+
+    def cancel(self) -> object: ...
+
+
+class Ports(NamedTuple):
+    """Whom to ask, and how."""
+
+    send: Callable[[NodeId, bytes], None]
+    """To the `receive` of another node; may be lost."""
+    hindrance: Callable[[NodeId], str]
+    """Why it cannot be asked, if it cannot."""
+    call_later: Callable[[float, Callable[[], None]], Timer]
+    """After so many seconds."""
+
+
+class Errand:
+    """Of one node.  `take` when there is something; `stop` it in the end."""
+
+    __slots__ = ("_awaited", "_errands", "_told", "_waiting", "node", "number")
+
+    def __init__(self, errands: Errands, node: NodeId, number: int) -> None:
+        self._errands = errands
+        self.node = node
+        self.number = number
+        self._told: Told | None = None
+        self._awaited: Later[None] | None = None
+        self._waiting: Timer | None = None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether there is something to take."""
+        return self._told is not None
+
+    def wait(self) -> Later[None]:
+        """Answered as soon as there is."""
+        self._awaited = awaited = Later[None]()
+        return awaited
+
+    def take(self) -> Told:
+        """What the node has said.  Of a list it then says what is next."""
+        told, self._told = self._told, None
+        assert told is not None, "it was waited for"
+        if isinstance(told, Page) and told.has_more:
+            self._errands.send(self, GO_ON)
+        return told
+
+    def stop(self) -> None:
+        """Nobody waits for it any more."""
+        self._awaited = None
+        self._errands.end(self)
+
+    # Called by the errands
+
+    def wait_at_most(self, waiting: Timer | None) -> None:
+        """Whoever gives the node time for its next word."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._waiting = waiting
+
+    def tell(self, told: Told) -> None:
+        self.wait_at_most(None)
+        self._told = told
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.answer(None)
+
+
+class Errands:
+    """Those of one node that others have not done yet."""
+
+    __slots__ = ("_begun", "_number", "_ports", "on_asked", "patience_s")
+
+    def __init__(self, ports: Ports, *, patience_s: float = PATIENCE_S) -> None:
+        self._ports = ports
+        self.patience_s = patience_s
+        """For a page, in seconds."""
+        self._begun: dict[int, Errand] = {}
+        self._number = 0
+        self.on_asked: Callable[[NodeId, list[Any]], None] = _nothing
+        """What others ask of this node: see `Obliging`."""
+
+    def begin(self, node: NodeId, request: bytes) -> Errand:
+        """Whatever comes of it is there to be taken at once, or in a bounded time."""
+        self._number = number = self._number + 1
+        errand = Errand(self, node, number)
+        if hindrance := self._ports.hindrance(node):
+            errand.tell(Silence(hindrance))
+        else:
+            self._begun[number] = errand
+            self.send(errand, BEGIN, request)
+        return errand
+
+    def send(self, errand: Errand, kind: int, *fields: object) -> None:
+        """Have it say something, in time."""
+        silent = partial(self._silent, errand, f"it has said nothing for {self.patience_s:g} s")
+        errand.wait_at_most(self._ports.call_later(self.patience_s, silent))
+        self._ports.send(errand.node, pack(kind, errand.number, *fields))
+
+    def end(self, errand: Errand) -> None:
+        """Unless it has ended: who does it may stop, too, if it is not of an older version now."""
+        errand.wait_at_most(None)
+        is_begun = self._begun.pop(errand.number, None) is not None
+        if is_begun and not self._ports.hindrance(errand.node):
+            self._ports.send(errand.node, pack(GIVE_UP, errand.number))
+
+    def _silent(self, errand: Errand, why: str) -> None:
+        self.end(errand)
+        errand.tell(Silence(why))
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """What was under way over the link before is lost, also if there is another."""
+        del is_up
+        for errand in [each for each in self._begun.values() if each.node == node]:
+            self._silent(errand, "the link to it was lost")
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node asks or says.  Raises `BadFrame`."""
+        match unpack(payload):
+            case [0 | 1 | 2 as kind, int(number), *rest] if are_numbers(kind, number):
+                self.on_asked(node, [kind, number, *rest])
+            case [3 as kind, int(number), bool(has_more), bytes(rows)] if are_numbers(kind, number):
+                self._tell(node, number, Page(rows, has_more))
+            case [4 as kind, int(number), int(code), str(text)] if are_numbers(kind, number, code):
+                self._tell(node, number, Refusal(code, text))
+            case _:
+                raise BadFrame("no errand, and nothing that is said to one")
+
+    def _tell(self, node: NodeId, number: int, told: Told) -> None:
+        """Not what is late, and not what nobody has asked."""
+        errand = self._begun.get(number)
+        if errand is None or errand.node != node:
+            return
+        if not (isinstance(told, Page) and told.has_more):
+            del self._begun[number]
+        errand.tell(told)
+
+
+def _nothing(_node: NodeId, _row: list[Any]) -> None:
+    """It is asked too early: who asks gives up."""

@@ -1,0 +1,209 @@
+"""How far the disk of each node has come: what others know of it, should it be put back.
+
+    after a commit, within `TELL_S`    a --> b    "my disk has made commit 812 durable"
+    over a link that is new            b --> a    "of yours I know of commit 812, in your life 4"
+
+Who began its present life with less than another knows of an earlier one has lost what it had
+confirmed, and must not be a part of any majority: it ends.  That is found out whichever other nodes
+were there: each passes on what it knows of all.  What is known goes to disk with whatever is
+written next, so that it costs no commit.
+
+frame    [[node, incarnation, life, commit] ...]    of the sender, and of those that it knows
+
+Over a new link a sender says first with which commits its last lives have begun.  So a node that
+was put back is known as that by the others, too, however much it has committed since, and what they
+knew of it is not overwritten by what it says.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol, TypeAlias
+
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
+from fluffle.broker.cluster.links.identity import Lives
+from fluffle.broker.config.start_error import MustEnd
+from fluffle.raft.config import NodeId
+
+BEGINNINGS_MAX = 8
+"""So many of its last lives a node speaks of, in case that another has not heard of some."""
+
+TELL_S = 0.25
+"""Time between two looks whether there is something to send."""
+
+logger = logging.getLogger(__name__)
+
+
+class Reached(NamedTuple):
+    """A commit that the disk of a node has made durable, and when that was."""
+
+    incarnation: int
+    """The incarnation of the node, as a member of the metadata group: see `Incarnations`."""
+    life: int
+    commit: int
+
+    def is_beyond(self, other: Reached) -> bool:
+        """Whether a node that was there has come further, or is another one of its name."""
+        return (self.incarnation, self.commit) > (other.incarnation, other.commit)
+
+
+NOTHING = Reached(0, 0, 0)
+
+Row: TypeAlias = tuple[NodeId, int, int, int]
+"""A node, and what it has `Reached`."""
+
+
+class PutBack(MustEnd):
+    """This node must end: its disk was put back to an earlier state."""
+
+
+class Durable(Protocol):
+    """A disk: see `Disk.commit_number`."""
+
+    @property
+    def commit_number(self) -> int:
+        """Never less than it has been in this life."""
+
+
+class Memory(Protocol):
+    """A node's memory of how far the disks of others have come."""
+
+    @property
+    def known(self) -> Iterable[NodeId]:
+        """The nodes of which anything is remembered."""
+
+    def reached(self, node: NodeId) -> Reached:
+        """How far one is known to have come: `NOTHING` if nothing is known."""
+
+    def has_reached(self, node: NodeId, reached: Reached) -> None:
+        """Remember that; it is on disk with the next commit."""
+
+
+class Progress:
+    """How far the disk of one node has come, and what it knows of the others' disks."""
+
+    __slots__ = (
+        "_found", "_incarnation", "_lives", "_name", "_on_put_back", "_send", "_sent", "disk",
+        "memory",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: NodeId,
+        lives: Lives,
+        disk: Durable,
+        memory: Memory,
+        *,
+        incarnation: Callable[[], int],
+        send: Callable[[NodeId, bytes], None],
+        on_put_back: Callable[[PutBack], None],
+    ) -> None:
+        """`incarnation`: as `Incarnations.ours`.  `send`: to the `receive` of another node, before
+        all that is sent later."""
+        self._incarnation = incarnation
+        self._name = name
+        self._lives = lives
+        self.disk = disk
+        self.memory = memory
+        self._send = send
+        self._on_put_back = on_put_back
+        self._sent: dict[NodeId, bytes] = {}
+        """The last frame to each node over the link that is up."""
+        self._found: dict[NodeId, Reached] = {}
+        """Nodes whose disks were put back, with what they said of themselves."""
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """Sends over a new link all that is known, before anything else is said there."""
+        self._sent.pop(node, None)
+        if is_up:
+            self._sent[node] = self._known()
+            self._send(node, pack(*self._beginnings(), *self._rows()))
+
+    def look(self) -> None:
+        """Send what is new, wherever there is a link."""
+        payload = self._known()
+        for node, sent in self._sent.items():
+            if sent != payload:
+                self._sent[node] = payload
+                self._send(node, payload)
+
+    def _known(self) -> bytes:
+        return pack(*self._rows())
+
+    def _rows(self) -> Iterator[Row]:
+        memory, ours = self.memory, self._incarnation()
+        reached = {node: memory.reached(node) for node in sorted(memory.known)}
+        reached[self._name] = Reached(ours, self._lives.count, self.disk.commit_number)
+        return ((node, *each) for node, each in reached.items() if each.incarnation)
+
+    def _beginnings(self) -> Iterator[Row]:
+        """Those of the last lives, the present one at the end."""
+        began, ours = self._lives.began[-BEGINNINGS_MAX:], self._incarnation()
+        first = self._lives.count + 1 - len(began)
+        return ((self._name, ours, first + at, commit) for at, commit in enumerate(began) if ours)
+
+    def receive(self, sender: NodeId, payload: bytes) -> None:
+        """Takes what another node knows.  Raises `BadFrame`."""
+        for node, reached in unpacked(payload):
+            if node != self._name:
+                self._learn(sender, node, reached)
+            elif reached.incarnation == self._incarnation() and not self._has(reached):
+                self._on_put_back(PutBack(put_back(sender, reached, self._lives)))
+
+    def _has(self, reached: Reached) -> bool:
+        """Whether this disk has what another knows that it had."""
+        if reached.life == self._lives.count:
+            return reached.commit <= self.disk.commit_number
+        return self._lives.has_all_of(reached.life, reached.commit)
+
+    def _learn(self, sender: NodeId, node: NodeId, reached: Reached) -> None:
+        known, found = self.memory.reached(node), self._found.get(node)
+        if found is not None and found.incarnation == reached.incarnation:
+            if node == sender and reached.life > found.life:
+                self._find(node, known, reached)
+        elif reached.is_beyond(known):
+            self.memory.has_reached(node, reached)
+        elif node == sender and known.is_beyond(reached) and reached.life > known.life:
+            self._find(node, known, reached)
+
+    def _find(self, node: NodeId, known: Reached, reached: Reached) -> None:
+        """Say of a node, once in each of its lives, that its disk was put back."""
+        self._found[node] = reached
+        event(
+            logger, logging.WARNING, "disk_put_back", node=node, known=known.commit,
+            found=reached.commit, reason="its data are older than what it had acknowledged",
+            advice=ADVICE,
+        )  # fmt: skip
+
+
+ADVICE = (
+    "its disk was put back to an earlier state; stop it, run `fluffle data restored` there, have "
+    "it forgotten (`fluffle cluster forget`), then start it: it joins with nothing"
+)
+
+
+def put_back(sender: NodeId, reached: Reached, lives: Lives) -> str:
+    """Explains what has happened, and what to do."""
+    return (
+        f"the disk of this node was put back to an earlier state: '{sender}' knows of its commit "
+        f"{reached.commit}, made in start {reached.life}, and start {lives.count} began with "
+        f"commit {lives.began_at}; run `fluffle data restored` with the --data-dir of this node, "
+        "which says how to save its classic queues; have another node forget this one (`fluffle "
+        "cluster forget`), then start it: it joins by itself (with `--cluster-admit no`, after "
+        "`fluffle cluster add`); if no majority of the nodes is left that can do so, run `fluffle "
+        "salvage` on the node that has most instead"
+    )
+
+
+def unpacked(payload: bytes) -> list[tuple[NodeId, Reached]]:
+    """Raises `BadFrame`."""
+    rows = unpack(payload)
+    if type(rows) is not list or not all(map(is_row, rows)):
+        raise BadFrame(f"{rows!r:.40} for how far disks have come")
+    return [(row[0], Reached(*row[1:])) for row in rows]
+
+
+def is_row(row: object) -> bool:
+    return type(row) is list and [type(each) for each in row] == [str, int, int, int]

@@ -1,0 +1,131 @@
+"""The port to whom a node is with: to nobody, or to the other nodes of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from fluffle.broker.access.limits import Usage
+from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.base.clock import Clock
+from fluffle.broker.config.config import Config
+from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.metadata.read_barrier import Knowledge
+from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
+from fluffle.broker.queues.deduplication import OnDuplicates
+from fluffle.broker.queues.queue_factory import QueueMaker
+from fluffle.broker.queues.settings import SettingsFrom
+from fluffle.broker.runtime.timers import Aging
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.vhosts.vhost import OnKept
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.hosted_group import HostedGroup
+    from fluffle.broker.definitions.catalogue import Catalogue
+    from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
+
+
+class Around(NamedTuple):
+    """What both kinds of it are made with."""
+
+    config: Config
+    clock: Clock
+    moved: Callable[[Clock], Clock]
+    """As `Outside.moved`."""
+    durability: Durability
+    turn: Turn
+    local: LocalQueues
+    """Makes queues that are in this process."""
+    dead_letter: DeadLetterFrom
+    on_duplicates: OnDuplicates
+    hasten_dead: Callable[[], None]
+    """What must arrive and could not may do so now."""
+    aging: Aging
+    settings: SettingsFrom
+    at_end: Callable[[Callable[[], None]], object]
+    """Has something called when the node ends, before it is stopped."""
+    on_fatal: Callable[[Exception], None]
+
+
+class Neighbours(Protocol):
+    """What can be asked about the other nodes, and about what this one shares with them."""
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """None where it is alone."""
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """The knowledge of definitions; in a cluster once it has begun."""
+
+    @property
+    def groups(self) -> Mapping[int, HostedGroup]:
+        """The Raft groups with a member here."""
+
+    @property
+    def leader_changes(self) -> int:
+        """How often one of these was found to have another leader since the node started."""
+
+    def shown(self, member: str) -> str:
+        """How people call a node that has a member of a queue."""
+
+    def known(self, node: str) -> str | None:
+        """The other way round; None for who is no node that there is."""
+
+    def is_alive(self, member: str) -> bool:
+        """Whether it is believed to be; of this node it is known."""
+
+    def leader_of(self, queue: int) -> str:
+        """Which member leads a quorum queue, as far as it is known; empty if it is not."""
+
+
+class Company(Neighbours, Protocol):
+    """Made before the catalogue, whose queues it makes.
+
+    A start goes so: the catalogue is restored with `maker`, `begin`, `enter`; then clients come.
+    """
+
+    boot: int
+    """How often the node was started as one of a cluster; 0 where it is alone."""
+    maker: QueueMaker
+    kept: OnKept
+    """Told that an exchange has kept a message that was published here: others are to, too."""
+
+    def begin(self, catalogue: Catalogue) -> Metadata:
+        """What was on disk is there.  Where definitions are changed from now on.
+
+        StartFailed, `StorageError`.
+        """
+
+    def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
+        """What is low on other nodes holds publishers of this one back, and the other way round;
+        who has connections there has fewer left here; requesters are answered from any node."""
+
+    def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
+        """Whether quorum queues may grow, for all that is known of disks: counted when it is asked.
+
+        `lost` is called, maybe from within a turn, as soon as they may not.
+        """
+
+    async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
+        """Return once all that others know is known here; what was bound for it is in `addresses`.
+
+        StartFailed, `StorageError`.
+        """
+
+    def reload(self) -> None:
+        """Read certificates again."""
+
+    async def hand_over(self) -> None:
+        """The node is about to stop: have others do what it does for all."""
+
+    async def stop(self) -> None:
+        """Clients are gone: have leaders know what they have done, and do nothing any more.
+
+        The store is still open."""
+
+    def cut_off(self) -> None:
+        """Do nothing any more, at once; `stop` is still to come."""

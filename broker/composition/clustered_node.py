@@ -1,0 +1,236 @@
+"""`Clustered`: a node that is one of several, and what its queues and definitions need for that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from fluffle.broker.access.limits import Usage
+from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.base.coroutines import done
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.boots import DiskAtStart, begin_life
+from fluffle.broker.cluster.cluster import Around as ClusterAround
+from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.cluster.cluster_alarms import SharedAlarms
+from fluffle.broker.cluster.direct_reply_to import DistantReplies
+from fluffle.broker.cluster.direct_reply_to import Ports as ReplyPorts
+from fluffle.broker.cluster.group_owner import log_refused
+from fluffle.broker.cluster.history_replication import SharedHistories
+from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.cluster.links.handshake import REPLIES_SINCE, USAGE_SINCE
+from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
+from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.queues.classic_queues import HomeQueues, HomeReach
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
+from fluffle.broker.cluster.usage import Ports as UsagePorts
+from fluffle.broker.cluster.usage import SharedUsage
+from fluffle.broker.cluster_port import Around
+from fluffle.broker.config.config import ClusterConfig
+from fluffle.broker.definitions.catalogue import Catalogue, queues_here
+from fluffle.broker.definitions.ended_queues import Leftovers, count_on, ended_before, remove_ended
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.metadata.read_barrier import Knowledge
+from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.queue_factory import QueueMaker, QueuesByType
+from fluffle.broker.vhosts.vhost import OnKept
+from fluffle.raft.config import NodeId
+from fluffle.storage.environment import data_file
+from fluffle.storage.file_mark import mark_of
+
+logger = logging.getLogger(__name__)
+
+
+class Shared(Protocol):
+    """What nodes tell each other of."""
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node tells."""
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """A link has come, or gone."""
+
+
+class Clustered:
+    """A `Company`."""
+
+    __slots__ = (
+        "_around", "_catalogue", "_config", "_histories", "_homes", "_life", "_quorum_queues",
+        "boot", "cluster", "kept", "maker",
+    )  # fmt: skip
+
+    def __init__(self, around: Around, config: ClusterConfig) -> None:
+        """A life of the node begins.  StartFailed."""
+        durability, node = around.durability, around.config.node_name
+        self._around = around
+        self._config = config
+        nonce = secrets.token_bytes(BOOT_NONCE_BYTES)
+        disk = DiskAtStart(
+            durability.store.disk.commit_number, mark_of(data_file(around.config.data_dir))
+        )
+        self._life = begin_life(durability.identity, around.config, config, nonce, disk)
+        self.boot = self._life.identity.boot.count
+        self._homes = HomeQueues(
+            node, self.boot, around.local, durability.journals_by_id, draw_bits=secrets.randbits
+        )
+        self._quorum_queues = QuorumQueues(
+            node, secrets.randbits, around.dead_letter, around.config.quorum, around.settings,
+            on_duplicates=around.on_duplicates,
+        )  # fmt: skip
+        self.maker: QueueMaker = QueuesByType(
+            {QueueType.CLASSIC: lambda: self._homes, QueueType.QUORUM: lambda: self._quorum_queues}
+        )
+        self._histories = SharedHistories(log_refused)
+        self.kept: OnKept = self._histories.kept
+        self.cluster: Cluster | None = None
+        """None until it has begun."""
+        self._catalogue: Catalogue
+
+    def begin(self, catalogue: Catalogue) -> Metadata:
+        """What all share comes true here from now on."""
+        self._catalogue = catalogue
+        self._quorum_queues.locator_by_policy = catalogue.policies.locator_of
+        around, durability = self._around, self._around.durability
+        self.cluster = cluster = Cluster(
+            self._life,
+            self._config,
+            ClusterAround(
+                store=durability.store,
+                turn=around.turn,
+                clock=around.clock,
+                moved=around.moved,
+                apply=catalogue.apply,
+                vhosts=catalogue.vhosts,
+                registry=catalogue.nodes,
+                acquaintances=durability.acquaintances,
+                kept=durability.identity,
+                queues_on=partial(count_on, catalogue),
+                queues=self._quorum_queues,
+                aging=around.aging,
+                on_fatal=around.on_fatal,
+            ),
+        )
+        self._homes.reach = HomeReach(
+            cluster.hub, asyncio.get_running_loop().call_later, durability.commits.wait,
+            cluster.everywhere, catalogue.vhosts, cluster.deletions,
+        )  # fmt: skip
+        loop = asyncio.get_running_loop()
+        self._histories.begin(cluster.links, catalogue.vhosts, loop.call_soon)
+        self._listen(FrameKind.HISTORY, self._histories)
+        switch = cluster.running.switch
+        switch.link_listeners.append(lambda _node, _is_up: around.hasten_dead())
+        return cluster.everywhere
+
+    def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
+        shared = SharedAlarms(self._begun.links, alarms, log_refused)
+        self._listen(FrameKind.ALARM, shared)
+        ports = UsagePorts(
+            self._sends(FrameKind.USAGE, Lane.URGENT), partial(self._reached, USAGE_SINCE),
+            asyncio.get_running_loop().call_soon, log_refused,
+        )  # fmt: skip
+        self._listen(FrameKind.USAGE, SharedUsage(usage, ports))
+        reply_ports = ReplyPorts(
+            self._sends(FrameKind.REPLY, Lane.NORMAL), partial(self._reached, REPLIES_SINCE),
+            asyncio.get_running_loop().call_later, log_refused,
+        )  # fmt: skip
+        requesters.elsewhere = distant = DistantReplies(self._begun.name, requesters, reply_ports)
+        self._listen(FrameKind.REPLY, distant)
+
+    def _sends(self, kind: FrameKind, lane: Lane) -> Callable[[NodeId, bytes], None]:
+        links = self._begun.links
+        return lambda node, payload: links.send(node, kind, payload, lane=lane)
+
+    def _reached(self, since: int) -> list[NodeId]:
+        """The nodes to which there is a link that speaks this version, or a later one."""
+        links = self._begun.links
+        known = [node for node, version in links.speaks.items() if version >= since]
+        return [node for node in known if links.is_up(node)]
+
+    def _listen(self, kind: FrameKind, shared: Shared) -> None:
+        """Give it what is for it."""
+        switch = self._begun.running.switch
+        switch.takers[kind] = shared.receive
+        switch.link_listeners.append(shared.link_changed)
+
+    def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
+        cluster, space = self._begun, self._begun.running.host.space
+        cluster.room.on_needed = lost
+        space.on_no_room = partial(asyncio.get_running_loop().call_soon, cluster.room.look)
+
+        def has_room() -> bool:
+            space.look()
+            return space.has_room or not space.is_needed
+
+        return has_room
+
+    async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
+        """Of what earlier lives had nothing is left that has ended with them."""
+        cluster, around = self._begun, self._around
+        await around.durability.durable()  # with the life that begins, before a word is said
+        listening = cluster.start()
+        addresses["cluster"] = listening.host, listening.port
+        await cluster.enter()
+        catalogue = self._catalogue
+        is_ended = ended_before(cluster.name, self.boot)
+        await done(partial(remove_ended, catalogue, cluster.everywhere, is_ended))
+        queues = {queue.definition.id for queue in queues_here(catalogue)}
+        if count := around.durability.journals_by_id.sweep(queues):
+            event(logger, logging.INFO, "journals_swept", count=count)
+        leftovers = Leftovers(catalogue, cluster, asyncio.get_running_loop().call_later)
+        around.at_end(leftovers.stop)
+        leftovers.watch()
+        self._histories.ask()
+
+    @property
+    def _begun(self) -> Cluster:
+        assert self.cluster is not None, "it has begun"
+        return self.cluster
+
+    # Questions
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return self._begun.metadata.reads
+
+    @property
+    def groups(self) -> Mapping[int, HostedGroup]:
+        return self._begun.running.host.groups
+
+    @property
+    def leader_changes(self) -> int:
+        return self._begun.running.host.leader_changes
+
+    def shown(self, member: str) -> str:
+        return member
+
+    def known(self, node: str) -> str | None:
+        return node if node in self._catalogue.nodes.entries else None
+
+    def is_alive(self, member: str) -> bool:
+        return member == self._begun.name or self._begun.absent.is_alive(member)
+
+    def leader_of(self, queue: int) -> str:
+        return self._begun.hub.lines.leader_of(queue).node
+
+    # Ending
+
+    def reload(self) -> None:
+        if self.cluster is not None:
+            self.cluster.reload()
+
+    async def hand_over(self) -> None:
+        if self.cluster is not None:
+            await self.cluster.hand_over()
+
+    async def stop(self) -> None:
+        if self.cluster is not None:
+            await self.cluster.stop()
+
+    def cut_off(self) -> None:
+        if self.cluster is not None:
+            self.cluster.cut_off()

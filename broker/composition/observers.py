@@ -1,0 +1,98 @@
+"""Who sees what clients of a node do: composed in at its start, and mostly nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from fluffle.broker.base.logs import event, level_of
+from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, HOME, LOG_EXCHANGE
+
+if TYPE_CHECKING:
+    from fluffle.broker.alarms.alarms import Alarms
+    from fluffle.broker.base.traffic import Traffic
+    from fluffle.broker.config.config import Config
+    from fluffle.broker.definitions.catalogue import Catalogue
+    from fluffle.broker.observability.statistics.statistics import Statistics
+    from fluffle.broker.process.environment import Outside
+    from fluffle.broker.protocols.amqp091.observer import Observer
+    from fluffle.broker.routing.exchange import ExchangeSpec
+    from fluffle.broker.runtime.background import Chores
+    from fluffle.broker.vhosts.vhost import VirtualHost
+
+logger = logging.getLogger(__name__)
+
+
+class Watched(NamedTuple):
+    """How a node is."""
+
+    observers: tuple[Observer, ...]
+    statistics: Statistics | None = None
+    """None where nobody may ask for them."""
+
+
+def watched(
+    config: Config, outside: Outside, catalogue: Catalogue, alarms: Alarms, traffic: Traffic
+) -> Watched:
+    """As it is configured: what is announced, and counted by object for the management API and
+    metrics."""
+    observers = outside.observers
+    if config.event_exchange:
+        from fluffle.broker.protocols.amqp091.client_events import begun  # noqa: PLC0415  only if it is used
+
+        clock, known = outside.clock, catalogue.known
+        observers = *observers, begun(config.node_name, catalogue.vhosts, clock, known, alarms)
+    if config.management_listen is None and config.metrics_listen is None:
+        return Watched(observers)
+    from fluffle.broker.observability.statistics.statistics import Statistics  # noqa: PLC0415  only if it is used
+
+    statistics = Statistics(catalogue.vhosts, traffic, clock=outside.clock)
+    return Watched((*observers, statistics.observer), statistics)
+
+
+def sampled(statistics: Statistics | None, chores: Chores, outside: Outside) -> Callable[[], None]:
+    """Have counts looked at, so that there are rates, and what is gone is forgotten; what ends
+    that."""
+    if statistics is None:
+        return nothing
+    clockwork = statistics.clockwork(chores, outside.call_later)
+    clockwork.start()
+    return clockwork.stop
+
+
+def own_exchanges(
+    config: Config, vhosts: Mapping[str, VirtualHost]
+) -> Iterator[tuple[VirtualHost, ExchangeSpec]]:
+    """What a virtual host has so that somebody can hear what is told; as with RabbitMQ, it is not
+    one."""
+    wanted: list[tuple[str, ExchangeSpec]] = []
+    if config.event_exchange:
+        wanted.append((HOME, EVENT_EXCHANGE))
+    if config.log_exchange is not None:
+        wanted.append((config.default_vhost, LOG_EXCHANGE))
+    for name, exchange in wanted:
+        vhost = vhosts.get(name)
+        if vhost is None:
+            event(logger, logging.WARNING, "nothing_is_told", exchange=exchange.name, no_vhost=name)
+        else:
+            yield vhost, exchange
+
+
+def told_lines(config: Config, vhosts: Mapping[str, VirtualHost]) -> Callable[[], None]:
+    """Have lines told that are logged from now on, if that is wanted; what ends that."""
+    if config.log_exchange is None:
+        return nothing
+    from fluffle.broker.events.log_publisher import Lines  # noqa: PLC0415  only if it is used
+
+    loop, node = asyncio.get_running_loop(), config.node_name
+    home = partial(vhosts.get, config.default_vhost)
+    lines = Lines(node, config.log_format, home, loop.call_soon_threadsafe, loop.call_later)
+    lines.begin(level_of(config.log_exchange))
+    return lines.end
+
+
+def nothing() -> None:
+    """Nothing has begun."""

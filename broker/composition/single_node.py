@@ -1,0 +1,154 @@
+"""`Alone`: a node that is with nobody.  What quorum queues need is there from the first one on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from fluffle.broker.access.limits import Usage
+from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.cluster_port import Around
+from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.metadata.metadata import Decide, LocalMetadata, Metadata
+from fluffle.broker.metadata.read_barrier import COMPLETE, Knowledge
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.queue_factory import QueueMaker, QueuesByType
+from fluffle.broker.runtime.turn import nothing
+from fluffle.broker.vhosts.vhost import OnKept, nobody_keeps
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.hosted_group import HostedGroup
+    from fluffle.broker.cluster.single_node_quorum import Lone
+    from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
+
+NO_GROUPS: Mapping[int, HostedGroup] = MappingProxyType({})
+
+
+class Alone:
+    """A `Company`."""
+
+    boot = 0
+    cluster = None
+    knowledge: Knowledge = COMPLETE
+
+    __slots__ = ("_around", "_lone", "_metadata", "_on_no_room", "kept", "maker")
+
+    def __init__(self, around: Around) -> None:
+        """StartFailed for the data of a node of a cluster."""
+        if owned := around.durability.identity.owned:
+            raise StartFailed(
+                f"{around.config.data_dir} holds the data of node '{owned.node}' of a cluster; "
+                "name its nodes with --peers, or another place with --data-dir"
+            )
+        self._around = around
+        self.kept: OnKept = nobody_keeps
+        self.maker: QueueMaker = QueuesByType(
+            {QueueType.CLASSIC: lambda: around.local, QueueType.QUORUM: self._quorum_queues}
+        )
+        self._metadata: Metadata | None = None
+        """Once it has begun."""
+        self._lone: Lone | None = None
+        """Once there has been a quorum queue."""
+        self._on_no_room: Callable[[], object] = nothing
+
+    def begin(self, catalogue: Catalogue) -> Metadata:
+        self._metadata = LocalMetadata(catalogue.apply, self._around.durability.facts)
+        if self._lone is not None:
+            self._lone.start()
+        return self._metadata
+
+    def _quorum_queues(self) -> QueueMaker:
+        """The first one is declared, or was there when the process before this ended."""
+        from fluffle.broker.cluster.single_node_quorum import Around, Lone  # noqa: PLC0415  slow, and rarely used
+
+        around = self._around
+        self._lone = lone = Lone(
+            Around(
+                store=around.durability.store,
+                turn=around.turn,
+                clock=around.clock,
+                acquaintances=around.durability.acquaintances,
+                settle=self._settle,
+                dead_letter=around.dead_letter,
+                on_duplicates=around.on_duplicates,
+                aging=around.aging,
+                settings=around.settings,
+                config=around.config.quorum,
+                on_fatal=around.on_fatal,
+            )
+        )
+        lone.running.host.space.on_no_room = self._no_room
+        if self._metadata is not None:
+            lone.start()
+        return lone.queues
+
+    def _settle(self, decide: Decide, done: Callable[[], None]) -> None:
+        assert self._metadata is not None, "queues lead once all are there"
+        self._metadata.settle(decide, done)
+
+    def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
+        """There is nobody."""
+
+    def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
+        self._on_no_room = lost
+        return self._has_room
+
+    def _has_room(self) -> bool:
+        if self._lone is None:
+            return True
+        space = self._lone.running.host.space
+        space.look()
+        return space.has_room
+
+    def _no_room(self) -> None:
+        self._on_no_room()
+
+    # Questions
+
+    @property
+    def groups(self) -> Mapping[int, HostedGroup]:
+        return self._lone.running.host.groups if self._lone is not None else NO_GROUPS
+
+    @property
+    def leader_changes(self) -> int:
+        return self._lone.running.host.leader_changes if self._lone is not None else 0
+
+    def shown(self, member: str) -> str:
+        del member
+        return self._around.config.node_name
+
+    def known(self, node: str) -> str | None:
+        if node != self._around.config.node_name:
+            return None
+        return self._lone.name if self._lone is not None else node
+
+    def is_alive(self, member: str) -> bool:
+        del member
+        return True
+
+    def leader_of(self, queue: int) -> str:
+        return self._lone.hub.lines.leader_of(queue).node if self._lone is not None else ""
+
+    # Nobody else
+
+    async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
+        """Nothing that others know is of interest."""
+
+    def reload(self) -> None:
+        """There are no certificates."""
+
+    async def hand_over(self) -> None:
+        """There is nobody."""
+
+    async def stop(self) -> None:
+        if self._lone is not None and self._lone.running.is_running:
+            from fluffle.broker.cluster.drain import come_to_rest  # noqa: PLC0415  as above
+
+            await come_to_rest(self._lone.hub.lines)
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        if self._lone is not None:
+            self._lone.running.stop()

@@ -1,0 +1,1 @@
+"""Configuration of a node: options, the files they stand in, and rabbitmq.conf."""

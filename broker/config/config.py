@@ -1,0 +1,251 @@
+"""What a node is told before it starts: plain values, each limit with its unit and its reason.
+
+Defaults are those of RabbitMQ 4.3 where it has the setting.  That a value may come from a command
+line, the environment or a file is a matter of `options`; programs make a `Config` themselves.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fluffle.broker.config.cgroups import ROOT, memory_limits
+
+VERSION = "0.1.0"
+"""Of this package: its metadata has it from here, and reading those takes longer than a start."""
+
+AMQP_PORT = 5672
+CLUSTER_PORT = 25672
+MEMORY_HIGH_WATERMARK = 0.6
+"""Share of the memory: the rest is for garbage, buffers of sockets, and the page cache."""
+
+DEFAULT_USER = DEFAULT_PASSWORD = "guest"
+DEFAULT_VHOST = "/"
+
+GROUP_SIZE = 3
+"""Members of a quorum queue."""
+RECONCILE_INTERVAL_S = 3_600
+DEAD_LETTER_TIMEOUT_S = 180
+AUTH_MECHANISMS = ("PLAIN", "AMQPLAIN", "EXTERNAL")
+QUEUE_TYPES = ("classic", "quorum")
+LEADER_LOCATORS = ("client-local", "balanced")
+"""The default first."""
+OVERWRITE, KEEP = "overwrite", "keep"
+"""What becomes of a header that a client has set already."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where to accept connections: an empty host is every interface, port 0 any free port.
+
+    A host that begins with a slash is the path of a unix socket, which has no port.
+    """
+
+    host: str = ""
+    port: int = AMQP_PORT
+
+    def __str__(self) -> str:
+        if self.host.startswith("/"):
+            return f"unix:{self.host}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may do to us."""
+
+    frame_bytes_max: int = 131_072
+    """Proposed in connection.tune: bounds what a peer can make us buffer before we may act."""
+    frame_bytes_min: int = 8_192
+    """The lowest a client may ask for (RabbitMQ since 4.1); its own start-ok needs that much."""
+    initial_frame_bytes_max: int = 8_192
+    """Before tune-ok, when we do not know yet who sends."""
+    channels_max: int = 2_047
+    """Channels of one connection: each costs memory, and a leak of channels should show."""
+    heartbeat_s: int = 60
+    """Proposed in connection.tune: below the idle timeouts of most load balancers."""
+    connections_max: int | None = None
+    """Open connections of the node; RabbitMQ has no limit either unless it is given one."""
+    consumers_max: int | None = None
+    """Of one channel."""
+    queues_max: int | None = None
+    """In all virtual hosts; the nodes of a cluster should agree.  So with the next."""
+    exchanges_max: int | None = None
+    """Those that are there from the start count, too."""
+    handshake_timeout_ms: int = 10_000
+    """From accept to connection.open: who has not logged in by then holds no socket."""
+    message_bytes_max: int = 16 * 1024 * 1024
+    """Body of a message: a message must fit in memory several times."""
+    unfinished_bytes_max: int = 64 * 1024 * 1024
+    """Of messages under way on all channels of a connection, which no queue knows of yet: four
+    of the largest.  Not less than `message_bytes_max`."""
+    uncommitted_bytes_max: int = 128 * 1024 * 1024
+    """Of messages in all transactions of a connection: nothing else bounds one that never ends, and
+    an alarm, which keeps it from its commit, would not either."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserRights:
+    """What a user of the first start may do, and where: expressions, as in permissions."""
+
+    configure: str = ".*"
+    write: str = ".*"
+    read: str = ".*"
+    vhosts: str = ".*"
+    """Finds the names of virtual hosts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """What one of several nodes knows of the others before it starts."""
+
+    peers: Mapping[str, ListenAddress]
+    """The nodes that found the cluster, by name, and where they listen for each other.  All of them
+    are given the same, in the same order: without the first no other founds any.  A node that
+    is not among them asks them to be let in."""
+    secret: bytes = field(repr=False)
+    listen: ListenAddress = ListenAddress("", CLUSTER_PORT)
+    name: str = "fluffle"
+    """That nodes of two clusters on one network do not take each other for theirs."""
+    tls_cert: Path | None = None
+    """None: links speak in the clear."""
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
+    admit: bool = True
+    """Whether a node without data that knows the secret is let in when it asks; else it waits for
+    an operator."""
+    advertise: ListenAddress | None = None
+    """Where this node listens for the others, as they are to dial it, if it is not among `peers`.
+    None: as they see it dial, at the port where it listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumConfig:
+    """Where quorum queues are, where their arguments do not say."""
+
+    leader_locator: str = LEADER_LOCATORS[0]
+    """Which member leads first."""
+    initial_group_size: int = GROUP_SIZE
+    reconciliation: bool = False
+    """Whether those that have fewer members than their target get more, as far as there are nodes.
+    In the place of a node that was forgotten another comes also without."""
+    reconciliation_interval_s: int = RECONCILE_INTERVAL_S
+    target_group_size: int | None = None
+    """The least target of all; arguments may say more.  None: they alone say."""
+    consumer_timeout_ms: int | None = 1_800_000
+    """For how long a client may hold a message if nobody else says so.  None: for ever."""
+    global_qos: bool = False
+    """Whether a prefetch that the consumers of a channel share counts for those of quorum queues.
+    RabbitMQ refuses them on such a channel."""
+    relaxed_redeclare: bool = False
+    """Whether applications that take one for a classic queue may declare it again as such."""
+    dead_letter_timeout_s: int = DEAD_LETTER_TIMEOUT_S
+    """For how long a queue may say nothing of what has died and must arrive there; then it is given
+    it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StampConfig:
+    """What a node adds to messages: None is nothing, OVERWRITE and KEEP say what becomes of what a
+    client has set itself."""
+
+    received: str | None = None
+    """When it came: header `timestamp_in_ms` and property timestamp."""
+    routing_node: str | None = None
+    """The name of this node: header `x-routed-by`."""
+    sent: bool = False
+    """Whether each delivery says when that is: header `x-opt-rabbitmq-sent-time`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it.  `users` maps names to passwords and is left out when a Config is printed."""
+
+    node_name: str = field(default_factory=lambda: f"fluffle@{os.uname().nodename or 'localhost'}")
+    data_dir: Path = Path("data")
+    listen: ListenAddress | None = ListenAddress()
+    """None: clients come with TLS alone."""
+    also_listen: tuple[ListenAddress, ...] = ()
+    """Other addresses for clients without TLS."""
+    tls_listen: ListenAddress | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    """None when it is in the file of the certificate."""
+    tls_ca: Path | None = None
+    tls_verify: str = "none"
+    tls_version_min: str = "1.2"
+    tls_ciphers: str | None = None
+    """Of TLS 1.2, as OpenSSL names them with colons between; None: those it deems safe."""
+    tls_login_from: str = "distinguished_name"
+    auth_mechanisms: frozenset[str] = frozenset(AUTH_MECHANISMS)
+    proxy_protocol: bool = False
+    event_exchange: bool = False
+    """Whether `amq.rabbitmq.event` is there, and hears what happens."""
+    log_exchange: str | None = None
+    """From which level on what is logged comes to `amq.rabbitmq.log` of the default virtual host;
+    None: there is none."""
+    default_vhost: str = DEFAULT_VHOST
+    """The first of those that are made at the first start, if it is made."""
+    management_listen: ListenAddress | None = None
+    management_tls: bool = False
+    """Whether it is served with the certificate that clients are shown, and not in the clear."""
+    metrics_listen: ListenAddress | None = None
+    cluster: ClusterConfig | None = None
+    """None for a node that is alone."""
+    quorum: QuorumConfig = QuorumConfig()
+    limits: Limits = Limits()
+    stamps: StampConfig = StampConfig()
+    """Messages are as clients publish them unless it says otherwise."""
+    users: Mapping[str, str] = field(
+        default_factory=lambda: {DEFAULT_USER: DEFAULT_PASSWORD}, repr=False
+    )
+    """Made at the first start, with all rights in every virtual host …"""
+    user_tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    user_rights: Mapping[str, UserRights] = field(default_factory=dict)
+    """… but for those that are named here."""
+    vhosts: tuple[str, ...] = (DEFAULT_VHOST,)
+    """Made at the first start."""
+    definitions: Path | None = None
+    """RabbitMQ's JSON of what is made at each start, if it is not there; or a directory of such."""
+    definitions_skip_unchanged: bool = False
+    """Whether they are left alone if they are what was imported last."""
+    default_queue_type: str | None = None
+    """Of queues in virtual hosts that are made from now on and do not say; None: classic."""
+    loopback_users: frozenset[str] = frozenset({DEFAULT_USER})
+    """Who may only come from this machine, since everybody knows his password."""
+    memory_bytes_max: int = field(
+        default_factory=lambda: int(MEMORY_HIGH_WATERMARK * memory_bytes())
+    )
+    """Resident memory beyond which publishers are paused."""
+    disk_free_bytes_min: int = 50_000_000
+    """Space that must stay free in `data_dir`; with less, publishers are paused."""
+    log_format: str = "text"
+    log_level: str = "info"
+    product: str = "RabbitMQ"
+    """Clients choose their behaviour by this and the next, so we say whom we behave like …"""
+    product_version: str = "4.3.5"
+    version: str = VERSION
+    """… and by this and the next who we are."""
+    platform: str = field(
+        default_factory=lambda: f"fluffle on {interpreter()} {sys.version.split()[0]}"
+    )
+
+
+def listeners_of(config: Config) -> dict[str, ListenAddress]:
+    """Where clients without TLS come in, by the names that the addresses of a node have."""
+    first = () if config.listen is None else (config.listen,)
+    addresses = (*first, *config.also_listen)
+    return {f"amqp-{n}" if n > 1 else "amqp": each for n, each in enumerate(addresses, 1)}
+
+
+def interpreter() -> str:
+    """What `platform` says, which takes long to import."""
+    name = sys.implementation.name
+    return {"cpython": "CPython", "pypy": "PyPy"}.get(name, name)
+
+
+def memory_bytes(root: Path = ROOT) -> int:
+    """Memory this process may use: what the machine has, or its cgroups allow if that is less."""
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine_bytes, *memory_limits(root)])

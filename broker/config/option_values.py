@@ -1,0 +1,234 @@
+"""What the texts of options mean: a function a kind, which raises ValueError with what to write."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from fluffle.broker.config.config import AUTH_MECHANISMS, ListenAddress, UserRights, memory_bytes
+from fluffle.broker.patterns.patterns import UnusablePattern, compiled
+
+PORT_MAX = 65_535
+MESSAGE_BYTES_MAX = 512 << 20
+"""As RabbitMQ: several must fit in memory."""
+UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
+    f"{prefix}{ending}": int(base**power)
+    for power, prefix in enumerate("kmgt", start=1)
+    for ending, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
+}
+
+
+def parse_address(text: str) -> ListenAddress:
+    """Where to listen: HOST:PORT, [IPv6]:PORT or :PORT."""
+    host, colon, port = text.rpartition(":")
+    bare_host = host.removeprefix("[").removesuffix("]")
+    is_host = host in (bare_host, f"[{bare_host}]") and (":" in bare_host) == (host != bare_host)
+    if not (colon and is_host and port.isdecimal() and int(port) <= PORT_MAX):
+        raise ValueError("write HOST:PORT such as 127.0.0.1:5672 or [::1]:5672, port 0 for any")
+    return ListenAddress(bare_host, int(port))
+
+
+def parse_client_address(text: str) -> ListenAddress:
+    """Where to listen for clients: also unix:PATH."""
+    kind, colon, path = text.partition(":")
+    if colon and kind == "unix":
+        if not path:
+            raise ValueError("write unix:PATH such as unix:/run/fluffle/amqp.sock")
+        return ListenAddress(str(Path(path).absolute()), 0)
+    return parse_address(text)
+
+
+def parse_peer_address(text: str) -> ListenAddress:
+    """HOST:PORT or [IPv6]:PORT, where other nodes reach one."""
+    with suppress(ValueError):
+        address = parse_address(text)
+        if address.host and address.port:
+            return address
+    raise ValueError(
+        "write HOST:PORT such as 10.0.0.4:25672 or [fd00::4]:25672: where the other nodes reach "
+        "the --cluster-listen of that node"
+    )
+
+
+def parse_service(text: str) -> ListenAddress:
+    """SERVICE:PORT of nodes that DNS knows."""
+    with suppress(ValueError):
+        return parse_peer_address(text)
+    raise ValueError(
+        "write SERVICE:PORT such as fluffle.default.svc.cluster.local:25672, with the port of "
+        "--cluster-listen"
+    )
+
+
+def parse_peers(text: str) -> dict[str, ListenAddress]:
+    """NAME=HOST:PORT,…: the nodes by name."""
+    peers = {}
+    for peer in text.split(","):
+        name, equals, address = peer.partition("=")
+        if not equals:
+            raise ValueError("write NAME=HOST:PORT, with commas between the nodes")
+        peers[parse_name(name)] = parse_peer_address(address)
+    return peers
+
+
+def parse_user(text: str) -> tuple[str, str]:
+    """NAME:PASSWORD; a password may hold colons."""
+    name, _, password = text.partition(":")
+    if not (name and password):
+        raise ValueError("write NAME:PASSWORD, neither of them empty")
+    return name, password
+
+
+def parse_user_tags(text: str) -> tuple[str, tuple[str, ...]]:
+    """NAME=TAG,…, or NAME= for none."""
+    name, equals, tags = text.partition("=")
+    if not (name and equals):
+        raise ValueError("write NAME=TAG,… such as carol=monitoring, or carol= for no tags")
+    return name, tuple(tag.strip() for tag in tags.split(",") if tag.strip())
+
+
+def parse_user_rights(text: str) -> tuple[str, UserRights]:
+    """NAME CONFIGURE WRITE READ [VHOSTS], quoted as in a shell."""
+    words = []
+    with suppress(ValueError):  # a quotation that does not end
+        words = shlex.split(text)
+    if len(words) not in {4, 5} or not words[0]:
+        raise ValueError(
+            "write NAME CONFIGURE WRITE READ, quoted as in a shell, such as carol '' '^orders' '.*'"
+        )
+    name, *patterns = words
+    for pattern in patterns:
+        try:
+            compiled(pattern)
+        except UnusablePattern as error:
+            raise ValueError(f"{error}; write another one") from error
+    return name, UserRights(*patterns)
+
+
+def parse_mechanisms(text: str) -> frozenset[str]:
+    """Names of SASL mechanisms with commas between them."""
+    names = frozenset(name.strip().upper() for name in text.split(",") if name.strip())
+    if not names or names - set(AUTH_MECHANISMS):
+        raise ValueError(f"write some of {','.join(AUTH_MECHANISMS)}")
+    return names
+
+
+def parse_name(text: str) -> str:
+    """A name that can stand in lists and logs."""
+    if not text or not text.isprintable() or set(text) & set(" ,=:"):
+        raise ValueError("write a name without spaces, commas, colons and equals signs")
+    return text
+
+
+def parse_vhost(text: str) -> str:
+    """The name of a virtual host."""
+    if not text:
+        raise ValueError("write the name of a virtual host")
+    return text
+
+
+def parse_watermark(text: str) -> int:
+    """A share of the memory there is, or a size, in bytes."""
+    share = share_of(text)
+    if share is not None and 0 < share <= 1:
+        return int(share * memory_bytes())
+    with suppress(ValueError):
+        if size := parse_size(text):
+            return size
+    raise ValueError("write a share of the memory, above 0 and at most 1, such as 0.6; or 2GB")
+
+
+def parse_disk_limit(text: str) -> int:
+    """A size, or how many times the memory there is, in bytes."""
+    share = share_of(text)
+    if share is not None and "." in text:
+        return int(share * memory_bytes())
+    with suppress(ValueError):
+        return parse_size(text)
+    raise ValueError("write a size such as 50MB or 2GiB; or 1.5 for 1.5 times the memory")
+
+
+def share_of(text: str) -> float | None:
+    """A plain decimal number."""
+    whole, _, fraction = text.partition(".")
+    is_number = ((whole + fraction).isdecimal() and whole and fraction) or whole.isdecimal()
+    return float(text) if is_number and (whole + fraction).isascii() else None
+
+
+def parse_size(text: str) -> int:
+    """A number of bytes, with a unit of powers of 1000 (MB) or of 1024 (MiB)."""
+    number = text.rstrip("BGKMTbgikmt ")
+    unit = text[len(number) :].strip().lower()
+    if not number.isdecimal() or unit not in UNITS:
+        raise ValueError("write a number of bytes such as 50MB, 2GiB or 1000000")
+    return int(number) * UNITS[unit]
+
+
+def parse_timeout_ms(text: str) -> int | None:
+    """Milliseconds, or `none`."""
+    return None if text == "none" else parse_count(text)
+
+
+def parse_count(text: str) -> int:
+    """How many of something, one at least."""
+    if not text.isdecimal() or not int(text):
+        raise ValueError("write a number, 1 or more")
+    return int(text)
+
+
+def between(lowest: int, highest: int) -> Callable[[str], int]:
+    """A number from `lowest` to `highest`."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not lowest <= int(text) <= highest:
+            raise ValueError(f"write a number from {lowest} to {highest}")
+        return int(text)
+
+    return parse
+
+
+def parse_message_size(text: str) -> int:
+    """Bytes of one message."""
+    size = parse_size(text)
+    if not 0 < size <= MESSAGE_BYTES_MAX:
+        raise ValueError(f"write a size up to {MESSAGE_BYTES_MAX >> 20}MiB")
+    return size
+
+
+def parse_limit(text: str) -> int | None:
+    """How many at most, or `none`."""
+    return None if text == "none" else between(0, 1 << 31)(text)
+
+
+def parse_optional_address(text: str) -> ListenAddress | None:
+    """Where to listen for clients, or `none`."""
+    return None if text == "none" else parse_client_address(text)
+
+
+def parse_switch(text: str) -> bool:
+    """Yes or no, or what TOML and environments call it."""
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError("write yes or no")
+    return words[text.lower()]
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """One of `words`, in any case."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"write {', '.join(words[:-1])} or {words[-1]}")
+        return text.lower()
+
+    return parse
+
+
+def or_none(parse: Callable[[str], str]) -> Callable[[str], str | None]:
+    """That, or `none`."""
+    return lambda text: None if text.lower() == "none" else parse(text)
+
+
+def parse_loopback_users(text: str) -> frozenset[str]:
+    """Names with commas between them, or none."""
+    return frozenset() if text == "none" else frozenset(filter(None, text.split(",")))

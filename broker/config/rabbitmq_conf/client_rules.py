@@ -1,0 +1,287 @@
+"""Rules about clients: where they come in, with TLS or without, who they are, what they may do."""
+
+from __future__ import annotations
+
+from shlex import join
+
+from fluffle.broker.config.rabbitmq_conf.parser import Setting
+from fluffle.broker.config.rabbitmq_conf.verdicts import (
+    FALSE,
+    TRUE,
+    Conf,
+    Ignored,
+    Mapped,
+    Refused,
+    Rule,
+    Rules,
+    Verdict,
+    by_word,
+    each,
+    ignored,
+    ignored_unless,
+    refused,
+    refused_unless,
+    said,
+    to,
+)
+
+OURS = frozenset({"PLAIN", "AMQPLAIN", "EXTERNAL"})
+INTERNAL = ("internal", "rabbit_auth_backend_internal")
+NO_BACKEND = "users are those of the node alone; import them as definitions, and leave this out"
+OTHER_BACKEND = "there is no such backend here, and auth_backends cannot name it"
+INLINE = "certificates and keys are read from PEM files; name them with certfile and keyfile"
+GUEST = "guest"
+
+
+def address_of(value: str) -> str:
+    """PORT, HOST:PORT or [IPv6]:PORT; also ::1:5672, as RabbitMQ takes it."""
+    if value.isdecimal():
+        return f":{value}"
+    host, _, port = value.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+
+
+def listener(conf: Conf, setting: Setting) -> Verdict:
+    """listeners.tcp.$name: the first one is --listen.  There is one address for TLS."""
+    family = ".".join(setting.key[:-1])
+    if conf.value(family) == "none":
+        return Ignored(f"{family} = none switches it off")
+    addresses = list(dict.fromkeys(map(address_of, conf.below(family).values())))
+    address = address_of(setting.value)
+    if setting.key[1] == "tcp":
+        return Mapped({"listen" if address == addresses[0] else "also-listen": (address,)})
+    if len(addresses) > 1:
+        return Refused(
+            "with TLS a node listens at one address; keep one, without a host for every interface"
+        )
+    return Mapped({"tls-listen": (address,)})
+
+
+def no_listeners(_conf: Conf, setting: Setting) -> Verdict:
+    if setting.value != "none":
+        return Refused("write none, or listeners.tcp.default = PORT")
+    return said(listen="none") if setting.key[1] == "tcp" else Mapped()
+
+
+def verify(conf: Conf, _setting: Setting) -> Verdict:
+    """verify and fail_if_no_peer_cert are one option."""
+    must = conf.value("ssl_options.fail_if_no_peer_cert", FALSE) == TRUE
+    if conf.value("ssl_options.verify", "verify_none") == "verify_peer":
+        return said(tls_verify="require" if must else "request")
+    if must:
+        return Refused("fail_if_no_peer_cert needs verify = verify_peer; write that, too")
+    return said(tls_verify="none")
+
+
+def tls_version(conf: Conf, setting: Setting) -> Verdict:
+    versions = set(conf.below("ssl_options.versions").values())
+    if not versions <= {"tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"}:
+        return Refused("write tlsv1.2 or tlsv1.3")
+    if versions == {"tlsv1.3"}:
+        return said(tls_min_version="1.3")
+    if setting.value in {"tlsv1", "tlsv1.1"}:
+        return Ignored("older than 1.2 is never spoken; clients of it are refused")
+    return said(tls_min_version="1.2")
+
+
+def depth(conf: Conf, _setting: Setting) -> Verdict:
+    if conf.value("ssl_options.verify") != "verify_peer":
+        return Ignored("certificates of clients are not verified")
+    return Refused(
+        "the length of chains is not limited but by the authorities themselves (pathlen); name "
+        "in cacertfile only those that may sign, and leave this out"
+    )
+
+
+def ciphers(conf: Conf, setting: Setting) -> Verdict:
+    """Those of TLS 1.3 are on always."""
+    family = conf.below("ssl_options.ciphers")
+    names = [family[name] for name in sorted(family, key=by_number)]
+    older = [name for name in names if not name.startswith("TLS_")]
+    if setting.value.startswith("TLS_") or not older:
+        return Ignored("suites of TLS 1.3 cannot be chosen: all that OpenSSL has are on")
+    return Mapped({"tls-ciphers": (":".join(older),)})
+
+
+def by_number(name: str) -> tuple[int, str]:
+    return (int(name), "") if name.isdecimal() else (1 << 31, name)
+
+
+def mechanism(conf: Conf, setting: Setting) -> Verdict:
+    named = {value.upper() for value in conf.below("auth_mechanisms").values()}
+    if not named & OURS:
+        return Refused(f"there are {', '.join(sorted(OURS))} here; name one of them")
+    if setting.value.upper() not in OURS:
+        return Ignored(f"there is no {setting.value} here: nobody logs in with it")
+    return Mapped({"auth-mechanisms": (",".join(sorted(named & OURS)),)})
+
+
+def loopback(conf: Conf, setting: Setting) -> Verdict:
+    """Those that are true, and no others."""
+    if setting.key == ("loopback_users",):
+        return said(loopback_users="none") if setting.value == "none" else Refused("write none")
+    if conf.value("loopback_users") == "none":
+        return Ignored("loopback_users = none says more")
+    names = [name for name, value in conf.below("loopback_users").items() if value == TRUE]
+    return Mapped({"loopback-users": (",".join(names) or "none",)})
+
+
+def first_user(conf: Conf, setting: Setting) -> Verdict:
+    """default_user and what is said of it."""
+    if conf.value("load_definitions") or conf.has("definitions"):
+        return Ignored("where definitions are imported there is no default user, as with RabbitMQ")
+    name = conf.environment.get("RABBITMQ_DEFAULT_USER") or conf.value("default_user", GUEST)
+    if setting.key[0] == "default_permissions":
+        given = conf.below("default_permissions")
+        rights = [given.get(right, ".*") for right in ("configure", "write", "read")]
+        return Mapped({"user-rights": (join([name, *rights]),)})
+    if setting.key[0] == "default_user_tags":
+        tags = [tag for tag, value in conf.below("default_user_tags").items() if value == TRUE]
+        return Mapped({"user-tags": (f"{name}={','.join(tags)}",)})
+    option = {"default_user": "default-user", "default_pass": "default-password"}
+    return Mapped({option.get(setting.key[0], "default-vhost"): (setting.value,)})
+
+
+def more_users(conf: Conf, setting: Setting) -> Verdict:
+    """default_users.NAME: made at the first start here, in the virtual hosts that there are."""
+    name = setting.key[1]
+    given = conf.beside(setting)
+    if not given.get("password"):
+        return Refused("a user without a password cannot be made; set default_users.NAME.password")
+    tags = ",".join(tag.strip() for tag in given.get("tags", "").split(","))
+    options = {
+        "user": (f"{name}:{given['password']}",),
+        "user-tags": (f"{name}={tags}",),
+    }
+    rights = [given.get(right, ".*") for right in ("configure", "write", "read")]
+    options["user-rights"] = (join([name, *rights, given.get("vhost_pattern", ".*")]),)
+    return Mapped(options)
+
+
+def san_type(_conf: Conf, setting: Setting) -> Verdict:
+    """Only names of hosts are looked at."""
+    is_there = setting.value in {"dns", "0"}
+    return Mapped() if is_there else Refused("of alternative names the first of a host is taken")
+
+
+def no_limit(option: str, highest: str) -> Rule:
+    """0 stands for no limit."""
+
+    def rule(_conf: Conf, setting: Setting) -> Verdict:
+        return Mapped({option: (highest if setting.value == "0" else setting.value,)})
+
+    return rule
+
+
+def infinite(option: str) -> Rule:
+    def rule(_conf: Conf, setting: Setting) -> Verdict:
+        return Mapped({option: ("none" if setting.value == "infinity" else setting.value,)})
+
+    return rule
+
+
+def kilobytes(_conf: Conf, setting: Setting) -> Verdict:
+    """Cuttlefish counts in powers of 1024, whatever the unit is called."""
+    text = setting.value.lower()
+    units = {"kb": 10, "mb": 20, "gb": 30}
+    number, shift = text, 0
+    for unit, power in units.items():
+        if text.endswith(unit):
+            number, shift = text.removesuffix(unit), power
+    if not number.isdecimal():
+        return Refused("write a number of bytes such as 131072 or 128kb")
+    return Mapped({"frame-max": (str(int(number) << shift),)})
+
+
+RULES: Rules = {
+    "listeners.tcp": no_listeners,
+    "listeners.tcp.$": listener,
+    "listeners.ssl": no_listeners,
+    "listeners.ssl.$": listener,
+    "ssl_options": refused_unless(("none",), "write none, or the keys below ssl_options"),
+    "ssl_options.certfile": to("tls-cert"),
+    "ssl_options.keyfile": to("tls-key"),
+    "ssl_options.cacertfile": to("tls-ca"),
+    "ssl_options.verify": verify,
+    "ssl_options.fail_if_no_peer_cert": verify,
+    "ssl_options.versions.$": tls_version,
+    "ssl_options.ciphers.$": ciphers,
+    "ssl_cert_login_from": by_word(
+        "tls-login-from",
+        {
+            "distinguished_name": "distinguished_name",
+            "common_name": "common_name",
+            "subject_alternative_name": "subject_alternative_name",
+            "subject_alt_name": "subject_alternative_name",
+        },
+    ),
+    "ssl_cert_login_san_type": san_type,
+    "ssl_cert_login_san_index": san_type,
+    "auth_mechanisms.$": mechanism,
+    "loopback_users": loopback,
+    "loopback_users.$": loopback,
+    "default_user_tags.$": first_user,
+    "heartbeat": to("heartbeat"),
+    "frame_max": kilobytes,
+    "channel_max": no_limit("channel-max", "65535"),
+    "connection_max": infinite("connection-max"),
+    "consumer_max_per_channel": infinite("consumer-max-per-channel"),
+    "cluster_queue_limit": infinite("cluster-queue-limit"),
+    "cluster_exchange_limit": infinite("cluster-exchange-limit"),
+    "max_message_size": to("max-message-size"),
+    "handshake_timeout": to("handshake-timeout"),
+    "proxy_protocol": to("proxy-protocol"),
+    **each("default_user default_pass default_vhost", first_user),
+    **each("configure write read", first_user, "default_permissions."),
+    **each("vhost_pattern password configure read write tags", more_users, "default_users.$."),
+    **each("cert cacerts.$", refused(INLINE), "ssl_options."),
+    **each("RSAPrivateKey DSAPrivateKey PrivateKeyInfo", refused(INLINE), "ssl_options.key."),
+    "ssl_options.password": refused(
+        "encrypted keys are not read; decrypt it (openssl pkey -in KEY -out PLAIN_KEY), and let "
+        "the permissions of the file guard it"
+    ),
+    "ssl_options.crl_check": refused_unless(
+        (FALSE,), "revoked certificates cannot be found; give out short-lived ones"
+    ),
+    "ssl_options.depth": depth,
+    "ssl_options.psk_identity": refused("there is no TLS with keys that were shared before"),
+    **each("dh dhfile", ignored("OpenSSL chooses the groups"), "ssl_options."),
+    **each(
+        "honor_cipher_order honor_ecc_order reuse_sessions log_level log_alert bypass_pem_cache",
+        ignored("OpenSSL's way is kept"),
+        "ssl_options.",
+    ),
+    "ssl_options.secure_renegotiate": refused_unless((TRUE,), "renegotiation is never insecure"),
+    "ssl_options.client_renegotiation": ignored_unless((FALSE,), "nobody may renegotiate"),
+    "ssl_allow_poodle_attack": ignored("SSL 3 is never spoken"),
+    "ssl_handshake_timeout": ignored("the time for a handshake is always five seconds"),
+    "auth_backends.$": refused_unless(INTERNAL, NO_BACKEND),
+    "auth_backends.$.authn": refused_unless(INTERNAL, NO_BACKEND),
+    "auth_backends.$.authz": refused_unless(INTERNAL, NO_BACKEND),
+    "auth_ldap.**": ignored(OTHER_BACKEND),
+    "auth_http.**": ignored(OTHER_BACKEND),
+    "auth_oauth2.**": ignored(OTHER_BACKEND),
+    "auth_cache.**": ignored(OTHER_BACKEND),
+    "trust_store.**": ignored("certificates are good if ssl_options.cacertfile has signed them"),
+    **each("anonymous_login_user anonymous_login_pass", ignored("nobody is let in without a name")),
+    "password_hashing_module": ignored(
+        "`fluffle users add --algorithm` chooses how a new password is hashed; all are read"
+    ),
+    "credential_validator.validation_backend": refused_unless(
+        ("accept_everything", "rabbit_credential_validator_accept_everything"),
+        "passwords are not judged; judge them where they are set, and leave this out",
+    ),
+    **each("min_length regexp", ignored("no password is judged"), "credential_validator."),
+    "initial_frame_max": ignored("before the login frames are 8192 bytes at most"),
+    **each(
+        "channel_max_per_node session_max_per_connection link_max_per_session ranch_connection_max",
+        ignored("there is no such limit; channel_max, connection_max and those of users are"),
+    ),
+    "tcp_listen_options": refused_unless(("none",), "write the keys below tcp_listen_options"),
+    "tcp_listen_options.**": ignored("sockets are as the system makes them, without delay"),
+    **each(
+        "num_acceptors.tcp num_acceptors.ssl socket_writer.gc_threshold reverse_dns_lookups",
+        ignored("there is no such thing here"),
+    ),
+}

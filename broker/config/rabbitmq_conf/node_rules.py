@@ -1,0 +1,359 @@
+"""Rules about the node itself: its cluster, its queues, its room, its logs, what it begins with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from fluffle.broker.config.config import CLUSTER_PORT, KEEP, OVERWRITE
+from fluffle.broker.config.rabbitmq_conf.parser import Setting
+from fluffle.broker.config.rabbitmq_conf.verdicts import (
+    FALSE,
+    TRUE,
+    Conf,
+    Ignored,
+    Mapped,
+    Refused,
+    Rule,
+    Rules,
+    Verdict,
+    by_word,
+    each,
+    ignored,
+    ignored_unless,
+    refused,
+    refused_unless,
+    said,
+    to,
+)
+
+CLASSIC_CONFIG = ("classic_config", "classic", "config", "rabbit_peer_discovery_classic_config")
+KUBERNETES = ("k8s", "kubernetes", "rabbit_peer_discovery_k8s")
+DISCOVERY = (
+    "nodes are found by cluster_formation.classic_config.nodes.*, or by a headless service of "
+    "Kubernetes; a node that finds nobody would be one alone"
+)
+LEVELS: Mapping[str, str] = {
+    "debug": "debug",
+    "info": "info",
+    "notice": "info",
+    "warning": "warning",
+    "error": "error",
+    "critical": "error",
+    "alert": "error",
+    "emergency": "error",
+    "none": "error",
+}
+LOCATORS: Mapping[str, str] = {
+    "client-local": "client-local",
+    "balanced": "balanced",
+    "random": "balanced",
+    "least-leaders": "balanced",
+    "min-masters": "balanced",
+}
+STANDARD_ERROR = "lines go to standard error; whoever starts the node keeps them"
+NOT_FETCHED = "definitions are read from files; fetch them before the start, and name the file"
+NOT_ERLANG = "there is no Erlang here"
+BUILT_IN = "the log of Raft is kept in another way here"
+
+
+def own_name(conf: Conf) -> str:
+    """Of this node among those of a rabbitmq.conf: that of RabbitMQ there."""
+    environment = conf.environment
+    host = environment.get("HOSTNAME") or os.uname().nodename
+    if environment.get("RABBITMQ_USE_LONGNAME") != TRUE:
+        host = host.partition(".")[0]
+    name = environment.get("RABBITMQ_NODENAME") or "rabbit"
+    return name if "@" in name else f"{name}@{host}"
+
+
+def classic_node(conf: Conf, setting: Setting) -> Verdict:
+    """cluster_formation.classic_config.nodes.$: all of them together are --peers."""
+    family = ".".join(setting.key[:-1])
+    port = conf.environment.get("RABBITMQ_DIST_PORT", str(CLUSTER_PORT))
+    nodes = list(dict.fromkeys(conf.below(family).values()))
+    if not all(node.partition("@")[2] for node in nodes):
+        return Refused("write NAME@HOST, as in rabbit@node1")
+    peers = ",".join(f"{node}={node.partition('@')[2]}:{port}" for node in nodes)
+    return said(peers=peers, node=own_name(conf), cluster_listen=f":{port}")
+
+
+def backend(conf: Conf, setting: Setting) -> Verdict:
+    if setting.value in CLASSIC_CONFIG:
+        return Mapped()
+    if setting.value not in KUBERNETES:
+        return Refused(DISCOVERY)
+    named = conf.value("cluster_formation.k8s.service_name")
+    service = named or conf.environment.get("K8S_SERVICE_NAME", "")
+    suffix = conf.value("cluster_formation.k8s.hostname_suffix").lstrip(".")
+    if not (suffix or service):
+        return Refused("name the headless service with cluster_formation.k8s.service_name")
+    port = conf.environment.get("RABBITMQ_DIST_PORT", str(CLUSTER_PORT))
+    return said(discover=f"{suffix or service}:{port}", cluster_listen=f":{port}")
+
+
+def in_kubernetes(conf: Conf, _setting: Setting) -> Verdict:
+    if conf.value("cluster_formation.peer_discovery_backend") in KUBERNETES:
+        return backend(conf, conf.settings[("cluster_formation", "peer_discovery_backend")])
+    return Ignored("cluster_formation.peer_discovery_backend is another one")
+
+
+def memory(conf: Conf, setting: Setting) -> Verdict:
+    """A size counts before a share; the share may be of a total that is said."""
+    if setting.key[-1] == "relative":
+        if conf.value("vm_memory_high_watermark.absolute"):
+            return Ignored("vm_memory_high_watermark.absolute counts")
+        total = conf.value("total_memory_available_override_value")
+        if total.isdecimal() and is_share(setting.value):
+            return said(memory_high_watermark=str(int(float(setting.value) * int(total))))
+    return said(memory_high_watermark=setting.value)
+
+
+def total_memory(conf: Conf, setting: Setting) -> Verdict:
+    if conf.value("vm_memory_high_watermark.absolute"):
+        return Ignored("vm_memory_high_watermark.absolute counts")
+    share = conf.value("vm_memory_high_watermark.relative", "0.6")
+    if not (setting.value.isdecimal() and is_share(share)):
+        return Refused("write a number of bytes")
+    return said(memory_high_watermark=str(int(float(share) * int(setting.value))))
+
+
+def is_share(text: str) -> bool:
+    return text.replace(".", "", 1).isdecimal()
+
+
+def disk(conf: Conf, setting: Setting) -> Verdict:
+    """A size counts before so many times the memory."""
+    if setting.key[-1] == "absolute":
+        return said(disk_free_limit=setting.value)
+    if conf.value("disk_free_limit.absolute"):
+        return Ignored("disk_free_limit.absolute counts")
+    return said(disk_free_limit=f"{setting.value}{'' if '.' in setting.value else '.0'}")
+
+
+def milliseconds(option: str) -> Rule:
+    """Whole seconds there."""
+
+    def rule(_conf: Conf, setting: Setting) -> Verdict:
+        if not setting.value.isdecimal():
+            return Refused("write a number of milliseconds")
+        return Mapped({option: (str(max(1, round(int(setting.value) / 1_000))),)})
+
+    return rule
+
+
+def level(conf: Conf, setting: Setting) -> Verdict:
+    """That of the console if it has one, else that of the file, else the default."""
+    keys = ("log.console.level", "log.file.level", "log.default.level")
+    first = next(key for key in keys if conf.value(key))
+    if setting.name != first:
+        return Ignored(f"{first} counts")
+    word = setting.value.lstrip("=!<")
+    if word not in LEVELS:
+        return Refused(f"there is no '{setting.value}'; write {', '.join(LEVELS)}")
+    return said(log_level=LEVELS[word])
+
+
+def log_exchange(conf: Conf, setting: Setting) -> Verdict:
+    if setting.value == FALSE:
+        return said(log_exchange="none")
+    if setting.value != TRUE:
+        return Refused(f"there is no '{setting.value}'; write {TRUE} or {FALSE}")
+    word = conf.value("log.exchange.level") or conf.value("log.default.level", "info")
+    if word not in LEVELS:
+        return Refused(f"there is no '{word}'; write {', '.join(LEVELS)}")
+    return said(log_exchange="none" if word == "none" else LEVELS[word])
+
+
+def log_exchange_level(conf: Conf, _setting: Setting) -> Verdict:
+    """It has a meaning only where there is an exchange."""
+    if conf.value("log.exchange") != TRUE:
+        return Ignored("log.exchange does not say true")
+    return log_exchange(conf, conf.settings[("log", "exchange")])
+
+
+def formatter(conf: Conf, setting: Setting) -> Verdict:
+    if setting.key[1] == "file" and conf.value("log.console.formatter"):
+        return Ignored("log.console.formatter counts")
+    return by_word("log-format", {"plaintext": "text", "json": "json"})(conf, setting)
+
+
+def queue_type(_conf: Conf, setting: Setting) -> Verdict:
+    word = setting.value.removeprefix("rabbit_").removesuffix("_queue")
+    if word == "stream":
+        return Refused("there are no streams here; write classic or quorum")
+    return said(default_queue_type=word)
+
+
+def definitions(conf: Conf, setting: Setting) -> Verdict:
+    local = conf.value("definitions.local.path")
+    if setting.key != ("definitions", "local", "path") and local and local != setting.value:
+        return Ignored("definitions.local.path counts")
+    return said(definitions=setting.value)
+
+
+def import_backend(_conf: Conf, setting: Setting) -> Verdict:
+    local = ("local_filesystem", "local", "rabbit_definitions_import_local_filesystem")
+    return Mapped() if setting.value in local else Refused(NOT_FETCHED)
+
+
+def stamp(option: str) -> Rule:
+    """Whether what a client has set is overwritten; either way there is such a header."""
+    return by_word(option, {TRUE: OVERWRITE, FALSE: KEEP})
+
+
+def deprecated(_conf: Conf, setting: Setting) -> Verdict:
+    """What RabbitMQ is about to drop is not dropped here."""
+    if setting.value == TRUE:
+        return Mapped()
+    return Ignored("what it forbids is not forbidden here; see the page on compatibility")
+
+
+_LOGS = "console exchange syslog file"
+_CATEGORIES = "connection channel mirroring queue federation upgrade ra default"
+_FORMATS = "time_format level_format single_line plaintext.format json.field_map json.verbosity_map"
+
+RULES: Rules = {
+    "cluster_name": to("cluster-name"),
+    "cluster_formation.peer_discovery_backend": backend,
+    "cluster_formation.classic_config.nodes.$": classic_node,
+    "cluster_formation.target_cluster_size_hint": to("cluster-size"),
+    "cluster_formation.k8s.service_name": in_kubernetes,
+    "cluster_formation.k8s.hostname_suffix": in_kubernetes,
+    **each(
+        "k8s.** aws.** consul.** etcd.** dns.hostname proxy.**",
+        ignored("nodes are not found by asking a service"),
+        "cluster_formation.",
+    ),
+    "cluster_formation.node_type": refused_unless(
+        ("disc", "disk"), "every node keeps its data on disk; leave it out"
+    ),
+    **each(
+        "internal_lock_retries lock_retry_limit lock_retry_timeout discovery_retry_limit "
+        "discovery_retry_interval registration.enabled",
+        ignored("a node looks for the others until it finds them"),
+        "cluster_formation.",
+    ),
+    "cluster_formation.node_cleanup.**": ignored("`fluffle cluster forget` removes a node"),
+    "cluster_partition_handling": ignored_unless(
+        ("pause_minority",), "who has no majority changes nothing; there is no other way"
+    ),
+    "cluster_partition_handling.pause_if_all_down.**": ignored("a majority decides, always"),
+    **each(
+        "cluster_keepalive_interval net_ticktime mnesia_table_loading_retry_timeout "
+        "mnesia_table_loading_retry_limit metadata_store.khepri.default_timeout",
+        ignored("links and definitions have times of their own"),
+    ),
+    "cluster_tags.$": ignored("a cluster has no tags"),
+    "node_tags.$": ignored("a node has no tags"),
+    "distribution.**": ignored("--cluster-listen says where nodes hear each other"),
+    "default_queue_type": queue_type,
+    "queue_leader_locator": by_word("queue-leader-locator", LOCATORS),
+    "queue_master_locator": ignored("a classic queue is where it is declared"),
+    "consumer_timeout": to("consumer-timeout"),
+    "quorum_queue.initial_cluster_size": to("quorum-initial-group-size"),
+    **{
+        f"quorum_queue.continuous_membership_reconciliation.{name}": rule
+        for name, rule in {
+            "enabled": to("quorum-reconciliation"),
+            "interval": milliseconds("quorum-reconciliation-interval"),
+            "target_group_size": to("quorum-target-group-size"),
+            "trigger_interval": ignored("ten seconds after a node has come"),
+            "auto_remove": ignored_unless((TRUE,), "members of nodes that were forgotten go"),
+        }.items()
+    },
+    "quorum_queue.compute_checksums": ignored_unless((TRUE,), "all that is on disk has them"),
+    "quorum_queue.property_equivalence.relaxed_checks_on_redeclaration": to(
+        "quorum-relaxed-redeclare"
+    ),
+    "classic_queue.default_version": ignored("classic queues are of one kind"),
+    "raft.**": ignored(BUILT_IN),
+    "vm_memory_high_watermark.relative": memory,
+    "vm_memory_high_watermark.absolute": memory,
+    "total_memory_available_override_value": total_memory,
+    "disk_free_limit.relative": disk,
+    "disk_free_limit.absolute": disk,
+    **each(
+        "vm_memory_high_watermark_paging_ratio memory_monitor_interval "
+        "vm_memory_calculation_strategy queue_index_embed_msgs_below "
+        "message_store_shutdown_timeout",
+        ignored("memory is watched, and messages are on disk, in a way of our own"),
+    ),
+    **each(
+        "vhost_max runtime_parameters.limits.$",
+        ignored("there is no such limit; `fluffle vhosts limits` limits the queues of each"),
+    ),
+    **each(
+        "default_policies.operator.$.**",
+        refused("make operator policies with definitions; without them nothing would be limited"),
+    ),
+    "default_limits.vhosts.$.**": refused(
+        "set limits of virtual hosts with definitions, or `fluffle vhosts limits`; without them "
+        "nothing would be limited"
+    ),
+    "load_definitions": definitions,
+    "management.load_definitions": definitions,
+    "definitions.local.path": definitions,
+    "definitions.import_backend": import_backend,
+    "definitions.skip_if_unchanged": to("definitions-skip-unchanged"),
+    "definitions.hashing.algorithm": ignored("SHA-256 is used"),
+    "definitions.https.url": refused(NOT_FETCHED),
+    "definitions.tls.**": ignored(NOT_FETCHED),
+    "product.name": to("product"),
+    "product.version": to("product-version"),
+    "deprecated_features.permit.$": deprecated,
+    "log.console.level": level,
+    "log.file.level": level,
+    "log.default.level": level,
+    "log.console.formatter": formatter,
+    "log.file.formatter": formatter,
+    "log.console": ignored_unless((TRUE,), STANDARD_ERROR),
+    "log.file": ignored_unless((FALSE,), STANDARD_ERROR),
+    "log.exchange": log_exchange,
+    "log.exchange.level": log_exchange_level,
+    "log.exchange.formatter": ignored("lines have the form of those on standard error"),
+    **each("dir console.stdio journald syslog", ignored(STANDARD_ERROR), "log."),
+    **each("use_colors color_esc_seqs.**", ignored("lines have no colours"), "log.console."),
+    **each(
+        "syslog.level syslog.formatter journald.level "
+        "journald.fields syslog.identity syslog.facility syslog.multiline_mode syslog.ip "
+        "syslog.host syslog.port syslog.transport syslog.protocol syslog.ssl_options.**",
+        ignored(STANDARD_ERROR),
+        "log.",
+    ),
+    **{
+        f"log.{kind}.formatter.{name}": ignored("a line has one form, text or JSON")
+        for kind in _LOGS.split()
+        for name in _FORMATS.split()
+    },
+    **{
+        f"log.{name}.rotation.**": ignored(STANDARD_ERROR)
+        for name in ("file", *_CATEGORIES.split())
+    },
+    **each(
+        " ".join(f"{name}.level {name}.file" for name in _CATEGORIES.split() if name != "default"),
+        ignored("all lines have one level, log.console.level"),
+        "log.",
+    ),
+    **each(
+        "erlang.K hipe_compile background_gc_enabled background_gc_target_interval "
+        "delegate_count default_worker_pool_size sysmon_handler.**",
+        ignored(NOT_ERLANG),
+    ),
+    **each(
+        "mirroring_sync_batch_size mirroring_sync_max_throughput",
+        ignored("there are no mirrored queues, as in RabbitMQ 4; declare quorum queues"),
+    ),
+    **each(
+        "collect_statistics collect_statistics_interval",
+        ignored("what is counted is always up to date"),
+    ),
+    "vhost_restart_strategy": ignored("a virtual host does not fail alone"),
+    "message_interceptors.incoming.set_header_timestamp.overwrite": stamp("set-header-timestamp"),
+    "message_interceptors.incoming.set_header_routing_node.overwrite": stamp(
+        "set-header-routing-node"
+    ),
+    "message_interceptors.outgoing.timestamp.enabled": to("set-header-sent-time"),
+    "message_interceptors.**": refused("RabbitMQ has no such interceptor; take it out"),
+    "motd_file": ignored("there is no message of the day"),
+}

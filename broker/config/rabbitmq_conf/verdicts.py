@@ -1,0 +1,124 @@
+"""What becomes of a setting: options in its place, or nothing, or no start at all; and why.
+
+A rule looks at one setting, and at others where several make one option.  It is refused what we
+would be less safe without than RabbitMQ is with it: who may log in, what is encrypted and checked,
+where nodes find each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fluffle.broker.config.rabbitmq_conf.parser import Key, Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """It is said in options: the texts of each, by name.  None: it is so here anyway."""
+
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Nothing comes of it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A node does not start with it; the reason says what to do."""
+
+    reason: str
+
+
+Verdict: TypeAlias = Mapped | Ignored | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Conf:
+    """All settings, and the environment."""
+
+    settings: Mapping[Key, Setting]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def value(self, name: str, default: str = "") -> str:
+        """Of the key with this name."""
+        setting = self.settings.get(tuple(name.split(".")))
+        return default if setting is None else setting.value
+
+    def below(self, name: str) -> dict[str, str]:
+        """The values of keys that have one name more, by that."""
+        parts = tuple(name.split("."))
+        return {
+            key[-1]: setting.value for key, setting in self.settings.items() if key[:-1] == parts
+        }
+
+    def beside(self, setting: Setting) -> dict[str, str]:
+        """The values of keys that differ in their last name alone, by that."""
+        return {
+            key[-1]: each.value
+            for key, each in self.settings.items()
+            if key[:-1] == setting.key[:-1] and len(key) == len(setting.key)
+        }
+
+    def has(self, prefix: str) -> bool:
+        """Whether there is any key below a name."""
+        parts = tuple(prefix.split("."))
+        return any(key[: len(parts)] == parts for key in self.settings)
+
+
+Rule: TypeAlias = Callable[[Conf, Setting], Verdict]
+Rules: TypeAlias = Mapping[str, Rule]
+"""By names of keys: `$` stands for any one name, `**` at the end for whatever follows."""
+
+TRUE, FALSE = "true", "false"
+
+
+def said(**options: str) -> Mapped:
+    """One text for each option; `_` stands for `-`."""
+    return Mapped({name.replace("_", "-"): (text,) for name, text in options.items()})
+
+
+def to(option: str) -> Rule:
+    """The value is that of an option."""
+    return lambda _conf, setting: Mapped({option: (setting.value,)})
+
+
+def by_word(option: str, words: Mapping[str, str]) -> Rule:
+    """Each word is another one there; others are refused."""
+
+    def rule(_conf: Conf, setting: Setting) -> Verdict:
+        if setting.value not in words:
+            return Refused(f"there is no '{setting.value}'; write {' or '.join(words)}")
+        return Mapped({option: (words[setting.value],)})
+
+    return rule
+
+
+def ignored(reason: str) -> Rule:
+    """Whatever it says."""
+    return lambda _conf, _setting: Ignored(reason)
+
+
+def refused(reason: str) -> Rule:
+    """Whatever it says."""
+    return lambda _conf, _setting: Refused(reason)
+
+
+def refused_unless(kept: Sequence[str], reason: str) -> Rule:
+    """What we do anyway is taken, anything else refused."""
+    return lambda _conf, setting: Mapped() if setting.value in kept else Refused(reason)
+
+
+def ignored_unless(kept: Sequence[str], reason: str) -> Rule:
+    """What we do anyway is taken, anything else ignored."""
+    return lambda _conf, setting: Mapped() if setting.value in kept else Ignored(reason)
+
+
+def each(names: str, rule: Rule, below: str = "") -> Rules:
+    """One rule for many keys, whose names have spaces between them."""
+    return {below + name: rule for name in names.split()}

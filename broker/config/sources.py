@@ -1,0 +1,68 @@
+"""Where the values of options stand: what is the same for all files, and the TOML file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from fluffle.broker.config.option_table import OPTIONS
+
+
+class OptionError(Exception):
+    """A value that cannot be used, as a sentence for whoever gave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was given for an option, and where, in words."""
+
+    texts: Sequence[str]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something that was given and does not count, and why."""
+
+    source: str
+    reason: str
+
+
+def from_toml(path: Path) -> dict[str, Given]:
+    """What a TOML file says.  Its path is absolute, to be found from what the log says."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except OSError as error:
+        raise OptionError(f"cannot read the configuration file {path}: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise OptionError(f"{path} is not a TOML file: {error}") from error
+    given = {}
+    for key, value in content.items():
+        source = f"{path}:{_line_of(key, text)}: {key}"
+        given[key] = Given(_texts(source, key, value), source)
+    return given
+
+
+def _line_of(key: str, text: str) -> int:
+    """Where a key stands at the top of a TOML file; what is written oddly is on the first line."""
+    found = re.search(rf"^\s*[\[\"']*{re.escape(key)}\b", text, re.MULTILINE)
+    return text.count("\n", 0, found.end()) + 1 if found else 1
+
+
+def _texts(source: str, key: str, value: object) -> list[str]:
+    """The value of a key as the texts it would be on the command line."""
+    if key not in OPTIONS:
+        near = get_close_matches(key, OPTIONS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(OPTIONS)}"
+        raise OptionError(f"{source}: there is no such option; {hint}")
+    values = value if isinstance(value, list) and OPTIONS[key].collect else [value]
+    if OPTIONS[key].is_switch and isinstance(value, bool):
+        return [str(value)]
+    if any(isinstance(item, bool) or not isinstance(item, str | int | float) for item in values):
+        raise OptionError(f'{source}: write a string, such as {key} = "…"')
+    return [str(item) for item in values]

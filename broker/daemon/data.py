@@ -1,0 +1,80 @@
+"""`fluffle data`: what operators say of data that a node refuses because they are a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from fluffle.broker.cli.options import stopped_data_dir_option
+from fluffle.broker.cluster.restored_data import NotACopy, accept_moved, set_aside_restored
+from fluffle.broker.process.lock import LOCK_FILE, lock
+from fluffle.storage.errors import StorageError
+
+WARNING = """\
+This says that nothing is lacking in {place}: that the node was stopped when its data were moved,
+that these are all of it, and that it has not run anywhere since. If the node has confirmed
+anything later, that is lost, and the cluster may lose what others have confirmed, too; then run
+`fluffle data restored --data-dir {place}` instead."""
+
+
+RESTORED = """\
+Node '{name}' begins with nothing. What was there is in {place}: keep it.
+Its classic queues, and all others that are on no other node, are only in there: `fluffle cluster
+forget` deletes them with their messages. To save these, as old as the copy is, run it apart:
+  mkdir OTHER && cp -r {place} OTHER/store && fluffle salvage --data-dir OTHER
+  fluffle serve --data-dir OTHER --listen 127.0.0.1:PORT --node {name} \\
+    --peers {name}=127.0.0.1:PORT2 --cluster-secret ANOTHER
+then consume them there, and publish to the cluster.
+To have the node join: on another one `fluffle cluster forget {name}`; then start '{name}' (with
+`--cluster-admit no`, after `fluffle cluster add {name}=HOST:PORT` there)."""
+
+
+@click.group()
+def data() -> None:
+    """Say what the data of a node are that does not start with them."""
+
+
+@data.command()
+@stopped_data_dir_option
+def restored(data_dir: Path) -> None:
+    """These are a copy of earlier: join with nothing.
+
+    A node of a cluster may not go on with an older state than it had: it has confirmed what is not
+    there. What is in the directory is set aside, not deleted. The others have definitions and
+    quorum queues; classic queues of this node, and others that are on it alone, they have not:
+    these are lost unless you save them from what was set aside, and it says how.
+    """
+    with _unused(data_dir):
+        owner, place = set_aside_restored(data_dir)
+    name = owner or "NAME"
+    click.echo(RESTORED.format(name=name, place=place))
+
+
+@data.command()
+@stopped_data_dir_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def moved(data_dir: Path, *, yes: bool) -> None:
+    """These are all of the node's data, moved after it had stopped: go on with them."""
+    click.echo(WARNING.format(place=data_dir))
+    if not yes:
+        click.confirm("Go on?", abort=True)
+    with _unused(data_dir):
+        owned = accept_moved(data_dir)
+    click.echo(f"node '{owned.node}' goes on with what is in {data_dir}; start it")
+
+
+@contextmanager
+def _unused(data_dir: Path) -> Iterator[None]:
+    """Keep others from the directory meanwhile.  ClickException for all that goes wrong."""
+    try:
+        with lock(data_dir / LOCK_FILE):
+            yield
+    except BlockingIOError as error:
+        raise click.ClickException(f"the node in {data_dir} runs; stop it first") from error
+    except OSError as error:
+        raise click.ClickException(f"cannot use {data_dir} ({error.strerror})") from error
+    except (NotACopy, StorageError) as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,165 @@
+"""Queues that have ended with the process that they were on: still defined, they have to go.
+
+A node removes what its own earlier lives have left before it takes clients.  For a node that is
+dead the one does it that leads, once all the others have said that they do not see it either: that
+a link between two nodes is cut says nothing of either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Set
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias
+
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.metadata.metadata import Metadata, nobody_waits
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.vhosts.queue_changes import delete_ended, places_of
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.cluster.cluster import Cluster
+
+BATCH_QUEUES = 256
+"""That are removed by one change."""
+
+LOOK_S = 1.0
+"""Between two looks of the one that leads, while a node is away."""
+
+IsEnded: TypeAlias = Callable[[QueueDefinition], bool]
+
+
+def ended_before(node: str, boot: int) -> IsEnded:
+    """Whether a queue was on this node, in an earlier life."""
+    return lambda definition: definition.home == node and 0 < definition.boot < boot  # mutant: E3
+
+
+def remove_ended(
+    catalogue: Catalogue,
+    metadata: Metadata,
+    is_ended: IsEnded,
+    finished: Callable[[], None] = nobody_waits,
+) -> None:
+    """Remove the queues of which it is so, some at a time."""
+    for vhost in (*catalogue.vhosts.values(), *catalogue.doomed.values()):
+        if queues := tuple(islice(ended_in(vhost, is_ended), BATCH_QUEUES)):
+            go_on = partial(remove_ended, catalogue, metadata, is_ended, finished)
+            metadata.settle(partial(delete_ended, vhost, queues, is_ended), go_on)
+            return
+    finished()
+
+
+def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[ServedQueue]:
+    return (queue for queue in vhost.queues.values() if is_ended(queue.definition))
+
+
+def count_on(catalogue: Catalogue, node: str) -> int:
+    """How many queues are on that node alone."""
+    return sum(1 for _ in queues_on(catalogue, node))
+
+
+def queues_on(catalogue: Catalogue, node: str) -> Iterator[tuple[str, ServedQueue]]:
+    """The queues that are on that node alone, each behind the name of its virtual host."""
+    is_its = partial(is_on_alone, catalogue, node)
+    for vhost in (*catalogue.vhosts.values(), *catalogue.doomed.values()):
+        for queue in ended_in(vhost, is_its):
+            yield vhost.name, queue
+
+
+def is_on_alone(catalogue: Catalogue, node: str, definition: QueueDefinition) -> bool:
+    """Whether a queue is on that node, or has a member there, and is on no other of the cluster."""
+    places = set(places_of(definition))
+    return node in places and places.isdisjoint(catalogue.nodes.entries.keys() - {node})
+
+
+def is_orphan_of(catalogue: Catalogue, node: str, definition: QueueDefinition) -> bool:
+    """Whether a queue was on this node alone, which was forgotten."""
+    is_forgotten = node not in catalogue.nodes.entries
+    return is_forgotten and is_on_alone(catalogue, node, definition)
+
+
+class Leftovers:
+    """Looks after what nodes leave that are dead, or none of the cluster any more."""
+
+    __slots__ = ("_asked", "_call_later", "_catalogue", "_cluster", "_done", "_names", "_timer")
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        cluster: Cluster,
+        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+    ) -> None:
+        self._catalogue = catalogue
+        self._cluster = cluster
+        self._call_later = call_later
+        self._timer: asyncio.TimerHandle | None = None
+        self._done: dict[str, int] = {}
+        """Nodes of which nothing is left, and of which of their lives."""
+        self._asked: set[str] = set()
+        """Those of which the others have not said yet whether they see them."""
+        self._names: frozenset[str] = frozenset()
+        """Nodes that there were when it was last looked for queues of others."""
+        catalogue.transient_listeners.append(self._on_transient_queue)
+
+    def _on_transient_queue(self, _vhost: VirtualHost, definition: QueueDefinition) -> None:
+        """Look again: what a node had proposed may come true after it has died, and after it was
+        looked for what it has left."""
+        if self._done.get(definition.home, 0) >= definition.boot:
+            self._done.pop(definition.home, None)
+
+    def watch(self) -> None:
+        """Look now, and then for ever."""
+        self.look()
+        self._timer = self._call_later(LOOK_S, self.watch)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def look(self) -> None:
+        """A few nodes each time; queues only when one has died."""
+        if not self._cluster.metadata.leads:
+            self._done.clear()
+            self._names = frozenset()
+            return
+        names = frozenset(self._catalogue.nodes.entries)
+        if names != self._names:
+            self._names = names
+            remove_ended(self._catalogue, self._cluster.metadata, self._is_orphaned)
+        for node, known in self._catalogue.nodes.entries.items():
+            if not self._cluster.absent.is_dead(node):
+                self._done.pop(node, None)
+            elif self._done.get(node) != known.boot and node not in self._asked:
+                self._ask(node, known.boot)
+
+    def _ask(self, node: str, boot: int) -> None:
+        self._asked.add(node)
+        is_alive = self._cluster.absent.is_alive
+        others = frozenset(each for each in self._catalogue.nodes.entries if is_alive(each))
+        self._cluster.sightings.ask(others, partial(self._told, node, boot, others))
+
+    def _told(self, node: str, boot: int, others: Set[str], sights: Mapping[str, Set[str]]) -> None:
+        """Asked again in a while if somebody sees it or one who was not asked, or does not say, or
+        if it has been seen here meanwhile."""
+        self._asked.discard(node)
+        known = self._catalogue.nodes.entries.keys() - {self._cluster.name}
+        seen = known.intersection(frozenset[str]().union(*sights.values()))
+        if sights.keys() != others or seen - others or not self._cluster.metadata.leads:
+            return
+        if not self._cluster.absent.is_dead(node):
+            return
+        self._done[node] = boot
+        is_ended = partial(self._is_ended, node, boot)
+        remove_ended(self._catalogue, self._cluster.metadata, is_ended)
+
+    def _is_orphaned(self, definition: QueueDefinition) -> bool:
+        """Whether all nodes that it was on were forgotten."""
+        places = places_of(definition)
+        return bool(places) and is_orphan_of(self._catalogue, places[0], definition)
+
+    def _is_ended(self, node: str, boot: int, definition: QueueDefinition) -> bool:
+        is_its = definition.home == node and 0 < definition.boot <= boot
+        return is_its and self._cluster.absent.is_dead(node)

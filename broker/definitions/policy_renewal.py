@@ -1,0 +1,87 @@
+"""Policies have changed: queues and exchanges that are there go by what is so now.
+
+Some at a time, for there may be many, and nobody is to wait for that.  Each is looked at with the
+policies of that moment; if those change meanwhile, all are looked at once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from fluffle.broker.runtime.background import Chore, in_pieces
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+PIECE = 50
+"""Queues or exchanges that are looked at in one turn: a millisecond or two, with ten policies."""
+
+SEARCHES = 500
+"""Of a name for a pattern in one turn: with more than ten policies there are fewer names."""
+
+Begin = Callable[[Chore, Callable[[Exception], None]], object]
+"""Has it done, from the next turn on; tells what it raises."""
+
+
+def piece_for(policies: int) -> int:
+    """How many are looked at in one turn."""
+    return max(1, min(PIECE, SEARCHES // max(1, policies)))
+
+
+def renewals(vhost: VirtualHost, piece: int = PIECE) -> Iterator[None]:
+    """Look at all of a virtual host, `piece` of them with each step."""
+    for queues in in_pieces(tuple(vhost.queues.values()), piece):
+        for queue in queues:
+            if vhost.has(queue):
+                vhost.maker.renew(queue, vhost.name)
+        yield None
+    for names in in_pieces([exchange.spec.name for exchange in vhost.topology], piece):
+        vhost.topology.renew(names)
+        yield None
+
+
+def renew_at_once(vhost: VirtualHost) -> None:
+    """Where nobody waits."""
+    for _ in renewals(vhost):
+        pass
+
+
+class Renewing:
+    """Of all virtual hosts of a node."""
+
+    __slots__ = ("_begin", "_count", "_due", "_is_begun", "_is_open")
+
+    def __init__(self, begin: Begin, count: Callable[[str], int]) -> None:
+        """`count`: how many policies there are in a virtual host."""
+        self._begin = begin
+        self._count = count
+        self._due: dict[VirtualHost, None] = {}
+        """To be looked at from the beginning."""
+        self._is_begun = False
+        self._is_open = False
+
+    def renew(self, vhost: VirtualHost) -> None:
+        """Policies of it have changed."""
+        self._due[vhost] = None
+        if self._is_open and not self._is_begun:
+            self._is_begun = True
+            self._begin(self._go_on(), self._failed)
+
+    def open(self) -> None:
+        """Clients may come.  Nobody has waited until now, so what is due is done at once."""
+        self._is_open = True
+        due, self._due = self._due, {}
+        for vhost in due:
+            renew_at_once(vhost)
+
+    def _go_on(self) -> Chore:
+        while self._due:
+            vhost = next(iter(self._due))
+            del self._due[vhost]
+            for step in renewals(vhost, piece_for(self._count(vhost.name))):
+                yield step
+                if vhost in self._due:
+                    break
+        self._is_begun = False
+
+    def _failed(self, _error: Exception) -> None:
+        """It has been logged; the next change begins anew."""
+        self._is_begun = False

@@ -1,0 +1,1 @@
+"""Storage of a node: journals of queues, definitions on disk, paging."""

@@ -1,0 +1,369 @@
+"""Facts as bytes: names, and a value of each kind.
+
+    name     msgpack: an array of the parts
+    value    shape:1  msgpack: a map, mostly
+
+Field tables are in the form of the wire, because type tags must survive; what came as JSON stays
+JSON.  Whatever is found in a name is not repeated in the value.  A field that is added later is
+missing from what was written before: `decode` says what it was then.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgpack
+
+from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
+from fluffle.broker.access.passwords import PasswordHash
+from fluffle.broker.access.permissions import Permission, TopicPermission
+from fluffle.broker.access.users import User
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.durability.definitions.image import FirstStart
+from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.nodes import Registered
+from fluffle.broker.queues.arguments import Declaration, queue_spec
+from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import encode_table, read_table
+from fluffle.storage.errors import Corrupt, StorageError
+
+SHAPE = 1
+"""Whoever changes what a value means raises it, and still reads the old one."""
+
+TEXT_ERRORS = "surrogatepass"
+"""Names may hold octets that are not UTF-8, as surrogates."""
+
+UNREADABLE = (ValueError, TypeError, LookupError, BrokerError, ProtocolError, RecursionError)
+"""What comes of reading what nobody wrote: all that msgpack raises is a ValueError."""
+
+NUMBER_MAX = 2**63 - 1
+
+SHARED_BYTES_MAX = 256
+"""Field tables up to here are kept to be shared, a thousand of them."""
+
+Fields = dict[str, Any]
+
+
+class Codec(NamedTuple):
+    """How the values of one kind are written and read."""
+
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any, Any], Any]
+    """(the parts of the name, what was encoded) -> the value"""
+
+
+def encode_key(key: Key) -> bytes:
+    return _packed(key)
+
+
+def encode(kind: Kind, value: object) -> bytes:
+    return bytes((SHAPE,)) + _packed(CODECS[kind].encode(value))
+
+
+def decode(kind: Kind, name: bytes, value: bytes) -> tuple[Key, Any]:
+    """The parts of the name, and the value.
+
+    Raises `Corrupt` for what was never written, `StorageError` for what a later version wrote.
+    """
+    key, fields = _unpacked(kind, name, value)
+    try:
+        return key, CODECS[kind].decode(key, fields)
+    except UNREADABLE as error:
+        raise _corrupt(kind, key, error) from error
+
+
+def describe(kind: str, name: bytes, value: bytes) -> str | None:
+    """A definition for people, passwords left out; None for a kind that is none of these.
+
+    Raises as `decode` does.
+    """
+    if kind not in list(Kind):
+        return None
+    known = Kind(kind)
+    decode(known, name, value)
+    key, fields = _unpacked(known, name, value)
+    return f"{_shown(key)} {_shown_value(fields)}".strip()
+
+
+def _unpacked(kind: Kind, name: bytes, value: bytes) -> tuple[Key, Any]:
+    try:
+        key: Key = tuple(_read(name))
+    except UNREADABLE as error:
+        raise Corrupt(f"catalog {kind} {name!r}", f"the name cannot be read: {error}") from error
+    if value[:1] > bytes((SHAPE,)):
+        raise StorageError(
+            f"catalog {kind} {_shown(key)} has shape {value[0]}; this version reads shapes up to "
+            f"{SHAPE}. Use the version that wrote it, or a later one; nothing has been changed"
+        )
+    try:
+        return key, _read(value[1:])
+    except UNREADABLE as error:
+        raise _corrupt(kind, key, error) from error
+
+
+_packed: Callable[[object], bytes] = msgpack.Packer(unicode_errors=TEXT_ERRORS).pack
+"""Takes half the time that `packb` does, which makes a packer each time."""
+
+
+def _read(packed: bytes) -> Any:
+    return msgpack.unpackb(packed, unicode_errors=TEXT_ERRORS)
+
+
+def _corrupt(kind: Kind, key: Key, error: Exception) -> Corrupt:
+    return Corrupt(f"catalog {kind} {_shown(key)}", f"it cannot be read: {error!r}")
+
+
+def _shown(key: Key) -> str:
+    """The parts of a name; the arguments of a binding are in its value too."""
+    return " ".join(repr(part) for part in key if isinstance(part, str))
+
+
+def _shown_value(fields: Any) -> str:
+    if not isinstance(fields, dict):
+        return "" if fields is None else str(fields)
+    return " ".join(f"{name}={_shown_field(name, value)}" for name, value in fields.items())
+
+
+def _shown_field(name: str, value: Any) -> str:
+    if name == "arguments":
+        return repr(_table(value))
+    return "..." if name == "password_hash" else repr(value)
+
+
+def _table(encoded: bytes) -> FieldTable:
+    """Not to be changed: one object for all short ones that are equal, as most queues' are."""
+    return _short_table(encoded) if len(encoded) <= SHARED_BYTES_MAX else _any_table(encoded)
+
+
+@lru_cache(maxsize=1024)
+def _short_table(encoded: bytes) -> FieldTable:
+    return _any_table(encoded)
+
+
+def _any_table(encoded: bytes) -> FieldTable:
+    table, end = read_table(encoded, 0)
+    if end != len(encoded):
+        raise ValueError(f"{len(encoded) - end} bytes behind a table")
+    return table
+
+
+# One kind after the other
+
+
+def _encode_limit(limit: int | None) -> int | str | None:
+    """msgpack has 64 bits for a number, RabbitMQ no end."""
+    return limit if limit is None or abs(limit) <= NUMBER_MAX else str(limit)
+
+
+def _decode_limit(stored: int | str | None) -> int | None:
+    return None if stored is None else int(stored)
+
+
+def _decode_first_start(_key: tuple[()], fields: Fields | None) -> FirstStart:
+    """Earlier versions did not say what it made."""
+    if fields is None:
+        return FirstStart()
+    return FirstStart(tuple(fields["users"]), tuple(fields["vhosts"]))
+
+
+def _encode_user(user: User) -> Fields:
+    password = user.password
+    return {
+        "tags": user.tags,
+        "password_algorithm": password and password.algorithm,
+        "password_hash": password and password.hash,
+        "max_connections": _encode_limit(user.limits.max_connections),
+        "max_channels": _encode_limit(user.limits.max_channels),
+    }
+
+
+def _decode_user(key: tuple[str], fields: Fields) -> User:
+    stored = fields["password_hash"]
+    return User(
+        *key,
+        password=None if stored is None else PasswordHash(stored, fields["password_algorithm"]),
+        tags=tuple(fields["tags"]),
+        limits=UserLimits(
+            _decode_limit(fields["max_connections"]), _decode_limit(fields["max_channels"])
+        ),
+    )
+
+
+def _encode_vhost(settings: VhostSettings) -> Fields:
+    return {
+        "max_connections": _encode_limit(settings.limits.max_connections),
+        "max_queues": _encode_limit(settings.limits.max_queues),
+        "metadata": json.dumps(dict(settings.metadata)),
+    }
+
+
+def _decode_vhost(_key: tuple[str], fields: Fields) -> VhostSettings:
+    limits = VhostLimits(
+        _decode_limit(fields["max_connections"]), _decode_limit(fields["max_queues"])
+    )
+    return VhostSettings(limits, json.loads(fields["metadata"]))
+
+
+def _encode_permission(permission: Permission) -> Fields:
+    return {name: getattr(permission, name) for name in ("configure", "write", "read")}
+
+
+def _encode_topic_permission(permission: TopicPermission) -> Fields:
+    return {name: getattr(permission, name) for name in ("write", "read")}
+
+
+def _encode_exchange(spec: ExchangeSpec) -> Fields:
+    """What is not durable is known to clusters alone; so it is of queues."""
+    fields = {
+        "type": spec.type,
+        "auto_delete": spec.auto_delete,
+        "internal": spec.internal,
+        "arguments": encode_table(spec.arguments),
+    }
+    return fields if spec.durable else fields | {"durable": False}
+
+
+def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
+    if fields["type"] not in TYPES:
+        raise ValueError(f"unknown exchange type '{fields['type']}'")
+    return ExchangeSpec(
+        key[1],
+        fields["type"],
+        durable=fields.get("durable", True),
+        auto_delete=fields["auto_delete"],
+        internal=fields["internal"],
+        arguments=_table(fields["arguments"]),
+    )
+
+
+def _named(names: Any) -> tuple[str, ...]:
+    return _one_of_names(*map(str, names))
+
+
+def _numbered(rows: Any) -> tuple[tuple[str, int], ...]:
+    return _one_of_rows(*((str(name), int(number)) for name, number in rows))
+
+
+@lru_cache(maxsize=1024)
+def _one_of_names(*names: str) -> tuple[str, ...]:
+    """One object for all that are equal: thousands of queues are on the same nodes."""
+    return names
+
+
+@lru_cache(maxsize=1024)
+def _one_of_rows(*rows: tuple[str, int]) -> tuple[tuple[str, int], ...]:
+    """Likewise."""
+    return rows
+
+
+PLACED = ("id", "home", "founders", "members", "lives", "wanted", "leader", "boot")
+"""Where in a cluster a queue lives; a lone node says nothing of it."""
+
+
+def _encode_queue(queue: QueueDefinition) -> Fields:
+    """The rest of the specification follows from the arguments."""
+    fields = {
+        "auto_delete": queue.spec.auto_delete,
+        "arguments": encode_table(queue.spec.arguments),
+        "groups": queue.groups,
+    }
+    if not queue.spec.durable:
+        fields["durable"] = False
+    if queue.spec.exclusive:
+        fields["owner"] = queue.owner
+    if queue.id:
+        fields |= {name: getattr(queue, name) for name in PLACED}
+    if queue.successor is not None:
+        fields["successor"] = _encode_queue(queue.successor)
+    return fields
+
+
+def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
+    vhost, name = key
+    declared = Declaration(
+        name,
+        durable=fields.get("durable", True),
+        exclusive="owner" in fields,
+        auto_delete=fields["auto_delete"],
+        arguments=_table(fields["arguments"]),
+    )
+    owner = Owner(*fields["owner"]) if declared.exclusive else None
+    successor = _decode_queue(key, fields["successor"]) if "successor" in fields else None
+    definition = QueueDefinition(
+        queue_spec(declared, vhost), tuple(fields["groups"]), owner, successor=successor
+    )
+    if "id" not in fields:
+        return definition
+    return definition._replace(
+        id=int(fields["id"]),
+        home=str(fields["home"]),
+        founders=_named(fields["founders"]),
+        members=_numbered(fields["members"]),
+        lives=_numbered(fields["lives"]),
+        wanted=_named(fields["wanted"]),
+        leader=str(fields["leader"]),
+        boot=int(fields["boot"]),
+    )
+
+
+def _encode_binding(binding: Binding) -> Fields:
+    """The name has the arguments too, in an order that is the same for all that are equal."""
+    return {"arguments": encode_table(binding.arguments)}
+
+
+def _decode_binding(key: tuple[str, str, str, str, str, bytes], fields: Fields) -> Binding:
+    _vhost, source, kind, destination, routing_key, _ = key
+    return Binding(
+        source, destination, DestinationKind(kind), routing_key, _table(fields["arguments"])
+    )
+
+
+def _encode_node(node: Registered) -> Fields:
+    return {
+        "host": node.address.host,
+        "port": node.address.port,
+        "boot": node.boot,
+        "nonce": node.nonce,
+        "id": node.id,
+        "knows": node.knows,
+    }
+
+
+def _decode_node(_key: tuple[str], fields: Fields) -> Registered:
+    address = ListenAddress(fields["host"], fields["port"])
+    knows = fields.get("knows", 0)
+    return Registered(address, fields["boot"], fields["nonce"], fields["id"], knows)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise TypeError("this is no object")
+    return found
+
+
+_KEPT = Codec(json.dumps, lambda _key, text: _json_object(text))
+
+CODECS: Mapping[Kind, Codec] = {
+    Kind.STARTED: Codec(FirstStart._asdict, _decode_first_start),
+    Kind.USER: Codec(_encode_user, _decode_user),
+    Kind.VHOST: Codec(_encode_vhost, _decode_vhost),
+    Kind.DOOMED: Codec(lambda _: None, lambda _key, _: None),
+    Kind.PERMISSION: Codec(_encode_permission, lambda _key, fields: Permission(**fields)),
+    Kind.TOPIC_PERMISSION: Codec(
+        _encode_topic_permission, lambda _key, fields: TopicPermission(**fields)
+    ),
+    Kind.EXCHANGE: Codec(_encode_exchange, _decode_exchange),
+    Kind.QUEUE: Codec(_encode_queue, _decode_queue),
+    Kind.BINDING: Codec(_encode_binding, _decode_binding),
+    Kind.POLICY: _KEPT,
+    Kind.PARAMETER: _KEPT,
+    Kind.GLOBAL_PARAMETER: _KEPT,
+    Kind.NODE: Codec(_encode_node, _decode_node),
+}

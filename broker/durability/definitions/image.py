@@ -1,0 +1,52 @@
+"""What was remembered of a node, as plain values from which its parts are built again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from fluffle.broker.access.access import Tables
+from fluffle.broker.access.limits import VhostSettings
+from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.routing.bindings import Binding
+from fluffle.broker.routing.exchange import ExchangeSpec
+
+Entry: TypeAlias = dict[str, Any]
+"""An object of definitions in JSON."""
+
+KEPT: Mapping[Kind, tuple[str, ...]] = {
+    Kind.POLICY: ("vhost", "name"),
+    Kind.PARAMETER: ("vhost", "component", "name"),
+    Kind.GLOBAL_PARAMETER: ("name",),
+}
+"""What nothing acts on yet, and the fields that name it."""
+
+
+class FirstStart(NamedTuple):
+    """What was asked for at a first start, and has been made: it may be gone again."""
+
+    users: tuple[str, ...] = ()
+    vhosts: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class VhostImage:
+    """One virtual host.  Both ends of every binding are there."""
+
+    settings: VhostSettings = field(default_factory=VhostSettings)
+    exchanges: list[ExchangeSpec] = field(default_factory=list)
+    queues: list[QueueDefinition] = field(default_factory=list)
+    bindings: list[Binding] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Image:
+    """All of it."""
+
+    first_start: FirstStart | None = None
+    """None if there was none yet."""
+    tables: Tables = field(default_factory=Tables)
+    vhosts: dict[str, VhostImage] = field(default_factory=dict)
+    doomed: list[str] = field(default_factory=list)
+    """Of `vhosts`, those whose deletion had begun."""
+    kept: dict[Kind, dict[Key, Entry]] = field(default_factory=lambda: {kind: {} for kind in KEPT})

@@ -1,0 +1,99 @@
+"""What a node remembers on its own disk of the others: where they are, and in which life.
+
+It needs that before it can hear from any of them what all know together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgpack
+
+from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.runtime.commits import Commits
+from fluffle.storage.errors import Corrupt
+
+ACQUAINTANCE = "acquaintance"
+"""The kind of these definitions."""
+
+UNREADABLE = (ValueError, TypeError)
+
+
+class Acquaintance(NamedTuple):
+    """Another node, as it was last heard of."""
+
+    address: ListenAddress | None = None
+    """None if it was never said where it is."""
+    boot: int = 0
+    nonce: bytes = b""
+    id: int = 0
+    """As it is registered."""
+    reached: tuple[int, int, int] = (0, 0, 0)
+    """How far its disk is known to have come: see `Reached`."""
+
+
+class Acquaintances:
+    """The others by name, each change of which is on disk soon."""
+
+    __slots__ = ("_commits", "_known")
+
+    def __init__(self, items: Iterable[tuple[bytes, bytes]], commits: Commits) -> None:
+        """`items` as they are on disk.  Raises `Corrupt`."""
+        self._commits = commits
+        self._known = dict(_decoded(name, value) for name, value in items)
+
+    @property
+    def known(self) -> Mapping[str, Acquaintance]:
+        return self._known
+
+    def id_of(self, node: str) -> int:
+        return self._known.get(node, Acquaintance()).id
+
+    def meet(self, node: str, address: ListenAddress, registered: int) -> None:
+        """It is there, and registered under this `id`."""
+        known = self._known.get(node, Acquaintance())
+        self._put(node, known._replace(address=address, id=registered))
+
+    def lives(self, node: str, boot: int, nonce: bytes) -> None:
+        """It is in this life."""
+        known = self._known.get(node, Acquaintance())
+        self._put(node, known._replace(boot=boot, nonce=nonce))
+
+    def has_reached(self, node: str, reached: tuple[int, int, int]) -> None:
+        """Its disk has come so far.  That is on this one with whatever is written next.
+
+        No commit begins for it: each would be sent, and remembered, and so on for ever.
+        """
+        known = self._known.get(node, Acquaintance())._replace(reached=reached)
+        self._known[node] = known
+        self._commits.batch().put(ACQUAINTANCE, node.encode(), encoded(known))
+
+    def forget(self, node: str) -> None:
+        if self._known.pop(node, None) is not None:
+            self._commits.remove(ACQUAINTANCE, node.encode())
+
+    def _put(self, node: str, acquaintance: Acquaintance) -> None:
+        if self._known.get(node) == acquaintance:
+            return
+        self._known[node] = acquaintance
+        self._commits.put(ACQUAINTANCE, node.encode(), encoded(acquaintance))
+
+
+def encoded(acquaintance: Acquaintance) -> bytes:
+    """An acquaintance as bytes."""
+    address = acquaintance.address
+    where = None if address is None else (address.host, address.port)
+    value: bytes = msgpack.packb((where, *acquaintance[1:]))
+    return value
+
+
+def _decoded(name: bytes, value: bytes) -> tuple[str, Acquaintance]:
+    try:
+        where, boot, nonce, registered, *later = msgpack.unpackb(value)
+        address = None if where is None else ListenAddress(*where)
+        incarnation, life, commit = later[0] if later else (0, 0, 0)
+        reached = incarnation, life, commit
+        return name.decode(), Acquaintance(address, boot, nonce, registered, reached)
+    except UNREADABLE as error:
+        raise Corrupt(f"catalog {ACQUAINTANCE} {name!r}", f"it cannot be read: {error}") from error

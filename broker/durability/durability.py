@@ -1,0 +1,145 @@
+"""What a node keeps on disk: the store, the commits to it, its definitions and its messages.
+
+A start goes so: `open_durability`, everything in the image is built again, `forget`, and only
+when `durable` has returned may clients come.  An end in order is `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from fluffle.broker.durability.definitions.known_peers import ACQUAINTANCE, Acquaintances
+from fluffle.broker.durability.definitions.loader import read_image
+from fluffle.broker.durability.definitions.node_identity import IDENTITY, OwnIdentity
+from fluffle.broker.durability.definitions.recorder import Recorder
+from fluffle.broker.durability.journals.cluster_journals import JOURNAL, JournalsById
+from fluffle.broker.durability.journals.deduplication_keys import KEYS
+from fluffle.broker.durability.journals.local_journal import (
+    NUMBER,
+    SEEN,
+    LocalJournals,
+    read_seen,
+)
+from fluffle.broker.durability.journals.priority_journal import LEVEL
+from fluffle.broker.durability.journals.spill import SPILL, delete_spilled
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.process.environment import OpenStore
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.runtime.turn import Turn
+from fluffle.storage.errors import StorageError
+from fluffle.storage.store import Store
+
+KINDS = frozenset((*Kind, SEEN, SPILL, ACQUAINTANCE, IDENTITY, JOURNAL, KEYS, LEVEL))
+"""All that this version writes."""
+
+
+class Durability:
+    """The durable side of one node."""
+
+    __slots__ = (
+        "_awaited",
+        "_is_closed",
+        "_seen_below",
+        "_spilled",
+        "acquaintances",
+        "commits",
+        "facts",
+        "identity",
+        "image",
+        "journals",
+        "journals_by_id",
+        "store",
+    )
+
+    def __init__(self, store: Store, turn: Turn) -> None:
+        """Raises `Corrupt`, and `StorageError` for what a later version wrote."""
+        self.store = store
+        self.commits = Commits(store, turn)
+        self.facts = Recorder(self.commits)
+        definitions = store.catalog.by_kind()
+        unknown = definitions.keys() - KINDS
+        if unknown:
+            raise StorageError(
+                f"the store has definitions that this version does not know: "
+                f"{', '.join(sorted(unknown))}; nothing has been changed"
+            )
+        self.image = read_image(definitions)
+        """What was told to the `facts` of the process before."""
+        self._seen_below = read_seen(definitions.get(SEEN, ()))
+        self._spilled = definitions.get(SPILL, [])
+        self.acquaintances = Acquaintances(definitions.get(ACQUAINTANCE, ()), self.commits)
+        """Other nodes; none for one that was always alone."""
+        self.identity = OwnIdentity(definitions.get(IDENTITY, ()), self.commits)
+        """Nobody's for one that was always alone."""
+        levels, keys = definitions.get(LEVEL, ()), definitions.get(KEYS, ())
+        self.journals = LocalJournals(store.log, self.commits, self._seen_below, levels, keys)
+        items = definitions.get(JOURNAL, ())
+        self.journals_by_id = JournalsById(items, self.journals, self.commits)
+        """For a node of a cluster."""
+        self._is_closed = False
+        self._awaited: asyncio.Future[None] | None = None
+        """What `durable` waits for, if it has been called."""
+
+    def forget(self) -> None:
+        """From now on messages are handed out: what was known of that is no longer true.
+
+        And what was only spilled by an earlier process is of no use to this one.
+        """
+        delete_spilled(self._spilled, self.commits)
+        for group in self._seen_below:
+            self.commits.remove(SEEN, NUMBER.pack(group))
+
+    async def durable(self) -> None:
+        """Wait until everything that was told so far is on disk.  Raises what it fails by."""
+        self._awaited = done = asyncio.get_running_loop().create_future()
+        self.commits.wait(Resolving(done), self.commits.ticket)
+        self.commits.flush()
+        await done
+
+    def give_up(self, error: Exception) -> None:
+        """Nothing can be made durable any more: write nothing, and let nobody wait."""
+        self.commits.has_given_up = True
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_exception(error)
+
+    def close(self, queues: Iterable[Queue]) -> None:
+        """Write what is left, and of each queue what nobody has seen yet.  Waits for the disk.
+
+        Does nothing the second time.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for queue in () if self.commits.has_given_up else queues:
+            if queue.journal is not None:
+                for group, number in queue.unseen:
+                    self.commits.put(SEEN, NUMBER.pack(group), NUMBER.pack(number))
+        self.commits.close()
+
+
+class Resolving:
+    """Waits for a commit in the place of a coroutine."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self, done: asyncio.Future[None]) -> None:
+        self._done = done
+
+    def on_durable(self, ticket: int) -> None:
+        del ticket
+        if not self._done.done():
+            self._done.set_result(None)
+
+
+def open_durability(
+    open_store: OpenStore, turn: Turn, *, on_fatal: Callable[[StorageError], None]
+) -> Durability:
+    """Open what a node keeps.  Raises `StorageError`."""
+    store = open_store(on_fatal)
+    try:
+        return Durability(store, turn)
+    except BaseException:
+        store.close()
+        raise

@@ -1,0 +1,67 @@
+"""The journals of queues that are defined in a log which nodes share, on the home of each.
+
+Such a definition may be applied again at each start, also that of a queue that was deleted since,
+and the logs of a journal mean something on one disk only.  So that disk says which logs belong to
+which queue, by an id that no other queue ever has: whatever was written there is found again, and
+if the queue was deleted while this node was down, it is found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from struct import Struct
+from struct import error as StructError  # noqa: N812  it is an exception
+
+from fluffle.broker.queues.journal import Journal, Journals
+from fluffle.broker.runtime.commits import Commits
+from fluffle.storage.errors import Corrupt
+
+JOURNAL = "journal"
+"""The kind of these definitions: by the id of the queue, its logs."""
+
+ID = Struct(">Q")
+GROUPS = Struct(">QQ")
+
+
+def journal_item(queue: int, groups: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """Name and value."""
+    return ID.pack(queue), GROUPS.pack(*groups)
+
+
+class JournalsById:
+    """Of the durable queues whose home a node is."""
+
+    __slots__ = ("_commits", "_groups", "_journals")
+
+    def __init__(
+        self, items: Iterable[tuple[bytes, bytes]], journals: Journals, commits: Commits
+    ) -> None:
+        """`items` as they are on disk.  Raises `Corrupt`."""
+        self._journals = journals
+        self._commits = commits
+        try:
+            self._groups = {ID.unpack(name)[0]: GROUPS.unpack(logs) for name, logs in items}
+        except StructError as error:
+            raise Corrupt("the names of journals", str(error)) from error
+
+    def open(self, queue: int) -> tuple[Journal, bool]:
+        """The journal of a queue, and whether there was one: then it has to be recovered."""
+        groups = self._groups.get(queue)
+        if groups is not None:
+            return self._journals.reopen(groups), True
+        groups = self._groups[queue] = self._journals.new_groups()
+        self._commits.put(JOURNAL, *journal_item(queue, groups))
+        return self._journals.create(groups), False
+
+    def forget(self, queue: int) -> None:
+        """It is defined no more, and its journal has been dropped."""
+        if self._groups.pop(queue, None) is not None:
+            self._commits.remove(JOURNAL, ID.pack(queue))
+
+    def sweep(self, queues: Collection[int]) -> int:
+        """All that are defined are these: the journals of all others go; how many they were."""
+        orphans = self._groups.keys() - queues
+        for queue in orphans:
+            self._journals.reopen(self._groups[queue]).drop()
+            self.forget(queue)
+        return len(orphans)

@@ -1,0 +1,357 @@
+"""What Prometheus is told: everything is read when it asks, nothing is kept for it.
+
+Names, labels and meanings are those of RabbitMQ's `rabbitmq_prometheus`, so that its dashboards and
+alerts work; what has no counterpart here (Erlang's processes, its message store) is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from fluffle.broker.base.clock import Clock
+from fluffle.broker.base.traffic import Deliveries, Dropped
+from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.config.config import Config
+from fluffle.broker.observability.metrics.ages import Ages
+from fluffle.broker.observability.metrics.counted_tables import CountedTables
+from fluffle.broker.observability.metrics.deaths import deaths_of
+from fluffle.broker.observability.metrics.families import (
+    RAFT,
+    Step,
+    counter,
+    gauge,
+    histogram,
+    labelled,
+    pieces,
+)
+from fluffle.broker.observability.metrics.node_tables import PROTOCOL, NodeTables
+from fluffle.broker.observability.metrics.object_tables import ObjectTables
+from fluffle.broker.observability.metrics.tables import View, anything, table_steps
+from fluffle.broker.observability.statistics.statistics import Statistics
+from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.queues.arguments import QueueType
+
+DELIVERIES = (
+    ("delivered", "Total number of messages delivered to consumers", "delivered"),
+    (
+        "delivered_consume_manual_ack",
+        "Total number of messages delivered to consumers using basic.consume with manual "
+        "acknowledgment",
+        "consumed_manual_ack",
+    ),
+    (
+        "delivered_consume_auto_ack",
+        "Total number of messages delivered to consumers using basic.consume with automatic "
+        "acknowledgment",
+        "consumed_auto_ack",
+    ),
+    (
+        "delivered_get_manual_ack",
+        "Total number of messages delivered to consumers using basic.get with manual "
+        "acknowledgment",
+        "got_manual_ack",
+    ),
+    (
+        "delivered_get_auto_ack",
+        "Total number of messages delivered to consumers using basic.get with automatic "
+        "acknowledgment",
+        "got_auto_ack",
+    ),
+    (
+        "get_empty",
+        "Total number of times basic.get operations fetched no message",
+        "get_empty",
+    ),
+    ("redelivered", "Total number of messages redelivered to consumers", "redelivered"),
+    ("acknowledged", "Total number of messages acknowledged by consumers", "acknowledged"),
+)
+"""The end of the name, the help, and the attribute of `Deliveries`."""
+
+
+class NodeCollector:
+    """Reads a node.
+
+    It is done in steps, between which the node goes on: none is longer where there are more queues
+    or connections.  Counters never go down by that.
+    """
+
+    __slots__ = ("_ages", "_config", "_counted", "_node", "_services", "company", "objects")
+
+    def __init__(
+        self,
+        services: Services,
+        config: Config,
+        clock: Clock,
+        company: Neighbours,
+        statistics: Statistics | None = None,
+    ) -> None:
+        """`statistics`: None where nobody counts by object."""
+        self._services = services
+        self._config = config
+        self.company = company
+        self._node = NodeTables(services, config, clock)
+        self.objects = ObjectTables(services, company)
+        self._counted = CountedTables(services, statistics).all if statistics is not None else ()
+        self._ages = Ages(services.connections, clock.now_ms)
+
+    def steps(self, view: View) -> Iterator[Step]:
+        """All metrics, a few or none at a time; a family of many samples comes in several parts."""
+        yield list(self.identity(view))
+        yield from self.node_steps(view)
+        for table in (*self.objects.all, *self._counted):
+            yield from table_steps(table, view)
+        yield from self._queues()
+        yield from self._messages()
+        yield list(self._deliveries())
+        yield list(self._alarms())
+        yield list(self._durability())
+        yield from self._connections(view)
+        yield from self._ages.steps(view)
+        yield from self._replication(view)
+
+    def detailed_steps(self, view: View) -> Iterator[Step]:
+        """The families that are asked for, and what they are joined with."""
+        yield from self.node_steps(view)
+        for table in (*self.objects.all, *self._counted):
+            yield from table_steps(table, view)
+        yield from self._groups(view)
+        cluster_wide = view._replace(prefix="rabbitmq_cluster_")
+        for table in self.objects.cluster_wide:
+            yield from table_steps(table, cluster_wide)
+        yield list(self.identity(view))
+
+    def node_steps(self, view: View) -> Iterator[Step]:
+        """A node is one row, and nothing of it is a sum."""
+        for table in self._node.all:
+            yield from table_steps(table, view._replace(has_rows=True, takes=anything))
+
+    def _groups(self, view: View) -> Iterator[Step]:
+        """Of Raft: nothing where there is none."""
+        if self.company.groups and view.wants(RAFT):
+            from fluffle.broker.observability.metrics.groups import group_steps  # noqa: PLC0415  as below
+
+            yield from group_steps(self.company, self._services.vhosts, view)
+
+    def _replication(self, view: View) -> Iterator[Step]:
+        """Nothing of what a node does not have."""
+        cluster = self.company.cluster
+        if cluster is not None:
+            from fluffle.broker.observability.metrics.cluster import (  # noqa: PLC0415  for these alone
+                clock_metrics,
+                links_metrics,
+                room_metrics,
+                split_metrics,
+                suspicion_metrics,
+            )
+
+            yield list(links_metrics(cluster.links))
+            yield list(suspicion_metrics(cluster.running.host.mistakes))
+            yield list(clock_metrics(cluster.common_time))
+            yield list(room_metrics(cluster.room))
+            yield list(split_metrics(cluster.links))
+        yield from self._groups(view)
+
+    def identity(self, view: View) -> Iterator[Metric]:
+        """Every dashboard of RabbitMQ joins on these two."""
+        config = self._config
+        cluster = config.cluster.name if config.cluster else config.node_name
+        yield labelled(
+            gauge("build_info", "Product that this node behaves like, and what it is"),
+            rabbitmq_version=config.product_version,
+            prometheus_plugin_version=config.product_version,
+            prometheus_client_version="",
+            erlang_version="",
+            product_name=config.product,
+            product_version=config.product_version,
+            fluffle_version=config.version,
+        )
+        yield labelled(
+            gauge("identity_info", "Node & cluster identity info"),
+            rabbitmq_node=config.node_name,
+            rabbitmq_cluster=cluster,
+            rabbitmq_cluster_permanent_id=permanent_id(cluster),
+            rabbitmq_endpoint=view.endpoint,
+        )
+
+    def _queues(self) -> Iterator[Step]:
+        count = consumers = crashed = 0
+        for piece in pieces(self.objects.queues_here()):
+            led = [(queue, tally) for _, queue in piece if (tally := queue.here) is not None]
+            count += len(led)
+            consumers += sum(tally.consumers for _, tally in led)
+            crashed += sum(queue.damage is not None for queue, _ in led)
+            yield []
+        traffic = self._services.traffic
+        connections = traffic.connections_opened - traffic.connections_closed
+        channels = traffic.channels_opened - traffic.channels_closed
+        yield [
+            gauge("connections", "Connections currently open", connections),
+            gauge("channels", "Channels currently open", channels),
+            gauge("queues", "Queues available", count),
+            gauge("consumers", "Consumers currently connected", consumers),
+            labelled(
+                gauge("global_consumers", "Current number of consumers"),
+                consumers,
+                protocol=PROTOCOL,
+            ),
+            GaugeMetricFamily(
+                "fluffle_queues_crashed",
+                "Queues that hand out nothing, since what is next cannot be read",
+                value=crashed,
+            ),
+        ]
+
+    def _messages(self) -> Iterator[Step]:
+        """Ledgers of channels that end meanwhile are counted once: as they were at the end."""
+        traffic = self._services.traffic
+        confirm, confirmed = traffic.received_confirm, traffic.confirmed
+        for piece in pieces(tuple(traffic.ledgers)):
+            confirm += sum(ledger.assigned_count for ledger in piece)
+            confirmed += sum(ledger.accepted_count for ledger in piece)
+            yield []
+        yield list(self._message_counters(confirm, confirmed))
+
+    def _message_counters(self, confirm: int, confirmed: int) -> Iterator[Metric]:
+        traffic = self._services.traffic
+        for name, text, value in (
+            ("received", "received from publishers", traffic.received),
+            ("received_confirm", "received from publishers expecting confirmations", confirm),
+            ("confirmed", "confirmed to publishers", confirmed),
+            ("routed", "routed to queues", traffic.routed),
+            (
+                "unroutable_dropped",
+                "published as non-mandatory into an exchange and dropped as unroutable",
+                traffic.unroutable_dropped,
+            ),
+            (
+                "unroutable_returned",
+                "published as mandatory into an exchange and returned to the publisher as "
+                "unroutable",
+                traffic.unroutable_returned,
+            ),
+        ):
+            family = counter(f"global_messages_{name}", f"Total number of messages {text}")
+            yield labelled(family, value, protocol=PROTOCOL)
+        yield histogram(
+            "rabbitmq_message_size_bytes",
+            "Size of messages received from publishers",
+            traffic.sizes,
+            protocol=PROTOCOL,
+        )
+        dropped = CounterMetricFamily(
+            "fluffle_dead_letters_dropped",
+            "Messages that died and did not get into a queue where they should be",
+        )
+        for why in Dropped:
+            labelled(dropped, traffic.deaths.dropped[why], reason=why)
+        yield dropped
+        yield from deaths_of(traffic.deaths)
+        timed_out = CounterMetricFamily(
+            "fluffle_messages_timed_out",
+            "Messages that went back to their queue because a client held them for too long",
+        )
+        labelled(timed_out, traffic.from_queues.timed_out, queue_type="rabbit_classic_queue")
+        quorum = traffic.from_quorum_queues.timed_out
+        yield labelled(timed_out, quorum, queue_type="rabbit_quorum_queue")
+        duplicates = CounterMetricFamily(
+            "fluffle_messages_deduplicated",
+            "Messages that a queue has dropped because it had had them before",
+        )
+        for kind in (QueueType.CLASSIC, QueueType.QUORUM):
+            labelled(duplicates, traffic.duplicates[kind], queue_type=f"rabbit_{kind}_queue")
+        yield duplicates
+
+    def _deliveries(self) -> Iterator[Metric]:
+        traffic = self._services.traffic
+        by_type: tuple[tuple[str, Deliveries], ...] = (
+            ("rabbit_classic_queue", traffic.from_queues),
+            ("rabbit_quorum_queue", traffic.from_quorum_queues),
+            ("rabbit_volatile_queue", traffic.replies),
+        )
+        for name, text, attribute in DELIVERIES:
+            family = counter(f"global_messages_{name}", text)
+            for queue_type, deliveries in by_type:
+                value = getattr(deliveries, attribute)
+                labelled(family, value, protocol=PROTOCOL, queue_type=queue_type)
+            yield family
+
+    def _alarms(self) -> Iterator[Metric]:
+        alarms = self._services.alarms
+        for name, what, is_raised in (
+            ("free_disk_space_watermark", "free disk space watermark", alarms.is_raised("disk")),
+            ("memory_used_watermark", "memory watermark", alarms.is_raised("memory")),
+        ):
+            yield gauge(f"alarms_{name}", f"is 1 if {what} alarm is in effect", is_raised)
+        cluster = self.company.cluster
+        links = cluster.links if cluster is not None else None
+        yield gauge(
+            "unreachable_cluster_peers_count",
+            "Number of peers in the cluster the current node cannot reach",
+            sum(not links.is_up(node) for node in links.peers) if links is not None else 0,
+        )
+
+    def _durability(self) -> Iterator[Metric]:
+        """What RabbitMQ has no name for."""
+        commits = self._services.commits
+        done = commits.done
+        seconds, sizes = commits.of_disk
+        yield histogram(
+            "fluffle_disk_commit_seconds", "How long commits of the store have taken", seconds
+        )
+        yield histogram(
+            "fluffle_disk_commit_bytes", "What commits of the store have written", sizes
+        )
+        yield CounterMetricFamily(
+            "fluffle_commit_changes",
+            "Entries, deletions and definitions that commits have written; with the number of "
+            "commits it says how large they are",
+            value=done.changes,
+        )
+        yield GaugeMetricFamily(
+            "fluffle_commit_waiting_bytes",
+            "Messages that are to be written and not on disk yet",
+            value=commits.unwritten_bytes,
+        )
+        yield GaugeMetricFamily(
+            "fluffle_store_bytes", "What the store holds on disk", value=commits.store_bytes
+        )
+
+    def _connections(self, view: View) -> Iterator[Step]:
+        """Who publishes; who is not read, and why, for which RabbitMQ has no name."""
+        publishers = 0
+        states: Counter[str] = Counter()
+        if view.has_rows:
+            yield [blocked()]
+        for piece in pieces(self._services.connections):
+            publishers += sum(connection.is_publisher for connection in piece)
+            by_state = [(connection.state, connection.name) for connection in piece]
+            states.update(state for state, _ in by_state)
+            names = [name for state, name in by_state if state == "blocked"]
+            yield [blocked(*names)] if view.has_rows else []
+        family = gauge("global_publishers", "Current number of connections that have published")
+        yield [labelled(family, publishers, protocol=PROTOCOL)]
+        family = GaugeMetricFamily(
+            "fluffle_connections_by_state", "Connections, by what they do or wait for"
+        )
+        for state in {"running", "flow", "blocking", "blocked", *states}:
+            labelled(family, states[state], state=state)
+        yield [family]
+
+
+def blocked(*names: str) -> Metric:
+    """Connections of these names, or some of them."""
+    family: Metric = GaugeMetricFamily(
+        "fluffle_connection_blocked", "Connections that an alarm keeps from publishing"
+    )
+    for name in names:
+        labelled(family, connection=name)
+    return family
+
+
+def permanent_id(name: str) -> str:
+    """In RabbitMQ's form, and always the same: made of the name of the cluster, or of the node."""
+    return f"rabbitmq-cluster-id-{hashlib.sha256(name.encode()).hexdigest()[:22]}"

@@ -1,0 +1,136 @@
+"""GET /metrics and what is below it, in the formats that Prometheus asks for; and /health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from http import HTTPStatus
+from itertools import chain
+
+from prometheus_client import Metric, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from fluffle.broker.observability.metrics.collector import NodeCollector
+from fluffle.broker.observability.metrics.families import Step
+from fluffle.broker.observability.metrics.health import Readiness, live
+from fluffle.broker.observability.metrics.http import PLAIN, HttpConnection, Page, Pages, Request
+from fluffle.broker.observability.metrics.memory import memory_metrics
+from fluffle.broker.observability.metrics.queries import BadQuery, detailed_view
+from fluffle.broker.observability.metrics.tables import View
+from fluffle.broker.process.sockets import listening_socket
+from fluffle.broker.runtime.background import Chores
+
+AGGREGATED = View("aggregated")
+PER_OBJECT = View("per-object", has_rows=True)
+
+
+class MetricsEndpoint:
+    """Where one node tells its metrics, and how it is."""
+
+    __slots__ = ("_chores", "_open", "_pages", "_server")
+
+    def __init__(self, collector: NodeCollector, chores: Chores, readiness: Readiness) -> None:
+        self._chores = chores
+        aggregated = page(partial(collector.steps, AGGREGATED))
+        self._pages: Pages = {
+            "/metrics": aggregated,
+            "/metrics/": aggregated,
+            "/metrics/per-object": page(partial(collector.steps, PER_OBJECT)),
+            "/metrics/detailed": partial(detailed, collector),
+            "/metrics/memory-breakdown": partial(breakdown, collector),
+            "/health/live": live,
+            "/health/ready": readiness.page,
+        }
+        self._open: dict[HttpConnection, None] = {}
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Accept on an address; what was bound.  OSError when it is taken."""
+        loop = asyncio.get_running_loop()
+        listening = listening_socket(host, port)
+        self._server = await loop.create_server(
+            lambda: HttpConnection(self._pages, self._open, loop.call_later, self._chores),
+            sock=listening,
+        )
+        bound = listening.getsockname()
+        return bound[0], bound[1]
+
+    def stop(self) -> None:
+        """Accept no more, and hang up on who is there."""
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._open):
+            connection.drop()
+
+
+def detailed(collector: NodeCollector, request: Request) -> Page:
+    """Those families that are asked for."""
+    try:
+        view = detailed_view(request.query)
+    except BadQuery as error:
+        return Page(PLAIN, iter((f"{error}\n".encode(),)), HTTPStatus.BAD_REQUEST)
+    return text_page(collector.detailed_steps(view), request.accept)
+
+
+def breakdown(collector: NodeCollector, request: Request) -> Page:
+    """Of memory."""
+    identity = collector.identity(View("memory-breakdown"))
+    return text_page([[*memory_metrics(), *identity]], request.accept)
+
+
+def page(steps: Callable[[], Iterator[Step]]) -> Callable[[Request], Page]:
+    """What a node tells, and what its process costs."""
+    process = ProcessCollector(registry=None)
+
+    def render(request: Request) -> Page:
+        return text_page(chain(steps(), [process.collect()]), request.accept)
+
+    return render
+
+
+def text_page(steps: Iterable[Iterable[Metric]], accept: str) -> Page:
+    """In the format that is asked for, if there is one."""
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # it asks for a version that is no number
+        encode, content_type = choose_encoder("")
+    return Page(content_type, encoded(encode, steps))
+
+
+class Found(Collector):
+    """Metrics in the place of who collects them."""
+
+    def __init__(self, metrics: Iterable[Metric] = ()) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def encoded(
+    encode: Callable[[Collector], bytes], steps: Iterable[Iterable[Metric]]
+) -> Iterator[bytes]:
+    """What `encode` makes of all metrics, step by step.
+
+    One that has the name of the one before, at the beginning of a step, goes on with its samples.
+    """
+    end = encode(Found())
+    name = ""
+    for step in steps:
+        metrics = list(step)
+        if not metrics:
+            yield b""
+            continue
+        text = encode(Found(metrics)).removesuffix(end)
+        yield without_heading(text) if metrics[0].name == name else text
+        name = metrics[-1].name
+    yield end
+
+
+def without_heading(text: bytes) -> bytes:
+    """Samples only: what describes them is known."""
+    while text.startswith(b"# "):
+        _, _, text = text.partition(b"\n")
+    return text

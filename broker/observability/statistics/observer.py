@@ -1,0 +1,71 @@
+"""Sees connections and channels come and go, and has what they do counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.observability.statistics.channel_statistics import OnChannel
+from fluffle.broker.observability.statistics.connections import OnConnection
+from fluffle.broker.observability.statistics.counters import Book
+from fluffle.broker.protocols.amqp091.observer import By
+from fluffle.protocol.types import FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.protocols.amqp091.session import Session
+    from fluffle.broker.queues.consumers import Consumer
+
+
+class Counting:
+    """An `Observer` of one node."""
+
+    __slots__ = ("_book", "_connections", "channels", "connections")
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self.connections: dict[Connection, OnConnection] = {}
+        """Those that have opened a virtual host."""
+        self._connections: dict[Session, Connection] = {}
+        self.channels: dict[Channel, OnChannel] = {}
+        """Those that are open."""
+
+    def metadata(self, inner: Metadata, by: By) -> Metadata:
+        """Definitions are counted where they change."""
+        del by
+        return inner
+
+    def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
+        """`Traffic` counts it."""
+
+    def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None:
+        """`Traffic` counts it."""
+
+    def opened(self, connection: Connection, session: Session) -> None:
+        self._connections[session] = connection
+        of_vhost = self._book.of(session.vhost)
+        self.connections[connection] = OnConnection(self._book, connection, of_vhost)
+
+    def closed(self, session: Session) -> None:
+        self.connections.pop(self._connections.pop(session)).enter()
+
+    def connection_of(self, channel: Channel) -> Connection:
+        """That of an open one."""
+        return self._connections[channel.session]
+
+    def channel_opened(self, channel: Channel) -> None:
+        self.channels[channel] = OnChannel(self._book, channel)
+
+    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+        """It will be closed."""
+
+    def channel_closed(self, channel: Channel, consumer_count: int) -> None:
+        self.channels.pop(channel).end()
+
+    def consumer_started(self, channel: Channel, consumer: Consumer, arguments: FieldTable) -> None:
+        """What it gets is counted on its channel."""
+
+    def consumer_ended(self, channel: Channel, consumer: Consumer) -> None:
+        """Nothing is kept of it."""

@@ -1,0 +1,297 @@
+"""Looks at the numbers of a node every few seconds, and remembers those that have changed.
+
+A look is done in pieces, so that it holds nobody up.  Its tick is the number of a stretch of five
+seconds of the wall clock, as it was at the start: samples of all nodes are of the same moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import filterfalse
+from operator import attrgetter
+
+from fluffle.broker.base.clock import CallLater, Clock, Timer
+from fluffle.broker.base.traffic import Traffic
+from fluffle.broker.observability.statistics.counters import Book, OfVhost
+from fluffle.broker.observability.statistics.counts import (
+    OF_ALL_LENGTHS,
+    OF_CHURN,
+    OF_LENGTHS,
+    TICK_MS,
+    Counts,
+)
+from fluffle.broker.observability.statistics.observer import Counting
+from fluffle.broker.observability.statistics.report import Looks
+from fluffle.broker.observability.statistics.rows import Row, time_of
+from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.runtime.background import Chore, Chores, in_pieces
+from fluffle.broker.vhosts.vhost import QueueCounts, VirtualHost
+
+PIECE = 256
+"""So many objects are looked at in one turn of the loop: half a millisecond."""
+
+NO_LENGTHS = Counts(OF_LENGTHS)
+"""Those of a queue that has been empty."""
+
+count_of_queues = attrgetter("declared", "created", "deleted")
+
+
+class Lookout:
+    """Of one node."""
+
+    __slots__ = (
+        "_book", "_clock", "_counting", "_gone", "_is_first", "_looked_ms", "_offset_ms", "_swept",
+        "_tick_ms", "_traffic", "_vhosts", "churn", "lengths", "looks",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        book: Book,
+        counting: Counting,
+        vhosts: Mapping[str, VirtualHost],
+        traffic: Traffic,
+        *,
+        clock: Clock,
+        tick_ms: int = TICK_MS,
+    ) -> None:
+        self._book = book
+        self._counting = counting
+        self._vhosts = vhosts
+        self._traffic = traffic
+        self._clock = clock
+        self._tick_ms = tick_ms
+        self._offset_ms = clock.wall_ms() - clock.now_ms()
+        self._looked_ms = clock.now_ms()
+        self.looks = Looks(self.tick - 1, self.tick - 2, tick_ms, tick_ms)
+        self._is_first = True
+        """Whether what is found has been there before: the first look is at the start."""
+        self._gone = QueueCounts()
+        """Of virtual hosts that are there no more."""
+        self._swept: dict[VirtualHost, tuple[int, int]] = {}
+        """What the deletions in a virtual host were when those that are gone were forgotten."""
+        self.lengths = Counts(OF_ALL_LENGTHS)
+        """Of all queues that are led here."""
+        self.churn = Counts(OF_CHURN)
+
+    @property
+    def tick(self) -> int:
+        """Of this moment."""
+        return self.wall_ms // self._tick_ms
+
+    @property
+    def wall_ms(self) -> int:
+        """This moment, by the clock that ticks are of."""
+        return self._clock.now_ms() + self._offset_ms
+
+    @property
+    def until_next_ms(self) -> int:
+        """How long until the next one."""
+        return self._tick_ms - self.wall_ms % self._tick_ms
+
+    def look(self) -> Chore:
+        """Once, in pieces; nothing if that has been done at this tick."""
+        tick, now_ms = self.tick, self._clock.now_ms()
+        if tick <= self.looks.last:
+            return
+        yield from self._count_bytes()
+        self._book.enter_all()
+        yield from self._sample_changed(tick)
+        for name, vhost in tuple(self._vhosts.items()):
+            if self._vhosts.get(name) is vhost:
+                yield from self._measure(self._book.of(vhost), tick)
+        self._forget_vhosts()
+        for of_vhost in tuple(self._book.vhosts.values()):
+            yield from self._forget_gone(of_vhost)
+        self._renew(self.lengths, lengths_of(self._lengths), tick)
+        self._renew(self.churn, self.churned(), tick)
+        apart_ms = self._tick_ms if self._is_first else now_ms - self._looked_ms
+        self.looks = Looks(tick, self.looks.last, apart_ms, self._tick_ms)
+        self._looked_ms, self._is_first = now_ms, False
+
+    def _sample_changed(self, tick: int) -> Chore:
+        changed, self._book.changed = self._book.changed, {}
+        for piece in in_pieces(changed, PIECE):
+            for counts in piece:
+                counts.sample(tick)
+            yield None
+
+    # Lengths
+
+    @property
+    def _lengths(self) -> Iterable[Counts]:
+        return (of_vhost.lengths for of_vhost in self._book.vhosts.values())
+
+    def _measure(self, of_vhost: OfVhost, tick: int) -> Chore:
+        """How long each queue is that is led here."""
+        totals = [0, 0, 0]
+        for piece in in_pieces(tuple(of_vhost.vhost.queues.values()), PIECE):
+            for queue in piece:
+                self._measure_queue(of_vhost, queue, totals, tick)
+            yield None
+        self._renew(of_vhost.lengths, totals, tick)
+
+    def _measure_queue(
+        self, of_vhost: OfVhost, queue: ServedQueue, totals: list[int], tick: int
+    ) -> None:
+        lengths = length_of(queue)
+        known = of_vhost.of_lengths.get(queue)
+        of_vhost.seen.setdefault(queue, tick)
+        if lengths is None:
+            of_vhost.of_lengths.pop(queue, None)
+        elif known is not None or any(lengths):
+            if known is None:
+                known = of_vhost.of_lengths[queue] = Counts(OF_LENGTHS)
+            self._renew(known, lengths, tick)
+            for place, length in enumerate(lengths):
+                totals[place] += length
+
+    def _renew(self, counts: Counts, values: Iterable[int], tick: int) -> None:
+        """The numbers are these now."""
+        values = list(values)
+        if values == counts.values:
+            return
+        counts.values[:] = values
+        if self._is_first:
+            counts.found(tick)
+        else:
+            counts.sample(tick)
+
+    # Idleness
+
+    def used_ms(self, *known: Counts) -> int | None:
+        """When something happened to an object last, as far as it was looked at, on the wall clock;
+        None if nothing has.  `known`: its counts, with all entered that has happened."""
+        if any(counts in self._book.changed for counts in known):
+            return self.wall_ms
+        ticks = [counts.changed_tick for counts in known]
+        return max((tick * self._tick_ms for tick in ticks if tick is not None), default=None)
+
+    def idleness(self, counts: Counts) -> Row:
+        """`idle_since`, if nothing has happened for as long as looks are apart."""
+        used_ms = self.used_ms(counts)
+        if used_ms is None or used_ms >= self.wall_ms - self._tick_ms:
+            return {}
+        return {"idle_since": time_of(used_ms)}
+
+    def queue_used_ms(self, of_vhost: OfVhost, queue: ServedQueue) -> int | None:
+        """As `used_ms`.  To one that was never used it happened that it was found to be there; None
+        before that."""
+        seen, lengths = of_vhost.seen.get(queue), length_of(queue)
+        known = [of[queue] for of in (of_vhost.queues, of_vhost.of_lengths) if queue in of]
+        of_lengths = of_vhost.of_lengths.get(queue, NO_LENGTHS)
+        if lengths is not None and list(lengths) != of_lengths.values:
+            return self.wall_ms
+        return self.used_ms(*known) or (None if seen is None else seen * self._tick_ms)
+
+    # Bytes and churn
+
+    def _count_bytes(self) -> Chore:
+        for piece in in_pieces(tuple(self._counting.connections.values()), PIECE):
+            for on_connection in piece:
+                on_connection.enter()
+            yield None
+
+    def churned(self) -> list[int]:
+        """What has come and gone until now, as `OF_CHURN`."""
+        traffic = self._traffic
+        of_queues = map(count_of_queues, (*self._counted, self._gone))
+        return [
+            traffic.connections_opened,
+            traffic.connections_closed,
+            traffic.channels_opened,
+            traffic.channels_closed,
+            *map(sum, zip(*of_queues, strict=True)),
+        ]
+
+    @property
+    def _counted(self) -> Iterable[QueueCounts]:
+        there = (vhost.counts for vhost in self._vhosts.values())
+        gone = (vhost.counts for vhost in self._book.vhosts if self._is_gone(vhost))
+        return (*there, *gone)
+
+    # What is gone
+
+    def _is_gone(self, vhost: VirtualHost) -> bool:
+        return self._vhosts.get(vhost.name) is not vhost
+
+    def _forget_vhosts(self) -> None:
+        for vhost in tuple(filter(self._is_gone, self._book.vhosts)):
+            del self._book.vhosts[vhost]
+            self._swept.pop(vhost, None)
+            self._gone.declared += vhost.counts.declared
+            self._gone.created += vhost.counts.created
+            self._gone.deleted += vhost.counts.deleted
+
+    def _forget_gone(self, of_vhost: OfVhost) -> Chore:
+        """What is in a virtual host no more; nothing is looked for if nothing has gone."""
+        vhost = of_vhost.vhost
+        state = vhost.epoch, vhost.topology.epoch
+        if self._swept.get(vhost) == state:
+            return
+        self._swept[vhost] = state
+        known = {**of_vhost.seen, **of_vhost.queues, **of_vhost.of_lengths}
+        for queues in in_pieces(tuple(known), PIECE):
+            for queue in filterfalse(vhost.has, queues):
+                of_vhost.queues.pop(queue, None)
+                of_vhost.of_lengths.pop(queue, None)
+                of_vhost.seen.pop(queue, None)
+                of_vhost.publishers.pop(queue, None)
+            yield None
+        for exchange in tuple(filterfalse(of_vhost.has, of_vhost.exchanges)):
+            del of_vhost.exchanges[exchange]
+        for channels in in_pieces(tuple(self._counting.channels.values()), PIECE):
+            for on_channel in channels:
+                if on_channel.of_vhost is of_vhost:
+                    on_channel.forget_gone()
+            yield None
+
+
+def length_of(queue: ServedQueue) -> tuple[int, int, int] | None:
+    """As `OF_LENGTHS`; None if the queue is led elsewhere."""
+    tally = queue.here
+    if tally is None:
+        return None
+    return tally.ready + tally.unacked + tally.apart, tally.ready, tally.unacked
+
+
+def lengths_of(lengths: Iterable[Counts]) -> list[int]:
+    columns = zip((0, 0, 0), *(each.values for each in lengths), strict=True)
+    return [sum(column) for column in columns]
+
+
+class Clockwork:
+    """Has somebody look again and again."""
+
+    __slots__ = ("_call_later", "_chores", "_is_ended", "_lookout", "_timer")
+
+    def __init__(self, lookout: Lookout, chores: Chores, call_later: CallLater) -> None:
+        self._lookout = lookout
+        self._chores = chores
+        self._call_later = call_later
+        self._timer: Timer | None = None
+        self._is_ended = False
+
+    def start(self) -> None:
+        """Begin with a look at what is there."""
+        self._look()
+
+    def stop(self) -> None:
+        self._is_ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait(self) -> None:
+        if not self._is_ended:
+            delay_s = self._lookout.until_next_ms / 1_000
+            self._timer = self._call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        self._chores.add(self._looked(), self._failed)
+
+    def _looked(self) -> Chore:
+        yield from self._lookout.look()
+        self._wait()
+
+    def _failed(self, _error: Exception) -> None:
+        """It is logged; the next look may do better."""
+        self._wait()

@@ -1,0 +1,1 @@
+"""Regular expressions that are matched in bounded time, for permissions and policies."""

@@ -1,0 +1,156 @@
+"""Expressions of RabbitMQ in Python: what searches a name for one, in bounded time.
+
+The two dialects agree but for the little that `translated` mends.  Clients choose the names, and
+Python's `re` tries one way after another.  So it searches only for expressions that leave it few
+ways; for the others an automaton is made into a table, or run where that would be too large
+(docs/decisions/0006-patterns-without-backtracking.md).
+"""
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from fluffle.broker.patterns.automaton import Automaton
+from fluffle.broker.patterns.patterns import Searching
+from fluffle.broker.patterns.syntax import (
+    NOTHING,
+    Choice,
+    Look,
+    Node,
+    NotRead,
+    Place,
+    Repeat,
+    Series,
+    Special,
+    parse,
+)
+from fluffle.broker.patterns.table import Table, TooLarge
+
+_ODDITIES = re.compile(rb"\\(?P<escaped>.)|\[:(?P<not>\^?)(?P<class>\w+):\]", re.DOTALL)
+_ESCAPES: Mapping[bytes, bytes] = {b"z": rb"\Z", b"Z": rb"(?=\n?\Z)"}
+_CLASSES: Mapping[bytes, bytes] = {
+    b"alnum": rb"a-zA-Z0-9",
+    b"alpha": rb"a-zA-Z",
+    b"blank": rb" \t",
+    b"digit": rb"0-9",
+    b"lower": rb"a-z",
+    b"space": rb"\s",
+    b"upper": rb"A-Z",
+    b"word": rb"\w",
+    b"xdigit": rb"0-9A-Fa-f",
+}
+
+PATTERN_BYTES_MAX = 8192
+"""What can be read in a few milliseconds."""
+
+NAME_BYTES_MAX = 255
+"""A short string of AMQP."""
+
+STEADY_EFFORT_MAX = 1 << 14
+"""What `re` may have to do, in octets to look at, where nothing else is tried: some dozen
+microseconds, and most expressions need no more."""
+
+EFFORT_MAX = 1 << 21
+"""The same where a table would be too large: some milliseconds."""
+
+ENDLESS = 1 << 40
+"""As good as without end."""
+
+
+def searching(pattern: bytes) -> Searching:
+    """What searches names for an expression.  NotRead, and what `re` raises."""
+    if len(pattern) > PATTERN_BYTES_MAX:
+        raise NotRead(f"it has more than {PATTERN_BYTES_MAX} bytes")
+    octets = translated(pattern)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # on what means the same until then
+        expression = re.compile(octets)
+    try:
+        node = parse(octets)
+        by_re = Searching(lambda name: expression.search(name) is not None, is_steady=False)
+        needed = effort(node)
+        if needed <= STEADY_EFFORT_MAX:
+            return by_re._replace(is_steady=True)
+        if (steady := by_table(node)) is not None:
+            return steady
+        if needed <= EFFORT_MAX:
+            return by_re
+        return Searching(Automaton(node).finds, is_steady=False)
+    except NotRead as error:
+        raise NotRead(f"{error} cannot be used where many ways lead to a match") from error
+
+
+def by_table(node: Node) -> Searching | None:
+    """None for what would need too large a one, or cannot have one."""
+    try:
+        return Searching(Table(Automaton(node).program).finds, is_steady=True)
+    except (TooLarge, NotRead):
+        return None
+
+
+def effort(node: Node) -> int:
+    """A bound of how many octets `re` has to look at; much more than EFFORT_MAX is not counted."""
+    nodes = node.nodes if isinstance(node, Series) else (node,)
+    starts = 1 if nodes and nodes[0] is Place.START else NAME_BYTES_MAX + 1
+    return starts * toil(node).octets
+
+
+class Toil(NamedTuple):
+    """What `re` may have to do with a node, at one place of a name."""
+
+    octets: int
+    """How many octets it looks at, on all ways together."""
+    ways: int
+    """In how many ways it may get through: what stands behind is tried for each of them."""
+
+
+def toil(node: Node) -> Toil:
+    """Of one place."""
+    match node:
+        case Series(nodes):
+            return in_series(map(toil, nodes))
+        case Choice(nodes):
+            each = tuple(map(toil, nodes))
+            return Toil(sum(toil.octets for toil in each), sum(toil.ways for toil in each))
+        case Repeat(inner, least, most):
+            return repeated(toil(inner), least, NAME_BYTES_MAX if most is None else most)
+        case Special(_, inner) if inner == NOTHING:
+            return Toil(NAME_BYTES_MAX, 1)  # it compares with what was found before
+        case Look(inner):
+            return Toil(toil(inner).octets, 1)  # it does not look another time
+        case Special(_, inner):
+            return toil(inner)
+    return Toil(1, 1)
+
+
+def in_series(toils: Iterable[Toil]) -> Toil:
+    octets, ways = 1, 1
+    for each in toils:
+        octets = min(octets + ways * each.octets, ENDLESS)
+        ways = min(ways * each.ways, ENDLESS)
+    return Toil(octets, ways)
+
+
+def repeated(each: Toil, least: int, most: int) -> Toil:
+    """A way may end after each time from the `least` on; no name has more than so many octets."""
+    octets, ways, before = 1, 0, 1
+    for times in range(min(most, NAME_BYTES_MAX) + 1):
+        if times >= min(least, NAME_BYTES_MAX):
+            ways = min(ways + before, ENDLESS)
+        octets = min(octets + before * each.octets, ENDLESS)
+        before = min(before * each.ways, ENDLESS)
+    return Toil(octets, ways)
+
+
+def translated(pattern: bytes) -> bytes:
+    """An expression of PCRE in Python's words."""
+    return _ODDITIES.sub(_in_pythons_words, pattern)
+
+
+def _in_pythons_words(match: re.Match[bytes]) -> bytes:
+    if match["escaped"] is not None:
+        return _ESCAPES.get(match["escaped"], match[0])
+    if match["not"] or match["class"] not in _CLASSES:
+        raise re.error(f"there is no class {match[0].decode(errors='replace')}")
+    return _CLASSES[match["class"]]

@@ -1,0 +1,187 @@
+"""What may be a policy: RabbitMQ's rules, with its texts.
+
+It says all that is wrong with the fields of a policy, but of a definition only the first, in the
+order of the keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.patterns.patterns import UnusablePattern, check_steady
+from fluffle.broker.policies.json_terms import proplist, term
+from fluffle.broker.policies.policy import APPLIES_TO, EVERYWHERE
+from fluffle.broker.queues.argument_checks import CACHE_SIZE_MAX
+from fluffle.broker.queues.settings import (
+    DeadLetterStrategy,
+    DelayedRetry,
+    Overflow,
+    is_count,
+    is_number,
+    is_of,
+    is_positive,
+    is_text,
+    is_truth,
+)
+
+SEGMENT_BYTES_MAX = 3_000_000_000
+FIELDS = ("priority", "pattern", "apply-to", "definition")
+"""RabbitMQ looks at them in this order, and tells of the last first."""
+
+
+class Key(NamedTuple):
+    """One key of a definition: what its value may be, and what it is called if it is not that."""
+
+    is_valid: Callable[[Any], bool]
+    what: str
+    hint: str = ""
+
+
+def between(least: int, most: int) -> Callable[[object], bool]:
+    return lambda value: is_number(value) and least <= value <= most  # type: ignore[operator]
+
+
+def word_of(*words: object) -> Callable[[object], bool]:
+    return lambda value: not isinstance(value, bool) and value in words
+
+
+def is_age(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9]*[1-9][0-9]*[YMDhms]", value) is not None
+
+
+KEYS: Mapping[str, Key] = {
+    "alternate-exchange": Key(is_text, "alternate exchange name"),
+    "consumer-timeout": Key(is_count, "consumer timeout"),
+    "dead-letter-exchange": Key(is_text, "dead letter exchange name"),
+    "dead-letter-routing-key": Key(is_text, "dead letter routing key"),
+    "dead-letter-strategy": Key(is_of(DeadLetterStrategy), "dead letter strategy"),
+    "delayed-retry-max": Key(is_count, "delayed retry max"),
+    "delayed-retry-min": Key(is_count, "delayed retry min"),
+    "delayed-retry-type": Key(is_of(DelayedRetry), "delayed retry type"),
+    "delivery-limit": Key(is_number, "delivery limit"),
+    "expires": Key(is_positive, "queue expiry"),
+    "initial-cluster-size": Key(is_count, "cluster size"),
+    "max-age": Key(is_age, "max age"),
+    "max-in-memory-bytes": Key(is_count, "maximum memory in bytes"),
+    "max-in-memory-length": Key(is_count, "maximum memory in bytes"),
+    "max-length": Key(is_count, "maximum length"),
+    "max-length-bytes": Key(is_count, "maximum length in bytes"),
+    "message-ttl": Key(is_count, "message TTL"),
+    "overflow": Key(is_of(Overflow), "overflow value"),
+    "queue-leader-locator": Key(
+        word_of("client-local", "balanced", "random", "least-leaders"), "queue leader locator value"
+    ),
+    "queue-master-locator": Key(word_of("client-local", "random", "min-masters"), "master locator"),
+    "queue-mode": Key(word_of("default", "lazy"), "queue-mode value"),
+    "queue-version": Key(word_of(1, 2), "queue-version value"),
+    "stream-filter-size-bytes": Key(between(16, 255), "filter size", ". Valid range is 16-255"),
+    "stream-max-segment-size-bytes": Key(between(0, SEGMENT_BYTES_MAX), "segment size"),
+    "target-group-size": Key(is_positive, "qq target count value"),
+    "x-cache-size": Key(between(1, CACHE_SIZE_MAX), "cache size"),
+    "x-cache-ttl": Key(is_positive, "cache TTL"),
+    "x-message-deduplication": Key(is_truth, "message deduplication"),
+}
+"""Those that a policy may have."""
+
+OPERATOR_KEYS = frozenset(
+    {
+        "consumer-timeout",
+        "delayed-retry-max",
+        "delayed-retry-min",
+        "delivery-limit",
+        "expires",
+        "max-in-memory-bytes",
+        "max-in-memory-length",
+        "max-length",
+        "max-length-bytes",
+        "message-ttl",
+        "overflow",
+        "queue-master-locator",
+        "queue-version",
+        "target-group-size",
+    }
+)
+"""Those that an operator's policy may have."""
+
+
+def check_policy(name: str, fields: object, keys: frozenset[str] | None = None) -> None:
+    """Whether this may be a policy: `pattern`, `definition`, `priority`, `apply-to`.
+
+    `keys` are those it may have in its definition; None: all.  PreconditionFailed.
+    """
+    if not isinstance(fields, dict):
+        raise failed([f"{name} not a list {term(fields)}"])
+    found = list(problems(name, fields, KEYS.keys() if keys is None else keys))
+    strange = {key: value for key, value in sorted(fields.items()) if key not in FIELDS}
+    if strange:
+        found.append(f"Unrecognised terms {proplist(strange)} in {name}")
+    if found:
+        raise failed(found[::-1])
+
+
+def failed(problems: list[str]) -> PreconditionFailed:
+    """What is said of all of them."""
+    return PreconditionFailed("\n".join(["Validation failed\n", *problems, ""]))
+
+
+def problems(name: str, fields: Mapping[str, Any], keys: Container[str]) -> Iterator[str]:
+    """What is wrong, a sentence each."""
+    for key in FIELDS:
+        if key in fields:
+            problem = CHECKS[key](fields[key], keys)
+            if problem is not None:
+                yield problem
+        elif key != "apply-to":
+            yield f'Key "{key}" not found in {name}'
+
+
+def priority_problem(value: object, _keys: Container[str]) -> str | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return None
+    return f"priority should be a number, actually was {term(value)}"
+
+
+def pattern_problem(value: object, _keys: Container[str]) -> str | None:
+    """What PCRE calls it is other words; what is wrong is the same.
+
+    It is searched for in the names of all queues and exchanges, so nobody may have it take long.
+    """
+    if not isinstance(value, str):
+        return f"pattern should be a binary but was {term(value)}"
+    try:
+        check_steady(value or EVERYWHERE)
+    except UnusablePattern as error:
+        return f"pattern should be regular expression but is invalid: {error}"
+    return None
+
+
+def applies_to_problem(value: object, _keys: Container[str]) -> str | None:
+    if isinstance(value, str) and value in APPLIES_TO:
+        return None
+    return (
+        f"apply-to '{value}' unrecognised; should be one of: 'queues', 'classic_queues',  "
+        "'quorum_queues', 'streams', 'exchanges', or 'all'"
+    )
+
+
+def definition_problem(value: object, keys: Container[str]) -> str | None:
+    if not isinstance(value, dict):
+        return f"definition must be a dictionary: {term(value)}"
+    if not value:
+        return "no policy provided"
+    for key, said in sorted(value.items()):
+        if key in keys and not KEYS[key].is_valid(said):
+            return f"{term(said)} is not a valid {KEYS[key].what}{KEYS[key].hint}"
+    unknown = {key: said for key, said in sorted(value.items()) if key not in keys}
+    return f"{proplist(unknown)} are not recognised policy settings" if unknown else None
+
+
+CHECKS: Mapping[str, Callable[[Any, Container[str]], str | None]] = {
+    "priority": priority_problem,
+    "pattern": pattern_problem,
+    "apply-to": applies_to_problem,
+    "definition": definition_problem,
+}

@@ -1,0 +1,1 @@
+"""Operating system resources of a node: files, sockets, certificates, the service manager."""

@@ -1,0 +1,129 @@
+"""Certificates in files: read at the start, and again whenever the files change.
+
+Every handshake asks for what was made of them, so that a certificate that was renewed is used from
+the next connection on, and connections that are open stay.  What cannot be used is logged once, and
+the last one that could serves on: the files of a pair are hardly ever replaced at the same moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, NoReturn, TypeAlias, TypeVar
+
+from fluffle.broker.base.logs import event, reason_of
+from fluffle.broker.config.start_error import StartFailed
+
+Made = TypeVar("Made")
+
+Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+"""Device, inode and time of change of each file; None for one that is not there."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """A certificate with its key, and the authorities that sign those of others; PEM."""
+
+    cert: Path
+    key: Path | None = None
+    """None when it is in the file of the certificate."""
+    ca: Path | None = None
+    option: str = "--tls"
+    """What the options that name these files begin with."""
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Show the certificate, and trust the authorities.  Raises StartFailed."""
+        for kind, file in (("cert", self.cert), ("key", self.key), ("ca", self.ca)):
+            if file is not None:
+                check_readable(f"{self.option}-{kind}", file)
+        if self.key is None and b"PRIVATE KEY-----" not in self.cert.read_bytes():
+            raise StartFailed(
+                f"there is no key in {self.cert}; name the PEM file of its key with "
+                f"{self.option}-key"
+            )
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        try:
+            context.load_cert_chain(self.cert, self.key, password=self._refuse_password)
+        except OSError as error:
+            raise self._unusable_pair(error) from error
+        if self.ca is not None:
+            try:
+                context.load_verify_locations(self.ca)
+            except OSError as error:
+                raise StartFailed(
+                    f"cannot use the authorities in {self.ca} ({reason_of(error)}); name a PEM "
+                    f"file with {self.option}-ca"
+                ) from error
+
+    def stamp(self) -> Stamp:
+        """Changes when a file does."""
+        return tuple(_stamp(file) for file in (self.cert, self.key, self.ca) if file)
+
+    def _unusable_pair(self, error: OSError) -> StartFailed:
+        files = f"the certificate in {self.cert}"
+        if self.key is not None:
+            files += f" with the key in {self.key}"
+        return StartFailed(
+            f"cannot use {files} ({reason_of(error)}); name a PEM file that holds the whole chain "
+            f"with {self.option}-cert, and the file of its key with {self.option}-key"
+        )
+
+    def _refuse_password(self) -> NoReturn:
+        """OpenSSL would ask for it on the terminal, in the middle of a start or of a reload."""
+        raise StartFailed(
+            f"the key of {self.option}-key is encrypted; decrypt it (openssl pkey -in KEY -out "
+            "PLAIN_KEY) and let the permissions of the file guard it"
+        )
+
+
+class Reloaded(Generic[Made]):
+    """What is made of some files."""
+
+    __slots__ = ("_files", "_made", "_make", "_stamp")
+
+    def __init__(self, files: CertificateFiles, make: Callable[[], Made]) -> None:
+        """`make` raises StartFailed, and so does this."""
+        self._files = files
+        self._make = make
+        self._stamp = files.stamp()
+        self._made = make()
+
+    def current(self) -> Made:
+        """For the next handshake."""
+        if self._files.stamp() != self._stamp:
+            self.reload()
+        return self._made
+
+    def reload(self) -> None:
+        """Read the files again; if they cannot be used, log it and keep what there is."""
+        self._stamp = self._files.stamp()
+        try:
+            self._made = self._make()
+        except StartFailed as error:
+            event(logger, logging.ERROR, "certificates_kept", reason=error)
+            return
+        event(logger, logging.INFO, "certificates_loaded", file=self._files.cert)
+
+
+def check_readable(option: str, file: Path) -> None:
+    """StartFailed for a file that OpenSSL could not open, which would not say which one it is."""
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise StartFailed(
+            f"cannot read {file} ({error.strerror}); name another file with {option}"
+        ) from error
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns

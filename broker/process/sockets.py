@@ -1,0 +1,146 @@
+"""Sockets to accept on, and the way in for those who come."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from fluffle.broker.base.logs import event
+
+PAUSE_S = 1.0
+"""After an error, since accepting again at once would mostly fail again at once."""
+
+LetIn: TypeAlias = Callable[[socket.socket, tuple[Any, ...]], Coroutine[Any, Any, None]]
+"""A client and its address.  The socket is its own; who is cancelled meanwhile is closed for it."""
+
+logger = logging.getLogger(__name__)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """One socket; an empty host is every interface, of both families where the system can.
+
+    A host that begins with a slash is a path.
+    """
+    if host.startswith("/"):
+        return unix_socket(Path(host))
+    if not host and socket.has_dualstack_ipv6():
+        return of_tcp(socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return of_tcp(socket.create_server((host, port), family=family))
+
+
+def of_tcp(listening: socket.socket) -> socket.socket:
+    """The same, with its protocol by name, as those have it that are accepted on it.
+
+    Only of these asyncio knows that they are to send at once: else the second of two short writes
+    waits until the client has acknowledged the first one, and that takes it 40 ms.
+    """
+    family, kind = listening.family, listening.type
+    return socket.socket(family, kind, socket.IPPROTO_TCP, listening.detach())
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """Bound to a path, in the place of one that was left behind: OSError if somebody answers there.
+
+    Whoever may write to it may connect: the umask says who that is.
+    """
+    if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as client:
+            if client.connect_ex(str(path)) == 0:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        listening.bind(str(path))
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def end_of(listening: socket.socket) -> tuple[str, int]:
+    """Host and port, or path and 0."""
+    address = listening.getsockname()
+    return (address, 0) if isinstance(address, str) else (address[0], address[1])
+
+
+def strangers_max() -> int:
+    """Clients that have not logged in, whom a node has at once: with half of the files that the
+    process may open they cannot keep out who has a password."""
+    files_max, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if files_max == resource.RLIM_INFINITY else max(1, files_max // 2)
+
+
+class Doorway:
+    """Accepts on sockets, and has each client let in by a task of its own.
+
+    By the readiness of a socket, not by `sock_accept`: a task that is cancelled while it waits for
+    that may lose a client that was accepted in the same turn, whom nobody would close.
+    """
+
+    __slots__ = ("_clients", "_clients_max", "_let_in", "_listening", "_loop")
+
+    def __init__(self, let_in: LetIn, *, clients_max: int | None = None) -> None:
+        """Of more than `clients_max` who are not in yet the one who came first is turned away."""
+        self._let_in = let_in
+        self._clients_max = clients_max
+        self._loop = asyncio.get_running_loop()
+        self._listening: dict[socket.socket, asyncio.TimerHandle | None] = {}
+        """With the end of its pause, if it takes one."""
+        self._clients: dict[asyncio.Task[None], socket.socket] = {}
+        """Who is not in yet, by the task that lets him in; who came first stands first."""
+
+    def open(self, listening: socket.socket) -> None:
+        """Accept on this one, which is ours from now on."""
+        listening.settimeout(0)
+        self._resume(listening)
+
+    def close(self) -> set[asyncio.Task[None]]:
+        """Accept no more, and turn away who is not in yet: once these are done."""
+        for listening, pause in self._listening.items():
+            if pause is None:
+                self._loop.remove_reader(listening)
+            else:
+                pause.cancel()
+            listening.close()
+        self._listening.clear()
+        for task in self._clients:
+            task.cancel()
+        return set(self._clients)
+
+    def _resume(self, listening: socket.socket) -> None:
+        self._listening[listening] = None
+        self._loop.add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """One a turn, so that others have theirs, however many wait."""
+        try:
+            client, address = listening.accept()
+        except BlockingIOError:
+            return  # it has gone again
+        except OSError as error:
+            event(logger, logging.ERROR, "accept_failed", reason=error)
+            self._loop.remove_reader(listening)
+            self._listening[listening] = self._loop.call_later(PAUSE_S, self._resume, listening)
+            return
+        client.settimeout(0)
+        if self._clients_max is not None and len(self._clients) >= self._clients_max:
+            next(iter(self._clients)).cancel()
+        task = self._loop.create_task(self._let_in(client, address))
+        self._clients[task] = client
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        client = self._clients.pop(task)
+        if task.cancelled():
+            client.close()
+        else:
+            task.result()

@@ -1,0 +1,1 @@
+"""Protocols that clients speak: AMQP 0-9-1 and HTTP."""

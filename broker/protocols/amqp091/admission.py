@@ -1,0 +1,111 @@
+"""Who may open a virtual host and channels, and what happens when that changes meanwhile.
+
+RabbitMQ's order and texts; all refusals concern the connection.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fluffle.broker.access.limits import Counted, is_reached
+from fluffle.broker.access.users import User
+from fluffle.broker.base.errors import ConnectionForced, NotAllowed
+from fluffle.broker.protocols.amqp091.forced_closes import part_with
+from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.protocols.amqp091.session import Session
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ReplyCode
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.channels import Channels
+    from fluffle.broker.protocols.amqp091.connection import Connection
+
+
+def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
+    """The virtual host that a user wants to open.  NotAllowed."""
+    usage = services.access.usage
+    node_limit = services.limits.connections_max
+    if is_reached(node_limit, usage.connection_count):
+        raise NotAllowed(f"connection refused: node connection limit ({node_limit}) is reached")
+    vhost = services.vhosts.get(vhost_name)
+    if vhost is None:
+        raise NotAllowed(f"vhost {vhost_name} not found")
+    refused = f"access to vhost '{vhost_name}' refused for user '{user.name}'"
+    if services.access.users.get(user.name) is not user:
+        raise NotAllowed(refused)  # another of that name, whose password nobody gave
+    limit = vhost.limits.max_connections
+    if is_reached(limit, usage.in_all(Counted.CONNECTIONS_TO_VHOST, vhost_name)):
+        raise NotAllowed(f"{refused}: connection limit ({limit}) is reached")
+    limit = user.limits.max_connections
+    if is_reached(limit, usage.in_all(Counted.CONNECTIONS_OF_USER, user.name)):
+        raise NotAllowed(
+            f"connection refused for user '{user.name}': user connection limit ({limit}) is reached"
+        )
+    if (user.name, vhost_name) not in services.access.permissions:
+        raise NotAllowed(refused)
+    return vhost
+
+
+def check_channel_limit(session: Session) -> None:
+    """NOT_ALLOWED when the user has all the channels he may have; about no method."""
+    name = session.user.name
+    limit = session.user.limits.max_channels
+    if is_reached(limit, session.access.usage.in_all(Counted.CHANNELS_OF_USER, name)):
+        raise ProtocolError(
+            ReplyCode.NOT_ALLOWED,
+            f"number of channels opened for user '{name}' has reached the maximum allowed user "
+            f"limit of ({limit})",
+        )
+
+
+def on_change(connection: Connection, session: Session, channels: Channels) -> None:
+    """The user of a connection, his rights or the virtual host have changed."""
+    services = connection.services
+    why = expulsion(services, session)
+    if why is not None:
+        services.consequences.add(partial(part_with, connection, why))
+        return
+    try:
+        ask_again(session)
+    except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
+        connection.give_up(error)
+        return
+    if channels.have_consumers:
+        services.consequences.add(partial(check_consumers, connection, session, channels))
+
+
+def check_consumers(connection: Connection, session: Session, channels: Channels) -> None:
+    """They may have lost the right to read."""
+    if connection.session is not session:
+        return
+    try:
+        end_forbidden(session, channels)
+    except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
+        connection.give_up(error)
+
+
+def expulsion(services: Services, session: Session) -> ConnectionForced | None:
+    """Why a connection has to go, if it has to: its user or its virtual host is gone."""
+    if session.user.name not in services.access.users:
+        return ConnectionForced(f"user '{session.user.name}' is deleted")
+    if services.vhosts.get(session.vhost.name) is not session.vhost:
+        return ConnectionForced(f"vhost '{session.vhost.name}' is deleted")
+    return None
+
+
+def ask_again(session: Session) -> None:
+    """The user or his rights may have changed: forget what was true of them."""
+    session.user = session.access.users[session.user.name]
+    session.rights.forget()
+    session.routes = {}  # another one, so that who is looking for a route sees it
+
+
+def end_forbidden(session: Session, channels: Channels) -> None:
+    """End the consumers that may not read any more."""
+    for subscription in channels.subscriptions():
+        consumer = subscription.consumer
+        if not session.rights.may("read", consumer.queue.name):
+            session.detach(consumer)
+            subscription.cancelled(consumer)

@@ -1,0 +1,330 @@
+"""basic.qos, consume, cancel, get, ack, nack, reject and recover."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fluffle.broker.access.limits import is_reached
+from fluffle.broker.base.errors import (
+    NotAllowed,
+    NotFound,
+    NotImplementedHere,
+    PreconditionFailed,
+    ResourceLocked,
+)
+from fluffle.broker.protocols.amqp091 import consumer_timeout
+from fluffle.broker.protocols.amqp091.channel import SETTLED_AT_ONCE, Channel, settle_rest
+from fluffle.broker.protocols.amqp091.output_buffer import burst_bytes
+from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
+from fluffle.broker.queues.arguments import QueueType, consumer_arguments
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Later
+from fluffle.protocol.events import Acks
+from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
+from fluffle.protocol.properties import split_content
+from fluffle.protocol.spec import DIRECT_REPLY_TO
+from fluffle.protocol.steps import Steps, Unfinished
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.unacked import Stretch
+    from fluffle.broker.queues.consumer_timeout import Late, Lost
+    from fluffle.broker.queues.delivery import Handout
+    from fluffle.broker.queues.queue_api import ServedQueue
+
+
+class Getter:
+    """The holder of what one basic.get takes: no prefetch limits it."""
+
+    __slots__ = ("_channel", "no_ack", "queue")
+
+    timeout_ms = None
+
+    def __init__(self, channel: Channel, queue: ServedQueue, *, no_ack: bool) -> None:
+        self._channel = channel
+        self.queue = queue
+        self.no_ack = no_ack
+
+    def deliver(self, handout: Handout) -> None:
+        """Answer with the message, and with how many are left."""
+        channel = self._channel
+        session = channel.session
+        if session.vhost.trace is not None:
+            session.vhost.trace.delivered(channel, handout)
+        deliveries = session.deliveries_from(self.queue)
+        channel.vouch()
+        if self.no_ack:
+            deliveries.got_auto_ack += 1
+        else:
+            deliveries.got_manual_ack += 1
+        deliveries.redelivered += handout.redelivered
+        frame = get_ok_frame(
+            channel.number,
+            channel.unacked.number(handout),
+            redelivered=handout.redelivered,
+            exchange=handout.origins[0].exchange,
+            routing_key=handout.origins[0].routing_key,
+            message_count=self.queue.ready_count,
+        )
+        session.outlet.add(frame)
+        contents = handout.contents
+        if channel.stamped is not None:
+            contents = channel.stamped(contents)
+        session.outlet.add(split_content(contents[0], channel.number, session.frame_bytes_max))
+        session.outlet.reserve(burst_bytes(handout))
+        session.outlet.sent(burst_bytes(handout))
+
+    def took(self, handout: Handout) -> None:
+        """The channel's ledger is all that counts these."""
+
+    def settled(self, count: int) -> None:
+        """Nothing waits for room."""
+
+    def overdue(self, late: Late) -> None:
+        self.timed_out(consumer_timeout.take_back(self._channel, late))
+
+    def timed_out(self, lost: Lost) -> None:
+        consumer_timeout.tell(self._channel, self.queue, lost)
+        consumer_timeout.close(self._channel, lost)
+
+
+def on_qos(channel: Channel, method: Method) -> None:
+    """RabbitMQ's meaning: per consumer that starts later, or (global) shared and at once."""
+    assert isinstance(method, Basic.Qos)
+    if method.prefetch_size:
+        raise NotImplementedHere(f"prefetch_size!=0 ({method.prefetch_size})")
+    channel.reply(make(Basic.QosOk))
+    if method.global_:
+        channel.hand_out()  # mutant: CO2
+        channel.shared_credit.limit = method.prefetch_count
+        channel.shared_credit.wake()
+    else:
+        channel.prefetch = method.prefetch_count
+
+
+def on_consume(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Basic.Consume)
+    if method.queue == DIRECT_REPLY_TO:
+        consume_replies(channel, method)
+        return
+    tag = new_tag(channel, method.consumer_tag)
+    queue = channel.readable_queue(method.queue)
+    check_running(channel, queue)
+    arguments = consumer_arguments(
+        field_table(method.arguments), queue.spec, channel.session.vhost.name
+    )
+    is_quorum = queue.spec.queue_type is QueueType.QUORUM
+    is_apart = is_quorum and not channel.session.quorum_global_qos
+    if is_apart and channel.shared_credit.limit:
+        raise NotImplementedHere(f"{where(channel, queue)} does not support global qos")
+    subscription = Subscription(channel, tag, queue)
+    subscription.consumer = Consumer(
+        tag,
+        queue,
+        subscription,
+        shared=SharedCredit() if is_apart else channel.shared_credit,
+        prefetch=channel.prefetch,
+        priority=arguments.priority,
+        no_ack=method.no_ack,
+        exclusive=method.exclusive,
+        timeout_ms=arguments.timeout_ms,
+    )
+    attached = channel.session.vhost.attach(subscription.consumer)
+    channel.subscriptions[tag] = subscription  # if this ends before, so does its attachment
+    undo = partial(forget, channel, tag)
+    channel.ask(method, attached, partial(consuming, channel, tag, method), undo=undo)
+
+
+def consuming(channel: Channel, tag: str, method: Basic.Consume, _attached: None) -> None:
+    """A consumer takes part; nothing has been delivered to it."""
+    observers, subscription = channel.session.observers, channel.subscriptions.get(tag)
+    if observers and subscription is not None:
+        subscription.arguments = arguments = field_table(method.arguments)
+        for observer in observers:
+            observer.consumer_started(channel, subscription.consumer, arguments)
+    if not method.nowait:
+        channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
+
+
+def check_running(channel: Channel, queue: ServedQueue) -> None:
+    """NotFound, as with RabbitMQ, for a queue that came upon damage."""
+    if queue.damage is not None:
+        raise NotFound(f"{where(channel, queue)} has crashed and failed to restart")
+
+
+def where(channel: Channel, queue: ServedQueue) -> str:
+    return f"queue '{queue.name}' in vhost '{channel.session.vhost.name}'"
+
+
+def new_tag(channel: Channel, tag: str) -> str:
+    """The consumer tag that was asked for, or a generated one.  NotAllowed when it is taken, or
+    there are all the consumers that there may be."""
+    replies = channel.reply_subscription
+    if tag in channel.subscriptions or (replies is not None and tag and tag == replies.tag):
+        raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
+    limit = channel.session.limits.consumers_max
+    if is_reached(limit, len(channel.subscriptions)):
+        raise NotAllowed(f"reached maximum ({limit}) of consumers per channel")
+    return tag or f"amq.ctag-{channel.session.random_name()}"
+
+
+def consume_replies(channel: Channel, method: Basic.Consume) -> None:
+    """Become a requester of direct reply-to."""
+    tag = new_tag(channel, method.consumer_tag)
+    if not method.no_ack:
+        raise PreconditionFailed("reply consumer cannot acknowledge")
+    if channel.reply_subscription is not None:
+        raise PreconditionFailed("reply consumer already set")
+    replies = channel.session.replies
+    name = replies.new_name(channel.session.random_name())
+    channel.reply_subscription = ReplySubscription(channel, tag, name)
+    replies.add(name, channel.reply_subscription, channel.session.inbox)
+    if not method.nowait:
+        channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
+
+
+def on_cancel(channel: Channel, method: Method) -> None:
+    """Deliver nothing more than what is on its way; an unknown tag is answered all the same."""
+    assert isinstance(method, Basic.Cancel)
+    tag = method.consumer_tag or ""
+    subscription = channel.subscriptions.get(tag)
+    replies = channel.reply_subscription
+    left: Later[None] | None = None
+    if subscription is not None:
+        subscription.consumer.queue.hand_out()  # mutant: CO1
+        channel.session.detach(subscription.consumer)
+        for observer in channel.session.observers:
+            observer.consumer_ended(channel, subscription.consumer)
+        left = subscription.consumer.queue.settling
+    elif replies is not None and replies.tag == tag:
+        channel.session.replies.remove(replies.name)
+        channel.reply_subscription = None
+    channel.ask(method, left, partial(cancelled, channel, tag, nowait=method.nowait))
+
+
+def cancelled(channel: Channel, tag: str, _left: None, *, nowait: bool) -> None:
+    """Nothing more comes for a consumer, if there was one of this tag."""
+    forget(channel, tag)
+    if not nowait:
+        channel.reply(make(Basic.CancelOk, consumer_tag=tag))
+
+
+def forget(channel: Channel, tag: str) -> None:
+    """Have no consumer of this tag any more, if there is one."""
+    subscription = channel.subscriptions.pop(tag, None)
+    if subscription is not None:
+        channel.session.outlet.forget(subscription.consumer)
+        channel.shared_credit.forget(subscription.consumer)
+        subscription.end()
+
+
+def on_cancel_ok(channel: Channel, method: Method) -> None:
+    """A client may answer a basic.cancel from the server; nothing depends on it."""
+
+
+def on_get(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Basic.Get)
+    queue = channel.readable_queue(method.queue)
+    if queue.spec.queue_type is QueueType.QUORUM and queue.spec.single_active_consumer:
+        raise ResourceLocked(
+            f"cannot obtain access to locked {where(channel, queue)}. basic.get operations are not "
+            "supported by quorum queues with single active consumer"
+        )
+    got: Handout | Later[Handout | None] | None = None
+    if queue.damage is None:
+        got = queue.get(Getter(channel, queue, no_ack=method.no_ack))
+    check_running(channel, queue)
+    channel.ask(method, got, partial(channel.answer_get, channel, queue), give_back)
+
+
+def give_back(handout: Handout | None) -> None:
+    """Whoever wanted to get it is there no more."""
+    if handout is not None:
+        queue = handout.holder.queue
+        queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
+
+
+def on_acks(channel: Channel, acks: Acks) -> None:
+    """A run of single acks, or one with multiple."""
+    settle_tags(channel, acks, Outcome.ACKED)
+
+
+def on_nack(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Basic.Nack)
+    tag = method.delivery_tag or 0
+    settle_tags(
+        channel,
+        Acks(channel.number, tag, tag, method.multiple),
+        Outcome.RETURNED if method.requeue else Outcome.REJECTED,
+    )
+
+
+def on_reject(channel: Channel, method: Method) -> None:
+    assert isinstance(method, Basic.Reject)
+    tag = method.delivery_tag or 0
+    settle_tags(
+        channel,
+        Acks(channel.number, tag, tag, multiple=False),
+        Outcome.REFUSED if method.requeue else Outcome.REJECTED,
+    )
+
+
+def settle_tags(channel: Channel, tags: Acks, outcome: Outcome) -> None:
+    """Settle what is known of `tags`; PreconditionFailed for the first that is not."""
+    if tags.multiple:
+        stretches, unknown_tag = channel.unacked.take_up_to(tags.last, SETTLED_AT_ONCE)
+    else:
+        stretches, unknown_tag = channel.unacked.take(tags.first, tags.last)
+    settle_taken(channel, stretches, outcome)
+    if unknown_tag is not None:
+        raise PreconditionFailed(f"unknown delivery tag {unknown_tag}")
+    if channel.unacked.rest:
+        raise Unfinished(settle_rest_of_tags(channel, outcome))
+
+
+def settle_taken(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
+    """Settle what the ledger has let go, now or at the commit."""
+    if channel.transaction is None:
+        channel.settle(channel, stretches, outcome)
+    else:
+        channel.transaction.settle(stretches, outcome)
+
+
+def settle_rest_of_tags(channel: Channel, outcome: Outcome) -> Steps[None]:
+    while channel.unacked.rest:
+        yield
+        settle_taken(channel, channel.unacked.take_rest(SETTLED_AT_ONCE), outcome)
+
+
+def on_recover(channel: Channel, method: Method) -> None:
+    raise Unfinished(recover(channel, method))
+
+
+def on_recover_async(channel: Channel, method: Method) -> None:
+    raise Unfinished(recover(channel, method))
+
+
+def recover(channel: Channel, method: Method) -> Steps[None]:
+    """Give back everything unacknowledged on the channel; RabbitMQ knows no other way."""
+    if not method["requeue"]:
+        raise NotImplementedHere("requeue=false")
+    stretches, _unknown = channel.unacked.take_up_to(0, SETTLED_AT_ONCE)
+    channel.settle(channel, stretches, Outcome.RETURNED)
+    yield from settle_rest(channel, Outcome.RETURNED)
+    if isinstance(method, Basic.Recover):
+        channel.reply(make(Basic.RecoverOk))
+
+
+HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
+    Basic.Qos: on_qos,
+    Basic.Consume: on_consume,
+    Basic.Cancel: on_cancel,
+    Basic.CancelOk: on_cancel_ok,
+    Basic.Get: on_get,
+    Basic.Nack: on_nack,
+    Basic.Reject: on_reject,
+    Basic.Recover: on_recover,
+    Basic.RecoverAsync: on_recover_async,
+}

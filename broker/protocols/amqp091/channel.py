@@ -1,0 +1,339 @@
+"""One AMQP channel: plain state, and the few verbs that all its handlers share.
+
+What a method does is in `publishing`, `consuming`, `declaring` and `transactions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from fluffle.broker.base.errors import BrokerError, NotFound
+from fluffle.broker.metadata.metadata import Decide, nobody_waits
+from fluffle.broker.protocols.amqp091.confirms import Confirms
+from fluffle.broker.protocols.amqp091.enqueue import put
+from fluffle.broker.protocols.amqp091.pending_requests import Question, Request
+from fluffle.broker.protocols.amqp091.publish_methods import PutBack, on_publishes
+from fluffle.broker.protocols.amqp091.session import Session
+from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.consumers import SharedCredit
+from fluffle.broker.queues.delivery import BY_CLIENT, Outcome
+from fluffle.broker.queues.queue_api import Later
+from fluffle.protocol.methods import Basic, Method, encode_method, make
+from fluffle.protocol.steps import Steps
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.enqueue import Publisher, Putter
+    from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
+    from fluffle.broker.protocols.amqp091.tx_methods import Transaction
+    from fluffle.broker.queues.delivery import Handout
+    from fluffle.broker.queues.queue_api import ServedQueue, Settling
+    from fluffle.protocol.events import Publishes
+
+
+SETTLED_AT_ONCE = 1024
+"""So many messages are settled together, which takes a millisecond or two if no two that follow
+one another are among them."""
+
+T = TypeVar("T")
+
+Refuse: TypeAlias = "Callable[[Channel, BrokerError], None]"
+Settler: TypeAlias = "Callable[[Channel, list[Stretch], Outcome], None]"
+GetAnswerer: TypeAlias = "Callable[[Channel, ServedQueue, Handout | None], None]"
+Send: TypeAlias = "Callable[[Handout], None]"
+Taker: TypeAlias = "Callable[[Channel, Publishes, PutBack], int]"
+Stamper: TypeAlias = "Callable[[list[bytes]], list[bytes]]"
+
+
+def let_go(_answer: Any) -> None:
+    """What becomes of an answer that nobody wants any more, where that is nothing."""
+
+
+def unseen(send: Send, _queue: ServedQueue) -> Send:
+    """Where nobody wants to see what is sent."""
+    return send
+
+
+class Channel:
+    """The state of one channel."""
+
+    __slots__ = (
+        "answer_get",
+        "committing",
+        "confirms",
+        "far",
+        "is_certain",
+        "is_open",
+        "last_queue_name",
+        "number",
+        "prefetch",
+        "publish",
+        "put",
+        "putting",
+        "refuse",
+        "reply_subscription",
+        "sending",
+        "session",
+        "settle",
+        "shared_credit",
+        "stamped",
+        "subscriptions",
+        "take",
+        "ticket",
+        "transaction",
+        "unacked",
+    )
+
+    def __init__(self, number: int, session: Session, publish: Publisher, refuse: Refuse) -> None:
+        self.number = number
+        self.session = session
+        self.take: Taker = on_publishes
+        """What a batch of messages comes to first; another function where they are stamped."""
+        self.stamped: Stamper | None = None
+        """Makes the contents that its client is given of those of a queue, if they are others."""
+        self.publish = publish
+        """What a batch of messages goes through; another function in confirm and tx mode."""
+        self.put: Putter = put
+        """What puts them into their queues.  This and the next three are other functions where that
+        is observed."""
+        self.putting: Steps[bool] | None = None
+        """The work that is left to be done of putting messages into very many queues."""
+        self.committing: Steps[None] | None = None
+        """The work that is left to be done of a commit."""
+        self.settle: Settler = settle
+        """What becomes of messages that its ledger has let go."""
+        self.answer_get: GetAnswerer = answer_get
+        """What tells the client what it got."""
+        self.sending: Callable[[Send, ServedQueue], Send] = unseen
+        """Makes what sends to a consumer of a queue, of what does so."""
+        self.refuse = refuse
+        """Has it closed, about nothing that its client asked for."""
+        self.is_open = True
+        self.is_certain = session.knowledge.is_complete
+        """Whether what it is asked now may be answered by what is not here: see `knowledge`."""
+        self.confirms: Confirms | None = None
+        self.transaction: Transaction | None = None
+        self.unacked = Unacked()
+        self.subscriptions: dict[str, Subscription] = {}
+        """By consumer tag."""
+        self.reply_subscription: ReplySubscription | None = None
+        self.prefetch = 0
+        """For consumers that start from now on; 0 means no limit."""
+        self.shared_credit = SharedCredit()
+        self.last_queue_name = ""
+        self.ticket = 0
+        """Of the last commit that makes something safe which was done on this channel."""
+        self.far: dict[ServedQueue, Settling] = {}
+        """Queues led elsewhere that may not know yet what was settled here, or never will."""
+
+    def recorded(self) -> None:
+        """Something was done that is safe once the commit that collects has been done."""
+        self.ticket = self.session.commits.ticket
+
+    def reply(self, method: Method) -> None:
+        """Send a method at the end of this turn, or once what it vouches for is safe."""
+        self.vouch()
+        self.session.outlet.add(encode_method(self.number, method))
+
+    def vouch(self) -> None:
+        """What is sent from now on says that all is safe that was done on this channel.
+
+        It vouches for every declaration, too, since it may be about another's.
+        """
+        commits = self.session.commits
+        ticket = max(self.ticket, commits.defined)
+        if ticket > commits.durable:
+            self.session.outlet.hold(ticket)
+            commits.wait(self.session.outlet, ticket)
+
+    def on_durable(self, ticket: int) -> None:
+        """Confirm what a commit has made safe, unless the channel has ended meanwhile."""
+        confirms = self.confirms
+        if confirms is not None and confirms.accept_durable(ticket):
+            for frame in confirms.frames(self.number):
+                self.session.outlet.add(frame)
+
+    def speak(self) -> None:
+        """Say what is known of publishes by now, unless the channel has ended."""
+        if self.confirms is not None:
+            self.session.outlet.pieces += self.confirms.frames(self.number)
+
+    def change(self, method: Method, decide: Decide, done: Callable[[], None]) -> None:
+        """Have definitions changed, as `method` asks, and go on with `done`.
+
+        If that takes its time, nothing that came behind it on this channel is acted on until then.
+        """
+        request = Request(self, method, decide, done)
+        self.session.metadata.change(request.decide, request.done, request.failed)
+        request.wait()
+
+    def ask(
+        self,
+        method: Method,
+        answer: T | Later[T],
+        act: Callable[[T], None],
+        unwanted: Callable[[T], None] = let_go,
+        *,
+        undo: Callable[[], None] = nobody_waits,
+    ) -> None:
+        """Go on with the answer of a queue to `method`, with `unwanted` if this has ended by then.
+
+        If it is yet to come, nothing that came behind it on this channel is acted on until then.
+        If the queue is deleted before, `method` is acted on anew, after `undo`.
+        """
+        if isinstance(answer, Later):
+            Question(self, method, act, unwanted, undo).wait(answer)
+        else:
+            act(answer)
+
+    def queue_name(self, name: str) -> str:
+        """`name`, or the queue last declared on this channel when it is empty (§1.7.2.1)."""
+        if name:
+            return name
+        if not self.last_queue_name:
+            raise NotFound("no previously declared queue")
+        return self.last_queue_name
+
+    def queue(self, name: str) -> ServedQueue:
+        """The queue of that name that this connection may use."""
+        return self.session.vhost.queue(self.queue_name(name), self.session.owner)
+
+    def readable_queue(self, name: str) -> ServedQueue:
+        """The same, if the user may read it; RabbitMQ asks that before whether it is there."""
+        name = self.queue_name(name)
+        self.session.rights.check("read", "queue", name)
+        queue = self.session.vhost.queue(name, self.session.owner)
+        check_here(queue)
+        return queue
+
+    def hand_out(self) -> None:
+        """Its consumers get what was published before what its client asks for now."""
+        for subscription in tuple(self.subscriptions.values()):
+            subscription.consumer.queue.hand_out()
+
+    def close(self) -> None:
+        """Stop all consumers and give back what is unacknowledged; say nothing.
+
+        The answer to the client's close, if it is that, vouches for what was done here.
+        """
+        self.is_open = False
+        self.vouch()
+        subscriptions, self.subscriptions = self.subscriptions, {}
+        for subscription in subscriptions.values():
+            self.session.outlet.forget(subscription.consumer)
+            self.shared_credit.forget(subscription.consumer)
+            self.session.detach(subscription.consumer)
+            for observer in self.session.observers:
+                observer.consumer_ended(self, subscription.consumer)
+            subscription.end()
+        if self.reply_subscription is not None:
+            self.session.replies.remove(self.reply_subscription.name)
+            self.reply_subscription = None
+        self._do_or_add(lose_all(self))
+        if self.putting is not None:
+            self.session.chores.add(self.putting, let_go)
+            self.putting = None
+        if self.committing is not None:
+            self.session.chores.add(self.committing, self._commit_failed)
+            self.committing = None
+        self.session.confirming.pop(self, None)
+        traffic = self.session.traffic
+        traffic.channels_closed += 1
+        if self.confirms is not None:
+            traffic.received_confirm += self.confirms.assigned_count
+            traffic.confirmed += self.confirms.accepted_count
+            traffic.ledgers.discard(self.confirms)
+            self.confirms = None
+
+    def _commit_failed(self, _error: Exception) -> None:
+        """Give back what was settled in a transaction and has not been committed."""
+        self.session.chores.add(lose_all(self), let_go)
+
+    def _do_or_add(self, steps: Steps[None]) -> None:
+        """Do what is left to be done now, if that is one step."""
+        for _ in steps:
+            self.session.chores.add(steps, let_go)
+            break
+
+
+def lose_all(channel: Channel) -> Steps[None]:
+    """Give back all that is unacknowledged, and what was settled in a transaction that is not being
+    committed."""
+    transaction = channel.transaction if channel.committing is None else None
+    if transaction is not None:
+        yield from transaction.roll_back(channel.unacked)
+    channel.settle(channel, channel.unacked.take_up_to(0, SETTLED_AT_ONCE)[0], Outcome.LOST)
+    yield from settle_rest(channel, Outcome.LOST)
+    if transaction is not None:
+        yield from channel.unacked.sweep()
+
+
+def settle_rest(channel: Channel, outcome: Outcome) -> Steps[None]:
+    """Settle what the ledger has left to be taken, too; if it is much, some at a time."""
+    while channel.unacked.rest:
+        yield
+        channel.settle(channel, channel.unacked.take_rest(SETTLED_AT_ONCE), outcome)
+
+
+def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
+    """Tell the queues what became of messages that the ledger has let go."""
+    count = of_quorum_queues = 0
+    if channel.session.has_put and outcome in BY_CLIENT:
+        for queue in dict.fromkeys(each.handout.holder.queue for each in stretches):
+            queue.hand_out()  # mutant: CO3
+    for handout, start, stop in stretches:
+        count += stop - start
+        queue = handout.holder.queue
+        settling = queue.settle(handout, start, stop, outcome)
+        if settling is not None:
+            if (before := channel.far.get(queue)) is None or before.error is None:
+                channel.far[queue] = settling
+            if queue.spec.queue_type is QueueType.QUORUM:
+                of_quorum_queues += stop - start
+        if handout.is_recorded:
+            channel.recorded()
+    if outcome is Outcome.ACKED:
+        traffic = channel.session.traffic
+        traffic.from_quorum_queues.acknowledged += of_quorum_queues
+        traffic.from_queues.acknowledged += count - of_quorum_queues
+
+
+def answer_get(channel: Channel, queue: ServedQueue, handout: Handout | None) -> None:
+    """Tell a client what it has got of a queue."""
+    if handout is None:
+        channel.session.deliveries_from(queue).get_empty += 1
+        channel.reply(make(Basic.GetEmpty))
+    else:
+        handout.holder.deliver(handout)
+
+
+def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> None:
+    """Go on once all is so that was settled there: the answer to `method` vouches for that.
+
+    Raises what has become of it instead.  A queue answers a get behind what it was told before.
+    """
+    if isinstance(method, Basic.Get):
+        name = method.queue or channel.last_queue_name
+        channel.far = {
+            queue: settling
+            for queue, settling in channel.far.items()
+            if queue.name != name or settling.error is not None
+        }
+    if not channel.far:
+        act()
+        return
+    queue, settling = channel.far.popitem()
+
+    def known(_answer: None) -> None:
+        if settling.error is not None:
+            raise settling.error
+        once_settled(channel, method, act)
+
+    channel.ask(method, queue.settling, known)
+
+
+def check_here(queue: ServedQueue) -> None:
+    """NotFound while the queue lives on a node that is away."""
+    if queue.absence is not None:
+        raise queue.absence

@@ -1,0 +1,206 @@
+"""What connections, channels and consumers are announced as, when they come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from fluffle.broker.events.change_events import Announced, pid
+from fluffle.broker.events.event_publisher import ACTOR, Announcer, Telling, listed
+from fluffle.broker.metadata.change import Name
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.protocols.amqp091.observer import By
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.journal import Owner
+from fluffle.protocol.types import FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.alarms.alarms import Alarms
+    from fluffle.broker.base.clock import Clock
+    from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.protocols.amqp091.session import Session
+    from fluffle.broker.vhosts.vhost import VirtualHost
+
+UNKNOWN_OF_TLS = (
+    *("peer_cert_subject", "peer_cert_issuer", "peer_cert_validity"),
+    *("ssl_cipher", "ssl_hash", "ssl_key_exchange", "ssl_protocol"),
+)
+"""What RabbitMQ has of connections with TLS alone, and here is empty."""
+
+
+class Announcing:
+    """An `Observer` of one node.  `find` gives the value of a fact that there is."""
+
+    __slots__ = ("_closings", "_find", "announcer")
+
+    def __init__(self, announcer: Announcer, find: Callable[[Name], object]) -> None:
+        self.announcer = announcer
+        self._find = find
+        self._closings: dict[Owner, Telling] = {}
+        """What will be said of the connections that are open."""
+
+    def metadata(self, inner: Metadata, by: By) -> Metadata:
+        """Definitions whose changes are announced, as of who asks for them."""
+        return Announced(inner, self.announcer, self._find, actor=by.actor, settler=by.settler)
+
+    # Connections
+
+    def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
+        self.announcer.tell("user.authentication.success", login(connection, mechanism, name))
+
+    def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None:
+        headers = {**login(connection, mechanism, name), "error": reason}
+        self.announcer.tell("user.authentication.failure", headers)
+
+    def opened(self, connection: Connection, session: Session) -> None:
+        handshake = connection.handshake
+        _peer, (_host, port) = connection.ends
+        named = {"user_provided_name": handshake.client_name} if handshake.client_name else {}
+        closing = self._closings[session.owner] = {
+            "pid": pid(session.owner),
+            "name": session.name,
+            "node": self.announcer.node,
+            "client_properties": listed(handshake.client_properties),
+            **named,
+        }
+        headers = {
+            **closing,
+            **ends(connection),
+            **dict.fromkeys(UNKNOWN_OF_TLS, ""),
+            "port": port,
+            "user": session.user.name,
+            "vhost": session.vhost.name,
+            "type": "network",
+            "auth_mechanism": handshake.mechanism,
+            "timeout": connection.heartbeat_s,
+            "frame_max": handshake.frame_bytes_max,
+            "channel_max": handshake.channels_max,
+            "connected_at": self.announcer.now_ms(),
+            ACTOR: session.user.name,
+        }
+        self.announcer.tell("connection.created", headers)
+
+    def closed(self, session: Session) -> None:
+        self.announcer.tell("connection.closed", self._closings.pop(session.owner))
+
+    # Channels and consumers
+
+    def channel_opened(self, channel: Channel) -> None:
+        session, number = channel.session, channel.number
+        headers = {
+            "pid": pid(session.owner, number),
+            "connection": pid(session.owner),
+            "name": f"{session.name} ({number})",
+            "number": number,
+            "user": session.user.name,
+            "vhost": session.vhost.name,
+            ACTOR: session.user.name,
+        }
+        self.announcer.tell("channel.created", headers)
+
+    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+        """RabbitMQ does not tell this."""
+
+    def channel_closed(self, channel: Channel, consumer_count: int) -> None:
+        session = channel.session
+        headers = {
+            "pid": pid(session.owner, channel.number),
+            "consumer_count": consumer_count,
+            ACTOR: session.user.name,
+        }
+        self.announcer.tell("channel.closed", headers)
+
+    def consumer_started(self, channel: Channel, consumer: Consumer, arguments: FieldTable) -> None:
+        headers = {
+            **consuming(channel, consumer),
+            "exclusive": consumer.exclusive,
+            "ack_required": not consumer.no_ack,
+            "prefetch_count": consumer.prefetch,
+            "arguments": listed(arguments),
+        }
+        self.announcer.tell("consumer.created", headers)
+
+    def consumer_ended(self, channel: Channel, consumer: Consumer) -> None:
+        self.announcer.tell("consumer.deleted", consuming(channel, consumer))
+
+
+def begun(
+    node: str,
+    vhosts: Mapping[str, VirtualHost],
+    clock: Clock,
+    find: Callable[[Name], object],
+    alarms: Alarms,
+) -> Announcing:
+    """That of a node, whose alarms are announced, too."""
+    announcer = Announcer(node, vhosts, clock)
+    AlarmTeller(announcer, alarms)
+    return Announcing(announcer, find)
+
+
+class AlarmTeller:
+    """Announces which resources are low, and which no more."""
+
+    __slots__ = ("_alarms", "_announcer", "_told")
+
+    def __init__(self, announcer: Announcer, alarms: Alarms) -> None:
+        self._announcer = announcer
+        self._alarms = alarms
+        self._told: tuple[str, ...] = ()
+        alarms.listen(self._look)
+
+    def _look(self) -> None:
+        before, self._told = self._told, self._alarms.raised
+        for what, some, others in (
+            ("alarm.set", self._told, before),
+            ("alarm.cleared", before, self._told),
+        ):
+            for source in some:
+                if source not in others:
+                    self._announcer.tell(what, {"source": source, "node": self._announcer.node})
+
+
+def login(connection: Connection, mechanism: str, name: str) -> Telling:
+    return {
+        "name": name,
+        "auth_mechanism": mechanism,
+        "connection_name": connection.name,
+        "connection_type": "network",
+        **ends(connection),
+    }
+
+
+def ends(connection: Connection) -> Telling:
+    """The two of a socket."""
+    (peer_host, peer_port), (host, _port) = connection.ends
+    return {
+        "host": octets(host),
+        "peer_host": octets(peer_host),
+        "peer_port": peer_port,
+        "protocol": "{0,9,1}",
+        "ssl": connection.is_encrypted,
+    }
+
+
+def octets(host: str) -> str:
+    """An address as the numbers it is made of; what is none stays as it is."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    packed, width = address.packed, 1 if address.version == 4 else 2
+    numbers = (packed[at : at + width] for at in range(0, len(packed), width))
+    return "{" + ",".join(str(int.from_bytes(each, "big")) for each in numbers) + "}"
+
+
+def consuming(channel: Channel, consumer: Consumer) -> Telling:
+    session = channel.session
+    return {
+        "consumer_tag": consumer.tag,
+        "channel": pid(session.owner, channel.number),
+        "queue": consumer.queue.name,
+        "vhost": session.vhost.name,
+        ACTOR: session.user.name,
+    }

@@ -1,0 +1,557 @@
+"""One client connection: an asyncio protocol around the reader, the phases and the channels.
+
+This file owns the socket's two directions, the order in which things are done, and the one place
+where errors become close frames.  What an event of a read means is in `occurrences`, what methods
+of the connection mean in `lifecycle`, what the others mean in the handlers; why it is not read in
+`holding`, what has to be done in time in `deadlines`.  Input comes as batches: all events of a
+read, then the confirms they earned, then (in `Turn`) one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from fluffle.broker.base.errors import Broken, BrokerError
+from fluffle.broker.base.logs import event
+from fluffle.broker.metadata.metadata import Late, nobody_waits
+from fluffle.broker.metadata.read_barrier import DOUBTFUL
+from fluffle.broker.protocols.amqp091 import admission, connection_methods
+from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.channels import Channels
+from fluffle.broker.protocols.amqp091.connection_methods import Phase
+from fluffle.broker.protocols.amqp091.deadlines import Beating, Deadlines
+from fluffle.broker.protocols.amqp091.event_handlers import (
+    METHOD_COST,
+    OCCURRENCES,
+    TURN_COST_MAX,
+    is_settled,
+    may_be_answered_too_soon,
+)
+from fluffle.broker.protocols.amqp091.heartbeat import Heartbeat
+from fluffle.broker.protocols.amqp091.long_events import Work
+from fluffle.broker.protocols.amqp091.output_buffer import Outlet
+from fluffle.broker.protocols.amqp091.peer_addresses import address_of, ends_of, is_reset, is_unix
+from fluffle.broker.protocols.amqp091.pending_requests import Kept, Occurrence, Waiting
+from fluffle.broker.protocols.amqp091.read_control import Intake
+from fluffle.broker.protocols.amqp091.read_holds import UNREAD_BYTES_MAX, Holding
+from fluffle.broker.protocols.amqp091.sasl import PeerCertificate
+from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.protocols.amqp091.session import REMEMBERED_WHEN_SHORT_MAX, Session
+from fluffle.broker.queues.queue_api import Target
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.events import method_ids
+from fluffle.protocol.methods import Connection as Methods
+from fluffle.protocol.methods import Method, encode_method, make
+from fluffle.protocol.proxy import Forwarded
+from fluffle.protocol.reader import Reader
+
+if TYPE_CHECKING:
+    import ssl
+
+WRITE_BUFFER_BYTES_MAX = 1_048_576
+"""Beyond this in the transport's buffer, consumers of the connection wait."""
+
+UNHEARD_BYTES_MAX = 64 * 1_048_576
+"""So much of what was on its way when a client closed is read, and dropped: beyond, and it is cut
+off."""
+
+NO_IDS = (0, 0)
+
+logger = logging.getLogger(__name__)
+
+
+class Connection(asyncio.Protocol):
+    """A socket and everything that lives and dies with it."""
+
+    def __init__(self, services: Services, forwarded: Forwarded | None = None) -> None:
+        self.services = services
+        self._forwarded = forwarded
+        """For whom a proxy made this connection."""
+        self.phase = Phase.HEADER
+        self.handshake = connection_methods.Handshake()
+        self.name = ""
+        self.is_from_loopback = False
+        self.certificate: PeerCertificate = {}
+        """The client's, if it has been verified."""
+        self.close_reason = ""
+        self._session: Session | None = None
+        self.open_channels: Channels | None = None
+        """Invariant: there is a session while there are channels, and only in phase RUNNING."""
+        self.pending: deque[Occurrence] = deque()
+        """What has been read and not acted on: empty between turns, unless there is very much."""
+        self.work: Work | None = None
+        """An event that takes long: nothing that came behind it is acted on before it ends."""
+        self.waiting = Waiting(self._go_on, services.connections.kept)
+        self.is_asking = False
+        """Whether its last method was answered with a message."""
+        self.reads = self.read_bytes = 0
+        """How often something came in, and how much."""
+        self.heartbeat_s = 0
+        self._unheard_bytes = 0
+        """Bytes that came behind its close."""
+        self._is_finishing = False
+        """Whether the socket is closed once all is written."""
+        self.deadlines = Deadlines(services.call_later, self._hang_up)
+        self._reader = Reader(
+            frame_bytes_max=services.limits.initial_frame_bytes_max,
+            message_bytes_max=services.limits.message_bytes_max,
+            unfinished_bytes_max=services.limits.unfinished_bytes_max,
+        )
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+        next_number = self.services.connections.next_number
+        self.ends = peer, here = ends_of(transport, self._forwarded, next_number)
+        shown = connection_methods.shown_address
+        self.name = f"{shown(*peer)} -> {shown(*here)}"
+        self.certificate = transport.get_extra_info("peercert") or {}
+        self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
+        self._intake = Intake(self._transport)
+        self.holding = Holding(
+            self._intake,
+            self.deadlines,
+            alarms=self.services.alarms,
+            commits=self.services.commits,
+            call_later=self.services.call_later,
+            on_blocked=self._on_blocked,
+        )
+        self.services.connections.add(self)
+        self.handshake.connected_at_ms = self.services.wall_ms()
+        connection_methods.expect_client(self)
+        real_host, _port = address_of(transport, "peername")
+        if not real_host and not is_unix(transport):
+            self._hang_up("reset before it was accepted")  # so that nobody can say who that was
+            return
+        hosts = filter(None, (real_host, peer[0]))  # anybody can send a PROXY header
+        self.is_from_loopback = all(map(connection_methods.is_loopback, hosts))
+
+    def data_received(self, data: bytes) -> None:
+        self.reads += 1
+        self.read_bytes += len(data)
+        if self.phase is Phase.CLOSED:
+            self._pass_over(len(data))
+            return
+        self._act(data)
+
+    def pause_writing(self) -> None:
+        self.outlet.is_draining = True
+        if self._session is not None:
+            self._session.inbox.filled()
+
+    def resume_writing(self) -> None:
+        self.outlet.drained()
+        if self._session is not None:
+            self._session.inbox.drained()
+        self.holding.has_read()
+        self._act_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.close_reason:
+            self.close_reason = f"connection lost: {exc}" if exc else "closed by peer without close"
+        self.phase = Phase.CLOSED
+        self.deadlines.end()
+        self.holding.end()
+        self.services.connections.discard(self)
+        self.end_session()
+        self.waiting.clear()
+        self.outlet.discard()
+        self.pending.clear()
+        self.work = None
+        self._reader.discard()
+        event(
+            logger,
+            logging.INFO,
+            "connection_closed",
+            connection=self.name,
+            reason=self.close_reason,
+        )
+
+    # What came in
+
+    def _act(self, data: bytes = b"") -> None:
+        """Act on what was read; if it is much, on the rest in the next turn or once it drains."""
+        busy, shares = self.services.connections.busy, self.services.connections.shares
+        busy.discard(self)
+        if self.is_over:
+            return
+        if not data and is_reset(self._transport):
+            self._hang_up("connection reset by peer")  # and nobody wants what it had begun
+            return
+        until_s = shares.begin(self, len(busy))
+        if data:
+            self.pending.extend(self._reader.feed(data))
+        has_enough = self.outlet.has_enough and self.is_asking
+        if self._intake.holds("alarm") or has_enough or self.waiting.is_blocking:
+            self._intake.hold("busy")
+            self._wait_for_commit()
+            return
+        ends_turn = self.services.turn.begin()
+        if ends_turn and self._session is not None:
+            self._session.has_put = False
+        try:
+            self._act_on_events(max(METHOD_COST, TURN_COST_MAX // (1 + len(busy))), until_s)
+            if self._session is not None and self._session.confirming:
+                self._session.confirm()
+        finally:
+            if ends_turn:
+                self.services.turn.end(len(data))
+        if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            self.holding.wait_until_read()
+        is_used_up = shares.end(until_s)
+        if not (self.pending or self._reader.is_waiting or is_used_up or self.work):
+            if self.open_channels is not None:
+                self.open_channels.end_read(is_amid=self._reader.is_amid)
+            self._intake.release("busy")
+        elif self.phase is not Phase.CLOSED:
+            self._intake.hold("busy")
+            self._act_later()
+
+    def _act_later(self) -> None:
+        """Go on in the next turn, if there is anything to go on with."""
+        busy = self.services.connections.busy
+        if self._intake.holds("busy") and self not in busy:
+            busy.add(self)
+            self.services.call_soon(self._act)
+
+    def _act_on_events(self, cost_max: int, until_s: float) -> None:
+        """Act for so much and so long, and on one event at least; `cost_max` is more than 0."""
+        events, cost, now_s = self.pending, 0, self.services.connections.shares.now_s
+        while cost < cost_max and self.phase is not Phase.CLOSED:
+            if self.work is not None:
+                cost += self._work_on(self.work, until_s)
+                if now_s() >= until_s:
+                    break
+                continue
+            if not events:
+                if not self._reader.is_waiting:
+                    break
+                events.extend(self._reader.go_on())
+                if now_s() >= until_s:
+                    break
+                continue
+            occurrence = events.popleft()
+            if self.waiting.kept and (wait_cost := self._wait(occurrence)):
+                cost += wait_cost
+                continue
+            try:
+                cost += OCCURRENCES[type(occurrence)](self, occurrence)
+            except (BrokerError, ProtocolError) as error:
+                cost += METHOD_COST
+                if not self._doubts(error, occurrence):
+                    self._refuse(error, occurrence.channel, ids_at(occurrence))
+            except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
+                self.give_up(error, ids_at(occurrence))
+            if now_s() >= until_s:
+                break
+
+    def _work_on(self, work: Work, until_s: float) -> int:
+        """Go on with what takes long, for so long; what that costs."""
+        now_s, cost, goes_on = self.services.connections.shares.now_s, 0, True
+        try:
+            while goes_on and cost < METHOD_COST:
+                cost += 1
+                goes_on = self._wants(work) and work.go_on()
+                if now_s() >= until_s:
+                    break
+        except (BrokerError, ProtocolError) as error:
+            goes_on = False
+            if not self._doubts(error, work.event):
+                self._refuse(error, work.event.channel, ids_at(work.event))
+        except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
+            goes_on = False
+            self.give_up(error, ids_at(work.event))
+        if not goes_on and self.work is work:
+            self.work = None
+        return cost
+
+    def _wants(self, work: Work) -> bool:
+        """Whether the channel of the work has not ended, maybe in a step of it."""
+        return work.channel is None or self._is_there(work.channel)
+
+    def _doubts(self, error: BrokerError | ProtocolError, occurrence: Occurrence) -> bool:
+        """Whether it is said only once more is known; then the channel waits for that."""
+        knowledge, channels = self.waiting.knowledge, self.open_channels
+        if type(error) not in DOUBTFUL or knowledge.is_complete or channels is None:
+            return False
+        if isinstance(occurrence, Kept) and is_settled(self, occurrence):
+            return False
+        channel = channels.opened(occurrence.channel)
+        if channel is None or not may_be_answered_too_soon(occurrence):
+            return False
+        self.waiting.begin(channel.number)
+        self.waiting.keeps(occurrence)
+        ids = ids_at(occurrence)
+
+        def refuse(error: BrokerError) -> None:
+            def act() -> None:
+                raise error
+
+            self.waiting.over(channel, ids, act)
+
+        knowledge.ask(partial(self.waiting.over, channel, ids, nobody_waits), refuse)
+        return True
+
+    def _wait(self, occurrence: Occurrence) -> int:
+        """Let it wait with its channel, or all with it, if it has to; what that costs."""
+        if not self.waiting.keeps(occurrence):
+            if not self.waiting.blocks(occurrence):
+                return 0
+            self.pending.appendleft(occurrence)
+        return TURN_COST_MAX if self.waiting.is_blocking else METHOD_COST
+
+    def _go_on(
+        self, channel: Channel | None, ids: tuple[int, int], act: Callable[[], None]
+    ) -> None:
+        """Act on a channel that has waited, if it is still there, and on what came for it; None is
+        the connection itself."""
+        number = channel.number if channel is not None else 0
+        kept = self.waiting.end(number)  # `act` may wait anew
+        try:
+            if self._is_there(channel):
+                act()
+        except (BrokerError, ProtocolError) as error:
+            self._refuse(error, number, ids)
+        except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
+            self.give_up(error, ids)
+        if self.open_channels is not None:
+            self.pending.extendleft(reversed(kept))
+        if self.pending and self.phase is not Phase.CLOSED:
+            self._intake.hold("busy")
+        self._act_later()
+
+    def _is_there(self, channel: Channel | None) -> bool:
+        """Whether what has waited is still wanted."""
+        if channel is None:
+            return self.phase not in (Phase.CLOSING, Phase.CLOSED)
+        return self.open_channels is not None and self.open_channels.has(channel)
+
+    # Errors
+
+    def _refuse(
+        self, error: BrokerError | ProtocolError, channel: int, ids: tuple[int, int]
+    ) -> None:
+        """Close the channel or the connection on which something was wrong, and say what."""
+        if isinstance(error, ProtocolError):
+            self.fail(error, (error.class_id, error.method_id))
+            return
+        channels = self.open_channels if error.is_soft else None
+        if not (channels and channels.close(channel, error, ids)):
+            self.fail(error, ids)
+
+    def give_up(self, error: Exception, ids: tuple[int, int] = NO_IDS) -> None:
+        """The broker itself is at fault: say so here, and keep the other connections.
+
+        Unless what it believes is wrong: then it must end before it says so to others.
+        """
+        if isinstance(error, AssertionError):
+            self.services.on_fatal(error)
+        logger.error("a handler failed on %s, method %s", self.name, ids, exc_info=error)
+        self.fail(Broken(), ids)
+
+    def fail(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
+        """Log what was wrong, and close the connection."""
+        if self.phase not in (Phase.CLOSING, Phase.CLOSED):
+            text = error.reply_text
+            event(logger, logging.ERROR, "connection_error", connection=self.name, error=text)
+            self.close(error, ids)
+
+    def close(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
+        """Say why the connection is closed; from here on only the answer to that counts."""
+        self.close_reason = error.reply_text
+        self.phase = Phase.CLOSING
+        self._reader.close()
+        self.end_session()
+        self.holding.hear()
+        self._act_later()
+        self.send(connection_methods.close_for(Methods.Close, error, ids))
+        self._part_in_time()
+
+    # The verbs of `lifecycle`
+
+    def send(self, method: Method) -> None:
+        """Send a method of the connection itself, at the end of this turn."""
+        self.outlet.add(encode_method(0, method))
+
+    def tuned(self, frame_bytes_max: int, heartbeat_s: int) -> None:
+        """The limits have been negotiated; 0 is no limit and no heartbeat."""
+        self._reader.frame_bytes_max = frame_bytes_max or self.services.limits.message_bytes_max
+        self.heartbeat_s = heartbeat_s
+        if heartbeat_s:
+            beating = Beating(Heartbeat(), self._transport, self.outlet, lambda: self.reads)
+            self.deadlines.beat(beating, heartbeat_s)
+
+    def begin(self, session: Session) -> None:
+        """The client may open channels."""
+        self.phase = Phase.RUNNING
+        self._reader.open()
+        self._session = session
+        self.waiting.knowledge = session.knowledge
+        self.open_channels = Channels(session, self.handshake.channels_max)
+        self.deadlines.met("handshake")
+        self.services.traffic.connections_opened += 1
+        self.holding.listen()
+        self.services.access.listen(session.user.name, self._on_access)
+        self.services.access.usage.opened(session.user.name, session.vhost.name)
+
+    def end_session(
+        self, done: Callable[[], None] = nobody_waits, late: Late | None = None
+    ) -> None:
+        """Close all channels and delete the queues that only this connection could use: `done` is
+        called once they are gone, `late` if that takes too long."""
+        session, channels = self._session, self.open_channels
+        if channels is None or session is None:
+            return
+        channels.end_all()
+        self.work = None
+        self.open_channels = self._session = None
+        self.waiting.clear()
+        self.services.traffic.connections_closed += 1
+        self.services.access.unlisten(session.user.name, self._on_access)
+        self.services.access.usage.closed(session.user.name, session.vhost.name)
+        session.forget()
+        self.services.owners.end(session.owner)
+        session.drop_owned(done, late)
+        for observer in session.observers:
+            observer.closed(session)
+
+    def _on_access(self) -> None:
+        """The user, his permissions or the virtual host have changed."""
+        assert self._session is not None
+        assert self.open_channels is not None
+        admission.on_change(self, self._session, self.open_channels)
+
+    def finish(self, *, is_client_to_close: bool = False) -> None:
+        """Write what is collected, then close the socket once the peer has read it."""
+        if is_client_to_close:
+            self._leave_to_client()
+            return
+        self.phase, self._is_finishing = Phase.CLOSED, True
+        self.outlet.flush()
+        if not self._wait_for_commit():
+            self._transport.close()
+        self._part_in_time()
+
+    def _leave_to_client(self) -> None:
+        """Act on nothing more, and leave it to the client to close the socket, which it does once
+        it has read what it waits for.
+
+        It may have more on its way, and is still writing: from a socket that was closed under it,
+        or half closed, it would hear an error in the place of the answer.  So that is read, and
+        dropped.
+        """
+        self.phase = Phase.CLOSED
+        self._part_in_time()
+        self.pending.clear()
+        self._reader.discard()
+        self.holding.hear()
+        self._intake.release("busy")
+        if self.heartbeat_s:
+            self.deadlines.met("heartbeat")
+
+    def _pass_over(self, size_bytes: int) -> None:
+        """Note bytes that are dropped."""
+        self._unheard_bytes += size_bytes
+        if self._unheard_bytes > UNHEARD_BYTES_MAX:
+            self._hang_up("client writes on after its close")
+
+    def _wait_for_commit(self) -> bool:
+        """Go on when what is held back has gone out; whether anything is."""
+        if self.outlet.is_holding:
+            self.services.commits.wait(self, self.outlet.ticket)
+        return self.outlet.is_holding
+
+    def on_durable(self, _ticket: int) -> None:
+        """The commit that was waited for has been done."""
+        if self.phase is not Phase.CLOSED:
+            self._act_later()
+        elif self._is_finishing and not self._transport.is_closing():
+            self.finish()
+
+    def drop(self, reason: str = connection_methods.NO_ANSWER) -> None:
+        """Close the socket without a word; by default the peer has had its time."""
+        self._hang_up(reason)
+
+    def _hang_up(self, reason: str) -> None:
+        """Act on nothing more and close the socket as it is; the first reason is the one."""
+        self.close_reason = self.close_reason or reason
+        self.phase = Phase.CLOSED
+        self._transport.abort()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is acted on, and what is left is to close the socket."""
+        return self.phase is Phase.CLOSED
+
+    @property
+    def channels(self) -> Iterable[Channel]:
+        return self.open_channels or ()
+
+    @property
+    def session(self) -> Session | None:
+        return self._session
+
+    @property
+    def state(self) -> str:
+        """RabbitMQ's word for what it is doing, and for why it is not read."""
+        return connection_methods.state_of(self.phase, self.services.alarms, self._intake.holds)
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """What knows how it is encrypted, if it is."""
+        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        return tls
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.tls is not None
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """What the socket has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def is_publisher(self) -> bool:
+        """Whether it has published."""
+        return self._session is not None and self._session.routes_found > 0
+
+    def remember_less(self) -> None:
+        """Memory is short: forget what can be found out again, where that is much."""
+        self._reader.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
+        if self._session is not None:
+            self._session.remember_less()
+
+    def on_behind(self, target: Target, count: int) -> None:
+        """Messages went to a queue that is behind: pause, unless acks come this way and help."""
+        if self._session is None:  # they are put into their queues when it has ended
+            return
+        if target.is_full:
+            self.holding.wait_for_room(target)
+        elif self.open_channels and not self.open_channels.have_consumers:
+            self.holding.owe(target, count)
+
+    def _part_in_time(self) -> None:
+        """Give the peer its time to answer, or to read what is left for it."""
+        can_answer = not self._reader.is_broken
+        wait_s = connection_methods.close_wait_s(self.heartbeat_s, can_answer=can_answer)
+        self.deadlines.give("close", wait_s, connection_methods.NO_ANSWER)
+
+    def _on_blocked(self, reason: str) -> None:
+        """An alarm holds the connection, or does no more."""
+        if not reason:
+            self._act_later()
+        if self.handshake.wants_blocked:
+            self.send(make(Methods.Blocked, reason=reason) if reason else make(Methods.Unblocked))
+
+
+def ids_at(occurrence: Occurrence) -> tuple[int, int]:
+    """Class and method, as `method_ids` gives them, also of what has waited."""
+    return method_ids(occurrence.event if isinstance(occurrence, Kept) else occurrence)

@@ -1,0 +1,506 @@
+"""connection.*: from the protocol header to the last close-ok.
+
+HEADER -> START -> SECURE -> TUNE -> OPEN -> RUNNING -> CLOSED
+             any of them -> CLOSING (we closed) -> CLOSED
+
+Whoever closes waits for close-ok and then closes the socket.  So a client that has closed is CLOSED
+while its socket is still there, and what was on its way is read and dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused, Overloaded
+from fluffle.broker.access.users import User
+from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.base.errors import (
+    AccessRefused,
+    BrokerError,
+    ChannelError,
+    CommandInvalid,
+    ConnectionForced,
+    NotAllowed,
+)
+from fluffle.broker.base.logs import event
+from fluffle.broker.protocols.amqp091.admission import admitted
+from fluffle.broker.protocols.amqp091.channel import once_settled
+from fluffle.broker.protocols.amqp091.pending_requests import ids_of
+from fluffle.broker.protocols.amqp091.sasl import EXTERNAL, MECHANISMS, certified_name
+from fluffle.broker.protocols.amqp091.session import Session
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.methods import Connection as Methods
+from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
+from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.types import FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.connection import Connection
+
+HEADER_0_9 = b"AMQP\x01\x01\x00\x09"
+"""The header of AMQP 0-9: RabbitMQ takes it for 0-9-1."""
+
+CLOSE_WAIT_S_MAX = 30
+"""RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
+
+BROKEN_WAIT_S = 3
+"""As RabbitMQ, for who sent what is no frame: nothing behind it can be read, so no answer comes,
+and there is only the time to read what we said."""
+
+NO_ANSWER = "no answer in time"
+
+logger = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """Where a connection stands; it only moves on.  The values are RabbitMQ's words for it."""
+
+    HEADER = "pre_init"
+    START = "starting"
+    SECURE = "securing"
+    TUNE = "tuning"
+    OPEN = "opening"
+    RUNNING = "running"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+def state_of(phase: Phase, alarms: Alarms, holds: Callable[[str], bool]) -> str:
+    """What RabbitMQ calls it: `blocking` is who would be blocked if he published."""
+    if phase is not Phase.RUNNING:
+        return str(phase.value)
+    if holds("alarm"):
+        return "blocked"
+    if alarms.reason:
+        return "blocking"
+    return "flow" if holds("flow") or holds("disk") else "running"
+
+
+class Handshake:
+    """What the client has told about itself and agreed to."""
+
+    __slots__ = (
+        "capabilities",
+        "channels_max",
+        "client_name",
+        "client_properties",
+        "connected_at_ms",
+        "frame_bytes_max",
+        "mechanism",
+        "user",
+    )
+
+    def __init__(self) -> None:
+        self.capabilities: frozenset[str] = frozenset()
+        self.client_name = ""
+        self.client_properties: FieldTable = {}
+        """Only where they will be told."""
+        self.connected_at_ms = 0
+        """By the time of day."""
+        self.mechanism = ""
+        self.user: User | None = None
+        self.channels_max = 0
+        self.frame_bytes_max = 0
+
+    @property
+    def wants_blocked(self) -> bool:
+        return "connection.blocked" in self.capabilities
+
+
+def start(connection: Connection) -> None:
+    """The header was right: introduce ourselves."""
+    connection.phase = Phase.START
+    connection.send(
+        make(
+            Methods.Start,
+            version_major=0,
+            version_minor=9,
+            server_properties=pamqp_table(connection.services.server_properties),
+            mechanisms=" ".join(offered_mechanisms(connection)),
+            locales="en_US",
+        ),
+    )
+
+
+def offered_mechanisms(connection: Connection) -> tuple[str, ...]:
+    """Those that are switched on; EXTERNAL only to who has shown a certificate."""
+    allowed = connection.services.mechanisms
+    named = (*MECHANISMS, EXTERNAL) if connection.certificate else tuple(MECHANISMS)
+    return tuple(name for name in named if name in allowed)
+
+
+def on_start_ok(connection: Connection, method: Method) -> None:
+    """Who the client is; the limits follow once that is clear, which need not be at once."""
+    assert isinstance(method, Methods.StartOk)
+    properties = field_table(method.client_properties)
+    connection.handshake.capabilities = capabilities_of(properties)
+    connection.handshake.client_name = text_of(properties, "connection_name")
+    if method.mechanism not in offered_mechanisms(connection):
+        raise CommandInvalid(f"unknown authentication mechanism '{method.mechanism}'")
+    mechanism, access = method.mechanism, connection.services.access
+    observers = connection.services.observers
+    if observers:
+        connection.handshake.client_properties = properties
+    connection.handshake.mechanism = mechanism
+    name = ""
+    connection.phase = Phase.SECURE
+
+    def on_login(outcome: User | LoginRefused) -> None:
+        if connection.phase is not Phase.SECURE:  # it has gone meanwhile
+            return
+        if isinstance(outcome, LoginRefused):
+            refuse_login(connection, mechanism, name, outcome)
+            for observer in observers:
+                observer.refused(connection, mechanism, name, str(outcome))
+        else:
+            for observer in observers:
+                observer.logged_in(connection, mechanism, outcome.name)
+            propose_limits(connection, outcome)
+
+    if mechanism == EXTERNAL:
+        name = certified_name(connection.certificate, connection.services.certificate_login)
+        log_in = partial(admit, access, name, from_loopback=connection.is_from_loopback)
+    else:
+        name, password = MECHANISMS[mechanism](octets(method.response))
+        log_in = partial(
+            access.login,
+            name,
+            password,
+            from_loopback=connection.is_from_loopback,
+            source=connection.ends[0][0],
+            is_there=lambda: connection.phase is Phase.SECURE,
+        )
+    log_in(answer=partial(unless_defined, connection, name, log_in, on_login))
+
+
+def admit(access: Access, name: str, *, from_loopback: bool, answer: LoginAnswer) -> None:
+    """Tell whether somebody is let in who has a certificate of that name."""
+    named = LoginRefused("the certificate names nobody")
+    answer(access.admit(name, from_loopback=from_loopback) if name else named)
+
+
+def unless_defined(
+    connection: Connection,
+    name: str,
+    log_in: Callable[..., None],
+    on_login: LoginAnswer,
+    outcome: User | LoginRefused,
+) -> None:
+    """Tell what has come of a login; of a refusal once it is known here whether the user is another
+    by what was answered elsewhere."""
+    access, knowledge = connection.services.access, connection.services.knowledge
+    is_refused = isinstance(outcome, LoginRefused) and not isinstance(outcome, Overloaded)
+    if knowledge.is_complete or not is_refused:
+        on_login(outcome)
+        return
+    before = access.users.get(name)
+
+    def known() -> None:
+        if access.users.get(name) is before:
+            on_login(outcome)
+        else:
+            log_in(answer=on_login)
+
+    def failed(error: BrokerError) -> None:
+        if connection.phase is Phase.SECURE:
+            connection.fail(error)
+
+    ask_others(connection, known, failed)
+
+
+def expect_client(connection: Connection) -> None:
+    """The client has its time to open a virtual host."""
+    wait_s = connection.services.limits.handshake_timeout_ms / 1000
+    connection.deadlines.give("handshake", wait_s, NO_ANSWER)
+
+
+def ask_others(
+    connection: Connection, known: Callable[[], None], failed: Callable[[BrokerError], None]
+) -> None:
+    """Ask as `Knowledge.ask` does, for a client that is not in yet: its time begins again behind
+    that."""
+    connection.deadlines.met("handshake")
+
+    def go_on() -> None:
+        expect_client(connection)
+        known()
+
+    connection.services.knowledge.ask(go_on, failed)
+
+
+def propose_limits(connection: Connection, user: User) -> None:
+    """The client has said who it is: what may it ask for?"""
+    connection.services.traffic.logins_succeeded += 1
+    limits = connection.services.limits
+    connection.handshake.user = user
+    connection.services.connections.logged_in(connection)
+    connection.phase = Phase.TUNE
+    connection.send(
+        make(
+            Methods.Tune,
+            channel_max=limits.channels_max,
+            frame_max=limits.frame_bytes_max,
+            heartbeat=limits.heartbeat_s,
+        ),
+    )
+
+
+def refuse_login(connection: Connection, mechanism: str, name: str, refused: LoginRefused) -> None:
+    """Tell a client that can hear it (authentication_failure_close), or just hang up."""
+    connection.services.traffic.logins_failed += 1
+    if not isinstance(refused, Overloaded):
+        event(
+            logger,
+            logging.WARNING,
+            "authentication_failed",
+            connection=connection.name,
+            user=name,
+            mechanism=mechanism,
+            client=connection.handshake.client_name,
+            reason=str(refused),
+        )
+    if "authentication_failure_close" in connection.handshake.capabilities:
+        refusal = AccessRefused(
+            f"Login was refused using authentication mechanism {mechanism}. For details see the "
+            "broker logfile."
+        )
+        connection.close(refusal)  # about no method, as RabbitMQ puts it
+        return
+    connection.close_reason = str(refused)
+    connection.finish()
+
+
+def on_tune_ok(connection: Connection, method: Method) -> None:
+    """The client's limits, which may only be lower; its heartbeat counts as it is."""
+    assert isinstance(method, Methods.TuneOk)
+    limits = connection.services.limits
+    check_limit("channel_max", method.channel_max, 1, limits.channels_max)
+    check_limit("frame_max", method.frame_max, limits.frame_bytes_min, limits.frame_bytes_max)
+    connection.handshake.channels_max = method.channel_max
+    connection.handshake.frame_bytes_max = method.frame_max
+    connection.phase = Phase.OPEN
+    connection.tuned(method.frame_max, method.heartbeat)
+
+
+def let_in(connection: Connection, user: User) -> None:
+    """The client is of this process, and has shown elsewhere who it is: without limits, it may open
+    a virtual host."""
+    connection.handshake.user = user
+    connection.services.connections.logged_in(connection)
+    connection.handshake.capabilities = frozenset({"consumer_cancel_notify"})
+    connection.phase = Phase.OPEN
+    connection.tuned(0, 0)
+
+
+def check_limit(name: str, value: int, lowest: int, highest: int) -> None:
+    """NotAllowed, with RabbitMQ's text, for a limit out of range; 0 stands for no limit."""
+    if value and value < lowest:
+        raise NotAllowed(
+            f"negotiated {name} = {value} is lower than the minimum allowed value ({lowest})"
+        )
+    if highest and not 0 < value <= highest:
+        shown = value or "0 (no limit)"
+        raise NotAllowed(
+            f"negotiated {name} = {shown} is higher than the maximum allowed value ({highest})"
+        )
+
+
+def on_open(connection: Connection, method: Method) -> None:
+    """Choose the virtual host; from here on channels may be opened."""
+    assert isinstance(method, Methods.Open)
+    services = connection.services
+    try:
+        open_vhost(connection, method)
+    except NotAllowed:
+        if services.knowledge.is_complete:
+            raise
+        once_known(connection, method, partial(open_vhost, connection, method))
+
+
+def once_known(connection: Connection, method: Method, act: Callable[[], None]) -> None:
+    """Go on with `method`, and all behind it, once all is known that was answered anywhere before
+    it came."""
+    waiting, ids = connection.waiting, ids_of(method)
+
+    def known() -> None:
+        waiting.over(None, ids, act)
+
+    def failed(error: BrokerError) -> None:
+        def refuse() -> None:
+            raise error
+
+        waiting.over(None, ids, refuse)
+
+    waiting.begin_all()
+    ask_others(connection, known, failed)
+
+
+def open_vhost(connection: Connection, method: Methods.Open) -> None:
+    """Unless that may not be.  NotAllowed."""
+    services, handshake = connection.services, connection.handshake
+    assert handshake.user is not None
+    vhost = admitted(services, handshake.user, method.virtual_host)
+    session = Session(
+        name=connection.name,
+        user=handshake.user,
+        vhost=vhost,
+        outlet=connection.outlet,
+        services=services,
+        on_behind=connection.on_behind,
+        on_disk_behind=connection.holding.wait_for_disk,
+        give_up=connection.give_up,
+        waiting=connection.waiting,
+        frame_bytes_max=handshake.frame_bytes_max,
+        notify_cancel="consumer_cancel_notify" in handshake.capabilities,
+    )
+    connection.begin(session)
+    for observer in services.observers:
+        observer.opened(connection, session)
+    connection.send(make(Methods.OpenOk, known_hosts=""))
+    event(
+        logger,
+        logging.INFO,
+        "connection_opened",
+        connection=connection.name,
+        user=handshake.user.name,
+        vhost=vhost.name,
+        client=handshake.client_name,
+    )
+
+
+def on_close(connection: Connection, method: Method) -> None:
+    """The client is done: everything of its own goes before it hears close-ok, and what it has
+    settled is so."""
+    assert isinstance(method, Methods.Close)
+    for channel in connection.channels:
+        if channel.far:
+            once_settled(channel, method, partial(on_close, connection, method))
+            return
+    for channel in connection.channels:
+        channel.hand_out()  # mutant: CO6
+    connection.close_reason = f"closed by client: {method.reply_code} {method.reply_text}"
+    connection.phase = Phase.CLOSING
+
+    def answer() -> None:
+        if connection.phase is not Phase.CLOSED:  # it has not hung up meanwhile
+            connection.send(make(Methods.CloseOk))
+            connection.finish(is_client_to_close=True)
+
+    def late(error: BrokerError) -> None:
+        """Its queues may still be there, and it may not believe that they are not."""
+        if connection.phase is not Phase.CLOSED:
+            connection.close(error, ids_of(method))
+
+    connection.end_session(answer, late)
+
+
+def on_close_ok(connection: Connection, _method: Method) -> None:
+    connection.finish()
+
+
+def on_close_while_closing(connection: Connection, _method: Method) -> None:
+    """Both sides closed at once: answer, and wait for the answer to ours."""
+    connection.send(make(Methods.CloseOk))
+
+
+def on_update_secret(connection: Connection, method: Method) -> None:
+    """A new secret for the user who is logged in: passwords do not expire, so it is not needed.
+
+    RabbitMQ looks at the rights again then; here every change of them is noticed when it is made.
+    """
+    assert isinstance(method, Methods.UpdateSecret)
+    connection.send(make(Methods.UpdateSecretOk))
+
+
+PHASES: dict[Phase, dict[type[Method], Callable[[Connection, Method], None]]] = {
+    Phase.START: {Methods.StartOk: on_start_ok},
+    Phase.TUNE: {Methods.TuneOk: on_tune_ok},
+    Phase.OPEN: {Methods.Open: on_open},
+    Phase.RUNNING: {Methods.Close: on_close, Methods.UpdateSecret: on_update_secret},
+    Phase.CLOSING: {Methods.CloseOk: on_close_ok, Methods.Close: on_close_while_closing},
+}
+"""What a connection listens to on channel 0; while CLOSING, nothing else counts."""
+
+
+def on_method(connection: Connection, method: Method) -> None:
+    """A method on channel 0."""
+    handler = PHASES.get(connection.phase, {}).get(type(method))
+    if handler is not None:
+        handler(connection, method)
+    else:
+        refuse_untimely(connection.phase, 0)
+
+
+def refuse_untimely(phase: Phase, channel: int) -> None:
+    """Raise the error for what cannot come now; say nothing if it is only too late.
+
+    On a channel that is UNEXPECTED_FRAME, since there is no channel yet, on channel 0 ChannelError.
+    """
+    if phase in (Phase.CLOSING, Phase.CLOSED):
+        return
+    if channel:
+        raise ProtocolError(
+            ReplyCode.UNEXPECTED_FRAME, f"channels have to wait in connection state {phase.value}"
+        )
+    raise ChannelError(f"unexpected method in connection state {phase.value}")
+
+
+def close_wait_s(heartbeat_s: int, *, can_answer: bool) -> int:
+    """How long a client has to answer our close, and to read it."""
+    wait_s = min(heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
+    return wait_s if can_answer else min(wait_s, BROKEN_WAIT_S)
+
+
+def close_for(
+    cls: Callable[[int, str, int, int], Method],
+    error: BrokerError | ProtocolError,
+    ids: tuple[int, int],
+) -> Method:
+    """The close of a channel or of a connection that says what was wrong, with which method."""
+    return make(cls, int(error.code), error.reply_text, *ids)
+
+
+def unimplemented() -> BrokerError:
+    """A method of the connection, or of servers only, came on a channel."""
+    return CommandInvalid("unimplemented method")
+
+
+def forced(reason: str) -> BrokerError:
+    """What clients hear when the node stops."""
+    return ConnectionForced(f"broker forced connection closure with reason '{reason}'")
+
+
+def plain_host(host: str) -> str:
+    """An address without its scope, and that of an IPv4 peer on a socket for both as IPv4."""
+    return host.partition("%")[0].removeprefix("::ffff:")
+
+
+def shown_address(host: str, port: int) -> str:
+    """An address as RabbitMQ prints it: IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether it is an address of this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def capabilities_of(client_properties: FieldTable) -> frozenset[str]:
+    """The capabilities that a client says it has."""
+    _tag, table = client_properties.get("capabilities", ("V", None))
+    if not isinstance(table, dict):
+        return frozenset()
+    return frozenset(name for name, (_tag, value) in table.items() if value is True)
+
+
+def text_of(table: FieldTable, name: str) -> str:
+    value = table.get(name, ("V", None))[1]
+    return value.decode(errors="replace") if isinstance(value, bytes) else ""

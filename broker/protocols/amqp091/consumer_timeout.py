@@ -1,0 +1,66 @@
+"""Clients that have held messages for too long: what is taken from them, and who says so.
+
+With RabbitMQ 4.3, too, a client that understands basic.cancel loses its consumer and no more; of
+another, and of one that got its messages with basic.get, the channel is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.logs import event
+from fluffle.broker.queues.consumer_timeout import Late, Lost
+from fluffle.broker.queues.delivery import Outcome
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.queues.queue_api import ServedQueue
+
+logger = logging.getLogger(__name__)
+
+
+def take_back(channel: Channel, late: Late) -> Lost:
+    """Messages go back that are in a client's hands as far as their queue knows, though they may
+    have been settled in a transaction."""
+    count, firsts = 0, []
+    for handout in late.handouts:
+        stretches = [*handout.unsettled()]
+        if channel.transaction is not None:
+            stretches += channel.transaction.settled_of(handout)
+        for start, stop in stretches:
+            count += stop - start
+            firsts.append(handout.sequences[start])
+            handout.holder.queue.settle(handout, start, stop, Outcome.TIMED_OUT)
+    return Lost(count, min(firsts, default=0), late.held_ms, late.timeout_ms)
+
+
+def tell(channel: Channel, queue: ServedQueue, lost: Lost, consumer_tag: str | None = None) -> None:
+    """For people: who held what, and for how long."""
+    session = channel.session
+    session.deliveries_from(queue).timed_out += lost.messages
+    event(
+        logger,
+        logging.WARNING,
+        "consumer_timed_out",
+        connection=session.name,
+        channel=channel.number,
+        consumer_tag=consumer_tag,
+        vhost=session.vhost.name,
+        queue=queue.name,
+        messages=lost.messages,
+        first=lost.first,
+        held_ms=lost.held_ms,
+        timeout_ms=lost.timeout_ms,
+    )
+
+
+def close(channel: Channel, lost: Lost) -> None:
+    """The channel ends, and all that its client holds comes back."""
+    text = (
+        f"delivery acknowledgement on channel {channel.number} timed out. Timeout value used: "
+        f"{lost.timeout_ms} ms. This timeout value can be configured, see consumers doc guide to "
+        "learn more"
+    )
+    channel.refuse(channel, PreconditionFailed(text))

@@ -1,0 +1,102 @@
+"""What a client must do in time: log in, be heard, read its answers, and part.
+
+Who does not is hung up on: he would not hear what was said to him.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME, Heartbeat, Verdict
+from fluffle.broker.protocols.amqp091.output_buffer import Outlet
+from fluffle.broker.protocols.amqp091.read_control import Timer
+
+
+class Line(Protocol):
+    """The part of asyncio's transport that heartbeats need."""
+
+    def is_reading(self) -> bool: ...
+
+    def write(self, data: bytes) -> None: ...
+
+
+class Beating:
+    """The heartbeats of one connection, both ways."""
+
+    __slots__ = ("_heard", "_heartbeat", "_line", "_outlet", "_reads", "_writes")
+
+    def __init__(
+        self, heartbeat: Heartbeat, line: Line, outlet: Outlet, heard: Callable[[], int]
+    ) -> None:
+        """`heard`: how often something has come from the client."""
+        self._heartbeat = heartbeat
+        self._line = line
+        self._outlet = outlet
+        self._heard = heard
+        self._reads, self._writes = heard(), outlet.writes
+
+    def beat(self) -> bool:
+        """Half an interval has passed.  False if the client is silent for too long."""
+        heartbeat, outlet, reads = self._heartbeat, self._outlet, self._heard()
+        heartbeat.heard |= reads != self._reads
+        heartbeat.spoke |= outlet.writes != self._writes
+        self._reads = reads
+        verdict = heartbeat.beat(listening=self._line.is_reading())
+        if verdict is Verdict.SEND:
+            self._line.write(HEARTBEAT_FRAME)
+            outlet.writes += 1
+            outlet.written_bytes += len(HEARTBEAT_FRAME)
+        self._writes = outlet.writes
+        return verdict is not Verdict.GIVE_UP
+
+
+class Deadlines:
+    """Those of one connection, until `end`."""
+
+    __slots__ = ("_call_later", "_hang_up", "_is_over", "_timers")
+
+    def __init__(
+        self,
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        hang_up: Callable[[str], None],
+    ) -> None:
+        """`hang_up` is called with what the client has not done."""
+        self._call_later = call_later
+        self._hang_up = hang_up
+        self._timers: dict[str, Timer] = {}
+        self._is_over = False
+
+    def give(self, what: str, seconds: float, failure: str) -> None:
+        """`what` has to be done in `seconds`, or it is a `failure`; what is under way goes on."""
+        if what not in self._timers and not self._is_over:
+            self._timers[what] = self._call_later(seconds, partial(self._hang_up, failure))
+
+    def met(self, what: str) -> None:
+        """The client has done this in time: its deadline ends."""
+        if not self._is_over:
+            self._timers.pop(what).cancel()
+
+    def beat(self, beating: Beating, interval_s: float) -> None:
+        """Have the client hear of us, and end it when it is silent too long."""
+        act = partial(self._beat, beating, interval_s)
+        self._timers["heartbeat"] = self._call_later(interval_s / 2, act)
+
+    def _beat(self, beating: Beating, interval_s: float) -> None:
+        if beating.beat():
+            self.beat(beating, interval_s)
+        else:
+            self._hang_up("missed heartbeats from client")
+
+    def end(self) -> None:
+        """The connection is gone, and nothing here keeps it alive."""
+        self._is_over = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._hang_up = nobody_is_there
+
+
+def nobody_is_there(_failure: str) -> None:
+    """Where the connection is gone."""

@@ -1,0 +1,183 @@
+"""The firehose: while it is on, `amq.rabbitmq.trace` gets a copy of every message that clients of
+this node publish to a virtual host or are given from one.
+
+A copy has the body of the message, and in its headers what there was to know of it, as RabbitMQ has
+them.  What has come through the exchange itself is not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from operator import itemgetter
+from typing import TYPE_CHECKING, Protocol
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.metadata.metadata import nobody_waits
+from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, TRACE_EXCHANGE
+from fluffle.broker.transfer.own_messages import publish_own
+from fluffle.broker.transfer.republish import routing_keys
+from fluffle.protocol.properties import Properties, body_of, decode_properties, raw_properties
+from fluffle.protocol.types import Field, FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.protocols.amqp091.enqueue import Parcel
+    from fluffle.broker.protocols.amqp091.properties import PropertyFacts
+    from fluffle.broker.queues.delivery import Handout
+    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.vhosts.vhost import VirtualHost
+
+
+FIREHOSE = "firehose"
+"""The name of this tap."""
+
+
+class Tap(Protocol):
+    """Sees what clients of a virtual host on this node publish, are given and purge."""
+
+    def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+        """A client has published messages, which are about to be put into queues."""
+
+    def delivered(self, channel: Channel, handout: Handout) -> None:
+        """A client is about to be given messages of a queue, which have no tags yet."""
+
+    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+        """A client purges a queue: what comes from now on stays.  What is returned is called once
+        that is done, if it is."""
+
+
+class Taps:
+    """Several as one."""
+
+    __slots__ = ("_taps",)
+
+    def __init__(self, taps: Sequence[Tap]) -> None:
+        self._taps = taps
+
+    def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+        for each in self._taps:
+            each.published(channel, parcels, facts)
+
+    def delivered(self, channel: Channel, handout: Handout) -> None:
+        for each in self._taps:
+            each.delivered(channel, handout)
+
+    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+        all_done = [each.purging(channel, queue) for each in self._taps]
+
+        def done() -> None:
+            for each in all_done:
+                each()
+
+        return done
+
+
+def tap(vhost: VirtualHost, name: str, one: Tap | None) -> None:
+    """From now on there is such a tap under this name, or there is none."""
+    if one is not None:
+        vhost.taps[name] = one
+    else:
+        vhost.taps.pop(name, None)
+    taps = tuple(vhost.taps.values())
+    vhost.trace = taps[0] if len(taps) == 1 else Taps(taps) if taps else None
+
+
+class Trace:
+    """A `Tap` of one virtual host, on one node."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: str) -> None:
+        """`node` is the name that copies say."""
+        self._node = node
+
+    def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+        """A client has published messages, which are about to be put into queues."""
+        copies = []
+        for origin, content, parcel in in_order(parcels):
+            keys = (origin.routing_key, *facts.more_routing_keys)
+            # RabbitMQ collects them in front of each other, but those of the default exchange
+            is_default = origin.exchange == DEFAULT_EXCHANGE
+            queues = sorted((each.name for each in parcel.targets), reverse=not is_default)
+            headers = self._described(channel, origin, keys, content)
+            headers["routed_queues"] = texts(queues)
+            copies.append((f"publish.{origin.exchange}", headers, content))
+        copy(channel, copies)
+
+    def delivered(self, channel: Channel, handout: Handout) -> None:
+        """A client is about to be given messages of a queue."""
+        queue, copies = handout.holder.queue.name, []
+        for origin, content in zip(handout.origins, handout.contents, strict=True):
+            if origin.exchange == TRACE_EXCHANGE:
+                continue
+            keys = routing_keys(origin, raw_properties(content))
+            headers = self._described(channel, origin, keys, content)
+            headers["redelivered"] = ("I", int(handout.redelivered))
+            copies.append((f"deliver.{queue}", headers, content))
+        copy(channel, copies)
+
+    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+        """Nothing is to be called: RabbitMQ does not trace it."""
+        del channel, queue
+        return nobody_waits
+
+    def _described(
+        self, channel: Channel, origin: Origin, keys: Sequence[str], content: bytes
+    ) -> FieldTable:
+        """What there is to know of a message, and of who has published or is given it."""
+        session = channel.session
+        return {
+            "exchange_name": longstr(origin.exchange),
+            "routing_keys": texts(keys),
+            "properties": ("F", table_of(decode_properties(raw_properties(content)))),
+            "node": longstr(self._node),
+            "vhost": longstr(session.vhost.name),
+            "connection": longstr(session.name),
+            "channel": ("I", channel.number),
+            "user": longstr(session.user.name),
+        }
+
+
+def copy(channel: Channel, copies: list[tuple[str, FieldTable, bytes]]) -> None:
+    """Publish what is to be known of messages under routing keys, with their bodies."""
+    publish_own(
+        channel.session.vhost,
+        TRACE_EXCHANGE,
+        [(key, Properties(headers=headers), body_of(content)) for key, headers, content in copies],
+    )
+
+
+def in_order(parcels: Sequence[Parcel]) -> list[tuple[Origin, bytes, Parcel]]:
+    """Messages as they were published, each with the parcel that it is in."""
+    placed = [
+        (place, origin, content, parcel)
+        for parcel in parcels
+        for place, origin, content in zip(
+            parcel.places, parcel.origins, parcel.contents, strict=True
+        )
+    ]
+    placed.sort(key=itemgetter(0))
+    return [(origin, content, parcel) for _place, origin, content, parcel in placed]
+
+
+def table_of(properties: Properties) -> FieldTable:
+    """Properties under their names: numbers have 32 bits here, whatever they have in a message."""
+    present = ((each.name, getattr(properties, each.name)) for each in fields(properties))
+    return {name: shown(value) for name, value in present if value is not None}
+
+
+def shown(value: str | int | FieldTable) -> Field:
+    if isinstance(value, dict):
+        return "F", value
+    if isinstance(value, int):
+        return "I", int.from_bytes((value & 0xFFFFFFFF).to_bytes(4, "big"), "big", signed=True)
+    return longstr(value)
+
+
+def longstr(text: str) -> Field:
+    return "S", text.encode(errors="surrogateescape")
+
+
+def texts(values: Sequence[str]) -> Field:
+    return "A", [longstr(value) for value in values]

@@ -1,0 +1,142 @@
+"""Events that take long: done in steps, so that the others have their turns in between.
+
+Nothing else of the connection is acted on meanwhile, so its order holds.  What has begun is given
+up with the channel or the connection that wanted it.
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+from fluffle.broker.metadata.read_barrier import Doubt
+from fluffle.broker.protocols.amqp091.enqueue import Parcel, put_in_steps, target_now
+from fluffle.broker.protocols.amqp091.properties import read_facts_in_steps, read_lifetimes
+from fluffle.broker.protocols.amqp091.publish_methods import (
+    PutBack,
+    Route,
+    admit,
+    enter,
+    messages_at_once,
+    parcels_found,
+    part_of,
+    parted,
+    parts_for,
+    rest_on_absence,
+    runs_of,
+    search_route,
+)
+from fluffle.broker.protocols.amqp091.route_lookup import Way, look_closer
+from fluffle.broker.queues.expiry_times import lifetimes_at
+from fluffle.protocol.events import Publishes
+from fluffle.protocol.steps import Steps
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.protocols.amqp091.pending_requests import Occurrence
+    from fluffle.broker.protocols.amqp091.properties import PropertyFacts
+    from fluffle.broker.protocols.amqp091.session import Session
+
+
+class Work:
+    """An event that is being acted on."""
+
+    __slots__ = ("channel", "event", "steps")
+
+    def __init__(self, event: Occurrence, channel: Channel | None, steps: Steps[None]) -> None:
+        self.event = event
+        self.channel = channel
+        """The work ends with this channel, if there is one."""
+        self.steps = steps
+
+    def go_on(self) -> bool:
+        """Do one step; whether there are more."""
+        try:
+            next(self.steps)
+        except StopIteration:
+            return False
+        return True
+
+
+def take_in_steps(channel: Channel, batch: Publishes, put_back: PutBack) -> Steps[None]:
+    """Take messages as `publishing.take` does, whatever it takes to find where they go.
+
+    Those that do not go together are put back in parts, so that nothing has been done of what turns
+    out to be refused, or to be in doubt.
+    """
+    return take_run(channel, batch, put_back, is_certain=channel.is_certain)
+
+
+def take_run(
+    channel: Channel, run: Publishes, put_back: PutBack, *, is_certain: bool
+) -> Steps[None]:
+    """The same; `is_certain`: all is known that was defined before they came."""
+    session = channel.session
+    if len(runs := runs_of(run, repeat(run.outline))) > 1:
+        put_back(runs)
+        return
+    route = yield from route_in_steps(session, run.methods[0])
+    if route.needs is not None and (parts := parts_for(route.needs, run)):
+        put_back(parts)
+        return
+    facts = session.facts.get(run.outline)
+    if facts is None:
+        facts = yield from read_facts_in_steps(run.outline)
+    lifetimes_ms = read_lifetimes(run.contents) if facts.expires else None
+    if isinstance(lifetimes_ms, list) and len(lifetimes_ms) < len(run.methods):
+        put_back(parted(run, len(lifetimes_ms)))
+        return
+    if not route.is_admitted:
+        admit(session, route)
+    ways = [Way(route.targets, (), route.misses)]
+    if facts.more_routing_keys or route.needs is not None:
+        ways = yield from look_closer(session, route, facts, run)
+    if not is_certain and rest_on_absence(route, ways):
+        raise Doubt
+    if len(ways) > 1:
+        parcels = parcels_found(channel, route, facts, run, ways=ways, lifetimes_ms=lifetimes_ms)
+        yield from give_in_steps(channel, parcels, facts)
+        return
+    at_once_max = messages_at_once(ways[0].targets)
+    for start in range(0, len(run.methods), at_once_max):
+        span = part_of(run, start, start + at_once_max, run.outline)
+        stop = start + len(span.methods)
+        these_ms = lifetimes_at(lifetimes_ms, range(start, stop))
+        ways = [there_now(session, ways[0])]
+        parcels = parcels_found(channel, route, facts, span, ways=ways, lifetimes_ms=these_ms)
+        yield from give_in_steps(channel, parcels, facts)
+        yield
+
+
+def give_in_steps(channel: Channel, parcels: list[Parcel], facts: PropertyFacts) -> Steps[None]:
+    """Act as `give` does: put them into some queues at a time, and answer for all when all have
+    them.
+
+    Should the channel end meanwhile it sees to the rest: a message that is in some of its queues
+    gets into all of them.
+    """
+    enter(channel, parcels, facts)
+    if channel.transaction is None:
+        channel.putting = put_in_steps(channel, parcels, persistent=facts.persistent)
+        try:
+            for _ in channel.putting:  # not `yield from`: it goes on when this is given up
+                yield
+        finally:
+            channel.putting = None
+    if channel.is_open:
+        channel.publish(channel, parcels, persistent=facts.persistent)
+
+
+def there_now(session: Session, way: Way) -> Way:
+    """The same way, without queues that have gone while others had their turn."""
+    found = (target_now(session.vhost, target) for target in way.targets)
+    there = tuple(target for target in found if target is not None)
+    return Way(there, way.histories, way.misses)
+
+
+def route_in_steps(session: Session, method_frame: bytes) -> Steps[Route]:
+    """The route that a basic.publish frame means now."""
+    route = session.routes.get(method_frame)
+    if route is None or route.epoch != route.ground.epoch:
+        route = yield from search_route(session, method_frame)
+    return route

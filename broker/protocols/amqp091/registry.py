@@ -1,0 +1,147 @@
+"""The open connections of a node, and a way to wait until there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.protocols.amqp091.pending_requests import KeptOfAll
+from fluffle.broker.protocols.amqp091.time_budget import Shares
+from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.vhosts.queue_changes import delete_owned
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.connection import Connection
+
+
+class Owners:
+    """The connections of one node, by name, as owners of queues: which there are."""
+
+    __slots__ = ("_boot", "_numbers", "_open", "node")
+
+    def __init__(self, node: str, boot: int = 0) -> None:
+        """Nothing that a lone node remembers has an owner, so that it needs no boot."""
+        self.node = node
+        self._boot = boot
+        self._numbers = count(1)
+        self._open: set[int] = set()
+        """Numbers of those that have not ended."""
+
+    def of(self, name: str) -> Owner:
+        """A connection that is shown by that name, and has just been opened."""
+        number = next(self._numbers)
+        self._open.add(number)
+        return Owner(self.node, self._boot, number, name)
+
+    def end(self, owner: Owner) -> None:
+        """A connection has ended: what is declared for it comes too late."""
+        self._open.discard(owner.number)
+
+    def has_ended(self, owner: Owner) -> bool:
+        """Whether it was a connection of this life of the node, and is none any more."""
+        is_of_here = (owner.node, owner.boot) == (self.node, self._boot)
+        return is_of_here and owner.number not in self._open
+
+
+def delete_late(
+    owners: Owners, metadata: Metadata, vhost: VirtualHost, definition: QueueDefinition
+) -> None:
+    """Delete an exclusive queue again that has come true after its connection had ended.
+
+    What is proposed may come true long after everybody who waited has gone.  The node of the
+    connection applies it like all others, and is the one that knows.
+    """
+    owner = definition.owner
+    if owner is not None and owners.has_ended(owner):  # mutant: E2
+        metadata.settle(partial(delete_owned, vhost, owner))
+
+
+NOT_LOGGED_IN = "had not logged in when others needed its place"
+
+
+class Connections:
+    """A set of connections in the order they came.
+
+    Of those on which nobody has logged in there are `strangers_max` at most; beyond, the oldest
+    makes room.  Without that, who has no password could take all sockets of the node.
+    """
+
+    __slots__ = (
+        "_empty", "_open", "_strangers", "busy", "kept", "next_number", "shares", "strangers_max",
+    )  # fmt: skip
+
+    def __init__(
+        self, strangers_max: int = sys.maxsize, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.shares = Shares(now_s)
+        """How long each may act."""
+        self.kept = KeptOfAll()
+        self._strangers: dict[Connection, None] = {}
+        """Those of `_open` on which nobody has logged in."""
+        self.strangers_max = strangers_max
+        self.next_number = count(1).__next__
+        """For one that has no address of its own."""
+        self.busy: set[Connection] = set()
+        """Those that have more to do than fitted into their turn."""
+        self._open: dict[Connection, None] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def arriving_max(self) -> int:
+        """How many clients there may be at one port in the handshakes of TLS and PROXY: all ports
+        together, and those on which nobody has logged in, must leave sockets to others."""
+        return max(1, self.strangers_max // 4)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(tuple(self._open))
+
+    def add(self, connection: Connection) -> None:
+        """There is one more, on which nobody has logged in."""
+        if len(self._strangers) >= self.strangers_max:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.drop(NOT_LOGGED_IN)
+        self._open[connection] = self._strangers[connection] = None
+        self._empty.clear()
+
+    def logged_in(self, connection: Connection) -> None:
+        """Somebody has, and keeps the connection whoever else comes."""
+        self._strangers.pop(connection, None)
+
+    def discard(self, connection: Connection) -> None:
+        self._open.pop(connection, None)
+        self._strangers.pop(connection, None)
+        self.busy.discard(connection)
+        self.shares.forget(connection)
+        if not self._open:
+            self._empty.set()
+
+    def relieve(self) -> None:
+        """Memory is short: have them remember less.
+
+        Those that leave so many answers unread that they are not read are ended.
+        """
+        for connection in self:
+            if connection.holding.is_unread:
+                connection.drop()
+            else:
+                connection.remember_less()
+
+    async def wait_empty(self, timeout_s: float) -> bool:
+        """Whether the last connection went within `timeout_s`."""
+        try:
+            await asyncio.wait_for(self._empty.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True

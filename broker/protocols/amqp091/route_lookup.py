@@ -1,0 +1,142 @@
+"""Where messages go whose basic.publish frame does not say it all.  A hot file.
+
+They have more routing keys, or an exchange on their way looks at properties, throws dice, or keeps
+what has come recently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, cycle
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.message import Origin
+from fluffle.broker.protocols.amqp091.direct_reply_to import PREFIX
+from fluffle.broker.protocols.amqp091.enqueue import Parcel
+from fluffle.broker.protocols.amqp091.properties import PropertyFacts
+from fluffle.broker.protocols.amqp091.session import Session
+from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
+from fluffle.broker.queues.queue_api import Target
+from fluffle.broker.routing.recent_history import History, Kept
+from fluffle.broker.routing.router import KEYS_SUFFICE
+from fluffle.protocol.events import Publishes
+from fluffle.protocol.properties import Properties, decode_properties_in_steps
+from fluffle.protocol.steps import Steps
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.publish_methods import Route
+
+
+T = TypeVar("T")
+
+
+class Way(NamedTuple):
+    """Of a message."""
+
+    targets: tuple[Target, ...]
+    histories: tuple[History, ...]
+    """What keeps it."""
+    misses: bool
+    """Whether that rests on something not being there."""
+
+
+class TooLong(Exception):
+    """The search takes too long to be done at once; nothing has been done with the batch yet."""
+
+    batch: Publishes | None = None
+    """Set by who knows it."""
+
+
+def at_once(session: Session, steps: Steps[T]) -> T:
+    """The result of steps.  TooLong if there are more stops than the session has patience for."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        session.patience -= 1
+        if session.patience < 0:
+            raise TooLong
+
+
+def look_closer(
+    session: Session, route: Route, facts: PropertyFacts, batch: Publishes
+) -> Steps[list[Way]]:
+    """Where messages go that the route alone does not say: all of them, or each.
+
+    AccessRefused for a routing key.
+    """
+    exchange = route.origin.exchange
+    if route.guards_topics:
+        for key in facts.more_routing_keys:
+            session.rights.check_topic("write", exchange, key)
+    keys = (route.origin.routing_key, *facts.more_routing_keys)
+    needs = route.needs or KEYS_SUFFICE
+    properties = None
+    if needs.property_bindings:
+        properties = facts.properties or (yield from decode_properties_in_steps(batch.outline))
+    ways: list[Way] = []
+    for _ in range(len(batch.methods) if needs.is_drawn else 1):
+        way = yield from find_way(session, exchange, keys, properties)
+        ways.append(way)
+    return ways
+
+
+def find_way(
+    session: Session, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+) -> Steps[Way]:
+    """Where messages go; the default exchange also leads to requesters."""
+    found = yield from session.vhost.way_in_steps(exchange, routing_keys, properties)
+    queues, histories, misses = found
+    if exchange:
+        return Way(queues, histories, misses)
+    names = dict.fromkeys(key for key in routing_keys if key.startswith(PREFIX))
+    misses = len(queues) + len(names) < len(set(routing_keys))
+    return Way((*queues, *map(session.replies.target, names)), (), misses)
+
+
+def all_wait(ways: Sequence[Way]) -> bool:
+    """Whether messages go nowhere yet but to wait: they still need the keys that nobody may see."""
+    targets = [target for way in ways for target in way.targets]
+    return bool(targets) and all(is_calendar(target.name) for target in targets)
+
+
+def keep(origin: Origin, facts: PropertyFacts, contents: list[bytes], ways: Sequence[Way]) -> None:
+    """Have exchanges on the way keep messages; `ways` are those of each, or of all."""
+    more, persistent = facts.more_routing_keys, facts.persistent
+    for content, way in zip(contents, cycle(ways), strict=False):
+        for history in way.histories:
+            history.keep(Kept(origin, content, more, persistent))
+
+
+def parcels_by_way(
+    origin: Origin,
+    contents: list[bytes],
+    ways: Sequence[Way],
+    lifetimes_ms: Lifetimes,
+    *,
+    mandatory: bool,
+) -> list[Parcel]:
+    """Messages of one origin, of which each goes its own way; in every queue they are in order."""
+    places: dict[object, list[int]] = {}
+    kinds = {way.targets for way in ways}
+    are_apart = len(set(chain.from_iterable(kinds))) == sum(map(len, kinds))
+    for place, way in enumerate(ways):
+        places.setdefault(way.targets if are_apart else place, []).append(place)
+    parcels = []
+    for found in places.values():
+        taken = [contents[place] for place in found]
+        parcels.append(
+            Parcel(
+                ways[found[0]].targets,
+                [origin] * len(found),
+                taken,
+                sum(map(len, taken)),
+                places=found,
+                mandatory=mandatory,
+                expiration_ms=lifetimes_at(lifetimes_ms, found),
+            )
+        )
+    return parcels

@@ -1,0 +1,80 @@
+"""What every connection of a node is given: the node, as far as the edge may know it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fluffle.broker.access.access import Access
+from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.base.clock import SystemClock
+from fluffle.broker.base.traffic import Traffic
+from fluffle.broker.config.config import AUTH_MECHANISMS, Limits, QuorumConfig
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.metadata.nodes import Nodes
+from fluffle.broker.metadata.read_barrier import COMPLETE, Knowledge
+from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
+from fluffle.broker.protocols.amqp091.forced_closes import Consequences
+from fluffle.broker.protocols.amqp091.observer import By, Observer
+from fluffle.broker.protocols.amqp091.read_control import Timer
+from fluffle.broker.protocols.amqp091.registry import Connections, Owners
+from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.protocol.types import FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.interceptors import Stamping
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a node that connections use."""
+
+    limits: Limits
+    server_properties: FieldTable
+    access: Access
+    vhosts: dict[str, VirtualHost]
+    metadata: Metadata
+    turn: Turn
+    commits: Commits
+    chores: Chores
+    replies: ReplyTargets
+    alarms: Alarms
+    random_name: Callable[[], str]
+    """A random, URL-safe name of 22 letters."""
+    call_soon: Callable[[Callable[[], None]], object]
+    """Runs a function in the next turn of the loop."""
+    call_later: Callable[[float, Callable[[], None]], Timer]
+    """Runs a function after so many seconds."""
+    connections: Connections
+    owners: Owners
+    consequences: Consequences
+    on_fatal: Callable[[Exception], None]
+    """Told when an assertion is broken: ends the node."""
+    observers: tuple[Observer, ...] = ()
+    """See what happens, where that is wanted."""
+    mechanisms: Collection[str] = AUTH_MECHANISMS
+    """How clients may log in: some of `sasl.MECHANISMS`, and EXTERNAL."""
+    certificate_login: str = "distinguished_name"
+    """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""
+    quorum: QuorumConfig = field(default_factory=QuorumConfig)
+    """What clients are refused of quorum queues."""
+    nodes: Nodes = field(default_factory=dict)
+    """Those of the cluster; none where a node is alone."""
+    traffic: Traffic = field(default_factory=Traffic)
+    stamping: Stamping | None = None
+    """Adds headers to messages, if there are any to add."""
+    wall_ms: Callable[[], int] = SystemClock().wall_ms
+    """The time of day."""
+    knowledge: Knowledge = COMPLETE
+    """Whether what is not here is nowhere."""
+
+    def metadata_of(self, by: By) -> Metadata:
+        """Where somebody changes definitions, which is seen where that is wanted."""
+        metadata = self.metadata
+        for observer in self.observers:
+            metadata = observer.metadata(metadata, by)
+        return metadata

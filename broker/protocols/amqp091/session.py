@@ -1,0 +1,183 @@
+"""What the channels of one connection share: who is there, where, and how to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fluffle.broker.access.rights import Rights
+from fluffle.broker.access.users import User
+from fluffle.broker.base.traffic import Deliveries
+from fluffle.broker.events.event_publisher import INTERNAL
+from fluffle.broker.metadata.metadata import Late, nobody_waits
+from fluffle.broker.protocols.amqp091.direct_reply_to import Inbox
+from fluffle.broker.protocols.amqp091.observer import By
+from fluffle.broker.protocols.amqp091.output_buffer import Outlet
+from fluffle.broker.protocols.amqp091.pending_requests import Waiting
+from fluffle.broker.protocols.amqp091.properties import PropertyFacts
+from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.vhosts.queue_changes import (
+    compare,
+    compare_relaxed,
+    delete_owned,
+    delete_unused,
+)
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.protocols.amqp091.publish_methods import Route
+    from fluffle.broker.queues.queue_api import ServedQueue, Target
+
+REMEMBERED_MAX = 1024
+"""Routes a connection remembers; beyond, it starts afresh.  Each is as long as a method."""
+
+REMEMBERED_WHEN_SHORT_MAX = 16
+"""When memory is short, who remembers more of a kind forgets all of it.  So many are no more than
+what a connection costs anyhow, and to find those of everybody again would take too long."""
+
+REMEMBERED_PROPERTIES_MAX = 256
+REMEMBERED_PROPERTIES_BYTES_MAX = 256
+"""Properties a connection remembers: how many, and how long each.  A client must not be able to
+make us keep much, and what is longer is rarely sent twice."""
+
+
+class Session:
+    """A client that has logged in and opened a virtual host."""
+
+    __slots__ = (
+        "access",
+        "chores",
+        "commits",
+        "compare",
+        "confirming",
+        "facts",
+        "frame_bytes_max",
+        "give_up",
+        "has_put",
+        "inbox",
+        "knowledge",
+        "limits",
+        "metadata",
+        "name",
+        "nodes",
+        "notify_cancel",
+        "observers",
+        "on_behind",
+        "on_disk_behind",
+        "outlet",
+        "owner",
+        "patience",
+        "quorum_global_qos",
+        "random_name",
+        "replies",
+        "rights",
+        "routes",
+        "routes_found",
+        "stamping",
+        "traffic",
+        "uncommitted_bytes",
+        "user",
+        "vhost",
+        "vhosts",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        user: User,
+        vhost: VirtualHost,
+        outlet: Outlet,
+        services: Services,
+        on_behind: Callable[[Target, int], None],
+        on_disk_behind: Callable[[], None],
+        give_up: Callable[[Exception], None],
+        waiting: Waiting,
+        frame_bytes_max: int,
+        notify_cancel: bool,
+    ) -> None:
+        self.name = name
+        self.owner = services.owners.of(name)
+        """Of the queues that only this connection may use."""
+        self.user = user
+        """As he is now: see `admitting.ask_again`."""
+        self.metadata = services.metadata_of(By(user.name, INTERNAL, name))
+        self.nodes, self.observers = services.nodes, services.observers
+        self.access, self.chores, self.commits = services.access, services.chores, services.commits
+        self.limits, self.stamping = services.limits, services.stamping
+        self.vhost, self.vhosts, self.knowledge = vhost, services.vhosts, services.knowledge
+        self.rights, self.outlet = Rights(services.access, user, vhost.name), outlet
+        self.replies, self.traffic = services.replies, services.traffic
+        self.inbox = Inbox()
+        """What the requesters of this connection are answered through."""
+        self.random_name = services.random_name
+        """A random, URL-safe name of 22 letters."""
+        self.on_behind = on_behind
+        """Called with a queue that is behind and how many messages were just put into it."""
+        self.on_disk_behind = on_disk_behind
+        """Called when messages were recorded and the disk is behind."""
+        self.give_up = give_up
+        """Called with an error of our own that concerns this connection alone: it is closed."""
+        self.quorum_global_qos = services.quorum.global_qos
+        """Whether consumers of quorum queues share the prefetch of their channel."""
+        self.compare = compare_relaxed if services.quorum.relaxed_redeclare else compare
+        """Whether a queue is as it is declared again."""
+        self.waiting = waiting
+        """Channels that cannot go on yet."""
+        self.frame_bytes_max = frame_bytes_max
+        """What the client takes in one frame; 0 is no limit."""
+        self.notify_cancel = notify_cancel
+        """Whether the client understands a basic.cancel from the server."""
+        self.routes: dict[bytes, Route] = {}
+        """Where messages with this very basic.publish frame go, until the user's rights change."""
+        self.routes_found = self.patience = 0
+        """How many had to be found (a client can send thousands in one read; none by who has never
+        published), and how many stops the searches for those of a batch may still make."""
+        self.facts: dict[bytes, PropertyFacts] = {}
+        """What the broker must know of properties, by their raw bytes."""
+        self.uncommitted_bytes = 0
+        """Of messages in transactions."""
+        self.confirming: dict[Channel, None] = {}
+        """Channels with publishes to confirm at the end of this batch."""
+        self.has_put = False
+        """Whether queues may not have dealt out yet what it has put into them."""
+
+    def detach(self, consumer: Consumer) -> None:
+        """Stop a consumer, and delete its queue if that was the last and it wants that."""
+        self.vhost.detach(consumer)
+        if consumer.queue.spec.auto_delete:
+            self.metadata.settle(partial(delete_unused, self.vhost, consumer.queue))
+
+    def drop_owned(self, done: Callable[[], None] = nobody_waits, late: Late | None = None) -> None:
+        """Delete the queues that only this connection could use, and call `done` then."""
+        self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
+
+    def deliveries_from(self, queue: ServedQueue) -> Deliveries:
+        """Where what its clients get from a queue is counted."""
+        is_quorum = queue.spec.queue_type is QueueType.QUORUM
+        return self.traffic.from_quorum_queues if is_quorum else self.traffic.from_queues
+
+    def confirm(self) -> None:
+        """Answer the publishes of this batch, one channel at a time."""
+        for channel in self.confirming:
+            assert channel.confirms is not None
+            for frame in channel.confirms.frames(channel.number):
+                self.outlet.add(frame)
+        self.confirming.clear()
+
+    def remember_less(self) -> None:
+        """Memory is short: forget what can be found out again, where that is much."""
+        for remembered in (self.routes, self.facts):
+            if len(remembered) > REMEMBERED_WHEN_SHORT_MAX:
+                remembered.clear()
+        self.rights.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
+
+    def forget(self) -> None:
+        """The connection has ended: keep nothing alive, for the collector may come much later."""
+        self.routes.clear()
+        self.facts.clear()

@@ -1,0 +1,220 @@
+"""Deliveries to one consumer: runs of messages become frames.  A hot file.
+
+The frames of a run differ only in their delivery tags and contents, so that what surrounds
+these is built once for a consumer and an origin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.traffic import Deliveries
+from fluffle.broker.protocols.amqp091 import consumer_timeout
+from fluffle.broker.protocols.amqp091.output_buffer import burst_bytes
+from fluffle.broker.queues.consumer_timeout import Late, Lost
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
+from fluffle.protocol.methods import Basic, deliver_prefix, make
+from fluffle.protocol.properties import split_content
+
+if TYPE_CHECKING:
+    from fluffle.broker.base.message import Origin
+    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.protocol.types import FieldTable
+
+Envelope: TypeAlias = tuple[bytes, bytes, bytes]
+"""What stands before a delivery tag, and behind it on a first and on a later delivery."""
+
+ENVELOPES_MAX = 1024
+"""Origins for which a consumer remembers what surrounds a delivery tag."""
+
+
+class Envelopes:
+    """Builds the frames of deliveries for one consumer tag on one channel."""
+
+    __slots__ = ("_channel", "_deliveries", "_envelopes", "_frame_bytes_max", "_tag")
+
+    def __init__(self, channel: Channel, tag: str, deliveries: Deliveries) -> None:
+        self._channel = channel
+        self._deliveries = deliveries
+        """Where what is sent is counted."""
+        self._tag = tag
+        self._frame_bytes_max = channel.session.frame_bytes_max or 1 << 32
+        self._envelopes: dict[Origin, Envelope] = {}
+
+    def send(self, handout: Handout) -> None:
+        """Send a run of messages; a bug ends this connection, and not the turn of all."""
+        try:
+            self._send(handout)
+        except Exception as error:  # noqa: BLE001
+            self._channel.session.give_up(error)
+
+    def _send(self, handout: Handout) -> None:
+        """Number the messages of a run and add their frames to what the connection writes."""
+        channel = self._channel
+        outlet = channel.session.outlet
+        first_tag = channel.unacked.number(handout)
+        contents, content_bytes = handout.contents, handout.content_bytes
+        if channel.stamped is not None:
+            contents = channel.stamped(contents)
+            content_bytes = sum(map(len, contents))
+        if (
+            content_bytes > self._frame_bytes_max
+            and max(map(len, contents)) > self._frame_bytes_max
+        ):
+            contents = [
+                split_content(content, channel.number, self._frame_bytes_max)
+                for content in contents
+            ]
+        elif channel.number != 1:
+            contents = renumber(contents, channel.number)
+        tail_at = 2 if handout.redelivered else 1
+        origins = handout.origins
+        # Most runs have one origin: because it is faster (benchmarks/micro, build_deliveries).
+        if origins.count(origins[0]) == len(origins):
+            envelope = self._envelope(origins[0])
+            build_deliveries(outlet.pieces, envelope[0], first_tag, envelope[tail_at], contents)
+        else:
+            envelopes = list(map(self._envelope, origins))
+            prefixes = [envelope[0] for envelope in envelopes]
+            tails = [envelope[tail_at] for envelope in envelopes]
+            build_mixed_deliveries(outlet.pieces, prefixes, first_tag, tails, contents)
+        outlet.sent(burst_bytes(handout))
+        deliveries = self._deliveries
+        if handout.holder.no_ack:
+            deliveries.consumed_auto_ack += len(contents)
+        else:
+            deliveries.consumed_manual_ack += len(contents)
+        if handout.redelivered:
+            deliveries.redelivered += len(contents)
+
+    def _envelope(self, origin: Origin) -> Envelope:
+        """What surrounds the delivery tag of messages of this origin."""
+        envelope = self._envelopes.get(origin)
+        if envelope is None:
+            if origin.blind_keys:  # they may be long, and there are as many as batches of messages
+                return self._made_envelope(origin)
+            if len(self._envelopes) >= ENVELOPES_MAX:
+                self._envelopes.clear()
+            envelope = self._envelopes[origin] = self._made_envelope(origin)
+        return envelope
+
+    def _made_envelope(self, origin: Origin) -> Envelope:
+        exchange, routing_key = origin.exchange, origin.routing_key
+        return deliver_prefix(self._channel.number, self._tag, exchange, routing_key)
+
+
+class Subscription:
+    """The client's end of a consumer: a queue's `Sink`."""
+
+    __slots__ = ("_channel", "_is_timed_out", "_send", "_tag", "arguments", "consumer")
+
+    def __init__(self, channel: Channel, tag: str, queue: ServedQueue) -> None:
+        self._channel = channel
+        self._tag = tag
+        envelopes = Envelopes(channel, tag, channel.session.deliveries_from(queue))
+        self._send = channel.sending(envelopes.send, queue)
+        self._is_timed_out = False
+        """Whether that has ended it."""
+        self.arguments: FieldTable = UNUSED
+        """Of its basic.consume; only where they will be told."""
+        self.consumer: Consumer
+        """Until `end`."""
+
+    def end(self) -> None:
+        """Let the consumer go, which has this: it may be held by messages that it was handed."""
+        del self.consumer
+
+    def room(self, consumer: Consumer) -> int:
+        return self._channel.session.outlet.room(consumer)
+
+    def reserve(self, handout: Handout) -> None:
+        self._channel.session.outlet.reserve(burst_bytes(handout))
+
+    def deliver(self, handout: Handout) -> None:
+        """Send a run, or give it back when this consumer has ended since it was handed out."""
+        channel = self._channel
+        if self._is_open:
+            trace = channel.session.vhost.trace
+            if trace is not None:
+                trace.delivered(channel, handout)
+            self._send(handout)
+        else:
+            channel.session.outlet.unreserve(burst_bytes(handout))
+            handout.holder.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """Tell a client that wants to know that its queue is gone."""
+        channel = self._channel
+        if channel.subscriptions.pop(self._tag, None) is None:
+            return
+        self.end()
+        channel.session.outlet.forget(consumer)
+        channel.shared_credit.forget(consumer)
+        for observer in channel.session.observers:
+            observer.consumer_ended(channel, consumer)
+        if channel.session.notify_cancel:
+            channel.reply(make(Basic.Cancel, consumer_tag=consumer.tag, nowait=True))
+
+    @property
+    def _is_open(self) -> bool:
+        return self._channel.subscriptions.get(self._tag) is self
+
+    def overdue(self, consumer: Consumer, late: Late) -> None:
+        """Its queue is in this process: it ends there, too, as if its client had cancelled it."""
+        lost = consumer_timeout.take_back(self._channel, late)
+        if self._is_open and self._channel.session.notify_cancel:
+            self._channel.session.detach(consumer)
+        self.timed_out(consumer, lost)
+
+    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+        channel = self._channel
+        consumer_timeout.tell(channel, consumer.queue, lost, consumer.tag)
+        if self._is_open and channel.session.notify_cancel:
+            self._is_timed_out = True
+            self.cancelled(consumer)
+        elif not self._is_timed_out:
+            consumer_timeout.close(channel, lost)
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        """Clients of AMQP 0-9-1 are told nothing of that."""
+
+
+class ReplySubscription:
+    """The requester of direct reply-to: a holder of messages that no queue has held."""
+
+    __slots__ = ("_envelopes", "_outlet", "name", "tag")
+
+    no_ack = True
+
+    def __init__(self, channel: Channel, tag: str, name: str) -> None:
+        self.tag = tag
+        self.name = name
+        """The routing key that reaches this channel."""
+        self._envelopes = Envelopes(channel, tag, channel.session.traffic.replies)
+        self._outlet = channel.session.outlet
+
+    timeout_ms = None
+
+    @property
+    def queue(self) -> ServedQueue:
+        raise AssertionError("a message of direct reply-to was settled, and it has no queue")
+
+    def deliver(self, handout: Handout) -> None:
+        self._outlet.reserve(burst_bytes(handout))
+        self._envelopes.send(handout)
+
+    def took(self, handout: Handout) -> None:
+        """Nothing is counted: all is settled once it is sent."""
+
+    def settled(self, count: int) -> None:
+        raise AssertionError("a message of direct reply-to was settled, and it has no queue")
+
+    def overdue(self, late: Late) -> None:
+        raise AssertionError("it holds nothing")
+
+    def timed_out(self, lost: Lost) -> None:
+        raise AssertionError("it holds nothing")

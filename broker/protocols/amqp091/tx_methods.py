@@ -1,0 +1,300 @@
+"""tx.select, commit and rollback, as RabbitMQ does them.
+
+Routes are decided when a message is published; queues, or what has their place by then, see it at
+the commit, which then settles what was acknowledged.  A rollback forgets the messages and puts what
+was acknowledged back into the ledger under the tags it had: nothing is redelivered.
+
+A transaction that is small is committed in one go, and what it records is in one commit of the
+disk.  The others are committed in steps: first all messages, in order, then all settlements.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from fluffle.broker.base.errors import PreconditionFailed, ResourceError
+from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
+from fluffle.broker.protocols.amqp091.enqueue import (
+    TARGETS_AT_ONCE,
+    Parcel,
+    Pending,
+    put_in_steps,
+    records,
+    target_now,
+)
+from fluffle.broker.protocols.amqp091.pending_publishes import Taken
+from fluffle.broker.protocols.amqp091.session import Session
+from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
+from fluffle.broker.queues.delivery import FINAL, Handout, Outcome
+from fluffle.broker.queues.queue_api import Admission, Partly, Receipt
+from fluffle.protocol.methods import Method, Tx, make
+from fluffle.protocol.steps import Steps, Unfinished
+
+MESSAGE_OVERHEAD_BYTES = 64
+"""What a message costs beside its content."""
+
+COST_AT_ONCE = 64
+"""So much of a commit is done without a stop, which takes a millisecond.  To put messages into a
+queue costs 1, and 1 more for each `MESSAGES_PER_COST`; so does a stretch that is settled, and to
+return messages, 1 more for each `RETURNED_PER_COST`."""
+
+COST_IN_ONE_GO = 512
+"""A transaction that costs no more is committed without any."""
+
+MESSAGES_PER_COST = 16
+
+RETURNED_PER_COST = 4
+
+UNDONE_AT_ONCE = 256
+"""So much of what was kept together is undone without a stop, for about a millisecond.  A parcel
+costs 1, and so does a stretch; each 1 more for each `UNDONE_PER_COST` of its messages."""
+
+UNDONE_PER_COST = 64
+
+
+class Published(NamedTuple):
+    """Messages that have passed all checks."""
+
+    parcel: Parcel
+    persistent: bool
+
+
+Settled = tuple[list[Stretch], Outcome]
+
+
+class Transaction:
+    """All that a channel has published and settled since its last commit or rollback.
+
+    It holds what is yet to be done while it is committed or rolled back.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_publishes",
+        "_returned",
+        "_session",
+        "_settled",
+        "message_count",
+        "settled_count",
+    )
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._bytes = 0
+        """Of what it holds to be published."""
+        self._publishes: deque[Published] = deque()
+        self._settled: deque[Settled] = deque()
+        """Messages that are settled for good."""
+        self._returned: deque[Settled] = deque()
+        """Messages that are to be delivered again."""
+        self.message_count = 0
+        """Messages that are to be published."""
+        self.settled_count = 0
+        """Deliveries that are to be settled."""
+
+    def publish(self, published: Published) -> None:
+        """Keep messages for the commit.  ResourceError when they are too many."""
+        session, size_bytes = self._session, held_bytes(published.parcel)
+        bytes_max = session.limits.uncommitted_bytes_max
+        if session.uncommitted_bytes + size_bytes > bytes_max:
+            raise ResourceError(f"transactions exceed {bytes_max} bytes on this connection")
+        session.uncommitted_bytes += size_bytes
+        self._bytes += size_bytes
+        self._publishes.append(published)
+        self.message_count += len(published.parcel.contents)
+
+    def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        """Keep what the queues are to be told at the commit."""
+        (self._settled if outcome in FINAL else self._returned).append((stretches, outcome))
+        self.settled_count += message_count(stretches)
+
+    def _stretches(self) -> Iterator[Stretch]:
+        """All that is to be settled."""
+        for stretches, _outcome in (*self._settled, *self._returned):
+            yield from stretches
+
+    @property
+    def _cost_at_once(self) -> int:
+        """How much may be done of it without a stop: all if it is little."""
+        entries = len(self._publishes), len(self._settled), len(self._returned)
+        if max(entries) <= COST_IN_ONE_GO:
+            put_cost = sum(cost_of(parcel) for parcel, _persistent in self._publishes)
+            settled = self._settled + self._returned
+            settle_cost = sum(len(stretches) for stretches, _outcome in settled)
+            if put_cost + settle_cost <= COST_IN_ONE_GO:
+                return COST_IN_ONE_GO
+        return COST_AT_ONCE
+
+    def give_back(self, channel: Channel) -> Steps[None]:
+        """Give back what is to be delivered again, which would come again if this failed, too."""
+        yield from self._settle(channel, self._returned, self._cost_at_once)
+
+    def commit(self, channel: Channel, taken: Taken) -> Steps[None]:
+        """Publish, then settle for good; `taken` hears of all that is published."""
+        cost, cost_max = 0, self._cost_at_once
+        self._let_go_of_bytes()
+        while self._publishes:
+            parcel, persistent = self._publishes.popleft()
+            self.message_count -= len(parcel.contents)
+            cost += cost_of(parcel)
+            yield from publish_now(channel, parcel, taken, persistent=persistent)
+            if cost >= cost_max:
+                cost = 0
+                yield
+        yield from self._settle(channel, self._settled, cost_max)
+        yield from channel.unacked.sweep()
+
+    def _settle(self, channel: Channel, settled: deque[Settled], cost_max: int) -> Steps[None]:
+        """Settle all of it at the queues, so much at a time."""
+        cost = 0
+        while settled:
+            stretches, outcome = settled.popleft()
+            some, rest = stretches[: cost_max - cost], stretches[cost_max - cost :]
+            if rest:
+                settled.appendleft((rest, outcome))
+            self.settled_count -= message_count(some)
+            channel.settle(channel, some, outcome)
+            cost += len(some)
+            if cost >= cost_max:
+                cost = 0
+                yield
+
+    def roll_back(self, unacked: Unacked) -> Steps[None]:
+        """Forget what was published, and have the ledger as if nothing had been settled."""
+        self._let_go_of_bytes()
+        cost = 0
+        while self._publishes:
+            count = len(self._publishes.popleft().parcel.contents)
+            self.message_count -= count
+            cost += 1 + count // UNDONE_PER_COST
+            if cost >= UNDONE_AT_ONCE:
+                cost = 0
+                yield
+        while settled := self._settled or self._returned:
+            stretches, _outcome = settled[0]
+            while stretches:
+                run, start, stop = stretches.pop()
+                self.settled_count -= stop - start
+                cost += 1 + (max(run.head, stop) - start) // UNDONE_PER_COST
+                unacked.unsettle(run, start, stop)
+                if cost >= UNDONE_AT_ONCE:
+                    cost = 0
+                    yield
+            settled.popleft()
+
+    def settled_of(self, handout: Handout) -> list[tuple[int, int]]:
+        """The stretches of a run that its queue is to be told of."""
+        return [(start, stop) for run, start, stop in self._stretches() if run is handout]
+
+    def _let_go_of_bytes(self) -> None:
+        """Others may be published in their place."""
+        self._session.uncommitted_bytes -= self._bytes
+        self._bytes = 0
+
+
+def publish_now(channel: Channel, parcel: Parcel, taken: Taken, *, persistent: bool) -> Steps[None]:
+    """Put messages into those of their queues that are still there, or return them."""
+    vhost = channel.session.vhost
+    found = [target_now(vhost, target) for target in parcel.targets]
+    parcel.targets = parcel.left = tuple(one for one in found if one is not None)
+    taken.are_all &= len(parcel.targets) == len(found)
+    if found and not parcel.targets:
+        return
+    if len(parcel.targets) > TARGETS_AT_ONCE:
+        are_there = yield from put_in_steps(channel, [parcel], persistent=persistent)
+        taken.are_all &= are_there
+    if not channel.is_open:
+        parcel.mandatory = False  # basic.return has no channel any more
+    answer = channel.put(channel, parcel, persistent=persistent)
+    if records(answer):
+        channel.recorded()
+    if isinstance(answer, Pending):
+        for receipt in answer.receipts:
+            if isinstance(receipt, Receipt):
+                taken.wait(receipt)
+            taken.are_all &= not isinstance(receipt, Partly)
+    taken.are_all &= answer is not Admission.REFUSED
+
+
+def cost_of(parcel: Parcel) -> int:
+    """The cost of putting it into its queues, or returning it: see `COST_AT_ONCE`."""
+    if not parcel.targets:
+        return 1 + (len(parcel.contents) // RETURNED_PER_COST if parcel.mandatory else 0)
+    return len(parcel.targets) * (1 + len(parcel.contents) // MESSAGES_PER_COST)
+
+
+def message_count(stretches: list[Stretch]) -> int:
+    return sum(stop - start for _run, start, stop in stretches)
+
+
+def held_bytes(parcel: Parcel) -> int:
+    """What a parcel costs that is kept, which for messages without a body is more than they are."""
+    return parcel.content_bytes + MESSAGE_OVERHEAD_BYTES * len(parcel.contents)
+
+
+def publish_in_transaction(
+    channel: Channel, parcels: Sequence[Parcel], *, persistent: bool
+) -> None:
+    """Keep messages until tx.commit."""
+    for parcel in parcels:
+        transaction_of(channel).publish(Published(parcel, persistent=persistent))
+
+
+def transaction_of(channel: Channel) -> Transaction:
+    """The transaction of a channel; PreconditionFailed when it is not transactional."""
+    if channel.transaction is None:
+        raise PreconditionFailed("channel is not transactional")
+    return channel.transaction
+
+
+def on_select(channel: Channel, _method: Method) -> None:
+    if channel.confirms is not None:
+        raise PreconditionFailed("cannot switch from confirm to tx mode")
+    if channel.transaction is None:
+        channel.transaction = Transaction(channel.session)
+        channel.publish = publish_in_transaction
+        channel.unacked.keep()
+    channel.reply(make(Tx.SelectOk))
+
+
+def on_commit(channel: Channel, method: Method) -> None:
+    raise Unfinished(commit(channel, method, transaction_of(channel)))
+
+
+def commit(channel: Channel, method: Method, transaction: Transaction) -> Steps[None]:
+    """Give back, which may be left; then do the rest, whether the channel ends meanwhile or not."""
+    yield from transaction.give_back(channel)
+    taken = Taken()
+    channel.committing = transaction.commit(channel, taken)
+    try:
+        for _ in channel.committing:  # not `yield from`: it goes on when this is given up
+            yield
+    finally:
+        channel.committing = None
+    if channel.is_open:
+        channel.ask(method, taken.answer(), partial(committed, channel, method))
+
+
+def committed(channel: Channel, method: Method, is_complete: bool) -> None:  # noqa: FBT001 - it is an answer
+    if not is_complete:
+        raise PreconditionFailed("partial tx completion")
+    once_settled(channel, method, lambda: channel.reply(make(Tx.CommitOk)))
+
+
+def on_rollback(channel: Channel, _method: Method) -> None:
+    raise Unfinished(roll_back(channel, transaction_of(channel)))
+
+
+def roll_back(channel: Channel, transaction: Transaction) -> Steps[None]:
+    yield from transaction.roll_back(channel.unacked)
+    channel.reply(make(Tx.RollbackOk))
+
+
+HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
+    Tx.Select: on_select,
+    Tx.Commit: on_commit,
+    Tx.Rollback: on_rollback,
+}

@@ -1,0 +1,187 @@
+"""A client within this process, for who has logged in by HTTP: what he asks for is done, allowed
+and refused as for any client, because it is the same connection that does it.
+
+    async with direct_channel(services, user, "/", ends) as channel:
+        await channel.call(make(Queue.Declare, queue="orders"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from fluffle.broker.access.users import User
+from fluffle.broker.admin.local_client import in_time
+from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.protocols.amqp091.connection_methods import let_in
+from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.protocol.client_reader import Heard, Hearing
+from fluffle.protocol.methods import Basic, Channel, Method, encode_method, make
+from fluffle.protocol.methods import Connection as Methods
+from fluffle.protocol.properties import build_content, split_content
+from fluffle.protocol.proxy import Address
+from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
+
+CHANNEL = 1
+
+
+class Ends(NamedTuple):
+    """Between whom the request came."""
+
+    peer: Address
+    here: Address
+
+
+class Refused(Exception):
+    """The broker has closed the channel or the connection."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        """`NAME - explanation`."""
+
+    @property
+    def explanation(self) -> str:
+        return self.text.partition(" - ")[2]
+
+
+class Wire(asyncio.Transport):
+    """In the place of a socket: what the connection writes is heard at once."""
+
+    def __init__(self, ends: Ends, client: DirectChannel) -> None:
+        super().__init__({"peername": ends.peer, "sockname": ends.here})
+        self._client = client
+        self._is_closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._client.hear(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        for data in list_of_data:
+            self.write(data)
+
+    def pause_reading(self) -> None:
+        """Who waits for each answer needs not be held up."""
+
+    def resume_reading(self) -> None:
+        """See `pause_reading`."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """There is no buffer."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            asyncio.get_running_loop().call_soon(self._client.lost)
+
+    def abort(self) -> None:
+        self.close()
+
+
+class DirectChannel:
+    """The one channel of a connection.  Whatever it awaits may raise `Refused` or TimeoutError."""
+
+    def __init__(self, services: Services, user: User, ends: Ends) -> None:
+        self._hearing = Hearing()
+        self._heard: deque[Heard] = deque()
+        self._come = asyncio.Event()
+        self._connection = Connection(services)
+        self._wire = Wire(ends, self)
+        self._connection.connection_made(self._wire)
+        self._connection.data_received(PROTOCOL_HEADER)
+        let_in(self._connection, user)
+
+    async def open(self, vhost: str) -> None:
+        self._send(0, make(Methods.Open, virtual_host=vhost))
+        await self._answer_to(Methods.Open)
+        await self.call(make(Channel.Open))
+
+    async def call(self, method: Method) -> Heard:
+        """Have something done, and return once it is."""
+        self.tell(method)
+        return await self._answer_to(type(method))
+
+    def tell(self, method: Method) -> None:
+        """Have something done that is not answered."""
+        self._send(CHANNEL, method)
+
+    def publish(self, exchange: str, routing_key: str, raw_properties: bytes, body: bytes) -> None:
+        """`mandatory`: what leads nowhere comes back before it is confirmed."""
+        method = make(Basic.Publish, exchange=exchange, routing_key=routing_key, mandatory=True)
+        content = build_content(raw_properties, body)
+        frame_bytes_max = self._connection.services.limits.message_bytes_max
+        frames = split_content(content, CHANNEL, frame_bytes_max)
+        self._connection.data_received(encode_method(CHANNEL, method) + frames)
+
+    async def next(self, *kinds: type[Method]) -> Heard:
+        """The next method of one of these kinds."""
+        while True:
+            heard = await self._next()
+            if isinstance(heard.method, kinds):
+                return heard
+
+    async def close(self) -> None:
+        """In peace: what was settled is so when this returns."""
+        await self.call(make(Channel.Close, ReplyCode.REPLY_SUCCESS, "", 0, 0))
+
+    def hang_up(self) -> None:
+        """What it holds goes back."""
+        self._connection.close_reason = "done"
+        self._wire.abort()
+
+    # What the wire tells
+
+    def hear(self, data: bytes) -> None:
+        """Something the connection says."""
+        self._heard.extend(self._hearing.feed(data))
+        self._come.set()
+
+    def lost(self) -> None:
+        """The connection has ended."""
+        self._connection.connection_lost(None)
+        self._come.set()
+
+    def _send(self, channel: int, method: Method) -> None:
+        self._connection.data_received(encode_method(channel, method))
+
+    async def _answer_to(self, kind: type[Method]) -> Heard:
+        async with in_time(kind.name):
+            while True:
+                heard = await self._next()
+                if heard.method.name in kind.valid_responses:
+                    return heard
+
+    async def _next(self) -> Heard:
+        while not self._heard:
+            if self._wire.is_closing():
+                text = f"CONNECTION_FORCED - {self._connection.close_reason}"
+                raise Refused(ReplyCode.CONNECTION_FORCED, text)
+            self._come.clear()
+            await self._come.wait()
+        heard = self._heard.popleft()
+        if isinstance(heard.method, Channel.Close | Methods.Close):
+            raise Refused(heard.method.reply_code or 0, heard.method.reply_text)
+        return heard
+
+
+@asynccontextmanager
+async def direct_channel(
+    services: Services, user: User, vhost: str, ends: Ends
+) -> AsyncIterator[DirectChannel]:
+    """Of a connection that is there as long as the block lasts."""
+    channel = DirectChannel(services, user, ends)
+    try:
+        await channel.open(vhost)
+        yield channel
+    finally:
+        channel.hang_up()

@@ -1,0 +1,126 @@
+"""The table of endpoints: which path and method does what, and who may.
+
+Paths are RabbitMQ's, below `/api/`; `{name}` is one segment, percent-decoded after the path was
+split, so that a name may have any letter in it, a slash too.  The table is data: requests are found
+in it, and the OpenAPI document is made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from fluffle.broker.protocols.http.responses import Answer
+from fluffle.broker.protocols.http.rights import Right
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.http.call import Call
+
+Handler: TypeAlias = Callable[["Call"], Awaitable[Answer]]
+Schema: TypeAlias = Mapping[str, Any]
+"""JSON Schema."""
+
+
+BODY_BYTES_MAX = 1 << 20
+"""To read it holds up the loop."""
+MESSAGE_BODY_BYTES_MAX = 2_500_000
+"""What can be read in some ten milliseconds if it is mostly one text."""
+LONG_BODY_BYTES_MAX = 20_000_000
+"""RabbitMQ's limit, for definitions, which nobody but an administrator sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one path."""
+
+    method: str
+    path: str
+    """Below `/api/`, as `queues/{vhost}/{name}`."""
+    may: Right
+    act: Handler
+    summary: str
+    """One line for the document."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    """What may stand behind the question mark, and what it says."""
+    body: Schema | None = None
+    """None where nothing is read."""
+    body_bytes_max: int = BODY_BYTES_MAX
+
+
+class NoSuchPath(Exception):
+    """There is nothing at this path."""
+
+
+class NoSuchMethod(Exception):
+    """There is something, but not by this method; `allowed` are those there are."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
+
+
+@dataclass(slots=True)
+class Branch:
+    """What comes behind a part of a path."""
+
+    named: dict[str, Branch] = field(default_factory=dict)
+    any: Branch | None = None
+    """Behind a segment that is a name."""
+    methods: dict[str, Endpoint] = field(default_factory=dict)
+    """What ends here."""
+
+
+class Table:
+    """Endpoints by their paths."""
+
+    __slots__ = ("_root", "endpoints")
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self.endpoints = tuple(endpoints)
+        self._root = Branch()
+        for each in self.endpoints:
+            self._add(each)
+
+    def _add(self, endpoint: Endpoint) -> None:
+        branch = self._root
+        for segment in endpoint.path.split("/"):
+            if segment.startswith("{"):
+                branch.any = branch.any or Branch()
+                branch = branch.any
+            else:
+                branch = branch.named.setdefault(segment, Branch())
+        known = branch.methods.setdefault(endpoint.method, endpoint)
+        assert known is endpoint, f"{endpoint.method} {endpoint.path} is there twice"
+
+    def find(self, method: str, raw_path: str) -> tuple[Endpoint, Mapping[str, str]]:
+        """What answers a request, and the names in its path.  NoSuchPath, NoSuchMethod.
+
+        A path may end with a slash; of two, the first ends a name without a letter.  HEAD is GET
+        without the body.
+        """
+        segments = [decoded(segment) for segment in raw_path.removesuffix("/").split("/")]
+        branch = walk(self._root, segments, 0)
+        if branch is None:
+            raise NoSuchPath(raw_path)
+        endpoint = branch.methods.get("GET" if method == "HEAD" else method)
+        if endpoint is None:
+            raise NoSuchMethod(tuple(branch.methods))
+        pairs = zip(endpoint.path.split("/"), segments, strict=True)
+        return endpoint, {part[1:-1]: text for part, text in pairs if part.startswith("{")}
+
+
+def walk(branch: Branch, segments: Sequence[str], at: int) -> Branch | None:
+    """Where these segments lead; a word of the path comes before a name."""
+    if at == len(segments):
+        return branch if branch.methods else None
+    for following in (branch.named.get(segments[at]), branch.any):
+        if following is not None and (found := walk(following, segments, at + 1)) is not None:
+            return found
+    return None
+
+
+def decoded(segment: str) -> str:
+    """What a segment says; octets that are no UTF-8 name nothing that is there."""
+    return unquote_to_bytes(segment).decode(errors="surrogateescape")

@@ -1,0 +1,44 @@
+"""What each path does, subject by subject; together they are the table of the API."""
+
+from fluffle.broker.protocols.http.endpoint_table import Table
+from fluffle.broker.protocols.http.endpoints import (
+    bindings,
+    clients,
+    definitions,
+    exchanges,
+    extensions,
+    features,
+    health,
+    limits,
+    nodes,
+    overview,
+    permissions,
+    policies,
+    queues,
+    quorum,
+    users,
+    vhosts,
+    whoami,
+)
+from fluffle.broker.protocols.http.openapi import describing
+
+ENDPOINTS = (
+    *whoami.ENDPOINTS,
+    *overview.ENDPOINTS,
+    *nodes.ENDPOINTS,
+    *vhosts.ENDPOINTS,
+    *users.ENDPOINTS,
+    *permissions.ENDPOINTS,
+    *policies.ENDPOINTS,
+    *definitions.ENDPOINTS,
+    *limits.ENDPOINTS,
+    *health.ENDPOINTS,
+    *features.ENDPOINTS,
+    *exchanges.ENDPOINTS,
+    *queues.ENDPOINTS,
+    *quorum.ENDPOINTS,
+    *bindings.ENDPOINTS,
+    *clients.ENDPOINTS,
+    *extensions.ENDPOINTS,
+)
+TABLE = Table((*ENDPOINTS, describing(ENDPOINTS)))

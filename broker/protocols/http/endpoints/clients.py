@@ -1,0 +1,217 @@
+"""connections, channels and consumers of all nodes, and how connections are closed.
+
+Who does not monitor is shown his own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from fluffle.broker.admin.context import Row
+from fluffle.broker.protocols.http.call import Call
+from fluffle.broker.protocols.http.endpoint_table import Endpoint
+from fluffle.broker.protocols.http.endpoints.totals import past_asked
+from fluffle.broker.protocols.http.pagination import LISTED, YES
+from fluffle.broker.protocols.http.responses import Listing, Refusal, not_authorized, not_found
+from fluffle.broker.protocols.http.rights import Right
+
+REASON = "Closed via management plugin"
+"""What RabbitMQ says to who is closed without a reason."""
+
+REASON_HEADER = "X-Reason"
+
+NOT_HIS = "User not authorised to access object"
+
+CONSUMER = (
+    "arguments", "ack_required", "active", "activity_status", "channel_details", "consumer_tag",
+    "consumer_timeout", "exclusive", "prefetch_count", "queue",
+)  # fmt: skip
+BARE_CONNECTION = ("name", "vhost", "user", "node")
+"""What is told of a connection without what it does."""
+
+AGES = {
+    **LISTED,
+    "disable_stats": "true: who they are, without what they do",
+    "data_rates_age": "how much of the past is wanted of what goes over connections, in seconds",
+    "data_rates_incr": "a sample each so many seconds",
+    "msg_rates_age": "how much of the past is wanted of what channels do, in seconds",
+    "msg_rates_incr": "a sample each so many seconds",
+}
+
+
+def his(call: Call, rows: Iterable[Row]) -> list[Row]:
+    """Those that he may look at: his own, or, if he monitors, everybody's."""
+    return [row for row in rows if call.is_monitor or row["user"] == call.user.name]
+
+
+def not_his() -> Refusal:
+    return not_authorized(NOT_HIS)
+
+
+# Connections
+
+
+async def connections(call: Call, **wanted: Any) -> list[Row]:
+    """Of all nodes, those that have logged in, and to which all applies that is given."""
+    rows = await call.rows_everywhere("connections.list", ages=past_asked(call), **wanted)
+    return [row for row in rows if row["user"]]
+
+
+async def list_connections(call: Call) -> Listing:
+    rows = his(call, await connections(call))
+    if call.query.get("disable_stats") == YES:
+        rows = [bare(row) for row in rows]
+    return Listing(rows)
+
+
+def bare(row: Row) -> Row:
+    return {name: row[name] for name in BARE_CONNECTION}
+
+
+async def list_connections_of_vhost(call: Call) -> Listing:
+    return Listing(his(call, await connections(call, vhost=call.vhost().name)))
+
+
+async def connection(call: Call) -> Row:
+    """That in the path, if he may look at it.  Refusal."""
+    return one(call, await connections(call, name=call.path["name"]))
+
+
+def one(call: Call, rows: Sequence[Row]) -> Row:
+    """Of those that were asked for by their name.  Refusal."""
+    if not rows:
+        raise not_found()
+    found = his(call, rows)
+    if not found:
+        raise not_his()
+    return found[0]
+
+
+async def close_connection(call: Call) -> None:
+    """Whichever node it is at."""
+    rows = await connections(call, name=call.path["name"])
+    if not rows:
+        raise not_found()
+    if not any(may_close(call, row["user"]) for row in rows):
+        raise not_his()
+    whose = {} if call.is_administrator else {"user": call.user.name}
+    await close(call, name=rows[0]["name"], **whose)
+
+
+def may_close(call: Call, user: str) -> bool:
+    """His own, or anybody's if he administers."""
+    return call.is_administrator or user == call.user.name
+
+
+async def close(call: Call, **wanted: str) -> None:
+    reason = call.headers.get(REASON_HEADER, REASON)
+    await call.rows_everywhere("connections.close", reason=reason, **wanted)
+
+
+async def list_connections_of_user(call: Call) -> Listing:
+    user = call.path["user"]
+    if not (call.is_monitor or user == call.user.name):
+        raise not_his()
+    return Listing([bare(row) for row in await connections(call, user=user)])
+
+
+async def close_connections_of_user(call: Call) -> None:
+    user = call.path["user"]
+    if not may_close(call, user):
+        raise not_his()
+    if user in call.parts.access.users:
+        await close(call, user=user)
+
+
+async def list_sessions(call: Call) -> Listing:
+    """Of AMQP 1.0, which nobody speaks here: RabbitMQ finds none of the other protocols, either."""
+    raise not_found()
+
+
+# Channels
+
+
+async def channels(call: Call, **wanted: Any) -> list[Row]:
+    rows = await call.rows_everywhere("channels.list", ages=past_asked(call), **wanted)
+    return [{name: row[name] for name in row if name != "connection"} for row in rows]
+
+
+async def list_channels(call: Call) -> Listing:
+    return Listing(his(call, await channels(call)))
+
+
+async def list_channels_of_vhost(call: Call) -> Listing:
+    return Listing(his(call, await channels(call, vhost=call.vhost().name)))
+
+
+async def list_channels_of_connection(call: Call) -> Listing:
+    name = (await connection(call))["name"]
+    return Listing(his(call, await channels(call, connection=name)))
+
+
+async def channel(call: Call) -> Row:
+    """One, with its consumers, and what it does with which exchange and queue."""
+    row = one(call, await channels(call, name=call.path["name"]))
+    return {**row, "consumer_details": [*map(consumer_object, row["consumer_details"])]}
+
+
+# Consumers
+
+
+def consumer_object(row: Row) -> Row:
+    return {name: row[name] for name in CONSUMER}
+
+
+async def consumers(call: Call, **wanted: Any) -> list[Row]:
+    rows = his_consumers(call, await call.rows_everywhere("consumers.list", **wanted))
+    return [*map(consumer_object, rows)]
+
+
+def his_consumers(call: Call, rows: Iterable[Row]) -> list[Row]:
+    return [
+        row for row in rows if call.is_monitor or row["channel_details"]["user"] == call.user.name
+    ]
+
+
+async def list_consumers(call: Call) -> Listing:
+    return Listing(await consumers(call))
+
+
+async def list_consumers_of_vhost(call: Call) -> Listing:
+    return Listing(await consumers(call, vhost=call.vhost().name))
+
+
+def reads(path: str, act: Callable[[Call], Awaitable[Listing]], summary: str) -> Endpoint:
+    return Endpoint("GET", path, Right.MANAGEMENT, act, summary, AGES)
+
+
+ENDPOINTS = (
+    reads("connections", list_connections, "All connections; his own if he does not monitor."),
+    reads(
+        "vhosts/{vhost}/connections", list_connections_of_vhost, "Connections to a virtual host."
+    ),
+    reads("connections/username/{user}", list_connections_of_user, "Connections of a user."),
+    Endpoint(
+        "DELETE",
+        "connections/username/{user}",
+        Right.MANAGEMENT,
+        close_connections_of_user,
+        "Close all connections of a user; the header X-Reason says why.",
+    ),
+    Endpoint("GET", "connections/{name}", Right.MANAGEMENT, connection, "One connection.", AGES),
+    Endpoint(
+        "DELETE",
+        "connections/{name}",
+        Right.MANAGEMENT,
+        close_connection,
+        "Close a connection; the header X-Reason says why.",
+    ),
+    reads("connections/{name}/channels", list_channels_of_connection, "Channels of a connection."),
+    reads("connections/{name}/sessions", list_sessions, "404: sessions are of AMQP 1.0."),
+    reads("channels", list_channels, "All channels; his own if he does not monitor."),
+    reads("vhosts/{vhost}/channels", list_channels_of_vhost, "Channels in a virtual host."),
+    Endpoint("GET", "channels/{name}", Right.MANAGEMENT, channel, "One channel.", AGES),
+    reads("consumers", list_consumers, "All consumers; his own if he does not monitor."),
+    reads("consumers/{vhost}", list_consumers_of_vhost, "Consumers in a virtual host."),
+)

@@ -1,0 +1,155 @@
+"""definitions: everything that clients and operators have made, out and in, as RabbitMQ's JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from hashlib import sha256
+from http import HTTPStatus
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+from fluffle.broker.admin.context import Row
+from fluffle.broker.admin.threads import in_own_thread
+from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE, ORDER
+from fluffle.broker.definitions.parser import DefinitionsError, entries_of
+from fluffle.broker.protocols.http.call import Call
+from fluffle.broker.protocols.http.endpoint_table import LONG_BODY_BYTES_MAX, Endpoint
+from fluffle.broker.protocols.http.endpoints.overview import cluster_name
+from fluffle.broker.protocols.http.files import is_known
+from fluffle.broker.protocols.http.forms import uploaded
+from fluffle.broker.protocols.http.pagination import shown
+from fluffle.broker.protocols.http.responses import Reply, as_json, bad_request
+from fluffle.broker.protocols.http.rights import Right
+from fluffle.broker.protocols.http.schemas import OBJECT
+from fluffle.broker.routing.exchange_rules import RESERVED_PREFIX
+
+REASONS_MAX = 10
+"""Of what was not taken, that are told."""
+
+
+async def export_all(call: Call) -> Row | Reply:
+    """Everything."""
+    name = cluster_name(call.parts)
+    explanation = f"Definitions of cluster '{name}'"
+    definitions = {
+        **product(call),
+        **await exported(call),
+        "original_cluster_name": name,
+        "explanation": explanation,
+    }
+    return await tagged(call, definitions)
+
+
+async def tagged(call: Call, definitions: Row) -> Reply:
+    """With a tag, so that who has them already need not read them again; `download` names the file
+    that a browser makes of them."""
+    body = await in_own_thread(lambda: as_json(shown(definitions, call.query)))
+    headers = {"etag": f'"{sha256(body).hexdigest()[:24]}"'}
+    if is_known(headers["etag"], call.headers.get("if-none-match", "")):
+        return Reply(HTTPStatus.NOT_MODIFIED, headers=headers)
+    if name := call.query.get("download"):
+        headers["content-disposition"] = f"attachment; filename={quote(name)}"
+    return Reply(HTTPStatus.OK, body, headers=headers)
+
+
+async def export_vhost(call: Call) -> Row | Reply:
+    """One virtual host, without its users."""
+    name = call.path["vhost"]
+    if name not in call.parts.catalogue.vhosts:
+        raise bad_request("vhost_not_found")
+    explanation = f"Definitions of virtual host '{name}'"
+    definitions = {**product(call), **await exported(call, vhost=name), "explanation": explanation}
+    return await tagged(call, definitions)
+
+
+def product(call: Call) -> Row:
+    config = call.parts.config
+    return {"product_name": config.product, "product_version": config.product_version}
+
+
+async def exported(call: Call, **arguments: str) -> Row:
+    """The rows of the verb as one object.  Here RabbitMQ says of exchanges what its commands do
+    not: none that is internal is told of."""
+    first, *rows = await call.rows("definitions.export", **arguments)
+    found: Row = {**first["head"], **{category: [] for category in first["categories"]}}
+    for row in rows:
+        found[row["category"]].append(row["entry"])
+    for exchange in found.get("exchanges", ()):
+        exchange["internal"] = False
+    return found
+
+
+async def import_all(call: Call) -> None:
+    await taken(call, None)
+
+
+async def import_vhost(call: Call) -> None:
+    await taken(call, call.vhost_to_change().name)
+
+
+async def taken(call: Call, home: str | None) -> None:
+    """Make what the body names.  Refusal: with nothing done if it cannot be read, else with all
+    done but for what cannot be."""
+    pieces, skipped = await checked(await uploaded(call).long_json(), home), list[str]()
+    while pieces:
+        category, entries = pieces.popleft()  # and let go of them: all at once would take long
+        asked: dict[str, Any] = {"category": category, "entries": entries, "home": home}
+        skipped += (await call.result("definitions.import", **asked))["skipped"]
+    if skipped:
+        more = len(skipped) - REASONS_MAX
+        tail = [f"and {more} more"] if more > 0 else []
+        raise bad_request("; ".join([*skipped[:REASONS_MAX], *tail]))
+
+
+async def checked(content: Row, home: str | None) -> deque[tuple[str, list[Row]]]:
+    """What is to be made: some of a category at a time.  Refusal."""
+    found = deque[tuple[str, list[Row]]]()
+    for category in ORDER:
+        entries = content.get(category) or []
+        if not isinstance(entries, list):
+            raise bad_request(f"{category} is no list")
+        rows = entries_of(category, entries, home)
+        try:
+            while some := [*islice(rows, ENTRIES_AT_ONCE)]:
+                found.append((category, [row for row in some if not is_ours(category, row)]))
+                await asyncio.sleep(0)
+        except DefinitionsError as error:
+            raise bad_request(str(error)) from None
+    return found
+
+
+def is_ours(category: str, row: Row) -> bool:
+    """Whether RabbitMQ leaves it out without a word, since each broker makes its own."""
+    return category in ("exchanges", "queues") and row["name"].startswith(RESERVED_PREFIX)
+
+
+ENDPOINTS = (
+    Endpoint("GET", "definitions", Right.ADMINISTRATOR, export_all, "All that was made."),
+    Endpoint(
+        "POST",
+        "definitions",
+        Right.ADMINISTRATOR,
+        import_all,
+        "Make what is not there; take nothing away.",
+        body=OBJECT,
+        body_bytes_max=LONG_BODY_BYTES_MAX,
+    ),
+    Endpoint(
+        "GET",
+        "definitions/{vhost}",
+        Right.ADMINISTRATOR,
+        export_vhost,
+        "What was made in a virtual host.",
+    ),
+    Endpoint(
+        "POST",
+        "definitions/{vhost}",
+        Right.ADMINISTRATOR,
+        import_vhost,
+        "Make what is not there in a virtual host.",
+        body=OBJECT,
+        body_bytes_max=LONG_BODY_BYTES_MAX,
+    ),
+)

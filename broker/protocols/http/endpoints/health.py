@@ -1,0 +1,268 @@
+"""health/checks/…: 200 where all is well, 503 with a reason where it is not.
+
+What an old check of RabbitMQ's has become a no-op there is one here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any
+
+from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.members import quorum_queues
+from fluffle.broker.admin.queues import leader_now
+from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
+from fluffle.broker.protocols.http.call import Call
+from fluffle.broker.protocols.http.channel_requests import getting, published
+from fluffle.broker.protocols.http.endpoint_table import Endpoint, Handler
+from fluffle.broker.protocols.http.endpoints.nodes import node_of
+from fluffle.broker.protocols.http.expiring_certificates import UNITS, expiring
+from fluffle.broker.protocols.http.pagination import fitting
+from fluffle.broker.protocols.http.responses import Reply, bad_request
+from fluffle.broker.protocols.http.rights import Right
+from fluffle.protocol.methods import Basic, Queue, make
+
+OK: Row = {"status": "ok"}
+AMQP = ("amqp", "amqp/ssl")
+SAME_PROTOCOL = {"amqp091": "amqp", "amqp0.9.1": "amqp", "amqps": "amqp/ssl", "https": "http"}
+"""Other names that clients have for what we call otherwise."""
+NOT_SERVING = "this rabbit node is not currently available to serve"
+ALIVENESS_QUEUE = "aliveness-test"
+ALIVENESS_BODY = b"test_message"
+TOO_FEW_NODES = "target cluster size is not reached"
+
+
+def failed(reason: str, **more: Any) -> Reply:
+    """503, with what helps to find out."""
+    body = json.dumps({"status": "failed", "reason": reason, **more}, default=str).encode()
+    return Reply(HTTPStatus.SERVICE_UNAVAILABLE, body)
+
+
+async def alarms(call: Call) -> Row | Reply:
+    """Whether nothing is low on any node."""
+    raised = await call.rows("alarms.list")
+    return failed("There are alarms in effect in the cluster", alarms=raised) if raised else OK
+
+
+async def local_alarms(call: Call) -> Row | Reply:
+    """Whether nothing is low on this one."""
+    own = call.parts.config.node_name
+    raised = [row for row in await call.rows("alarms.list") if row["node"] == own]
+    return failed("There are alarms in effect on the node", alarms=raised) if raised else OK
+
+
+async def virtual_hosts(_call: Call) -> Row:
+    """They are there as long as the node is."""
+    return OK
+
+
+async def port_listener(call: Call) -> Row | Reply:
+    """Whether something listens at a port."""
+    try:
+        port = int(call.path["port"])
+    except ValueError:
+        raise bad_request("Invalid port") from None
+    ports = [row["port"] for row in await listeners(call)]
+    if port in ports:
+        return {**OK, "port": port}
+    return failed("No active listener", missing=port, ports=ports)
+
+
+async def listeners(call: Call) -> list[Row]:
+    """Where this node takes connections; not from clients while it is drained."""
+    rows = await call.rows("nodes.listeners")
+    return rows if is_in_service(call.parts) else [r for r in rows if r["protocol"] not in AMQP]
+
+
+async def protocol_listener(call: Call) -> Row | Reply:
+    """Whether one can be spoken."""
+    asked = call.path["protocol"]
+    protocol = SAME_PROTOCOL.get(asked.lower(), asked.lower())
+    known = [row["protocol"] for row in await listeners(call)]
+    if protocol in known:
+        return {**OK, "protocol": asked}
+    return failed("No active listener", missing=asked, protocols=known)
+
+
+async def certificate_expiration(call: Call) -> Row | Reply:
+    """Whether certificates are good for so long."""
+    days = UNITS.get(call.path["unit"].lower())
+    if not re.fullmatch(r"\d{1,6}", call.path["within"]):
+        raise bad_request("Invalid expiration value.")
+    if days is None:
+        units = ", ".join(UNITS)
+        raise bad_request(f"Time unit not recognised. Supported units: {units}.")
+    until_ms = call.parts.clock.now_ms() + int(int(call.path["within"]) * days * 86_400_000)
+    rows = list(expiring(call.parts.config, await listeners(call), until_ms))
+    return failed("Certificates expiring", expired=rows) if rows else OK
+
+
+async def node_is_quorum_critical(call: Call) -> Row | Reply:
+    """Whether this node can stop without anything standing still."""
+    if len(call.parts.catalogue.nodes.entries) <= 1:
+        return {**OK, "reason": "single node cluster"}
+    critical = await call.rows("queues.critical")
+    reason = "There are quorum queues that would lose their quorum if the target node is shut down"
+    return failed(reason, queues=critical) if critical else OK
+
+
+async def leaders(call: Call) -> Row | Reply:
+    """Whether each quorum queue is led; of one virtual host, or by a pattern, if the path says."""
+    vhost = call.vhost().name if "vhost" in call.path else None
+    try:
+        finds = compiled_once(call.path.get("pattern", ".*"))
+    except UnusablePattern as error:
+        raise bad_request(str(error)) from None
+    found = [row for row in leaderless(call.parts) if vhost in (None, row["virtual_host"])]
+
+    def fits(row: Row) -> bool:
+        return finds(row["name"].encode(errors="surrogateescape"))
+
+    rows = await fitting(found, fits, "pattern")
+    return failed("Detected quorum queues without an elected leader", queues=rows) if rows else OK
+
+
+def leaderless(parts: Parts) -> list[Row]:
+    """Quorum queues that nobody leads."""
+    return [
+        {
+            "name": each.spec.name,
+            "readable_name": f"queue '{each.spec.name}' in vhost '{vhost}'",
+            "virtual_host": vhost,
+            "type": "quorum",
+        }
+        for vhost, each in quorum_queues(parts)
+        if not leader_now(parts.company, each)
+    ]
+
+
+async def metadata_store(call: Call) -> Row | Reply:
+    """Whether this node knows what the cluster has defined."""
+    cluster = call.parts.cluster
+    is_there = cluster is None or cluster.entering.is_over
+    return OK if is_there else failed("Metadata store has not yet been initialized")
+
+
+async def metadata_store_with_data(call: Call) -> Row | Reply:
+    """And there is something: a user, and where he may go."""
+    parts = call.parts
+    if not parts.access.users or not parts.catalogue.vhosts:
+        return failed("Metadata store has not yet been initialized with data")
+    return await metadata_store(call)
+
+
+def is_in_service(parts: Parts) -> bool:
+    """Whether clients are served: it is not being drained."""
+    return parts.maintenance is None or not parts.maintenance.is_draining
+
+
+async def in_service(call: Call) -> Row | Reply:
+    return OK if is_in_service(call.parts) else failed(NOT_SERVING)
+
+
+def connections(parts: Parts) -> Row:
+    """How many there are, and may be."""
+    limit = parts.config.limits.connections_max
+    return {"limit": "infinity" if limit is None else limit, "connections": len(parts.connections)}
+
+
+def is_below_limit(parts: Parts) -> bool:
+    limit = parts.config.limits.connections_max
+    return limit is None or len(parts.connections) < limit
+
+
+async def below_limit(call: Call) -> Row | Reply:
+    """Whether another client may come."""
+    if is_below_limit(call.parts):
+        return {**OK, **connections(call.parts)}
+    return failed("node connection limit is reached", **connections(call.parts))
+
+
+async def ready(call: Call) -> Row | Reply:
+    """All of this together: whether a client that comes now is served."""
+    if not is_in_service(call.parts):
+        return failed("the rabbit node is not currently available to serve")
+    if not any(row["protocol"] in AMQP for row in await listeners(call)):
+        return failed("no active listeners for AMQP/AMQPS")
+    if not is_below_limit(call.parts):
+        return failed("node connection limit is reached", connections=len(call.parts.connections))
+    return OK
+
+
+async def target_size(call: Call) -> Row | Reply:
+    """Whether the nodes that found the cluster are all there.
+
+    A size that has grown says nothing of those that are: who is new has yet to be let in.
+    """
+    config = call.parts.config.cluster
+    nodes = call.parts.catalogue.nodes.entries
+    wanted = 1 if config is None else min(len(config.peers), len(nodes) or len(config.peers))
+    running = sum(1 for node in nodes if call.parts.company.is_alive(node)) if nodes else 1
+    sizes = {"cluster_size": running, "target_cluster_size": wanted}
+    return {**OK, **sizes} if running >= wanted else failed(TOO_FEW_NODES, **sizes)
+
+
+async def aliveness(call: Call) -> Row | Reply:
+    """Whether a message can be published in a virtual host and taken again.  Refusal.
+
+    The queue stays, as with RabbitMQ: who asks often does not make one each time.  While an alarm
+    is raised nothing is published, and only the rest is tried: a node that makes publishers wait
+    is alive, and a probe that says otherwise would have it restarted.
+    """
+    call.vhost()
+    is_published = not call.parts.alarms.reason
+    async with getting(call) as channel:
+        await channel.call(make(Queue.Declare, queue=ALIVENESS_QUEUE))
+        if is_published:
+            await published(channel, "", ALIVENESS_QUEUE, b"\0\0", ALIVENESS_BODY)
+        heard = await channel.call(make(Basic.Get, queue=ALIVENESS_QUEUE, no_ack=True))
+    if is_published and not isinstance(heard.method, Basic.GetOk):
+        return failed(f"what was published to '{ALIVENESS_QUEUE}' is not there")
+    return OK
+
+
+async def node(call: Call) -> Row:
+    """RabbitMQ's old check, a no-op by now: the node is there."""
+    if "node" in call.path:
+        await node_of(call)
+    return OK
+
+
+def check(path: str, act: Handler, summary: str, may: Right = Right.MANAGEMENT) -> Endpoint:
+    return Endpoint("GET", f"health/checks/{path}", may, act, summary)
+
+
+NO_LEADER = "quorum-queues-without-elected-leaders"
+ENDPOINTS = (
+    check("alarms", alarms, "Nothing is low on any node."),
+    check("local-alarms", local_alarms, "Nothing is low on this node."),
+    check("virtual-hosts", virtual_hosts, "All virtual hosts are there."),
+    check("port-listener/{port}", port_listener, "Something listens at a port."),
+    check("protocol-listener/{protocol}", protocol_listener, "A protocol is spoken."),
+    check(
+        "certificate-expiration/{within}/{unit}",
+        certificate_expiration,
+        "Certificates are good for so long.",
+    ),
+    check("node-is-quorum-critical", node_is_quorum_critical, "This node may stop."),
+    check(f"{NO_LEADER}/all-vhosts", leaders, "All quorum queues are led."),
+    check(f"{NO_LEADER}/all-vhosts/pattern/{{pattern}}", leaders, "Those of a pattern are."),
+    check(f"{NO_LEADER}/vhost/{{vhost}}", leaders, "Those of a virtual host are."),
+    check(f"{NO_LEADER}/vhost/{{vhost}}/pattern/{{pattern}}", leaders, "Some of those are."),
+    check("metadata-store/initialized", metadata_store, "Definitions are there.", Right.ANYBODY),
+    check(
+        "metadata-store/initialized/with-data",
+        metadata_store_with_data,
+        "And there are some.",
+        Right.ANYBODY,
+    ),
+    check("is-in-service", in_service, "It is not being drained.", Right.ANYBODY),
+    check("below-node-connection-limit", below_limit, "Another client may come.", Right.ANYBODY),
+    check("ready-to-serve-clients", ready, "A client that comes is served.", Right.ANYBODY),
+    check("reached-target-cluster-size", target_size, "All nodes are there.", Right.ANYBODY),
+    Endpoint("GET", "aliveness-test/{vhost}", Right.VHOST, aliveness, "A message comes and goes."),
+    Endpoint("GET", "healthchecks/node", Right.MANAGEMENT, node, "The node is there."),
+    Endpoint("GET", "healthchecks/node/{node}", Right.MANAGEMENT, node, "A node is there."),
+)

@@ -1,0 +1,151 @@
+"""vhosts: virtual hosts, what is said of them, and whether they may be deleted."""
+
+from __future__ import annotations
+
+from fluffle.broker.access.limits import PROTECTED
+from fluffle.broker.admin.context import Row
+from fluffle.broker.definitions.importer import tags_of
+from fluffle.broker.protocols.amqp091.firehose import FIREHOSE
+from fluffle.broker.protocols.http.call import Call
+from fluffle.broker.protocols.http.endpoint_table import Endpoint
+from fluffle.broker.protocols.http.endpoints.totals import (
+    OBJECTS,
+    OF_LISTS,
+    OF_OBJECTS,
+    ages_asked,
+    counts_of_vhosts,
+)
+from fluffle.broker.protocols.http.responses import Created, Listing, bad_request
+from fluffle.broker.protocols.http.rights import Right
+from fluffle.broker.protocols.http.schemas import TAGS, TEXT, YES_OR_NO, fields
+from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+BODY = fields(
+    {},
+    {
+        "description": TEXT,
+        "tags": TAGS,
+        "default_queue_type": {"enum": [each.value for each in QueueType]},
+        "protected_from_deletion": YES_OR_NO,
+        "tracing": YES_OR_NO,
+    },
+)
+
+
+async def list_vhosts(call: Call) -> Listing:
+    rows = await rows_of(call)
+    return Listing([rows[name] for name in sorted(call.visible_vhosts()) if name in rows])
+
+
+async def show_vhost(call: Call) -> Row:
+    return (await rows_of(call))[call.vhost().name]
+
+
+async def rows_of(call: Call) -> dict[str, Row]:
+    """All virtual hosts by name."""
+    ages = ages_asked(call, OF_OBJECTS if "vhost" in call.path else OF_LISTS)
+    counts = {row.pop("name"): row for row in await counts_of_vhosts(call, ages)}
+    states = cluster_states(call)
+    return {
+        vhost.name: {**vhost_row(vhost), "cluster_state": states, **said(counts, vhost.name)}
+        for vhost in tuple(call.parts.catalogue.vhosts.values())
+    }
+
+
+def said(counts: dict[str, Row], name: str) -> Row:
+    """Counts of messages and bytes; how many clients there are is no field of RabbitMQ's."""
+    row = counts.get(name, {})
+    return {key: value for key, value in row.items() if key not in OBJECTS}
+
+
+def vhost_row(vhost: VirtualHost) -> Row:
+    metadata = metadata_of(vhost)
+    return {
+        "name": vhost.name,
+        "description": metadata["description"],
+        "tags": metadata["tags"],
+        "default_queue_type": metadata[DEFAULT_QUEUE_TYPE],
+        "protected_from_deletion": metadata.get(PROTECTED, False),
+        "metadata": metadata,
+        "tracing": FIREHOSE in vhost.taps,
+    }
+
+
+def metadata_of(vhost: VirtualHost) -> Row:
+    """With what RabbitMQ always says."""
+    queue_type = QueueType.CLASSIC.value
+    return {"description": "", "tags": [], DEFAULT_QUEUE_TYPE: queue_type, **vhost.metadata}
+
+
+def cluster_states(call: Call) -> Row:
+    """It is everywhere, or its node is not."""
+    parts = call.parts
+    nodes = parts.catalogue.nodes.entries or (parts.config.node_name,)
+    return {
+        node: "running" if parts.company.is_alive(node) else "stopped" for node in sorted(nodes)
+    }
+
+
+async def put_vhost(call: Call) -> Created | None:
+    """Make one, in which who makes it has all rights; or say something else of it.
+
+    As with RabbitMQ what is not said of description and tags is blank afterwards.
+    """
+    body, name = call.json(), call.path["vhost"]
+    told = {
+        "name": name,
+        "description": body.get("description", ""),
+        "tags": tags_of(body.get("tags", [])),
+        "queue_type": body.get("default_queue_type"),
+        "is_protected": body.get("protected_from_deletion"),
+    }
+    tracing = body.get("tracing")
+    if tracing is not None and not isinstance(tracing, bool):
+        raise bad_request("'tracing' must be true or false")
+    is_new = name not in call.parts.catalogue.vhosts
+    await call.result("vhosts.add" if is_new else "vhosts.metadata", **told)
+    if is_new:
+        every = {"configure": ".*", "write": ".*", "read": ".*"}
+        await call.result("permissions.set", user=call.user.name, vhost=name, **every)
+    if tracing is not None:
+        await call.result("vhosts.trace", name=name, on=tracing)
+    return Created() if is_new else None
+
+
+async def delete_vhost(call: Call) -> None:
+    await call.result("vhosts.delete", name=call.vhost().name)
+
+
+async def protect(call: Call) -> None:
+    await call.result("vhosts.metadata", name=call.vhost().name, is_protected=True)
+
+
+async def unprotect(call: Call) -> None:
+    await call.result("vhosts.metadata", name=call.vhost().name, is_protected=False)
+
+
+async def start(call: Call) -> None:
+    """RabbitMQ's can fail to start on a node; ours are there with the node.  Refusal."""
+    node, vhost = call.path["node"], call.path["vhost"]
+    failure = f"Request to node {node} failed with"
+    if cluster_states(call).get(node) != "running":
+        raise bad_request(f"{failure} nodedown")
+    if vhost not in call.parts.catalogue.vhosts:
+        raise bad_request(f'{failure} {{no_such_vhost,<<"{vhost}">>}}')
+
+
+PROTECTION = "vhosts/{vhost}/deletion/protection"
+ENDPOINTS = (
+    Endpoint("GET", "vhosts", Right.MANAGEMENT, list_vhosts, "Virtual hosts."),
+    Endpoint("GET", "vhosts/{vhost}", Right.ADMINISTRATOR, show_vhost, "One of them."),
+    Endpoint(
+        "PUT", "vhosts/{vhost}", Right.ADMINISTRATOR, put_vhost, "Make or change one.", body=BODY
+    ),
+    Endpoint("DELETE", "vhosts/{vhost}", Right.ADMINISTRATOR, delete_vhost, "Delete one."),
+    Endpoint("POST", PROTECTION, Right.ADMINISTRATOR, protect, "Keep it from being deleted."),
+    Endpoint("DELETE", PROTECTION, Right.ADMINISTRATOR, unprotect, "Let it be deleted again."),
+    Endpoint(
+        "POST", "vhosts/{vhost}/start/{node}", Right.ADMINISTRATOR, start, "Start it on a node."
+    ),
+)

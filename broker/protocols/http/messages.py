@@ -1,0 +1,110 @@
+"""Messages in JSON, in and out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from fluffle.broker.admin.context import Row
+from fluffle.broker.definitions.values import plain
+from fluffle.broker.protocols.http.body_types import short, table
+from fluffle.broker.protocols.http.responses import bad_request
+from fluffle.protocol.client_reader import Heard
+from fluffle.protocol.methods import Basic
+from fluffle.protocol.properties import Properties, decode_properties, encode_properties
+
+NUMBERS = frozenset({"delivery_mode", "priority", "timestamp"})
+HEADERS = "headers"
+NAMES = frozenset(field.name for field in fields(Properties))
+
+
+def raw_properties(said: object) -> bytes:
+    """As they stand on the wire; keys may be written with hyphens, unknown ones are passed over.
+    Refusal."""
+    if said == []:  # of PHP, and what RabbitMQ itself says of a message without any
+        said = {}
+    if not isinstance(said, dict):
+        raise bad_request(["not_a_table", "properties"])
+    named = {key.replace("-", "_"): value for key, value in said.items()}
+    known = {name: value_of(name, named[name]) for name in NAMES & named.keys()}
+    try:
+        return encode_properties(Properties(**known))
+    except (ValueError, struct.error) as error:
+        raise bad_request(f"these cannot be properties: {error}") from None
+
+
+def value_of(name: str, value: object) -> Any:
+    """Of a property.  Refusal."""
+    if name == HEADERS:
+        return table(value, name)
+    if value is None:
+        raise bad_request("null_not_allowed")
+    if name not in NUMBERS:
+        if not isinstance(value, str):
+            raise bad_request(["not_string", name])
+        return short(value, name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise bad_request(["not_int", name])
+    return value
+
+
+def payload_of(payload: object, encoding: object) -> bytes:
+    """Refusal."""
+    if not isinstance(payload, str):
+        raise bad_request("payload_not_string")
+    if encoding == "string":
+        return payload.encode()
+    if encoding != "base64":
+        raise bad_request(["unsupported_encoding", encoding])
+    try:
+        return base64.b64decode(payload, validate=True)
+    except binascii.Error:
+        raise bad_request(["not_base64", payload]) from None
+
+
+def automatic(body: bytes) -> tuple[str, str]:
+    """As text, if it is some."""
+    try:
+        return body.decode(), "string"
+    except UnicodeDecodeError:
+        return in_base64(body)
+
+
+def in_base64(body: bytes) -> tuple[str, str]:
+    return base64.b64encode(body).decode(), "base64"
+
+
+ENCODINGS: Mapping[object, Callable[[bytes], tuple[str, str]]] = {
+    "auto": automatic,
+    "base64": in_base64,
+}
+
+
+def message_object(heard: Heard, encoding: str, bytes_max: int | None) -> Row:
+    """What basic.get gave, of its body no more than so much."""
+    method = heard.method
+    assert isinstance(method, Basic.GetOk)
+    payload, payload_encoding = ENCODINGS[encoding](heard.body[:bytes_max])
+    return {
+        "payload_bytes": len(heard.body),
+        "redelivered": bool(method.redelivered),
+        "exchange": method.exchange,
+        "routing_key": method.routing_key,
+        "message_count": method.message_count,
+        "properties": properties_object(heard.properties),
+        "payload": payload,
+        "payload_encoding": payload_encoding,
+    }
+
+
+def properties_object(raw: bytes) -> Row:
+    """Those that are there."""
+    properties = decode_properties(raw)
+    shown = {name: getattr(properties, name) for name in sorted(NAMES)}
+    if properties.headers is not None:
+        shown[HEADERS] = plain(properties.headers)
+    return {name: value for name, value in shown.items() if value is not None}

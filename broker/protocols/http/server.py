@@ -1,0 +1,371 @@
+"""The HTTP server: from a request to a `Call`, and from what came of it to a response.
+
+aiohttp parses and frames; which paths there are, who may and what goes wrong is decided by the
+modules beside this one.  It is imported only by nodes that serve the API.
+
+Who uses a browser is protected from other sites: a change that a page of another origin asks for is
+refused, nothing is kept in cookies, and no header allows others to read answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from ssl import SSLContext
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from fluffle.broker.access.users import User
+from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.dispatch import Dispatcher
+from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.base.coroutines import answer_of
+from fluffle.broker.base.errors import BrokerError, NotFound
+from fluffle.broker.process.sockets import listening_socket
+from fluffle.broker.protocols.amqp091.connection_methods import is_loopback, plain_host
+from fluffle.broker.protocols.amqp091.peer_addresses import address_of
+from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.protocols.http import http_log
+from fluffle.broker.protocols.http.authentication import Peer, authenticated, login_failed
+from fluffle.broker.protocols.http.call import Call
+from fluffle.broker.protocols.http.direct_client import Ends
+from fluffle.broker.protocols.http.endpoint_table import Endpoint, NoSuchMethod, NoSuchPath
+from fluffle.broker.protocols.http.endpoints import ENDPOINTS, TABLE
+from fluffle.broker.protocols.http.files import Files
+from fluffle.broker.protocols.http.idle_clients import Watch
+from fluffle.broker.protocols.http.pagination import listed, shown
+from fluffle.broker.protocols.http.reference import reference
+from fluffle.broker.protocols.http.request_bodies import Bodies
+from fluffle.broker.protocols.http.response_budget import Answers
+from fluffle.broker.protocols.http.responses import (
+    Answer,
+    Created,
+    Listing,
+    Refusal,
+    Reply,
+    as_json,
+    error_reply,
+    not_authorized,
+    not_found,
+    reply_to,
+)
+from fluffle.broker.protocols.http.rights import Right, why_not
+from fluffle.broker.protocols.http.verb_client import Asking
+
+API = "/api/"
+REFERENCE: Mapping[str, Reply] = reference(API, ENDPOINTS)
+"""Replies that need no user, and are of no endpoint."""
+LOCAL = "localhost"
+IDLE_S_MAX = 75.0
+"""Between two requests of a connection."""
+ENCODED_AT_ONCE = 100
+"""Rows of a list that become JSON in one turn of the loop."""
+HANDSHAKE_S_MAX = 10.0
+"""Of TLS."""
+ORDER = ("HEAD", "GET", "PUT", "POST", "DELETE", "OPTIONS")
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+ALWAYS = {
+    "cache-control": "no-cache, no-store",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "deny",
+    "referrer-policy": "no-referrer",
+    "vary": "origin",
+}
+OF_DEFINITIONS = frozenset(
+    {
+        "bindings", "definitions", "exchanges", "global-parameters", "operator-policies",
+        "parameters", "permissions", "policies", "queues", "topic-permissions", "user-limits",
+        "users", "vhost-limits", "vhosts",
+    }
+)  # fmt: skip
+"""The first parts of paths where it is asked for what is defined, on whichever node."""
+NOBODY = User("")
+"""Who does not say who he is, where he need not."""
+
+logger = logging.getLogger(__name__)
+
+
+class ManagementEndpoint:
+    """Where one node serves the management API.  `on_fatal` is told of a broken assertion."""
+
+    __slots__ = (
+        "_answers", "_asking", "_bodies", "_encryption", "_files", "_on_fatal", "_server",
+        "_servers", "_watch",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        asking: Asking,
+        encryption: SSLContext | None,
+        on_fatal: Callable[[Exception], None],
+    ) -> None:
+        self._asking = asking
+        self._encryption = encryption
+        self._on_fatal = on_fatal
+        self._watch = Watch(asyncio.get_running_loop().call_later)
+        self._answers = Answers()
+        self._bodies = Bodies()
+        self._files = Files()
+        self._server = web.Server(
+            self._handle,
+            access_log=None,
+            keepalive_timeout=IDLE_S_MAX,
+            lingering_time=1.0,
+            logger=http_log.logger,
+        )
+        self._servers: list[asyncio.Server] = []
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Accept on an address; what was bound.  OSError when it is taken."""
+        listening = listening_socket(host, port)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: self._watch.over(self._server()),
+            sock=listening,
+            ssl=self._encryption,
+            ssl_handshake_timeout=HANDSHAKE_S_MAX if self._encryption else None,
+        )
+        self._servers.append(server)
+        bound = listening.getsockname()
+        return bound[0], bound[1]
+
+    def stop(self) -> None:
+        """Accept no more, and hang up on who is there."""
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self._server.connections):
+            connection.force_close()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        reply = await self._outcome(request)
+        try:
+            with self._answers.holding(len(reply.body)):
+                return await written(reply, request)
+        except Refusal as refusal:
+            return await written(refusal.reply, request)
+
+    async def _outcome(self, request: web.BaseRequest) -> Reply:
+        try:
+            return await self._reply(request)
+        except Refusal as refusal:
+            return refusal.reply
+        except BrokerError as error:
+            return reply_to(error)
+        except TimeoutError as error:
+            return error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", str(error))
+        except (asyncio.CancelledError, ConnectionError):
+            raise  # the client has gone
+        except Exception as error:  # a bug ends one request, not the node
+            if isinstance(error, AssertionError):  # unless what it believes is wrong
+                self._on_fatal(error)
+            logger.exception("a request for the management API failed")
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            return error_reply(status, "internal_error", "the broker failed, see its log")
+
+    async def _reply(self, request: web.BaseRequest) -> Reply:
+        path = request.rel_url.raw_path
+        if path in REFERENCE:
+            return REFERENCE[path]
+        if not path.startswith(API):
+            known = request.headers.get("if-none-match", "")
+            return self._files.reply(request.method, path, known)
+        endpoint, names = found(request)
+        refuse_other_origins(request)
+        user = NOBODY if endpoint.may is Right.ANYBODY else await self._known_user(request)
+        if self._may_not(endpoint, user, names):
+            await self._know()
+        self._check(endpoint, user, names)
+        async with self._bodies.of(request, endpoint) as body:
+            user = user if user is NOBODY else self._still(user)
+            self._check(endpoint, user, names)  # the virtual host may be there only now
+            asking = self._asking if request.method in READS else self._asking.of(user)
+            headers, ends = request.headers, ends_of(request)
+            call = Call(asking, user, names, request.query, body, headers, ends)
+            reply = await self._acted(endpoint, call, request.rel_url.raw_path)
+            if self._is_in_doubt(endpoint, reply):
+                await self._know()
+                reply = await self._acted(endpoint, call, request.rel_url.raw_path)
+            return reply
+
+    async def _acted(self, endpoint: Endpoint, call: Call, path: str) -> Reply:
+        """Ask the endpoint; its reply, be it that something is not there."""
+        try:
+            return await reply_of(await endpoint.act(call), call, path)
+        except Refusal as refusal:
+            return refusal.reply
+        except NotFound as error:
+            return reply_to(error)
+
+    def _is_in_doubt(self, endpoint: Endpoint, reply: Reply) -> bool:
+        """Whether it is said, by what may be old, that there is no such thing, or none at all."""
+        if self._asking.services.knowledge.is_complete:
+            return False
+        is_nothing = reply.status == HTTPStatus.NOT_FOUND or (
+            endpoint.method in READS and reply.body in (b"[]", b"{}")
+        )
+        return is_nothing and endpoint.path.partition("/")[0] in OF_DEFINITIONS
+
+    async def _know(self) -> None:
+        """Return once all is known here that was answered anywhere before.  BrokerError."""
+        knowledge = self._asking.services.knowledge
+
+        def ask(answer: Callable[[BrokerError | None], None]) -> None:
+            knowledge.ask(partial(answer, None), answer)
+
+        error = await answer_of(ask)
+        if error is not None:
+            raise error
+
+    async def _known_user(self, request: web.BaseRequest) -> User:
+        """The user who asks, by what was answered anywhere before if he is refused else.
+        Refusal."""
+        try:
+            return await self._user(request)
+        except Refusal:
+            if self._asking.services.knowledge.is_complete:
+                raise
+        await self._know()
+        return await self._user(request)
+
+    async def _user(self, request: web.BaseRequest) -> User:
+        """Who asks.  Refusal."""
+        said = request.headers.get("authorization", "")
+        user = await authenticated(self._asking.parts.access, said, peer_of(request))
+        self._watch.logged_in(request.transport)
+        return user
+
+    def _still(self, user: User) -> User:
+        """As he is once the body has come, which may have taken long.  Refusal if he is gone, or
+        it is another of that name, whose password nobody gave."""
+        found = self._asking.parts.access.users.get(user.name)
+        if found is None or found.password != user.password:
+            raise login_failed()
+        return found
+
+    def _check(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> None:
+        """Refusal for who may not."""
+        if reason := self._may_not(endpoint, user, names):
+            raise not_authorized(reason)
+
+    def _may_not(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> str | None:
+        """The reason why a user may not, if there is one."""
+        access = self._asking.parts.access
+        return why_not(endpoint.may, user, self._vhost_in(names), access)
+
+    def _vhost_in(self, names: Mapping[str, str]) -> str | None:
+        """None where no virtual host is named that there is: nobody may be kept from that one."""
+        vhost = names.get("vhost")
+        return vhost if vhost in self._asking.parts.catalogue.vhosts else None
+
+
+def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:
+    """What answers a request.  Refusal."""
+    try:
+        return TABLE.find(request.method, request.rel_url.raw_path.removeprefix(API))
+    except NoSuchPath:
+        if request.method in ("GET", "HEAD"):
+            raise not_found() from None
+        methods: Sequence[str] = ("GET",)  # as of the files that RabbitMQ looks for there
+    except NoSuchMethod as error:
+        methods = error.allowed
+    is_asked = request.method == "OPTIONS"
+    status = HTTPStatus.OK if is_asked else HTTPStatus.METHOD_NOT_ALLOWED
+    raise Refusal(Reply(status, headers={"allow": allowed(methods)}))
+
+
+def allowed(methods: Collection[str]) -> str:
+    """The header `Allow` where there are these, in the order in which RabbitMQ has them."""
+    known = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    return ", ".join(each for each in ORDER if each in known)
+
+
+def refuse_other_origins(request: web.BaseRequest) -> None:
+    """A change that a page of another site asks for, with what the browser knows.  Refusal."""
+    origin = request.headers.get("origin")
+    if request.method in READS or origin is None:
+        return
+    if place_of(origin) != request.headers.get("host"):
+        reason = "requests of other origins are not served"
+        raise Refusal(error_reply(HTTPStatus.FORBIDDEN, "not_authorized", reason))
+
+
+def place_of(origin: str) -> str | None:
+    """Host and port; None where no browser has written that."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def peer_of(request: web.BaseRequest) -> Peer:
+    """Where a request comes from; a socket that has a path is one of this machine."""
+    transport, address = request.transport, plain_host(request.remote or "")
+    is_local = is_loopback(address) or not address
+    return Peer(address, is_local, lambda: transport is not None and not transport.is_closing())
+
+
+def ends_of(request: web.BaseRequest) -> Ends:
+    """Between which addresses; a unix socket has none."""
+    nowhere = LOCAL, 0
+    transport = request.transport
+    if transport is None:
+        return Ends(nowhere, nowhere)
+    peer, here = (address_of(transport, end) for end in ("peername", "sockname"))
+    return Ends(peer if peer[0] else nowhere, here if here[0] else nowhere)
+
+
+async def written(reply: Reply, request: web.BaseRequest) -> web.StreamResponse:
+    """The response, once the client has taken all but a rest."""
+    content_type = {"content-type": reply.content_type} if reply.body else {}
+    response = web.Response(
+        status=reply.status,
+        body=reply.body,
+        headers={**ALWAYS, **reply.headers} | content_type,
+    )
+    await response.prepare(request)
+    await response.write_eof()
+    return response
+
+
+async def reply_of(answer: Answer, call: Call, path: str) -> Reply:
+    """An answer as bytes."""
+    if isinstance(answer, Reply):
+        return answer
+    if answer is None:
+        return Reply(HTTPStatus.NO_CONTENT)
+    if isinstance(answer, Created):
+        location = answer.location or path.rpartition("/")[2]
+        return Reply(HTTPStatus.CREATED, headers={"location": location})
+    if isinstance(answer, dict):
+        return Reply(HTTPStatus.OK, as_json(shown(answer, call.query)))
+    content = await listed(answer, call.query) if isinstance(answer, Listing) else answer
+    if isinstance(content, list):
+        return Reply(HTTPStatus.OK, await encoded(content))
+    return Reply(HTTPStatus.OK, as_json(content))
+
+
+async def encoded(rows: Sequence[Row]) -> bytes:
+    """A list as JSON, some rows in a turn of the loop."""
+    pieces = []
+    for at in range(0, len(rows), ENCODED_AT_ONCE):
+        piece = json.dumps(rows[at : at + ENCODED_AT_ONCE], default=str, separators=(",", ":"))
+        pieces.append(piece[1:-1].encode())
+        if at:
+            await asyncio.sleep(0)
+    return b"[%b]" % b",".join(pieces)
+
+
+def begun(
+    parts: Parts,
+    services: Services,
+    on_fatal: Callable[[Exception], None],
+    encryption: SSLContext | None = None,
+) -> ManagementEndpoint:
+    """The endpoint of a node, which accepts nobody yet; without encryption in the clear."""
+    asking = Asking(parts, services, Dispatcher(parts, VERBS, on_fatal))
+    return ManagementEndpoint(asking, encryption, on_fatal)

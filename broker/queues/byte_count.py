@@ -1,0 +1,258 @@
+"""How many bytes wait in a lane, for the few queues that go by that.
+
+What comes in together is taken for all its bytes, headers and frames included, until that may be
+too much or it leaves memory: then each message is weighed, and from then on what is added and what
+is taken off.  Most limits are far from what waits, and most messages are gone before anybody has to
+know.  What was there before, or came back and is on disk only, is weighed by and by, the newest
+first: until then it counts nothing, so that less may be on the scale than waits, never more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fluffle.broker.queues.journal import Journal, Spill, Unreadable
+from fluffle.broker.queues.limits import Sizes
+from fluffle.broker.queues.requeue import FETCH_BYTES_MAX, Returned, Returns
+from fluffle.broker.queues.segment import ROUGH, UNWEIGHED, Place, Segment
+
+WEIGHED_MAX = 16
+"""So many segments are read at once for that, each a megabyte or a thousand messages."""
+
+RETURNED_WEIGHED_MAX = 64
+"""And so many messages that came back, each of which may lie elsewhere; or fewer, if they are more
+than is read at once."""
+
+
+class Sum:
+    """Of what waits in all lanes of a queue."""
+
+    __slots__ = ("_rough", "_rough_bytes", "_weighed_bytes", "is_unsure")
+
+    def __init__(self) -> None:
+        self._weighed_bytes = 0
+        """Of all that is weighed."""
+        self._rough: dict[Segment, Scale] = {}
+        """Segments of which only all contents are counted, taken or not, each with its scale."""
+        self._rough_bytes = 0
+        """Of all these contents."""
+        self.is_unsure = False
+        """Whether there may be something that counts nothing yet."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What waits, as far as it counts."""
+        if self._rough:
+            self._settle()
+        return self._weighed_bytes
+
+    def exceeds(self, bytes_max: int) -> bool:
+        """Whether that is more; nothing is weighed if it cannot be."""
+        if self._weighed_bytes + self._rough_bytes <= bytes_max:
+            return False
+        return self.size_bytes > bytes_max
+
+    def _settle(self) -> None:
+        """Weigh what is taken for all its bytes."""
+        for segment, scale in list(self._rough.items()):
+            scale.settle(segment)
+
+    def add(self, size_bytes: int) -> None:
+        """So much has been weighed that comes, or, below 0, goes."""
+        self._weighed_bytes += size_bytes
+
+    def put_roughly(self, segment: Segment, scale: Scale, content_bytes: int) -> None:
+        """These come into a segment, nobody knows what they count."""
+        self._rough[segment] = scale
+        self._rough_bytes += content_bytes
+
+    def took_rough(self, segment: Segment) -> None:
+        """Nothing is left of it, or it has been weighed."""
+        del self._rough[segment]
+        self._rough_bytes -= segment.content_bytes
+
+    def forget_rough(self, scale: Scale) -> None:
+        """Begin anew with what is on this one."""
+        for segment in [each for each, of_it in self._rough.items() if of_it is scale]:
+            self.took_rough(segment)
+
+
+class Scale:
+    """Of one lane."""
+
+    __slots__ = (
+        "_journal", "_returns", "_size_bytes", "_sizes", "_spill", "_unweighed",
+        "_unweighed_returned", "sum",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        journal: Journal | None,
+        spill: Spill | None,
+        returns: Returns,
+        of_all: Sum,
+    ) -> None:
+        self._sizes = sizes
+        self._journal = journal
+        self._spill = spill
+        self._returns = returns
+        self._unweighed: list[Segment] = []
+        """In their order; some may have been taken meanwhile."""
+        self._unweighed_returned = 0
+        """So many messages of runs that came back and are, or were, on disk only."""
+        self._size_bytes = 0
+        """Of all in this lane that is weighed."""
+        self.sum = of_all
+
+    def _add(self, size_bytes: int) -> None:
+        self._size_bytes += size_bytes
+        self.sum.add(size_bytes)
+
+    def begin(self, ready: Iterable[Segment], returned: Iterable[Returned]) -> None:
+        """These wait; what may still grow is weighed at once."""
+        self._add(-self._size_bytes)
+        self.sum.forget_rough(self)
+        self._unweighed, self._unweighed_returned = list(ready), 0
+        for segment in self._unweighed:
+            segment.size_bytes = UNWEIGHED
+        for run in returned:
+            self.came_back(run)
+        if self._unweighed and self._unweighed[-1].place is Place.MEMORY:
+            self._weigh(self._unweighed.pop())
+        self.sum.is_unsure |= self.is_unsure
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether there is something that is not weighed."""
+        return bool(self._unweighed) or self._unweighed_returned > 0
+
+    def go_on(self) -> None:
+        """Weigh some of it."""
+        for _ in range(min(WEIGHED_MAX, len(self._unweighed))):
+            self._weigh(self._unweighed.pop())
+        if self._unweighed_returned:
+            self._weigh_returned()
+        self.sum.is_unsure = self.is_unsure
+
+    def _weigh(self, segment: Segment) -> None:
+        """If it still waits, and can be read."""
+        if segment.size_bytes != UNWEIGHED or segment.head == segment.count:
+            return
+        try:
+            contents = self._contents(segment)
+        except Unreadable:
+            return  # the lane will come upon it, and the queue stops there
+        self._put_exactly(segment, contents[segment.head :])
+
+    def _contents(self, segment: Segment) -> list[bytes]:
+        """Wherever they are, there they stay.  Raises `Unreadable`."""
+        if segment.place is not Place.DISK:
+            return segment.contents
+        if segment.spilled_at:
+            assert self._spill is not None
+            return self._spill.read(segment.spilled_at).contents
+        assert self._journal is not None
+        parts = self._journal.peek(segment.first_sequence, segment.stop_sequence)
+        return [content for part in parts for content in part.contents]
+
+    def put(
+        self,
+        segment: Segment,
+        contents: list[bytes],
+        content_bytes: int,
+        size_bytes: int | None = None,
+    ) -> None:
+        """These come into a segment, or make it up.
+
+        `size_bytes` is what they count, if somebody knows.
+        """
+        if segment.size_bytes == ROUGH or (segment.size_bytes == UNWEIGHED and size_bytes is None):
+            segment.size_bytes = ROUGH
+            self.sum.put_roughly(segment, self, content_bytes)
+        else:
+            self._put_exactly(segment, contents, size_bytes)
+
+    def _put_exactly(
+        self, segment: Segment, contents: list[bytes], size_bytes: int | None = None
+    ) -> None:
+        """These come into a segment that has been weighed, or make up one that has not."""
+        if size_bytes is None:
+            size_bytes = sum(self._sizes(contents))
+        segment.size_bytes = max(segment.size_bytes, 0) + size_bytes
+        self._add(size_bytes)
+
+    def settle(self, segment: Segment) -> None:
+        """Weigh what is left of it if that was not done; it is in memory."""
+        if segment.size_bytes == ROUGH:
+            self.sum.took_rough(segment)
+            segment.size_bytes = UNWEIGHED
+            self._put_exactly(segment, segment.contents[segment.head :])
+
+    def loaded(self, segment: Segment, others: Iterable[Segment]) -> None:
+        """It was read, and is others now, of which the last may be on disk still."""
+        segment.head = segment.count
+        self.took(segment, [])
+        for each in others:
+            if each.place is Place.DISK:
+                self._unweighed.append(each)
+                self.sum.is_unsure = True
+            else:
+                self._put_exactly(each, each.contents)
+
+    def took(self, segment: Segment, contents: list[bytes]) -> None:
+        """These have been taken off a segment, or all that was left of it."""
+        is_empty = segment.head == segment.count
+        if segment.size_bytes < 0:
+            if is_empty and segment.size_bytes == ROUGH:
+                self.sum.took_rough(segment)
+            return
+        size_bytes = segment.size_bytes if is_empty else sum(self._sizes(contents))
+        segment.size_bytes -= size_bytes
+        self._add(-size_bytes)
+
+    def weigh_again(self, segment: Segment) -> None:
+        """Some of it has been given up."""
+        self._add(-max(segment.size_bytes, 0))
+        segment.size_bytes = UNWEIGHED
+        self._unweighed.append(segment)
+        self.sum.is_unsure = True
+
+    def came_back(self, run: Returned) -> None:
+        """A run is in nobody's hands any more; it may be on disk only."""
+        if run.contents:
+            run.weighed_from = run.head
+            self._add(sum(self._sizes(run.contents[run.head :])))
+        else:
+            run.weighed_from = len(run.sequences)
+            self._unweighed_returned += run.weighed_from
+            self.sum.is_unsure = True
+
+    def _weigh_returned(self) -> None:
+        """Some of what came back."""
+        left, left_bytes = RETURNED_WEIGHED_MAX, FETCH_BYTES_MAX
+        for run in reversed(self._returns.runs):
+            stop = run.weighed_from
+            start = min(stop, max(run.head, stop - left))
+            if start == stop:
+                continue
+            contents: list[bytes] = []
+            try:
+                contents = self._returns.read_last(run, start, stop, left_bytes)
+            except Unreadable:
+                run.weighed_from = start  # nobody can take it either
+            else:
+                run.weighed_from = stop - len(contents)
+            self._unweighed_returned -= stop - run.weighed_from
+            self._add(sum(self._sizes(contents)))
+            left -= len(contents)
+            left_bytes -= sum(map(len, contents))
+            if left <= 0 or left_bytes <= 0:
+                break
+
+    def took_back(self, run: Returned, start: int, stop: int) -> None:
+        """These of what came back have been taken."""
+        weighed_at = min(max(start, run.weighed_from), stop)
+        self._unweighed_returned -= weighed_at - start
+        if weighed_at < stop:
+            self._add(-sum(self._sizes(run.contents[weighed_at:stop])))

@@ -1,0 +1,144 @@
+"""Messages for a queue that takes none for now: held back, until it is known who is to have them.
+
+Whoever publishes them is not told anything before.  What comes from other nodes is kept there, too,
+until it has an outcome: if another queue takes the place of this one they publish it again.  Dead
+letters that must arrive keep their numbers: who sends them may try again where they are by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import (
+    Admission,
+    Debtor,
+    Inlet,
+    Partly,
+    Posted,
+    Receipt,
+    fates_of,
+    put_again,
+)
+
+FULL_BYTES = 2 << 20
+"""Publishers are paused from then on."""
+
+HELD_BYTES_MAX = 16 << 20
+"""What comes all the same is refused: it was sent before its publisher was paused."""
+
+MESSAGE_COST_BYTES = 256
+
+WhenSafe: TypeAlias = Callable[[Callable[[], None]], None]
+"""Has something done once the commit that collects has been done."""
+
+
+class Held(NamedTuple):
+    """A run of messages, as it was published."""
+
+    origins: list[Origin]
+    contents: list[bytes]
+    content_bytes: int
+    persistent: bool
+    expiration_ms: Lifetimes
+    posted: Posted | None
+    counts: Counts
+    receipt: Receipt
+
+    def put_into(self, target: Inlet, when_safe: WhenSafe) -> None:
+        """Their publisher hears what becomes of them there."""
+        fate = put_again(target, self.posted, self.counts)(
+            self.origins,
+            self.contents,
+            self.content_bytes,
+            persistent=self.persistent,
+            expiration_ms=self.expiration_ms,
+        )
+        if isinstance(fate, Receipt):
+            fate.then(self.receipt.known)
+            return
+        taken = fate.taken if isinstance(fate, Partly) else fate
+        for start, stop, is_taken in fates_of(fate, len(self.contents)):
+            tell = partial(self.receipt.known, start, stop, is_taken=is_taken)
+            if is_taken and taken is Admission.RECORDED:
+                when_safe(tell)
+            else:
+                tell()
+
+
+class Standstill:
+    """An `Inlet`, in the place of a queue."""
+
+    __slots__ = ("_elsewhere", "_held", "_held_bytes", "_when_safe", "debtors", "queue")
+
+    def __init__(self, queue: Inlet, when_safe: WhenSafe) -> None:
+        self.queue = queue
+        self.debtors: list[Debtor] = []
+        self._when_safe = when_safe
+        self._held: list[Held] = []
+        self._held_bytes = 0
+        self._elsewhere: set[Receipt] = set()
+        """Of those that other nodes have, too."""
+
+    @property
+    def definition(self) -> QueueDefinition:
+        return self.queue.definition
+
+    @property
+    def name(self) -> str:
+        return self.definition.spec.name
+
+    @property
+    def is_full(self) -> bool:
+        return self._held_bytes >= FULL_BYTES
+
+    is_behind = is_full
+
+    def enqueue(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes = None,
+        posted: Posted | None = None,
+        counts: Counts = NEW,
+    ) -> Admission | Receipt:
+        cost_bytes = content_bytes + MESSAGE_COST_BYTES * len(contents)
+        if self._held and self._held_bytes + cost_bytes > HELD_BYTES_MAX:
+            return Admission.REFUSED
+        receipt = Receipt(len(contents))
+        self._held_bytes += cost_bytes
+        self._held.append(
+            Held(
+                origins, contents, content_bytes, persistent, expiration_ms, posted, counts, receipt
+            )
+        )
+        return receipt
+
+    post = enqueue
+
+    def is_elsewhere(self, receipt: Receipt) -> None:
+        """Another node has these messages until it hears what becomes of them."""
+        self._elsewhere.add(receipt)
+
+    def give_back(self, queue: Inlet) -> None:
+        """The queue takes messages again: all of these, in order."""
+        self._end(queue, self._held)
+
+    def pass_on(self, heir: Inlet) -> None:
+        """Another queue has taken its place: it gets those that only this node has."""
+        self._end(heir, [held for held in self._held if held.receipt not in self._elsewhere])
+
+    def _end(self, target: Inlet, held: list[Held]) -> None:
+        self._held, self._held_bytes = [], 0
+        for each in held:
+            each.put_into(target, self._when_safe)
+        for debtor in tuple(self.debtors):
+            debtor.paid(self, 0)

@@ -1,0 +1,34 @@
+"""A queue that is being changed: it hands out nothing, and nothing in it expires or is dropped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluffle.broker.base.errors import PreconditionFailed
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.conversion_buffer import Standstill
+
+
+class Pause:
+    """Who uses the queue stays, and is served again when it is over."""
+
+    __slots__ = ("_where", "is_decided", "standstill")
+
+    def __init__(self, where: str) -> None:
+        """`where`: the queue, for people."""
+        self._where = where
+        self.is_decided = False
+        """Whether the change is asked for after which another queue has its messages.  That cannot
+        be undone by taking them away here."""
+        self.standstill: Standstill | None = None
+        """What takes messages in its place; None as long as it takes them itself."""
+
+    def check_purge(self) -> None:
+        """PreconditionFailed once all that is purged would be back."""
+        if self.is_decided:
+            raise becoming(self._where)
+
+
+def becoming(where: str) -> PreconditionFailed:
+    return PreconditionFailed(f"{where} is becoming a quorum queue; purge it again")

@@ -1,0 +1,19 @@
+"""What a calendar is: a quorum queue in which all dies when its time has come, and arrives."""
+
+from __future__ import annotations
+
+from fluffle.broker.base.delayed_queues import calendar_of
+from fluffle.broker.queues.arguments import Declaration, QueueSpec, queue_spec
+from fluffle.protocol.wire import to_table
+
+
+def calendar_spec(exchange: str, vhost: str, *, durable: bool) -> QueueSpec:
+    """Of an exchange, which it leads back to; it lasts as long as that."""
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    declared = Declaration(calendar_of(exchange), durable=durable, arguments=to_table(arguments))
+    return queue_spec(declared, vhost)

@@ -1,0 +1,253 @@
+"""A queue that may not grow as it likes: what is refused or dropped so that it does not.
+
+Consumers come first: what they have room for is handed out before anything is refused or dropped
+for those that wait.  But what comes back to a classic queue is not handed out if it is too much, as
+with RabbitMQ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
+from fluffle.broker.queues.limits import NO_LIMIT, Limit, reaching
+from fluffle.broker.queues.priority_ready_lists import AnyLane
+from fluffle.broker.queues.queue_api import Admission, Partly
+from fluffle.broker.queues.segment import Taken
+
+LOOK_BYTES = 1_048_576
+"""Of messages that are dropped together."""
+
+DROPPED_BYTES_MAX = 8 * LOOK_BYTES
+"""So much of a backlog is dropped in one turn, each message with what it costs besides."""
+
+NOTHING = 0, 0
+"""No message, no bytes."""
+
+MESSAGE_COST_BYTES = 1024
+"""To drop a message takes about as long as to copy so much."""
+
+
+class Enqueue(Protocol):
+    """Adds messages, all of which fit."""
+
+    def __call__(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes,
+    ) -> Admission | Partly: ...
+
+
+class Acts(NamedTuple):
+    """What a queue is asked to do."""
+
+    enqueue: Enqueue
+    pump: Callable[[], list[Handout]]
+    """Hand out what consumers have room for, and `keep` to the limit."""
+    deliver: Callable[[list[Handout]], None]
+    """Pass that on to them."""
+    drop: Callable[[Taken], None]
+    """These have been taken off, and die."""
+    expire: Callable[[], bool]
+    """Take off what has expired; whether the next one has not."""
+    touch: Callable[[], None]
+    """Have this looked at again in the next turn."""
+    refused: Callable[[list[Origin], list[bytes]], None]
+    """These die before they are in."""
+    besides: Callable[[], int]
+    """How many messages count that are not in the lane."""
+
+
+class Bound:
+    """The limit of one queue."""
+
+    __slots__ = (
+        "_acts", "_added", "_fitting_bytes", "_fitting_part", "_is_shut", "_lane", "_limit",
+        "refuses",
+    )  # fmt: skip
+
+    def __init__(self, limit: Limit, lane: AnyLane, acts: Acts) -> None:
+        self._limit = limit
+        self._lane = lane
+        self._acts = acts
+        self._added = NOTHING
+        """How many messages have come in since it was kept to, and how many bytes at most."""
+        self.refuses = limit.refuses
+        self._fitting_part: list[bytes] | None = None
+        """What is known to fit, and is being added."""
+        self._fitting_bytes = 0
+        """What that counts."""
+        self._is_shut = False
+        """Whether a soft limit has been passed, and too much of that is still there."""
+
+    @property
+    def _waiting(self) -> tuple[int, int]:
+        """How many messages count, and how many bytes."""
+        scale = self._lane.scale
+        count = self._lane.count + self._acts.besides()
+        return count, 0 if scale is None else scale.sum.size_bytes
+
+    def _is_passed(self, count: int = 0, content_bytes: int = 0) -> bool:
+        """Whether more waits than may, or would with so much more: for that not each is weighed."""
+        lane, limit = self._lane, self._limit
+        if lane.count + self._acts.besides() > limit.count_max - count:
+            return True
+        return lane.scale is not None and lane.scale.sum.exceeds(limit.bytes_max - content_bytes)
+
+    @property
+    def may_be_passed(self) -> bool:
+        """Whether more waits than may, or nobody knows yet."""
+        scale = self._lane.scale
+        return self._is_passed() or (scale is not None and scale.sum.is_unsure)
+
+    def refuse(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        persistent: bool,  # noqa: FBT001 - in order, as `enqueue` has them
+        expiration_ms: Lifetimes,
+    ) -> Admission | Partly | int | None:
+        """Add those messages that fit, each as if it came alone; or how many bytes all of them
+        count, if all fit, and none is added yet; None if they do, whatever that is."""
+        if contents is self._fitting_part:
+            return self._fitting_bytes
+        self._weigh()
+        self.judge()
+        limit, count = self._limit, len(contents)
+        if not self._is_shut and not self._is_passed(count, content_bytes):
+            return None
+        sizes = limit.sizes(contents) if limit.sizes is not None else ()
+        if self._fitting(sizes, count) == count:
+            return sum(sizes)
+        at, refused, taken = 0, list[tuple[int, int]](), Admission.REFUSED
+        while left := count - at:
+            fitting = self._fitting(sizes[at:], left)
+            if not fitting:  # what has expired goes by this, too
+                self.hand_out()
+                self.judge()
+                fitting = self._fitting(sizes[at:], left)
+            if fitting:
+                part = slice(at, at + fitting)
+                self._fitting_part = fit = contents[part]
+                self._fitting_bytes = sum(sizes[part])
+                admission = self._acts.enqueue(
+                    origins[part],
+                    fit,
+                    sum(map(len, fit)),
+                    persistent=persistent,
+                    expiration_ms=lifetimes_in(expiration_ms, part),
+                )
+                self._fitting_part = None
+                assert isinstance(admission, Admission), "all of them fit"
+                taken, at = admission, part.stop
+            else:
+                stop = at + limit.misfits(sizes[at:], left, *self._waiting)
+                refused.append((at, stop))
+                if limit.is_dead_lettered:
+                    self._acts.refused(origins[at:stop], contents[at:stop])
+                at = stop
+        if not refused or taken is Admission.REFUSED:
+            return taken
+        return Partly(count, taken, refused)
+
+    def added(self, count: int, content_bytes: int) -> None:
+        """Messages have come in: for so many at least others go if there are too many."""
+        if self.may_be_passed:
+            self._note(count, content_bytes)
+            self.hand_out()
+
+    def came_back(self, contents: list[bytes]) -> None:
+        """Messages are in front again."""
+        if not self._limit.spares_returned and self.may_be_passed:
+            self._note(len(contents), sum(map(len, contents)))
+            self.keep()
+
+    def _note(self, count: int, content_bytes: int) -> None:
+        before, before_bytes = self._added
+        self._added = before + count, before_bytes + content_bytes
+
+    def hand_out(self) -> None:
+        """Whoever has room takes what waits, and the rest is kept within the limit."""
+        self._acts.deliver(self._acts.pump())
+
+    def _fitting(self, sizes: Sequence[int], wanted: int) -> int:
+        # mutant: B2
+        return 0 if self._is_shut else self._limit.fitting(sizes, wanted, *self._waiting)
+
+    def keep(self) -> None:
+        """What is too much now is dropped: whoever has room has taken what he may.
+
+        Of a backlog that is as much as has just come in, or a turn's worth if nothing has.
+        """
+        added, self._added = self._added, NOTHING
+        if added == NOTHING:
+            self._weigh()
+        lane, left_bytes = self._lane, DROPPED_BYTES_MAX
+        if self._limit.refuses or not self.may_be_passed:
+            return
+        count_max, bytes_max = self._limit.count_max, self._limit.bytes_max
+        if added != NOTHING:
+            (count, size_bytes), (added_count, added_bytes) = self._waiting, added
+            count_max = max(count_max, count - added_count)
+            bytes_max = max(bytes_max, size_bytes - added_bytes)
+            left_bytes = NO_LIMIT
+        while lane.count and left_bytes > 0:
+            count, size_bytes = self._waiting
+            excess, excess_bytes = count - count_max, size_bytes - bytes_max
+            if excess <= 0 and excess_bytes <= 0:  # mutant: B1
+                break
+            available = lane.available(LOOK_BYTES)
+            if available:
+                taken = lane.take(self._surplus(available, excess, excess_bytes))
+                left_bytes -= sum(map(len, taken.contents)) + MESSAGE_COST_BYTES * taken.count
+                self._acts.drop(taken)
+            elif lane.damage is None and self._acts.expire():
+                left_bytes -= LOOK_BYTES
+            else:
+                return
+        if lane.count and self.may_be_passed:
+            self._acts.touch()
+
+    def _surplus(self, available: int, excess: int, excess_bytes: int) -> int:
+        """How many of the messages in front are too many."""
+        surplus = min(available, max(0, excess))  # some may not be in the lane
+        sizes, (count, size_bytes) = self._limit.sizes, self._waiting
+        if sizes is None or excess_bytes <= 0:
+            return surplus
+        # No more are looked at than are dropped, if all are of one size.
+        looked_at = min(available, 1 + excess_bytes * count // size_bytes)
+        return max(surplus, reaching(sizes(self._lane.ahead(looked_at)), excess_bytes))
+
+    def move(self, lane: AnyLane) -> None:
+        """What waits is there from now on."""
+        self._lane = lane
+        lane.weigh_by(self._limit.sizes)
+
+    def _weigh(self) -> None:
+        """Come to know more of how much waits."""
+        scale = self._lane.scale
+        if scale is not None and scale.sum.is_unsure:
+            scale.go_on()
+            self._acts.touch()
+
+    def judge(self) -> None:
+        """A soft limit shuts the queue, or opens it: once what lives no longer than its turn is
+        gone."""
+        if self._is_shut:
+            self._is_shut = not self._limit.is_freed(*self._waiting)
+        elif self._limit.is_soft:
+            self._is_shut = self._is_passed()
+
+
+def bound_of(limit: Limit | None, lane: AnyLane, acts: Acts) -> Bound | None:
+    """None where there is no limit; bytes are counted where there is one of them."""
+    lane.weigh_by(limit.sizes if limit is not None else None)
+    return Bound(limit, lane, acts) if limit is not None else None

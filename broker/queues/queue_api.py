@@ -1,0 +1,412 @@
+"""A queue as the rest of a node sees it, wherever it is led.
+
+The engine's `Queue` answers at once.  One that is led elsewhere has to ask: where the return type
+allows it, it gives a `Later`, which is answered or fails some turns afterwards, within a bounded
+time.  So whoever can only meet the engine's may go on without looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import Lifetimes
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.consumers import Consumer
+    from fluffle.broker.queues.delivery import Handout, Holder, Outcome
+    from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
+    from fluffle.broker.queues.queue_view import Peeked, View
+
+T = TypeVar("T")
+
+
+class Admission(Enum):
+    """What becomes of messages that were published to a queue here: all of a run, or none."""
+
+    ACCEPTED = auto()
+    """They are in the queue."""
+    RECORDED = auto()
+    """They are in the queue, and safe once the commit that collects has been done."""
+    REFUSED = auto()
+    """They are not, and the publisher must know."""
+
+
+class Partly:
+    """What becomes of messages of a run of which a queue here takes some."""
+
+    __slots__ = ("count", "duplicates", "refused", "taken")
+
+    def __init__(
+        self,
+        count: int,
+        taken: Admission,
+        refused: list[tuple[int, int]],
+        duplicates: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self.count = count
+        self.taken = taken
+        """Of all others: `ACCEPTED` or `RECORDED`."""
+        self.refused = refused
+        """Which are not in the queue: from where to where, rising."""
+        self.duplicates = duplicates
+        """Which are not either, for the queue has had them before: they count as taken."""
+
+    def then(self, tell: Tell) -> None:
+        """Tell of each at once, as a `Receipt` does later."""
+        for start, stop, is_taken in fates_of(self, self.count):
+            tell(start, stop, is_taken=is_taken)
+
+
+class Part(Enum):
+    """What becomes of some messages of a run."""
+
+    TAKEN = auto()
+    REFUSED = auto()
+    DUPLICATE = auto()
+    """They are dropped, for the queue has had them before."""
+
+
+def parts_of(fate: Admission | Partly, count: int) -> list[tuple[int, int, Part]]:
+    """From where to where the same becomes of messages, in order."""
+    if not isinstance(fate, Partly):
+        return [(0, count, Part.REFUSED if fate is Admission.REFUSED else Part.TAKEN)]
+    others = [(*span, Part.REFUSED) for span in fate.refused]
+    if fate.duplicates:
+        others += [(*span, Part.DUPLICATE) for span in fate.duplicates]
+        others.sort(key=itemgetter(0))
+    parts, at = [], 0
+    for start, stop, part in others:
+        parts += [(at, start, Part.TAKEN), (start, stop, part)]
+        at = stop
+    parts.append((at, count, Part.TAKEN))
+    return [(start, stop, part) for start, stop, part in parts if start < stop]
+
+
+def fates_of(fate: Admission | Partly, count: int) -> list[tuple[int, int, bool]]:
+    """From where to where messages are taken, or not, in order."""
+    parts = parts_of(fate, count)
+    return [(start, stop, part is not Part.REFUSED) for start, stop, part in parts]
+
+
+class Debtor(Protocol):
+    """A publisher that waits until the queue has handed out what it put in."""
+
+    def paid(self, queue: Target, count: int) -> int:
+        """Take what it owes of `count` messages that left `queue`; how many are left of them."""
+
+
+def pay(queue: ServedQueue, count: int) -> None:
+    """Tell the publishers that wait for it, in turn, that `count` messages have left."""
+    for debtor in tuple(queue.debtors):
+        count = debtor.paid(queue, count)
+        if not count:
+            break
+
+
+class Tally(NamedTuple):
+    """What is in a queue, and who takes from it."""
+
+    ready: int
+    unacked: int
+    consumers: int
+    apart: int = 0
+    """Messages that wait to be ready again, and those that have died and must arrive elsewhere."""
+
+
+class Tell(Protocol):
+    """Hears of the messages of a run from `start` up to `stop`, of each once."""
+
+    def __call__(self, start: int, stop: int, *, is_taken: bool) -> None: ...
+
+
+class Receipt:
+    """Messages of a run that a queue elsewhere was asked to take.
+
+    It says of each whether it has, or of several together, once that is known: a leader may have to
+    be found first, and what nobody can tell counts as not taken.
+    """
+
+    __slots__ = ("_early", "_tell", "count")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._early: list[tuple[int, int, bool]] | None = None
+        """Outcomes that became known before `then`: from where to where, and whether they were
+        taken."""
+        self._tell: Tell | None = None
+
+    def then(self, tell: Tell) -> None:
+        """Have `tell` called with each outcome; with those that are known already, at once.
+
+        No outcome is known before the call that gave this receipt returns.  A message for thousands
+        of queues is put in over several turns, so that some are known before this is called.
+        """
+        self._tell = tell
+        early, self._early = self._early, None
+        for start, stop, is_taken in early or ():
+            tell(start, stop, is_taken=is_taken)
+
+    def known(self, start: int, stop: int, *, is_taken: bool) -> None:
+        """These messages are in the queue and safe, or they are not."""
+        if self._tell is not None:
+            self._tell(start, stop, is_taken=is_taken)
+            return
+        if self._early is None:
+            self._early = []
+        self._early.append((start, stop, is_taken))  # mutant: PU1
+
+
+class Later(Generic[T]):
+    """An answer that has yet to come, or the error that comes in its place."""
+
+    __slots__ = ("_answered", "_failed")
+
+    def __init__(self) -> None:
+        self._answered: Callable[[T], None] | None = None
+        self._failed: Callable[[BrokerError], None] | None = None
+
+    def then(self, answered: Callable[[T], None], failed: Callable[[BrokerError], None]) -> None:
+        """Whom to tell: one of the two, once.  Nothing is told before the call that gave this
+        has returned."""
+        self._answered, self._failed = answered, failed
+
+    def answer(self, value: T) -> None:
+        """It is there."""
+        assert self._answered is not None, "nobody waits, or has been told"
+        answered, self._answered = self._answered, None
+        answered(value)
+
+    def fail(self, error: BrokerError) -> None:
+        """It will not come."""
+        assert self._answered is not None, "nobody waits, or has been told"
+        assert self._failed is not None
+        self._answered = None
+        self._failed(error)
+
+
+@dataclass(slots=True, eq=False)
+class Settling:
+    """What clients have settled at a queue elsewhere, between two moments when all was known."""
+
+    error: BrokerError | None = None
+    """Some of it has not come true, and never will: what was acknowledged may come again."""
+
+
+class Posted(NamedTuple):
+    """Dead letters of a quorum queue that must arrive, as it knows them: one that comes again is
+    not taken again, whoever leads that queue by then."""
+
+    source: int
+    """Its group."""
+    term: int
+    """In which it is led.  Who leads in a later one is believed, and nobody before it any more."""
+    below: int
+    """None of those below is kept there as dead."""
+    settled: list[int]
+    """These are not kept any more, either."""
+    sequences: list[int]
+    """Its numbers of the messages, one for each."""
+
+    def part(self, start: int, stop: int) -> Posted:
+        """Of some of them, which go in parts: the first says what is settled."""
+        settled = [] if start else self.settled
+        return self._replace(settled=settled, sequences=self.sequences[start:stop])
+
+    def after(self, count: int) -> Posted:
+        """Of those that are left when so many at the front are known."""
+        return self._replace(sequences=self.sequences[count:])
+
+
+class Target(Protocol):
+    """Where messages go: a queue, or a requester of direct reply-to."""
+
+    debtors: list[Debtor]
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether who publishes should wait."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether he must, until it tells its debtors."""
+
+    def enqueue(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes = None,
+    ) -> Admission | Partly | Receipt:
+        """Add messages at the end, which all name a priority or do not.  The caller may keep the
+        lists, and must not change them.
+
+        `expiration_ms`: for how long they may wait at most.
+        """
+
+
+class Put(Protocol):
+    """As `Target.enqueue`."""
+
+    def __call__(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes = None,
+    ) -> Admission | Partly | Receipt: ...
+
+
+@runtime_checkable
+class Postal(Protocol):
+    """A queue that others may lead."""
+
+    def post(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes = None,
+        posted: Posted | None = None,
+        counts: Counts = NEW,
+    ) -> Admission | Receipt:
+        """`enqueue` dead letters, which bring along such counts."""
+
+
+class Inlet(Target, Protocol):
+    """A queue, or what takes messages in its place."""
+
+    @property
+    def definition(self) -> QueueDefinition:
+        """Of the queue."""
+
+
+def put_again(target: Inlet, posted: Posted | None, counts: Counts) -> Put:
+    """How messages that were for another queue get into this one: those with numbers or counts keep
+    them, if it is one that knows them."""
+    if (posted is not None or counts is not NEW) and isinstance(target, Postal):
+        return partial(target.post, posted=posted, counts=counts)
+    return target.enqueue
+
+
+class ServedQueue(Inlet, Protocol):
+    """What clients of this node can do with a queue."""
+
+    @property
+    def spec(self) -> QueueSpec: ...
+
+    @property
+    def owner(self) -> Owner | None:
+        """The connection that alone may use it, for an exclusive queue."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def definition(self) -> QueueDefinition:
+        """What it is, for those who have to remember."""
+
+    @property
+    def damage(self) -> Damage | None:
+        """Why it hands out nothing, if it has crashed."""
+
+    @property
+    def ready_count(self) -> int:
+        """Messages that could be delivered, as far as this node knows."""
+
+    @property
+    def in_flight(self) -> int:
+        """Messages handed out and not settled, as far as this node knows."""
+
+    @property
+    def apart_count(self) -> int:
+        """Messages that are neither, as far as this node knows: see `Tally`."""
+
+    @property
+    def consumer_count(self) -> int:
+        """As far as this node knows."""
+
+    @property
+    def consumers(self) -> tuple[Consumer, ...]:
+        """Those of this node."""
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether it is for this node to say that it has no consumer, and it has none."""
+
+    @property
+    def absence(self) -> BrokerError | None:
+        """What is said to who asks something of it, while it lives on a node that is away."""
+
+    @property
+    def in_exclusive_use(self) -> bool:
+        """Whether it is known here that its consumer is exclusive, and so the only one."""
+
+    def hand_out(self) -> None:
+        """Have what was published before handed out before what is done next: see
+        `engine.Queue.hand_out`.  A queue that is led elsewhere is asked for all in order."""
+
+    @property
+    def tally(self) -> Tally | Later[Tally]:
+        """How it is."""
+
+    @property
+    def tally_in_use(self) -> Tally | Later[Tally]:
+        """The same, and that it is asked for is a use of the queue, if it is a classic one: it does
+        not expire for a while."""
+
+    @property
+    def uncounted(self) -> BrokerError | None:
+        """What is said to who needs the counts, if nobody has told them when asked for last."""
+
+    @property
+    def here(self) -> Tally | None:
+        """How it is, if this node leads it: who adds up what nodes say counts each once."""
+
+    def get(self, holder: Holder) -> Handout | Later[Handout | None] | None:
+        """Hand out the next message to `holder` (basic.get), if there is one."""
+
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> Settling | None:
+        """The messages `start` to `stop` of a run are in nobody's hands any more.
+
+        None if it is so by now; else what becomes of it is known once `settling` is answered.
+        """
+
+    @property
+    def settling(self) -> Later[None] | None:
+        """Answered once it is known what becomes of all that was asked for so far, if it is not."""
+
+    def peek(self, view: View) -> Peeked | Later[Peeked]:
+        """Look at ready messages, which changes nothing."""
+
+    def purge(self) -> int | Later[int]:
+        """Drop every ready message; how many there were."""
+
+    def attach(self, consumer: Consumer) -> Later[None] | None:
+        """Let a consumer take part."""
+
+    def detach(self, consumer: Consumer) -> None:
+        """Deliver nothing more to a consumer, though it was still to be attached.
+
+        What is on its way to it comes all the same, before `settling` is answered.
+        """
+
+    def wake(self, consumer: Consumer) -> None:
+        """A consumer may have room again, mostly one that is parked."""

@@ -1,0 +1,13 @@
+"""Of which reasons messages die: as facts have it, and as their headers say it."""
+
+from fluffle.broker.queues.quorum.facts import Reason
+from fluffle.protocol.deaths import DeathReason
+
+DEATH_REASONS = {
+    Reason.REJECTED: DeathReason.REJECTED,
+    Reason.EXPIRED: DeathReason.EXPIRED,
+    Reason.MAXLEN: DeathReason.MAXLEN,
+    Reason.DELIVERY_LIMIT: DeathReason.DELIVERY_LIMIT,
+}
+
+REASONS = {death: reason for reason, death in DEATH_REASONS.items()}

@@ -1,0 +1,87 @@
+"""What a leader knows of messages that must not come twice, on record for the next one.
+
+What comes in with an entry is one fact of it.  While it is not on record that all members read such
+a fact, since an older version runs on one or its node was away ever since the queue was made, the
+leader alone knows; it says all of that as soon as it may.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.deduplication import Around, OnDuplicates, Sieve
+from fluffle.broker.queues.deduplication_window import Window
+from fluffle.broker.queues.length_limit import Enqueue
+from fluffle.broker.queues.quorum.encoding import REMEMBERS
+from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.entry_version import Announcing
+from fluffle.broker.queues.quorum.facts import Remembered
+from fluffle.broker.queues.quorum.queue_time import QueueTime
+from fluffle.broker.queues.settings import Cache
+
+NO_WINDOW = Window()
+"""Never changed: most queues take what comes again."""
+
+
+class Remembering:
+    """The `Keys` of one leadership."""
+
+    __slots__ = (
+        "_announcing", "_draft", "_is_behind", "_kept", "_known", "_news", "_on_duplicates",
+        "_time", "_window",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        known: Window | None,
+        draft: Draft,
+        announcing: Announcing,
+        time: QueueTime,
+        on_duplicates: OnDuplicates,
+    ) -> None:
+        """`known`: what the image knows, which is not changed here."""
+        self._known = known
+        self._draft = draft
+        self._announcing = announcing
+        self._time = time
+        self._on_duplicates = on_duplicates
+        self._window = NO_WINDOW
+        """Of the sieve."""
+        self._news: list[bytes] = []
+        """Keys that are to be said."""
+        self._kept: int | None = None
+        """How many are known with them; None: nothing is to be said."""
+        self._is_behind = False
+        """Whether there are others that could not be said."""
+
+    def sieve(self, cache: Cache, enqueue: Enqueue) -> Sieve:
+        """A `SieveFrom`."""
+        known, self._known = self._known, None
+        self._window = known.copy() if known is not None else Window()
+        told = partial(self._on_duplicates, QueueType.QUORUM)
+        return Sieve(cache, self._window, Around(enqueue, self._time.now_ms, told, self))
+
+    def remembered(self, packed: bytes, kept: int) -> None:
+        if not kept:
+            self._news.clear()
+        self._news.append(packed)
+        self._kept = kept
+
+    @property
+    def may_be_said(self) -> bool:
+        """Whether something that could not be may by now."""
+        return self._is_behind and self._announcing.version >= REMEMBERS
+
+    def say(self) -> None:
+        """What came in since this was called last, if all members read it."""
+        if self._kept is None:
+            return
+        if self._announcing.version < REMEMBERS:
+            self._news.clear()
+            self._is_behind = True
+            return
+        packed = self._window.packed() if self._is_behind else b"".join(self._news)
+        self._draft.say(Remembered(packed, self._kept))  # mutant: K2
+        self._news.clear()
+        self._kept, self._is_behind = None, False

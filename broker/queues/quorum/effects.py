@@ -1,0 +1,127 @@
+"""What the leader of a replicated queue has edges told: the whole list.
+
+An effect leaves when everything that it rests on is committed and applied, and never if the
+leadership has ended before.  Operations are known by session and number; who repeats one is told
+its outcome again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.quorum.facts import Key, Reason
+
+
+@dataclass(slots=True)
+class Done:
+    """Operations are done: publishes are confirmed, whatever else was asked has happened."""
+
+    session: Key
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class NotTaken:
+    """Publishes were refused, or settlements came too late to count: see `Refused`.  A purge, too,
+    but that is not on record."""
+
+    session: Key
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class Answer:
+    """An operation is done, and this is its answer."""
+
+    session: Key
+    number: int
+    answer: int
+
+
+@dataclass(slots=True)
+class Expected:
+    """An operation came before those in front of it, and was not done; nor was any behind it."""
+
+    session: Key
+    number: int
+    """The next one."""
+
+
+@dataclass(slots=True)
+class TimedOut:
+    """Messages have gone back that somebody held for too long.  A consumer gets nothing more."""
+
+    session: Key
+    holder: Key
+    tokens: list[tuple[int, range]]
+    """Which: their ordinals, and the runs; none if they were settled in the meantime."""
+    held_ms: int
+    timeout_ms: int
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Messages are in a consumer's hands."""
+
+    session: Key
+    holder: Key
+    handout: Handout
+    """With the counts that make its tokens, and the contents."""
+
+
+@dataclass(slots=True)
+class Got:
+    """basic.get is done."""
+
+    session: Key
+    number: int
+    holder: Key
+    handout: Handout | None
+    """None: there was nothing."""
+
+
+@dataclass(slots=True)
+class Withdrawn:
+    """A consumer or getter is there no more, though nobody has asked for that."""
+
+    session: Key
+    holder: Key
+    tokens: list[tuple[int, range]]
+    """What it held: ordinal, and which messages."""
+
+
+@dataclass(slots=True)
+class Activity:
+    """A consumer alone is served from now on, or another is."""
+
+    session: Key
+    holder: Key
+    is_active: bool
+
+
+Effect: TypeAlias = (
+    Done | NotTaken | Answer | Expected | Delivery | Got | Withdrawn | TimedOut | Activity
+)
+"""For edges."""
+
+
+@dataclass(slots=True)
+class Dead:
+    """Messages are on record as dead, and are to be republished.  For nobody's edge."""
+
+    reason: Reason
+    time_ms: int
+    counts: Counts
+    """Of each of them."""
+    run: range
+    origins: list[Origin]
+    """None at all if the messages have to be read."""
+    contents: list[bytes]
+    must_arrive: bool = False
+    """See `Outbox`."""

@@ -1,0 +1,501 @@
+"""The leader of a replicated queue, from the first entry of its own term to the end of its lead.
+
+    operations of edges --> the engine decides --> facts in a draft, effects at the gate
+                                                        |                     |
+                                   once a turn: one entry is proposed         |
+                                                        |                     |
+                                      committed and applied to the image --> effects leave
+
+The engine is built from the image and is ahead of it by what is under way.  When leadership ends,
+or an entry is not taken, all of this is thrown away: what is not applied may never be, and the
+image is where the next leader begins, here or elsewhere.
+
+Every operation of an edge has a session and a number, one behind the other.  One that was done
+before is answered again from what the image says of it; one that comes too soon is not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumer_timeout import Late
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.delayed_retry import Delays
+from fluffle.broker.queues.delivery import FINAL, Handout, Outcome
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.queues.quorum.consumer_terms import Terms
+from fluffle.broker.queues.quorum.dead_letter_dedup import Arrivals
+from fluffle.broker.queues.quorum.dead_letter_outbox import Outbox
+from fluffle.broker.queues.quorum.deduplication_facts import Remembering
+from fluffle.broker.queues.quorum.delayed_queue import calendar_of, intake_of, stored_of
+from fluffle.broker.queues.quorum.delivery_facts import facts_of
+from fluffle.broker.queues.quorum.effect_buffer import Gate, Kept
+from fluffle.broker.queues.quorum.effects import (
+    Activity,
+    Answer,
+    Dead,
+    Delivery,
+    Done,
+    Effect,
+    Got,
+    NotTaken,
+    Withdrawn,
+)
+from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.entry_version import Announcing
+from fluffle.broker.queues.quorum.facts import (
+    NOBODY,
+    Acted,
+    Answered,
+    ConsumerAttached,
+    Detached,
+    GetterAttached,
+    Key,
+    Purged,
+    Refused,
+    SpecChanged,
+)
+from fluffle.broker.queues.quorum.holders import Gated, Getter, Held, Holders
+from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.leader_context import Proposing, Surroundings
+from fluffle.broker.queues.quorum.message_reader import Contents
+from fluffle.broker.queues.quorum.proposals import Proposals
+from fluffle.broker.queues.quorum.publisher import Publishing
+from fluffle.broker.queues.quorum.purge import Sweep
+from fluffle.broker.queues.quorum.queue_time import QueueTime
+from fluffle.broker.queues.quorum.redelivery import OnRecord, on_record_before
+from fluffle.broker.queues.quorum.session_table import Numbering
+from fluffle.broker.queues.quorum.settlement import Ending
+from fluffle.broker.queues.quorum.specification import encode_settings, settings_on_record
+from fluffle.broker.queues.requeue import InOrder
+from fluffle.broker.queues.segment import Taken
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.protocol.deaths import DeathReason
+
+ENTRY_BYTES = 4 << 20
+"""Of the messages of an entry, or one publish of many more: links, logs and readers take an entry
+at once, and it is what one message that stays keeps on the disks."""
+
+
+class Leadership:
+    """Called from one thread, and never more once it `is_over`."""
+
+    __slots__ = (
+        "_announcing", "_around", "_contents", "_draft", "_ending", "_gate", "_image", "_log",
+        "_proposals", "_publishing", "_remembering", "_time", "holders", "is_over", "on_record",
+        "outbox", "queue", "sessions",
+    )  # fmt: skip
+
+    def __init__(
+        self, image: Image, spec: QueueSpec, around: Surroundings, log: Proposing | None = None
+    ) -> None:
+        """Everything up to the first entry of the own term is applied to the image.  `log` takes
+        entries in the place of `around`.  Raises `Unfit` if the settings that are on record
+        cannot be read.
+        """
+        self._image = image
+        self._around = around
+        self._log = log or around
+        self._draft = draft = Draft(image.state)
+        self._gate = Gate(self._draft)
+        self._announcing = Announcing(image, self._draft, around.readers)
+        self._proposals = Proposals(
+            self._announcing, around.takes, self._log.propose, self._touch,
+            on_fate=self._on_fate, on_swept=self._end_unless,
+        )  # fmt: skip
+        self._contents = contents = Contents(
+            image.state, self._draft, around.read_entry, around.damaged, stored_of(spec)
+        )
+        self._time = time = QueueTime(
+            image.state.queue_time_ms, around.wall_ms, around.count_ms, around.wake
+        )
+        self.is_over = False
+        self.sessions = Numbering(image.state, self._draft, self._gate, self._touch)
+        """Who may ask for something, and what of it is done."""
+        self._remembering = Remembering(  # mutant: K1
+            image.state.window, self._draft, self._announcing, time, around.on_duplicates
+        )
+        ports = Ports(
+            self._touch, time, sieve=self._remembering.sieve, deliver=self._handed,
+            bury=self._bury, besides=self._besides, on_disused=self._on_disused,
+            consumer_timeout_ms=around.consumer_timeout_ms,
+        )  # fmt: skip
+        stores = Stores(  # mutant: LE28
+            contents, returned=InOrder(self._contents.fetch), delays=Delays(self._draft.mature),
+            calendar=calendar_of(spec, contents, self._besides), carried=contents.carried,
+        )  # fmt: skip
+        # mutant: R17b
+        self.queue = Queue(spec, ports, stores, settings=settings_on_record(image.state.spec, spec))
+        """The engine: to be looked at, and used through this alone."""
+        carried = contents.carried if stores.calendar is None else None
+        arrivals = Arrivals(image.state, draft, self._announcing, around.is_there, around.is_gone)
+        self._publishing = Publishing(
+            intake_of(self.queue), self.sessions, self._gate, arrivals, carried,
+            self._announcing, around.may_grow,
+        )  # fmt: skip
+        self.holders = Holders(self.queue, Gated(around.room, self._overdue, self._on_activity))
+        self.on_record = OnRecord(image.state, self.holders, contents, self._gate, self._delivery)
+        self.outbox = Outbox(
+            self.queue, self._contents, self._draft,
+            dead_letter=around.dead_letter, source=around.source, time=time, touch=self._touch,
+            patience_ms=around.dead_letter_patience_ms,
+        )  # fmt: skip
+        """What has died and must arrive."""
+        self._ending = Ending(
+            self.queue, self._contents, self._draft, self._gate,
+            dead_letter=around.dead_letter, time=time, outbox=self.outbox,
+        )  # fmt: skip
+        self._take_up()
+
+    def _touch(self, _queue: object = None) -> None:
+        self._around.touch(self)
+
+    def _bury(self, reason: DeathReason, taken: Taken) -> None:
+        self._ending.drop(reason, taken)
+
+    def _besides(self) -> int:
+        return self.outbox.count
+
+    def _on_disused(self, _queue: object) -> None:
+        self._around.disused(self)
+
+    def _take_up(self) -> None:
+        """Go on where the image is."""
+        self.queue.recover()
+        for row in self._image.state.holders.values():
+            held = self.holders.add(row.attached, is_detached=row.is_detached)
+            for run, (counts, since_ms) in row.held:
+                expiries = self._contents.expiries_of(run)
+                # mutant: H1
+                handout = on_record_before(held.holder, run, counts, since_ms, expiries)
+                self.queue.take_up(handout)
+                held.add(handout)  # mutant: LE25
+        self._attach_all()
+        self._ending.take_up(self._image.state)
+        self._touch()
+
+    def _attach_all(self) -> None:
+        """Consumers on record: whoever alone was served before the others, for it stays so; then
+        those of a higher priority, of whom the first may be next at once."""
+        state = self._image.state
+        line = [
+            (key != state.sac_active, -row.attached.priority, key)  # mutant: R12b
+            for key, row in state.holders.items()
+            if isinstance(row.attached, ConsumerAttached) and not row.is_detached  # mutant: LE26
+        ]
+        for _is_other, _priority, key in sorted(line):
+            held = self.holders.get(key)
+            assert held is not None
+            assert isinstance(held.holder, Consumer)
+            self.queue.attach(held.holder)
+
+    def end(self) -> None:
+        """This node leads no more.  Nothing of it leaves after this."""
+        self.is_over = True
+
+    # What edges ask for
+
+    def publish(
+        self, session: Key, first: int, origins: list[Origin], contents: list[bytes],
+        *, persistent: bool = True, expiration_ms: Lifetimes = None, posted: Posted | None = None,
+        counts: Counts = NEW,
+    ) -> None:  # fmt: skip
+        """See `Publishing`."""
+        del persistent
+        self._publishing.publish(
+            session, first, origins, contents,
+            expiration_ms=expiration_ms, posted=posted, counts=counts,
+        )  # fmt: skip
+        if self._draft.content_bytes >= ENTRY_BYTES:
+            self._end_entry()
+
+    def settle(
+        self,
+        session: Key,
+        number: int,
+        holder: Key,
+        tokens: Sequence[tuple[int, range]],
+        *,
+        outcome: Outcome,
+    ) -> None:
+        """End hand-outs: each run with its ordinal.
+
+        If some have ended before, what ends the others for good is on record as refused: who asked
+        for it believes that all are settled.
+        """
+        if self.sessions.known(session, number, 1):
+            return
+        held, is_late = self.holders.get(holder), False
+        for ordinal, run in tokens:
+            parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
+            self._ending.settle(holder, parts, outcome)
+            is_late = is_late or bool(stale)
+        if held is not None:
+            self.holders.release(holder)
+        if is_late and outcome in FINAL:  # mutant: R4c
+            self._refused(session, number, 1)
+        else:
+            self._acted(session, number)
+
+    def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
+        """Hand the next message to a channel, if there is one."""
+        if self.sessions.known(session, number, 1):
+            return
+        self.queue.hand_out()
+        key, held = self._getter(session, channel)
+        holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
+        is_shared = not self.queue.spec.single_active_consumer
+        handout = self.queue.get(holder) if is_shared else None  # as edges know, who ask nothing
+        if handout is not None:
+            self._handed_out([handout], lambda _handout: key)
+        elif self.queue.damage is not None:
+            return  # there is one: whoever leads next is asked again, and can read it
+        self._acted(session, number)
+        self._gate.keep(lambda: [self._got(Got(session, number, key, handout))])  # mutant: R18
+
+    def attach(self, session: Key, number: int, terms: Terms) -> None:
+        """Let a consumer take part.  The answer is its key."""
+        if self.sessions.known(session, number, 1):
+            return
+        self.queue.hand_out()
+        key = self._draft.take_key()
+        fact = terms.attached(key, session)
+        self._draft.say(fact)
+        held = self.holders.add(fact)
+        assert isinstance(held.holder, Consumer)
+        self._answered(session, number, key)
+        self.queue.attach(held.holder)  # behind the answer: an edge knows no key before
+
+    def detach(
+        self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None
+    ) -> None:
+        """Hand nothing more to a consumer or getter; what it holds stays held, or all comes back.
+
+        `outcome` says how, if its channel has ended.
+        """
+        if self.sessions.known(session, number, 1):
+            return
+        if outcome is None:
+            self.queue.hand_out()
+        self._detach(holder, outcome)
+        self._acted(session, number)
+
+    def purge(self, session: Key, number: int) -> None:
+        """Drop all that waits, and what has died and not arrived.  The answer is how many of the
+        former there were, as with RabbitMQ."""
+        if self.sessions.known(session, number, 1):
+            return
+        self.queue.hand_out()
+        self._contents.gone = sweep = Sweep(self._contents)
+        count, self._contents.gone = self.queue.purge(), None
+        runs = sweep.next()
+        if runs:  # mutant: R7
+            self._draft.say(Purged(runs))
+        if sweep:
+            self._end_entry()
+            self._proposals.sweep(sweep, self._draft.finish(self._time.now_ms()))
+        self.outbox.clear()
+        self._answered(session, number, count)
+
+    # What the leader does by itself
+
+    def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
+        """A session is over: all that its consumers hold comes back, and they go.
+
+        If the session is kept, with what is known of its operations, its edge is told.
+        """
+        for key in list(self.holders.of_session(session)):
+            if keeps_row:
+                self._keep(Withdrawn(session, key, self.holders.tokens_of(key)))
+            self._detach(key, outcome)
+        if not keeps_row:
+            self.sessions.close(session)
+
+    def change_settings(self, revision: int | None, settings: QueueSettings) -> None:
+        """The queue is to go by these, as definitions of this revision say.  None: those of a node
+        that is alone, which are always the newest.
+
+        Nothing is done if that is so, or if what is on record comes from newer definitions: this
+        node will hear of them.
+        """
+        last = self._draft.last_revision
+        if revision is None:
+            revision = last + 1
+        if revision > last and settings != self.queue.settings:  # mutant: R17a
+            self._draft.say(SpecChanged(revision, encode_settings(settings)))  # mutant: R17c
+            self.queue.settings = settings
+            self.outbox.renew()
+            self._touch()
+
+    def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
+        """What somebody holds has never arrived: it is delivered as if for the first time."""
+        self.on_record.deliver_again(holder, tokens)
+        self._touch()
+
+    # The parts of these
+
+    def _keep(self, effect: Effect) -> None:
+        self._gate.keep(lambda: [effect])
+
+    def _refused(self, session: Key, first: int, count: int) -> None:
+        self.sessions.advance(Refused(session, first, count))
+        self._keep(NotTaken(session, first, count))
+
+    def _acted(self, session: Key, number: int) -> None:
+        self.sessions.advance(Acted(session, number, 1))
+        self._keep(Done(session, number, 1))
+
+    def _answered(self, session: Key, number: int, answer: int) -> None:
+        self.sessions.advance(Answered(session, number, answer))
+        self._keep(Answer(session, number, answer))
+
+    def _on_activity(self, key: Key, consumer: Consumer) -> None:
+        """A consumer alone is served from now on, or is no more."""
+        self._draft.name_active(key if consumer.is_active else NOBODY)  # mutant: R12a
+        held = self.holders.get(key)
+        if held is not None:
+            told = Activity(held.session, key, consumer.is_active)
+            self._gate.keep_known(lambda: [told])
+
+    def _overdue(self, key: Key, late: Late) -> None:
+        """Somebody has held messages for too long."""
+        held = self.holders.get(key)
+        assert held is not None, "it holds something"
+        self._ending.take_back(held, late)
+        if isinstance(held.holder, Consumer):
+            self._detach(key, None)
+        self.holders.release(key)
+
+    def _detach(self, key: Key, outcome: Outcome | None) -> None:
+        """Nothing more for somebody, who may have been detached before and hold something."""
+        held = self.holders.get(key)
+        if held is None:
+            return
+        if not held.is_detached:
+            if isinstance(held.holder, Consumer):
+                self.queue.detach(held.holder)
+            self._draft.say(Detached(key))
+            self.holders.detach(key)
+        if outcome is not None:  # mutant: LE27
+            self._ending.settle(key, held.take_all(), outcome)
+            self.holders.release(key)
+        self._touch()
+
+    def _getter(self, session: Key, channel: int) -> tuple[Key, Held]:
+        """Whoever holds what this channel gets."""
+        found = self.holders.getter(session, channel)
+        if found is not None:
+            return found
+        key = self._draft.take_key()
+        attached = GetterAttached(key, session, channel)
+        self._draft.say(attached)
+        return key, self.holders.add(attached)
+
+    def _handed_out(self, handouts: list[Handout], key_of: Callable[[Handout], Key]) -> None:
+        """Messages are in hands: said, and remembered unless they are gone with that."""
+        for fact in facts_of(handouts, key_of):
+            self._draft.say(fact)
+        for handout in handouts:
+            held = self.holders.get(key_of(handout))
+            assert held is not None
+            if not handout.holder.no_ack:
+                held.add(handout)
+
+    # Turns
+
+    def pump(self) -> list[Handout]:
+        """Once a turn: hand out, propose an entry with all that was decided, tell what is known.
+
+        There are more if it is much: no entry has many more than `ENTRY_BYTES`.
+        Nothing is to be delivered now: hand-outs leave through the gate.
+        """
+        if self.is_over:
+            return []
+        self._proposals.propose()
+        if self._proposals or not self._around.takes(self._draft.content_bytes):
+            return []
+        self._announcing.announce()
+        self._hand_out()
+        self._release(self._gate.take_known())
+        self.outbox.post()
+        self._remembering.say()
+        if self._draft:
+            self._end_entry()
+            self._proposals.propose()
+        return []
+
+    def _end_entry(self) -> None:
+        """What has been decided is an entry; what comes now is in the next."""
+        content_bytes = self._draft.content_bytes
+        self._remembering.say()
+        self._proposals.add(self._draft.finish(self._time.now_ms()), content_bytes)
+        self._gate.propose()
+        self._contents.commits.ticket += 1  # mutant: LE29 M28
+
+    def _hand_out(self) -> None:
+        """Serve those consumers that have room."""
+        self._handed(self.queue.pump())
+
+    def _handed(self, handouts: list[Handout]) -> None:
+        """Messages are in consumers' hands, and leave when that is applied."""
+        self._handed_out(handouts, self.holders.key_of)
+        for handout in handouts:
+            key = self.holders.key_of(handout)
+            held = self.holders.get(key)
+            assert held is not None
+            self._gate.keep(partial(self._leave, key, held, handout))
+
+    def _leave(self, key: Key, held: Held, handout: Handout) -> list[Effect]:
+        """What consumers were handed is on its way: what the queue has no more, in any case."""
+        self.holders.left(handout)
+        if held.holder.no_ack:
+            held.note(handout)
+            return [Delivery(held.session, key, handout)]
+        return self._delivery(key, handout)
+
+    def _delivery(self, key: Key, handout: Handout) -> list[Effect]:
+        """Nothing, if the consumer went before it could leave."""
+        held = self.holders.get(key)
+        if held is None or handout.has_gone_back:
+            return []
+        return [Delivery(held.session, key, handout)]
+
+    def _got(self, got: Got) -> Got:
+        """Without the message, if the channel went before it could leave."""
+        is_over = got.handout is not None and got.handout.has_gone_back
+        if is_over or self.holders.get(got.holder) is None:
+            got.handout = None
+        return got
+
+    def _end_unless(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
+        if not (is_applied or self.is_over):
+            self.end()
+            self._log.ended()
+
+    def _on_fate(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
+        self._end_unless(is_applied)
+        if self.is_over:
+            return
+        self._contents.commits.durable += 1
+        if self._remembering.may_be_said:
+            self._touch()
+        self._release(self._gate.apply())
+
+    def _release(self, kept: list[Kept]) -> None:
+        """Edges are told what is known, and the dead are handed on."""
+        effects = [effect for effect in kept if not isinstance(effect, Dead)]
+        if effects:
+            self._around.release(effects)
+        for each in kept:
+            if isinstance(each, Dead):
+                self._ending.hand_on(each)
+                self._touch()
+            elif isinstance(each, Delivery | Got) and each.handout is not None:
+                each.handout.forget()  # the log has it, however long it is held

@@ -1,0 +1,235 @@
+"""How hand-outs end, and what becomes of the messages then.
+
+    acknowledged -----------> Settled
+    given back, or lost ----> Returned, and waiting again, maybe delayed; if once too often, dead
+    not wanted back --------> dead
+    in front of too many ---> dead
+    expired ----------------> dead
+
+    dead, without an exchange for that ----> Dropped
+          with one ------------------------> DeadLettering --> handed on --> DeadLettered
+               where they must arrive ----------> DeadLettering --> see `Outbox`
+
+The dead are kept, and handed on when the log has it that they are dead.  A leader that finds some
+in its log hands them on again: none is lost by a change of leader, but some may come twice, except
+those that must arrive in a quorum queue (`Arrivals`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.consumer_timeout import Late
+from fluffle.broker.queues.dead_letter_port import DeadLetter, DeadMessages
+from fluffle.broker.queues.delayed_retry import delay_ms
+from fluffle.broker.queues.delivery import FAILED, Outcome
+from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Unreadable
+from fluffle.broker.queues.quorum.dead_letter_outbox import Outbox, counts_along
+from fluffle.broker.queues.quorum.death_reasons import DEATH_REASONS, REASONS
+from fluffle.broker.queues.quorum.effect_buffer import Gate
+from fluffle.broker.queues.quorum.effects import Dead, TimedOut
+from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.facts import (
+    NOBODY,
+    DeadLettered,
+    DeadLettering,
+    Dropped,
+    How,
+    Key,
+    Reason,
+    Returned,
+    Settled,
+)
+from fluffle.broker.queues.quorum.holders import Held, Part
+from fluffle.broker.queues.quorum.message_reader import Contents
+from fluffle.broker.queues.quorum.queue_time import QueueTime
+from fluffle.broker.queues.quorum.runs import runs_of
+from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.segment import Taken
+from fluffle.broker.queues.settings import DelayedRetry
+from fluffle.protocol.deaths import DeathReason
+
+HOW = {
+    Outcome.RETURNED: How.NACKED,
+    Outcome.REFUSED: How.REJECTED,
+    Outcome.LOST: How.LOST,
+    Outcome.SUSPECTED: How.SUSPECTED,
+    Outcome.UNSENT: How.UNKNOWN,
+    Outcome.TIMED_OUT: How.TIMED_OUT,
+}
+"""Outcomes after which a message comes back."""
+
+
+class Ending:
+    """Of one leadership."""
+
+    __slots__ = ("_contents", "_dead_letter", "_draft", "_gate", "_outbox", "_queue", "_time")
+
+    def __init__(
+        self,
+        queue: Queue,
+        contents: Contents,
+        draft: Draft,
+        gate: Gate,
+        *,
+        dead_letter: DeadLetter | None,
+        time: QueueTime,
+        outbox: Outbox,
+    ) -> None:
+        self._queue = queue
+        self._contents = contents
+        self._draft = draft
+        self._gate = gate
+        self._dead_letter = dead_letter
+        self._time = time
+        self._outbox = outbox
+
+    def settle(self, holder: Key, parts: Iterable[Part], outcome: Outcome) -> None:
+        """Parts of hand-outs of somebody have ended: said, and told to the engine."""
+        for part in parts:
+            counts = part.handout.counts
+            engine_outcome = outcome
+            if outcome is Outcome.ACKED:
+                self._draft.say(Settled(holder, counts.acquired, [part.run]))
+            elif outcome is Outcome.REJECTED:
+                self._die(Reason.REJECTED, holder, counts, part)
+            else:
+                engine_outcome = self._come_back(holder, part, outcome)
+            self._queue.settle(part.handout, part.start, part.stop, engine_outcome)
+
+    def take_back(self, held: Held, late: Late) -> None:
+        """Somebody has held these for too long."""
+        key, parts = held.attached.key, held.take_of(late.handouts)
+        tokens = [(part.handout.counts.acquired, part.run) for part in parts]
+        self.settle(key, parts, Outcome.TIMED_OUT)
+        told = TimedOut(held.session, key, tokens, late.held_ms, late.timeout_ms)
+        self._gate.keep(lambda: [told])
+
+    def _come_back(self, holder: Key, part: Part, outcome: Outcome) -> Outcome:
+        """Messages wait again, unless that is once too often, or must wait for that; what it is for
+        the engine.  As in RabbitMQ 4.3, what has a limit is failures."""
+        before, limit = part.handout.counts, self._queue.settings.delivery_limit
+        is_failure = outcome in FAILED  # mutant: LE13 LE14
+        counts = Counts(before.acquired + 1, before.failed + is_failure)
+        is_dead = limit is not None and counts.failed > limit  # mutant: B3 LE15
+        ready_at_ms = 0 if is_dead else self._ready_at_ms(counts, outcome)
+        how, ordinal = HOW[outcome], before.acquired
+        self._draft.say(Returned(holder, ordinal, counts.failed, how, ready_at_ms, [part.run]))
+        if is_dead:
+            self._die(Reason.DELIVERY_LIMIT, NOBODY, counts, part)
+            return Outcome.REJECTED  # mutant: LE16
+        if ready_at_ms:
+            self._delay(part, counts, ready_at_ms)
+            return Outcome.ACKED  # mutant: LE18
+        return outcome
+
+    def _ready_at_ms(self, counts: Counts, outcome: Outcome) -> int:
+        """When they may be handed out again; 0: at once, as what no client has had."""
+        settings = self._queue.settings
+        if settings.delayed_retry is DelayedRetry.DISABLED or outcome is Outcome.UNSENT:
+            return 0
+        wait_ms = delay_ms(settings, counts, is_failure=outcome in FAILED)
+        return self._time.now_ms() + wait_ms if wait_ms else 0
+
+    def _delay(self, part: Part, counts: Counts, ready_at_ms: int) -> None:
+        """An edge may be gone before what it was to be handed is in the image."""
+        handout, inside = part.handout, slice(part.start, part.stop)
+        expiries = handout.expiries and handout.expiries[inside]
+        messages = None
+        if part.run[-1] >= self._contents.state.next_sequence:
+            messages = handout.origins[inside], handout.contents[inside]
+        self._queue.delays.add(part.run, counts, ready_at_ms, expiries, messages)
+
+    def drop(self, why: DeathReason, taken: Taken) -> None:
+        """Messages are off the front of the queue, because too many waited or they have expired."""
+        start, reason = 0, REASONS[why]
+        runs: Iterable[range]
+        if taken.is_exact:
+            runs = runs_of(taken.sequences)
+        else:
+            runs = self._contents.ready_within(taken.sequences[0], taken.sequences[-1] + 1)
+        for run in runs:
+            inside = slice(start, start + len(run))
+            messages = taken.origins[inside], taken.contents[inside]
+            self._bury(reason, NOBODY, taken.counts, run, *messages)  # mutant: LE17
+            start = inside.stop
+
+    def _die(self, reason: Reason, holder: Key, counts: Counts, part: Part) -> None:
+        """Messages that somebody held until now, or nobody; with the counts they have now."""
+        handout, inside = part.handout, slice(part.start, part.stop)
+        contents = handout.contents[inside] if handout.origins else []
+        self._bury(reason, holder, counts, part.run, handout.origins[inside], contents)
+
+    def _bury(
+        self,
+        reason: Reason,
+        holder: Key,
+        counts: Counts,
+        run: range,
+        *messages: *tuple[list[Origin], list[bytes]],
+    ) -> None:
+        """Messages are dead: gone, or kept until they have been handed on."""
+        if not self._is_kept():  # mutant: LE19
+            self._draft.say(Dropped(reason, holder, counts.acquired, [run]))
+            self._count_unwanted(DEATH_REASONS[reason], len(run))
+            return
+        time_ms = self._time.now_ms()
+        self._draft.say(DeadLettering(reason, time_ms, holder, counts.acquired, [run]))
+        dead = Dead(reason, time_ms, counts, run, *messages)
+        if self._outbox.is_wanted:
+            self._outbox.under_decision += len(run)
+            dead = Dead(reason, time_ms, counts, run, [], [], must_arrive=True)
+        self._gate.keep(partial(_alone, dead))  # mutant: LE20 R14a
+
+    def _count_unwanted(self, reason: DeathReason, count: int) -> None:
+        self._gate.keep(partial(self._unwanted, reason, count))
+
+    def _unwanted(self, reason: DeathReason, count: int) -> list[Dead]:
+        """What nobody wants is gone by what is applied; it is counted, and nobody told."""
+        if self._dead_letter is not None:
+            died = DeadMessages(reason, [], [], queue_type=QueueType.QUORUM, unwanted=count)
+            self._dead_letter(self._queue.name, self._queue.settings, died)
+        return []
+
+    def _is_kept(self) -> bool:
+        """Whether somebody wants the dead."""
+        exchange = self._queue.settings.dead_letter_exchange
+        return self._dead_letter is not None and exchange is not None
+
+    def take_up(self, state: State) -> None:
+        """What an earlier leader has not handed on, as far as the log says, and what still waits to
+        be ready."""
+        for run, (ready_at_ms, counts) in state.delayed:
+            # mutant: C2
+            self._queue.delays.add(run, counts, ready_at_ms, self._contents.expiries_of(run))
+        must_arrive = self._outbox.is_wanted
+        for run, (reason, time_ms, counts) in state.pending:
+            dead = Dead(reason, time_ms, counts, run, [], [], must_arrive)
+            self._outbox.under_decision += len(run) * must_arrive
+            self._gate.keep_known(partial(_alone, dead))  # mutant: R14b
+
+    def hand_on(self, dead: Dead) -> None:
+        """Messages are dead by what is applied: they are republished, and that is said."""
+        if dead.must_arrive:
+            self._outbox.take(dead)
+            return
+        if self._dead_letter is not None and self._is_kept():
+            origins, contents = dead.origins, dead.contents
+            if not contents:
+                try:
+                    origins, contents = self._contents.fetch(dead.run)  # mutant: LE21
+                except Unreadable:
+                    return  # whoever owns this has been told that it is damaged
+            reason, counts = DEATH_REASONS[dead.reason], counts_along(dead)
+            died = DeadMessages(reason, origins, contents, dead.time_ms, counts, QueueType.QUORUM)
+            self._dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14c
+        self._draft.say(DeadLettered([dead.run]))  # mutant: LE22
+
+
+def _alone(dead: Dead) -> list[Dead]:
+    return [dead]

@@ -1,0 +1,258 @@
+"""Messages that came back to a queue, and in which order they are handed out again.
+
+They come before all that is ready, in either order: `ByAge` is RabbitMQ's for classic queues,
+`InOrder` its for quorum queues.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+from heapq import heappop, heappush, heapreplace
+from typing import Protocol
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import Expiries, due_count, part_of, undue_count
+from fluffle.broker.queues.timer_port import NEVER_MS
+
+FETCH_MESSAGES_MAX = 256
+FETCH_BYTES_MAX = 1_048_576
+"""No more are read from disk at once, but one message at least."""
+UNLIMITED_BYTES = 1 << 62
+
+
+class Returned:
+    """Messages that came back together, in rising sequence; read from `head` on."""
+
+    __slots__ = (
+        "contents", "counts", "expiries", "head", "is_recorded", "origins", "sequences",
+        "weighed_from",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        sequences: Sequence[int],
+        *,
+        counts: Counts = NEW,
+        is_recorded: bool = False,
+        expiries: Expiries | None = None,
+    ) -> None:
+        self.origins = origins
+        self.contents = contents
+        """Invariant: one a message, or none while they are on disk only."""
+        self.sequences = sequences
+        self.counts = counts
+        """Of each of them, this return included."""
+        self.is_recorded = is_recorded
+        self.expiries = expiries
+        """None if none of them ever expires."""
+        self.head = 0
+        self.weighed_from = 0
+        """The bytes of those in front of it are not counted, where somebody asks how many wait."""
+
+    @property
+    def oldest(self) -> int:
+        return self.sequences[self.head]
+
+    def copied(self) -> Returned:
+        """The same messages, for who only looks."""
+        copy = Returned(
+            self.origins,
+            self.contents,
+            self.sequences,
+            counts=self.counts,
+            is_recorded=self.is_recorded,
+            expiries=self.expiries,
+        )
+        copy.head = self.head
+        return copy
+
+    def skipped(self, count: int) -> int:
+        """Leave out the next ones, at most `count`; how many those are."""
+        skipped = min(count, len(self.sequences) - self.head)
+        if self.contents:
+            self.head += skipped
+        else:
+            self.sequences = self.sequences[skipped:]
+            self.expiries = part_of(self.expiries, slice(skipped, None))
+        return skipped
+
+    def undue_count(self, count: int, now_ms: int) -> int:
+        """How many of the next `count` have not expired, one behind the other."""
+        if self.expiries is None:
+            return count
+        return undue_count(self.expiries, self.head, self.head + count, now_ms)
+
+    def due_count(self, count: int, now_ms: int) -> int:
+        """How many have."""
+        if self.expiries is None:
+            return 0
+        return due_count(self.expiries, self.head, self.head + count, now_ms)
+
+    @property
+    def due_ms(self) -> int:
+        """When the next one expires."""
+        return NEVER_MS if self.expiries is None else self.expiries[self.head]
+
+    def __lt__(self, other: Returned) -> bool:
+        return self.oldest < other.oldest
+
+
+class Returns(Protocol):
+    """What came back to a queue and has not been handed out again."""
+
+    @property
+    def runs(self) -> Sequence[Returned]:
+        """All there is, the one first that has the next message; empty if there is nothing."""
+
+    def add(self, run: Returned) -> None:
+        """Messages come back."""
+
+    def available(self) -> int:
+        """How many `take` would give at most, if there is anything.  Raises `Unreadable`."""
+
+    def take(self, count: int) -> tuple[Returned, int, int]:
+        """Some of the next ones, at most `count`: a run, and from where to where in it."""
+
+    def read_last(self, run: Returned, start: int, stop: int, bytes_max: int) -> list[bytes]:
+        """Contents of a run that are not taken, the last one first: those that make up `bytes_max`
+        bytes, or all.  It stays where it is.  Raises `Unreadable`."""
+
+    def clear(self) -> None:
+        """Forget all."""
+
+    def behind(self, count: int) -> Returns:
+        """The same without the first `count`, for who only looks: nothing is taken by it."""
+
+
+class ByAge:
+    """Each goes back to its original place, so that the oldest is next."""
+
+    __slots__ = ("runs",)
+
+    def __init__(self) -> None:
+        self.runs: list[Returned] = []
+        """A heap.  All have contents."""
+
+    def add(self, run: Returned) -> None:
+        assert run.contents, f"messages {run.sequences} came back without their contents"
+        heappush(self.runs, run)
+
+    def available(self) -> int:
+        """How many messages of the foremost run are older than those of every other."""
+        run, rivals = self.runs[0], self.runs[1:3]
+        stop = len(run.contents)
+        if rivals:
+            stop = bisect_left(run.sequences, min(rivals).oldest, lo=run.head)
+        return stop - run.head
+
+    def take(self, count: int) -> tuple[Returned, int, int]:
+        run = self.runs[0]
+        start = run.head
+        stop = run.head = start + min(count, self.available())
+        if stop < len(run.contents):
+            heapreplace(self.runs, run)
+        else:
+            heappop(self.runs)
+        return run, start, stop
+
+    def read_last(self, run: Returned, start: int, stop: int, bytes_max: int) -> list[bytes]:
+        del bytes_max
+        return run.contents[start:stop][::-1]
+
+    def clear(self) -> None:
+        self.runs.clear()
+
+    def behind(self, count: int) -> ByAge:
+        copy = ByAge()
+        copy.runs = [run.copied() for run in self.runs]
+        while count and copy.runs:
+            _run, start, stop = copy.take(count)
+            count -= stop - start
+        return copy
+
+
+class Fetch(Protocol):
+    """Reads messages from disk."""
+
+    def __call__(
+        self, sequences: Sequence[int], bytes_max: int = UNLIMITED_BYTES
+    ) -> tuple[list[Origin], list[bytes]]:
+        """One origin and one content a number, of the first ones: those that make up `bytes_max`
+        bytes, or all.  Raises `Unreadable`."""
+
+
+NO_RUNS: deque[Returned] = deque()
+"""Never changed: a deque of one's own takes 600 bytes."""
+
+
+class InOrder:
+    """What came back first is next, whatever its age; some may still be on disk."""
+
+    __slots__ = ("_fetch", "runs")
+
+    def __init__(self, fetch: Fetch) -> None:
+        self.runs = NO_RUNS
+        self._fetch = fetch
+
+    def add(self, run: Returned) -> None:
+        if self.runs is NO_RUNS:
+            self.runs = deque()
+        self.runs.append(run)  # mutant: P3
+
+    def available(self) -> int:
+        run = self.runs[0]
+        if not run.contents:
+            run = self._front_in_memory()
+        return len(run.contents) - run.head
+
+    def _front_in_memory(self) -> Returned:
+        """The foremost run, or as much of it as is read at once."""
+        run = self.runs[0]
+        wanted = run.sequences[:FETCH_MESSAGES_MAX]
+        run.origins, run.contents = self._fetch(wanted, FETCH_BYTES_MAX)
+        first, rest = slice(len(run.contents)), slice(len(run.contents), None)
+        if run.sequences[rest]:
+            behind = Returned(
+                [],
+                [],
+                run.sequences[rest],
+                counts=run.counts,
+                is_recorded=run.is_recorded,
+                expiries=part_of(run.expiries, rest),
+            )
+            behind.weighed_from = max(0, run.weighed_from - len(run.contents))
+            run.weighed_from = min(run.weighed_from, len(run.contents))
+            self.runs.insert(1, behind)
+            run.sequences = run.sequences[first]
+            run.expiries = part_of(run.expiries, first)
+        return run
+
+    def take(self, count: int) -> tuple[Returned, int, int]:
+        run = self.runs[0]
+        start = run.head
+        stop = run.head = start + min(count, self.available())
+        if stop == len(run.contents):
+            self.runs.popleft()
+        return run, start, stop
+
+    def read_last(self, run: Returned, start: int, stop: int, bytes_max: int) -> list[bytes]:
+        if run.contents:
+            return run.contents[start:stop][::-1]
+        return self._fetch(run.sequences[start:stop][::-1], bytes_max)[1]
+
+    def clear(self) -> None:
+        self.runs = NO_RUNS
+
+    def behind(self, count: int) -> InOrder:
+        copy = InOrder(self._fetch)
+        for run in self.runs:
+            copied = run.copied()
+            count -= copied.skipped(count)
+            if len(copied.sequences) > copied.head:
+                copy.add(copied)
+        return copy

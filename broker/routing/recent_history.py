@@ -1,0 +1,89 @@
+"""`x-recent-history`: a fanout exchange that gives the last messages to whoever is bound to it.
+
+They are in memory, and end with the exchange or with the process.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.message import Origin
+from fluffle.protocol.properties import decode_properties, raw_properties
+from fluffle.protocol.terms import term
+from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import TYPE_NAMES
+
+HISTORY_LENGTH = "x-recent-history-length"
+NO_STORE = "x-recent-history-no-store"
+DEFAULT_LENGTH = 20
+INTEGERS = frozenset(("byte", "short", "signedint", "long"))
+"""What RabbitMQ takes for one, by its names."""
+
+_NO_STORE = NO_STORE.encode()
+
+
+class Kept(NamedTuple):
+    """A message as it was published."""
+
+    origin: Origin
+    content: bytes
+    more_routing_keys: tuple[str, ...]
+    """Those of the CC and BCC headers."""
+    persistent: bool
+
+
+def nobody_hears(_message: Kept) -> None:
+    """Where there is nobody else."""
+
+
+class History:
+    """The last messages of one exchange."""
+
+    __slots__ = ("_kept", "_tell")
+
+    def __init__(self, arguments: FieldTable, tell: Callable[[Kept], None] = nobody_hears) -> None:
+        """`arguments` of the exchange have passed `check_length`; `tell` is told what is kept."""
+        self._tell = tell
+        _tag, length = arguments.get(HISTORY_LENGTH, ("l", DEFAULT_LENGTH))
+        assert isinstance(length, int)
+        self._kept: deque[Kept] = deque(maxlen=length)
+
+    def keep(self, message: Kept) -> None:
+        """Unless the message asks not to be."""
+        if wants_to_be_kept(message.content):
+            self._kept.append(message)
+            self._tell(message)
+
+    def hear(self, message: Kept) -> None:
+        """It was kept elsewhere."""
+        self._kept.append(message)
+
+    def forget(self) -> None:
+        """Somebody knows better."""
+        self._kept.clear()
+
+    def __iter__(self) -> Iterator[Kept]:
+        """The oldest first; those that are there now."""
+        return iter(tuple(self._kept))
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def check_length(arguments: FieldTable) -> None:
+    """Refuses to make an exchange whose history would have no length.  RabbitMQ's text."""
+    tag, length = arguments.get(HISTORY_LENGTH, ("l", DEFAULT_LENGTH))
+    if TYPE_NAMES[tag] not in INTEGERS or not isinstance(length, int) or length < 1:
+        raise PreconditionFailed(
+            f"Invalid argument {term(length)}, '{HISTORY_LENGTH}' must be a positive integer"
+        )
+
+
+def wants_to_be_kept(content: bytes) -> bool:
+    """Whether a message has not the header that says no."""
+    raw = raw_properties(content)
+    if _NO_STORE not in raw:
+        return True
+    headers = decode_properties(raw).headers or {}
+    return headers.get(NO_STORE) != ("t", True)

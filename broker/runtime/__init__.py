@@ -1,0 +1,1 @@
+"""Turns, timers, group commits and background work of one event loop."""

@@ -1,0 +1,123 @@
+"""Long work in pieces, so that it holds nobody up: one piece in a turn of the loop.
+
+A chore is an iterator: each `next` does a piece, a few milliseconds of work at most, and gives the
+ticket of the commit that must have been done before the next one, or None.  However many chores
+there are, a turn sees one piece; they take turns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.runtime.turn import Turn
+
+T = TypeVar("T")
+
+Chore: TypeAlias = Iterator[int | None]
+
+logger = logging.getLogger(__name__)
+
+
+def nobody_waits(_error: Exception) -> None:
+    """It has been logged."""
+
+
+class Due(NamedTuple):
+    """A chore that may go on."""
+
+    chore: Chore
+    failed: Callable[[Exception], None]
+
+
+class Chores:
+    """The chores of one node.  `on_fatal` is told of a broken assertion."""
+
+    __slots__ = ("_call_soon", "_commits", "_due", "_is_scheduled", "_on_fatal", "_turn")
+
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        turn: Turn,
+        commits: Commits,
+        on_fatal: Callable[[Exception], None],
+    ) -> None:
+        self._call_soon = call_soon
+        self._turn = turn
+        self._commits = commits
+        self._on_fatal = on_fatal
+        self._due: deque[Due] = deque()
+        """Whoever has waited longest in front."""
+        self._is_scheduled = False
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether there is a piece to be done that waits for no commit."""
+        return self._is_scheduled
+
+    def add(self, chore: Chore, failed: Callable[[Exception], None]) -> None:
+        """Do it, from the next turn on; `failed` is called with what it raises."""
+        self._add(Due(chore, failed))
+
+    def finish(self, pieces: Iterator[None]) -> None:
+        """Do what is left of something whose end nobody waits for."""
+        self.add(pieces, nobody_waits)
+
+    def _add(self, due: Due) -> None:
+        self._due.append(due)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._due and not self._is_scheduled:
+            self._is_scheduled = True
+            self._call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_scheduled = False
+        ends_turn = self._turn.begin()
+        try:
+            self._do_piece(self._due.popleft())
+        finally:
+            if ends_turn:
+                self._turn.end()
+        self._schedule()
+
+    def _do_piece(self, due: Due) -> None:
+        try:
+            ticket = next(due.chore)
+        except StopIteration:
+            return
+        except Exception as error:  # a bug ends one chore, not the node
+            if isinstance(error, AssertionError):  # unless what it believes is wrong
+                self._on_fatal(error)
+            logger.exception("long work failed")
+            due.failed(error)
+            return
+        if ticket is None or ticket <= self._commits.durable:
+            self._add(due)
+        else:
+            self._commits.wait(Paused(lambda: self._add(due)), ticket)
+
+
+class Paused:
+    """Waits for a commit in the place of a chore."""
+
+    __slots__ = ("_go_on",)
+
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        self._go_on = go_on
+
+    def on_durable(self, ticket: int) -> None:
+        del ticket
+        self._go_on()
+
+
+def in_pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`size` items at a time, taken when they are asked for."""
+    remaining = iter(items)
+    while piece := list(islice(remaining, size)):
+        yield piece

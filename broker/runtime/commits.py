@@ -1,0 +1,285 @@
+"""Group commit: what all queues and declarations of a node have to write, one commit at a time.
+
+    enlist, put, delete ... --> flush --> batch --> store: one commit --> durable --> waiters
+                                  ^                                          |
+                                  +------ what came in the meantime ---------+
+
+What is told while a commit runs is written by the next; there is no timer, and a message that is
+published and settled within one commit is never written.  Removals have no size, so those that are
+told without a pause are in one batch, and no crash leaves half of a queue.
+
+Commits have numbers, their *tickets*: whoever tells something remembers `ticket`, and what he told
+is durable once `durable` is as great.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from fluffle.broker.runtime.turn import Turn, nothing
+from fluffle.storage.batch import Batch
+from fluffle.storage.histogram import Histogram
+from fluffle.storage.store import Store
+
+BATCH_BYTES_MAX = 1 << 20
+"""A batch is never split, so beyond this a new one begins, and the store may end a commit."""
+
+BEHIND_BYTES = 1 << 25
+"""So much that is not durable holds publishers up: what a slow disk writes in a second."""
+
+
+class Scribe(Protocol):
+    """Somebody who has something to write."""
+
+    def write(self) -> None:
+        """Add all of it to what `Commits.batch` returns."""
+
+
+class Waiter(Protocol):
+    """Somebody who must not speak before something is durable."""
+
+    def on_durable(self, ticket: int) -> None:
+        """Everything up to this ticket is."""
+
+
+class Call:
+    """A `Waiter` that calls something."""
+
+    __slots__ = ("_act",)
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+
+    def on_durable(self, _ticket: int) -> None:
+        self._act()
+
+
+class Done:
+    """What has been committed since the node started: numbers for who asks, nothing else."""
+
+    __slots__ = ("changes", "commits", "seconds", "written_bytes")
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.seconds = 0.0
+        """From when commits began until the loop heard of their end."""
+        self.written_bytes = 0
+        """Of messages and definitions, without what the store adds."""
+        self.changes = 0
+        """Entries appended, stretches deleted, and values put or removed."""
+
+
+class Commits:
+    """The commits of one node.  Used from the loop's thread."""
+
+    __slots__ = (
+        "_batches",
+        "_began_s",
+        "_held",
+        "_now_s",
+        "_running_bytes",
+        "_running_waiters",
+        "_scribes",
+        "_store",
+        "_turn",
+        "_waiters",
+        "defined",
+        "done",
+        "durable",
+        "has_given_up",
+        "ticket",
+        "waiting_bytes",
+    )
+
+    def __init__(
+        self, store: Store, turn: Turn, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._now_s = now_s
+        self._began_s = 0.0
+        """When the commit that runs began."""
+        self.done = Done()
+        self._turn = turn
+        turn.record = self.flush
+        self.ticket = 1
+        """Of the commit that collects."""
+        self.durable = 0
+        """Of the last commit that has been done.  Invariant: `ticket` less 1 or 2."""
+        self.defined = 0
+        """Of the last commit that has a declaration in it."""
+        self.has_given_up = False
+        """Set when the node has failed: from then on nothing is written."""
+        self.waiting_bytes = 0
+        """Of messages that were told and not yet written."""
+        self._running_bytes = 0
+        """Of those that the commit which runs writes."""
+        self._batches: list[Batch] = [Batch()]
+        """Invariant: at least one."""
+        self._scribes: dict[Scribe, None] = {}
+        self._waiters: dict[Waiter, None] = {}
+        """For the commit that collects."""
+        self._running_waiters: dict[Waiter, None] = {}
+        """For the one that runs."""
+        self._held: dict[Callable[[], None], None] = {}
+        """What to call once the disk has caught up."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the disk is so far behind that publishers should wait."""
+        return self.unwritten_bytes > BEHIND_BYTES
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a commit is under way."""
+        return self.ticket - self.durable > 1
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """Of messages that were told and are not durable."""
+        return self.waiting_bytes + self._running_bytes
+
+    @property
+    def store_bytes(self) -> int:
+        """What is on disk, as of the last commit, without pages that are free."""
+        return self._store.used_bytes
+
+    @property
+    def of_disk(self) -> tuple[Histogram, Histogram]:
+        """How long commits of the store took, those of Raft included, and how large they were."""
+        return self._store.commit_seconds, self._store.commit_bytes
+
+    # What is to be written
+
+    def enlist(self, scribe: Scribe) -> None:
+        """Have `scribe` write when the next commit begins."""
+        self._scribes[scribe] = None
+        self._turn.touch_record()
+
+    def strike(self, scribe: Scribe) -> None:
+        """It has nothing to write any more."""
+        self._scribes.pop(scribe, None)
+
+    def put(self, kind: str, name: bytes, value: bytes) -> None:
+        """Write a definition: see `Batch.put`."""
+        self.batch().put(kind, name, value)
+        self._define()
+
+    def remove(self, kind: str, name: bytes) -> None:
+        """Delete a definition: see `Batch.remove`."""
+        self.batch().remove(kind, name)
+        self._define()
+
+    def touch(self) -> None:
+        """Something was added to what `batch` returned."""
+        self._turn.touch_record()
+
+    def delete(self, group: int, first: int, stop: int) -> None:
+        """Delete entries of a log: see `Batch.delete`."""
+        self.batch().delete(group, first, stop)
+        self._turn.touch_record()
+
+    def _define(self) -> None:
+        self.defined = self.ticket
+        self._turn.touch_record()
+
+    def batch(self) -> Batch:
+        """What the next commit writes, to be added to; ask again for what may be in another."""
+        if self._batches[-1].size_bytes > BATCH_BYTES_MAX:
+            self._batches.append(Batch())
+        return self._batches[-1]
+
+    # Who waits for it
+
+    def wait(self, waiter: Waiter, ticket: int) -> None:
+        """Tell `waiter` once the commit `ticket`, which is yet to be done, has been."""
+        if ticket < self.ticket:
+            self._running_waiters[waiter] = None
+        else:
+            self._waiters[waiter] = None
+            self._turn.touch_record()
+
+    def when_caught_up(self, act: Callable[[], None]) -> None:
+        """Call `act` when the disk is no longer behind."""
+        self._held[act] = None
+
+    def forget(self, act: Callable[[], None]) -> None:
+        """Do not."""
+        self._held.pop(act, None)
+
+    def flush(self) -> None:
+        """Begin a commit with what was told, unless one is running.
+
+        Whatever else was submitted to the store goes with it, or without it.
+        """
+        if not self.has_given_up:
+            self._submit()
+            self._store.flush()
+
+    def _submit(self) -> None:
+        """Give the store what was told, unless it still has what was told before."""
+        if self.is_running:
+            return
+        scribes, self._scribes = self._scribes, {}
+        for scribe in scribes:
+            scribe.write()
+        if not (any(self._batches) or self._waiters):
+            self.waiting_bytes = 0  # all of it has been settled meanwhile
+            self._let_go()
+            return
+        batches, self._batches = self._batches, [Batch()]
+        self._running_waiters, self._waiters = self._waiters, {}
+        self._running_bytes, self.waiting_bytes = self.waiting_bytes, 0
+        self.ticket += 1
+        if not any(batches):  # all of it has been settled meanwhile
+            self._finish()
+            return
+        self._began_s = self._now_s()
+        self.done.written_bytes += sum(batch.size_bytes for batch in batches)
+        self.done.changes += sum(len(batch.changes) + len(batch.values) for batch in batches)
+        for batch in batches[:-1]:
+            self._store.submit(batch)
+        self._store.submit(batches[-1], self._on_durable)
+
+    def _finish(self) -> None:
+        """The commit that runs has been done."""
+        self.durable += 1
+        self._running_bytes = 0
+        waiters, self._running_waiters = self._running_waiters, {}
+        for waiter in waiters:
+            waiter.on_durable(self.durable)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Call who has waited for the disk, if it has caught up."""
+        if self._held and not self.is_behind:
+            held, self._held = self._held, {}
+            for act in held:
+                act()
+
+    def _on_durable(self) -> None:
+        """The store has done a commit: tell who has waited and begin the next, in one turn."""
+        self.done.commits += 1
+        self.done.seconds += self._now_s() - self._began_s
+        ends_turn = self._turn.begin()
+        try:
+            self._finish()
+            self.flush()
+        finally:
+            if ends_turn:
+                self._turn.end()
+
+    def close(self) -> None:
+        """Write what is left and let go of the store.  Waits for the disk.
+
+        Connections may end later; what they then tell is not written.
+        """
+        self._turn.record = nothing
+        self.flush()
+        self._store.close()
+
+
+def when_safe(commits: Commits, act: Callable[[], None]) -> None:
+    """Call `act` once all that was told so far is durable."""
+    commits.wait(Call(act), commits.ticket)

@@ -1,0 +1,156 @@
+"""What is due by time: one timer of the loop for all queues of a node.
+
+    queues --wake--> heap, by when --> one timer --> those that are due look for themselves
+
+An entry is a wish to look at something then, and no promise: whoever looks asks again for when
+there is something to be done next, and a wish that comes true too soon does no harm.  So nothing
+is ever called off, and what is used all the time, and so is due ever later, costs one look where it
+would have been due first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Any, NamedTuple, TypeAlias
+
+from fluffle.broker.base.clock import CallLater, Clock, Timer
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_factory import Disused
+
+DUE_MAX = 64
+"""So many are looked at in one turn of the loop: thousands may be due at the same moment."""
+
+REST_S_MAX = 10.0
+"""The loop counts nothing while the machine is asleep, and our clock does: it is looked at so soon
+after that, whatever was due first."""
+
+SLACK_MS = 2
+"""Who asks for the same moment again is not taken to ask for one before it: clocks are read in
+whole milliseconds."""
+
+STALE_MIN = 64
+"""Wishes that count no more are swept out once there are so many, and they are half."""
+
+logger = logging.getLogger(__name__)
+
+Look: TypeAlias = Callable[[Any], None]
+"""Told what it is to look at."""
+
+
+class Timers:
+    """Of one node."""
+
+    __slots__ = (
+        "_at_ms", "_call_later", "_heap", "_is_started", "_now_ms", "_numbers", "_on_fatal",
+        "_running",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        now_ms: Callable[[], int],
+        call_later: CallLater,
+        on_fatal: Callable[[Exception], None],
+    ) -> None:
+        """`now_ms` never goes back; `on_fatal` is told of a broken assertion."""
+        self._now_ms = now_ms
+        self._call_later = call_later
+        self._on_fatal = on_fatal
+        self._heap: list[tuple[int, int, Hashable, Look]] = []
+        self._numbers = count()
+        """Of equal times the first wish comes first."""
+        self._at_ms: dict[Hashable, int] = {}
+        """The wish of each that counts.  Invariant: it is in the heap."""
+        self._running: tuple[int, Timer] | None = None
+        """For when the timer of the loop is, and it, if it runs."""
+        self._is_started = False
+
+    def start(self) -> None:
+        """From now on what is due is looked at: all is there that it may lead to."""
+        self._is_started = True
+        self._start()
+
+    def wake(self, who: Hashable, delay_ms: int, look: Look) -> None:
+        """Have `look` called with it after so many milliseconds, or when it was asked for before,
+        if that is sooner."""
+        at_ms = self._now_ms() + max(0, delay_ms)
+        known_ms = self._at_ms.get(who)
+        if known_ms is not None and known_ms <= at_ms + SLACK_MS:
+            return
+        self._at_ms[who] = at_ms
+        heappush(self._heap, (at_ms, next(self._numbers), who, look))
+        self._sweep()
+        self._start()
+
+    def forget(self, who: Hashable) -> None:
+        """It is gone."""
+        self._at_ms.pop(who, None)
+
+    def _sweep(self) -> None:
+        if len(self._heap) > STALE_MIN + 2 * len(self._at_ms):
+            self._heap = [entry for entry in self._heap if self._at_ms.get(entry[2]) == entry[0]]
+            heapify(self._heap)
+
+    def _start(self) -> None:
+        """A timer for the first wish, if none runs that fires as soon."""
+        if not (self._heap and self._is_started):
+            return
+        at_ms = self._heap[0][0]
+        if self._running is not None:
+            if self._running[0] <= at_ms:
+                return
+            self._running[1].cancel()
+        delay_s = min(max(0, at_ms - self._now_ms()) / 1_000, REST_S_MAX)
+        self._running = at_ms, self._call_later(delay_s, self._fire)
+
+    def _fire(self) -> None:
+        self._running = None
+        now_ms, looked = self._now_ms(), 0
+        while self._heap and self._heap[0][0] <= now_ms and looked < DUE_MAX:
+            at_ms, _number, who, look = heappop(self._heap)
+            if self._at_ms.get(who) == at_ms:
+                del self._at_ms[who]
+                looked += 1
+                self._look(who, look)
+        self._start()
+
+    def _look(self, who: Hashable, look: Look) -> None:
+        """A bug of one is not that of the others."""
+        try:
+            look(who)
+        except AssertionError as error:
+            self._on_fatal(error)
+        except Exception:
+            logger.exception("what was due has failed")
+
+
+class Aging(NamedTuple):
+    """What time does to the queues of a node."""
+
+    timers: Timers
+    disused: Disused
+
+
+class LocalTime:
+    """The `Time` of queues that live on one node: that of the wall as it was at the start, and what
+    has passed since.  So a clock that is set does not expire a backlog."""
+
+    __slots__ = ("_clock", "_offset_ms", "_timers", "_touch")
+
+    def __init__(self, clock: Clock, timers: Timers, touch: Callable[[Queue], None]) -> None:
+        self._clock = clock
+        self._timers = timers
+        self._touch = touch
+        self._offset_ms = clock.wall_ms() - clock.now_ms()
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms() + self._offset_ms
+
+    def wake(self, queue: Queue, at_ms: int) -> None:
+        self._timers.wake(queue, at_ms - self.now_ms(), self._touch)
+
+    def forget(self, queue: Queue) -> None:
+        """It is gone."""
+        self._timers.forget(queue)

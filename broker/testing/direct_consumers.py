@@ -1,0 +1,215 @@
+"""Taking messages without a client: what `get` and `consume` of a `Vhost` do.
+
+Who takes has no connection and no channel: it is a holder of the queue's own, as that of a
+basic.get, and what it holds lasts until it is settled, has been held for too long, or the virtual
+host goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from fluffle.broker.admin.peek import shown_properties
+from fluffle.broker.base.errors import ResourceLocked
+from fluffle.broker.definitions.values import plain
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.testing import direct
+from fluffle.broker.testing.message import Message
+from fluffle.broker.testing.timeline import Timeline
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.protocol.properties import body_of, decode_properties, raw_properties
+
+if TYPE_CHECKING:
+    from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.queues.consumer_timeout import Late, Lost
+    from fluffle.broker.queues.queue_api import ServedQueue
+
+
+class Hand:
+    """What is done with a message once, from whichever thread: as in AMQP, there is no answer."""
+
+    __slots__ = ("_is_empty", "_loop", "_settle")
+
+    def __init__(self, settle: Callable[[Outcome], object]) -> None:
+        """`settle` is called in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._settle = settle
+        self._is_empty = False
+
+    def empty(self, outcome: Outcome) -> None:
+        """RuntimeError if it is empty."""
+        if self._is_empty:
+            raise RuntimeError("the message has been settled already")
+        self._is_empty = True
+        self._loop.call_soon_threadsafe(self._settle, outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken(Message):
+    """One in the hands of the test, until it is settled: nothing of that is awaited."""
+
+    hand: Hand
+
+    def ack(self) -> None:
+        """It is done with.  RuntimeError if it is settled already."""
+        self.hand.empty(Outcome.ACKED)
+
+    def reject(self, *, requeue: bool = False) -> None:
+        """It is dropped or dead-lettered, or goes back.  RuntimeError if it is settled already."""
+        self.hand.empty(Outcome.RETURNED if requeue else Outcome.REJECTED)
+
+
+class Taker(NamedTuple):
+    """Who takes."""
+
+    vhost: VirtualHost
+    turn: Turn
+    timeline: Timeline
+    """Has what is taken in it, as what clients are given."""
+
+
+class Holding:
+    """The holder of one message: see `Holder`."""
+
+    __slots__ = ("_taker", "queue")
+
+    no_ack = False
+    timeout_ms = None
+
+    def __init__(self, queue: ServedQueue, taker: Taker) -> None:
+        self.queue = queue
+        self._taker = taker
+
+    def deliver(self, handout: Handout) -> None:
+        """Who takes has it."""
+
+    def took(self, handout: Handout) -> None:
+        """There is room for one, and for no more."""
+
+    def settled(self, count: int) -> None:
+        """Nothing waits for room."""
+
+    def overdue(self, late: Late) -> None:
+        for handout in late.handouts:
+            settle(handout, self._taker, Outcome.TIMED_OUT)
+
+    def timed_out(self, lost: Lost) -> None:
+        """A test that held it for so long knows."""
+
+
+async def take(taker: Taker, name: str, count: int, within: float) -> list[Taken]:
+    """So many messages of a queue, as they come.
+
+    AssertionError if they do not within so many seconds; those that did go back.  ResourceLocked.
+    """
+    __tracebackhide__ = True
+    found: list[Taken] = []
+    try:
+        async with asyncio.timeout(within):
+            await collect(found, taker, name, count)
+    except TimeoutError:
+        what = "gave" if name in taker.vhost.queues else "is not there, and so gave"
+        raise AssertionError(
+            f"queue '{name}' {what} {len(found)} of {count} messages within {within} s"
+        ) from None
+    return found
+
+
+async def collect(found: list[Taken], taker: Taker, name: str, count: int) -> None:
+    """Until so many are found; what there is may be another after each turn.
+
+    Whatever ends it before, the end of the test, too: what was found goes back.
+    """
+    changed = asyncio.Event()
+    taker.turn.watchers.add(changed.set)
+    try:
+        while len(found) < count:
+            changed.clear()
+            if not await has_taken(found, taker, name):
+                await changed.wait()
+    except BaseException:
+        for message in found:
+            message.reject(requeue=True)
+        raise
+    finally:
+        taker.turn.watchers.discard(changed.set)
+
+
+async def has_taken(found: list[Taken], taker: Taker, name: str) -> bool:
+    """Find the next message of a queue, if there are both.  ResourceLocked."""
+    queue = taker.vhost.queues.get(name)
+    if queue is None:
+        return False
+    if queue.spec.queue_type is QueueType.QUORUM and queue.spec.single_active_consumer:
+        raise ResourceLocked(
+            f"queue '{name}' in vhost '{taker.vhost.name}' has a single active consumer, and "
+            "nobody else takes from it"
+        )
+    got = queue.get(Holding(queue, taker))
+    if isinstance(got, Later):
+        return await has_later_taken(found, got, taker)
+    if got is not None:
+        found.append(taken_of(got, taker))
+    return got is not None
+
+
+async def has_later_taken(found: list[Taken], later: Later[Handout | None], taker: Taker) -> bool:
+    """What comes when nobody waits any more goes back."""
+    come: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def answered(handout: Handout | None) -> None:
+        if come.done():
+            if handout is not None:
+                settle(handout, taker, Outcome.UNSENT)
+            return
+        if handout is not None:  # now, for it is not kept in memory, and who waits may be cancelled
+            found.append(taken_of(handout, taker))
+        come.set_result(handout is not None)
+
+    def failed(error: BrokerError) -> None:
+        if not come.done():
+            come.set_exception(error)
+
+    later.then(answered, failed)
+    return await come
+
+
+def taken_of(handout: Handout, taker: Taker) -> Taken:
+    direct.taken(taker.timeline, handout)
+    (origin,), (content,) = handout.origins, handout.contents
+    properties = decode_properties(raw_properties(content))
+    shown = dict(shown_properties(properties))
+    if properties.priority is not None:
+        shown["priority"] = properties.priority
+    return Taken(
+        body_of(content),
+        origin.exchange,
+        origin.routing_key,
+        plain(properties.headers or {}),
+        shown,
+        handout.redelivered,
+        Hand(partial(settle, handout, taker)),
+    )
+
+
+def settle(handout: Handout, taker: Taker, outcome: Outcome) -> None:
+    """Once; afterwards in vain."""
+    queue = handout.holder.queue
+    for start, stop in handout.settle(0, 1):
+        if taker.vhost.has(queue):
+            taker.timeline.settled(direct.TEST, queue.name, handout.sequences, outcome)
+        queue.settle(handout, start, stop, outcome)
+    look_again(taker.turn)
+
+
+def look_again(turn: Turn) -> None:
+    """Have who waits look, as after what a client sends."""
+    if turn.begin():
+        turn.end()

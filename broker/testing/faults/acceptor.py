@@ -1,0 +1,155 @@
+"""`Door`: accepts the clients of one broker, and puts a `Line` in front of each connection.
+
+While it is shut the address stays its own: a socket that is bound and does not listen refuses
+whoever comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused
+from fluffle.broker.process.environment import BACKLOG, Accepting
+from fluffle.broker.process.sockets import Doorway
+from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.testing.faults.tapped_transport import Line
+
+Make = Callable[[], asyncio.Protocol]
+Plan = Callable[[Line], None]
+"""What is to be done to a line once its client is there."""
+
+CLOSE_WAIT_S = 0.1
+"""The limit instead of a node's: what a test has left open mostly has no client any more, so that
+no answer would come later."""
+
+
+class NobodyMayIn:
+    """`Access` in the eyes of who logs in while logins are refused."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._access, name)
+
+    def login(self, name: str, _password: bytes, answer: LoginAnswer, **_of: object) -> None:
+        answer(self.admit(name, from_loopback=True))
+
+    def admit(self, name: str, *, from_loopback: bool) -> LoginRefused:
+        del from_loopback
+        return LoginRefused(f"user '{name}' may not log in: a test has it so")
+
+
+class Entry:
+    """One address on which clients are accepted, or for a while are not: an `Accepting`."""
+
+    __slots__ = ("_address", "_doorway", "_kept", "_make", "_protocol")
+
+    def __init__(self, make: Make, listening: socket.socket) -> None:
+        self._make = make
+        self._address = listening.family, listening.getsockname()
+        self._protocol = listening.proto
+        self._doorway: Doorway | None = None
+        """None while nobody is let in."""
+        self._kept: socket.socket | None = None
+        """Bound to the address meanwhile."""
+        self._listen(listening)
+
+    def _listen(self, listening: socket.socket) -> None:
+        listening.listen(BACKLOG)
+        self._doorway = Doorway(self._let_in)
+        self._doorway.open(listening)
+
+    def _bound(self) -> socket.socket:
+        """To the address, as long as nobody else is.  OSError."""
+        family, address = self._address
+        if family == socket.AF_UNIX:
+            Path(address).unlink(missing_ok=True)
+        bound = socket.socket(family, proto=self._protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
+        return bound
+
+    async def _let_in(self, client: socket.socket, _address: tuple[Any, ...]) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._make, client)
+
+    def shut(self) -> None:
+        """Refuse whoever comes.  OSError if somebody else has taken the address: he answers now."""
+        if self._doorway is not None:
+            self._doorway.close()
+            self._doorway = None
+            self._kept = self._bound()
+
+    def open(self) -> None:
+        """Let in again.  OSError as above."""
+        if self._doorway is None:
+            bound, self._kept = self._kept or self._bound(), None
+            self._listen(bound)
+
+    def close(self) -> None:
+        for each in (self._kept, self._doorway):
+            if each is not None:
+                each.close()
+
+
+class Door:
+    """Of one broker."""
+
+    __slots__ = ("_entries", "_lines", "_shutting", "plans", "refusing_logins", "standing")
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._lines: dict[Line, None] = {}
+        self.plans: deque[Plan] = deque()
+        """One for each of the next clients."""
+        self.standing: dict[object, Plan] = {}
+        """For every client that comes, by who has it so."""
+        self.refusing_logins: set[object] = set()
+        """Who has it so."""
+        self._shutting: set[object] = set()
+        """Who has it shut."""
+
+    async def accept(self, make: Make, listening: socket.socket) -> Accepting:
+        """An `outside.Accept`."""
+        entry = Entry(lambda: self._line(cast(Connection, make())), listening)
+        self._entries.append(entry)
+        return entry
+
+    def shut(self, by: object) -> None:
+        """Refuse connections, as if there were no broker; those that are open stay."""
+        self._shutting.add(by)
+        for entry in self._entries:
+            entry.shut()
+
+    def open(self, by: object) -> None:
+        """Accept again, unless somebody else has it shut."""
+        self._shutting.discard(by)
+        for entry in () if self._shutting else self._entries:
+            entry.open()
+
+    def lines(self) -> Iterator[Line]:
+        """Those of connections that are open, in the order in which they came."""
+        return iter(tuple(self._lines))
+
+    def _line(self, connection: Connection) -> Line:
+        if self.refusing_logins:
+            access = cast(Access, NobodyMayIn(connection.services.access))
+            connection.services = replace(connection.services, access=access)
+        return Line(connection, self._opened, self._lines.pop)
+
+    def _opened(self, line: Line) -> None:
+        self._lines[line] = None
+        for plan in self.standing.values():
+            plan(line)
+        if self.plans:
+            self.plans.popleft()(line)

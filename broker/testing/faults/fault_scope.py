@@ -1,0 +1,96 @@
+"""`Scene`: what faults of one broker, or of one virtual host of it, act on.
+
+It remembers those that last, so that each of them ends with the test at the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.base.clock import CallLater
+from fluffle.broker.base.errors import NotFound
+from fluffle.broker.testing.faults.acceptor import Door
+from fluffle.broker.testing.faults.tapped_transport import Line
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+
+class Scene:
+    """Used in the loop of the broker."""
+
+    __slots__ = ("_in_effect", "call_later", "door", "parts", "vhost_name")
+
+    def __init__(
+        self, parts: Parts, door: Door, call_later: CallLater, vhost_name: str | None
+    ) -> None:
+        """`call_later` goes by the clock that can be moved; None: all virtual hosts."""
+        self.parts = parts
+        self.door = door
+        self.call_later = call_later
+        self.vhost_name = vhost_name
+        self._in_effect: dict[object, tuple[str, Callable[[], None]]] = {}
+        """In words, with what ends it; by what it is done to, or is called."""
+
+    def do(self, name: str, **arguments: object) -> Row:
+        """One of `operations`.  BrokerError."""
+        from fluffle.broker.testing.faults.operations import perform  # noqa: PLC0415  if it is used
+
+        return perform(self, name, arguments)
+
+    def lines(self) -> Iterator[Line]:
+        """Those of the clients that have opened the virtual host."""
+        return (line for line in self.door.lines() if self.has(line))
+
+    def has(self, line: Line) -> bool:
+        session = line.connection.session
+        return self.vhost_name is None or (
+            session is not None and session.vhost.name == self.vhost_name
+        )
+
+    def line(self, name: str) -> Line:
+        """That of a connection, by its name or the one that its client has given it.  NotFound."""
+        for line in self.lines():
+            if name in (line.connection.name, line.connection.handshake.client_name):
+                return line
+        there = ", ".join(repr(line.connection.name) for line in self.lines()) or "none"
+        raise NotFound(f"no connection '{name}', but: {there}")
+
+    def vhost(self) -> VirtualHost:
+        """The virtual host, or the first of the broker."""
+        return self.parts.vhost(self.vhost_name or self.parts.config.vhosts[0])
+
+    # Faults that last
+
+    def begin(self, key: object, what: str, end: Callable[[], None]) -> None:
+        """Something goes wrong from now on, until `end` is called; what was so before goes on.
+
+        `key` tells it from all else, and `what` says it in words, which may be those of another.
+        """
+        self._in_effect.setdefault(key, (what, end))
+
+    def end(self, key: object) -> None:
+        """It does no more; nothing if it did not."""
+        if key in self._in_effect:
+            _what, end = self._in_effect.pop(key)
+            end()
+
+    @property
+    def in_effect(self) -> list[str]:
+        """What goes wrong now, in words."""
+        return [what for what, _end in self._in_effect.values()]
+
+    def mend(self) -> None:
+        """Nothing does any more.  What the end of one raises comes once all have ended."""
+        with ExitStack() as ending:
+            for _what, end in self._in_effect.values():
+                ending.callback(end)
+            self._in_effect.clear()
+
+    @property
+    def place(self) -> str:
+        """What it is of, in words."""
+        return f"vhost '{self.vhost_name}'" if self.vhost_name is not None else "the broker"
+
+    def __repr__(self) -> str:
+        return f"<faults of {self.place}: {', '.join(self.in_effect) or 'none'}>"

@@ -1,0 +1,65 @@
+"""Messages that go back to their queue while a client still has them in hands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.queues.consumer_timeout import Late, Lost
+from fluffle.broker.queues.delivery import Handout, Holder, Outcome
+from fluffle.broker.queues.queue_api import ServedQueue
+
+
+class InVain:
+    """Holds what its queue has given to others: a `Holder`, and of the queue what settles."""
+
+    __slots__ = ("name",)
+
+    no_ack = False
+    timeout_ms = None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """That of the queue: the timeline tells where an acknowledgement was in vain."""
+
+    @property
+    def queue(self) -> ServedQueue:
+        return cast(ServedQueue, self)
+
+    def hand_out(self) -> None:
+        """Nothing is published to it."""
+
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+        """Nobody asks any more what has become of them."""
+
+    def deliver(self, handout: Handout) -> None:
+        raise AssertionError("nothing is handed to nobody")
+
+    def took(self, handout: Handout) -> None:
+        raise AssertionError("nothing is handed to nobody")
+
+    def settled(self, count: int) -> None:
+        """Nothing waits for room."""
+
+    def overdue(self, late: Late) -> None:
+        raise AssertionError("it holds nothing")
+
+    def timed_out(self, lost: Lost) -> None:
+        raise AssertionError("it holds nothing")
+
+
+def give_back(channel: Channel, is_meant: Callable[[Handout], bool]) -> int:
+    """Have queues hand out again what is unacknowledged on a channel; how many messages.
+
+    `is_meant` is asked of each run, which goes back whole; its tags stay known to the channel.
+    """
+    runs = channel.unacked.open_runs()
+    meant = [run for run in runs if not isinstance(run.holder, InVain) and is_meant(run)]
+    count = 0
+    for handout in meant:
+        for start, stop in tuple(handout.unsettled()):
+            handout.holder.queue.settle(handout, start, stop, Outcome.SUSPECTED)
+            count += stop - start
+        handout.holder = cast(Holder, InVain(handout.holder.queue.name))
+    return count

@@ -1,0 +1,311 @@
+"""`Line`: what lies between the socket of a client and the connection that serves it.
+
+To the transport of the socket it is the protocol, to the connection it is the transport.  What is
+under way stands in two queues, one for each direction, which are empty unless something holds them
+up: a line that is frozen, or one that passes on piece by piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any, Protocol, cast
+
+from fluffle.broker.protocols.amqp091.connection import WRITE_BUFFER_BYTES_MAX, Connection
+from fluffle.broker.protocols.amqp091.connection_methods import Phase
+
+INTRODUCING = (Phase.HEADER, Phase.START)
+
+LINGER_NOT = struct.pack("ii", 1, 0)
+"""A socket that is closed with this says RST, and forgets what was to be sent."""
+
+
+class Shape(Protocol):
+    """What becomes of the bytes on a line, apart from delays."""
+
+    def to_client(self, data: bytes) -> bytes:
+        """What of these whole frames goes on now; the rest goes on by `Line.pass_on` later."""
+
+    def from_client(self, data: bytes) -> Iterable[bytes]:
+        """The same bytes in the parts in which the connection gets them, some of them later."""
+
+
+Pieces = Callable[[bytes], Iterable[bytes]]
+"""Cuts what is written into what goes to the socket at a time."""
+
+
+class Line(asyncio.Protocol):
+    """Of one client."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        opened: Callable[[Line], None],
+        lost: Callable[[Line], object],
+    ) -> None:
+        """`opened` is called once the client is there, before it is heard, and `lost` once it is
+        gone."""
+        self.connection = connection
+        self._opened = opened
+        self._lost = lost
+        self.transport: asyncio.Transport
+        self.introduction = b""
+        """What the client has said until it had introduced itself."""
+        self.when_lost: list[Callable[[], object]] = []
+        """Called once the client is gone."""
+        self.shapes: list[Shape] = []
+        self.pieces: Pieces | None = None
+        self._freezing: set[object] = set()
+        """Who has it frozen."""
+        self.is_closing = False
+        """Whether the connection has written its last; the socket closes once it is out."""
+        self.is_lost = False
+        self._holds_reading = False
+        """Whether the connection does not want to read now."""
+        self._is_socket_full = self._is_full = False
+        """`_is_full`: what the connection was told."""
+        self._out: deque[bytes] = deque()
+        self.held_bytes = 0
+        """Of those on their way to the client."""
+        self._in: deque[bytes] = deque()
+        self._is_pumping = False
+        """Whether the next piece goes out in the next round of the loop."""
+        self._is_hearing = False
+        self._left: dict[str, int] = {}
+        """Bytes after which the line is cut, by who sends them."""
+        self._is_cut = False
+        """Nothing passes any more; what has passed still reaches a client that reads slowly."""
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.connection.connection_made(cast(asyncio.Transport, End(self)))
+        self._opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_cut:
+            self._in.append(data)
+            self._hear()
+
+    def pause_writing(self) -> None:
+        self._is_socket_full = True
+        self._look_whether_full()
+
+    def resume_writing(self) -> None:
+        self._is_socket_full = False
+        self._look_whether_full()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        self._drop()
+        self._lost(self)
+        for forget in self.when_lost:
+            forget()
+        self.connection.connection_lost(exc)
+
+    # What the connection writes
+
+    def write(self, data: bytes) -> None:
+        self._shape(data, self.shapes)
+
+    def pass_on(self, data: bytes, *, behind: Shape) -> None:
+        """Write what a shape has kept, as those behind it have it."""
+        self._shape(data, self.shapes[self.shapes.index(behind) + 1 :])
+
+    def _shape(self, data: bytes, shapes: list[Shape]) -> None:
+        for shape in shapes:
+            data = shape.to_client(data)
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        """Write this behind all that is under way."""
+        if not data or self.is_lost or self._is_cut:
+            return
+        self.held_bytes += len(data)
+        if self.pieces is None:
+            self._out.append(data)
+        else:
+            self._out.extend(self.pieces(data))
+        if not self._is_pumping:
+            self._pump()
+        self._look_whether_full()
+
+    def _look_whether_full(self) -> None:
+        """The connection hears when too much is on its way, and when all of it is with the socket,
+        which has room."""
+        held_bytes_max = 0 if self._is_full else WRITE_BUFFER_BYTES_MAX
+        is_full = self._is_socket_full or self.held_bytes > held_bytes_max
+        if is_full == self._is_full or self.is_lost:
+            return
+        self._is_full = is_full
+        if is_full:
+            self.connection.pause_writing()
+        else:
+            self.connection.resume_writing()
+
+    def close(self) -> None:
+        """Once all is written."""
+        self.is_closing = True
+        if not self._is_pumping:
+            self._pump()
+
+    def hold_reading(self, *, held: bool) -> None:
+        """The connection does not want to read now, or wants to again."""
+        self._holds_reading = held
+        self._pause_or_not()
+        self._hear()
+
+    # What goes wrong
+
+    @property
+    def is_frozen(self) -> bool:
+        return bool(self._freezing)
+
+    def freeze(self, by: object) -> None:
+        """Neither read nor write; nobody is told."""
+        self._freezing.add(by)
+        self._pause_or_not()
+
+    def thaw(self, by: object) -> None:
+        """Go on where it stopped, unless somebody else has it frozen."""
+        self._freezing.discard(by)
+        if self.is_frozen or self.is_lost:
+            return
+        if not self._is_pumping:
+            self._pump()
+        self._pause_or_not()
+        self._hear()
+
+    def cut_after(self, count: int, *, sent_by: str) -> None:
+        """Be gone once so many more bytes have passed, in the midst of whatever that is.
+
+        `sent_by`: `broker` or `client`.
+        """
+        self._left[sent_by] = count
+        if not count:
+            self._cut()
+            self.transport.abort()
+
+    def _cut(self) -> None:
+        self._is_cut = True
+        self._drop()
+
+    def _drop(self) -> None:
+        """What is under way."""
+        self._out.clear()
+        self._in.clear()
+        self.held_bytes = 0
+
+    def reset(self) -> None:
+        """Be gone without a word, and with nothing of what is under way."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        self.transport.abort()
+
+    def _pause_or_not(self) -> None:
+        if self.is_lost or self.transport.is_closing():
+            return
+        if self.is_frozen or self._holds_reading:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _pump(self) -> None:
+        """Write what may go, all of it or a piece in each round of the loop."""
+        self._is_pumping = False
+        while self._out and not self.is_frozen:
+            piece = self._out.popleft()
+            self.held_bytes -= len(piece)
+            data, is_last = self._within("broker", piece)
+            self.transport.write(data)
+            if is_last:
+                self._cut()
+                self.transport.close()
+                return
+            if self.pieces is not None:
+                self._is_pumping = True
+                asyncio.get_running_loop().call_soon(self._pump)
+                break
+        if self.is_closing and not self._out:
+            self.transport.close()
+        self._look_whether_full()
+
+    def _hear(self) -> None:
+        """Give the connection what it may have, unless it is about to get that."""
+        if self._is_hearing:
+            return
+        self._is_hearing = True
+        while self._in and not (self.is_frozen or self.is_lost or self._holds_reading):
+            data, is_last = self._within("client", self._in.popleft())
+            if self.connection.phase in INTRODUCING:
+                self.introduction += data
+            if is_last:
+                self._cut()
+            for part in self._parts(data):
+                self.connection.data_received(part)
+            if is_last:
+                self.transport.abort()
+        self._is_hearing = False
+
+    def _parts(self, data: bytes) -> Iterable[bytes]:
+        """Each is asked for once the connection has acted on those before it."""
+        parts: Iterable[bytes] = (data,)
+        for shape in self.shapes:
+            parts = chain.from_iterable(map(shape.from_client, parts))
+        return filter(None, parts)
+
+    def _within(self, sender: str, data: bytes) -> tuple[bytes, bool]:
+        """What of it may still pass, and whether that is the last."""
+        left = self._left.get(sender)
+        if left is None:
+            return data, False
+        self._left[sender] = max(left - len(data), 0)
+        return data[:left], left <= len(data)
+
+
+class End:
+    """The end of a line at which the connection is: what it needs of a transport."""
+
+    __slots__ = ("_line",)
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def write(self, data: bytes) -> None:
+        self._line.write(data)
+
+    def writelines(self, list_of_data: list[bytes]) -> None:
+        self._line.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        self._line.close()
+
+    def abort(self) -> None:
+        self._line.transport.abort()
+
+    def is_closing(self) -> bool:
+        return self._line.is_closing or self._line.transport.is_closing()
+
+    def pause_reading(self) -> None:
+        self._line.hold_reading(held=True)
+
+    def resume_reading(self) -> None:
+        self._line.hold_reading(held=False)
+
+    def is_reading(self) -> bool:
+        return self._line.transport.is_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._line.transport.get_extra_info(name, default)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._line.transport.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        return self._line.transport.get_write_buffer_size() + self._line.held_bytes

@@ -1,0 +1,21 @@
+"""What a test server serves: a broker, or a cluster, which is imported only if there is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fluffle.broker.admin.context import Parts
+from fluffle.broker.testing.broker import Broker
+
+__all__ = ["Cluster", "ClusterVhost", "parts_of"]
+
+if TYPE_CHECKING:
+    from fluffle.broker.testing.cluster.cluster import Cluster
+    from fluffle.broker.testing.cluster.vhost import ClusterVhost
+else:  # signatures are read, and name them
+    Cluster = ClusterVhost = object
+
+
+def parts_of(served: Broker | Cluster) -> Parts:
+    """Of one node, that sees a majority if any does.  RuntimeError if none runs."""
+    return served.node.parts if isinstance(served, Broker) else served.nodes.well().parts

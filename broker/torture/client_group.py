@@ -1,0 +1,208 @@
+"""The clients of a run: through every node, and back again whenever their connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import count, cycle
+from random import Random
+from typing import NamedTuple
+
+from fluffle.broker.torture.connection import Address, Gone, Manners
+from fluffle.broker.torture.definers import (
+    OWNERS,
+    Definitions,
+    defining,
+    following,
+    keeping,
+    looking,
+    owning,
+)
+from fluffle.broker.torture.history import DeclareAsked, Declared, Homed, Note
+from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.roles import (
+    Role,
+    batches,
+    hasty,
+    in_order,
+    large,
+    leaving,
+    multiple,
+    one_by_one,
+    polled,
+    shuffled,
+)
+from fluffle.protocol.methods import Queue, make, pamqp_table
+from fluffle.protocol.wire import to_table
+
+BACK_AFTER_S = (0.05, 0.5)
+PATIENT_SHARE = 0.3
+PATIENCE_S, LONG_PATIENCE_S = 8.0, 120.0
+"""Most clients give up an answer that does not come; some wait for the end of a partition."""
+LAST_CONFIRMS_S = 15.0
+"""How long confirms may take when a run is over."""
+MESSAGES_A_ROUND = 17.0
+"""What one client of each publishing role sends between two pauses, about."""
+ARGUMENTS = {"quorum": {"x-delivery-limit": 1_000_000}}
+"""By type of queue.  What is given back so often is dropped; the default of 20 can be reached."""
+SINK_MESSAGES_MAX = 100
+BOTH = {"both": ("quorum", "classic")}
+"""What the queues are in turn, where they are not of one type."""
+
+
+class Names(NamedTuple):
+    """Of the queues."""
+
+    busy: str
+    mixed: str
+    polled: str
+    large: str
+
+    @classmethod
+    def of(cls, prefix: str) -> Names:
+        return cls(*(f"{prefix}.{field}" for field in cls._fields))
+
+
+def publishing(names: Names, rate: float, nodes: int) -> dict[str, Role]:
+    """All of them together publish about so many messages a second."""
+    pause_s = MESSAGES_A_ROUND * nodes / rate
+    return {
+        "batches": batches((names.busy, names.mixed, names.polled), pause_s, batch_max=20),
+        "one-by-one": one_by_one(names.busy, pause_s),
+        "large": large(names.large, 2 * pause_s),
+        "hasty": hasty(names.mixed, pause_s),
+    }
+
+
+def consuming(names: Names) -> dict[str, Role]:
+    return {
+        "in-order": in_order(names.busy),
+        "multiple": multiple(names.busy),
+        "shuffled": shuffled(names.mixed),
+        "leaving": leaving(names.mixed),
+        "polled": polled(names.polled),
+        "large-reader": in_order(names.large),
+    }
+
+
+def declaring(definitions: Definitions) -> dict[str, Role]:
+    return {
+        "definer": defining(definitions),
+        "looker": looking(definitions, by_publish=False),
+        "router": looking(definitions, by_publish=True),
+        "keeper": keeping(definitions),
+        "follower": following(definitions),
+        **{f"owner{number}": owning(definitions) for number in range(1, OWNERS + 1)},
+    }
+
+
+def type_of_definitions(queue_type: str, nodes: int) -> str | None:
+    """The type of queues that come and go.  None where a queue is away with its node: then "not
+    there" may be true of a queue that was declared."""
+    if nodes == 1:
+        return BOTH.get(queue_type, (queue_type,))[0]
+    return None if queue_type == "classic" else "quorum"
+
+
+@dataclass(slots=True)
+class Crew:
+    """One client of each role and node."""
+
+    addresses: Sequence[Address]
+    names: Names
+    note: Note
+    manners: Manners
+    random: Random
+    members: Collection[str] = field(kw_only=True)
+    """Nodes that are in the cluster now; the others may come."""
+
+    async def declare(self, queue_type: str) -> None:
+        """All queues, through the first node, of a type or of both.  `Gone` where that fails."""
+        with await self.witness("setup", self.addresses[0]) as witness:
+            for queue, kind in zip(self.names, cycle(BOTH.get(queue_type, (queue_type,)))):
+                given = ARGUMENTS.get(kind, {})
+                table = pamqp_table(to_table({"x-queue-type": kind, **given}))
+                if kind == "classic" and len(self.members) > 1:
+                    self.note(Homed(queue))
+                self.note(DeclareAsked(queue))
+                await witness.talk.call(
+                    make(Queue.Declare, queue=queue, durable=True, arguments=table)
+                )
+                self.note(Declared(queue))
+
+    async def declare_sink(self, definitions: Definitions) -> None:
+        """Where the bindings lead that come and go.  `Gone` where that fails."""
+        with await self.witness("setup.sink", self.addresses[0]) as witness:
+            declare = definitions.declare(definitions.sink, **{"x-max-length": SINK_MESSAGES_MAX})
+            await witness.talk.call(declare)
+            definitions.left.add(definitions.sink)
+
+    async def delete(self, queues: Iterable[str]) -> None:
+        with await self.witness("cleanup", self.addresses[0]) as witness:
+            for queue in queues:
+                await witness.talk.call(make(Queue.Delete, queue=queue))
+
+    async def witness(self, name: str, to: Address) -> Witness:
+        return await Witness.connect(to, name, self.note, self.manners)
+
+    @property
+    def present(self) -> list[Address]:
+        """The addresses of the nodes that are in the cluster now."""
+        return [address for address in self.addresses if address.node in self.members]
+
+    async def work(self, roles: Mapping[str, Role], is_over: asyncio.Event) -> None:
+        """Until it is over; then await confirms and leave."""
+        async with asyncio.TaskGroup() as clients:
+            for address in self.addresses:
+                for name, role in roles.items():
+                    random = Random(f"{self.random.random()} {name} {address.node}")
+                    life = Life(self, f"{name}.{address.node}", role, random, is_over)
+                    clients.create_task(life.live(address))
+
+
+@dataclass(slots=True)
+class Life:
+    """One client, with a connection after the other."""
+
+    crew: Crew
+    name: str
+    role: Role
+    random: Random
+    is_over: asyncio.Event
+
+    async def live(self, home: Address) -> None:
+        """Through its home first, then through whatever node it happens to choose; through no other
+        if its home comes and goes."""
+        crew, to = self.crew, home
+        is_of_spare = home.node not in crew.members
+        for number in count(1):
+            if to.node in crew.members:
+                with suppress(Gone):
+                    await self._connection(f"{self.name}.{number}", to)
+            if self.is_over.is_set():
+                return
+            await asyncio.sleep(self.random.uniform(*BACK_AFTER_S))
+            to = home if is_of_spare else self.random.choice(crew.present)
+
+    async def _connection(self, name: str, to: Address) -> None:
+        is_patient = self.random.random() < PATIENT_SHARE
+        patience_s = LONG_PATIENCE_S if is_patient else PATIENCE_S
+        manners = replace(self.crew.manners, patience_s=patience_s)
+        with await Witness.connect(to, name, self.crew.note, manners) as witness:
+            work = asyncio.ensure_future(self.role(witness, self.random))
+            over = asyncio.ensure_future(self.is_over.wait())
+            try:
+                await asyncio.wait((work, over), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                over.cancel()
+                work.cancel()
+            await asyncio.wait((work,))
+            if not work.cancelled():
+                work.result()  # a role does not end but by an error
+            if witness.talk.is_closing:
+                return  # no confirm comes on a channel that is closed
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_CONFIRMS_S):
+                    await witness.press.await_confirms()

@@ -1,0 +1,279 @@
+"""One connection of a client with one channel at a time, and what both say goes into a history.
+
+Who waits, hears: there is no task behind a connection.  Whatever ends it raises `Gone`: the peer
+has closed it or fallen silent, or the client has lost patience.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from fluffle.broker.torture.history import (
+    Asked,
+    Closing,
+    Complained,
+    Connected,
+    Ended,
+    Note,
+    Strange,
+    Vouched,
+)
+from fluffle.protocol.client_reader import Heard, Hearing, Nonsense
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.methods import (
+    Basic,
+    Channel,
+    Connection,
+    Method,
+    encode_method,
+    make,
+    pamqp_table,
+)
+from fluffle.protocol.spec import FRAME_END, FRAME_HEARTBEAT, PROTOCOL_HEADER, ReplyCode
+from fluffle.protocol.wire import to_table
+
+HEARTBEAT = bytes((FRAME_HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END))
+FRAME_BYTES_MAX = 131_072
+READ_BYTES = 65_536
+CAPABILITIES = (
+    "publisher_confirms",
+    "basic.nack",
+    "consumer_cancel_notify",
+    "connection.blocked",
+    "authentication_failure_close",
+)
+
+
+class Gone(Exception):
+    """The connection is no more."""
+
+
+class Refusal(Gone):
+    """The broker has closed the channel or the connection, or ended a consumer."""
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Address(NamedTuple):
+    """Where a node can be reached; several addresses may lead to one."""
+
+    node: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How a client logs in and how long it waits."""
+
+    user: str = "guest"
+    password: str = "guest"
+    vhost: str = "/"
+    beat_s: float = 2.0
+    """How often it says that it is there; it asks the same of the broker."""
+    silent_beats_max: int = 4
+    patience_s: float = 10.0
+    """How long an answer may take."""
+
+
+class Talk:
+    """What is heard is given to who has asked for such methods with `on`."""
+
+    def __init__(
+        self,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        name: str,
+        note: Note,
+        manners: Manners,
+    ) -> None:
+        self.name = name
+        self.note = note
+        self.manners = manners
+        self.heard_count = 0
+        """Methods that were sent to us so far."""
+        self.is_closing = False
+        """What comes on the channel is of no interest any more."""
+        self._reader, self._writer = streams
+        self.port: int = self._writer.get_extra_info("sockname")[1]
+        """Our own, by which a connection is known at the other end."""
+        self._hearing = Hearing()
+        self._heard: deque[Heard] = deque()
+        self._acts: dict[type[Method], Callable[[Heard], None]] = {
+            Connection.Blocked: self._on_blocked,
+            Connection.Close: self._on_connection_close,
+            Channel.Close: self._on_channel_close,
+            Basic.Cancel: self._on_cancel,
+        }
+        self._channel = 0
+        self._sent_at = asyncio.get_running_loop().time()
+
+    @classmethod
+    async def connect(cls, to: Address, name: str, note: Note, manners: Manners) -> Self:
+        """Log in and open a channel.  `Gone` if that is refused or takes too long."""
+        try:
+            async with asyncio.timeout(manners.patience_s):
+                streams = await asyncio.open_connection(to.host, to.port)
+        except (OSError, TimeoutError) as error:
+            raise Gone(f"no connection: {error}") from error
+        note(Connected(name, to.node))
+        talk = cls(streams, name, note, manners)
+        try:
+            async with talk.patience("no answer to the login"):
+                await talk._log_in()
+            await talk.open_channel()
+        except BaseException as error:
+            talk.end(error)
+            raise
+        return talk
+
+    async def _log_in(self) -> None:
+        manners = self.manners
+        self.write(PROTOCOL_HEADER)
+        await self._expect(Connection.Start)
+        response = f"\0{manners.user}\0{manners.password}"
+        capabilities = to_table({"capabilities": dict.fromkeys(CAPABILITIES, True)})
+        properties = pamqp_table(capabilities)
+        self._send_on(0, make(Connection.StartOk, properties, "PLAIN", response, "en_US"))
+        await self._expect(Connection.Tune)
+        tune_ok = make(Connection.TuneOk, 2047, FRAME_BYTES_MAX, max(1, round(2 * manners.beat_s)))
+        self._send_on(0, tune_ok, make(Connection.Open, virtual_host=manners.vhost))
+        await self._expect(Connection.OpenOk)
+
+    async def _expect(self, cls: type[Method]) -> None:
+        while not isinstance((await self.hear()).method, cls):
+            pass
+
+    @property
+    def channel(self) -> str:
+        """The name of the channel."""
+        return f"{self.name}#{self._channel}"
+
+    def on(self, cls: type[Method], act: Callable[[Heard], None]) -> None:
+        self._acts[cls] = act
+
+    def end(self, error: BaseException | None) -> None:
+        """Hang up, without a word to the broker.  `error` is why; a complaint is written down."""
+        if isinstance(error, Refusal) and error.code != ReplyCode.CONNECTION_FORCED:
+            self.note(Complained(self.name, " ".join(str(error).split())))
+        self.note(Ended(self.channel, str(error or "it is done")))
+        self._writer.transport.abort()
+
+    # Hearing
+
+    async def hear(self) -> Heard:
+        """The next method, after it was acted on."""
+        while not self._heard:
+            data = await self._read()
+            try:
+                self._heard.extend(self._hearing.feed(data))
+            except (Nonsense, ProtocolError) as error:
+                self.note(Strange(f"{self.name} heard {error}"))
+                raise Gone("nonsense") from error
+        heard = self._heard.popleft()
+        self.heard_count += 1
+        act = self._acts.get(type(heard.method))
+        if act is not None:
+            act(heard)
+        return heard
+
+    async def listen(self, seconds: float) -> None:
+        """Act on what comes for so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    await self.hear()
+        except TimeoutError:
+            return
+
+    async def call(self, method: Method) -> Heard:
+        """Send a method and hear its answer, which vouches for everything before."""
+        self.note(Asked(self.channel))
+        self.send(method)
+        async with self.patience(f"no answer to {method.name}"):
+            while (heard := await self.hear()).method.name not in method.valid_responses:
+                pass
+        self.note(Vouched(self.channel))
+        return heard
+
+    @asynccontextmanager
+    async def patience(self, why: str) -> AsyncIterator[None]:
+        """Whatever is waited for in it comes soon, or `Gone` is raised."""
+        try:
+            async with asyncio.timeout(self.manners.patience_s):
+                yield
+        except TimeoutError as error:
+            raise Gone(why) from error
+
+    async def _read(self) -> bytes:
+        """Some bytes.  Heartbeats are sent as long as somebody waits here."""
+        loop = asyncio.get_running_loop()
+        silent_beats = 0
+        while silent_beats < self.manners.silent_beats_max:
+            if loop.time() - self._sent_at > self.manners.beat_s:
+                self.write(HEARTBEAT)
+            try:
+                async with asyncio.timeout(self.manners.beat_s):
+                    data = await self._reader.read(READ_BYTES)
+            except TimeoutError:
+                silent_beats += 1
+                continue
+            except OSError as error:
+                raise Gone(str(error)) from error
+            if not data:
+                raise Gone("the peer closed the connection")
+            return data
+        raise Gone("the peer is silent")
+
+    def _on_blocked(self, heard: Heard) -> None:
+        assert isinstance(heard.method, Connection.Blocked)
+        self.note(Complained(self.name, f"{heard.method.name}: {heard.method.reason}"))
+
+    def _on_connection_close(self, heard: Heard) -> None:
+        assert isinstance(heard.method, Connection.Close)
+        raise Refusal(heard.method.reply_text, heard.method.reply_code or 0)
+
+    def _on_channel_close(self, heard: Heard) -> None:
+        assert isinstance(heard.method, Channel.Close)
+        raise Refusal(heard.method.reply_text, heard.method.reply_code or 0)
+
+    def _on_cancel(self, heard: Heard) -> None:
+        raise Refusal(f"{heard.method.name}: the consumer was ended")
+
+    # Speaking
+
+    def send(self, *methods: Method) -> None:
+        self._send_on(1, *methods)
+
+    def _send_on(self, channel: int, *methods: Method) -> None:
+        self.write(b"".join(encode_method(channel, method) for method in methods))
+
+    def write(self, data: bytes) -> None:
+        """Frames as they are.  That a connection is gone is heard of later."""
+        if not self._writer.transport.is_closing():
+            self._writer.write(data)
+            self._sent_at = asyncio.get_running_loop().time()
+
+    async def open_channel(self) -> None:
+        self._channel += 1
+        self.is_closing = False
+        await self.call(make(Channel.Open))
+
+    async def close_channel(self) -> None:
+        """With all that is in its hands."""
+        self.note(Closing(self.channel))
+        self.is_closing = True
+        await self.call(make(Channel.Close, 200, "", 0, 0))
+        self.note(Ended(self.channel, "it was closed"))
+
+    async def replace_channel(self, why: str) -> None:
+        """The broker has closed it: open another."""
+        self.note(Ended(self.channel, why))
+        self.send(make(Channel.CloseOk))
+        await self.open_channel()

@@ -1,0 +1,137 @@
+"""Publishing by one client, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import count
+from typing import NamedTuple
+
+from fluffle.broker.torture.connection import FRAME_BYTES_MAX, Talk
+from fluffle.broker.torture.history import (
+    Confirmed,
+    Message,
+    Published,
+    Refused,
+    Returned,
+    Strange,
+)
+from fluffle.protocol.client_reader import Heard
+from fluffle.protocol.methods import Basic, Confirm, encode_method, make
+from fluffle.protocol.properties import (
+    Properties,
+    build_content,
+    encode_properties,
+    split_content,
+)
+
+PROPERTIES = {
+    persistent: encode_properties(Properties(delivery_mode=2 if persistent else 1))
+    for persistent in (True, False)
+}
+
+
+class Target(NamedTuple):
+    """Where messages are published to, and where they go."""
+
+    exchange: str
+    key: str
+    queues: tuple[str, ...]
+    mandatory: bool = True
+
+
+def to(queue: str) -> Target:
+    """Through the default exchange."""
+    return Target("", queue, (queue,))
+
+
+class Press:
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+        self.unconfirmed: dict[int, Message] = {}
+        """By publish sequence number, rising."""
+        self._numbers = count(1)
+        self._sequences: count[int] | None = None
+        """None: the channel is not in confirm mode."""
+        talk.on(Basic.Ack, self._on_ack)
+        talk.on(Basic.Nack, self._on_nack)
+        talk.on(Basic.Return, self._on_return)
+
+    def forget(self) -> None:
+        """The channel is another one."""
+        self.unconfirmed.clear()
+        self._sequences = None
+
+    async def confirm_select(self) -> None:
+        await self._talk.call(Confirm.Select())
+        self._sequences = count(1)
+
+    def publish(self, targets: Iterable[Target], size: int = 0, *, persistent: bool = True) -> None:
+        """One message of at least so many bytes to each target, in one write."""
+        events, frames = self.compose(targets, size, persistent=persistent)
+        for event in events:
+            self._talk.note(event)
+            if self._sequences is not None:
+                self.unconfirmed[next(self._sequences)] = event.message
+        self._talk.write(frames)
+
+    def compose(
+        self, targets: Iterable[Target], size: int, *, persistent: bool
+    ) -> tuple[list[Published], bytes]:
+        """What there is to write down when the messages are sent, and their frames."""
+        events, frames = [], []
+        for target in targets:
+            message = Message(self._talk.name, next(self._numbers))
+            events.append(Published(message, target.queues, persistent))
+            method = make(Basic.Publish, 0, target.exchange, target.key, target.mandatory)
+            content = build_content(PROPERTIES[persistent], body_of(message, size))
+            frames.append(encode_method(1, method))
+            frames.append(split_content(content, 1, FRAME_BYTES_MAX))
+        return events, b"".join(frames)
+
+    async def await_confirms(self, open_max: int = 0) -> None:
+        """Return when no more than so many publishes are unconfirmed."""
+        async with self._talk.patience("no confirms"):
+            while len(self.unconfirmed) > open_max:
+                await self._talk.hear()
+
+    def _on_ack(self, heard: Heard) -> None:
+        for message in self._answered(heard):
+            self._talk.note(Confirmed(message))
+
+    def _on_nack(self, heard: Heard) -> None:
+        for message in self._answered(heard):
+            self._talk.note(Refused(message))
+
+    def _answered(self, heard: Heard) -> list[Message]:
+        assert isinstance(heard.method, Basic.Ack | Basic.Nack)
+        last = heard.method.delivery_tag or 0
+        if heard.method.multiple:
+            tags = [tag for tag in self.unconfirmed if tag <= last]
+        else:
+            tags = [last] if last in self.unconfirmed else []
+        if not tags:
+            self._talk.note(Strange(f"{self._talk.name} heard {heard}"))
+        return [self.unconfirmed.pop(tag) for tag in tags]
+
+    def _on_return(self, heard: Heard) -> None:
+        message = message_of(heard.body)
+        if message is None or message.publisher != self._talk.name:
+            self._talk.note(Strange(f"{self._talk.name} was returned {heard.body[:50]!r}"))
+        else:
+            self._talk.note(Returned(message))
+
+
+def body_of(message: Message, size: int) -> bytes:
+    """A body that says which message it is, again and again."""
+    word = b"%s %d " % (message.publisher.encode(), message.number)
+    return (word * (size // len(word) + 1))[: max(size, len(word))]
+
+
+def message_of(body: bytes) -> Message | None:
+    """The message that a body says it is; None for one that is damaged, or of somebody else."""
+    publisher, _, rest = body.partition(b" ")
+    number, _, _ = rest.partition(b" ")
+    if not number.isdigit():
+        return None
+    message = Message(publisher.decode(errors="replace"), int(number))
+    return message if body == body_of(message, len(body)) else None

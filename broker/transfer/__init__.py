@@ -1,0 +1,1 @@
+"""Messages on their way between queues: dead letters, moves, conversion of queues."""

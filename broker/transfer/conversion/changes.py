@@ -1,0 +1,73 @@
+"""The three changes of definitions that turn a queue into one of another type: decided, not done.
+
+    classic --begin--> classic, with a successor --finish--> the successor, under that name
+       ^                        |
+       +-------- give_up -------+
+
+Before the second the messages are in the one, after it in the other: there is nothing in between.
+"""
+
+from __future__ import annotations
+
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.metadata.change import NOTHING, Change, Fact
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.nodes import CHANGES_TYPES, Nodes, check_known
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.settings import SettingsFrom
+from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.routing.exchange import LOCAL_RANDOM, routes_as
+from fluffle.broker.transfer.conversion.quorum_arguments import as_quorum
+from fluffle.broker.vhosts.vhost import VirtualHost, existing_queue
+
+
+def begin(vhost: VirtualHost, name: str, settings_from: SettingsFrom, nodes: Nodes) -> Change:
+    """NotFound, PreconditionFailed."""
+    queue = existing_queue(vhost, name)
+    before = queue.definition
+    spec = as_quorum(queue.spec, settings_from, vhost.name)
+    where = f"queue '{name}' in vhost '{vhost.name}'"
+    if before.successor is not None:
+        raise PreconditionFailed(f"{where} is being changed already")
+    if queue.absence is not None:
+        raise queue.absence
+    if queue.damage is not None:
+        raise PreconditionFailed(f"{where} has crashed")
+    for binding in vhost.topology.bindings_to(DestinationKind.QUEUE, name):
+        if routes_as(vhost.topology.require(binding.source).spec) == LOCAL_RANDOM:
+            raise PreconditionFailed(
+                f"{where} is bound to exchange '{binding.source}', which leads to classic queues "
+                "alone"
+            )
+    known = check_known(CHANGES_TYPES, nodes)
+    boot = nodes[before.home].boot if before.home else 0
+    successor = vhost.maker.define(spec, None, vhost.name)._replace(boot=boot)
+    change = put(vhost, before._replace(successor=successor))
+    return change._replace(rests_on=(*change.rests_on, *known))
+
+
+def finish(vhost: VirtualHost, name: str, successor: int) -> Change:
+    """The messages are there; nothing, if it is over in another way."""
+    now = changing(vhost, name, successor)
+    if now is None or now.successor is None:
+        return NOTHING
+    return put(vhost, now.successor._replace(boot=0))
+
+
+def give_up(vhost: VirtualHost, name: str, successor: int) -> Change:
+    """The queue stays what it is; nothing, if it is over."""
+    now = changing(vhost, name, successor)
+    return put(vhost, now._replace(successor=None)) if now is not None else NOTHING
+
+
+def changing(vhost: VirtualHost, name: str, successor: int) -> QueueDefinition | None:
+    """A queue, while it has this successor."""
+    queue = vhost.queues.get(name)
+    if queue is None or queue.definition.successor is None:
+        return None
+    return queue.definition if queue.definition.successor.id == successor else None
+
+
+def put(vhost: VirtualHost, definition: QueueDefinition) -> Change:
+    fact = Fact(Kind.QUEUE, (vhost.name, definition.spec.name), definition)
+    return Change(puts=(fact,), rests_on=(fact.name,))

@@ -1,0 +1,310 @@
+"""One queue becomes another: its messages are copied, and then the other takes its place.
+
+    hands out nothing --> in nobody's hands --> copied, those first that were handed out before
+                                                    |
+          another queue <-- one change of definitions, once all are safe there <-- takes nothing
+
+The queue has all of its messages until that change, and the other all of them before it: whatever
+ends meanwhile, one of the two is whole, and what is left of the other is deleted.  Both ends, and
+nothing else, are what definitions say.  It may be given up at any moment before the change is asked
+for; afterwards it is waited for, however long it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.queues.conversion_buffer import Standstill
+from fluffle.broker.queues.conversion_hold import Pause
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Unreadable
+from fluffle.broker.queues.queue_api import Admission, Later, Receipt, Tally
+from fluffle.broker.queues.queue_view import Lying
+from fluffle.broker.runtime.background import Chore
+from fluffle.broker.transfer.conversion.changes import finish, give_up
+from fluffle.broker.transfer.conversion.copy_batches import first_of, portion, runs_of
+from fluffle.broker.transfer.conversion.redelivered_marker import Seeing
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.transfer.conversion.converter import Around
+
+T = TypeVar("T")
+Steps: TypeAlias = Generator[bool, None, T]
+"""Each ends where something has to be waited for, or with `SOON`: others are to have their turn."""
+
+SOON, LATER = True, False
+
+WINDOW_MESSAGES = 4_000
+"""So many are on their way to the other queue at most, and a portion."""
+
+SHORT = 1_000
+"""Messages that are copied while publishers wait."""
+
+TICK_S = 0.05
+PATIENCE_MS = 30_000
+"""For clients to settle what they hold; and for the other queue, to take anything."""
+
+WAITS = "clients hold {} messages of it and have not settled them in time"
+STUCK = "the quorum queue has taken nothing for too long"
+REFUSED = "the quorum queue does not take all of its messages"
+TAKEN = "messages have left it"
+ENDED = "it was interrupted"
+DELETED = "it is deleted"
+
+
+class Conversion:
+    """Of a queue that is in this process, which from now on stands still.  `look` is to be called
+    whenever its definition has changed."""
+
+    __slots__ = (
+        "_around", "_first", "_heir", "_is_asked", "_is_scheduled", "_last_ms",
+        "_on_end", "_pause", "_queue", "_unconfirmed", "_vhost", "_work", "successor",
+        "why",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        vhost: VirtualHost,
+        queue: Queue,
+        around: Around,
+        on_end: Callable[[Conversion], None],
+    ) -> None:
+        successor = queue.definition.successor
+        assert successor is not None
+        self._vhost = vhost
+        self._queue = queue
+        self._heir = vhost.heirs[queue.name]
+        self.successor = successor.id
+        """The id of the other queue."""
+        self._around = around
+        self._on_end = on_end
+        self._pause = queue.pause = Pause(f"queue '{queue.name}' in vhost '{vhost.name}'")
+        self._first: int | None = None
+        """The number of the message that is next in the queue, and stays so."""
+        self._unconfirmed = 0
+        """Messages that are on their way to the other queue, and not known to be safe there."""
+        self._last_ms = around.now_ms()
+        """When it got on."""
+        self._is_asked = False
+        """Whether the change that ends it is asked for."""
+        self._is_scheduled = False
+        self.why: str | None = None
+        """It has come to nothing."""
+        self._work = self._works()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self._vhost.name, self._queue.name
+
+    @property
+    def is_over(self) -> bool:
+        return self._queue.pause is not self._pause
+
+    def look(self) -> None:
+        """What do definitions say?"""
+        if self.is_over:
+            return
+        vhost, queue, standstill = self._vhost, self._queue, self._pause.standstill
+        successor = queue.definition.successor
+        if vhost.has(queue) and successor is not None and successor.id == self.successor:
+            return
+        queue.pause = None
+        if not vhost.has(self._heir):
+            self.why = self.why or (ENDED if vhost.has(queue) else DELETED)
+        if vhost.has(queue):
+            vhost.lead_in(queue.name, None)
+            self._around.touch(queue)
+        if standstill is not None and self.why is None:
+            standstill.pass_on(self._heir)
+        elif standstill is not None:
+            standstill.give_back(queue)  # or nowhere, if it is deleted
+        self._on_end(self)
+
+    def give_up(self, why: str) -> None:
+        """Nothing, if that is too late."""
+        if not (self._is_asked or self.is_over):
+            self._is_asked = True
+            self.why = why
+            self._settle(give_up)
+
+    def _settle(self, decide: Callable[[VirtualHost, str, int], Change]) -> None:
+        """Have it come true, and `look`; the catalogue tells who asked for anything else."""
+        metadata, name = self._around.metadata(), self._queue.name
+        metadata.settle(partial(decide, self._vhost, name, self.successor), self.look)
+
+    # To go on
+
+    def begin(self) -> None:
+        self._tick()
+
+    def _tick(self) -> None:
+        self.look()
+        if self.is_over:
+            return
+        self._around.call_later(TICK_S, self._tick)
+        if self._around.now_ms() - self._last_ms >= PATIENCE_MS:
+            held = self._queue.in_flight
+            self.give_up(WAITS.format(held) if held else STUCK)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not (self._is_scheduled or self._is_asked):
+            self._is_scheduled = True
+            self._around.chores.add(self._piece(), lambda error: self.give_up(repr(error)))
+
+    def _piece(self) -> Chore:
+        self._is_scheduled = False
+        self.look()
+        if not (self.is_over or self._is_asked):
+            try:
+                if next(self._work, LATER):
+                    self._wake()
+            except (Unreadable, BrokerError) as error:
+                self.give_up(str(error))
+        yield None
+
+    # What is done, in steps: each yields where something has to be waited for
+
+    def _works(self) -> Steps[None]:
+        queue = self._queue
+        while queue.in_flight:
+            yield LATER
+        self._got_on()
+        self._first = first_of(queue.shelf.stocks)
+        if self._is_spread:  # what comes in does not come behind all others
+            self._hold()
+        seen = yield from self._copy_seen()
+        if seen:
+            yield from self._mark_seen(seen)
+        yield from self._copy_rest(0 if self._is_spread else seen)
+        if self._is_as_it_was():
+            self._is_asked = self._pause.is_decided = True
+            self._settle(finish)
+
+    @property
+    def _is_spread(self) -> bool:
+        """Whether it has lanes, so that those seen before are not in front of all others."""
+        return self._queue.spec.max_priority is not None
+
+    def _hold(self) -> None:
+        """From now on nothing comes in."""
+        standstill = Standstill(self._queue, self._around.when_safe)
+        self._pause.standstill = standstill
+        self._vhost.lead_in(self._queue.name, standstill)
+
+    def _copy_seen(self) -> Steps[int]:
+        """Those that were handed out before; how many they are."""
+        offset = seen_count = 0
+        while messages := self._portion(offset):
+            seen = [message for message in messages if message.redelivered]
+            offset, seen_count = offset + len(messages), seen_count + len(seen)
+            self._put(seen)
+            if len(seen) < len(messages) and not self._is_spread:
+                break
+            yield from self._room()
+        return seen_count
+
+    def _mark_seen(self, count: int) -> Steps[None]:
+        """They have been handed out before: so they are once more, to somebody who gives them back.
+
+        Those that have expired meanwhile have not been.
+        """
+        yield from self._safe()
+        seeing = Seeing(self._heir)
+        yield from self._answered(seeing.begin())
+        while seeing.count < count:
+            before = seeing.count
+            tally = yield from self._answered(self._heir.tally)
+            if isinstance(tally, Tally) and not tally.ready and tally.unacked == seeing.count:
+                break
+            if seeing.count > before:
+                self._got_on()
+            yield LATER
+        yield from self._answered(seeing.end())
+
+    def _copy_rest(self, offset: int) -> Steps[None]:
+        """All others, and what comes in meanwhile as long as that is allowed."""
+        goal = 2 * self._queue.ready_count
+        while True:
+            left = self._queue.ready_count - offset
+            if self._pause.standstill is None and (left <= SHORT or offset > goal):
+                self._hold()
+            messages = self._portion(offset)
+            if not messages:
+                break
+            offset += len(messages)
+            self._put([each for each in messages if not (self._is_spread and each.redelivered)])
+            yield from self._room()
+        yield from self._safe()
+
+    def _portion(self, offset: int) -> list[Lying]:
+        """Raises `Unreadable`."""
+        return portion(self._queue.shelf.stocks, offset) if self._is_as_it_was() else []
+
+    def _is_as_it_was(self) -> bool:
+        """Whether nothing has left it: else it is given up, for too much has been copied."""
+        first = first_of(self._queue.shelf.stocks)
+        if self._first is None:
+            self._first = first
+        if first != self._first:
+            self.give_up(TAKEN)
+        return first == self._first
+
+    def _put(self, messages: list[Lying]) -> None:
+        """Into the other queue."""
+        for run in runs_of(messages, self._around.now_ms()):
+            count = len(run.contents)
+            fate = self._heir.enqueue(
+                run.origins,
+                run.contents,
+                sum(map(len, run.contents)),
+                persistent=run.persistent,
+                expiration_ms=run.expiration_ms,
+            )
+            if isinstance(fate, Receipt):
+                self._unconfirmed += count
+                fate.then(self._told)
+            elif fate is Admission.REFUSED:
+                self.give_up(REFUSED)
+
+    def _told(self, start: int, stop: int, *, is_taken: bool) -> None:
+        self._unconfirmed -= stop - start
+        self._got_on()
+        if not is_taken:
+            self.give_up(REFUSED)
+        self._wake()
+
+    def _got_on(self) -> None:
+        self._last_ms = self._around.now_ms()
+
+    def _room(self) -> Steps[None]:
+        """Let others have their turn, and no more be on its way than may be."""
+        yield SOON
+        while self._unconfirmed >= WINDOW_MESSAGES or self._heir.is_full:
+            yield LATER
+
+    def _safe(self) -> Steps[None]:
+        while self._unconfirmed:
+            yield LATER
+
+    def _answered(self, later: object) -> Steps[object]:
+        """Raises the error that comes in the place of an answer."""
+        if not isinstance(later, Later):
+            return later
+        answers: list[object] = []
+        errors: list[BrokerError] = []
+        later.then(partial(self._note, answers), partial(self._note, errors))
+        while not (answers or errors):
+            yield LATER
+        for error in errors:
+            raise error
+        return answers[0]
+
+    def _note(self, noted: list[T], answer: T) -> None:
+        noted.append(answer)
+        self._wake()

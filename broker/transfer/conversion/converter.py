@@ -1,0 +1,101 @@
+"""The queues of this node that are becoming quorum queues: each is seen to where its messages are.
+
+What is to be stands in definitions, whoever asked for it, at whatever node.  What an earlier life
+of this node was about is given up: it has all its messages.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from fluffle.broker.base.logs import event
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.runtime.background import Chores
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.queues.conversion_buffer import WhenSafe
+    from fluffle.broker.transfer.conversion.conversion import Conversion
+
+REASONS_MAX = 100
+"""So many are remembered."""
+
+logger = logging.getLogger(__name__)
+
+
+class Around(NamedTuple):
+    """The rest of the node."""
+
+    metadata: Callable[[], Metadata]
+    chores: Chores
+    when_safe: WhenSafe
+    call_later: Callable[[float, Callable[[], None]], object]
+    now_ms: Callable[[], int]
+    """In the time of queues here."""
+    touch: Callable[[Queue], None]
+
+
+class Converter:
+    """Of one node."""
+
+    __slots__ = ("_around", "_boot", "_reasons", "_running")
+
+    def __init__(self, around: Around) -> None:
+        self._around = around
+        self._boot: int | None = None
+        """Which life of the node this is; None until definitions are what they are for all."""
+        self._running: dict[tuple[str, str], Conversion] = {}
+        self._reasons: dict[int, str] = {}
+        """By the id of a successor: why it has come to nothing."""
+
+    def open(self, boot: int, vhosts: Iterable[VirtualHost]) -> None:
+        """From now on what definitions say is done.  `boot`: 0 for a node that is alone."""
+        self._boot = boot
+        for vhost in vhosts:
+            for name in list(vhost.heirs):
+                self.changing(vhost, name)
+
+    def reason(self, successor: int) -> str | None:
+        """Why a change that was seen to here has come to nothing."""
+        return self._reasons.get(successor)
+
+    def changing(self, vhost: VirtualHost, name: str) -> None:
+        """A queue has another successor, or none any more, or has become what it was to be."""
+        running = self._running.get((vhost.name, name))
+        if running is not None:
+            running.look()
+        queue = vhost.queues.get(name)
+        if self._boot is None or not isinstance(queue, Queue) or queue.pause is not None:
+            return
+        successor = queue.definition.successor
+        if successor is None:
+            return
+        from fluffle.broker.transfer.conversion.changes import give_up  # noqa: PLC0415  and slow
+        from fluffle.broker.transfer.conversion.conversion import Conversion  # noqa: PLC0415  seldom used,
+
+        if successor.boot != self._boot:
+            decide = partial(give_up, vhost, name, successor.id)
+            self._around.metadata().settle(decide)
+            return
+        event(logger, logging.INFO, "queue_changes_type", vhost=vhost.name, queue=name)
+        conversion = Conversion(vhost, queue, self._around, self._ended)
+        self._running[conversion.key] = conversion
+        conversion.begin()
+
+    def _ended(self, conversion: Conversion) -> None:
+        del self._running[conversion.key]
+        vhost, queue = conversion.key
+        if conversion.why is None:
+            event(logger, logging.INFO, "queue_changed_type", vhost=vhost, queue=queue)
+            return
+        event(
+            logger, logging.WARNING, "queue_keeps_type",
+            vhost=vhost, queue=queue, reason=conversion.why,
+        )  # fmt: skip
+        if len(self._reasons) >= REASONS_MAX:
+            self._reasons.clear()
+        self._reasons[conversion.successor] = conversion.why

@@ -1,0 +1,357 @@
+"""What has died in a queue is published again, as the queue's settings say.
+
+At most once, as RabbitMQ does it by default: nobody waits until the queues that get it are sure of
+it, and what leads nowhere is gone, or to a queue that has had no room for long or refuses it.  What
+has come back to a queue where it died before is gone too, if no client has rejected it since: it
+would go round for ever.  What is gone is counted, and said now and then.
+
+Or at least once, where those that have died come as parcels: each hears where it is safe, and where
+it has not come, and whoever keeps it tries again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
+from fluffle.broker.base.clock import Clock
+from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.logs import event
+from fluffle.broker.base.message import Origin
+from fluffle.broker.base.traffic import DISABLED, Deaths, Dropped
+from fluffle.broker.metadata.read_barrier import COMPLETE, Knowledge
+from fluffle.broker.queues.conversion_buffer import WhenSafe
+from fluffle.broker.queues.dead_letter_port import DeadMessages, Stamp
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.pending_dead_letter import Parcel
+from fluffle.broker.queues.queue_api import Admission, Inlet, Partly, Postal, Put, Receipt, fates_of
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.transfer.republish import Letter, Sender, Way, Writer, identity_of
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.protocol.properties import (
+    priority_of,
+    raw_properties,
+    replace_properties,
+)
+
+PATIENCE_MS = 10_000
+"""A queue that nobody leads is full once it has been given what one burst of a client may be, too;
+it is one that takes nothing after this."""
+PAUSE_MS = 1_000
+"""Who has not been looked at for this long may have had room meanwhile."""
+
+NOTED_MAX = 1000
+"""So much is known to have been logged; then afresh."""
+NOTED_MS = 600_000
+"""What goes on for longer is logged again."""
+
+logger = logging.getLogger(__name__)
+
+
+class Tell(Protocol):
+    """What becomes of messages of a run, from one up to another."""
+
+    def __call__(
+        self, start: int, stop: int, *, is_taken: bool, why: Dropped = Dropped.REFUSED
+    ) -> None: ...
+
+
+class Trade(NamedTuple):
+    """What differs between messages that have died and those that have waited for their time."""
+
+    waits: str
+    """What is logged of what must arrive, and does not."""
+    deaths: Deaths
+    """Who is told of what."""
+    goes: str | None = None
+    """What is logged of what leads nowhere, where it need not arrive: so it is with what a client
+    publishes."""
+
+
+class Posting(NamedTuple):
+    """Of which trade messages are that go together, in which virtual host."""
+
+    trade: Trade
+    vhost: str
+    stamp: Stamp
+    counts: Counts
+
+
+class Died(NamedTuple):
+    """Messages of a queue of a virtual host."""
+
+    vhost: str
+    queue: str
+    settings: QueueSettings
+    dead: DeadMessages
+
+
+def at_once(act: Callable[[], None]) -> None:
+    """Where nothing is to be waited for."""
+    act()
+
+
+class DeadLetters:
+    """Of all virtual hosts of a node."""
+
+    __slots__ = (
+        "_asking", "_clock", "_deaths", "_find", "_full", "_knowledge", "_noted", "_of_calendars",
+        "_of_others", "_stranded", "_waiting", "_when_safe",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        find: Callable[[str], VirtualHost | None],
+        clock: Clock,
+        deaths: Deaths,
+        when_safe: WhenSafe = at_once,
+        knowledge: Callable[[], Knowledge] = lambda: COMPLETE,
+    ) -> None:
+        """`deaths` is told how many messages have died, arrived, and did not.
+        `when_safe` calls something once all that queues here have recorded so far is on disk.
+        `knowledge`: of where anything leads, once there are messages."""
+        self._find = find
+        self._clock = clock
+        self._deaths = deaths
+        self._of_others = Trade("dead_letters_wait", deaths)
+        self._of_calendars = Trade("delayed_messages_wait", Deaths(), "delayed_messages_dropped")
+        self._knowledge = knowledge
+        self._asking: set[Callable[[], None]] = set()
+        """The senders that are to try again once more is known."""
+        self._when_safe = when_safe
+        self._waiting: deque[Died] = deque()
+        """What is being published, and what has died of that meanwhile: a queue that drops what is
+        in front of too many may lead to another one that does."""
+        self._full: dict[tuple[str, str], tuple[int, int]] = {}
+        """By virtual host and name: since when a queue has had no room, and when it was looked at
+        last."""
+        self._noted: dict[tuple[str, str, str, str], int] = {}
+        """What has been logged, and when."""
+        self._stranded: dict[Callable[[], None], None] = {}
+        """Who is to be told when messages may arrive that could not."""
+
+    def publish(
+        self, vhost_name: str, queue: str, settings: QueueSettings, dead: DeadMessages
+    ) -> None:
+        """Put messages of a queue into those where its dead-letter exchange leads.
+
+        If that fails, what has died meanwhile is published all the same, before it is raised.
+        """
+        if dead.unwanted:
+            self._deaths.died[dead.queue_type, DISABLED, dead.reason] += dead.unwanted
+            return
+        waiting = self._waiting
+        waiting.append(Died(vhost_name, queue, settings, dead))
+        if len(waiting) > 1:
+            return  # whoever is publishing sees to it
+        errors: list[Exception] = []
+        while waiting:
+            try:
+                self._give(*waiting[0])
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+            finally:
+                waiting.popleft()
+        if len(errors) > 1:
+            raise ExceptionGroup("dead letters could not be published", errors)
+        if errors:
+            raise errors[0]
+
+    def _give(
+        self, vhost_name: str, queue: str, settings: QueueSettings, dead: DeadMessages
+    ) -> None:
+        trade = self._of_calendars if is_calendar(queue) else self._of_others
+        new = sum(not parcel.tries for parcel in dead.parcels or ())
+        count = len(dead.origins) if dead.parcels is None else new
+        vhost, exchange = self._find(vhost_name), settings.dead_letter_exchange
+        strategy: str = settings.dead_letter_strategy
+        is_there = vhost is not None and vhost.topology.find(exchange or "") is not None
+        if dead.parcels is None and not is_there:
+            strategy = DISABLED
+        trade.deaths.died[dead.queue_type, strategy, dead.reason] += count
+        if vhost is not None and exchange is not None:
+            self._publish(vhost, queue, settings, dead, trade)
+        else:
+            for parcel in dead.parcels or ():
+                parcel.lead(())
+        for parcel in dead.parcels or ():
+            if trade.goes is not None and self._need_not_arrive(parcel, dead.hasten):
+                self._let_go(parcel, trade.goes, vhost_name, queue)
+                continue
+            parcel.settle()
+            if parcel.leads_nowhere and trade.goes is None:
+                self._note(trade.waits, Dropped.NO_ROUTE, vhost_name, queue)
+            if parcel.is_refused:
+                self._stranded[dead.hasten] = None
+
+    def _need_not_arrive(self, parcel: Parcel, hasten: Callable[[], None]) -> bool:
+        """Whether one leads nowhere, by all that was defined anywhere before it was first tried.
+
+        Until that is known it is kept, and who keeps it is told then."""
+        if not parcel.leads_nowhere:
+            return False
+        knowledge = self._knowledge()
+        parcel.doubt = parcel.doubt or knowledge.mark
+        if knowledge.confirmed >= parcel.doubt:
+            return True
+        if hasten not in self._asking:
+            self._asking.add(hasten)
+            knowledge.ask(partial(self._known, hasten))
+        return False
+
+    def _known(self, hasten: Callable[[], None]) -> None:
+        """All is known here that was defined anywhere when it was asked for the first time."""
+        self._asking.remove(hasten)
+        hasten()
+
+    def _let_go(self, parcel: Parcel, what: str, vhost: str, queue: str) -> None:
+        self._deaths.dropped[Dropped.NO_ROUTE] += 1
+        self._note(what, Dropped.NO_ROUTE, vhost, queue)
+        parcel.let_go()
+
+    def hasten(self) -> None:
+        """There are other queues, exchanges or bindings, or a node can be reached again: what must
+        arrive and could not is tried at once."""
+        stranded, self._stranded = self._stranded, {}
+        for hasten in stranded:
+            hasten()
+
+    def _publish(
+        self,
+        vhost: VirtualHost,
+        queue: str,
+        settings: QueueSettings,
+        dead: DeadMessages,
+        trade: Trade,
+    ) -> None:
+        exchange = settings.dead_letter_exchange
+        assert exchange is not None
+        time_ms = dead.time_ms if dead.time_ms is not None else self._clock.wall_ms()
+        writer: Writer | Sender = Writer(vhost, queue, settings, dead.reason, time_ms // 1000)
+        if trade is self._of_calendars:
+            writer = Sender(vhost, exchange)
+        is_drawn = vhost.router.needs(exchange).is_drawn
+        known: dict[tuple[Origin, bytes], Letter] = {}
+        letters: list[tuple[Letter, bytes]] = []
+        parcels: Sequence[Parcel | None] = dead.parcels or (None,) * len(dead.origins)
+        for origin, content, parcel in zip(dead.origins, dead.contents, parcels, strict=True):
+            key = origin, raw_properties(content)
+            if is_drawn or key not in known:
+                known[key] = writer.write(*key)
+            letter, content = known[key], replace_properties(content, known[key].raw)
+            if parcel is None or not parcel.tries:
+                letter.keep(content)
+                for cycle in letter.cycles:
+                    self._drop(Dropped.CYCLE, vhost.name, ", ".join(cycle), 1)
+            letters.append((letter.sent_as(parcel, vhost.predecessors), content))
+        for (way, _priority), run in groupby(
+            letters, key=lambda pair: (pair[0].way, priority_of(pair[1]))
+        ):
+            self._put(list(run), way, Posting(trade, vhost.name, dead.stamp, dead.counts))
+
+    def _put(self, letters: list[tuple[Letter, bytes]], way: Way, posting: Posting) -> None:
+        """Into each of the queues, in order."""
+        origins = [letter.origin for letter, _content in letters]
+        contents = [content for _letter, content in letters]
+        size_bytes = sum(map(len, contents))
+        parcels = [letter.parcel for letter, _content in letters if letter.parcel is not None]
+        for target in way.targets:
+            if parcels:
+                told: Tell = partial(self._tell, posting, parcels, target)
+                is_shut = target.is_full
+            else:
+                told = partial(self._told, posting.vhost, target.name)
+                is_shut = self._is_stuck(posting.vhost, target)
+            if is_shut:
+                told(0, len(letters), is_taken=False, why=Dropped.NO_ROOM)
+                continue
+            put: Put = target.enqueue
+            if (parcels or posting.counts is not NEW) and isinstance(target, Postal):
+                stamp = posting.stamp(identity_of(target), parcels) if parcels else None
+                put = partial(target.post, posted=stamp, counts=posting.counts)
+            fate = put(
+                origins,
+                contents,
+                size_bytes,
+                persistent=way.persistent,
+                expiration_ms=way.expiration_ms,
+            )
+            if isinstance(fate, Receipt):
+                fate.then(told)
+                continue
+            taken = fate.taken if isinstance(fate, Partly) else fate
+            for start, stop, is_taken in fates_of(fate, len(letters)):
+                if is_taken and parcels and taken is Admission.RECORDED:
+                    put_on_record(parcels[start:stop], target)
+                    self._when_safe(partial(told, start, stop, is_taken=True))
+                else:
+                    told(start, stop, is_taken=is_taken)
+
+    def _tell(
+        self,
+        posting: Posting,
+        parcels: list[Parcel],
+        target: Inlet,
+        start: int,
+        stop: int,
+        *,
+        is_taken: bool,
+        why: Dropped = Dropped.REFUSED,
+    ) -> None:
+        """As `_told`, of those that are kept and tried again."""
+        trade = posting.trade
+        for parcel in parcels[start:stop]:
+            trade.deaths.confirmed += parcel.known(identity_of(target), is_taken=is_taken)
+        if not is_taken:
+            self._note(trade.waits, why, posting.vhost, target.name)
+
+    def _told(
+        self,
+        vhost: str,
+        queue: str,
+        start: int,
+        stop: int,
+        *,
+        is_taken: bool,
+        why: Dropped = Dropped.REFUSED,
+    ) -> None:
+        """What has become of some of what a queue was given."""
+        if not is_taken:
+            self._drop(why, vhost, queue, stop - start)
+
+    def _is_stuck(self, vhost: str, target: Inlet) -> bool:
+        """Whether a queue has had no room for too long."""
+        key, now_ms = (vhost, target.name), self._clock.now_ms()
+        if not target.is_full:
+            self._full.pop(key, None)
+            return False
+        since_ms, last_ms = self._full.get(key, (now_ms, now_ms))
+        if now_ms - last_ms > PAUSE_MS:
+            since_ms = now_ms
+        self._full[key] = since_ms, now_ms
+        return now_ms - since_ms > PATIENCE_MS
+
+    def _drop(self, why: Dropped, vhost: str, queues: str, count: int) -> None:
+        """So many are gone: said now and then of a queue, or of those round which they would go."""
+        self._deaths.dropped[why] += count
+        self._note("dead_letters_dropped", why, vhost, queues)
+
+    def _note(self, what: str, why: str, vhost: str, queues: str) -> None:
+        """Log it, unless it was not long ago."""
+        now_ms, key = self._clock.now_ms(), (what, why, vhost, queues)
+        noted_ms = self._noted.get(key)
+        if noted_ms is not None and now_ms - noted_ms < NOTED_MS:
+            return
+        if len(self._noted) >= NOTED_MAX:
+            self._noted.clear()
+        self._noted[key] = now_ms
+        event(logger, logging.WARNING, what, reason=why, vhost=vhost, queues=queues)
+
+
+def put_on_record(parcels: list[Parcel], target: Inlet) -> None:
+    for parcel in parcels:
+        parcel.recorded(identity_of(target))

@@ -1,0 +1,433 @@
+"""Messages go from one queue to another, and none is lost on the way.
+
+    got from the source --> published to the target --> safe there --> acknowledged at the source
+            |                                             |
+            +---- not meant: held until the end           +---- not taken: goes back, and it is over
+                  goes back to where it was
+
+Each message is in one of the two queues at any moment, or in both: after a crash the source has
+what was not acknowledged, so some may be there twice.  At most what was ready in the beginning is
+taken, so that what comes back by itself does not go round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from fluffle.broker.base.clock import Clock
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.consumer_timeout import Late, Lost
+from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.queue_api import Admission, Later, Partly, Receipt, ServedQueue
+from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.runtime.background import Chore, Chores
+from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.transfer.move.selection import Selection
+from fluffle.broker.transfer.republish import inlet_now
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.protocol.properties import decode_properties, is_persistent, raw_properties
+
+WINDOW_MESSAGES = 128
+WINDOW_BYTES = 4 << 20
+"""So much is on its way between the queues; of one message at least, and of those that were asked
+for it is taken that they are as large as the others."""
+
+HELD_MESSAGES_MAX = 50_000
+HELD_BYTES_MAX = 64 << 20
+"""Messages that are not meant are held until the last behind them that is has been taken: a move
+that would hold more ends."""
+
+REST_S = 0.02
+"""Whoever is ahead of the rate looks again after this, or when the next message may go."""
+
+TICK_S = 1.0
+PATIENCE_MS = 30_000
+"""A target that has taken nothing for so long takes nothing."""
+
+INTERRUPTED = "it was interrupted"
+
+
+class Plan(NamedTuple):
+    """What is to be moved, and how fast."""
+
+    selection: Selection
+    quota: int
+    """How many messages are looked at, at most."""
+    limit: int | None = None
+    """How many are moved."""
+    rate: int | None = None
+    """How many in a second."""
+
+
+class Around(NamedTuple):
+    """The rest of the node."""
+
+    chores: Chores
+    commits: Commits
+    clock: Clock
+    call_later: Callable[[float, Callable[[], None]], object]
+
+
+class Taking:
+    """Holds one message."""
+
+    __slots__ = ("queue",)
+
+    no_ack = False
+    timeout_ms = NEVER_MS
+
+    def __init__(self, queue: ServedQueue) -> None:
+        self.queue = queue
+
+    def deliver(self, handout: Handout) -> None:
+        raise AssertionError("nothing comes that is not asked for")
+
+    def took(self, handout: Handout) -> None:
+        """The window limits it."""
+
+    def settled(self, count: int) -> None:
+        """Nothing waits for room."""
+
+    def overdue(self, late: Late) -> None:
+        raise AssertionError(f"{late} may be held for ever")
+
+    def timed_out(self, lost: Lost) -> None:
+        """By whoever leads the queue, elsewhere: it is there still, and may be moved again."""
+
+
+class Taken(NamedTuple):
+    """A message in hands."""
+
+    handout: Handout
+    origin: Origin
+    content: bytes
+
+
+class Waiting:
+    """Messages that are safe with a commit."""
+
+    __slots__ = ("_safe", "_taken")
+
+    def __init__(self, taken: list[Handout], safe: Callable[[Handout], None]) -> None:
+        self._taken = taken
+        self._safe = safe
+
+    def on_durable(self, ticket: int) -> None:
+        del ticket
+        for handout in self._taken:
+            self._safe(handout)
+
+
+class Mover:
+    """One move."""
+
+    __slots__ = (
+        "_around", "_arrived", "_asked", "_began_ms", "_fates", "_held", "_held_bytes",
+        "_is_empty", "_is_ending", "_is_resting", "_is_scheduled", "_is_stopping", "_last_ms",
+        "_mean_bytes", "_news", "_plan", "_recorded", "_source", "_target", "_unconfirmed",
+        "_vhost", "is_over", "looked_at", "moved", "why",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        vhost: VirtualHost,
+        source: ServedQueue,
+        target: ServedQueue,
+        plan: Plan,
+        around: Around,
+    ) -> None:
+        self._vhost = vhost
+        self._source = source
+        self._target = target
+        self._plan = plan
+        self._around = around
+        self._began_ms = self._last_ms = around.clock.now_ms()
+        self._asked = 0
+        """Gets that have no answer yet."""
+        self._arrived: list[Taken] = []
+        """Messages of which nobody has asked yet whether they are meant."""
+        self._unconfirmed: dict[Handout, int] = {}
+        """Published, and not known to be safe; with their sizes."""
+        self._recorded: list[Handout] = []
+        """Those of them that are with the commit that collects."""
+        self._fates: list[tuple[Handout, bool]] = []
+        """What has become known of them: whether they are safe."""
+        self._held: list[Handout] = []
+        """To go back in the end."""
+        self._held_bytes = self._mean_bytes = 0
+        self._is_empty = self._is_stopping = self._is_scheduled = False
+        self._is_ending = False
+        """Whether all has been given back or acknowledged."""
+        self._is_resting = False
+        """Whether it is ahead of its rate; a timer runs."""
+        self._news: Later[None] | None = None
+        self.moved = self.looked_at = 0
+        self.is_over = False
+        self.why: str | None = None
+        """What has ended it before its time."""
+
+    # For whoever wants it
+
+    def begin(self) -> None:
+        self._wake()
+        self._around.call_later(TICK_S, self._tick)
+
+    def stop(self, why: str) -> None:
+        """Take nothing more, and give back what is not on its way.  Nothing, if it is over."""
+        if not (self._is_stopping or self._is_ending):
+            self._is_stopping = True
+            self.why = why
+            self._wake()
+
+    @property
+    def held(self) -> int:
+        """Messages that were looked at and not moved."""
+        return len(self._held)
+
+    def news(self) -> Later[None]:
+        """Answered after a while, and when it is over.  It is not, and nobody else waits."""
+        self._news = Later()
+        return self._news
+
+    def _tell(self) -> None:
+        news, self._news = self._news, None
+        if news is not None:
+            news.answer(None)
+
+    def _tick(self) -> None:
+        if not (self.is_over or self._vhost.has(self._source)):
+            self._end_without_source()
+        if self.is_over:
+            return
+        self._around.call_later(TICK_S, self._tick)
+        if self._unconfirmed and self._around.clock.now_ms() - self._last_ms >= PATIENCE_MS:
+            self._held += self._unconfirmed
+            self._unconfirmed.clear()
+            self.stop(
+                f"{self._where(self._target)} has taken nothing for {PATIENCE_MS // 1000} s; what "
+                "was on its way is in the other queue, and may come to this one yet"
+            )
+        self._tell()
+
+    def _where(self, queue: ServedQueue) -> str:
+        return f"queue '{queue.name}' in vhost '{self._vhost.name}'"
+
+    # What happens
+
+    def _got(self, handout: Handout | None) -> None:
+        """The source has answered; what is in a hand-out is there for this moment only."""
+        self._asked -= 1
+        self._take_in(handout)
+        self._wake()
+
+    def _take_in(self, handout: Handout | None) -> None:
+        if handout is None:
+            self._is_empty = True
+            return
+        content = handout.contents[0]
+        self._mean_bytes = (
+            (self._mean_bytes + len(content)) // 2 if self._mean_bytes else len(content)
+        )
+        self._arrived.append(Taken(handout, handout.origins[0], content))
+
+    def _not_got(self, error: BrokerError) -> None:
+        self._asked -= 1
+        self.stop(error.explanation)
+        self._wake()
+
+    def _told(self, handout: Handout, _start: int, _stop: int, *, is_taken: bool) -> None:
+        self._know(handout, is_taken=is_taken)
+
+    def _safe(self, handout: Handout) -> None:
+        self._know(handout, is_taken=True)
+
+    def _know(self, handout: Handout, *, is_taken: bool) -> None:
+        self._fates.append((handout, is_taken))
+        self._wake()
+
+    # What is done
+
+    def _wake(self) -> None:
+        """Go on in a turn of the node."""
+        if not (self._is_scheduled or self._is_ending):
+            self._is_scheduled = True
+            self._around.chores.add(self._piece(), self._failed)
+
+    def _piece(self) -> Chore:
+        self._is_scheduled = False
+        if not self._is_ending:
+            self._step()
+        yield None
+
+    def _failed(self, error: Exception) -> None:
+        """A bug: what is in hands is there until the node ends."""
+        self.why = f"the node has made a mistake: {error!r}"
+        self._end()
+
+    def _step(self) -> None:
+        if not self._vhost.has(self._source):
+            self._end_without_source()
+            return
+        self._settle()
+        self._pass_on()
+        if not self._is_stopping:
+            self._take()
+            self._pass_on()
+        if self._recorded:
+            waiting, self._recorded = Waiting(self._recorded, self._safe), []
+            self._around.commits.wait(waiting, self._around.commits.ticket)
+        on_way = self._asked or self._arrived or self._unconfirmed or self._fates
+        if on_way:
+            return
+        if self._is_stopping or self._has_all:
+            self._give_back()
+        elif not self._is_resting:
+            self._wake()
+
+    def _settle(self) -> None:
+        """What is safe is acknowledged, unless the target is gone with it."""
+        fates, self._fates = self._fates, []
+        for handout, is_taken in fates:
+            if self._unconfirmed.pop(handout, None) is None:
+                continue  # it was waited for too long
+            is_there = inlet_now(self._vhost, self._target) is not None
+            if is_taken and is_there:
+                self._last_ms = self._around.clock.now_ms()
+                self._source.settle(handout, 0, 1, Outcome.ACKED)
+                self.moved += 1
+                continue
+            self._held.append(handout)
+            self.stop(
+                f"{self._where(self._target)} does not take what is published to it"
+                if is_there
+                else f"{self._where(self._target)} is gone"
+            )
+
+    def _pass_on(self) -> None:
+        """What is meant is published."""
+        arrived, self._arrived = self._arrived, []
+        for taken in arrived:
+            handout, origin, content = taken
+            raw = raw_properties(content)
+            self.looked_at += 1
+            if self._is_stopping or not self._plan.selection.takes(origin.routing_key, raw):
+                self._held.append(handout)
+                self._held_bytes += len(content)
+            else:
+                self._publish(taken, raw)
+
+    def _publish(self, taken: Taken, raw: bytes) -> None:
+        handout, origin, content = taken
+        if not self._unconfirmed:
+            self._last_ms = self._around.clock.now_ms()
+        self._unconfirmed[handout] = len(content)
+        inlet = inlet_now(self._vhost, self._target) or self._target
+        fate = inlet.enqueue(
+            [origin],
+            [content],
+            len(content),
+            persistent=is_persistent(raw),
+            expiration_ms=expiration_of(raw),
+        )
+        if isinstance(fate, Receipt):
+            fate.then(partial(self._told, handout))
+            return
+        if isinstance(fate, Partly):  # a duplicate, which the target has had before
+            fate = fate.taken
+        if fate is Admission.RECORDED:
+            self._recorded.append(handout)
+        else:
+            self._know(handout, is_taken=fate is Admission.ACCEPTED)
+
+    # What is taken
+
+    @property
+    def _has_all(self) -> bool:
+        """Whether nothing more is to be taken."""
+        is_enough = self._plan.limit is not None and self.moved >= self._plan.limit
+        return is_enough or self._is_empty or self.looked_at >= self._plan.quota
+
+    def _take(self) -> None:
+        """Ask for as many as may be on their way."""
+        while not self._is_empty and (room := self._room()) > 0:
+            if len(self._held) >= HELD_MESSAGES_MAX or self._held_bytes >= HELD_BYTES_MAX:
+                self.stop(
+                    f"{len(self._held)} messages in front of {self._where(self._source)} are not "
+                    "meant, and no more can be held"
+                )
+                return
+            for _ in range(room):
+                got = self._source.get(Taking(self._source))
+                if isinstance(got, Later):
+                    self._asked += 1
+                    got.then(self._got, self._not_got)
+                else:
+                    self._take_in(got)
+                if got is None:
+                    break
+            if self._arrived:
+                return
+        if self._source.damage is not None:
+            self.stop(f"{self._where(self._source)} has crashed")
+
+    def _room(self) -> int:
+        """How many messages may be asked for now."""
+        not_looked_at = self._asked + len(self._arrived)
+        under_way = not_looked_at + len(self._unconfirmed)
+        window = WINDOW_MESSAGES
+        if self._mean_bytes:
+            window = max(1, min(window, WINDOW_BYTES // self._mean_bytes))
+        room = min(window - under_way, self._plan.quota - self.looked_at - not_looked_at)
+        sent = self.moved + under_way
+        if self._plan.limit is not None:
+            room = min(room, self._plan.limit - sent)
+        if self._plan.rate is not None and room > 0:
+            room = min(room, self._plan.rate * self._lasted_ms // 1000 - sent)
+            if room <= 0 and not self._is_resting:
+                self._is_resting = True
+                self._around.call_later(max(REST_S, 1 / self._plan.rate), self._rested)
+        return room
+
+    @property
+    def _lasted_ms(self) -> int:
+        return self._around.clock.now_ms() - self._began_ms
+
+    def _rested(self) -> None:
+        self._is_resting = False
+        self._wake()
+
+    # The end
+
+    def _give_back(self) -> None:
+        """What was not moved, in the order in which it was."""
+        self._is_ending = True
+        self._held.sort(key=lambda handout: handout.sequences[0])
+        for handout in self._held:
+            self._source.settle(handout, 0, 1, Outcome.UNSENT)
+        settling = self._source.settling
+        if settling is None:
+            self._end()
+        else:
+            settling.then(lambda _none: self._end(), self._unsettled)
+
+    def _unsettled(self, error: BrokerError) -> None:
+        self.why = f"what was moved may be in both queues: {error.explanation}"
+        self._end()
+
+    def _end_without_source(self) -> None:
+        """It is deleted, with all that is in hands; what it was asked may never be answered."""
+        self.why = self.why or f"{self._where(self._source)} is gone"
+        self._end()
+
+    def _end(self) -> None:
+        self._is_ending = self.is_over = True
+        self._tell()
+
+
+def expiration_of(raw: bytes) -> int | None:
+    """For how long a message may wait, from now on; it was checked when it came."""
+    text = decode_properties(raw).expiration
+    return int(text) if text is not None and text.lstrip("+").isdecimal() else None

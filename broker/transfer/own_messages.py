@@ -1,0 +1,48 @@
+"""What the broker itself publishes: copies of messages, and events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from fluffle.broker.queues.queue_api import Target
+from fluffle.broker.routing.recent_history import Kept
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.protocol.properties import (
+    DELIVERY_MODE_PERSISTENT,
+    Properties,
+    build_content,
+    encode_properties,
+)
+
+
+def whatever_waits(_queue: Target) -> bool:
+    """It is given all of them."""
+    return True
+
+
+def while_it_has_room(queue: Target) -> bool:
+    """It is given none while so much waits for it that clients have to wait with theirs."""
+    return not queue.is_full
+
+
+def publish_own(
+    vhost: VirtualHost,
+    exchange: str,
+    messages: Iterable[tuple[str, Properties, bytes]],
+    is_given: Callable[[Target], bool] = whatever_waits,
+) -> None:
+    """Put messages (routing key, properties, body) where an exchange leads.
+
+    At most once: nobody is told whether they have been taken, and what leads nowhere is gone.
+    """
+    for routing_key, properties, body in messages:
+        queues, histories, _ = vhost.way(exchange, (routing_key,), properties)
+        if not (queues or histories):
+            continue
+        origin = vhost.origin(exchange, routing_key)
+        content = build_content(encode_properties(properties), body)
+        persistent = properties.delivery_mode == DELIVERY_MODE_PERSISTENT
+        for history in histories:
+            history.keep(Kept(origin, content, (), persistent))
+        for queue in filter(is_given, queues):
+            queue.enqueue([origin], [content], len(content), persistent=persistent)

@@ -1,0 +1,180 @@
+"""What a message becomes that a queue sends on: which headers it has then, and where it goes.
+
+It has died there, and says so from now on; or it has waited there for its time, and that was all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.queues.conversion_buffer import Standstill
+from fluffle.broker.queues.pending_dead_letter import Parcel
+from fluffle.broker.queues.queue_api import Inlet
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.routing.recent_history import History, Kept
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.protocol.deaths import Death, DeathReason, died, is_cycle, queues_of
+from fluffle.protocol.delays import waited
+from fluffle.protocol.headers import long_strings, without_bcc
+from fluffle.protocol.properties import Properties, decode_properties, is_persistent
+from fluffle.protocol.wire import cut_to_shortstr
+
+
+def identity_of(target: Inlet) -> object:
+    """What no other queue has, of the same name neither; on a lone node there is but itself."""
+    queue = target.queue if isinstance(target, Standstill) else target
+    return queue.definition.id or queue
+
+
+def line_of(heir: object, predecessors: Mapping[object, object]) -> list[tuple[object, object]]:
+    """Who has taken the place of whom until one had this place, from the first on: who is between
+    may never have been tried."""
+    line: list[tuple[object, object]] = []
+    while (older := predecessors.get(heir)) is not None:
+        line.insert(0, (heir, older))
+        heir = older
+    return line
+
+
+def inlet_now(vhost: VirtualHost, inlet: Inlet) -> Inlet | None:
+    """Where messages go by now that were for this: its queue may stand still, or have become
+    another.  None if it is gone."""
+    queue, now = vhost.queues.get(inlet.name), vhost.inlets.get(inlet.name)
+    if queue is None:
+        return None
+    if now is inlet:
+        return inlet
+    known, wanted = identity_of(queue), identity_of(inlet)
+    while known is not None and known != wanted:
+        known = vhost.predecessors.get(known)
+    return None if known is None else now or queue
+
+
+class Way(NamedTuple):
+    """Where messages go together."""
+
+    targets: tuple[Inlet, ...]
+    persistent: bool
+    expiration_ms: int | None
+
+
+class Letter(NamedTuple):
+    """What becomes of messages with one origin and the same properties."""
+
+    origin: Origin
+    raw: bytes
+    targets: tuple[Inlet, ...]
+    persistent: bool
+    cycles: tuple[tuple[str, ...], ...]
+    """Round which queues it would go, once for each that does not get it."""
+    more_routing_keys: tuple[str, ...]
+    histories: tuple[History, ...]
+    """What keeps it."""
+    expiration_ms: int | None = None
+    """For how long it may wait at most where it goes, if its publisher says so."""
+    parcel: Parcel | None = None
+
+    def keep(self, content: bytes) -> None:
+        """Have exchanges on its way keep one of the messages."""
+        message = Kept(self.origin, content, self.more_routing_keys, self.persistent)
+        for history in self.histories:
+            history.keep(message)
+
+    def sent_as(self, parcel: Parcel | None, predecessors: Mapping[object, object]) -> Letter:
+        """The same, to where the parcel has not arrived yet; `predecessors` as `VirtualHost` has
+        them."""
+        if parcel is None:
+            return self
+        for heir in predecessors.keys() & set(map(identity_of, self.targets)):
+            for younger, older in line_of(heir, predecessors):
+                parcel.succeed(younger, older)
+        lacking = parcel.lead(map(identity_of, self.targets))
+        targets = tuple(target for target in self.targets if identity_of(target) in lacking)
+        return self._replace(targets=targets, parcel=parcel)
+
+    @property
+    def way(self) -> Way:
+        """What it must have in common with the one before, to be published with it."""
+        return Way(self.targets, self.persistent, self.expiration_ms)
+
+
+class Writer(NamedTuple):
+    """Writes into headers how messages have died that did so together."""
+
+    vhost: VirtualHost
+    queue: str
+    settings: QueueSettings
+    reason: DeathReason
+    time_s: int
+
+    def write(self, origin: Origin, raw: bytes) -> Letter:
+        settings = self.settings
+        exchange, own_key = settings.dead_letter_exchange, settings.dead_letter_routing_key
+        assert exchange is not None
+        keys = all_keys(origin, raw)
+        seen = shown_keys(keys, origin.blind_keys)
+        death = Death(self.queue, self.reason, self.time_s, origin.exchange, seen)
+        raw, deaths = died(raw, death, again=origin.past is not Past.NONE)
+        past = max(origin.past, Past.DIED)
+        if own_key is not None:
+            keys, past = (cut_to_shortstr(own_key),), Past.REDIRECTED
+        targets, histories, _ = self.vhost.way(exchange, keys, decode_properties(raw))
+        cycles: tuple[tuple[str, ...], ...] = ()
+        if self.reason is not DeathReason.REJECTED:
+            ended = [target for target in targets if is_cycle(deaths, target.name)]
+            targets = tuple(target for target in targets if target not in ended)
+            cycles = tuple((target.name, *queues_of(deaths)) for target in ended)
+        new_origin = self.vhost.origin(exchange, keys[0], past, origin.blind_keys)
+        return Letter(new_origin, raw, targets, is_persistent(raw), cycles, keys[1:], histories)
+
+
+class Sender(NamedTuple):
+    """Sends on what has waited in the calendar of an exchange, as if it came to that now."""
+
+    vhost: VirtualHost
+    exchange: str
+
+    def write(self, origin: Origin, raw: bytes) -> Letter:
+        keys, properties = all_keys(origin, raw), decode_properties(raw)
+        if "BCC" in (properties.headers or {}):
+            keys = routing_keys(origin, raw) + blind_keys(properties)
+            raw = without_bcc(properties)
+        raw = waited(raw)
+        properties = decode_properties(raw)
+        targets, histories, _ = self.vhost.way(self.exchange, keys, properties)
+        expiration = properties.expiration
+        expiration_ms = int(expiration) if expiration is not None else None
+        is_kept = is_persistent(raw)
+        return Letter(origin, raw, targets, is_kept, (), keys[1:], histories, expiration_ms)
+
+
+def blind_keys(properties: Properties) -> tuple[str, ...]:
+    """Those of the BCC header, which messages have while they wait."""
+    _tag, more = (properties.headers or {})["BCC"]
+    return long_strings(more) if isinstance(more, list) else ()
+
+
+def all_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:
+    """Under which keys a message was published, those of BCC included."""
+    keys = routing_keys(origin, raw)
+    return keys if origin.past is Past.REDIRECTED else (*keys, *origin.blind_keys)
+
+
+def shown_keys(keys: tuple[str, ...], blind_keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys without those of BCC.  As with RabbitMQ each takes the first that is like it, so
+    a key by which a queue has redirected the message may be missing, too."""
+    shown = [*keys]
+    for key in blind_keys:
+        if key in shown:
+            shown.remove(key)
+    return tuple(shown)
+
+
+def routing_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:
+    """Under which keys a message was published, as everybody may see."""
+    if origin.past is Past.REDIRECTED:
+        return (origin.routing_key,)
+    _tag, more = (decode_properties(raw).headers or {}).get("CC", ("A", []))
+    return (origin.routing_key, *(long_strings(more) if isinstance(more, list) else ()))

@@ -1,0 +1,1 @@
+"""Virtual hosts: their queues and exchanges, and changes of them."""

@@ -1,0 +1,215 @@
+"""What becomes of queues when somebody asks for a change: decided, not done.
+
+Errors have RabbitMQ's texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TypeAlias
+
+from fluffle.broker.access.limits import is_reached
+from fluffle.broker.base.delayed_queues import exchange_of, is_calendar
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name, Room
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.nodes import DELAYS, SELECTS, Nodes, check_known, node_name
+from fluffle.broker.queues.arguments import (
+    Declaration,
+    QueueSpec,
+    check_close,
+    check_equivalent,
+    queue_spec,
+    takes_for_classic,
+)
+from fluffle.broker.queues.delayed_queue_spec import calendar_spec
+from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same
+from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.routing import changes
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.changes import Going, removal
+from fluffle.broker.routing.exchange import (
+    DELAYED,
+    Exchange,
+    ExchangeSpec,
+    check_not_default,
+    routes_as,
+)
+from fluffle.broker.routing.jms_topic import JMS_TOPIC
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+
+def queue_name(vhost: VirtualHost, name: str) -> Name:
+    return Kind.QUEUE, (vhost.name, name)
+
+
+Compare: TypeAlias = Callable[[VirtualHost, ServedQueue, Declaration, Owner | None], None]
+"""Raises what is to be said if a queue that is there, and whose owner should be that one, is not as
+it is declared again."""
+
+
+def compare(
+    vhost: VirtualHost, queue: ServedQueue, declared: Declaration, owner: Owner | None
+) -> None:
+    if queue.owner != owner:
+        raise vhost.locked(declared.name)
+    check_equivalent(queue.spec, declared, vhost.name)
+
+
+def compare_relaxed(
+    vhost: VirtualHost, queue: ServedQueue, declared: Declaration, owner: Owner | None
+) -> None:
+    """A quorum queue may be declared again as a classic one, also as none that lasts or is for
+    everybody."""
+    if takes_for_classic(queue.spec, declared):
+        check_close(queue.spec, declared, vhost.name)
+    else:
+        compare(vhost, queue, declared, owner)
+
+
+def declare_queue(
+    vhost: VirtualHost, declared: Declaration, owner: Owner | None, compare: Compare = compare
+) -> Change:
+    """Make a queue, unless the same is there.
+
+    Raises ResourceLocked, PreconditionFailed, NotImplementedHere with RabbitMQ's texts.
+    """
+    expected_owner = owner if declared.exclusive else None
+    queue = vhost.queues.get(declared.name)
+    if queue is not None:
+        compare(vhost, queue, declared, expected_owner)
+        return NOTHING
+    return new_queue(vhost, queue_spec(declared, vhost.name), expected_owner)
+
+
+def new_queue(vhost: VirtualHost, spec: QueueSpec, owner: Owner | None) -> Change:
+    """Make one that is not there.  PreconditionFailed if there can be no more."""
+    limit = vhost.limits.max_queues
+    if is_reached(limit, len(vhost.queues)):
+        raise PreconditionFailed(
+            f"cannot declare queue '{spec.name}': queue limit in vhost '{vhost.name}' ({limit}) "
+            "is reached"
+        )
+    definition = vhost.maker.define(spec, owner, vhost.name)
+    kind, key = name = queue_name(vhost, spec.name)
+    rests_on = name, *map(node_name, places_of(definition))
+    change = Change(puts=(Fact(kind, key, definition, spec.durable),), rests_on=rests_on)
+    if limit is None:
+        return change
+    return change._replace(
+        rests_on=(*rests_on, (Kind.VHOST, (vhost.name,))),
+        room=(Room(Kind.QUEUE, vhost.name, limit),) if limit >= 0 else (),
+    )
+
+
+def declare_exchange(vhost: VirtualHost, spec: ExchangeSpec, nodes: Nodes) -> Change:
+    """Make an exchange, unless the same is there; with its calendar, if it has one.
+
+    Raises as `routing.deciding.declare_exchange` does, and PreconditionFailed if there can be no
+    more queues, or one of the nodes is of a version that does not know the type.
+    """
+    change = changes.declare_exchange(vhost.topology, spec)
+    if change.changes_nothing:
+        return change
+    asked = SELECTS if routes_as(spec) == JMS_TOPIC else DELAYS if spec.type == DELAYED else 0
+    if asked:
+        change = change._replace(rests_on=(*change.rests_on, *check_known(asked, nodes)))
+    if spec.type != DELAYED:
+        return change
+    calendar = calendar_spec(spec.name, vhost.name, durable=spec.durable)
+    return new_queue(vhost, calendar, None).joined(change)
+
+
+def places_of(definition: QueueDefinition) -> tuple[str, ...]:
+    """The nodes that a queue is on: they must be of the cluster, and in the life that was seen."""
+    members = tuple(node for node, _ in definition.members)
+    return (definition.home, *members) if definition.home else members
+
+
+def delete_queue(vhost: VirtualHost, queue: ServedQueue) -> Change:
+    """Remove a queue with its bindings, unless it is gone already."""
+    return delete_queues(vhost, (queue,))
+
+
+def delete_queues(vhost: VirtualHost, queues: tuple[ServedQueue, ...]) -> Change:
+    """Those that are there; a calendar with its exchange."""
+    facts: list[Fact] = []
+    bindings: list[Collection[Binding]] = []
+    exchanges: list[Exchange] = []
+    for queue in filter(vhost.has, queues):
+        exchange = vhost.topology.find(exchange_of(queue.name)) if is_calendar(queue.name) else None
+        if exchange is not None:
+            exchanges.append(exchange)
+            continue
+        facts.append(queue_fact(vhost, queue))
+        if found := vhost.topology.bindings_to(DestinationKind.QUEUE, queue.name):
+            bindings.append(found)
+    change = removal(facts)
+    if not (bindings or exchanges):
+        return change
+    going = Going(vhost.topology)
+    for exchange in exchanges:
+        going.add_exchange(exchange)
+    for found in bindings:
+        going.add_bindings(found)
+    return going.change().joined(change)
+
+
+def delete_ended(
+    vhost: VirtualHost, queues: tuple[ServedQueue, ...], is_ended: Callable[[QueueDefinition], bool]
+) -> Change:
+    """Remove those of which it is so."""
+    ended = tuple(queue for queue in queues if is_ended(queue.definition))
+    return delete_queues(vhost, ended)
+
+
+def queue_fact(vhost: VirtualHost, queue: ServedQueue) -> Fact:
+    """What is so of a queue that is there."""
+    kind, key = queue_name(vhost, queue.name)
+    return Fact(kind, key, queue.definition, queue.spec.durable)
+
+
+def redefinition(vhost: str, definition: QueueDefinition) -> Change:
+    """A queue is the same, in other places."""
+    fact = Fact(Kind.QUEUE, (vhost, definition.spec.name), definition, definition.spec.durable)
+    return Change(puts=(fact,), rests_on=(fact.name,))
+
+
+def delete_unused(vhost: VirtualHost, queue: ServedQueue) -> Change:
+    """Remove a queue that goes with its last consumer, if that is gone."""
+    is_unused = queue.spec.auto_delete and queue.is_unused
+    return delete_queue(vhost, queue) if is_unused else NOTHING
+
+
+def delete_disused(
+    vhost: VirtualHost, definition: QueueDefinition, is_disused: Callable[[], bool]
+) -> Change:
+    """Remove a queue that nobody has used for long enough, if that is still so."""
+    queue = vhost.queues.get(definition.spec.name)
+    if queue is None or not is_disused():
+        return NOTHING
+    is_it = queue.definition is definition or is_same(queue.definition, definition)
+    return delete_queue(vhost, queue) if is_it else NOTHING
+
+
+def delete_owned(vhost: VirtualHost, owner: Owner) -> Change:
+    """Remove the exclusive queues of a connection that ends."""
+    return delete_queues(vhost, vhost.owned_by(owner))
+
+
+def bind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:
+    """Bind; of ends that are missing the source is reported first, as RabbitMQ does."""
+    if binding.destination_kind is DestinationKind.QUEUE:
+        check_not_default(binding.source)
+        vhost.topology.require(binding.source)
+        vhost.queue(binding.destination, owner)
+    return changes.bind(vhost.topology, binding)
+
+
+def unbind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:
+    """Unbind; what does not exist needs no unbinding, and nobody is asked whose it is."""
+    kind, destination = binding.destination_kind, binding.destination
+    is_bound = binding in vhost.topology.bindings_to(kind, destination)
+    if is_bound and kind is DestinationKind.QUEUE:
+        vhost.queue(destination, owner)
+    return changes.unbind(vhost.topology, binding)

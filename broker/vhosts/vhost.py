@@ -1,0 +1,375 @@
+"""The catalogue of one virtual host: its exchanges, its queues, and where a message goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from fluffle.broker.access.limits import VhostLimits
+from fluffle.broker.base.delayed_queues import exchange_of, is_calendar
+from fluffle.broker.base.errors import (
+    AccessRefused,
+    NotFound,
+    NotImplementedHere,
+    PreconditionFailed,
+    ResourceLocked,
+)
+from fluffle.broker.base.message import Origins
+from fluffle.broker.durability.definitions.image import VhostImage
+from fluffle.broker.metadata.change import Fact
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.policies.policies import Policies
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same_or_changing
+from fluffle.broker.queues.queue_api import Inlet, Later, ServedQueue
+from fluffle.broker.queues.queue_factory import QueueMaker
+from fluffle.broker.routing.exchange_context import Surroundings, at_once, first
+from fluffle.broker.routing.recent_history import History, Kept
+from fluffle.broker.routing.router import Router
+from fluffle.broker.routing.topology import Topology
+from fluffle.protocol.properties import Properties
+from fluffle.protocol.steps import Steps, whole
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.firehose import Tap
+
+
+OnKept: TypeAlias = "Callable[[str, str, Kept], None]"
+"""Told a virtual host, an exchange, and a message that it has kept."""
+
+
+class QueueCounts:
+    """How often queues were declared, made and deleted, since the node started."""
+
+    __slots__ = ("created", "declared", "deleted")
+
+    def __init__(self) -> None:
+        self.declared = self.created = self.deleted = 0
+
+
+def nobody_notes(_spec: QueueSpec, _vhost: str) -> None:
+    """Where nobody wants to know what queues are made."""
+
+
+def nobody_keeps(_vhost: str, _exchange: str, _message: Kept) -> None:
+    """Where there are no other nodes."""
+
+
+def check_usable(queue: ServedQueue, vhost: str) -> None:
+    """AccessRefused for a queue of the broker's own, into which nobody else may put anything."""
+    if is_calendar(queue.name):
+        raise AccessRefused(
+            f"queue '{queue.name}' in vhost '{vhost}' holds the delayed messages of "
+            f"exchange '{exchange_of(queue.name)}'"
+        )
+
+
+def check_unneeded(queue: ServedQueue, vhost: str, *, unused: bool, empty: bool) -> None:
+    """PreconditionFailed when a condition that was asked for fails; NotFound if the node that
+    could tell did not, when the queue was asked for its tally.
+
+    Nobody uses a queue whose node is known to be away, which may hold messages all the same.
+    """
+    check_usable(queue, vhost)
+    unknown = queue.uncounted if empty or (unused and queue.absence is None) else None
+    if unknown is not None:
+        raise unknown
+    if empty and queue.ready_count:
+        raise PreconditionFailed(f"queue '{queue.name}' in vhost '{vhost}' not empty")
+    if unused and queue.consumer_count:
+        raise PreconditionFailed(f"queue '{queue.name}' in vhost '{vhost}' in use")
+
+
+class VirtualHost:
+    """Exchanges, bindings and queues that know nothing of those of other virtual hosts.
+
+    What is to change is decided in `deciding`; here is what is so.  `image` is what was so when an
+    earlier process ended.
+    """
+
+    __slots__ = (
+        "_on_new_queue",
+        "_owned",
+        "counts",
+        "epoch",
+        "heirs",
+        "inlets",
+        "maker",
+        "name",
+        "origin",
+        "predecessors",
+        "queues",
+        "router",
+        "settings",
+        "taps",
+        "topology",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        maker: QueueMaker,
+        *,
+        on_new_queue: Callable[[QueueSpec, str], None] = nobody_notes,
+        policies: Policies | None = None,
+        image: VhostImage | None = None,
+        on_kept: OnKept = nobody_keeps,
+        pick: Callable[[int], int] = first,
+        later: Callable[[Iterator[None]], None] = at_once,
+    ) -> None:
+        """`on_new_queue` is told what a queue is and the name of this, whenever one is made.
+        `policies` may say where messages go that an exchange does not match.
+        `on_kept` is told the name of this, of an exchange, and a message that it keeps.
+        `pick` gives by chance one of so many numbers, from 0 on.
+        `later` has work done piece by piece that need not be done before others have their turns.
+
+        Raises `StorageError` when the journal of a queue cannot be read.
+        """
+        image = image or VhostImage()
+        self.name = name
+        self.settings = image.settings
+        """As the fact of this virtual host has it."""
+        self.queues: dict[str, ServedQueue] = {}
+        self.heirs: dict[str, ServedQueue] = {}
+        """By the names of those whose place they are to take, and that say so (`successor`)."""
+        self.predecessors: dict[object, object] = {}
+        """By the id of a queue that has become what it is in this life of the node: what it was."""
+        self.inlets: dict[str, Inlet] = {}
+        """Where messages go in the place of a queue that takes none for now: see `lead_in`."""
+        self.epoch = 0
+        """Rises when a queue comes or goes, with which the default exchange leads elsewhere; the
+        other exchanges lead where the topology says, which has an epoch of its own."""
+        self.topology = Topology(
+            name,
+            around=self._around(on_kept, pick, later, policies or Policies()),
+            exchanges=image.exchanges,
+            bindings=image.bindings,
+        )
+        self.router = Router(
+            self.topology, lambda queue: queue in self.queues and not is_calendar(queue)
+        )
+        self.counts = QueueCounts()
+        self.origin = Origins().of
+        """The one object that stands for an exchange and a routing key."""
+        self.taps: dict[str, Tap] = {}
+        self.trace: Tap | None = None
+        """Sees what clients of this node publish and are given: `taps` as one (`tapping.tap`)."""
+        self.maker, self._on_new_queue = maker, on_new_queue
+        self._owned: dict[Owner, dict[str, ServedQueue]] = {}
+        """Exclusive queues by their owner; no owner without one."""
+        for definition in image.queues:
+            self.queues[definition.spec.name] = maker.reopen(definition, name)
+
+    def _around(
+        self,
+        on_kept: OnKept,
+        pick: Callable[[int], int],
+        later: Callable[[Iterator[None]], None],
+        policies: Policies,
+    ) -> Surroundings:
+        """What exchanges ask for."""
+        return Surroundings(
+            is_durable_queue=lambda queue: self.queues[queue].spec.durable,
+            queue_type=self._queue_type,
+            queue_fact=self._queue_fact,
+            is_here=lambda queue: isinstance(self.queues.get(queue), Queue),
+            kept=partial(on_kept, self.name),
+            pick=pick,
+            alternate_of=partial(policies.alternate_of, self.name),
+            later=later,
+        )
+
+    @property
+    def limits(self) -> VhostLimits:
+        return self.settings.limits
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """What definitions say of it besides."""
+        return self.settings.metadata
+
+    def way(
+        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+    ) -> tuple[tuple[Inlet, ...], tuple[History, ...], bool]:
+        """The queues that a message goes to, each once, what keeps it, and whether that rests on
+        something not being there (`router.Way.misses`)."""
+        return whole(self.way_in_steps(exchange, routing_keys, properties))
+
+    def way_in_steps(
+        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Steps[tuple[tuple[Inlet, ...], tuple[History, ...], bool]]:
+        """Find a way as `way` does."""
+        epoch = self.topology.epoch, self.epoch
+        way = yield from self.router.way_in_steps(exchange, routing_keys, properties)
+        names = way.queues
+        if epoch != (self.topology.epoch, self.epoch):
+            names = tuple(filter(self.queues.__contains__, names))  # some may have gone meanwhile
+        return self._inlets_of(names), way.histories, way.misses or len(names) < len(way.queues)
+
+    def _inlets_of(self, names: Iterable[str]) -> tuple[Inlet, ...]:
+        if not self.inlets:
+            return tuple(self.queues[name] for name in names)
+        return tuple(self.inlets.get(name) or self.queues[name] for name in names)
+
+    def lead_in(self, name: str, inlet: Inlet | None) -> None:
+        """Messages for a queue go elsewhere from now on, or to the queue itself again."""
+        if inlet is not None:
+            self.inlets[name] = inlet
+        else:
+            self.inlets.pop(name, None)
+        self._lead_elsewhere()
+
+    def _lead_elsewhere(self) -> None:
+        """What leads to a name does not lead to the same any more."""
+        self.epoch += 1
+        self.topology.epoch += 1
+
+    def queue(self, name: str, owner: Owner | None) -> ServedQueue:
+        """The queue that `owner` may use.  NotFound; ResourceLocked when it is another's;
+        AccessRefused for those of the broker."""
+        queue = existing_queue(self, name)
+        check_usable(queue, self.name)
+        if queue.owner is not None and queue.owner != owner:
+            raise self.locked(name)
+        return queue
+
+    # Facts
+
+    def put_queue(self, definition: QueueDefinition) -> tuple[Consumer, ...]:
+        """There is a queue, where there was none; or one of this id has other members, or another
+        successor; or that has taken its place, and there are consumers that have to be told."""
+        there = self.queues.get(definition.spec.name)
+        if there is not None:
+            if is_same_or_changing(there.definition, definition):
+                self._redefine(there, definition)
+                return ()
+            heir = self.heirs.pop(definition.spec.name, None)
+            if heir is not None and heir.definition.id == definition.id:
+                return self._inherit(there, heir, definition)
+        spec, owner = definition.spec, definition.owner
+        queue = self.queues[spec.name] = self.maker.make(definition, self.name)
+        if owner is not None:
+            self._owned.setdefault(owner, {})[spec.name] = queue
+        self.epoch += 1
+        self.counts.created += 1
+        self._on_new_queue(spec, self.name)
+        if definition.successor is not None:
+            self.heirs[spec.name] = self.maker.bear(definition.successor, self.name)
+        return ()
+
+    def _redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+        before, after = queue.definition.successor, definition.successor
+        self.maker.redefine(queue, definition)
+        if before == after:
+            return
+        if (heir := self.heirs.pop(queue.name, None)) is not None:
+            self.maker.end(heir)
+        if after is not None:
+            self.heirs[queue.name] = self.maker.bear(after, self.name)
+
+    def _inherit(
+        self, queue: ServedQueue, heir: ServedQueue, definition: QueueDefinition
+    ) -> tuple[Consumer, ...]:
+        """The heir has the messages: from now on it is the queue of that name."""
+        consumers = queue.consumers
+        self.queues[queue.name] = heir
+        self.predecessors[definition.id] = queue.definition.id or queue
+        self.inlets.pop(queue.name, None)
+        self._lead_elsewhere()
+        self.maker.settle_in(heir, definition, self.name)
+        self.maker.part(queue, heir)
+        return consumers
+
+    def remove_queue(self, name: str) -> tuple[Consumer, ...]:
+        """A queue is gone with its messages; its consumers, which have to be told."""
+        queue = self.queues.pop(name)
+        was: object | None = queue.definition.id
+        while was is not None:
+            was = self.predecessors.pop(was, None)
+        self.counts.deleted += 1
+        if queue.owner is not None:
+            self._disown(queue.owner, name)
+        self.epoch += 1
+        consumers = queue.consumers
+        self.maker.end(queue)
+        self.inlets.pop(name, None)
+        if (heir := self.heirs.pop(name, None)) is not None:
+            self.maker.end(heir)
+        return consumers
+
+    # Questions, and consumers
+
+    def has(self, queue: ServedQueue) -> bool:
+        """Whether a queue, not another one of its name, is still there."""
+        return self.queues.get(queue.name) is queue
+
+    def check_deletable(self, queue: ServedQueue, *, unused: bool, empty: bool) -> None:
+        """For a client: as `check_unneeded`, and NotImplementedHere if that cannot be asked for."""
+        check_usable(queue, self.name)
+        if queue.spec.queue_type is QueueType.QUORUM and (unused or empty):
+            flag = "if-unused" if unused else "if-empty"
+            raise NotImplementedHere(
+                f"cannot delete queue '{queue.name}' in vhost '{self.name}'. queue.delete "
+                f"operations with {flag} flag set are not supported by quorum queues"
+            )
+        check_unneeded(queue, self.name, unused=unused, empty=empty)
+
+    def attach(self, consumer: Consumer) -> Later[None] | None:
+        """Start a consumer.  AccessRefused when one of two that meet is exclusive, which means
+        nothing to a quorum queue."""
+        queue = consumer.queue
+        is_classic = queue.spec.queue_type is QueueType.CLASSIC
+        is_taken = queue.consumer_count or queue.spec.single_active_consumer
+        if is_classic and (queue.in_exclusive_use or (consumer.exclusive and is_taken)):
+            raise AccessRefused(f"queue '{queue.name}' in vhost '{self.name}' in exclusive use")
+        return queue.attach(consumer)
+
+    def detach(self, consumer: Consumer) -> None:
+        """Stop a consumer, unless its queue is gone, and it with it."""
+        if self.has(consumer.queue):
+            consumer.queue.detach(consumer)
+
+    def owned_by(self, owner: Owner) -> tuple[ServedQueue, ...]:
+        """The exclusive queues of a connection."""
+        return tuple(self._owned.get(owner, {}).values())
+
+    def _queue_type(self, name: str) -> str | None:
+        """As RabbitMQ calls it; of one that is being changed, what it is to be."""
+        queue = self.queues.get(name)
+        if queue is None:
+            return None
+        definition = queue.definition.successor or queue.definition
+        return f"rabbit_{definition.spec.queue_type.value}_queue"
+
+    def _queue_fact(self, name: str) -> Fact | None:
+        """What is so of a queue that is there."""
+        queue = self.queues.get(name)
+        if queue is None:
+            return None
+        return Fact(Kind.QUEUE, (self.name, name), queue.definition, queue.spec.durable)
+
+    def _disown(self, owner: Owner, name: str) -> None:
+        owned = self._owned[owner]
+        del owned[name]
+        if not owned:
+            del self._owned[owner]
+
+    def locked(self, name: str) -> ResourceLocked:
+        """What who may not use an exclusive queue is told."""
+        return ResourceLocked(
+            f"cannot obtain exclusive access to locked queue '{name}' in vhost '{self.name}'. "
+            "It could be originally declared on another connection or the exclusive property "
+            "value does not match that of the original declaration."
+        )
+
+
+def existing_queue(vhost: VirtualHost, name: str) -> ServedQueue:
+    """NotFound."""
+    queue = vhost.queues.get(name)
+    if queue is None:
+        raise NotFound(f"no queue '{name}' in vhost '{vhost.name}'")
+    return queue

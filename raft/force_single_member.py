@@ -1,0 +1,38 @@
+"""A member goes on alone, because an operator gives all others up: most of them are lost for good.
+
+Nobody agrees to this, so the others may be alive, and lead.  What keeps them from being heard: the
+member is another from now on, of a greater incarnation, and what they say is for the one that it
+was.  What keeps them from being believed by those who compare terms: its own is far greater.
+"""
+
+from __future__ import annotations
+
+from fluffle.raft import election
+from fluffle.raft.config import Config, Member
+from fluffle.raft.records import CONFIG, Entry
+from fluffle.raft.state import State
+
+TERMS = 1 << 20
+"""The others hold far fewer elections until they hear of it."""
+
+
+def has_gone_alone(before: int, since: int) -> bool:
+    """Whether so much lies between two terms of a group: then entries of the first may be lost, and
+    others be in their place."""
+    return since - before >= TERMS // 2
+
+
+def may_go_on(state: State) -> bool:
+    """Whether it can read what it has, and has been told by it who the members are."""
+    return state.quarantine is None and state.me in state.configs.active.members
+
+
+def go_on(state: State, incarnation: int) -> None:
+    """All that it has becomes committed, by its own vote."""
+    state.become_follower(state.term + TERMS, None)
+    state.drop_receiver()
+    state.me = Member(state.node.name, incarnation)
+    state.pending().goes_on_as = incarnation
+    alone = Config((state.me,), (), incarnation)
+    state.append([Entry(state.log.last_index + 1, state.term, CONFIG, alone.encode())])
+    election.stand(state)

@@ -1,0 +1,191 @@
+"""Leading a group: proposals in, commits out.
+
+A leader appends, sends, and counts who has what on disk, itself included (`committing`).  It never
+changes or removes an entry of its own log (Raft §5.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fluffle.raft import commit_index, leadership_transfer, peers, read_index, replication
+from fluffle.raft.config import NodeId
+from fluffle.raft.leadership_transfer import Transfer
+from fluffle.raft.messages import NotLeading
+from fluffle.raft.output import Led, Role
+from fluffle.raft.progress import UNHEARD, Progress
+from fluffle.raft.read_index import Reads
+from fluffle.raft.records import NOOP, Entry, size_of
+from fluffle.raft.state import State
+
+
+class Leading:
+    """What only a leader knows; it goes when the leadership does."""
+
+    __slots__ = (
+        "commit_due", "first_index", "is_led_told", "peers", "quorum_lost_at_ms", "reads", "round",
+        "tell_commit_at_ms", "transfer", "uncommitted_bytes",
+    )  # fmt: skip
+
+    def __init__(self, first_index: int) -> None:
+        self.peers: dict[NodeId, Progress] = {}
+        """All members but itself: of the active configuration, and of the last committed one."""
+        self.first_index = first_index
+        """Of the first entry of its own term.  Until that is committed nothing else counts as.  0:
+        there is nothing of earlier terms."""
+        self.round = 1
+        """Of the requests of this turn; one more each turn in which any was sent."""
+        self.uncommitted_bytes = 0
+        """Of entries behind the commit index that are in memory, as `size_of` counts."""
+        self.commit_due = False
+        """A majority may have more on disk than is committed."""
+        self.tell_commit_at_ms: int | None = None
+        """When followers are to hear of the commit index, if no append has told them."""
+        self.quorum_lost_at_ms: int | None = None
+        self.is_led_told = False
+        self.reads: Reads | None = None
+        self.transfer: Transfer | None = None
+        """While there is one, proposals are refused."""
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether each answer of a follower may be one that something waits for."""
+        return self.reads is not None or self.transfer is not None
+
+    def waiting_contexts(self) -> Iterator[int]:
+        """Reads that have no answer."""
+        return iter(()) if self.reads is None else self.reads.contexts()
+
+
+def begin(state: State) -> None:
+    """A majority has voted for us.  The first entry commits all those before it.  Raft §5.4.2.
+
+    Of a group that has just been founded there are none, and all founders know who leads.
+    """
+    log = state.log
+    is_founding = state.campaign is not None and state.campaign.is_founding
+    state.role = Role.LEADER
+    state.campaign = None
+    state.drop_receiver()
+    state.leader = state.node.name
+    state.tries = 0
+    leading = state.leading = Leading(0 if is_founding else log.last_index + 1)
+    leading.uncommitted_bytes = commit_index.bytes_between(log, log.commit, log.last_index)
+    peers.sync(state, leading)
+    check_quorum(state, leading)  # some who voted may be lost by now
+    if not is_founding:
+        append(state, leading, NOOP, b"")
+
+
+def append(state: State, leading: Leading, kind: int, payload: bytes) -> Entry:
+    """Add an entry of its own."""
+    entry = Entry(state.log.last_index + 1, state.term, kind, payload)
+    leading.uncommitted_bytes += size_of(entry)
+    state.append([entry])
+    return entry
+
+
+# The turn
+
+
+def flush(state: State) -> None:
+    """Commit, feed, answer: once a turn, after everything that came in."""
+    leading = state.leading
+    assert leading is not None
+    if leading.commit_due:
+        commit_index.advance(state, leading)
+    if leading.reads is not None:
+        read_index.flush(state, leading)
+    if leading.transfer is not None:
+        leadership_transfer.flush(state, leading)
+    replication.flush(state, leading)
+    if not leading.is_led_told and state.log.applied >= leading.first_index:
+        leading.is_led_told = True
+        state.node.output.led.append(Led(state.group, state.term))
+    state.set_deadline(next_deadline(state, leading))
+
+
+def waits_for_applied(state: State, leading: Leading) -> bool:
+    """Whether somebody is to be told that entries are applied: that it leads, or a reader."""
+    is_led_due = not leading.is_led_told and state.log.applied >= leading.first_index
+    return is_led_due or leading.reads is not None
+
+
+def next_deadline(state: State, leading: Leading) -> int | None:
+    """The first time at which something is to be done, if nothing comes in: None when all is."""
+    asked = [peer.retry_at_ms for peer in leading.peers.values() if peer.is_alive]
+    times = [at_ms for at_ms in (*asked, leading.tell_commit_at_ms) if at_ms is not None]
+    if leading.transfer is not None:
+        times.append(leading.transfer.ends_at_ms)
+    if leading.quorum_lost_at_ms is not None:
+        times.append(leading.quorum_lost_at_ms + state.node.tuning.election_timeout_ms)
+    return min(times) if times else None
+
+
+def on_deadline(state: State) -> None:
+    """Some of what `next_deadline` looked at has come."""
+    leading, now_ms = state.leading, state.node.now_ms
+    assert leading is not None
+    lost_at_ms, timeout_ms = leading.quorum_lost_at_ms, state.node.tuning.election_timeout_ms
+    if lost_at_ms is not None and lost_at_ms + timeout_ms <= now_ms:
+        # Check-quorum, thesis §6.2: whoever leads nobody should not keep others from leading.
+        state.become_follower(state.term, None)
+        return
+    if leading.transfer is not None and leading.transfer.ends_at_ms <= now_ms:
+        leadership_transfer.on_timeout(state, leading)
+    replication.on_deadline(state, leading)
+    state.touch()
+
+
+def on_verdict(state: State, node: NodeId, *, is_alive: bool, is_new_life: bool) -> None:
+    """A node is believed to be alive, or not; in a new life it does not know its leader."""
+    leading = state.leading
+    assert leading is not None
+    if (peer := leading.peers.get(node)) is not None:
+        peer.is_alive = is_alive
+        if is_new_life:
+            peer.commit = peer.told_commit = UNHEARD
+        peer.probe(peer.match + 1)
+        peer.retry_at_ms = None
+        state.touch()
+    check_quorum(state, leading)
+
+
+def is_awaiting(state: State, node: NodeId) -> bool:
+    """Whether this node leads, and waits for an answer of a follower there."""
+    peer = state.leading.peers.get(node) if state.leading is not None else None
+    return peer is not None and peer.retry_at_ms is not None
+
+
+def on_new_link(state: State, node: NodeId) -> None:
+    """The link from or to a node is another one."""
+    leading = state.leading
+    if leading is not None and (peer := leading.peers.get(node)) is not None:
+        replication.on_new_link(state, leading, peer)
+
+
+def check_quorum(state: State, leading: Leading) -> None:
+    """Note when the majority was lost, or that it is back."""
+    if state.node.has_quorum(state.voters):  # mutant: M16b
+        leading.quorum_lost_at_ms = None
+    elif leading.quorum_lost_at_ms is None:
+        leading.quorum_lost_at_ms = state.node.now_ms
+        state.touch()
+
+
+def farewell(state: State) -> None:
+    """A leader that is deleted tells those that would wait for it, as far as it reaches them."""
+    for peer in state.leading.peers.values() if state.leading is not None else ():
+        if peer.is_alive:
+            member = peer.member
+            message = NotLeading(
+                state.group, state.term, state.me.incarnation, member.incarnation
+            )  # fmt: skip
+            state.node.send(member.node, message)
+
+
+def remind(state: State, node: NodeId) -> None:
+    """Somebody does not know that we lead: tell it."""
+    leading = state.leading
+    if leading is not None and (peer := leading.peers.get(node)) is not None:
+        replication.ask_again(state, leading, peer)

@@ -1,0 +1,87 @@
+"""Reads without writing: which index must be applied for an answer to be up to date.
+
+The commit index of the moment, if (1) an entry of the leader's own term is committed, so that the
+commit index is not behind, and (2) a majority answers a round that began after the read was asked
+for, so that nobody else led at that moment.  Thesis §6.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fluffle.raft import quorum, replication
+from fluffle.raft.output import Readable
+from fluffle.raft.state import State
+
+if TYPE_CHECKING:
+    from fluffle.raft.config import Member
+    from fluffle.raft.leader import Leading
+
+
+class Reads:
+    """Those that have no answer yet, oldest first.  There is none of this while there are none."""
+
+    __slots__ = ("asked", "confirmed", "fresh")
+
+    def __init__(self) -> None:
+        self.fresh: list[int] = []
+        """Contexts for which no round has begun."""
+        self.asked: list[tuple[int, int, int]] = []
+        """Round that must be confirmed, index, context."""
+        self.confirmed: list[tuple[int, int]] = []
+        """Index that must be applied, context."""
+
+    def contexts(self) -> Iterator[int]:
+        yield from (context for _, context in self.confirmed)
+        yield from (context for *_, context in self.asked)
+        yield from self.fresh
+
+
+def begin(state: State, leading: Leading, context: int) -> None:
+    """A read is asked for."""
+    if leading.reads is None:
+        leading.reads = Reads()
+    leading.reads.fresh.append(context)
+    state.touch()
+
+
+def flush(state: State, leading: Leading) -> None:
+    """Begin a round for new reads, and answer those whose round is confirmed and index applied."""
+    reads = leading.reads
+    assert reads is not None
+    if reads.fresh and has_committed_own(state, leading):
+        begin_round(state, leading, reads)
+    round_ = confirmed_round(state, leading)
+    reads.confirmed += [(index, context) for at, index, context in reads.asked if at <= round_]
+    reads.asked = [item for item in reads.asked if item[0] > round_]
+    for index, context in reads.confirmed:
+        if index <= state.log.applied:
+            state.node.output.readable.append(Readable(state.group, context, index))
+    reads.confirmed = [item for item in reads.confirmed if item[0] > state.log.applied]
+    if not (reads.fresh or reads.asked or reads.confirmed):
+        leading.reads = None
+
+
+def has_committed_own(state: State, leading: Leading) -> bool:
+    """Before, the commit index may be behind that of the leader before."""
+    return state.log.commit >= leading.first_index  # mutant: M29a
+
+
+def begin_round(state: State, leading: Leading, reads: Reads) -> None:
+    """Whatever is sent from here on, with this round or a later one, confirms these reads."""
+    leading.round += 1
+    # mutant: M29b
+    reads.asked += [(leading.round, state.log.commit, context) for context in reads.fresh]
+    reads.fresh = []
+    for peer in leading.peers.values():
+        replication.ask_again(state, leading, peer)
+
+
+def confirmed_round(state: State, leading: Leading) -> int:
+    """The greatest that a majority of voters has confirmed, ourselves included if we are one."""
+    return quorum.committed_index([round_of(state, leading, voter) for voter in state.voters])
+
+
+def round_of(state: State, leading: Leading, voter: Member) -> int:
+    return leading.round if voter == state.me else leading.peers[voter.node].confirmed_round

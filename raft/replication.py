@@ -1,0 +1,309 @@
+"""From a leader's log to its followers': what to send to whom, and what their answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fluffle.raft import commit_index, peers, snapshot_sender
+from fluffle.raft.config import NodeId
+from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest, RepairRequest
+from fluffle.raft.output import ReadEntries
+from fluffle.raft.progress import Flow, Progress
+from fluffle.raft.records import Entry, size_of
+from fluffle.raft.state import State
+
+if TYPE_CHECKING:
+    from fluffle.raft.leader import Leading
+
+
+# Sending
+
+
+def flush(state: State, leading: Leading) -> None:
+    """Send to each follower what there is for it, as far as its window lets."""
+    sent = False
+    for peer in leading.peers.values():
+        if peer.is_alive:
+            sent |= feed(state, leading, peer)
+    leading.round += sent
+    schedule_commit(state, leading)
+
+
+def feed(state: State, leading: Leading, peer: Progress) -> bool:
+    """Whether anything was sent."""
+    if peer.flow is Flow.REPLICATE and peer.next > state.log.last_index and not peer.snapshot_from:
+        return False  # so it is mostly
+    if peer.flow is not Flow.SNAPSHOT and is_behind_floor(state, peer):
+        peer.need_snapshot()
+    if peer.flow is Flow.SNAPSHOT:
+        return snapshot_sender.pump(state, leading, peer)
+    if peer.flow is Flow.PROBE:
+        if peer.is_waiting or not is_unfinished(state, leading, peer):
+            return False
+        peer.is_waiting = True
+        peer.probe_round = leading.round
+        # With what is at hand; a follower that has it all needs no second request.
+        send_next(state, leading, peer)
+        return True
+    sent = False
+    while peer.next <= state.log.last_index and has_window(state, peer):
+        if not state.log.is_in_memory(peer.next):
+            read(state, peer)
+            break
+        send_next(state, leading, peer)
+        sent = True
+    return sent
+
+
+def is_behind_floor(state: State, peer: Progress) -> bool:
+    """Whether what it needs next, or the term before that, is not in the log any more."""
+    return peer.next <= state.log.floor or peer.snapshot_from > 0
+
+
+def is_owing(state: State, peer: Progress) -> bool:
+    """Whether the follower may lack entries, or does not know that all is committed."""
+    return peer.match < state.log.last_index or peer.commit < state.log.commit  # mutant: M38
+
+
+def has_window(state: State, peer: Progress) -> bool:
+    """Bounds what is under way to one follower; one message always may be."""
+    tuning = state.node.tuning
+    return peer.in_flight_messages < tuning.window_messages and (
+        peer.in_flight_bytes < tuning.window_bytes
+    )
+
+
+def send_next(state: State, leading: Leading, peer: Progress) -> None:
+    """Send the entries from `next` on, as many as go in one message, if they are in memory."""
+    entries: list[Entry] = []
+    if state.log.is_in_memory(peer.next):
+        bytes_max = state.node.tuning.append_bytes_max
+        entries = state.log.slice(peer.next, state.log.last_index + 1, bytes_max)
+    send(state, leading, peer, entries)
+
+
+def send(state: State, leading: Leading, peer: Progress, entries: Sequence[Entry]) -> None:
+    """Send a request with `entries`, which begin at `next`."""
+    log = state.log
+    previous_term = log.term_at(peer.next - 1)
+    assert previous_term is not None, f"no term at {peer.next - 1}, floor {log.floor}"
+    request = AppendRequest(
+        state.group, state.term, state.me.incarnation, peer.member.incarnation,
+        peer.next - 1, previous_term, log.commit, leading.round, entries,
+    )  # fmt: skip
+    state.node.send(peer.member.node, request)
+    peer.told_commit = log.commit
+    if entries:
+        peer.sent(entries[-1].index, sum(map(size_of, entries)))
+    if peer.retry_at_ms is None:
+        peer.retry_at_ms = state.node.now_ms + peer.retry_ms
+
+
+def schedule_commit(state: State, leading: Leading) -> None:
+    """See to it that followers hear of the commit index, even if nothing else is to be sent."""
+    commit = state.log.commit
+    unaware = [
+        peer
+        for peer in leading.peers.values()
+        if peer.told_commit < commit and peer.is_alive and peer.flow is Flow.REPLICATE
+    ]
+    if not unaware:
+        leading.tell_commit_at_ms = None
+    elif leading.tell_commit_at_ms is None and state.commit_delay_ms:
+        delay_ms = state.commit_delay_ms
+        at_ms = state.node.now_ms + delay_ms
+        leading.tell_commit_at_ms = at_ms + -at_ms % delay_ms  # many groups tell in one turn
+    elif not state.commit_delay_ms:
+        tell_commit(state, leading)
+
+
+def tell_commit(state: State, leading: Leading) -> None:
+    """Tell all who do not know how far everything is committed."""
+    leading.tell_commit_at_ms = None
+    for peer in leading.peers.values():
+        is_unaware = peer.told_commit < state.log.commit and peer.is_alive
+        if is_unaware and peer.flow is Flow.REPLICATE and not is_behind_floor(state, peer):
+            send(state, leading, peer, ())
+    leading.round += 1
+
+
+def read(state: State, peer: Progress) -> None:
+    """Have entries read that are no longer in memory, unless that is under way.
+
+    Not while a snapshot is on its way to the disk: what it takes off would be found missing.
+    """
+    if peer.read_number is None and state.compacting is None:
+        peer.read_number = state.node.take_number()
+        stop = min(state.log.tail_first, state.log.last_index + 1)
+        bytes_max = state.node.tuning.append_bytes_max
+        state.node.output.reads.append(
+            ReadEntries(state.group, peer.next, stop, bytes_max, peer.read_number)
+        )
+
+
+def on_entries_read(state: State, peer: Progress, entries: Sequence[Entry]) -> None:
+    """Entries that were asked for are there; the world may have changed meanwhile."""
+    leading = state.leading
+    assert leading is not None
+    peer.read_number = None
+    state.touch()
+    if peer.flow is not Flow.REPLICATE or is_behind_floor(state, peer) or not peer.is_alive:
+        return
+    if not has_window(state, peer):
+        return  # read again once there is room
+    page = up_to_gap(entries, peer.next)
+    if page:
+        send(state, leading, peer, page)
+
+
+def up_to_gap(entries: Sequence[Entry], first: int) -> Sequence[Entry]:
+    """What follows one another from `first` on.
+
+    A snapshot may have taken dead entries out of the log on disk before we are told that it has.
+    """
+    stop = next((at for at, entry in enumerate(entries) if entry.index != first + at), len(entries))
+    return entries[:stop]
+
+
+# Asking again
+
+
+def on_deadline(state: State, leading: Leading) -> None:
+    now_ms = state.node.now_ms
+    if leading.tell_commit_at_ms is not None and leading.tell_commit_at_ms <= now_ms:
+        tell_commit(state, leading)
+    for peer in leading.peers.values():
+        if peer.retry_at_ms is not None and peer.retry_at_ms <= now_ms and peer.is_alive:
+            retry_ms = min(peer.retry_ms * 2, state.node.tuning.retry_ms_max)
+            ask_again_if_unfinished(state, leading, peer, retry_ms)
+
+
+def on_new_link(state: State, leading: Leading, peer: Progress) -> None:
+    """Messages that were sent to it, or answered by it, may be lost with the link before.
+
+    Do not wait for the deadline; etcd and Ra ask at once as well.
+    """
+    if peer.retry_at_ms is not None:
+        ask_again_if_unfinished(state, leading, peer, state.node.tuning.retry_ms)
+
+
+def ask_again_if_unfinished(state: State, leading: Leading, peer: Progress, retry_ms: int) -> None:
+    """The answer that was waited for is not to be expected any more; so long may the next take."""
+    peer.retry_at_ms = None
+    if is_unfinished(state, leading, peer):
+        peer.retry_ms = retry_ms
+        ask_again(state, leading, peer)
+    else:
+        peer.is_waiting = False  # for the answer to something that was of use once
+
+
+def is_unfinished(state: State, leading: Leading, peer: Progress) -> bool:
+    """Whether an answer is missing: only then does a group stay awake for it."""
+    return is_owing(state, peer) or leading.reads is not None  # mutant: M41
+
+
+def ask_again(state: State, leading: Leading, peer: Progress) -> None:
+    """An empty request is answered at once and shows whether anything was lost on the way."""
+    if not peer.is_alive:
+        return
+    if peer.flow is Flow.SNAPSHOT:
+        snapshot_sender.ask_again(state, leading, peer)
+    elif not is_behind_floor(state, peer):
+        if peer.flow is Flow.PROBE and not peer.is_waiting:
+            peer.is_waiting = True
+            peer.probe_round = leading.round
+        send(state, leading, peer, ())
+    leading.round += 1
+    state.touch()
+
+
+# Answers
+
+
+def on_append_accepted(state: State, node: NodeId, answer: AppendAccepted) -> None:
+    """So much is on the follower's disk.  Answers may be old; none of it becomes untrue.
+
+    The group has its turn only if something follows from it.  Mostly that is one of three: one that
+    comes before a majority has the entry changes nothing, nor does one that comes after.
+    """
+    leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
+    if leading is None or peer is None or answer.round < peer.first_valid_round:
+        return
+    peers.heard(peer, answer.round)
+    peer.commit = max(peer.commit, answer.commit)
+    if answer.durable > peer.match:
+        assert answer.durable <= state.log.last_index
+        peer.advance(answer.durable)
+        if answer.durable > state.log.commit:
+            commit_index.look(state, leading)
+    if leading.is_listening or peer.flow is not Flow.REPLICATE or peer.next <= state.log.last_index:
+        state.touch()
+    if peer.flow is Flow.SNAPSHOT and answer.durable < max(state.log.floor, peer.snapshot_from):
+        return
+    peer.snapshot_from = 0
+    if peer.flow is not Flow.REPLICATE:
+        peer.replicate(answer.matched + 1)
+    settle_retry(state, leading, peer)
+
+
+def settle_retry(state: State, leading: Leading, peer: Progress) -> None:
+    """It has answered: patience begins anew, and ends if nothing is owed."""
+    peer.retry_ms = state.node.tuning.retry_ms
+    if not is_unfinished(state, leading, peer):
+        peer.retry_at_ms = None
+        return
+    peer.retry_at_ms = state.node.now_ms + peer.retry_ms
+    if state.deadline_ms is None:
+        state.touch()  # else it is looked at anyway, and then planned anew
+
+
+def on_append_rejected(state: State, node: NodeId, answer: AppendRejected) -> None:
+    """Its log differs at `previous`: go back to where the logs may meet, in one step a term."""
+    leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
+    if leading is None or peer is None:
+        return
+    peers.heard(peer, answer.round)
+    state.touch()
+    if peer.flow is Flow.SNAPSHOT or is_stale(peer, answer):
+        return
+    meeting = min(answer.hint_index, answer.previous_index - 1)
+    if meeting > state.log.floor:
+        meeting, _ = state.log.last_not_newer(meeting, answer.hint_term)
+    peer.probe(meeting + 1)
+    peer.probe_round = leading.round
+
+
+def is_stale(peer: Progress, answer: AppendRejected) -> bool:
+    """An answer to what was asked before we knew better must not move `next` back."""
+    return (  # mutant: M37
+        answer.round < peer.first_valid_round
+        or answer.round < peer.probe_round
+        or answer.previous_index <= peer.match
+        or answer.previous_index >= peer.next
+    )
+
+
+def on_repair_request(state: State, node: NodeId, request: RepairRequest) -> None:
+    """It cannot read what it had: what it said of it does not count any more."""
+    leading, peer = state.leading, peers.peer_of(state, node, request.sender)
+    if leading is None or peer is None:
+        return
+    peer.repaired_at = state.log.last_index
+    # A snapshot may be under way for another reason, and be too old for this one.
+    is_known = peer.match < request.first and (
+        peer.flow is Flow.SNAPSHOT and peer.snapshot_from >= request.floor
+        if request.floor
+        else peer.next <= request.first
+    )
+    if is_known:
+        return
+    peer.retract(request.first)
+    peer.first_valid_round = leading.round
+    if request.floor:
+        peer.snapshot_from = request.floor
+        peer.need_snapshot()
+    else:
+        peer.probe(request.first)
+        peer.probe_round = leading.round
+    state.touch()

@@ -1,0 +1,243 @@
+"""A snapshot on its way to a follower, at the leader.
+
+    offer --> progress: from where --> live entries, in rising order --> the state --> installed
+
+Chunks are read from the disk one at a time and are under way in a small window.  The follower's
+answers are cumulative, so after a loss the leader goes on where the follower is.  If a newer
+snapshot is made meanwhile it is offered instead: entries that have arrived stay of use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fluffle.raft import corruption, peers
+from fluffle.raft.config import NodeId
+from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
+from fluffle.raft.output import ReadEntries, ReadState
+from fluffle.raft.progress import Flow, Progress
+from fluffle.raft.records import Entry, SnapshotMeta
+from fluffle.raft.state import State
+
+if TYPE_CHECKING:
+    from fluffle.raft.leader import Leading
+
+
+class Sender:
+    """One snapshot to one follower.  Invariant: what was stored is no more than what was sent."""
+
+    __slots__ = (
+        "has_answer", "meta", "offer_round", "sent_offset", "sent_through", "state_since_ms",
+        "stored", "under_way",
+    )  # fmt: skip
+
+    def __init__(self, meta: SnapshotMeta, offer_round: int) -> None:
+        self.meta = meta
+        self.offer_round = offer_round
+        self.has_answer = False
+        """Whether the follower has said where to begin."""
+        self.sent_through = 0
+        """Live entries up to here were sent."""
+        self.sent_offset = 0
+        """So many bytes of the state were sent."""
+        self.stored = (0, 0)
+        """The same two as the follower has them on disk."""
+        self.under_way: list[tuple[int, int]] = []
+        """The two after each chunk that has no answer."""
+        self.state_since_ms: int | None = None
+        """When the first of the state was sent."""
+
+    @property
+    def is_sent(self) -> bool:
+        return self.sent_through == self.meta.index and self.sent_offset == self.meta.state_bytes
+
+    def go_on_from(self, through: int, offset: int) -> None:
+        """The follower has this much; what was sent beyond it is lost."""
+        self.has_answer = True
+        self.stored = self.sent_through, self.sent_offset = through, offset
+        self.under_way.clear()
+
+    def arrived(self, through: int, offset: int) -> None:
+        """The follower has this much, by an earlier way maybe more than was sent on this one."""
+        if (through, offset) > self.stored:
+            self.stored = through, offset
+            self.under_way = [chunk for chunk in self.under_way if chunk > self.stored]
+
+    @property
+    def is_overtaken(self) -> bool:
+        return self.stored > (self.sent_through, self.sent_offset)
+
+
+def pump(state: State, leading: Leading, peer: Progress) -> bool:
+    """Offer, and read the next chunk; whether anything was sent."""
+    sender = peer.sender
+    meta = state.log.snapshot
+    if meta.index < peer.snapshot_from or meta.index == 0:
+        want_snapshot(state, peer)
+        return False
+    if sender is None or sender.meta.identity != meta.identity:
+        offer(state, leading, peer)
+        return True
+    if state.compacting is not None:
+        return False  # it goes as soon as the newer one is on disk, and its entries may go already
+    if state.quarantine is not None:
+        return False  # what it would read is damaged, perhaps; it is about to lead no more
+    is_open = len(sender.under_way) < state.node.tuning.snapshot_window
+    if sender.has_answer and not sender.is_sent and is_open and peer.read_number is None:
+        read(state, peer, sender)
+    return False
+
+
+def want_snapshot(state: State, peer: Progress) -> None:
+    """There is none that would serve: the host has to make one.  Asked again with each retry."""
+    if peer.retry_at_ms is None:
+        peer.retry_at_ms = state.node.now_ms + peer.retry_ms
+        if state.compacting is None:
+            state.node.output.snapshots_wanted.append(state.group)
+
+
+def offer(state: State, leading: Leading, peer: Progress) -> None:
+    """Offer the snapshot that there is; its answer says from where to send."""
+    meta = state.log.snapshot
+    peer.sender = Sender(meta, leading.round)
+    peer.read_number = None
+    message = SnapshotOffer(
+        state.group, state.term, state.me.incarnation, peer.member.incarnation,
+        meta.index, meta.term, meta.config.encode(), meta.live.to_bytes(),  # mutant: M25
+        meta.state_bytes, meta.state_crc, leading.round,
+    )  # fmt: skip
+    state.node.send(peer.member.node, message)
+    peer.retry_at_ms = state.node.now_ms + peer.retry_ms
+
+
+def read(state: State, peer: Progress, sender: Sender) -> None:
+    """Have the next chunk read."""
+    meta, output = sender.meta, state.node.output
+    size = state.node.tuning.snapshot_chunk_bytes
+    peer.read_number = state.node.take_number()
+    live = meta.live.next_from(sender.sent_through + 1)
+    if live is not None:
+        first, stop = live[0], meta.index + 1
+        output.reads.append(ReadEntries(state.group, first, stop, size, peer.read_number))
+    else:
+        # No live entry is left; the last chunk of them is the first of the state.
+        sender.sent_through = meta.index
+        sender.state_since_ms = sender.state_since_ms or state.node.now_ms
+        offset = sender.sent_offset
+        size = min(size, meta.state_bytes - offset)
+        output.reads.append(ReadState(state.group, offset, size, peer.read_number))
+
+
+def on_entries_read(state: State, peer: Progress, entries: Sequence[Entry]) -> None:
+    """Live entries of the snapshot, perhaps with dead ones between them."""
+    sender = peer.sender
+    peer.read_number = None
+    state.touch()
+    if sender is None or sender.meta is not state.log.snapshot or state.compacting is not None:
+        return
+    live = [entry for entry in entries if entry.index in sender.meta.live]
+    wanted = sender.meta.live.next_from(sender.sent_through + 1)
+    assert wanted is not None
+    missing = first_missing(sender.meta, wanted[0], live)
+    if missing is not None:
+        corruption.found(state, missing)
+        return
+    through = live[-1].index
+    if sender.meta.live.next_from(through + 1) is None:
+        through = sender.meta.index
+    send_chunk(state, peer, sender, through, (live, b""))
+
+
+def first_missing(meta: SnapshotMeta, first: int, live: Sequence[Entry]) -> int | None:
+    """The lowest live index from `first` on, up to the last one read, that was not read.
+
+    None if all are there.  With nothing read at all it is `first`: a short answer is no end.
+    """
+    if not live:
+        return first
+    expected = meta.live.within(first, live[-1].index + 1)
+    if len(expected) == len(live):
+        return None
+    have = {entry.index for entry in live}
+    return next(index for low, stop in expected for index in range(low, stop) if index not in have)
+
+
+def on_state_read(state: State, peer: Progress, data: bytes) -> None:
+    """A piece of the state."""
+    sender = peer.sender
+    peer.read_number = None
+    state.touch()
+    if sender is not None and sender.meta is state.log.snapshot and state.compacting is None:
+        send_chunk(state, peer, sender, sender.meta.index, ([], data))
+
+
+def send_chunk(
+    state: State, peer: Progress, sender: Sender, through: int, what: tuple[list[Entry], bytes]
+) -> None:
+    entries, data = what
+    meta, leading = sender.meta, state.leading
+    assert leading is not None
+    before = sender.under_way[-1][0] if sender.under_way else sender.stored[0]
+    message = SnapshotChunk(
+        state.group, state.term, state.me.incarnation, peer.member.incarnation,
+        meta.index, meta.term, meta.state_crc, before + 1, through, entries,
+        sender.sent_offset, data, leading.round,
+    )  # fmt: skip
+    state.node.send(peer.member.node, message)
+    sender.sent_through = through
+    sender.sent_offset += len(data)
+    sender.under_way.append((through, sender.sent_offset))
+    if peer.retry_at_ms is None:
+        peer.retry_at_ms = state.node.now_ms + peer.retry_ms
+
+
+def ask_again(state: State, leading: Leading, peer: Progress) -> None:
+    """Offer again: the answer says how far it is."""
+    if peer.sender is not None:
+        since_ms = peer.sender.state_since_ms
+        offer(state, leading, peer)
+        peer.sender.state_since_ms = since_ms
+    state.touch()
+
+
+def on_snapshot_progress(state: State, node: NodeId, answer: SnapshotProgress) -> None:
+    """The follower has stored this much."""
+    peer = peers.peer_of(state, node, answer.sender)
+    if peer is None:
+        return
+    peers.heard(peer, answer.round)
+    state.touch()
+    sender = peer.sender
+    if peer.flow is not Flow.SNAPSHOT or sender is None or not is_of(answer, sender.meta):
+        return
+    if not sender.has_answer:
+        if answer.round >= sender.offer_round:
+            sender.go_on_from(answer.entries_through, answer.offset)
+    else:
+        sender.arrived(answer.entries_through, answer.offset)
+        if sender.is_overtaken:
+            sender.go_on_from(*sender.stored)
+            peer.read_number = None  # what is being read is there already
+    peer.retry_ms = state.node.tuning.retry_ms
+    peer.retry_at_ms = state.node.now_ms + peer.retry_ms
+
+
+def is_of(answer: SnapshotProgress | SnapshotChunk, meta: SnapshotMeta) -> bool:
+    """Whether a message is about this snapshot."""
+    return (answer.index, answer.index_term, answer.state_crc) == (
+        meta.index, meta.term, meta.state_crc,
+    )  # fmt: skip
+
+
+def is_holding(state: State) -> bool:
+    """Whether a newer snapshot should wait, because the state of this one is being sent."""
+    if state.leading is None:
+        return False
+    since = [
+        peer.sender.state_since_ms
+        for peer in state.leading.peers.values()
+        if peer.sender is not None and peer.is_alive
+    ]
+    hold_ms = state.node.tuning.snapshot_hold_ms
+    return any(at_ms is not None and state.node.now_ms < at_ms + hold_ms for at_ms in since)

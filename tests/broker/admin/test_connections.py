@@ -1,0 +1,364 @@
+"""connections.*, channels.list and consumers.list at the desk."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from fluffle.broker.admin.clients import consumer_timeout_ms
+from fluffle.broker.admin.context import Row
+from fluffle.broker.admin.dispatch import Dispatcher
+from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.observability.statistics.sample_window import Ages
+from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.protocols.amqp091.encryption import NOT_ENCRYPTED
+from fluffle.broker.protocols.amqp091.forced_closes import PIECE
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.runtime.turn import raise_it
+from fluffle.protocol.methods import Basic, Tx, make, pamqp_table
+from tests.broker.admin.desk import Desk
+from tests.support.edge import Edge
+
+
+def test_what_a_connection_is() -> None:
+    desk = Desk()
+    client = desk.edge.accept(("127.0.0.1", 40_001))
+    client.log_in(user="alice", password="wonder", name="worker", heartbeat_s=30)
+    client.open_channel(3)
+    assert desk.rows("connections.list") == [
+        {
+            "name": "127.0.0.1:40001 -> 127.0.0.1:5672",
+            "node": "a",
+            "type": "network",
+            "auth_mechanism": "PLAIN",
+            "connected_at": 7_999,
+            "user_who_performed_action": "alice",
+            "client_properties": {},
+            **NOT_ENCRYPTED,
+            "user_provided_name": "worker",
+            "user": "alice",
+            "vhost": "/",
+            "state": "running",
+            "channels": 1,
+            "peer_host": "127.0.0.1",
+            "peer_port": 40_001,
+            "host": "127.0.0.1",
+            "port": 5672,
+            "ssl": False,
+            "protocol": "AMQP 0-9-1",
+            "timeout": 30,
+            "channel_max": 2047,
+            "frame_max": 131_072,
+        }
+    ]
+
+
+def test_whoever_is_not_looked_for_is_not_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among thousands that would hold up the loop."""
+    desk = Desk()
+    desk.edge.connect(user="alice", password="wonder")
+    described: list[object] = []
+    monkeypatch.setattr(Connection, "is_encrypted", property(described.append))
+    for wanted in ({"name": "x"}, {"user": "guest"}, {"user": "alice", "vhost": "x"}):
+        assert desk.rows("connections.list", **wanted) == []
+    assert described == []
+
+
+def states(desk: Desk) -> list[str]:
+    return [row["state"] for row in desk.rows("connections.list")]
+
+
+def test_who_is_blocked_is_visible() -> None:
+    desk = Desk()
+    publisher, _consumer = desk.edge.connect(), desk.edge.connect()
+    desk.edge.accept()
+    publisher.declare("q")
+    desk.parts.alarms.set("memory", low=True)
+    assert states(desk) == ["blocking", "blocking", "pre_init"]
+    publisher.publish(b"1")
+    assert states(desk) == ["blocked", "blocking", "pre_init"]
+    desk.parts.alarms.set("memory", low=False)
+    assert states(desk) == ["running", "running", "pre_init"]
+
+
+def test_who_waits_for_slow_consumers_is_in_flow() -> None:
+    desk = Desk()
+    publisher, consumer = desk.edge.connect(), desk.edge.connect()
+    publisher.declare("q")
+    consumer.consume("q", prefetch=1)
+    publisher.publish(*(b"" for _ in range(5000)))
+    assert states(desk) == ["flow", "running"]
+
+
+def test_a_connection_is_closed_with_a_reason() -> None:
+    desk = Desk()
+    client, other = desk.edge.connect(), desk.edge.connect()
+    client.connection.name = "chosen"
+    assert desk.ask("connections.close", name="chosen", reason="maintenance") == {"closed": 1}
+    client.expect_closed(320, "CONNECTION_FORCED - maintenance")
+    assert states(desk) == ["closing", "running"]
+    other.declare("q")
+
+
+@pytest.mark.parametrize(
+    ("which", "closed"),
+    [
+        ({"user": "alice"}, [True, False]),
+        ({"user": "alice", "vhost": "/"}, [True, False]),
+        ({"user": "alice", "vhost": "v"}, [False, False]),
+        ({"vhost": "/"}, [True, True]),
+        ({"everybody": True}, [True, True]),
+    ],
+)
+def test_many_are_closed_at_once(which: dict[str, object], closed: list[bool]) -> None:
+    desk = Desk()
+    desk.ask("vhosts.add", name="v")
+    desk.edge.connect(user="alice", password="wonder")
+    desk.edge.connect()
+    assert desk.ask("connections.close", **which) == {"closed": sum(closed)}
+    assert states(desk) == ["closing" if each else "running" for each in closed]
+
+
+def crowded(count: int) -> Desk:
+    """With so many connections, each of which has a consumer with messages in its hands."""
+    desk = Desk()
+    for number in range(count):
+        client = desk.edge.connect()
+        client.declare(f"q{number}")
+        client.publish(*[b"x"] * 5, queue=f"q{number}")
+        client.consume(f"q{number}")
+    return desk
+
+
+def test_a_turn_closes_a_few_however_many_there_are() -> None:
+    turns = [
+        crowded(count).most_calls_of_a_turn("connections.close", everybody=True)
+        for count in (2 * PIECE, 10 * PIECE)
+    ]
+    assert turns[1] < 1.2 * turns[0]
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("users.delete", {"name": "guest", "force": True}),
+        ("vhosts.delete", {"name": "/"}),
+        ("permissions.clear", {"user": "guest", "vhost": "/"}),
+    ],
+)
+def test_a_change_costs_a_turn_little_for_each_connection(
+    verb: str, arguments: dict[str, Any]
+) -> None:
+    """They hear of it at once; what they have to do for it is spread over many turns."""
+    few, many = 2 * PIECE, 10 * PIECE
+    turns = [crowded(count).most_calls_of_a_turn(verb, **arguments) for count in (few, many)]
+    assert turns[1] - turns[0] < 25 * (many - few)
+
+
+def test_one_that_cannot_be_closed_in_order_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk()
+    broken, other = desk.edge.connect(), desk.edge.connect()
+    monkeypatch.setattr(broken.connection, "close", lambda: None)  # which takes no arguments
+    assert desk.ask("users.delete", name="guest", force=True) == {}
+    assert broken.transport.was_aborted
+    assert "could not be closed in order" in caplog.text
+    other.expect_closed(320)
+
+
+def test_one_whose_end_is_impossible_ends_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+
+    def close(*_arguments: object) -> None:
+        raise AssertionError("it is not open")
+
+    monkeypatch.setattr(client.connection, "close", close)
+    with pytest.raises(AssertionError, match="it is not open"):
+        desk.ask("users.delete", name="guest", force=True)
+
+
+def test_refusals() -> None:
+    desk = Desk()
+    assert desk.refusal("connections.close", name="x") == "NOT_FOUND: no connection 'x'"
+    assert desk.refusal("connections.close", user="x") == "NOT_FOUND: user 'x' does not exist"
+    assert desk.refusal("connections.close", vhost="x") == "NOT_FOUND: vhost 'x' does not exist"
+    assert desk.refusal("connections.close").startswith("SYNTAX_ERROR: say which connections")
+
+
+def test_a_reason_without_an_end_is_cut() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    desk.ask("connections.close", everybody=True, reason="é" * 1000)
+    client.expect_closed(320, "CONNECTION_FORCED - é")
+
+
+def test_channels() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.confirm_select()
+    client.consume("q", prefetch=7)
+    client.publish(b"1", b"2")
+    name = client.connection.name
+    assert desk.rows("channels.list") == [
+        {
+            "name": f"{name} (1)",
+            "node": "a",
+            "state": "running",
+            "user_who_performed_action": "guest",
+            "connection_details": {"name": name, "peer_host": "127.0.0.1", "peer_port": 40_000},
+            "messages_uncommitted": 0,
+            "acks_uncommitted": 0,
+            "pending_raft_commands": 0,
+            "connection": name,
+            "number": 1,
+            "user": "guest",
+            "vhost": "/",
+            "transactional": False,
+            "confirm": True,
+            "consumer_count": 1,
+            "messages_unacknowledged": 2,
+            "messages_unconfirmed": 0,
+            "prefetch_count": 7,
+            "global_prefetch_count": 0,
+        }
+    ]
+
+
+def test_consumers() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.consume("q", tag="c", no_ack=True)
+    assert desk.rows("consumers.list", vhost="/") == [
+        {
+            "vhost": "/",
+            "queue_name": "q",
+            "consumer_tag": "c",
+            "channel": f"{client.connection.name} (1)",
+            "ack_required": False,
+            "exclusive": False,
+            "priority": 0,
+            "arguments": {},
+            "queue": {"name": "q", "vhost": "/"},
+            "channel_details": {
+                "name": f"{client.connection.name} (1)",
+                "number": 1,
+                "node": "a",
+                "user": "guest",
+                "connection_name": client.connection.name,
+                "peer_host": "127.0.0.1",
+                "peer_port": 40_000,
+            },
+            "consumer_timeout": None,
+            "active": True,
+            "activity_status": "up",
+            "prefetch_count": 0,
+            "messages_unacknowledged": 0,
+        }
+    ]
+    desk.ask("vhosts.add", name="v")
+    assert desk.rows("consumers.list", vhost="v") == []
+
+
+def test_what_a_client_has_said_is_kept_where_it_is_told() -> None:
+    desk = Desk(edge=Edge(announces=True))
+    client = desk.edge.accept()
+    client.log_in(name="worker")
+    client.open_channel()
+    client.declare("q")
+    arguments = pamqp_table({"x-priority": ("l", 3)})
+    consume = make(Basic.Consume, queue="q", consumer_tag="c", arguments=arguments)
+    client.call(consume, Basic.ConsumeOk)
+    (connection,) = desk.rows("connections.list")
+    assert connection["client_properties"]["connection_name"] == "worker"
+    assert connection["client_properties"]["capabilities"]["connection.blocked"] is True
+    (consumer,) = desk.rows("consumers.list")
+    assert (consumer["arguments"], consumer["priority"]) == ({"x-priority": 3}, 3)
+
+
+def test_what_waits_for_a_commit_is_counted() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.publish(b"1", b"2")
+    client.consume("q")
+    assert client.bodies() == [b"1", b"2"]
+    client.call(make(Tx.Select), Tx.SelectOk)
+    client.publish(b"3", b"4", b"5")
+    client.ack(2, multiple=True)
+    (channel,) = desk.rows("channels.list")
+    assert channel["transactional"]
+    assert (channel["messages_uncommitted"], channel["acks_uncommitted"]) == (3, 2)
+    client.call(make(Tx.Rollback), Tx.RollbackOk)
+    (channel,) = desk.rows("channels.list")
+    assert (channel["messages_uncommitted"], channel["acks_uncommitted"]) == (0, 0)
+
+
+def test_lists_can_be_of_some() -> None:
+    desk = Desk()
+    one, other = desk.edge.connect(), desk.edge.accept(("127.0.0.1", 40_001))
+    other.log_in(user="alice", password="wonder")
+    other.open_channel(1)
+    other.open_channel(2)
+    for client, queue in ((one, "q"), (other, "r")):
+        client.declare(queue)
+        client.consume(queue)
+    (connection,) = desk.rows("connections.list", user="alice")
+    assert connection["name"] == other.connection.name
+    (connection,) = desk.rows("connections.list", name=one.connection.name, vhost="/")
+    assert connection["user"] == "guest"
+    assert desk.rows("connections.list", user="alice", vhost="nowhere") == []
+    channels = desk.rows("channels.list", connection=other.connection.name)
+    assert [row["number"] for row in channels] == [1, 2]
+    assert desk.rows("channels.list", vhost="nowhere") == []
+    assert [row["queue_name"] for row in desk.rows("consumers.list", queue="r")] == ["r"]
+
+
+def test_a_channel_that_is_asked_for_by_name_has_its_consumers() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    client.declare("q")
+    client.consume("q", tag="c")
+    (channel,) = desk.rows("channels.list", name=f"{client.connection.name} (1)")
+    assert channel["consumer_details"] == desk.rows("consumers.list")
+    assert desk.rows("channels.list", name="no such") == []
+
+
+def test_of_quorum_queues_the_time_to_hold_a_message_is_told() -> None:
+    desk = Desk()
+    queue = QueueSpec("q", durable=True, queue_type=QueueType.QUORUM)
+    timeout = partial(consumer_timeout_ms, desk.parts, "/")
+    assert timeout(queue) == desk.parts.config.quorum.consumer_timeout_ms == 1_800_000
+    assert timeout(replace(queue, arguments={"x-consumer-timeout": ("l", 7_000)})) == 7_000
+
+
+class Counted:
+    """As much of `Statistics` as lists ask for."""
+
+    def of_connection(self, _connection: object, ages: Ages) -> Row:
+        return {"recv_oct": 7, "asked": ages.data}
+
+    def of_channel(self, _channel: object, ages: Ages) -> Row:
+        return {"message_stats": {"publish": 3}, "publishes": [1], "deliveries": [], "a": ages[0]}
+
+
+def test_what_is_counted_is_told_with_the_past_that_is_asked_for() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    statistics: Any = Counted()
+    desk.parts = desk.parts._replace(statistics=statistics)
+    desk.dispatcher = Dispatcher(desk.parts, VERBS, raise_it)
+    ages = {"data_rates_age": "60", "data_rates_incr": 5}
+    (connection,) = desk.rows("connections.list", ages=ages)
+    assert (connection["recv_oct"], connection["asked"]) == (7, [60, 5])
+    (channel,) = desk.rows("channels.list")
+    assert (channel["message_stats"], channel["a"]) == ({"publish": 3}, None)
+    assert not {"publishes", "deliveries"} & channel.keys()
+    (channel,) = desk.rows("channels.list", name=f"{client.connection.name} (1)")
+    assert (channel["publishes"], channel["deliveries"]) == ([1], [])
+    refusal = desk.refusal("connections.list", ages={**ages, "data_rates_age": "9999"})
+    assert refusal == "SYNTAX_ERROR: Invalid range parameters: age 9999, incr 5"

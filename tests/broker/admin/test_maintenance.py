@@ -1,0 +1,181 @@
+"""node.* at the desk and in a node: who is drained, and what an operator sets otherwise."""
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fluffle.broker.admin.context import Later, Row
+from fluffle.broker.admin.health import list_certificates
+from fluffle.broker.admin.maintenance import REASON, Maintenance, drain, maintenance_of, revive
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed
+from fluffle.broker.config.config import Config, ListenAddress, memory_bytes
+from fluffle.broker.node import Node
+from fluffle.broker.process.certificate_expiry import ends_in
+from fluffle.broker.protocols.amqp091.listener import Listener
+from tests.broker.admin.desk import Desk
+from tests.support.certificates import Authority
+from tests.support.company import Nobody
+
+
+async def answer_of(later: Later) -> Row | BrokerError:
+    come: asyncio.Future[Row | BrokerError] = asyncio.get_running_loop().create_future()
+    later.begin(come.set_result)
+    return await come
+
+
+async def test_a_node_that_is_drained_closes_what_is_open_and_lets_nobody_in(
+    tmp_path: Path,
+) -> None:
+    node = Node(Config(node_name="a", data_dir=tmp_path, listen=ListenAddress("127.0.0.1", 0)))
+    await node.start()
+    address = node.addresses["amqp"]
+    maintenance = maintenance_of(node.parts)
+    assert await answer_of(drain(node.parts)) == {"closed": 0}
+    assert maintenance.is_draining
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*address)
+    assert await answer_of(revive(node.parts)) == {}
+    assert not maintenance.is_draining
+    _reader, writer = await asyncio.open_connection(*address)
+    writer.close()
+    await node.stop("test")
+
+
+async def test_it_is_revived_once_however_often_that_is_asked_for(tmp_path: Path) -> None:
+    node = Node(Config(node_name="a", data_dir=tmp_path, listen=ListenAddress("127.0.0.1", 0)))
+    await node.start()
+    assert await answer_of(drain(node.parts)) == {"closed": 0}
+    both = answer_of(revive(node.parts)), answer_of(revive(node.parts))
+    assert list(await asyncio.gather(*both)) == [{}, {}]
+    _reader, writer = await asyncio.open_connection(*node.addresses["amqp"])
+    writer.close()
+    await node.stop("test")
+
+
+async def test_who_is_let_in_again_is_not_sent_away_by_what_was_asked_for_before() -> None:
+    desk = Desk()
+    services = desk.edge.services
+    steps: list[str] = []
+    others_lead = asyncio.Event()
+
+    class Around(Nobody):
+        """A cluster, as far as it is told of this."""
+
+        @property
+        def cluster(self) -> Any:  # type: ignore[override]
+            return self
+
+        room = SimpleNamespace(
+            set_aside=lambda: steps.append("set aside"),
+            take_back=lambda: steps.append("taken back"),
+        )
+
+        async def hand_over(self) -> None:
+            await others_lead.wait()
+            steps.append("handed over")
+
+    maintenance = Maintenance(Listener(services), services.connections, Around())
+    drained, revived = (
+        asyncio.ensure_future(each) for each in (maintenance.drain(), maintenance.revive())
+    )
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert maintenance.is_draining
+    others_lead.set()
+    assert list(await asyncio.gather(drained, revived)) == [{"closed": 0}, {}]
+    assert steps == ["set aside", "handed over", "taken back"]
+    assert not maintenance.is_draining
+
+
+async def test_clients_are_told_why() -> None:
+    desk = Desk()
+    client = desk.edge.connect()
+    services = desk.edge.services
+    maintenance = Maintenance(Listener(services), services.connections, Nobody())
+    assert await maintenance.drain() == {"closed": 1}
+    desk.edge.run()
+    client.expect_closed(320, f"CONNECTION_FORCED - {REASON}")
+
+
+async def test_what_goes_wrong_is_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    services = desk.edge.services
+
+    class Blocked(Listener):
+        async def resume(self) -> None:
+            raise OSError(98, "Address already in use")
+
+    class Broken(Listener):
+        def suspend(self) -> None:
+            raise ZeroDivisionError
+
+    blocked = Maintenance(Blocked(services), services.connections, Nobody())
+    refused = await answer_of(Later(lambda answer: blocked.do(blocked.revive(), answer)))
+    assert isinstance(refused, PreconditionFailed)
+    assert "Address already in use" in refused.explanation
+    broken = Maintenance(Broken(services), services.connections, Nobody())
+    bug = await answer_of(Later(lambda answer: broken.do(broken.drain(), answer)))
+    assert isinstance(bug, BrokerError)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_desk_without_clients_is_not_drained() -> None:
+    assert Desk().refusal("node.drain").endswith("this node has no clients to be kept from")
+
+
+def test_watermarks_are_moved_while_a_node_runs() -> None:
+    desk = Desk()
+    marks = desk.parts.alarms.watermarks
+    desk.ask("node.memory_watermark", share=0.5)
+    assert marks.memory_bytes_max == memory_bytes() // 2
+    assert desk.ask("node.memory_watermark", size_bytes=7) == {"memory_bytes_max": 7}
+    assert desk.ask("node.disk_free_limit", size_bytes=8) == {"disk_free_bytes_min": 8}
+    assert (marks.memory_bytes_max, marks.disk_free_bytes_min) == (7, 8)
+    desk.ask("node.disk_free_limit", share=2)
+    assert marks.disk_free_bytes_min == 2 * memory_bytes()
+    for verb in ("node.memory_watermark", "node.disk_free_limit"):
+        assert desk.refusal(verb).startswith("PRECONDITION_FAILED: give ")
+        assert desk.refusal(verb, size_bytes=-1).endswith("below zero")
+
+
+def test_the_level_of_the_log() -> None:
+    desk, root = Desk(), logging.getLogger()
+    before = root.level
+    try:
+        desk.ask("node.log_level", level="debug")
+        assert root.level == logging.DEBUG
+        assert "there is no level 'loud'" in desk.refusal("node.log_level", level="loud")
+    finally:
+        root.setLevel(before)
+
+
+def test_alarms_of_all_nodes() -> None:
+    desk = Desk()
+    desk.parts.alarms.set("memory", low=True)
+    desk.parts.alarms.set_elsewhere("b", ["disk", "memory"])
+    assert [(row["node"], row["resource"]) for row in desk.rows("alarms.list")] == [
+        ("a", "memory"),
+        ("b", "disk"),
+        ("b", "memory"),
+    ]
+
+
+def test_a_node_that_is_alone_is_not_critical() -> None:
+    assert Desk().rows("queues.critical") == []
+
+
+def test_certificates_and_when_they_end(tmp_path: Path) -> None:
+    parts = Desk().parts
+    assert list(list_certificates(parts)) == []
+    authority = Authority(tmp_path)
+    config = replace(parts.config, tls_cert=authority.cert_file, tls_ca=authority.ca_file)
+    listed = list_certificates(parts._replace(config=config))
+    rows = [row for row in listed if isinstance(row, dict)]
+    ends = [*ends_in(authority.cert_file), *ends_in(authority.ca_file)]
+    assert [row["ends_at"] for row in rows] == [int(end.timestamp()) for end in ends]
+    assert {"node", "file", "ends_at"} == rows[0].keys()

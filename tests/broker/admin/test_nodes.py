@@ -1,0 +1,121 @@
+"""nodes.* at the desk: RabbitMQ's names and kinds of values, and where they come from."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.admin.local_client import answer_of
+from fluffle.broker.admin.nodes import memory
+from fluffle.broker.admin.threads import in_thread
+from fluffle.broker.base.errors import Broken
+from tests.broker.admin.desk import Desk
+
+KINDS = {
+    "name": str, "type": str, "running": bool, "being_drained": bool, "os_pid": str, "uptime": int,
+    "processors": int, "run_queue": int, "mem_used": int, "mem_limit": int, "mem_alarm": bool,
+    "mem_calculation_strategy": str, "disk_free": int, "disk_free_limit": int,
+    "disk_free_alarm": bool, "fd_used": int, "fd_total": int, "sockets_used": int,
+    "sockets_total": int, "proc_used": int, "proc_total": int, "gc_num": int,
+    "context_switches": int, "io_sync_count": int, "io_sync_avg_time": float,
+    "io_write_count": int, "io_write_bytes": int, "exchange_types": list, "auth_mechanisms": list,
+    "applications": list, "contexts": list, "log_files": list, "db_dir": str, "config_files": list,
+    "enabled_plugins": list, "net_ticktime": int, "rates_mode": str, "partitions": list,
+    "cluster_links": list,
+}  # fmt: skip
+"""What RabbitMQ 4.0.5 has of a node and we have, too."""
+
+
+def test_a_node_is_told_of_by_rabbitmqs_names(tmp_path: Path) -> None:
+    row = Desk(tmp_path).ask("nodes.row")
+    assert {name: type(value) for name, value in row.items()} == KINDS
+    assert (row["name"], row["uptime"], row["os_pid"]) == ("a", 4_000, str(os.getpid()))
+    assert row["db_dir"] == str(tmp_path)
+    assert row["running"]
+
+
+def test_what_is_low_shows() -> None:
+    desk = Desk()
+    desk.parts.alarms.set("disk", low=True)
+    row = desk.ask("nodes.row")
+    assert (row["mem_alarm"], row["disk_free_alarm"]) == (False, True)
+    assert row["disk_free_limit"] == desk.parts.alarms.watermarks.disk_free_bytes_min
+
+
+def test_memory_is_said_to_be_without_pages_of_files() -> None:
+    """As Linux calls that in /proc/self/status."""
+    assert Desk().ask("nodes.row")["mem_calculation_strategy"] == "rss_anon"
+
+
+def test_connections_are_sockets() -> None:
+    desk = Desk()
+    desk.edge.connect()
+    desk.edge.connect()
+    assert desk.ask("nodes.row")["sockets_used"] == 2
+
+
+def test_who_is_alone_is_all_nodes() -> None:
+    (row,) = Desk().rows("nodes.list")
+    assert row["name"] == "a"
+
+
+def test_types_mechanisms_and_parts_are_named() -> None:
+    row = Desk().ask("nodes.row")
+    types = {each["name"]: each for each in row["exchange_types"]}
+    assert {"direct", "fanout", "headers", "topic", "x-delayed-message"} <= types.keys()
+    assert types["topic"] == {
+        "name": "topic",
+        "description": "AMQP topic exchange, as per the AMQP specification",
+        "enabled": True,
+    }
+    assert types["x-jms-topic"]["description"] == "JMS topic exchange"
+    assert types["x-consistent-hash"]["description"] == "Consistent hash exchange"
+    enabled = {each["name"]: each["enabled"] for each in row["auth_mechanisms"]}
+    assert enabled == {"AMQPLAIN": True, "EXTERNAL": True, "PLAIN": True}
+    assert {"fluffle", "python", "lmdb"} <= {each["name"] for each in row["applications"]}
+
+
+def test_where_it_listens() -> None:
+    assert Desk().rows("nodes.listeners") == [
+        {
+            "node": "a",
+            "protocol": "amqp",
+            "ip_address": "127.0.0.1",
+            "port": 5672,
+            "tls": False,
+            "socket_opts": {},
+        }
+    ]
+
+
+async def test_the_parts_of_memory_make_the_whole(tmp_path: Path) -> None:
+    row = await answer_of(memory(Desk(tmp_path).parts))
+    total, strategy = row.pop("total"), row.pop("strategy")
+    assert sum(row.values()) == total["rss"] > 0
+    assert row["code"] > 0
+    assert row["store"] >= 0
+    assert strategy == "rss"
+
+
+async def test_what_a_thread_stumbles_over_is_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    def look() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(Broken):
+        await answer_of(in_thread(look, lambda found: {"found": found}))
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_what_nobody_can_make_a_row_of_is_an_answer_too() -> None:
+    with pytest.raises(Broken):
+        await answer_of(in_thread(lambda: 0, lambda found: {"found": 1 / found}))
+
+
+async def test_the_loop_goes_on_while_a_thread_looks() -> None:
+    told = threading.Event()
+    asyncio.get_running_loop().call_soon(told.set)
+    assert await answer_of(in_thread(told.wait, lambda found: {"found": found})) == {"found": True}

@@ -1,0 +1,105 @@
+"""queues.statistics and exchanges.statistics: what several nodes have counted becomes one row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fluffle.broker import Cluster
+from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.dispatch import Dispatcher
+from fluffle.broker.admin.local_client import rows
+from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.observability.statistics.sample_window import NO_PAST, Ages
+from fluffle.broker.runtime.turn import raise_it
+from tests.broker.admin.desk import Desk
+
+
+class Counted:
+    """As much of `Statistics` as these verbs ask for."""
+
+    def __init__(self, publishes: int = 1) -> None:
+        self.publishes = publishes
+        self.asked: list[Ages] = []
+
+    def of_queue(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
+        self.asked.append(ages)
+        if name == "idle":
+            return {}
+        rate = {"rate": self.publishes / 5}
+        return {"message_stats": {"publish": self.publishes, "publish_details": rate}, "in": vhost}
+
+    def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
+        rate = {"rate": self.publishes / 5}
+        stats = {"publish_in": self.publishes, "publish_in_details": rate}
+        return {"message_stats": stats} if name == "amq.topic" else {}
+
+
+def counting(desk: Desk) -> Counted:
+    counted = Counted()
+    statistics: Any = counted
+    desk.parts = desk.parts._replace(statistics=statistics)
+    desk.dispatcher = Dispatcher(desk.parts, VERBS, raise_it)
+    return counted
+
+
+@pytest.mark.parametrize("verb", ["queues.counted", "queues.statistics"])
+def test_each_queue_that_has_seen_anything_is_told_of(verb: str) -> None:
+    desk = Desk()
+    counted = counting(desk)
+    client = desk.edge.connect()
+    for name in ("q", "idle", "r"):
+        client.declare(name)
+    stats = {"publish": 1, "publish_details": {"rate": 0.2}}
+    of_all = [{"vhost": "/", "name": name, "message_stats": stats, "in": "/"} for name in "qr"]
+    assert desk.rows(verb) == of_all
+    assert desk.rows(verb, vhost="/", name="r") == of_all[1:]
+    assert desk.rows(verb, name="idle") == []
+    assert counted.asked[-1] == NO_PAST
+    desk.rows(verb, ages={"msg_rates_age": 60, "msg_rates_incr": "5"})
+    assert counted.asked[-1].messages == (60, 5)
+
+
+@pytest.mark.parametrize("verb", ["exchanges.counted", "exchanges.statistics"])
+def test_each_exchange_likewise(verb: str) -> None:
+    desk = Desk()
+    counting(desk)
+    stats = {"publish_in": 1, "publish_in_details": {"rate": 0.2}}
+    row = {"vhost": "/", "name": "amq.topic", "message_stats": stats}
+    assert desk.rows(verb) == [row]
+
+
+@pytest.mark.parametrize("verb", ["queues.counted", "queues.statistics"])
+def test_what_cannot_be_asked_for_is_refused(verb: str) -> None:
+    desk = Desk()
+    counting(desk)
+    assert desk.refusal(verb, vhost="v") == "NOT_FOUND: vhost 'v' does not exist"
+    ages = {"lengths_age": 9999, "lengths_incr": 5}
+    refusal = desk.refusal(verb, ages=ages)
+    assert refusal == "SYNTAX_ERROR: Invalid range parameters: age 9999, incr 5"
+
+
+@pytest.mark.parametrize("verb", ["queues.counted", "queues.statistics"])
+def test_where_nobody_counts_there_is_nothing(verb: str) -> None:
+    desk = Desk()
+    desk.edge.connect().declare("q")
+    assert desk.rows(verb) == []
+
+
+async def test_what_all_nodes_have_counted_is_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_node(parts: Parts) -> Counted:
+        return Counted(10 ** int(parts.config.node_name.removeprefix("node")))
+
+    monkeypatch.setattr(Parts, "statistics", property(of_node))
+    async with Cluster(nodes=3) as cluster:
+        for each in map(cluster.__getitem__, range(3)):
+            assert each.node.cluster is not None
+            each.node.cluster.errands.patience_s = 60.0
+        for node in range(3):
+            (row,) = await rows(cluster[node].node.parts, "exchanges.statistics", vhost="/")
+            stats = {"publish_in": 111, "publish_in_details": {"rate": pytest.approx(22.2)}}
+            assert row == {"vhost": "/", "name": "amq.topic", "message_stats": stats}
+        await cluster.kill(2)
+        (row,) = await rows(cluster[0].node.parts, "exchanges.statistics", name="amq.topic")
+        assert row["message_stats"]["publish_in"] == 11

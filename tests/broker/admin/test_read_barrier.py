@@ -1,0 +1,27 @@
+"""Verbs that have asked a queue which was deleted before it answered."""
+
+from __future__ import annotations
+
+from fluffle.broker.admin.context import Later, Pending, Row
+from fluffle.broker.admin.read_barrier import certain_result
+from fluffle.broker.base.errors import BrokerError, Gone, NotFound
+from tests.support.knowledge import LateKnowledge
+
+
+def test_a_queue_that_was_deleted_again_is_asked_for_again() -> None:
+    knowledge, asked, told = LateKnowledge(), list[Pending](), list[Row | BrokerError]()
+
+    def make() -> Row | Later:
+        if len(asked) == 3:
+            raise NotFound("no queue 'q' in vhost '/'")
+        asked.append(Pending())
+        return asked[-1].result
+
+    result = certain_result(knowledge, make)
+    assert isinstance(result, Later)
+    result.begin(told.append)
+    for deleted in range(1, 4):
+        asked[-1].answer(Gone("no queue 'q' in vhost '/'"))
+        assert (len(asked), told) == (deleted, [])
+        knowledge.confirm()
+    assert [type(outcome) for outcome in told] == [NotFound]

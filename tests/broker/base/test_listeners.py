@@ -1,0 +1,29 @@
+"""Who cannot hear keeps nothing from the others, unless what he believes is impossible."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluffle.broker.base.listeners import tell
+
+
+def test_what_fails_in_one_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[str] = []
+
+    def deaf() -> None:
+        raise RuntimeError("deaf")
+
+    for act in (deaf, lambda: heard.append("second")):
+        tell(act)
+    assert heard == ["second"]
+    assert caplog.messages == ["what has happened could not be told to all"]
+    assert "RuntimeError: deaf" in caplog.text
+
+
+def test_what_cannot_be_is_not_swallowed(caplog: pytest.LogCaptureFixture) -> None:
+    def impossible() -> None:
+        raise AssertionError("two at once")
+
+    with pytest.raises(AssertionError, match="two at once"):
+        tell(impossible)
+    assert caplog.messages == []

@@ -1,0 +1,190 @@
+"""Lanes: everything arrives whole and in order, urgent frames first, nothing without bound."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from fluffle.broker.cluster.links.chunks import ACK_BYTES, PIECE_BYTES_MAX, Decoder
+from fluffle.broker.cluster.links.send_queue import (
+    FRAME_COST_BYTES,
+    NORMAL_SHARE_BYTES,
+    WINDOW_BYTES,
+    Outbox,
+)
+from fluffle.broker.cluster.ports import FrameKind, Lane
+from tests.suite.seeds import machine_settings
+
+KINDS = frozenset(FrameKind)
+PLENTY = dict.fromkeys(Lane, 1 << 30)
+SIZES = [0, 1, 1_000, PIECE_BYTES_MAX, PIECE_BYTES_MAX + 1, 3 * PIECE_BYTES_MAX]
+
+
+def lanes_of(taken: list[bytes | memoryview]) -> list[int]:
+    """The lane of each piece."""
+    return [head[0] & 0x0F for head in taken[::2]]
+
+
+def decoder() -> Decoder:
+    return Decoder(KINDS, frame_bytes_max=1 << 30)
+
+
+class OutboxAgainstLists(RuleBasedStateMachine):
+    """Three lists, of which the other end has read a part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes_max = {Lane.URGENT: 2_000, Lane.NORMAL: 500_000, Lane.BULK: 400_000}
+        self.outbox = Outbox(self.bytes_max)
+        self.decoder = decoder()
+        self.waiting: dict[Lane, deque[tuple[int, bytes]]] = {lane: deque() for lane in Lane}
+        """By lane, what has not arrived."""
+        self.wire = bytearray()
+        self.count = 0
+
+    @rule(lane=st.sampled_from(Lane), kind=st.sampled_from(FrameKind), size=st.sampled_from(SIZES))
+    def put(self, lane: Lane, kind: int, size: int) -> None:
+        self.count += 1
+        payload = f"{lane}{self.count}".encode().ljust(size, b".")
+        before = self.outbox.waiting_bytes[lane]
+        limit = self.bytes_max[lane]
+        fits = before + min(len(payload) + FRAME_COST_BYTES, limit // 2) <= limit
+        assert self.outbox.put(lane, kind, payload) == (fits or not before)
+        if fits or not before:
+            self.waiting[lane].append((kind, payload))
+
+    @rule(enough=st.sampled_from([1, 5_000, PIECE_BYTES_MAX]))
+    def take(self, enough: int) -> None:
+        had_urgent = self.outbox.waiting_bytes[Lane.URGENT]
+        had = any(self.outbox.waiting_bytes)
+        taken = self.outbox.take(enough)
+        if not taken:
+            assert self.outbox.is_held_back == had
+        assert all(len(part) <= PIECE_BYTES_MAX for part in taken)
+        assert sum(map(len, taken[:-2])) < enough
+        if had_urgent:
+            assert lanes_of(taken)[0] == Lane.URGENT
+        self.wire += b"".join(taken)
+
+    @rule(share=st.floats(0, 1))
+    def arrive(self, share: float) -> None:
+        size = round(share * len(self.wire))
+        for kind, payload in self.decoder.feed(bytes(self.wire[:size])):
+            lane = Lane(int(payload[:1]))
+            assert self.waiting[lane].popleft() == (kind, payload)
+        del self.wire[:size]
+
+    @rule()
+    def acknowledge(self) -> None:
+        """As the other end does: in portions."""
+        sender = Decoder((), frame_bytes_max=1)
+        sender.feed(self.decoder.acknowledge())
+        for lane in Lane:
+            self.outbox.acknowledge(lane, sender.acknowledged[lane])
+
+    @invariant()
+    def nothing_is_wrong(self) -> None:
+        assert self.decoder.fault is None
+
+    def teardown(self) -> None:
+        while self.wire or any(self.outbox.waiting_bytes):
+            self.wire += b"".join(self.outbox.take(1 << 30))
+            assert len(self.wire) <= 2 * sum(WINDOW_BYTES.values())
+            self.arrive(1)
+            self.acknowledge()
+        assert not any(self.waiting.values())
+        assert self.outbox.waiting_bytes == [0, 0, 0]
+        assert self.decoder.held_bytes == 0
+
+
+TestOutboxAgainstLists = OutboxAgainstLists.TestCase
+TestOutboxAgainstLists.settings = machine_settings(examples=40, stateful_step_count=40)
+
+
+def test_between_any_two_pieces_of_bulk_an_urgent_frame_goes_first() -> None:
+    outbox = Outbox(PLENTY)
+    outbox.put(Lane.BULK, 0, bytes(40 * PIECE_BYTES_MAX))
+    for _ in range(40):
+        outbox.put(Lane.URGENT, 0, b"ping")
+        assert lanes_of(outbox.take(PIECE_BYTES_MAX)) == [Lane.URGENT, Lane.BULK]
+        outbox.acknowledge(Lane.BULK, PIECE_BYTES_MAX)
+    assert outbox.take(1) == []
+
+
+def test_a_quarter_of_what_both_send_is_bulk() -> None:
+    outbox = Outbox(PLENTY)
+    outbox.put(Lane.BULK, 0, bytes(10 * PIECE_BYTES_MAX))
+    for _ in range(4_000):
+        outbox.put(Lane.NORMAL, 0, bytes(1_000))
+    wire = [(head[0] & 0x0F, len(content)) for head, content in zip(
+        *[iter(outbox.take(4 * NORMAL_SHARE_BYTES))] * 2, strict=True)]  # fmt: skip
+    sent = {lane: sum(size for at, size in wire if at == lane) for lane in Lane}
+    assert sent[Lane.BULK] * 3 <= sent[Lane.NORMAL] <= sent[Lane.BULK] * 3.2
+
+
+def test_normal_alone_and_bulk_alone_have_it_all() -> None:
+    outbox, count = Outbox(PLENTY), WINDOW_BYTES[Lane.BULK] // PIECE_BYTES_MAX
+    for lane in (Lane.NORMAL, Lane.BULK):
+        for _ in range(count):
+            outbox.put(lane, 0, bytes(PIECE_BYTES_MAX))
+        assert lanes_of(outbox.take(count * PIECE_BYTES_MAX)) == [lane] * count
+
+
+def test_what_is_under_way_of_a_lane_is_bounded() -> None:
+    """Urgent frames and the other lane do not mind."""
+    outbox = Outbox(PLENTY)
+    window = WINDOW_BYTES[Lane.BULK]
+    outbox.put(Lane.BULK, 0, bytes(2 * window))
+    taken = outbox.take(1 << 30)
+    assert sum(map(len, taken[1::2])) == window
+    assert outbox.is_held_back
+    outbox.put(Lane.URGENT, 0, b"ping")
+    outbox.put(Lane.NORMAL, 0, b"append")
+    assert lanes_of(outbox.take(1 << 30)) == [Lane.URGENT, Lane.NORMAL]
+    outbox.acknowledge(Lane.BULK, 1)
+    assert lanes_of(outbox.take(1 << 30)) == [Lane.BULK]
+    outbox.acknowledge(Lane.BULK, window + PIECE_BYTES_MAX - 1)
+    outbox.take(1 << 30)
+    assert not outbox.is_held_back
+    assert outbox.waiting_bytes[Lane.BULK] == 0
+
+
+def test_no_more_is_acknowledged_than_was_sent() -> None:
+    outbox = Outbox(PLENTY)
+    outbox.put(Lane.NORMAL, 0, b"append")
+    with pytest.raises(ValueError, match="6 bytes are acknowledged of 0"):
+        outbox.acknowledge(Lane.NORMAL, 6)
+    outbox.take(1)
+    outbox.acknowledge(Lane.NORMAL, 6)
+    with pytest.raises(ValueError, match="1 bytes are acknowledged of 0"):
+        outbox.acknowledge(Lane.NORMAL, 1)
+
+
+def test_portions_are_small_enough_that_no_window_closes_for_good() -> None:
+    assert min(WINDOW_BYTES.values()) >= 4 * ACK_BYTES
+
+
+def test_what_does_not_fit_is_not_taken() -> None:
+    outbox = Outbox({**PLENTY, Lane.BULK: 1_000})
+    assert outbox.put(Lane.BULK, 0, bytes(5_000)), "an empty lane takes anything"
+    assert not outbox.put(Lane.BULK, 0, b"")
+    assert outbox.put(Lane.NORMAL, 0, bytes(5_000)), "lanes do not take room from each other"
+    outbox.take(1 << 20)
+    assert outbox.put(Lane.BULK, 0, b"")
+
+
+def test_a_frame_of_any_size_is_taken_where_less_than_half_a_lane_waits() -> None:
+    """Who has seen that there is room relies on it, and never hears that a frame was lost."""
+    outbox = Outbox({**PLENTY, Lane.NORMAL: 1_000})
+    assert outbox.put(Lane.NORMAL, 0, bytes(500 - FRAME_COST_BYTES))
+    assert outbox.put(Lane.NORMAL, 0, bytes(5_000))
+    assert not outbox.put(Lane.NORMAL, 0, b"")
+
+
+def test_empty_frames_are_bounded_as_well() -> None:
+    outbox = Outbox({**PLENTY, Lane.NORMAL: 1_000})
+    taken = sum(outbox.put(Lane.NORMAL, 0, b"") for _ in range(1_000))
+    assert taken == 1_000 // FRAME_COST_BYTES

@@ -1,0 +1,188 @@
+"""What edges are made to say by time alone, and before their node stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queues.leader_routes import TELL_S, Line, Lines
+from fluffle.broker.cluster.queues.ports import Around, Known
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.raft.config import NodeId
+from tests.broker.cluster.queues.test_session_router import cluster
+from tests.support.queue_nodes import QueueCluster
+
+__all__ = ["cluster"]
+
+OWN, OTHER = m.Boot(1, 100), m.Boot(1, 200)
+HOLDER = 7
+
+
+class Desk:
+    """The lines of a node with one queue, which another leads: whatever they ask for is by hand."""
+
+    def __init__(self) -> None:
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.is_touched = False
+        self.lives = {"a": OWN, "b": OTHER}
+        around = Around(
+            node="a",
+            boot=OWN,
+            lives=self.lives,
+            send=self._send,
+            has_room=lambda _node: True,
+            touch=self._touch,
+            call_later=lambda delay_s, act: self.timers.append((delay_s, act)),
+            now_ms=lambda: 0,
+            is_nobody_there=lambda _node: False,
+            queue_failed=lambda _queue, _error: None,
+            hasten=lambda _queue: None,
+        )
+        self.lines = Lines(around, lambda _queue: Known(1, 1, "b"))
+        definition = QueueDefinition(QueueSpec("q"), id=1, members=(("b", 1), ("c", 1)))
+        self.line: Line = self.lines.open(definition, lambda _events: None)
+
+    def _send(self, node: NodeId, frame: m.Frame) -> None:
+        raise AssertionError(f"nobody need be asked, and {node} is sent {frame}")
+
+    def _touch(self) -> None:
+        self.is_touched = True
+
+    def ack(self, sequence: int) -> None:
+        self.line.edge.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(sequence, sequence + 1))])
+        self.line.touch()
+
+    def open_at_home(self, home: NodeId) -> Line:
+        """Another queue, which that node alone leads."""
+        definition = QueueDefinition(QueueSpec("at home"), id=2, home=home)
+        return self.lines.open(definition, lambda _events: None)
+
+    def unlink(self, node: NodeId) -> None:
+        del self.lives[node]
+        self.lines.unlinked(node)
+
+    def turn(self) -> list[range]:
+        """What is said to be acknowledged in this turn, if one was asked for."""
+        is_touched, self.is_touched = self.is_touched, False
+        frames = [frame for _node, frame in self.lines.output()] if is_touched else []
+        settled = [each for frame in frames for each in frame.messages if type(each) is m.Settle]
+        return [token.run for each in settled for token in each.tokens]
+
+    def wait(self, delay_s: float) -> None:
+        """What was to come after so long comes."""
+        due = [timer for timer in self.timers if timer[0] == delay_s]
+        self.timers = [timer for timer in self.timers if timer not in due]
+        for _delay_s, act in due:
+            act()
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """Its edge talks to the leader."""
+    desk = Desk()
+    desk.ack(1)
+    assert desk.turn() == [range(1, 2)]
+    return desk
+
+
+def test_what_was_put_off_is_said_after_a_while(desk: Desk) -> None:
+    """Again and again."""
+    for first in (2, 4):
+        desk.ack(first)
+        desk.ack(first + 1)
+        assert desk.turn() == []
+        desk.wait(TELL_S)
+        assert desk.turn() == [range(first, first + 2)]
+        desk.wait(TELL_S)
+        assert desk.turn() == [], "it is said once"
+
+
+def test_what_was_put_off_is_said_at_once_before_a_stop(desk: Desk) -> None:
+    told: list[str] = []
+    desk.ack(2)
+    assert desk.turn() == []
+    desk.lines.rest(lambda: told.append("rest"))
+    assert desk.turn() == [range(2, 3)]
+    assert not told, "it has no outcome yet"
+
+
+@pytest.mark.parametrize("end", ["unlinked", "closed"])
+def test_who_waits_for_rest_hears_of_every_end_of_what_is_pending(desk: Desk, end: str) -> None:
+    """Also where no leader says a word."""
+    told: list[str] = []
+    desk.lines.rest(lambda: told.append("rest"))
+    desk.turn()
+    assert not told
+    if end == "closed":
+        desk.lines.close(1)
+    else:
+        desk.unlink("b")
+    desk.turn()
+    assert told == ["rest"]
+
+
+def test_who_waits_for_rest_hears_of_a_home_in_a_later_life(desk: Desk) -> None:
+    line = desk.open_at_home("b")
+    line.edge.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(1, 2))])
+    line.touch()
+    desk.turn()
+    desk.lines.close(1)
+    told: list[str] = []
+    desk.lines.rest(lambda: told.append("rest"))
+    desk.turn()
+    assert not told
+    desk.lives["b"] = m.Boot(2, 200)
+    desk.lines.linked("b")
+    desk.turn()
+    assert told == ["rest"]
+
+
+def acknowledging(cluster: QueueCluster, name: str) -> None:
+    """A client there has acknowledged something, and has not been heard."""
+    cluster.ask("a").publish(3)
+    cluster.ask(name).attach(credit=10, no_ack=False, prefetch=10)
+    cluster.hosts.settle()
+    client = cluster.ask(name)
+    client.settle(client.in_hands(), Outcome.ACKED)
+    cluster.hosts.settle()
+    assert not cluster.ghost.gone
+
+
+@pytest.mark.parametrize("name", "abc")
+def test_nothing_is_pending_at_rest(cluster: QueueCluster, name: str) -> None:
+    acknowledging(cluster, name)
+    told: list[int] = []
+    lines = cluster.nodes[name].hub.lines
+    lines.rest(lambda: told.append(len(cluster.ghost.gone)))
+    assert not told
+    cluster.hosts.settle()
+    assert told == [3], "once it is so, without any time"
+    lines.rest(lambda: told.append(0))
+    assert told == [3, 0], "at once if there is nothing"
+
+
+def test_nobody_waits_for_a_leader_that_is_not_there(cluster: QueueCluster) -> None:
+    for name in "ac":
+        cluster.hosts.network.cut("b", name)
+    cluster.hosts.settle()
+    cluster.ask("b").publish(1)
+    told: list[str] = []
+    cluster.nodes["b"].hub.lines.rest(lambda: told.append("rest"))
+    assert told == ["rest"]
+
+
+def test_a_leader_that_is_not_known_yet_is_waited_for(cluster: QueueCluster) -> None:
+    acknowledging(cluster, "a")
+    refused: list[object] = []
+    cluster.nodes["a"].host.group(cluster.queue).transfer("c", refused.append)
+    told: list[int] = []
+    lines = cluster.nodes["a"].hub.lines
+    cluster.lines["a"].edge.connect(None)
+    lines.rest(lambda: told.append(len(cluster.ghost.gone)))
+    assert not told
+    cluster.hosts.advance(1_000)
+    assert (cluster.leader(), told, refused) == ("c", [3], [])

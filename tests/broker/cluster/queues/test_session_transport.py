@@ -1,0 +1,201 @@
+"""A link that is slower than those who use it: each queue gets its share, nothing goes twice."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from fluffle.broker.base.clock import ManualClock
+from fluffle.broker.base.message import Origin
+from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
+from fluffle.broker.cluster.msgpack_parts import Payload, joined
+from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
+from fluffle.broker.cluster.queue_sessions.codec import decode
+from fluffle.broker.cluster.queue_sessions.events import Confirmed, Delivered, Event
+from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader, Publish
+from fluffle.broker.cluster.queue_sessions.requests import Asking, Terms
+from fluffle.broker.cluster.queues.classic_host import Homed
+from fluffle.broker.cluster.queues.leader_routes import Line
+from fluffle.broker.cluster.queues.session_router import StreamHub, Surroundings
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.runtime.commits import Waiter
+
+BODY = bytes(16 << 10)
+BATCH = 64
+QUEUES = 20
+STEP_MS = 10
+STEP_BYTES = 1 << 20
+"""What a link takes in a step."""
+BOOTS = {"a": Boot(1, 11), "b": Boot(1, 22)}
+
+
+def never(waiter: Waiter, ticket: int) -> None:
+    """Nothing is durable here, so nobody waits."""
+    raise AssertionError(f"{waiter} waits for {ticket}")
+
+
+class SlowLinks:
+    """From one node to the other."""
+
+    on_frame: OnFrame
+    on_link: OnLink
+
+    def __init__(self) -> None:
+        self.waiting: deque[bytes] = deque()
+        self.sent_bytes = 0
+        self._spent_bytes = 0
+
+    def send(self, node: str, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
+        assert (kind, lane) == (FrameKind.STREAM, Lane.NORMAL)
+        self.waiting.append(joined(payload))
+
+    def is_up(self, node: str) -> bool:
+        return bool(node)
+
+    def waiting_bytes(self, node: str, lane: Lane) -> int:
+        return sum(map(len, self.waiting))
+
+    def drain(self, budget_bytes: int, receive: Callable[[bytes], None]) -> None:
+        """What comes out at the other end within a step."""
+        self._spent_bytes += budget_bytes
+        while self.waiting and len(self.waiting[0]) <= self._spent_bytes:
+            payload = self.waiting.popleft()
+            self._spent_bytes -= len(payload)
+            self.sent_bytes += len(payload)
+            receive(payload)
+        if not self.waiting:
+            self._spent_bytes = 0
+
+
+class TwoNodes:
+    """Clients at a, and queues that live on b."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(wall_ms=10**9)
+        self.timers: list[tuple[int, Callable[[], None]]] = []
+        self.speaks = COUNTS_SINCE
+        """What version of links."""
+        self.links = {"a": SlowLinks(), "b": SlowLinks()}
+        self.hubs = {"a": self._hub("a", "b"), "b": self._hub("b", "a")}
+        self.confirmed: Counter[int] = Counter()
+        self.delivered: Counter[int] = Counter()
+        self.queues: list[Queue] = []
+        self.lines = [self._queue(number) for number in range(QUEUES)]
+        for name, other in ("ab", "ba"):
+            self.hubs[name].link_changed(other, True)
+
+    def _hub(self, name: str, other: str) -> StreamHub:
+        def call_later(delay_s: float, act: Callable[[], None]) -> None:
+            self.timers.append((self.clock.now_ms() + round(1_000 * delay_s), act))
+
+        return StreamHub(
+            Surroundings(
+                node=name,
+                boot=BOOTS[name],
+                links=self.links[name],
+                boot_of=lambda _node: BOOTS[other],
+                touch=lambda: None,
+                call_later=call_later,
+                clock=self.clock,
+                refused=lambda _node, why: pytest.fail(why),
+                speaks=lambda _node: self.speaks,
+            )
+        )
+
+    def _queue(self, number: int) -> Line:
+        definition = QueueDefinition(QueueSpec(f"q{number}"), id=100 + number, home="b")
+        queue = Queue(definition.spec, Ports(lambda _queue: None), definition=definition)
+        self.queues.append(queue)
+        leading = self.hubs["b"].leading
+        leader = Leader("b", BOOTS["b"], 1)
+        homed = Homed(
+            queue, leader, vhost="/", wait=never, on_unused=lambda _queue: None,
+            on_told=lambda: leading.speak(definition.id),
+        )  # fmt: skip
+        leading.queues[definition.id] = homed
+        leading.greet(definition.id, homed.sessions)
+
+        def told(events: list[Event]) -> None:
+            for event in events:
+                if isinstance(event, Confirmed):
+                    self.confirmed[number] += event.count
+                elif isinstance(event, Delivered):
+                    self.delivered[number] += len(event.deliver.contents)
+
+        return self.hubs["a"].open(definition, told)
+
+    def step(self) -> None:
+        """A turn of each, and what the links take meanwhile."""
+        self.clock.advance(STEP_MS)
+        now_ms = self.clock.now_ms()
+        due = [act for at_ms, act in self.timers if at_ms <= now_ms]
+        self.timers = [timer for timer in self.timers if timer[0] > now_ms]
+        for act in due:
+            act()
+        for name, other in ("ab", "ba"):
+            self.hubs[name].before_consensus()
+            self.hubs[name].after_consensus()
+            self.links[name].drain(STEP_BYTES, partial(self.hubs[other].receive, name))
+
+
+def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
+    nodes = TwoNodes()
+    asking = [Asking(line.edge) for line in nodes.lines]
+    origin = Origin("", "k")
+    for _ in range(200):
+        for line, asked, queue in zip(nodes.lines, asking, nodes.queues, strict=True):
+            while not line.edge.is_full:
+                asked.publish([origin] * BATCH, [BODY] * BATCH)
+                line.touch()
+            queue.purge()
+        nodes.step()
+    confirmed = sum(nodes.confirmed.values())
+    share = confirmed / QUEUES
+    assert confirmed > 10_000
+    assert all(nodes.confirmed[number] > share / 2 for number in range(QUEUES)), nodes.confirmed
+    under_way = sum(map(len, nodes.links["a"].waiting)) + 2 * QUEUES * BATCH * len(BODY)
+    assert nodes.links["a"].sent_bytes < confirmed * len(BODY) * 1.05 + under_way
+
+
+@pytest.mark.parametrize(
+    ("speaks", "told"), [(COUNTS_SINCE, Counts(3, 1)), (COUNTS_SINCE - 1, NEW)]
+)
+def test_who_speaks_an_earlier_version_is_told_of_no_counts(speaks: int, told: Counts) -> None:
+    nodes = TwoNodes()
+    nodes.speaks = speaks
+    asking = Asking(nodes.lines[0].edge)
+    asking.publish([Origin("", "k")], [b"body"], counts=Counts(3, 1))
+    nodes.lines[0].touch()
+    nodes.hubs["a"].before_consensus()
+    frames = [decode(payload) for payload in nodes.links["a"].waiting]
+    assert [
+        each.counts for frame in frames for each in frame.messages if isinstance(each, Publish)
+    ] == [told]
+    nodes.step()
+    nodes.step()
+    assert nodes.queues[0].ready_count == 1
+
+
+def test_consumers_of_all_queues_get_their_share() -> None:
+    nodes = TwoNodes()
+    origin = Origin("", "k")
+    for line in nodes.lines:
+        Asking(line.edge).attach(0, Terms("t", no_ack=True), credit=100_000)
+        line.touch()
+    for _ in range(200):
+        for queue in nodes.queues:
+            if queue.ready_count < 4 * BATCH:
+                queue.enqueue([origin] * BATCH, [BODY] * BATCH, BATCH * len(BODY))
+            for handout in queue.pump():
+                handout.holder.deliver(handout)
+        nodes.step()
+    share = sum(nodes.delivered.values()) / QUEUES
+    assert share > 500
+    assert all(nodes.delivered[number] > share / 2 for number in range(QUEUES)), nodes.delivered

@@ -1,0 +1,181 @@
+"""Whoever is answered finds it on every node that can be reached, and waits for none for long."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.access.changes import put_user
+from fluffle.broker.access.users import User
+from fluffle.broker.cluster.applied_barrier import ASK, TELL, WAIT_S, Everywhere, Ports, frame
+from fluffle.broker.metadata.change import NOTHING
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.vhosts.queue_changes import declare_queue
+from tests.support.cluster_nodes import running_cluster
+from tests.support.metadata_cluster import Cluster, Outcome
+
+
+class World:
+    """Nodes that share definitions, with links that are up, and frames that are passed by hand."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+        self.cluster.lead("a")
+        self.frames: list[tuple[str, str, bytes]] = []
+        self.refused: list[str] = []
+        self.ends = {name: self._end(name) for name in self.cluster.nodes}
+        for name in self.ends:
+            for other in self.ends.keys() - {name}:
+                self.ends[name].link_changed(other, True)
+
+    def _end(self, name: str) -> Everywhere:
+        scheduler = self.cluster.scheduler
+        ports = Ports(
+            lambda node, payload: self.frames.append((name, node, payload)),
+            scheduler.call_soon,
+            scheduler.call_later,
+            lambda node, _reason: self.refused.append(node),
+        )
+        return Everywhere(self.cluster.nodes[name].metadata, ports)
+
+    def add_user(self, at: str, user: str) -> Outcome:
+        outcome = Outcome()
+        self.ends[at].change(lambda: put_user(User(user)), outcome.done, outcome.failed)
+        return outcome
+
+    def find_nothing_to_do(self, at: str) -> Outcome:
+        outcome = Outcome()
+        self.ends[at].change(lambda: NOTHING, outcome.done, outcome.failed)
+        return outcome
+
+    def knows(self, node: str, user: str) -> bool:
+        return user in self.cluster.nodes[node].catalogue.access.users
+
+    def rest(self) -> None:
+        """Pass on and apply all there is; no time passes."""
+        self.cluster.settle()
+        while self.frames:
+            sender, receiver, payload = self.frames.pop(0)
+            self.ends[receiver].receive(sender, payload)
+            self.cluster.settle()
+
+
+def test_the_answer_comes_when_all_have_it() -> None:
+    world = World()
+    world.cluster.nodes["c"].is_paused = True
+    outcome = world.add_user("b", "ann")
+    world.rest()
+    assert (outcome.heard, world.knows("b", "ann"), world.knows("c", "ann")) == ([], True, False)
+    world.cluster.nodes["c"].is_paused = False
+    world.rest()
+    assert (outcome.heard, world.knows("c", "ann")) == (["done"], True)
+
+
+def test_what_is_so_already_is_waited_for_too() -> None:
+    world = World()
+    world.cluster.nodes["c"].is_paused = True
+    first = world.add_user("b", "ann")
+    world.rest()
+    again = world.find_nothing_to_do("b")
+    world.rest()
+    assert (first.heard, again.heard) == ([], [])
+    world.cluster.nodes["c"].is_paused = False
+    world.rest()
+    third = world.find_nothing_to_do("b")
+    world.rest()
+    assert (first.heard, again.heard, third.heard) == (["done"], ["done"], ["done"])
+
+
+def test_one_that_does_not_answer_costs_one_wait() -> None:
+    world = World()
+    world.cluster.nodes["c"].is_paused = True
+    first = world.add_user("b", "ann")
+    world.rest()
+    world.cluster.scheduler.advance(WAIT_S)
+    assert first.heard == ["done"]
+    second = world.add_user("b", "bob")
+    world.rest()
+    assert second.heard == ["done"]
+    world.cluster.nodes["c"].is_paused = False
+    world.rest()
+    world.cluster.nodes["c"].is_paused = True
+    third = world.add_user("b", "cid")
+    world.rest()
+    assert third.heard == []
+
+
+def test_what_was_told_over_a_link_that_is_gone_is_told_again_over_the_next() -> None:
+    """The node that has asked knows nothing of that: its own link is the one it was."""
+    world = World()
+    outcome = world.add_user("b", "ann")
+    world.cluster.settle()
+    world.ends["c"].receive("b", frame(ASK, world.cluster.nodes["c"].metadata.revision))
+    world.frames = [sent for sent in world.frames if sent[0] != "c"]
+    world.frames = [sent for sent in world.frames if sent[:2] != ("b", "c")]
+    world.rest()
+    assert outcome.heard == []
+    world.ends["c"].link_changed("b", True)
+    world.rest()
+    assert outcome.heard == ["done"]
+
+
+def test_who_says_how_far_it_was_is_waited_for_until_it_is_as_far() -> None:
+    """Its answer to an earlier question may come when a later one is asked."""
+    world = World()
+    world.rest()
+    world.cluster.nodes["c"].is_paused = True
+    before = world.cluster.nodes["c"].metadata.revision
+    outcome = world.add_user("b", "ann")
+    world.rest()
+    world.ends["b"].receive("c", frame(TELL, before))
+    assert outcome.heard == []
+    world.cluster.nodes["c"].is_paused = False
+    world.rest()
+    assert outcome.heard == ["done"]
+
+
+def test_nobody_waits_for_who_is_gone() -> None:
+    world = World()
+    world.cluster.nodes["c"].is_paused = True
+    outcome = world.add_user("b", "ann")
+    world.rest()
+    world.ends["b"].link_changed("c", False)
+    assert outcome.heard == ["done"]
+
+
+def test_a_new_link_asks_and_answers_anew() -> None:
+    world = World()
+    world.cluster.nodes["c"].is_paused = True
+    outcome = world.add_user("b", "ann")
+    world.cluster.settle()
+    world.frames.clear()  # lost with the link
+    world.ends["b"].link_changed("c", True)
+    world.ends["c"].link_changed("b", False)
+    world.rest()
+    world.cluster.nodes["c"].is_paused = False
+    world.rest()
+    assert outcome.heard == []
+    world.ends["c"].link_changed("b", True)
+    world.ends["b"].link_changed("a", True)
+    world.rest()
+    assert outcome.heard == ["done"]
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x02" + bytes(8), frame(ASK, 1) + b"x", b"\x00"])
+def test_what_is_no_frame_is_refused(payload: bytes) -> None:
+    world = World()
+    world.ends["a"].receive("b", payload)
+    world.ends["a"].receive("nobody", frame(TELL, 7))
+    assert (world.refused, world.frames) == (["b"], [])
+
+
+async def test_a_queue_is_there_for_clients_of_all_nodes(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as three:
+        for number in range(20):
+            for node in three:
+                name = f"{node.name}{number}"
+                vhost, declared = node.node.catalogue.vhosts["/"], Declaration(name, durable=True)
+                await node.change(partial(declare_queue, vhost, declared, None))
+                assert all(name in each.node.catalogue.vhosts["/"].queues for each in three)

@@ -1,0 +1,99 @@
+"""Who is asked says whom it sees; whoever asks goes on without those that say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgpack
+import pytest
+
+from fluffle.broker.cluster.absent_nodes import Absent
+from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.gather import GIVE_UP_S
+from fluffle.broker.cluster.peer_views import Sightings
+from fluffle.raft.output import Verdict
+
+Told = list[Mapping[str, frozenset[str]]]
+
+
+class Rig:
+    """Three nodes; what is on its way between them, and what is to be done later."""
+
+    def __init__(self) -> None:
+        self.absent = {name: Absent(name, lambda: 0, lambda _node: False) for name in "abc"}
+        self.under_way: list[tuple[str, str, bytes]] = []
+        self.later: list[tuple[float, Callable[[], None]]] = []
+        self.nodes = {name: self._made(name) for name in "abc"}
+
+    def _made(self, name: str) -> Sightings:
+        def send(node: str, payload: bytes) -> None:
+            self.under_way.append((name, node, payload))
+
+        def call_later(seconds: float, call: Callable[[], None]) -> None:
+            self.later.append((seconds, call))
+
+        return Sightings(self.absent[name], send, call_later)
+
+    def sees(self, name: str, others: str) -> None:
+        for other in others:
+            self.absent[name].judged(Verdict(other, is_alive=True, boot=1))
+
+    def deliver(self) -> None:
+        while self.under_way:
+            source, target, payload = self.under_way.pop(0)
+            self.nodes[target].receive(source, payload)
+
+
+def test_all_say_whom_they_see() -> None:
+    rig, told = Rig(), Told()
+    rig.sees("b", "acd")
+    rig.nodes["a"].ask("bc", told.append)
+    assert told == []
+    rig.deliver()
+    assert told == [{"b": {*"acd"}, "c": set()}]
+    ((_, give_up),) = rig.later
+    give_up()
+    assert len(told) == 1
+
+
+def test_who_says_nothing_is_not_waited_for_for_ever() -> None:
+    rig, told = Rig(), Told()
+    rig.nodes["a"].ask("bc", told.append)
+    late = rig.under_way.pop()
+    rig.deliver()
+    ((seconds, give_up),) = rig.later
+    assert (told, seconds) == ([], GIVE_UP_S)
+    give_up()
+    assert told == [{"b": set()}]
+    rig.under_way.append(late)
+    rig.deliver()
+    assert len(told) == 1
+
+
+def test_of_nobody_nothing_is_asked() -> None:
+    rig, told = Rig(), Told()
+    rig.nodes["a"].ask("", told.append)
+    ((seconds, give_up),) = rig.later
+    assert (told, seconds) == ([], 0)
+    give_up()
+    assert told == [{}]
+
+
+def test_an_answer_counts_once_and_of_whoever_was_asked() -> None:
+    rig, told = Rig(), Told()
+    rig.nodes["a"].ask("bc", told.append)
+    answer = msgpack.packb((1, 1, "x"))
+    for node in "ddbb":
+        rig.nodes["a"].receive(node, answer)
+    assert told == []
+    rig.nodes["a"].receive("c", msgpack.packb((1, 1)))
+    assert told == [{"b": {"x"}, "c": set()}]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\xc1", *map(msgpack.packb, (7, [], [0], [2, 1], [1, "b"], [1, 1, 2], [True, 1]))],
+)
+def test_what_is_neither_question_nor_answer_is_refused(payload: bytes) -> None:
+    with pytest.raises(BadFrame):
+        Rig().nodes["a"].receive("b", payload)

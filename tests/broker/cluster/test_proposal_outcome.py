@@ -1,0 +1,45 @@
+"""Who waits for the fate of a proposal, and when it is known."""
+
+import pytest
+
+from fluffle.broker.cluster.proposal_outcome import UNSURE, Fate, Waiting
+from fluffle.raft.group import Position
+from fluffle.raft.records import DATA, Entry
+
+
+def waiting_for(told: list[Fate], *positions: Position) -> Waiting:
+    waiting = Waiting()
+    for position in positions:
+        waiting.add(position, told.append)
+    return waiting
+
+
+def entries(term: int, *indexes: int) -> list[Entry]:
+    return [Entry(index, term, DATA, b"") for index in indexes]
+
+
+def test_those_that_were_applied_are_told_in_order_and_once() -> None:
+    told: list[Fate] = []
+    waiting = waiting_for(told, Position(2, 5), Position(2, 7), Position(2, 9))
+    waiting.applied(entries(2, 3, 4))
+    assert told == []
+    waiting.applied(entries(2, 5, 6, 7, 8))
+    assert told == [Position(2, 5), Position(2, 7)]
+    waiting.end()
+    waiting.end()
+    assert told[2:] == [UNSURE]
+
+
+def test_who_leads_again_lets_go_of_what_it_proposed_before() -> None:
+    told: list[Fate] = []
+    waiting = waiting_for(told, Position(2, 5), Position(4, 6))
+    waiting.ended(4)
+    assert told == [UNSURE]
+    waiting.applied(entries(4, 6))
+    assert told == [UNSURE, Position(4, 6)]
+
+
+def test_an_entry_of_another_term_in_its_place_is_impossible() -> None:
+    waiting = waiting_for([], Position(2, 5))
+    with pytest.raises(AssertionError):
+        waiting.applied(entries(3, 5))

@@ -1,0 +1,358 @@
+"""Lists that another node tells: page by page, and whatever happens, never a hang."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import msgpack
+import pytest
+
+from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.rpc_client import Errand, Errands, Page, Ports, Refusal, Silence, Told
+from fluffle.broker.cluster.rpc_server import OPEN_MAX, UNREAD_S_MAX, Listing, Obliging, Tell
+from fluffle.broker.cluster.rpc_server import Ports as ObligingPorts
+from tests.suite.seeds import seeds
+
+PATIENCE_S = 3.0
+SILENT = Silence("it has said nothing for 3 s")
+
+
+class Timer:
+    def __init__(self, at_s: float, call: Callable[[], None]) -> None:
+        self.at_s, self.call = at_s, call
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Count:
+    """A list of as many pages as the request says; a request that is no number is refused."""
+
+    def __init__(self, rig: Rig, request: bytes, tell: Tell) -> None:
+        self.rig, self.request, self.tell = rig, request, tell
+        self.page = 0
+        self.is_closed = False
+        rig.listings.append(self)
+
+    def go_on(self) -> None:
+        self.rig.work.append(self._tell)
+
+    def _tell(self) -> None:
+        if self.is_closed:
+            return
+        if not self.request.isdigit():
+            self.tell(Refusal(404, "nothing of that kind"))
+            return
+        self.page += 1
+        self.tell(Page(b"page %d" % self.page, has_more=self.page < int(self.request)))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Rig:
+    """Nodes that run errands for each other, what is under way, and time."""
+
+    def __init__(self, nodes: str = "ab") -> None:
+        self.now_s = 0.0
+        self.timers: list[Timer] = []
+        self.under_way: list[tuple[str, str, bytes]] = []
+        self.work: list[Callable[[], None]] = []
+        self.listings: list[Count] = []
+        self.hindered: dict[str, str] = {}
+        """Why a node cannot be asked."""
+        self.deaf: set[str] = set()
+        """Nodes that hear nothing, though there is a link: they are paused, or it is lossy."""
+        self.errands = {name: self._made(name) for name in nodes}
+        self.obliging = {name: self._made_obliging(name) for name in nodes}
+        self.most_under_way = 0
+
+    def _made(self, name: str) -> Errands:
+        ports = Ports(
+            lambda node, payload: self.under_way.append((name, node, payload)),
+            lambda node: self.hindered.get(node, ""),
+            self._call_later,
+        )
+        return Errands(ports, patience_s=PATIENCE_S)
+
+    def _made_obliging(self, name: str) -> Obliging:
+        def begin(request: bytes, tell: Tell) -> Listing:
+            return Count(self, request, tell)
+
+        def send(node: str, payload: bytes) -> None:
+            self.under_way.append((name, node, payload))
+
+        obliging = Obliging(ObligingPorts(send, begin, self._call_later))
+        self.errands[name].on_asked = obliging.asked
+        return obliging
+
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        self.timers.append(timer := Timer(self.now_s + seconds, call))
+        return timer
+
+    def run(self) -> None:
+        """Until nothing is under way, and nobody has anything to do."""
+        while self.under_way or self.work:
+            self.most_under_way = max(self.most_under_way, len(self.under_way))
+            if self.work:
+                self.work.pop(0)()
+            if self.under_way:
+                source, target, payload = self.under_way.pop(0)
+                if target not in self.deaf:
+                    self.errands[target].receive(source, payload)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now_s += seconds
+        for timer in [each for each in self.timers if each.at_s <= self.now_s]:
+            self.timers.remove(timer)
+            if not timer.is_cancelled:
+                timer.call()
+        self.run()
+
+    def cut(self, one: str, other: str) -> None:
+        """The link between two, of both directions."""
+        self.under_way = [each for each in self.under_way if {one, other} != {*each[:2]}]
+        for node, peer in ((one, other), (other, one)):
+            self.errands[node].link_changed(peer, is_up=False)
+            self.obliging[node].link_changed(peer, is_up=False)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether any time is to pass for anybody."""
+        return any(not each.is_cancelled for each in self.timers)
+
+
+def all_told(rig: Rig, errand: Errand) -> list[Told]:
+    """Everything, taken as it comes."""
+    told: list[Told] = []
+    while not told or (isinstance(told[-1], Page) and told[-1].has_more):
+        rig.run()
+        assert errand.is_told, "nothing has come, and nothing will"
+        told.append(errand.take())
+    return told
+
+
+def pages(count: int) -> list[Told]:
+    return [Page(b"page %d" % page, has_more=page < count) for page in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_list_is_told_page_by_page(count: int) -> None:
+    rig = Rig()
+    errand = rig.errands["a"].begin("b", b"%d" % count)
+    assert all_told(rig, errand) == pages(count)
+    errand.stop()
+    rig.run()
+    assert not rig.is_waiting
+    assert rig.most_under_way == 1
+
+
+def test_no_page_is_made_before_somebody_has_taken_the_one_before() -> None:
+    rig = Rig()
+    errand = rig.errands["a"].begin("b", b"9")
+    for taken in range(3):
+        rig.run()
+        assert rig.listings[0].page == taken + 1
+        errand.take()
+
+
+def test_who_waits_is_told_that_there_is_something() -> None:
+    rig = Rig()
+    told: list[object] = []
+    errand = rig.errands["a"].begin("b", b"1")
+    errand.wait().then(told.append, told.append)
+    assert told == []
+    rig.run()
+    assert told == [None]
+    assert errand.is_told
+
+
+def test_several_are_asked_at_once_and_none_is_taken_for_another() -> None:
+    rig = Rig("abc")
+    errands = [rig.errands["a"].begin(node, request) for node in "bc" for request in (b"2", b"3")]
+    assert [all_told(rig, each) for each in errands] == [pages(2), pages(3)] * 2
+
+
+def test_what_is_refused_is_over() -> None:
+    rig = Rig()
+    errand = rig.errands["a"].begin("b", b"?")
+    assert all_told(rig, errand) == [Refusal(404, "nothing of that kind")]
+    errand.stop()
+    rig.run()
+    assert not rig.is_waiting
+    assert not rig.listings[0].is_closed
+
+
+@pytest.mark.parametrize("why", ["there is no link to it", "it is of an earlier version"])
+def test_who_cannot_be_asked_is_silent_at_once_and_is_sent_nothing(why: str) -> None:
+    rig = Rig()
+    rig.hindered["b"] = why
+    assert rig.errands["a"].begin("b", b"1").take() == Silence(why)
+    assert rig.under_way == []
+    assert not rig.is_waiting
+
+
+def test_who_says_nothing_in_time_is_silent_and_what_it_says_later_is_nothing() -> None:
+    rig = Rig()
+    errand = rig.errands["a"].begin("b", b"1")
+    late, rig.under_way = rig.under_way, []
+    rig.pass_time(PATIENCE_S / 2)
+    assert not errand.is_told
+    rig.pass_time(PATIENCE_S / 2)
+    assert errand.take() == SILENT
+    rig.under_way = late
+    rig.run()
+    assert not errand.is_told
+    assert not rig.is_waiting
+
+
+def test_each_page_has_its_own_time() -> None:
+    rig = Rig()
+    errand = rig.errands["a"].begin("b", b"9")
+    for _page in range(4):
+        rig.run()
+        errand.take()
+        rig.pass_time(PATIENCE_S - 1)
+    rig.run()
+    errand.take()
+    rig.under_way.clear()
+    rig.pass_time(PATIENCE_S)
+    assert errand.take() == SILENT
+    rig.run()
+    assert rig.listings[0].is_closed
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_what_was_under_way_is_lost_with_the_link(*, is_up: bool) -> None:
+    rig = Rig("abc")
+    lost, other = (rig.errands["a"].begin(node, b"9") for node in "bc")
+    rig.run()
+    assert lost.take() == other.take() == pages(9)[0]
+    rig.under_way = [each for each in rig.under_way if "b" not in each[:2]]
+    rig.errands["a"].link_changed("b", is_up=is_up)
+    assert lost.take() == Silence("the link to it was lost")
+    assert all_told(rig, other) == pages(9)[1:]
+
+
+def test_who_comes_back_in_an_earlier_version_is_not_even_told_that_it_may_stop() -> None:
+    rig = Rig()
+    errand = rig.errands["a"].begin("b", b"9")
+    rig.run()
+    rig.hindered["b"] = "it is of an earlier version"
+    rig.errands["a"].link_changed("b", is_up=True)
+    assert rig.under_way == []
+    assert errand.take() == Silence("the link to it was lost")
+    errand.stop()
+    assert rig.under_way == []
+
+
+def test_of_who_is_gone_nothing_stays_open() -> None:
+    rig = Rig()
+    rig.errands["a"].begin("b", b"9")
+    rig.run()
+    rig.cut("a", "b")
+    (listing,) = rig.listings
+    assert listing.is_closed
+    assert not rig.is_waiting
+
+
+def test_what_nobody_reads_any_more_is_ended() -> None:
+    rig = Rig()
+    errand = rig.errands["a"].begin("b", b"9")
+    rig.run()
+    errand.take()
+    errand.stop()
+    errand.stop()
+    rig.run()
+    assert rig.listings[0].is_closed
+    assert not rig.is_waiting
+
+
+def test_a_page_that_is_never_asked_for_is_forgotten() -> None:
+    rig = Rig()
+    rig.errands["a"].begin("b", b"9")
+    rig.run()
+    rig.pass_time(UNREAD_S_MAX - 1)
+    assert not rig.listings[0].is_closed
+    rig.pass_time(1)
+    assert rig.listings[0].is_closed
+    assert not rig.is_waiting
+
+
+def test_another_node_may_have_so_many_open_and_no_more() -> None:
+    rig = Rig("abc")
+    errands = [rig.errands["a"].begin("b", b"2") for _ in range(OPEN_MAX + 1)]
+    rig.run()
+    assert errands[-1].take() == Refusal(506, f"{OPEN_MAX} lists are read by 'a' already")
+    assert all_told(rig, rig.errands["c"].begin("b", b"2")) == pages(2)
+    assert all_told(rig, errands[0]) == pages(2)
+    assert all_told(rig, rig.errands["a"].begin("b", b"2")) == pages(2)
+
+
+def test_a_number_that_comes_again_is_of_another_life() -> None:
+    rig = Rig()
+    rig.errands["a"].begin("b", b"9")
+    rig.run()
+    rig.errands["a"] = rig._made("a")
+    assert all_told(rig, rig.errands["a"].begin("b", b"2")) == pages(2)
+    assert [each.is_closed for each in rig.listings] == [True, False]
+
+
+def test_nobody_else_can_answer() -> None:
+    rig = Rig("abc")
+    errand = rig.errands["a"].begin("b", b"1")
+    rig.errands["a"].receive("c", msgpack.packb((3, errand.number, False, b"a lie")))
+    assert all_told(rig, errand) == pages(1)
+
+
+@seeds(20)
+def test_whatever_is_lost_all_ends(seed: int) -> None:
+    """Frames are lost, links break, nodes are deaf, and some stop listening: nothing is left."""
+    chance, rig = Random(seed), Rig("abc")
+    running: list[Errand] = []
+    ended = 0
+    for _ in range(120):
+        asker, asked = chance.sample("abc", 2)
+        what = chance.choice(("ask", "ask", "take", "take", "lose", "cut", "deafen", "time"))
+        if what == "ask":
+            running.append(rig.errands[asker].begin(asked, b"%d" % chance.randint(1, 4)))
+        elif what == "lose" and rig.under_way:
+            rig.under_way.pop(chance.randrange(len(rig.under_way)))
+        elif what == "cut":
+            rig.cut(asker, asked)
+        elif what == "deafen":
+            rig.deaf ^= {asked}
+        elif what == "time":
+            rig.pass_time(1)
+        for errand in [each for each in running if what == "take" and each.is_told]:
+            told = errand.take()
+            if not (isinstance(told, Page) and told.has_more):
+                errand.stop()
+                running.remove(errand)
+                ended += 1
+        if chance.random() < 0.5:
+            rig.run()
+    rig.run()
+    rig.pass_time(PATIENCE_S)
+    for errand in running:
+        assert errand.is_told, f"seed {seed}: it would wait for ever"
+        errand.stop()
+    rig.run()
+    assert ended, f"seed {seed}: nothing has been told"
+    rig.pass_time(UNREAD_S_MAX)
+    assert not rig.is_waiting, f"seed {seed}"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [], [0], [0, 1], [0, 1, "text"], [0, -1, b""], [True, 1], [1, 2, 3], [2, 2, 3], [5, 1], 7,
+        [3, 1, 1, b""], [3, 1, False, "text"], [3, 1, False], [4, 1, 404], [4, 1, "404", ""],
+        [4, 1, -1, ""], [4, 1, True, ""], [1, True], [3, True, False, b""],
+    ],
+)  # fmt: skip
+def test_what_is_no_errand_is_refused(row: object) -> None:
+    with pytest.raises(BadFrame):
+        Rig().errands["a"].receive("b", msgpack.packb(row))

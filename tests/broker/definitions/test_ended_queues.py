@@ -1,0 +1,111 @@
+"""What a dead node has left is removed by whoever leads, once all others have said that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from types import SimpleNamespace
+from typing import Any
+
+from fluffle.broker.base.clock import ManualClock
+from fluffle.broker.cluster.absent_nodes import DEAD_AFTER_MS, Absent
+from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.definitions.ended_queues import Leftovers
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.metadata.change import Change, Fact
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.nodes import Registered
+from fluffle.broker.queues.arguments import Declaration, queue_spec
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.raft.output import Verdict
+from tests.support.definitions import editor_of
+
+Told = Callable[[Mapping[str, Set[str]]], None]
+
+
+class Scene:
+    """a leads, b is there, and c has left a queue."""
+
+    def __init__(self) -> None:
+        vhost = self.vhost = VirtualHost("/", LocalQueues(lambda _queue: None))
+        editor = self.editor = editor_of(vhost)
+        self.left_by("c", "q")
+        nodes = editor.catalogue.nodes.entries
+        for name in "abc":
+            nodes[name] = Registered(ListenAddress("127.0.0.1", 1), boot=1)
+        self.dead = {"c"}
+        self.asked: list[Told] = []
+        cluster = self.cluster = SimpleNamespace(
+            name="a",
+            metadata=SimpleNamespace(leads=True, settle=editor.metadata.settle),
+            absent=SimpleNamespace(
+                is_dead=self.dead.__contains__, is_alive=lambda node: node in {"b", "c"} - self.dead
+            ),
+            sightings=SimpleNamespace(ask=lambda _others, told: self.asked.append(told)),
+        )
+        there: Any = cluster
+        self.leftovers = Leftovers(editor.catalogue, there, unused)
+
+    def left_by(self, home: str, name: str) -> None:
+        """A queue of a node comes true, of its present life."""
+        definition = self.vhost.maker.define(queue_spec(Declaration(name), "/"), None, "/")
+        definition = definition._replace(home=home, boot=1)
+        fact = Fact(Kind.QUEUE, ("/", name), definition, definition.spec.durable)
+        self.editor.have(lambda: Change(puts=(fact,)))
+
+    def answer(self) -> None:
+        """b says whom it sees, which is a."""
+        assert self.asked, "nobody is asked"
+        told = self.asked.pop()
+        told({"b": {"a"}})
+
+
+def unused(_delay_s: float, _act: Callable[[], None]) -> Any:
+    raise AssertionError("it looks when it is told to")
+
+
+def test_what_a_dead_node_has_left_is_removed() -> None:
+    scene = Scene()
+    scene.leftovers.look()
+    assert "q" in scene.vhost.queues, "the others are asked first"
+    scene.answer()
+    assert "q" not in scene.vhost.queues
+    scene.leftovers.look()
+    assert not scene.asked, "nothing is left"
+
+
+def test_who_came_back_while_others_were_asked_and_died_again_has_left_it_all_the_same() -> None:
+    scene = Scene()
+    scene.leftovers.look()
+    scene.dead.clear()
+    scene.answer()
+    assert "q" in scene.vhost.queues
+    scene.dead.add("c")
+    scene.leftovers.look()
+    scene.answer()
+    assert "q" not in scene.vhost.queues
+
+
+def test_what_comes_true_when_all_that_it_had_left_is_removed_goes_too() -> None:
+    scene = Scene()
+    scene.leftovers.look()
+    scene.answer()
+    scene.leftovers.look()
+    assert not scene.asked
+    scene.left_by("c", "late")
+    scene.leftovers.look()
+    scene.answer()
+    assert "late" not in scene.vhost.queues
+    scene.leftovers.look()
+    assert not scene.asked, "nothing is left"
+
+
+def test_whoever_leads_for_long_keeps_the_queues_of_its_own_clients() -> None:
+    scene, clock = Scene(), ManualClock()
+    scene.left_by("a", "mine")
+    absent = scene.cluster.absent = Absent("a", clock.now_ms, lambda _node: False)
+    for name in "bc":
+        absent.judged(Verdict(name, is_alive=True, boot=1))
+    clock.advance(2 * DEAD_AFTER_MS)
+    scene.leftovers.look()
+    assert not scene.asked, "everybody is there"
+    assert set(scene.vhost.queues) == {"mine", "q"}

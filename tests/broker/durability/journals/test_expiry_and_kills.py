@@ -1,0 +1,102 @@
+"""A durable queue whose messages expire, and whose process may end at any moment.
+
+What was dropped stays so once that is on disk; all others have as long as they had left.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.storage.memory import MemoryDisk
+from tests.broker.durability.journals.test_expiry_on_disk import START_MS, Node
+from tests.broker.queues.make import FakeSink
+from tests.suite.seeds import seeds
+
+FOR_EVER = START_MS * 2
+
+
+class Life:
+    """A queue from kill to kill, and what of it must be there after the next."""
+
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+        self.disk = MemoryDisk()
+        self.node = Node(self.disk)
+        self.groups = self.node.groups
+        self.published = 0
+        self.there: dict[bytes, int] = {}
+        """When each message expires that is in the queue."""
+        self.on_disk: dict[bytes, int] = {}
+        self.buried: set[bytes] = set()
+        """What has died, and that is on disk."""
+        self.kills = self.deaths = 0
+
+    def publish(self) -> None:
+        lifetime_ms = self.chance.choice((None, 1, 20, 500, 3_000))
+        bodies = [b"%d" % (self.published + more) for more in range(self.chance.randint(1, 3))]
+        self.published += len(bodies)
+        self.node.publish(*bodies, expiration_ms=lifetime_ms)
+        expires_at_ms = FOR_EVER if lifetime_ms is None else self.node.now + lifetime_ms
+        self.there |= dict.fromkeys(bodies, expires_at_ms)
+
+    def pass_time(self) -> None:
+        self.node.now += self.chance.choice((1, 15, 400))
+
+    def pump(self) -> None:
+        self.node.queue.pump()
+        self._bury()
+
+    def take(self) -> None:
+        """Get a message and acknowledge it."""
+        taker = Consumer("tag", self.node.queue, FakeSink(), shared=SharedCredit())
+        handout = self.node.queue.get(taker)
+        self._bury()
+        left = [body for body, at_ms in self.there.items() if at_ms > self.node.now]
+        assert (handout.contents[:] if handout is not None else []) == left[:1]
+        if handout is not None:
+            self.node.queue.settle(handout, 0, 1, Outcome.ACKED)
+            del self.there[left[0]]
+
+    def _bury(self) -> None:
+        dead, self.node.dead = self.node.dead, []
+        for body in dead:
+            assert body not in self.buried, "it has died before, for good"
+            assert self.there.pop(body) <= self.node.now, "it had time left"
+        self.deaths += len(dead)
+
+    def flush(self) -> None:
+        """All that was done so far is on disk."""
+        self.node.commits.flush()
+        self.buried |= self.on_disk.keys() - self.there.keys()
+        self.on_disk = self.there.copy()
+
+    def kill(self) -> None:
+        self.node = Node(self.disk, self.groups, self.node.now + self.chance.choice((0, 30, 600)))
+        self.there = self.on_disk.copy()
+        self.kills += 1
+        due_ms = min(self.there.values(), default=FOR_EVER)
+        assert self.node.queue.ready_count == len(self.there)
+        if due_ms < FOR_EVER and next(iter(self.there.values())) == due_ms:
+            assert self.node.wakes[-1] == due_ms, "it has as long as it had left"
+
+
+@seeds(20)
+def test_whenever_it_is_killed(seed: int) -> None:
+    chance = Random(seed)
+    life = Life(chance)
+    acts = [life.publish] * 4 + [life.pass_time] * 3 + [life.pump] * 2
+    acts += [life.take] * 2 + [life.flush] * 2 + [life.kill]
+    for _ in range(300):
+        chance.choice(acts)()
+    assert life.kills > 5
+    assert life.deaths > 20
+    life.flush()
+    life.kill()
+    while life.there:
+        before = len(life.there)
+        life.take()
+        if len(life.there) == before:
+            assert not [at_ms for at_ms in life.there.values() if at_ms > life.node.now]
+            life.pump()

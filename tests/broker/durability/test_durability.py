@@ -1,0 +1,268 @@
+"""The durable side of a node: what is removed together, and what it does not start on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.permissions import Permission
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.message import Origin
+from fluffle.broker.definitions.catalogue import Catalogue, restored
+from fluffle.broker.definitions.changes import doom, unfinished
+from fluffle.broker.durability.definitions.image import VhostImage
+from fluffle.broker.durability.durability import Durability, open_durability
+from fluffle.broker.durability.journals import local_journal
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.process.environment import store_in
+from fluffle.broker.queues import ready_list
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.runtime import commits
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.storage import store as storage
+from fluffle.storage.batch import Batch
+from fluffle.storage.disk import Disk
+from fluffle.storage.errors import StorageError
+from fluffle.storage.layout import Table
+from fluffle.storage.memory import MemoryDisk
+from tests.storage.support import ManualWriter
+from tests.support.definitions import Editor, engine_of, engines
+from tests.support.patience import PatientHolder
+from tests.support.store import open_store
+
+
+class Rig:
+    """A node's catalogue on a disk that is moved by hand."""
+
+    def __init__(self, disk: MemoryDisk) -> None:
+        self.disk = disk
+        self.store = open_store(disk, self._make_writer)
+        self.durability = durability = Durability(self.store, Turn(lambda _act: None))
+
+        maker = LocalQueues(lambda _queue: None, durability.journals)
+
+        def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
+            return VirtualHost(name, maker, image=image)
+
+        access = Access(tables=durability.image.tables)
+        self.catalogue: Catalogue = restored(durability.image, access, make_vhost)
+        self.editor = Editor(self.catalogue, durability.facts)
+        for decide in unfinished(self.catalogue):
+            self.editor.have(decide)
+
+    def _make_writer(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:
+        self._writer = ManualWriter(disk, wake)
+        return self._writer
+
+    def step(self) -> bool:
+        """Do one commit, if there is one to do."""
+        self.durability.commits.flush()
+        return self._writer.step()
+
+    def has(self) -> tuple[int, int, int, int]:
+        """How many virtual hosts, queues, messages, and logs."""
+        vhosts = self.catalogue.vhosts.values()
+        queues = [queue for vhost in vhosts for queue in engines(vhost)]
+        messages = sum(queue.ready_count for queue in queues)
+        return len(vhosts), len(queues), messages, len(self.store.log.groups())
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """A virtual host with three queues of one message, each bound twice."""
+    monkeypatch.setattr(commits, "BATCH_BYTES_MAX", 1)
+    monkeypatch.setattr(storage, "COMMIT_BYTES_MAX", 1)
+    rig = Rig(MemoryDisk())
+    inside = rig.editor.inside("v")
+    inside.declare_exchange(ExchangeSpec("x", durable=True))
+    for name in ("q", "r", "s"):
+        queue = inside.declare_queue(Declaration(name, durable=True))
+        for source in ("x", "amq.topic"):
+            inside.bind(Binding(source, name, DestinationKind.QUEUE, ""))
+        queue.enqueue([inside.vhost.origin("", name)], [b"m"], 1, persistent=True)
+    rig.editor.put_permission("u", "v", Permission())
+    return rig
+
+
+def crash_at_every_commit(rig: Rig) -> list[tuple[int, int, int, int]]:
+    """What comes up if the process ends before the first commit, the second, and so on."""
+    found = [come_up(rig).has()]
+    while rig.step():
+        found.append(come_up(rig).has())
+    return found
+
+
+def come_up(rig: Rig) -> Rig:
+    """Another process on what is on disk, once it has begun."""
+    again = Rig(rig.disk.after_power_loss())
+    while again.step():
+        pass
+    return again
+
+
+def test_what_is_made_comes_up_at_every_commit(rig: Rig) -> None:
+    found = crash_at_every_commit(rig)
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == ((0, 0, 0, 0), (1, 3, 3, 3))
+    assert len(found) > 5
+
+
+def test_a_queue_goes_with_its_bindings_and_messages_or_not_at_all(rig: Rig) -> None:
+    crash_at_every_commit(rig)
+    inside = rig.editor.inside("v")
+    inside.delete_queue(engine_of(inside.vhost, "q"))
+    assert crash_at_every_commit(rig) == [(1, 3, 3, 3), (1, 2, 2, 2)]
+
+
+def test_a_virtual_host_goes_with_all_that_is_in_it_or_not_at_all(rig: Rig) -> None:
+    crash_at_every_commit(rig)
+    rig.editor.delete_vhost("v")
+    first, *later = crash_at_every_commit(rig)
+    assert (first, set(later)) == ((1, 3, 3, 3), {(0, 0, 0, 0)})
+    assert rig.store.catalog.by_kind() == {}
+
+
+def test_a_virtual_host_that_goes_in_pieces_never_comes_back(rig: Rig) -> None:
+    """Its deletion goes on where a crash ended it, and leaves nothing."""
+    crash_at_every_commit(rig)
+    rig.editor.have(lambda: doom(rig.catalogue, "v"))
+    with pytest.raises(PreconditionFailed, match="vhost 'v' is being deleted"):
+        rig.editor.vhost("v")
+    pieces = 0
+    for decide in unfinished(rig.catalogue):
+        rig.editor.have(decide)
+        pieces += 1
+        while rig.step():
+            again = come_up(rig)
+            assert again.has() == (0, 0, 0, 0)
+            assert again.catalogue.access.permissions == {}
+            assert again.store.catalog.by_kind() == {}
+            again.editor.vhost("v")
+    crash_at_every_commit(rig)
+    assert rig.store.catalog.by_kind() == {}
+    assert pieces > 10, "three queues, x, and what is predeclared"
+    rig.editor.vhost("v")
+
+
+def test_a_queue_that_is_made_again_has_nothing_of_the_old_one(rig: Rig) -> None:
+    inside = rig.editor.inside("v")
+    old = engine_of(inside.vhost, "q").journal
+    inside.delete_queue(engine_of(inside.vhost, "q"))
+    new = inside.declare_queue(Declaration("q", durable=True)).journal
+    assert old is not None
+    assert new is not None
+    assert not set(old.groups) & set(new.groups)
+    assert crash_at_every_commit(rig)[-1] == (1, 3, 2, 2)
+
+
+def test_kinds_of_a_later_version_are_refused() -> None:
+    disk = MemoryDisk()
+    store = open_store(disk)
+    batch = Batch()
+    batch.put("shovel", b"s", b"")
+    store.submit(batch)
+    store.flush()
+    with pytest.raises(StorageError, match=r"does not know: shovel; nothing has been changed"):
+        Rig(disk)
+
+
+async def test_a_store_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
+    def fail(error: StorageError) -> None:
+        raise error
+
+    loop = asyncio.get_running_loop()
+    turn, place = Turn(loop.call_soon), store_in(tmp_path, loop.call_soon_threadsafe)
+    first = open_durability(place, turn, on_fatal=fail)
+    first.commits.put("shovel", b"s", b"")
+    first.close(())
+    first.close(())  # which a node does that could not listen
+    for _ in range(2):
+        with pytest.raises(StorageError, match="does not know: shovel"):
+            open_durability(place, turn, on_fatal=fail)
+
+
+class Taker(PatientHolder):
+    """Takes messages of a queue, and keeps them unless it is told not to."""
+
+    def __init__(self, queue: Queue, *, no_ack: bool = False) -> None:
+        self.queue = queue
+        self.no_ack = no_ack
+
+    def deliver(self, handout: Handout) -> None:
+        """Nobody looks at it."""
+
+    def took(self, handout: Handout) -> None:
+        """Nothing limits it."""
+
+    def settled(self, count: int) -> None:
+        """Nothing waits for room."""
+
+
+def test_what_was_noted_of_messages_goes_with_them(rig: Rig) -> None:
+    """However much was told before, in the same commit."""
+    queue = engine_of(rig.catalogue.vhosts["v"], "q")
+    queue.enqueue([Origin("", "q")] * 2, [b"n", b"o"], 2, persistent=True)
+    crash_at_every_commit(rig)
+    assert queue.get(Taker(queue, no_ack=True)) is not None
+    crash_at_every_commit(rig)
+    again = Rig(rig.disk.after_power_loss())
+    assert again.has() == (1, 3, 4, 4)
+    inside = again.editor.inside("v")
+    inside.declare_queue(Declaration("t", durable=True))
+    inside.delete_queue(engine_of(inside.vhost, "q"))
+    assert crash_at_every_commit(again) == [(1, 3, 4, 4), (1, 4, 4, 4), (1, 3, 2, 2)]
+
+
+def test_damage_that_is_one_queues_keeps_no_other_from_starting(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = engine_of(rig.catalogue.vhosts["v"], "q")
+    queue.enqueue([Origin("", "q")] * 2, [b"n", b"o"], 2, persistent=True)
+    crash_at_every_commit(rig)
+    assert queue.get(Taker(queue, no_ack=True)) is not None
+    crash_at_every_commit(rig)
+    disk = rig.disk.after_power_loss()
+    with disk.view() as view:
+        *_, (key, note) = view.scan(Table.HOT, b"", None)
+        disk.flip(Table.HOT, bytes(key), len(note) - 1)
+    again = Rig(disk)
+    assert "queue_crashed" in caplog.text
+    vhost = again.catalogue.vhosts["v"]
+    assert [queue.damage is not None for queue in engines(vhost)] == [True, False, False]
+    damage, journal = engine_of(vhost, "q").damage, engine_of(vhost, "q").journal
+    assert damage is not None
+    assert journal is not None
+    assert damage.place.endswith(f"group {journal.groups[1]} index 1 part 0")
+    taker = Taker(engine_of(vhost, "r"))
+    assert engine_of(vhost, "r").get(taker) is not None
+    again.editor.inside("v").delete_queue(engine_of(vhost, "q"))
+    assert crash_at_every_commit(again)[-1] == (1, 2, 2, 2)
+
+
+def test_a_purge_deletes_one_stretch_of_messages_and_one_of_notes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one for each segment and each note: of a million messages that were seconds."""
+    for module in (ready_list, local_journal):
+        monkeypatch.setattr(module, "SEGMENT_MESSAGES_MAX", 2)
+    queue = engine_of(rig.catalogue.vhosts["v"], "q")
+    assert queue.purge() == 1
+    for _ in range(6):
+        queue.enqueue([Origin("", "q")] * 2, [b"m"] * 2, 2, persistent=True)
+    for number in range(12):
+        assert queue.get(Taker(queue, no_ack=number % 2 == 0)) is not None
+    crash_at_every_commit(rig)
+    again = Rig(rig.disk.after_power_loss())
+    queue = engine_of(again.catalogue.vhosts["v"], "q")
+    assert queue.purge() == 6
+    assert crash_at_every_commit(again)[-1] == (1, 3, 2, 2)
+    assert again.durability.commits.done.changes == 2

@@ -1,0 +1,95 @@
+"""Messages leave memory at the pace of the disk, and what is gone keeps none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from fluffle.broker.durability.journals.local_journal import LocalJournals
+from fluffle.broker.durability.paging import Shedding
+from fluffle.broker.queues import ready_list
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.runtime import commits as group_commit
+from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.runtime.turn import Turn
+from fluffle.storage.disk import Disk
+from tests.broker.queues.make import ORIGIN, FakeSink, numbered
+from tests.storage.support import ManualWriter
+from tests.support.store import open_store
+
+
+class Rig:
+    """A long transient queue, on a node whose disk is moved by hand."""
+
+    def __init__(self) -> None:
+        self.turn = Turn(lambda _act: None)
+        self.store = open_store(make_writer=self._make_writer)
+        self.commits = Commits(self.store, self.turn)
+        self.journals = LocalJournals(self.store.log, self.commits, {})
+        ports = Ports(lambda _queue: None)
+        self.queue = Queue(QueueSpec("q"), ports, Stores(spill=self.journals.spill))
+        self.shedding = Shedding(
+            lambda: [self.queue], self.journals.spill, self.commits, lambda: None
+        )
+
+    def _make_writer(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:
+        self.writer = ManualWriter(disk, wake)
+        return self.writer
+
+    def step(self) -> bool:
+        """Do one commit, if there is one to do."""
+        self.commits.flush()
+        return self.writer.step()
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setattr(group_commit, "BEHIND_BYTES", 200)
+    monkeypatch.setattr(ready_list, "SEGMENT_MESSAGES_MAX", 1)
+    return Rig()
+
+
+def take_all(queue: Queue) -> list[bytes]:
+    sink = FakeSink()
+    consumer = Consumer("c", queue, sink, shared=SharedCredit(), no_ack=True)
+    queue.attach(consumer)
+    for handout in queue.pump():
+        sink.deliver(handout)
+    queue.detach(consumer)
+    return sink.contents
+
+
+def test_one_long_queue_is_not_written_all_at_once(rig: Rig) -> None:
+    """What is to be written is in memory twice until it is, and memory is what there is none of."""
+    contents = numbered(100, 100)
+    for content in contents:
+        rig.queue.enqueue([ORIGIN], [content], len(content))
+    rig.shedding.shed()
+    assert 0 < rig.commits.unwritten_bytes < 300
+    while rig.step():
+        assert rig.commits.unwritten_bytes < 300
+    assert rig.commits.done.commits > 5
+    assert rig.commits.done.written_bytes > sum(map(len, contents[1:]))
+    assert take_all(rig.queue) == contents
+
+
+def test_what_was_to_leave_and_was_taken_is_gone(rig: Rig) -> None:
+    """It need not be looked at again by anybody: that no more messages come, is an end, too."""
+    content = b"".join(numbered(100, 1))
+    rig.queue.enqueue([ORIGIN], [b"first"], 5)
+    rig.queue.enqueue([ORIGIN] * 2, [content, b"last"], len(content))
+    references = sys.getrefcount(content)
+    rig.shedding.shed()
+    sink = FakeSink()
+    sink.left = 2
+    consumer = Consumer("c", rig.queue, sink, shared=SharedCredit(), no_ack=True)
+    rig.queue.attach(consumer)
+    rig.queue.pump()
+    sink.open()
+    rig.queue.pump()
+    assert (rig.queue.ready_count, sys.getrefcount(content)) == (0, references - 1)

@@ -1,0 +1,157 @@
+"""Sockets to accept on, and the way in: rests after errors, one a turn, nobody lost at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from fluffle.broker.process.sockets import PAUSE_S, Doorway, listening_socket
+from tests.broker.conftest import Run
+from tests.support.turns import turns_until
+
+
+class Listening(socket.socket):
+    """Remembers whom it accepted, and fails as often as it is told to."""
+
+    def __init__(self, errors: list[int]) -> None:
+        bound = listening_socket("127.0.0.1", 0)
+        super().__init__(fileno=bound.detach())
+        self.accepted: list[socket.socket] = []
+        self.errors = errors
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.errors:
+            raise OSError(self.errors.pop(0), "no")
+        client, address = super().accept()
+        self.accepted.append(client)
+        return client, address
+
+
+@contextmanager
+def clients_of(listening: socket.socket, count: int) -> Iterator[None]:
+    """So many have dialled, and wait to be accepted."""
+    clients = [socket.create_connection(listening.getsockname(), 10) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for client in clients:
+            client.close()
+
+
+async def stay(_client: socket.socket, _address: tuple[Any, ...]) -> None:
+    """Never gets in."""
+    await asyncio.Event().wait()
+
+
+async def ended(doorway: Doorway) -> None:
+    """Close it, and wait for those who were not in yet."""
+    await asyncio.gather(*doorway.close(), return_exceptions=True)
+
+
+def test_an_empty_host_is_every_interface() -> None:
+    with listening_socket("", 0) as bound:
+        is_dual = socket.has_dualstack_ipv6()
+        assert bound.family is (socket.AF_INET6 if is_dual else socket.AF_INET)
+        with socket.create_connection(("127.0.0.1", bound.getsockname()[1]), timeout=10):
+            pass
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_whoever_was_accepted_when_it_closes_is_turned_away(run: Run, turns: int) -> None:
+    async def scenario() -> None:
+        listening = Listening([])
+        doorway = Doorway(stay)
+        doorway.open(listening)
+        await asyncio.sleep(0)
+        with clients_of(listening, 2):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await ended(doorway)
+        assert listening.fileno() < 0
+        assert len(listening.accepted) <= turns
+        assert all(client.fileno() < 0 for client in listening.accepted)
+
+    run(scenario())
+
+
+def test_accepting_gives_way_while_others_wait(run: Run) -> None:
+    async def scenario() -> None:
+        listening = Listening([])
+        with clients_of(listening, 20):
+            doorway = Doorway(stay)
+            doorway.open(listening)
+            turn = 0
+            while len(listening.accepted) < 20:
+                assert len(listening.accepted) <= turn
+                turn += 1
+                await asyncio.sleep(0)
+            await ended(doorway)
+        assert all(client.fileno() < 0 for client in listening.accepted)
+
+    run(scenario())
+
+
+def test_who_came_first_makes_room_for_who_comes_last(run: Run) -> None:
+    async def scenario() -> None:
+        listening = Listening([])
+        with clients_of(listening, 3):
+            doorway = Doorway(stay, clients_max=2)
+            doorway.open(listening)
+            await turns_until(
+                lambda: len(listening.accepted) == 3 and listening.accepted[0].fileno() < 0
+            )
+            assert all(client.fileno() >= 0 for client in listening.accepted[1:])
+            await ended(doorway)
+
+    run(scenario())
+
+
+class Rested:
+    """A loop in which nobody waits for time, and it is written down how long they would."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.add_reader, self.remove_reader = loop.add_reader, loop.remove_reader
+        self.create_task = loop.create_task
+        self.rests: list[float] = []
+
+    def call_later(
+        self, delay_s: float, call: Callable[..., object], *args: object
+    ) -> asyncio.Handle:
+        self.rests.append(delay_s)
+        return asyncio.get_running_loop().call_soon(call, *args)
+
+
+def test_accepting_goes_on_after_errors_when_it_has_taken_a_rest(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        listening = Listening([errno.ECONNABORTED, errno.EMFILE, errno.EPERM])
+        doorway, loop = Doorway(stay), Rested(asyncio.get_running_loop())
+        monkeypatch.setattr(doorway, "_loop", loop)
+        with clients_of(listening, 1):
+            doorway.open(listening)
+            await turns_until(lambda: listening.accepted != [])
+            await ended(doorway)
+        assert loop.rests == [PAUSE_S] * 3
+
+    run(scenario())
+    assert [record.getMessage() for record in caplog.records] == ["accept_failed"] * 3
+
+
+def test_a_rest_ends_with_the_doorway(run: Run) -> None:
+    async def scenario() -> None:
+        listening = Listening([errno.EMFILE])
+        doorway = Doorway(stay)
+        with clients_of(listening, 1):
+            doorway.open(listening)
+            await turns_until(lambda: not listening.errors)
+            await ended(doorway)
+        assert (listening.fileno(), listening.accepted) == (-1, [])
+
+    run(scenario())

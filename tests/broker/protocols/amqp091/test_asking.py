@@ -1,0 +1,404 @@
+"""A queue that cannot answer at once, as a client sees it: what waits for it, and what does not."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import pytest
+
+from fluffle.broker.base.errors import Gone, InternalError
+from fluffle.broker.base.message import Origin
+from fluffle.broker.protocols.amqp091.firehose import tap
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.delivery import Handout, Holder, Outcome
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import Debtor, Later, Receipt, ServedQueue, Tally
+from fluffle.broker.queues.queue_view import Peeked, View
+from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
+from fluffle.protocol.properties import Properties
+from tests.broker.protocols.amqp091.test_firehose import Count
+from tests.support.edge import Edge, publish_frames
+from tests.support.patience import PatientHolder
+
+
+class SlowQueue:
+    """A queue whose answers come when a test says so."""
+
+    absence = damage = owner = here = uncounted = None
+    in_exclusive_use = is_unused = False
+
+    def __init__(self, name: str) -> None:
+        self.spec = QueueSpec(name)
+        self.name = name
+        self.definition = QueueDefinition(self.spec)
+        self.debtors: list[Debtor] = []
+        self.ready_count = self.in_flight = self.apart_count = self.consumer_count = 0
+        self.consumers: tuple[Consumer, ...] = ()
+        self.asked: deque[Later[Any]] = deque()
+        self.settled: list[tuple[int, int, Outcome]] = []
+        self.receipts: deque[Receipt] = deque()
+        self.is_full = False
+
+    def _ask(self) -> Later[Any]:
+        self.asked.append(Later())
+        return self.asked[-1]
+
+    def answer(self, value: Any) -> None:
+        self.asked.popleft().answer(value)
+
+    @property
+    def is_behind(self) -> bool:
+        return self.is_full
+
+    @property
+    def tally(self) -> Later[Tally]:
+        return self._ask()
+
+    @property
+    def tally_in_use(self) -> Later[Tally]:
+        return self._ask()
+
+    def enqueue(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes = None,
+    ) -> Receipt:
+        del origins, content_bytes, persistent, expiration_ms
+        self.ready_count += len(contents)
+        self.receipts.append(Receipt(len(contents)))
+        return self.receipts[-1]
+
+    def get(self, holder: Holder) -> Later[Handout | None]:
+        del holder
+        return self._ask()
+
+    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+        del handout
+        self.settled.append((start, stop, outcome))
+
+    def hand_out(self) -> None:
+        """Its leader does."""
+
+    def purge(self) -> Later[int]:
+        return self._ask()
+
+    def peek(self, view: View) -> Later[Peeked]:
+        del view
+        return self._ask()
+
+    def attach(self, consumer: Consumer) -> Later[None]:
+        self.consumers += (consumer,)
+        return self._ask()
+
+    def detach(self, consumer: Consumer) -> None:
+        self.consumers = tuple(each for each in self.consumers if each is not consumer)
+
+    @property
+    def settling(self) -> Later[None]:
+        return self._ask()
+
+    def wake(self, consumer: Consumer) -> None:
+        del consumer
+
+
+class Getter(PatientHolder):
+    no_ack = False
+
+    def __init__(self, queue: SlowQueue) -> None:
+        self.queue: ServedQueue = queue
+
+    def deliver(self, handout: Handout) -> None:
+        raise AssertionError
+
+    def took(self, handout: Handout) -> None:
+        raise AssertionError
+
+    def settled(self, count: int) -> None:
+        raise AssertionError
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.edge = Edge()
+        self.queue = SlowQueue("q")
+        self.edge.vhost.queues["q"] = self.queue
+        self.client = self.edge.connect()
+
+    def publish(self, *bodies: bytes, **where: Any) -> Receipt:
+        """What the queue owes for it."""
+        self.client.publish(*bodies, **where)
+        return self.queue.receipts.pop()
+
+    def know(self, receipt: Receipt, start: int, stop: int, *, is_taken: bool = True) -> None:
+        receipt.known(start, stop, is_taken=is_taken)
+        self.edge.run()
+
+    def told(self) -> list[tuple[str, Any, Any]]:
+        """Confirms that have come."""
+        return [
+            (arrival.method.name[6:], arrival.method["delivery_tag"], arrival.method["multiple"])
+            for arrival in self.client.arrivals()
+        ]
+
+    def send(self, *methods: Any, channel: int = 1) -> None:
+        self.client.send(*(encode_method(channel, method) for method in methods))
+
+    def answer(self, value: Any) -> None:
+        self.queue.answer(value)
+        self.edge.run()
+
+    def fail(self) -> None:
+        self.queue.asked.popleft().fail(InternalError("nobody leads it"))
+        self.edge.run()
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_what_came_behind_a_question_waits_for_its_answer(rig: Rig) -> None:
+    rig.client.send(
+        encode_method(1, make(Queue.Purge, queue="q")),
+        publish_frames(b"1"),
+        encode_method(1, make(Queue.Purge, queue="q")),
+    )
+    rig.client.expect_nothing()
+    assert (len(rig.queue.asked), rig.queue.ready_count) == (1, 0)
+    rig.answer(5)
+    assert rig.client.expect(Queue.PurgeOk).message_count == 5
+    assert (len(rig.queue.asked), rig.queue.ready_count) == (1, 1)
+    rig.answer(1)
+    assert rig.client.expect(Queue.PurgeOk).message_count == 1
+
+
+def test_other_channels_go_on(rig: Rig) -> None:
+    rig.client.open_channel(2)
+    rig.send(make(Queue.Purge, queue="q"))
+    rig.client.declare("r", channel=2)
+    rig.answer(0)
+    rig.client.expect(Queue.PurgeOk)
+
+
+def test_a_purge_that_is_done_to_the_next_queue_of_that_name_is_seen_once(rig: Rig) -> None:
+    seen = Count()
+    tap(rig.edge.vhost, "count", seen)
+    rig.send(make(Queue.Purge, queue="q"))
+    rig.queue.asked.popleft().fail(Gone("no queue 'q' in vhost '/'"))
+    rig.edge.run()
+    assert (len(rig.queue.asked), seen.purged_count) == (1, 0)
+    rig.answer(3)
+    assert rig.client.expect(Queue.PurgeOk).message_count == 3
+    assert seen.purged_count == 1
+
+
+def test_a_new_queue_need_not_be_asked_what_is_in_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has to be elected first."""
+    slow = SlowQueue("new")
+    maker = type(rig.edge.vhost.maker)
+    monkeypatch.setattr(maker, "make", lambda _maker, _definition, _vhost: slow)
+    rig.send(make(Queue.Declare, queue="new"))
+    declared = rig.client.expect(Queue.DeclareOk)
+    assert (declared.queue, declared.message_count, declared.consumer_count) == ("new", 0, 0)
+    assert not slow.asked
+    rig.send(make(Queue.Declare, queue="new"))
+    rig.client.expect_nothing()
+    assert len(slow.asked) == 1
+
+
+def test_a_passive_declaration_asks_for_counts(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", passive=True))
+    rig.client.expect_nothing()
+    rig.answer(Tally(3, 4, 5))
+    declared = rig.client.expect(Queue.DeclareOk)
+    assert (declared.message_count, declared.consumer_count) == (3, 5)
+
+
+def test_a_deletion_asks_first_and_waits_twice(rig: Rig) -> None:
+    """What came behind it waits for both."""
+    rig.send(make(Queue.Delete, queue="q", if_empty=True), make(Queue.Purge, queue="q"))
+    rig.queue.ready_count = 7
+    rig.answer(Tally(7, 0, 0))
+    rig.client.expect_channel_closed(406, "not empty")
+    assert not rig.queue.asked
+
+
+def test_a_consumer_is_told_before_it_is_delivered(rig: Rig) -> None:
+    rig.send(make(Basic.Consume, queue="q", consumer_tag="c"))
+    rig.client.expect_nothing()
+    assert [consumer.tag for consumer in rig.queue.consumers] == ["c"]
+    rig.answer(None)
+    assert rig.client.expect(Basic.ConsumeOk).consumer_tag == "c"
+
+
+def test_a_consumer_whose_channel_ends_meanwhile_is_detached(rig: Rig) -> None:
+    rig.send(make(Basic.Consume, queue="q", consumer_tag="c"))
+    rig.client.transport.lose()
+    rig.edge.run()
+    assert rig.queue.consumers == ()
+    rig.answer(None)
+
+
+def test_what_is_got_too_late_goes_back(rig: Rig) -> None:
+    rig.send(make(Basic.Get, queue="q"))
+    rig.client.transport.lose()
+    rig.answer(Handout(Getter(rig.queue), [Origin("", "q")], [b"m"], [1], redelivered=False))
+    assert rig.queue.settled == [(0, 1, Outcome.UNSENT)]
+
+
+def test_a_question_that_fails_closes_as_its_error_says(rig: Rig) -> None:
+    rig.send(make(Basic.Get, queue="q"))
+    rig.fail()
+    rig.client.expect_closed(541, "nobody leads it", (60, 70))
+
+
+def test_a_close_of_the_channel_waits_too(rig: Rig) -> None:
+    """What is asked is bounded in time, and so is this."""
+    rig.send(make(Basic.Get, queue="q"), Channel.Close(200, "", 0, 0))
+    rig.client.expect_nothing()
+    rig.answer(None)
+    rig.client.expect(Basic.GetEmpty)
+    rig.client.expect(Channel.CloseOk)
+
+
+# Publishing
+
+
+def test_messages_are_confirmed_when_their_queue_has_answered(rig: Rig) -> None:
+    rig.client.confirm_select()
+    first, second = rig.publish(b"1", b"2"), rig.publish(b"3")
+    rig.client.expect_nothing()
+    rig.know(second, 0, 1)
+    assert rig.told() == [("Ack", 3, False)]
+    rig.know(first, 0, 2)
+    assert rig.told() == [("Ack", 2, True)]
+
+
+def test_what_several_queues_answer_in_one_turn_is_one_confirm(rig: Rig) -> None:
+    rig.client.confirm_select()
+    receipts = [rig.publish(b"%d" % at) for at in range(3)]
+    for receipt in receipts:
+        receipt.known(0, 1, is_taken=True)
+    rig.edge.run()
+    assert rig.told() == [("Ack", 3, True)]
+
+
+def test_refused_messages_are_nacked(rig: Rig) -> None:
+    rig.client.confirm_select()
+    rig.know(rig.publish(b"1", b"2"), 0, 2, is_taken=False)
+    assert rig.told() == [("Nack", 2, True)]
+
+
+def test_messages_of_a_run_may_fare_differently(rig: Rig) -> None:
+    rig.client.confirm_select()
+    receipt = rig.publish(*[b"m"] * 5)
+    rig.know(receipt, 1, 3, is_taken=False)
+    assert rig.told() == [("Nack", 2, False), ("Nack", 3, False)]
+    rig.know(receipt, 0, 1)
+    assert rig.told() == [("Ack", 1, False)]
+    rig.know(receipt, 3, 5)
+    assert rig.told() == [("Ack", 5, True)]
+
+
+def test_a_message_is_confirmed_once_all_its_queues_have_it(rig: Rig) -> None:
+    """One elsewhere, one that is transient, and one with a commit."""
+    rig.client.declare("here")
+    rig.client.declare("disk", durable=True)
+    for queue in ("q", "here", "disk"):
+        rig.client.bind(queue, "amq.fanout")
+    rig.client.confirm_select()
+    receipt = rig.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
+    rig.client.expect_nothing()
+    rig.know(receipt, 0, 1)
+    assert rig.told() == [("Ack", 1, False)]
+    assert rig.client.ready_count("disk") == 1
+
+
+def test_one_queue_that_refuses_is_enough(rig: Rig) -> None:
+    rig.client.declare("disk", durable=True)
+    for queue in ("q", "disk"):
+        rig.client.bind(queue, "amq.fanout")
+    rig.client.confirm_select()
+    receipt = rig.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
+    rig.know(receipt, 0, 1, is_taken=False)
+    assert rig.told() == [("Nack", 1, False)]
+
+
+def test_messages_of_one_read_to_many_queues_are_confirmed_apart(rig: Rig) -> None:
+    rig.client.declare("here")
+    rig.edge.vhost.queues["r"] = other = SlowQueue("r")
+    rig.client.confirm_select()
+    keys = ["q", "r", "here", "q", "r", "r"]
+    for _ in range(2):  # the second time all routes are known
+        rig.client.send(*(publish_frames(b"m", key) for key in keys))
+    told = rig.told()
+    assert ("Ack", 3, False) in told
+    assert ("Ack", 9, False) in told
+    while other.receipts:
+        receipt = other.receipts.popleft()
+        rig.know(receipt, 0, receipt.count)
+    assert {tag for _, tag, _ in rig.told()} == {2, 5, 6, 8, 11, 12}
+    while rig.queue.receipts:
+        receipt = rig.queue.receipts.popleft()
+        rig.know(receipt, 0, receipt.count)
+    assert rig.told()[-1] == ("Ack", 10, True)
+
+
+def test_an_answer_for_a_channel_that_is_gone_is_swallowed(rig: Rig) -> None:
+    rig.client.confirm_select()
+    receipt = rig.publish(b"m")
+    rig.client.call(Channel.Close(200, "", 0, 0), Channel.CloseOk)
+    rig.know(receipt, 0, 1)
+    rig.client.expect_nothing()
+
+
+def test_a_transaction_waits_until_all_is_taken(rig: Rig) -> None:
+    rig.client.call(Tx.Select(), Tx.SelectOk)
+    rig.client.publish(b"1", b"2")
+    rig.client.publish(b"3")
+    assert not rig.queue.receipts
+    rig.send(Tx.Commit())
+    rig.client.expect_nothing()
+    rig.know(rig.queue.receipts[0], 0, 2)
+    rig.client.expect_nothing()
+    rig.know(rig.queue.receipts[1], 0, 1)
+    rig.client.expect(Tx.CommitOk)
+
+
+def test_a_transaction_fails_if_anything_is_refused(rig: Rig) -> None:
+    rig.client.call(Tx.Select(), Tx.SelectOk)
+    rig.client.publish(b"1", b"2")
+    rig.send(Tx.Commit())
+    rig.know(rig.queue.receipts[0], 0, 1, is_taken=False)
+    rig.know(rig.queue.receipts[0], 1, 2)
+    rig.client.expect_channel_closed(406, "partial tx completion")
+
+
+def test_a_publisher_is_not_read_while_a_queue_is_full(rig: Rig) -> None:
+    rig.client.consume("amq.rabbitmq.reply-to", no_ack=True)  # consumers do not change that
+    rig.queue.is_full = True
+    rig.publish(b"1")
+    assert not rig.client.transport.is_reading()
+    rig.edge.advance(60)
+    assert not rig.client.transport.is_reading()
+    rig.queue.is_full = False
+    for debtor in tuple(rig.queue.debtors):
+        debtor.paid(rig.queue, 1)
+    assert rig.client.transport.is_reading()
+    assert not rig.queue.debtors
+
+
+def test_a_full_queue_forgets_who_is_gone(rig: Rig) -> None:
+    rig.queue.is_full = True
+    rig.publish(b"1")
+    rig.client.transport.lose()
+    assert not rig.queue.debtors

@@ -1,0 +1,248 @@
+"""Headers that a node adds: to which messages, when, and that nothing else of them changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from fluffle.broker.config.config import KEEP, OVERWRITE, Config, StampConfig
+from fluffle.broker.protocols.amqp091.firehose import Trace
+from fluffle.broker.protocols.amqp091.interceptors import Stamping, stamping_of
+from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
+from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make, pamqp_table
+from fluffle.protocol.properties import Properties, decode_properties
+from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import to_table
+from tests.support.edge import Arrival, Client, Edge, publish_frames
+from tests.support.fakes import ScheduledClock
+
+START_MS = 1_700_000_000_123
+NODE = ("S", b"node")
+BOTH = StampConfig(OVERWRITE, OVERWRITE)
+SENT = "x-opt-rabbitmq-sent-time"
+
+
+def stamping(config: StampConfig) -> Edge:
+    """A node that does so, by a clock that its scheduler moves."""
+    edge = Edge()
+    clock = ScheduledClock(edge.scheduler)
+
+    def wall_ms() -> int:
+        return START_MS + clock.now_ms()
+
+    edge.services = replace(edge.services, stamping=Stamping(config, "node", wall_ms))
+    return edge
+
+
+def told(arrival: Arrival) -> Properties:
+    return decode_properties(arrival.header[12:])
+
+
+def headers_of(arrival: Arrival) -> FieldTable:
+    headers = told(arrival).headers
+    assert headers is not None
+    return headers
+
+
+def got(client: Client, queue: str = "q") -> list[Arrival]:
+    """All that is in a queue."""
+    arrivals: list[Arrival] = []
+    while True:
+        client.send(encode_method(1, Basic.Get(queue=queue, no_ack=True)))
+        arrival = client.take()
+        if not isinstance(arrival.method, Basic.GetOk):
+            return arrivals
+        arrivals.append(arrival)
+
+
+def test_a_node_that_is_told_nothing_does_nothing() -> None:
+    channels: list[Callable[..., int]] = []
+    edge = Edge()
+    client = edge.connect()
+    for channel in client.connection.open_channels or ():
+        channels.append(channel.take)
+        assert channel.stamped is None
+    assert channels == [on_publishes]
+    assert stamping_of(Config(), ScheduledClock(edge.scheduler)) is None
+
+
+def test_a_message_says_when_it_came_and_where() -> None:
+    edge = stamping(BOTH)
+    client = edge.connect()
+    client.declare()
+    client.publish(b"a")
+    edge.advance(2)
+    client.publish(b"b", properties=Properties(message_id="m", headers=to_table({"z": 1, "a": 2})))
+    one, other = got(client)
+    assert told(one) == Properties(
+        headers={"timestamp_in_ms": ("l", START_MS), "x-routed-by": NODE},
+        timestamp=START_MS // 1000,
+    )
+    assert told(other) == Properties(
+        headers={
+            "a": ("l", 2),
+            "timestamp_in_ms": ("l", START_MS + 2000),
+            "x-routed-by": NODE,
+            "z": ("l", 1),
+        },
+        message_id="m",
+        timestamp=START_MS // 1000 + 2,
+    )
+    assert (one.body, other.body) == (b"a", b"b")
+
+
+OWN = Properties(headers=to_table({"timestamp_in_ms": 5, "x-routed-by": "me"}), timestamp=7)
+
+
+@pytest.mark.parametrize(
+    ("config", "time", "node", "timestamp"),
+    [
+        (BOTH, ("l", START_MS), NODE, START_MS // 1000),
+        (StampConfig(KEEP, KEEP), ("l", 5), ("S", b"me"), 7),
+        (StampConfig(OVERWRITE, KEEP), ("l", START_MS), ("S", b"me"), START_MS // 1000),
+        (StampConfig(KEEP, OVERWRITE), ("l", 5), NODE, 7),
+        (StampConfig(None, OVERWRITE), ("l", 5), NODE, 7),
+        (StampConfig(KEEP, None), ("l", 5), ("S", b"me"), 7),
+    ],
+)
+def test_what_a_client_says_itself_is_overwritten_or_kept(
+    config: StampConfig, time: Field, node: Field, timestamp: int
+) -> None:
+    client = stamping(config).connect()
+    client.declare()
+    client.publish(b"x", properties=OWN)
+    [arrival] = got(client)
+    assert headers_of(arrival) == {"timestamp_in_ms": time, "x-routed-by": node}
+    assert told(arrival).timestamp == timestamp
+
+
+@pytest.mark.parametrize("how", [OVERWRITE, KEEP])
+def test_each_message_of_a_read_is_stamped_once_however_it_has_to_be_sorted(how: str) -> None:
+    """A headers exchange takes them one by one: they are put back, and taken again."""
+    client = stamping(StampConfig(how, how)).connect()
+    for queue in ("q", "r"):
+        client.declare(queue)
+    bind = make(
+        Queue.Bind,
+        queue="r",
+        exchange="amq.headers",
+        arguments=pamqp_table(to_table({"x-match": "any-with-x", "x-routed-by": "node"})),
+    )
+    client.call(bind, Queue.BindOk)
+    frames = []
+    for number in range(20):
+        properties = Properties(
+            message_id=str(number % 7), headers=to_table({"n": number % 3}), priority=number % 2
+        )
+        exchange = "amq.headers" if number % 4 else ""
+        frames.append(publish_frames(b"%d" % number, exchange=exchange, properties=properties))
+    client.send(*frames)
+    routed, plain = got(client, "r"), got(client)
+    assert [each.body for each in plain] == [b"%d" % n for n in range(0, 20, 4)]
+    assert [each.body for each in routed] == [b"%d" % n for n in range(20) if n % 4]
+    for each in (*routed, *plain):
+        number = int(each.body)
+        assert told(each) == Properties(
+            headers={
+                "n": ("l", number % 3),
+                "timestamp_in_ms": ("l", START_MS),
+                "x-routed-by": NODE,
+            },
+            message_id=str(number % 7),
+            priority=number % 2,
+            timestamp=START_MS // 1000,
+        )
+
+
+def test_what_routes_or_is_checked_stays_what_it_was() -> None:
+    client = stamping(BOTH).connect()
+    for queue in ("q", "cc", "bcc"):
+        client.declare(queue)
+    headers = to_table({"CC": ["cc"], "BCC": ["bcc"]})
+    client.publish(b"x", properties=Properties(user_id="guest", headers=headers))
+    for queue in ("q", "cc", "bcc"):
+        [arrival] = got(client, queue)
+        assert told(arrival).user_id == "guest"
+        assert [*headers_of(arrival)] == ["CC", "timestamp_in_ms", "x-routed-by"]
+    client.publish(b"x", properties=Properties(user_id="alice"))
+    client.expect_channel_closed(406, "user_id property set to 'alice'")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\x10\x00", b"\x00\x01", b"\x20\x00\x00\x00\x00\x09", b"\x00\x00more"]
+)
+def test_malformed_properties_are_refused_as_ever(raw: bytes) -> None:
+    said = []
+    for edge in (Edge(), stamping(BOTH)):
+        client = edge.connect()
+        client.declare()
+        frames = publish_frames(b"x", properties=Properties())
+        header_at = frames.index(b"\x02\x00\x01")
+        size = (12 + len(raw)).to_bytes(4, "big")
+        header = b"\x02\x00\x01" + size + frames[header_at + 7 : header_at + 19] + raw + b"\xce"
+        client.send(frames[:header_at] + header + frames[header_at + 22 :])
+        [closed] = client.arrivals()
+        said.append(str(closed))
+    assert said[0] == said[1]
+
+
+def test_transactions_returns_and_traces_have_it_too() -> None:
+    edge = stamping(BOTH)
+    client, watcher = edge.connect(), edge.connect()
+    edge.vhost.trace = Trace("node")
+    watcher.declare("watching")
+    watcher.bind("watching", "amq.rabbitmq.trace", "publish.#")
+    client.publish(b"x", queue="nowhere", mandatory=True)
+    returned = client.take()
+    assert isinstance(returned.method, Basic.Return)
+    assert headers_of(returned)["x-routed-by"] == NODE
+    client.declare()
+    client.call(Tx.Select(), Tx.SelectOk)
+    client.publish(b"x")
+    client.call(Tx.Commit(), Tx.CommitOk)
+    [arrival] = got(client)
+    assert headers_of(arrival)["x-routed-by"] == NODE
+    copies = got(watcher, "watching")
+    assert len(copies) == 2
+    for copy in copies:
+        tag, properties = headers_of(copy)["properties"]
+        assert tag == "F"
+        assert isinstance(properties, dict)
+        assert "timestamp" in properties
+
+
+# What is sent
+
+
+def test_a_delivery_says_when_it_is_sent_and_the_message_in_its_queue_does_not() -> None:
+    edge = stamping(StampConfig(sent=True))
+    client = edge.connect()
+    client.open_channel(2)
+    client.declare()
+    client.publish(b"a", b"b", properties=Properties(headers=to_table({"z": 1}), app_id="me"))
+    client.consume(channel=2)
+    delivered = client.arrivals()
+    assert [arrival.body for arrival in delivered] == [b"a", b"b"]
+    for arrival in delivered:
+        assert told(arrival) == Properties(
+            headers={SENT: ("l", START_MS), "z": ("l", 1)}, app_id="me"
+        )
+    edge.advance(3)
+    client.call(Channel.Close(0, "", 0, 0), Channel.CloseOk, 2)
+    again = [headers_of(arrival)[SENT] for arrival in got(client)]
+    assert again == [("l", START_MS + 3000)] * 2
+
+
+@pytest.mark.parametrize("body_bytes", range(8_140, 8_190, 7))
+def test_frames_stay_within_what_the_client_takes(body_bytes: int) -> None:
+    """`Client` sees to it that none is longer."""
+    edge = stamping(StampConfig(sent=True))
+    client = edge.connect(frame_bytes_max=8_192)
+    client.declare()
+    client.publish(b"x" * body_bytes)
+    client.consume()
+    [delivered] = client.arrivals()
+    assert len(delivered.body) == body_bytes
+    assert headers_of(delivered) == {SENT: ("l", START_MS)}

@@ -1,0 +1,227 @@
+"""The listener, on real loopback sockets: accepting, stopping, cutting off who does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.process.environment import Accepting, accept
+from fluffle.broker.process.sockets import listening_socket
+from fluffle.broker.protocols.amqp091 import listener as module
+from fluffle.broker.protocols.amqp091.forced_closes import Consequences
+from fluffle.broker.protocols.amqp091.listener import Listener
+from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.protocol.methods import Connection, encode_method
+from tests.support.edge import Edge
+from tests.support.peer import peer_of
+from tests.support.store import commits_in_memory
+
+
+def real_services() -> Services:
+    """Those of an edge, in the running loop."""
+    loop = asyncio.get_running_loop()
+    turn = Turn(loop.call_soon)
+    template = Edge().services
+    commits = commits_in_memory(turn)
+    chores = Chores(loop.call_soon, turn, commits, template.on_fatal)
+    return Services(
+        limits=template.limits,
+        server_properties=template.server_properties,
+        access=template.access,
+        metadata=template.metadata,
+        owners=template.owners,
+        vhosts={"/": VirtualHost("/", LocalQueues(turn.touch_queue))},
+        turn=turn,
+        commits=commits,
+        chores=chores,
+        replies=template.replies,
+        alarms=template.alarms,
+        random_name=template.random_name,
+        call_soon=loop.call_soon,
+        call_later=loop.call_later,
+        connections=template.connections,
+        consequences=Consequences(chores),
+        on_fatal=template.on_fatal,
+    )
+
+
+async def test_stopping_says_so_and_waits_for_the_answers() -> None:
+    services = real_services()
+    listener = Listener(services)
+    address = await listener.listen("127.0.0.1", 0)
+    assert address[0] == "127.0.0.1"
+    async with peer_of(address) as peer:
+        await peer.log_in()
+        assert len(services.connections) == 1
+        stopping = asyncio.create_task(listener.stop("shutdown"))
+        close = await peer.method()
+        assert isinstance(close, Connection.Close)
+        assert close.reply_code == 320
+        assert close.reply_text == (
+            "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
+        )
+        assert not stopping.done()
+        peer.writer.write(encode_method(0, Connection.CloseOk()))
+        await stopping
+        assert len(services.connections) == 0
+        assert await peer.reader.read() == b""
+    with pytest.raises(OSError, match=r"refused|Connect call failed"):
+        await asyncio.open_connection(*address)
+
+
+async def test_who_does_not_answer_is_cut_off() -> None:
+    services = real_services()
+    listener = Listener(services, close_wait_s=0.01)
+    async with peer_of(await listener.listen("127.0.0.1", 0)) as peer:
+        await peer.log_in()
+        await listener.stop("shutdown")
+        assert len(services.connections) == 0
+        assert isinstance(await peer.method(), Connection.Close)
+
+
+async def test_several_addresses_are_listened_to_and_left_together() -> None:
+    services = real_services()
+    listener = Listener(services)
+    addresses = [await listener.listen("127.0.0.1", 0) for _ in range(2)]
+    assert addresses[0] != addresses[1]
+    for address in addresses:
+        async with peer_of(address) as peer:
+            await peer.log_in()
+    await listener.stop("shutdown")
+    for address in addresses:
+        with pytest.raises(OSError, match=r"refused|Connect call failed"):
+            await asyncio.open_connection(*address)
+
+
+async def test_an_address_in_use_cannot_be_bound() -> None:
+    first, second = Listener(real_services()), Listener(real_services())
+    _host, port = await first.listen("127.0.0.1", 0)
+    with pytest.raises(OSError, match="in use"):
+        await second.listen("127.0.0.1", port)
+    await first.stop("shutdown")
+    assert (await second.listen("127.0.0.1", port))[1] == port
+    await second.stop("shutdown")
+
+
+async def test_a_peer_that_goes_without_a_word_leaves_no_connection() -> None:
+    services = real_services()
+    listener = Listener(services)
+    async with peer_of(await listener.listen("127.0.0.1", 0)) as peer:
+        await peer.log_in()
+    assert await services.connections.wait_empty(10)
+    await listener.stop("shutdown")
+
+
+async def test_an_ipv4_client_of_a_socket_for_both_is_named_as_ipv4() -> None:
+    services = real_services()
+    listener = Listener(services)
+    _host, port = await listener.listen("", 0)
+    async with peer_of(("127.0.0.1", port)) as peer:
+        await peer.log_in()
+        (connection,) = services.connections
+        assert connection.name.startswith("127.0.0.1:")
+        assert connection.is_from_loopback
+    await listener.stop("shutdown")
+
+
+async def test_who_is_suspended_lets_nobody_in_and_listens_there_again() -> None:
+    listener = Listener(real_services())
+    host, port = await listener.listen("127.0.0.1", 0)
+    listener.suspend()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
+    await listener.resume()
+    await listener.resume()  # asks for nothing more
+    _reader, writer = await asyncio.open_connection(host, port)
+    writer.close()
+    await listener.stop("test")
+    await listener.resume()  # comes too late
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
+
+
+async def test_who_is_suspended_before_it_listens_lets_nobody_in_until_then(
+    tmp_path: Path,
+) -> None:
+    listener, path = Listener(real_services()), tmp_path / "socket"
+    listener.suspend()
+    host, port = await listener.listen("127.0.0.1", 0)
+    assert await listener.listen(str(path), 0) == (str(path), 0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
+    assert not path.exists()
+    await listener.resume()
+    assert path.is_socket()
+    async with peer_of((host, port)) as peer:
+        await peer.log_in()
+    await listener.stop("test")
+
+
+async def test_who_is_suspended_while_it_begins_to_listen_does_not() -> None:
+    """Binding and listening are not one turn of the loop."""
+
+    async def slow(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> Accepting:
+        listener.suspend()
+        return await accept(make, listening)
+
+    listener = Listener(real_services(), slow)
+    host, port = await listener.listen("127.0.0.1", 0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
+    await listener.stop("test")
+
+
+async def test_who_is_suspended_while_it_begins_again_does_not() -> None:
+    """The same, for good, if it is stopped meanwhile."""
+    begun = 0
+
+    async def slow(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> Accepting:
+        nonlocal begun
+        begun += 1
+        if begun == 3:
+            listener.accept_no_more()
+        return await accept(make, listening)
+
+    listener = Listener(real_services(), slow)
+    addresses = [await listener.listen("127.0.0.1", 0) for _ in range(2)]
+    listener.suspend()
+    await listener.resume()
+    for host, port in addresses:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, port)
+    await listener.stop("test")
+
+
+async def test_who_cannot_listen_again_stays_suspended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener = Listener(real_services())
+    host, port = await listener.listen("127.0.0.1", 0)
+    await listener.listen("127.0.0.1", 0)
+    listener.suspend()
+    calls: list[int] = []
+
+    def taken(host: str, port: int) -> object:
+        calls.append(port)
+        if len(calls) == 2:
+            raise OSError("taken")
+        return listening_socket(host, port)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "listening_socket", taken)
+        with pytest.raises(OSError, match="taken"):
+            await listener.resume()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, port)
+    await listener.resume()
+    _reader, writer = await asyncio.open_connection(host, port)
+    writer.close()
+    await listener.stop("test")

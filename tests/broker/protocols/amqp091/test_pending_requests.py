@@ -1,0 +1,430 @@
+"""What a client sees where definitions take their time, as in a cluster.
+
+A channel does not act on what came behind a declaration until that has come true; the others do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from fluffle.broker.base.errors import BrokerError, InternalError
+from fluffle.broker.metadata.facts import Facts
+from fluffle.broker.metadata.metadata import Apply, Decide
+from fluffle.broker.protocols.amqp091 import pending_requests, topology_methods
+from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.protocol.methods import (
+    Basic,
+    Channel,
+    Confirm,
+    Connection,
+    Exchange,
+    Method,
+    Queue,
+    encode_method,
+    make,
+)
+from tests.support.edge import Client, Edge, publish_frames
+from tests.support.metadata import LaterMetadata
+
+
+class Rig:
+    """A node in whose cluster nothing is committed before `commit`."""
+
+    def __init__(self, *, announces: bool = False) -> None:
+        self.edge = Edge(make_metadata=LaterMetadata, announces=announces)
+        self.edge.count()
+        metadata = self.edge.services.metadata
+        assert isinstance(metadata, LaterMetadata)
+        self.metadata = metadata
+        self.client = self.edge.connect()
+
+    def send(self, *methods: Method, channel: int = 1) -> None:
+        self.client.send(*(encode_method(channel, method) for method in methods))
+
+    def commit(self) -> None:
+        self.metadata.commit()
+        self.edge.run()
+
+    def settle(self) -> None:
+        """Commit until nothing is under way."""
+        while len(self.metadata):
+            self.commit()
+
+    def declare(self, name: str = "q", channel: int = 1) -> None:
+        """A queue that is there at once."""
+        self.send(make(Queue.Declare, queue=name), channel=channel)
+        self.settle()
+        self.client.expect(Queue.DeclareOk, channel)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_a_declaration_is_answered_when_it_has_come_true(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q"))
+    rig.client.expect_nothing()
+    assert "q" not in rig.edge.vhost.queues
+    rig.commit()
+    assert rig.client.expect(Queue.DeclareOk).queue == "q"
+    rig.send(make(Queue.Declare, queue="q"))
+    rig.client.expect(Queue.DeclareOk)  # it is there already
+
+
+def test_what_came_behind_it_waits_and_finds_it(rig: Rig) -> None:
+    rig.client.send(
+        encode_method(1, make(Exchange.Declare, exchange="x", exchange_type="fanout")),
+        encode_method(1, make(Queue.Declare, queue="q")),
+        encode_method(1, make(Queue.Bind, queue="", exchange="x")),
+        publish_frames(b"1", exchange="x"),
+        encode_method(1, Basic.Get(queue="q")),
+    )
+    for name in ("Exchange.DeclareOk", "Queue.DeclareOk", "Queue.BindOk"):
+        rig.client.expect_nothing()
+        rig.commit()
+        if name != "Queue.BindOk":
+            assert rig.client.names() == [name]
+    assert rig.client.names() == ["Queue.BindOk", "Basic.GetOk"]
+
+
+def test_what_comes_later_waits_as_well(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", nowait=True))
+    rig.client.publish(b"1")
+    rig.send(make(Queue.Declare, queue="q", passive=True))
+    rig.client.expect_nothing()
+    rig.commit()
+    assert rig.client.expect(Queue.DeclareOk).message_count == 1
+
+
+def test_other_channels_and_connections_go_on(rig: Rig) -> None:
+    rig.declare("r")
+    rig.client.open_channel(2)
+    rig.client.confirm_select(2)
+    other = rig.edge.connect()
+    rig.client.send(
+        encode_method(1, make(Queue.Declare, queue="q")),
+        publish_frames(b"1", "r", channel=2),
+        encode_method(2, Basic.Get(queue="r")),
+    )
+    assert rig.client.names() == ["Basic.GetOk", "Basic.Ack"]
+    assert other.ready_count("r") == 0
+    rig.commit()
+    assert rig.client.names() == ["Queue.DeclareOk"]
+
+
+def test_two_channels_wait_each_for_its_own(rig: Rig) -> None:
+    rig.client.open_channel(2)
+    for channel, name in ((1, "a"), (2, "b")):
+        rig.client.send(
+            encode_method(channel, make(Queue.Declare, queue=name)),
+            encode_method(channel, make(Queue.Declare, queue=name, passive=True)),
+        )
+    for channel in (1, 2):
+        rig.client.expect_nothing()
+        rig.commit()
+        for _ in range(2):
+            rig.client.expect(Queue.DeclareOk, channel)
+
+
+def test_of_two_who_declare_the_same_both_have_it(rig: Rig) -> None:
+    other = rig.edge.connect()
+    rig.send(make(Queue.Declare, queue="q"))
+    other.send(encode_method(1, make(Queue.Declare, queue="q")))
+    rig.commit()
+    rig.commit()
+    assert rig.metadata.stale_count == 1
+    assert [rig.client.names(), other.names()] == [["Queue.DeclareOk"]] * 2
+
+
+class ToldLater(LaterMetadata):
+    """Everybody is answered only when the other nodes have heard of it, too."""
+
+    def __init__(self, apply: Apply, facts: Facts) -> None:
+        super().__init__(apply, facts)
+        self.unanswered: list[Callable[[], None]] = []
+
+    def change(
+        self, decide: Decide, done: Callable[[], None], failed: Callable[[BrokerError], None]
+    ) -> None:
+        super().change(decide, partial(self.unanswered.append, done), failed)
+
+    def answer(self) -> None:
+        while self.unanswered:
+            self.unanswered.pop(0)()
+
+
+def test_a_queue_that_is_deleted_before_its_declare_is_answered_was_there() -> None:
+    edge = Edge(make_metadata=ToldLater)
+    metadata = edge.services.metadata
+    assert isinstance(metadata, ToldLater)
+    client, other = edge.connect(), edge.connect()
+
+    def settle() -> None:
+        while len(metadata):
+            metadata.commit()
+        edge.run()
+
+    client.send(encode_method(1, make(Queue.Declare, queue="q")))
+    settle()
+    metadata.answer()
+    edge.run()
+    client.expect(Queue.DeclareOk)
+    client.send(encode_method(1, make(Queue.Declare, queue="q")))
+    other.send(encode_method(1, make(Queue.Delete, queue="q")))
+    settle()
+    assert not edge.vhost.queues
+    metadata.answer()
+    edge.run()
+    ok = client.expect(Queue.DeclareOk)
+    assert (ok.queue, ok.message_count, ok.consumer_count) == ("q", 0, 0)
+
+
+def test_who_declares_something_else_in_between_is_refused(rig: Rig) -> None:
+    """And what came behind on his channel does not count, until he opens it anew."""
+    other = rig.edge.connect()
+    rig.send(make(Queue.Declare, queue="q"))
+    other.send(
+        encode_method(1, make(Queue.Declare, queue="q", durable=True)),
+        encode_method(1, make(Queue.Declare, queue="never")),
+        encode_method(1, Channel.CloseOk()),
+        encode_method(1, Channel.Open()),
+    )
+    other.expect_nothing()
+    rig.settle()
+    close = other.expect_channel_closed(406, "inequivalent arg 'durable' for queue 'q'")
+    assert (close.class_id, close.method_id) == (50, 10)
+    other.expect(Channel.OpenOk)
+    assert list(rig.edge.vhost.queues) == ["q"]
+
+
+def test_a_deletion_in_between_is_found_out(rig: Rig) -> None:
+    rig.declare("q")
+    other = rig.edge.connect()
+    other.send(encode_method(1, make(Queue.Delete, queue="q")))
+    rig.send(make(Queue.Bind, queue="q", exchange="amq.fanout"))
+    rig.settle()
+    other.expect(Queue.DeleteOk)
+    rig.client.expect_channel_closed(404, "no queue 'q' in vhost '/'")
+
+
+def test_consumers_are_cancelled_behind_the_answer(rig: Rig) -> None:
+    rig.declare("q")
+    rig.client.consume("q")
+    rig.send(make(Queue.Delete, queue="q"))
+    rig.client.expect_nothing()
+    rig.commit()
+    assert rig.client.names() == ["Queue.DeleteOk", "Basic.Cancel"]
+
+
+def test_the_end_of_a_connection_waits_for_all_its_channels(rig: Rig) -> None:
+    rig.client.open_channel(2)
+    close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
+    rig.client.send(
+        encode_method(1, make(Queue.Declare, queue="a", nowait=True)),
+        encode_method(2, make(Queue.Declare, queue="b", nowait=True)),
+        encode_method(0, close),
+    )
+    rig.client.expect_nothing()
+    rig.commit()
+    rig.client.expect_nothing()
+    rig.commit()
+    assert rig.client.names() == ["Connection.CloseOk"]
+    assert list(rig.edge.vhost.queues) == ["a", "b"]
+
+
+def test_what_was_the_connections_own_goes_before_it_hears_of_its_end(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.settle()
+    rig.client.expect(Queue.DeclareOk)
+    close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
+    rig.send(close, channel=0)
+    rig.client.expect_nothing()
+    rig.commit()
+    assert rig.edge.vhost.queues == {}
+    assert rig.client.names() == ["Connection.CloseOk"]
+
+
+def test_who_closes_a_connection_hears_that_its_own_may_not_have_gone(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.settle()
+    rig.client.expect(Queue.DeclareOk)
+    close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
+    rig.send(close, channel=0)
+    assert rig.metadata.late is not None
+    rig.metadata.late(InternalError("the operation timed out"))
+    rig.edge.run()
+    rig.client.expect_closed(541, "the operation timed out")
+
+
+def test_who_hangs_up_meanwhile_is_not_answered(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.settle()
+    close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
+    rig.send(close, channel=0)
+    rig.client.transport.lose()
+    rig.settle()
+    assert rig.edge.vhost.queues == {}
+
+
+def test_an_exclusive_queue_that_comes_too_late_goes_again(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.client.transport.lose()
+    rig.commit()
+    assert list(rig.edge.vhost.queues) == ["q"]
+    rig.settle()
+    assert rig.edge.vhost.queues == {}
+    statistics = rig.edge.statistics
+    assert not statistics.observer.connections, "its end was counted, and once"
+
+
+def test_the_end_of_a_connection_is_announced_once_however_late_its_queue_comes() -> None:
+    rig = Rig(announces=True)
+    rig.settle()
+    events = rig.edge.connect()
+    for method in (
+        make(Queue.Declare, queue="events"),
+        make(
+            Queue.Bind, queue="events", exchange="amq.rabbitmq.event",
+            routing_key="connection.closed",
+        ),
+    ):  # fmt: skip
+        events.send(encode_method(1, method))
+        rig.settle()
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.client.transport.lose()
+    rig.settle()
+    assert rig.edge.vhost.queues["events"].ready_count == 1
+
+
+def test_an_exclusive_queue_that_comes_after_its_client_was_given_up_goes_again(rig: Rig) -> None:
+    rig.edge.count()
+    rig.client = rig.edge.connect()
+    rig.client.open_channel(2)
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    rig.send(make(Queue.Declare, queue="r", exclusive=True), channel=2)
+    rig.metadata.give_up()
+    rig.edge.run()
+    rig.client.expect_closed(541, "the operation timed out")
+    rig.client.transport.lose()
+    rig.commit()
+    assert list(rig.edge.vhost.queues) == ["q"]
+    rig.settle()
+    assert rig.edge.vhost.queues == {}
+
+
+def test_what_is_bound_to_such_a_queue_goes_with_it(rig: Rig) -> None:
+    rig.send(
+        make(Queue.Declare, queue="q", exclusive=True, nowait=True),
+        make(Queue.Bind, queue="q", exchange="amq.topic", routing_key="k", nowait=True),
+    )
+    rig.commit()
+    rig.client.transport.lose()
+    rig.settle()
+    topology = rig.edge.vhost.topology
+    assert rig.edge.vhost.queues == {}
+    assert not list(topology.bindings_to(DestinationKind.QUEUE, "q"))
+
+
+def test_a_connection_that_goes_on_keeps_the_exclusive_queue_that_came_late(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="q", exclusive=True))
+    channels = rig.client.connection.open_channels
+    assert channels is not None
+    channels._end(1)
+    rig.settle()
+    assert list(rig.edge.vhost.queues) == ["q"]
+
+
+def test_what_nobody_waits_for_is_not_decided_anew(rig: Rig) -> None:
+    other = rig.edge.connect()
+    other.send(encode_method(1, make(Queue.Declare, queue="q")))
+    rig.send(make(Queue.Declare, queue="q", durable=True))
+    rig.client.transport.lose()
+    rig.settle()
+    assert rig.metadata.stale_count == 1
+    assert not rig.edge.vhost.queues["q"].spec.durable
+
+
+def test_a_channel_that_is_gone_takes_no_queue_of_its_connection_along(rig: Rig) -> None:
+    rig.send(make(Queue.Declare, queue="mine", exclusive=True))
+    rig.settle()
+    rig.send(make(Queue.Declare, queue="q"))
+    channels = rig.client.connection.open_channels
+    assert channels is not None
+    channels._end(1)
+    rig.settle()
+    assert list(rig.edge.vhost.queues) == ["mine", "q"]
+
+
+def test_a_violation_does_not_wait(rig: Rig) -> None:
+    rig.client.send(encode_method(1, make(Queue.Declare, queue="q")), b"\x07garbage")
+    rig.client.expect_closed(501)
+    rig.settle()
+    rig.client.expect_nothing()
+
+
+def test_a_bug_behind_a_wait_ends_one_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_flags: object) -> None:
+        raise RuntimeError("a bug")
+
+    other = rig.edge.connect()
+    rig.send(make(Queue.Declare, queue="q"))
+    with monkeypatch.context() as patch:
+        patch.setattr(topology_methods, "answer_declare", fail)
+        rig.commit()
+    rig.client.expect_closed(541, "the broker failed")
+    assert other.ready_count("q") == 0
+
+
+def test_who_sends_much_behind_a_declaration_is_not_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_requests, "KEPT_BYTES_MAX", 10_000)
+    rig.client.open_channel(2)
+    rig.send(make(Queue.Declare, queue="q", nowait=True))
+    for number in range(30):
+        rig.client.publish(bytes([number]) * 1_000)
+    assert not rig.client.transport.is_reading()
+    rig.send(make(Queue.Declare, queue="q", passive=True), channel=2)
+    rig.client.expect_nothing()
+    rig.commit()
+    assert rig.client.transport.is_reading()
+    assert rig.client.expect(Queue.DeclareOk, 2).message_count == 30
+
+
+def test_who_waits_is_not_read_when_all_together_have_sent_much(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are; each by itself has sent little."""
+    monkeypatch.setattr(pending_requests, "ALL_KEPT_BYTES_MAX", 10_000)
+    clients = [rig.edge.connect() for _ in range(30)]
+    for number, client in enumerate(clients):
+        client.send(encode_method(1, make(Queue.Declare, queue=f"q{number}", nowait=True)))
+    for _ in range(5):
+        for number, client in enumerate(clients):
+            client.publish(b"x" * 1_000, queue=f"q{number}")
+    kept = rig.edge.services.connections.kept
+    assert 10_000 < kept.kept_bytes < 10_000 + 2_000 * len(clients)
+    assert not any(client.transport.is_reading() for client in clients)
+    clients.pop().transport.lose()
+    rig.settle()
+    assert all(client.transport.is_reading() for client in clients)
+    assert kept.kept_bytes == 0
+    for number, client in enumerate(clients):
+        assert client.ready_count(f"q{number}") == 5
+
+
+def test_a_transaction_and_a_confirm_wait_in_order(rig: Rig) -> None:
+    client: Client = rig.client
+    client.confirm_select()
+    client.send(
+        encode_method(1, make(Queue.Declare, queue="q")),
+        publish_frames(b"1", mandatory=True),
+        encode_method(1, Confirm.Select()),
+    )
+    client.expect_nothing()
+    rig.commit()
+    assert client.names() == ["Queue.DeclareOk", "Confirm.SelectOk", "Basic.Ack"]

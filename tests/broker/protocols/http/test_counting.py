@@ -1,0 +1,26 @@
+"""What is counted of rows that were made a moment ago."""
+
+import asyncio
+from typing import Any, cast
+
+from fluffle.broker.base.errors import NotFound
+from fluffle.broker.protocols.http.call import Call
+from fluffle.broker.protocols.http.endpoints.totals import with_counts
+
+
+class Asked:
+    """A call, in one of whose virtual hosts nothing is any more."""
+
+    path: dict[str, str] = {}  # noqa: RUF012  is not changed
+    query: dict[str, str] = {}  # noqa: RUF012  is not changed
+
+    async def rows(self, _verb: str, *, vhost: str, **_more: Any) -> list[dict[str, Any]]:
+        if vhost == "gone":
+            raise NotFound("no vhost 'gone'")
+        return [{"name": "q", "rate": 1}]
+
+
+def test_a_virtual_host_that_is_gone_meanwhile_takes_nothing_from_the_others() -> None:
+    rows = [{"vhost": vhost, "name": "q"} for vhost in ("/", "gone")]
+    told = asyncio.run(with_counts(cast(Call, Asked()), "queues.statistics", rows))
+    assert told == [{**rows[0], "rate": 1}, rows[1]]

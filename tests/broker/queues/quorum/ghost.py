@@ -1,0 +1,241 @@
+"""The replicated queue as a child would keep it: a card for each message, and lists of names.
+
+It believes every fact, and asserts only what the tests that feed it should know themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from fluffle.broker.queues.deduplication_window import KEY
+from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum.messages import DEFAULT_PRIORITY
+
+Place = tuple[Any, ...]
+"""("ready",), ("returned",), ("held", key), ("delayed", time), ("pending", reason, time) or
+("gone", reason)."""
+
+
+@dataclass
+class Card:
+    """One message."""
+
+    content: bytes
+    exchange: str
+    routing_key: str
+    index: int
+    place: Place = ("ready",)
+    acquired: int = 0
+    failed: int = 0
+    priority: int = DEFAULT_PRIORITY
+    expires_at_ms: int = 0
+    since: int = 0
+    """When it came to its place: the greater, the later."""
+
+
+@dataclass
+class Stream:
+    """One session."""
+
+    id: f.SessionId
+    next: int = 1
+    refused: set[int] = field(default_factory=set)
+    answers: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class User:
+    """A consumer or a getter."""
+
+    attached: f.ConsumerAttached | f.GetterAttached
+    is_detached: bool = False
+
+
+class Ghost:
+    def __init__(self) -> None:
+        self.cards: dict[int, Card] = {}
+        """Every message that ever was, by its sequence number."""
+        self.streams: dict[int, Stream] = {}
+        self.users: dict[int, User] = {}
+        self.next_key = 1
+        self.sac_active = 0
+        self.revision = 0
+        self.spec = b""
+        self.versions: dict[str, int] = {}
+        self.sources: dict[int, tuple[int, set[int]]] = {}
+        """Terms of other queues, and their numbers of dead letters that came from them."""
+        self.known: list[bytes] = []
+        """Keys, the oldest first."""
+        self.time_ms = 0
+        self._moves = 0
+
+    def enqueue(self, card: Card) -> None:
+        self.cards[len(self.cards) + 1] = card
+
+    def at(self, *place: Any) -> list[int]:
+        """The messages at a place, whoever came first in front."""
+        found = [
+            (card.since, sequence)
+            for sequence, card in self.cards.items()
+            if card.place[: len(place)] == place
+        ]
+        return [sequence for _since, sequence in sorted(found)]
+
+    def apply(self, fact: f.Fact) -> None:
+        self.DO[type(fact)](self, fact)
+
+    def _move(self, sequences: Iterator[int], place: Place, *origins: str) -> Iterator[Card]:
+        for sequence in sequences:
+            card = self.cards[sequence]
+            assert card.place[0] in origins
+            self._moves += 1
+            card.place, card.since = place, self._moves
+            yield card
+
+    def _let_go(self) -> None:
+        """Whoever is detached and holds nothing is forgotten."""
+        for key in [key for key, user in self.users.items() if user.is_detached]:
+            if not self.at("held", key):
+                del self.users[key]
+
+    # What each fact means
+
+    def published(self, fact: f.Published | f.Acted) -> None:
+        self.streams[fact.session].next += fact.count
+
+    def refused(self, fact: f.Refused) -> None:
+        self.streams[fact.session].next += fact.count
+        self.streams[fact.session].refused.update(range(fact.first, fact.first + fact.count))
+
+    def answered(self, fact: f.Answered) -> None:
+        self.streams[fact.session].next += 1
+        self.streams[fact.session].answers[fact.number] = fact.answer
+
+    def acknowledged(self, fact: f.Acknowledged) -> None:
+        stream = self.streams[fact.session]
+        stream.refused = {number for number in stream.refused if number >= fact.below}
+        stream.answers = {
+            number: answer for number, answer in stream.answers.items() if number >= fact.below
+        }
+
+    def session_opened(self, fact: f.SessionOpened) -> None:
+        self.streams[fact.key] = Stream(fact.id)
+        self.next_key += 1
+
+    def session_closed(self, fact: f.SessionClosed) -> None:
+        del self.streams[fact.key]
+
+    def attached(self, fact: f.ConsumerAttached | f.GetterAttached) -> None:
+        self.users[fact.key] = User(fact)
+        self.next_key += 1
+
+    def detached(self, fact: f.Detached) -> None:
+        self.users[fact.key].is_detached = True
+        self._let_go()
+
+    def sac_active_is(self, fact: f.SacActive) -> None:
+        self.sac_active = fact.key
+
+    def handed_out(self, fact: f.HandedOut) -> None:
+        for number, sequence in enumerate(messages(fact)):
+            key = fact.holders[number % len(fact.holders)]
+            for card in self._move(iter((sequence,)), ("held", key), "ready", "returned"):
+                assert card.acquired == fact.ordinal
+
+    def handed_over(self, fact: f.HandedOver) -> None:
+        self._gone(fact, f.Reason.HANDED_OVER, "ready", "returned")
+
+    def settled(self, fact: f.Settled) -> None:
+        self._gone(fact, f.Reason.ACKED, "held")
+
+    def returned(self, fact: f.Returned) -> None:
+        place = ("delayed", fact.ready_at_ms) if fact.ready_at_ms else ("returned",)
+        for card in self._move(messages(fact), place, "held"):
+            assert card.acquired == fact.ordinal
+            card.acquired += 1
+            card.failed = fact.delivery_count
+        self._let_go()
+
+    def matured(self, fact: f.Matured) -> None:
+        list(self._move(messages(fact), ("returned",), "delayed"))
+
+    def dropped(self, fact: f.Dropped) -> None:
+        self._gone(fact, fact.reason, "held" if fact.holder else "ready", "returned")
+
+    def dead_lettering(self, fact: f.DeadLettering) -> None:
+        place = ("pending", fact.reason, fact.time_ms)
+        list(self._move(messages(fact), place, "held" if fact.holder else "ready", "returned"))
+        self._let_go()
+
+    def dead_lettered(self, fact: f.DeadLettered) -> None:
+        self._gone(fact, f.Reason.DEAD_LETTERED, "pending")
+
+    def purged(self, fact: f.Purged) -> None:
+        self._gone(fact, f.Reason.PURGED, "ready", "returned", "delayed", "pending")
+
+    def _gone(self, fact: Any, reason: f.Reason, *origins: str) -> None:
+        list(self._move(messages(fact), ("gone", reason), *origins))
+        self._let_go()
+
+    def spec_changed(self, fact: f.SpecChanged) -> None:
+        self.revision, self.spec = fact.revision, fact.spec
+
+    def version_announced(self, fact: f.VersionAnnounced) -> None:
+        self.versions[fact.member] = fact.version
+
+    def arrived(self, fact: f.Arrived) -> None:
+        term, numbers = self.sources.get(fact.source, (0, set[int]()))
+        new = set(messages(fact))
+        assert fact.term >= term
+        assert not new & numbers, "none comes twice"
+        self.sources[fact.source] = fact.term, numbers | new
+
+    def arrivals_known(self, fact: f.ArrivalsKnown) -> None:
+        term, numbers = self.sources.get(fact.source, (0, set[int]()))
+        assert fact.term >= term
+        left = {number for number in numbers - set(messages(fact)) if number >= fact.below}
+        self.sources[fact.source] = fact.term, left
+
+    def source_gone(self, fact: f.SourceGone) -> None:
+        self.sources.pop(fact.source, None)
+
+    def remembered(self, fact: f.Remembered) -> None:
+        packed = fact.packed
+        for key in [packed[at : at + KEY.size] for at in range(0, len(packed), KEY.size)]:
+            self.known = [other for other in self.known if other[:16] != key[:16]] + [key]
+        self.known = self.known[len(self.known) - fact.kept :]
+
+    DO: ClassVar[dict[type[f.Fact], Callable[[Ghost, Any], None]]] = {
+        f.Published: published,
+        f.Refused: refused,
+        f.Acted: published,
+        f.Answered: answered,
+        f.Acknowledged: acknowledged,
+        f.SessionOpened: session_opened,
+        f.SessionClosed: session_closed,
+        f.ConsumerAttached: attached,
+        f.GetterAttached: attached,
+        f.Detached: detached,
+        f.SacActive: sac_active_is,
+        f.HandedOut: handed_out,
+        f.HandedOver: handed_over,
+        f.Settled: settled,
+        f.Returned: returned,
+        f.Matured: matured,
+        f.Dropped: dropped,
+        f.DeadLettering: dead_lettering,
+        f.DeadLettered: dead_lettered,
+        f.Purged: purged,
+        f.SpecChanged: spec_changed,
+        f.VersionAnnounced: version_announced,
+        f.Remembered: remembered,
+        f.Arrived: arrived,
+        f.ArrivalsKnown: arrivals_known,
+        f.SourceGone: source_gone,
+    }
+
+
+def messages(fact: Any) -> Iterator[int]:
+    return (sequence for run in fact.runs for sequence in run)

@@ -1,0 +1,360 @@
+"""Histories of a replicated queue that are possible, drawn one operation at a time.
+
+A `History` knows by its ghost what may happen, writes that down as facts, and makes entries of
+them.  Chance is an argument, so that hypothesis can shrink what it finds and a seed repeats a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.queues.deduplication_window import KEY
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.inherited_counts import Carried
+from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, SINCE, FactBatch, encode
+from fluffle.broker.queues.quorum.messages import (
+    DEFAULT_PRIORITY,
+    columns_of,
+    enqueued,
+)
+from fluffle.broker.queues.quorum.runs import runs_of
+from tests.broker.queues.quorum.ghost import Card, Ghost
+
+Item = TypeVar("Item")
+
+ORIGINS = [Origin("", "q"), Origin("ex", "a"), Origin("ex", "b\udcff", Past.DIED)]
+UNHELD_DEATHS = [f.Reason.EXPIRED, f.Reason.MAXLEN, f.Reason.DELIVERY_LIMIT]
+
+
+class Chance(Protocol):
+    """`random.Random`, or hypothesis in its place."""
+
+    def randint(self, low: int, high: int, /) -> int: ...
+
+    def choice(self, items: Sequence[Item], /) -> Item: ...
+
+    def sample(self, items: Sequence[Item], count: int, /) -> list[Item]: ...
+
+
+class History:
+    def __init__(self) -> None:
+        self.ghost = Ghost()
+        self.index = 1
+        """Of the entry that is being written."""
+        self._facts: list[f.Fact] = []
+        self._origins: list[Origin] = []
+        self._decided_by = 0
+        """The revision of the specification when the entry was begun."""
+        self._carried = Carried()
+        self._boots = 0
+
+    def entry(self) -> bytes:
+        """Finish the entry that is being written."""
+        ghost = self.ghost
+        count = len(self._origins)
+        new = None
+        if count:
+            first = len(ghost.cards) - count + 1
+            cards = [ghost.cards[sequence] for sequence in range(first, first + count)]
+            columns = columns_of(
+                [card.priority for card in cards],
+                [card.expires_at_ms for card in cards],
+                self._carried.runs,
+            )
+            new = enqueued(first, self._origins, [card.content for card in cards], columns)
+        batch = FactBatch(ghost.time_ms, self._decided_by, self._facts, new)
+        payload = encode(batch, version_for(self._facts))
+        self.index += 1
+        self._facts, self._origins, self._decided_by = [], [], ghost.revision
+        self._carried = Carried()
+        return payload
+
+    def _say(self, fact: f.Fact) -> None:
+        self.ghost.apply(fact)
+        self._facts.append(fact)
+
+    # Who is there
+
+    def open_session(self, chance: Chance) -> None:
+        self._boots += 1
+        node = chance.choice(["a", "b"])
+        self._say(f.SessionOpened(self.ghost.next_key, self._boots, 2**62, 1, node))
+
+    def close_session(self, chance: Chance) -> None:
+        for key in some(chance, self.ghost.streams, 1):
+            if all(user.attached.session != key for user in self.ghost.users.values()):
+                self._say(f.SessionClosed(key))
+
+    def attach(self, chance: Chance) -> None:
+        for session in some(chance, self.ghost.streams, 1):
+            key = self.ghost.next_key
+            if chance.randint(0, 3):
+                no_ack = not chance.randint(0, 3)
+                priority = chance.randint(-1, 1)
+                self._say(
+                    f.ConsumerAttached(key, session, 1, priority, 10, no_ack, False, "t", b"x")
+                )
+            else:
+                self._say(f.GetterAttached(key, session, 2))
+
+    def detach(self, chance: Chance) -> None:
+        attached = [key for key, user in self.ghost.users.items() if not user.is_detached]
+        for key in some(chance, attached, 1):
+            if self.ghost.sac_active == key:
+                self._say(f.SacActive(f.NOBODY))
+            self._say(f.Detached(key))
+
+    def activate(self, chance: Chance) -> None:
+        consumers = [
+            key
+            for key, user in self.ghost.users.items()
+            if type(user.attached) is f.ConsumerAttached and not user.is_detached
+        ]
+        self._say(f.SacActive(chance.choice([f.NOBODY, *consumers])))
+
+    # What sessions do
+
+    def publish(self, chance: Chance) -> None:
+        for session in some(chance, self.ghost.streams, 1):
+            count = chance.choice([1, 1, 2, 7, 40])
+            expires_at_ms = chance.choice([0, self.ghost.time_ms + 5])
+            priority = chance.choice([DEFAULT_PRIORITY, DEFAULT_PRIORITY, 9])
+            is_mixed, brought = not chance.randint(0, 4), drawn_counts(chance, 9)
+            for _ in range(count):
+                if is_mixed:
+                    expires_at_ms, priority = chance.randint(0, 9), chance.randint(0, 31)
+                    brought = drawn_counts(chance, 30)
+                self._enqueue(chance, expires_at_ms, priority, brought)
+            first = self.ghost.streams[session].next
+            self._say(f.Published(session, first, count))
+
+    def _enqueue(self, chance: Chance, expires_at_ms: int, priority: int, brought: Counts) -> None:
+        origin = chance.choice(ORIGINS)
+        number = len(self.ghost.cards) + 1
+        card = Card(b"message %d" % number, origin.exchange, origin.routing_key, self.index)
+        card.expires_at_ms, card.priority, card.since = expires_at_ms, priority, number
+        card.acquired, card.failed = brought
+        self._carried.put(len(self._origins), len(self._origins) + 1, brought)
+        self._origins.append(origin)
+        self.ghost.enqueue(card)
+
+    def refuse(self, chance: Chance) -> None:
+        for session in some(chance, self.ghost.streams, 1):
+            self._say(f.Refused(session, self.ghost.streams[session].next, chance.randint(1, 3)))
+
+    def act(self, chance: Chance) -> None:
+        for session in some(chance, self.ghost.streams, 1):
+            number = self.ghost.streams[session].next
+            if chance.randint(0, 1):
+                self._say(f.Acted(session, number, chance.randint(1, 2)))
+            else:
+                self._say(f.Answered(session, number, number * 10))
+
+    def acknowledge(self, chance: Chance) -> None:
+        for session in some(chance, self.ghost.streams, 1):
+            below = chance.randint(1, self.ghost.streams[session].next)
+            self._say(f.Acknowledged(session, below))
+
+    # What becomes of messages
+
+    def hand_out(self, chance: Chance) -> None:
+        """Mostly the first ones, in turn to some consumers."""
+        holders = self._served(holds=True)
+        for ordinal, sequences in self._waiting(chance):
+            dealt_to = some(chance, holders, 3)
+            if dealt_to:
+                self._say(f.HandedOut(ordinal, dealt_to, runs_of(sequences)))
+
+    def hand_over(self, chance: Chance) -> None:
+        holders = self._served(holds=False)
+        for ordinal, sequences in self._waiting(chance):
+            if dealt_to := some(chance, holders, 2):
+                self._say(f.HandedOver(ordinal, dealt_to, runs_of(sequences)))
+
+    def _served(self, *, holds: bool) -> list[int]:
+        return [
+            key
+            for key, user in self.ghost.users.items()
+            if not user.is_detached
+            and self.ghost.sac_active in (f.NOBODY, key)
+            and (isinstance(user.attached, f.GetterAttached) or user.attached.no_ack != holds)
+        ]
+
+    def _waiting(self, chance: Chance) -> list[tuple[int, list[int]]]:
+        """Some that may be handed out, those of one place and one ordinal together."""
+        place = chance.choice(["ready", "returned"])
+        return self._by_ordinal(chosen(chance, self.ghost.at(place)))
+
+    def _by_ordinal(self, sequences: Iterable[int]) -> list[tuple[int, list[int]]]:
+        grouped: dict[int, list[int]] = {}
+        for sequence in sequences:
+            grouped.setdefault(self.ghost.cards[sequence].acquired, []).append(sequence)
+        return list(grouped.items())
+
+    def settle(self, chance: Chance) -> None:
+        for key, ordinal, sequences in self._held(chance):
+            self._say(f.Settled(key, ordinal, runs_of(sequences)))
+
+    def give_back(self, chance: Chance) -> None:
+        """Those with equal counts together; failures count, or do not."""
+        has_failed, ready_at_ms = chance.randint(0, 1), chance.choice([0, 0, 50])
+        for key, ordinal, sequences in self._held(chance):
+            for sequence in sequences:
+                delivery_count = self.ghost.cards[sequence].failed + has_failed
+                self._say(
+                    f.Returned(
+                        key,
+                        ordinal,
+                        delivery_count,
+                        chance.choice(list(f.How)),
+                        ready_at_ms,
+                        [range(sequence, sequence + 1)],
+                    )
+                )
+
+    def lose_holder(self, chance: Chance) -> None:
+        """All that it holds comes back, in the order in which it got that."""
+        for key in some(chance, self.ghost.users, 1):
+            for ordinal, sequences in self._by_ordinal(self.ghost.at("held", key)):
+                failed = {self.ghost.cards[sequence].failed for sequence in sequences}
+                for delivery_count in failed:
+                    alike = [s for s in sequences if self.ghost.cards[s].failed == delivery_count]
+                    self._say(
+                        f.Returned(key, ordinal, delivery_count, f.How.LOST, 0, runs_of(alike))
+                    )
+
+    def reject(self, chance: Chance) -> None:
+        is_kept = chance.randint(0, 1)
+        for key, ordinal, sequences in self._held(chance):
+            rejected, runs = f.Reason.REJECTED, runs_of(sequences)
+            kept = f.DeadLettering(rejected, self.ghost.time_ms, key, ordinal, runs)
+            self._say(kept if is_kept else f.Dropped(rejected, key, ordinal, runs))
+
+    def _held(self, chance: Chance) -> list[tuple[int, int, list[int]]]:
+        """Some that somebody holds: who, with which ordinal."""
+        return [
+            (key, ordinal, sequences)
+            for key in some(chance, self.ghost.users, 2)
+            for ordinal, sequences in self._by_ordinal(chosen(chance, self.ghost.at("held", key)))
+        ]
+
+    def mature(self, chance: Chance) -> None:
+        if sequences := chosen(chance, self.ghost.at("delayed")):
+            self._say(f.Matured(runs_of(sequences)))
+
+    def die(self, chance: Chance) -> None:
+        """Messages that nobody holds expire, are too many or came back too often."""
+        reason, is_kept = chance.choice(UNHELD_DEATHS), chance.randint(0, 1)
+        for ordinal, sequences in self._waiting(chance):
+            runs = runs_of(sequences)
+            kept = f.DeadLettering(reason, self.ghost.time_ms, f.NOBODY, ordinal, runs)
+            self._say(kept if is_kept else f.Dropped(reason, f.NOBODY, ordinal, runs))
+
+    def republish(self, chance: Chance) -> None:
+        if sequences := chosen(chance, self.ghost.at("pending")):
+            self._say(f.DeadLettered(runs_of(sequences)))
+
+    def purge(self, chance: Chance) -> None:
+        if chance.randint(0, 3):
+            return  # a queue that is purged all the time is a dull one
+        runs = [
+            run
+            for place in ("ready", "returned", "delayed", "pending")
+            for run in runs_of(self.ghost.at(place))
+        ]
+        if runs:
+            self._say(f.Purged(runs))
+
+    # The queue itself
+
+    def change_spec(self, chance: Chance) -> None:
+        revision = self.ghost.revision + chance.randint(1, 3)
+        self._say(f.SpecChanged(revision, b"spec %d" % revision))
+
+    def announce(self, chance: Chance) -> None:
+        version = max(self.ghost.versions.values(), default=0) + 1
+        self._say(f.VersionAnnounced(version, chance.choice(["a", "b", "c"])))
+
+    def remember(self, chance: Chance) -> None:
+        """Keys come in, some that were known before among them, and the oldest may go."""
+        names = [chance.randint(1, 9).to_bytes(16, "big") for _ in range(chance.randint(0, 4))]
+        packed = b"".join(KEY.pack(name, chance.randint(0, 3)) for name in names)
+        known = {key[:16] for key in self.ghost.known}.union(names)
+        self._say(f.Remembered(packed, chance.randint(0, len(known))))
+
+    def pass_time(self, chance: Chance) -> None:
+        self.ghost.time_ms += chance.randint(0, 100)
+
+
+OPERATIONS: list[Callable[[History, Any], None]] = [
+    History.open_session,
+    History.close_session,
+    History.attach,
+    History.attach,
+    History.detach,
+    History.activate,
+    History.publish,
+    History.publish,
+    History.publish,
+    History.refuse,
+    History.act,
+    History.acknowledge,
+    History.hand_out,
+    History.hand_out,
+    History.hand_out,
+    History.hand_out,
+    History.hand_over,
+    History.settle,
+    History.settle,
+    History.settle,
+    History.give_back,
+    History.lose_holder,
+    History.reject,
+    History.mature,
+    History.die,
+    History.republish,
+    History.purge,
+    History.change_spec,
+    History.announce,
+    History.remember,
+    History.pass_time,
+]
+"""Those that are there several times happen more often."""
+
+
+def drawn_counts(chance: Chance, rarely: int) -> Counts:
+    """What messages have brought along, if they have."""
+    if chance.randint(0, rarely):
+        return NEW
+    return Counts(chance.randint(0, 2), chance.randint(0, 2))
+
+
+def version_for(facts: Iterable[f.Fact]) -> int:
+    """In which they can be written."""
+    return max((SINCE.get(type(fact), FIRST_VERSION) for fact in facts), default=FIRST_VERSION)
+
+
+def some(chance: Chance, items: Iterable[Item], at_most: int) -> list[Item]:
+    """Between one and so many, if there are any."""
+    items = list(items)
+    if not items:
+        return []
+    return chance.sample(items, chance.randint(1, min(at_most, len(items))))
+
+
+def chosen(chance: Chance, sequences: list[int]) -> list[int]:
+    """All, the first ones, every other, or any, in the order given."""
+    if not sequences:
+        return []
+    count = chance.randint(1, len(sequences))
+    ways: list[Callable[[], list[int]]] = [
+        lambda: sequences,
+        lambda: sequences[:count],
+        lambda: sequences[:count],
+        lambda: sequences[::2],
+        lambda: sorted(chance.sample(sequences, count), key=sequences.index),
+    ]
+    return chance.choice(ways)()

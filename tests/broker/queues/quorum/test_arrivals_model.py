@@ -1,0 +1,258 @@
+"""Whatever happens to a queue, its leaders and those of others: of each dead letter that they give
+again and again it has one, and remembers no more than they may give once more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum.encoding import ARRIVALS
+from fluffle.broker.queues.quorum.image import Image
+from tests.broker.queues.quorum.edges import contents_of
+from tests.broker.queues.quorum.leading import PLAIN, full
+from tests.broker.queues.quorum.make import ORIGIN
+from tests.broker.queues.quorum.telling import Told
+from tests.suite.seeds import seeds
+
+ROUNDS_MAX = 20
+"""So often twenty are given at most, until all have arrived."""
+
+
+@dataclass
+class Source:
+    """A queue in which messages die, as its leader knows them."""
+
+    group: int
+    term: int = 1
+    dead: int = 0
+    """They have the numbers from 1 up to this one."""
+    arrived: set[int] = field(default_factory=set)
+    """Those of which the target has said so to it."""
+    unsaid: set[int] = field(default_factory=set)
+    """Those of them that the target was not told to forget."""
+    done: set[int] = field(default_factory=set)
+    """Those that it was told to forget."""
+    before: Posted | None = None
+    """Something that the one who led before had under way."""
+
+    def content(self, number: int) -> bytes:
+        return b"%d of %d" % (number, self.group)
+
+    def posted(self, numbers: list[int]) -> Posted:
+        below = next(n for n in range(1, self.dead + 2) if n not in self.arrived)
+        settled, self.unsaid = sorted(self.unsaid), set()
+        self.done |= {*settled, *range(1, below)}
+        return Posted(self.group, self.term, below, settled, numbers)
+
+
+class Arriving:
+    """An edge that gives the dead letters of all sources, and gives them again."""
+
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+        self.bench = Told(chance.choice([PLAIN, full(20)]))
+        self.bench.readers = {"a 1": ARRIVALS}
+        self.bench.is_touched = True
+        self.bench.settle_down()
+        self.bench.session()
+        self.bench.settle_down()
+        self.bench.take()
+        self.sources = [Source(group) for group in (7, 8)]
+        self.gone: list[Source] = []
+        self.next = 1
+        self.has_grown = False
+        self.pending: dict[int, Posted | None] = {}
+        """By the number of its first operation; None: it is a purge."""
+        self.taken: dict[int, tuple[int, int]] = {}
+        """By the number of an operation: the group and the number of what it gives."""
+        self.stale: set[int] = set()
+        """Operations that must not be taken."""
+
+    def give(self, posted: Posted) -> None:
+        first, self.next = self.next, self.next + len(posted.sequences)
+        self.pending[first] = posted
+        for at, number in enumerate(posted.sequences):
+            self.taken[first + at] = posted.source, number
+        self.ask(first, posted)
+
+    def ask(self, first: int, posted: Posted | None) -> None:
+        session = self.bench.session()
+        if posted is None:
+            self.bench.led.purge(session, first)
+            return
+        source = self.source_of(posted.source)
+        contents = [source.content(number) for number in posted.sequences]
+        self.bench.led.publish(session, first, [ORIGIN] * len(contents), contents, posted=posted)
+
+    def source_of(self, group: int) -> Source:
+        return next(each for each in (*self.sources, *self.gone) if each.group == group)
+
+    def hear(self) -> None:
+        """Sources learn what has arrived, once for each operation."""
+        for told in self.bench.take():
+            assert isinstance(told, e.Done | e.NotTaken | e.Answer), told
+            if isinstance(told, e.Answer):
+                self.pending.pop(told.number, None)
+                continue
+            for number in range(told.first, told.first + told.count):
+                group, sequence = self.taken[number]
+                if isinstance(told, e.Done):
+                    assert number not in self.stale, "who led before is believed"
+                    source = self.source_of(group)
+                    source.unsaid |= {sequence} - source.arrived
+                    source.arrived.add(sequence)
+        heard = self.bench.image.state.sessions[self.bench.session()].next
+        for first, posted in list(self.pending.items()):
+            if posted is not None and first + len(posted.sequences) <= heard:
+                del self.pending[first]
+
+    # What happens
+
+    def die(self) -> None:
+        source = self.chance.choice(self.sources)
+        source.dead += self.chance.randint(1, 4)
+
+    def post(self) -> None:
+        """What has not arrived as far as its queue knows, or some of that."""
+        source = self.chance.choice(self.sources)
+        live = [n for n in range(1, source.dead + 1) if n not in source.arrived]
+        if live:
+            some = self.chance.sample(live, self.chance.randint(1, min(6, len(live))))
+            self.give(source.posted(sorted(some)))
+
+    def elect(self) -> None:
+        """Another leads a source: it knows what is on record there, and begins anew."""
+        source = self.chance.choice(self.sources)
+        live = [n for n in range(1, source.dead + 1) if n not in source.arrived]
+        if live:
+            source.before = Posted(source.group, source.term, 1, [], live[:5])
+        source.term += 1
+
+    def be_late(self) -> None:
+        """What was under way from who led before comes after the next one was heard of."""
+        source = self.chance.choice(self.sources)
+        before, source.before = source.before, None
+        if before is None:
+            return
+        source.dead += 1
+        self.give(source.posted([source.dead]))
+        self.settle_down()
+        known = self.bench.image.state.sources.get(source.group)
+        if known is not None and known.term == source.term:
+            self.stale |= {self.next + at for at in range(len(before.sequences))}
+        self.give(before)
+
+    def delete(self) -> None:
+        """A source is no more, and there is another."""
+        if self.chance.random() < 0.2:
+            self.settle_down()
+            source = self.sources.pop(self.chance.randrange(len(self.sources)))
+            self.gone.append(source)
+            self.bench.deleted.add(source.group)
+            self.change_leader()
+            if source.dead:
+                self.stale |= {self.next}
+                self.give(Posted(source.group, source.term, 1, [], [source.dead]))
+            made = Source(max(each.group for each in (*self.sources, *self.gone)) + 1)
+            self.sources.append(made)
+            self.bench.unknown.add(made.group)
+
+    def learn(self) -> None:
+        self.bench.unknown.clear()
+
+    def purge(self) -> None:
+        self.pending[self.next] = None
+        self.ask(self.next, None)
+        self.next += 1
+
+    def grow(self) -> None:
+        """A member is added, or two: until they say what they read, less is on record.
+
+        Between two turns: of what one has decided before that, it is not known what has arrived.
+        """
+        self.turn()
+        self.has_grown = True
+        self.bench.readers = {f"{name} 1": ARRIVALS for name in "abc"[: self.chance.randint(1, 3)]}
+
+    def turn(self) -> None:
+        self.bench.touch(self.bench.led)
+        self.bench.turn()
+
+    def commit(self) -> None:
+        self.bench.commit()
+        self.hear()
+
+    def change_leader(self) -> None:
+        kept = self.chance.randint(0, len(self.bench.proposals))
+        self.bench.change_leader(kept, is_elsewhere=self.chance.random() < 0.5)
+        self.hear()
+        for first, posted in self.pending.items():
+            self.ask(first, posted)
+
+    def settle_down(self) -> None:
+        self.bench.touch(self.bench.led)
+        self.bench.settle_down()
+        self.hear()
+        assert not self.pending
+        self.check()
+
+    def check(self) -> None:
+        stored = [content for entry in self.bench.log for content in contents_of(entry)]
+        assert len(stored) == len({*stored}), "it has come twice"
+        for source in (*self.sources, *self.gone):
+            assert {source.content(number) for number in source.arrived} <= {*stored}
+        known = self.bench.image.state.sources
+        for source in self.sources:
+            if source.group in known and not self.has_grown:
+                kept = {n for low, high in known[source.group].arrived for n in range(low, high)}
+                assert kept.isdisjoint(source.done), "it is kept no more where it died"
+        assert self.bench.follower.state.sources == known
+        restored = Image.restored(self.bench.image.snapshot()[1])
+        assert restored.digest() == self.bench.image.digest()
+
+    def finish(self) -> None:
+        """All arrives, and is forgotten once that is said."""
+        self.learn()
+        for source in self.sources:
+            for _ in range(3):
+                source.dead += 1
+                self.arrive(source)
+            arrived = self.bench.image.state.sources[source.group].arrived
+            assert [*arrived] == [(source.dead, source.dead + 1)]
+        assert {*self.bench.image.state.sources} == {source.group for source in self.sources}
+
+    def arrive(self, source: Source) -> None:
+        for _ in range(ROUNDS_MAX):
+            live = [n for n in range(1, source.dead + 1) if n not in source.arrived]
+            if not live:
+                return
+            self.purge()
+            self.give(source.posted(live[:20]))
+            self.settle_down()
+        raise AssertionError("they are given again and again, and do not arrive")
+
+
+@seeds(20)
+def test_of_each_dead_letter_there_is_one(seed: int) -> None:
+    chance = Random(seed)
+    arriving = Arriving(chance)
+    steps = [
+        (3, arriving.die),
+        (8, arriving.post),
+        (1, arriving.elect),
+        (1, arriving.be_late),
+        (0.5, arriving.delete),
+        (1, arriving.learn),
+        (0.5, arriving.purge),
+        (0.5 if seed % 2 else 0, arriving.grow),
+        (8, arriving.turn),
+        (8, arriving.commit),
+        (1, arriving.change_leader),
+        (1, arriving.settle_down),
+    ]
+    weights = [weight for weight, _do in steps]
+    for _ in range(150):
+        chance.choices([do for _weight, do in steps], weights)[0]()
+    arriving.finish()

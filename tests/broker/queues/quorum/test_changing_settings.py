@@ -1,0 +1,129 @@
+"""Other settings of a led queue: see `leading` for what is checked all along."""
+
+from __future__ import annotations
+
+import pytest
+from msgpack import packb
+
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum.encoding import decode
+from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.facts import Dropped, SpecChanged
+from fluffle.broker.queues.quorum.specification import encode_settings, settings_on_record
+from fluffle.broker.queues.settings import (
+    DeadLetterStrategy,
+    DelayedRetry,
+    Overflow,
+    QueueSettings,
+)
+from tests.broker.queues.quorum.leading import quorum
+from tests.broker.queues.quorum.telling import Told, bodies
+
+
+def test_a_specification_that_is_older_is_never_said() -> None:
+    bench = Told()
+    new, newer = QueueSettings(max_length=5), QueueSettings(max_length=7)
+    bench.led.change_settings(5, new)
+    bench.led.change_settings(4, QueueSettings(max_length=4))
+    bench.led.publish(bench.session(), 1, *bodies(1))
+    bench.settle_down()
+    assert bench.led.queue.settings == new
+    bench.led.change_settings(5, newer)
+    bench.led.change_settings(6, new)
+    bench.led.change_settings(7, newer)
+    bench.settle_down()
+    state = bench.image.state
+    assert (state.revision, settings_on_record(state.spec, bench.spec)) == (7, newer)
+    assert decode(bench.log[-1]).revision == 5
+    assert len(bench.log) == 2, "what is so is not said"
+
+
+def test_other_settings_hold_for_what_is_decided_behind_them() -> None:
+    bench = Told()
+    session = bench.session()
+    bench.led.publish(session, 1, *bodies(3))
+    bench.settle_down()
+    bench.led.change_settings(1, QueueSettings(max_length=2))
+    bench.turn()
+    kinds = [type(fact) for fact in bench.facts()]
+    assert kinds == [SpecChanged, Dropped]
+    bench.led.change_settings(2, QueueSettings(max_length=1, overflow=Overflow.REJECT_PUBLISH))
+    bench.led.publish(session, 4, *bodies(1))
+    bench.settle_down()
+    told = [told for told in bench.take() if isinstance(told, e.Done | e.NotTaken)]
+    assert told == [e.Done(session, 1, 3), e.NotTaken(session, 4, 1)]
+    assert bench.image.state.waiting_count == 2
+
+
+def test_the_next_leader_goes_by_what_is_on_record() -> None:
+    bench = Told(quorum(max_length=9))
+    bench.led.change_settings(3, QueueSettings(max_length=2, delivery_limit=None))
+    bench.settle_down()
+    for _ in range(2):
+        bench.change_leader(0, is_elsewhere=True)
+        assert bench.led.queue.settings == QueueSettings(max_length=2, delivery_limit=None)
+    bench.led.change_settings(2, QueueSettings(max_length=9))
+    assert bench.led.queue.settings.max_length == 2, "what it knows is older"
+
+
+def test_who_is_alone_counts_its_settings_itself() -> None:
+    bench = Told()
+    bench.led.change_settings(None, QueueSettings(max_length=2))
+    bench.led.change_settings(None, QueueSettings(max_length=2))
+    bench.led.change_settings(None, QueueSettings(max_length=3))
+    bench.settle_down()
+    bench.led.change_settings(None, QueueSettings())
+    bench.settle_down()
+    state = bench.image.state
+    assert (state.revision, settings_on_record(state.spec, bench.spec)) == (3, QueueSettings())
+
+
+EVERYTHING = QueueSettings(
+    expires_ms=1,
+    message_ttl_ms=2,
+    dead_letter_exchange="dlx \udcff",
+    dead_letter_routing_key="",
+    dead_letter_strategy=DeadLetterStrategy.AT_LEAST_ONCE,
+    max_length=0,
+    max_length_bytes=1 << 62,
+    overflow=Overflow.REJECT_PUBLISH,
+    delivery_limit=None,
+    consumer_timeout_ms=3,
+    consumer_disconnected_timeout_ms=4,
+    delayed_retry=DelayedRetry.FAILED,
+    delayed_retry_min_ms=5,
+    delayed_retry_max_ms=6,
+)
+
+
+@pytest.mark.parametrize("settings", [EVERYTHING, QueueSettings()])
+def test_settings_are_read_as_they_were_written(settings: QueueSettings) -> None:
+    assert settings_on_record(encode_settings(settings), quorum(max_length=3)) == settings
+
+
+def test_what_is_not_on_record_is_what_the_arguments_say() -> None:
+    assert settings_on_record(b"", quorum(max_length=3)) == QueueSettings(max_length=3)
+
+
+def test_a_setting_of_a_later_version_is_left_out() -> None:
+    assert settings_on_record(packb({"max_length": 1, "colour": 2}), QueueSpec("q")) == (
+        QueueSettings(max_length=1)
+    )
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        b"\xc1",
+        packb([1]),
+        packb(5),
+        packb({"max_length": "5"}),
+        packb({"max_length": True}),
+        packb({"overflow": "never"}),
+        packb({"delayed_retry": []}),
+    ],
+)
+def test_what_nobody_wrote_is_refused(encoded: bytes) -> None:
+    with pytest.raises(Unfit, match="settings that are none"):
+        settings_on_record(encoded, QueueSpec("q"))

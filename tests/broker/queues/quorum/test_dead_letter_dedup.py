@@ -1,0 +1,298 @@
+"""Dead letters of other queues that are given again: none is taken twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.quorum import effects as e
+from fluffle.broker.queues.quorum.encoding import ARRIVALS, DATED_HOLDS, decode
+from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived
+from fluffle.broker.queues.quorum.image import Image
+from fluffle.raft.force_single_member import TERMS
+from tests.broker.queues.quorum.leading import PLAIN, full
+from tests.broker.queues.quorum.make import ORIGIN
+from tests.broker.queues.quorum.telling import Told
+
+SOURCE = 7
+
+
+class Target:
+    """A queue to which dead letters of another come."""
+
+    def __init__(self, spec: QueueSpec = PLAIN, reads: int = ARRIVALS) -> None:
+        self.bench = Told(spec)
+        self.bench.readers = {"a 1": reads}
+        self.bench.is_touched = True
+        self.bench.settle_down()
+        self.session = self.bench.session()
+        self.next = 1
+
+    def post(
+        self,
+        *sequences: int,
+        source: int = SOURCE,
+        term: int = 1,
+        below: int = 1,
+        settled: Iterable[int] = (),
+    ) -> list[e.Effect]:
+        """What is told once all is on record."""
+        self.ask(*sequences, source=source, term=term, below=below, settled=settled)
+        self.bench.settle_down()
+        return self.bench.take()
+
+    def ask(
+        self,
+        *sequences: int,
+        source: int = SOURCE,
+        term: int = 1,
+        below: int = 1,
+        settled: Iterable[int] = (),
+    ) -> None:
+        posted = Posted(source, term, below, [*settled], [*sequences])
+        contents = [b"dead %d" % sequence for sequence in sequences]
+        first, self.next = self.next, self.next + len(contents)
+        self.bench.led.publish(
+            self.session, first, [ORIGIN] * len(contents), contents, posted=posted
+        )
+
+    def change_leader(self, kept: int = 0) -> None:
+        self.bench.change_leader(kept, is_elsewhere=True)
+        self.bench.settle_down()
+        self.bench.take()
+
+    @property
+    def count(self) -> int:
+        return self.bench.image.state.waiting_count
+
+    @property
+    def remembered(self) -> list[int]:
+        sources = self.bench.image.state.sources
+        assert self.bench.follower.state.sources == sources
+        arrived = sources[SOURCE].arrived if SOURCE in sources else ()
+        return [number for low, high in arrived for number in range(low, high)]
+
+
+def test_what_is_given_again_is_confirmed_and_not_taken_twice() -> None:
+    target = Target()
+    assert target.post(5, 6) == [e.Done(target.session, 1, 2)]
+    assert target.post(4, 5, 6, 7) == [
+        e.Done(target.session, 3, 1), e.Done(target.session, 4, 2), e.Done(target.session, 6, 1),
+    ]  # fmt: skip
+    assert (target.count, target.remembered) == (4, [4, 5, 6, 7])
+
+
+def test_it_is_confirmed_again_only_once_it_is_on_record() -> None:
+    target = Target()
+    target.ask(5)
+    target.ask(5)
+    target.bench.turn()
+    assert target.bench.take() == []
+    target.bench.settle_down()
+    assert target.bench.take() == [e.Done(target.session, 1, 1), e.Done(target.session, 2, 1)]
+    assert target.count == 1
+
+
+def test_what_is_done_with_there_is_forgotten() -> None:
+    target = Target()
+    target.post(1, 2, 3, 4, 9)
+    target.post(10, below=3, settled=[4, 9, 77])
+    assert target.remembered == [3, 10]
+    target.post(11, below=3, settled=[4])
+    said = decode(target.bench.log[-1]).facts
+    assert not any(isinstance(fact, ArrivalsKnown) for fact in said), "it is no news"
+    assert target.remembered == [3, 10, 11]
+
+
+def test_it_is_forgotten_though_some_that_it_is_said_with_are_known() -> None:
+    """An edge that asks again begins with those that it has heard nothing of."""
+    target = Target()
+    target.post(5, 6)
+    posted = Posted(SOURCE, 1, 1, [5], [6, 7])
+    bench = target.bench
+    bench.led.publish(target.session, 2, [ORIGIN] * 2, [b"6", b"7"], posted=posted)
+    bench.settle_down()
+    assert (target.count, target.remembered) == (3, [6, 7])
+
+
+def test_what_is_refused_has_not_arrived_and_may_be_given_again() -> None:
+    target = Target(full(2))
+    target.post(1, 2, 3)
+    assert target.post(3, 4) == [
+        e.Done(target.session, 4, 1),
+        e.NotTaken(target.session, 5, 1),
+    ]
+    assert target.remembered == [1, 2, 3]
+    target.bench.led.queue.purge()
+    assert target.post(3, 4) == [e.Done(target.session, 6, 1), e.Done(target.session, 7, 1)]
+    assert target.remembered == [1, 2, 3, 4]
+
+
+def test_who_led_before_is_not_listened_to_any_more() -> None:
+    """It may still have under way what has arrived, and was forgotten."""
+    target = Target()
+    target.post(5, 6)
+    target.post(7, term=2, below=7)
+    assert target.remembered == [7]
+    assert target.post(5, 8) == [e.NotTaken(target.session, 4, 2)]
+    target.change_leader()
+    assert target.post(5) == [e.NotTaken(target.session, 6, 1)]
+    assert target.count == 3
+
+
+def test_a_later_leader_is_known_though_all_was_here() -> None:
+    target = Target()
+    target.post(5)
+    target.post(5, term=2)
+    assert target.post(6) == [e.NotTaken(target.session, 3, 1)]
+
+
+@pytest.mark.parametrize("elections", [0, 7])
+def test_where_a_queue_went_on_alone_its_numbers_may_be_of_other_messages(elections: int) -> None:
+    """Those who had 6 were given up, and after as many elections nobody knew of it."""
+    target = Target()
+    target.post(5, 6, term=1 + elections)
+    assert target.post(6, term=1 + TERMS) == [e.Done(target.session, 3, 1)]
+    assert (target.count, target.remembered) == (3, [6])
+    assert target.post(6, 7, term=2 + TERMS)[0] == e.Done(target.session, 4, 1)
+    assert (target.count, target.remembered) == (4, [6, 7]), "who leads next has the same numbers"
+    assert target.post(8, term=2 + elections) == [e.NotTaken(target.session, 6, 1)]
+    target.change_leader()
+    target.post(6, 7, term=2 + TERMS)
+    assert (target.count, target.remembered) == (4, [6, 7])
+
+
+def test_of_a_queue_that_is_gone_nothing_is_remembered_or_taken() -> None:
+    target = Target()
+    target.post(5)
+    target.bench.deleted.add(SOURCE)
+    target.post(1, source=SOURCE + 1)
+    assert SOURCE not in target.bench.image.state.sources
+    assert target.post(5) == [e.NotTaken(target.session, 3, 1)]
+    target.bench.deleted.add(SOURCE + 1)
+    target.change_leader()
+    assert target.bench.image.state.sources == {}
+
+
+def test_of_a_queue_that_is_not_known_yet_nothing_is_forgotten() -> None:
+    """Who led before has heard of it."""
+    target = Target()
+    target.post(5)
+    target.bench.unknown.add(SOURCE)
+    target.post(1, source=SOURCE + 1)
+    target.change_leader()
+    assert target.remembered == [5]
+    assert target.post(5) == [e.Done(target.session, 3, 1)]
+    assert target.count == 2
+
+
+def test_what_comes_of_one_that_is_not_known_yet_is_taken_later() -> None:
+    target = Target()
+    target.bench.unknown.add(SOURCE)
+    assert target.post(5) == [e.NotTaken(target.session, 1, 1)]
+    target.bench.unknown.clear()
+    assert target.post(5) == [e.Done(target.session, 2, 1)]
+
+
+def test_where_a_member_does_not_read_it_yet_none_of_it_is_written() -> None:
+    target = Target(reads=DATED_HOLDS)
+    target.post(5)
+    target.post(5)
+    assert target.count == 1, "whoever leads knows it all the same"
+    assert target.remembered == []
+    for entry in target.bench.log:
+        decode(entry, DATED_HOLDS)
+    target.change_leader()
+    target.post(6, term=2)
+    target.bench.deleted.add(SOURCE)
+    target.post(1, source=SOURCE + 1)
+    assert target.bench.image.state.sources == {}
+    Image.restored(target.bench.image.snapshot()[1], DATED_HOLDS)
+
+
+@pytest.mark.parametrize(
+    "fact", [Arrived(SOURCE, 1, [range(9, 10)]), ArrivalsKnown(SOURCE, 1, 1, [])]
+)
+def test_what_contradicts_it_is_unfit(fact: Arrived | ArrivalsKnown) -> None:
+    target = Target()
+    target.post(5, term=2)
+    target.bench.led._draft.say(fact)
+    target.bench.is_touched = True
+    with pytest.raises(Unfit):
+        target.bench.settle_down()
+
+
+def test_what_was_not_written_before_all_read_it_may_be_gone_after() -> None:
+    target = Target(reads=DATED_HOLDS)
+    target.post(5)
+    target.bench.readers = {"a 1": ARRIVALS}
+    target.bench.is_touched = True
+    target.bench.settle_down()
+    target.post(6, below=6)
+    assert target.remembered == [6]
+    target.bench.deleted.add(SOURCE)
+    target.post(1, source=SOURCE + 1)
+    assert SOURCE not in target.bench.image.state.sources
+
+
+def test_one_that_was_never_on_record_may_be_gone() -> None:
+    target = Target(reads=DATED_HOLDS)
+    target.post(5)
+    target.bench.readers = {"a 1": ARRIVALS}
+    target.bench.is_touched = True
+    target.bench.settle_down()
+    target.bench.deleted.add(SOURCE)
+    target.post(1, source=SOURCE + 1)
+    assert [*target.bench.image.state.sources] == [SOURCE + 1]
+
+
+def test_while_it_is_about_to_be_on_record_that_all_read_it_none_is_taken() -> None:
+    """The next leader would know nothing of those that came before."""
+    target = Target(reads=DATED_HOLDS)
+    target.bench.readers = {"a 1": ARRIVALS}
+    assert target.post(5) == [e.NotTaken(target.session, 1, 1)]
+    assert target.post(5) == [e.Done(target.session, 2, 1)]
+    target.change_leader()
+    target.post(5, term=2)
+    assert (target.count, target.remembered) == (1, [5])
+
+
+def test_what_is_here_is_confirmed_while_a_member_is_added() -> None:
+    target = Target()
+    target.post(5)
+    target.bench.readers = {"a 1": ARRIVALS, "b 1": ARRIVALS}
+    assert target.post(5, 6) == [e.Done(target.session, 2, 1), e.NotTaken(target.session, 3, 1)]
+    assert target.post(5, 6) == [e.Done(target.session, 4, 1), e.Done(target.session, 5, 1)]
+    assert (target.count, target.remembered) == (2, [5, 6])
+
+
+def test_a_member_of_which_nothing_is_heard_keeps_nobody_waiting() -> None:
+    target = Target(reads=DATED_HOLDS)
+    target.bench.readers = {"a 1": ARRIVALS, "b 1": 0}
+    assert target.post(5) == [e.Done(target.session, 1, 1)]
+    target.bench.readers = {"a 1": ARRIVALS, "b 1": ARRIVALS}
+    target.post(6)
+    target.bench.readers = {"a 1": ARRIVALS, "b 1": 0}
+    assert target.post(7) == [e.Done(target.session, 3, 1)]
+    target.bench.readers = {"a 1": 0, "b 1": ARRIVALS, "c 1": ARRIVALS}
+    assert target.post(8) == [e.NotTaken(target.session, 4, 1)], "a has said so, and is away"
+
+
+def test_of_a_run_that_does_not_fit_no_more_is_remembered_than_is_taken() -> None:
+    """Those that are refused are given again, and taken once there is room."""
+    target = Target(full(3))
+    told = target.post(5, 6, 7, 8, 9, 10)
+    assert told == [e.Done(target.session, 1, 4), e.NotTaken(target.session, 5, 2)]
+    assert (target.count, target.remembered) == (4, [5, 6, 7, 8])
+    target.bench.led.purge(target.session, 7)
+    target.next = 8
+    target.post(9, 10)
+    assert (target.count, target.remembered) == (2, [5, 6, 7, 8, 9, 10])
+
+
+EXAMPLES = (test_while_it_is_about_to_be_on_record_that_all_read_it_none_is_taken,)
+"""What finds a mistake that needs a coincidence which is rare by chance: see the simulator."""

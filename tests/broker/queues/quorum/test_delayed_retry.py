@@ -1,0 +1,263 @@
+"""Messages that wait before they are handed out again: RabbitMQ 4.3, `delayed-retry-*`.
+
+There is no oracle: 4.0.5 knows nothing of it.  What is expected is what
+https://www.rabbitmq.com/docs/quorum-queues says of 4.3.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+
+from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
+from fluffle.broker.queues.delayed_retry import delay_ms
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.quorum.encoding import decode
+from fluffle.broker.queues.quorum.facts import How, Matured, Purged, Returned
+from fluffle.broker.queues.settings import DelayedRetry, QueueSettings
+from fluffle.protocol.wire import PlainValue
+from tests.broker.queues.quorum.edges import Edge
+from tests.broker.queues.quorum.leading import Bench, quorum
+
+
+def waiting(**said: PlainValue) -> tuple[Bench, Edge]:
+    """A queue whose one consumer holds messages 1 to 3."""
+    bench = Bench(quorum(**said))
+    edge = bench.open_edge()
+    bench.attach(edge)
+    bench.publish(edge, 3)
+    bench.settle_down()
+    assert sorted(edge.holds) == [1, 2, 3]
+    return bench, edge
+
+
+def at(bench: Bench, now_ms: int) -> None:
+    """Time has passed, and the queue is looked at if it has asked for that."""
+    left_ms = [wish_ms - (now_ms - bench.now_ms) for wish_ms in bench.wakes]
+    bench.now_ms, bench.wakes[:] = now_ms, [left for left in left_ms if left > 0]
+    bench.is_touched = len(bench.wakes) < len(left_ms)
+    bench.settle_down()
+
+
+def give_back(bench: Bench, edge: Edge, sequences: list[int], outcome: Outcome) -> None:
+    bench.end(edge, sequences, outcome)
+    bench.settle_down()
+
+
+def facts(bench: Bench, kind: type) -> list[object]:
+    return [each for entry in bench.log for each in decode(entry).facts if type(each) is kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "failed", "returned"),
+    [
+        (DelayedRetry.DISABLED, 0, 0),
+        (DelayedRetry.ALL, 200, 200),
+        (DelayedRetry.FAILED, 200, 0),
+        (DelayedRetry.RETURNED, 0, 200),
+    ],
+)
+def test_which_wait(kind: DelayedRetry, failed: int, returned: int) -> None:
+    settings = QueueSettings(delayed_retry=kind, delayed_retry_min_ms=200)
+    assert delay_ms(settings, Counts(1, 1), is_failure=True) == failed
+    assert delay_ms(settings, Counts(1, 0), is_failure=False) == returned
+
+
+def test_how_long_they_wait() -> None:
+    settings = QueueSettings(
+        delayed_retry=DelayedRetry.ALL, delayed_retry_min_ms=100, delayed_retry_max_ms=250
+    )
+    waits = [delay_ms(settings, Counts(9, failed), is_failure=False) for failed in range(5)]
+    assert waits == [100, 100, 200, 250, 250]
+    unlimited = QueueSettings(delayed_retry=DelayedRetry.ALL, delayed_retry_min_ms=100)
+    assert delay_ms(unlimited, Counts(9, 7), is_failure=True) == 100
+    endless = QueueSettings(delayed_retry=DelayedRetry.ALL, delayed_retry_min_ms=2**63 - 1)
+    assert delay_ms(endless, Counts(9, 7), is_failure=True) == DURATION_MS_MAX
+    nothing_said = QueueSettings(delayed_retry=DelayedRetry.ALL)
+    assert delay_ms(nothing_said, Counts(9, 7), is_failure=True) == 0
+
+
+@pytest.mark.parametrize(("least_ms", "most_ms"), [(2**63 - 1, None), (2**62, 2**63 - 1)])
+def test_nothing_waits_for_more_than_ten_years(least_ms: int, most_ms: int | None) -> None:
+    said = {} if most_ms is None else {"delayed_retry_max": most_ms}
+    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=least_ms, **said)
+    bench.now_ms = now_ms = 1_700_000_000_000
+    give_back(bench, edge, [1], Outcome.REFUSED)
+    (returned,) = facts(bench, Returned)
+    assert isinstance(returned, Returned)
+    assert returned.ready_at_ms == now_ms + DURATION_MS_MAX
+    settings = bench.led.queue.settings
+    assert delay_ms(settings, Counts(2, 2), is_failure=True) == DURATION_MS_MAX
+
+
+def test_a_message_waits_and_comes_again() -> None:
+    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100, delayed_retry_max=300)
+    give_back(bench, edge, [2], Outcome.RETURNED)
+    queue = bench.led.queue
+    assert (queue.ready_count, queue.waiting_count, queue.in_flight) == (0, 1, 2)
+    (returned,) = facts(bench, Returned)
+    assert isinstance(returned, Returned)
+    assert (returned.how, returned.ready_at_ms) == (How.NACKED, 100)
+    at(bench, 99)
+    assert 2 not in edge.holds
+    at(bench, 100)
+    assert edge.holds[2].ordinal == 1
+    assert facts(bench, Matured) == [Matured([range(2, 3)])]
+
+
+def test_who_fails_again_waits_longer() -> None:
+    bench, edge = waiting(delayed_retry_type="failed", delayed_retry_min=100, delayed_retry_max=900)
+    for then_ms in (100, 300, 600):
+        give_back(bench, edge, [1], Outcome.REFUSED)
+        at(bench, then_ms - 1)
+        assert 1 not in edge.holds
+        at(bench, then_ms)
+        assert 1 in edge.holds
+    give_back(bench, edge, [1], Outcome.RETURNED)
+    assert edge.holds[1].ordinal == 4, "that was no failure"
+
+
+def test_they_come_in_the_order_of_their_times() -> None:
+    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    give_back(bench, edge, [3], Outcome.RETURNED)
+    at(bench, 50)
+    give_back(bench, edge, [1], Outcome.RETURNED)
+    give_back(bench, edge, [2], Outcome.RETURNED)
+    at(bench, 200)
+    runs = chain.from_iterable(fact.runs for fact in facts(bench, Matured))  # type: ignore[attr-defined]
+    assert [number for run in runs for number in run] == [3, 1, 2]
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_the_next_leader_waits_for_the_same_moment(is_elsewhere: bool) -> None:
+    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    give_back(bench, edge, [1, 2], Outcome.RETURNED)
+    bench.now_ms = 60
+    bench.wakes.clear()
+    bench.change_leader(0, is_elsewhere=is_elsewhere)
+    bench.settle_down()
+    assert (bench.led.queue.waiting_count, bench.wakes[0]) == (2, 40)
+    at(bench, 100)
+    assert sorted(edge.holds) == [1, 2, 3]
+    bench.check()
+
+
+def test_a_purge_takes_them() -> None:
+    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    give_back(bench, edge, [1, 3], Outcome.RETURNED)
+    bench.purge(edge)
+    bench.settle_down()
+    assert {n for fact in facts(bench, Purged) for run in fact.runs for n in run} == {1, 3}  # type: ignore[attr-defined]
+    assert bench.led.queue.waiting_count == 0
+    bench.is_touched, bench.now_ms = True, 500
+    bench.settle_down()
+    assert facts(bench, Matured) == []
+
+
+def test_they_count_where_no_more_may_wait() -> None:
+    bench, edge = waiting(
+        delayed_retry_type="all", delayed_retry_min=100, max_length=2, overflow="reject-publish"
+    )
+    bench.detach(edge, list(edge.consumers), None)
+    give_back(bench, edge, [1, 2], Outcome.RETURNED)
+    bench.publish(edge, 2)
+    bench.settle_down()
+    assert len(bench.refused) == 1
+
+
+def test_who_dies_does_not_wait() -> None:
+    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100, delivery_limit=0)
+    give_back(bench, edge, [1], Outcome.REFUSED)
+    assert bench.led.queue.waiting_count == 0
+    bench.check()
+
+
+def test_what_is_not_in_the_log_yet_waits_and_comes_all_the_same() -> None:
+    """Whoever was to be handed it is gone before the entry in which it came is committed."""
+    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    gone = bench.open_edge()
+    bench.detach(edge, list(edge.consumers), None)
+    bench.attach(gone)
+    bench.settle_down()
+    bench.publish(edge, 1)
+    bench.turn()
+    bench.lose(gone)
+    bench.turn()
+    assert bench.led.queue.waiting_count == 1
+    bench.now_ms = 100
+    bench.is_touched = True
+    bench.turn()
+    bench.attach(edge)
+    bench.settle_down()
+    assert edge.holds[4].ordinal == 1
+
+
+def test_every_second_message_waits_and_comes_with_its_contents() -> None:
+    """Of two consumers: the last of a run with a step ends behind it by more than one."""
+    bench = Bench(quorum(delayed_retry_type="all", delayed_retry_min=100))
+    edge, other = bench.open_edge(), bench.open_edge()
+    bench.attach(edge)
+    bench.attach(other)
+    bench.publish(edge, 6)
+    bench.settle_down()
+    assert [sorted(each.holds) for each in (edge, other)] == [[1, 3, 5], [2, 4, 6]]
+    (key,) = other.consumers
+    bench.ask(other, bench._ending(key, [(0, range(2, 8, 2))], Outcome.RETURNED))
+    other.holds.clear()
+    bench.settle_down()
+    assert bench.led.queue.waiting_count == 3
+    at(bench, 100)
+    assert sorted({**edge.holds, **other.holds}) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "waits"),
+    [
+        ("all", Outcome.UNSENT, False),
+        ("all", Outcome.LOST, True),
+        ("failed", Outcome.LOST, True),
+        ("failed", Outcome.TIMED_OUT, False),
+        ("returned", Outcome.TIMED_OUT, True),
+        ("returned", Outcome.LOST, False),
+    ],
+)
+def test_which_wait_after_what(kind: str, outcome: Outcome, waits: bool) -> None:
+    """What no client has had comes again at once."""
+    bench, edge = waiting(delayed_retry_type=kind, delayed_retry_min=100)
+    give_back(bench, edge, [2], outcome)
+    assert (2 in edge.holds) != waits
+    assert bench.led.queue.waiting_count == waits
+
+
+@pytest.mark.parametrize("changes", [0, 1])
+def test_each_expires_at_its_time_all_the_same(changes: int) -> None:
+    """In front of the queue, once it may be handed out again."""
+    bench = Bench(quorum(delayed_retry_type="all", delayed_retry_min=100))
+    edge = bench.open_edge()
+    bench.attach(edge)
+    bench.publish(edge, 3, [900, 50, 900])
+    bench.settle_down()
+    give_back(bench, edge, [2, 3], Outcome.RETURNED)
+    bench.detach(edge, list(edge.consumers), None)
+    bench.settle_down()
+    for _ in range(changes):
+        bench.change_leader(0, is_elsewhere=True)
+        bench.settle_down()
+    at(bench, 100)
+    assert bench.led.queue.waiting_count == 1
+    at(bench, 899)
+    assert bench.led.queue.waiting_count == 1
+    at(bench, 900)
+    assert bench.led.queue.waiting_count == 0
+
+
+def test_a_purge_counts_each_of_those_that_wait() -> None:
+    """All of a run."""
+    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    (key,) = edge.consumers
+    bench.ask(edge, bench._ending(key, [(0, range(1, 4))], Outcome.RETURNED))
+    edge.holds.clear()
+    bench.settle_down()
+    assert bench.led.queue.purge() == 3

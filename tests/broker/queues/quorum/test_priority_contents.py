@@ -1,0 +1,71 @@
+"""What a leader reads of those messages of an entry that have one priority."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from fluffle.broker.queues.journal import Unreadable
+from fluffle.broker.queues.quorum import facts as f
+from fluffle.broker.queues.quorum.encoding import FactBatch, encode
+from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.message_reader import Contents
+from fluffle.broker.queues.quorum.messages import columns_of, enqueued
+from fluffle.broker.queues.quorum.ready_ranges import stored
+from fluffle.broker.queues.timer_port import NEVER_MS
+from tests.broker.queues.quorum.make import ORIGIN, consumer, told
+
+PRIORITIES = [4, 4, 9, 4, 9, 0, 9]
+TIMES_MS = [700, 0, 500, 0, 0, 300, 300]
+
+
+class Bench:
+    """Messages 1 to 7 in one entry, of which 3 is not ready any more."""
+
+    def __init__(self) -> None:
+        self.image = Image()
+        told(self.image, f.SessionOpened(1, 1, 7, 1, "a"), consumer(2))
+        contents = [b"message %d" % number for number in range(1, 8)]
+        columns = columns_of(priorities=PRIORITIES, expiries_ms=TIMES_MS)
+        messages = enqueued(1, [ORIGIN] * 7, contents, columns)
+        facts: list[f.Fact] = [f.Published(1, 1, 7), f.HandedOut(0, [2], [range(3, 4)])]
+        self.entry = encode(FactBatch(0, 0, facts, messages))
+        self.image.apply(2, self.entry)
+        self.damaged: list[int] = []
+        state, damaged = self.image.state, self.damaged.append
+        self.contents = Contents(state, Draft(state), lambda _at: self.entry, damaged, stored)
+
+    def numbers_of(self, level: int, first: int = 1, stop: int = 8) -> list[int]:
+        """Read by a lane, each with its content."""
+        found: list[int] = []
+        for part in self.contents.by_level.at(level).load(first, stop):
+            keys = [origin.routing_key for origin in part.origins]
+            assert keys == [ORIGIN.routing_key] * len(part.sequences)
+            assert part.contents == [b"message %d" % number for number in part.sequences]
+            found += part.sequences
+        return found
+
+
+def test_a_lane_reads_what_is_ready_of_its_priority() -> None:
+    bench = Bench()
+    assert [bench.numbers_of(level) for level in (0, 4, 9, 5)] == [[6], [1, 2, 4], [5, 7], []]
+    assert bench.numbers_of(4, first=2, stop=4) == [2]
+
+
+def test_what_it_reads_expires_as_it_did() -> None:
+    [four] = Bench().contents.by_level.at(4).load(1, 8)
+    [nine] = Bench().contents.by_level.at(9).load(1, 8)
+    assert four.expiries == array("Q", [700, NEVER_MS, NEVER_MS])
+    assert nine.expiries == array("Q", [NEVER_MS, 300])
+
+
+def test_damage_to_messages_of_one_priority_is_none_to_those_of_others() -> None:
+    bench = Bench()
+    bench.entry = bench.entry.replace(b"message 6", b"massage 6")
+    assert [bench.numbers_of(level) for level in (4, 9)] == [[1, 2, 4], [5, 7]]
+    assert bench.damaged == []
+    with pytest.raises(Unreadable):
+        bench.numbers_of(0)
+    assert bench.damaged == [2]

@@ -1,0 +1,94 @@
+"""Queue time, told by clocks that are set, and by leaders whose clocks are hours apart."""
+
+from random import Random
+
+from fluffle.broker.base.clock import ManualClock
+from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.quorum.queue_time import STEP_MS, QueueTime
+from tests.suite.seeds import seeds
+
+HOUR_MS = 3_600_000
+NOON_MS = 1_800_000_000_000
+
+
+def made(last_stamp_ms: int, clock: ManualClock) -> QueueTime:
+    return QueueTime(last_stamp_ms, clock.wall_ms, clock.now_ms, lambda _after_ms: None)
+
+
+def at(wall_ms: int) -> ManualClock:
+    return ManualClock(wall_ms=wall_ms)
+
+
+def test_the_first_leader_goes_by_the_clock() -> None:
+    clock = at(NOON_MS)
+    time = made(0, clock)
+    assert time.now_ms() == NOON_MS
+    clock.advance(250)
+    assert time.now_ms() == NOON_MS + 250
+
+
+def test_a_leader_whose_clock_is_behind_goes_on_where_the_log_ends() -> None:
+    """It does not stand still for an hour, in which nothing would expire."""
+    clock = at(NOON_MS - HOUR_MS)
+    time = made(NOON_MS, clock)
+    assert time.now_ms() == NOON_MS
+    clock.advance(60_000)
+    assert time.now_ms() == NOON_MS + 60_000
+
+
+def test_a_leader_that_comes_late_has_missed_no_time() -> None:
+    assert made(NOON_MS, at(NOON_MS + 60_000)).now_ms() == NOON_MS + 60_000
+
+
+def test_a_clock_that_is_put_back_costs_no_time() -> None:
+    clock = at(NOON_MS)
+    time = made(0, clock)
+    clock.jump_wall(-HOUR_MS)
+    assert time.now_ms() == NOON_MS
+    clock.advance(1_000)
+    assert time.now_ms() == NOON_MS + 1_000
+
+
+def test_a_clock_that_is_put_right_tells_no_time_twice() -> None:
+    """The log has had it from another leader already."""
+    clock = at(NOON_MS - HOUR_MS)
+    time = made(NOON_MS, clock)
+    clock.advance(1_000)
+    clock.jump_wall(HOUR_MS)
+    assert NOON_MS + 1_000 <= time.now_ms() <= NOON_MS + 1_000 + STEP_MS
+    clock.advance(HOUR_MS)
+    assert time.now_ms() <= NOON_MS + 1_000 + HOUR_MS + 2 * STEP_MS
+
+
+def test_a_clock_that_is_put_back_and_forward_again_tells_no_time_twice() -> None:
+    clock = at(NOON_MS)
+    time = made(0, clock)
+    clock.jump_wall(-HOUR_MS)
+    assert time.now_ms() == NOON_MS
+    clock.jump_wall(HOUR_MS)
+    assert time.now_ms() <= NOON_MS + STEP_MS
+
+
+@seeds(20)
+def test_leaders_one_after_the_other_never_go_back_nor_stand_still(seed: int) -> None:
+    """Each is behind the first, by up to an hour; so all time that passes is told, exactly."""
+    chance, passed_ms = Random(seed), 0
+    time, clock = made(0, first := at(NOON_MS)), first
+    for _ in range(200):
+        step_ms = chance.randint(0, 5_000)
+        passed_ms += step_ms
+        clock.advance(step_ms)
+        if chance.random() < 0.1:
+            clock = at(NOON_MS - chance.randint(0, HOUR_MS))
+            time = made(time.now_ms(), clock)
+        assert time.now_ms() == NOON_MS + passed_ms
+
+
+def test_it_is_woken_after_so_much_of_its_own_time() -> None:
+    woken: list[int] = []
+    clock = at(NOON_MS - HOUR_MS)
+    time = QueueTime(NOON_MS, clock.wall_ms, clock.now_ms, woken.append)
+    time.wake(Queue(QueueSpec("q"), Ports(lambda _queue: None)), NOON_MS + 70)
+    assert woken == [70]

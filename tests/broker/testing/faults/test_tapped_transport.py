@@ -1,0 +1,123 @@
+"""A line between a transport that does not write and a connection that is a test's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from fluffle.broker.protocols.amqp091.connection import WRITE_BUFFER_BYTES_MAX, Connection
+from fluffle.broker.protocols.amqp091.connection_methods import Phase
+from fluffle.broker.testing.faults.tapped_transport import Line
+
+
+class Slow(asyncio.Transport):
+    """A transport whose client does not read: what was written before it closes is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.ends: list[str] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.ends.append("close")
+
+    def abort(self) -> None:
+        self.ends.append("abort")
+
+    def is_closing(self) -> bool:
+        return bool(self.ends)
+
+    def pause_reading(self) -> None:
+        """It is told what it hears."""
+
+    def resume_reading(self) -> None:
+        """As above."""
+
+
+class Hearing:
+    """A connection."""
+
+    phase = Phase.RUNNING
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.told: list[str] = []
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += data
+        self.transport.write(b"answer")
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+
+
+class Around:
+    """A line, and its two ends."""
+
+    def __init__(self) -> None:
+        self.transport, self.connection = Slow(), Hearing()
+        self.line = Line(cast(Connection, self.connection), self._nothing, self._nothing)
+        self.line.connection_made(self.transport)
+
+    def _nothing(self, _line: Line) -> None:
+        """Nobody minds."""
+
+
+@pytest.fixture
+async def around() -> Around:
+    return Around()
+
+
+async def test_a_client_that_reads_slowly_gets_no_more_than_that(around: Around) -> None:
+    around.line.cut_after(5, sent_by="broker")
+    for data in (b"0123456789", b"abcdefghij", b"KLMNOPQRSTUV"):
+        around.line.write(data)
+    around.line.data_received(b"nobody hears that")
+    assert (around.transport.written, around.transport.ends) == (b"01234", ["close"])
+
+
+async def test_what_is_cut_between_two_writes_ends_with_the_first(around: Around) -> None:
+    around.line.cut_after(10, sent_by="broker")
+    around.line.write(b"0123456789")
+    around.line.write(b"abc")
+    assert (around.transport.written, around.transport.ends) == (b"0123456789", ["close"])
+
+
+async def test_nothing_is_heard_behind_the_cut(around: Around) -> None:
+    around.line.cut_after(5, sent_by="client")
+    around.connection.transport.pause_reading()
+    for data in (b"0123", b"456789", b"abcdefghij"):
+        around.line.data_received(data)
+    around.connection.transport.resume_reading()
+    around.line.data_received(b"KLMNOPQRSTUV")
+    assert around.connection.heard == b"01234"
+    assert around.transport.written == b"answer"  # to what came before
+    assert around.transport.ends == ["abort"]
+
+
+async def test_what_goes_in_pieces_fills_the_line(around: Around) -> None:
+    data = bytes(WRITE_BUFFER_BYTES_MAX // 4)
+    around.line.pieces = lambda data: (data[:1], data[1:])
+    for _ in range(4):
+        around.line.write(data)
+    assert around.connection.told == []
+    around.line.write(data)
+    assert around.connection.told == ["pause"]
+    around.line.pause_writing()  # the socket's, which has not written it yet
+    for _ in range(10):
+        await asyncio.sleep(0)  # a piece goes out
+    assert around.transport.written == data * 5
+    assert around.connection.told == ["pause"]
+    around.line.resume_writing()
+    assert around.connection.told == ["pause", "resume"]

@@ -1,0 +1,290 @@
+"""The steps of a change of type, in any order with what clients do: one of the two queues is whole.
+
+The successor is another engine's queue that says late what it has taken.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.message import Origin
+from fluffle.broker.metadata.metadata import Decide, LocalMetadata
+from fluffle.broker.queues.arguments import Declaration, QueueSpec, QueueType, queue_spec
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.delivery import Handout, Outcome, deliver_all
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.queues.queue_api import Admission, Receipt, ServedQueue, Tally
+from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_factory import QueuesByType
+from fluffle.broker.queues.queue_view import lying
+from fluffle.broker.queues.settings import by_arguments
+from fluffle.broker.transfer.conversion.changes import begin, give_up
+from fluffle.broker.transfer.conversion.converter import Around, Converter
+from fluffle.broker.transfer.move.mover import Taking
+from fluffle.protocol.properties import Properties, build_content, encode_properties
+from tests.suite.seeds import machine_settings
+from tests.support.edge import Edge
+
+NO_LIMIT = 1 << 30
+
+
+class Heir:
+    """A `ServedQueue` that has taken messages once `know` says so."""
+
+    is_full = False
+    settling = None
+
+    def __init__(self, definition: QueueDefinition, touch: Any) -> None:
+        self.definition = definition
+        self.queue = Queue(definition.spec, Ports(touch))
+        self.untold: deque[Receipt] = deque()
+        self.refuses = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.queue, name)
+
+    def enqueue(self, origins: list[Origin], contents: list[bytes], *size: int, **how: Any) -> Any:
+        if self.refuses:
+            return Admission.REFUSED
+        self.queue.enqueue(origins, contents, *size, **how)
+        receipt = Receipt(len(contents))
+        self.untold.append(receipt)
+        return receipt
+
+    def know(self) -> None:
+        receipt = self.untold.popleft()
+        receipt.known(0, receipt.count, is_taken=True)
+
+    def attach(self, consumer: Consumer) -> None:
+        self.queue.attach(consumer)
+        deliver_all(self.queue.pump())
+
+    @property
+    def tally(self) -> Tally:
+        return self.queue.tally
+
+
+class Heirs:
+    """A `QueueMaker`."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.now: Heir | None = None
+
+    def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
+        del vhost
+        self.count += 1
+        return QueueDefinition(spec, owner=owner, id=self.count)
+
+    def bear(self, definition: QueueDefinition, _vhost: str) -> Heir:
+        self.now = Heir(definition, lambda _queue: None)
+        return self.now
+
+    make = reopen = bear
+
+    def settle_in(self, heir: Heir, definition: QueueDefinition, _vhost: str) -> None:
+        assert not heir.untold, "all that was copied is safe"
+        heir.definition = definition
+        heir.refuses = False
+
+    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+        raise AssertionError("it has no members")
+
+    renew = part = redefine
+
+    def end(self, queue: Heir) -> None:
+        assert queue is self.now
+        self.now = None
+
+
+class Late:
+    """What is settled on with these definitions becomes true a while after that."""
+
+    def __init__(self, metadata: LocalMetadata) -> None:
+        self._metadata = metadata
+        self.asked: deque[tuple[Decide, Callable[[], None]]] = deque()
+
+    def settle(self, decide: Decide, done: Callable[[], None]) -> None:
+        self.asked.append((decide, done))
+
+    def come_true(self) -> None:
+        while self.asked:
+            self._metadata.settle(*self.asked.popleft())
+
+
+class Changing(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.edge = Edge()
+        self.heirs = Heirs()
+        self.vhost = vhost = self.edge.vhost
+        local = vhost.maker
+        vhost.maker = QueuesByType(
+            {QueueType.CLASSIC: lambda: local, QueueType.QUORUM: lambda: self.heirs}  # type: ignore[dict-item, return-value]
+        )
+        services = self.edge.services
+        around = Around(
+            lambda: self.late, services.chores, lambda act: act(),  # type: ignore[arg-type, return-value]
+            services.call_later, lambda: 1, services.turn.touch_queue,
+        )  # fmt: skip
+        self.converter = Converter(around)
+        catalogue = replace(self.edge.catalogue, changing=self.converter.changing)
+        self.metadata = LocalMetadata(catalogue.apply, self.edge.facts)
+        self.late = Late(self.metadata)
+        self.converter.open(0, [vhost])
+        self.ready: list[tuple[bytes, bool]] = []
+        """What is to be there in order, and whether it is to be redelivered."""
+        self.confirmed: set[bytes] = set()
+        self.handouts: list[Handout] = []
+        self.number = 0
+        spec = queue_spec(Declaration("q", durable=True), "/")
+        vhost.put_queue(local.define(spec, None, "/"))
+
+    @property
+    def queue(self) -> ServedQueue:
+        return self.vhost.queues["q"]
+
+    @property
+    def is_classic(self) -> bool:
+        return isinstance(self.queue, Queue)
+
+    @property
+    def is_changing(self) -> bool:
+        return "q" in self.vhost.heirs
+
+    def run_some(self, turns: int) -> None:
+        for _ in range(turns):
+            self.edge.scheduler.turn()
+
+    @rule(count=st.integers(1, 700), persistent=st.booleans())
+    def publish(self, count: int, persistent: bool) -> None:
+        raw = encode_properties(Properties(delivery_mode=2 if persistent else 1))
+        contents = []
+        for _ in range(count):
+            self.number += 1
+            contents.append(build_content(raw, b"%d" % self.number))
+        origin = self.vhost.origin("", "q")
+        inlet = self.vhost.inlets.get("q", self.queue)
+        fate = inlet.enqueue([origin] * count, contents, sum(map(len, contents)),
+                             persistent=persistent)  # fmt: skip
+        assert fate is not Admission.REFUSED
+        self.ready += [(content, False) for content in contents]
+        if isinstance(fate, Receipt):
+            fate.then(partial(self.told, contents))
+        else:
+            self.confirmed |= {*contents}
+
+    def told(self, contents: list[bytes], start: int, stop: int, *, is_taken: bool) -> None:
+        assert is_taken
+        self.confirmed |= {*contents[start:stop]}
+
+    @precondition(lambda self: self.is_classic and not self.is_changing)
+    @rule(count=st.integers(1, 40))
+    def get(self, count: int) -> None:
+        for _ in range(count):
+            handout = self.queue.get(Taking(self.queue))
+            if handout is None:
+                break
+            assert isinstance(handout, Handout)
+            assert (handout.contents[0], handout.redelivered) == self.ready.pop(0)
+            self.handouts.append(handout)
+
+    @precondition(lambda self: self.is_classic and self.handouts)
+    @rule(is_back=st.booleans())
+    def settle(self, is_back: bool) -> None:
+        """All of them, in order."""
+        for handout in reversed(self.handouts) if is_back else self.handouts:
+            if is_back:
+                self.ready.insert(0, (handout.contents[0], True))
+            outcome = Outcome.RETURNED if is_back else Outcome.ACKED
+            self.queue.settle(handout, 0, 1, outcome)
+        self.handouts.clear()
+
+    @precondition(lambda self: self.is_classic and not self.is_changing)
+    @rule()
+    def begin(self) -> None:
+        decide = partial(begin, self.vhost, "q", by_arguments, {})
+        self.metadata.change(decide, lambda: None, lambda _error: None)
+
+    @precondition(lambda self: self.is_changing)
+    @rule(how=st.sampled_from(["interrupt", "refuse", "purge"]), chance=st.integers(0, 3))
+    def disturb(self, how: str, chance: int) -> None:
+        if chance:
+            return
+        heir = self.heirs.now
+        assert heir is not None
+        if how == "interrupt":
+            self.metadata.settle(partial(give_up, self.vhost, "q", heir.definition.id))
+        elif how == "refuse":
+            heir.refuses = True
+        else:
+            self.purge()
+
+    def purge(self) -> None:
+        """What is in the queue is gone, unless it refuses: what is held back is not in it yet."""
+        if self.is_classic:
+            with suppress(PreconditionFailed):
+                del self.ready[: self.queue.purge()]  # type: ignore[arg-type]
+
+    @precondition(lambda self: self.late.asked)
+    @rule(is_purged=st.booleans())
+    def come_true(self, is_purged: bool) -> None:
+        """What is settled on, and a client may purge the queue in the last moment."""
+        if is_purged:
+            self.purge()
+        self.late.come_true()
+
+    @rule(turns=st.integers(1, 9))
+    def go_on(self, turns: int) -> None:
+        self.run_some(turns)
+
+    @rule()
+    def wait(self) -> None:
+        self.edge.advance(0.06)
+
+    @precondition(lambda self: self.heirs.now is not None and self.heirs.now.untold)
+    @rule(count=st.integers(1, 9))
+    def know(self, count: int) -> None:
+        heir = self.heirs.now
+        assert heir is not None
+        for _ in range(min(count, len(heir.untold))):
+            heir.know()
+
+    @invariant()
+    def one_of_the_two_is_whole(self) -> None:
+        """What is there is what is to be, but for what is held back and not confirmed."""
+        queue = self.queue
+        shelf = (queue if isinstance(queue, Queue) else queue.queue).shelf  # type: ignore[attr-defined]
+        found = [(each.content, each.redelivered) for each in lying(shelf.stocks, 0)]
+        assert found == self.ready[: len(found)]
+        assert self.confirmed.isdisjoint(content for content, _ in self.ready[len(found) :])
+        assert self.is_classic or not self.handouts, "who holds something can settle it"
+
+    def teardown(self) -> None:
+        """Left alone but for a purge in the last moment, it comes to an end."""
+        if self.handouts and self.is_classic:
+            self.settle(is_back=True)
+        for _ in range(400):
+            self.edge.advance(0.1)
+            if self.late.asked:
+                self.come_true(is_purged=True)
+            while self.heirs.now is not None and self.heirs.now.untold:
+                self.heirs.now.know()
+            if not self.is_changing:
+                break
+        assert not self.is_changing
+        self.one_of_the_two_is_whole()
+
+
+TestChanging = Changing.TestCase
+TestChanging.settings = machine_settings(examples=60, stateful_step_count=40)
