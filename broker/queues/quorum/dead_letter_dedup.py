@@ -17,6 +17,8 @@ forgotten that came before, for twice is better than not at all.
 
 Nothing is remembered before it is on record that all members read it.  In a queue that was made
 just now that is so after its first entry, which may not bring any: the next leader would not know.
+What is remembered is decided with the message: a member that is added before their entry is written
+changes nothing in it.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ class Arrivals:
         if not is_news and posted.term == source.term:
             return source
         fact = ArrivalsKnown(posted.source, posted.term, posted.below, settled)
-        self._draft.say(fact)
+        self._say(fact)
         if self._sources is UNUSED:
             self._sources = {}
         known = self._sources[posted.source] = source.with_known(fact)
@@ -113,7 +115,7 @@ class Arrivals:
     def add(self, posted: Posted) -> None:
         """New ones are taken, with the entry that is drafted."""
         fact = Arrived(posted.source, posted.term, runs_of(sorted(posted.sequences)))
-        self._draft.say(fact)
+        self._say(fact)
         source = self._sources.get(posted.source, UNKNOWN_SOURCE)
         if self._sources is UNUSED:
             self._sources = {}
@@ -122,4 +124,9 @@ class Arrivals:
     def _forget_gone(self) -> None:
         for group in [group for group in self._sources if self._is_gone(group)]:
             del self._sources[group]
-            self._draft.say(SourceGone(group))
+            self._say(SourceGone(group))
+
+    def _say(self, fact: ArrivalsKnown | Arrived | SourceGone) -> None:
+        """Put a fact on record if all members read it now; whoever is added later must read it."""
+        if self._announcing.version >= ARRIVALS:
+            self._draft.say(fact)

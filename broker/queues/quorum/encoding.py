@@ -11,8 +11,8 @@ The first is made once, by the leader, and is the same on each wire and each dis
 what a member makes of one that it has applied long ago, when most of its messages are dead.
 
 Decoding believes nothing: what is not exactly an entry raises `Unfit`.  Whoever changes the form,
-or adds a kind of fact, raises the version, and has it written only where `Announcing.version` has
-come so far: when every member has announced it.
+or adds a kind of fact, raises the version, and decides on it only where `Announcing.version` has
+come so far: when every member has announced it.  What was decided so is written so.
 """
 
 from __future__ import annotations
@@ -176,16 +176,17 @@ def fact_of(row: object) -> Fact:
 
 
 def encode(batch: FactBatch, version: int = FIRST_VERSION) -> bytes:
-    """An entry of a version that every member reads.  What only later ones say is left out: it must
-    be such that nothing rests on it.
+    """Makes an entry of this version, or of the one that what it says needs.
 
-    On counts that messages have brought along it does rest: if a member that does not know of them
-    was added since they came, it must not take the entry for one of its own.
+    That one was read by every member when it was decided.  If one that does not read it was added
+    since, it must not take the entry for one of its own; nor could it take what is in the log
+    already.  Nothing is left out: a message would go on without what was decided of it.
     """
     if batch.enqueued is not None and batch.enqueued.columns.counts:
         version = max(version, CARRIES)
-    said = [fact for fact in batch.facts if SINCE.get(type(fact), FIRST_VERSION) <= version]
-    rows = list(map(row_of, said))
+    for fact in batch.facts:
+        version = max(version, SINCE.get(type(fact), FIRST_VERSION))
+    rows = list(map(row_of, batch.facts))
     facts = msgpack.packb(rows, unicode_errors="surrogateescape")
     head = HEAD.pack(FACTS, version, batch.stamp_ms, batch.revision, len(facts))
     if batch.enqueued is None:

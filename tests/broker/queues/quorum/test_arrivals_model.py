@@ -168,11 +168,7 @@ class Arriving:
         self.next += 1
 
     def grow(self) -> None:
-        """A member is added, or two: until they say what they read, less is on record.
-
-        Between two turns: of what one has decided before that, it is not known what has arrived.
-        """
-        self.turn()
+        """A member is added, or two: until they say what they read, less is on record."""
         self.has_grown = True
         self.bench.readers = {f"{name} 1": ARRIVALS for name in "abc"[: self.chance.randint(1, 3)]}
 

@@ -9,7 +9,13 @@ import pytest
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Posted
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum.encoding import ARRIVALS, DATED_HOLDS, decode
+from fluffle.broker.queues.quorum.encoding import (
+    ARRIVALS,
+    DATED_HOLDS,
+    FIRST_VERSION,
+    decode,
+    version_of,
+)
 from fluffle.broker.queues.quorum.errors import Unfit
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived
 from fluffle.broker.queues.quorum.image import Image
@@ -268,6 +274,42 @@ def test_what_is_here_is_confirmed_while_a_member_is_added() -> None:
     assert target.post(5, 6) == [e.Done(target.session, 2, 1), e.NotTaken(target.session, 3, 1)]
     assert target.post(5, 6) == [e.Done(target.session, 4, 1), e.Done(target.session, 5, 1)]
     assert (target.count, target.remembered) == (2, [5, 6])
+
+
+def test_what_was_taken_before_a_member_is_added_is_remembered() -> None:
+    """Its entry is written after that, in the version under which it was decided."""
+    target = Target()
+    target.ask(5)
+    target.bench.readers = {"a 1": ARRIVALS, "b 1": 0}
+    target.bench.settle_down()
+    target.change_leader()
+    target.post(5, term=2)
+    assert (target.count, target.remembered) == (1, [5])
+
+
+def test_a_member_that_cannot_read_what_is_remembered_does_not_take_it() -> None:
+    target = Target()
+    target.ask(5)
+    target.bench.readers = {"a 1": ARRIVALS, "b 1": DATED_HOLDS}
+    target.bench.settle_down()
+    assert version_of(target.bench.log[-1]) == ARRIVALS
+    older = Image(reads=DATED_HOLDS)
+    with pytest.raises(Unfit, match="run the one that the other members run"):
+        older.apply(1, target.bench.log[-1])
+
+
+@pytest.mark.parametrize("version", [FIRST_VERSION, DATED_HOLDS])
+def test_what_all_cannot_read_is_not_decided(version: int) -> None:
+    """Of what comes, and of what is known of before: it would be in entries that some refuse."""
+    target = Target()
+    target.post(5, 6)
+    before = len(target.bench.log)
+    target.bench.readers = {"a 1": ARRIVALS, "b 1": version}
+    target.post(7, below=6, settled=[5])
+    target.bench.deleted.add(SOURCE)
+    target.change_leader()
+    target.post(1, source=SOURCE + 1)
+    assert max(version_of(entry) for entry in target.bench.log[before:]) == version
 
 
 def test_a_member_of_which_nothing_is_heard_keeps_nobody_waiting() -> None:
