@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from random import Random
 from secrets import randbits
@@ -61,7 +61,7 @@ from fluffle.broker.cluster.rpc_client import Ports as ErrandPorts
 from fluffle.broker.cluster.rpc_server import Begin, Obliging
 from fluffle.broker.cluster.rpc_server import Ports as ObligingPorts
 from fluffle.broker.cluster.single_node_quorum import LONE
-from fluffle.broker.cluster.storage_progress import NOTHING, TELL_S, Progress, Reached
+from fluffle.broker.cluster.storage_progress import TELL_S, Progress, Reached
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
 from fluffle.broker.config.start_error import StartFailed, cannot_listen
 from fluffle.broker.durability.definitions.known_peers import Acquaintances
@@ -591,10 +591,10 @@ class Remembered:
     def known(self) -> Collection[NodeId]:
         return self._acquaintances.known.keys()
 
-    def reached(self, node: NodeId) -> Reached:
+    def reached(self, node: NodeId) -> Sequence[Reached]:
         known = self._acquaintances.known.get(node)
-        return Reached(*known.reached) if known is not None else NOTHING
+        return [Reached(*row) for row in known.reached] if known is not None else []
 
-    def has_reached(self, node: NodeId, reached: Reached) -> None:
+    def has_reached(self, node: NodeId, rows: Sequence[Reached]) -> None:
         if node in self._acquaintances.known:
-            self._acquaintances.has_reached(node, reached)
+            self._acquaintances.has_reached(node, rows)

@@ -8,17 +8,19 @@ confirmed, and must not be a part of any majority: it ends.  That is found out w
 were there: each passes on what it knows of all.  What is known goes to disk with whatever is
 written next, so that it costs no commit.
 
-frame    [[node, incarnation, life, commit] ...]    of the sender, and of those that it knows
+frame    [[node, incarnation, life, commit] ...]    of those that the sender knows, and of itself
 
-Over a new link a sender says first with which commits its last lives have begun.  So a node that
-was put back is known as that by the others, too, however much it has committed since, and what they
-knew of it is not overwritten by what it says.
+Of each life of a node there is a row, since a later life may be that of a disk that was put back:
+whatever others say of that, what is known of the life before stays, and the node is told.  A sender
+says first over a new link with which commits its last lives have begun.  So a node that was put
+back is known as that by the others, too, however much it has committed since, and after they have
+started again.  And of the rows of lives that it has all of, only the last stays.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.base.logs import event
@@ -27,8 +29,12 @@ from fluffle.broker.cluster.links.identity import Lives
 from fluffle.broker.config.start_error import MustEnd
 from fluffle.raft.config import NodeId
 
-BEGINNINGS_MAX = 8
+BEGINNINGS_MAX = 64
 """So many of its last lives a node speaks of, in case that another has not heard of some."""
+
+LIVES_MAX = 8
+"""So many lives of another node are remembered: the newest, and the first of those that it has not
+said to have all of; of those between others know."""
 
 TELL_S = 0.25
 """Time between two looks whether there is something to send."""
@@ -44,12 +50,6 @@ class Reached(NamedTuple):
     life: int
     commit: int
 
-    def is_beyond(self, other: Reached) -> bool:
-        """Whether a node that was there has come further, or is another one of its name."""
-        return (self.incarnation, self.commit) > (other.incarnation, other.commit)
-
-
-NOTHING = Reached(0, 0, 0)
 
 Row: TypeAlias = tuple[NodeId, int, int, int]
 """A node, and what it has `Reached`."""
@@ -74,11 +74,11 @@ class Memory(Protocol):
     def known(self) -> Iterable[NodeId]:
         """The nodes of which anything is remembered."""
 
-    def reached(self, node: NodeId) -> Reached:
-        """How far one is known to have come: `NOTHING` if nothing is known."""
+    def reached(self, node: NodeId) -> Sequence[Reached]:
+        """How far one is known to have come in lives of one incarnation, in their order."""
 
-    def has_reached(self, node: NodeId, reached: Reached) -> None:
-        """Remember that; it is on disk with the next commit."""
+    def has_reached(self, node: NodeId, rows: Sequence[Reached]) -> None:
+        """Remember these in the place of those; they are on disk with the next commit."""
 
 
 class Progress:
@@ -111,8 +111,8 @@ class Progress:
         self._on_put_back = on_put_back
         self._sent: dict[NodeId, bytes] = {}
         """The last frame to each node over the link that is up."""
-        self._found: dict[NodeId, Reached] = {}
-        """Nodes whose disks were put back, with what they said of themselves."""
+        self._found: dict[NodeId, tuple[int, int]] = {}
+        """Nodes whose disks were put back, with the incarnation and life in which that was said."""
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """Sends over a new link all that is known, before anything else is said there."""
@@ -133,10 +133,10 @@ class Progress:
         return pack(*self._rows())
 
     def _rows(self) -> Iterator[Row]:
-        memory, ours = self.memory, self._incarnation()
-        reached = {node: memory.reached(node) for node in sorted(memory.known)}
-        reached[self._name] = Reached(ours, self._lives.count, self.disk.commit_number)
-        return ((node, *each) for node, each in reached.items() if each.incarnation)
+        for node in sorted(self.memory.known):
+            yield from ((node, *each) for each in self.memory.reached(node) if each.incarnation)
+        if ours := self._incarnation():
+            yield self._name, ours, self._lives.count, self.disk.commit_number
 
     def _beginnings(self) -> Iterator[Row]:
         """Those of the last lives, the present one at the end."""
@@ -146,11 +146,18 @@ class Progress:
 
     def receive(self, sender: NodeId, payload: bytes) -> None:
         """Takes what another node knows.  Raises `BadFrame`."""
+        of_itself: list[Reached] = []
         for node, reached in unpacked(payload):
-            if node != self._name:
-                self._learn(sender, node, reached)
+            if node == sender:
+                of_itself.append(reached)
+            elif node != self._name:
+                self._learn(node, reached)
             elif reached.incarnation == self._incarnation() and not self._has(reached):
                 self._on_put_back(PutBack(put_back(sender, reached, self._lives)))
+        if of_itself:
+            *beginnings, now = of_itself
+            self._compare(sender, beginnings, now)
+            self._learn(sender, now)
 
     def _has(self, reached: Reached) -> bool:
         """Whether this disk has what another knows that it had."""
@@ -158,22 +165,47 @@ class Progress:
             return reached.commit <= self.disk.commit_number
         return self._lives.has_all_of(reached.life, reached.commit)
 
-    def _learn(self, sender: NodeId, node: NodeId, reached: Reached) -> None:
-        known, found = self.memory.reached(node), self._found.get(node)
-        if found is not None and found.incarnation == reached.incarnation:
-            if node == sender and reached.life > found.life:
-                self._find(node, known, reached)
-        elif reached.is_beyond(known):
-            self.memory.has_reached(node, reached)
-        elif node == sender and known.is_beyond(reached) and reached.life > known.life:
-            self._find(node, known, reached)
+    def _compare(self, node: NodeId, beginnings: Sequence[Reached], now: Reached) -> None:
+        """Compare what a node says of its lives with what is known of each of them: of those that
+        it still has, one need be remembered."""
+        rows = self.memory.reached(node)
+        if not rows or rows[0].incarnation != now.incarnation:
+            return
+        began = {each.life: each.commit for each in beginnings}
+        needless = [row for row in rows if began.get(row.life + 1, -1) >= row.commit][:-1]
+        if needless:
+            self.memory.has_reached(node, [row for row in rows if row not in needless])
+        for row in rows:
+            later = [each.commit for each in (*beginnings, now) if each.life > row.life]
+            if later and min(later) < row.commit:
+                self._find(node, row, min(later), now)
 
-    def _find(self, node: NodeId, known: Reached, reached: Reached) -> None:
+    def _learn(self, node: NodeId, reached: Reached) -> None:
+        """Remember how far a node has come in a life; of another incarnation it is another node."""
+        rows = self.memory.reached(node)
+        if rows and rows[0].incarnation != reached.incarnation:
+            if rows[0].incarnation > reached.incarnation:
+                return
+            rows = ()
+        lives = {row.life: row for row in rows}
+        known = lives.get(reached.life)
+        if known is not None and known.commit >= reached.commit:
+            return
+        lives[reached.life] = reached
+        ordered = sorted(lives.values())
+        if len(ordered) > LIVES_MAX:
+            del ordered[LIVES_MAX - 1 : -1]
+        self.memory.has_reached(node, ordered)
+
+    def _find(self, node: NodeId, known: Reached, found: int, now: Reached) -> None:
         """Say of a node, once in each of its lives, that its disk was put back."""
-        self._found[node] = reached
+        life = now.incarnation, now.life
+        if self._found.get(node) == life:
+            return
+        self._found[node] = life
         event(
             logger, logging.WARNING, "disk_put_back", node=node, known=known.commit,
-            found=reached.commit, reason="its data are older than what it had acknowledged",
+            found=found, reason="its data are older than what it had acknowledged",
             advice=ADVICE,
         )  # fmt: skip
 

@@ -6,14 +6,14 @@ A loss of power strikes anywhere on the way: what waits is gone; the commit that
 whole or lost as a whole; what is durable is kept, whether or not anybody was told.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import NamedTuple
 
 from fluffle.broker.cluster.links.identity import Lives
-from fluffle.broker.cluster.storage_progress import NOTHING, Reached
+from fluffle.broker.cluster.storage_progress import Reached
 from fluffle.raft.config import NodeId
 from fluffle.raft.log_store import Loaded, Persist
 from fluffle.raft.records import Entry, GroupId
@@ -58,7 +58,7 @@ class Book:
 
     lives: Lives = field(default_factory=lambda: Lives(0, ()))
     commit_number: int = 0
-    reached: dict[NodeId, Reached] = field(default_factory=dict)
+    reached: dict[NodeId, Sequence[Reached]] = field(default_factory=dict)
     mark: FileMark | None = None
 
     def copy(self) -> "Book":
@@ -117,9 +117,9 @@ class SimDisk:
         self.book = Book()
         self.file = file_made(1)
         """The file that is there, wherever its content is from."""
-        self._noted: dict[NodeId, Reached] = {}
+        self._noted: dict[NodeId, Sequence[Reached]] = {}
         """The progress of other nodes, for the next commit, …"""
-        self._running_noted: dict[NodeId, Reached] = {}
+        self._running_noted: dict[NodeId, Sequence[Reached]] = {}
         """… and in the one that runs."""
         self.boot = 0
         """Boot epoch, raised at each start of a process."""
@@ -166,14 +166,14 @@ class SimDisk:
     def known(self) -> Collection[NodeId]:
         return sorted({*self.book.reached, *self._running_noted, *self._noted})
 
-    def reached(self, node: NodeId) -> Reached:
+    def reached(self, node: NodeId) -> Sequence[Reached]:
         for known in (self._noted, self._running_noted, self.book.reached):
             if node in known:
                 return known[node]
-        return NOTHING
+        return ()
 
-    def has_reached(self, node: NodeId, reached: Reached) -> None:
-        self._noted[node] = reached
+    def has_reached(self, node: NodeId, rows: Sequence[Reached]) -> None:
+        self._noted[node] = [*rows]
 
     def backup(self) -> Backup:
         return Backup(self.boot, self.image.copy(), self.book.copy())

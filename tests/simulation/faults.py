@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 
-from fluffle.broker.cluster.storage_progress import NOTHING
 from fluffle.raft.config import Config, NodeId
 from fluffle.storage.raft_memory import Image
 from tests.simulation.clockwork import MS_US, SECOND_US
@@ -413,7 +412,8 @@ def is_remembered(cluster: Cluster, name: NodeId, backup: Backup) -> bool:
     """Whether all others have it on their disks that a disk has come further."""
     others = [machine.disk for other, machine in cluster.machines.items() if other != name]
     return all(
-        disk.book.reached.get(name, NOTHING).commit > backup.book.commit_number for disk in others
+        any(row.commit > backup.book.commit_number for row in disk.book.reached.get(name, ()))
+        for disk in others
     )
 
 

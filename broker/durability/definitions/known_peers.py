@@ -5,7 +5,7 @@ It needs that before it can hear from any of them what all know together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgpack
@@ -29,8 +29,8 @@ class Acquaintance(NamedTuple):
     nonce: bytes = b""
     id: int = 0
     """As it is registered."""
-    reached: tuple[int, int, int] = (0, 0, 0)
-    """How far its disk is known to have come: see `Reached`."""
+    reached: tuple[tuple[int, int, int], ...] = ()
+    """How far its disk is known to have come, in some of its lives: see `Reached`."""
 
 
 class Acquaintances:
@@ -60,12 +60,12 @@ class Acquaintances:
         known = self._known.get(node, Acquaintance())
         self._put(node, known._replace(boot=boot, nonce=nonce))
 
-    def has_reached(self, node: str, reached: tuple[int, int, int]) -> None:
+    def has_reached(self, node: str, rows: Sequence[tuple[int, int, int]]) -> None:
         """Its disk has come so far.  That is on this one with whatever is written next.
 
         No commit begins for it: each would be sent, and remembered, and so on for ever.
         """
-        known = self._known.get(node, Acquaintance())._replace(reached=reached)
+        known = self._known.get(node, Acquaintance())._replace(reached=tuple(rows))
         self._known[node] = known
         self._commits.batch().put(ACQUAINTANCE, node.encode(), encoded(known))
 
@@ -81,10 +81,11 @@ class Acquaintances:
 
 
 def encoded(acquaintance: Acquaintance) -> bytes:
-    """An acquaintance as bytes."""
+    """An acquaintance as bytes; what it has reached last is apart, as it was alone once."""
     address = acquaintance.address
     where = None if address is None else (address.host, address.port)
-    value: bytes = msgpack.packb((where, *acquaintance[1:]))
+    *earlier, newest = acquaintance.reached or [(0, 0, 0)]
+    value: bytes = msgpack.packb((where, *acquaintance[1:4], newest, earlier))
     return value
 
 
@@ -92,8 +93,11 @@ def _decoded(name: bytes, value: bytes) -> tuple[str, Acquaintance]:
     try:
         where, boot, nonce, registered, *later = msgpack.unpackb(value)
         address = None if where is None else ListenAddress(*where)
-        incarnation, life, commit = later[0] if later else (0, 0, 0)
-        reached = incarnation, life, commit
+        newest = later[0] if later else (0, 0, 0)
+        rows = (*later[1], newest) if len(later) > 1 else (newest,)
+        reached = tuple((incarnation, life, commit) for incarnation, life, commit in rows)
+        if not reached[-1][0]:
+            reached = ()
         return name.decode(), Acquaintance(address, boot, nonce, registered, reached)
     except UNREADABLE as error:
         raise Corrupt(f"catalog {ACQUAINTANCE} {name!r}", f"it cannot be read: {error}") from error

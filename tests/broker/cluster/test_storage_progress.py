@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.links.identity import Lives
 from fluffle.broker.cluster.restored_data import accept_moved
-from fluffle.broker.cluster.storage_progress import NOTHING, Progress, PutBack, Reached
+from fluffle.broker.cluster.storage_progress import LIVES_MAX, Progress, PutBack, Reached
 from fluffle.broker.node import NodeFailed
 from tests.broker.cluster.queues.test_membership import drained
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish
@@ -34,17 +34,17 @@ class Memory:
     """The memory of other disks, in a dictionary."""
 
     def __init__(self) -> None:
-        self.by_node: dict[str, Reached] = {}
+        self.by_node: dict[str, list[Reached]] = {}
 
     @property
     def known(self) -> Iterator[str]:
         return iter(self.by_node)
 
-    def reached(self, node: str) -> Reached:
-        return self.by_node.get(node, NOTHING)
+    def reached(self, node: str) -> Sequence[Reached]:
+        return self.by_node.get(node, ())
 
-    def has_reached(self, node: str, reached: Reached) -> None:
-        self.by_node[node] = reached
+    def has_reached(self, node: str, rows: Sequence[Reached]) -> None:
+        self.by_node[node] = [*rows]
 
 
 class End:
@@ -76,7 +76,7 @@ class End:
         for node, payload in other.sent:
             if node == self.name:
                 self.progress.receive(other.name, payload)
-        other.sent.clear()
+        other.sent = [(node, payload) for node, payload in other.sent if node != self.name]
 
 
 def lives(*began: int) -> Lives:
@@ -89,7 +89,7 @@ def lives(*began: int) -> Lives:
 def test_who_has_less_than_another_knows_of_ends() -> None:
     b = End("b", lives(0), 70)
     b.met_by(End("a", lives(0, 10), 50))
-    assert b.memory.by_node == {"a": Reached(1, 2, 50)}
+    assert b.memory.by_node == {"a": [Reached(1, 2, 50)]}
     for began in (50, 51):
         again = End("a", lives(0, 10, began), 90)
         again.met_by(b)
@@ -114,12 +114,12 @@ def test_it_is_found_out_in_any_later_life() -> None:
 def test_a_life_that_the_disk_lacks_is_found_out_by_who_has_only_heard_of_it() -> None:
     """At its first word to a node that has heard of that life, and never met it."""
     c = End("c", lives(0), 8)
-    c.memory.has_reached("a", Reached(1, 3, 50))
+    c.memory.has_reached("a", [Reached(1, 3, 50)])
     for began in ((0,), (0, 10), (0, 10, 20)):
         older = End("a", lives(*began), 49)
         older.met_by(c)
         assert older.ended
-    c.memory.has_reached("a", Reached(1, 3, 51))
+    c.memory.has_reached("a", [Reached(1, 3, 51)])
     for commit in (51, 52):
         same = End("a", lives(0, 10, 50), commit)
         same.met_by(c)
@@ -145,16 +145,16 @@ def test_who_was_let_in_anew_has_nothing_of_before() -> None:
     fresh.met_by(b)
     assert fresh.ended == []
     b.met_by(fresh)
-    assert b.memory.reached("a") == Reached(2, 4, 5)
+    assert b.memory.reached("a") == [Reached(2, 4, 5)]
     late = End("c", lives(0), 9)
-    late.memory.has_reached("a", Reached(1, 2, 50))
+    late.memory.has_reached("a", [Reached(1, 2, 50)])
     b.met_by(late)
-    assert b.memory.reached("a") == Reached(2, 4, 5)
+    assert b.memory.reached("a") == [Reached(2, 4, 5)]
     nobody_yet = End("a", lives(0), 1, incarnation=0)
     nobody_yet.met_by(b)
     assert nobody_yet.ended == []
     b.met_by(nobody_yet)
-    assert b.memory.reached("a") == Reached(2, 4, 5)
+    assert b.memory.reached("a") == [Reached(2, 4, 5)]
 
 
 def test_what_is_known_already_is_not_told_again() -> None:
@@ -181,7 +181,7 @@ def test_who_lets_in_less_than_was_known_says_so(caplog: pytest.LogCaptureFixtur
     said = getattr(record, FIELDS_ATTRIBUTE)
     assert record.getMessage() == "disk_put_back"
     assert (said["node"], said["known"], said["found"]) == ("a", 50, 20)
-    assert b.memory.reached("a") == Reached(1, 1, 50)
+    assert b.memory.reached("a") == [Reached(1, 1, 50), Reached(1, 2, 21)]
 
 
 def test_who_was_put_back_and_has_gone_far_since_is_found_out(
@@ -200,22 +200,72 @@ def test_who_was_put_back_and_has_gone_far_since_is_found_out(
         if len(later) == 2:
             c.met_by(again)  # which knows nothing of before
         b.met_by(c)
-        assert b.memory.reached("a") == Reached(1, 1, 50)
+        assert b.memory.reached("a")[0] == Reached(1, 1, 50)
         again.met_by(b)
         assert again.ended
     said = [getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records]
-    assert [(each["known"], each["found"]) for each in said] == [(50, 49), (50, 55), (50, 60)]
+    assert [(each["known"], each["found"]) for each in said] == [(50, 49)] * 3
     anew = End("a", lives(0), 3, incarnation=2)
     b.met_by(anew)
-    assert b.memory.reached("a") == Reached(2, 1, 3)
+    assert b.memory.reached("a") == [Reached(2, 1, 3)]
+
+
+def test_who_never_knew_a_life_does_not_hide_that_it_is_gone() -> None:
+    """What a third node says of the later life is remembered beside the earlier one."""
+    b, c = End("b", lives(0), 70), End("c", lives(0), 8)
+    b.met_by(End("a", lives(0), 50))
+    again = End("a", lives(0, 47), 60)
+    c.met_by(again)
+    b.met_by(c)
+    assert b.memory.reached("a") == [Reached(1, 1, 50), Reached(1, 2, 60)]
+    started_anew = End("b", lives(0, 70), 80)
+    started_anew.memory = b.memory
+    started_anew.progress.memory = b.memory
+    again.met_by(started_anew)
+    assert again.ended
+    passed_on = End("a", lives(0, 47), 60)
+    c.met_by(started_anew)
+    passed_on.met_by(c)
+    assert passed_on.ended, "c knows by now"
+
+
+def test_of_lives_that_a_node_has_all_of_the_last_is_remembered() -> None:
+    """Should it be put back to before its last start, others are told who do not know that."""
+    b, c = End("b", lives(0), 70), End("c", lives(0), 8)
+    for count in range(1, 20):
+        b.met_by(End("a", lives(*range(0, count * 10, 10)), count * 10))
+        assert len(b.memory.reached("a")) <= 2
+    assert b.memory.reached("a") == [Reached(1, 18, 180), Reached(1, 19, 190)]
+    older = End("a", lives(*range(0, 180, 10), 179), 500)
+    c.met_by(older)
+    b.met_by(c)
+    c.met_by(b)
+    older.met_by(c)
+    assert older.ended
+
+
+def test_no_more_lives_are_remembered_than_are_needed() -> None:
+    """What others say of many later ones does not hide the first."""
+    b, c = End("b", lives(0), 70), End("c", lives(0), 8)
+    b.met_by(End("a", lives(0), 50))
+    for count in range(20):
+        again = End("a", lives(0, *range(45, 46 + count)), 60 + count)
+        c.met_by(again)
+        b.met_by(c)
+        assert len(b.memory.reached("a")) <= LIVES_MAX
+    assert b.memory.reached("a")[0] == Reached(1, 1, 50)
+    assert b.memory.reached("a")[-1] == Reached(1, 21, 79)
+    last = End("a", lives(0, *range(45, 65)), 79)
+    last.met_by(b)
+    assert last.ended
 
 
 def test_what_began_too_long_ago_is_not_spoken_of() -> None:
     b = End("b", lives(0), 70)
     b.met_by(End("a", lives(*range(100)), 100))
-    assert b.memory.reached("a") == Reached(1, 100, 100)
+    assert b.memory.reached("a") == [Reached(1, 100, 100)]
     b.met_by(End("a", Lives(101, (b"",)), 101))
-    assert b.memory.reached("a") == Reached(1, 101, 101), "one that does not know when it began"
+    assert b.memory.reached("a")[-1] == Reached(1, 101, 101), "it does not know when it began"
 
 
 @pytest.mark.parametrize(
@@ -235,7 +285,7 @@ def names_of_put_back(caplog: pytest.LogCaptureFixture) -> set[str]:
 def knows(node: ClusterNode, other: ClusterNode) -> bool:
     """Whether a node knows all that the disk of another has made durable."""
     memory, disk = node.cluster.progress.memory, other.cluster.progress.disk
-    return memory.reached(other.name).commit >= disk.commit_number
+    return any(row.commit >= disk.commit_number for row in memory.reached(other.name))
 
 
 @pytest.mark.parametrize("who_knows", ["b", "b, started anew", "c, told by b"])
