@@ -8,22 +8,22 @@ from fluffle.raft import leadership_transfer, peers, quorum
 from fluffle.raft.config import Member
 from fluffle.raft.log import Log
 from fluffle.raft.records import size_of
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 if TYPE_CHECKING:
-    from fluffle.raft.leader import Leading
+    from fluffle.raft.leader import LeaderState
 
 UNLIMITED = 1 << 62
 
 
-def look(state: State, leading: Leading) -> None:
+def wake_if_committable(state: GroupState, leading: LeaderState) -> None:
     """Somebody has more on disk than before: the group has its turn if that commits anything."""
     if index_of_majority(state, leading) > state.log.commit:
         leading.commit_due = True
         state.touch()
 
 
-def advance(state: State, leading: Leading) -> None:
+def advance(state: GroupState, leading: LeaderState) -> None:
     """Commit what a majority of the active voters has on disk, if `is_committable`."""
     leading.commit_due = False
     index, before = index_of_majority(state, leading), state.log.commit
@@ -34,7 +34,7 @@ def advance(state: State, leading: Leading) -> None:
             on_config_committed(state, leading)
 
 
-def index_of_majority(state: State, leading: Leading) -> int:
+def index_of_majority(state: GroupState, leading: LeaderState) -> int:
     """Up to which a majority of the active voters has everything on disk."""
     voters = state.voters  # mutant: M22
     return quorum.committed_index([durable_of(state, leading, voter) for voter in voters])
@@ -46,20 +46,20 @@ def bytes_between(log: Log, after: int, through: int) -> int:
     return sum(map(size_of, log.slice(first, through + 1, UNLIMITED)))
 
 
-def durable_of(state: State, leading: Leading, voter: Member) -> int:
+def durable_of(state: GroupState, leading: LeaderState, voter: Member) -> int:
     """What a voter has on disk.  The leader's own vote is its disk too: thesis §10.2.1."""
     if voter == state.me:
         return state.durable.index if state.quarantine is None else 0  # mutant: M2
     return leading.peers[voter.node].match
 
 
-def is_committable(state: State, index: int) -> bool:
+def is_committable(state: GroupState, index: int) -> bool:
     """Only entries of its own term are committed by counting.  Raft §5.4.2, Figure 8."""
     return state.log.term_at(index) == state.term  # mutant: M6
 
 
-def on_config_committed(state: State, leading: Leading) -> None:
+def on_config_committed(state: GroupState, leading: LeaderState) -> None:
     """Who has left is no longer fed; a leader that has left hands over.  Thesis §4.2.2."""
-    peers.sync(state, leading)
+    peers.sync_peers(state, leading)
     if state.me not in state.voters:
         leadership_transfer.resign(state, leading)

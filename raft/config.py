@@ -24,7 +24,7 @@ class Member(NamedTuple):
     """From 1; within a group greater than that of every member that joined before."""
 
 
-class BadChange(Exception):
+class InvalidChange(Exception):
     """A change of membership that makes no sense for the configuration; says why."""
 
 
@@ -112,23 +112,23 @@ class Remove(NamedTuple):
 Change = AddLearner | Promote | Remove
 
 
-def changed(config: Config, change: Change) -> Config:
-    """The configuration after a change.  Raises `BadChange`."""
+def with_change(config: Config, change: Change) -> Config:
+    """The configuration after a change.  Raises `InvalidChange`."""
     member = config.member_on(change.node)
     if isinstance(change, AddLearner):
         if member is not None:
-            raise BadChange(f"{change.node} is a member already")
+            raise InvalidChange(f"{change.node} is a member already")
         incarnation = config.top_incarnation + 1
         learners = (*config.learners, Member(change.node, incarnation))
         return Config(config.voters, tuple(sorted(learners)), incarnation)
     if member is None:
-        raise BadChange(f"{change.node} is not a member")
+        raise InvalidChange(f"{change.node} is not a member")
     learners = tuple(learner for learner in config.learners if learner != member)
     if isinstance(change, Promote):
         if member in config.voters:
-            raise BadChange(f"{change.node} is a voter already")
+            raise InvalidChange(f"{change.node} is a voter already")
         return Config(tuple(sorted((*config.voters, member))), learners, config.top_incarnation)
     voters = tuple(voter for voter in config.voters if voter != member)
     if not voters:
-        raise BadChange(f"{change.node} is the last voter")
+        raise InvalidChange(f"{change.node} is the last voter")
     return Config(voters, learners, config.top_incarnation)

@@ -3,7 +3,7 @@
 from fluffle.raft.config import Config
 
 
-class Configs:
+class ConfigHistory:
     """By the index of the entry each is in.  The first is at or below the floor of the log."""
 
     __slots__ = ("_history", "active")

@@ -12,13 +12,13 @@ from fluffle.raft import leadership_transfer
 from fluffle.raft.messages import RepairRequest
 from fluffle.raft.output import Role
 from fluffle.raft.records import Quarantine
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 
-class Repair:
+class RepairState:
     """How far what is damaged is mended."""
 
-    __slots__ = ("ask_at_ms", "asked_round", "cut_at", "mending")
+    __slots__ = ("ask_at_ms", "asked_round", "cut_at", "repairing")
 
     def __init__(self) -> None:
         self.cut_at = 0
@@ -27,11 +27,11 @@ class Repair:
         """When to ask the leader again."""
         self.asked_round = 0
         """The greatest of its requests seen, when it was asked last."""
-        self.mending: Quarantine | None = None
+        self.repairing: Quarantine | None = None
         """What is damaged and will not be, once the snapshot under way to the disk is there."""
 
 
-def resume(state: State, quarantine: Quarantine) -> None:
+def resume(state: GroupState, quarantine: Quarantine) -> None:
     """What is damaged at the start, or was before it and is not known to be mended.
 
     It may have been mended, and more acknowledged since, but for the write that says so.  That is
@@ -41,30 +41,30 @@ def resume(state: State, quarantine: Quarantine) -> None:
     log = state.log
     # mutant: M47
     quarantine = quarantine.renewed(quarantine._replace(last=log.last_index, term=log.last_term))
-    state.quarantine, state.repair = quarantine, Repair()
+    state.quarantine, state.repair = quarantine, RepairState()
     # Before anything is sent again: afterwards the damage could not be found any more.
     state.pending().quarantine = quarantine  # mutant: M31b
 
 
-def found(state: State, index: int) -> None:
+def on_damage(state: GroupState, index: int) -> None:
     """What is at `index` cannot be read."""
     log, before = state.log, state.quarantine
     damage = Quarantine(index, log.last_index, log.last_term, needs_snapshot=index <= log.floor)
     if before is not None:
         damage = before.renewed(damage)
-        is_more = not before.first <= index <= before.last or has_come_again(state, index)
+        is_more = not before.first <= index <= before.last or is_received_again(state, index)
         if not is_more and damage.needs_snapshot == before.needs_snapshot:
             return
     state.grant_due = False
     state.drop_receiver()  # what is on its way was not asked for from there
     state.quarantine = damage
-    state.repair = state.repair or Repair()
+    state.repair = state.repair or RepairState()
     state.repair.cut_at = 0
     state.pending().quarantine = state.quarantine
     state.touch()
 
 
-def has_come_again(state: State, index: int) -> bool:
+def is_received_again(state: GroupState, index: int) -> bool:
     """What is at `index` was received anew since the damage that is known, and is here."""
     quarantine, repair = state.quarantine, state.repair
     assert quarantine is not None
@@ -73,7 +73,7 @@ def has_come_again(state: State, index: int) -> bool:
     return is_cut and index <= state.log.last_index
 
 
-def flush(state: State) -> None:
+def flush(state: GroupState) -> None:
     """Act on a quarantine: stop leading, cut what cannot be read, see whether it is over."""
     quarantine, repair = state.quarantine, state.repair
     assert quarantine is not None
@@ -90,19 +90,19 @@ def flush(state: State) -> None:
         state.pending().quarantine = quarantine
     if not quarantine.needs_snapshot and repair.cut_at != quarantine.first:
         repair.cut_at = quarantine.first
-        cut(state, quarantine.first)
+        truncate_damage(state, quarantine.first)
     if is_repaired(state):
-        end(state)
+        end_quarantine(state)
 
 
-def end(state: State) -> None:
+def end_quarantine(state: GroupState) -> None:
     """It is a member in good order again."""
     state.quarantine = state.repair = None
     state.pending().quarantine = None
     state.pending().is_repaired = True
 
 
-def cut(state: State, first: int) -> None:
+def truncate_damage(state: GroupState, first: int) -> None:
     """Receive everything from `first` on again, and apply from the floor on."""
     if first > state.log.last_index:
         return
@@ -115,7 +115,7 @@ def cut(state: State, first: int) -> None:
     state.follow(state.leader)
 
 
-def on_installed(state: State) -> None:
+def on_installed(state: GroupState) -> None:
     """A snapshot has taken the place of what was damaged below the floor, on disk: not before.
 
     Damage that was found since it was written is not mended by it.
@@ -123,17 +123,17 @@ def on_installed(state: State) -> None:
     quarantine, repair, floor = state.quarantine, state.repair, state.log.floor
     if quarantine is None or repair is None:
         return
-    if quarantine == repair.mending:
+    if quarantine == repair.repairing:
         if quarantine.last <= floor:
-            end(state)  # what was written since is sound, and stays
+            end_quarantine(state)  # what was written since is sound, and stays
             return
         first = max(quarantine.first, floor + 1)
         state.quarantine = Quarantine(first, quarantine.last, quarantine.term, needs_snapshot=False)
         state.pending().quarantine = state.quarantine
-    repair.mending = None
+    repair.repairing = None
 
 
-def is_repaired(state: State) -> bool:
+def is_repaired(state: GroupState) -> bool:
     """All that was damaged is on disk again, as the leader of this term has it.
 
     A leader's log may be shorter than the damaged one was, if that had no entry of its term; then
@@ -148,9 +148,9 @@ def is_repaired(state: State) -> bool:
     return whole >= quarantine.last or (has_own_commit and whole >= log.commit)
 
 
-def ask(state: State, repair: Repair) -> None:
+def request_repair(state: GroupState, repair: RepairState) -> None:
     """Have the leader send again what is damaged; and once more, if nothing comes from it."""
-    if state.leader not in state.node.alive or repair.mending is not None:
+    if state.leader not in state.node.alive or repair.repairing is not None:
         return
     if state.compacting is not None:
         return  # see `flush`
@@ -166,7 +166,7 @@ def ask(state: State, repair: Repair) -> None:
     state.set_deadline(repair.ask_at_ms)
 
 
-def repair_request(state: State, receiver: int) -> RepairRequest | None:
+def repair_request(state: GroupState, receiver: int) -> RepairRequest | None:
     """What to say instead of an answer, while something has to be sent again."""
     quarantine = state.quarantine
     if quarantine is None:

@@ -35,9 +35,9 @@ from fluffle.raft.messages import (
     VoteResponse,
 )
 from fluffle.raft.output import Role
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
-Handler = Callable[[State, NodeId, Any], None]
+Handler = Callable[[GroupState, NodeId, Any], None]
 
 FROM_A_LEADER: dict[type[GroupMessage], Handler] = {
     AppendRequest: follower.on_append_request,
@@ -76,7 +76,7 @@ HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
 }
 
 
-def step(state: State, node: NodeId, message: GroupMessage) -> None:
+def step(state: GroupState, node: NodeId, message: GroupMessage) -> None:
     """Take a message of this group that came from `node`, for this incarnation."""
     kind = type(message)
     handler = ANY_ROLE.get(kind)
@@ -98,10 +98,10 @@ def is_proposed_term(message: GroupMessage) -> bool:
     return isinstance(message, PreVoteResponse) and message.is_granted
 
 
-def on_old_term(state: State, node: NodeId, message: GroupMessage) -> None:
+def on_old_term(state: GroupState, node: NodeId, message: GroupMessage) -> None:
     """Nothing an old term says counts; but its leader must hear that it is over (Raft §5.1).
 
     By whatever it says: one that has left the group has nothing more to say than `TimeoutNow`.
     """
     if type(message) in FROM_A_LEADER or type(message) is TimeoutNow:  # mutant: M14a M14b M42
-        follower.tell_term(state, node, message.sender)
+        follower.send_term(state, node, message.sender)

@@ -14,7 +14,7 @@ for, and truncation lowers that of all of them:
 from fluffle.raft.records import HardState
 
 
-class Durable:
+class DurableState:
     """The durable state of one group."""
 
     __slots__ = ("_under_way", "hard_state", "index")

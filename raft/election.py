@@ -25,13 +25,13 @@ from fluffle.raft.messages import (
 )
 from fluffle.raft.output import Role
 from fluffle.raft.records import GroupId
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 
 class Campaign:
     """What a candidate, or somebody who would like to be one, has heard."""
 
-    __slots__ = ("granted", "is_asked", "is_founding", "is_transfer")
+    __slots__ = ("granted", "is_asked", "is_first_term", "is_transfer")
 
     def __init__(self, *, is_transfer: bool) -> None:
         self.granted: set[Member] = set()
@@ -40,23 +40,23 @@ class Campaign:
         """Whether the requests for votes have left."""
         self.is_transfer = is_transfer
         """Whether the leader asked for this."""
-        self.is_founding = False
-        """Whether it is to lead a group in which nothing has happened yet: see `found`."""
+        self.is_first_term = False
+        """Whether it is to lead a group in which nothing has happened yet: see `start_first_term`."""
 
 
 # When to stand
 
 
-def rank_of(node: NodeId, group: GroupId, nodes: list[NodeId]) -> int:
+def campaign_rank(node: NodeId, group: GroupId, nodes: list[NodeId]) -> int:
     """Whose turn it is to stand for this group: 0 first.  A node that is not in `nodes` comes last.
 
     Each group puts the nodes into an order of its own, and who is missing changes nothing in it.
     """
-    mine = weight_of(node, group)
-    return sum(weight_of(other, group) > mine or node not in nodes for other in nodes)
+    mine = campaign_weight(node, group)
+    return sum(campaign_weight(other, group) > mine or node not in nodes for other in nodes)
 
 
-def weight_of(node: NodeId, group: GroupId) -> int:
+def campaign_weight(node: NodeId, group: GroupId) -> int:
     """A number that looks like chance, and is the same everywhere: the mixing of splitmix64."""
     mixed = (crc32(node.encode()) ^ group * 0x9E3779B97F4A7C15) & 0xFFFF_FFFF_FFFF_FFFF
     mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFF_FFFF_FFFF_FFFF
@@ -64,12 +64,12 @@ def weight_of(node: NodeId, group: GroupId) -> int:
     return mixed ^ mixed >> 31
 
 
-def may_campaign(state: State) -> bool:
+def may_campaign(state: GroupState) -> bool:
     """A voter in good order, with a majority to win, that sees no leader."""
-    return not sees_leader(state) and may_stand(state) and has_live_quorum(state)
+    return not sees_leader(state) and is_electable(state) and has_live_quorum(state)
 
 
-def may_stand(state: State) -> bool:
+def is_electable(state: GroupState) -> bool:
     """No learner; and who is being removed may, as long as that is not committed: it may be the
     only one that has the entry (thesis §4.2.2)."""
     if state.quarantine is not None:
@@ -78,16 +78,16 @@ def may_stand(state: State) -> bool:
     return any(config.is_voter(state.me) for config in state.configs.in_use(state.log.commit))
 
 
-def sees_leader(state: State) -> bool:
+def sees_leader(state: GroupState) -> bool:
     """Leader stickiness: the leader it knows, maybe itself, is alive.  Thesis §4.2.3."""
     return state.leader is not None and state.leader in state.node.alive
 
 
-def has_live_quorum(state: State) -> bool:
+def has_live_quorum(state: GroupState) -> bool:
     return state.node.has_quorum(state.voters)
 
 
-def watch(state: State) -> None:
+def update_deadline(state: GroupState) -> None:
     """A follower has a deadline while it sees no leader and might become one, and else none."""
     if state.role is Role.FOLLOWER:
         if not may_campaign(state):
@@ -96,32 +96,34 @@ def watch(state: State) -> None:
             schedule(state)
 
 
-def schedule(state: State) -> None:
+def schedule(state: GroupState) -> None:
     """Stand when it is our turn, if nobody has won by then."""
     node, tuning = state.node, state.node.tuning
     if state.tries == 0:
         alive = [voter.node for voter in state.voters if voter.node in node.alive]
-        delay_ms = (tuning.rank_delay_ms + node.crowd_ms) * rank_of(node.name, state.group, alive)
+        delay_ms = (tuning.rank_delay_ms + node.backlog_ms) * campaign_rank(
+            node.name, state.group, alive
+        )
     else:
         # Whoever lost goes on trying, ever more rarely, and not in step with the others.
         longest_ms = min(tuning.rank_delay_ms << min(state.tries, 8), tuning.retry_ms_max)
-        delay_ms = tuning.rank_delay_ms + node.crowd_ms + node.chance.randrange(longest_ms)
+        delay_ms = tuning.rank_delay_ms + node.backlog_ms + node.chance.randrange(longest_ms)
     state.set_deadline(node.now_ms + delay_ms)
 
 
-def on_deadline(state: State) -> None:
+def on_deadline(state: GroupState) -> None:
     """It is our turn, or what we began has come to nothing."""
     if state.role is Role.CANDIDATE:
         # Before asking for another term, ask whether anybody would vote.
         state.become_follower(state.term, None)
         schedule(state)
     elif may_campaign(state):
-        stand(state)
+        start_pre_vote(state)
     elif state.role is Role.PRE_CANDIDATE:
         state.become_follower(state.term, None)
 
 
-def stand(state: State) -> None:
+def start_pre_vote(state: GroupState) -> None:
     """Ask who would vote for us.  Changes neither term nor vote.  Thesis §9.6."""
     state.tries += 1
     state.role = Role.PRE_CANDIDATE
@@ -130,7 +132,7 @@ def stand(state: State) -> None:
     state.campaign.granted.add(state.me)
     state.touch()
     if quorum.is_majority(state.campaign.granted, state.voters):
-        begin_election(state, is_transfer=False)
+        start_election(state, is_transfer=False)
         return
     log, me = state.log, state.me
     for voter in state.voters:
@@ -143,7 +145,7 @@ def stand(state: State) -> None:
     schedule(state)
 
 
-def found(state: State, first: NodeId) -> None:
+def start_first_term(state: GroupState, first: NodeId) -> None:
     """All founders have agreed on who leads the first term, before there was a group.
 
     So each has voted for it in that term, as it knows: whoever is it leads once its own vote is on
@@ -152,10 +154,10 @@ def found(state: State, first: NodeId) -> None:
     """
     assert not state.term, "a group is founded once"
     if first == state.me.node:
-        begin_election(state, is_transfer=False)
+        start_election(state, is_transfer=False)
         assert state.campaign is not None
         state.campaign.granted.update(state.voters)
-        state.campaign.is_founding = True
+        state.campaign.is_first_term = True
         state.set_deadline(None)
     else:
         state.set_hard_state(1, Member(first, 1))
@@ -163,7 +165,7 @@ def found(state: State, first: NodeId) -> None:
         state.leader_incarnation = 1
 
 
-def begin_election(state: State, *, is_transfer: bool) -> None:
+def start_election(state: GroupState, *, is_transfer: bool) -> None:
     """A new term, and a vote for ourselves; the others are asked once both are on disk."""
     state.follow(None)
     state.role = Role.CANDIDATE
@@ -171,14 +173,14 @@ def begin_election(state: State, *, is_transfer: bool) -> None:
     state.campaign = Campaign(is_transfer=is_transfer)
     state.grant_due = False  # mutant: M44
     state.set_hard_state(state.term + 1, state.me)
-    wait_for_votes(state)
+    set_vote_deadline(state)
 
 
-def wait_for_votes(state: State) -> None:
+def set_vote_deadline(state: GroupState) -> None:
     """So long that whoever stands has won by then, and not as long as all others."""
     node = state.node
     timeout_ms = node.tuning.election_timeout_ms
-    delay_ms = timeout_ms + node.crowd_ms + node.chance.randrange(timeout_ms)
+    delay_ms = timeout_ms + node.backlog_ms + node.chance.randrange(timeout_ms)
     state.set_deadline(node.now_ms + delay_ms)
 
 
@@ -190,13 +192,13 @@ def is_new_enough(log: Log, last_index: int, last_term: int) -> bool:
     return (last_term, last_index) >= (log.last_term, log.last_index)  # mutant: M7a M7b
 
 
-def on_pre_vote_request(state: State, node: NodeId, request: PreVoteRequest) -> None:
+def on_pre_vote_request(state: GroupState, node: NodeId, request: PreVoteRequest) -> None:
     """Would we vote?  Nothing changes here, whatever the answer."""
     is_granted = (
         request.term > state.term
         and state.quarantine is None
         and is_new_enough(state.log, request.last_index, request.last_term)
-        and not clings_to_leader(state, node)
+        and not keeps_leader(state, node)
     )
     term = request.term if is_granted else state.term  # mutant: M15
     response = PreVoteResponse(
@@ -204,14 +206,14 @@ def on_pre_vote_request(state: State, node: NodeId, request: PreVoteRequest) -> 
     )  # fmt: skip
     state.node.send(node, response)
     if state.leading is not None:
-        leader.remind(state, node)
+        leader.announce(state, node)
     elif not is_granted:
-        leader_query.ask_leader(state)
+        leader_query.send_leader_query(state)
         if not is_new_enough(state.log, request.last_index, request.last_term):
-            hasten(state)
+            campaign_soon(state)
 
 
-def hasten(state: State) -> None:
+def campaign_soon(state: GroupState) -> None:
     """Somebody stands who cannot win, because we have what it lacks: so we stand soon ourselves."""
     soon_ms = state.node.now_ms + state.node.tuning.rank_delay_ms
     is_later = state.deadline_ms is None or state.deadline_ms > soon_ms
@@ -219,17 +221,17 @@ def hasten(state: State) -> None:
         state.set_deadline(soon_ms)
 
 
-def clings_to_leader(state: State, candidate: NodeId) -> bool:
+def keeps_leader(state: GroupState, candidate: NodeId) -> bool:
     """A leader that is alive is kept, unless it is he who asks: then he does not lead any more."""
     # mutant: M16a
     return sees_leader(state) and (state.leader != candidate or state.role is Role.LEADER)
 
 
-def on_vote_request(state: State, node: NodeId, request: VoteRequest) -> None:
+def on_vote_request(state: GroupState, node: NodeId, request: VoteRequest) -> None:
     """Raft §5.2, §5.4.1; a member votes for whoever asks, in its configuration or not (§4.1)."""
     if request.term > state.term:
-        if clings_to_leader(state, node) and not request.is_transfer:
-            leader_query.ask_leader(state)
+        if keeps_leader(state, node) and not request.is_transfer:
+            leader_query.send_leader_query(state)
             return
         state.become_follower(request.term, None)
     candidate = Member(node, request.sender)
@@ -238,7 +240,7 @@ def on_vote_request(state: State, node: NodeId, request: VoteRequest) -> None:
             state.set_hard_state(state.term, candidate)
         state.grant_due = True
         state.touch()
-        give_time(state)
+        postpone_campaign(state)
         return
     response = VoteResponse(
         state.group, state.term, state.me.incarnation, request.sender, is_granted=False
@@ -246,7 +248,7 @@ def on_vote_request(state: State, node: NodeId, request: VoteRequest) -> None:
     state.node.send(node, response)
 
 
-def may_vote_for(state: State, candidate: Member, request: VoteRequest) -> bool:
+def may_vote_for(state: GroupState, candidate: Member, request: VoteRequest) -> bool:
     """One vote a term, for a log that is new enough, by a member in good order."""
     return (
         state.role is Role.FOLLOWER
@@ -257,18 +259,18 @@ def may_vote_for(state: State, candidate: Member, request: VoteRequest) -> bool:
     )
 
 
-def give_time(state: State) -> None:
+def postpone_campaign(state: GroupState) -> None:
     """Whoever voted lets the candidate win before standing itself."""
     if may_campaign(state):
-        wait_for_votes(state)
+        set_vote_deadline(state)
 
 
-def is_vote_durable(state: State) -> bool:
+def is_vote_durable(state: GroupState) -> bool:
     """Whether this term's vote would survive a crash: only then may anybody hear of it."""
     return state.durable.hard_state == state.hard_state
 
 
-def flush(state: State) -> None:
+def flush(state: GroupState) -> None:
     """Send what waited for a vote to be on disk."""
     if state.grant_due and is_vote_durable(state):  # mutant: M3
         state.grant_due = False
@@ -279,10 +281,10 @@ def flush(state: State) -> None:
         )  # fmt: skip
         state.node.send(candidate.node, response)
     if state.role is Role.CANDIDATE and is_vote_durable(state):  # mutant: M4
-        ask_for_votes(state)
+        send_vote_requests(state)
 
 
-def ask_for_votes(state: State) -> None:
+def send_vote_requests(state: GroupState) -> None:
     """Our own vote is on disk: it counts, and the others are asked."""
     campaign, log, me = state.campaign, state.log, state.me
     assert campaign is not None
@@ -302,7 +304,7 @@ def ask_for_votes(state: State) -> None:
 # Counting
 
 
-def on_pre_vote_response(state: State, node: NodeId, response: PreVoteResponse) -> None:
+def on_pre_vote_response(state: GroupState, node: NodeId, response: PreVoteResponse) -> None:
     """Answers to a term that we do not ask for any more do not count, nor do refusals.
 
     Whoever has not heard of a loss yet refuses, and grants when it is asked again.  To wait for
@@ -314,15 +316,15 @@ def on_pre_vote_response(state: State, node: NodeId, response: PreVoteResponse) 
     if response.is_granted and response.term == state.term + 1:
         campaign.granted.add(Member(node, response.sender))
         if quorum.is_majority(campaign.granted, state.voters):
-            begin_election(state, is_transfer=False)
+            start_election(state, is_transfer=False)
 
 
-def on_vote_response(state: State, node: NodeId, response: VoteResponse) -> None:
+def on_vote_response(state: GroupState, node: NodeId, response: VoteResponse) -> None:
     if response.is_granted:
         count_vote(state, Member(node, response.sender))
 
 
-def count_vote(state: State, voter: Member) -> None:
+def count_vote(state: GroupState, voter: Member) -> None:
     """Votes of members that are not voters of the active configuration do not count."""
     campaign = state.campaign
     assert campaign is not None
@@ -331,7 +333,7 @@ def count_vote(state: State, voter: Member) -> None:
         leader.begin(state)
 
 
-def on_timeout_now(state: State, node: NodeId, message: TimeoutNow) -> None:
+def on_timeout_now(state: GroupState, node: NodeId, message: TimeoutNow) -> None:
     """The leader hands over: no pre-vote, and the voters need not hold on to it.  Thesis §3.10."""
-    if may_stand(state) and state.leader in (None, node) and message.term == state.term:
-        begin_election(state, is_transfer=True)
+    if is_electable(state) and state.leader in (None, node) and message.term == state.term:
+        start_election(state, is_transfer=True)

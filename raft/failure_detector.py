@@ -26,7 +26,7 @@ from fluffle.raft.suspicion import SuspicionTimeout
 from fluffle.raft.tuning import Tuning
 
 
-class Peer:
+class PeerLiveness:
     """What is known of another node."""
 
     __slots__ = (
@@ -62,27 +62,36 @@ class Peer:
         self.replies = 0
         """Pings sent out of turn since the last that was due."""
 
-    def begin_anew(self) -> None:
+    def reset_timing(self) -> None:
         """The node has another life, or another link: what it was like says nothing of a gap
         now."""
         self.is_timed = False
         self.suspected_ms = None
 
 
-class Liveness:
+class FailureDetector:
     """Give it the time, links and pings, then `suspect`; take pings and verdicts from it."""
 
     __slots__ = (
-        "_boot", "_doubt_at_ms", "_now_ms", "_peers", "_tuning", "day_ms", "deadline_ms", "echoes",
-        "mistakes", "pings", "verdicts",
+        "_boot",
+        "_now_ms",
+        "_peers",
+        "_recheck_at_ms",
+        "_tuning",
+        "day_ms",
+        "deadline_ms",
+        "echoes",
+        "mistakes",
+        "pings",
+        "verdicts",
     )  # fmt: skip
 
     def __init__(self, boot: int, tuning: Tuning) -> None:
         self._boot = boot
         self._tuning = tuning
         self._now_ms = 0
-        self._peers: dict[NodeId, Peer] = {}
-        self._doubt_at_ms = 0
+        self._peers: dict[NodeId, PeerLiveness] = {}
+        self._recheck_at_ms = 0
         """Nobody who is alive can have been silent, or deaf, for too long before."""
         self.deadline_ms: int | None = None
         """When `tick` is wanted: when the next ping is due, over any link that is up."""
@@ -97,16 +106,16 @@ class Liveness:
         self.mistakes: Counter[NodeId] = Counter()
         """How often each was suspected that was there."""
 
-    def _peer(self, node: NodeId) -> Peer:
+    def _peer(self, node: NodeId) -> PeerLiveness:
         peer = self._peers.get(node)
         if peer is None:
-            peer = self._peers[node] = Peer(self._tuning)
+            peer = self._peers[node] = PeerLiveness(self._tuning)
         return peer
 
     def link_up(self, node: NodeId) -> None:
         """What was sent over an earlier link proves nothing of this one."""
         peer = self._peer(node)
-        peer.begin_anew()
+        peer.reset_timing()
         peer.is_linked = True
         peer.is_link_new = True
         peer.sent.clear()
@@ -116,19 +125,19 @@ class Liveness:
     def link_down(self, node: NodeId) -> None:
         """A link that cannot be opened again at once is a suspicion at once."""
         peer = self._peer(node)
-        peer.begin_anew()
+        peer.reset_timing()
         peer.is_linked = False
-        self._plan()
-        self._judge(node, peer, is_alive=False)
+        self._update_deadline()
+        self._set_alive(node, peer, is_alive=False)
 
     def forget(self, node: NodeId) -> None:
         """It was removed for good: who comes under its name is another, in whatever boot."""
         peer = self._peers.get(node)
         if peer is not None:
-            self._judge(node, peer, is_alive=False)
-            self._peers[node] = fresh = Peer(self._tuning)
+            self._set_alive(node, peer, is_alive=False)
+            self._peers[node] = fresh = PeerLiveness(self._tuning)
             fresh.sequence = peer.sequence  # ours go on: it may have heard them before
-            self._plan()
+            self._update_deadline()
 
     def tick(self, now_ms: int) -> None:
         """The time of this turn: ping whoever is due.  `suspect` is for its end."""
@@ -153,7 +162,7 @@ class Liveness:
     def suspect(self, unread: Collection[NodeId] = ()) -> None:
         """Whoever has not answered for too long; what came in meanwhile has been heard by now, but
         of those that are `unread`."""
-        if self._now_ms < self._doubt_at_ms:
+        if self._now_ms < self._recheck_at_ms:
             return
         for node, peer in self._peers.items():
             if node in unread:
@@ -161,22 +170,22 @@ class Liveness:
             is_silent = self._now_ms - peer.heard_ms >= peer.timeout.limit_ms(self._now_ms)
             if peer.is_alive and (is_silent or self._is_deaf(peer)):
                 peer.suspected_ms = self._now_ms
-                self._judge(node, peer, is_alive=False)
-        self._doubt_at_ms = min(
-            (self._doubtful_at_ms(peer) for peer in self._peers.values() if peer.is_alive),
+                self._set_alive(node, peer, is_alive=False)
+        self._recheck_at_ms = min(
+            (self._suspect_at_ms(peer) for peer in self._peers.values() if peer.is_alive),
             default=self._now_ms,
         )
 
-    def _doubtful_at_ms(self, peer: Peer) -> int:
+    def _suspect_at_ms(self, peer: PeerLiveness) -> int:
         """When it will have been silent or deaf for too long, if nothing more comes."""
         silent_at_ms = peer.heard_ms + peer.timeout.limit_ms(self._now_ms)
         return min(silent_at_ms, peer.confirmed_ms + self._deaf_after_ms(peer))
 
-    def _is_deaf(self, peer: Peer) -> bool:
+    def _is_deaf(self, peer: PeerLiveness) -> bool:
         """Whether it has heard nothing of ours for too long."""
         return self._now_ms - peer.confirmed_ms >= self._deaf_after_ms(peer)
 
-    def _deaf_after_ms(self, peer: Peer) -> int:
+    def _deaf_after_ms(self, peer: PeerLiveness) -> int:
         tuning = self._tuning
         later_ms = tuning.deaf_after_ms - tuning.suspect_after_ms
         return peer.timeout.limit_ms(self._now_ms) + later_ms
@@ -187,9 +196,9 @@ class Liveness:
         if ping.boot < peer.boot:
             return
         if ping.boot > peer.boot:
-            self._judge(node, peer, is_alive=False)
+            self._set_alive(node, peer, is_alive=False)
             peer.boot, peer.heard_sequence = ping.boot, 0
-            peer.begin_anew()
+            peer.reset_timing()
         peer.heard_sequence = max(peer.heard_sequence, ping.sequence)
         if peer.is_timed:
             peer.timeout.heard(self._now_ms - peer.heard_ms, self._now_ms)
@@ -204,12 +213,12 @@ class Liveness:
             for sequence in [sequence for sequence in peer.sent if sequence < ping.echo_sequence]:
                 del peer.sent[sequence]
             if not self._is_deaf(peer):
-                self._look_whether_mistaken(node, peer)
-                self._judge(node, peer, is_alive=True)
+                self._count_if_mistaken(node, peer)
+                self._set_alive(node, peer, is_alive=True)
         if ping.is_answer_wanted:
             self._reply(node, peer)
 
-    def _look_whether_mistaken(self, node: NodeId, peer: Peer) -> None:
+    def _count_if_mistaken(self, node: NodeId, peer: PeerLiveness) -> None:
         """The node is alive: if it was suspected for its silence just now, that was wrong."""
         suspected_ms, peer.suspected_ms = peer.suspected_ms, None
         soon_ms = self._tuning.suspect_after_ms_max
@@ -217,7 +226,7 @@ class Liveness:
             peer.timeout.mistaken(self._now_ms)
             self.mistakes[node] += 1
 
-    def _reply(self, node: NodeId, peer: Peer) -> None:
+    def _reply(self, node: NodeId, peer: PeerLiveness) -> None:
         """Ping at once, so that both sides soon know; on a slow link that must not multiply."""
         if peer.is_linked and peer.replies < REPLIES_MAX:
             peer.replies += 1
@@ -227,7 +236,7 @@ class Liveness:
         """Whether what it echoes is of this life of ours."""
         return ping.echo_boot == self._boot
 
-    def _ping(self, node: NodeId, peer: Peer) -> None:
+    def _ping(self, node: NodeId, peer: PeerLiveness) -> None:
         peer.sequence += 1
         peer.sent[peer.sequence] = self._now_ms
         peer.ping_at_ms = self._now_ms + self._tuning.ping_interval_ms
@@ -240,16 +249,16 @@ class Liveness:
             self._now_ms, age_ms, *self.day_ms,
         )  # fmt: skip
         self.pings.append((node, ping))
-        self._plan()
+        self._update_deadline()
 
-    def _plan(self) -> None:
+    def _update_deadline(self) -> None:
         linked = [peer.ping_at_ms for peer in self._peers.values() if peer.is_linked]
         self.deadline_ms = min(linked, default=None)
 
-    def _judge(self, node: NodeId, peer: Peer, *, is_alive: bool) -> None:
+    def _set_alive(self, node: NodeId, peer: PeerLiveness, *, is_alive: bool) -> None:
         if is_alive != peer.is_alive:
             peer.is_alive = is_alive
-            self._doubt_at_ms = min(self._doubt_at_ms, self._doubtful_at_ms(peer))
+            self._recheck_at_ms = min(self._recheck_at_ms, self._suspect_at_ms(peer))
             self.verdicts.append(Verdict(node, is_alive, peer.boot))
 
 

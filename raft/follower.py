@@ -9,10 +9,10 @@ from fluffle.raft.config import NodeId
 from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest
 from fluffle.raft.output import Role
 from fluffle.raft.records import Entry
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 
-def accept_leader(state: State, node: NodeId, incarnation: int) -> None:
+def accept_leader(state: GroupState, node: NodeId, incarnation: int) -> None:
     """A message of this term's leader came: whatever we were, we follow it.  Raft §5.2."""
     assert state.role is not Role.LEADER, f"two leaders of term {state.term}"
     if state.role is not Role.FOLLOWER:
@@ -22,7 +22,7 @@ def accept_leader(state: State, node: NodeId, incarnation: int) -> None:
     state.leader_incarnation = incarnation
 
 
-def on_append_request(state: State, node: NodeId, request: AppendRequest) -> None:
+def on_append_request(state: GroupState, node: NodeId, request: AppendRequest) -> None:
     """Raft §5.3.  Duplicates and old requests change nothing."""
     accept_leader(state, node, request.sender)
     state.round = max(state.round, request.round)
@@ -44,7 +44,7 @@ def on_append_request(state: State, node: NodeId, request: AppendRequest) -> Non
     state.touch()
 
 
-def conflicting(state: State, entries: Sequence[Entry]) -> list[Entry]:
+def conflicting(state: GroupState, entries: Sequence[Entry]) -> list[Entry]:
     """What of `entries` is not in the log; what is in its place is truncated.
 
     Only a conflict truncates: another term at the same index.  A request that is old, or came
@@ -60,12 +60,12 @@ def conflicting(state: State, entries: Sequence[Entry]) -> list[Entry]:
     return []
 
 
-def committed_by(state: State, request: AppendRequest) -> int:
+def committed_by(state: GroupState, request: AppendRequest) -> int:
     """No more than what was shown to equal the leader's log, whatever else is in ours."""
     return min(request.commit, state.matched)  # mutant: M8
 
 
-def reject(state: State, node: NodeId, request: AppendRequest) -> None:
+def reject(state: GroupState, node: NodeId, request: AppendRequest) -> None:
     """Say where the logs may meet: at the last entry not newer than what was compared."""
     repair = corruption.repair_request(state, request.sender)
     # What is there and differs was never damaged: asking from behind it would be asking for ever.
@@ -81,11 +81,11 @@ def reject(state: State, node: NodeId, request: AppendRequest) -> None:
     state.node.send(node, answer)
 
 
-def flush(state: State) -> None:
+def flush(state: GroupState) -> None:
     """Acknowledge: when more is durable than was told, or when an answer is waited for."""
     if state.leader is None or state.role is not Role.FOLLOWER or not is_term_durable(state):
         return
-    if state.repair is not None and state.repair.mending is not None:
+    if state.repair is not None and state.repair.repairing is not None:
         return  # what was damaged is here again as soon as the snapshot is on disk
     index = state.acknowledged_index
     if index <= state.acknowledged and not state.answer_due:
@@ -105,16 +105,16 @@ def flush(state: State) -> None:
     state.answer_due = False
 
 
-def is_term_durable(state: State) -> bool:
+def is_term_durable(state: GroupState) -> bool:
     """Whoever answers and forgets the term could follow an older leader, and undo what it said."""
     return state.durable.hard_state.term == state.term  # mutant: M43
 
 
-def needs_snapshot(state: State) -> bool:
+def needs_snapshot(state: GroupState) -> bool:
     return state.quarantine is not None and state.quarantine.needs_snapshot
 
 
-def tell_term(state: State, node: NodeId, incarnation: int) -> None:
+def send_term(state: GroupState, node: NodeId, incarnation: int) -> None:
     """To a leader of an old term: a rejection that means nothing but our term."""
     answer = AppendRejected(
         state.group, state.term, state.me.incarnation, incarnation, 0, 0, 0, 0

@@ -10,29 +10,29 @@ from __future__ import annotations
 from fluffle.raft import election
 from fluffle.raft.config import Config, Member
 from fluffle.raft.records import CONFIG, Entry
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
-TERMS = 1 << 20
+TERM_STEP = 1 << 20
 """The others hold far fewer elections until they hear of it."""
 
 
-def has_gone_alone(before: int, since: int) -> bool:
+def was_forced(before: int, since: int) -> bool:
     """Whether so much lies between two terms of a group: then entries of the first may be lost, and
     others be in their place."""
-    return since - before >= TERMS // 2
+    return since - before >= TERM_STEP // 2
 
 
-def may_go_on(state: State) -> bool:
+def may_force(state: GroupState) -> bool:
     """Whether it can read what it has, and has been told by it who the members are."""
     return state.quarantine is None and state.me in state.configs.active.members
 
 
-def go_on(state: State, incarnation: int) -> None:
+def force(state: GroupState, incarnation: int) -> None:
     """All that it has becomes committed, by its own vote."""
-    state.become_follower(state.term + TERMS, None)
+    state.become_follower(state.term + TERM_STEP, None)
     state.drop_receiver()
     state.me = Member(state.node.name, incarnation)
-    state.pending().goes_on_as = incarnation
+    state.pending().new_incarnation = incarnation
     alone = Config((state.me,), (), incarnation)
     state.append([Entry(state.log.last_index + 1, state.term, CONFIG, alone.encode())])
-    election.stand(state)
+    election.start_pre_vote(state)

@@ -19,14 +19,14 @@ from fluffle.raft import (
     turn,
 )
 from fluffle.raft.config import Change, Config, Member, NodeId
-from fluffle.raft.leader import Leading
+from fluffle.raft.leader import LeaderState
 from fluffle.raft.log_store import NewSnapshot
 from fluffle.raft.output import Apply, Role
-from fluffle.raft.progress import Flow, Progress
+from fluffle.raft.progress import Progress, ProgressState
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta
-from fluffle.raft.rejection import Reason, Refused
-from fluffle.raft.state import State
+from fluffle.raft.rejection import ProposalRefused, RefusalReason
+from fluffle.raft.state import GroupState
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ class Status(NamedTuple):
 
 
 class Group:
-    """What can be asked of one group.  What is refused raises `Refused`, and nothing was done."""
+    """What can be asked of one group.  What is refused raises `ProposalRefused`, and nothing was done."""
 
     __slots__ = ("_state",)
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: GroupState) -> None:
         self._state = state
 
     @property
@@ -77,16 +77,20 @@ class Group:
         return self._state.configs.in_use(self._state.log.commit)
 
     @property
-    def progress(self) -> dict[NodeId, tuple[Flow, int]]:
+    def progress(self) -> dict[NodeId, tuple[ProgressState, int]]:
         """Of each follower: how it is fed, and what it has on disk.  Empty if not leading."""
         peers = self._state.leading.peers if self._state.leading is not None else {}
         return {node: (peer.flow, peer.match) for node, peer in peers.items()}
 
     @property
-    def heirs(self) -> list[NodeId]:
+    def transfer_targets(self) -> list[NodeId]:
         """Voters that can lead soon; first who lacks least of the log.  Empty if not leading."""
-        leadership = self._state.leading
-        return leadership_transfer.heirs(self._state, leadership) if leadership is not None else []
+        leading = self._state.leading
+        return (
+            leadership_transfer.transfer_targets(self._state, leading)
+            if leading is not None
+            else []
+        )
 
     @property
     def settled_snapshot(self) -> SnapshotMeta | None:
@@ -98,7 +102,7 @@ class Group:
         is_moving = state.compacting is not None or state.installing is not None
         return None if is_moving or state.quarantine is not None else state.log.snapshot
 
-    def tell_commits_at_once(self) -> None:
+    def send_commits_at_once(self) -> None:
         """For a group whose followers answer from their images.
 
         Entries of such a group have consequences, so few are applied in one turn.
@@ -108,22 +112,22 @@ class Group:
 
     def takes(self, payload_bytes: int) -> bool:
         """Whether a proposal of this size would be accepted now."""
-        state, leadership = self._state, self._state.leading
-        if leadership is None or leadership.transfer is not None or not state.node.has_room:
+        state, leading = self._state, self._state.leading
+        if leading is None or leading.transfer is not None or not state.node.has_room:
             return False
-        return admits(state, leadership, payload_bytes)
+        return has_proposal_room(state, leading, payload_bytes)
 
     # A leader
 
     def propose(self, payload: bytes) -> Position:
         """Append a batch as one entry.  It is committed once that entry is applied, or never."""
         state = self._state
-        leadership = self._leading()
+        leading = self._leading()
         if not state.node.has_room:
-            raise Refused(Reason.NO_ROOM)
-        if not admits(state, leadership, len(payload)):
-            raise Refused(Reason.BEHIND)
-        entry = leader.append(state, leadership, DATA, payload)
+            raise ProposalRefused(RefusalReason.NO_ROOM)
+        if not has_proposal_room(state, leading, len(payload)):
+            raise ProposalRefused(RefusalReason.BEHIND)
+        entry = leader.append(state, leading, DATA, payload)
         return Position(entry.term, entry.index)
 
     def change(self, change: Change) -> Position:
@@ -134,34 +138,34 @@ class Group:
 
     def transfer(self, target: NodeId) -> None:
         """Have another voter lead; given up after an election timeout.  No proposals meanwhile."""
-        state, leadership = self._state, self._leading()
+        state, leading = self._state, self._leading()
         member = state.configs.active.member_on(target)
         if member is None or member not in state.voters or target == state.node.name:
-            raise Refused(Reason.BAD_CHANGE, detail=f"{target} is not another voter")
+            raise ProposalRefused(RefusalReason.BAD_CHANGE, detail=f"{target} is not another voter")
         if target not in state.node.alive:
-            raise Refused(Reason.NOT_ALIVE)
-        leadership_transfer.begin(state, leadership, target)
+            raise ProposalRefused(RefusalReason.NOT_ALIVE)
+        leadership_transfer.begin(state, leading, target)
 
     def read_index(self, context: int) -> None:
         """Ask for a `Readable` with this context: always answered, with an index or without."""
         if self._state.leading is None:
-            raise Refused(Reason.NOT_LEADER, leader=self._state.leader)
+            raise ProposalRefused(RefusalReason.NOT_LEADER, leader=self._state.leader)
         read_index.begin(self._state, self._state.leading, context)
 
-    def _leading(self) -> Leading:
-        leadership = self._state.leading
-        if leadership is None:
-            raise Refused(Reason.NOT_LEADER, leader=self._state.leader)
-        if leadership.transfer is not None:
-            raise Refused(Reason.TRANSFERRING)
-        return leadership
+    def _leading(self) -> LeaderState:
+        leading = self._state.leading
+        if leading is None:
+            raise ProposalRefused(RefusalReason.NOT_LEADER, leader=self._state.leader)
+        if leading.transfer is not None:
+            raise ProposalRefused(RefusalReason.TRANSFERRING)
+        return leading
 
     # Every member
 
     def campaign(self) -> None:
         """Stand for leadership, pre-vote first, though nobody may be missing a leader."""
-        if self._state.leading is None and election.may_stand(self._state):
-            election.stand(self._state)
+        if self._state.leading is None and election.is_electable(self._state):
+            election.start_pre_vote(self._state)
 
     def applied(self, index: int) -> bool:
         """Everything up to `index` was applied; the next page may come.
@@ -187,9 +191,9 @@ class Group:
         state, log = self._state, self._state.log
         # mutant: M24
         if not log.floor < index <= log.applied or state.restore_due or state.quarantine:
-            raise Refused(Reason.OUT_OF_DATE)
+            raise ProposalRefused(RefusalReason.OUT_OF_DATE)
         if state.compacting is not None or snapshot_sender.is_holding(state):
-            raise Refused(Reason.SENDING)
+            raise ProposalRefused(RefusalReason.SENDING)
         term = log.term_at(index)
         assert term is not None
         meta = SnapshotMeta(
@@ -213,7 +217,7 @@ class Group:
                 state.log.handed = entries[-1].index
                 state.node.output.applies.append(Apply(state.group, entries))
         elif (peer := self._reading(number)) is not None:
-            if peer.flow is Flow.SNAPSHOT:
+            if peer.flow is ProgressState.SNAPSHOT:
                 snapshot_sender.on_entries_read(state, peer, entries)
             else:
                 replication.on_entries_read(state, peer, entries)
@@ -229,12 +233,12 @@ class Group:
 
     def damaged(self, index: int) -> None:
         """What is at `index` could not be read; the floor, for the state of a snapshot."""
-        corruption.found(self._state, index)
+        corruption.on_damage(self._state, index)
 
 
-def admits(state: State, leadership: Leading, payload_bytes: int) -> bool:
+def has_proposal_room(state: GroupState, leading: LeaderState, payload_bytes: int) -> bool:
     """Bounds what waits for its commit in memory; one proposal always may."""
-    waiting_bytes = leadership.uncommitted_bytes
+    waiting_bytes = leading.uncommitted_bytes
     return not waiting_bytes or (
         waiting_bytes + payload_bytes <= state.node.tuning.uncommitted_bytes_max
     )

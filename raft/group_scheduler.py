@@ -17,12 +17,12 @@ from fluffle.raft import election, leader, leader_query
 from fluffle.raft.config import NodeId
 from fluffle.raft.node import Node
 from fluffle.raft.output import Role
-from fluffle.raft.pending_news import Untold
+from fluffle.raft.pending_news import PendingNews
 from fluffle.raft.records import GroupId
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 
-class Heard(NamedTuple):
+class NodeNews(NamedTuple):
     """News for a group: a node is alive, perhaps in a new life, or suspected."""
 
     node: NodeId
@@ -30,30 +30,30 @@ class Heard(NamedTuple):
     is_new_life: bool
 
 
-class NewLink(NamedTuple):
+class LinkNews(NamedTuple):
     """News for a group: the link from or to a node is another one."""
 
     node: NodeId
 
 
-class Crowd:
+class GroupScheduler:
     """Of one node."""
 
-    __slots__ = ("_asleep", "_groups", "_node", "_untold")
+    __slots__ = ("_asleep", "_groups", "_news", "_node")
 
-    def __init__(self, node: Node, groups: Mapping[GroupId, State]) -> None:
+    def __init__(self, node: Node, groups: Mapping[GroupId, GroupState]) -> None:
         """`groups`: all that are here, as they change."""
         self._node = node
         self._groups = groups
-        self._asleep: dict[State, None] = {}
+        self._asleep: dict[GroupState, None] = {}
         """Those that have not begun: they do once something comes for them."""
-        self._untold: Untold[State, Heard | NewLink | None] = Untold()
+        self._news: PendingNews[GroupState, NodeNews | LinkNews | None] = PendingNews()
         """What others have not heard yet; None: that the node has begun."""
 
     @property
     def is_waiting(self) -> bool:
         """Whether there is anybody whom something is to be told."""
-        return bool(self._untold)
+        return bool(self._news)
 
     def found(self) -> None:
         """All groups that are here were found on the disk, and are asleep."""
@@ -61,38 +61,38 @@ class Crowd:
 
     def wake(self) -> None:
         """Have all begin that have not yet."""
-        self._untold.add(self._asleep, None)
+        self._news.add(self._asleep, None)
         self._asleep = {}
 
-    def forget(self, state: State) -> None:
+    def forget(self, state: GroupState) -> None:
         """It is deleted."""
-        self._untold.take(state)
+        self._news.take(state)
         self._asleep.pop(state, None)
 
-    def heed(self, news: Heard) -> None:
+    def add_node_news(self, news: NodeNews) -> None:
         """Have all groups told, those first that have lost their leader.
 
         Those that are asleep see who is alive when they begin.
         """
         groups = [state for state in self._groups.values() if state not in self._asleep]
-        self._untold.add([state for state in groups if state.leader == news.node], news)
-        self._untold.add([state for state in groups if state.leader != news.node], news)
+        self._news.add([state for state in groups if state.leader == news.node], news)
+        self._news.add([state for state in groups if state.leader != news.node], news)
 
-    def heed_link(self, node: NodeId) -> None:
+    def add_link_news(self, node: NodeId) -> None:
         """A link was opened from or to this node: tell those that wait for its answers."""
         groups = self._groups.values()
-        awaiting = [state for state in groups if leader.is_awaiting(state, node)]
-        self._untold.add(awaiting, NewLink(node))
+        awaiting = [state for state in groups if leader.awaits_answer_of(state, node)]
+        self._news.add(awaiting, LinkNews(node))
 
-    def tell(self, state: State) -> None:
+    def deliver_news(self, state: GroupState) -> None:
         """All there is for one to hear."""
         if state in self._asleep:
             del self._asleep[state]
             state.touch()
-        for news in self._untold.take(state):
+        for news in self._news.take(state):
             if news is None:
                 state.touch()
-            elif isinstance(news, NewLink):
+            elif isinstance(news, LinkNews):
                 leader.on_new_link(state, news.node)
             else:
                 on_verdict(state, news)
@@ -102,25 +102,25 @@ class Crowd:
         state = self._groups.get(group)
         if state is None:
             return
-        self.tell(state)
+        self.deliver_news(state)
         if state.deadline_ms is not None and state.deadline_ms <= self._node.now_ms:
             on_alarm(state)
 
-    def do_some(self) -> None:
+    def run_some(self) -> None:
         """Deadlines that have come, and news, as far as a turn goes.
 
-        What has come in meanwhile was heard before, as by `Liveness.suspect`: after a long turn
+        What has come in meanwhile was heard before, as by `FailureDetector.suspect`: after a long turn
         many would else stand again whose votes are there already.
         """
         if self._node.is_alarm_due:
             for group in self._node.due(self._left):
                 state = self._groups.get(group)
                 if state is not None:
-                    self.tell(state)
+                    self.deliver_news(state)
                     on_alarm(state)
-        if self._untold:
-            for state in self._untold.first(self._left):
-                self.tell(state)
+        if self._news:
+            for state in self._news.first(self._left):
+                self.deliver_news(state)
 
     @property
     def _left(self) -> int:
@@ -129,7 +129,7 @@ class Crowd:
         return max(most - len(self._node.dirty), most // 4, 1)
 
 
-def on_alarm(state: State) -> None:
+def on_alarm(state: GroupState) -> None:
     """The deadline has come; or it was put off meanwhile, as mostly, or is not meant any more."""
     state.alarm_ms = None
     if state.deadline_ms is None:
@@ -145,7 +145,7 @@ def on_alarm(state: State) -> None:
     state.touch()
 
 
-def on_verdict(state: State, news: Heard) -> None:
+def on_verdict(state: GroupState, news: NodeNews) -> None:
     """A node is alive, perhaps in a new life, or suspected."""
     node, is_alive, is_new_life = news
     if state.leading is not None:
@@ -154,6 +154,6 @@ def on_verdict(state: State, news: Heard) -> None:
     if is_new_life and state.leader == node:
         state.follow(None)
     elif is_alive and state.leader == node:
-        leader_query.ask_leader(state)
+        leader_query.send_leader_query(state)
     if state.leader == node or not election.sees_leader(state):
         state.touch()  # whoever it is may be the one that a majority lacked

@@ -12,19 +12,19 @@ from fluffle.raft import commit_index, leadership_transfer, peers, read_index, r
 from fluffle.raft.config import NodeId
 from fluffle.raft.leadership_transfer import Transfer
 from fluffle.raft.messages import NotLeading
-from fluffle.raft.output import Led, Role
+from fluffle.raft.output import LeaderReady, Role
 from fluffle.raft.progress import UNHEARD, Progress
-from fluffle.raft.read_index import Reads
+from fluffle.raft.read_index import PendingReads
 from fluffle.raft.records import NOOP, Entry, size_of
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 
-class Leading:
+class LeaderState:
     """What only a leader knows; it goes when the leadership does."""
 
     __slots__ = (
-        "commit_due", "first_index", "is_led_told", "peers", "quorum_lost_at_ms", "reads", "round",
-        "tell_commit_at_ms", "transfer", "uncommitted_bytes",
+        "commit_due", "first_index", "is_led_reported", "peers", "quorum_lost_at_ms", "reads", "round",
+        "send_commit_at_ms", "transfer", "uncommitted_bytes",
     )  # fmt: skip
 
     def __init__(self, first_index: int) -> None:
@@ -39,45 +39,45 @@ class Leading:
         """Of entries behind the commit index that are in memory, as `size_of` counts."""
         self.commit_due = False
         """A majority may have more on disk than is committed."""
-        self.tell_commit_at_ms: int | None = None
+        self.send_commit_at_ms: int | None = None
         """When followers are to hear of the commit index, if no append has told them."""
         self.quorum_lost_at_ms: int | None = None
-        self.is_led_told = False
-        self.reads: Reads | None = None
+        self.is_led_reported = False
+        self.reads: PendingReads | None = None
         self.transfer: Transfer | None = None
         """While there is one, proposals are refused."""
 
     @property
-    def is_listening(self) -> bool:
+    def needs_answers(self) -> bool:
         """Whether each answer of a follower may be one that something waits for."""
         return self.reads is not None or self.transfer is not None
 
     def waiting_contexts(self) -> Iterator[int]:
-        """Reads that have no answer."""
+        """PendingReads that have no answer."""
         return iter(()) if self.reads is None else self.reads.contexts()
 
 
-def begin(state: State) -> None:
+def begin(state: GroupState) -> None:
     """A majority has voted for us.  The first entry commits all those before it.  Raft §5.4.2.
 
     Of a group that has just been founded there are none, and all founders know who leads.
     """
     log = state.log
-    is_founding = state.campaign is not None and state.campaign.is_founding
+    is_first_term = state.campaign is not None and state.campaign.is_first_term
     state.role = Role.LEADER
     state.campaign = None
     state.drop_receiver()
     state.leader = state.node.name
     state.tries = 0
-    leading = state.leading = Leading(0 if is_founding else log.last_index + 1)
+    leading = state.leading = LeaderState(0 if is_first_term else log.last_index + 1)
     leading.uncommitted_bytes = commit_index.bytes_between(log, log.commit, log.last_index)
-    peers.sync(state, leading)
+    peers.sync_peers(state, leading)
     check_quorum(state, leading)  # some who voted may be lost by now
-    if not is_founding:
+    if not is_first_term:
         append(state, leading, NOOP, b"")
 
 
-def append(state: State, leading: Leading, kind: int, payload: bytes) -> Entry:
+def append(state: GroupState, leading: LeaderState, kind: int, payload: bytes) -> Entry:
     """Add an entry of its own."""
     entry = Entry(state.log.last_index + 1, state.term, kind, payload)
     leading.uncommitted_bytes += size_of(entry)
@@ -88,7 +88,7 @@ def append(state: State, leading: Leading, kind: int, payload: bytes) -> Entry:
 # The turn
 
 
-def flush(state: State) -> None:
+def flush(state: GroupState) -> None:
     """Commit, feed, answer: once a turn, after everything that came in."""
     leading = state.leading
     assert leading is not None
@@ -99,22 +99,22 @@ def flush(state: State) -> None:
     if leading.transfer is not None:
         leadership_transfer.flush(state, leading)
     replication.flush(state, leading)
-    if not leading.is_led_told and state.log.applied >= leading.first_index:
-        leading.is_led_told = True
-        state.node.output.led.append(Led(state.group, state.term))
+    if not leading.is_led_reported and state.log.applied >= leading.first_index:
+        leading.is_led_reported = True
+        state.node.output.led.append(LeaderReady(state.group, state.term))
     state.set_deadline(next_deadline(state, leading))
 
 
-def waits_for_applied(state: State, leading: Leading) -> bool:
+def waits_for_applied(state: GroupState, leading: LeaderState) -> bool:
     """Whether somebody is to be told that entries are applied: that it leads, or a reader."""
-    is_led_due = not leading.is_led_told and state.log.applied >= leading.first_index
+    is_led_due = not leading.is_led_reported and state.log.applied >= leading.first_index
     return is_led_due or leading.reads is not None
 
 
-def next_deadline(state: State, leading: Leading) -> int | None:
+def next_deadline(state: GroupState, leading: LeaderState) -> int | None:
     """The first time at which something is to be done, if nothing comes in: None when all is."""
     asked = [peer.retry_at_ms for peer in leading.peers.values() if peer.is_alive]
-    times = [at_ms for at_ms in (*asked, leading.tell_commit_at_ms) if at_ms is not None]
+    times = [at_ms for at_ms in (*asked, leading.send_commit_at_ms) if at_ms is not None]
     if leading.transfer is not None:
         times.append(leading.transfer.ends_at_ms)
     if leading.quorum_lost_at_ms is not None:
@@ -122,7 +122,7 @@ def next_deadline(state: State, leading: Leading) -> int | None:
     return min(times) if times else None
 
 
-def on_deadline(state: State) -> None:
+def on_deadline(state: GroupState) -> None:
     """Some of what `next_deadline` looked at has come."""
     leading, now_ms = state.leading, state.node.now_ms
     assert leading is not None
@@ -137,34 +137,34 @@ def on_deadline(state: State) -> None:
     state.touch()
 
 
-def on_verdict(state: State, node: NodeId, *, is_alive: bool, is_new_life: bool) -> None:
+def on_verdict(state: GroupState, node: NodeId, *, is_alive: bool, is_new_life: bool) -> None:
     """A node is believed to be alive, or not; in a new life it does not know its leader."""
     leading = state.leading
     assert leading is not None
     if (peer := leading.peers.get(node)) is not None:
         peer.is_alive = is_alive
         if is_new_life:
-            peer.commit = peer.told_commit = UNHEARD
+            peer.commit = peer.sent_commit = UNHEARD
         peer.probe(peer.match + 1)
         peer.retry_at_ms = None
         state.touch()
     check_quorum(state, leading)
 
 
-def is_awaiting(state: State, node: NodeId) -> bool:
+def awaits_answer_of(state: GroupState, node: NodeId) -> bool:
     """Whether this node leads, and waits for an answer of a follower there."""
     peer = state.leading.peers.get(node) if state.leading is not None else None
     return peer is not None and peer.retry_at_ms is not None
 
 
-def on_new_link(state: State, node: NodeId) -> None:
+def on_new_link(state: GroupState, node: NodeId) -> None:
     """The link from or to a node is another one."""
     leading = state.leading
     if leading is not None and (peer := leading.peers.get(node)) is not None:
         replication.on_new_link(state, leading, peer)
 
 
-def check_quorum(state: State, leading: Leading) -> None:
+def check_quorum(state: GroupState, leading: LeaderState) -> None:
     """Note when the majority was lost, or that it is back."""
     if state.node.has_quorum(state.voters):  # mutant: M16b
         leading.quorum_lost_at_ms = None
@@ -173,7 +173,7 @@ def check_quorum(state: State, leading: Leading) -> None:
         state.touch()
 
 
-def farewell(state: State) -> None:
+def on_deleted(state: GroupState) -> None:
     """A leader that is deleted tells those that would wait for it, as far as it reaches them."""
     for peer in state.leading.peers.values() if state.leading is not None else ():
         if peer.is_alive:
@@ -184,7 +184,7 @@ def farewell(state: State) -> None:
             state.node.send(member.node, message)
 
 
-def remind(state: State, node: NodeId) -> None:
+def announce(state: GroupState, node: NodeId) -> None:
     """Somebody does not know that we lead: tell it."""
     leading = state.leading
     if leading is not None and (peer := leading.peers.get(node)) is not None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import TimeoutNow
-from fluffle.raft.progress import Flow, Progress
-from fluffle.raft.state import State
+from fluffle.raft.progress import Progress, ProgressState
+from fluffle.raft.state import GroupState
 
 if TYPE_CHECKING:
-    from fluffle.raft.leader import Leading
+    from fluffle.raft.leader import LeaderState
 
 
 class Transfer:
@@ -34,73 +34,77 @@ class Transfer:
         """Whether the target was asked to stand."""
 
 
-def begin(state: State, leading: Leading, target: NodeId) -> None:
+def begin(state: GroupState, leading: LeaderState, target: NodeId) -> None:
     """Hand over to a voter that is alive; the caller has checked that it is one."""
     ends_at_ms = state.node.now_ms + state.node.tuning.election_timeout_ms
     leading.transfer = Transfer(target, ends_at_ms)
     state.touch()
 
 
-def resign(state: State, leading: Leading) -> None:
+def resign(state: GroupState, leading: LeaderState) -> None:
     """Never again propose as this leader, and see to it that another takes over."""
     if leading.transfer is not None and leading.transfer.is_resignation:
         return
     leading.transfer = Transfer(None, state.node.now_ms + state.node.tuning.election_timeout_ms)
     leading.transfer.is_resignation = True
-    leading.transfer.target = successor(state, leading, 0)
+    leading.transfer.target = next_target(state, leading, 0)
     state.touch()
 
 
-def successors(state: State, leading: Leading) -> list[Progress]:
+def targets_by_log(state: GroupState, leading: LeaderState) -> list[Progress]:
     """Voters that are alive, those with the longest log first."""
     peers = [leading.peers.get(voter.node) for voter in state.voters]
     found = [peer for peer in peers if peer is not None and peer.is_alive]
     return sorted(found, key=lambda peer: -peer.match)
 
 
-def heirs(state: State, leading: Leading) -> list[NodeId]:
+def transfer_targets(state: GroupState, leading: LeaderState) -> list[NodeId]:
     """Those of them that have everything, or are being sent the little that they lack.
 
     Who is asked and cannot follow only keeps the group from working, until that is given up.
     """
-    return [peer.member.node for peer in successors(state, leading) if is_near(state, peer)]
+    return [
+        peer.member.node
+        for peer in targets_by_log(state, leading)
+        if is_nearly_caught_up(state, peer)
+    ]
 
 
-def is_near(state: State, peer: Progress) -> bool:
-    lag_max = state.node.tuning.promotion_lag_entries if peer.flow is Flow.REPLICATE else 0
+def is_nearly_caught_up(state: GroupState, peer: Progress) -> bool:
+    lag_max = state.node.tuning.promotion_lag_entries if peer.flow is ProgressState.REPLICATE else 0
     return peer.match + lag_max >= state.log.last_index
 
 
-def successor(state: State, leading: Leading, tries: int) -> NodeId | None:
+def next_target(state: GroupState, leading: LeaderState, tries: int) -> NodeId | None:
     """Whom to ask; another one each time."""
-    found = successors(state, leading)
+    found = targets_by_log(state, leading)
     return found[tries % len(found)].member.node if found else None
 
 
-def flush(state: State, leading: Leading) -> None:
+def flush(state: GroupState, leading: LeaderState) -> None:
     """Ask the target to stand once it has everything."""
     transfer = leading.transfer
     assert transfer is not None
     if transfer.was_asked or transfer.target is None:
         return
     peer = leading.peers.get(transfer.target)
-    if peer is not None and peer.is_alive and has_everything(state, peer):
-        ask(state, transfer, peer)
+    if peer is not None and peer.is_alive and is_caught_up(state, peer):
+        send_timeout_now(state, transfer, peer)
 
 
-def has_everything(state: State, peer: Progress) -> bool:
+def is_caught_up(state: GroupState, peer: Progress) -> bool:
     """Whether it would win: its log ends as ours does, on its disk."""
     return peer.match == state.log.last_index
 
 
-def ask(state: State, transfer: Transfer, peer: Progress) -> None:
+def send_timeout_now(state: GroupState, transfer: Transfer, peer: Progress) -> None:
     transfer.was_asked = True
     member = peer.member
     message = TimeoutNow(state.group, state.term, state.me.incarnation, member.incarnation)
     state.node.send(member.node, message)
 
 
-def on_timeout(state: State, leading: Leading) -> None:
+def on_timeout(state: GroupState, leading: LeaderState) -> None:
     """Nobody has taken over: lead on; or, resigning, make the next stand, whatever it has.
 
     One that lacks entries cannot win, but its new term ends ours, and then the best will.
@@ -111,7 +115,7 @@ def on_timeout(state: State, leading: Leading) -> None:
         leading.transfer = None
         return
     transfer.ends_at_ms = state.node.now_ms + state.node.tuning.election_timeout_ms
-    transfer.target = successor(state, leading, transfer.tries)
+    transfer.target = next_target(state, leading, transfer.tries)
     transfer.tries += 1
     if transfer.target is not None:
-        ask(state, transfer, leading.peers[transfer.target])
+        send_timeout_now(state, transfer, leading.peers[transfer.target])

@@ -48,7 +48,7 @@ class Write:
     group: GroupId
     created_as: int | None = None
     """The group is made, as the member of this incarnation."""
-    goes_on_as: int | None = None
+    new_incarnation: int | None = None
     """The member of a group that is there has this incarnation from now on."""
     is_drop: bool = False
     """Everything of the group goes, its name too, whether it could be loaded, is lost or is gone
@@ -91,7 +91,7 @@ class Persist:
 
 
 @dataclass(slots=True)
-class StagedSoFar:
+class StagedSnapshot:
     """What of a snapshot was staged when the process ended, so that its transfer can go on."""
 
     meta: SnapshotMeta
@@ -102,7 +102,7 @@ class StagedSoFar:
 
 
 @dataclass(slots=True)
-class Recovered:
+class RecoveredGroup:
     """A group as it is found on disk."""
 
     group: GroupId
@@ -123,20 +123,20 @@ class Recovered:
     entry above the floor, a missing live one below, a bad state.  Never a shorter log: `last_index`
     is that which was written, and damaged entries have the term of the entry before them.  What is
     damaged but there below the floor may be found by `read` only."""
-    staged: StagedSoFar | None = None
+    staged: StagedSnapshot | None = None
 
 
 @dataclass(slots=True)
-class Loaded:
+class LoadedGroups:
     """Everything a node finds when it starts."""
 
-    groups: list[Recovered] = field(default_factory=list)
+    groups: list[RecoveredGroup] = field(default_factory=list)
     lost: list[GroupId] = field(default_factory=list)
     """Groups whose hard state, configuration or snapshot head cannot be read.  They must not vote
     again as the members they were: they come back as new incarnations, by `AddLearner`."""
 
 
-class Damaged(Exception):
+class DamagedLog(Exception):
     """Something that was written cannot be read.  Nothing is repaired, nothing is forgotten."""
 
     def __init__(self, group: GroupId, index: int) -> None:
@@ -173,7 +173,7 @@ class LogStore(Protocol):
         """Whether any entry should be written, proposed here or by leaders elsewhere, whose will
         come again.  If not, only votes and the like go on."""
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedGroups:
         """What is there, before anything is submitted."""
 
     def submit(self, persist: Persist) -> None:
@@ -187,17 +187,17 @@ class LogStore(Protocol):
         """Have an entry hold what `make` makes of its payload: whether it will; else ask later.
 
         It is at or below the floor, and live by the snapshot that is durable while no other is on
-        its way.  Raises `Damaged`.
+        its way.  Raises `DamagedLog`.
         """
 
     def read(self, group: GroupId, first: int, stop: int, bytes_max: int) -> list[Entry]:
         """Entries that are there from `first` up to, not including, `stop`, in order.
 
         No more than `bytes_max` of payload, but at least one entry if there is any.  Asked only for
-        what is durable.  Ends before what is damaged, or raises `Damaged` if it would begin with
+        what is durable.  Ends before what is damaged, or raises `DamagedLog` if it would begin with
         that; so there is no more only if there is nothing.
         """
 
     def read_state(self, group: GroupId, offset: int, size: int) -> bytes:
         """A piece of the state of the snapshot that is durable, be there a newer one on its way or
-        not; whoever asked before that was cannot use it.  Raises `Damaged`."""
+        not; whoever asked before that was cannot use it.  Raises `DamagedLog`."""

@@ -25,17 +25,17 @@ from fluffle.raft import (
     turn,
 )
 from fluffle.raft.config import Config, Member, NodeId
-from fluffle.raft.failure_detector import Liveness
+from fluffle.raft.failure_detector import FailureDetector
 from fluffle.raft.group import Group
-from fluffle.raft.group_scheduler import Crowd, Heard
+from fluffle.raft.group_scheduler import GroupScheduler, NodeNews
 from fluffle.raft.log import Log
-from fluffle.raft.log_store import Persist, Recovered, Write
+from fluffle.raft.log_store import Persist, RecoveredGroup, Write
 from fluffle.raft.messages import GroupMessage, GroupUnknown, Message, Ping
 from fluffle.raft.node import Node
 from fluffle.raft.output import Output, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Chance, GroupId, HardState, SnapshotMeta
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 
 
@@ -47,34 +47,40 @@ class MultiRaft:
     """
 
     __slots__ = (
-        "_boots", "_drops", "_groups", "_liveness", "_node", "_under_way", "crowd",
+        "_boots",
+        "_drops",
+        "_failure_detector",
+        "_groups",
+        "_node",
+        "_under_way",
+        "scheduler",
     )  # fmt: skip
 
     def __init__(self, name: NodeId, boot: int, tuning: Tuning, chance: Chance) -> None:
         """`boot` is greater than at any earlier start of this node, and on its disk."""
         self._node = Node(name, tuning, chance)
-        self._liveness = Liveness(boot, tuning)
-        self._groups: dict[GroupId, State] = {}
+        self._failure_detector = FailureDetector(boot, tuning)
+        self._groups: dict[GroupId, GroupState] = {}
         self._boots: dict[NodeId, int] = {}
         """In which life a node was alive last."""
         self._drops: list[Write] = []
-        self._under_way: deque[tuple[int, list[State]]] = deque()
+        self._under_way: deque[tuple[int, list[GroupState]]] = deque()
         """Who writes under which token."""
-        self.crowd = Crowd(self._node, self._groups)
+        self.scheduler = GroupScheduler(self._node, self._groups)
         """What groups have to hear and to do, while there are many: to `wake` and `attend` them."""
 
     # Groups
 
-    def load(self, groups: Iterable[Recovered], *, are_asleep: bool = False) -> None:
+    def load(self, groups: Iterable[RecoveredGroup], *, are_asleep: bool = False) -> None:
         """What the disk has, once, before anything else.
 
         Those that are asleep answer whatever comes for them, and do nothing by themselves before
-        that, or before the `crowd` wakes or attends to them.
+        that, or before the `scheduler` wakes or attends to them.
         """
         for found in groups:
             log = Log(found.snapshot, found.terms, found.last_index)
             me = Member(self._node.name, found.incarnation)
-            state = State(self._node, found.group, me, log, found.hard_state)
+            state = GroupState(self._node, found.group, me, log, found.hard_state)
             for entry in found.configs:  # mutant: M20
                 state.configs.append(entry.index, Config.decode(entry.payload))
             if found.quarantine is not None:
@@ -84,9 +90,9 @@ class MultiRaft:
                 if found.quarantine is not None:
                     state.drop_receiver()  # it may not have been asked for what is damaged
             self._groups[found.group] = state
-        self.crowd.found()
+        self.scheduler.found()
         if not are_asleep:
-            self.crowd.wake()
+            self.scheduler.wake()
 
     def create(
         self, group: GroupId, incarnation: int, config: Config, first: NodeId | None = None
@@ -97,17 +103,17 @@ class MultiRaft:
         later gives an empty one, and the incarnation by which it was added.
 
         `first`: the founder who is to lead the first term; all founders give the same, whenever
-        they hear of the group.  So nobody need be asked for a vote: see `election.found`.
+        they hear of the group.  So nobody need be asked for a vote: see `election.start_first_term`.
         """
         assert group not in self._groups, f"group {group} is here"
         snapshot = SnapshotMeta(0, 0, config, Ranges(), 0, 0)
         me = Member(self._node.name, incarnation)
-        state = State(self._node, group, me, Log(snapshot), HardState(0, None))
+        state = GroupState(self._node, group, me, Log(snapshot), HardState(0, None))
         state.pending().created_as = incarnation
         state.pending().install = snapshot
         self._groups[group] = state
         if first is not None:
-            election.found(state, first)
+            election.start_first_term(state, first)
 
     def delete(self, group: GroupId) -> None:
         """Forget a group and all its data, be it here or `lost` on disk.
@@ -116,24 +122,24 @@ class MultiRaft:
         """
         state = self._groups.pop(group, None)
         if state is not None:
-            leader.farewell(state)
+            leader.on_deleted(state)
             state.become_follower(state.term, None)
             self._node.dirty.pop(state, None)
             self._node.output.forget_image(group)
-            self.crowd.forget(state)
+            self.scheduler.forget(state)
             if state.write is not None and state.write.created_as is not None:
                 return  # it never was on its way to the disk
         self._drops.append(Write(group, is_drop=True))
 
-    def go_on_alone(self, group: GroupId, incarnation: int) -> None:
+    def force_single_member(self, group: GroupId, incarnation: int) -> None:
         """Be the only member of a group, under a new incarnation, with what is here.
 
         Only if that was agreed on elsewhere, for good: the others must delete what they have.  If
         what is here is damaged, or nothing, nobody will lead.
         """
         state = self._groups.get(group)
-        if state is not None and force_single_member.may_go_on(state):
-            force_single_member.go_on(state, incarnation)
+        if state is not None and force_single_member.may_force(state):
+            force_single_member.force(state, incarnation)
 
     def group(self, group: GroupId) -> Group:
         """Raises `KeyError` if it is not here."""
@@ -149,17 +155,17 @@ class MultiRaft:
 
         `day_ms`: what pings say of the time of day: `Ping.wall_ms` and `Ping.common_ms`.
         """
-        self._liveness.day_ms = day_ms
+        self._failure_detector.day_ms = day_ms
         self._node.now_ms = max(now_ms, self._node.now_ms)
-        self._liveness.tick(self._node.now_ms)
-        self._heed_liveness()
+        self._failure_detector.tick(self._node.now_ms)
+        self._apply_verdicts()
 
     def receive(self, node: NodeId, messages: Sequence[Message]) -> None:
         """Messages from another node, in the order they came."""
         for message in messages:
             if isinstance(message, Ping):
-                self._liveness.on_ping(node, message)
-                self._heed_liveness()
+                self._failure_detector.on_ping(node, message)
+                self._apply_verdicts()
             elif isinstance(message, GroupUnknown):
                 self._on_group_unknown(node, message)
             else:
@@ -168,7 +174,7 @@ class MultiRaft:
     def _step(self, node: NodeId, message: GroupMessage) -> None:
         state = self._groups.get(message.group)
         if state is not None:
-            self.crowd.tell(state)
+            self.scheduler.deliver_news(state)
         known = state.me.incarnation if state is not None else 0
         if message.receiver > known:
             self._node.send(node, GroupUnknown(message.group, message.receiver))
@@ -186,19 +192,19 @@ class MultiRaft:
 
     def link_up(self, node: NodeId) -> None:
         """Messages can be sent to a node, over a link that is new."""
-        self._liveness.link_up(node)
-        self._heed_liveness()
-        self.crowd.heed_link(node)
+        self._failure_detector.link_up(node)
+        self._apply_verdicts()
+        self.scheduler.add_link_news(node)
 
     def link_down(self, node: NodeId) -> None:
         """The link is gone and could not be opened again at once."""
-        self._liveness.link_down(node)
-        self._heed_liveness()
+        self._failure_detector.link_down(node)
+        self._apply_verdicts()
 
     def forget_node(self, node: NodeId) -> None:
         """It was removed for good: its lives count no more, should one come under its name."""
-        self._liveness.forget(node)
-        self._heed_liveness()
+        self._failure_detector.forget(node)
+        self._apply_verdicts()
         self._boots.pop(node, None)
 
     def durable(self, token: int) -> None:
@@ -223,7 +229,7 @@ class MultiRaft:
     @property
     def mistakes(self) -> Mapping[NodeId, int]:
         """How often each node was suspected for its silence, and was there."""
-        return self._liveness.mistakes
+        return self._failure_detector.mistakes
 
     @property
     def now_ms(self) -> int:
@@ -233,9 +239,9 @@ class MultiRaft:
     @property
     def deadline_ms(self) -> int | None:
         """When `tick` is wanted at the latest, if nothing else comes in before."""
-        if self.crowd.is_waiting:
+        if self.scheduler.is_waiting:
             return self._node.now_ms  # there was too much for one turn
-        ping_ms, alarm_ms = self._liveness.deadline_ms, self._node.next_alarm_ms
+        ping_ms, alarm_ms = self._failure_detector.deadline_ms, self._node.next_alarm_ms
         if ping_ms is None or alarm_ms is None:
             return alarm_ms if ping_ms is None else ping_ms
         return min(ping_ms, alarm_ms)
@@ -246,17 +252,17 @@ class MultiRaft:
         return bool(self._node.dirty or self._node.output.messages)
 
     def output(self, unread: Collection[NodeId] = ()) -> Output:
-        """End the turn: what follows from what came in, and some of what the `crowd` has to do.
+        """End the turn: what follows from what came in, and some of what the `scheduler` has to do.
 
         `unread`: nodes from which something has come that was not received; they are not silent.
         """
         node = self._node
-        self._liveness.suspect(unread)
-        self._heed_liveness()
-        self.crowd.do_some()
+        self._failure_detector.suspect(unread)
+        self._apply_verdicts()
+        self.scheduler.run_some()
         persist = Persist(node.token, self._drops)
         self._drops = []
-        writers: list[State] = []
+        writers: list[GroupState] = []
         while node.dirty:
             state = next(iter(node.dirty))
             turn.flush(state)
@@ -271,8 +277,8 @@ class MultiRaft:
         output, node.output = node.output, Output()
         return output
 
-    def _heed_liveness(self) -> None:
-        liveness = self._liveness
+    def _apply_verdicts(self) -> None:
+        liveness = self._failure_detector
         if liveness.pings:
             for node, ping in liveness.pings:
                 self._node.send(node, ping)
@@ -283,9 +289,9 @@ class MultiRaft:
         if liveness.verdicts:
             verdicts, liveness.verdicts = liveness.verdicts, []
             for verdict in verdicts:
-                self._heed(verdict)
+                self._apply_verdict(verdict)
 
-    def _heed(self, verdict: Verdict) -> None:
+    def _apply_verdict(self, verdict: Verdict) -> None:
         """Have all groups told."""
         node, is_alive = verdict.node, verdict.is_alive
         self._node.output.verdicts.append(verdict)
@@ -293,4 +299,4 @@ class MultiRaft:
         is_new_life = is_alive and self._boots.get(node, verdict.boot) != verdict.boot
         if is_alive:
             self._boots[node] = verdict.boot
-        self.crowd.heed(Heard(node, is_alive, is_new_life))
+        self.scheduler.add_node_news(NodeNews(node, is_alive, is_new_life))

@@ -14,7 +14,7 @@ from fluffle.raft.records import Chance, GroupId
 from fluffle.raft.tuning import Tuning
 
 if TYPE_CHECKING:
-    from fluffle.raft.state import State
+    from fluffle.raft.state import GroupState
 
 ALARMS_PER_MS = 2
 """An election takes each of the nodes about so long."""
@@ -37,7 +37,7 @@ class Node:
         """Whether the disk admits proposals."""
         self.alive: set[NodeId] = {name}
         """Nodes that are not suspected, this one among them.  Changed by `set_alive` only."""
-        self.dirty: dict[State, None] = {}
+        self.dirty: dict[GroupState, None] = {}
         """Groups to be flushed before the turn ends, in the order they were touched."""
         self.output = Output()
         """Of the turn that runs."""
@@ -79,7 +79,7 @@ class Node:
         heappush(self._alarms, (at_ms, group))
 
     @property
-    def crowd_ms(self) -> int:
+    def backlog_ms(self) -> int:
         """How much longer whatever a group waits for may take, since many have something to do."""
         return min(len(self._alarms) // ALARMS_PER_MS, self.tuning.retry_ms_max)
 

@@ -36,7 +36,7 @@ class RoleChange:
 
 
 @dataclass(slots=True)
-class Led:
+class LeaderReady:
     """The entry of its own term is applied: from here on a leader may serve, and not before."""
 
     group: GroupId
@@ -144,7 +144,7 @@ class Output:
     applies: list[Apply] = field(default_factory=list)
     """At most one a group, of limited size; more comes once `Group.applied` was called."""
     configs: list[ConfigChange] = field(default_factory=list)
-    led: list[Led] = field(default_factory=list)
+    led: list[LeaderReady] = field(default_factory=list)
     readable: list[Readable] = field(default_factory=list)
     reads: list[ReadEntries | ReadState] = field(default_factory=list)
     snapshots_wanted: list[GroupId] = field(default_factory=list)

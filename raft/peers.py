@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.progress import Progress
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 if TYPE_CHECKING:
-    from fluffle.raft.leader import Leading
+    from fluffle.raft.leader import LeaderState
 
 
-def peer_of(state: State, node: NodeId, incarnation: int) -> Progress | None:
+def peer_of(state: GroupState, node: NodeId, incarnation: int) -> Progress | None:
     """The follower that speaks; None if it is no member, or an earlier incarnation of one."""
     assert state.leading is not None
     peer = state.leading.peers.get(node)
@@ -25,7 +25,7 @@ def heard(peer: Progress, answered_round: int) -> None:
     peer.confirmed_round = max(peer.confirmed_round, answered_round)
 
 
-def sync(state: State, leading: Leading) -> None:
+def sync_peers(state: GroupState, leading: LeaderState) -> None:
     """Feed the members of the active configuration, and who is to hear that it has left."""
     members = {
         member.node: member

@@ -12,32 +12,32 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Generic, TypeVar
 
-Hearer = TypeVar("Hearer")
+Receiver = TypeVar("Receiver")
 News = TypeVar("News")
 
 
-class Untold(Generic[Hearer, News]):
+class PendingNews(Generic[Receiver, News]):
     """What has not been told yet.  Empty, and nothing to look at, but after something happened."""
 
     __slots__ = ("_news",)
 
     def __init__(self) -> None:
-        self._news: dict[Hearer, tuple[News, ...]] = {}
+        self._news: dict[Receiver, tuple[News, ...]] = {}
         """Oldest first; whoever comes first is told first."""
 
     def __bool__(self) -> bool:
         return bool(self._news)
 
-    def add(self, hearers: Iterable[Hearer], news: News) -> None:
+    def add(self, receivers: Iterable[Receiver], news: News) -> None:
         """All of them are to hear it, in this order, behind those that are to be told before."""
         untold = self._news
-        for hearer in hearers:
-            untold[hearer] = (*untold.get(hearer, ()), news)
+        for receiver in receivers:
+            untold[receiver] = (*untold.get(receiver, ()), news)
 
-    def first(self, count: int) -> list[Hearer]:
+    def first(self, count: int) -> list[Receiver]:
         """Those to be told next, so many at most: `take` what each is to be told."""
         return list(islice(self._news, count))
 
-    def take(self, hearer: Hearer) -> tuple[News, ...]:
+    def take(self, receiver: Receiver) -> tuple[News, ...]:
         """What one is to be told now; nothing if there is none."""
-        return self._news.pop(hearer, ())
+        return self._news.pop(receiver, ())

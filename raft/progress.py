@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from fluffle.raft.config import Member
 
 if TYPE_CHECKING:
-    from fluffle.raft.snapshot_sender import Sender
+    from fluffle.raft.snapshot_sender import SnapshotSender
 
 
-class Flow(Enum):
+class ProgressState(Enum):
     """How a follower is fed."""
 
     PROBE = "probe"
@@ -36,21 +36,37 @@ class Progress:
     """Invariant: match < next; in flight are only entries below `next` and above `match`."""
 
     __slots__ = (
-        "_in_flight", "commit", "confirmed_round", "first_valid_round", "flow", "in_flight_bytes",
-        "is_alive", "is_waiting", "match", "member", "next", "probe_round", "read_number",
-        "repaired_at", "retry_at_ms", "retry_ms", "sender", "snapshot_from", "told_commit",
+        "_in_flight",
+        "commit",
+        "confirmed_round",
+        "first_valid_round",
+        "flow",
+        "in_flight_bytes",
+        "is_alive",
+        "is_waiting",
+        "match",
+        "member",
+        "next",
+        "probe_round",
+        "read_number",
+        "repaired_at",
+        "retry_at_ms",
+        "retry_ms",
+        "sender",
+        "sent_commit",
+        "snapshot_from",
     )  # fmt: skip
 
     def __init__(self, member: Member, next_index: int, *, is_alive: bool, retry_ms: int) -> None:
         self.member = member
-        self.flow = Flow.PROBE
+        self.flow = ProgressState.PROBE
         self.match = 0
         """Greatest index known to be on the follower's disk, equal to the leader's log."""
         self.next = next_index
         """First index not yet sent."""
         self.commit = 0
         """Commit index that the follower is known to have; or `UNHEARD`."""
-        self.told_commit = 0
+        self.sent_commit = 0
         """Commit index of the last request sent; or `UNHEARD`."""
         self.is_alive = is_alive
         """Whether its node is; nothing is sent otherwise."""
@@ -75,7 +91,7 @@ class Progress:
         """A snapshot of this index or later is needed, whatever else it has."""
         self.repaired_at = 0
         """It has asked for a repair, which is done once it has everything up to here on disk."""
-        self.sender: Sender | None = None
+        self.sender: SnapshotSender | None = None
         """While SNAPSHOT, once there is one."""
 
     @property
@@ -102,7 +118,7 @@ class Progress:
 
     def probe(self, next_index: int) -> None:
         """Find out anew where its log and the leader's meet; what is in flight counts as lost."""
-        self.flow = Flow.PROBE
+        self.flow = ProgressState.PROBE
         self.next = max(self.match + 1, next_index)
         self.is_waiting = False
         self.sender = None
@@ -111,7 +127,7 @@ class Progress:
 
     def replicate(self, next_index: int) -> None:
         """Its log equals the leader's below `next_index`."""
-        self.flow = Flow.REPLICATE
+        self.flow = ProgressState.REPLICATE
         self.next = max(self.match + 1, next_index)
         self.is_waiting = False
         self.sender = None
@@ -120,7 +136,7 @@ class Progress:
         self.in_flight_bytes = sum(size_bytes for _, size_bytes in self._in_flight)
 
     def need_snapshot(self) -> None:
-        self.flow = Flow.SNAPSHOT
+        self.flow = ProgressState.SNAPSHOT
         self.is_waiting = False
         self.sender = None
         self.read_number = None

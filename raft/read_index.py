@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from fluffle.raft import quorum, replication
 from fluffle.raft.output import Readable
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 if TYPE_CHECKING:
     from fluffle.raft.config import Member
-    from fluffle.raft.leader import Leading
+    from fluffle.raft.leader import LeaderState
 
 
-class Reads:
+class PendingReads:
     """Those that have no answer yet, oldest first.  There is none of this while there are none."""
 
     __slots__ = ("asked", "confirmed", "fresh")
@@ -38,19 +38,19 @@ class Reads:
         yield from self.fresh
 
 
-def begin(state: State, leading: Leading, context: int) -> None:
+def begin(state: GroupState, leading: LeaderState, context: int) -> None:
     """A read is asked for."""
     if leading.reads is None:
-        leading.reads = Reads()
+        leading.reads = PendingReads()
     leading.reads.fresh.append(context)
     state.touch()
 
 
-def flush(state: State, leading: Leading) -> None:
+def flush(state: GroupState, leading: LeaderState) -> None:
     """Begin a round for new reads, and answer those whose round is confirmed and index applied."""
     reads = leading.reads
     assert reads is not None
-    if reads.fresh and has_committed_own(state, leading):
+    if reads.fresh and has_committed_own_term(state, leading):
         begin_round(state, leading, reads)
     round_ = confirmed_round(state, leading)
     reads.confirmed += [(index, context) for at, index, context in reads.asked if at <= round_]
@@ -63,12 +63,12 @@ def flush(state: State, leading: Leading) -> None:
         leading.reads = None
 
 
-def has_committed_own(state: State, leading: Leading) -> bool:
+def has_committed_own_term(state: GroupState, leading: LeaderState) -> bool:
     """Before, the commit index may be behind that of the leader before."""
     return state.log.commit >= leading.first_index  # mutant: M29a
 
 
-def begin_round(state: State, leading: Leading, reads: Reads) -> None:
+def begin_round(state: GroupState, leading: LeaderState, reads: PendingReads) -> None:
     """Whatever is sent from here on, with this round or a later one, confirms these reads."""
     leading.round += 1
     # mutant: M29b
@@ -78,10 +78,10 @@ def begin_round(state: State, leading: Leading, reads: Reads) -> None:
         replication.ask_again(state, leading, peer)
 
 
-def confirmed_round(state: State, leading: Leading) -> int:
+def confirmed_round(state: GroupState, leading: LeaderState) -> int:
     """The greatest that a majority of voters has confirmed, ourselves included if we are one."""
     return quorum.committed_index([round_of(state, leading, voter) for voter in state.voters])
 
 
-def round_of(state: State, leading: Leading, voter: Member) -> int:
+def round_of(state: GroupState, leading: LeaderState, voter: Member) -> int:
     return leading.round if voter == state.me else leading.peers[voter.node].confirmed_round

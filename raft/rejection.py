@@ -5,7 +5,7 @@ from enum import Enum
 from fluffle.raft.config import NodeId
 
 
-class Reason(Enum):
+class RefusalReason(Enum):
     """Why.  All but the last two pass by themselves."""
 
     NOT_LEADER = "not the leader"
@@ -22,10 +22,12 @@ class Reason(Enum):
     OUT_OF_DATE = "there is a newer snapshot, or the index is not applied"
 
 
-class Refused(Exception):
+class ProposalRefused(Exception):
     """Nothing was done."""
 
-    def __init__(self, reason: Reason, *, leader: NodeId | None = None, detail: str = "") -> None:
+    def __init__(
+        self, reason: RefusalReason, *, leader: NodeId | None = None, detail: str = ""
+    ) -> None:
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
         self.reason = reason
         self.leader = leader

@@ -9,36 +9,40 @@ from fluffle.raft import commit_index, peers, snapshot_sender
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest, RepairRequest
 from fluffle.raft.output import ReadEntries
-from fluffle.raft.progress import Flow, Progress
+from fluffle.raft.progress import Progress, ProgressState
 from fluffle.raft.records import Entry, size_of
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 if TYPE_CHECKING:
-    from fluffle.raft.leader import Leading
+    from fluffle.raft.leader import LeaderState
 
 
 # Sending
 
 
-def flush(state: State, leading: Leading) -> None:
+def flush(state: GroupState, leading: LeaderState) -> None:
     """Send to each follower what there is for it, as far as its window lets."""
     sent = False
     for peer in leading.peers.values():
         if peer.is_alive:
-            sent |= feed(state, leading, peer)
+            sent |= send_to_peer(state, leading, peer)
     leading.round += sent
     schedule_commit(state, leading)
 
 
-def feed(state: State, leading: Leading, peer: Progress) -> bool:
+def send_to_peer(state: GroupState, leading: LeaderState, peer: Progress) -> bool:
     """Whether anything was sent."""
-    if peer.flow is Flow.REPLICATE and peer.next > state.log.last_index and not peer.snapshot_from:
+    if (
+        peer.flow is ProgressState.REPLICATE
+        and peer.next > state.log.last_index
+        and not peer.snapshot_from
+    ):
         return False  # so it is mostly
-    if peer.flow is not Flow.SNAPSHOT and is_behind_floor(state, peer):
+    if peer.flow is not ProgressState.SNAPSHOT and is_behind_floor(state, peer):
         peer.need_snapshot()
-    if peer.flow is Flow.SNAPSHOT:
-        return snapshot_sender.pump(state, leading, peer)
-    if peer.flow is Flow.PROBE:
+    if peer.flow is ProgressState.SNAPSHOT:
+        return snapshot_sender.send_next(state, leading, peer)
+    if peer.flow is ProgressState.PROBE:
         if peer.is_waiting or not is_unfinished(state, leading, peer):
             return False
         peer.is_waiting = True
@@ -56,17 +60,17 @@ def feed(state: State, leading: Leading, peer: Progress) -> bool:
     return sent
 
 
-def is_behind_floor(state: State, peer: Progress) -> bool:
+def is_behind_floor(state: GroupState, peer: Progress) -> bool:
     """Whether what it needs next, or the term before that, is not in the log any more."""
     return peer.next <= state.log.floor or peer.snapshot_from > 0
 
 
-def is_owing(state: State, peer: Progress) -> bool:
+def is_behind(state: GroupState, peer: Progress) -> bool:
     """Whether the follower may lack entries, or does not know that all is committed."""
     return peer.match < state.log.last_index or peer.commit < state.log.commit  # mutant: M38
 
 
-def has_window(state: State, peer: Progress) -> bool:
+def has_window(state: GroupState, peer: Progress) -> bool:
     """Bounds what is under way to one follower; one message always may be."""
     tuning = state.node.tuning
     return peer.in_flight_messages < tuning.window_messages and (
@@ -74,7 +78,7 @@ def has_window(state: State, peer: Progress) -> bool:
     )
 
 
-def send_next(state: State, leading: Leading, peer: Progress) -> None:
+def send_next(state: GroupState, leading: LeaderState, peer: Progress) -> None:
     """Send the entries from `next` on, as many as go in one message, if they are in memory."""
     entries: list[Entry] = []
     if state.log.is_in_memory(peer.next):
@@ -83,7 +87,7 @@ def send_next(state: State, leading: Leading, peer: Progress) -> None:
     send(state, leading, peer, entries)
 
 
-def send(state: State, leading: Leading, peer: Progress, entries: Sequence[Entry]) -> None:
+def send(state: GroupState, leading: LeaderState, peer: Progress, entries: Sequence[Entry]) -> None:
     """Send a request with `entries`, which begin at `next`."""
     log = state.log
     previous_term = log.term_at(peer.next - 1)
@@ -93,42 +97,42 @@ def send(state: State, leading: Leading, peer: Progress, entries: Sequence[Entry
         peer.next - 1, previous_term, log.commit, leading.round, entries,
     )  # fmt: skip
     state.node.send(peer.member.node, request)
-    peer.told_commit = log.commit
+    peer.sent_commit = log.commit
     if entries:
         peer.sent(entries[-1].index, sum(map(size_of, entries)))
     if peer.retry_at_ms is None:
         peer.retry_at_ms = state.node.now_ms + peer.retry_ms
 
 
-def schedule_commit(state: State, leading: Leading) -> None:
+def schedule_commit(state: GroupState, leading: LeaderState) -> None:
     """See to it that followers hear of the commit index, even if nothing else is to be sent."""
     commit = state.log.commit
     unaware = [
         peer
         for peer in leading.peers.values()
-        if peer.told_commit < commit and peer.is_alive and peer.flow is Flow.REPLICATE
+        if peer.sent_commit < commit and peer.is_alive and peer.flow is ProgressState.REPLICATE
     ]
     if not unaware:
-        leading.tell_commit_at_ms = None
-    elif leading.tell_commit_at_ms is None and state.commit_delay_ms:
+        leading.send_commit_at_ms = None
+    elif leading.send_commit_at_ms is None and state.commit_delay_ms:
         delay_ms = state.commit_delay_ms
         at_ms = state.node.now_ms + delay_ms
-        leading.tell_commit_at_ms = at_ms + -at_ms % delay_ms  # many groups tell in one turn
+        leading.send_commit_at_ms = at_ms + -at_ms % delay_ms  # many groups tell in one turn
     elif not state.commit_delay_ms:
-        tell_commit(state, leading)
+        send_commit(state, leading)
 
 
-def tell_commit(state: State, leading: Leading) -> None:
+def send_commit(state: GroupState, leading: LeaderState) -> None:
     """Tell all who do not know how far everything is committed."""
-    leading.tell_commit_at_ms = None
+    leading.send_commit_at_ms = None
     for peer in leading.peers.values():
-        is_unaware = peer.told_commit < state.log.commit and peer.is_alive
-        if is_unaware and peer.flow is Flow.REPLICATE and not is_behind_floor(state, peer):
+        is_unaware = peer.sent_commit < state.log.commit and peer.is_alive
+        if is_unaware and peer.flow is ProgressState.REPLICATE and not is_behind_floor(state, peer):
             send(state, leading, peer, ())
     leading.round += 1
 
 
-def read(state: State, peer: Progress) -> None:
+def read(state: GroupState, peer: Progress) -> None:
     """Have entries read that are no longer in memory, unless that is under way.
 
     Not while a snapshot is on its way to the disk: what it takes off would be found missing.
@@ -142,13 +146,17 @@ def read(state: State, peer: Progress) -> None:
         )
 
 
-def on_entries_read(state: State, peer: Progress, entries: Sequence[Entry]) -> None:
+def on_entries_read(state: GroupState, peer: Progress, entries: Sequence[Entry]) -> None:
     """Entries that were asked for are there; the world may have changed meanwhile."""
     leading = state.leading
     assert leading is not None
     peer.read_number = None
     state.touch()
-    if peer.flow is not Flow.REPLICATE or is_behind_floor(state, peer) or not peer.is_alive:
+    if (
+        peer.flow is not ProgressState.REPLICATE
+        or is_behind_floor(state, peer)
+        or not peer.is_alive
+    ):
         return
     if not has_window(state, peer):
         return  # read again once there is room
@@ -169,26 +177,28 @@ def up_to_gap(entries: Sequence[Entry], first: int) -> Sequence[Entry]:
 # Asking again
 
 
-def on_deadline(state: State, leading: Leading) -> None:
+def on_deadline(state: GroupState, leading: LeaderState) -> None:
     now_ms = state.node.now_ms
-    if leading.tell_commit_at_ms is not None and leading.tell_commit_at_ms <= now_ms:
-        tell_commit(state, leading)
+    if leading.send_commit_at_ms is not None and leading.send_commit_at_ms <= now_ms:
+        send_commit(state, leading)
     for peer in leading.peers.values():
         if peer.retry_at_ms is not None and peer.retry_at_ms <= now_ms and peer.is_alive:
             retry_ms = min(peer.retry_ms * 2, state.node.tuning.retry_ms_max)
-            ask_again_if_unfinished(state, leading, peer, retry_ms)
+            retry_if_unfinished(state, leading, peer, retry_ms)
 
 
-def on_new_link(state: State, leading: Leading, peer: Progress) -> None:
+def on_new_link(state: GroupState, leading: LeaderState, peer: Progress) -> None:
     """Messages that were sent to it, or answered by it, may be lost with the link before.
 
     Do not wait for the deadline; etcd and Ra ask at once as well.
     """
     if peer.retry_at_ms is not None:
-        ask_again_if_unfinished(state, leading, peer, state.node.tuning.retry_ms)
+        retry_if_unfinished(state, leading, peer, state.node.tuning.retry_ms)
 
 
-def ask_again_if_unfinished(state: State, leading: Leading, peer: Progress, retry_ms: int) -> None:
+def retry_if_unfinished(
+    state: GroupState, leading: LeaderState, peer: Progress, retry_ms: int
+) -> None:
     """The answer that was waited for is not to be expected any more; so long may the next take."""
     peer.retry_at_ms = None
     if is_unfinished(state, leading, peer):
@@ -198,19 +208,19 @@ def ask_again_if_unfinished(state: State, leading: Leading, peer: Progress, retr
         peer.is_waiting = False  # for the answer to something that was of use once
 
 
-def is_unfinished(state: State, leading: Leading, peer: Progress) -> bool:
+def is_unfinished(state: GroupState, leading: LeaderState, peer: Progress) -> bool:
     """Whether an answer is missing: only then does a group stay awake for it."""
-    return is_owing(state, peer) or leading.reads is not None  # mutant: M41
+    return is_behind(state, peer) or leading.reads is not None  # mutant: M41
 
 
-def ask_again(state: State, leading: Leading, peer: Progress) -> None:
+def ask_again(state: GroupState, leading: LeaderState, peer: Progress) -> None:
     """An empty request is answered at once and shows whether anything was lost on the way."""
     if not peer.is_alive:
         return
-    if peer.flow is Flow.SNAPSHOT:
+    if peer.flow is ProgressState.SNAPSHOT:
         snapshot_sender.ask_again(state, leading, peer)
     elif not is_behind_floor(state, peer):
-        if peer.flow is Flow.PROBE and not peer.is_waiting:
+        if peer.flow is ProgressState.PROBE and not peer.is_waiting:
             peer.is_waiting = True
             peer.probe_round = leading.round
         send(state, leading, peer, ())
@@ -221,7 +231,7 @@ def ask_again(state: State, leading: Leading, peer: Progress) -> None:
 # Answers
 
 
-def on_append_accepted(state: State, node: NodeId, answer: AppendAccepted) -> None:
+def on_append_accepted(state: GroupState, node: NodeId, answer: AppendAccepted) -> None:
     """So much is on the follower's disk.  Answers may be old; none of it becomes untrue.
 
     The group has its turn only if something follows from it.  Mostly that is one of three: one that
@@ -236,18 +246,24 @@ def on_append_accepted(state: State, node: NodeId, answer: AppendAccepted) -> No
         assert answer.durable <= state.log.last_index
         peer.advance(answer.durable)
         if answer.durable > state.log.commit:
-            commit_index.look(state, leading)
-    if leading.is_listening or peer.flow is not Flow.REPLICATE or peer.next <= state.log.last_index:
+            commit_index.wake_if_committable(state, leading)
+    if (
+        leading.needs_answers
+        or peer.flow is not ProgressState.REPLICATE
+        or peer.next <= state.log.last_index
+    ):
         state.touch()
-    if peer.flow is Flow.SNAPSHOT and answer.durable < max(state.log.floor, peer.snapshot_from):
+    if peer.flow is ProgressState.SNAPSHOT and answer.durable < max(
+        state.log.floor, peer.snapshot_from
+    ):
         return
     peer.snapshot_from = 0
-    if peer.flow is not Flow.REPLICATE:
+    if peer.flow is not ProgressState.REPLICATE:
         peer.replicate(answer.matched + 1)
-    settle_retry(state, leading, peer)
+    reset_retry(state, leading, peer)
 
 
-def settle_retry(state: State, leading: Leading, peer: Progress) -> None:
+def reset_retry(state: GroupState, leading: LeaderState, peer: Progress) -> None:
     """It has answered: patience begins anew, and ends if nothing is owed."""
     peer.retry_ms = state.node.tuning.retry_ms
     if not is_unfinished(state, leading, peer):
@@ -258,14 +274,14 @@ def settle_retry(state: State, leading: Leading, peer: Progress) -> None:
         state.touch()  # else it is looked at anyway, and then planned anew
 
 
-def on_append_rejected(state: State, node: NodeId, answer: AppendRejected) -> None:
+def on_append_rejected(state: GroupState, node: NodeId, answer: AppendRejected) -> None:
     """Its log differs at `previous`: go back to where the logs may meet, in one step a term."""
     leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
     if leading is None or peer is None:
         return
     peers.heard(peer, answer.round)
     state.touch()
-    if peer.flow is Flow.SNAPSHOT or is_stale(peer, answer):
+    if peer.flow is ProgressState.SNAPSHOT or is_stale(peer, answer):
         return
     meeting = min(answer.hint_index, answer.previous_index - 1)
     if meeting > state.log.floor:
@@ -284,7 +300,7 @@ def is_stale(peer: Progress, answer: AppendRejected) -> bool:
     )
 
 
-def on_repair_request(state: State, node: NodeId, request: RepairRequest) -> None:
+def on_repair_request(state: GroupState, node: NodeId, request: RepairRequest) -> None:
     """It cannot read what it had: what it said of it does not count any more."""
     leading, peer = state.leading, peers.peer_of(state, node, request.sender)
     if leading is None or peer is None:
@@ -292,7 +308,7 @@ def on_repair_request(state: State, node: NodeId, request: RepairRequest) -> Non
     peer.repaired_at = state.log.last_index
     # A snapshot may be under way for another reason, and be too old for this one.
     is_known = peer.match < request.first and (
-        peer.flow is Flow.SNAPSHOT and peer.snapshot_from >= request.floor
+        peer.flow is ProgressState.SNAPSHOT and peer.snapshot_from >= request.floor
         if request.floor
         else peer.next <= request.first
     )

@@ -12,16 +12,16 @@ from zlib import crc32
 
 from fluffle.raft import follower
 from fluffle.raft.config import Config, NodeId
-from fluffle.raft.config_history import Configs
-from fluffle.raft.log_store import Staged, StagedSoFar
+from fluffle.raft.config_history import ConfigHistory
+from fluffle.raft.log_store import Staged, StagedSnapshot
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import SnapshotMeta
 from fluffle.raft.snapshot_sender import is_of
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 
-class Receiver:
+class SnapshotReceiver:
     """What of one snapshot has come."""
 
     __slots__ = (
@@ -52,15 +52,15 @@ class Receiver:
         return self.through >= self.meta.index and self.offset == self.meta.state_bytes
 
 
-def resume(staged: StagedSoFar) -> Receiver:
+def resume(staged: StagedSnapshot) -> SnapshotReceiver:
     """What was on its way when the process ended."""
-    receiver = Receiver(staged.meta, staged.entries_through)
+    receiver = SnapshotReceiver(staged.meta, staged.entries_through)
     receiver.offset, receiver.crc = staged.state_bytes, staged.state_crc
     receiver.stored = staged.entries_through, staged.state_bytes
     return receiver
 
 
-def on_snapshot_offer(state: State, node: NodeId, offer: SnapshotOffer) -> None:
+def on_snapshot_offer(state: GroupState, node: NodeId, offer: SnapshotOffer) -> None:
     """The leader cannot send what we need as entries."""
     follower.accept_leader(state, node, offer.sender)
     state.round = max(state.round, offer.round)
@@ -89,28 +89,30 @@ def on_snapshot_offer(state: State, node: NodeId, offer: SnapshotOffer) -> None:
         install(state, receiver)
 
 
-def is_needed(state: State, meta: SnapshotMeta) -> bool:
+def is_needed(state: GroupState, meta: SnapshotMeta) -> bool:
     """Not if the log has the snapshot's last entry; unless what it needs below is damaged."""
     if follower.needs_snapshot(state):
         return meta.index >= state.log.floor
     return meta.index > state.log.commit and state.log.term_at(meta.index) != meta.term
 
 
-def replacing(state: State, old: Receiver | None, meta: SnapshotMeta) -> Receiver:
+def replacing(
+    state: GroupState, old: SnapshotReceiver | None, meta: SnapshotMeta
+) -> SnapshotReceiver:
     """A receiver for another snapshot: for a later one the staged entries are of use."""
     through = here_already(state)
     if old is not None and meta.index < old.meta.index:
         state.drop_receiver()
         old = None
     if old is None:
-        return Receiver(meta, through)
-    receiver = Receiver(meta, max(through, old.through))
+        return SnapshotReceiver(meta, through)
+    receiver = SnapshotReceiver(meta, max(through, old.through))
     receiver.stored = (max(through, old.stored[0]), 0)
     receiver.writes = [(token, (so_far, 0)) for token, (so_far, _) in old.writes]
     return receiver
 
 
-def here_already(state: State) -> int:
+def here_already(state: GroupState) -> int:
     """Live entries up to here need not be sent: what is live later was live before."""
     if follower.needs_snapshot(state):
         assert state.quarantine is not None
@@ -118,7 +120,7 @@ def here_already(state: State) -> int:
     return state.log.commit
 
 
-def on_snapshot_chunk(state: State, node: NodeId, chunk: SnapshotChunk) -> None:
+def on_snapshot_chunk(state: GroupState, node: NodeId, chunk: SnapshotChunk) -> None:
     """The next piece is staged; any other is answered with where we are."""
     follower.accept_leader(state, node, chunk.sender)
     receiver = state.receiver
@@ -135,7 +137,7 @@ def on_snapshot_chunk(state: State, node: NodeId, chunk: SnapshotChunk) -> None:
         install(state, receiver)
 
 
-def stage(state: State, receiver: Receiver, chunk: SnapshotChunk) -> None:
+def stage(state: GroupState, receiver: SnapshotReceiver, chunk: SnapshotChunk) -> None:
     """Keep a piece."""
     piece = Staged(
         receiver.meta, list(chunk.entries), chunk.entries_through, chunk.offset, chunk.state
@@ -147,13 +149,13 @@ def stage(state: State, receiver: Receiver, chunk: SnapshotChunk) -> None:
     receiver.writes.append((0, (receiver.through, receiver.offset)))
 
 
-def install(state: State, receiver: Receiver) -> None:
+def install(state: GroupState, receiver: SnapshotReceiver) -> None:
     """Everything is there: the snapshot takes the place of the log."""
     meta = receiver.meta
     if receiver.crc != meta.state_crc:
         # Some piece is not what was offered: begin again.
         state.drop_receiver()
-        state.receiver = Receiver(meta, here_already(state))
+        state.receiver = SnapshotReceiver(meta, here_already(state))
         state.receiver.is_asked = True
         return
     write, log = state.pending(), state.log
@@ -170,27 +172,27 @@ def install(state: State, receiver: Receiver) -> None:
         write.truncate_from = meta.index + 1
         log.reset(meta)
         state.durable.reset()
-        state.configs = Configs(meta.index, meta.config)
+        state.configs = ConfigHistory(meta.index, meta.config)
         state.truncate_due = None
     state.restore_due = True  # mutant: M23b
     state.apply_read = None
     state.matched = max(state.matched, meta.index)
     state.answer_due = True
     if state.repair is not None:
-        state.repair.mending = state.quarantine
+        state.repair.repairing = state.quarantine
 
 
-def keeps_suffix(state: State, meta: SnapshotMeta) -> bool:
+def keeps_suffix(state: GroupState, meta: SnapshotMeta) -> bool:
     """Whether what is behind the snapshot in the log is of the same history."""
     return state.log.term_at(meta.index) == meta.term  # mutant: M23a
 
 
-def on_written(receiver: Receiver, token: int) -> None:
+def on_written(receiver: SnapshotReceiver, token: int) -> None:
     """This turn's pieces are written under this token."""
     receiver.writes = [(at or token, what) for at, what in receiver.writes]
 
 
-def on_durable(state: State, receiver: Receiver, token: int) -> None:
+def on_durable(state: GroupState, receiver: SnapshotReceiver, token: int) -> None:
     """Pieces up to this token are on disk."""
     while receiver.writes and 0 < receiver.writes[0][0] <= token:
         receiver.stored = receiver.writes.pop(0)[1]
@@ -198,7 +200,7 @@ def on_durable(state: State, receiver: Receiver, token: int) -> None:
     state.touch()
 
 
-def flush(state: State, receiver: Receiver) -> None:
+def flush(state: GroupState, receiver: SnapshotReceiver) -> None:
     """Tell the leader how far we are; or forget it, if entries have overtaken the snapshot."""
     if not is_needed(state, receiver.meta):
         state.drop_receiver()

@@ -16,15 +16,15 @@ from fluffle.raft import corruption, peers
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
 from fluffle.raft.output import ReadEntries, ReadState
-from fluffle.raft.progress import Flow, Progress
+from fluffle.raft.progress import Progress, ProgressState
 from fluffle.raft.records import Entry, SnapshotMeta
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 if TYPE_CHECKING:
-    from fluffle.raft.leader import Leading
+    from fluffle.raft.leader import LeaderState
 
 
-class Sender:
+class SnapshotSender:
     """One snapshot to one follower.  Invariant: what was stored is no more than what was sent."""
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Sender:
     def is_sent(self) -> bool:
         return self.sent_through == self.meta.index and self.sent_offset == self.meta.state_bytes
 
-    def go_on_from(self, through: int, offset: int) -> None:
+    def resume_from(self, through: int, offset: int) -> None:
         """The follower has this much; what was sent beyond it is lost."""
         self.has_answer = True
         self.stored = self.sent_through, self.sent_offset = through, offset
@@ -69,7 +69,7 @@ class Sender:
         return self.stored > (self.sent_through, self.sent_offset)
 
 
-def pump(state: State, leading: Leading, peer: Progress) -> bool:
+def send_next(state: GroupState, leading: LeaderState, peer: Progress) -> bool:
     """Offer, and read the next chunk; whether anything was sent."""
     sender = peer.sender
     meta = state.log.snapshot
@@ -89,7 +89,7 @@ def pump(state: State, leading: Leading, peer: Progress) -> bool:
     return False
 
 
-def want_snapshot(state: State, peer: Progress) -> None:
+def want_snapshot(state: GroupState, peer: Progress) -> None:
     """There is none that would serve: the host has to make one.  Asked again with each retry."""
     if peer.retry_at_ms is None:
         peer.retry_at_ms = state.node.now_ms + peer.retry_ms
@@ -97,10 +97,10 @@ def want_snapshot(state: State, peer: Progress) -> None:
             state.node.output.snapshots_wanted.append(state.group)
 
 
-def offer(state: State, leading: Leading, peer: Progress) -> None:
+def offer(state: GroupState, leading: LeaderState, peer: Progress) -> None:
     """Offer the snapshot that there is; its answer says from where to send."""
     meta = state.log.snapshot
-    peer.sender = Sender(meta, leading.round)
+    peer.sender = SnapshotSender(meta, leading.round)
     peer.read_number = None
     message = SnapshotOffer(
         state.group, state.term, state.me.incarnation, peer.member.incarnation,
@@ -111,7 +111,7 @@ def offer(state: State, leading: Leading, peer: Progress) -> None:
     peer.retry_at_ms = state.node.now_ms + peer.retry_ms
 
 
-def read(state: State, peer: Progress, sender: Sender) -> None:
+def read(state: GroupState, peer: Progress, sender: SnapshotSender) -> None:
     """Have the next chunk read."""
     meta, output = sender.meta, state.node.output
     size = state.node.tuning.snapshot_chunk_bytes
@@ -129,7 +129,7 @@ def read(state: State, peer: Progress, sender: Sender) -> None:
         output.reads.append(ReadState(state.group, offset, size, peer.read_number))
 
 
-def on_entries_read(state: State, peer: Progress, entries: Sequence[Entry]) -> None:
+def on_entries_read(state: GroupState, peer: Progress, entries: Sequence[Entry]) -> None:
     """Live entries of the snapshot, perhaps with dead ones between them."""
     sender = peer.sender
     peer.read_number = None
@@ -141,7 +141,7 @@ def on_entries_read(state: State, peer: Progress, entries: Sequence[Entry]) -> N
     assert wanted is not None
     missing = first_missing(sender.meta, wanted[0], live)
     if missing is not None:
-        corruption.found(state, missing)
+        corruption.on_damage(state, missing)
         return
     through = live[-1].index
     if sender.meta.live.next_from(through + 1) is None:
@@ -163,7 +163,7 @@ def first_missing(meta: SnapshotMeta, first: int, live: Sequence[Entry]) -> int 
     return next(index for low, stop in expected for index in range(low, stop) if index not in have)
 
 
-def on_state_read(state: State, peer: Progress, data: bytes) -> None:
+def on_state_read(state: GroupState, peer: Progress, data: bytes) -> None:
     """A piece of the state."""
     sender = peer.sender
     peer.read_number = None
@@ -173,7 +173,11 @@ def on_state_read(state: State, peer: Progress, data: bytes) -> None:
 
 
 def send_chunk(
-    state: State, peer: Progress, sender: Sender, through: int, what: tuple[list[Entry], bytes]
+    state: GroupState,
+    peer: Progress,
+    sender: SnapshotSender,
+    through: int,
+    what: tuple[list[Entry], bytes],
 ) -> None:
     entries, data = what
     meta, leading = sender.meta, state.leading
@@ -192,7 +196,7 @@ def send_chunk(
         peer.retry_at_ms = state.node.now_ms + peer.retry_ms
 
 
-def ask_again(state: State, leading: Leading, peer: Progress) -> None:
+def ask_again(state: GroupState, leading: LeaderState, peer: Progress) -> None:
     """Offer again: the answer says how far it is."""
     if peer.sender is not None:
         since_ms = peer.sender.state_since_ms
@@ -201,7 +205,7 @@ def ask_again(state: State, leading: Leading, peer: Progress) -> None:
     state.touch()
 
 
-def on_snapshot_progress(state: State, node: NodeId, answer: SnapshotProgress) -> None:
+def on_snapshot_progress(state: GroupState, node: NodeId, answer: SnapshotProgress) -> None:
     """The follower has stored this much."""
     peer = peers.peer_of(state, node, answer.sender)
     if peer is None:
@@ -209,15 +213,15 @@ def on_snapshot_progress(state: State, node: NodeId, answer: SnapshotProgress) -
     peers.heard(peer, answer.round)
     state.touch()
     sender = peer.sender
-    if peer.flow is not Flow.SNAPSHOT or sender is None or not is_of(answer, sender.meta):
+    if peer.flow is not ProgressState.SNAPSHOT or sender is None or not is_of(answer, sender.meta):
         return
     if not sender.has_answer:
         if answer.round >= sender.offer_round:
-            sender.go_on_from(answer.entries_through, answer.offset)
+            sender.resume_from(answer.entries_through, answer.offset)
     else:
         sender.arrived(answer.entries_through, answer.offset)
         if sender.is_overtaken:
-            sender.go_on_from(*sender.stored)
+            sender.resume_from(*sender.stored)
             peer.read_number = None  # what is being read is there already
     peer.retry_ms = state.node.tuning.retry_ms
     peer.retry_at_ms = state.node.now_ms + peer.retry_ms
@@ -230,7 +234,7 @@ def is_of(answer: SnapshotProgress | SnapshotChunk, meta: SnapshotMeta) -> bool:
     )  # fmt: skip
 
 
-def is_holding(state: State) -> bool:
+def is_holding(state: GroupState) -> bool:
     """Whether a newer snapshot should wait, because the state of this one is being sent."""
     if state.leading is None:
         return False

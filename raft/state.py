@@ -1,7 +1,7 @@
 """The state of one group on one node, and the steps that every role shares.
 
-What only one role needs is an object of its own that goes with the role: `Campaign`, `Leading`,
-`Receiver`, `Repair`.  An idle follower has none of them.
+What only one role needs is an object of its own that goes with the role: `Campaign`, `LeaderState`,
+`SnapshotReceiver`, `RepairState`.  An idle follower has none of them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluffle.raft.config import Config, Member, NodeId
-from fluffle.raft.config_history import Configs
-from fluffle.raft.durable import Durable
+from fluffle.raft.config_history import ConfigHistory
+from fluffle.raft.durable import DurableState
 from fluffle.raft.log import Log
 from fluffle.raft.log_store import Write
 from fluffle.raft.node import Node
@@ -18,17 +18,18 @@ from fluffle.raft.output import ConfigChange, Readable, Restore, Role
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
 
 if TYPE_CHECKING:
-    from fluffle.raft.corruption import Repair
+    from fluffle.raft.corruption import RepairState
     from fluffle.raft.election import Campaign
-    from fluffle.raft.leader import Leading
-    from fluffle.raft.snapshot_receiver import Receiver
+    from fluffle.raft.leader import LeaderState
+    from fluffle.raft.snapshot_receiver import SnapshotReceiver
 
 
-class State:
+class GroupState:
     """Everything of one group.  Roles change only by `become_follower` and their own modules."""
 
     __slots__ = (
-        "acknowledged", "alarm_ms",
+        "acknowledged",
+        "alarm_ms",
         "answer_due",
         "apply_bytes_max",
         "apply_read",
@@ -53,12 +54,12 @@ class State:
         "quarantine",
         "receiver",
         "repair",
+        "reported_config",
+        "reported_role",
         "restore_due",
         "role",
         "round",
         "submitted_hard_state",
-        "told_config",
-        "told_role",
         "tries",
         "truncate_due",
         "write",
@@ -69,7 +70,7 @@ class State:
         self.group = group
         self.me = me
         self.log = log
-        self.durable = Durable(log.last_index, hard)
+        self.durable = DurableState(log.last_index, hard)
         self.hard_state = hard
         """Term and vote.  What is not on disk is under way, or written at the end of this turn."""
         self.submitted_hard_state = hard
@@ -78,10 +79,10 @@ class State:
         self.leader: NodeId | None = None
         """Of this term, if known."""
         self.leader_incarnation = 0
-        self.configs = Configs(log.floor, log.snapshot.config)
-        self.told_config = -1
+        self.configs = ConfigHistory(log.floor, log.snapshot.config)
+        self.reported_config = -1
         """Index of the last committed one that was told."""
-        self.told_role: tuple[Role, int, NodeId | None] | None = None
+        self.reported_role: tuple[Role, int, NodeId | None] | None = None
         self.deadline_ms: int | None = None
         """When this group wants to be looked at; None while there is nothing to do."""
         self.alarm_ms: int | None = None
@@ -104,7 +105,7 @@ class State:
         self.grant_due = False
         """A vote was given and waits for the disk, to be sent."""
         self.quarantine: Quarantine | None = None
-        self.repair: Repair | None = None
+        self.repair: RepairState | None = None
         """How far that is mended; None unless in quarantine."""
 
         self.restore_due = True
@@ -122,8 +123,8 @@ class State:
         """The disk has entries from here on that are to go once others take their place."""
 
         self.campaign: Campaign | None = None
-        self.leading: Leading | None = None
-        self.receiver: Receiver | None = None
+        self.leading: LeaderState | None = None
+        self.receiver: SnapshotReceiver | None = None
 
     @property
     def term(self) -> int:
@@ -207,12 +208,12 @@ class State:
         assert index <= log.last_index, f"commit {index} behind {log.last_index}"
         log.commit = index
         self.touch()
-        self.tell_configs()
+        self.report_configs()
 
-    def tell_configs(self) -> None:
+    def report_configs(self) -> None:
         """Tell of configurations that were committed."""
-        for index, config in self.configs.between(self.told_config, self.log.commit):
-            self.told_config = index
+        for index, config in self.configs.between(self.reported_config, self.log.commit):
+            self.reported_config = index
             self.node.output.configs.append(ConfigChange(self.group, index, config))
 
     # Roles
@@ -251,4 +252,4 @@ class State:
             self.restore_due = False
             self.log.rewind()
             self.node.output.restores.append(Restore(self.group, self.log.snapshot))
-            self.tell_configs()
+            self.report_configs()

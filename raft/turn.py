@@ -5,10 +5,10 @@ from __future__ import annotations
 from fluffle.raft import commit_index, corruption, election, follower, leader, snapshot_receiver
 from fluffle.raft.log_store import Write
 from fluffle.raft.output import Apply, ReadEntries, RoleChange
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 
 
-def flush(state: State) -> None:
+def flush(state: GroupState) -> None:
     """Decide what to send; what is to be written follows in `write`."""
     if state.quarantine is not None:
         corruption.flush(state)
@@ -19,15 +19,15 @@ def flush(state: State) -> None:
         follower.flush(state)
         if state.receiver is not None:
             snapshot_receiver.flush(state, state.receiver)
-        election.watch(state)
+        election.update_deadline(state)
         if state.repair is not None:
-            corruption.ask(state, state.repair)
+            corruption.request_repair(state, state.repair)
     restore_and_apply(state)
     evict(state)
-    tell_role(state)
+    report_role(state)
 
 
-def restore_and_apply(state: State) -> None:
+def restore_and_apply(state: GroupState) -> None:
     """Hand out what may be applied, one page at a time."""
     if state.restore_due:
         state.restore_if_due()
@@ -49,19 +49,19 @@ def restore_and_apply(state: State) -> None:
         state.node.output.reads.append(read)
 
 
-def applicable_index(state: State) -> int:
+def applicable_index(state: GroupState) -> int:
     """Committed, and durable here: what is applied is never lost by a restart."""
     return min(state.log.commit, state.sound_index)  # mutant: M27
 
 
-def waits_for_applied(state: State) -> bool:
+def waits_for_applied(state: GroupState) -> bool:
     """Whether anything can be done now that what was handed out is applied."""
     if state.restore_due or applicable_index(state) > state.log.handed:
         return True
     return state.leading is not None and leader.waits_for_applied(state, state.leading)
 
 
-def evict(state: State) -> None:
+def evict(state: GroupState) -> None:
     """Let go of entries that nobody will ask for; those a follower needs soon are kept a while."""
     log = state.log
     through = min(log.applied, state.durable.index)
@@ -74,16 +74,16 @@ def evict(state: State) -> None:
     log.evict(through)
 
 
-def tell_role(state: State) -> None:
-    if state.campaign is not None and state.campaign.is_founding:
+def report_role(state: GroupState) -> None:
+    if state.campaign is not None and state.campaign.is_first_term:
         return  # it leads as soon as that is on disk
     told = (state.role, state.term, state.leader)
-    if told != state.told_role:
-        state.told_role = told
+    if told != state.reported_role:
+        state.reported_role = told
         state.node.output.roles.append(RoleChange(state.group, *told))
 
 
-def write(state: State, token: int) -> Write | None:
+def write(state: GroupState, token: int) -> Write | None:
     """What the group has to write under this token, if anything."""
     entries = state.log.submit() if state.log.submitted < state.log.last_index else []
     is_voting = state.hard_state != state.submitted_hard_state
@@ -106,14 +106,14 @@ def write(state: State, token: int) -> Write | None:
     return found
 
 
-def on_durable(state: State, token: int) -> None:
+def on_durable(state: GroupState, token: int) -> None:
     """The group's oldest write under way is on disk.
 
     A leader has its turn only if something follows from it: mostly a follower has to say so, too.
     """
     state.durable.finish(token)
     if state.leading is not None:
-        commit_index.look(state, state.leading)
+        commit_index.wake_if_committable(state, state.leading)
     if state.installing == token:
         state.installing = None
         corruption.on_installed(state)

@@ -270,7 +270,7 @@ def changes_head(write: Write) -> bool:
         write.hard_state is not None
         or write.snapshot is not None
         or write.created_as is not None
-        or write.goes_on_as is not None
+        or write.new_incarnation is not None
         or write.install is not None
         or write.quarantine is not None
         or write.discard_staged

@@ -8,7 +8,7 @@ a million entries: its file grows by that much at the worst.
 import contextlib
 from collections.abc import Iterator
 
-from fluffle.raft.log_store import Recovered
+from fluffle.raft.log_store import RecoveredGroup
 from fluffle.storage.check import Finding
 from fluffle.storage.disk import Disk, Outcome, View, Work
 from fluffle.storage.errors import Corrupt, StorageError
@@ -72,7 +72,7 @@ def inspect_groups(disk: Disk) -> Iterator[Finding]:
             yield finding
 
 
-def _text(found: Recovered, logs: list[int]) -> str:
+def _text(found: RecoveredGroup, logs: list[int]) -> str:
     floor, live = found.snapshot.index, found.snapshot.live
     term, vote = found.hard_state
     voted = f", voted for {vote.node} incarnation {vote.incarnation}" if vote else ""

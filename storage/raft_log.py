@@ -17,7 +17,7 @@ Rule 3: whatever is damaged, the others go on: each group is in quarantine, or l
 
 from collections.abc import Callable
 
-from fluffle.raft.log_store import Damaged, Loaded, Persist, Write
+from fluffle.raft.log_store import DamagedLog, LoadedGroups, Persist, Write
 from fluffle.raft.records import Entry, GroupId
 from fluffle.storage import entry_reader
 from fluffle.storage.batch import Batch
@@ -89,7 +89,7 @@ class RaftLog:
     def takes_entries(self) -> bool:
         return self._store.room_bytes > ENTRIES_BYTES_MIN
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedGroups:
         """See `LogStore.load`."""
         recovering = Recovering(self._store.log, self._heads)
         loaded = recovering.load()
@@ -160,7 +160,7 @@ class RaftLog:
             try:
                 found = log.read(number, index, index + 1)
             except CorruptEntry as damage:
-                raise Damaged(group, index) from damage
+                raise DamagedLog(group, index) from damage
             for entry in found:
                 self._rewrite(number, entry, make(entry.payload))
             return bool(found)
@@ -185,10 +185,10 @@ class RaftLog:
         except CorruptEntry as damage:
             found = self._read(head, first, damage.index, bytes_max)
             if not found:
-                raise Damaged(group, damage.index) from damage
+                raise DamagedLog(group, damage.index) from damage
         whole = _without_holes(head.image.index, first, found)
         if found and not whole:
-            raise Damaged(group, max(first, head.image.index + 1))
+            raise DamagedLog(group, max(first, head.image.index + 1))
         return [Entry(e.index, term_of(e.tag), kind_of(e.tag), e.payload) for e in whole]
 
     def _read(self, head: Head, first: int, stop: int, bytes_max: int) -> list[entry_reader.Entry]:
@@ -211,7 +211,7 @@ class RaftLog:
         try:
             return self._heads.state(group, offset, size)
         except Corrupt as damage:
-            raise Damaged(group, head.image.index) from damage
+            raise DamagedLog(group, head.image.index) from damage
 
 
 def _without_holes(

@@ -16,12 +16,12 @@ from zlib import crc32
 
 from fluffle.raft.config import Config
 from fluffle.raft.log_store import (
-    Damaged,
-    Loaded,
+    DamagedLog,
+    LoadedGroups,
     Persist,
-    Recovered,
+    RecoveredGroup,
     Staged,
-    StagedSoFar,
+    StagedSnapshot,
     Write,
 )
 from fluffle.raft.ranges import Ranges
@@ -114,8 +114,8 @@ class Image:
 
     # Reading, as `LogStore` says
 
-    def load(self) -> Loaded:
-        loaded = Loaded()
+    def load(self) -> LoadedGroups:
+        loaded = LoadedGroups()
         for group, image in sorted(self.groups.items()):
             if image.is_head_damaged:
                 loaded.lost.append(group)
@@ -133,7 +133,7 @@ class Image:
             is_hole = index > expected
             if is_hole or index in image.damaged:
                 if not found:
-                    raise Damaged(group, expected if is_hole else index)
+                    raise DamagedLog(group, expected if is_hole else index)
                 break
             entry = image.entries[index]
             bytes_max -= len(entry.payload)
@@ -148,7 +148,7 @@ class Image:
         if image is None:
             return b""
         if image.is_state_damaged:
-            raise Damaged(group, image.meta.index)
+            raise DamagedLog(group, image.meta.index)
         return image.state[offset : offset + size]
 
     # Faults
@@ -193,7 +193,7 @@ class MemoryRaftLog:
         if submitted:
             self.on_durable(submitted[-1].token)
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedGroups:
         return self.image.load()
 
     def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:
@@ -245,8 +245,8 @@ def _apply(image: GroupImage, write: Write) -> None:
         image.remove(image.between(first, stop))
     if write.hard_state is not None:
         image.hard_state = write.hard_state
-    if write.goes_on_as is not None:
-        image.incarnation = write.goes_on_as
+    if write.new_incarnation is not None:
+        image.incarnation = write.new_incarnation
     if write.quarantine is not None:
         image.quarantine = write.quarantine
     if write.is_repaired:
@@ -291,10 +291,10 @@ def _install(image: GroupImage, meta: SnapshotMeta) -> None:
 # What is found
 
 
-def _recovered(group: GroupId, image: GroupImage) -> Recovered:
+def _recovered(group: GroupId, image: GroupImage) -> RecoveredGroup:
     """Above the floor all damage is found, below only what is missing."""
     floor = image.meta.index
-    recovered = Recovered(
+    recovered = RecoveredGroup(
         group, image.incarnation, image.hard_state, image.meta, last_index=image.last_index
     )
     damaged = [floor] if image.is_state_damaged else []
@@ -323,7 +323,7 @@ def _recovered(group: GroupId, image: GroupImage) -> Recovered:
         recovered.quarantine = joined(image.quarantine, now, is_last_whole=is_last_whole)
     if image.staged is not None:
         staged = image.staged
-        recovered.staged = StagedSoFar(
+        recovered.staged = StagedSnapshot(
             staged.meta, staged.entries_through, len(staged.state), crc32(staged.state)
         )
     return recovered

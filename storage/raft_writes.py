@@ -63,8 +63,8 @@ def write_group(batch: Batch, write: Write, head: Head, log: Log, *, token: int)
         head.deleted_by = token
     if write.hard_state is not None:
         head.hard_state = write.hard_state
-    if write.goes_on_as is not None:
-        head.incarnation = write.goes_on_as
+    if write.new_incarnation is not None:
+        head.incarnation = write.new_incarnation
     if write.quarantine is not None:
         head.quarantine = write.quarantine
     if write.is_repaired:

@@ -8,7 +8,7 @@ forgotten, and damage to one group does not concern the others.
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from fluffle.raft.log_store import Loaded, Recovered, StagedSoFar
+from fluffle.raft.log_store import LoadedGroups, RecoveredGroup, StagedSnapshot
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import CONFIG, Entry, GroupId, Quarantine
 from fluffle.storage.batch import Batch
@@ -53,7 +53,7 @@ class Recovering:
         self.leftovers = Batch()
         """Deletes what was staged and is of no use, because it is damaged."""
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedGroups:
         """Every group, by id."""
         logs: dict[GroupId, list[int]] = {}
         for group, number in self._table.owned():
@@ -67,9 +67,9 @@ class Recovering:
             self.lost[group] = Batch()
             drop_lost(self.lost[group], group, logs[group], self._table.image_keys(group))
         groups = [self._group(group, head) for group, head in self.heads.items()]
-        return Loaded(groups, list(self.lost))
+        return LoadedGroups(groups, list(self.lost))
 
-    def _group(self, group: GroupId, head: Head) -> Recovered:
+    def _group(self, group: GroupId, head: Head) -> RecoveredGroup:
         held = self._held(head)
         there = Ranges.joined(held.live)
         live, damaged = self._live(group, head, there)
@@ -77,7 +77,7 @@ class Recovering:
             damaged = held.damaged
         if damaged is not None:
             self.damaged[group] = damaged
-        return Recovered(
+        return RecoveredGroup(
             group,
             head.incarnation,
             head.hard_state,
@@ -140,7 +140,7 @@ class Recovering:
             return False
         return crc32(state) == image.state_crc
 
-    def _staged(self, group: GroupId, head: Head) -> StagedSoFar | None:
+    def _staged(self, group: GroupId, head: Head) -> StagedSnapshot | None:
         """What was staged, or nothing of it if any of it is damaged: it can be sent again."""
         staged = head.staged
         if staged is None:
@@ -152,7 +152,7 @@ class Recovering:
             self.leftovers.write(Table.RAFT, *head_value(group, head))
             return None
 
-    def _checked_staged(self, group: GroupId, head: Head, staged: StagedHead) -> StagedSoFar:
+    def _checked_staged(self, group: GroupId, head: Head, staged: StagedHead) -> StagedSnapshot:
         for index, tag in self._log.survey(staged.log, 0, INDEX_END, checked_from=0):
             if tag is None:
                 raise CorruptEntry("staged", "the bytes do not match", staged.log, index)
@@ -161,7 +161,7 @@ class Recovering:
         live = Ranges.from_bytes(content[: staged.image.live_bytes])
         state = content[staged.image.live_bytes :]
         meta = staged.image.meta(live)
-        return StagedSoFar(meta, staged.entries_through, len(state), crc32(state))
+        return StagedSnapshot(meta, staged.entries_through, len(state), crc32(state))
 
 
 def _extend(stretches: list[tuple[int, int]], index: int) -> None:

@@ -158,7 +158,7 @@ class Cluster:
         )
         self.running = RunningHost(Identity(name, boot.count, Random()), surroundings)
         self.hosting.host = host = self.running.host
-        self.hosting.go_on_alone = self.running.go_on_alone
+        self.hosting.force_single_member = self.running.force_single_member
         self.extents = Extents(name, host, sends(FrameKind.EXTENT), later)
         self.room = self._made_room()
         self._on_fatal = around.on_fatal
@@ -394,7 +394,7 @@ class Cluster:
 
     def configured(self) -> None:
         """Clients wait until every node has what they declared: it hears of each commit at once."""
-        self.running.host.group(METADATA_GROUP).raft.tell_commits_at_once()
+        self.running.host.group(METADATA_GROUP).raft.send_commits_at_once()
         self.membership.configured()
         self._queues.nodes_changed()
 

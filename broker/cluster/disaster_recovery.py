@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from fluffle.broker.durability.definitions.node_identity import IDENTITY, encoded, owned_of
 from fluffle.raft.config import Config, Member, NodeId
-from fluffle.raft.force_single_member import TERMS
-from fluffle.raft.log_store import Persist, Recovered, Write
+from fluffle.raft.force_single_member import TERM_STEP
+from fluffle.raft.log_store import Persist, RecoveredGroup, Write
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState
 from fluffle.storage.batch import Batch
 from fluffle.storage.environment import STORE_FOLDER
@@ -61,7 +61,7 @@ def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
         writes = [
             write
             for found in loaded.groups
-            for write in alone_from_here(found, owned.node, name=owned.node, terms=TERMS)
+            for write in alone_from_here(found, owned.node, name=owned.node, terms=TERM_STEP)
         ]
         if writes:
             log.submit(Persist(1, writes))
@@ -74,9 +74,11 @@ def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
     return Salvaged(done, tuple(sorted(damaged | set(loaded.lost))))
 
 
-def alone_from_here(found: Recovered, node: NodeId, *, name: NodeId, terms: int) -> Iterator[Write]:
+def alone_from_here(
+    found: RecoveredGroup, node: NodeId, *, name: NodeId, terms: int
+) -> Iterator[Write]:
     """A group goes on with the member of `node`, which is called `name` from now on, so many terms
-    later: `TERMS`, if others may have had what is not here.
+    later: `TERM_STEP`, if others may have had what is not here.
 
     Nothing for a member that waits to be told who the others are, for it has nothing, nor for one
     that is damaged.

@@ -33,7 +33,7 @@ from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.runtime.turn import nothing
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import Role
-from fluffle.raft.progress import Flow
+from fluffle.raft.progress import ProgressState
 from fluffle.raft.quorum import majority_of
 from fluffle.raft.records import GroupId
 
@@ -197,8 +197,8 @@ class Room:
 
 def has_caught_up(hosted: HostedGroup, node: NodeId) -> bool:
     """Whether a follower is fed as its leader's log grows."""
-    flow, match = hosted.raft.progress.get(node, (Flow.PROBE, 0))
-    return flow is Flow.REPLICATE and match >= hosted.status.commit
+    flow, match = hosted.raft.progress.get(node, (ProgressState.PROBE, 0))
+    return flow is ProgressState.REPLICATE and match >= hosted.status.commit
 
 
 def unpacked(payload: bytes) -> tuple[bool, list[GroupId]]:

@@ -18,7 +18,7 @@ from fluffle.broker.cluster.queues.leader_routes import Lines
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import Role
-from fluffle.raft.rejection import Refused
+from fluffle.raft.rejection import ProposalRefused
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ async def are_led_elsewhere(groups: list[HostedGroup]) -> bool:
     return False
 
 
-def nobody_minds(_refused: Refused) -> None:
+def nobody_minds(_refused: ProposalRefused) -> None:
     """The next round asks another."""
 
 

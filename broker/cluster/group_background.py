@@ -16,11 +16,11 @@ from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.scrubber import Scrubber
 from fluffle.broker.cluster.snapshots import FULL_BYTES, Snapshots
 from fluffle.broker.cluster.traffic_class import Lanes
-from fluffle.raft.log_store import Damaged, LogStore
+from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ReadEntries, ReadState
 from fluffle.raft.records import GroupId, size_of
-from fluffle.raft.rejection import Reason, Refused
+from fluffle.raft.rejection import ProposalRefused, RefusalReason
 
 SNAPSHOT_BYTES = 1 << 16
 """As which a snapshot counts beside its state: it costs something even if that is small."""
@@ -111,7 +111,7 @@ class Chores:
             if isinstance(read, ReadState):
                 return self._read_state(read)
             return self._read_entries(read)
-        except Damaged as damage:
+        except DamagedLog as damage:
             self._on_damaged(read.group, damage.index)
             return 0
 
@@ -144,8 +144,8 @@ class Chores:
         bytes_max = FULL_BYTES if self.snapshots.is_full else None
         try:
             size_bytes = hosted.snapshot(bytes_max)
-        except Refused as refused:
-            if refused.reason is Reason.SENDING:
+        except ProposalRefused as refused:
+            if refused.reason is RefusalReason.SENDING:
                 self.snapshots.postpone(group, now_ms)
             else:
                 self.snapshots.forget(group)

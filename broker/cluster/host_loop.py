@@ -133,7 +133,7 @@ class RunningHost:
 
     def wake(self) -> None:
         """Have all groups begin that have not yet."""
-        self.host.feed(self._multi.crowd.wake)
+        self.host.feed(self._multi.scheduler.wake)
 
     def _take_turn(self) -> None:
         schedule = self._schedule
@@ -153,16 +153,16 @@ class RunningHost:
 
     def link_accepted(self, node: NodeId) -> None:
         """A node has dialled this one: answers may be lost with its link before."""
-        self.host.feed(self._multi.crowd.heed_link, node)
+        self.host.feed(self._multi.scheduler.add_link_news, node)
 
     def hasten(self, group: GroupId) -> None:
-        """Somebody waits for it: see `Crowd.attend`."""
-        self.host.feed(self._multi.crowd.attend, group)
+        """Somebody waits for it: see `GroupScheduler.attend`."""
+        self.host.feed(self._multi.scheduler.attend, group)
 
-    def go_on_alone(self, group: GroupId, incarnation: int) -> None:
-        """In the next turn: see `MultiRaft.go_on_alone`."""
+    def force_single_member(self, group: GroupId, incarnation: int) -> None:
+        """In the next turn: see `MultiRaft.force_single_member`."""
         self.host.group(group).incarnation = incarnation
-        self.host.feed(self._multi.go_on_alone, group, incarnation)
+        self.host.feed(self._multi.force_single_member, group, incarnation)
 
     def stop(self) -> None:
         """Before the store is closed, which makes durable what was submitted."""

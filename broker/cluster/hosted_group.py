@@ -18,12 +18,12 @@ from fluffle.raft.group import Group, Status
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Readable, Role, RoleChange
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
-from fluffle.raft.rejection import Reason, Refused
+from fluffle.raft.rejection import ProposalRefused, RefusalReason
 
 OnReadable = Callable[[int | None], None]
 """Told the index that is applied here, at least; None: ask elsewhere."""
 
-OnRefused = Callable[[Refused], None]
+OnRefused = Callable[[ProposalRefused], None]
 
 
 class Ask(Protocol):
@@ -85,7 +85,7 @@ class HostedGroup:
         self._told: tuple[int, NodeId | None] | None = None
         """The same as the image was told last."""
         self._waiting = Waiting()
-        self._refused: Refused | None = None
+        self._refused: ProposalRefused | None = None
         """What became of the last batch that was not taken."""
         self._reads: dict[int, OnReadable] = UNUSED
         """By their contexts."""
@@ -135,13 +135,13 @@ class HostedGroup:
 
     # The same, from within a turn
 
-    def _propose(self, payload: bytes, on_fate: OnFate, known: Refused | None) -> None:
+    def _propose(self, payload: bytes, on_fate: OnFate, known: ProposalRefused | None) -> None:
         if self._refused is not None and self._refused is not known:
             on_fate(Lost(self._refused))
             return
         try:
             position = self._here().propose(payload)
-        except Refused as refused:
+        except ProposalRefused as refused:
             self._refused = refused
             on_fate(Lost(refused))
         else:
@@ -152,7 +152,7 @@ class HostedGroup:
     def _change(self, change: Change, on_fate: OnFate) -> None:
         try:
             position = self._here().change(change)
-        except Refused as refused:
+        except ProposalRefused as refused:
             on_fate(Lost(refused))
         else:
             self._waiting.add(position, on_fate)
@@ -161,7 +161,7 @@ class HostedGroup:
         context = self._next_context
         try:
             self._here().read_index(context)
-        except Refused:
+        except ProposalRefused:
             done(None)
         else:
             self._next_context += 1
@@ -172,12 +172,12 @@ class HostedGroup:
     def _transfer(self, target: NodeId, on_refused: OnRefused) -> None:
         try:
             self._here().transfer(target)
-        except Refused as refused:
+        except ProposalRefused as refused:
             on_refused(refused)
 
     def _here(self) -> Group:
         if self.is_gone:
-            raise Refused(Reason.NOT_LEADER, detail="the group is not here any more")
+            raise ProposalRefused(RefusalReason.NOT_LEADER, detail="the group is not here any more")
         return self._multi.group(self.group)
 
     # What the host passes on
@@ -244,7 +244,7 @@ class HostedGroup:
     def snapshot(self, bytes_max: int | None = None) -> int:
         """From within a turn: take a snapshot of the image; the size of its state.
 
-        None is taken if that is more than `bytes_max`.  Raises `Refused`.
+        None is taken if that is more than `bytes_max`.  Raises `ProposalRefused`.
         """
         live, state = self.machine.snapshot()
         if bytes_max is not None and len(state) > bytes_max:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from fluffle.raft.group import Position
 from fluffle.raft.records import Entry
-from fluffle.raft.rejection import Refused
+from fluffle.raft.rejection import ProposalRefused
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
     """Not applied by the leader that was asked."""
 
-    refused: Refused | None
+    refused: ProposalRefused | None
     """Why it was not taken.  None: it was, and leadership or the group here has ended since; a
     later leader may have it still, or not."""
 

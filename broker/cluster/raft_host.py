@@ -36,7 +36,7 @@ from fluffle.broker.cluster.ports import Day, FrameKind, Links, Owner, Schedule
 from fluffle.broker.cluster.traffic_class import Lanes
 from fluffle.broker.cluster.validate import check
 from fluffle.raft.config import Config, NodeId
-from fluffle.raft.log_store import Damaged, LogStore
+from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.messages import AppendAccepted, Message
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Apply, Output, Restore, Role, RoleChange
@@ -185,10 +185,10 @@ class RaftHost:
             hosted.on_gone()
 
     def read_entry(self, group: GroupId, index: int) -> bytes:
-        """The payload of an entry that is applied and live.  Raises `Damaged`."""
+        """The payload of an entry that is applied and live.  Raises `DamagedLog`."""
         found = self._store.read(group, index, index + 1, 1)
         if not found:
-            raise Damaged(group, index)
+            raise DamagedLog(group, index)
         return found[0].payload
 
     # What comes in
@@ -404,7 +404,7 @@ class RaftHost:
         try:
             state = self._store.read_state(group, 0, snapshot.state_bytes)
             hosted.on_restore(snapshot, state)
-        except Damaged:
+        except DamagedLog:
             self._lose_image(hosted)
             self.feed(self._damaged, group, index)
         except ValueError as error:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from fluffle.broker.cluster.host_limits import ScrubSettings
-from fluffle.raft.log_store import Damaged, LogStore
+from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
@@ -43,7 +43,7 @@ class Scrubber:
         self._offset = 0
         """Of the state."""
 
-    def step(self, now_ms: int, groups: Iterable[GroupId]) -> Damaged | None:
+    def step(self, now_ms: int, groups: Iterable[GroupId]) -> DamagedLog | None:
         """Read the next piece, of `groups` if a new round begins; what cannot be read."""
         self.due_ms = now_ms + self._settings.pause_ms
         if self._group is None and not self._groups:
@@ -76,14 +76,14 @@ class Scrubber:
         has_entries = snapshot.live.next_from(self._next_index) is not None
         return snapshot if has_entries or self._offset < snapshot.state_bytes else None
 
-    def _read(self, snapshot: SnapshotMeta) -> Damaged | None:
+    def _read(self, snapshot: SnapshotMeta) -> DamagedLog | None:
         live = snapshot.live.next_from(self._next_index)
         try:
             if live is None:
                 self._read_state(snapshot)
             else:
                 self._read_entries(*live)
-        except Damaged as damage:
+        except DamagedLog as damage:
             self._group = None
             return damage
         return None
@@ -94,7 +94,7 @@ class Scrubber:
         entries = self._store.read(self._group, first, stop, self._settings.piece_bytes)
         hole = first_hole(entries, first)
         if hole is not None:
-            raise Damaged(self._group, hole)
+            raise DamagedLog(self._group, hole)
         self._next_index = entries[-1].index + 1
 
     def _read_state(self, snapshot: SnapshotMeta) -> None:
@@ -102,7 +102,7 @@ class Scrubber:
         size = min(self._settings.piece_bytes, snapshot.state_bytes - self._offset)
         data = self._store.read_state(self._group, self._offset, size)
         if not data:
-            raise Damaged(self._group, snapshot.index)
+            raise DamagedLog(self._group, snapshot.index)
         self._offset += len(data)
 
 

@@ -148,7 +148,7 @@ class Lone:
             ),
         )
         self.hosting.host = self.running.host
-        self.hosting.go_on_alone = self.running.go_on_alone
+        self.hosting.force_single_member = self.running.force_single_member
         self.running.before.append(self.hub.before_consensus)
         self.running.after.append(self.hub.after_consensus)
 

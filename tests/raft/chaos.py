@@ -16,7 +16,7 @@ from fluffle.raft.messages import AppendAccepted, VoteRequest, VoteResponse
 from fluffle.raft.output import Output, Role
 from fluffle.raft.quorum import majority_of
 from fluffle.raft.records import Entry
-from fluffle.raft.rejection import Refused
+from fluffle.raft.rejection import ProposalRefused
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 
@@ -193,7 +193,7 @@ class Chaos:
 
     def attempt(self, act: Callable[[], object], host: Host) -> None:
         def guarded() -> None:
-            with suppress(Refused):
+            with suppress(ProposalRefused):
                 act()
 
         host.do(guarded)
@@ -261,7 +261,7 @@ class Chaos:
         if status.applied > status.floor:
             try:
                 host.snapshot(dead=dead)
-            except Refused:
+            except ProposalRefused:
                 host.do()
 
     def transfer(self) -> None:

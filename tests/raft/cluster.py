@@ -14,13 +14,13 @@ from random import Random
 
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.group import Group, Status
-from fluffle.raft.log_store import Damaged
+from fluffle.raft.log_store import DamagedLog
 from fluffle.raft.messages import Message, Ping
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output, ReadEntries, ReadState, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, GroupId
-from fluffle.raft.rejection import Refused
+from fluffle.raft.rejection import ProposalRefused
 from fluffle.raft.tuning import Tuning
 from tests.raft.disk import Disk
 
@@ -89,7 +89,7 @@ class Host:
         if again:
             self.do(lambda: [each() for each in again])
         for wanted in output.snapshots_wanted:
-            with suppress(Refused):
+            with suppress(ProposalRefused):
                 self.snapshot(wanted)
         return output
 
@@ -103,7 +103,7 @@ class Host:
                 group.state_read(
                     read.number, self.disk.read_state(read.group, read.offset, read.size)
                 )
-        except Damaged as damage:
+        except DamagedLog as damage:
             group.damaged(damage.index)
 
     def sync(self) -> bool:

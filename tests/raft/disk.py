@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from zlib import crc32
 
-from fluffle.raft.log_store import Damaged, Persist, Recovered, Staged, StagedSoFar, Write
+from fluffle.raft.log_store import (
+    DamagedLog,
+    Persist,
+    RecoveredGroup,
+    Staged,
+    StagedSnapshot,
+    Write,
+)
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
 
 NEVER_VOTED = HardState(0, None)
@@ -66,8 +73,8 @@ class Disk:
             assert write.group not in self.groups
             self.groups[write.group] = Image(write.created_as)
         image = self.groups[write.group]
-        if write.goes_on_as is not None:
-            image.incarnation = write.goes_on_as
+        if write.new_incarnation is not None:
+            image.incarnation = write.new_incarnation
         if write.discard_staged:
             image.staged = []
         for piece in write.staged:
@@ -99,7 +106,7 @@ class Disk:
             if index in image.damaged:
                 if found:
                     break
-                raise Damaged(group, index)
+                raise DamagedLog(group, index)
             size += len(image.entries[index].payload)
             if found and size > bytes_max:
                 break
@@ -109,15 +116,15 @@ class Disk:
     def read_state(self, group: GroupId, offset: int, size: int) -> bytes:
         return self.groups[group].state[offset : offset + size]
 
-    def load(self) -> list[Recovered]:
+    def load(self) -> list[RecoveredGroup]:
         return [self._recovered(group, image) for group, image in self.groups.items()]
 
-    def _recovered(self, group: GroupId, image: Image) -> Recovered:
+    def _recovered(self, group: GroupId, image: Image) -> RecoveredGroup:
         assert image.snapshot is not None
         floor = image.floor
         above = [image.entries[index] for index in sorted(image.entries) if index > floor]
         assert [entry.index for entry in above] == list(range(floor + 1, floor + 1 + len(above)))
-        found = Recovered(group, image.incarnation, image.hard_state, deepcopy(image.snapshot))
+        found = RecoveredGroup(group, image.incarnation, image.hard_state, deepcopy(image.snapshot))
         found.last_index = image.last
         if above:
             changes = [b for a, b in pairwise(above) if a.term != b.term]
@@ -136,7 +143,7 @@ class Disk:
         if image.staged:
             state = b"".join(piece.state for piece in image.staged)
             last_piece = image.staged[-1]
-            found.staged = StagedSoFar(
+            found.staged = StagedSnapshot(
                 last_piece.meta, last_piece.entries_through, len(state), crc32(state)
             )
         return found

@@ -53,7 +53,7 @@ from fluffle.raft import messages
 from fluffle.raft.config import AddLearner, Change, Config, Promote, Remove
 from fluffle.raft.messages import Ping
 from fluffle.raft.output import Output, Role
-from fluffle.raft.rejection import Reason, Refused
+from fluffle.raft.rejection import ProposalRefused, RefusalReason
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host, Sent
 
@@ -299,7 +299,7 @@ class Scenario:
 
     def on_alone(self, name: str, incarnation: str) -> None:
         host = self.host(name)
-        host.do(lambda: host.raft.go_on_alone(GROUP, int(incarnation)))
+        host.do(lambda: host.raft.force_single_member(GROUP, int(incarnation)))
 
     def on_snapshot(self, name: str, *dead: str) -> None:
         if dead and dead[0] != "dead":
@@ -324,10 +324,10 @@ class Scenario:
         self.host(name).raft.has_room = False
 
     def on_refused(self, reason: str, *words: str) -> None:
-        wanted = one_of("reason", Reason.__members__, reason)
+        wanted = one_of("reason", RefusalReason.__members__, reason)
         try:
             self.do(list(words))
-        except Refused as refused:
+        except ProposalRefused as refused:
             found = refused.reason
         else:
             raise AssertionError("it was not refused")

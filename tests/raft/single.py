@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from fluffle.raft.config import Config
 from fluffle.raft.group import Group, Status
-from fluffle.raft.log_store import Recovered, Write
+from fluffle.raft.log_store import RecoveredGroup, Write
 from fluffle.raft.messages import (
     AppendAccepted,
     AppendRequest,
@@ -22,7 +22,7 @@ from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, HardState, SnapshotMeta
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP
 
@@ -52,7 +52,7 @@ class Single:
         config = config or Config.initial(nodes)
         snapshot = SnapshotMeta(0, 0, config, Ranges(), 0, 0)
         hard = hard or HardState(log[-1] if log else 0, None)
-        found = Recovered(GROUP, 1, hard, snapshot, last_index=len(log))
+        found = RecoveredGroup(GROUP, 1, hard, snapshot, last_index=len(log))
         found.terms = [(at, t) for at, t in enumerate(log, 1) if at == 1 or log[at - 2] != t]
         self.raft.load([found])
         self.tokens: list[int] = []
@@ -69,7 +69,7 @@ class Single:
         self.turn()
 
     @property
-    def state(self) -> State:
+    def state(self) -> GroupState:
         return self.raft._groups[GROUP]
 
     @property

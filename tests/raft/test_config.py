@@ -4,13 +4,13 @@ import pytest
 
 from fluffle.raft.config import (
     AddLearner,
-    BadChange,
     Change,
     Config,
+    InvalidChange,
     Member,
     Promote,
     Remove,
-    changed,
+    with_change,
 )
 
 THREE = Config.initial(["c", "a", "b"])
@@ -22,17 +22,17 @@ def test_a_new_group_is_the_same_on_all_its_nodes() -> None:
 
 
 def test_a_node_joins_as_learner_and_is_promoted() -> None:
-    joined = changed(THREE, AddLearner("d"))
+    joined = with_change(THREE, AddLearner("d"))
     assert joined.learners == (Member("d", 2),)
     assert joined.voters == THREE.voters
-    promoted = changed(joined, Promote("d"))
+    promoted = with_change(joined, Promote("d"))
     assert promoted.voters == (*THREE.voters, Member("d", 2))
     assert promoted.learners == ()
 
 
 def test_who_comes_back_is_another_member() -> None:
-    without = changed(THREE, Remove("c"))
-    again = changed(without, AddLearner("c"))
+    without = with_change(THREE, Remove("c"))
+    again = with_change(without, AddLearner("c"))
     assert again.member_on("c") == Member("c", 2)
     assert not again.is_voter(Member("c", 1))
 
@@ -40,8 +40,8 @@ def test_who_comes_back_is_another_member() -> None:
 def test_an_incarnation_is_never_used_again() -> None:
     config = THREE
     for _ in range(3):
-        config = changed(changed(config, AddLearner("d")), Remove("d"))
-    assert changed(config, AddLearner("d")).member_on("d") == Member("d", 5)
+        config = with_change(with_change(config, AddLearner("d")), Remove("d"))
+    assert with_change(config, AddLearner("d")).member_on("d") == Member("d", 5)
 
 
 @pytest.mark.parametrize(
@@ -54,17 +54,17 @@ def test_an_incarnation_is_never_used_again() -> None:
     ],
 )
 def test_senseless_changes_are_refused(change: Change, why: str) -> None:
-    with pytest.raises(BadChange, match=why):
-        changed(THREE, change)
+    with pytest.raises(InvalidChange, match=why):
+        with_change(THREE, change)
 
 
 def test_the_last_voter_stays() -> None:
-    with pytest.raises(BadChange, match="a is the last voter"):
-        changed(changed(Config.initial(["a"]), AddLearner("b")), Remove("a"))
+    with pytest.raises(InvalidChange, match="a is the last voter"):
+        with_change(with_change(Config.initial(["a"]), AddLearner("b")), Remove("a"))
 
 
 def test_a_configuration_survives_encoding() -> None:
-    config = changed(THREE, AddLearner("d"))
+    config = with_change(THREE, AddLearner("d"))
     assert Config.decode(config.encode()) == config
     assert Config.decode(Config().encode()) == Config()
 
@@ -77,7 +77,7 @@ def test_majorities_of_neighbouring_configurations_meet() -> None:
         *[Remove(node) for node in "abcd"],
     ]
     for change in steps:
-        after = changed(config, change)
+        after = with_change(config, change)
         both = set(config.voters) | set(after.voters)
         needed = len(config.voters) // 2 + 1 + len(after.voters) // 2 + 1
         assert needed > len(both)

@@ -1,13 +1,13 @@
 """The history of configurations."""
 
 from fluffle.raft.config import Config
-from fluffle.raft.config_history import Configs
+from fluffle.raft.config_history import ConfigHistory
 
 ONE, TWO, THREE = (Config.initial(nodes) for nodes in ("a", "ab", "abc"))
 
 
-def history() -> Configs:
-    configs = Configs(0, ONE)
+def history() -> ConfigHistory:
+    configs = ConfigHistory(0, ONE)
     configs.append(5, TWO)
     configs.append(9, THREE)
     return configs

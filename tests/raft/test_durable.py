@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.raft.durable import Durable
+from fluffle.raft.durable import DurableState
 from fluffle.raft.records import HardState
 
 NONE = HardState(0, None)
@@ -12,7 +12,7 @@ NONE = HardState(0, None)
 
 def test_a_late_completion_does_not_confirm_what_took_its_place() -> None:
     """The drawing at the head of the module."""
-    durable = Durable(4, NONE)
+    durable = DurableState(4, NONE)
     durable.submit(1, 9, NONE)
     durable.truncate(6)
     durable.submit(2, 7, NONE)
@@ -23,13 +23,13 @@ def test_a_late_completion_does_not_confirm_what_took_its_place() -> None:
 
 
 def test_what_was_durable_and_is_truncated_is_not_durable() -> None:
-    durable = Durable(9, NONE)
+    durable = DurableState(9, NONE)
     durable.truncate(4)
     assert durable.index == 3
 
 
 def test_writes_before_a_snapshot_say_nothing_of_the_log_behind_it() -> None:
-    durable = Durable(3, NONE)
+    durable = DurableState(3, NONE)
     durable.submit(1, 9, NONE)
     durable.reset()
     durable.submit(2, 50, NONE)
@@ -40,7 +40,7 @@ def test_writes_before_a_snapshot_say_nothing_of_the_log_behind_it() -> None:
 
 
 def test_writes_finish_in_order() -> None:
-    durable = Durable(0, NONE)
+    durable = DurableState(0, NONE)
     durable.submit(1, 1, NONE)
     durable.submit(2, 2, NONE)
     with pytest.raises(AssertionError, match="write 2 finished before 1"):
@@ -48,7 +48,7 @@ def test_writes_finish_in_order() -> None:
 
 
 def test_term_and_vote_are_durable_with_their_write() -> None:
-    durable = Durable(0, NONE)
+    durable = DurableState(0, NONE)
     durable.submit(1, 0, HardState(3, None))
     assert durable.hard_state == NONE
     assert not durable.is_settled
@@ -73,7 +73,7 @@ def test_whatever_is_called_durable_is_on_disk(steps: list[tuple[str, int]]) -> 
     memory: list[int] = []
     disk: list[int] = []
     writes: list[tuple[int, list[int]]] = []
-    durable, number = Durable(0, NONE), 0
+    durable, number = DurableState(0, NONE), 0
     for step, value in steps:
         if step == "append":
             start = len(memory)

@@ -104,7 +104,7 @@ def test_the_first_leader_answers_reads_and_hands_over_before_anything_was_propo
     a.do(partial(a.group().read_index, 5))
     cluster.settle()
     assert readable == [Readable(GROUP, 5, 0)]
-    assert sorted(a.group().heirs) == ["b", "c"]
+    assert sorted(a.group().transfer_targets) == ["b", "c"]
     assert cluster.elect("c").status().term == 2
 
 
@@ -182,7 +182,7 @@ def test_a_founder_in_a_new_life_hears_who_leads_before_it_stands() -> None:
     b.start(are_asleep=True)
     cluster.link_all()
     cluster.advance(300)
-    b.do(b.raft.crowd.wake)
+    b.do(b.raft.scheduler.wake)
     cluster.advance(2_000)
     assert b.status().leader == "a"
     assert stood == []

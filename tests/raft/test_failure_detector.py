@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.raft.failure_detector import REPLIES_MAX, Liveness
+from fluffle.raft.failure_detector import REPLIES_MAX, FailureDetector
 from fluffle.raft.messages import Ping
 from fluffle.raft.output import Verdict
 from fluffle.raft.tuning import Tuning
@@ -15,7 +15,7 @@ class Pair:
 
     def __init__(self) -> None:
         self.now_ms = 10_000
-        self.sides = {"a": Liveness(1, TUNING), "b": Liveness(1, TUNING)}
+        self.sides = {"a": FailureDetector(1, TUNING), "b": FailureDetector(1, TUNING)}
         self.lost: set[str] = set()
         """Senders whose pings do not arrive."""
         self.said: list[tuple[str, Verdict]] = []
@@ -99,7 +99,7 @@ def test_a_link_in_one_direction_is_none() -> None:
 
 def test_an_echo_that_two_busy_nodes_delay_is_no_suspicion() -> None:
     """Its pings come, so it lives; those of ours that they echo left long ago."""
-    a = Liveness(1, TUNING)
+    a = FailureDetector(1, TUNING)
     a.tick(10_000)
     a.link_up("b")
     a.on_ping("b", Ping(1, 1, 1, 1, False))
@@ -111,7 +111,7 @@ def test_an_echo_that_two_busy_nodes_delay_is_no_suspicion() -> None:
 
 
 def test_who_pings_and_hears_nothing_is_suspected_in_the_end() -> None:
-    a = Liveness(1, TUNING)
+    a = FailureDetector(1, TUNING)
     a.tick(10_000)
     a.link_up("b")
     a.on_ping("b", Ping(1, 1, 1, 1, False))
@@ -138,7 +138,7 @@ def test_a_lost_link_is_a_suspicion_at_once_and_a_new_one_ends_it() -> None:
 
 
 def test_an_echo_from_the_link_before_proves_nothing() -> None:
-    a = Liveness(1, TUNING)
+    a = FailureDetector(1, TUNING)
     a.tick(10_000)
     a.link_up("b")
     a.link_down("b")
@@ -150,7 +150,7 @@ def test_an_echo_from_the_link_before_proves_nothing() -> None:
 
 
 def test_an_echo_of_our_former_life_proves_nothing() -> None:
-    a = Liveness(2, TUNING)
+    a = FailureDetector(2, TUNING)
     a.tick(10_000)
     a.link_up("b")
     a.on_ping("b", Ping(1, 9, 1, 1, False))
@@ -170,7 +170,7 @@ def test_time_in_which_we_stood_still_is_not_held_against_others() -> None:
 
 
 def test_turns_that_come_in_time_are() -> None:
-    a = Liveness(1, TUNING)
+    a = FailureDetector(1, TUNING)
     a.tick(10_000)
     a.link_up("b")
     a.on_ping("b", Ping(1, 1, 1, 1, False))
@@ -183,7 +183,7 @@ def test_turns_that_come_in_time_are() -> None:
 def test_a_new_life_is_a_suspicion_of_the_old_one() -> None:
     pair = Pair()
     pair.link()
-    pair.sides["b"] = Liveness(2, TUNING)
+    pair.sides["b"] = FailureDetector(2, TUNING)
     pair.sides["b"].tick(pair.now_ms)
     pair.sides["b"].link_up("a")
     pair.exchange()
@@ -193,7 +193,7 @@ def test_a_new_life_is_a_suspicion_of_the_old_one() -> None:
 
 
 def test_a_ping_of_a_life_that_is_over_is_not_heard() -> None:
-    a = Liveness(1, TUNING)
+    a = FailureDetector(1, TUNING)
     a.tick(10_000)
     a.link_up("b")
     a.on_ping("b", Ping(5, 1, 1, 1, True))
@@ -204,7 +204,7 @@ def test_a_ping_of_a_life_that_is_over_is_not_heard() -> None:
 
 
 def test_answers_do_not_multiply_on_a_slow_link() -> None:
-    a = Liveness(1, TUNING)
+    a = FailureDetector(1, TUNING)
     a.tick(10_000)
     a.link_up("b")
     a.pings.clear()
@@ -214,7 +214,7 @@ def test_answers_do_not_multiply_on_a_slow_link() -> None:
 
 
 def test_a_node_wants_to_be_called_for_its_next_ping() -> None:
-    a = Liveness(1, TUNING)
+    a = FailureDetector(1, TUNING)
     a.tick(10_000)
     assert a.deadline_ms is None
     a.link_up("b")
@@ -222,7 +222,7 @@ def test_a_node_wants_to_be_called_for_its_next_ping() -> None:
 
 
 def test_what_waited_for_a_late_turn_is_heard_before_anybody_is_suspected() -> None:
-    a = Liveness(1, TUNING)
+    a = FailureDetector(1, TUNING)
     a.tick(10_000)
     a.link_up("b")
     a.on_ping("b", Ping(1, 1, 1, 1, False))
@@ -237,12 +237,12 @@ def test_what_waited_for_a_late_turn_is_heard_before_anybody_is_suspected() -> N
 def test_who_was_removed_is_another_when_one_comes_under_its_name() -> None:
     """With a new disk its boots are counted from 1 again."""
     pair = Pair()
-    pair.sides["b"] = Liveness(5, TUNING)
+    pair.sides["b"] = FailureDetector(5, TUNING)
     pair.sides["b"].tick(pair.now_ms)
     pair.link()
     a = pair.sides["a"]
     pair.said.clear()
-    pair.sides["b"] = Liveness(1, TUNING)
+    pair.sides["b"] = FailureDetector(1, TUNING)
     pair.sides["b"].tick(pair.now_ms)
     a.link_down("b")
     pair.link()
@@ -269,7 +269,7 @@ def test_turns_that_are_late_are_not_held_against_others(late_ms: int) -> None:
     """As far as they are late: what is left counts, or a node that always is late would suspect
     nobody."""
     patience = 0
-    a = Liveness(1, TUNING)
+    a = FailureDetector(1, TUNING)
     a.tick(10_000)
     a.link_up("b")
     a.on_ping("b", Ping(1, 1, 1, 1, False))

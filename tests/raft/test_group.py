@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.raft.messages import PreVoteResponse, VoteResponse
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.rejection import Reason, Refused
+from fluffle.raft.rejection import ProposalRefused, RefusalReason
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster
 from tests.raft.single import Single, entry
@@ -17,9 +17,9 @@ def test_what_waits_for_its_commit_is_bounded() -> None:
     node.lead()
     node.accept("b", 1)
     node.group.propose(bytes(5_000))  # one always may be
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.propose(b"x")
-    assert refused.value.reason is Reason.BEHIND
+    assert refused.value.reason is RefusalReason.BEHIND
     node.turn()
     node.sync()
     node.accept("b", 2)
@@ -44,9 +44,9 @@ def test_what_earlier_leaders_left_without_commit_counts_too() -> None:
     node.sync()
     node.receive("c", VoteResponse(GROUP, 2, 1, 1, True))
     node.sync()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.propose(b"x")
-    assert refused.value.reason is Reason.BEHIND
+    assert refused.value.reason is RefusalReason.BEHIND
     node.accept("c", 3)
     assert node.state.leading is not None
     assert node.state.leading.uncommitted_bytes == 0
@@ -56,9 +56,9 @@ def test_what_earlier_leaders_left_without_commit_counts_too() -> None:
 def test_only_a_leader_takes_proposals_and_a_follower_knows_who() -> None:
     node = Single()
     node.follow("b", 1)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.propose(b"x")
-    assert (refused.value.reason, refused.value.leader) == (Reason.NOT_LEADER, "b")
+    assert (refused.value.reason, refused.value.leader) == (RefusalReason.NOT_LEADER, "b")
 
 
 def test_a_proposal_tells_where_it_will_be() -> None:
@@ -130,9 +130,9 @@ def test_a_snapshot_is_of_what_was_applied_since_the_last(index: int) -> None:
     cluster.advance(300)
     if index == 5:
         cluster.propose("5")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         a.group().compact(index, Ranges(), b"")
-    assert refused.value.reason is Reason.OUT_OF_DATE
+    assert refused.value.reason is RefusalReason.OUT_OF_DATE
 
 
 def test_a_snapshot_counts_only_once_it_is_on_disk() -> None:
@@ -143,7 +143,7 @@ def test_a_snapshot_counts_only_once_it_is_on_disk() -> None:
     cluster.advance(300)
     a.snapshot()
     assert a.status().floor == 0
-    with pytest.raises(Refused):
+    with pytest.raises(ProposalRefused):
         a.group().compact(a.status().applied, Ranges(), b"")
     a.sync()
     assert a.status().floor == 3
@@ -161,18 +161,18 @@ def test_leadership_can_soon_go_to_who_lacks_little_and_best_to_who_lacks_least(
     cluster.create()
     a = cluster.elect("a")
     cluster.advance(300)
-    assert sorted(a.group().heirs) == ["b", "c"]
-    assert cluster["b"].group().heirs == []
+    assert sorted(a.group().transfer_targets) == ["b", "c"]
+    assert cluster["b"].group().transfer_targets == []
     cluster.partition("ac", "b")
-    for heirs in (["c", "b"], ["c", "b"], ["c"]):
+    for transfer_targets in (["c", "b"], ["c", "b"], ["c"]):
         cluster.propose("x")
         cluster.settle()
-        assert a.group().heirs == heirs
+        assert a.group().transfer_targets == transfer_targets
     cluster.heal()
     cluster.advance(5_000)
-    assert sorted(a.group().heirs) == ["b", "c"]
+    assert sorted(a.group().transfer_targets) == ["b", "c"]
     a.do(partial(a.raft.link_down, "c"))
-    assert a.group().heirs == ["b"]
+    assert a.group().transfer_targets == ["b"]
 
 
 def test_followers_can_hear_of_commits_at_once() -> None:
@@ -184,7 +184,7 @@ def test_followers_can_hear_of_commits_at_once() -> None:
     assert cluster.data("b") == []
     cluster.advance(10)
     assert cluster.data("b") == ["x"]
-    a.group().tell_commits_at_once()
+    a.group().send_commits_at_once()
     cluster.propose("y")
     cluster.settle()
     assert cluster.data("b") == ["x", "y"]

@@ -18,8 +18,8 @@ from fluffle.raft.messages import (
 )
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output, ReadEntries, Role
-from fluffle.raft.rejection import Refused
-from fluffle.raft.state import State
+from fluffle.raft.rejection import ProposalRefused
+from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 
@@ -118,7 +118,7 @@ class Turns:
         self.flushed: list[int] = []
         flush, groups = turn.flush, []
 
-        def counted(state: State) -> None:
+        def counted(state: GroupState) -> None:
             if state.node is host.raft._node:
                 groups.append(state.group)
             flush(state)
@@ -162,7 +162,7 @@ def test_the_loss_of_a_node_is_told_to_few_groups_in_each_turn(
     turns.until_done()
     assert max(turns.flushed) == FEW
     assert len(turns.flushed) >= len(MANY) / FEW
-    assert not b.raft.crowd._untold
+    assert not b.raft.scheduler._news
     cluster["c"].do(partial(cluster["c"].raft.link_down, "a"))
     cluster.advance(2_000)
     assert not leaders(cluster, MANY)["a"]
@@ -174,7 +174,7 @@ def test_those_that_have_lost_their_leader_hear_of_it_first() -> None:
     lost = {group for group in MANY if cluster.led(group).name == "a"}
     b = cluster["b"]
     b.do(partial(b.raft.link_down, "a"))
-    left = {state.group for state in b.raft.crowd._untold.first(len(MANY))}
+    left = {state.group for state in b.raft.scheduler._news.first(len(MANY))}
     assert len(left) == len(MANY) - FEW
     assert left >= {*MANY} - lost
 
@@ -218,9 +218,9 @@ def test_a_group_for_which_something_comes_does_not_wait_for_the_others() -> Non
     assert last in a.applied
     b = cluster["b"]
     b.do(partial(b.raft.link_down, "a"))
-    waiting = b.raft.crowd._untold.first(len(MANY))[-1].group
-    b.do(partial(b.raft.crowd.attend, waiting))
-    assert waiting not in {state.group for state in b.raft.crowd._untold.first(len(MANY))}
+    waiting = b.raft.scheduler._news.first(len(MANY))[-1].group
+    b.do(partial(b.raft.scheduler.attend, waiting))
+    assert waiting not in {state.group for state in b.raft.scheduler._news.first(len(MANY))}
 
 
 def test_groups_that_are_asleep_answer_and_do_nothing_else() -> None:
@@ -235,11 +235,11 @@ def test_groups_that_are_asleep_answer_and_do_nothing_else() -> None:
         a.do(partial(a.raft.link_down, name))
     assert not a.applied
     a.do(lambda: a.raft.receive("b", [PreVoteRequest(MANY[-1], 9, 1, 1, 9, 9)]))
-    a.do(partial(a.raft.crowd.attend, MANY[7]))
+    a.do(partial(a.raft.scheduler.attend, MANY[7]))
     assert a.applied.keys() == {MANY[-1], MANY[7]}
     assert [type(each) for *_, each in cluster.network if isinstance(each, PreVoteResponse)]
-    a.do(a.raft.crowd.wake)
-    while a.raft.crowd._untold:
+    a.do(a.raft.scheduler.wake)
+    while a.raft.scheduler._news:
         a.do()
     assert a.applied.keys() == {*MANY}
 
@@ -268,7 +268,7 @@ def test_idle_groups_send_and_want_nothing() -> None:
     cluster.advance(5_000, step_ms=50)
     assert set(sent) == {Ping}
     for host in cluster.up:
-        assert host.raft.deadline_ms == host.raft._liveness.deadline_ms
+        assert host.raft.deadline_ms == host.raft._failure_detector.deadline_ms
 
 
 def test_a_group_that_is_not_here_is_not_invented() -> None:
@@ -384,7 +384,7 @@ def test_without_room_only_proposals_are_refused() -> None:
     a = cluster.elect("a")
     a.raft.has_room = False
     assert not a.raft.has_room
-    with pytest.raises(Refused, match="the disk is nearly full"):
+    with pytest.raises(ProposalRefused, match="the disk is nearly full"):
         cluster.propose("x")
     a.do(lambda: a.group().transfer("b"))
     cluster.advance(500)

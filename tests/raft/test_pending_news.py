@@ -1,10 +1,10 @@
 """News that are told to some at a time."""
 
-from fluffle.raft.pending_news import Untold
+from fluffle.raft.pending_news import PendingNews
 
 
 def test_each_hears_everything_once_and_in_order() -> None:
-    untold: Untold[str, int] = Untold()
+    untold: PendingNews[str, int] = PendingNews()
     untold.add("abc", 1)
     untold.add("bd", 2)
     assert len(untold.first(9)) == 4

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.raft.config import Member
-from fluffle.raft.progress import Flow, Progress
+from fluffle.raft.progress import Progress, ProgressState
 
 
 def follower(next_index: int = 1) -> Progress:
@@ -12,7 +12,7 @@ def follower(next_index: int = 1) -> Progress:
 
 
 def test_a_follower_is_probed_first() -> None:
-    assert follower().flow is Flow.PROBE
+    assert follower().flow is ProgressState.PROBE
 
 
 def test_what_arrives_makes_room() -> None:
@@ -33,7 +33,7 @@ def test_probing_anew_forgets_what_is_in_flight() -> None:
     peer.replicate(1)
     peer.sent(3, 100)
     peer.probe(1)
-    assert (peer.flow, peer.next) == (Flow.PROBE, 1)
+    assert (peer.flow, peer.next) == (ProgressState.PROBE, 1)
     assert (peer.in_flight_messages, peer.in_flight_bytes) == (0, 0)
     peer.sent(3, 100)
     peer.need_snapshot()

@@ -7,7 +7,7 @@ import pytest
 from fluffle.raft import replication
 from fluffle.raft.messages import AppendRequest, SnapshotOffer
 from fluffle.raft.output import Output, Readable, ReadEntries
-from fluffle.raft.progress import Flow, Progress
+from fluffle.raft.progress import Progress, ProgressState
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
@@ -58,7 +58,7 @@ def test_what_was_lost_with_a_link_is_asked_for_over_the_next(
         cluster.settle()
     assert peer_of(a, "b").match < a.status().commit
     cluster.heal()
-    a.do(partial(a.raft.crowd.heed_link, "b"))
+    a.do(partial(a.raft.scheduler.add_link_news, "b"))
     cluster.settle()
     assert peer_of(a, "b").match == a.status().commit
     assert cluster.data("b", GROUP) == ["x"]
@@ -92,8 +92,8 @@ def test_a_snapshot_goes_on_at_once_over_a_new_link() -> None:
     cluster.link_all()
     while not cluster.drop(SnapshotOffer):
         cluster.deliver()
-    assert peer_of(a, "b").flow is Flow.SNAPSHOT
-    a.do(partial(a.raft.crowd.heed_link, "b"))
+    assert peer_of(a, "b").flow is ProgressState.SNAPSHOT
+    a.do(partial(a.raft.scheduler.add_link_news, "b"))
     cluster.settle()
     assert cluster.data("b", GROUP) == ["x"]
 
@@ -104,9 +104,9 @@ def test_nothing_is_sent_over_a_new_link_to_whom_nothing_is_owed() -> None:
     a = cluster.elect("a")
     cluster.propose("x")
     cluster.advance(1_000)
-    output = a.do(partial(a.raft.crowd.heed_link, "b"))
+    output = a.do(partial(a.raft.scheduler.add_link_news, "b"))
     assert not output.messages
-    assert not a.raft.crowd.is_waiting
+    assert not a.raft.scheduler.is_waiting
 
 
 def test_what_was_read_is_not_sent_past_the_window() -> None:
@@ -120,7 +120,7 @@ def test_what_was_read_is_not_sent_past_the_window() -> None:
     state = a.group()._state
     assert state.leading is not None
     peer = state.leading.peers["b"]
-    assert (peer.flow, peer.in_flight_messages) == (Flow.REPLICATE, 1)
+    assert (peer.flow, peer.in_flight_messages) == (ProgressState.REPLICATE, 1)
     entries = state.log.slice(peer.next, peer.next + 1, 1_000)
     output = a.do(partial(replication.on_entries_read, state, peer, entries))
     assert "b" not in output.messages
@@ -185,7 +185,7 @@ def test_nothing_is_read_for_a_follower_while_a_snapshot_may_be_taking_it_off_th
     state = a.group()._state
     assert state.leading is not None
     peer = state.leading.peers["b"]
-    assert (peer.flow, peer.is_alive) == (Flow.REPLICATE, True)
+    assert (peer.flow, peer.is_alive) == (ProgressState.REPLICATE, True)
     a.do(partial(a.group().compact, a.status().applied, Ranges(), b"[]"))
     peer.advance(peer.next - 1)  # as if an answer had made room in its window
     outputs = [a.do(state.touch) for _ in range(3)]

@@ -5,7 +5,7 @@ What it repeats from the paper is in `test_paper.py`.
 
 import pytest
 
-from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove, changed
+from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove, with_change
 from fluffle.raft.messages import (
     AppendAccepted,
     AppendRequest,
@@ -16,7 +16,7 @@ from fluffle.raft.messages import (
 )
 from fluffle.raft.output import Role
 from fluffle.raft.records import CONFIG, Entry
-from fluffle.raft.rejection import Reason, Refused
+from fluffle.raft.rejection import ProposalRefused, RefusalReason
 from tests.raft.cluster import GROUP
 from tests.raft.single import Single, entry, vote_request
 
@@ -31,9 +31,9 @@ def test_a_leader_hands_over_to_one_that_has_everything() -> None:
     node.group.transfer("b")
     node.turn()
     assert node.sent(TimeoutNow) == []
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.propose(b"x")
-    assert refused.value.reason is Reason.TRANSFERRING
+    assert refused.value.reason is RefusalReason.TRANSFERRING
     node.accept("b", 1)
     assert len(node.sent(TimeoutNow, "b")) == 1
 
@@ -77,7 +77,7 @@ def test_an_old_order_to_stand_is_not_obeyed() -> None:
 def test_a_configuration_is_active_as_soon_as_it_is_in_the_log() -> None:
     """§4.1: "as soon as it is added to its log"; and "must be prepared to fall back"."""
     node = Single("abc")
-    config = changed(Config.initial("abc"), AddLearner("d"))
+    config = with_change(Config.initial("abc"), AddLearner("d"))
     node.follow("b", 1, Entry(1, 1, CONFIG, config.encode()))
     assert node.status.config == config
     node.follow("c", 2, entry(1, 2))
@@ -88,15 +88,15 @@ def test_no_change_before_the_one_before_is_committed() -> None:
     """§4.1; and not before an entry of the leader's own term is (Ongaro's correction of 2015)."""
     node = Single("abcd", config=Config.initial("abc"))
     node.lead()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.change(AddLearner("d"))
-    assert refused.value.reason is Reason.NOT_READY
+    assert refused.value.reason is RefusalReason.NOT_READY
     node.accept("b", 1)
     node.group.change(AddLearner("d"))
     node.turn()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.change(Remove("c"))
-    assert refused.value.reason is Reason.CHANGE_UNDER_WAY
+    assert refused.value.reason is RefusalReason.CHANGE_UNDER_WAY
 
 
 def test_no_change_that_would_leave_too_few_who_are_alive() -> None:
@@ -106,9 +106,9 @@ def test_no_change_that_would_leave_too_few_who_are_alive() -> None:
     node.accept("b", 1)
     node.raft.link_down("c")
     node.turn()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.change(Remove("b"))
-    assert refused.value.reason is Reason.NO_MAJORITY
+    assert refused.value.reason is RefusalReason.NO_MAJORITY
     assert node.status.last == 1
     node.group.change(Remove("c"))
 
@@ -118,9 +118,9 @@ def test_no_change_that_rests_on_who_does_not_follow() -> None:
     node = Single()
     node.lead()
     node.accept("b", 1)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.change(Remove("b"))
-    assert refused.value.reason is Reason.NO_MAJORITY
+    assert refused.value.reason is RefusalReason.NO_MAJORITY
     node.accept("c", 1)
     node.group.change(Remove("b"))
 
@@ -135,9 +135,9 @@ def test_who_has_come_back_is_asked_whether_it_follows_before_a_change_rests_on_
     node.state.leading.peers["c"].probe(2)
     node.turn()
     assert node.sent(AppendRequest, "c") == []
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.change(Remove("b"))
-    assert refused.value.reason is Reason.NO_MAJORITY
+    assert refused.value.reason is RefusalReason.NO_MAJORITY
     node.turn()
     assert len(node.sent(AppendRequest, "c")) == 1
     node.accept("c", 1)
@@ -146,28 +146,28 @@ def test_who_has_come_back_is_asked_whether_it_follows_before_a_change_rests_on_
 
 def test_a_learner_is_promoted_once_it_has_caught_up() -> None:
     """§4.2.1: "the leader should ... not promote it before it is caught up"."""
-    node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
+    node = Single("abcd", config=with_change(Config.initial("abc"), AddLearner("d")))
     node.lead()
     node.accept("b", 1)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.change(Promote("d"))
-    assert refused.value.reason is Reason.NOT_CAUGHT_UP
+    assert refused.value.reason is RefusalReason.NOT_CAUGHT_UP
     node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
     node.group.change(Promote("d"))
 
 
 def test_a_learner_that_has_everything_is_asked_for_that_if_its_link_was_lost() -> None:
     """Nothing is sent to it any more, so nothing else would show again that it has caught up."""
-    node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
+    node = Single("abcd", config=with_change(Config.initial("abc"), AddLearner("d")))
     node.lead()
     node.accept("b", 1)
     node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
     assert node.state.leading is not None
     node.state.leading.peers["d"].probe(2)
     node.turn()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.change(Promote("d"))
-    assert refused.value.reason is Reason.NO_MAJORITY
+    assert refused.value.reason is RefusalReason.NO_MAJORITY
     node.turn()
     assert len(node.sent(AppendRequest, "d")) == 1
     node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
@@ -175,7 +175,7 @@ def test_a_learner_that_has_everything_is_asked_for_that_if_its_link_was_lost() 
 
 
 def test_a_learner_that_has_fallen_behind_again_is_not_promoted() -> None:
-    node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
+    node = Single("abcd", config=with_change(Config.initial("abc"), AddLearner("d")))
     node.lead()
     node.accept("b", 1)
     node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
@@ -185,15 +185,15 @@ def test_a_learner_that_has_fallen_behind_again_is_not_promoted() -> None:
     node.turn()
     node.sync()
     node.accept("b", lag + 1)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ProposalRefused) as refused:
         node.group.change(Promote("d"))
-    assert refused.value.reason is Reason.NOT_CAUGHT_UP
+    assert refused.value.reason is RefusalReason.NOT_CAUGHT_UP
     node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 2, 2, 2, 9))
     node.group.change(Promote("d"))
 
 
 def test_a_learner_is_not_counted() -> None:
-    node = Single("abcd", config=changed(Config.initial("abc"), AddLearner("d")))
+    node = Single("abcd", config=with_change(Config.initial("abc"), AddLearner("d")))
     node.lead()
     node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
     assert node.status.commit == 0
@@ -250,7 +250,7 @@ def test_a_leader_without_a_majority_steps_down() -> None:
 
 
 def test_a_leader_of_learners_alone_steps_down() -> None:
-    node = Single("abcde", config=changed(Config.initial("abcd"), AddLearner("e")))
+    node = Single("abcde", config=with_change(Config.initial("abcd"), AddLearner("e")))
     node.lead()
     for peer in "bc":
         node.raft.link_down(peer)

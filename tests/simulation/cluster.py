@@ -13,7 +13,7 @@ from fluffle.raft.messages import AppendAccepted, VoteResponse
 from fluffle.raft.output import Output
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image
 from tests.simulation.checks import standard
@@ -300,7 +300,7 @@ class Cluster:
 
     # What the parts tell, or ask
 
-    def _state_of(self, node: NodeId, group: GroupId) -> State | None:
+    def _state_of(self, node: NodeId, group: GroupId) -> GroupState | None:
         process = self.machines[node].process
         return None if process is None else process.state_of(group)
 

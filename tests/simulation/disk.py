@@ -15,7 +15,7 @@ from typing import NamedTuple
 from fluffle.broker.cluster.links.identity import Lives
 from fluffle.broker.cluster.storage_progress import Reached
 from fluffle.raft.config import NodeId
-from fluffle.raft.log_store import Loaded, Persist
+from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.raft.records import Entry, GroupId
 from fluffle.storage.file_mark import FileMark
 from fluffle.storage.raft_memory import GroupImage, Image
@@ -198,7 +198,7 @@ class SimDisk:
     def takes_entries(self) -> bool:
         return self.has_room
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedGroups:
         return self.image.load()
 
     def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:

@@ -25,13 +25,13 @@ from fluffle.broker.cluster.ports import (
 )
 from fluffle.broker.cluster.raft_host import Ports, RaftHost
 from fluffle.raft.config import Config, NodeId
-from fluffle.raft.log_store import Damaged, LogStore
+from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, Echo, Output, Role, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
-from fluffle.raft.rejection import Refused
-from fluffle.raft.state import State
+from fluffle.raft.rejection import ProposalRefused
+from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import Toy
 
@@ -365,7 +365,7 @@ class Process:
 
     def link_accepted(self, other: NodeId) -> None:
         """The other node has dialled this one."""
-        self.host.feed(self.multi.crowd.heed_link, other)
+        self.host.feed(self.multi.scheduler.add_link_news, other)
 
     def wake(self, at_ms: int) -> None:
         """The time of a tick that was planned has come."""
@@ -400,7 +400,7 @@ class Process:
         """Whether it was touched, and has its turn only in the next one."""
         return self.multi.group(group)._state in self.multi._node.dirty
 
-    def state_of(self, group: GroupId) -> State | None:
+    def state_of(self, group: GroupId) -> GroupState | None:
         """None if the group is not here."""
         return self.multi.group(group)._state if group in self.host else None
 
@@ -428,7 +428,7 @@ class Process:
     def compact(self, group: GroupId, index: int, image: tuple[Ranges, bytes]) -> None:
         """A snapshot that was begun some time ago is ready."""
         if group in self.images:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(ProposalRefused):
                 self.multi.group(group).compact(index, *image)
 
     def scrub(self) -> None:
@@ -437,7 +437,7 @@ class Process:
             for index in image.live():
                 try:
                     self.store.read(group, index, index + 1, 1)
-                except Damaged as damage:
+                except DamagedLog as damage:
                     self.host._damaged(group, damage.index)
 
 

@@ -8,7 +8,7 @@ from random import Random
 from fluffle.broker.cluster.ports import Links
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import GroupId
-from fluffle.raft.rejection import Refused
+from fluffle.raft.rejection import ProposalRefused
 from tests.simulation.cluster import Cluster
 from tests.simulation.process import Process, Tenant, Toys
 from tests.simulation.profile import Profile
@@ -96,7 +96,7 @@ class Puts:
 def propose(process: Process, group: GroupId, payload: bytes) -> None:
     try:
         process.multi.group(group).propose(payload)
-    except Refused:
+    except ProposalRefused:
         return
 
 

@@ -24,11 +24,11 @@ from hypothesis.stateful import (
 
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
-from fluffle.raft.log_store import Loaded, Persist
+from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.raft.output import ConfigChange, Output, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId
-from fluffle.raft.rejection import Refused
+from fluffle.raft.rejection import ProposalRefused
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image
 from tests.mutants.mutant import Mutant
@@ -57,7 +57,7 @@ class ManualDisk:
         self.waiting: list[Persist] = []
         self._durable = durable
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedGroups:
         return self.image.load()
 
     def submit(self, persist: Persist) -> None:
@@ -314,7 +314,7 @@ class Machine(RuleBasedStateMachine):
 
         def guarded() -> None:
             if GROUP in process.images:
-                with contextlib.suppress(Refused):
+                with contextlib.suppress(ProposalRefused):
                     act(process)
 
         process.feed(guarded)

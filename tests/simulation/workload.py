@@ -15,7 +15,7 @@ from fluffle.raft.config import AddLearner, Change, NodeId, Promote, Remove
 from fluffle.raft.group import Group
 from fluffle.raft.output import Readable, Role
 from fluffle.raft.records import GroupId
-from fluffle.raft.rejection import Refused
+from fluffle.raft.rejection import ProposalRefused
 from tests.simulation.clockwork import SECOND_US
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
@@ -187,7 +187,7 @@ class Workload:
         if group in process.members:
             try:
                 call(process, group, *args)
-            except Refused:
+            except ProposalRefused:
                 return
 
     # What is asked, from within a turn

@@ -10,12 +10,12 @@ from zlib import crc32
 
 from fluffle.raft.config import Config
 from fluffle.raft.log_store import (
-    Damaged,
-    Loaded,
+    DamagedLog,
+    LoadedGroups,
     LogStore,
     NewSnapshot,
     Persist,
-    Recovered,
+    RecoveredGroup,
     Staged,
     Write,
 )
@@ -46,7 +46,7 @@ class Subject(Protocol):
     def sync(self) -> None:
         """Make durable what was submitted."""
 
-    def restart(self) -> Loaded:
+    def restart(self) -> LoadedGroups:
         """Kill the process and start it again."""
 
     def damage_entry(self, group: int, index: int) -> None: ...
@@ -65,7 +65,7 @@ class InMemory:
     def sync(self) -> None:
         self.store.sync()
 
-    def restart(self) -> Loaded:
+    def restart(self) -> LoadedGroups:
         self.told: list[int] = []
         self.store = MemoryRaftLog(self.image)
         self.store.on_durable = self.told.append
@@ -91,7 +91,7 @@ class InStore:
         self.host = Host(open_disk, tuning)
         self._begin()
 
-    def _begin(self) -> Loaded:
+    def _begin(self) -> LoadedGroups:
         self.told: list[int] = []
         self.store = RaftLog(self.host.store)
         self.store.on_durable = self.told.append
@@ -101,7 +101,7 @@ class InStore:
         self.host.settle()
         assert self.host.fatal == []
 
-    def restart(self) -> Loaded:
+    def restart(self) -> LoadedGroups:
         self.host.restart()
         return self._begin()
 
@@ -194,7 +194,7 @@ def damage_of(store: LogStore, group: int) -> int | None:
     """The index at which reading ends in damage."""
     try:
         everything(store, group)
-    except Damaged as damage:
+    except DamagedLog as damage:
         return damage.index if damage.group == group else None
     return None
 
@@ -215,12 +215,12 @@ class Writer:
         self.submit(*writes)
         self.subject.sync()
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedGroups:
         """What the next life finds."""
         self.token = 0
         return self.subject.restart()
 
-    def recovered(self, group: int) -> Recovered:
+    def recovered(self, group: int) -> RecoveredGroup:
         """What the next life finds of a group."""
         [found] = [found for found in self.load().groups if found.group == group]
         return found

@@ -15,7 +15,7 @@ from random import Random
 from zlib import crc32
 
 from fluffle.raft.config import Member
-from fluffle.raft.log_store import LogStore, NewSnapshot, Persist, Recovered, Staged, Write
+from fluffle.raft.log_store import LogStore, NewSnapshot, Persist, RecoveredGroup, Staged, Write
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, HardState, SnapshotMeta
 from fluffle.storage.disk import Disk
@@ -32,7 +32,7 @@ from tests.storage.workload import say
 TUNING = Tuning(window_bytes=20_000, moved_bytes=8_000, trimmed_keys=4)
 GROUPS = (1, 2, 3)
 
-State = dict[int, tuple[Recovered, list[Entry], bytes]]
+State = dict[int, tuple[RecoveredGroup, list[Entry], bytes]]
 """By group: what a start finds, every entry that can be read, and the snapshot's state."""
 
 NOTHING: State = {}

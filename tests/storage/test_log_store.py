@@ -94,7 +94,7 @@ def test_term_and_vote_come_back(log: Writer) -> None:
 
 def test_a_member_goes_on_as_another(log: Writer) -> None:
     log.write(created(1), Write(1, entries=entries(1, 3)))
-    log.write(Write(1, goes_on_as=9))
+    log.write(Write(1, new_incarnation=9))
     (found,) = log.load().groups
     assert (found.incarnation, found.last_index) == (9, 2)
     assert log.subject.store.read(1, 1, 3, 1_000) == entries(1, 3)

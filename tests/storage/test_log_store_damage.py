@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.raft.log_store import Damaged, Write
+from fluffle.raft.log_store import DamagedLog, Write
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import CONFIG, HardState, Quarantine
 from fluffle.storage.layout import PART_BYTES
@@ -41,7 +41,7 @@ def test_damage_is_not_the_end_of_the_log(fragile: Writer, is_cold: bool) -> Non
     fragile.subject.damage_entry(1, 4)
     store = fragile.subject.store
     assert store.read(1, 1, 9, 1000) == entries(1, 4)
-    with pytest.raises(Damaged, match="group 1: what is at index 4 is damaged"):
+    with pytest.raises(DamagedLog, match="group 1: what is at index 4 is damaged"):
         store.read(1, 4, 9, 1000)
     assert store.read(1, 5, 9, 1000) == terms[4:]
     recovered = fragile.recovered(1)
@@ -81,7 +81,7 @@ def test_a_missing_entry_above_the_floor_is_damage(fragile: Writer) -> None:
     for index in (3, 4):
         fragile.subject.lose_entry(1, index)
     assert damage_of(fragile.subject.store, 1) == 3
-    with pytest.raises(Damaged, match="index 4"):
+    with pytest.raises(DamagedLog, match="index 4"):
         fragile.subject.store.read(1, 4, 9, 1000)
     recovered = fragile.recovered(1)
     assert recovered.quarantine == Quarantine(3, 8, 1, needs_snapshot=False)
@@ -119,7 +119,7 @@ def test_a_damaged_state_needs_a_snapshot(fragile: Writer) -> None:
         fragile.subject.disk.flip(*fragile.subject.image_part(1, 1), -1)
     else:
         fragile.subject.damage_state(1)
-    with pytest.raises(Damaged, match="index 200"):
+    with pytest.raises(DamagedLog, match="index 200"):
         fragile.subject.store.read_state(1, PART_BYTES - 10, 10)
     found = fragile.recovered(1)
     assert found.quarantine == Quarantine(200, 300, 1, needs_snapshot=True)

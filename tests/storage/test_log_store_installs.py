@@ -5,7 +5,7 @@ from zlib import crc32
 import pytest
 
 from fluffle.raft.config import Config
-from fluffle.raft.log_store import StagedSoFar, Write
+from fluffle.raft.log_store import StagedSnapshot, Write
 from fluffle.raft.ranges import Ranges
 from fluffle.storage.layout import PART_BYTES
 from tests.storage.log_stores import (
@@ -34,7 +34,7 @@ def test_a_snapshot_is_staged_apart_from_the_log_and_then_installed(log: Writer)
     assert everything(log.subject.store, 1) == entries(1, 20)
     recovered = log.recovered(1)
     assert recovered.snapshot.index == 0
-    assert recovered.staged == StagedSoFar(SENT, 50, 70_000, crc32(STATE[:70_000]))
+    assert recovered.staged == StagedSnapshot(SENT, 50, 70_000, crc32(STATE[:70_000]))
     log.write(Write(1, staged=[staged(SENT, [], 50, STATE[70_000:], 70_000)]))
     log.write(Write(1, install=SENT, truncate_from=13, deletes=[(1, 10), (12, 13)]))
     for _ in range(2):
@@ -98,7 +98,7 @@ def test_a_later_snapshot_discards_staged_state_but_not_entries(log: Writer) -> 
     log.write(Write(1, staged=[staged(SENT, SENT_ENTRIES[:3], 30, STATE[:100])]))
     later = meta(60, [(10, 11), (30, 31), (60, 61)], b"later", term=4)
     log.write(Write(1, staged=[staged(later, [entry(60, 4)], 60, b"la")]))
-    assert log.recovered(1).staged == StagedSoFar(later, 60, 2, crc32(b"la"))
+    assert log.recovered(1).staged == StagedSnapshot(later, 60, 2, crc32(b"la"))
     log.write(Write(1, staged=[staged(later, [], 60, b"ter", 2)]))
     log.write(Write(1, install=later, deletes=[(1, 10), (11, 30), (31, 60)]))
     assert everything(log.subject.store, 1) == [
@@ -115,7 +115,7 @@ def test_offset_0_begins_the_state_afresh(log: Writer) -> None:
     log.write(created(1))
     log.write(Write(1, staged=[staged(sent, entries(5, 6), 5, b"sta")]))
     log.write(Write(1, staged=[staged(sent, [], 5, b"stat")]))
-    assert log.recovered(1).staged == StagedSoFar(sent, 5, 4, crc32(b"stat"))
+    assert log.recovered(1).staged == StagedSnapshot(sent, 5, 4, crc32(b"stat"))
     log.write(Write(1, staged=[staged(sent, [], 5, b"e", 4)], install=sent))
     assert log.subject.store.read_state(1, 0, 10) == b"state"
 
@@ -128,7 +128,7 @@ def test_what_is_staged_can_be_discarded_and_begun_anew(log: Writer) -> None:
     first = staged(SENT, SENT_ENTRIES[:1], 10)
     log.write(Write(1, discard_staged=True, staged=[first]))
     log.write(Write(1, discard_staged=True, staged=[first]))
-    assert log.recovered(1).staged == StagedSoFar(SENT, 10, 0, 0)
+    assert log.recovered(1).staged == StagedSnapshot(SENT, 10, 0, 0)
     log.write(Write(1, discard_staged=True))
     assert everything(log.subject.store, 1) == []
     assert log.recovered(1).last_index == 0

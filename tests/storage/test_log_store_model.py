@@ -21,7 +21,14 @@ from hypothesis.stateful import (
 )
 
 from fluffle.raft.config import Config, Member
-from fluffle.raft.log_store import NewSnapshot, Persist, Recovered, Staged, StagedSoFar, Write
+from fluffle.raft.log_store import (
+    NewSnapshot,
+    Persist,
+    RecoveredGroup,
+    Staged,
+    StagedSnapshot,
+    Write,
+)
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import CONFIG, DATA, Entry, HardState, Quarantine, SnapshotMeta
 from fluffle.storage.disk import Disk
@@ -45,8 +52,8 @@ class StagedModel:
     whole_state: bytes
     """What is to come; not on disk."""
 
-    def so_far(self) -> StagedSoFar:
-        return StagedSoFar(self.meta, self.through, len(self.state), crc32(self.state))
+    def so_far(self) -> StagedSnapshot:
+        return StagedSnapshot(self.meta, self.through, len(self.state), crc32(self.state))
 
 
 @dataclass
@@ -65,7 +72,7 @@ class GroupModel:
     def floor(self) -> int:
         return self.meta.index
 
-    def recovered(self, group: int) -> Recovered:
+    def recovered(self, group: int) -> RecoveredGroup:
         """What a start must find."""
         above = [self.entries[index] for index in range(self.floor + 1, self.last + 1)]
         terms: list[tuple[int, int]] = []
@@ -74,7 +81,7 @@ class GroupModel:
                 terms.append((entry.index, entry.term))
         staged = self.staged.so_far() if self.staged else None
         configs = [entry for entry in above if entry.kind == CONFIG]
-        return Recovered(
+        return RecoveredGroup(
             group, self.incarnation, self.hard_state, self.meta, terms, self.last, configs,
             self.quarantine, staged,
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.raft.log_store import Damaged, Write
+from fluffle.raft.log_store import DamagedLog, Write
 from fluffle.storage.layout import PART_BYTES, Table
 from tests.storage.log_stores import InStore, Writer, created, entries, entry, snapshot
 from tests.storage.test_raft_log import log, subject, values
@@ -51,7 +51,7 @@ def test_what_is_in_the_hot_window_or_no_shorter_is_left_as_it_is(
     assert store.rewrite(1, 2, lambda payload: payload)
     assert subject.host.writer.work is before, "nothing is written"
     subject.damage_entry(1, 2)
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedLog):
         store.rewrite(1, 2, lambda _before: b"")
 
 

@@ -23,7 +23,7 @@ from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, Role, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
-from fluffle.raft.rejection import Refused
+from fluffle.raft.rejection import ProposalRefused
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image, MemoryRaftLog
 from tests.simulation.toy import Toy
@@ -272,7 +272,7 @@ class Node:
         self.host.feed(self._snapshot, group)
 
     def _snapshot(self, group: GroupId) -> None:
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(ProposalRefused):
             self.host.group(group).snapshot()
 
     @property

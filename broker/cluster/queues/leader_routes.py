@@ -21,7 +21,7 @@ from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, OnEvents,
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.runtime.turn import nothing
 from fluffle.raft.config import NodeId
-from fluffle.raft.pending_news import Untold
+from fluffle.raft.pending_news import PendingNews
 from fluffle.raft.quorum import majority_of
 
 TOLD_MAX = 64
@@ -124,7 +124,7 @@ class Lines:
         beat they heard anything last, or asked."""
         self._untold: dict[Line, None] = {}
         """Those that have received something, and have maybe not told; a timer runs for them."""
-        self._unheard: Untold[Line, NodeId] = Untold()
+        self._unheard: PendingNews[Line, NodeId] = PendingNews()
         """Those that have not heard yet that a link has come or gone, and to which node."""
         self._missed: set[NodeId] = set()
         """Homes that cannot be reached, and are waited for."""

@@ -13,7 +13,7 @@ from fluffle.broker.cluster.queue_sessions.session_server import Sessions, not_l
 from fluffle.broker.cluster.queues.fault_guard import Guard
 from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, QueueId, Served
 from fluffle.raft.config import NodeId
-from fluffle.raft.pending_news import Untold
+from fluffle.raft.pending_news import PendingNews
 
 TOLD_MAX = 64
 """Queues that are told of a link in one turn, of those for which nothing else comes up.  Likewise
@@ -47,7 +47,7 @@ class Leading:
         """To be pumped again after a while."""
         self.parting: list[tuple[NodeId, LeaderFrame]] = []
         """What is left to be said for leaderships that have ended."""
-        self._untold: Untold[QueueId, tuple[NodeId, Boot | None]] = Untold()
+        self._untold: PendingNews[QueueId, tuple[NodeId, Boot | None]] = PendingNews()
         """Links of which queues have not heard yet, each with the life of the node it is to; None:
         there is none any more."""
         self._timed: dict[QueueId, None] = {}

@@ -19,7 +19,7 @@ from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.quorum.encoding import slim
 from fluffle.broker.queues.quorum.errors import Unfit
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.raft.log_store import Damaged
+from fluffle.raft.log_store import DamagedLog
 
 LOOK_S = 0.2
 ENTRIES_MAX = 4
@@ -114,7 +114,7 @@ class Slimming:
             index, runs = due.entries.pop()
             try:
                 is_done = self._host().rewrite(queue, index, partial(slim, live=runs))
-            except Damaged:
+            except DamagedLog:
                 continue  # whoever looks for damage finds it, and has it mended
             except Unfit as unfit:
                 self._unfit.setdefault(queue, set()).add(index)

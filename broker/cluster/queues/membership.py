@@ -29,8 +29,8 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.vhosts.queue_changes import redefinition
 from fluffle.raft.config import AddLearner, Config, NodeId, Promote, Remove
 from fluffle.raft.config import Change as Step
-from fluffle.raft.progress import Flow
-from fluffle.raft.rejection import Refused
+from fluffle.raft.progress import ProgressState
+from fluffle.raft.rejection import ProposalRefused
 
 LOOK_S = 0.5
 """Between two looks at a queue that is not on the nodes that are wanted."""
@@ -108,12 +108,12 @@ class Unknown(NamedTuple):
 
     times: int
     """How often it has said that it is not there."""
-    progress: tuple[Flow, int] | None
+    progress: tuple[ProgressState, int] | None
     """As of `Group.progress`, when it said so last."""
 
-    def is_past(self, progress: tuple[Flow, int] | None) -> bool:
+    def is_past(self, progress: tuple[ProgressState, int] | None) -> bool:
         """Whether the member has answered since: it had only not heard of the queue yet."""
-        is_fed = progress is not None and progress[0] is not Flow.PROBE
+        is_fed = progress is not None and progress[0] is not ProgressState.PROBE
         return is_fed and progress != self.progress
 
 
@@ -364,7 +364,7 @@ class Members:
 
         Whoever has no room on its disk would hand it back at once.
         """
-        return [*filter(self._ports.may_lead, hosted.raft.heirs)]
+        return [*filter(self._ports.may_lead, hosted.raft.transfer_targets)]
 
 
 def steps(config: Config, wanted: Collection[NodeId], lost: Collection[NodeId]) -> list[Step]:
@@ -378,5 +378,5 @@ def steps(config: Config, wanted: Collection[NodeId], lost: Collection[NodeId]) 
     ]
 
 
-def refused(_refused: Refused) -> None:
+def refused(_refused: ProposalRefused) -> None:
     """Whoever wants it may ask again."""

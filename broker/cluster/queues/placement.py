@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
 from fluffle.raft.config import NodeId
-from fluffle.raft.election import rank_of
+from fluffle.raft.election import campaign_rank
 from fluffle.raft.records import GroupId
 
 ID_BITS = 63
@@ -69,13 +69,13 @@ def draw_id(draw_bits: Callable[[int], int], leader: NodeId, members: Sequence[N
     """
     while True:
         drawn = draw_bits(ID_BITS)
-        if drawn >= FIRST_ID and rank_of(leader, drawn, list(members)) == 0:
+        if drawn >= FIRST_ID and campaign_rank(leader, drawn, list(members)) == 0:
             return drawn  # mutant: M34
 
 
 def first_leader(group: GroupId, founders: Sequence[NodeId]) -> NodeId:
     """Whom `draw_id` has meant: known to all founders for ever, whoever is to lead later."""
-    return next(node for node in founders if rank_of(node, group, list(founders)) == 0)
+    return next(node for node in founders if campaign_rank(node, group, list(founders)) == 0)
 
 
 def choose_added(

@@ -39,7 +39,7 @@ from fluffle.broker.runtime.timers import Aging
 from fluffle.raft.config import Member as Voter
 from fluffle.raft.config import NodeId
 from fluffle.raft.group import Position
-from fluffle.raft.log_store import Damaged
+from fluffle.raft.log_store import DamagedLog
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
@@ -383,7 +383,7 @@ class QueueGroup:
     def _read_entry(self, index: int) -> bytes:
         try:
             return self._place.host().read_entry(self.group, index)
-        except Damaged as error:
+        except DamagedLog as error:
             place = f"group {self.group}, entry {error.index}"
             raise Unreadable(Damage(place, "it cannot be read")) from error
 

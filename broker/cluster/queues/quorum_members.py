@@ -82,7 +82,7 @@ class Hosting:
 
     __slots__ = (
         "_around", "_coming", "_definitions", "_gone", "_groups", "_is_current", "_lost",
-        "_news", "_place", "go_on_alone", "heirs", "host", "members",
+        "_news", "_place", "force_single_member", "heirs", "host", "members",
     )  # fmt: skip
 
     def __init__(self, around: Surroundings) -> None:
@@ -111,7 +111,7 @@ class Hosting:
         )
         self.host: RaftHost
         """Set before it starts."""
-        self.go_on_alone: Callable[[QueueId, int], None]
+        self.force_single_member: Callable[[QueueId, int], None]
         """Has a member that is here be the only one, in this incarnation.  Set before it starts."""
         self.members: Members | None = None
         """Who changes them; None if nobody does."""
@@ -175,7 +175,7 @@ class Hosting:
     def _go_on_alone(self, definition: QueueDefinition, incarnation: int) -> None:
         """Nobody joins a group that nobody is in: an operator has given the others up."""
         event(logger, logging.WARNING, "queue_goes_on_alone", **self._named(definition.id))
-        self.go_on_alone(definition.id, incarnation)
+        self.force_single_member(definition.id, incarnation)
 
     def _incarnation_of(self, queue: QueueId) -> int:
         """As which member this node is here, or is going to be; 0 if it is none."""

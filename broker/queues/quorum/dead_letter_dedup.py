@@ -35,7 +35,7 @@ from fluffle.broker.queues.quorum.entry_version import Announcing
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived, SourceGone
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import UNKNOWN_SOURCE, Source, State
-from fluffle.raft.force_single_member import has_gone_alone
+from fluffle.raft.force_single_member import was_forced
 
 
 class Fate(Enum):
@@ -99,7 +99,7 @@ class Arrivals:
 
     def _know(self, source: Source, posted: Posted) -> Source:
         settled = runs_of(sorted(number for number in posted.settled if number in source.arrived))
-        if has_gone_alone(source.term, posted.term):
+        if was_forced(source.term, posted.term):
             settled = [range(low, high) for low, high in source.arrived]
         first = source.arrived.next_from(0)
         is_news = settled or (first is not None and first[0] < posted.below)

@@ -6,7 +6,7 @@ from fluffle.broker.cluster.codec import encode
 from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.raft.group import Position
 from fluffle.raft.messages import AppendAccepted, LeaderQuery
-from fluffle.raft.progress import Flow
+from fluffle.raft.progress import ProgressState
 from tests.simulation.toy import put
 from tests.support.hosts import HostCluster
 
@@ -40,7 +40,7 @@ def test_only_what_a_commit_needs_of_three_disks_takes_a_turn(cluster: HostClust
     assert not leader.is_turn_due, "two of three had it before"
     cluster.advance(1_000)
     assert leader.host.group(GROUP).raft.progress == dict.fromkeys(
-        (node.name for node in cluster.followers(GROUP)), (Flow.REPLICATE, 2)
+        (node.name for node in cluster.followers(GROUP)), (ProgressState.REPLICATE, 2)
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.common_time import PATIENCE_MS, SKEW_MS_MAX, SLEW, CommonTime
-from fluffle.raft.failure_detector import Liveness
+from fluffle.raft.failure_detector import FailureDetector
 from fluffle.raft.tuning import Tuning
 
 HOUR_MS = 3_600_000
@@ -36,7 +36,7 @@ class Machine:
     def start(self) -> None:
         self.boot += 1
         self.time = CommonTime(self.name, self.clock, lambda: self.cluster.deciding)
-        self.liveness = Liveness(self.boot, Tuning())
+        self.liveness = FailureDetector(self.boot, Tuning())
         self.tick()
 
     def tick(self) -> None:

@@ -15,7 +15,7 @@ from fluffle.broker.process.lock import LOCK_FILE, lock
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts.queue_changes import declare_queue
 from fluffle.protocol.wire import to_table
-from fluffle.raft.force_single_member import TERMS
+from fluffle.raft.force_single_member import TERM_STEP
 from tests.broker.cluster.test_cluster import define, has
 from tests.broker.cluster.test_membership import are_voters, let_in
 from tests.support.cluster_nodes import make_cluster, until
@@ -45,7 +45,7 @@ async def test_a_node_goes_on_alone_and_others_join_it(tmp_path: Path) -> None:
     await define(nodes["b"], "alone")
     host = nodes["b"].cluster.running.host
     await until(lambda: host.group(queue).status.leader == "b")
-    assert host.group(queue).status.term > TERMS, "nobody has seen a later one"
+    assert host.group(queue).status.term > TERM_STEP, "nobody has seen a later one"
 
     nodes["a"].begin()  # with what it has
     refused = nodes["b"].cluster.links.counters.refused

@@ -15,7 +15,7 @@ from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
 from fluffle.raft.group import Position
 from fluffle.raft.messages import LeaderQuery, Ping
 from fluffle.raft.records import Entry
-from fluffle.raft.rejection import Reason, Refused
+from fluffle.raft.rejection import ProposalRefused, RefusalReason
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import put
 from tests.support.hosts import HostCluster, ToyMachine
@@ -30,7 +30,7 @@ def cluster() -> HostCluster:
     return cluster
 
 
-def reason_of(fate: object) -> Reason:
+def reason_of(fate: object) -> RefusalReason:
     assert isinstance(fate, Lost)
     assert fate.refused is not None
     return fate.refused.reason
@@ -113,7 +113,7 @@ def test_a_follower_refuses_and_says_who_leads(cluster: HostCluster) -> None:
     follower.host.group(GROUP).propose(put(1, 0), fates.append)
     assert fates == []
     cluster.settle()
-    assert reason_of(fates[0]) is Reason.NOT_LEADER
+    assert reason_of(fates[0]) is RefusalReason.NOT_LEADER
     assert isinstance(fates[0], Lost)
     assert fates[0].refused is not None
     assert fates[0].refused.leader == cluster.leader(GROUP).name
@@ -123,13 +123,15 @@ def test_a_follower_refuses_and_says_who_leads(cluster: HostCluster) -> None:
 def test_without_room_nothing_is_taken(cluster: HostCluster) -> None:
     store = cluster.leader(GROUP).store
     store.has_room = store.takes_entries = False
-    assert [reason_of(fate) for fate in cluster.propose(GROUP, put(1, 0))] == [Reason.NO_ROOM]
+    assert [reason_of(fate) for fate in cluster.propose(GROUP, put(1, 0))] == [
+        RefusalReason.NO_ROOM
+    ]
 
 
 def test_nothing_is_taken_behind_what_was_not_until_that_is_known(cluster: HostCluster) -> None:
     big = b"x" * Tuning().uncommitted_bytes_max
     *refused, taken = cluster.propose(GROUP, put(1, 0), big, put(2, 0))
-    assert [reason_of(fate) for fate in refused] == [Reason.BEHIND, Reason.BEHIND]
+    assert [reason_of(fate) for fate in refused] == [RefusalReason.BEHIND, RefusalReason.BEHIND]
     assert taken == Position(1, 2)
     assert isinstance(cluster.propose(GROUP, put(3, 0))[0], Position)
 
@@ -197,7 +199,7 @@ def test_a_group_that_is_deleted_answers_everybody(cluster: HostCluster) -> None
     group.propose(put(2, 0), answers.append)
     cluster.settle()
     assert answers[:2] == [UNSURE, None]
-    assert reason_of(answers[2]) is Reason.NOT_LEADER
+    assert reason_of(answers[2]) is RefusalReason.NOT_LEADER
     assert GROUP not in leader.host
     assert leader.image.groups == {}
     group.read_index(answers.append)
@@ -227,13 +229,13 @@ def test_a_group_is_deleted_and_here_again_as_another_member(cluster: HostCluste
 
 def test_leadership_is_handed_over(cluster: HostCluster) -> None:
     target = cluster.followers(GROUP)[0]
-    refusals: list[Refused] = []
+    refusals: list[ProposalRefused] = []
     cluster.led(GROUP).transfer(target.name, refusals.append)
     cluster.advance(500)
     assert cluster.leader(GROUP) is target
     target.host.group(GROUP).transfer("nobody", refusals.append)
     cluster.settle()
-    assert [refused.reason for refused in refusals] == [Reason.BAD_CHANGE]
+    assert [refused.reason for refused in refusals] == [RefusalReason.BAD_CHANGE]
 
 
 def test_an_unknown_group_is_told_to_who_knows_groups(cluster: HostCluster) -> None:
@@ -284,7 +286,7 @@ def test_an_image_that_contradicts_the_log_ends_the_node() -> None:
     cluster.advance(1_000)
     assert node.turns == turns
     assert len(node.fatal) == 1
-    assert reason_of(fates[1]) is Reason.NOT_LEADER
+    assert reason_of(fates[1]) is RefusalReason.NOT_LEADER
 
 
 def test_a_host_that_stops_answers_everybody(cluster: HostCluster) -> None:
@@ -296,10 +298,10 @@ def test_a_host_that_stops_answers_everybody(cluster: HostCluster) -> None:
     group.read_index(answers.append)
     leader.host.stop()
     assert answers[0] == UNSURE
-    assert reason_of(answers[1]) is Reason.NOT_LEADER
+    assert reason_of(answers[1]) is RefusalReason.NOT_LEADER
     assert answers[2] is None
     group.propose(put(3, 0), answers.append)
-    assert reason_of(answers[3]) is Reason.NOT_LEADER
+    assert reason_of(answers[3]) is RefusalReason.NOT_LEADER
     leader.host.stop()
     assert len(answers) == 4
 

@@ -128,7 +128,7 @@ RAFT = [
         "M42",
         "a call to stand from an old term is followed",
         Insert(
-            "if type(message) is TimeoutNow:\n    election.begin_election(state, is_transfer=True)"
+            "if type(message) is TimeoutNow:\n    election.start_election(state, is_transfer=True)"
         ),
     ),
     Mutant("M43", "answers from a term that it may forget", Swap("A == B", "True")),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import AppendRequest
 from fluffle.raft.records import GroupId
-from fluffle.raft.state import State
+from fluffle.raft.state import GroupState
 from tests.simulation.facts import Violation
 from tests.simulation.watch import Watch
 
@@ -17,7 +17,7 @@ from tests.simulation.watch import Watch
 class Bounds:
     """Looks at a leader's window whenever it sends entries."""
 
-    def __init__(self, state_of: Callable[[NodeId, GroupId], State | None]) -> None:
+    def __init__(self, state_of: Callable[[NodeId, GroupId], GroupState | None]) -> None:
         self._state_of = state_of
 
     def join(self, watch: Watch) -> None:
@@ -40,7 +40,7 @@ class Bounds:
             )
 
 
-def unaccounted(state: State) -> str | None:
+def unaccounted(state: GroupState) -> str | None:
     """What a leader believes to be under way although all is quiet."""
     leading = state.leading
     if leading is None:

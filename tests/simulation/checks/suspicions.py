@@ -50,7 +50,7 @@ class Suspicions:
         pair, mistakes = (process.node, node), process.multi.mistakes.get(node, 0)
         before = self._mistakes.pop(pair, None)
         if not verdict.is_alive:
-            peer = process.multi._liveness._peers[node]
+            peer = process.multi._failure_detector._peers[node]
             if peer.suspected_ms is not None and peer.suspected_ms - peer.heard_ms < SHORT_MS:
                 self._mistakes[pair] = mistakes
         elif before is not None and mistakes > before:

@@ -368,7 +368,7 @@ class Station:
         self.fellows.enter()
         self.connections.enter()
         quorum_members.sweep_all(self.hosting)
-        self.process.multi.crowd.wake()
+        self.process.multi.scheduler.wake()
 
     # As tenant
 
@@ -382,7 +382,7 @@ class Station:
         """As `Cluster.start`: nothing is led here before all that is defined is known."""
         host = self.process.host
         lost = host.start(are_asleep=True)
-        host.feed(self.process.multi.crowd.attend, METADATA_GROUP)
+        host.feed(self.process.multi.scheduler.attend, METADATA_GROUP)
         if METADATA_GROUP not in host and self._town.may_be(self.process.node, 1):
             host.create(METADATA_GROUP, 1, Config.initial(self._town.cluster.names))
         return lost
@@ -405,7 +405,7 @@ class Station:
             self.queues.reconciling.look_soon(self.clock.now_ms())
 
     def configured(self) -> None:
-        self.process.host.group(METADATA_GROUP).raft.tell_commits_at_once()
+        self.process.host.group(METADATA_GROUP).raft.send_commits_at_once()
         self.call_later(0.0, self.fellows.membership.configured)
         self.call_later(0.0, self.queues.nodes_changed)
 

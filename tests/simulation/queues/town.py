@@ -21,7 +21,7 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
-from fluffle.raft.rejection import Refused
+from fluffle.raft.rejection import ProposalRefused
 from tests.broker.cluster.queue_sessions.client import Names
 from tests.broker.cluster.queue_sessions.ghost import check_rest
 from tests.broker.queues.quorum.alone import Alone
@@ -500,7 +500,7 @@ class Town:
 def transferred(process: Process, group: GroupId, heir: NodeId) -> None:
     """If it is led there, and the other may lead it."""
     if group in process.members:
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(ProposalRefused):
             process.multi.group(group).transfer(heir)
 
 

@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.cluster.queue_sessions.session_server import (
     CONSUMER_DISCONNECTED_MS as A_MINUTE,
 )
-from fluffle.raft.rejection import Refused
+from fluffle.raft.rejection import ProposalRefused
 from tests.support.queue_nodes import QueueCluster
 
 TICK_MS = 1_000
@@ -60,7 +60,7 @@ def test_the_next_leader_goes_by_it_too() -> None:
     """Who leads later knows not since when nobody has reached it, and counts from then on."""
     cluster = parted(5_000)
     cluster.hosts.advance(2_000, step_ms=100)
-    refused: list[Refused] = []
+    refused: list[ProposalRefused] = []
     cluster.nodes["a"].host.group(cluster.queue).transfer("b", refused.append)
     cluster.hosts.advance(2_000, step_ms=100)
     assert (cluster.leader(), refused) == ("b", [])

@@ -124,7 +124,7 @@ async def test_it_outlives_a_restart_before_anything_was_done(scene: Scene) -> N
     await is_lost(scene, "b", "c")
     await until(lambda: scene.leader() == "")
     hosting = nodes["a"].cluster.hosting
-    hosting.go_on_alone = lambda _queue, _incarnation: None
+    hosting.force_single_member = lambda _queue, _incarnation: None
     await nodes["a"].ask("queues.force_shrink", **Q)
     assert scene.leader() == ""
     await nodes["a"].kill()

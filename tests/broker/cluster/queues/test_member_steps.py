@@ -20,8 +20,8 @@ from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
-from fluffle.raft.progress import Flow
-from fluffle.raft.rejection import Refused
+from fluffle.raft.progress import ProgressState
+from fluffle.raft.rejection import ProposalRefused
 
 
 class Asked:
@@ -32,7 +32,7 @@ class Asked:
         self.steps: list[Change] = []
         self.to: list[NodeId] = []
         self.heirs: list[NodeId] = []
-        self.progress = {member.node: (Flow.REPLICATE, 9) for member in config.members}
+        self.progress = {member.node: (ProgressState.REPLICATE, 9) for member in config.members}
         self.is_led = True
         self.members: Members
         """Who asks."""
@@ -47,7 +47,7 @@ class Asked:
     def change(self, step: Change, _on_fate: OnFate) -> None:
         self.steps.append(step)
 
-    def transfer(self, node: NodeId, _refused: Callable[[Refused], None]) -> None:
+    def transfer(self, node: NodeId, _refused: Callable[[ProposalRefused], None]) -> None:
         self.to.append(node)
 
 
@@ -150,12 +150,12 @@ def test_who_says_too_often_that_it_is_no_member_is_replaced() -> None:
 def test_who_has_come_to_be_a_member_since_is_not_replaced() -> None:
     """It may be the one without whom there is no majority."""
     group = asked("abc", "abc")
-    group.progress["c"] = Flow.PROBE, 0
+    group.progress["c"] = ProgressState.PROBE, 0
     say_unknown(group, UNKNOWN_MAX + 1)
-    group.progress["c"] = Flow.REPLICATE, 0
+    group.progress["c"] = ProgressState.REPLICATE, 0
     group.members.look(7)
     assert group.steps == []
-    group.progress["c"] = Flow.PROBE, 0
+    group.progress["c"] = ProgressState.PROBE, 0
     say_unknown(group, UNKNOWN_MAX)
     group.members.look(7)
     assert group.steps == [], "it is counted anew"

@@ -18,7 +18,7 @@ from fluffle.broker.cluster.queues.placement import (
     draw_id,
     draw_leader,
 )
-from fluffle.raft.election import rank_of
+from fluffle.raft.election import campaign_rank
 
 NODES = st.sets(st.sampled_from("abcdefg"), min_size=1)
 LOADS = st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 9))
@@ -86,7 +86,7 @@ def test_an_id_has_its_leader_stand_first(nodes: set[str], seed: int) -> None:
     for leader in nodes:
         drawn = draw_id(Random(seed).getrandbits, leader, sorted(nodes))
         assert drawn > 1
-        assert rank_of(leader, drawn, sorted(nodes)) == 0
+        assert campaign_rank(leader, drawn, sorted(nodes)) == 0
 
 
 @given(NODES, NODES, LOADS)

@@ -10,7 +10,7 @@ import pytest
 
 from fluffle.broker.cluster.queues.log_compaction import ENTRIES_MAX, PATIENCE, Slimming
 from fluffle.broker.queues.quorum.errors import Unfit
-from fluffle.raft.log_store import Damaged
+from fluffle.raft.log_store import DamagedLog
 
 FLOOR = 100
 
@@ -104,7 +104,7 @@ def test_what_stays_in_the_hot_window_holds_up_nobody_and_is_left(scene: Scene) 
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
-    [(Unfit("of another version"), [(1, 3, "of another version")]), (Damaged(1, 5), [])],
+    [(Unfit("of another version"), [(1, 3, "of another version")]), (DamagedLog(1, 5), [])],
 )
 def test_an_entry_that_cannot_be_made_smaller_is_left_and_others_are(
     scene: Scene, wrong: Exception, told: list[tuple[int, int, str]]

@@ -19,7 +19,7 @@ from fluffle.broker.queues.quorum.encoding import (
 from fluffle.broker.queues.quorum.errors import Unfit
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.raft.force_single_member import TERMS
+from fluffle.raft.force_single_member import TERM_STEP
 from tests.broker.queues.quorum.leading import PLAIN, full
 from tests.broker.queues.quorum.make import ORIGIN
 from tests.broker.queues.quorum.telling import Told
@@ -162,13 +162,13 @@ def test_where_a_queue_went_on_alone_its_numbers_may_be_of_other_messages(electi
     """Those who had 6 were given up, and after as many elections nobody knew of it."""
     target = Target()
     target.post(5, 6, term=1 + elections)
-    assert target.post(6, term=1 + TERMS) == [e.Done(target.session, 3, 1)]
+    assert target.post(6, term=1 + TERM_STEP) == [e.Done(target.session, 3, 1)]
     assert (target.count, target.remembered) == (3, [6])
-    assert target.post(6, 7, term=2 + TERMS)[0] == e.Done(target.session, 4, 1)
+    assert target.post(6, 7, term=2 + TERM_STEP)[0] == e.Done(target.session, 4, 1)
     assert (target.count, target.remembered) == (4, [6, 7]), "who leads next has the same numbers"
     assert target.post(8, term=2 + elections) == [e.NotTaken(target.session, 6, 1)]
     target.change_leader()
-    target.post(6, 7, term=2 + TERMS)
+    target.post(6, 7, term=2 + TERM_STEP)
     assert (target.count, target.remembered) == (4, [6, 7])
 
 
