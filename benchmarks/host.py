@@ -31,7 +31,7 @@ from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 from fluffle.raft.tuning import Tuning
-from fluffle.storage.disk import Disk, Work
+from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.raft_memory import Image, MemoryRaftLog
@@ -66,7 +66,7 @@ class OnDisk:
 
     def __init__(self, directory: Path) -> None:
         self._disk = open_environment(directory)
-        self._work: Work | None = None
+        self._work: WriteTransaction | None = None
         self._result: Result | None = None
         self._store = Store(self._disk, self._as_writer, on_fatal=_raise)
         self.log = RaftLog(self._store, flush=lambda: None)
@@ -75,7 +75,7 @@ class OnDisk:
         self._wake = wake
         return self
 
-    def start(self, work: Work) -> None:
+    def start(self, work: WriteTransaction) -> None:
         self._work = work
 
     def take(self) -> Result | None:

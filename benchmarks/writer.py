@@ -25,10 +25,10 @@ import uvloop
 from benchmarks.machine import anonymous_bytes, cpu_s
 from benchmarks.report import markdown_table
 from fluffle.storage.batch import Batch
-from fluffle.storage.disk import Disk, Work
+from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.environment import open_environment, read_environment
 from fluffle.storage.errors import StorageError
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.store import Store
 from fluffle.storage.writer import Result, Writer, WriterThread, commit
 
@@ -61,7 +61,7 @@ class WriterProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def start(self, work: Work) -> None:
+    def start(self, work: WriteTransaction) -> None:
         body = pickle.dumps(work, protocol=5)
         self._socket.sendall(LENGTH.pack(len(body)) + body)
 
@@ -110,7 +110,7 @@ SCENARIOS = (
     Scenario("1,000 messages in 50 queues", 1000, 50, True),
     Scenario("1,000 messages in 50 queues, all moved", 1000, 50, False),
 )
-MOVING = Tuning(window_bytes=1 << 19)
+MOVING = UpkeepTuning(window_bytes=1 << 19)
 
 
 @dataclass(slots=True)
@@ -209,7 +209,7 @@ async def drive(
 def measure(kind: str, scenario: Scenario, seconds: float, *, busy: bool) -> Run:
     """One run in a fresh directory."""
     sys.setswitchinterval(KINDS[kind])
-    tuning = Tuning() if scenario.is_consumed else MOVING
+    tuning = UpkeepTuning() if scenario.is_consumed else MOVING
     loop = uvloop.new_event_loop()
     pids = [os.getpid()]
     with tempfile.TemporaryDirectory() as name:

@@ -18,7 +18,7 @@ from fluffle.protocol.spec import (
 WITH_CONTENT = (Basic.Deliver, Basic.GetOk, Basic.Return)
 
 
-class Heard(NamedTuple):
+class ReceivedMethod(NamedTuple):
     """A method, with its message if it carries one."""
 
     channel: int
@@ -37,23 +37,23 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-class Nonsense(Exception):
+class InvalidFrames(Exception):
     """Bytes that are no frames, or frames in an order that there is not."""
 
 
-class Hearing:
+class ClientReader:
     """Of one connection."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._unfinished: Heard | None = None
+        self._unfinished: ReceivedMethod | None = None
         self._missing_bytes = -1
         """Of its body; -1 before its header."""
 
-    def feed(self, data: bytes) -> Iterator[Heard]:
+    def feed(self, data: bytes) -> Iterator[ReceivedMethod]:
         """What has become whole by these bytes; heartbeats are passed over.
 
-        Raises `Nonsense`, and ProtocolError for a method that cannot be read.
+        Raises `InvalidFrames`, and ProtocolError for a method that cannot be read.
         """
         self._buffer += data
         for frame in self._frames():
@@ -70,21 +70,21 @@ class Hearing:
             payload, end = bytes(self._buffer[7 : stop - 1]), self._buffer[stop - 1]
             del self._buffer[:stop]
             if end != FRAME_END:
-                raise Nonsense(f"a frame of kind {kind} and {size} bytes without an end")
+                raise InvalidFrames(f"a frame of kind {kind} and {size} bytes without an end")
             if kind != FRAME_HEARTBEAT:
                 yield Frame(kind, channel, payload)
 
-    def _take(self, frame: Frame) -> Heard | None:
+    def _take(self, frame: Frame) -> ReceivedMethod | None:
         if (self._unfinished is None) is not (frame.kind == FRAME_METHOD):
-            raise Nonsense(f"a frame of kind {frame.kind} after {self._unfinished}")
+            raise InvalidFrames(f"a frame of kind {frame.kind} after {self._unfinished}")
         if self._unfinished is None:
-            heard = Heard(frame.channel, decode_method(frame.payload))
+            heard = ReceivedMethod(frame.channel, decode_method(frame.payload))
             if not isinstance(heard.method, WITH_CONTENT):
                 return heard
             self._unfinished, self._missing_bytes = heard, -1
             return None
         if (frame.kind == FRAME_HEADER) is not (self._missing_bytes < 0):
-            raise Nonsense(f"a frame of kind {frame.kind} within {self._unfinished}")
+            raise InvalidFrames(f"a frame of kind {frame.kind} within {self._unfinished}")
         if frame.kind == FRAME_HEADER:
             (self._missing_bytes,) = struct.unpack_from(">Q", frame.payload, 4)
             self._unfinished = self._unfinished._replace(properties=frame.payload[12:])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
-from fluffle.protocol.properties import FLAG_EXPIRATION, FLAG_PRIORITY, place_of, way_to
+from fluffle.protocol.properties import FLAG_EXPIRATION, FLAG_PRIORITY, place_and_flags_of, place_of
 
 FEW = 4
 """Fewer are asked one after the other."""
@@ -25,7 +25,7 @@ LAID_OUT_BYTES_MAX = 512
 ALL_OCTETS = bytes(range(256))
 
 
-class Priorities(NamedTuple):
+class PriorityColumn(NamedTuple):
     """Of several messages."""
 
     octets: bytes
@@ -33,21 +33,21 @@ class Priorities(NamedTuple):
     """How long each content is; 0 if they differ, or nobody looked."""
 
 
-def priorities_of(contents: list[bytes]) -> Priorities | None:
+def priorities_of(contents: list[bytes]) -> PriorityColumn | None:
     """Of several canonical contents with well-formed properties, if they name some; None if they do
     not.  Either all of them do or none does."""
-    at, told_at = way_to(contents[0], FLAG_PRIORITY)
+    at, told_at = place_and_flags_of(contents[0], FLAG_PRIORITY)
     if not at:
         return None
     count = len(contents)
     if count == 1:
-        return Priorities(contents[0][at : at + 1], len(contents[0]))
+        return PriorityColumn(contents[0][at : at + 1], len(contents[0]))
     if count >= FEW and at < HEAD_BYTES_MAX:
         laid_out, stride = lay_out(contents, at + 1)
         if not differing(laid_out, stride, told_at, count):
-            return Priorities(laid_out[at::stride], stride if stride > at + 1 else 0)
+            return PriorityColumn(laid_out[at::stride], stride if stride > at + 1 else 0)
     octets = bytes([content[place_of(content, FLAG_PRIORITY)] for content in contents])
-    return Priorities(octets, 0)
+    return PriorityColumn(octets, 0)
 
 
 def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> list[int]:
@@ -56,7 +56,7 @@ def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> lis
     count = len(contents)
     if count < FEW:
         return read_each([*map(expiration_of, contents)], read)
-    at, told_at = way_to(contents[0], FLAG_EXPIRATION)
+    at, told_at = place_and_flags_of(contents[0], FLAG_EXPIRATION)
     if at >= HEAD_BYTES_MAX:
         return read_each([*map(expiration_of, contents)], read)
     start, stop = at + 1, at + 1 + contents[0][at]

@@ -57,7 +57,7 @@ def without_bcc(properties: Properties) -> bytes:
     return encode_properties(replace(properties, headers=kept))
 
 
-class Stamp:
+class PropertyOverlay:
     """Properties that a broker adds to messages: `over` in the place of those of a message, `under`
     where it has none.  Of headers each is one by itself."""
 

@@ -216,7 +216,7 @@ def priority_of(content: bytes) -> int | None:
 
 def place_of(content: bytes, flag: int) -> int:
     """Where the value of a flag stands in canonical content with well-formed properties; 0 if it
-    names none.  `way_to` makes a list besides, which is of use for several contents alone."""
+    names none.  `place_and_flags_of` makes a list besides, of use for several contents alone."""
     flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
     if not flags & flag:
         return 0
@@ -231,7 +231,7 @@ def place_of(content: bytes, flag: int) -> int:
     return offset
 
 
-def way_to(content: bytes, flag: int) -> tuple[int, list[int]]:
+def place_and_flags_of(content: bytes, flag: int) -> tuple[int, list[int]]:
     """The same; and which octets in front of it say so."""
     flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
     if not flags & flag:

@@ -35,7 +35,7 @@ class ProxyError(Exception):
     """What came is no header of the PROXY protocol."""
 
 
-class Forwarded(NamedTuple):
+class ForwardedConnection(NamedTuple):
     """The connection to the proxy: who made it, and to where."""
 
     source: Address
@@ -55,7 +55,7 @@ def bytes_missing(data: bytes) -> int:
     raise ProxyError(f"no PROXY header begins with {readable(data[: len(SIGNATURE)])}")
 
 
-def parse(data: bytes) -> Forwarded | None:
+def parse(data: bytes) -> ForwardedConnection | None:
     """What a complete header says; None when the proxy connects for itself, or does not know.
 
     ProxyError when it is malformed, or not complete.
@@ -76,7 +76,7 @@ def _line_bytes_missing(data: bytes) -> int:
     return missing
 
 
-def _parse_line(data: bytes) -> Forwarded | None:
+def _parse_line(data: bytes) -> ForwardedConnection | None:
     """`PROXY TCP4 192.0.2.1 198.51.100.1 51234 5672`."""
     _proxy, family, *rest = data.removesuffix(b"\r\n").split(b" ")
     if b"\n" in data[:-1] or not data.endswith(b"\r\n"):
@@ -87,7 +87,7 @@ def _parse_line(data: bytes) -> Forwarded | None:
         raise ProxyError(f"{readable(data)} is no PROXY line")
     hosts = [_host(text, FAMILIES[family]) for text in rest[:2]]
     ports = [_port(text) for text in rest[2:]]
-    return Forwarded((hosts[0], ports[0]), (hosts[1], ports[1]))
+    return ForwardedConnection((hosts[0], ports[0]), (hosts[1], ports[1]))
 
 
 def _host(text: bytes, family: type[IPv4Address | IPv6Address]) -> str:
@@ -109,7 +109,7 @@ def _binary_bytes_missing(data: bytes) -> int:
     return HEAD_BYTES + int.from_bytes(data[14:HEAD_BYTES]) - len(data)
 
 
-def _parse_binary(data: bytes) -> Forwarded | None:
+def _parse_binary(data: bytes) -> ForwardedConnection | None:
     """Records behind the addresses (certificates, checksums …) are passed over."""
     version, command = divmod(data[12], 16)
     if version != VERSION or command not in (LOCAL, PROXY):
@@ -120,7 +120,7 @@ def _parse_binary(data: bytes) -> Forwarded | None:
     if len(data) < HEAD_BYTES + calcsize(layout):
         raise ProxyError("the addresses of the PROXY header are cut off")
     source, destination, source_port, destination_port = unpack_from(layout, data, HEAD_BYTES)
-    return Forwarded(
+    return ForwardedConnection(
         (_plain(ip_address(source)), source_port),
         (_plain(ip_address(destination)), destination_port),
     )

@@ -41,7 +41,7 @@ class Campaign:
         self.is_transfer = is_transfer
         """Whether the leader asked for this."""
         self.is_first_term = False
-        """Whether it is to lead a group in which nothing has happened yet: see `start_first_term`."""
+        """Whether it is to lead the first term of a new group: see `start_first_term`."""
 
 
 # When to stand

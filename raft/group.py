@@ -55,7 +55,7 @@ class Status(NamedTuple):
 
 
 class Group:
-    """What can be asked of one group.  What is refused raises `ProposalRefused`, and nothing was done."""
+    """One group, for its users.  A refused request raises `ProposalRefused` and changes nothing."""
 
     __slots__ = ("_state",)
 

@@ -109,7 +109,7 @@ class GroupScheduler:
     def run_some(self) -> None:
         """Deadlines that have come, and news, as far as a turn goes.
 
-        What has come in meanwhile was heard before, as by `FailureDetector.suspect`: after a long turn
+        What has come in meanwhile counts first, as in `FailureDetector.suspect`: after a long turn
         many would else stand again whose votes are there already.
         """
         if self._node.is_alarm_due:

@@ -23,9 +23,17 @@ class LeaderState:
     """What only a leader knows; it goes when the leadership does."""
 
     __slots__ = (
-        "commit_due", "first_index", "is_led_reported", "peers", "quorum_lost_at_ms", "reads", "round",
-        "send_commit_at_ms", "transfer", "uncommitted_bytes",
-    )  # fmt: skip
+        "commit_due",
+        "first_index",
+        "is_led_reported",
+        "peers",
+        "quorum_lost_at_ms",
+        "reads",
+        "round",
+        "send_commit_at_ms",
+        "transfer",
+        "uncommitted_bytes",
+    )
 
     def __init__(self, first_index: int) -> None:
         self.peers: dict[NodeId, Progress] = {}

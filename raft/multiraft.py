@@ -103,7 +103,7 @@ class MultiRaft:
         later gives an empty one, and the incarnation by which it was added.
 
         `first`: the founder who is to lead the first term; all founders give the same, whenever
-        they hear of the group.  So nobody need be asked for a vote: see `election.start_first_term`.
+        they hear of the group.  So no vote is needed: see `election.start_first_term`.
         """
         assert group not in self._groups, f"group {group} is here"
         snapshot = SnapshotMeta(0, 0, config, Ranges(), 0, 0)

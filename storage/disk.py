@@ -20,7 +20,7 @@ class Trim:
 
 
 @dataclass(slots=True)
-class Work:
+class WriteTransaction:
     """What one commit does: trim, then remove, then put.  All of it or nothing."""
 
     trims: list[Trim] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Work:
 
 
 @dataclass(slots=True)
-class Outcome:
+class CommitResult:
     """What a commit that succeeded has to tell."""
 
     trims_finished: int
@@ -78,7 +78,7 @@ class Disk(Protocol):
         Within it, reading raises `StorageError`.
         """
 
-    def commit(self, work: Work) -> Outcome:
+    def commit(self, work: WriteTransaction) -> CommitResult:
         """Return when it is durable.  Raises `StorageError`; then nothing is known any more."""
 
     def close(self) -> None: ...

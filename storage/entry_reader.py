@@ -30,11 +30,11 @@ class Entry:
     payload: bytes
 
 
-Known = tuple[int, int, int]
+EntryHead = tuple[int, int, int]
 """Index, tag and size in bytes of an entry that has not been read.  A start makes one for each."""
 
 
-class Records:
+class HotRecords:
     """The hot records of a view; the last one is kept, because neighbours are asked for next."""
 
     __slots__ = ("_record", "_view")
@@ -50,7 +50,7 @@ class Records:
             self._record = None if value is None else Record(sequence, value)
         return self._record
 
-    def known(self, place: int) -> Known | None:
+    def known(self, place: int) -> EntryHead | None:
         """The entry at `place`, unchecked."""
         record = self.at(sequence_of(place))
         row = record and record.part(row_of(place))
@@ -85,7 +85,7 @@ def missing_record(sequence: int) -> Corrupt:
     return Corrupt(f"table hot, record {sequence}", "it is missing")
 
 
-def cold_known(view: View, group: int, first: int, stop: int) -> Iterator[Known]:
+def cold_known(view: View, group: int, first: int, stop: int) -> Iterator[EntryHead]:
     """The cold entries in a stretch; the heads of their parts are checked."""
     for key, value in view.scan(Table.COLD, cold_key(group, first), cold_key(group, stop)):
         index, number, tag, size_bytes = cold_head(key, value)

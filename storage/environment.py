@@ -22,7 +22,7 @@ from pathlib import Path
 
 import lmdb
 
-from fluffle.storage.disk import Outcome, Work
+from fluffle.storage.disk import CommitResult, WriteTransaction
 from fluffle.storage.errors import (
     Corrupt,
     DiskFull,
@@ -149,7 +149,7 @@ class Environment:
         except lmdb.Error as error:
             raise _storage_error(error, self._file, view.table if view else None) from error
 
-    def commit(self, work: Work) -> Outcome:
+    def commit(self, work: WriteTransaction) -> CommitResult:
         touched: Table | None = None
         try:
             is_count_due = self._is_count_due(work)
@@ -173,9 +173,9 @@ class Environment:
                 self._environment.reader_check()
         except lmdb.Error as error:
             raise _storage_error(error, self._file, touched) from error
-        return Outcome(finished, trimmed, self._used_bytes + self._uncounted_bytes)
+        return CommitResult(finished, trimmed, self._used_bytes + self._uncounted_bytes)
 
-    def _is_count_due(self, work: Work) -> bool:
+    def _is_count_due(self, work: WriteTransaction) -> bool:
         """Whether this commit is to find out how much room there is, and what the store uses.
 
         That is not done with each, because for each figure the interpreter is let go of, and has to
@@ -214,7 +214,7 @@ class Environment:
         if not transaction.put(key, value, db=self._databases[table], append=rises):
             raise StorageError(f"key {key.hex()} of the hot table does not rise")
 
-    def _trim(self, transaction: lmdb.Transaction, work: Work) -> tuple[int, int]:
+    def _trim(self, transaction: lmdb.Transaction, work: WriteTransaction) -> tuple[int, int]:
         """Delete up to `trim_keys_max` keys; how many trims are finished, and how many keys."""
         cursor = transaction.cursor(db=self._databases[Table.COLD])
         trimmed = 0

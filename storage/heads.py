@@ -88,7 +88,7 @@ class ImageHead:
         )
 
 
-NOTHING = ImageHead(0, 0, Config(), 0, 0, 0)
+EMPTY_IMAGE = ImageHead(0, 0, Config(), 0, 0, 0)
 """The snapshot of an empty log."""
 
 

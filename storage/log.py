@@ -18,11 +18,11 @@ Rule 3: the newest record stays; it holds the sequence number and the greatest g
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from fluffle.storage.disk import Disk, Outcome, View, Work
+from fluffle.storage.disk import CommitResult, Disk, View, WriteTransaction
 from fluffle.storage.entry_reader import (
     Entry,
-    Known,
-    Records,
+    EntryHead,
+    HotRecords,
     assemble,
     cold_known,
     cold_parts,
@@ -40,7 +40,7 @@ from fluffle.storage.layout import (
     cold_key,
     sequence_number,
 )
-from fluffle.storage.mover import Debt, Move, Mover, Tuning
+from fluffle.storage.mover import HotWindow, Move, PendingDeletion, UpkeepTuning
 from fluffle.storage.positions import Positions
 from fluffle.storage.record import Change, Deletion, Packer, Record, Row, place, sequence_of
 
@@ -65,10 +65,10 @@ class Log:
         "_top_group",
     )
 
-    def __init__(self, disk: Disk, tuning: Tuning) -> None:
+    def __init__(self, disk: Disk, tuning: UpkeepTuning) -> None:
         self._disk = disk
         self._groups: dict[int, Positions] = {}
-        self._mover = Mover(tuning)
+        self._mover = HotWindow(tuning)
         self._next_sequence = 1
         self._top_group = 0
         """The greatest group id in use."""
@@ -85,29 +85,29 @@ class Log:
         """Note changes that will be in a later commit: all, or `ValueError` and none of them."""
         self._admit(change if isinstance(change, Deletion) else change[0] for change in changes)
 
-    def begin(self, changes: list[Change], work: Work) -> None:
+    def begin(self, changes: list[Change], work: WriteTransaction) -> None:
         """Add to `work` what makes `changes` durable, and some upkeep.  Raises `Corrupt`."""
         packer = Packer(self._next_sequence, self._top_group)
         packer.pack(changes)
         records = packer.finish(even_empty=self._top_group > self._recorded_top_group)
         self._packed = changes, packer
         incoming = sum(map(len, records))
-        if self._mover.has_debts:
+        if self._mover.has_pending_deletions:
             self._mover.trim(sum(isinstance(change, Deletion) for change in changes), work)
         if records and self._mover.is_due(incoming):
             with self._disk.view() as view:
-                self._moves = self._mover.move(Records(view), self._groups, incoming, work)
+                self._moves = self._mover.move(HotRecords(view), self._groups, incoming, work)
         for sequence, record in enumerate(records, start=self._next_sequence):
             work.puts.append((Table.HOT, SEQUENCE.pack(sequence), record))
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: CommitResult) -> None:
         """The work of `begin` is durable."""
         for deletion in self._mover.finish(outcome):
             if (positions := self._groups.get(deletion.group)) is not None:
                 positions.trimmed(deletion.first, deletion.stop)
                 self._forget_if_empty(deletion.group, positions)
         for group, index in self._moves:
-            self._groups[group].chill(index)
+            self._groups[group].move_to_cold(index)
         self._moves = []
         assert self._packed is not None
         (changes, packer), self._packed = self._packed, None
@@ -122,7 +122,7 @@ class Log:
     @property
     def needs_upkeep(self) -> bool:
         """Whether commits without changes would be of use."""
-        return self._mover.has_debts
+        return self._mover.has_pending_deletions
 
     def _admit(self, changes: Iterable[Part | Deletion]) -> None:
         lasts: dict[int, int] = {}
@@ -142,7 +142,7 @@ class Log:
                 positions.append(change.index, where)
             return
         if positions.delete(change.first, change.stop):
-            self._mover.owe(Debt(where, change))
+            self._mover.add_pending_deletion(PendingDeletion(where, change))
         self._forget_if_empty(change.group, positions)
 
     def _forget_if_empty(self, group: int, positions: Positions) -> None:
@@ -226,13 +226,13 @@ class Log:
         positions = self._groups.get(group)
         if positions is None or positions.find(index) or index >= positions.cold_stop:
             return False
-        return index not in self._mover.doomed(group)
+        return index not in self._mover.deleted_cold(group)
 
     def groups(self) -> list[int]:
         """Those that have entries on disk."""
         return [group for group, positions in self._groups.items() if not positions.is_empty]
 
-    def entries(self, group: int, first: int = 0, stop: int = INDEX_END) -> Iterator[Known]:
+    def entries(self, group: int, first: int = 0, stop: int = INDEX_END) -> Iterator[EntryHead]:
         """What a group's log holds on disk, in order: index, tag and size of each entry.
 
         Read in slices, so that changes meanwhile do no harm.  Raises `CorruptEntry`.
@@ -280,15 +280,15 @@ class Log:
         positions = self._groups.get(group)
         return (0, 0) if positions is None else positions.bounds
 
-    def _known(self, view: View, group: int, first: int, stop: int) -> Iterator[Known]:
+    def _known(self, view: View, group: int, first: int, stop: int) -> Iterator[EntryHead]:
         positions = self._groups.get(group)
         if positions is None:
             return
-        doomed = self._mover.doomed(group)
+        deleted_cold = self._mover.deleted_cold(group)
         for known in cold_known(view, group, first, positions.cold_end(stop)):
-            if not (doomed and known[0] in doomed):
+            if not (deleted_cold and known[0] in deleted_cold):
                 yield known
-        records = Records(view)
+        records = HotRecords(view)
         for index, where in positions.hot(first, stop):
             found = records.known(where)
             if found is None:
@@ -302,11 +302,11 @@ class Log:
         positions = self._groups.get(group)
         if positions is None:
             return
-        doomed = self._mover.doomed(group)
+        deleted_cold = self._mover.deleted_cold(group)
         for entry in assemble(cold_parts(view, group, first, positions.cold_end(stop))):
-            if not (doomed and entry.index in doomed):
+            if not (deleted_cold and entry.index in deleted_cold):
                 yield entry
-        records = Records(view)
+        records = HotRecords(view)
         for index, where in positions.hot(first, stop):
             yield _hot_entry(view, records, group, index, where)
 
@@ -316,11 +316,11 @@ class Log:
         positions = self._groups.get(group)
         if positions is None:
             return
-        doomed = self._mover.doomed(group)
+        deleted_cold = self._mover.deleted_cold(group)
         for index, tag in cold_survey(view, group, first, positions.cold_end(stop), checked_from):
-            if not (doomed and index in doomed):
+            if not (deleted_cold and index in deleted_cold):
                 yield index, tag
-        records = Records(view)
+        records = HotRecords(view)
         for index, where in positions.hot(first, stop):
             try:
                 tag = records.tag_of_whole(where)
@@ -331,7 +331,7 @@ class Log:
                 yield index, None
 
 
-def _hot_entry(view: View, records: Records, group: int, index: int, where: int) -> Entry:
+def _hot_entry(view: View, records: HotRecords, group: int, index: int, where: int) -> Entry:
     """An entry that is in the hot window, or was until the commit that runs moved it."""
     try:
         is_hot = records.known(where) is not None

@@ -12,7 +12,7 @@ import contextlib
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
-from fluffle.storage.disk import Outcome, Trim, Work
+from fluffle.storage.disk import CommitResult, Trim, WriteTransaction
 from fluffle.storage.errors import DiskFull, StorageError
 from fluffle.storage.layout import FORMAT_KEY, Bytes, Table, format_value
 
@@ -70,7 +70,7 @@ class MemoryDisk:
     def view(self) -> Iterator["MemoryView"]:
         yield MemoryView(self._tables, self._keys, self._used_bytes)
 
-    def commit(self, work: Work) -> Outcome:
+    def commit(self, work: WriteTransaction) -> CommitResult:
         failure, self.fail_next = self.fail_next, None
         if failure is not None:
             raise failure
@@ -85,7 +85,7 @@ class MemoryDisk:
         for table, key, value in work.puts:
             self._put(table, key, bytes(value))
         self.commit_number += 1
-        return Outcome(finished, trimmed, self._used_bytes)
+        return CommitResult(finished, trimmed, self._used_bytes)
 
     def after_power_loss(self) -> "MemoryDisk":
         """The disk as it comes up again."""
@@ -117,11 +117,11 @@ class MemoryDisk:
         for finished, trim in enumerate(trims):
             keys = self._keys[Table.COLD]
             first, stop = bisect_left(keys, trim.first), bisect_left(keys, trim.stop)
-            doomed = keys[first : min(stop, first + keys_max - trimmed)]
-            for key in doomed:
+            deleted_cold = keys[first : min(stop, first + keys_max - trimmed)]
+            for key in deleted_cold:
                 self._remove(Table.COLD, key)
-            trimmed += len(doomed)
-            if len(doomed) < stop - first:
+            trimmed += len(deleted_cold)
+            if len(deleted_cold) < stop - first:
                 return finished, trimmed
         return len(trims), trimmed
 

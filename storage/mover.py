@@ -11,14 +11,14 @@ from itertools import islice
 from typing import NamedTuple
 
 from fluffle.raft.ranges import Ranges
-from fluffle.storage.disk import Outcome, Trim, Work
-from fluffle.storage.entry_reader import Records, missing_record
+from fluffle.storage.disk import CommitResult, Trim, WriteTransaction
+from fluffle.storage.entry_reader import HotRecords, missing_record
 from fluffle.storage.layout import SEQUENCE, Table, cold_key, cold_value
 from fluffle.storage.positions import Positions
 from fluffle.storage.record import Deletion, place, sequence_of
 
 
-class Tuning(NamedTuple):
+class UpkeepTuning(NamedTuple):
     """How much upkeep rides on a commit."""
 
     window_bytes: int = 1 << 25
@@ -32,7 +32,7 @@ class Tuning(NamedTuple):
     """Cold parts, or debts, that may go with one commit: this, or twice its deletions."""
 
 
-class Debt(NamedTuple):
+class PendingDeletion(NamedTuple):
     """A deletion whose cold entries are not deleted yet."""
 
     place: int
@@ -46,40 +46,40 @@ Move = tuple[int, int]
 """Group and index of an entry that goes to the cold table."""
 
 
-class Mover:
+class HotWindow:
     """The hot window and the debts."""
 
     __slots__ = (
-        "_debts",
-        "_debts_of",
-        "_doomed",
+        "_deleted_cold",
+        "_deletions_by_group",
         "_first_sequence",
         "_leaving",
+        "_pending_deletions",
         "_sizes",
         "_tuning",
         "_window_bytes",
     )
 
-    def __init__(self, tuning: Tuning) -> None:
+    def __init__(self, tuning: UpkeepTuning) -> None:
         self._tuning = tuning
         self._sizes: deque[int] = deque()
         """Of every hot record, oldest first: there may be a hundred thousand."""
         self._first_sequence = 0
         """Of the oldest; those of the others follow it."""
         self._window_bytes = 0
-        self._debts: deque[Debt] = deque()
+        self._pending_deletions: deque[PendingDeletion] = deque()
         """Oldest first."""
-        self._debts_of: dict[int, deque[Deletion]] = {}
+        self._deletions_by_group: dict[int, deque[Deletion]] = {}
         """The same by group."""
-        self._doomed: dict[int, Ranges] = {}
-        """What `doomed` said, until the debts of the group change: a read asks for each entry, and
+        self._deleted_cold: dict[int, Ranges] = {}
+        """Results of `deleted_cold` until a deletion of the group ends: reads ask for each entry, and
         a sparse deletion makes a debt for each gap."""
         self._leaving = 0
         """How many records leave with the commit that runs."""
 
     @property
-    def has_debts(self) -> bool:
-        return bool(self._debts)
+    def has_pending_deletions(self) -> bool:
+        return bool(self._pending_deletions)
 
     def add_record(self, sequence: int, size_bytes: int) -> None:
         """A record is in the window; its sequence number follows that of the one before."""
@@ -88,25 +88,27 @@ class Mover:
         self._sizes.append(size_bytes)
         self._window_bytes += size_bytes
 
-    def owe(self, debt: Debt) -> None:
+    def add_pending_deletion(self, pending_deletion: PendingDeletion) -> None:
         """A deletion concerns entries that may be cold."""
-        self._debts.append(debt)
-        self._debts_of.setdefault(debt.deletion.group, deque()).append(debt.deletion)
-        self._doomed.pop(debt.deletion.group, None)
+        self._pending_deletions.append(pending_deletion)
+        self._deletions_by_group.setdefault(pending_deletion.deletion.group, deque()).append(
+            pending_deletion.deletion
+        )
+        self._deleted_cold.pop(pending_deletion.deletion.group, None)
 
-    def doomed(self, group: int) -> Ranges:
+    def deleted_cold(self, group: int) -> Ranges:
         """Indexes whose cold entries are deleted, though they are still there."""
-        if group not in self._debts_of:
+        if group not in self._deletions_by_group:
             return NOTHING
-        if group not in self._doomed:
-            stretches = sorted((first, stop) for _, first, stop in self._debts_of[group])
-            self._doomed[group] = Ranges.joined(stretches)
-        return self._doomed[group]
+        if group not in self._deleted_cold:
+            stretches = sorted((first, stop) for _, first, stop in self._deletions_by_group[group])
+            self._deleted_cold[group] = Ranges.joined(stretches)
+        return self._deleted_cold[group]
 
-    def trim(self, incoming_deletions: int, work: Work) -> None:
+    def trim(self, incoming_deletions: int, work: WriteTransaction) -> None:
         """Have the oldest debts paid, as far as one commit can."""
         work.trim_keys_max = max(self._tuning.trimmed_keys, 2 * incoming_deletions)
-        for _, (group, first, stop) in islice(self._debts, work.trim_keys_max):
+        for _, (group, first, stop) in islice(self._pending_deletions, work.trim_keys_max):
             work.trims.append(Trim(cold_key(group, first), cold_key(group, stop)))
 
     def is_due(self, incoming_bytes: int) -> bool:
@@ -115,16 +117,20 @@ class Mover:
         return self._excess(incoming_bytes) > slack_bytes
 
     def move(
-        self, records: Records, groups: Mapping[int, Positions], incoming_bytes: int, work: Work
+        self,
+        records: HotRecords,
+        groups: Mapping[int, Positions],
+        incoming_bytes: int,
+        work: WriteTransaction,
     ) -> list[Move]:
         """Have the oldest records leave to make room for what comes.  Raises `Corrupt`."""
         most = max(self._tuning.moved_bytes, 2 * incoming_bytes)
         excess = min(self._excess(incoming_bytes), most)
-        barrier = sequence_of(self._debts[0].place) if self._debts else None
+        barrier = sequence_of(self._pending_deletions[0].place) if self._pending_deletions else None
         moves: list[Move] = []
         cold: list[tuple[Table, bytes, bytes]] = []
         while excess > 0 and self._leaving < len(self._sizes):
-            stop = self._together(records, self._leaving)
+            stop = self._end_of_joined_records(records, self._leaving)
             if barrier is not None and self._first_sequence + stop > barrier:
                 break
             leaving = range(self._first_sequence + self._leaving, self._first_sequence + stop)
@@ -138,25 +144,25 @@ class Mover:
     def _excess(self, incoming_bytes: int) -> int:
         return self._window_bytes + incoming_bytes - self._tuning.window_bytes
 
-    def finish(self, outcome: Outcome) -> list[Deletion]:
+    def finish(self, outcome: CommitResult) -> list[Deletion]:
         """The work is durable; which deletions are now carried out."""
         for _ in range(self._leaving):
             self._window_bytes -= self._sizes.popleft()
         self._first_sequence += self._leaving
         self._leaving = 0
-        return [self._pay() for _ in range(outcome.trims_finished)]
+        return [self._finish_oldest_deletion() for _ in range(outcome.trims_finished)]
 
-    def _pay(self) -> Deletion:
+    def _finish_oldest_deletion(self) -> Deletion:
         """The oldest debt has been paid."""
-        deletion = self._debts.popleft().deletion
-        of_group = self._debts_of[deletion.group]
+        deletion = self._pending_deletions.popleft().deletion
+        of_group = self._deletions_by_group[deletion.group]
         of_group.popleft()
-        self._doomed.pop(deletion.group, None)
+        self._deleted_cold.pop(deletion.group, None)
         if not of_group:
-            del self._debts_of[deletion.group]
+            del self._deletions_by_group[deletion.group]
         return deletion
 
-    def _together(self, records: Records, start: int) -> int:
+    def _end_of_joined_records(self, records: HotRecords, start: int) -> int:
         """Where the records end that must leave with the one at `start`: those that go on with
         parts of an entry which began in it."""
         stop = start + 1
@@ -170,7 +176,7 @@ class Mover:
 
 
 def _survivors(
-    records: Records,
+    records: HotRecords,
     sequences: Iterable[int],
     groups: Mapping[int, Positions],
     cold: list[tuple[Table, bytes, bytes]],

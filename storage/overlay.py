@@ -11,13 +11,13 @@ from fluffle.storage.log import Log
 SLICE = 1024
 """A stretch has no more entries than that, because finding it means to look at them."""
 
-Seen = tuple[int, int | None, int]
+SurveyedEntry = tuple[int, int | None, int]
 """Index, tag if it is not damaged, number of the log that it is in."""
 
 
 def survey(
     log: Log, numbers: Sequence[int], first: int, stop: int, *, checked_from: int
-) -> Iterator[Seen]:
+) -> Iterator[SurveyedEntry]:
     """Every entry from `first` up to `stop`, rising: see `Log.survey`."""
     surveys = [
         _of_one(log, number, first, stop, checked_from=checked_from)
@@ -46,7 +46,9 @@ def stretches(
             yield number, indexes[0], indexes[-1] + 1
 
 
-def _of_one(log: Log, number: int, first: int, stop: int, *, checked_from: int) -> Iterator[Seen]:
+def _of_one(
+    log: Log, number: int, first: int, stop: int, *, checked_from: int
+) -> Iterator[SurveyedEntry]:
     found = log.survey(number, first, stop, checked_from=checked_from)
     return ((index, tag, number) for index, tag in found)
 

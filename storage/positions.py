@@ -81,7 +81,7 @@ class Positions:
         self._skip_deleted()
         return first < self.cold_stop and stop > self.cold_first
 
-    def chill(self, index: int) -> None:
+    def move_to_cold(self, index: int) -> None:
         """A hot entry has moved to the cold table."""
         self.widen_cold(index)
         at = bisect_left(self._indexes, index, self._head)

@@ -10,17 +10,17 @@ from collections.abc import Iterator
 
 from fluffle.raft.log_store import RecoveredGroup
 from fluffle.storage.check import Finding
-from fluffle.storage.disk import Disk, Outcome, View, Work
+from fluffle.storage.disk import CommitResult, Disk, View, WriteTransaction
 from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.heads import Heads
 from fluffle.storage.log import Log
-from fluffle.storage.mover import Tuning
-from fluffle.storage.recovery import Recovering
+from fluffle.storage.mover import UpkeepTuning
+from fluffle.storage.recovery import Recovery
 
 RANGES_SHOWN = 8
 
 
-class Moment:
+class DiskSnapshot:
     """A disk as it was at one moment."""
 
     __slots__ = ("_view",)
@@ -39,7 +39,7 @@ class Moment:
     def look_for_room(self) -> None:
         """It is only read."""
 
-    def commit(self, work: Work) -> Outcome:
+    def commit(self, work: WriteTransaction) -> CommitResult:
         raise StorageError("what was cannot be changed")
 
     def close(self) -> None:
@@ -49,17 +49,17 @@ class Moment:
 def inspect_groups(disk: Disk) -> Iterator[Finding]:
     """Every Raft group: what it is and holds, and what is damaged."""
     with disk.view() as view:
-        moment = Moment(view)
+        moment = DiskSnapshot(view)
         heads = Heads(moment)
         if not any(heads.owned()) and not any(heads.heads()):
             return
-        log = Log(moment, Tuning())
+        log = Log(moment, UpkeepTuning())
         try:
             log.recover()
         except Corrupt as damage:
             yield Finding("", (Corrupt("Raft groups", f"they cannot be told apart: {damage}"),))
             return
-        recovering = Recovering(log, heads)
+        recovering = Recovery(log, heads)
         loaded = recovering.load()
         for group in loaded.lost:
             yield Finding("", (Corrupt(f"Raft group {group}", "its head is damaged or missing"),))

@@ -26,7 +26,7 @@ from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.heads import Head, Heads, kind_of, term_of
 from fluffle.storage.overlay import stretches
 from fluffle.storage.raft_writes import create, drop, retire_logs, rewrite, write_group
-from fluffle.storage.recovery import Recovering
+from fluffle.storage.recovery import Recovery
 from fluffle.storage.reserve import LOW_BYTES
 from fluffle.storage.store import Store
 
@@ -91,7 +91,7 @@ class RaftLog:
 
     def load(self) -> LoadedGroups:
         """See `LogStore.load`."""
-        recovering = Recovering(self._store.log, self._heads)
+        recovering = Recovery(self._store.log, self._heads)
         loaded = recovering.load()
         self._groups = recovering.heads
         self._lost = recovering.lost

@@ -9,8 +9,8 @@ from fluffle.raft.records import GroupId, HardState, SnapshotMeta
 from fluffle.storage.batch import Batch
 from fluffle.storage.entry_reader import Entry
 from fluffle.storage.heads import (
+    EMPTY_IMAGE,
     HEAD,
-    NOTHING,
     Head,
     ImageHead,
     StagedHead,
@@ -75,7 +75,7 @@ def write_group(batch: Batch, write: Write, head: Head, log: Log, *, token: int)
 
 def create(batch: Batch, group: GroupId, incarnation: int, log: Log) -> Head:
     """The head of a group that is made, with a log of its own."""
-    return Head(incarnation, HardState(0, None), [_new_log(batch, group, log)], 0, NOTHING)
+    return Head(incarnation, HardState(0, None), [_new_log(batch, group, log)], 0, EMPTY_IMAGE)
 
 
 def _new_log(batch: Batch, group: GroupId, log: Log) -> int:

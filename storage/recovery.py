@@ -21,7 +21,7 @@ from fluffle.storage.raft_writes import discard, drop_lost
 
 
 @dataclass(slots=True)
-class Held:
+class RecoveredEntries:
     """What the logs of a group hold."""
 
     last: int
@@ -36,7 +36,7 @@ class Held:
     """The lowest index above the floor that is damaged or missing."""
 
 
-class Recovering:
+class Recovery:
     """Reads everything once."""
 
     __slots__ = ("_log", "_table", "damaged", "heads", "leftovers", "lost")
@@ -89,9 +89,9 @@ class Recovering:
             self._staged(group, head),
         )
 
-    def _held(self, head: Head) -> Held:
+    def _held(self, head: Head) -> RecoveredEntries:
         floor = head.image.index
-        held = Held(floor)
+        held = RecoveredEntries(floor)
         term: int | None = None
         found = survey(self._log, head.logs, 0, INDEX_END, checked_from=floor + 1)
         for index, tag, number in found:
@@ -172,7 +172,7 @@ def _extend(stretches: list[tuple[int, int]], index: int) -> None:
         stretches.append((index, index + 1))
 
 
-def _quarantine(head: Head, damaged: int | None, held: Held) -> Quarantine | None:
+def _quarantine(head: Head, damaged: int | None, held: RecoveredEntries) -> Quarantine | None:
     """What is remembered, and what is found now: the lowest index of damage."""
     if damaged is None:
         return head.quarantine

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from fluffle.storage.batch import Batch
 from fluffle.storage.catalog import Catalog
-from fluffle.storage.disk import Disk, Work
+from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.errors import StorageError
 from fluffle.storage.histogram import Histogram
 from fluffle.storage.layout import Table
 from fluffle.storage.log import Log
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.record import Change
 from fluffle.storage.writer import Result, Writer, WriterThread, commit
 
@@ -54,7 +54,7 @@ class Store:
         make_writer: Callable[[Disk, Callable[[], None]], Writer],
         *,
         on_fatal: Callable[[StorageError], None],
-        tuning: Tuning | None = None,
+        tuning: UpkeepTuning | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`make_writer` gets the disk, and `collect` to be woken by.  Raises `Corrupt`."""
@@ -72,7 +72,7 @@ class Store:
         self._failed: StorageError | None = None
         self._is_closing = False
         self._is_closed = False
-        self.log = Log(disk, tuning or Tuning())
+        self.log = Log(disk, tuning or UpkeepTuning())
         self.catalog = Catalog(disk)
         self.pending_bytes = 0
         """Submitted and not durable: a measure of how far the disk is behind."""
@@ -127,16 +127,16 @@ class Store:
         back while a commit runs would else miss every second one.
         """
         if (result := self._writer.take()) is not None:
-            self._tell(self._finish(result))
+            self._notify(self._finish(result))
             self.flush()
 
     def close(self) -> None:
         """Make durable what was submitted, and let go of the directory.  Waits for the disk."""
         self._is_closing = True
         self._writer.stop()
-        self._finish_and_tell(self._writer.take())
+        self._finish_and_notify(self._writer.take())
         while self._submitted and (work := self._next_work()) is not None:
-            self._finish_and_tell(commit(self.disk, work))
+            self._finish_and_notify(commit(self.disk, work))
         self.disk.close()
         self._is_closed = True
 
@@ -144,7 +144,7 @@ class Store:
         if self._is_closed:
             raise StorageError("the store is closed")
 
-    def _next_work(self) -> Work | None:
+    def _next_work(self) -> WriteTransaction | None:
         """What the next commit has to do, if anything."""
         if self._failed is not None or not (self._submitted or self.log.needs_upkeep):
             return None
@@ -159,7 +159,7 @@ class Store:
             changes += batch.changes
             values.update(batch.values)
             size_bytes += batch.size_bytes
-        work = Work()
+        work = WriteTransaction()
         for (table, key), value in values.items():
             if value is None:
                 work.removes.append((table, key))
@@ -187,11 +187,11 @@ class Store:
         self.commit_bytes.add(size_bytes)
         return durable
 
-    def _finish_and_tell(self, result: Result | None) -> None:
+    def _finish_and_notify(self, result: Result | None) -> None:
         if result is not None:
-            self._tell(self._finish(result))
+            self._notify(self._finish(result))
 
-    def _tell(self, durable: list[Submitted]) -> None:
+    def _notify(self, durable: list[Submitted]) -> None:
         for _, on_durable in durable:
             if on_durable is None:
                 continue
@@ -215,7 +215,7 @@ def open_store(
     call_soon: Callable[[Callable[[], None]], object],
     on_fatal: Callable[[StorageError], None],
     map_bytes: int | None = None,
-    tuning: Tuning | None = None,
+    tuning: UpkeepTuning | None = None,
 ) -> Store:
     """Open the store of a node, with a thread that commits.
 

@@ -9,16 +9,16 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Protocol
 
-from fluffle.storage.disk import Disk, Outcome, Work
+from fluffle.storage.disk import CommitResult, Disk, WriteTransaction
 from fluffle.storage.errors import StorageError
 
-Result = Outcome | StorageError
+Result = CommitResult | StorageError
 
 
 class Writer(Protocol):
     """The port to whatever commits.  `wake` is given to it by who makes it."""
 
-    def start(self, work: Work) -> None:
+    def start(self, work: WriteTransaction) -> None:
         """Commit; there must be no other work under way.  Ends with a call of `wake`."""
 
     def take(self) -> Result | None:
@@ -39,7 +39,7 @@ class InstantWriter:
         self._wake = wake
         self._result: Result | None = None
 
-    def start(self, work: Work) -> None:
+    def start(self, work: WriteTransaction) -> None:
         self._result = commit(self._disk, work)
         self._wake()
 
@@ -60,12 +60,12 @@ class WriterThread:
         """`wake` is called in the thread: `loop.call_soon_threadsafe` belongs in it."""
         self._disk = disk
         self._wake = wake
-        self._work: SimpleQueue[Work | None] = SimpleQueue()
+        self._work: SimpleQueue[WriteTransaction | None] = SimpleQueue()
         self._result: Result | None = None
         self._thread = Thread(target=self._run, name="storage-writer", daemon=True)
         self._thread.start()
 
-    def start(self, work: Work) -> None:
+    def start(self, work: WriteTransaction) -> None:
         self._work.put(work)
 
     def take(self) -> Result | None:
@@ -83,7 +83,7 @@ class WriterThread:
             self._wake()
 
 
-def commit(disk: Disk, work: Work) -> Result:
+def commit(disk: Disk, work: WriteTransaction) -> Result:
     """Do a piece of work; an error is a result too, of whatever kind: the thread must not end."""
     try:
         return disk.commit(work)

@@ -72,17 +72,17 @@ def bench(url: str, *, is_json: bool, **options: Any) -> None:
     """
     import asyncio  # noqa: PLC0415  slow, and --help needs none of it
 
-    from fluffle.broker.bench.load import Bench  # noqa: PLC0415
-    from fluffle.broker.torture.connection import Gone  # noqa: PLC0415
+    from fluffle.broker.bench.load import BenchRun  # noqa: PLC0415
+    from fluffle.broker.torture.connection import ConnectionEnded  # noqa: PLC0415
 
     plan = plan_of(url, options)
 
     async def work() -> dict[str, Any]:
-        return await Bench(plan, quiet if is_json else told).run()
+        return await BenchRun(plan, report_nothing if is_json else report_progress).run()
 
     try:
         figures = asyncio.run(work())
-    except Gone as error:
+    except ConnectionEnded as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(UNAVAILABLE)
     for line in [json.dumps(figures)] if is_json else lines(figures):
@@ -94,7 +94,7 @@ def bench(url: str, *, is_json: bool, **options: Any) -> None:
 def plan_of(url: str, options: dict[str, Any]) -> Plan:
     """UsageError for what is no such address."""
     from fluffle.broker.bench.load import Plan  # noqa: PLC0415  as above
-    from fluffle.broker.torture.connection import Address, Manners  # noqa: PLC0415
+    from fluffle.broker.torture.connection import ClientOptions, NodeAddress  # noqa: PLC0415
 
     wrong = click.UsageError("write amqp://USER:PASSWORD@HOST:PORT/VHOST")
     try:
@@ -107,25 +107,25 @@ def plan_of(url: str, options: dict[str, Any]) -> Plan:
     name = options.pop("name") or f"bench.{secrets.token_hex(4)}"
     count = options.pop("queue_count")
     queues = (name,) if count == 1 else tuple(f"{name}.{number}" for number in range(1, count + 1))
-    manners = Manners(
+    client_options = ClientOptions(
         user=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),
         vhost=unquote(parts.path.removeprefix("/")) or "/",
     )
     return Plan(
-        Address("", host, port),
-        manners,
+        NodeAddress("", host, port),
+        client_options,
         queues,
         persistent=not options.pop("transient"),
         **options,
     )
 
 
-def quiet(_tally: Tally, _seconds: float) -> None:
+def report_nothing(_tally: Tally, _seconds: float) -> None:
     """Nobody looks."""
 
 
-def told(tally: Tally, seconds: float) -> None:
+def report_progress(tally: Tally, seconds: float) -> None:
     """How far it is, for who sits there."""
     if sys.stderr.isatty():
         click.echo(

@@ -14,8 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fluffle.broker.bench.figures import Tally
-from fluffle.broker.torture.connection import FRAME_BYTES_MAX, Address, Manners, Talk
-from fluffle.protocol.client_reader import Heard
+from fluffle.broker.torture.connection import (
+    FRAME_BYTES_MAX,
+    ClientConnection,
+    ClientOptions,
+    NodeAddress,
+)
+from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import Basic, Confirm, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties, build_content, encode_properties, split_content
 from fluffle.protocol.wire import to_table
@@ -34,8 +39,8 @@ LOOK_S = 1.0
 class Plan:
     """What is to be done."""
 
-    to: Address
-    manners: Manners
+    to: NodeAddress
+    client_options: ClientOptions
     queues: tuple[str, ...]
     queue_type: str = "classic"
     publishers: int = 1
@@ -52,11 +57,11 @@ class Plan:
     """Whether the queues stay."""
 
 
-def unheeded(_event: object) -> None:
+def ignore_event(_event: object) -> None:
     """Nobody writes down what is said."""
 
 
-class Bench:
+class BenchRun:
     """One run of a plan."""
 
     def __init__(self, plan: Plan, tell: Callable[[Tally, float], None]) -> None:
@@ -73,7 +78,7 @@ class Bench:
     async def run(self) -> dict[str, Any]:
         """The figures.  Raises `Gone`."""
         plan = self._plan
-        async with self._talk("bench.setup") as setup:
+        async with self._connect("bench.setup") as setup:
             for queue in plan.queues:
                 table = pamqp_table(to_table({"x-queue-type": plan.queue_type}))
                 await setup.call(make(Queue.Declare, queue=queue, durable=True, arguments=table))
@@ -89,14 +94,14 @@ class Bench:
         plan = self._plan
         consuming = [asyncio.ensure_future(self._consume(n)) for n in range(plan.consumers)]
         start = self._now()
-        telling = asyncio.ensure_future(self._tell_now_and_then(start))
+        telling = asyncio.ensure_future(self._report_progress(start))
         try:
             await first_failure(
                 [asyncio.ensure_future(self._publish(n)) for n in range(plan.publishers)], consuming
             )
             seconds = self._now() - start
             self._is_over.set()
-            self._see_whether_all()
+            self._check_all_received()
             if consuming:
                 await first_failure([asyncio.ensure_future(self._received_all())], consuming)
         finally:
@@ -112,14 +117,16 @@ class Bench:
         except TimeoutError:
             return  # the figures say how many are missing
 
-    async def _tell_now_and_then(self, start: float) -> None:
+    async def _report_progress(self, start: float) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
             self._tell(self.tally, self._now() - start)
 
     @asynccontextmanager
-    async def _talk(self, name: str) -> AsyncIterator[Talk]:
-        talk = await Talk.connect(self._plan.to, name, unheeded, self._plan.manners)
+    async def _connect(self, name: str) -> AsyncIterator[ClientConnection]:
+        talk = await ClientConnection.connect(
+            self._plan.to, name, ignore_event, self._plan.client_options
+        )
         try:
             yield talk
         finally:
@@ -130,7 +137,7 @@ class Bench:
     async def _publish(self, number: int) -> None:
         plan = self._plan
         queue = plan.queues[number % len(plan.queues)]
-        async with self._talk(f"bench.publisher.{number}") as talk:
+        async with self._connect(f"bench.publisher.{number}") as talk:
             await Publisher(plan, queue, talk, self._now, self.tally).run()
 
     # Consuming
@@ -138,11 +145,11 @@ class Bench:
     async def _consume(self, number: int) -> None:
         plan = self._plan
         queue = plan.queues[number % len(plan.queues)]
-        async with self._talk(f"bench.consumer.{number}") as talk:
+        async with self._connect(f"bench.consumer.{number}") as talk:
             held = 0
             ack_every = max(1, plan.prefetch // 4)
 
-            def take(heard: Heard) -> None:
+            def take(heard: ReceivedMethod) -> None:
                 nonlocal held
                 assert isinstance(heard.method, Basic.Deliver)
                 self._take(heard.body)
@@ -163,9 +170,9 @@ class Bench:
         (sent_at,) = STAMP.unpack_from(body)
         tally.received += 1
         tally.end_to_end.add(self._now() - sent_at)
-        self._see_whether_all()
+        self._check_all_received()
 
-    def _see_whether_all(self) -> None:
+    def _check_all_received(self) -> None:
         if self._is_over.is_set() and self.tally.received >= self.tally.confirmed:
             self._has_all.set()
 
@@ -173,13 +180,13 @@ class Bench:
 class Publisher:
     """One of them: as many unconfirmed as the window allows, and as many as are due."""
 
-    __slots__ = ("_head", "_now", "_plan", "_rest", "_sent", "_talk", "_tally")
+    __slots__ = ("_connect", "_head", "_now", "_plan", "_rest", "_sent", "_tally")
 
     def __init__(
-        self, plan: Plan, queue: str, talk: Talk, now: Callable[[], float], tally: Tally
+        self, plan: Plan, queue: str, talk: ClientConnection, now: Callable[[], float], tally: Tally
     ) -> None:
         self._plan = plan
-        self._talk = talk
+        self._connect = talk
         self._now = now
         self._tally = tally
         self._head = encode_method(1, make(Basic.Publish, 0, "", queue))
@@ -191,7 +198,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Until the time is over and all is confirmed."""
-        plan, talk = self._plan, self._talk
+        plan, talk = self._plan, self._connect
         rate = plan.rate / plan.publishers if plan.rate else None
         await talk.call(Confirm.Select())
         start, number = self._now(), 0
@@ -215,11 +222,11 @@ class Publisher:
         stamp = self._now()
         body = STAMP.pack(stamp) + self._rest
         content = split_content(build_content(properties, body), 1, FRAME_BYTES_MAX)
-        self._talk.write((self._head + content) * len(numbers))
+        self._connect.write((self._head + content) * len(numbers))
         self._sent.update(dict.fromkeys(numbers, stamp))
         self._tally.published += len(numbers)
 
-    def _settle(self, heard: Heard, *, is_ack: bool) -> None:
+    def _settle(self, heard: ReceivedMethod, *, is_ack: bool) -> None:
         assert isinstance(heard.method, Basic.Ack | Basic.Nack)
         last, now = heard.method.delivery_tag or 0, self._now()
         is_many = heard.method.multiple

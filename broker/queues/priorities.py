@@ -6,7 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.protocol.columns import Priorities, priorities_of
+from fluffle.protocol.columns import PriorityColumn, priorities_of
 
 LEVEL_BITS = 54
 """Of the sequence numbers of a classic queue: those above say in which lane a message is.  With 256
@@ -21,7 +21,7 @@ class Levels(NamedTuple):
     missing: int
     """Of messages that name none."""
 
-    def of(self, contents: list[bytes]) -> int | Priorities:
+    def of(self, contents: list[bytes]) -> int | PriorityColumn:
         """Where each of some messages waits, or where all of them do."""
         named = priorities_of(contents)  # mutant: P1
         if named is None:
@@ -29,7 +29,7 @@ class Levels(NamedTuple):
         octets = named.octets
         if octets.count(octets[0]) == len(octets):
             return min(octets[0], self.highest)
-        return Priorities(octets.translate(_capped(self.highest)), named.content_bytes)
+        return PriorityColumn(octets.translate(_capped(self.highest)), named.content_bytes)
 
 
 @cache

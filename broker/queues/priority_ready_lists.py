@@ -31,7 +31,7 @@ from fluffle.broker.queues.ready_list import NO_MESSAGE, Lane
 from fluffle.broker.queues.requeue import ByAge, Returned
 from fluffle.broker.queues.segment import Taken
 from fluffle.broker.queues.timer_port import NEVER_MS
-from fluffle.protocol.columns import Priorities, kinds_of
+from fluffle.protocol.columns import PriorityColumn, kinds_of
 
 
 class Scales:
@@ -315,7 +315,7 @@ Lot: TypeAlias = tuple[int, list[Origin], list[bytes], int, int | None, Deadline
 
 
 def apart(
-    found: Priorities, origins: list[Origin], contents: list[bytes], expires_at_ms: Deadlines
+    found: PriorityColumn, origins: list[Origin], contents: list[bytes], expires_at_ms: Deadlines
 ) -> list[Lot]:
     """Messages by level, those of each in order."""
     levels, each_bytes = found

@@ -1,4 +1,4 @@
-"""`Hindsight`: what has happened in a virtual host, for who asks afterwards.
+"""`VhostAssertions`: what has happened in a virtual host, for who asks afterwards.
 
 A timeline knows what was seen; queues know what is there.  What is asked of it is said by both.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.queues.queue_api import Later, ServedQueue, Tally
 from fluffle.broker.queues.queue_view import Peeked, Seen, View
-from fluffle.broker.testing.message_traces import Passage, Step, What
+from fluffle.broker.testing.message_traces import Passage, StepKind, TraceStep
 from fluffle.broker.testing.tapped import short
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.testing.timeline_events import origin_of
@@ -29,7 +29,7 @@ LEFT_SHOWN_MAX = 20
 UNSEEN = "nobody saw it leave: refused by its queue, rolled back or purged by a command"
 
 
-class Around(NamedTuple):
+class VhostQueries(NamedTuple):
     """What it asks."""
 
     vhost: Callable[[], VirtualHost]
@@ -40,12 +40,12 @@ class Around(NamedTuple):
     """Return when there is nothing to do for the node."""
 
 
-class Hindsight:
+class VhostAssertions:
     """Of one virtual host."""
 
     __slots__ = ("_around", "_timeline")
 
-    def __init__(self, timeline: Timeline, around: Around) -> None:
+    def __init__(self, timeline: Timeline, around: VhostQueries) -> None:
         self._timeline = timeline
         self._around = around
 
@@ -66,7 +66,7 @@ class Hindsight:
         tally = self._around.tally(served)
         if tally is None or tally.apart or len(seen) >= PEEKED_MAX:
             gone = set()  # they may be where nobody has looked
-        step = Step(What.GONE, timeline.at_ms, detail=UNSEEN)
+        step = TraceStep(StepKind.GONE, timeline.at_ms, detail=UNSEEN)
         found = timeline.of_queue(queue)
         return [each.view(step) if each.number in gone else each.view() for each in found]
 
@@ -81,11 +81,13 @@ class Hindsight:
             there[passage.key] -= 1
             if there[passage.key] < 0:
                 missing.add(passage.number)
-        held = [each for each in timeline.of_queue(queue) if each.last.what is What.DELIVERED]
+        held = [each for each in timeline.of_queue(queue) if each.last.what is StepKind.DELIVERED]
         for passage in held:
             if there[passage.key] > 0:
                 there[passage.key] -= 1
-                back = Step(What.REQUEUED, timeline.at_ms, detail="taken from its consumer")
+                back = TraceStep(
+                    StepKind.REQUEUED, timeline.at_ms, detail="taken from its consumer"
+                )
                 passage.add(back)
                 course.wait([passage], in_front=True)
         for each, content in zip(seen, contents, strict=True):
@@ -135,7 +137,7 @@ class Hindsight:
         tally = self._around.tally(queue)
         if tally is None:
             return True
-        is_held = passage.last.what is What.DELIVERED
+        is_held = passage.last.what is StepKind.DELIVERED
         return tally.unacked > 0 or (not is_held and tally.ready + tally.apart > 0)
 
     def _open(self) -> list[str]:

@@ -33,12 +33,12 @@ from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import Node
 from fluffle.broker.process.environment import OpenStore, Outside, store_in
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, Door
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, ClientAcceptor
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.path_args import PathSaid, names_of, path_of, socket_path_of
-from fluffle.broker.testing.provision import furnish, hang_up, unfurnish
+from fluffle.broker.testing.provision import create_vhost, delete_vhost, hang_up
 from fluffle.broker.testing.recorder import Recorder
-from fluffle.broker.testing.requirements import NOTHING_SPECIAL, Wanted
+from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
 from fluffle.broker.testing.tapped import seen_dead
 from fluffle.broker.testing.urls import amqp_url
 from fluffle.storage.disk import Disk
@@ -94,7 +94,7 @@ class Broker:
         self._data_dir = path_of("data_dir", data_dir)
         self._unkind = unkind
         self._entered = AsyncExitStack()
-        self._wanted: dict[str, Wanted] = {}
+        self._wanted: dict[str, VhostRequirements] = {}
         """What there is in virtual hosts that were added, if it is more than usual."""
         self.numbers = itertools.count(1)
         """Of virtual hosts that nobody has named; none comes twice."""
@@ -105,8 +105,8 @@ class Broker:
         self.node: Node
         self.recorder = Recorder(self._now_ms, self._known)
         """Sees what happens."""
-        self._door = Door()
-        self._scenes: dict[str | None, Scene] = {}
+        self._door = ClientAcceptor()
+        self._scenes: dict[str | None, FaultScope] = {}
         """Of what goes wrong in a virtual host, or for all; each ends with the broker."""
 
     async def __aenter__(self) -> Self:
@@ -168,13 +168,13 @@ class Broker:
             name, self._urls_of(name), parts, turn, self.clock, scene=scene, timeline=timeline
         )
 
-    async def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> Vhost:
+    async def add_vhost(self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL) -> Vhost:
         """A new one, with what is wanted in it.
 
         PreconditionFailed if it or one of its users is there, ValueError and DefinitionsError for
         definitions that cannot be made.
         """
-        await furnish(self.node.parts, name, wanted, self._users)
+        await create_vhost(self.node.parts, name, wanted, self._users)
         self._wanted[name] = wanted
         return self.vhost(name)
 
@@ -188,7 +188,7 @@ class Broker:
                 scene.mend()
         parts = self.node.parts
         hang_up(parts, name)
-        await unfurnish(parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
+        await delete_vhost(parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
         self.recorder.forget(name)
 
     def _urls_of(self, vhost: str) -> dict[str, str]:
@@ -213,14 +213,14 @@ class Broker:
 
         return Clients(self.scene())
 
-    def scene(self, vhost: str | None = None) -> Scene:
+    def scene(self, vhost: str | None = None) -> FaultScope:
         """What faults act on, for `operations.perform`; by default all virtual hosts."""
         if vhost not in self._scenes:
             self._scenes[vhost] = self._made_scene(vhost)
         return self._scenes[vhost]
 
-    def _made_scene(self, vhost: str | None) -> Scene:
-        return Scene(self.node.parts, self._door, self.clock.call_later, vhost)
+    def _made_scene(self, vhost: str | None) -> FaultScope:
+        return FaultScope(self.node.parts, self._door, self.clock.call_later, vhost)
 
     async def mend(self) -> None:
         """Nothing goes wrong any more, in any virtual host or in all."""

@@ -35,7 +35,7 @@ class MovableClock:
         self._settle = settle
         self._ahead_ms = 0
         self._numbers = count()
-        self._heap: list[tuple[int, int, Waiting]] = []
+        self._heap: list[tuple[int, int, MovableTimer]] = []
         self._running: tuple[int, Timer] | None = None
         """When it fires by this clock, and the timer of the machine.  Invariant: not later than the
         first of the heap."""
@@ -48,7 +48,7 @@ class MovableClock:
 
     def call_later(self, seconds: float, act: Callable[[], None]) -> Timer:
         """Call `act` once so much has passed, by itself or because it was moved."""
-        waiting = Waiting(act)
+        waiting = MovableTimer(act)
         at_ms = self.now_ms() + max(round(seconds * 1_000), 0)
         heappush(self._heap, (at_ms, next(self._numbers), waiting))
         self._start()
@@ -128,7 +128,7 @@ class Moved:
         return self._clock.wall_ms() + self._ahead_ms()
 
 
-class Waiting:
+class MovableTimer:
     """A `Timer`."""
 
     __slots__ = ("act", "is_cancelled")
@@ -139,10 +139,10 @@ class Waiting:
 
     def cancel(self) -> None:
         self.is_cancelled = True
-        self.act = nothing  # so that what it would act on need not wait for its time
+        self.act = do_nothing  # so that what it would act on need not wait for its time
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     """What a timer does that was cancelled."""
 
 

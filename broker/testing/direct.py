@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fluffle.broker.queues.delivery import Handout
-from fluffle.broker.testing.message_traces import Step, What, Who
+from fluffle.broker.testing.message_traces import Actor, StepKind, TraceStep
 from fluffle.broker.testing.timeline import Message, Timeline, listed
 from fluffle.broker.testing.timeline_events import origin_of
 from fluffle.protocol.properties import body_of
 
-TEST = Who("the test")
+TEST = Actor("the test")
 
 
 def published(timeline: Timeline, message: Message, queues: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def taken(timeline: Timeline, handout: Handout) -> None:
     """One message."""
     (origin,), (content,), (sequence,) = handout.origins, handout.contents, handout.sequences
     queue, again = handout.holder.queue.name, "redelivered" if handout.redelivered else ""
-    step = Step(What.DELIVERED, timeline.at_ms, TEST, detail=again)
+    step = TraceStep(StepKind.DELIVERED, timeline.at_ms, TEST, detail=again)
     message = origin.exchange, origin.routing_key, content
     timeline.delivered(queue, sequence, message, step, origin_of(content))
     told = f", {again}" if again else ""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.queue_api import ServedQueue
 
 
-class Hand:
+class SettleOnce:
     """What is done with a message once, from whichever thread: as in AMQP, there is no answer."""
 
     __slots__ = ("_is_empty", "_loop", "_settle")
@@ -52,10 +52,10 @@ class Hand:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken(Message):
+class HeldMessage(Message):
     """One in the hands of the test, until it is settled: nothing of that is awaited."""
 
-    hand: Hand
+    hand: SettleOnce
 
     def ack(self) -> None:
         """It is done with.  RuntimeError if it is settled already."""
@@ -66,7 +66,7 @@ class Taken(Message):
         self.hand.empty(Outcome.RETURNED if requeue else Outcome.REJECTED)
 
 
-class Taker(NamedTuple):
+class DirectConsumer(NamedTuple):
     """Who takes."""
 
     vhost: VirtualHost
@@ -75,7 +75,7 @@ class Taker(NamedTuple):
     """Has what is taken in it, as what clients are given."""
 
 
-class Holding:
+class DirectHolder:
     """The holder of one message: see `Holder`."""
 
     __slots__ = ("_taker", "queue")
@@ -83,7 +83,7 @@ class Holding:
     no_ack = False
     timeout_ms = None
 
-    def __init__(self, queue: ServedQueue, taker: Taker) -> None:
+    def __init__(self, queue: ServedQueue, taker: DirectConsumer) -> None:
         self.queue = queue
         self._taker = taker
 
@@ -104,13 +104,13 @@ class Holding:
         """A test that held it for so long knows."""
 
 
-async def take(taker: Taker, name: str, count: int, within: float) -> list[Taken]:
+async def take(taker: DirectConsumer, name: str, count: int, within: float) -> list[HeldMessage]:
     """So many messages of a queue, as they come.
 
     AssertionError if they do not within so many seconds; those that did go back.  ResourceLocked.
     """
     __tracebackhide__ = True
-    found: list[Taken] = []
+    found: list[HeldMessage] = []
     try:
         async with asyncio.timeout(within):
             await collect(found, taker, name, count)
@@ -122,7 +122,7 @@ async def take(taker: Taker, name: str, count: int, within: float) -> list[Taken
     return found
 
 
-async def collect(found: list[Taken], taker: Taker, name: str, count: int) -> None:
+async def collect(found: list[HeldMessage], taker: DirectConsumer, name: str, count: int) -> None:
     """Until so many are found; what there is may be another after each turn.
 
     Whatever ends it before, the end of the test, too: what was found goes back.
@@ -142,7 +142,7 @@ async def collect(found: list[Taken], taker: Taker, name: str, count: int) -> No
         taker.turn.watchers.discard(changed.set)
 
 
-async def has_taken(found: list[Taken], taker: Taker, name: str) -> bool:
+async def has_taken(found: list[HeldMessage], taker: DirectConsumer, name: str) -> bool:
     """Find the next message of a queue, if there are both.  ResourceLocked."""
     queue = taker.vhost.queues.get(name)
     if queue is None:
@@ -152,7 +152,7 @@ async def has_taken(found: list[Taken], taker: Taker, name: str) -> bool:
             f"queue '{name}' in vhost '{taker.vhost.name}' has a single active consumer, and "
             "nobody else takes from it"
         )
-    got = queue.get(Holding(queue, taker))
+    got = queue.get(DirectHolder(queue, taker))
     if isinstance(got, Later):
         return await has_later_taken(found, got, taker)
     if got is not None:
@@ -160,7 +160,9 @@ async def has_taken(found: list[Taken], taker: Taker, name: str) -> bool:
     return got is not None
 
 
-async def has_later_taken(found: list[Taken], later: Later[Handout | None], taker: Taker) -> bool:
+async def has_later_taken(
+    found: list[HeldMessage], later: Later[Handout | None], taker: DirectConsumer
+) -> bool:
     """What comes when nobody waits any more goes back."""
     come: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -181,25 +183,25 @@ async def has_later_taken(found: list[Taken], later: Later[Handout | None], take
     return await come
 
 
-def taken_of(handout: Handout, taker: Taker) -> Taken:
+def taken_of(handout: Handout, taker: DirectConsumer) -> HeldMessage:
     direct.taken(taker.timeline, handout)
     (origin,), (content,) = handout.origins, handout.contents
     properties = decode_properties(raw_properties(content))
     shown = dict(shown_properties(properties))
     if properties.priority is not None:
         shown["priority"] = properties.priority
-    return Taken(
+    return HeldMessage(
         body_of(content),
         origin.exchange,
         origin.routing_key,
         plain(properties.headers or {}),
         shown,
         handout.redelivered,
-        Hand(partial(settle, handout, taker)),
+        SettleOnce(partial(settle, handout, taker)),
     )
 
 
-def settle(handout: Handout, taker: Taker, outcome: Outcome) -> None:
+def settle(handout: Handout, taker: DirectConsumer, outcome: Outcome) -> None:
     """Once; afterwards in vain."""
     queue = handout.holder.queue
     for start, stop in handout.settle(0, 1):

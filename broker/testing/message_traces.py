@@ -22,7 +22,7 @@ STEPS_MAX = 100
 """Of a message that goes round; the first and the latest are kept."""
 
 
-class Who(NamedTuple):
+class Actor(NamedTuple):
     """A client; nobody for what the broker does by itself."""
 
     connection: str = ""
@@ -35,10 +35,10 @@ class Who(NamedTuple):
         return f"{self.connection} ({self.channel})"
 
 
-NOBODY = Who()
+BROKER_ITSELF = Actor()
 
 
-class What(StrEnum):
+class StepKind(StrEnum):
     """What happens to a message."""
 
     PUBLISHED = "published"
@@ -59,18 +59,18 @@ class What(StrEnum):
     """It is not in the queue, and nobody has seen it leave."""
 
 
-READY = (What.PUBLISHED, What.FOUND, What.REQUEUED, What.ABANDONED)
+READY = (StepKind.PUBLISHED, StepKind.FOUND, StepKind.REQUEUED, StepKind.ABANDONED)
 """After these it waits in its queue."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TraceStep:
     """Of one message."""
 
-    what: What
+    what: StepKind
     at_ms: int
     """Since the first that was seen of the virtual host, by the clock of the broker."""
-    who: Who = NOBODY
+    who: Actor = BROKER_ITSELF
     """Who does it, or whom it is done to."""
     consumer_tag: str = ""
     """To which it is delivered, or was."""
@@ -78,10 +78,10 @@ class Step:
 
     def __str__(self) -> str:
         told = f"{self.what}"
-        is_given = self.what in (What.DELIVERED, What.TAKEN)
+        is_given = self.what in (StepKind.DELIVERED, StepKind.TAKEN)
         if self.consumer_tag:
             told += f" {'to' if is_given else 'by'} {self.consumer_tag!r} of {self.who}"
-        elif self.who != NOBODY:
+        elif self.who != BROKER_ITSELF:
             told += f" {'to' if is_given else 'by'} {self.who}"
         return f"{told}, {self.detail}" if self.detail else told
 
@@ -105,15 +105,15 @@ class Passage:
         """Rising in the order in which messages come."""
         self.sequence: int | None = None
         """The queue's, once that is known."""
-        self.steps: list[Step] = []
+        self.steps: list[TraceStep] = []
 
-    def add(self, step: Step) -> None:
+    def add(self, step: TraceStep) -> None:
         self.steps.append(step)
         if len(self.steps) > STEPS_MAX:
             del self.steps[STEPS_MAX // 2]
 
     @property
-    def last(self) -> Step:
+    def last(self) -> TraceStep:
         return self.steps[-1]
 
     @property
@@ -121,14 +121,14 @@ class Passage:
         """ready, unacked, or how it has ended: acked, taken, dead-lettered, dropped, gone."""
         if self.last.what in READY:
             return "ready"
-        return "unacked" if self.last.what is What.DELIVERED else self.last.what
+        return "unacked" if self.last.what is StepKind.DELIVERED else self.last.what
 
     @property
     def acked_by(self) -> str | None:
         """The tag of the consumer, if it has been acknowledged; empty for a basic.get."""
-        return self.last.consumer_tag if self.last.what is What.ACKED else None
+        return self.last.consumer_tag if self.last.what is StepKind.ACKED else None
 
-    def view(self, *more: Step) -> Passage:
+    def view(self, *more: TraceStep) -> Passage:
         """As it is now, and stays."""
         seen = Passage(
             self.queue, self.body, exchange=self.exchange, routing_key=self.routing_key,
@@ -142,7 +142,7 @@ class Passage:
         return f"<{self.body!r} ({way}): {'; '.join(map(str, self.steps))}>"
 
 
-class Course:
+class OpenTraces:
     """The passages through one queue that have not ended, so that each can be found."""
 
     __slots__ = ("_by_key", "_by_sequence", "_ready", "_rejected")

@@ -155,14 +155,14 @@ def amqp(
     In a coroutine all that it does is awaited.
     """
     from fluffle.broker.testing.by_caller import ByCaller  # noqa: PLC0415
-    from fluffle.broker.testing.requirements import wanted_of  # noqa: PLC0415
+    from fluffle.broker.testing.requirements import requirements_of  # noqa: PLC0415
     from fluffle.broker.testing.timeline_plugin import check_left  # noqa: PLC0415
     from fluffle.broker.testing.unkind_plugin import seed_of  # noqa: PLC0415
 
     name = vhost_name(request.config)
     try:
         marks = [*request.node.iter_markers("amqp")]
-        wanted = wanted_of([keywords_of(mark) for mark in marks])
+        wanted = requirements_of([keywords_of(mark) for mark in marks])
     except TypeError as error:
         pytest.fail(str(error), pytrace=False)
     vhost = amqp_broker.add_vhost(name, wanted)

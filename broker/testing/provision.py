@@ -9,10 +9,12 @@ from fluffle.broker.access.passwords import hashed
 from fluffle.broker.admin.context import Parts
 from fluffle.broker.admin.local_client import ask
 from fluffle.broker.base.errors import ConnectionForced, PreconditionFailed
-from fluffle.broker.testing.requirements import Wanted
+from fluffle.broker.testing.requirements import VhostRequirements
 
 
-async def furnish(parts: Parts, name: str, wanted: Wanted, users: Iterable[str]) -> None:
+async def create_vhost(
+    parts: Parts, name: str, wanted: VhostRequirements, users: Iterable[str]
+) -> None:
     """Make it, for `users` of the broker and those that are wanted beside them, or nothing.
 
     BrokerError, DefinitionsError, OSError, ValueError.
@@ -32,7 +34,7 @@ async def furnish(parts: Parts, name: str, wanted: Wanted, users: Iterable[str])
             await ask(parts, "permissions.set", vhost=name, user=user, **right._asdict())
         await make(parts, name, entries)
     except BaseException:
-        await unfurnish(parts, name, wanted)
+        await delete_vhost(parts, name, wanted)
         raise
 
 
@@ -51,7 +53,7 @@ def hang_up(parts: Parts, name: str) -> None:
             connection.close(ConnectionForced("the test is over"))  # which is no error to log
 
 
-async def unfurnish(parts: Parts, name: str, wanted: Wanted) -> None:
+async def delete_vhost(parts: Parts, name: str, wanted: VhostRequirements) -> None:
     """With all that is in it, and those users that it came with.  NotFound."""
     await ask(parts, "vhosts.delete", name=name)
     for user in wanted.users.keys() & parts.access.users.keys():

@@ -16,8 +16,8 @@ from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.protocols.amqp091.firehose import tap
 from fluffle.broker.protocols.amqp091.observer import By
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.testing.message_traces import Who
-from fluffle.broker.testing.tapped import Tapped, short, who_on
+from fluffle.broker.testing.message_traces import Actor
+from fluffle.broker.testing.tapped import TimelineTap, short, who_on
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.testing.timeline_events import changed
 from fluffle.protocol.types import FieldTable
@@ -62,7 +62,7 @@ class Recorder:
     # An `Observer`
 
     def metadata(self, inner: Metadata, by: By) -> Metadata:
-        teller = Teller(self, Who(short(by.connection)))
+        teller = DefinitionListener(self, Actor(short(by.connection)))
         return Announced(inner, teller, self._find, actor=by.actor, settler=by.settler)
 
     def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
@@ -71,13 +71,13 @@ class Recorder:
     def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None:
         """Nobody knows which virtual host it wanted, so all hear of it."""
         for timeline in self._timelines.values():
-            timeline.note(Who(short(connection.name)), f"may not log in as {name!r}: {reason}")
+            timeline.note(Actor(short(connection.name)), f"may not log in as {name!r}: {reason}")
 
     def opened(self, connection: Connection, session: Session) -> None:
         self._connections[session] = connection
         timeline, who = self._seen(session)
         timeline.channels[session] = set()
-        tap(session.vhost, TAP, Tapped(timeline))
+        tap(session.vhost, TAP, TimelineTap(timeline))
         name = connection.handshake.client_name
         named = f", named {name!r}" if name else ""
         timeline.note(who, f"opens a connection as {session.user.name!r}{named}")
@@ -89,7 +89,7 @@ class Recorder:
 
     def channel_opened(self, channel: Channel) -> None:
         timeline, who = self._at(channel)
-        channel.settle = Tapped(timeline).settler(channel.settle)
+        channel.settle = TimelineTap(timeline).settler(channel.settle)
         timeline.channels.setdefault(channel.session, set()).add(channel.number)
         timeline.note(who, "opens the channel")
 
@@ -117,14 +117,14 @@ class Recorder:
 
     # Who
 
-    def _seen(self, session: Session) -> tuple[Timeline, Who]:
-        return self.of(session.vhost.name), Who(short(session.name))
+    def _seen(self, session: Session) -> tuple[Timeline, Actor]:
+        return self.of(session.vhost.name), Actor(short(session.name))
 
-    def _at(self, channel: Channel) -> tuple[Timeline, Who]:
+    def _at(self, channel: Channel) -> tuple[Timeline, Actor]:
         return self.of(channel.session.vhost.name), who_on(channel)
 
 
-class Teller:
+class DefinitionListener:
     """Puts changes of definitions into timelines, of one who does them."""
 
     node = ""
@@ -132,7 +132,7 @@ class Teller:
 
     __slots__ = ("_recorder", "_who")
 
-    def __init__(self, recorder: Recorder, who: Who) -> None:
+    def __init__(self, recorder: Recorder, who: Actor) -> None:
         self._recorder = recorder
         self._who = who
 

@@ -1,4 +1,4 @@
-"""`Wanted`: what a fresh virtual host is to have, as `@pytest.mark.amqp` says it.
+"""`VhostRequirements`: what a fresh virtual host is to have, as `@pytest.mark.amqp` says it.
 
 @pytest.mark.amqp(users={"app": "secret"}, permissions={"app": ("^app", ".*", ".*")})
 """
@@ -28,7 +28,7 @@ class Rights(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class VhostRequirements:
     """Said by nobody: a virtual host in which all users of the broker may do everything."""
 
     users: Mapping[str, str] = field(
@@ -70,17 +70,17 @@ def content_of(definitions: Definitions | None) -> Mapping[str, Any]:
     return content
 
 
-def wanted_of(arguments: Iterable[Mapping[str, Any]]) -> Wanted:
+def requirements_of(arguments: Iterable[Mapping[str, Any]]) -> VhostRequirements:
     """Of several marks; what the first one says counts.  TypeError for what there is not."""
     said: dict[str, Any] = {}
-    known = {each.name: each.metadata["is"] for each in fields(Wanted)}
+    known = {each.name: each.metadata["is"] for each in fields(VhostRequirements)}
     for each in arguments:
         for name, value in each.items():
             if name not in known:
                 there = "; ".join(f"{name}: {what}" for name, what in known.items())
                 raise TypeError(f"@pytest.mark.amqp has no argument '{name}', but {there}")
             said.setdefault(name, value)
-    return Wanted(**said)
+    return VhostRequirements(**said)
 
 
-NOTHING_SPECIAL = Wanted()
+NOTHING_SPECIAL = VhostRequirements()

@@ -1,4 +1,4 @@
-"""`Tapped`: messages that clients publish, are given, settle and purge, and those that die, put
+"""`TimelineTap`: messages that clients publish, get, settle and purge, and those that die, put
 into a timeline.
 """
 
@@ -13,8 +13,8 @@ from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.delivery import Handout, Holder, Outcome
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.testing.faults.redelivery import InVain
-from fluffle.broker.testing.message_traces import Step, What, Who
+from fluffle.broker.testing.faults.redelivery import FormerHolder
+from fluffle.broker.testing.message_traces import Actor, StepKind, TraceStep
 from fluffle.broker.testing.timeline import Timeline, listed
 from fluffle.broker.testing.timeline_events import origin_of
 from fluffle.protocol.properties import body_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.queue_api import ServedQueue
 
 
-class Tapped:
+class TimelineTap:
     """A `Tap` of one virtual host."""
 
     __slots__ = ("_timeline",)
@@ -60,7 +60,7 @@ class Tapped:
         timeline, who = self._timeline, who_on(channel)
         holder, first = handout.holder, channel.unacked.next_tag
         tag = holder.tag if isinstance(holder, Consumer) else ""
-        what = What.TAKEN if holder.no_ack else What.DELIVERED
+        what = StepKind.TAKEN if holder.no_ack else StepKind.DELIVERED
         again = ", redelivered" if handout.redelivered else ""
         told = f"delivery tag {first}"
         if len(handout.contents) > 1:
@@ -74,7 +74,7 @@ class Tapped:
             zip(handout.sequences, handout.origins, handout.contents, strict=True)
         ):
             message = origin.exchange, origin.routing_key, content
-            step = Step(what, timeline.at_ms, who, tag, f"tag {first + at}{again}")
+            step = TraceStep(what, timeline.at_ms, who, tag, f"tag {first + at}{again}")
             found = origin_of(content)
             timeline.delivered(holder.queue.name, sequence, message, step, found)
 
@@ -118,11 +118,11 @@ def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLette
 def is_there(channel: Channel, holder: Holder) -> bool:
     """Whether the queue of which it holds messages can hear of them; another of its name gives the
     same numbers to others."""
-    return not isinstance(holder, InVain) and channel.session.vhost.has(holder.queue)
+    return not isinstance(holder, FormerHolder) and channel.session.vhost.has(holder.queue)
 
 
-def who_on(channel: Channel) -> Who:
-    return Who(short(channel.session.name), channel.number)
+def who_on(channel: Channel) -> Actor:
+    return Actor(short(channel.session.name), channel.number)
 
 
 def short(connection: str) -> str:

@@ -19,10 +19,10 @@ from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.calls import Callee, Calls, blocking
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.cross_thread import Remote
+from fluffle.broker.testing.faults.cross_thread import CrossThreadProxy
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
 from fluffle.broker.testing.path_args import PathSaid
-from fluffle.broker.testing.requirements import NOTHING_SPECIAL, Wanted
+from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
 
 if TYPE_CHECKING:
     from fluffle.broker.testing.vhost import Vhost
@@ -88,7 +88,7 @@ class ThreadedBroker:
         """What is in a virtual host, by default the first one.  NotFound."""
         return BlockingVhost(self, self.broker.vhost(name))
 
-    def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> BlockingVhost:
+    def add_vhost(self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL) -> BlockingVhost:
         """A new one, with what is wanted in it.  Raises as `Broker.add_vhost`."""
         return BlockingVhost(self, self.call(lambda: self.broker.add_vhost(name, wanted)))
 
@@ -97,18 +97,18 @@ class ThreadedBroker:
         self.call(lambda: self.broker.delete_vhost(name))
 
     @property
-    def faults(self) -> Remote:
+    def faults(self) -> CrossThreadProxy:
         """`Faults` for all virtual hosts."""
-        return Remote(self.broker.faults, partial(blocking, self))
+        return CrossThreadProxy(self.broker.faults, partial(blocking, self))
 
     def mend(self) -> None:
         """Nothing goes wrong any more, in any virtual host or in all."""
         self.call(self.broker.mend)
 
     @property
-    def clients(self) -> Remote:
+    def clients(self) -> CrossThreadProxy:
         """`Clients` of all virtual hosts."""
-        return Remote(self.broker.clients, partial(blocking, self))
+        return CrossThreadProxy(self.broker.clients, partial(blocking, self))
 
     def settle(self) -> None:
         """Return when there is nothing to do for the node until a client speaks or time passes."""
@@ -171,8 +171,8 @@ class BlockingVhost:
         self.assert_no_unroutable = blocking(broker, vhost.assert_no_unroutable)
         self.assert_no_leaked_channels = blocking(broker, vhost.assert_no_leaked_channels)
         self.queues = blocking(broker, vhost.queues)
-        self.clients = Remote(vhost.clients, partial(blocking, broker))
-        self.faults = Remote(vhost.faults, partial(blocking, broker))
+        self.clients = CrossThreadProxy(vhost.clients, partial(blocking, broker))
+        self.faults = CrossThreadProxy(vhost.faults, partial(blocking, broker))
         self.awaited = AwaitedVhost(broker, vhost)
         """The same for coroutines."""
 
@@ -207,8 +207,8 @@ class AwaitedVhost:
         self.assert_no_unroutable = calls.of(vhost.assert_no_unroutable)
         self.assert_no_leaked_channels = calls.of(vhost.assert_no_leaked_channels)
         self.queues = calls.of(vhost.queues)
-        self.clients = Remote(vhost.clients, calls.of)
-        self.faults = Remote(vhost.faults, calls.of)
+        self.clients = CrossThreadProxy(vhost.clients, calls.of)
+        self.faults = CrossThreadProxy(vhost.faults, calls.of)
 
 
 async def closed() -> None:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.testing.message_traces import (
-    NOBODY,
+    BROKER_ITSELF,
     READY,
-    Course,
+    Actor,
+    OpenTraces,
     Passage,
-    Step,
-    What,
-    Who,
+    StepKind,
+    TraceStep,
     shown_body,
 )
 from fluffle.protocol.deaths import DeathReason
@@ -36,22 +36,22 @@ UNROUTABLE_MAX = 1_000
 Message: TypeAlias = "tuple[str, str, bytes]"
 """Exchange, routing key and content."""
 
-OUTCOMES: dict[Outcome, tuple[What, str, str]] = {
-    Outcome.ACKED: (What.ACKED, "acks", ""),
-    Outcome.REJECTED: (What.REJECTED, "rejects", ""),
-    Outcome.RETURNED: (What.REQUEUED, "requeues", "nack"),
-    Outcome.REFUSED: (What.REQUEUED, "requeues", "reject"),
-    Outcome.LOST: (What.ABANDONED, "leaves unacknowledged", ""),
+OUTCOMES: dict[Outcome, tuple[StepKind, str, str]] = {
+    Outcome.ACKED: (StepKind.ACKED, "acks", ""),
+    Outcome.REJECTED: (StepKind.REJECTED, "rejects", ""),
+    Outcome.RETURNED: (StepKind.REQUEUED, "requeues", "nack"),
+    Outcome.REFUSED: (StepKind.REQUEUED, "requeues", "reject"),
+    Outcome.LOST: (StepKind.ABANDONED, "leaves unacknowledged", ""),
 }
 """What is said of a settlement: of each message, of all, and why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TimelineEvent:
     """What happened at one moment."""
 
     at_ms: int
-    who: Who
+    who: Actor
     text: str
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class Unroutable:
     """A message that a client has published and no queue has got."""
 
     at_ms: int
-    who: Who
+    who: Actor
     exchange: str
     routing_key: str
     body: bytes
@@ -89,9 +89,9 @@ class Timeline:
         self._now_ms = now_ms
         self._began_ms = now_ms()
         self._numbers = count(1)
-        self._courses: dict[str, Course] = {}
+        self._courses: dict[str, OpenTraces] = {}
         """By queue."""
-        self.lines: deque[Line] = deque(maxlen=LINES_MAX)
+        self.lines: deque[TimelineEvent] = deque(maxlen=LINES_MAX)
         self.passages: dict[int, Passage] = {}
         """By their numbers."""
         self.unroutable: deque[Unroutable] = deque(maxlen=UNROUTABLE_MAX)
@@ -102,10 +102,10 @@ class Timeline:
         self.watchers: set[Callable[[], None]] = set()
         """Called after everything."""
 
-    def note(self, who: Who, text: str) -> None:
+    def note(self, who: Actor, text: str) -> None:
         if len(self.lines) == LINES_MAX:
             self.forgotten["lines"] += 1
-        self.lines.append(Line(self.at_ms, who, text))
+        self.lines.append(TimelineEvent(self.at_ms, who, text))
         for watcher in tuple(self.watchers):
             watcher()
 
@@ -116,13 +116,15 @@ class Timeline:
     # Messages come
 
     def published(
-        self, who: Who, message: Message, queues: Sequence[str], detail: str = ""
+        self, who: Actor, message: Message, queues: Sequence[str], detail: str = ""
     ) -> None:
         """A message is put into queues; there is at least one."""
         for queue in queues:
-            self._begin(queue, message, Step(What.PUBLISHED, self.at_ms, who, detail=detail))
+            self._begin(
+                queue, message, TraceStep(StepKind.PUBLISHED, self.at_ms, who, detail=detail)
+            )
 
-    def led_nowhere(self, who: Who, message: Message, *, is_returned: bool) -> None:
+    def led_nowhere(self, who: Actor, message: Message, *, is_returned: bool) -> None:
         """No queue gets it."""
         if len(self.unroutable) == UNROUTABLE_MAX:
             self.forgotten["unroutable messages"] += 1
@@ -133,9 +135,9 @@ class Timeline:
 
     def found(self, queue: str, message: Message, detail: str) -> Passage:
         """It is in a queue, and nobody has seen it come."""
-        return self._begin(queue, message, Step(What.FOUND, self.at_ms, detail=detail))
+        return self._begin(queue, message, TraceStep(StepKind.FOUND, self.at_ms, detail=detail))
 
-    def _begin(self, queue: str, message: Message, step: Step) -> Passage:
+    def _begin(self, queue: str, message: Message, step: TraceStep) -> Passage:
         exchange, routing_key, content = message
         passage = Passage(
             queue, body_of(content)[:40], exchange=exchange, routing_key=routing_key,
@@ -153,13 +155,13 @@ class Timeline:
         del self.passages[passage.number]
         self.course(passage.queue).end(passage)
 
-    def course(self, queue: str) -> Course:
-        return self._courses.setdefault(queue, Course())
+    def course(self, queue: str) -> OpenTraces:
+        return self._courses.setdefault(queue, OpenTraces())
 
     # Messages go
 
     def delivered(
-        self, queue: str, sequence: int, message: Message, step: Step, origin: str
+        self, queue: str, sequence: int, message: Message, step: TraceStep, origin: str
     ) -> None:
         """It is given to a client; `origin` is where it comes from if nobody has seen it come."""
         course = self.course(queue)
@@ -168,10 +170,10 @@ class Timeline:
             passage = self.found(queue, message, origin)
             course.hand(sequence, passage.key)
         passage.add(step)
-        if step.what is What.TAKEN:
+        if step.what is StepKind.TAKEN:
             course.end(passage)
 
-    def settled(self, who: Who, queue: str, sequences: Iterable[int], outcome: Outcome) -> None:
+    def settled(self, who: Actor, queue: str, sequences: Iterable[int], outcome: Outcome) -> None:
         """A client has said what becomes of messages, or has gone without a word."""
         if outcome not in OUTCOMES:
             return
@@ -182,11 +184,11 @@ class Timeline:
             if passage is None:
                 continue  # it is forgotten
             tag = passage.last.consumer_tag
-            passage.add(Step(what, self.at_ms, who, tag, detail))
+            passage.add(TraceStep(what, self.at_ms, who, tag, detail))
             bodies.append(passage.body)
             if what in READY:
                 back.append(passage)
-            elif what is What.REJECTED:
+            elif what is StepKind.REJECTED:
                 course.reject(passage)
             else:
                 course.end(passage)
@@ -201,10 +203,14 @@ class Timeline:
             find = course.rejected_like if is_rejected else course.next_like
             passage = find(hash(content))
             if passage is not None:
-                passage.add(Step(What.DEAD_LETTERED, self.at_ms, detail=f"{reason}, {where}"))
+                passage.add(
+                    TraceStep(StepKind.DEAD_LETTERED, self.at_ms, detail=f"{reason}, {where}")
+                )
                 course.end(passage)
         bodies = [body_of(content) for content in contents]
-        self.note(NOBODY, f"{listed(bodies)} of queue {queue!r} dies ({reason}) and goes {where}")
+        self.note(
+            BROKER_ITSELF, f"{listed(bodies)} of queue {queue!r} dies ({reason}) and goes {where}"
+        )
 
     def dropped(self, queue: str, reason: DeathReason, count: int) -> None:
         """So many have died, and nobody wants them."""
@@ -213,11 +219,13 @@ class Timeline:
             course.bury()
         else:
             for passage in course.next(count):
-                passage.add(Step(What.DROPPED, self.at_ms, detail=reason))
+                passage.add(TraceStep(StepKind.DROPPED, self.at_ms, detail=reason))
                 course.end(passage)
-        self.note(NOBODY, f"{count} of queue {queue!r} die ({reason}), and nobody wants them")
+        self.note(
+            BROKER_ITSELF, f"{count} of queue {queue!r} die ({reason}), and nobody wants them"
+        )
 
-    def purging(self, who: Who, queue: str) -> Callable[[], None]:
+    def purging(self, who: Actor, queue: str) -> Callable[[], None]:
         """All that is ready in it is about to go; what is returned is called once it has gone."""
         course = self.course(queue)
         ready = tuple(course.ready)
@@ -225,7 +233,7 @@ class Timeline:
         def purged() -> None:
             for passage in ready:
                 if passage.state == "ready":
-                    passage.add(Step(What.GONE, self.at_ms, who, detail="purged"))
+                    passage.add(TraceStep(StepKind.GONE, self.at_ms, who, detail="purged"))
                     course.end(passage)
             self.note(who, f"purges queue {queue!r}")
 
@@ -235,7 +243,7 @@ class Timeline:
         """It has been deleted with all that was in it."""
         for passage in self.of_queue(queue):
             if passage.state in ("ready", "unacked"):
-                passage.add(Step(What.GONE, self.at_ms, detail="with its queue"))
+                passage.add(TraceStep(StepKind.GONE, self.at_ms, detail="with its queue"))
         self._courses.pop(queue, None)
 
     # Questions
@@ -253,7 +261,9 @@ class Timeline:
         """Those that are in somebody's hands, or were last in those of a channel that has ended
         without saying what is to become of them."""
         passages = self.passages.values()
-        return [each for each in passages if each.last.what in (What.DELIVERED, What.ABANDONED)]
+        return [
+            each for each in passages if each.last.what in (StepKind.DELIVERED, StepKind.ABANDONED)
+        ]
 
 
 def listed(bodies: Sequence[bytes]) -> str:

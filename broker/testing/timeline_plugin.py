@@ -24,7 +24,7 @@ TIMELINE = pytest.StashKey[str]()
 HAS_FAILED = pytest.StashKey[bool]()
 
 
-class Log(logging.Handler):
+class BrokerLogHandler(logging.Handler):
     """Keeps the latest of what brokers in this process have logged."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Log(logging.Handler):
         return "\n".join(map(LineFormatter(text_line).format, tuple(self.records)))
 
 
-LOG = pytest.StashKey[Log]()
+LOG = pytest.StashKey[BrokerLogHandler]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "amqp_strict(enabled=True): fail if the test leaves messages unacknowledged, has published "
         "what no queue got, or leaves connections open",
     )
-    config.stash[LOG] = log = Log()
+    config.stash[LOG] = log = BrokerLogHandler()
     logging.getLogger("fluffle").addHandler(log)
 
 

@@ -16,7 +16,7 @@ def amqp_url(user: str, password: str, address: str, vhost: str, *, scheme: str 
     return f"{scheme}://{name}:{secret}@{address}/{place}"
 
 
-class Address(NamedTuple):
+class AmqpAddress(NamedTuple):
     """What is in an AMQP URL."""
 
     host: str
@@ -27,13 +27,13 @@ class Address(NamedTuple):
     is_encrypted: bool
 
 
-def address_of(url: str) -> Address:
+def address_of(url: str) -> AmqpAddress:
     """ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         raise ValueError(f"write amqp://USER:PASSWORD@HOST:PORT or amqps://…, not {url}")
     is_encrypted = parts.scheme == "amqps"
-    return Address(
+    return AmqpAddress(
         parts.hostname,
         parts.port or (AMQPS_PORT if is_encrypted else AMQP_PORT),
         unquote(parts.username or DEFAULT_USER),

@@ -22,12 +22,12 @@ from fluffle.broker.queues.queue_api import ServedQueue, Tally
 from fluffle.broker.routing.explain import Explanation, explain
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.testing import direct
-from fluffle.broker.testing.assertions import Around, Hindsight
+from fluffle.broker.testing.assertions import VhostAssertions, VhostQueries
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
-from fluffle.broker.testing.direct_consumers import Taken, Taker, look_again, take
+from fluffle.broker.testing.direct_consumers import DirectConsumer, HeldMessage, look_again, take
 from fluffle.broker.testing.faults.clients import Clients
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.message import Message, message_of
 from fluffle.broker.testing.timeline import Timeline
@@ -61,7 +61,7 @@ class Vhost:
         turn: Turn,
         clock: MovableClock,
         *,
-        scene: Scene,
+        scene: FaultScope,
         timeline: Timeline,
     ) -> None:
         self.name = name
@@ -76,13 +76,13 @@ class Vhost:
         self._parts = parts
         self._turn = turn
         self._timeline = timeline
-        around = Around(partial(parts.vhost, name), partial(tally_here, parts), clock.advance)
-        hindsight = Hindsight(timeline, around)
-        self.history = hindsight.history
-        self.timeline = hindsight.timeline
-        self.assert_no_unacked = hindsight.assert_no_unacked
-        self.assert_no_unroutable = hindsight.assert_no_unroutable
-        self.assert_no_leaked_channels = hindsight.assert_no_leaked_channels
+        around = VhostQueries(partial(parts.vhost, name), partial(tally_here, parts), clock.advance)
+        assertions = VhostAssertions(timeline, around)
+        self.history = assertions.history
+        self.timeline = assertions.timeline
+        self.assert_no_unacked = assertions.assert_no_unacked
+        self.assert_no_unroutable = assertions.assert_no_unroutable
+        self.assert_no_leaked_channels = assertions.assert_no_leaked_channels
 
     async def queues(self) -> dict[str, Row]:
         """All queues by their names, as `fluffle queues list` shows them."""
@@ -192,7 +192,7 @@ class Vhost:
         encode_properties(told)  # what cannot be
         return explain(vhost.topology, is_there, exchange, keys, told)
 
-    async def get(self, queue: str, *, within: float = 2.0) -> Taken:
+    async def get(self, queue: str, *, within: float = 2.0) -> HeldMessage:
         """Take the next message, and hold it until `ack()` or `reject()`, which are not awaited.
 
         AssertionError if there is none within so many seconds.
@@ -220,8 +220,8 @@ class Vhost:
         look_again(self._turn)
         return int(row["messages"])
 
-    def _taker(self) -> Taker:
-        return Taker(self._parts.vhost(self.name), self._turn, self._timeline)
+    def _taker(self) -> DirectConsumer:
+        return DirectConsumer(self._parts.vhost(self.name), self._turn, self._timeline)
 
     def _counts(self, name: str) -> Counts | None:
         """None for a queue that is not there, or that nobody leads here now."""

@@ -27,7 +27,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.findings import Breach, Findings
 from fluffle.broker.torture.history import (
     Acked,
     Asked,
@@ -58,7 +58,7 @@ from fluffle.broker.torture.history import (
     TurnedAway,
     Vouched,
 )
-from fluffle.broker.torture.numbers import Numbers
+from fluffle.broker.torture.numbers import NumberSet
 
 BUG = "the broker failed, see its log"
 """The text that fluffle sends where an error of its own ends a connection."""
@@ -67,7 +67,7 @@ SETTLED_MAX = 100_000
 
 
 @dataclass(slots=True, eq=False)
-class Fate:
+class MessageState:
     """What has become of one message in one queue.  Times are numbers of events."""
 
     message: Message
@@ -96,18 +96,18 @@ class Fate:
         return f"{self.message} in {self.queue}"
 
 
-class Letter(NamedTuple):
+class PublishedMessage(NamedTuple):
     """A message with its fates, one a queue."""
 
     published_at: int
-    fates: tuple[Fate, ...]
+    states: tuple[MessageState, ...]
 
 
-class Question(NamedTuple):
+class PendingReply(NamedTuple):
     """A channel waits for an answer: since when, and what it acknowledged before."""
 
     asked_at: int
-    acked: list[Fate]
+    acked: list[MessageState]
 
 
 class Suspicion(NamedTuple):
@@ -115,7 +115,7 @@ class Suspicion(NamedTuple):
 
     at: int
     channels: tuple[str, str]
-    fate: Fate
+    state: MessageState
 
 
 class Checker:
@@ -123,7 +123,7 @@ class Checker:
 
     def __init__(
         self,
-        report: Report,
+        report: Findings,
         *,
         transient: Collection[str] = (),
         steady: Collection[str] = (),
@@ -139,27 +139,27 @@ class Checker:
         self._now = 0
         self._run = 0
         self._run_ended_at = 0
-        self._letters: dict[Message, Letter] = {}
+        self._published_messages: dict[Message, PublishedMessage] = {}
         self._unconfirmed: set[Message] = set()
         self._refused: set[Message] = set()
         self._returned: set[Message] = set()
         self._settled: deque[tuple[int, Message]] = deque()
         """Messages that are over, by when that was vouched for; the oldest are forgotten."""
-        self._forgotten: dict[str, Numbers] = {}
+        self._forgotten: dict[str, NumberSet] = {}
         """By publisher: they were acknowledged, and that was vouched for before ..."""
         self._forgotten_until = 0
-        self._in_queue: dict[str, dict[Message, Fate]] = {}
+        self._in_queue: dict[str, dict[Message, MessageState]] = {}
         """Those that were not cleared."""
-        self._acked: dict[str, list[Fate]] = {}
+        self._acked: dict[str, list[MessageState]] = {}
         """By channel; not asked about."""
-        self._questions: dict[str, Question] = {}
+        self._questions: dict[str, PendingReply] = {}
         self._floors: dict[str, int] = {}
         """By channel: when the last question was asked that has an answer."""
-        self._held: dict[str, set[Fate]] = {}
+        self._held: dict[str, set[MessageState]] = {}
         """By channel."""
         self._suspicions: dict[str, list[Suspicion]] = {}
         """By each of the two channels."""
-        self._clearing: dict[str, list[Fate]] = {}
+        self._clearing: dict[str, list[MessageState]] = {}
         """Queues that are being cleared, with what must be gone then unless it is in hands."""
         self._deleted: set[str] = set()
         """Queues that were deleted and not declared anew."""
@@ -185,36 +185,36 @@ class Checker:
 
     def finish(self) -> None:
         """All queues have been emptied: whatever was not received is lost."""
-        for fate in self.owed():
-            self.report.add(Breach.LOST, f"{fate} was confirmed and is lost")
+        for state in self.owed():
+            self.report.add(Breach.LOST, f"{state} was confirmed and is lost")
         for node in sorted(self._put_back):
             self.report.add(Breach.LET_IN, f"{node} was not turned away though its disk is old")
         for node in sorted(self._joining):
             self.report.add(Breach.APART, f"{node} has not joined the cluster that it was told of")
         self.report.unanswered = len(self._unconfirmed)
-        for message, letter in self._letters.items():
-            received = sum(1 for fate in letter.fates if fate.receipts)
+        for message, letter in self._published_messages.items():
+            received = sum(1 for state in letter.states if state.receipts)
             if message in self._unconfirmed:
                 self.report.recovered += received
             elif message in self._refused:
                 self.report.refused_received += received
             else:
-                left = [fate for fate in letter.fates if not fate.receipts]
-                self.report.not_owed += sum(1 for fate in left if not self._is_owed(fate))
+                left = [state for state in letter.states if not state.receipts]
+                self.report.not_owed += sum(1 for state in left if not self._is_owed(state))
 
-    def owed(self) -> Iterator[Fate]:
+    def owed(self) -> Iterator[MessageState]:
         """Confirmed, and not received by anybody."""
-        for message, letter in self._letters.items():
+        for message, letter in self._published_messages.items():
             if message in self._unconfirmed or message in self._refused:
                 continue
-            for fate in letter.fates:
-                if self._is_owed(fate):
-                    yield fate
+            for state in letter.states:
+                if self._is_owed(state):
+                    yield state
 
-    def _is_owed(self, fate: Fate) -> bool:
-        if fate.receipts or not fate.outlives:
+    def _is_owed(self, state: MessageState) -> bool:
+        if state.receipts or not state.outlives:
             return False
-        return not fate.may_be_cleared and fate.queue not in self._leaky
+        return not state.may_be_cleared and state.queue not in self._leaky
 
     def _breach(self, breach: Breach, sentence: str) -> None:
         self.report.add(breach, f"event {self._now}: {sentence}")
@@ -235,8 +235,8 @@ class Checker:
     def _published(self, event: Published) -> None:
         self.report.attempted += 1
         message = event.message
-        fates = tuple(
-            Fate(
+        states = tuple(
+            MessageState(
                 message,
                 queue,
                 self._run,
@@ -245,19 +245,19 @@ class Checker:
             )
             for queue in event.queues
         )
-        self._letters[message] = Letter(self._now, fates)
+        self._published_messages[message] = PublishedMessage(self._now, states)
         self._unconfirmed.add(message)
-        for fate in fates:
-            self._in_queue.setdefault(fate.queue, {})[message] = fate
+        for state in states:
+            self._in_queue.setdefault(state.queue, {})[message] = state
 
     def _confirmed(self, event: Confirmed) -> None:
         self._check_served(event.message.publisher)
         self.report.confirmed += 1
         message = event.message
-        published_at, fates = self._letters[message]
+        published_at, states = self._published_messages[message]
         self._unconfirmed.remove(message)
-        if not fates:
-            del self._letters[message]
+        if not states:
+            del self._published_messages[message]
             if message in self._returned:
                 self.report.returned += 1
             else:
@@ -266,7 +266,7 @@ class Checker:
                 )
             return
         node = self._node_of.get(message.publisher, "")
-        is_homed = all(fate.queue in self._homed for fate in fates)
+        is_homed = all(state.queue in self._homed for state in states)
         if published_at > self._isolated.get(node, self._now) and not is_homed:
             self._breach(Breach.UNEXPECTED, f"{message} was confirmed by {node}, which was alone")
         self._settle(message)
@@ -278,34 +278,34 @@ class Checker:
 
     def _got_returned(self, event: Returned) -> None:
         self._returned.add(event.message)
-        letter = self._letters.get(event.message)
-        if letter is not None and not all(fate.may_be_cleared for fate in letter.fates):
+        letter = self._published_messages.get(event.message)
+        if letter is not None and not all(state.may_be_cleared for state in letter.states):
             self._breach(Breach.STALE, f"{event.message} came back as unroutable")
 
     # What consumers say and hear
 
     def _received(self, event: Received) -> None:
-        fate = self._fate(event.message, event.queue)
-        if fate is None:
+        state = self._fate(event.message, event.queue)
+        if state is None:
             self._received_unknown(event)
             return
         floor = self._floor(event.channel)
-        if fate.run < self._run and not fate.outlives:
-            self._breach(Breach.UNEXPECTED, f"{fate} is transient and came back")
-        if 0 < fate.cleared_at < floor:
-            self._breach(Breach.UNEXPECTED, f"{fate} was cleared away and came back")
-        if 0 < fate.vouched_at < floor:
-            self._breach(Breach.BACK, f"{fate} was acknowledged, that was vouched for; it is back")
-        self._check_flag(fate, event, floor)
-        self._check_order(fate, event)
-        self._check_hands(fate, event.channel)
-        if fate.receipts:
+        if state.run < self._run and not state.outlives:
+            self._breach(Breach.UNEXPECTED, f"{state} is transient and came back")
+        if 0 < state.cleared_at < floor:
+            self._breach(Breach.UNEXPECTED, f"{state} was cleared away and came back")
+        if 0 < state.vouched_at < floor:
+            self._breach(Breach.BACK, f"{state} was acknowledged, that was vouched for; it is back")
+        self._check_flag(state, event, floor)
+        self._check_order(state, event)
+        self._check_hands(state, event.channel)
+        if state.receipts:
             self.report.duplicated += 1
         else:
             self.report.received += 1
-            fate.received_at = self._now
-        fate.receipts += 1
-        self._held.setdefault(event.channel, set()).add(fate)
+            state.received_at = self._now
+        state.receipts += 1
+        self._held.setdefault(event.channel, set()).add(state)
 
     def _received_unknown(self, event: Received) -> None:
         forgotten = self._forgotten.get(event.message.publisher)
@@ -318,73 +318,76 @@ class Checker:
             what = f"{event.message} was acknowledged and vouched for long ago, and is back"
             self._breach(Breach.BACK, what)
 
-    def _check_flag(self, fate: Fate, event: Received, floor: int) -> None:
+    def _check_flag(self, state: MessageState, event: Received, floor: int) -> None:
         """Two cannot be the first; and nobody is who was certainly sent it after another."""
         if not event.redelivered:
-            if fate.was_new or 0 < fate.received_at < floor:
-                self._breach(Breach.LIED, f"{fate} came again and says that it is new")
-            fate.was_new = True
+            if state.was_new or 0 < state.received_at < floor:
+                self._breach(Breach.LIED, f"{state} came again and says that it is new")
+            state.was_new = True
         if event.in_vain is None:
             return
-        if event.in_vain < fate.in_vain and fate.counted_at < floor:
-            what = f"{fate} was delivered {fate.in_vain} times in vain, and {event.in_vain} later"
+        if event.in_vain < state.in_vain and state.counted_at < floor:
+            what = f"{state} was delivered {state.in_vain} times in vain, and {event.in_vain} later"
             self._breach(Breach.LIED, what)
-        if event.in_vain >= fate.in_vain:
-            fate.in_vain, fate.counted_at = event.in_vain, self._now
+        if event.in_vain >= state.in_vain:
+            state.in_vain, state.counted_at = event.in_vain, self._now
 
-    def _check_order(self, fate: Fate, event: Received) -> None:
+    def _check_order(self, state: MessageState, event: Received) -> None:
         if event.redelivered and event.queue not in self._steady:
             return
-        publisher, number = fate.message
+        publisher, number = state.message
         last = self._last.setdefault(event.channel, {})
         before = last.get((event.queue, publisher), 0)
         if number <= before:
-            self._breach(Breach.DISORDERED, f"{fate} came after number {before}")
+            self._breach(Breach.DISORDERED, f"{state} came after number {before}")
         last[event.queue, publisher] = number
 
-    def _check_hands(self, fate: Fate, channel: str) -> None:
-        if fate.holder is not None:
-            fate.is_shared = True
-            suspicion = Suspicion(self._now, (fate.holder, channel), fate)
-            for each in {fate.holder, channel}:
+    def _check_hands(self, state: MessageState, channel: str) -> None:
+        if state.holder is not None:
+            state.is_shared = True
+            suspicion = Suspicion(self._now, (state.holder, channel), state)
+            for each in {state.holder, channel}:
                 self._suspicions.setdefault(each, []).append(suspicion)
-        fate.holder = channel
+        state.holder = channel
 
-    def _fate(self, message: Message, queue: str) -> Fate | None:
-        letter = self._letters.get(message)
-        fates = letter.fates if letter else ()
-        return next((fate for fate in fates if fate.queue == queue), None)
+    def _fate(self, message: Message, queue: str) -> MessageState | None:
+        letter = self._published_messages.get(message)
+        states = letter.states if letter else ()
+        return next(
+            (state for state in states if state.queue == queue),
+            None,
+        )
 
     def _got_acked(self, event: Acked) -> None:
-        fate = self._let_go(event)
-        if fate is not None and fate.holder == event.channel:
-            self._acked.setdefault(event.channel, []).append(fate)
+        state = self._let_go(event)
+        if state is not None and state.holder == event.channel:
+            self._acked.setdefault(event.channel, []).append(state)
 
     def _got_requeued(self, event: Requeued) -> None:
-        fate = self._let_go(event)
-        if fate is not None and fate.holder == event.channel:
-            fate.holder = None
+        state = self._let_go(event)
+        if state is not None and state.holder == event.channel:
+            state.holder = None
 
-    def _let_go(self, event: Acked | Requeued) -> Fate | None:
-        fate = self._fate(event.message, event.queue)
-        if fate is not None:
-            self._held[event.channel].discard(fate)
-        return fate
+    def _let_go(self, event: Acked | Requeued) -> MessageState | None:
+        state = self._fate(event.message, event.queue)
+        if state is not None:
+            self._held[event.channel].discard(state)
+        return state
 
     # What becomes of channels
 
     def _got_asked(self, event: Asked) -> None:
         acked = self._acked.pop(event.channel, [])
-        self._questions[event.channel] = Question(self._now, acked)
+        self._questions[event.channel] = PendingReply(self._now, acked)
 
     def _vouched(self, event: Vouched) -> None:
         channel = event.channel
         self._floors[channel], acked = self._questions.pop(channel)
-        for fate in acked:
-            if fate.holder == channel and not fate.is_shared:
-                fate.holder = None
-                fate.vouched_at = self._now
-                self._settle(fate.message)
+        for state in acked:
+            if state.holder == channel and not state.is_shared:
+                state.holder = None
+                state.vouched_at = self._now
+                self._settle(state.message)
         suspicions = self._suspicions.pop(channel, ())
         left = [each for each in suspicions if not self._is_proven(each)]
         if left:
@@ -395,7 +398,7 @@ class Checker:
         if any(self._floor(channel) <= suspicion.at for channel in suspicion.channels):
             return False
         first, second = suspicion.channels
-        self._breach(Breach.SHARED, f"{suspicion.fate} is in the hands of {first} and of {second}")
+        self._breach(Breach.SHARED, f"{suspicion.state} is in the hands of {first} and of {second}")
         self._dismiss(suspicion)
         return True
 
@@ -425,30 +428,30 @@ class Checker:
 
     def _settle(self, message: Message) -> None:
         """If it is over everywhere, remember it for a while, then only that it was."""
-        letter = self._letters[message]
-        if message in self._unconfirmed or not all(fate.vouched_at for fate in letter.fates):
+        letter = self._published_messages[message]
+        if message in self._unconfirmed or not all(state.vouched_at for state in letter.states):
             return
         self._settled.append((self._now, message))
         while len(self._settled) > self._settled_max:
             self._forgotten_until, old = self._settled.popleft()
-            self._forgotten.setdefault(old.publisher, Numbers()).add(old.number)
-            for fate in self._letters.pop(old).fates:
-                self._in_queue[fate.queue].pop(old, None)
+            self._forgotten.setdefault(old.publisher, NumberSet()).add(old.number)
+            for state in self._published_messages.pop(old).states:
+                self._in_queue[state.queue].pop(old, None)
 
     def _clearing_asked(self, event: ClearingAsked) -> None:
         """From now on anything in it may go, and what has been confirmed must."""
-        fates = self._in_queue.get(event.queue, {}).values()
-        for fate in fates:
-            fate.may_be_cleared = True
+        states = self._in_queue.get(event.queue, {}).values()
+        for state in states:
+            state.may_be_cleared = True
         self._clearing[event.queue] = [
-            fate for fate in fates if fate.message not in self._unconfirmed
+            state for state in states if state.message not in self._unconfirmed
         ]
 
     def _clearing_done(self, event: ClearingDone) -> None:
-        for fate in self._clearing.pop(event.queue):
-            if event.how is Clearing.DELETE or fate.holder is None:
-                fate.cleared_at = self._now
-                self._in_queue[event.queue].pop(fate.message, None)
+        for state in self._clearing.pop(event.queue):
+            if event.how is Clearing.DELETE or state.holder is None:
+                state.cleared_at = self._now
+                self._in_queue[event.queue].pop(state.message, None)
         if event.how is Clearing.DELETE:
             self._deleted.add(event.queue)
 
@@ -498,11 +501,11 @@ class Checker:
         self._breach(Breach.UNEXPECTED, event.what)
 
 
-def release(channel: str, fates: Iterable[Fate]) -> None:
+def release(channel: str, states: Iterable[MessageState]) -> None:
     """They are not in its hands any more."""
-    for fate in fates:
-        if fate.holder == channel:
-            fate.holder = None
+    for state in states:
+        if state.holder == channel:
+            state.holder = None
 
 
 READERS: dict[type[Event], Callable[[Checker, Any], None]] = {

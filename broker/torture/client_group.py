@@ -10,7 +10,7 @@ from itertools import count, cycle
 from random import Random
 from typing import NamedTuple
 
-from fluffle.broker.torture.connection import Address, Gone, Manners
+from fluffle.broker.torture.connection import ClientOptions, ConnectionEnded, NodeAddress
 from fluffle.broker.torture.definers import (
     OWNERS,
     Definitions,
@@ -21,7 +21,7 @@ from fluffle.broker.torture.definers import (
     owning,
 )
 from fluffle.broker.torture.history import DeclareAsked, Declared, Homed, Note
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.roles import (
     Role,
     batches,
@@ -52,7 +52,7 @@ BOTH = {"both": ("quorum", "classic")}
 """What the queues are in turn, where they are not of one type."""
 
 
-class Names(NamedTuple):
+class QueueNames(NamedTuple):
     """Of the queues."""
 
     busy: str
@@ -61,11 +61,11 @@ class Names(NamedTuple):
     large: str
 
     @classmethod
-    def of(cls, prefix: str) -> Names:
+    def of(cls, prefix: str) -> QueueNames:
         return cls(*(f"{prefix}.{field}" for field in cls._fields))
 
 
-def publishing(names: Names, rate: float, nodes: int) -> dict[str, Role]:
+def publishing(names: QueueNames, rate: float, nodes: int) -> dict[str, Role]:
     """All of them together publish about so many messages a second."""
     pause_s = MESSAGES_A_ROUND * nodes / rate
     return {
@@ -76,7 +76,7 @@ def publishing(names: Names, rate: float, nodes: int) -> dict[str, Role]:
     }
 
 
-def consuming(names: Names) -> dict[str, Role]:
+def consuming(names: QueueNames) -> dict[str, Role]:
     return {
         "in-order": in_order(names.busy),
         "multiple": multiple(names.busy),
@@ -107,48 +107,48 @@ def type_of_definitions(queue_type: str, nodes: int) -> str | None:
 
 
 @dataclass(slots=True)
-class Crew:
+class ClientGroup:
     """One client of each role and node."""
 
-    addresses: Sequence[Address]
-    names: Names
+    addresses: Sequence[NodeAddress]
+    names: QueueNames
     note: Note
-    manners: Manners
+    client_options: ClientOptions
     random: Random
     members: Collection[str] = field(kw_only=True)
     """Nodes that are in the cluster now; the others may come."""
 
     async def declare(self, queue_type: str) -> None:
-        """All queues, through the first node, of a type or of both.  `Gone` where that fails."""
-        with await self.witness("setup", self.addresses[0]) as witness:
+        """Declare all queues, through the first node, of one type or both.  `ConnectionEnded`."""
+        with await self.client("setup", self.addresses[0]) as client:
             for queue, kind in zip(self.names, cycle(BOTH.get(queue_type, (queue_type,)))):
                 given = ARGUMENTS.get(kind, {})
                 table = pamqp_table(to_table({"x-queue-type": kind, **given}))
                 if kind == "classic" and len(self.members) > 1:
                     self.note(Homed(queue))
                 self.note(DeclareAsked(queue))
-                await witness.talk.call(
+                await client.connection.call(
                     make(Queue.Declare, queue=queue, durable=True, arguments=table)
                 )
                 self.note(Declared(queue))
 
     async def declare_sink(self, definitions: Definitions) -> None:
-        """Where the bindings lead that come and go.  `Gone` where that fails."""
-        with await self.witness("setup.sink", self.addresses[0]) as witness:
+        """Where the bindings lead that come and go.  `ConnectionEnded` where that fails."""
+        with await self.client("setup.sink", self.addresses[0]) as client:
             declare = definitions.declare(definitions.sink, **{"x-max-length": SINK_MESSAGES_MAX})
-            await witness.talk.call(declare)
+            await client.connection.call(declare)
             definitions.left.add(definitions.sink)
 
     async def delete(self, queues: Iterable[str]) -> None:
-        with await self.witness("cleanup", self.addresses[0]) as witness:
+        with await self.client("cleanup", self.addresses[0]) as client:
             for queue in queues:
-                await witness.talk.call(make(Queue.Delete, queue=queue))
+                await client.connection.call(make(Queue.Delete, queue=queue))
 
-    async def witness(self, name: str, to: Address) -> Witness:
-        return await Witness.connect(to, name, self.note, self.manners)
+    async def client(self, name: str, to: NodeAddress) -> RecordingClient:
+        return await RecordingClient.connect(to, name, self.note, self.client_options)
 
     @property
-    def present(self) -> list[Address]:
+    def present(self) -> list[NodeAddress]:
         """The addresses of the nodes that are in the cluster now."""
         return [address for address in self.addresses if address.node in self.members]
 
@@ -158,40 +158,40 @@ class Crew:
             for address in self.addresses:
                 for name, role in roles.items():
                     random = Random(f"{self.random.random()} {name} {address.node}")
-                    life = Life(self, f"{name}.{address.node}", role, random, is_over)
+                    life = ClientLoop(self, f"{name}.{address.node}", role, random, is_over)
                     clients.create_task(life.live(address))
 
 
 @dataclass(slots=True)
-class Life:
+class ClientLoop:
     """One client, with a connection after the other."""
 
-    crew: Crew
+    clients: ClientGroup
     name: str
     role: Role
     random: Random
     is_over: asyncio.Event
 
-    async def live(self, home: Address) -> None:
+    async def live(self, home: NodeAddress) -> None:
         """Through its home first, then through whatever node it happens to choose; through no other
         if its home comes and goes."""
-        crew, to = self.crew, home
-        is_of_spare = home.node not in crew.members
+        clients, to = self.clients, home
+        is_of_spare = home.node not in clients.members
         for number in count(1):
-            if to.node in crew.members:
-                with suppress(Gone):
+            if to.node in clients.members:
+                with suppress(ConnectionEnded):
                     await self._connection(f"{self.name}.{number}", to)
             if self.is_over.is_set():
                 return
             await asyncio.sleep(self.random.uniform(*BACK_AFTER_S))
-            to = home if is_of_spare else self.random.choice(crew.present)
+            to = home if is_of_spare else self.random.choice(clients.present)
 
-    async def _connection(self, name: str, to: Address) -> None:
+    async def _connection(self, name: str, to: NodeAddress) -> None:
         is_patient = self.random.random() < PATIENT_SHARE
         patience_s = LONG_PATIENCE_S if is_patient else PATIENCE_S
-        manners = replace(self.crew.manners, patience_s=patience_s)
-        with await Witness.connect(to, name, self.crew.note, manners) as witness:
-            work = asyncio.ensure_future(self.role(witness, self.random))
+        client_options = replace(self.clients.client_options, patience_s=patience_s)
+        with await RecordingClient.connect(to, name, self.clients.note, client_options) as client:
+            work = asyncio.ensure_future(self.role(client, self.random))
             over = asyncio.ensure_future(self.is_over.wait())
             try:
                 await asyncio.wait((work, over), return_when=asyncio.FIRST_COMPLETED)
@@ -201,8 +201,8 @@ class Life:
             await asyncio.wait((work,))
             if not work.cancelled():
                 work.result()  # a role does not end but by an error
-            if witness.talk.is_closing:
+            if client.connection.is_closing:
                 return  # no confirm comes on a channel that is closed
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_CONFIRMS_S):
-                    await witness.press.await_confirms()
+                    await client.publisher.await_confirms()

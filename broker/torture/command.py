@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import click
 
 if TYPE_CHECKING:
-    from fluffle.broker.torture.connection import Manners
+    from fluffle.broker.torture.connection import ClientOptions
     from fluffle.broker.torture.system import System
 
 AMQP_PORT = 5672
@@ -101,42 +101,42 @@ def torture(**options: Any) -> None:
     Prints what was attempted, confirmed, received, lost and so on, and a last line for scripts.
     Exit code 0: nothing that is promised was broken.  1: something was.  2: it could not be tried.
     """
-    from fluffle.broker.torture.run import Order  # noqa: PLC0415  slow, and --help needs none
-    from fluffle.broker.torture.run_command import check_file, conduct  # noqa: PLC0415  asyncio is
+    from fluffle.broker.torture.run import RunOptions  # noqa: PLC0415  slow, and --help needs none
+    from fluffle.broker.torture.run_command import check_file, run_and_report  # noqa: PLC0415  asyncio is
 
     if options["check"]:
         sys.exit(check_file(options["check"], click.echo))
     system = system_of(options)
-    order = Order(
+    order = RunOptions(
         seconds=options["seconds"],
         seed=randrange(1_000_000) if options["seed"] is None else options["seed"],
         kinds=kinds_of(options, system),
         rate=options["rate"],
         prefix=options["prefix"],
-        manners=manners_of(options["nodes"]),
+        client_options=manners_of(options["nodes"]),
         keep=options["keep"],
     )
-    sys.exit(conduct(system, order, click.echo, options["history"]))
+    sys.exit(run_and_report(system, order, click.echo, options["history"]))
 
 
 def system_of(options: dict[str, Any]) -> System:
     """The nodes, and what can be done to them by commands.  UsageError without a node."""
-    from fluffle.broker.torture.connection import Address  # noqa: PLC0415
-    from fluffle.broker.torture.system import Deed, System, by_command  # noqa: PLC0415
+    from fluffle.broker.torture.connection import NodeAddress  # noqa: PLC0415
+    from fluffle.broker.torture.system import NodeAction, System, by_command  # noqa: PLC0415
 
     if not options["nodes"]:
         raise click.UsageError("name the nodes: --node a=amqp://guest:guest@localhost:5672/%2F")
-    addresses: dict[str, Address] = {}
+    addresses: dict[str, NodeAddress] = {}
     for text in (*options["nodes"], *options["spares"]):
         name, url = named(text)
         if name in addresses:
             raise click.UsageError(f"two nodes are named '{name}'")
-        addresses[name] = Address(name, url.hostname or "localhost", url.port or AMQP_PORT)
+        addresses[name] = NodeAddress(name, url.hostname or "localhost", url.port or AMQP_PORT)
     every, count = [*addresses.values()], len(options["nodes"])
     given = {name: options[f"{name}_command"] for name in COMMANDS}
-    deeds = {Deed(name): by_command(text) for name, text in given.items() if text}
+    actions = {NodeAction(name): by_command(text) for name, text in given.items() if text}
     queue_type = options["queue_type"]
-    return System(every[:count], deeds, queue_type=queue_type, spares=every[count:])
+    return System(every[:count], actions, queue_type=queue_type, spares=every[count:])
 
 
 def kinds_of(options: dict[str, Any], system: System) -> tuple[str, ...]:
@@ -157,14 +157,14 @@ def kinds_of(options: dict[str, Any], system: System) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def manners_of(nodes: Sequence[str]) -> Manners:
+def manners_of(nodes: Sequence[str]) -> ClientOptions:
     """Who logs in, from the first address: it is the same on all nodes."""
-    from fluffle.broker.torture.connection import Manners  # noqa: PLC0415
+    from fluffle.broker.torture.connection import ClientOptions  # noqa: PLC0415
 
     _name, url = named(nodes[0])
     vhost = unquote(url.path.removeprefix("/")) or "/"
     user, password = unquote(url.username or "guest"), unquote(url.password or "guest")
-    return Manners(user=user, password=password, vhost=vhost)
+    return ClientOptions(user=user, password=password, vhost=vhost)
 
 
 def named(text: str) -> tuple[str, SplitResult]:

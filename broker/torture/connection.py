@@ -1,7 +1,7 @@
 """One connection of a client with one channel at a time, and what both say goes into a history.
 
-Who waits, hears: there is no task behind a connection.  Whatever ends it raises `Gone`: the peer
-has closed it or fallen silent, or the client has lost patience.
+Who waits, hears: there is no task behind a connection.  Whatever ends it raises `ConnectionEnded`:
+the peer has closed it or fallen silent, or the client has lost patience.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fluffle.broker.torture.history import (
     Strange,
     Vouched,
 )
-from fluffle.protocol.client_reader import Heard, Hearing, Nonsense
+from fluffle.protocol.client_reader import ClientReader, InvalidFrames, ReceivedMethod
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import (
     Basic,
@@ -49,11 +49,11 @@ CAPABILITIES = (
 )
 
 
-class Gone(Exception):
+class ConnectionEnded(Exception):
     """The connection is no more."""
 
 
-class Refusal(Gone):
+class BrokerRefusal(ConnectionEnded):
     """The broker has closed the channel or the connection, or ended a consumer."""
 
     def __init__(self, text: str, code: int = 0) -> None:
@@ -61,7 +61,7 @@ class Refusal(Gone):
         self.code = code
 
 
-class Address(NamedTuple):
+class NodeAddress(NamedTuple):
     """Where a node can be reached; several addresses may lead to one."""
 
     node: str
@@ -70,7 +70,7 @@ class Address(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class ClientOptions:
     """How a client logs in and how long it waits."""
 
     user: str = "guest"
@@ -83,7 +83,7 @@ class Manners:
     """How long an answer may take."""
 
 
-class Talk:
+class ClientConnection:
     """What is heard is given to who has asked for such methods with `on`."""
 
     def __init__(
@@ -91,11 +91,11 @@ class Talk:
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         name: str,
         note: Note,
-        manners: Manners,
+        client_options: ClientOptions,
     ) -> None:
         self.name = name
         self.note = note
-        self.manners = manners
+        self.client_options = client_options
         self.heard_count = 0
         """Methods that were sent to us so far."""
         self.is_closing = False
@@ -103,9 +103,9 @@ class Talk:
         self._reader, self._writer = streams
         self.port: int = self._writer.get_extra_info("sockname")[1]
         """Our own, by which a connection is known at the other end."""
-        self._hearing = Hearing()
-        self._heard: deque[Heard] = deque()
-        self._acts: dict[type[Method], Callable[[Heard], None]] = {
+        self._hearing = ClientReader()
+        self._heard: deque[ReceivedMethod] = deque()
+        self._acts: dict[type[Method], Callable[[ReceivedMethod], None]] = {
             Connection.Blocked: self._on_blocked,
             Connection.Close: self._on_connection_close,
             Channel.Close: self._on_channel_close,
@@ -115,35 +115,39 @@ class Talk:
         self._sent_at = asyncio.get_running_loop().time()
 
     @classmethod
-    async def connect(cls, to: Address, name: str, note: Note, manners: Manners) -> Self:
-        """Log in and open a channel.  `Gone` if that is refused or takes too long."""
+    async def connect(
+        cls, to: NodeAddress, name: str, note: Note, client_options: ClientOptions
+    ) -> Self:
+        """Log in and open a channel.  `ConnectionEnded` if that is refused or takes too long."""
         try:
-            async with asyncio.timeout(manners.patience_s):
+            async with asyncio.timeout(client_options.patience_s):
                 streams = await asyncio.open_connection(to.host, to.port)
         except (OSError, TimeoutError) as error:
-            raise Gone(f"no connection: {error}") from error
+            raise ConnectionEnded(f"no connection: {error}") from error
         note(Connected(name, to.node))
-        talk = cls(streams, name, note, manners)
+        connection = cls(streams, name, note, client_options)
         try:
-            async with talk.patience("no answer to the login"):
-                await talk._log_in()
-            await talk.open_channel()
+            async with connection.patience("no answer to the login"):
+                await connection._log_in()
+            await connection.open_channel()
         except BaseException as error:
-            talk.end(error)
+            connection.end(error)
             raise
-        return talk
+        return connection
 
     async def _log_in(self) -> None:
-        manners = self.manners
+        client_options = self.client_options
         self.write(PROTOCOL_HEADER)
         await self._expect(Connection.Start)
-        response = f"\0{manners.user}\0{manners.password}"
+        response = f"\0{client_options.user}\0{client_options.password}"
         capabilities = to_table({"capabilities": dict.fromkeys(CAPABILITIES, True)})
         properties = pamqp_table(capabilities)
         self._send_on(0, make(Connection.StartOk, properties, "PLAIN", response, "en_US"))
         await self._expect(Connection.Tune)
-        tune_ok = make(Connection.TuneOk, 2047, FRAME_BYTES_MAX, max(1, round(2 * manners.beat_s)))
-        self._send_on(0, tune_ok, make(Connection.Open, virtual_host=manners.vhost))
+        tune_ok = make(
+            Connection.TuneOk, 2047, FRAME_BYTES_MAX, max(1, round(2 * client_options.beat_s))
+        )
+        self._send_on(0, tune_ok, make(Connection.Open, virtual_host=client_options.vhost))
         await self._expect(Connection.OpenOk)
 
     async def _expect(self, cls: type[Method]) -> None:
@@ -155,27 +159,27 @@ class Talk:
         """The name of the channel."""
         return f"{self.name}#{self._channel}"
 
-    def on(self, cls: type[Method], act: Callable[[Heard], None]) -> None:
+    def on(self, cls: type[Method], act: Callable[[ReceivedMethod], None]) -> None:
         self._acts[cls] = act
 
     def end(self, error: BaseException | None) -> None:
         """Hang up, without a word to the broker.  `error` is why; a complaint is written down."""
-        if isinstance(error, Refusal) and error.code != ReplyCode.CONNECTION_FORCED:
+        if isinstance(error, BrokerRefusal) and error.code != ReplyCode.CONNECTION_FORCED:
             self.note(Complained(self.name, " ".join(str(error).split())))
         self.note(Ended(self.channel, str(error or "it is done")))
         self._writer.transport.abort()
 
     # Hearing
 
-    async def hear(self) -> Heard:
+    async def hear(self) -> ReceivedMethod:
         """The next method, after it was acted on."""
         while not self._heard:
             data = await self._read()
             try:
                 self._heard.extend(self._hearing.feed(data))
-            except (Nonsense, ProtocolError) as error:
+            except (InvalidFrames, ProtocolError) as error:
                 self.note(Strange(f"{self.name} heard {error}"))
-                raise Gone("nonsense") from error
+                raise ConnectionEnded("nonsense") from error
         heard = self._heard.popleft()
         self.heard_count += 1
         act = self._acts.get(type(heard.method))
@@ -192,7 +196,7 @@ class Talk:
         except TimeoutError:
             return
 
-    async def call(self, method: Method) -> Heard:
+    async def call(self, method: Method) -> ReceivedMethod:
         """Send a method and hear its answer, which vouches for everything before."""
         self.note(Asked(self.channel))
         self.send(method)
@@ -204,47 +208,47 @@ class Talk:
 
     @asynccontextmanager
     async def patience(self, why: str) -> AsyncIterator[None]:
-        """Whatever is waited for in it comes soon, or `Gone` is raised."""
+        """Whatever is waited for in it comes soon, or `ConnectionEnded` is raised."""
         try:
-            async with asyncio.timeout(self.manners.patience_s):
+            async with asyncio.timeout(self.client_options.patience_s):
                 yield
         except TimeoutError as error:
-            raise Gone(why) from error
+            raise ConnectionEnded(why) from error
 
     async def _read(self) -> bytes:
         """Some bytes.  Heartbeats are sent as long as somebody waits here."""
         loop = asyncio.get_running_loop()
         silent_beats = 0
-        while silent_beats < self.manners.silent_beats_max:
-            if loop.time() - self._sent_at > self.manners.beat_s:
+        while silent_beats < self.client_options.silent_beats_max:
+            if loop.time() - self._sent_at > self.client_options.beat_s:
                 self.write(HEARTBEAT)
             try:
-                async with asyncio.timeout(self.manners.beat_s):
+                async with asyncio.timeout(self.client_options.beat_s):
                     data = await self._reader.read(READ_BYTES)
             except TimeoutError:
                 silent_beats += 1
                 continue
             except OSError as error:
-                raise Gone(str(error)) from error
+                raise ConnectionEnded(str(error)) from error
             if not data:
-                raise Gone("the peer closed the connection")
+                raise ConnectionEnded("the peer closed the connection")
             return data
-        raise Gone("the peer is silent")
+        raise ConnectionEnded("the peer is silent")
 
-    def _on_blocked(self, heard: Heard) -> None:
+    def _on_blocked(self, heard: ReceivedMethod) -> None:
         assert isinstance(heard.method, Connection.Blocked)
         self.note(Complained(self.name, f"{heard.method.name}: {heard.method.reason}"))
 
-    def _on_connection_close(self, heard: Heard) -> None:
+    def _on_connection_close(self, heard: ReceivedMethod) -> None:
         assert isinstance(heard.method, Connection.Close)
-        raise Refusal(heard.method.reply_text, heard.method.reply_code or 0)
+        raise BrokerRefusal(heard.method.reply_text, heard.method.reply_code or 0)
 
-    def _on_channel_close(self, heard: Heard) -> None:
+    def _on_channel_close(self, heard: ReceivedMethod) -> None:
         assert isinstance(heard.method, Channel.Close)
-        raise Refusal(heard.method.reply_text, heard.method.reply_code or 0)
+        raise BrokerRefusal(heard.method.reply_text, heard.method.reply_code or 0)
 
-    def _on_cancel(self, heard: Heard) -> None:
-        raise Refusal(f"{heard.method.name}: the consumer was ended")
+    def _on_cancel(self, heard: ReceivedMethod) -> None:
+        raise BrokerRefusal(f"{heard.method.name}: the consumer was ended")
 
     # Speaking
 

@@ -18,7 +18,12 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from fluffle.broker.torture.connection import FRAME_BYTES_MAX, Gone, Refusal, Talk
+from fluffle.broker.torture.connection import (
+    FRAME_BYTES_MAX,
+    BrokerRefusal,
+    ClientConnection,
+    ConnectionEnded,
+)
 from fluffle.broker.torture.history import (
     Abandoned,
     Answered,
@@ -38,9 +43,9 @@ from fluffle.broker.torture.history import (
     ShortLived,
 )
 from fluffle.broker.torture.publisher import PROPERTIES, Target
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.roles import EMPTY_PAUSE_S, Role
-from fluffle.protocol.client_reader import Heard
+from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import (
     Basic,
     Confirm,
@@ -196,15 +201,19 @@ class Definitions:
 
 
 @asynccontextmanager
-async def asking(talk: Talk, thing: str, operation: Operation) -> AsyncIterator[list[bool]]:
+async def asking(
+    connection: ClientConnection, thing: str, operation: Operation
+) -> AsyncIterator[list[bool]]:
     """Write a question down and what came of it: who asks puts the answer into the list."""
     answers: list[bool] = []
-    talk.note(Invoked(talk.name, thing, operation))
+    connection.note(Invoked(connection.name, thing, operation))
     try:
         yield answers
     finally:
-        talk.note(
-            Answered(talk.name, thing, answers[0]) if answers else Abandoned(talk.name, thing)
+        connection.note(
+            Answered(connection.name, thing, answers[0])
+            if answers
+            else Abandoned(connection.name, thing)
         )
 
 
@@ -214,10 +223,10 @@ async def asking(talk: Talk, thing: str, operation: Operation) -> AsyncIterator[
 def defining(definitions: Definitions) -> Role:
     """Declares and deletes things."""
 
-    async def define(witness: Witness, random: Random) -> None:
-        definer = Definer(witness.talk, definitions)
+    async def define(client: RecordingClient, random: Random) -> None:
+        definer = Definer(client.connection, definitions)
         while True:
-            await witness.talk.listen(random.uniform(*DEFINING_PAUSE_S))
+            await client.connection.listen(random.uniform(*DEFINING_PAUSE_S))
             thing = definitions.choose(random)
             operation = random.choice((Operation.DECLARE, Operation.DELETE))
             if thing.changes > CHANGES_MAX:
@@ -232,13 +241,13 @@ def looking(definitions: Definitions, *, by_publish: bool) -> Role:
     """Looks for things: by messages that come back, or by passive declares of queues.  One who
     waits for what it has changed would see nothing meanwhile, so others look."""
 
-    async def look(witness: Witness, random: Random) -> None:
-        definer = Definer(witness.talk, definitions)
+    async def look(client: RecordingClient, random: Random) -> None:
+        definer = Definer(client.connection, definitions)
         if by_publish:
-            await witness.talk.call(Confirm.Select())
+            await client.connection.call(Confirm.Select())
         while True:
             await definer.look(definitions.choose(random), by_publish=by_publish)
-            await witness.talk.listen(random.uniform(*PAUSE_S))
+            await client.connection.listen(random.uniform(*PAUSE_S))
 
     return look
 
@@ -246,15 +255,15 @@ def looking(definitions: Definitions, *, by_publish: bool) -> Role:
 class Definer:
     """Asks about things over one connection."""
 
-    def __init__(self, talk: Talk, definitions: Definitions) -> None:
-        self._talk = talk
+    def __init__(self, connection: ClientConnection, definitions: Definitions) -> None:
+        self._talk = connection
         self._definitions = definitions
         self._published = self._confirmed = 0
         self._is_refused = self._is_returned = False
         """The last message."""
-        talk.on(Basic.Ack, self._on_ack)
-        talk.on(Basic.Nack, self._on_nack)
-        talk.on(Basic.Return, self._on_return)
+        connection.on(Basic.Ack, self._on_ack)
+        connection.on(Basic.Nack, self._on_nack)
+        connection.on(Basic.Return, self._on_return)
 
     async def change(self, thing: Thing, operation: Operation) -> None:
         if not thing.is_binding:
@@ -289,7 +298,7 @@ class Definer:
         """If not, that costs the channel, and another is opened."""
         try:
             await self._talk.call(make(Queue.Declare, queue=queue, passive=True))
-        except Refusal as refusal:
+        except BrokerRefusal as refusal:
             if not is_absence(refusal):
                 raise
             await self._talk.replace_channel(str(refusal))
@@ -310,17 +319,17 @@ class Definer:
                 await self._talk.hear()
         return [] if self._is_refused else [not self._is_returned]
 
-    def _on_ack(self, _heard: Heard) -> None:
+    def _on_ack(self, _heard: ReceivedMethod) -> None:
         self._confirmed = self._published  # there is one message under way at most
 
-    def _on_nack(self, _heard: Heard) -> None:
+    def _on_nack(self, _heard: ReceivedMethod) -> None:
         self._confirmed, self._is_refused = self._published, True
 
-    def _on_return(self, _heard: Heard) -> None:
+    def _on_return(self, _heard: ReceivedMethod) -> None:
         self._is_returned = True
 
 
-def is_absence(refusal: Refusal) -> bool:
+def is_absence(refusal: BrokerRefusal) -> bool:
     """Whether it says that there is no such queue, and not that it cannot be reached."""
     return refusal.code == ReplyCode.NOT_FOUND and NOT_THERE in str(refusal)
 
@@ -331,21 +340,21 @@ def is_absence(refusal: Refusal) -> bool:
 def keeping(definitions: Definitions) -> Role:
     """Declares queues now and then, and publishes to any that was declared, through any node."""
 
-    async def keep(witness: Witness, random: Random) -> None:
-        await witness.press.confirm_select()
+    async def keep(client: RecordingClient, random: Random) -> None:
+        await client.publisher.confirm_select()
         for number in count(1):
             is_behind = len(definitions.full) >= FULL_MAX
             if not definitions.kept or (random.random() < DECLARED_SHARE and not is_behind):
-                queue = f"{definitions.prefix}.kept.{witness.talk.name}.{number}"
-                await declare_kept(witness.talk, definitions, queue)
+                queue = f"{definitions.prefix}.kept.{client.connection.name}.{number}"
+                await declare_kept(client.connection, definitions, queue)
             queue = random.choice(definitions.kept)
             if random.random() < RENEWED_IN_USE_SHARE and queue not in definitions.renewing:
-                await renew(witness.talk, definitions, queue)
+                await renew(client.connection, definitions, queue)
             if definitions.kept:
                 kept = definitions.kept
                 queue = kept[-1] if random.random() < 0.5 else random.choice(kept)
-                await publish_to_kept(witness, definitions, queue, random)
-            await witness.talk.listen(random.uniform(*PAUSE_S))
+                await publish_to_kept(client, definitions, queue, random)
+            await client.connection.listen(random.uniform(*PAUSE_S))
 
     return keep
 
@@ -353,44 +362,46 @@ def keeping(definitions: Definitions) -> Role:
 def following(definitions: Definitions) -> Role:
     """Publishes to a queue as soon as it was renewed, through whichever node."""
 
-    async def follow(witness: Witness, random: Random) -> None:
+    async def follow(client: RecordingClient, random: Random) -> None:
         seen = definitions.renewals
-        await witness.press.confirm_select()
+        await client.publisher.confirm_select()
         while True:
-            await witness.talk.listen(EMPTY_PAUSE_S)
+            await client.connection.listen(EMPTY_PAUSE_S)
             if definitions.renewals > seen and definitions.kept:
                 seen = definitions.renewals
-                await publish_to_kept(witness, definitions, definitions.kept[-1], random)
+                await publish_to_kept(client, definitions, definitions.kept[-1], random)
 
     return follow
 
 
-async def declare_kept(talk: Talk, definitions: Definitions, queue: str) -> None:
-    await declare_short_lived(talk, definitions, queue)
+async def declare_kept(connection: ClientConnection, definitions: Definitions, queue: str) -> None:
+    await declare_short_lived(connection, definitions, queue)
     definitions.keep(queue)
 
 
-async def declare_short_lived(talk: Talk, definitions: Definitions, queue: str) -> None:
+async def declare_short_lived(
+    connection: ClientConnection, definitions: Definitions, queue: str
+) -> None:
     definitions.left.add(queue)
-    talk.note(ShortLived(queue))
-    talk.note(DeclareAsked(queue))
-    async with asking(talk, queue, Operation.DECLARE) as answers:
-        await talk.call(definitions.declare(queue))
+    connection.note(ShortLived(queue))
+    connection.note(DeclareAsked(queue))
+    async with asking(connection, queue, Operation.DECLARE) as answers:
+        await connection.call(definitions.declare(queue))
         answers.append(True)
-    talk.note(Declared(queue))
+    connection.note(Declared(queue))
 
 
-async def renew(talk: Talk, definitions: Definitions, queue: str) -> None:
+async def renew(connection: ClientConnection, definitions: Definitions, queue: str) -> None:
     """Delete a kept queue with all that is in it, and declare it anew; others publish meanwhile.
     Then it is the one that was declared last."""
     definitions.renewing.add(queue)
-    talk.note(ClearingAsked(queue, Clearing.DELETE))
+    connection.note(ClearingAsked(queue, Clearing.DELETE))
     try:
-        async with asking(talk, queue, Operation.DELETE) as answers:
-            await talk.call(make(Queue.Delete, queue=queue))
+        async with asking(connection, queue, Operation.DELETE) as answers:
+            await connection.call(make(Queue.Delete, queue=queue))
             answers.append(False)
-        talk.note(ClearingDone(queue, Clearing.DELETE))
-        await declare_short_lived(talk, definitions, queue)
+        connection.note(ClearingDone(queue, Clearing.DELETE))
+        await declare_short_lived(connection, definitions, queue)
     except BaseException:
         definitions.drop(queue)
         raise
@@ -402,18 +413,18 @@ async def renew(talk: Talk, definitions: Definitions, queue: str) -> None:
 
 
 async def publish_to_kept(
-    witness: Witness, definitions: Definitions, queue: str, random: Random
+    client: RecordingClient, definitions: Definitions, queue: str, random: Random
 ) -> None:
     """Some messages."""
     is_mandatory = random.random() < 0.5
     target = Target("", queue, (queue,), is_mandatory)
     definitions.posting[queue] += 1
     try:
-        witness.press.publish([target] * random.randint(1, 3), 30)
-        await witness.press.await_confirms()
+        client.publisher.publish([target] * random.randint(1, 3), 30)
+        await client.publisher.await_confirms()
     except asyncio.CancelledError:
         raise  # the client leaves, and goes on to wait for its confirms
-    except Gone:
+    except ConnectionEnded:
         definitions.posting[queue] -= 1
         raise
     definitions.posting[queue] -= 1
@@ -423,54 +434,54 @@ def emptying(definitions: Definitions) -> Role:
     """Fetches what is in queues that are not published to any more, and deletes or renews them when
     nothing is missing: what is lost is missed in the end."""
 
-    async def fetch(witness: Witness, random: Random) -> None:
+    async def fetch(client: RecordingClient, random: Random) -> None:
         while True:
             queue = definitions.next_full()
             if queue is None:
-                await witness.talk.listen(EMPTY_PAUSE_S)
+                await client.connection.listen(EMPTY_PAUSE_S)
                 continue
             definitions.full.remove(queue)
             try:
-                await empty(witness, queue)
+                await empty(client, queue)
             except BaseException:
                 definitions.full.append(queue)
                 raise
             if not definitions.may_go(queue):
                 definitions.full.append(queue)
-                await witness.talk.listen(EMPTY_PAUSE_S)
+                await client.connection.listen(EMPTY_PAUSE_S)
                 continue
             if random.random() < RENEWED_EMPTY_SHARE:
-                await renew(witness.talk, definitions, queue)
+                await renew(client.connection, definitions, queue)
                 definitions.keep(queue)
                 definitions.renewals += 1
                 continue
-            await witness.talk.call(make(Queue.Delete, queue=queue))
+            await client.connection.call(make(Queue.Delete, queue=queue))
             definitions.left.discard(queue)
 
     return fetch
 
 
-async def empty(witness: Witness, queue: str) -> None:
+async def empty(client: RecordingClient, queue: str) -> None:
     """All that is in a queue which must be there is received."""
-    async with asking(witness.talk, queue, Operation.LOOK) as answers:
+    async with asking(client.connection, queue, Operation.LOOK) as answers:
         try:
-            tag = await witness.hands.get(queue)
-        except Refusal as refusal:
+            tag = await client.unacked.get(queue)
+        except BrokerRefusal as refusal:
             answers += [False] if is_absence(refusal) else []
             raise
         answers.append(True)
     while tag is not None:
-        witness.hands.ack(tag)
-        tag = await witness.hands.get(queue)
-    await witness.hands.make_sure()
+        client.unacked.ack(tag)
+        tag = await client.unacked.get(queue)
+    await client.unacked.make_sure()
 
 
-async def look_for_all(talk: Talk, definitions: Definitions) -> None:
+async def look_for_all(connection: ClientConnection, definitions: Definitions) -> None:
     """At the end, when every node has heard of everything."""
-    definer = Definer(talk, definitions)
+    definer = Definer(connection, definitions)
     for thing in definitions.things:
         if thing.is_binding:
-            await talk.call(Confirm.Select())
+            await connection.call(Confirm.Select())
         await definer.look(thing, by_publish=thing.is_binding)
 
 
@@ -480,32 +491,32 @@ async def look_for_all(talk: Talk, definitions: Definitions) -> None:
 def owning(definitions: Definitions) -> Role:
     """Declares an exclusive queue and hangs up, with the answer or before."""
 
-    async def own(witness: Witness, random: Random) -> None:
-        talk = witness.talk
-        await talk.listen(random.uniform(*OWNING_PAUSE_S))
-        queue = f"{definitions.prefix}.own.{talk.name}"
+    async def own(client: RecordingClient, random: Random) -> None:
+        connection = client.connection
+        await connection.listen(random.uniform(*OWNING_PAUSE_S))
+        queue = f"{definitions.prefix}.own.{connection.name}"
         definitions.owned.append(queue)
-        talk.note(Owned(queue, talk.name))
+        connection.note(Owned(queue, connection.name))
         with suppress(TimeoutError):
             async with asyncio.timeout(random.choice(OWNING_S)):
-                await talk.call(make(Queue.Declare, queue=queue, exclusive=True))
-        raise Gone("it hangs up")
+                await connection.call(make(Queue.Declare, queue=queue, exclusive=True))
+        raise ConnectionEnded("it hangs up")
 
     return own
 
 
-async def owned_elsewhere(talk: Talk, queues: list[str]) -> list[str]:
+async def owned_elsewhere(connection: ClientConnection, queues: list[str]) -> list[str]:
     """Those of them that another connection owns, or that are there at least."""
     found = []
     for queue in queues:
         try:
-            await talk.call(make(Queue.Declare, queue=queue, passive=True))
-        except Refusal as refusal:
+            await connection.call(make(Queue.Declare, queue=queue, passive=True))
+        except BrokerRefusal as refusal:
             if refusal.code == ReplyCode.RESOURCE_LOCKED:
                 found.append(queue)
             elif not is_absence(refusal):
                 raise
-            await talk.replace_channel(str(refusal))
+            await connection.replace_channel(str(refusal))
         else:
             found.append(queue)
     return found

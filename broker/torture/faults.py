@@ -26,7 +26,7 @@ from fluffle.broker.torture.history import (
     TurnedAway,
 )
 from fluffle.broker.torture.proxy import Proxy
-from fluffle.broker.torture.system import Deed, System
+from fluffle.broker.torture.system import NodeAction, System
 
 WARM_UP_S = 3.0
 PERIOD_S = (12.0, 40.0)
@@ -36,7 +36,7 @@ PAUSE_S = (2.0, 15.0)
 """Between two faults of one period; drawn anew for each period, and varied by half within it."""
 
 
-class Part(Enum):
+class FaultTarget(Enum):
     """What a fault strikes; that of one node has one fault at a time."""
 
     PROCESS = auto()
@@ -45,7 +45,7 @@ class Part(Enum):
     """Between the node and its clients."""
 
 
-class Strikes(Enum):
+class EligibleNodes(Enum):
     """Which nodes a fault may strike."""
 
     MEMBERS = auto()
@@ -72,7 +72,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(slots=True)
-class Scene:
+class FaultContext:
     """What faults work on.  A majority of processes is well, unless a fault is for all of them."""
 
     system: System
@@ -83,7 +83,7 @@ class Scene:
     """Returns when a node serves clients."""
     members: list[str]
     """Nodes that are in the cluster, and that clients connect to."""
-    _claimed: dict[tuple[str, Part], asyncio.Lock] = field(
+    _claimed: dict[tuple[str, FaultTarget], asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
     _minority: asyncio.Semaphore = field(init=False)
@@ -92,16 +92,16 @@ class Scene:
     def __post_init__(self) -> None:
         self._minority = asyncio.Semaphore(max(1, (len(self.system.addresses) - 1) // 2))
 
-    async def do(self, deed: Deed, *nodes: str) -> None:
+    async def do(self, action: NodeAction, *nodes: str) -> None:
         """To all of them at once."""
-        await asyncio.gather(*(self.system.deeds[deed](node) for node in nodes))
+        await asyncio.gather(*(self.system.actions[action](node) for node in nodes))
 
     @asynccontextmanager
     async def claim(self, kind: Kind, nodes: Sequence[str]) -> AsyncIterator[None]:
         """No other fault touches that part of these nodes."""
         async with AsyncExitStack() as stack:
-            is_one = len(nodes) == 1 and kind.strikes is not Strikes.SPARES
-            if kind.part is Part.PROCESS and is_one:
+            is_one = len(nodes) == 1 and kind.strikes is not EligibleNodes.SPARES
+            if kind.part is FaultTarget.PROCESS and is_one:
                 await stack.enter_async_context(self._minority)
             for node in sorted(nodes):
                 await stack.enter_async_context(self._claimed[node, kind.part])
@@ -109,136 +109,136 @@ class Scene:
 
     def has(self, kind: Kind, nodes: Sequence[str]) -> bool:
         """Whether they are still there, or not there, as the fault was drawn for."""
-        is_there = kind.strikes is not Strikes.SPARES
+        is_there = kind.strikes is not EligibleNodes.SPARES
         return all((node in self.members) is is_there for node in nodes)
 
 
-Act: TypeAlias = Callable[[Scene, Fault], Awaitable[None]]
+Act: TypeAlias = Callable[[FaultContext, Fault], Awaitable[None]]
 
 
 class Kind(NamedTuple):
     """A kind of fault: what the system must be able to, and how long it lasts."""
 
     act: Act
-    part: Part
+    part: FaultTarget
     seconds: tuple[float, float]
-    needs: Collection[Deed] = ()
+    needs: Collection[NodeAction] = ()
     nodes: int = 1
     """0: all there are."""
     needs_mesh: bool = False
     delay_s: tuple[float, float] = (0.0, 0.0)
-    strikes: Strikes = Strikes.MEMBERS
+    strikes: EligibleNodes = EligibleNodes.MEMBERS
 
     def candidates(self, members: Sequence[str], spares: Sequence[str]) -> list[str]:
         """The nodes that it may strike; `spares` were not there at the beginning."""
         match self.strikes:
-            case Strikes.SPARES:
+            case EligibleNodes.SPARES:
                 return [node for node in spares if node not in members]
-            case Strikes.JOINED:
+            case EligibleNodes.JOINED:
                 return [node for node in members if node in spares]
             case _:
                 return [*members]
 
 
-async def kill(scene: Scene, fault: Fault) -> None:
-    await scene.do(Deed.KILL, *fault.nodes)
+async def kill(scene: FaultContext, fault: Fault) -> None:
+    await scene.do(NodeAction.KILL, *fault.nodes)
     await asyncio.sleep(fault.for_s)
     await start(scene, *fault.nodes)
 
 
-async def unplug(scene: Scene, fault: Fault) -> None:
-    await scene.do(Deed.UNPLUG, *fault.nodes)
+async def unplug(scene: FaultContext, fault: Fault) -> None:
+    await scene.do(NodeAction.UNPLUG, *fault.nodes)
     await asyncio.sleep(fault.for_s)
     await start(scene, *fault.nodes)
 
 
-async def kill_twice(scene: Scene, fault: Fault) -> None:
+async def kill_twice(scene: FaultContext, fault: Fault) -> None:
     """The second time while it starts."""
     for pause_s in (fault.for_s, 0.0):
-        await scene.do(Deed.KILL, *fault.nodes)
-        await scene.do(Deed.START, *fault.nodes)
+        await scene.do(NodeAction.KILL, *fault.nodes)
+        await scene.do(NodeAction.START, *fault.nodes)
         await asyncio.sleep(pause_s)
     await start(scene, *fault.nodes)
 
 
-async def restart(scene: Scene, fault: Fault) -> None:
+async def restart(scene: FaultContext, fault: Fault) -> None:
     """One after the other, each only when the one before serves."""
     for node in fault.nodes:
-        await scene.do(Deed.STOP, node)
+        await scene.do(NodeAction.STOP, node)
         await asyncio.sleep(fault.for_s)
         await start(scene, node)
 
 
-async def pause(scene: Scene, fault: Fault) -> None:
-    await scene.do(Deed.PAUSE, *fault.nodes)
+async def pause(scene: FaultContext, fault: Fault) -> None:
+    await scene.do(NodeAction.PAUSE, *fault.nodes)
     await asyncio.sleep(fault.for_s)
-    await scene.do(Deed.RESUME, *fault.nodes)
+    await scene.do(NodeAction.RESUME, *fault.nodes)
 
 
-async def fill(scene: Scene, fault: Fault) -> None:
+async def fill(scene: FaultContext, fault: Fault) -> None:
     """A node that ends for want of room is started again when there is some."""
-    await scene.do(Deed.FILL, *fault.nodes)
+    await scene.do(NodeAction.FILL, *fault.nodes)
     await asyncio.sleep(fault.for_s)
-    await scene.do(Deed.FREE, *fault.nodes)
+    await scene.do(NodeAction.FREE, *fault.nodes)
     await start(scene, *fault.nodes)
 
 
-async def roll_back(scene: Scene, fault: Fault) -> None:
+async def roll_back(scene: FaultContext, fault: Fault) -> None:
     """Roll a disk back: what the node confirms after the copy is not on its disk when it comes
     back."""
     (node,) = fault.nodes
-    await scene.do(Deed.COPY, node)
+    await scene.do(NodeAction.COPY, node)
     await asyncio.sleep(fault.for_s)
-    await scene.do(Deed.KILL, node)
-    await scene.do(Deed.RESTORE, node)
+    await scene.do(NodeAction.KILL, node)
+    await scene.do(NodeAction.RESTORE, node)
     scene.note(PutBack(node))
-    await scene.do(Deed.START, node)
-    await scene.do(Deed.REFUSED, node)
+    await scene.do(NodeAction.START, node)
+    await scene.do(NodeAction.REFUSED, node)
     scene.note(TurnedAway(node))
-    await scene.do(Deed.RENEW, node)
+    await scene.do(NodeAction.RENEW, node)
     await start(scene, node)
 
 
-async def grow(scene: Scene, fault: Fault) -> None:
+async def grow(scene: FaultContext, fault: Fault) -> None:
     """A node without data joins by itself while clients work; some come to it, then queues."""
     (node,) = fault.nodes
     scene.note(Joining(node))
-    await scene.do(Deed.START, node)
-    await scene.do(Deed.JOINED, node)
+    await scene.do(NodeAction.START, node)
+    await scene.do(NodeAction.JOINED, node)
     scene.note(Joined(node))
     await scene.serves(node)
     scene.members.append(node)
     await asyncio.sleep(fault.for_s)
-    await scene.do(Deed.GROW, node)
+    await scene.do(NodeAction.GROW, node)
 
 
-async def shrink(scene: Scene, fault: Fault) -> None:
+async def shrink(scene: FaultContext, fault: Fault) -> None:
     """The opposite.  What it has confirmed is with the others before it goes."""
     (node,) = fault.nodes
-    await scene.do(Deed.SHRINK, node)
+    await scene.do(NodeAction.SHRINK, node)
     scene.members.remove(node)
-    await scene.do(Deed.STOP, node)
+    await scene.do(NodeAction.STOP, node)
     await asyncio.sleep(fault.for_s)
-    await scene.do(Deed.FORGET, node)
-    await scene.do(Deed.WIPE, node)
+    await scene.do(NodeAction.FORGET, node)
+    await scene.do(NodeAction.WIPE, node)
 
 
-async def start(scene: Scene, *nodes: str) -> None:
+async def start(scene: FaultContext, *nodes: str) -> None:
     """All at once, until they serve."""
-    await scene.do(Deed.START, *nodes)
+    await scene.do(NodeAction.START, *nodes)
     await asyncio.gather(*map(scene.serves, nodes))
 
 
-async def isolate(scene: Scene, fault: Fault) -> None:
+async def isolate(scene: FaultContext, fault: Fault) -> None:
     (node,) = fault.nodes
-    await scene.do(Deed.ISOLATE, node)
+    await scene.do(NodeAction.ISOLATE, node)
     scene.note(Isolated(node))
     await asyncio.sleep(fault.for_s)
     scene.note(Rejoined(node))
-    await scene.do(Deed.REJOIN, node)
+    await scene.do(NodeAction.REJOIN, node)
 
 
-async def deafen(scene: Scene, fault: Fault) -> None:
+async def deafen(scene: FaultContext, fault: Fault) -> None:
     """The second hears nothing of the first any more; the first hears the second."""
     assert scene.system.mesh is not None
     source, destination = fault.nodes
@@ -247,20 +247,20 @@ async def deafen(scene: Scene, fault: Fault) -> None:
     scene.system.mesh.mend(source, destination)
 
 
-async def part(scene: Scene, fault: Fault) -> None:
+async def part(scene: FaultContext, fault: Fault) -> None:
     """Two nodes, both of which the third can talk to."""
     one, other = fault.nodes
     await asyncio.gather(deafen(scene, fault), deafen(scene, fault._replace(nodes=(other, one))))
 
 
-async def flap(scene: Scene, fault: Fault) -> None:
+async def flap(scene: FaultContext, fault: Fault) -> None:
     """A link is cut and mended, ten times."""
     for _ in range(10):
         await part(scene, fault._replace(for_s=fault.for_s / 20))
         await asyncio.sleep(fault.for_s / 20)
 
 
-async def slow(scene: Scene, fault: Fault) -> None:
+async def slow(scene: FaultContext, fault: Fault) -> None:
     """Between two nodes everything takes longer; the more, the longer it lasts."""
     mesh = scene.system.mesh
     assert mesh is not None
@@ -272,13 +272,13 @@ async def slow(scene: Scene, fault: Fault) -> None:
             await asyncio.sleep(fault.for_s)
 
 
-async def lag(scene: Scene, fault: Fault) -> None:
+async def lag(scene: FaultContext, fault: Fault) -> None:
     """Delay what the others send to a node: it suspects them, and goes on to serve clients."""
     (node,) = fault.nodes
     await delay_links(scene, fault, [(other, node) for other in every_node(scene)])
 
 
-async def lag_both_ways(scene: Scene, fault: Fault) -> None:
+async def lag_both_ways(scene: FaultContext, fault: Fault) -> None:
     """Delay what the node sends to the others, too."""
     (node,) = fault.nodes
     others = every_node(scene)
@@ -286,18 +286,18 @@ async def lag_both_ways(scene: Scene, fault: Fault) -> None:
     await delay_links(scene, fault, ways)
 
 
-async def rejoin_slowly(scene: Scene, fault: Fault) -> None:
+async def rejoin_slowly(scene: FaultContext, fault: Fault) -> None:
     """Cut off for about as long as clients are kept waiting; then what the others send is late."""
     await isolate(scene, fault)
     await lag(scene, fault._replace(for_s=min(fault.for_s, LAG_AFTER_S)))
 
 
-def every_node(scene: Scene) -> list[str]:
+def every_node(scene: FaultContext) -> list[str]:
     """Also those that may come meanwhile."""
     return [address.node for address in scene.system.every_address]
 
 
-async def delay_links(scene: Scene, fault: Fault, ways: Sequence[tuple[str, str]]) -> None:
+async def delay_links(scene: FaultContext, fault: Fault, ways: Sequence[tuple[str, str]]) -> None:
     mesh = scene.system.mesh
     assert mesh is not None
     links = [(source, destination) for source, destination in ways if source != destination]
@@ -308,24 +308,24 @@ async def delay_links(scene: Scene, fault: Fault, ways: Sequence[tuple[str, str]
             await asyncio.sleep(fault.for_s)
 
 
-async def starve(scene: Scene, fault: Fault) -> None:
+async def starve(scene: FaultContext, fault: Fault) -> None:
     """A small part of a processor is left, in pieces."""
-    await scene.do(Deed.THROTTLE, *fault.nodes)
+    await scene.do(NodeAction.THROTTLE, *fault.nodes)
     await asyncio.sleep(fault.for_s)
-    await scene.do(Deed.UNTHROTTLE, *fault.nodes)
+    await scene.do(NodeAction.UNTHROTTLE, *fault.nodes)
 
 
-async def reset(scene: Scene, fault: Fault) -> None:
+async def reset(scene: FaultContext, fault: Fault) -> None:
     assert scene.system.mesh is not None
     scene.system.mesh.reset(*fault.nodes)
 
 
-async def reset_clients(scene: Scene, fault: Fault) -> None:
+async def reset_clients(scene: FaultContext, fault: Fault) -> None:
     (node,) = fault.nodes
     scene.fronts[node].reset()
 
 
-async def silence_clients(scene: Scene, fault: Fault) -> None:
+async def silence_clients(scene: FaultContext, fault: Fault) -> None:
     """They can neither reach the node nor be reached."""
     front = scene.fronts[fault.nodes[0]]
     for flow in (front.forth, front.back):
@@ -335,7 +335,7 @@ async def silence_clients(scene: Scene, fault: Fault) -> None:
         flow.mend()
 
 
-async def mute_node(scene: Scene, fault: Fault) -> None:
+async def mute_node(scene: FaultContext, fault: Fault) -> None:
     """It hears its clients, and they do not hear it."""
     flow = scene.fronts[fault.nodes[0]].back
     flow.cut()
@@ -343,79 +343,98 @@ async def mute_node(scene: Scene, fault: Fault) -> None:
     flow.mend()
 
 
-async def slow_clients(scene: Scene, fault: Fault) -> None:
+async def slow_clients(scene: FaultContext, fault: Fault) -> None:
     front = scene.fronts[fault.nodes[0]]
     front.forth.delay_s = front.back.delay_s = fault.for_s / 40
     await asyncio.sleep(fault.for_s)
     front.forth.delay_s = front.back.delay_s = 0.0
 
 
-KILLING = (Deed.KILL, Deed.START)
-UNPLUGGING = (Deed.UNPLUG, Deed.START)
-RESTARTING = (Deed.STOP, Deed.START)
-PAUSING = (Deed.PAUSE, Deed.RESUME)
-ROLLING_BACK = (Deed.COPY, Deed.KILL, Deed.RESTORE, Deed.START, Deed.REFUSED, Deed.RENEW)
-GROWING = (Deed.START, Deed.JOINED, Deed.GROW)
-SHRINKING = (*GROWING, Deed.SHRINK, Deed.STOP, Deed.FORGET, Deed.WIPE)
-STARVING = (Deed.THROTTLE, Deed.UNTHROTTLE)
+KILLING = (NodeAction.KILL, NodeAction.START)
+UNPLUGGING = (NodeAction.UNPLUG, NodeAction.START)
+RESTARTING = (NodeAction.STOP, NodeAction.START)
+PAUSING = (NodeAction.PAUSE, NodeAction.RESUME)
+ROLLING_BACK = (
+    NodeAction.COPY,
+    NodeAction.KILL,
+    NodeAction.RESTORE,
+    NodeAction.START,
+    NodeAction.REFUSED,
+    NodeAction.RENEW,
+)
+GROWING = (NodeAction.START, NodeAction.JOINED, NodeAction.GROW)
+SHRINKING = (*GROWING, NodeAction.SHRINK, NodeAction.STOP, NodeAction.FORGET, NodeAction.WIPE)
+STARVING = (NodeAction.THROTTLE, NodeAction.UNTHROTTLE)
 LAG_S = (0.3, 3.0)
 LAG_AFTER_S = 6.0
 
 KINDS: dict[str, Kind] = {
-    "kill": Kind(kill, Part.PROCESS, (0.0, 8.0), KILLING),
-    "kill-all": Kind(kill, Part.PROCESS, (0.0, 3.0), KILLING, nodes=0),
-    "kill-twice": Kind(kill_twice, Part.PROCESS, (0.01, 0.5), KILLING),
-    "unplug": Kind(unplug, Part.PROCESS, (0.0, 8.0), UNPLUGGING),
-    "unplug-all": Kind(unplug, Part.PROCESS, (0.0, 3.0), UNPLUGGING, nodes=0),
-    "restart": Kind(restart, Part.PROCESS, (0.0, 4.0), RESTARTING),
-    "rolling-restart": Kind(restart, Part.PROCESS, (0.0, 1.0), RESTARTING, nodes=0),
-    "pause": Kind(pause, Part.PROCESS, (0.5, 20.0), PAUSING),
-    "long-pause": Kind(pause, Part.PROCESS, (60.0, 65.0), PAUSING),
-    "pause-all": Kind(pause, Part.PROCESS, (0.5, 10.0), PAUSING, nodes=0),
-    "starve": Kind(starve, Part.PROCESS, (3.0, 20.0), STARVING),
-    "starve-all": Kind(starve, Part.PROCESS, (3.0, 15.0), STARVING, nodes=0),
-    "disk-full": Kind(fill, Part.PROCESS, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START)),
-    "disk-full-two": Kind(
-        fill, Part.PROCESS, (2.0, 10.0), (Deed.FILL, Deed.FREE, Deed.START), nodes=2
+    "kill": Kind(kill, FaultTarget.PROCESS, (0.0, 8.0), KILLING),
+    "kill-all": Kind(kill, FaultTarget.PROCESS, (0.0, 3.0), KILLING, nodes=0),
+    "kill-twice": Kind(kill_twice, FaultTarget.PROCESS, (0.01, 0.5), KILLING),
+    "unplug": Kind(unplug, FaultTarget.PROCESS, (0.0, 8.0), UNPLUGGING),
+    "unplug-all": Kind(unplug, FaultTarget.PROCESS, (0.0, 3.0), UNPLUGGING, nodes=0),
+    "restart": Kind(restart, FaultTarget.PROCESS, (0.0, 4.0), RESTARTING),
+    "rolling-restart": Kind(restart, FaultTarget.PROCESS, (0.0, 1.0), RESTARTING, nodes=0),
+    "pause": Kind(pause, FaultTarget.PROCESS, (0.5, 20.0), PAUSING),
+    "long-pause": Kind(pause, FaultTarget.PROCESS, (60.0, 65.0), PAUSING),
+    "pause-all": Kind(pause, FaultTarget.PROCESS, (0.5, 10.0), PAUSING, nodes=0),
+    "starve": Kind(starve, FaultTarget.PROCESS, (3.0, 20.0), STARVING),
+    "starve-all": Kind(starve, FaultTarget.PROCESS, (3.0, 15.0), STARVING, nodes=0),
+    "disk-full": Kind(
+        fill, FaultTarget.PROCESS, (2.0, 10.0), (NodeAction.FILL, NodeAction.FREE, NodeAction.START)
     ),
-    "roll-back": Kind(roll_back, Part.PROCESS, (1.0, 8.0), ROLLING_BACK),
-    "grow": Kind(grow, Part.PROCESS, (0.0, 5.0), GROWING, strikes=Strikes.SPARES),
-    "shrink": Kind(shrink, Part.PROCESS, (0.0, 5.0), SHRINKING, strikes=Strikes.JOINED),
-    "isolate": Kind(isolate, Part.LINKS, (1.0, 25.0), (Deed.ISOLATE, Deed.REJOIN)),
+    "disk-full-two": Kind(
+        fill,
+        FaultTarget.PROCESS,
+        (2.0, 10.0),
+        (NodeAction.FILL, NodeAction.FREE, NodeAction.START),
+        nodes=2,
+    ),
+    "roll-back": Kind(roll_back, FaultTarget.PROCESS, (1.0, 8.0), ROLLING_BACK),
+    "grow": Kind(grow, FaultTarget.PROCESS, (0.0, 5.0), GROWING, strikes=EligibleNodes.SPARES),
+    "shrink": Kind(
+        shrink, FaultTarget.PROCESS, (0.0, 5.0), SHRINKING, strikes=EligibleNodes.JOINED
+    ),
+    "isolate": Kind(
+        isolate, FaultTarget.LINKS, (1.0, 25.0), (NodeAction.ISOLATE, NodeAction.REJOIN)
+    ),
     "rejoin-slowly": Kind(
         rejoin_slowly,
-        Part.LINKS,
+        FaultTarget.LINKS,
         (27.0, 31.0),
-        (Deed.ISOLATE, Deed.REJOIN),
+        (NodeAction.ISOLATE, NodeAction.REJOIN),
         needs_mesh=True,
         delay_s=LAG_S,
     ),
-    "deafen": Kind(deafen, Part.LINKS, (1.0, 15.0), nodes=2, needs_mesh=True),
-    "part": Kind(part, Part.LINKS, (1.0, 25.0), nodes=2, needs_mesh=True),
-    "flap": Kind(flap, Part.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
-    "slow": Kind(slow, Part.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
-    "lag": Kind(lag, Part.LINKS, (4.0, 20.0), needs_mesh=True, delay_s=LAG_S),
-    "lag-both-ways": Kind(lag_both_ways, Part.LINKS, (4.0, 20.0), needs_mesh=True, delay_s=LAG_S),
-    "reset": Kind(reset, Part.LINKS, (0.0, 0.0), nodes=2, needs_mesh=True),
-    "reset-clients": Kind(reset_clients, Part.FRONT, (0.0, 0.0)),
-    "silence-clients": Kind(silence_clients, Part.FRONT, (1.0, 15.0)),
-    "mute-node": Kind(mute_node, Part.FRONT, (1.0, 10.0)),
-    "slow-clients": Kind(slow_clients, Part.FRONT, (2.0, 15.0)),
+    "deafen": Kind(deafen, FaultTarget.LINKS, (1.0, 15.0), nodes=2, needs_mesh=True),
+    "part": Kind(part, FaultTarget.LINKS, (1.0, 25.0), nodes=2, needs_mesh=True),
+    "flap": Kind(flap, FaultTarget.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
+    "slow": Kind(slow, FaultTarget.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
+    "lag": Kind(lag, FaultTarget.LINKS, (4.0, 20.0), needs_mesh=True, delay_s=LAG_S),
+    "lag-both-ways": Kind(
+        lag_both_ways, FaultTarget.LINKS, (4.0, 20.0), needs_mesh=True, delay_s=LAG_S
+    ),
+    "reset": Kind(reset, FaultTarget.LINKS, (0.0, 0.0), nodes=2, needs_mesh=True),
+    "reset-clients": Kind(reset_clients, FaultTarget.FRONT, (0.0, 0.0)),
+    "silence-clients": Kind(silence_clients, FaultTarget.FRONT, (1.0, 15.0)),
+    "mute-node": Kind(mute_node, FaultTarget.FRONT, (1.0, 10.0)),
+    "slow-clients": Kind(slow_clients, FaultTarget.FRONT, (2.0, 15.0)),
 }
 """By name, as they are chosen and reported."""
 
 
 def possible(system: System) -> list[str]:
     """The kinds that a system can be given."""
-    deeds, count = {*system.deeds}, len(system.addresses)
+    actions, count = {*system.actions}, len(system.addresses)
     return [
         name
         for name, kind in KINDS.items()
-        if deeds >= {*kind.needs}
+        if actions >= {*kind.needs}
         and count >= kind.nodes
         and not (kind.needs_mesh and system.mesh is None)
         and not (kind.nodes == 0 and count == 1)
-        and (system.spares or kind.strikes is Strikes.MEMBERS)
+        and (system.spares or kind.strikes is EligibleNodes.MEMBERS)
     ]
 
 
@@ -455,15 +474,15 @@ def plan(
 def members_after(kind: Kind, nodes: Sequence[str], members: Sequence[str]) -> list[str]:
     """The nodes in the cluster when a fault of this kind is over."""
     match kind.strikes:
-        case Strikes.SPARES:
+        case EligibleNodes.SPARES:
             return [*members, *nodes]
-        case Strikes.JOINED:
+        case EligibleNodes.JOINED:
             return [node for node in members if node not in nodes]
         case _:
             return [*members]
 
 
-async def carry_out(scene: Scene, faults: Sequence[Fault]) -> None:
+async def carry_out(scene: FaultContext, faults: Sequence[Fault]) -> None:
     """All of them, each at its time or when it may; return when the last is over."""
 
     async def one(fault: Fault) -> None:
@@ -481,7 +500,7 @@ async def carry_out(scene: Scene, faults: Sequence[Fault]) -> None:
             group.create_task(one(fault))
 
 
-async def heal(scene: Scene) -> None:
+async def heal(scene: FaultContext) -> None:
     """Undo everything, whether it was done or not."""
     proxies = [*scene.fronts.values()]
     if scene.system.mesh is not None:
@@ -489,6 +508,12 @@ async def heal(scene: Scene) -> None:
     for proxy in proxies:
         proxy.forth.restore()
         proxy.back.restore()
-    for deed in (Deed.UNTHROTTLE, Deed.RESUME, Deed.REJOIN, Deed.FREE, Deed.START):
-        if deed in scene.system.deeds:
-            await scene.do(deed, *scene.members)
+    for action in (
+        NodeAction.UNTHROTTLE,
+        NodeAction.RESUME,
+        NodeAction.REJOIN,
+        NodeAction.FREE,
+        NodeAction.START,
+    ):
+        if action in scene.system.actions:
+            await scene.do(action, *scene.members)

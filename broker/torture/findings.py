@@ -42,7 +42,7 @@ NOT_PROMISED = {Breach.SHARED, Breach.OUTDATED}
 
 
 @dataclass(slots=True)
-class Report:
+class Findings:
     """What a history comes to."""
 
     attempted: int = 0

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import TextIO
 
 from fluffle.broker.torture.history import Event, to_line
-from fluffle.broker.torture.online_checker import Judge
-from fluffle.broker.torture.stalls import Gaps
+from fluffle.broker.torture.online_checker import OnlineChecker
+from fluffle.broker.torture.stalls import StallChecker
 
 
-class Diary:
+class HistoryWriter:
     """An hour of events has no room in memory, and need not have."""
 
     def __init__(self, now_ns: Callable[[], int], file: TextIO | None = None) -> None:
         """`now_ns` never goes back."""
-        self.judge = Judge()
-        self.gaps = Gaps()
+        self.checker = OnlineChecker()
+        self.stalls = StallChecker()
         self._now_ns = now_ns
         self._file = file
         self._began_ns = now_ns()
@@ -30,14 +30,14 @@ class Diary:
         at_ns = self._now_ns() - self._began_ns
         if self._file is not None:
             self._file.write(to_line(at_ns, event) + "\n")
-        self.judge.read((event,))
-        self.gaps.read(at_ns, event)
+        self.checker.read((event,))
+        self.stalls.read(at_ns, event)
 
     def tester_was_late(self, for_s: float) -> None:
         """The tester itself has done nothing for so long."""
-        self.gaps.tester_was_late(self._now_ns() - self._began_ns, int(for_s * 1e9))
+        self.stalls.tester_was_late(self._now_ns() - self._began_ns, int(for_s * 1e9))
 
     def stop_the_clock(self) -> None:
         """No client publishes from now on, and how long the last confirms take says nothing: one
         that waits for some is the only one."""
-        self.gaps.finish(self._now_ns() - self._began_ns)
+        self.stalls.finish(self._now_ns() - self._began_ns)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.findings import Breach, Findings
 from fluffle.broker.torture.history import (
     Abandoned,
     Answered,
@@ -30,7 +30,7 @@ WITHOUT_ANSWER_MAX = 4
 """Declares and deletes of one thing; with more of them nearly every answer can be explained."""
 
 
-class World(NamedTuple):
+class PossibleState(NamedTuple):
     """How it may be."""
 
     is_there: bool
@@ -40,14 +40,14 @@ class World(NamedTuple):
     """The states that clients that look may have seen since they asked."""
 
 
-EITHER = frozenset({World(is_there=True), World(is_there=False)})
+EITHER = frozenset({PossibleState(is_there=True), PossibleState(is_there=False)})
 
 
 @dataclass(slots=True)
 class Thing:
     """The knowledge of one thing.  It may be there from before the history."""
 
-    worlds: set[World] = field(default_factory=lambda: set(EITHER))
+    worlds: set[PossibleState] = field(default_factory=lambda: set(EITHER))
     writing: dict[str, bool] = field(default_factory=dict)
     """Whether the thing is there then, by client that declares or deletes."""
     looking: set[str] = field(default_factory=set)
@@ -86,7 +86,7 @@ class Thing:
         self.looking.remove(client)
         self._forget_looks(client, self.worlds)
 
-    def _forget_looks(self, client: str, worlds: Iterable[World]) -> None:
+    def _forget_looks(self, client: str, worlds: Iterable[PossibleState]) -> None:
         answers = {(client, True), (client, False)}
         self.worlds = {world._replace(seen=world.seen - answers) for world in worlds}
 
@@ -106,7 +106,7 @@ class Thing:
             for world in self.worlds
         }
 
-    def _possible(self) -> set[World]:
+    def _possible(self) -> set[PossibleState]:
         """All there may be by now: any declares and deletes have happened, in any order."""
         found, new = set(self.worlds), [*self.worlds]
         while new:
@@ -116,10 +116,10 @@ class Thing:
             found |= later
         return found
 
-    def _after(self, world: World, client: str) -> World:
+    def _after(self, world: PossibleState, client: str) -> PossibleState:
         is_there = self.writing[client]
         seen = world.seen | {(each, is_there) for each in self.looking}
-        return World(is_there, world.done | {client}, seen)
+        return PossibleState(is_there, world.done | {client}, seen)
 
 
 class Absence(NamedTuple):
@@ -129,10 +129,10 @@ class Absence(NamedTuple):
     answered_at: int
 
 
-class Linearizability:
+class LinearizabilityChecker:
     """Reads a history event by event."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Findings) -> None:
         self._report = report
         self._now = 0
         self._things: dict[str, Thing] = {}
@@ -223,10 +223,10 @@ class Linearizability:
             thing.worlds.clear()
 
 
-READERS: dict[type[Event], Callable[[Linearizability, Any], None]] = {
-    Connected: Linearizability._connected,
-    GraceOver: Linearizability._grace_over,
-    Invoked: Linearizability._invoked,
-    Answered: Linearizability._answered,
-    Abandoned: Linearizability._abandoned,
+READERS: dict[type[Event], Callable[[LinearizabilityChecker, Any], None]] = {
+    Connected: LinearizabilityChecker._connected,
+    GraceOver: LinearizabilityChecker._grace_over,
+    Invoked: LinearizabilityChecker._invoked,
+    Answered: LinearizabilityChecker._answered,
+    Abandoned: LinearizabilityChecker._abandoned,
 }

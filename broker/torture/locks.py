@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.findings import Breach, Findings
 from fluffle.broker.torture.history import Ended, Event, GraceOver, Locked, Owned
 
 
-class Locks:
+class ExclusiveQueueChecker:
     """Reads a history event by event.  It knows when an end was long ago by `GraceOver` alone."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Findings) -> None:
         self._report = report
         self._owned: dict[str, set[str]] = {}
         """Queues, by clients that are there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Numbers:
+class NumberSet:
     __slots__ = ("_bits",)
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: a socket that is closed says so with RST, and at once."""
 
 
-class Flow:
+class ProxyDirection:
     """One direction."""
 
     __slots__ = ("_cuts", "_is_whole", "delay_s")
@@ -66,9 +66,9 @@ class Proxy:
 
     def __init__(self, host: str, port: int) -> None:
         """`host` and `port` are those of the peer."""
-        self.forth = Flow()
+        self.forth = ProxyDirection()
         """From those who connect to the peer."""
-        self.back = Flow()
+        self.back = ProxyDirection()
         self.port = 0
         self._peer = host, port
         self._server: asyncio.Server | None = None
@@ -143,7 +143,9 @@ class UnderWay:
         return self._chunks.popleft()
 
 
-async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flow: Flow) -> None:
+async def pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flow: ProxyDirection
+) -> None:
     """Until one of the two has ended."""
     under_way = UnderWay()
     sending = asyncio.create_task(send(reader, under_way))
@@ -168,7 +170,7 @@ async def send(reader: asyncio.StreamReader, under_way: UnderWay) -> None:
         under_way.add(b"")
 
 
-async def arrive(under_way: UnderWay, writer: asyncio.StreamWriter, flow: Flow) -> None:
+async def arrive(under_way: UnderWay, writer: asyncio.StreamWriter, flow: ProxyDirection) -> None:
     """Return with the last."""
     while True:
         sent_at_s, data = await under_way.next()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import count
 from typing import NamedTuple
 
-from fluffle.broker.torture.connection import FRAME_BYTES_MAX, Talk
+from fluffle.broker.torture.connection import FRAME_BYTES_MAX, ClientConnection
 from fluffle.broker.torture.history import (
     Confirmed,
     Message,
@@ -15,7 +15,7 @@ from fluffle.broker.torture.history import (
     Returned,
     Strange,
 )
-from fluffle.protocol.client_reader import Heard
+from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import Basic, Confirm, encode_method, make
 from fluffle.protocol.properties import (
     Properties,
@@ -44,17 +44,17 @@ def to(queue: str) -> Target:
     return Target("", queue, (queue,))
 
 
-class Press:
-    def __init__(self, talk: Talk) -> None:
-        self._talk = talk
+class Publisher:
+    def __init__(self, connection: ClientConnection) -> None:
+        self._talk = connection
         self.unconfirmed: dict[int, Message] = {}
         """By publish sequence number, rising."""
         self._numbers = count(1)
         self._sequences: count[int] | None = None
         """None: the channel is not in confirm mode."""
-        talk.on(Basic.Ack, self._on_ack)
-        talk.on(Basic.Nack, self._on_nack)
-        talk.on(Basic.Return, self._on_return)
+        connection.on(Basic.Ack, self._on_ack)
+        connection.on(Basic.Nack, self._on_nack)
+        connection.on(Basic.Return, self._on_return)
 
     def forget(self) -> None:
         """The channel is another one."""
@@ -94,15 +94,15 @@ class Press:
             while len(self.unconfirmed) > open_max:
                 await self._talk.hear()
 
-    def _on_ack(self, heard: Heard) -> None:
+    def _on_ack(self, heard: ReceivedMethod) -> None:
         for message in self._answered(heard):
             self._talk.note(Confirmed(message))
 
-    def _on_nack(self, heard: Heard) -> None:
+    def _on_nack(self, heard: ReceivedMethod) -> None:
         for message in self._answered(heard):
             self._talk.note(Refused(message))
 
-    def _answered(self, heard: Heard) -> list[Message]:
+    def _answered(self, heard: ReceivedMethod) -> list[Message]:
         assert isinstance(heard.method, Basic.Ack | Basic.Nack)
         last = heard.method.delivery_tag or 0
         if heard.method.multiple:
@@ -113,7 +113,7 @@ class Press:
             self._talk.note(Strange(f"{self._talk.name} heard {heard}"))
         return [self.unconfirmed.pop(tag) for tag in tags]
 
-    def _on_return(self, heard: Heard) -> None:
+    def _on_return(self, heard: ReceivedMethod) -> None:
         message = message_of(heard.body)
         if message is None or message.publisher != self._talk.name:
             self._talk.note(Strange(f"{self._talk.name} was returned {heard.body[:50]!r}"))

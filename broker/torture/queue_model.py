@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.findings import Breach, Findings
 from fluffle.broker.torture.history import (
     Clearing,
     ClearingAsked,
@@ -21,10 +21,10 @@ from fluffle.broker.torture.history import (
 )
 
 
-class Existence:
+class ExistenceChecker:
     """Reads a history event by event."""
 
-    def __init__(self, report: Report, *, transient: Collection[str] = ()) -> None:
+    def __init__(self, report: Findings, *, transient: Collection[str] = ()) -> None:
         """`transient` things end with the process."""
         self._report = report
         self._transient = transient
@@ -64,11 +64,11 @@ class Existence:
             self._there[thing] = False
 
 
-READERS: dict[type[Event], Callable[[Existence, Any], None]] = {
-    DeclareAsked: Existence._declare_asked,
-    Declared: Existence._declared,
-    ClearingAsked: Existence._clearing_asked,
-    ClearingDone: Existence._clearing_done,
-    Looked: Existence._looked,
-    RunEnded: Existence._run_ended,
+READERS: dict[type[Event], Callable[[ExistenceChecker, Any], None]] = {
+    DeclareAsked: ExistenceChecker._declare_asked,
+    Declared: ExistenceChecker._declared,
+    ClearingAsked: ExistenceChecker._clearing_asked,
+    ClearingDone: ExistenceChecker._clearing_done,
+    Looked: ExistenceChecker._looked,
+    RunEnded: ExistenceChecker._run_ended,
 }

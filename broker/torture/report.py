@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from fluffle.broker.torture.history_writer import Diary
-from fluffle.broker.torture.run import Outcome
-from fluffle.broker.torture.stalls import NOTABLE_NS, TESTER_LATE, Gap, Gaps
+from fluffle.broker.torture.history_writer import HistoryWriter
+from fluffle.broker.torture.run import RunResult
+from fluffle.broker.torture.stalls import NOTABLE_NS, TESTER_LATE, Stall, StallChecker
 
 COMPLAINTS_MAX = 12
 FAULTS_SHOWN_MAX = 3
@@ -17,44 +17,44 @@ ALONE = (
 )
 
 
-def lines(outcome: Outcome, diary: Diary) -> Iterator[str]:
+def lines(outcome: RunResult, history_writer: HistoryWriter) -> Iterator[str]:
     """For people; then the last line."""
-    report, gaps = diary.judge.report, diary.gaps
-    yield from faults(outcome, gaps)
+    report, stalls = history_writer.checker.report, history_writer.stalls
+    yield from faults(outcome, stalls)
     yield from counted("the broker said", report.complaints)
-    yield from unavailability(gaps)
+    yield from unavailability(stalls)
     yield ""
     for name, number in report.numbers().items():
         yield f"{name:24}{number:12,}"
     yield ""
     yield from report.sentences()
     yield from outcome.failures
-    yield last_line(outcome, diary)
+    yield last_line(outcome, history_writer)
 
 
-def faults(outcome: Outcome, gaps: Gaps) -> Iterator[str]:
+def faults(outcome: RunResult, stalls: StallChecker) -> Iterator[str]:
     """Lines with how many of each kind there were, and the longest that a queue took no publish
     under that alone."""
     if not outcome.faults:
         return
-    yield f"{'faults':24}{'number':>8}{'longest gap':>14}"
+    yield f"{'faults':24}{'number':>8}{'longest stall':>14}"
     for kind, number in Counter(fault.kind for fault in outcome.faults).most_common():
-        gap = longest_under(gaps, kind)
+        stall = longest_under(stalls, kind)
         yield f"{kind:24}{number:8}" + (
-            f"{seconds(gap):12.2f} s" if gap.length_ns else f"{'–':>14}"
+            f"{seconds(stall):12.2f} s" if stall.length_ns else f"{'–':>14}"
         )
     yield ALONE
     yield ""
 
 
-def longest_under(gaps: Gaps, kind: str) -> Gap:
+def longest_under(stalls: StallChecker, kind: str) -> Stall:
     under = (
-        gap
-        for queue in gaps.queues.values()
-        for gap in queue.to_publishers.notable
-        if {what.partition(" ")[0] for what in gaps.faults_during(gap)} == {kind}
+        stall
+        for queue in stalls.queues.values()
+        for stall in queue.to_publishers.notable
+        if {what.partition(" ")[0] for what in stalls.faults_during(stall)} == {kind}
     )
-    return max(under, default=Gap())
+    return max(under, default=Stall())
 
 
 def counted(title: str, counter: Counter[str]) -> Iterator[str]:
@@ -67,37 +67,37 @@ def counted(title: str, counter: Counter[str]) -> Iterator[str]:
     yield ""
 
 
-def unavailability(gaps: Gaps) -> Iterator[str]:
+def unavailability(stalls: StallChecker) -> Iterator[str]:
     """The longest of each queue, and what was wrong meanwhile."""
     yield "longest unavailability"
-    rows = [("any queue, to publishers", gaps.overall.longest)]
-    for name, queue in sorted(gaps.queues.items()):
+    rows = [("any queue, to publishers", stalls.overall.longest)]
+    for name, queue in sorted(stalls.queues.items()):
         rows.append((f"{name}, to publishers", queue.to_publishers.longest))
         rows.append((f"{name}, to consumers", queue.to_consumers.longest))
-    for what, gap in rows:
-        yield f"{what:32}{seconds(gap):8.2f} s  {during(gaps, gap)}"
+    for what, stall in rows:
+        yield f"{what:32}{seconds(stall):8.2f} s  {during(stalls, stall)}"
 
 
-def during(gaps: Gaps, gap: Gap) -> str:
-    faults = sorted(gaps.faults_during(gap), key=lambda what: what.startswith(TESTER_LATE))
+def during(stalls: StallChecker, stall: Stall) -> str:
+    faults = sorted(stalls.faults_during(stall), key=lambda what: what.startswith(TESTER_LATE))
     more = f" and {len(faults) - FAULTS_SHOWN_MAX} more" if len(faults) > FAULTS_SHOWN_MAX else ""
     return "; ".join(faults[:FAULTS_SHOWN_MAX]) + more
 
 
-def seconds(gap: Gap) -> float:
-    return gap.length_ns / 1e9
+def seconds(stall: Stall) -> float:
+    return stall.length_ns / 1e9
 
 
-def last_line(outcome: Outcome, diary: Diary) -> str:
+def last_line(outcome: RunResult, history_writer: HistoryWriter) -> str:
     """`torture seed=7 attempted=… lost=0 … unavailable_s=1.25 verdict=good`."""
-    report = diary.judge.report
+    report = history_writer.checker.report
     numbers = {name.replace(" ", "_"): number for name, number in report.numbers().items()}
     kinds = Counter(fault.kind for fault in outcome.faults).most_common()
     pairs = {
         "seed": outcome.order.seed,
         **numbers,
         "faults": ",".join(f"{kind}:{number}" for kind, number in kinds) or "none",
-        "unavailable_s": f"{seconds(diary.gaps.overall.longest):.2f}",
+        "unavailable_s": f"{seconds(history_writer.stalls.overall.longest):.2f}",
         "verdict": "good" if outcome.is_good(report) else "bad",
     }
     return "torture " + " ".join(f"{name}={value}" for name, value in pairs.items())

@@ -10,9 +10,9 @@ from random import Random
 from typing import TypeAlias
 
 from fluffle.broker.torture.publisher import Target, to
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.recording_client import RecordingClient
 
-Role: TypeAlias = Callable[[Witness, Random], Awaitable[None]]
+Role: TypeAlias = Callable[[RecordingClient, Random], Awaitable[None]]
 
 NOWHERE = Target("", "no such queue", ())
 EMPTY_PAUSE_S = 0.02
@@ -25,14 +25,14 @@ EMPTY_PAUSE_S = 0.02
 def batches(queues: Sequence[str], pause_s: float = 0.0, batch_max: int = 40) -> Role:
     """Many at once, to queues at random, with a few batches unconfirmed."""
 
-    async def publish(witness: Witness, random: Random) -> None:
-        await witness.press.confirm_select()
+    async def publish(client: RecordingClient, random: Random) -> None:
+        await client.publisher.confirm_select()
         while True:
             count = random.randint(1, batch_max)
             targets = [to(random.choice(queues)) for _ in range(count)]
-            witness.press.publish(targets, random.choice((0, 30, 2_000)))
-            await witness.press.await_confirms(random.choice((0, batch_max // 2, 2 * batch_max)))
-            await witness.talk.listen(pause_s)
+            client.publisher.publish(targets, random.choice((0, 30, 2_000)))
+            await client.publisher.await_confirms(random.choice((0, batch_max // 2, 2 * batch_max)))
+            await client.connection.listen(pause_s)
 
     return publish
 
@@ -40,12 +40,12 @@ def batches(queues: Sequence[str], pause_s: float = 0.0, batch_max: int = 40) ->
 def one_by_one(queue: str, pause_s: float = 0.0) -> Role:
     """Each after the confirm of the one before; some go nowhere and come back."""
 
-    async def publish(witness: Witness, random: Random) -> None:
-        await witness.press.confirm_select()
+    async def publish(client: RecordingClient, random: Random) -> None:
+        await client.publisher.confirm_select()
         while True:
-            witness.press.publish([NOWHERE if random.random() < 0.25 else to(queue)], 30)
-            await witness.press.await_confirms()
-            await witness.talk.listen(pause_s)
+            client.publisher.publish([NOWHERE if random.random() < 0.25 else to(queue)], 30)
+            await client.publisher.await_confirms()
+            await client.connection.listen(pause_s)
 
     return publish
 
@@ -53,12 +53,12 @@ def one_by_one(queue: str, pause_s: float = 0.0) -> Role:
 def large(queue: str, pause_s: float = 0.0, size: int = 100 * 1024) -> Role:
     """Bodies that go in several frames."""
 
-    async def publish(witness: Witness, random: Random) -> None:
-        await witness.press.confirm_select()
+    async def publish(client: RecordingClient, random: Random) -> None:
+        await client.publisher.confirm_select()
         while True:
-            witness.press.publish([to(queue)] * random.randint(1, 4), size)
-            await witness.press.await_confirms(open_max=2)
-            await witness.talk.listen(pause_s)
+            client.publisher.publish([to(queue)] * random.randint(1, 4), size)
+            await client.publisher.await_confirms(open_max=2)
+            await client.connection.listen(pause_s)
 
     return publish
 
@@ -66,14 +66,14 @@ def large(queue: str, pause_s: float = 0.0, size: int = 100 * 1024) -> Role:
 def hasty(queue: str, pause_s: float) -> Role:
     """Closes its channel now and then, with messages that are not confirmed."""
 
-    async def publish(witness: Witness, random: Random) -> None:
+    async def publish(client: RecordingClient, random: Random) -> None:
         while True:
-            await witness.press.confirm_select()
+            await client.publisher.confirm_select()
             for _ in range(random.randint(1, 10)):
-                witness.press.publish([to(queue)] * random.randint(1, 10), 30)
-                await witness.press.await_confirms(open_max=20)
-                await witness.talk.listen(pause_s)
-            await witness.reopen_channel()
+                client.publisher.publish([to(queue)] * random.randint(1, 10), 30)
+                await client.publisher.await_confirms(open_max=20)
+                await client.connection.listen(pause_s)
+            await client.reopen_channel()
 
     return publish
 
@@ -84,12 +84,12 @@ def hasty(queue: str, pause_s: float) -> Role:
 def in_order(queue: str) -> Role:
     """Acknowledges one by one, and makes sure of it now and then."""
 
-    async def consume(witness: Witness, random: Random) -> None:
-        await witness.hands.consume(queue, prefetch=20)
+    async def consume(client: RecordingClient, random: Random) -> None:
+        await client.unacked.consume(queue, prefetch=20)
         while True:
-            witness.hands.ack(*await witness.hands.await_held(random.randint(1, 10)))
+            client.unacked.ack(*await client.unacked.await_held(random.randint(1, 10)))
             if random.random() < 0.3:
-                await witness.hands.make_sure()
+                await client.unacked.make_sure()
 
     return consume
 
@@ -97,15 +97,15 @@ def in_order(queue: str) -> Role:
 def multiple(queue: str) -> Role:
     """Acknowledges all up to one; now and then it closes the channel with the rest in hand."""
 
-    async def consume(witness: Witness, random: Random) -> None:
+    async def consume(client: RecordingClient, random: Random) -> None:
         while True:
-            await witness.hands.consume(queue, prefetch=50)
+            await client.unacked.consume(queue, prefetch=50)
             for _ in range(random.randint(5, 30)):
-                tags = await witness.hands.await_held(random.randint(1, 50))
-                witness.hands.ack_up_to(random.choice(tags))
+                tags = await client.unacked.await_held(random.randint(1, 50))
+                client.unacked.ack_up_to(random.choice(tags))
                 if random.random() < 0.3:
-                    await witness.hands.make_sure()
-            await witness.reopen_channel()
+                    await client.unacked.make_sure()
+            await client.reopen_channel()
 
     return consume
 
@@ -113,16 +113,16 @@ def multiple(queue: str) -> Role:
 def shuffled(queue: str) -> Role:
     """Acknowledges out of order, rejects some and gives some back."""
 
-    async def consume(witness: Witness, random: Random) -> None:
-        await witness.hands.consume(queue, prefetch=30)
+    async def consume(client: RecordingClient, random: Random) -> None:
+        await client.unacked.consume(queue, prefetch=30)
         while True:
-            tags = await witness.hands.await_held(random.randint(2, 30))
+            tags = await client.unacked.await_held(random.randint(2, 30))
             random.shuffle(tags)
-            witness.hands.ack(*tags[1::2])
-            witness.hands.reject(*tags[:1])
-            witness.hands.requeue(*tags[4::8])
+            client.unacked.ack(*tags[1::2])
+            client.unacked.reject(*tags[:1])
+            client.unacked.requeue(*tags[4::8])
             if random.random() < 0.3:
-                await witness.hands.make_sure()
+                await client.unacked.make_sure()
 
     return consume
 
@@ -130,12 +130,12 @@ def shuffled(queue: str) -> Role:
 def leaving(queue: str) -> Role:
     """Acknowledges what it has and closes its channel, without asking for an answer before."""
 
-    async def consume(witness: Witness, random: Random) -> None:
+    async def consume(client: RecordingClient, random: Random) -> None:
         while True:
-            await witness.hands.consume(queue, prefetch=10)
+            await client.unacked.consume(queue, prefetch=10)
             for _ in range(random.randint(1, 10)):
-                witness.hands.ack(*await witness.hands.await_held(random.randint(1, 10)))
-            await witness.reopen_channel()
+                client.unacked.ack(*await client.unacked.await_held(random.randint(1, 10)))
+            await client.reopen_channel()
 
     return consume
 
@@ -143,14 +143,14 @@ def leaving(queue: str) -> Role:
 def polled(queue: str) -> Role:
     """basic.get; the next answer vouches for the acknowledgement of the one before."""
 
-    async def consume(witness: Witness, random: Random) -> None:
+    async def consume(client: RecordingClient, random: Random) -> None:
         while True:
-            tag = await witness.hands.get(queue)
+            tag = await client.unacked.get(queue)
             if tag is None:
-                await witness.talk.listen(EMPTY_PAUSE_S)
+                await client.connection.listen(EMPTY_PAUSE_S)
             elif random.random() < 0.1:
-                witness.hands.requeue(tag)
+                client.unacked.requeue(tag)
             else:
-                witness.hands.ack(tag)
+                client.unacked.ack(tag)
 
     return consume

@@ -11,27 +11,27 @@ from itertools import count
 from random import Random
 
 from fluffle.broker.torture.client_group import (
-    Crew,
-    Names,
+    ClientGroup,
+    QueueNames,
     consuming,
     declaring,
     publishing,
     type_of_definitions,
 )
-from fluffle.broker.torture.connection import Address, Gone, Manners
+from fluffle.broker.torture.connection import ClientOptions, ConnectionEnded, NodeAddress
 from fluffle.broker.torture.definers import (
     Definitions,
     emptying,
     look_for_all,
     owned_elsewhere,
 )
-from fluffle.broker.torture.faults import Fault, Scene, carry_out, heal, plan
-from fluffle.broker.torture.findings import Report
+from fluffle.broker.torture.faults import Fault, FaultContext, carry_out, heal, plan
+from fluffle.broker.torture.findings import Findings
 from fluffle.broker.torture.history import Event, GraceOver, Locked, Strange
-from fluffle.broker.torture.history_writer import Diary
+from fluffle.broker.torture.history_writer import HistoryWriter
 from fluffle.broker.torture.proxy import Proxy
-from fluffle.broker.torture.recording_client import Witness
-from fluffle.broker.torture.system import DeedFailed, System
+from fluffle.broker.torture.recording_client import RecordingClient
+from fluffle.broker.torture.system import NodeActionFailed, System
 
 READY_S = 120.0
 """How long a node may take until it serves, after its start or after everything was healed."""
@@ -52,7 +52,7 @@ GRACE_S = 45.0
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RunOptions:
     """How a system is to be tortured."""
 
     seconds: float
@@ -63,21 +63,21 @@ class Order:
     """Messages a second, of all clients together, when nothing is wrong."""
     prefix: str = "torture"
     """Of the names of all queues."""
-    manners: Manners = field(default_factory=Manners)
+    client_options: ClientOptions = field(default_factory=ClientOptions)
     keep: bool = False
     """Leave the queues behind."""
 
 
 @dataclass(slots=True)
-class Outcome:
+class RunResult:
     """What a run has shown, besides what is in its diary."""
 
-    order: Order
+    order: RunOptions
     faults: list[Fault] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """What could not be done to the system, or did not come back."""
 
-    def is_good(self, report: Report) -> bool:
+    def is_good(self, report: Findings) -> bool:
         return report.is_good and not self.failures
 
 
@@ -85,67 +85,73 @@ class Run:
     """One; `say` hears how it goes on."""
 
     def __init__(
-        self, system: System, order: Order, diary: Diary, say: Callable[[str], None]
+        self,
+        system: System,
+        order: RunOptions,
+        history_writer: HistoryWriter,
+        say: Callable[[str], None],
     ) -> None:
-        self.outcome = Outcome(order)
+        self.outcome = RunResult(order)
         self._system = system
         self._order = order
-        self._diary = diary
+        self._diary = history_writer
         self._say = say
         self._random = Random(order.seed)
-        self._names = Names.of(order.prefix)
+        self._names = QueueNames.of(order.prefix)
         self._members = system.nodes
         """Those that are in the cluster; it changes."""
         queue_type = type_of_definitions(system.queue_type, len(system.nodes))
         self._definitions = Definitions(order.prefix, queue_type) if queue_type else None
 
-    async def to_the_end(self) -> Outcome:
-        """`DeedFailed` where the system does not serve at the beginning, or not such queues."""
+    async def run(self) -> RunResult:
+        """`NodeActionFailed` where the system does not serve at first, or not such queues."""
         async with fronts(self._system) as proxies:
             for node in self._system.nodes:
                 await self._serves(node)
-            crew = self._crew(proxies)
+            clients = self._crew(proxies)
             try:
-                await crew.declare(self._system.queue_type)
+                await clients.declare(self._system.queue_type)
                 if self._definitions is not None:
-                    await crew.declare_sink(self._definitions)
-            except Gone as error:
-                raise DeedFailed(f"it refuses the queues: {error}") from error
+                    await clients.declare_sink(self._definitions)
+            except ConnectionEnded as error:
+                raise NodeActionFailed(f"it refuses the queues: {error}") from error
             note = self._diary.note
-            scene = Scene(self._system, proxies, note, self._is_back, self._members)
-            await self._work(crew, scene)
+            scene = FaultContext(self._system, proxies, note, self._is_back, self._members)
+            await self._work(clients, scene)
         try:
             await self._empty_all()
             if self._definitions is not None:
                 await self._look_for_leftovers(self._definitions)
             if not self._order.keep:
                 await self._crew({}).delete(self._queues())
-        except (Gone, DeedFailed) as error:
+        except (ConnectionEnded, NodeActionFailed) as error:
             self.outcome.failures.append(f"the queues could not be emptied: {error}")
-        self._diary.judge.finish()
+        self._diary.checker.finish()
         return self.outcome
 
     def _queues(self) -> list[str]:
         """All that may be there."""
         return [*self._names, *(self._definitions.left if self._definitions else ())]
 
-    def _crew(self, proxies: Mapping[str, Proxy]) -> Crew:
+    def _crew(self, proxies: Mapping[str, Proxy]) -> ClientGroup:
         """Connected through proxies where there are."""
         addresses = [
-            Address(address.node, "127.0.0.1", proxies[address.node].port)
+            NodeAddress(address.node, "127.0.0.1", proxies[address.node].port)
             if address.node in proxies
             else address
             for address in self._system.every_address
         ]
-        manners, members = self._order.manners, self._members
-        return Crew(addresses, self._names, self._note, manners, self._random, members=members)
+        client_options, members = self._order.client_options, self._members
+        return ClientGroup(
+            addresses, self._names, self._note, client_options, self._random, members=members
+        )
 
     def _note(self, event: Event) -> None:
         self._diary.note(event)
         if self._definitions is not None:
             self._definitions.note(event)
 
-    async def _work(self, crew: Crew, scene: Scene) -> None:
+    async def _work(self, clients: ClientGroup, scene: FaultContext) -> None:
         """Clients under faults, until all is healed and publishers have heard all they will."""
         order, nodes = self._order, self._system.nodes
         spares = [address.node for address in self._system.spares]
@@ -157,8 +163,8 @@ class Run:
             roles |= declaring(self._definitions)
             others |= {"emptier": emptying(self._definitions)}
         async with asyncio.TaskGroup() as group:
-            publishers = group.create_task(crew.work(roles, no_more))
-            group.create_task(crew.work(others, leave))
+            publishers = group.create_task(clients.work(roles, no_more))
+            group.create_task(clients.work(others, leave))
             await self._torture(scene)
             self._say("healed")
             no_more.set()
@@ -170,27 +176,27 @@ class Run:
             leave.set()
 
     async def _catch_up(self) -> None:
-        owed, idle_s = self._diary.judge.owed_count, 0
+        owed, idle_s = self._diary.checker.owed_count, 0
         while owed and idle_s < CATCH_UP_S:
             await asyncio.sleep(1.0)
-            before, owed = owed, self._diary.judge.owed_count
+            before, owed = owed, self._diary.checker.owed_count
             idle_s = idle_s + 1 if owed == before else 0
 
-    async def _torture(self, scene: Scene) -> None:
+    async def _torture(self, scene: FaultContext) -> None:
         """The faults, and their end."""
         loop = asyncio.get_running_loop()
         over_at = loop.time() + self._order.seconds
         try:
             await carry_out(scene, self.outcome.faults)
             await asyncio.sleep(over_at - loop.time())
-        except* DeedFailed as errors:
+        except* NodeActionFailed as errors:
             self.outcome.failures += map(str, errors.exceptions)
         finally:
             await heal(scene)
         for node in self._members:
             try:
                 await self._is_back(node)
-            except DeedFailed as error:
+            except NodeActionFailed as error:
                 self.outcome.failures.append(str(error))
         await asyncio.sleep(CALM_S)
 
@@ -200,40 +206,40 @@ class Run:
     async def _serves(self, node: str, *queues: str) -> None:
         """Return when a client can log in and ask for these queues, or raise DeedFailed."""
         (address,) = (each for each in self._system.every_address if each.node == node)
-        await await_serving(address, queues, self._order.manners)
+        await await_serving(address, queues, self._order.client_options)
 
     async def _empty_all(self) -> None:
         """Through every node in turn, until nothing comes and nothing is missing."""
-        crew, judge = self._crew({}), self._diary.judge
+        clients, checker = self._crew({}), self._diary.checker
         queues = [*self._names, *(self._definitions.unfinished if self._definitions else ())]
-        empty_rounds, owed, until_s = 0, judge.owed_count, time.monotonic() + DRAIN_S
+        empty_rounds, owed, until_s = 0, checker.owed_count, time.monotonic() + DRAIN_S
         for number in count(1):
             is_empty = True
-            for address in crew.present:
+            for address in clients.present:
                 name = f"drain.{address.node}.{number}"
-                is_empty &= await found_empty(crew, name, address, queues)
+                is_empty &= await found_empty(clients, name, address, queues)
             empty_rounds = empty_rounds + 1 if is_empty else 0
-            if owed != judge.owed_count:
-                owed, until_s = judge.owed_count, time.monotonic() + DRAIN_S
+            if owed != checker.owed_count:
+                owed, until_s = checker.owed_count, time.monotonic() + DRAIN_S
             is_late = time.monotonic() > until_s
-            if is_late or (empty_rounds >= EMPTY_ROUNDS and not judge.owed_count):
+            if is_late or (empty_rounds >= EMPTY_ROUNDS and not checker.owed_count):
                 break
             await asyncio.sleep(DRAIN_PAUSE_S)
-        for address in crew.present:
-            with await crew.witness(f"look.{address.node}", address) as witness:
-                await look_whether_empty(witness, self._names, address.node)
+        for address in clients.present:
+            with await clients.client(f"look.{address.node}", address) as client:
+                await look_whether_empty(client, self._names, address.node)
 
     async def _look_for_leftovers(self, definitions: Definitions) -> None:
         """Whether what was deleted is gone, and exclusive queues with their connections."""
-        crew, until_s = self._crew({}), time.monotonic() + GRACE_S
+        clients, until_s = self._crew({}), time.monotonic() + GRACE_S
         owned, is_over = definitions.owned, False
         for number in count(1):
             is_over = time.monotonic() > until_s
-            to = crew.present[number % len(crew.present)]
+            to = clients.present[number % len(clients.present)]
             try:
-                with await crew.witness(f"locks.{number}", to) as witness:
-                    owned = await owned_elsewhere(witness.talk, owned)
-            except Gone:
+                with await clients.client(f"locks.{number}", to) as client:
+                    owned = await owned_elsewhere(client.connection, owned)
+            except ConnectionEnded:
                 if is_over:
                     raise
             if is_over or not owned:
@@ -242,56 +248,64 @@ class Run:
         self._diary.note(GraceOver())
         for queue in owned:
             self._diary.note(Locked(queue))
-        for address in crew.present:
-            with await crew.witness(f"last.{address.node}", address) as witness:
-                await look_for_all(witness.talk, definitions)
+        for address in clients.present:
+            with await clients.client(f"last.{address.node}", address) as client:
+                await look_for_all(client.connection, definitions)
 
 
-async def await_serving(to: Address, queues: Sequence[str], manners: Manners) -> None:
+async def await_serving(
+    to: NodeAddress, queues: Sequence[str], client_options: ClientOptions
+) -> None:
     """Return when a client can log in and ask for these queues, or raise DeedFailed."""
     until_s = time.monotonic() + READY_S
     while True:
         try:
-            await ask_for(queues, to, manners)
+            await ask_for(queues, to, client_options)
             return
-        except Gone as error:
+        except ConnectionEnded as error:
             if time.monotonic() > until_s:
-                raise DeedFailed(f"{to.node} does not serve: {error}") from error
+                raise NodeActionFailed(f"{to.node} does not serve: {error}") from error
         await asyncio.sleep(LOOK_S)
 
 
-async def ask_for(queues: Sequence[str], to: Address, manners: Manners) -> None:
-    """Without writing it down.  `Gone` where one is not served."""
-    with await Witness.connect(to, "looker", lambda _event: None, manners) as witness:
+async def ask_for(queues: Sequence[str], to: NodeAddress, client_options: ClientOptions) -> None:
+    """Without writing it down.  `ConnectionEnded` where one is not served."""
+    with await RecordingClient.connect(to, "looker", lambda _event: None, client_options) as client:
         for queue in queues:
-            await witness.ready_count(queue)
+            await client.ready_count(queue)
 
 
-async def found_empty(crew: Crew, name: str, to: Address, queues: Sequence[str]) -> bool:
+async def found_empty(
+    clients: ClientGroup, name: str, to: NodeAddress, queues: Sequence[str]
+) -> bool:
     """Receive all there is.  Whether there was nothing, and every queue has said so."""
-    found = await asyncio.gather(*(empty(crew, f"{name}.{queue}", to, queue) for queue in queues))
+    found = await asyncio.gather(
+        *(empty(clients, f"{name}.{queue}", to, queue) for queue in queues)
+    )
     return found == [0] * len(found)
 
 
-async def empty(crew: Crew, name: str, to: Address, queue: str) -> int | None:
+async def empty(clients: ClientGroup, name: str, to: NodeAddress, queue: str) -> int | None:
     """Receive all there is; how much that was, or None if it cannot be said."""
     found = 0
     try:
-        with await crew.witness(name, to) as witness:
-            while (tag := await witness.hands.get(queue)) is not None:
-                witness.hands.ack(tag)
+        with await clients.client(name, to) as client:
+            while (tag := await client.unacked.get(queue)) is not None:
+                client.unacked.ack(tag)
                 found += 1
-            await witness.hands.make_sure()
-    except Gone:
+            await client.unacked.make_sure()
+    except ConnectionEnded:
         return None
     return found
 
 
-async def look_whether_empty(witness: Witness, names: Names, node: str) -> None:
+async def look_whether_empty(client: RecordingClient, names: QueueNames, node: str) -> None:
     """All queues are there and hold nothing, in the eyes of this node."""
     for queue in names:
-        if await witness.is_there(queue) and (left := await witness.ready_count(queue)):
-            witness.talk.note(Strange(f"{queue} holds {left} messages on {node} and should not"))
+        if await client.is_there(queue) and (left := await client.ready_count(queue)):
+            client.connection.note(
+                Strange(f"{queue} holds {left} messages on {node} and should not")
+            )
 
 
 @asynccontextmanager

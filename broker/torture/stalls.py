@@ -26,7 +26,7 @@ NOTABLE_NS = 250_000_000
 TESTER_LATE = "tester late"
 
 
-class Gap(NamedTuple):
+class Stall(NamedTuple):
     """Longer comes later in order."""
 
     length_ns: int = 0
@@ -34,11 +34,11 @@ class Gap(NamedTuple):
 
 
 @dataclass(slots=True)
-class Stretch:
+class StallTimer:
     """The longest time that something was due and did not happen."""
 
-    longest: Gap = field(default_factory=Gap)
-    notable: list[Gap] = field(default_factory=list)
+    longest: Stall = field(default_factory=Stall)
+    notable: list[Stall] = field(default_factory=list)
     """All that are long enough to be looked at one by one."""
     _since_ns: int | None = None
 
@@ -49,24 +49,24 @@ class Stretch:
 
     def happened(self, at_ns: int, *, is_due_again: bool) -> None:
         if self._since_ns is not None:
-            gap = Gap(at_ns - self._since_ns, self._since_ns)
-            self.longest = max(self.longest, gap)
-            if gap.length_ns >= NOTABLE_NS:
-                self.notable.append(gap)
+            stall = Stall(at_ns - self._since_ns, self._since_ns)
+            self.longest = max(self.longest, stall)
+            if stall.length_ns >= NOTABLE_NS:
+                self.notable.append(stall)
         self._since_ns = at_ns if is_due_again else None
 
 
 @dataclass(slots=True)
-class OfQueue:
+class QueueStalls:
     """What is known of one queue."""
 
-    to_publishers: Stretch = field(default_factory=Stretch)
-    to_consumers: Stretch = field(default_factory=Stretch)
+    to_publishers: StallTimer = field(default_factory=StallTimer)
+    to_consumers: StallTimer = field(default_factory=StallTimer)
     waiting: set[Message] = field(default_factory=set)
     """Confirmed, and nobody has received them."""
 
 
-class Spell(NamedTuple):
+class FaultPeriod(NamedTuple):
     """A fault from its beginning to its end."""
 
     what: str
@@ -74,12 +74,12 @@ class Spell(NamedTuple):
     ended_ns: int
 
 
-class Gaps:
+class StallChecker:
     """Reads a history event by event."""
 
     def __init__(self) -> None:
-        self.queues: dict[str, OfQueue] = {}
-        self.overall = Stretch()
+        self.queues: dict[str, QueueStalls] = {}
+        self.overall = StallTimer()
         """No publish was confirmed by any queue."""
         self._open: dict[Message, tuple[str, ...]] = {}
         """Neither confirmed nor refused: where they go."""
@@ -87,7 +87,7 @@ class Gaps:
         """Of these: received, and from which queue."""
         self._short_lived: set[str] = set()
         """Queues that are not looked at."""
-        self._spells: list[Spell] = []
+        self._spells: list[FaultPeriod] = []
         self._began_ns: dict[str, int] = {}
 
     def read(self, at_ns: int, event: Event) -> None:
@@ -99,7 +99,7 @@ class Gaps:
         """Until now neither clients nor nodes behind a proxy heard what nodes said."""
         began_ns = at_ns - for_ns
         what = f"{TESTER_LATE} for {for_ns / 1e9:.1f} s at {began_ns / 1e9:.1f} s"
-        self._spells.append(Spell(what, began_ns, at_ns))
+        self._spells.append(FaultPeriod(what, began_ns, at_ns))
 
     def finish(self, at_ns: int) -> None:
         """Nobody publishes any more, and whatever was due should have come by now."""
@@ -110,11 +110,11 @@ class Gaps:
         for what in [*self._began_ns]:
             self._fault(at_ns, Fault(what, is_over=True))
 
-    def faults_during(self, gap: Gap) -> Iterator[str]:
+    def faults_during(self, stall: Stall) -> Iterator[str]:
         """What was wrong at any time of it."""
-        stop_ns = gap.began_ns + gap.length_ns
+        stop_ns = stall.began_ns + stall.length_ns
         for spell in self._spells:
-            if spell.began_ns < stop_ns and spell.ended_ns > gap.began_ns:
+            if spell.began_ns < stop_ns and spell.ended_ns > stall.began_ns:
                 yield spell.what
 
     def _got_short_lived(self, _at_ns: int, event: ShortLived) -> None:
@@ -125,7 +125,7 @@ class Gaps:
         self._open[event.message] = queues
         for name in queues:
             self.overall.due(at_ns)
-            self.queues.setdefault(name, OfQueue()).to_publishers.due(at_ns)
+            self.queues.setdefault(name, QueueStalls()).to_publishers.due(at_ns)
 
     def _confirmed(self, at_ns: int, event: Confirmed) -> None:
         message = event.message
@@ -155,16 +155,16 @@ class Gaps:
 
     def _fault(self, at_ns: int, event: Fault) -> None:
         if event.is_over:
-            self._spells.append(Spell(event.what, self._began_ns.pop(event.what), at_ns))
+            self._spells.append(FaultPeriod(event.what, self._began_ns.pop(event.what), at_ns))
         else:
             self._began_ns[event.what] = at_ns
 
 
-READERS: dict[type[Event], Callable[[Gaps, int, Any], None]] = {
-    ShortLived: Gaps._got_short_lived,
-    Published: Gaps._published,
-    Confirmed: Gaps._confirmed,
-    Refused: Gaps._refused,
-    Received: Gaps._received,
-    Fault: Gaps._fault,
+READERS: dict[type[Event], Callable[[StallChecker, int, Any], None]] = {
+    ShortLived: StallChecker._got_short_lived,
+    Published: StallChecker._published,
+    Confirmed: StallChecker._confirmed,
+    Refused: StallChecker._refused,
+    Received: StallChecker._received,
+    Fault: StallChecker._fault,
 }

@@ -15,13 +15,13 @@ from enum import Enum
 from itertools import permutations
 from typing import TypeAlias
 
-from fluffle.broker.torture.connection import Address
-from fluffle.broker.torture.proxy import Flow, Proxy
+from fluffle.broker.torture.connection import NodeAddress
+from fluffle.broker.torture.proxy import Proxy, ProxyDirection
 
 COMMAND_TIMEOUT_S = 120.0
 
 
-class Deed(Enum):
+class NodeAction(Enum):
     """What can be done to a node.  Each returns when it is done; a start need not be ready."""
 
     START = "start"
@@ -69,7 +69,7 @@ Doing: TypeAlias = Callable[[str], Awaitable[None]]
 """Is given the name of the node."""
 
 
-class DeedFailed(Exception):
+class NodeActionFailed(Exception):
     """Something could not be done; why."""
 
 
@@ -79,7 +79,7 @@ class Mesh:
 
     proxies: dict[tuple[str, str], Proxy] = field(default_factory=dict)
 
-    def flows(self, source: str, destination: str) -> tuple[Flow, Flow]:
+    def flows(self, source: str, destination: str) -> tuple[ProxyDirection, ProxyDirection]:
         """Whatever goes from one to the other, whoever of them connected."""
         return self.proxies[source, destination].forth, self.proxies[destination, source].back
 
@@ -126,12 +126,12 @@ async def mesh(ports: Mapping[str, int]) -> AsyncIterator[Mesh]:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    addresses: Sequence[Address]
+    addresses: Sequence[NodeAddress]
     """Of every node one, for clients."""
-    deeds: Mapping[Deed, Doing] = field(default_factory=dict)
+    actions: Mapping[NodeAction, Doing] = field(default_factory=dict)
     mesh: Mesh | None = None
     queue_type: str = "quorum"
-    spares: Sequence[Address] = ()
+    spares: Sequence[NodeAddress] = ()
     """Nodes that are not there at the beginning, do not run, and have nothing on their disks."""
 
     @property
@@ -139,7 +139,7 @@ class System:
         return [address.node for address in self.addresses]
 
     @property
-    def every_address(self) -> list[Address]:
+    def every_address(self) -> list[NodeAddress]:
         """With those of nodes that may come."""
         return [*self.addresses, *self.spares]
 
@@ -161,9 +161,9 @@ def by_command(template: str, environment: Mapping[str, str] = os.environ) -> Do
                 said, _nothing = await process.communicate()
         except TimeoutError:
             process.kill()
-            raise DeedFailed(f"{shlex.join(words)} took too long") from None
+            raise NodeActionFailed(f"{shlex.join(words)} took too long") from None
         if process.returncode:
             text = said.decode(errors="replace").strip()
-            raise DeedFailed(f"{shlex.join(words)} ended with {process.returncode}: {text}")
+            raise NodeActionFailed(f"{shlex.join(words)} ended with {process.returncode}: {text}")
 
     return do

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fluffle.broker.torture.connection import Talk
+from fluffle.broker.torture.connection import ClientConnection
 from fluffle.broker.torture.history import Acked, Message, Received, Requeued, Strange
 from fluffle.broker.torture.publisher import message_of
-from fluffle.protocol.client_reader import Heard
+from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import decode_properties
 
 COUNT_HEADER = "x-delivery-count"
 
 
-class Hands:
+class Unacked:
     """The consumer tag of a consumer is the name of its queue."""
 
-    def __init__(self, talk: Talk) -> None:
-        self._talk = talk
+    def __init__(self, connection: ClientConnection) -> None:
+        self._talk = connection
         self.held: dict[int, tuple[str, Message]] = {}
         """Queue and message, by delivery tag, rising."""
-        talk.on(Basic.Deliver, self._on_deliver)
+        connection.on(Basic.Deliver, self._on_deliver)
 
     def forget(self) -> None:
         """The channel is another one."""
@@ -77,24 +77,24 @@ class Hands:
         for tag in tags:
             self._talk.note(Acked(self._talk.channel, *self.held.pop(tag)))
 
-    def _on_deliver(self, heard: Heard) -> None:
+    def _on_deliver(self, heard: ReceivedMethod) -> None:
         assert isinstance(heard.method, Basic.Deliver)
         self._take(heard, queue=heard.method.consumer_tag or "")
 
-    def _take(self, heard: Heard, queue: str) -> None:
+    def _take(self, heard: ReceivedMethod, queue: str) -> None:
         """Write a message down, unless it comes to a channel that is being closed."""
         assert isinstance(heard.method, Basic.Deliver | Basic.GetOk)
-        talk, tag = self._talk, heard.method.delivery_tag or 0
-        if talk.is_closing:
+        connection, tag = self._talk, heard.method.delivery_tag or 0
+        if connection.is_closing:
             return
         message = message_of(heard.body)
         if message is None:
-            talk.note(Strange(f"{talk.name} was sent {heard.body[:50]!r} from {queue}"))
-            talk.send(make(Basic.Ack, delivery_tag=tag))
+            connection.note(Strange(f"{connection.name} was sent {heard.body[:50]!r} from {queue}"))
+            connection.send(make(Basic.Ack, delivery_tag=tag))
             return
         is_again = heard.method.redelivered is True
         count = delivery_count(heard.properties) if is_again else None
-        talk.note(Received(talk.channel, queue, message, is_again, count))
+        connection.note(Received(connection.channel, queue, message, is_again, count))
         self.held[tag] = queue, message
 
 

@@ -29,8 +29,8 @@ from fluffle.protocol.methods import Queue as Methods
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.wire import to_table
-from fluffle.storage.disk import Outcome as Committed
-from fluffle.storage.disk import Work
+from fluffle.storage.disk import CommitResult as Committed
+from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import Environment
 from fluffle.storage.errors import StorageError
 from tests.broker.durability.definitions.test_restart_model import Sink
@@ -268,7 +268,7 @@ class FailingDisk:
         self.error: StorageError | None = None
         commit = Environment.commit
 
-        def commit_or_fail(environment: Environment, work: Work) -> Committed:
+        def commit_or_fail(environment: Environment, work: WriteTransaction) -> Committed:
             if self.error is not None:
                 raise self.error
             return commit(environment, work)

@@ -25,10 +25,10 @@ from typing import NamedTuple
 
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.restored_data import NotACopy, accept_moved
-from fluffle.broker.torture.connection import Address
+from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.history import Event, Looked, RunEnded, Strange
-from fluffle.broker.torture.online_checker import Judge
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.online_checker import OnlineChecker
+from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.protocol.wire import to_table
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests.crash.story import QUEUES, THINGS, Kind, Recording, Story, happen, recorded
@@ -81,7 +81,7 @@ def record_cluster(folder: Path, ports: Mapping[str, int], seed: int, steps: int
     with ThreadPoolExecutor(len(daemons)) as threads:
         list(threads.map(Daemon.start, daemons))
         addresses = [
-            Address(node, LOOPBACK, daemon.port)
+            NodeAddress(node, LOOPBACK, daemon.port)
             for node, daemon in zip(ports, daemons, strict=True)
         ]
         story = Story(addresses, Random(seed), QUORUM)
@@ -126,10 +126,10 @@ def findings(
         except Exception as error:
             error.add_note(str(cut))
             raise
-        judge = Judge()
-        judge.read(event for moment, event in recording.history if moment <= cut.moment)
-        judge.read([RunEnded(), *found])
-        yield cut, [*judge.finish().sentences()]
+        checker = OnlineChecker()
+        checker.read(event for moment, event in recording.history if moment <= cut.moment)
+        checker.read([RunEnded(), *found])
+        yield cut, [*checker.finish().sentences()]
 
 
 def lay(directory: Path, image: bytearray) -> None:
@@ -174,14 +174,14 @@ async def looked_for(node: ClusterNode) -> list[Event]:
 
 async def drain(node: ClusterNode, queue: str, found: list[Event]) -> None:
     """Take all that is in a queue, if there is one, and keep it in hands until the end."""
-    witness = await Witness.connect(
-        Address(node.name, *node.amqp), f"{queue} at {node.name}", found.append
+    client = await RecordingClient.connect(
+        NodeAddress(node.name, *node.amqp), f"{queue} at {node.name}", found.append
     )
-    with witness:
-        if await witness.is_there(queue):
-            while (tag := await witness.hands.get(queue)) is not None:
-                witness.hands.ack(tag)
-            await witness.hands.make_sure()
+    with client:
+        if await client.is_there(queue):
+            while (tag := await client.unacked.get(queue)) is not None:
+                client.unacked.ack(tag)
+            await client.unacked.make_sure()
 
 
 def is_well(node: ClusterNode) -> bool:

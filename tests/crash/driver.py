@@ -17,11 +17,11 @@ from random import Random
 from typing import TypeAlias
 
 from fluffle.broker.cli.client import Unreachable
-from fluffle.broker.torture.connection import Address, Gone
-from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.connection import ConnectionEnded, NodeAddress
+from fluffle.broker.torture.findings import Breach, Findings
 from fluffle.broker.torture.history import Event, RunEnded, Strange
-from fluffle.broker.torture.online_checker import Judge
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.online_checker import OnlineChecker
+from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.roles import Role
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import Heads
@@ -49,7 +49,7 @@ class Outcome:
     """What a number of kills has shown."""
 
     seed: int
-    report: Report
+    report: Findings
     kills: int = 0
     doomed: int = 0
     """Of the kills: of processes that were not ready yet."""
@@ -76,7 +76,7 @@ class Driver:
     def __init__(self, folder: Path, seed: int) -> None:
         self._random = Random(seed)
         self._daemon = Daemon(folder)
-        self._judge = Judge(transient=[TRANSIENT], steady=[STEADY, Q_STEADY], leaky=[LEAKY])
+        self._judge = OnlineChecker(transient=[TRANSIENT], steady=[STEADY, Q_STEADY], leaky=[LEAKY])
         self.outcome = Outcome(seed, self._judge.report)
         self._history: list[Event] = []
         self._run = 0
@@ -99,7 +99,7 @@ class Driver:
             self._judge.finish()
             for left in what_is_left(self._daemon.data_dir):
                 report.add(Breach.UNEXPECTED, left)
-        except (Gone, Unreachable, OSError, RuntimeError) as error:
+        except (ConnectionEnded, Unreachable, OSError, RuntimeError) as error:
             report.add(Breach.UNEXPECTED, f"the node does not serve: {error!r}")
         finally:
             with suppress(RuntimeError):  # it is not running, which is as it should be
@@ -167,7 +167,7 @@ class Driver:
         """A client's task: it works until the node goes, and must not end before."""
         try:
             await play(Random(f"{self.outcome.seed} {self._run} {name}"))
-        except (Gone, Unreachable, OSError) as error:
+        except (ConnectionEnded, Unreachable, OSError) as error:
             if not is_over.is_set():
                 self._history.append(Strange(f"{name} ended before the node: {error!r}"))
         except Exception as error:  # noqa: BLE001  the others go on, and the history is read
@@ -175,32 +175,36 @@ class Driver:
         gone.set()
 
     async def _act_as(self, name: str, role: Role, random: Random) -> None:
-        await self._with_witness(name, lambda witness: role(witness, random))
+        await self._with_witness(name, lambda client: role(client, random))
 
     async def _administer(self, random: Random) -> None:
         daemon = self._daemon
         operator = Operator(daemon.data_dir, daemon.port, self._history.append, random)
         await asyncio.to_thread(operator.work)
 
-    async def _with_witness(self, name: str, act: Callable[[Witness], Awaitable[None]]) -> None:
-        to = Address("node", "127.0.0.1", self._daemon.port)
-        with await Witness.connect(to, f"{self._run}.{name}", self._history.append) as witness:
-            await act(witness)
+    async def _with_witness(
+        self, name: str, act: Callable[[RecordingClient], Awaitable[None]]
+    ) -> None:
+        to = NodeAddress("node", "127.0.0.1", self._daemon.port)
+        with await RecordingClient.connect(
+            to, f"{self._run}.{name}", self._history.append
+        ) as client:
+            await act(client)
 
 
-async def empty_all(witness: Witness) -> None:
+async def empty_all(client: RecordingClient) -> None:
     """Receive all there is, in order, and acknowledge it."""
     for queue in (*DURABLE, *CHURNS):
-        if not await witness.is_there(queue):
+        if not await client.is_there(queue):
             continue
-        left = await witness.ready_count(queue)
-        await witness.hands.consume(queue, prefetch=200)
+        left = await client.ready_count(queue)
+        await client.unacked.consume(queue, prefetch=200)
         while left:
-            tags = await witness.hands.await_held(min(left, 100))
+            tags = await client.unacked.await_held(min(left, 100))
             left -= len(tags)
-            witness.hands.ack_up_to(tags[-1])
-        await witness.reopen_channel()
-    await look_whether_empty(witness)
+            client.unacked.ack_up_to(tags[-1])
+        await client.reopen_channel()
+    await look_whether_empty(client)
 
 
 def delete_vhosts(daemon: Daemon, note: Callable[[Event], None]) -> None:
@@ -208,11 +212,11 @@ def delete_vhosts(daemon: Daemon, note: Callable[[Event], None]) -> None:
     Operator(daemon.data_dir, daemon.port, note, Random(0)).clear()
 
 
-async def look_whether_empty(witness: Witness) -> None:
+async def look_whether_empty(client: RecordingClient) -> None:
     """All queues are there and hold nothing."""
     for queue in (*DURABLE, *CHURNS):
-        if await witness.is_there(queue) and (count := await witness.ready_count(queue)):
-            witness.talk.note(Strange(f"{queue} holds {count} messages and should hold none"))
+        if await client.is_there(queue) and (count := await client.ready_count(queue)):
+            client.connection.note(Strange(f"{queue} holds {count} messages and should hold none"))
 
 
 def what_is_left(data_dir: Path) -> list[str]:

@@ -27,7 +27,7 @@ from fluffle.broker.torture.history import (
     Declared,
 )
 from fluffle.broker.torture.publisher import Target, to
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.roles import (
     NOWHERE,
     Role,
@@ -58,35 +58,35 @@ DEEP_MESSAGES = 2_000
 """16 MiB: a queue keeps about ten segments of one MiB in memory."""
 
 
-async def set_up(witness: Witness) -> None:
+async def set_up(client: RecordingClient) -> None:
     """Declare what is not there; the checker knows what should be."""
     for exchange, kind in ((FAN, "fanout"), (TOPIC, "topic")):
         declare = make(Exchange.Declare, exchange=exchange, exchange_type=kind, durable=True)
-        await witness.talk.call(declare)
+        await client.connection.call(declare)
     for queue in DURABLE:
-        if not await witness.is_there(queue):
-            await declare_queue(witness, queue)
+        if not await client.is_there(queue):
+            await declare_queue(client, queue)
             if queue in FANNED:
-                await witness.talk.call(make(Queue.Bind, queue=queue, exchange=FAN))
-    if not await witness.is_there(TRANSIENT):
-        await declare_queue(witness, TRANSIENT, durable=False)
-    await witness.talk.call(make(Queue.Bind, queue=TRANSIENT, exchange=FAN))
+                await client.connection.call(make(Queue.Bind, queue=queue, exchange=FAN))
+    if not await client.is_there(TRANSIENT):
+        await declare_queue(client, TRANSIENT, durable=False)
+    await client.connection.call(make(Queue.Bind, queue=TRANSIENT, exchange=FAN))
 
 
-async def declare_queue(witness: Witness, queue: str, *, durable: bool = True) -> None:
-    witness.talk.note(DeclareAsked(queue))
+async def declare_queue(client: RecordingClient, queue: str, *, durable: bool = True) -> None:
+    client.connection.note(DeclareAsked(queue))
     kind = "quorum" if queue.startswith("q.") else "classic"
     arguments = pamqp_table(to_table({"x-queue-type": kind}))
     declare = make(Queue.Declare, queue=queue, durable=durable, arguments=arguments)
-    await witness.talk.call(declare)
-    witness.talk.note(Declared(queue))
+    await client.connection.call(declare)
+    client.connection.note(Declared(queue))
 
 
 # Publishers
 
 
-async def transactions(witness: Witness, random: Random) -> None:
-    acts = Transactions(witness)
+async def transactions(client: RecordingClient, random: Random) -> None:
+    acts = Transactions(client)
     await acts.select()
     while True:
         targets = [random.choice((to(MIXED), to(MIXED), NOWHERE)) for _ in range(8)]
@@ -97,53 +97,53 @@ async def transactions(witness: Witness, random: Random) -> None:
             await acts.commit()
 
 
-async def fanned(witness: Witness, random: Random) -> None:
+async def fanned(client: RecordingClient, random: Random) -> None:
     """To two durable queues and a transient one."""
-    await witness.press.confirm_select()
+    await client.publisher.confirm_select()
     while True:
-        witness.press.publish([TO_FAN] * random.randint(1, 10), random.choice((0, 500)))
-        await witness.press.await_confirms(open_max=10)
+        client.publisher.publish([TO_FAN] * random.randint(1, 10), random.choice((0, 500)))
+        await client.publisher.await_confirms(open_max=10)
 
 
-async def passing(witness: Witness, random: Random) -> None:
+async def passing(client: RecordingClient, random: Random) -> None:
     """Transient messages among the others, in a queue that stays."""
-    await witness.press.confirm_select()
+    await client.publisher.confirm_select()
     while True:
-        witness.press.publish([to(BUSY)] * random.randint(1, 5), 30, persistent=False)
-        witness.press.publish([to(BUSY)], 30)
-        await witness.press.await_confirms()
+        client.publisher.publish([to(BUSY)] * random.randint(1, 5), 30, persistent=False)
+        client.publisher.publish([to(BUSY)], 30)
+        await client.publisher.await_confirms()
 
 
-async def deep(witness: Witness, random: Random) -> None:
+async def deep(client: RecordingClient, random: Random) -> None:
     """Fills a queue that is not deep yet; reads one that is, from the disk."""
-    if await witness.ready_count(DEEP) > DEEP_MESSAGES:
-        await in_order(DEEP)(witness, random)
-    await witness.press.confirm_select()
+    if await client.ready_count(DEEP) > DEEP_MESSAGES:
+        await in_order(DEEP)(client, random)
+    await client.publisher.confirm_select()
     while True:
-        witness.press.publish([to(DEEP)] * 50, DEEP_BYTES)
-        await witness.press.await_confirms(open_max=200)
+        client.publisher.publish([to(DEEP)] * 50, DEEP_BYTES)
+        await client.publisher.await_confirms(open_max=200)
 
 
 # Consumers
 
 
-async def unacknowledged(witness: Witness, _random: Random) -> None:
+async def unacknowledged(client: RecordingClient, _random: Random) -> None:
     """Hears no answer after the first message, so that nothing is vouched for."""
-    await witness.hands.consume(LEAKY, prefetch=0, no_ack=True)
+    await client.unacked.consume(LEAKY, prefetch=0, no_ack=True)
     while True:
-        await witness.hands.await_held(1)
-        witness.hands.let_go()
+        await client.unacked.await_held(1)
+        client.unacked.let_go()
 
 
 def transactional(queue: str) -> Role:
     """Acknowledges and publishes in one transaction, and sometimes thinks better of it."""
 
-    async def consume(witness: Witness, random: Random) -> None:
-        acts = Transactions(witness)
+    async def consume(client: RecordingClient, random: Random) -> None:
+        acts = Transactions(client)
         await acts.select()
-        await witness.hands.consume(queue, prefetch=20)
+        await client.unacked.consume(queue, prefetch=20)
         while True:
-            tags = await witness.hands.await_held(random.randint(1, 10))
+            tags = await client.unacked.await_held(random.randint(1, 10))
             acts.publish([to(BUSY)], 50)
             if random.random() < 0.2:
                 await acts.roll_back(tags)
@@ -153,38 +153,38 @@ def transactional(queue: str) -> Role:
     return consume
 
 
-async def churned(queue: str, witness: Witness, random: Random) -> None:
+async def churned(queue: str, client: RecordingClient, random: Random) -> None:
     """Declares, binds, fills, reads, purges and deletes a queue that nobody else uses."""
     churned_through = Target(TOPIC, f"{queue}.key", (queue,))
     gone_through = churned_through._replace(queues=())
-    if not await witness.is_there(queue):
-        await declare_queue(witness, queue)
+    if not await client.is_there(queue):
+        await declare_queue(client, queue)
     while True:
-        await witness.press.confirm_select()
-        await witness.talk.call(make(Queue.Bind, 0, queue, TOPIC, f"{queue}.#"))
+        await client.publisher.confirm_select()
+        await client.connection.call(make(Queue.Bind, 0, queue, TOPIC, f"{queue}.#"))
         for _ in range(random.randint(1, 4)):
-            witness.press.publish([churned_through] * random.randint(1, 20), 200)
-            await witness.press.await_confirms(open_max=random.choice((0, 5)))
+            client.publisher.publish([churned_through] * random.randint(1, 20), 200)
+            await client.publisher.await_confirms(open_max=random.choice((0, 5)))
             for _ in range(random.randint(0, 6)):
-                tag = await witness.hands.get(queue)
+                tag = await client.unacked.get(queue)
                 if tag is not None and random.random() < 0.8:
-                    witness.hands.ack(tag)
+                    client.unacked.ack(tag)
             if random.random() < 0.3:
-                witness.talk.note(ClearingAsked(queue, Clearing.PURGE))
-                await witness.talk.call(make(Queue.Purge, queue=queue))
-                witness.talk.note(ClearingDone(queue, Clearing.PURGE))
+                client.connection.note(ClearingAsked(queue, Clearing.PURGE))
+                await client.connection.call(make(Queue.Purge, queue=queue))
+                client.connection.note(ClearingDone(queue, Clearing.PURGE))
         if random.random() < 0.5:
-            await witness.talk.call(make(Queue.Unbind, 0, queue, TOPIC, f"{queue}.#"))
-            witness.press.publish([gone_through], 200)
-            await witness.press.await_confirms()
+            await client.connection.call(make(Queue.Unbind, 0, queue, TOPIC, f"{queue}.#"))
+            client.publisher.publish([gone_through], 200)
+            await client.publisher.await_confirms()
         if random.random() < 0.4:
-            witness.talk.note(ClearingAsked(queue, Clearing.DELETE))
-            await witness.talk.call(make(Queue.Delete, queue=queue))
-            witness.talk.note(ClearingDone(queue, Clearing.DELETE))
-            await witness.reopen_channel()
-            await declare_queue(witness, queue)
+            client.connection.note(ClearingAsked(queue, Clearing.DELETE))
+            await client.connection.call(make(Queue.Delete, queue=queue))
+            client.connection.note(ClearingDone(queue, Clearing.DELETE))
+            await client.reopen_channel()
+            await declare_queue(client, queue)
         else:
-            await witness.reopen_channel()
+            await client.reopen_channel()
 
 
 ROLES: dict[str, Role] = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from fluffle.broker.torture.connection import Address
+from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.history import (
     Clearing,
     ClearingAsked,
@@ -24,7 +24,7 @@ from fluffle.broker.torture.history import (
     Note,
 )
 from fluffle.broker.torture.publisher import Target
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
 from fluffle.protocol.spec import FRAME_METHOD
 from fluffle.protocol.types import FieldTable
@@ -70,19 +70,19 @@ class Kind:
 class Story:
     """Four clients and what they write down, with how much each had heard by then."""
 
-    addresses: Sequence[Address]
+    addresses: Sequence[NodeAddress]
     """Of the nodes; each client has one."""
     random: Random
     kind: Kind = field(default_factory=Kind)
     told: list[tuple[Event, int, int]] = field(default_factory=list)
     """The event, who told it, and how many methods he had heard."""
-    clients: list[Witness] = field(default_factory=list)
+    clients: list[RecordingClient] = field(default_factory=list)
 
     async def begin(self) -> None:
         for name in ("publisher", "reader", "dealer", "churner"):
             note = self._note_of(len(self.clients))
             to = self.addresses[len(self.clients) % len(self.addresses)]
-            self.clients.append(await Witness.connect(to, name, note))
+            self.clients.append(await RecordingClient.connect(to, name, note))
         publisher, _reader, dealer, churner = self.clients
         for exchange, kind in ((FAN, "fanout"), (TOPIC, "topic")):
             declare = make(Exchange.Declare, exchange=exchange, exchange_type=kind, durable=True)
@@ -90,65 +90,68 @@ class Story:
         for queue in ("first", "second"):
             await self._declare(publisher, queue, FAN)
         await self._declare(churner, "churn", TOPIC)
-        await publisher.press.confirm_select()
-        await churner.press.confirm_select()
+        await publisher.publisher.confirm_select()
+        await churner.publisher.confirm_select()
         await Transactions(dealer).select()
 
     async def go_on(self, steps: int) -> None:
         acts = (self._publish, self._publish, self._take, self._settle, self._deal, self._churn)
         for _ in range(steps):
             await self.random.choice(acts)()
-        await self.clients[0].press.await_confirms()
+        await self.clients[0].publisher.await_confirms()
 
     def _note_of(self, index: int) -> Note:
         def note(event: Event) -> None:
             is_open = index < len(self.clients)
-            self.told.append((event, index, self.clients[index].talk.heard_count if is_open else 0))
+            heard_count = self.clients[index].connection.heard_count if is_open else 0
+            self.told.append((event, index, heard_count))
 
         return note
 
-    async def _make(self, witness: Witness, thing: str, method: Method) -> None:
-        witness.talk.note(DeclareAsked(thing))
-        await witness.talk.call(method)
-        witness.talk.note(Declared(thing))
+    async def _make(self, client: RecordingClient, thing: str, method: Method) -> None:
+        client.connection.note(DeclareAsked(thing))
+        await client.connection.call(method)
+        client.connection.note(Declared(thing))
 
-    async def _unmake(self, witness: Witness, things: tuple[str, ...], method: Method) -> None:
+    async def _unmake(
+        self, client: RecordingClient, things: tuple[str, ...], method: Method
+    ) -> None:
         for thing in things:
-            witness.talk.note(ClearingAsked(thing, Clearing.DELETE))
-        await witness.talk.call(method)
+            client.connection.note(ClearingAsked(thing, Clearing.DELETE))
+        await client.connection.call(method)
         for thing in things:
-            witness.talk.note(ClearingDone(thing, Clearing.DELETE))
+            client.connection.note(ClearingDone(thing, Clearing.DELETE))
 
-    async def _declare(self, witness: Witness, queue: str, exchange: str) -> None:
+    async def _declare(self, client: RecordingClient, queue: str, exchange: str) -> None:
         arguments = pamqp_table(self.kind.arguments)
         declare = make(Queue.Declare, queue=queue, durable=True, arguments=arguments)
         bind = make(Queue.Bind, 0, queue, exchange, f"{queue}.#")
-        await self._make(witness, queue, declare)
-        await self._make(witness, f"binding {exchange} {queue}", bind)
+        await self._make(client, queue, declare)
+        await self._make(client, f"binding {exchange} {queue}", bind)
 
     # What the clients do
 
     async def _publish(self) -> None:
-        press, random = self.clients[0].press, self.random
+        publisher, random = self.clients[0].publisher, self.random
         targets = [random.choice(TARGETS) for _ in range(random.randint(1, 8))]
         size, chance = random.choice(SIZES), random.random()
-        press.publish(targets, size, persistent=chance < self.kind.persistent_share)
-        await press.await_confirms(open_max=random.choice((0, 4, 20)))
+        publisher.publish(targets, size, persistent=chance < self.kind.persistent_share)
+        await publisher.await_confirms(open_max=random.choice((0, 4, 20)))
 
     async def _take(self) -> None:
         for _ in range(self.random.randint(1, 6)):
-            await self.clients[1].hands.get(self.random.choice(QUEUES[:2]))
+            await self.clients[1].unacked.get(self.random.choice(QUEUES[:2]))
 
     async def _settle(self) -> None:
         reader, random = self.clients[1], self.random
-        hands, tags = reader.hands, list(reader.hands.held)
+        unacked, tags = reader.unacked, list(reader.unacked.held)
         if not tags:
             return
         acts = (
-            lambda: hands.ack_up_to(random.choice(tags)),
-            lambda: hands.ack(*random.sample(tags, len(tags) // 2)),
-            lambda: hands.reject(tags[0]),
-            lambda: hands.requeue(*tags[::2]),
+            lambda: unacked.ack_up_to(random.choice(tags)),
+            lambda: unacked.ack(*random.sample(tags, len(tags) // 2)),
+            lambda: unacked.reject(tags[0]),
+            lambda: unacked.requeue(*tags[::2]),
         )
         chosen = random.choice((*acts, None))
         if chosen is None:
@@ -156,13 +159,13 @@ class Story:
         else:
             chosen()
         if random.random() < 0.5:
-            await hands.make_sure()
+            await unacked.make_sure()
 
     async def _deal(self) -> None:
         """A transaction."""
         random, acts = self.random, Transactions(self.clients[2])
         acts.publish([random.choice(TARGETS) for _ in range(3)], 50)
-        tag = await self.clients[2].hands.get("first")
+        tag = await self.clients[2].unacked.get("first")
         if random.random() < 0.3:
             await acts.roll_back()
         else:
@@ -171,12 +174,12 @@ class Story:
     async def _churn(self) -> None:
         """Fill a queue, and purge it or delete it with its binding."""
         churner, random = self.clients[3], self.random
-        churner.press.publish([TO_CHURN] * random.randint(1, 4), 300)
-        await churner.press.await_confirms(open_max=random.choice((0, 2)))
+        churner.publisher.publish([TO_CHURN] * random.randint(1, 4), 300)
+        await churner.publisher.await_confirms(open_max=random.choice((0, 2)))
         if random.random() < 0.5:
-            churner.talk.note(ClearingAsked("churn", Clearing.PURGE))
-            await churner.talk.call(make(Queue.Purge, queue="churn"))
-            churner.talk.note(ClearingDone("churn", Clearing.PURGE))
+            churner.connection.note(ClearingAsked("churn", Clearing.PURGE))
+            await churner.connection.call(make(Queue.Purge, queue="churn"))
+            churner.connection.note(ClearingDone("churn", Clearing.PURGE))
             return
         things = ("churn", f"binding {TOPIC} churn")
         await self._unmake(churner, things, make(Queue.Delete, queue="churn"))
@@ -189,7 +192,7 @@ def record(folder: Path, seed: int, steps: int) -> Recording:
     environment = recording_environment(folder, trace) | {"RECORDER_SOCKETS": "1"}
     daemon = Daemon(folder / "recorded", environment=environment)
     daemon.start()
-    story = Story([Address("node", "127.0.0.1", daemon.port)], Random(seed))
+    story = Story([NodeAddress("node", "127.0.0.1", daemon.port)], Random(seed))
     asyncio.run(happen(story, steps, daemon.kill))
     return recorded(story, {"node": trace})
 
@@ -202,13 +205,13 @@ async def happen(story: Story, steps: int, kill: Callable[[], None]) -> None:
     finally:
         kill()
         for client in story.clients:
-            client.talk.end(None)
+            client.connection.end(None)
 
 
 def recorded(story: Story, traces: Mapping[str, Path]) -> Recording:
     """What the traces of its nodes say, and when its clients knew what."""
     events = list(read_traces(traces))
-    ports = [client.talk.port for client in story.clients]
+    ports = [client.connection.port for client in story.clients]
     heard = heard_at(events, ports)
     return Recording(events, list(with_moments(story.told, [heard[port] for port in ports])), ports)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.torture.connection import Address, Gone
+from fluffle.broker.torture.connection import ConnectionEnded, NodeAddress
 from fluffle.broker.torture.history import Confirmed, Event, RunEnded
-from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.online_checker import OnlineChecker
 from fluffle.broker.torture.publisher import Target
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.protocol.methods import Queue, make
 from tests.support.daemon import Daemon
 from tests.support.powercut import preloaded
@@ -26,14 +26,14 @@ FAILURES = {
 }
 
 
-async def connect(daemon: Daemon, name: str, note: Callable[[Event], None]) -> Witness:
-    return await Witness.connect(Address("node", "127.0.0.1", daemon.port), name, note)
+async def connect(daemon: Daemon, name: str, note: Callable[[Event], None]) -> RecordingClient:
+    return await RecordingClient.connect(NodeAddress("node", "127.0.0.1", daemon.port), name, note)
 
 
-async def publish_forever(witness: Witness) -> None:
+async def publish_forever(client: RecordingClient) -> None:
     while True:
-        witness.press.publish([TO_Q], 1_000)
-        await witness.press.await_confirms()
+        client.publisher.publish([TO_Q], 1_000)
+        await client.publisher.await_confirms()
 
 
 @pytest.mark.slow("each failure is that of a process of its own")
@@ -44,16 +44,16 @@ async def test_a_node_ends_with_its_disk(tmp_path: Path, failure: str) -> None:
     daemon = Daemon(tmp_path / "data", environment=environment)
     history: list[Event] = []
     daemon.start()
-    with await connect(daemon, "publisher", history.append) as witness:
-        await witness.talk.call(make(Queue.Declare, queue="q", durable=True))
-        await witness.press.confirm_select()
-        witness.press.publish([TO_Q] * 20, 1_000)
-        await witness.press.await_confirms()
+    with await connect(daemon, "publisher", history.append) as client:
+        await client.connection.call(make(Queue.Declare, queue="q", durable=True))
+        await client.publisher.confirm_select()
+        client.publisher.publish([TO_Q] * 20, 1_000)
+        await client.publisher.await_confirms()
         word, error = FAILURES[failure]
         switch.write_text(f"{word} {error}\n")
         told = len(history)
-        with pytest.raises(Gone):
-            await publish_forever(witness)
+        with pytest.raises(ConnectionEnded):
+            await publish_forever(client)
     assert daemon.stop() == 1, "the node ended itself"
     assert "critical fatal" in daemon.log
     assert "Traceback" not in daemon.log
@@ -62,11 +62,11 @@ async def test_a_node_ends_with_its_disk(tmp_path: Path, failure: str) -> None:
     with daemon:
         history.append(RunEnded())
         with await connect(daemon, "reader", history.append) as reader:
-            while await reader.hands.get("q") is not None:
+            while await reader.unacked.get("q") is not None:
                 pass
-    judge = Judge()
-    judge.read(history)
-    report = judge.finish()
+    checker = OnlineChecker()
+    checker.read(history)
+    report = checker.finish()
     assert [*report.sentences()] == []
     assert report.received >= 20
 

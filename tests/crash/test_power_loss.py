@@ -19,11 +19,11 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.delivery import Handout
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.runtime.turn import Turn
-from fluffle.broker.torture.connection import Address
+from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.history import Event, Looked, Received, RunEnded, Strange
-from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.online_checker import OnlineChecker
 from fluffle.broker.torture.publisher import message_of
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import body_of as content_body
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
@@ -105,12 +105,12 @@ def begins_at(recording: Recording) -> int:
     )
 
 
-def judge(recording: Recording, moment: int, found: list[Event]) -> list[str]:
+def checker(recording: Recording, moment: int, found: list[Event]) -> list[str]:
     """What is wrong with what was found after a cut at this moment."""
-    judge = Judge()
-    judge.read(event for at, event in recording.history if at <= moment)
-    judge.read([RunEnded(), *found])
-    return [*judge.finish().sentences()]
+    checker = OnlineChecker()
+    checker.read(event for at, event in recording.history if at <= moment)
+    checker.read([RunEnded(), *found])
+    return [*checker.finish().sentences()]
 
 
 @pytest.mark.slow("what every cut of a long history leaves is read")
@@ -129,7 +129,7 @@ def test_every_power_cut_leaves_what_was_answered(tmp_path: Path, seed: int, ste
             continue
         for image in disk.images(random)[: 1 if event.kind in b"NR" else 3]:
             images += 1
-            wrong = judge(recording, moment, reopened(tmp_path / "image", image))
+            wrong = checker(recording, moment, reopened(tmp_path / "image", image))
             assert not wrong, f"seed {seed}, event {moment} {event.kind!r}: {wrong[:5]}"
     assert kinds[b"D"] > steps // 2, "a commit ends with its meta page, written synchronously"
     assert kinds[b"S"] >= kinds[b"D"] - 1, "after its data have been synced"
@@ -148,16 +148,16 @@ def test_a_node_starts_on_what_a_power_cut_leaves(tmp_path: Path, seed: int) -> 
     lay(tmp_path / "image", disk.images(random)[-1])
     with Daemon(tmp_path / "image") as daemon:
         found = asyncio.run(found_by(daemon.port))
-    assert judge(recording, last, found) == []
+    assert checker(recording, last, found) == []
 
 
 async def found_by(port: int) -> list[Event]:
     """What a client finds."""
     found: list[Event] = []
-    to = Address("node", "127.0.0.1", port)
-    with await Witness.connect(to, "the next process", found.append) as witness:
+    to = NodeAddress("node", "127.0.0.1", port)
+    with await RecordingClient.connect(to, "the next process", found.append) as client:
         for queue in QUEUES:
-            while await witness.is_there(queue) and await witness.hands.get(queue) is not None:
+            while await client.is_there(queue) and await client.unacked.get(queue) is not None:
                 pass
     return found
 

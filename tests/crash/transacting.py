@@ -6,38 +6,38 @@ from collections.abc import Iterable
 
 from fluffle.broker.torture.history import Confirmed, Published
 from fluffle.broker.torture.publisher import Target
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.protocol.methods import Basic, Tx, make
 
 
 class Transactions:
     """One after the other, on the channel of a witness."""
 
-    def __init__(self, witness: Witness) -> None:
-        self._witness = witness
+    def __init__(self, client: RecordingClient) -> None:
+        self._witness = client
         self._published: list[Published] = []
 
     async def select(self) -> None:
-        await self._witness.talk.call(Tx.Select())
+        await self._witness.connection.call(Tx.Select())
 
     def publish(self, targets: Iterable[Target], size: int) -> None:
-        events, frames = self._witness.press.compose(targets, size, persistent=True)
+        events, frames = self._witness.publisher.compose(targets, size, persistent=True)
         self._published += events
-        self._witness.talk.write(frames)
+        self._witness.connection.write(frames)
 
     async def commit(self, acked: Iterable[int] = ()) -> None:
         """Acknowledge, and commit that with what was published."""
         published, self._published = self._published, []
         for event in published:
-            self._witness.talk.note(event)
-        self._witness.hands.ack(*acked)
-        await self._witness.talk.call(Tx.Commit())
+            self._witness.connection.note(event)
+        self._witness.unacked.ack(*acked)
+        await self._witness.connection.call(Tx.Commit())
         for event in published:
-            self._witness.talk.note(Confirmed(event.message))
+            self._witness.connection.note(Confirmed(event.message))
 
     async def roll_back(self, acked: Iterable[int] = ()) -> None:
         """Acknowledge, and undo that; what was published never was, and is not written down."""
         self._published.clear()
-        talk = self._witness.talk
-        talk.send(*(make(Basic.Ack, delivery_tag=tag) for tag in acked))
-        await talk.call(Tx.Rollback())
+        connection = self._witness.connection
+        connection.send(*(make(Basic.Ack, delivery_tag=tag) for tag in acked))
+        await connection.call(Tx.Rollback())

@@ -10,7 +10,7 @@ import pytest
 
 from fluffle.broker.durability.definitions.fact_encoding import encode_key
 from fluffle.broker.metadata.facts import Kind
-from fluffle.storage.disk import Work
+from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from fluffle.storage.layout import FORMAT, FORMAT_KEY, Table, catalog_key, format_value
 from tests.support.daemon import COMMAND, Daemon, environment_for_nodes
@@ -53,7 +53,7 @@ def data_of(data_dir: Path) -> bytes:
     return (data_dir / STORE_FOLDER / DATA_FILE).read_bytes()
 
 
-def change(data_dir: Path, work: Work) -> None:
+def change(data_dir: Path, work: WriteTransaction) -> None:
     environment = open_environment(data_dir)
     environment.commit(work)
     environment.close()
@@ -81,7 +81,7 @@ def test_a_second_instance(data_dir: Path) -> None:
 
 
 def test_a_newer_format(data_dir: Path) -> None:
-    newer = Work(puts=[(Table.SYSTEM, FORMAT_KEY, format_value(FORMAT + 1))])
+    newer = WriteTransaction(puts=[(Table.SYSTEM, FORMAT_KEY, format_value(FORMAT + 1))])
     change(data_dir, newer)
     assert_refused(data_dir, f"has format {FORMAT + 1}", "nothing has been changed")
 
@@ -99,7 +99,7 @@ def test_a_corrupt_definition(data_dir: Path) -> None:
 
 def test_a_definition_that_is_lost(data_dir: Path) -> None:
     key = catalog_key(Kind.VHOST, encode_key(("/",)))
-    change(data_dir, Work(removes=[(Table.CATALOG, key)]))
+    change(data_dir, WriteTransaction(removes=[(Table.CATALOG, key)]))
     assert_refused(data_dir, f"corrupt: catalog queue '{QUEUE}'", "there is no vhost '/'")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.protocol.client_reader import Heard, Hearing, Nonsense
+from fluffle.protocol.client_reader import ClientReader, InvalidFrames, ReceivedMethod
 from fluffle.protocol.methods import Basic, Queue, encode_method, make
 from fluffle.protocol.properties import (
     Properties,
@@ -36,8 +36,8 @@ BYTES = (
 
 @given(st.lists(st.integers(0, len(BYTES)), max_size=6))
 def test_it_hears_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
-    hearing = Hearing()
-    heard: list[Heard] = []
+    hearing = ClientReader()
+    heard: list[ReceivedMethod] = []
     places = [0, *sorted(cuts), len(BYTES)]
     for start, stop in pairwise(places):
         heard += hearing.feed(BYTES[start:stop])
@@ -60,7 +60,7 @@ METHOD = encode_method(1, make(Basic.QosOk))
 )
 def test_nonsense_is_named(data: bytes, request: pytest.FixtureRequest) -> None:
     if request.node.callspec.id == "none":
-        assert len([*Hearing().feed(data)]) == 2
+        assert len([*ClientReader().feed(data)]) == 2
         return
-    with pytest.raises(Nonsense):
-        [*Hearing().feed(data)]
+    with pytest.raises(InvalidFrames):
+        [*ClientReader().feed(data)]

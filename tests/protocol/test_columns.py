@@ -23,9 +23,9 @@ from fluffle.protocol.properties import (
     Properties,
     build_content,
     encode_properties,
+    place_and_flags_of,
     place_of,
     priority_of,
-    way_to,
 )
 from tests.protocol.test_properties import PROPERTIES
 
@@ -99,7 +99,7 @@ def test_the_expirations_of_many_are_those_of_each(lifetimes_ms: list[int]) -> N
 def test_a_value_is_found_where_the_way_to_it_ends(properties: Properties) -> None:
     content = build_content(encode_properties(properties), b"")
     for flag in (FLAG_PRIORITY, FLAG_EXPIRATION):
-        assert place_of(content, flag) == way_to(content, flag)[0]
+        assert place_of(content, flag) == place_and_flags_of(content, flag)[0]
 
 
 def test_long_headers_in_front_of_a_value_are_not_copied() -> None:

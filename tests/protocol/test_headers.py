@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.protocol.headers import Stamp, counted, with_headers
+from fluffle.protocol.headers import PropertyOverlay, counted, with_headers
 from fluffle.protocol.properties import (
     Properties,
     body_of,
@@ -113,7 +113,7 @@ def test_a_stamp_is_as_if_decoded_and_changed(
     properties: Properties, over: Properties, under: Properties
 ) -> None:
     raw = encode_properties(properties)
-    stamped = decode_properties(Stamp(over, under).on(raw))
+    stamped = decode_properties(PropertyOverlay(over, under).on(raw))
     headers = {**(under.headers or {}), **(properties.headers or {}), **(over.headers or {})}
     times = (over.timestamp, properties.timestamp, under.timestamp)
     properties.headers = sorted_table(headers)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fluffle.protocol.proxy import (
     LINE_BYTES_MAX,
     SIGNATURE,
-    Forwarded,
+    ForwardedConnection,
     ProxyError,
     bytes_missing,
     parse,
@@ -42,11 +42,11 @@ def plain(address: IPv4Address | IPv6Address) -> str:
 
 
 @st.composite
-def headers(draw: st.DrawFn) -> tuple[bytes, Forwarded | None]:
+def headers(draw: st.DrawFn) -> tuple[bytes, ForwardedConnection | None]:
     """A header and what it says."""
     version, source, destination = draw(pairs)
     source_port, destination_port = draw(ports), draw(ports)
-    said = Forwarded((plain(source), source_port), (plain(destination), destination_port))
+    said = ForwardedConnection((plain(source), source_port), (plain(destination), destination_port))
     records = draw(st.binary(max_size=50))
     body = source.packed + destination.packed + pack(">HH", source_port, destination_port)
     family = 0x11 if version == 4 else 0x21
@@ -65,14 +65,16 @@ def headers(draw: st.DrawFn) -> tuple[bytes, Forwarded | None]:
 
 
 @given(headers())
-def test_a_header_says_whose_connection_it_is(header: tuple[bytes, Forwarded | None]) -> None:
+def test_a_header_says_whose_connection_it_is(
+    header: tuple[bytes, ForwardedConnection | None],
+) -> None:
     data, said = header
     assert parse(data) == said
 
 
 @given(headers())
 def test_reading_what_is_missing_reads_the_header_and_nothing_else(
-    header: tuple[bytes, Forwarded | None],
+    header: tuple[bytes, ForwardedConnection | None],
 ) -> None:
     data, _said = header
     stream, read = data + BEHIND, b""
@@ -83,7 +85,9 @@ def test_reading_what_is_missing_reads_the_header_and_nothing_else(
 
 
 @given(headers())
-def test_a_header_cut_off_anywhere_is_not_complete(header: tuple[bytes, Forwarded | None]) -> None:
+def test_a_header_cut_off_anywhere_is_not_complete(
+    header: tuple[bytes, ForwardedConnection | None],
+) -> None:
     data, _said = header
     for stop in range(len(data)):
         assert 0 < bytes_missing(data[:stop]) <= max(len(data) - stop, 15 - stop)
@@ -167,15 +171,15 @@ def test_a_line_that_does_not_end_is_refused() -> None:
 
 def test_an_address_is_written_in_one_way() -> None:
     said = parse(line(6, "0:0:0:0:0:0:0:1", IPv6Address("2001:db8::1"), 1, 2))
-    assert said == Forwarded(("::1", 1), ("2001:db8::1", 2))
+    assert said == ForwardedConnection(("::1", 1), ("2001:db8::1", 2))
     body = IPv4Address("192.0.2.1").packed * 2 + pack(">HH", 3, 4)
-    assert parse(binary(body)) == Forwarded(("192.0.2.1", 3), ("192.0.2.1", 4))
+    assert parse(binary(body)) == ForwardedConnection(("192.0.2.1", 3), ("192.0.2.1", 4))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
 def test_ipv4_that_is_mapped_into_ipv6_is_ipv4(host: str) -> None:
     mapped, here = IPv6Address(f"::ffff:{host}"), IPv6Address("::1")
-    said = Forwarded((host, 1), ("::1", 2))
+    said = ForwardedConnection((host, 1), ("::1", 2))
     assert parse(line(6, mapped, here, 1, 2)) == said
     body = mapped.packed + here.packed + pack(">HH", 1, 2)
     assert parse(binary(body, family=0x21)) == said

@@ -6,21 +6,21 @@ from collections import Counter
 
 from fluffle.broker.torture.faults import Fault
 from fluffle.broker.torture.findings import Breach
-from fluffle.broker.torture.history_writer import Diary
+from fluffle.broker.torture.history_writer import HistoryWriter
 from fluffle.broker.torture.report import lines
-from fluffle.broker.torture.run import Order, Outcome
+from fluffle.broker.torture.run import RunOptions, RunResult
 from tests.safety.table import TITLES, simulation_row, table, torture_row
 from tests.simulation.seeds import Summary
 
 
 def tortured(*breaches: Breach) -> list[str]:
     clock = iter(range(0, 100_000_000_000, 500_000_000))
-    diary = Diary(lambda: next(clock))
+    history_writer = HistoryWriter(lambda: next(clock))
     for breach in breaches:
-        diary.judge.report.add(breach, "it was so")
+        history_writer.checker.report.add(breach, "it was so")
     faults = [Fault(1.0, "lag", ("a",), 2.0, 1.5), Fault(4.0, "lag", ("b",), 2.0, 1.5)]
-    outcome = Outcome(Order(10.0, 7, ("lag",)), [*faults, Fault(7.0, "kill", ("a",), 1.0)])
-    return [*lines(outcome, diary)]
+    outcome = RunResult(RunOptions(10.0, 7, ("lag",)), [*faults, Fault(7.0, "kill", ("a",), 1.0)])
+    return [*lines(outcome, history_writer)]
 
 
 def simulated(failures: int) -> list[str]:

@@ -25,7 +25,7 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.heads import HEAD, IMAGE
 from fluffle.storage.layout import INDEX_END, SEQUENCE, Table, cold_key, raft_key
 from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.raft_memory import Image, MemoryRaftLog
 from fluffle.storage.record import row_of, sequence_of
@@ -87,7 +87,7 @@ class InMemory:
 class InStore:
     """The real one."""
 
-    def __init__(self, open_disk: Callable[[], Disk], tuning: Tuning = SMALL) -> None:
+    def __init__(self, open_disk: Callable[[], Disk], tuning: UpkeepTuning = SMALL) -> None:
         self.host = Host(open_disk, tuning)
         self._begin()
 

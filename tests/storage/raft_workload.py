@@ -21,7 +21,7 @@ from fluffle.raft.records import DATA, Entry, HardState, SnapshotMeta
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.layout import INDEX_END
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.raft_memory import GroupImage, Image, MemoryRaftLog
 from fluffle.storage.store import Store
@@ -29,7 +29,7 @@ from fluffle.storage.writer import WriterThread
 from tests.storage.log_stores import THREE, created
 from tests.storage.workload import say
 
-TUNING = Tuning(window_bytes=20_000, moved_bytes=8_000, trimmed_keys=4)
+TUNING = UpkeepTuning(window_bytes=20_000, moved_bytes=8_000, trimmed_keys=4)
 GROUPS = (1, 2, 3)
 
 State = dict[int, tuple[RecoveredGroup, list[Entry], bytes]]

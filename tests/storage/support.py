@@ -3,15 +3,15 @@
 from collections.abc import Callable
 
 from fluffle.storage.batch import Batch
-from fluffle.storage.disk import Disk, Work
+from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import Log
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.store import Store
 from fluffle.storage.writer import Result, commit
 
-SMALL = Tuning(window_bytes=600, moved_bytes=300, trimmed_keys=2)
+SMALL = UpkeepTuning(window_bytes=600, moved_bytes=300, trimmed_keys=2)
 """So little that a few entries make everything move."""
 
 
@@ -22,9 +22,9 @@ class ManualWriter:
         self._disk = disk
         self._wake = wake
         self._result: Result | None = None
-        self.work: Work | None = None
+        self.work: WriteTransaction | None = None
 
-    def start(self, work: Work) -> None:
+    def start(self, work: WriteTransaction) -> None:
         assert (self.work, self._result) == (None, None), "one at a time"
         self.work = work
 
@@ -54,7 +54,7 @@ class ManualWriter:
 class Host:
     """A store with a manual writer on a disk that can be opened again."""
 
-    def __init__(self, open_disk: Callable[[], Disk], tuning: Tuning = SMALL) -> None:
+    def __init__(self, open_disk: Callable[[], Disk], tuning: UpkeepTuning = SMALL) -> None:
         self._open_disk = open_disk
         self._tuning = tuning
         self.fatal: list[StorageError] = []

@@ -15,7 +15,7 @@ from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environmen
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import SEQUENCE, Table
 from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.raft_check import inspect_groups
 from fluffle.storage.store import open_store
 from tests.storage.log_stores import (
@@ -96,7 +96,7 @@ def test_a_record_is_missed_unless_it_was_the_oldest_or_the_newest(
     lost: int, found: list[int]
 ) -> None:
     disk = MemoryDisk()
-    host = Host(lambda: disk, Tuning())
+    host = Host(lambda: disk, UpkeepTuning())
     for index in range(1, SLICE + 6):
         host.append(1, index)
     disk.lose(Table.HOT, SEQUENCE.pack(lost))
@@ -246,7 +246,7 @@ def hot_keys(subject: InStore) -> list[bytes]:
 
 def test_the_command_verifies_and_dumps_groups(tmp_path: Path) -> None:
     environment = open_environment(tmp_path)
-    log = Writer(InStore(lambda: environment, Tuning()))
+    log = Writer(InStore(lambda: environment, UpkeepTuning()))
     log.write(created(7))
     log.write(Write(7, entries=entries(1, 5)))
     environment.close()

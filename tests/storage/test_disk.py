@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from fluffle.storage.disk import Disk, Trim, Work
+from fluffle.storage.disk import Disk, Trim, WriteTransaction
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import SEQUENCE, Table, cold_key
 
 
 def put(disk: Disk, table: Table, **values: str) -> None:
     puts = [(table, key.encode(), value.encode()) for key, value in values.items()]
-    disk.commit(Work(puts=puts))
+    disk.commit(WriteTransaction(puts=puts))
 
 
 def everything(disk: Disk, table: Table) -> dict[str, str]:
@@ -51,19 +51,19 @@ def test_the_last_key_below_another(disk: Disk) -> None:
 def test_removing_comes_before_putting_and_what_is_not_there_does_not_matter(disk: Disk) -> None:
     put(disk, Table.CATALOG, a="1", b="2")
     removes = [(Table.CATALOG, key) for key in (b"a", b"b", b"none")]
-    disk.commit(Work(removes=removes, puts=[(Table.CATALOG, b"a", b"anew")]))
+    disk.commit(WriteTransaction(removes=removes, puts=[(Table.CATALOG, b"a", b"anew")]))
     assert everything(disk, Table.CATALOG) == {"a": "anew"}
 
 
 def test_trims_share_a_number_of_keys(disk: Disk) -> None:
     keys = [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1)]
-    disk.commit(Work(puts=[(Table.COLD, cold_key(*key), b"x") for key in keys]))
+    disk.commit(WriteTransaction(puts=[(Table.COLD, cold_key(*key), b"x") for key in keys]))
     trims = [
         Trim(cold_key(1, 2), cold_key(1, 9)),
         Trim(cold_key(2, 0), cold_key(2, 2)),
         Trim(cold_key(5, 0), cold_key(6, 0)),
     ]
-    outcomes = [disk.commit(Work(trims=trims, trim_keys_max=2)) for _ in range(3)]
+    outcomes = [disk.commit(WriteTransaction(trims=trims, trim_keys_max=2)) for _ in range(3)]
     assert [(o.trims_finished, o.trimmed_keys) for o in outcomes] == [(1, 2), (3, 1), (3, 0)]
     with disk.view() as view:
         left = [bytes(key) for key, _ in view.scan(Table.COLD, b"", None)]
@@ -71,15 +71,21 @@ def test_trims_share_a_number_of_keys(disk: Disk) -> None:
 
 
 def test_a_trim_ends_with_the_table(disk: Disk) -> None:
-    disk.commit(Work(puts=[(Table.COLD, cold_key(1, 1), b"x"), (Table.COLD, cold_key(1, 2), b"x")]))
+    disk.commit(
+        WriteTransaction(
+            puts=[(Table.COLD, cold_key(1, 1), b"x"), (Table.COLD, cold_key(1, 2), b"x")]
+        )
+    )
     trim = Trim(cold_key(1, 0), cold_key(9, 0))
-    outcome = disk.commit(Work(trims=[trim], trim_keys_max=9))
+    outcome = disk.commit(WriteTransaction(trims=[trim], trim_keys_max=9))
     assert (outcome.trims_finished, outcome.trimmed_keys) == (1, 2)
 
 
 def test_a_commit_that_fails_changes_nothing(disk: Disk) -> None:
-    disk.commit(Work(puts=[(Table.HOT, SEQUENCE.pack(5), b"five")]))
-    work = Work(puts=[(Table.CATALOG, b"a", b"1"), (Table.HOT, SEQUENCE.pack(4), b"four")])
+    disk.commit(WriteTransaction(puts=[(Table.HOT, SEQUENCE.pack(5), b"five")]))
+    work = WriteTransaction(
+        puts=[(Table.CATALOG, b"a", b"1"), (Table.HOT, SEQUENCE.pack(4), b"four")]
+    )
     with pytest.raises(StorageError):
         disk.commit(work)
     with disk.view() as view:
@@ -87,9 +93,11 @@ def test_a_commit_that_fails_changes_nothing(disk: Disk) -> None:
 
 
 def test_used_bytes_grow_and_shrink(disk: Disk) -> None:
-    before = disk.commit(Work()).used_bytes
-    large = disk.commit(Work(puts=[(Table.COLD, cold_key(1, 1), bytes(100_000))])).used_bytes
-    after = disk.commit(Work(removes=[(Table.COLD, cold_key(1, 1))])).used_bytes
+    before = disk.commit(WriteTransaction()).used_bytes
+    large = disk.commit(
+        WriteTransaction(puts=[(Table.COLD, cold_key(1, 1), bytes(100_000))])
+    ).used_bytes
+    after = disk.commit(WriteTransaction(removes=[(Table.COLD, cold_key(1, 1))])).used_bytes
     assert large >= before + 100_000
     assert after < large
     assert disk.room_bytes > large

@@ -14,7 +14,7 @@ import pytest
 from fluffle.broker.process.lock import lock
 from fluffle.storage import environment as environments
 from fluffle.storage.batch import Batch
-from fluffle.storage.disk import Disk, Work
+from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.environment import (
     COUNTED_COMMITS,
     COUNTED_S,
@@ -38,7 +38,7 @@ from fluffle.storage.errors import (
     StoreMissing,
 )
 from fluffle.storage.layout import FORMAT, FORMAT_KEY, SEQUENCE, Table, format_value
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from tests.storage.support import Host
 
 OPEN = """
@@ -109,7 +109,7 @@ def test_a_lock_without_a_number_is_still_a_lock(tmp_path: Path) -> None:
 def with_format(directory: Path, value: bytes) -> bytes:
     """Make a store with another format; its file."""
     environment = open_environment(directory)
-    environment.commit(Work(puts=[(Table.SYSTEM, FORMAT_KEY, value)]))
+    environment.commit(WriteTransaction(puts=[(Table.SYSTEM, FORMAT_KEY, value)]))
     environment.close()
     return (directory / STORE_FOLDER / DATA_FILE).read_bytes()
 
@@ -141,7 +141,7 @@ def test_a_store_of_format_1_gets_what_it_lacks_from_a_node_and_not_from_a_reade
     with pytest.raises(OlderFormat, match="has format 1; start a node of this version on it"):
         read_environment(tmp_path)
     environment = open_environment(tmp_path)
-    environment.commit(Work(puts=[(Table.RAFT, b"key", b"value")]))
+    environment.commit(WriteTransaction(puts=[(Table.RAFT, b"key", b"value")]))
     environment.close()
     reader = read_environment(tmp_path)
     with reader.view() as view:
@@ -201,7 +201,7 @@ def test_room_is_what_the_file_system_has_left(
         fields[1], fields[4] = 4096, free_blocks  # f_frsize, f_bavail
         monkeypatch.setattr(os, "statvfs", lambda _, left=fields: os.statvfs_result(left))
         left = data.stat().st_size + 4096 * free_blocks
-        environment.commit(Work(puts=[(Table.CATALOG, b"a", b"1")]))
+        environment.commit(WriteTransaction(puts=[(Table.CATALOG, b"a", b"1")]))
         assert environment.room_bytes == left - RESERVE_BYTES
     environment.close()
 
@@ -225,7 +225,7 @@ def test_room_is_counted_now_and_then_while_there_is_much(
     def commits(count: int) -> int:
         looks.clear()
         for number in range(count):
-            environment.commit(Work(puts=[(Table.CATALOG, b"a", b"%d" % number)]))
+            environment.commit(WriteTransaction(puts=[(Table.CATALOG, b"a", b"%d" % number)]))
         return len(looks)
 
     assert commits(COUNTED_COMMITS) == 1
@@ -242,10 +242,10 @@ def test_room_is_counted_now_and_then_while_there_is_much(
 def test_what_leaves_the_hot_table_is_missed_soon(tmp_path: Path) -> None:
     environment = open_environment(tmp_path, now_s=lambda: 0.0)
     puts = [(Table.HOT, SEQUENCE.pack(number), bytes(1 << 20)) for number in (1, 2, 3)]
-    environment.commit(Work(puts=puts))
+    environment.commit(WriteTransaction(puts=puts))
     removes = [(Table.HOT, SEQUENCE.pack(number)) for number in (1, 2)]
-    used = [environment.commit(Work(removes=removes)).used_bytes]
-    used += [environment.commit(Work()).used_bytes for _ in range(COUNTED_COMMITS)]
+    used = [environment.commit(WriteTransaction(removes=removes)).used_bytes]
+    used += [environment.commit(WriteTransaction()).used_bytes for _ in range(COUNTED_COMMITS)]
     assert used == sorted(used, reverse=True)
     assert used[-1] + (2 << 20) <= used[0]
     with environment.view() as view:
@@ -288,15 +288,15 @@ def test_no_commit_is_told_before_it_is_durable(tmp_path: Path) -> None:
     environment._environment = announcing  # type: ignore[assignment]
     before = environment.commit_number
     puts = [(Table.CATALOG, b"a", b"1")]
-    environment.commit(Work(puts=puts))
+    environment.commit(WriteTransaction(puts=puts))
     assert (seen, environment.commit_number) == ([before], before + 1)
-    environment.commit(Work(removes=[(Table.CATALOG, b"nothing")]))
+    environment.commit(WriteTransaction(removes=[(Table.CATALOG, b"nothing")]))
     assert environment.commit_number == before + 1, "nothing was written"
-    environment.commit(Work(puts=puts))
+    environment.commit(WriteTransaction(puts=puts))
     assert (seen, environment.commit_number) == ([before, before + 1, before + 1], before + 2)
     announcing.begin = failing  # type: ignore[method-assign]
     with pytest.raises(StorageError):
-        environment.commit(Work(puts=puts))
+        environment.commit(WriteTransaction(puts=puts))
     assert environment.commit_number == before + 2
     environment.close()
 
@@ -307,7 +307,7 @@ def failing(**_options: Any) -> Any:
 
 def test_reading_goes_on_beside_the_owner(tmp_path: Path) -> None:
     owner = open_environment(tmp_path)
-    owner.commit(Work(puts=[(Table.CATALOG, b"a", b"seen beside the owner")]))
+    owner.commit(WriteTransaction(puts=[(Table.CATALOG, b"a", b"seen beside the owner")]))
     command = [sys.executable, "-c", READ, str(tmp_path)]
     seen = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "seen beside the owner" in seen
@@ -318,14 +318,14 @@ def test_a_reader_cannot_commit(tmp_path: Path) -> None:
     open_environment(tmp_path).close()
     reader = read_environment(tmp_path)
     with pytest.raises(StorageError):
-        reader.commit(Work(puts=[(Table.CATALOG, b"a", b"2")]))
+        reader.commit(WriteTransaction(puts=[(Table.CATALOG, b"a", b"2")]))
     reader.close()
 
 
 def test_a_commit_of_which_nothing_can_be_written_is_an_error(tmp_path: Path) -> None:
     environment = open_environment(tmp_path)
     with pytest.raises(StorageError):
-        environment.commit(Work(puts=[(Table.COLD, b"", b"an empty key")]))
+        environment.commit(WriteTransaction(puts=[(Table.COLD, b"", b"an empty key")]))
     environment.close()
 
 
@@ -366,7 +366,7 @@ def test_space_is_used_again(tmp_path: Path) -> None:
         opened.append(open_environment(tmp_path))
         return opened[-1]
 
-    host = Host(open_disk, Tuning(window_bytes=100_000, moved_bytes=50_000))
+    host = Host(open_disk, UpkeepTuning(window_bytes=100_000, moved_bytes=50_000))
     data = tmp_path / STORE_FOLDER / DATA_FILE
     sizes = []
     for index in range(1, 150):

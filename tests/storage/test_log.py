@@ -13,7 +13,7 @@ from fluffle.storage.environment import open_environment
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import INDEX_END, PART_BYTES, SEQUENCE, Table, cold_key
 from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from tests.storage.support import Host
 
 
@@ -307,7 +307,7 @@ def survey(host: Host, group: int, checked_from: int = 0) -> list[tuple[int, int
 
 def test_a_survey_tells_what_is_there_and_what_is_damaged() -> None:
     disk = MemoryDisk()
-    host = Host(lambda: disk, Tuning(window_bytes=PART_BYTES, moved_bytes=PART_BYTES))
+    host = Host(lambda: disk, UpkeepTuning(window_bytes=PART_BYTES, moved_bytes=PART_BYTES))
     for index in (1, 2, 3, 4):
         host.append(1, index, payload=bytes(2 * PART_BYTES))
     host.append(1, 5)
@@ -353,11 +353,11 @@ def test_reading_between_many_deletions_looks_at_each_debt_once(host: Host) -> N
     odd = [*range(1, 2000, 2), 2000]
     assert host.indexes(1) == list(host.read(1)) == odd
     assert [index for index, _ in survey(host, 1)] == odd
-    doomed = host.log._mover.doomed(1)
-    assert doomed is host.log._mover.doomed(1)
-    assert len(doomed) == 999
+    deleted_cold = host.log._mover.deleted_cold(1)
+    assert deleted_cold is host.log._mover.deleted_cold(1)
+    assert len(deleted_cold) == 999
     host.settle()
-    assert not host.log._mover.doomed(1)
+    assert not host.log._mover.deleted_cold(1)
     assert cold_indexes(host, 1) == host.indexes(1) == odd
 
 

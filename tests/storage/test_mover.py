@@ -3,7 +3,7 @@
 from fluffle.storage.batch import Batch
 from fluffle.storage.layout import Table
 from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from tests.storage.support import Host
 
 
@@ -15,7 +15,7 @@ def records(disk: MemoryDisk) -> int:
 def test_small_commits_have_records_leave_together() -> None:
     """What leaves dirties pages of its own, so not with each; and the window stays a window."""
     disk = MemoryDisk()
-    host = Host(lambda: disk, Tuning(window_bytes=10_000, slack_share=10))
+    host = Host(lambda: disk, UpkeepTuning(window_bytes=10_000, slack_share=10))
     leaving = []
     for index in range(1, 301):
         batch = Batch()

@@ -10,7 +10,7 @@ from random import Random
 import lmdb
 import pytest
 
-from fluffle.storage.disk import Work
+from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment, read_environment
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import Table, cold_key
@@ -22,7 +22,7 @@ PAGE_BYTES = 4096
 def test_a_file_without_its_end_is_refused_wherever_it_ends(tmp_path: Path) -> None:
     environment = open_environment(tmp_path)
     puts = [(Table.COLD, cold_key(1, index), bytes(900)) for index in range(1, 400)]
-    environment.commit(Work(puts=[*puts, (Table.HOT, b"a", bytes(100_000))]))
+    environment.commit(WriteTransaction(puts=[*puts, (Table.HOT, b"a", bytes(100_000))]))
     environment.close()
     file = tmp_path / STORE_FOLDER / DATA_FILE
     whole = file.read_bytes()
@@ -78,7 +78,7 @@ def test_pages_of_zeros_are_found_before_lmdb_comes_upon_them(tmp_path: Path) ->
     """It asserts that there are none, which ends the process."""
     environment = open_environment(tmp_path)
     puts = [(Table.COLD, cold_key(1, index), bytes(900)) for index in range(1, 400)]
-    environment.commit(Work(puts=puts))
+    environment.commit(WriteTransaction(puts=puts))
     environment.close()
     read_environment(tmp_path).close()
     file = tmp_path / STORE_FOLDER / DATA_FILE
@@ -115,7 +115,7 @@ def test_pages_may_be_checked_beside_a_node(tmp_path: Path) -> None:
     environment = open_environment(tmp_path)
     for number in range(1, 50):
         puts = [(Table.COLD, cold_key(number, index), bytes(50 * index)) for index in range(1, 40)]
-        environment.commit(Work(puts=puts))
+        environment.commit(WriteTransaction(puts=puts))
         command = [sys.executable, "-c", READ, str(tmp_path)]
         if number % 10 == 0:
             subprocess.run(command, check=True)

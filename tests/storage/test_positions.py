@@ -50,7 +50,7 @@ def test_cold_bounds_follow() -> None:
     for index in range(1, 10):
         positions.append(index, index)
     for index in range(1, 6):
-        positions.chill(index)
+        positions.move_to_cold(index)
     assert (positions.cold_first, positions.cold_stop) == (1, 6)
     assert positions.find(5) == 0
     assert positions.find(6) == 6

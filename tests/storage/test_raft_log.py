@@ -13,7 +13,7 @@ from fluffle.storage.errors import DiskFull, StorageError
 from fluffle.storage.heads import HEAD, OWNER
 from fluffle.storage.layout import PART_BYTES, Table, cold_key, raft_key, raft_place
 from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.reserve import RESERVE_FILE, RESERVED_BYTES
 from tests.storage.log_stores import (
@@ -293,7 +293,7 @@ def test_an_entry_that_is_shadowed_may_be_damaged(log: Writer, subject: InStore)
 
 def test_proposals_need_room_and_everything_else_does_not() -> None:
     disk = MemoryDisk(room_bytes=20_000, reserve_bytes=40_000)
-    host = Host(lambda: disk, Tuning(window_bytes=1000))
+    host = Host(lambda: disk, UpkeepTuning(window_bytes=1000))
     log = RaftLog(host.store, room_bytes_min=10_000)
     log.load()
     write = Submitter(log)
@@ -378,7 +378,7 @@ def test_room_that_others_made_is_found_without_a_commit(
 
 def test_only_a_disk_that_is_quite_full_is_fatal() -> None:
     disk = MemoryDisk(room_bytes=20_000)
-    host = Host(lambda: disk, Tuning(window_bytes=1000))
+    host = Host(lambda: disk, UpkeepTuning(window_bytes=1000))
     log = RaftLog(host.store, room_bytes_min=10_000)
     log.load()
     told: list[int] = []
@@ -397,7 +397,7 @@ def test_only_a_disk_that_is_quite_full_is_fatal() -> None:
 @pytest.mark.slow("a map of LMDB is filled to its end")
 def test_a_map_of_lmdb_fills_up_and_comes_back(tmp_path: Path) -> None:
     environment = open_environment(tmp_path, map_bytes=RESERVE_BYTES + (24 << 20))
-    host = Host(lambda: environment, Tuning(window_bytes=4 << 20))
+    host = Host(lambda: environment, UpkeepTuning(window_bytes=4 << 20))
     log = RaftLog(host.store, room_bytes_min=8 << 20)
     log.load()
     write = Submitter(log)
@@ -435,7 +435,7 @@ def test_a_map_of_lmdb_that_is_full_ends_the_node_with_what_was_told_intact(
         opened[:] = [open_environment(tmp_path, map_bytes=20 << 20)]
         return opened[0]
 
-    host = Host(open_again, Tuning(window_bytes=4 << 20))
+    host = Host(open_again, UpkeepTuning(window_bytes=4 << 20))
     log = RaftLog(host.store)
     log.load()
     assert not log.has_room

@@ -11,13 +11,13 @@ import pytest
 
 from fluffle.storage import environment as environments
 from fluffle.storage import reserve
-from fluffle.storage.disk import Work
+from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.errors import DiskFull, StorageError
 from fluffle.storage.layout import Table
 from fluffle.storage.reserve import LOW_BYTES, RESERVE_FILE, RESERVED_BYTES, keep
 
-PUT = Work(puts=[(Table.COLD, b"a", b"1")])
+PUT = WriteTransaction(puts=[(Table.COLD, b"a", b"1")])
 
 
 def test_it_takes_the_room_that_it_stands_for(tmp_path: Path) -> None:

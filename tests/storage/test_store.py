@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.storage.batch import Batch
-from fluffle.storage.disk import Work
+from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.errors import Corrupt, DiskFull, StorageError
 from fluffle.storage.layout import SEQUENCE, Table
@@ -307,7 +307,7 @@ def test_recovery_refuses_indexes_that_do_not_rise() -> None:
     packer = Packer(2, 1)
     packer.pack(batch_of(2).changes)
     [record] = packer.finish()
-    disk.commit(Work(puts=[(Table.HOT, SEQUENCE.pack(2), record)]))
+    disk.commit(WriteTransaction(puts=[(Table.HOT, SEQUENCE.pack(2), record)]))
     with pytest.raises(Corrupt, match="record 2: group 1 index 2 part 0 does not follow index 3"):
         Host(lambda: disk)
 

@@ -7,7 +7,7 @@ from threading import Event, current_thread, main_thread
 import pytest
 
 from fluffle.storage.batch import Batch
-from fluffle.storage.disk import Outcome, Work
+from fluffle.storage.disk import CommitResult, WriteTransaction
 from fluffle.storage.errors import StorageError, StoreInUse
 from fluffle.storage.layout import Table
 from fluffle.storage.memory import MemoryDisk
@@ -27,7 +27,7 @@ class SlowDisk(MemoryDisk):
         self.allowed = Event()
         self.threads: list[str] = []
 
-    def commit(self, work: Work) -> Outcome:
+    def commit(self, work: WriteTransaction) -> CommitResult:
         assert self.allowed.wait(DEADLINE_S)
         self.threads.append(current_thread().name)
         return super().commit(work)
@@ -36,11 +36,11 @@ class SlowDisk(MemoryDisk):
 def test_work_is_done_in_a_thread_of_its_own() -> None:
     disk, woken = SlowDisk(), Event()
     writer = WriterThread(disk, woken.set)
-    writer.start(Work(puts=[(Table.CATALOG, b"a", b"1")]))
+    writer.start(WriteTransaction(puts=[(Table.CATALOG, b"a", b"1")]))
     assert writer.take() is None
     disk.allowed.set()
     assert woken.wait(DEADLINE_S)
-    assert isinstance(writer.take(), Outcome)
+    assert isinstance(writer.take(), CommitResult)
     assert writer.take() is None
     writer.stop()
     assert disk.threads == ["storage-writer"]
@@ -50,7 +50,7 @@ def test_an_error_is_a_result() -> None:
     disk, woken = MemoryDisk(), Event()
     disk.fail_next = StorageError("input/output error")
     writer = WriterThread(disk, woken.set)
-    writer.start(Work())
+    writer.start(WriteTransaction())
     assert woken.wait(DEADLINE_S)
     assert isinstance(writer.take(), StorageError)
     writer.stop()
@@ -59,7 +59,7 @@ def test_an_error_is_a_result() -> None:
 class BrokenDisk(MemoryDisk):
     """Fails as no disk should."""
 
-    def commit(self, work: Work) -> Outcome:
+    def commit(self, work: WriteTransaction) -> CommitResult:
         raise MemoryError("no memory for a transaction")
 
 
@@ -85,10 +85,10 @@ def test_an_error_that_nobody_expects_is_fatal_too() -> None:
 def test_stopping_waits_for_the_work_and_keeps_its_result() -> None:
     disk = SlowDisk()
     writer = WriterThread(disk, lambda: None)
-    writer.start(Work())
+    writer.start(WriteTransaction())
     disk.allowed.set()
     writer.stop()
-    assert isinstance(writer.take(), Outcome)
+    assert isinstance(writer.take(), CommitResult)
 
 
 def test_a_store_tells_in_the_thread_that_uses_it(tmp_path: Path) -> None:

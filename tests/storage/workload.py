@@ -21,11 +21,11 @@ from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.layout import INDEX_END
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.store import Store
 from fluffle.storage.writer import WriterThread
 
-TUNING = Tuning(window_bytes=20_000, moved_bytes=8_000, trimmed_keys=4)
+TUNING = UpkeepTuning(window_bytes=20_000, moved_bytes=8_000, trimmed_keys=4)
 GROUPS = (1, 2, 3)
 
 

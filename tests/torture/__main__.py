@@ -13,9 +13,9 @@ from pathlib import Path
 from random import randrange
 
 from fluffle.broker.torture.faults import possible
-from fluffle.broker.torture.history_writer import Diary
-from fluffle.broker.torture.run import Order
-from fluffle.broker.torture.run_command import conducted
+from fluffle.broker.torture.history_writer import HistoryWriter
+from fluffle.broker.torture.run import RunOptions
+from fluffle.broker.torture.run_command import run_in_loop
 from tests.torture.systems import SYSTEMS
 
 
@@ -24,12 +24,14 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
         file = options.history
         kept = stack.enter_context(file.open("w", encoding="utf-8")) if file else None
         async with SYSTEMS[options.system](folder) as system:
-            diary = Diary(time.monotonic_ns, kept)
+            history_writer = HistoryWriter(time.monotonic_ns, kept)
             kinds = tuple(options.faults.split(",")) if options.faults else possible(system)
             if options.queue_type:
                 system = replace(system, queue_type=options.queue_type)
-            order = Order(options.seconds, options.seed, tuple(kinds), options.rate)
-            return await conducted(system, order, diary, lambda line: print(line, flush=True))
+            order = RunOptions(options.seconds, options.seed, tuple(kinds), options.rate)
+            return await run_in_loop(
+                system, order, history_writer, lambda line: print(line, flush=True)
+            )
 
 
 SECONDS = "how long: at least 120, for about ten faults; all kinds take an hour"

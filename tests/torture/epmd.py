@@ -41,9 +41,9 @@ class Epmd:
         """Connections that are open."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        talk = asyncio.current_task()
-        assert talk is not None
-        self.talks.add(talk)
+        connection = asyncio.current_task()
+        assert connection is not None
+        self.talks.add(connection)
         with suppress(asyncio.IncompleteReadError, ConnectionResetError):
             (size,) = struct.unpack(">H", await reader.readexactly(2))
             request = await reader.readexactly(size)
@@ -54,7 +54,7 @@ class Epmd:
             elif request[0] == NAMES:
                 writer.write(self._names(writer.get_extra_info("sockname")[1]))
         writer.close()
-        self.talks.remove(talk)
+        self.talks.remove(connection)
 
     async def _register(
         self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from fluffle.broker.torture.system import Deed, DeedFailed, Doing
+from fluffle.broker.torture.system import Doing, NodeAction, NodeActionFailed
 from fluffle.storage.environment import STORE_FOLDER
 from tests.support.daemon import environment_for_nodes
 
@@ -49,10 +49,10 @@ class Operator:
                     continue
                 try:
                     return await self.do(*words, "--data-dir", str(there.data))
-                except DeedFailed as failed:
+                except NodeActionFailed as failed:
                     said[name] = str(failed)
             await asyncio.sleep(AGAIN_S)
-        raise DeedFailed("\n".join(said.values()))
+        raise NodeActionFailed("\n".join(said.values()))
 
     async def grow(self, node: str) -> None:
         """Return when the queues that there are have a member on it, and not before: another disk
@@ -79,7 +79,7 @@ class Operator:
                 return
             await asyncio.sleep(AGAIN_S)
             await self.do_without(node, "queues", verb, node)
-        raise DeedFailed(f"the members of groups {sorted(others)} on {node} do not change")
+        raise NodeActionFailed(f"the members of groups {sorted(others)} on {node} do not change")
 
     async def _queues(self, node: str) -> dict[int, Sequence[str]]:
         """Where the members of each quorum queue are, by its group, in the eyes of another node."""
@@ -98,12 +98,12 @@ class Operator:
         output, _ = await process.communicate()
         said = output.decode().strip()
         if process.returncode:
-            raise DeedFailed(f"fluffle {' '.join(words)}: {said}")
+            raise NodeActionFailed(f"fluffle {' '.join(words)}: {said}")
         return said
 
 
 class Membership:
-    """A cluster that grows and shrinks.  `deeds` are what can be done to one of its nodes for that,
+    """A cluster that grows and shrinks.  `actions` can be done to one of its nodes for that,
     besides a start and a stop."""
 
     def __init__(
@@ -121,13 +121,13 @@ class Membership:
         self._forget = forget
 
     @property
-    def deeds(self) -> dict[Deed, Doing]:
+    def actions(self) -> dict[NodeAction, Doing]:
         return {
-            Deed.JOINED: self.joined,
-            Deed.GROW: self.grow,
-            Deed.SHRINK: self.shrink,
-            Deed.FORGET: self.forget,
-            Deed.WIPE: self.wipe,
+            NodeAction.JOINED: self.joined,
+            NodeAction.GROW: self.grow,
+            NodeAction.SHRINK: self.shrink,
+            NodeAction.FORGET: self.forget,
+            NodeAction.WIPE: self.wipe,
         }
 
     async def joined(self, node: str) -> None:
@@ -136,11 +136,11 @@ class Membership:
             if await self._runs(node):
                 return
             await asyncio.sleep(AGAIN_S)
-        raise DeedFailed(f"{node} has not joined for {ATTEMPTS * AGAIN_S:.0f} s")
+        raise NodeActionFailed(f"{node} has not joined for {ATTEMPTS * AGAIN_S:.0f} s")
 
     async def _runs(self, node: str) -> bool:
         """In the eyes of another."""
-        with suppress(DeedFailed):
+        with suppress(NodeActionFailed):
             said = await self._operator.do_without(node, "cluster", "status", "--json")
             return any((row["node"], row["state"]) == (node, "running") for row in json.loads(said))
         return False

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from fluffle.broker.torture.system import Deed, DeedFailed, Doing
+from fluffle.broker.torture.system import Doing, NodeAction, NodeActionFailed
 
 STOP_S = 60.0
 
@@ -24,7 +24,7 @@ class Command(NamedTuple):
 
 
 class Processes:
-    """`deeds` are what can be done to them."""
+    """`actions` are what can be done to them."""
 
     def __init__(self, commands: Mapping[str, Command]) -> None:
         """By node."""
@@ -32,13 +32,13 @@ class Processes:
         self._running: dict[str, asyncio.subprocess.Process] = {}
 
     @property
-    def deeds(self) -> dict[Deed, Doing]:
+    def actions(self) -> dict[NodeAction, Doing]:
         return {
-            Deed.START: self.start,
-            Deed.STOP: self.stop,
-            Deed.KILL: self.kill,
-            Deed.PAUSE: self.pause,
-            Deed.RESUME: self.resume,
+            NodeAction.START: self.start,
+            NodeAction.STOP: self.stop,
+            NodeAction.KILL: self.kill,
+            NodeAction.PAUSE: self.pause,
+            NodeAction.RESUME: self.resume,
         }
 
     def pid(self, node: str) -> int:
@@ -67,7 +67,7 @@ class Processes:
             async with asyncio.timeout(STOP_S):
                 await self._running[node].wait()
         except TimeoutError:
-            raise DeedFailed(f"{node} ignored SIGTERM for {STOP_S:.0f} s") from None
+            raise NodeActionFailed(f"{node} ignored SIGTERM for {STOP_S:.0f} s") from None
         await self.kill(node)  # what it has left behind
 
     async def ends(self, node: str, within_s: float) -> int:
@@ -76,7 +76,7 @@ class Processes:
             async with asyncio.timeout(within_s):
                 return await self._running[node].wait()
         except TimeoutError:
-            raise DeedFailed(f"{node} has not ended by itself for {within_s:.0f} s") from None
+            raise NodeActionFailed(f"{node} has not ended by itself for {within_s:.0f} s") from None
 
     async def kill(self, node: str) -> None:
         self._signal(node, signal.SIGKILL)

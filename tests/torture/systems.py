@@ -14,9 +14,17 @@ from secrets import token_hex
 from typing import TypeAlias
 
 from fluffle.broker.cluster.restored_data import SET_ASIDE
-from fluffle.broker.torture.connection import Address, Manners
+from fluffle.broker.torture.connection import ClientOptions, NodeAddress
 from fluffle.broker.torture.run import await_serving
-from fluffle.broker.torture.system import Deed, DeedFailed, Doing, Mesh, System, by_command, mesh
+from fluffle.broker.torture.system import (
+    Doing,
+    Mesh,
+    NodeAction,
+    NodeActionFailed,
+    System,
+    by_command,
+    mesh,
+)
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests import support
 from tests.compat.oracle import Ports, environment, free_port, prepare, script
@@ -53,7 +61,9 @@ our partitions; RabbitMQ's own Jepsen tests set the same."""
 Launch: TypeAlias = Callable[[Path], AbstractAsyncContextManager[System]]
 
 
-def small_disks(stack: AsyncExitStack, folders: Mapping[str, Path], mib: int) -> dict[Deed, Doing]:
+def small_disks(
+    stack: AsyncExitStack, folders: Mapping[str, Path], mib: int
+) -> dict[NodeAction, Doing]:
     """A disk of its own in the folder of each node, and how to fill it; nothing if not root."""
     try:
         for folder in folders.values():
@@ -68,7 +78,7 @@ def small_disks(stack: AsyncExitStack, folders: Mapping[str, Path], mib: int) ->
     async def make_room(node: str) -> None:
         free(folders[node])
 
-    return {Deed.FILL: fill_up, Deed.FREE: make_room}
+    return {NodeAction.FILL: fill_up, NodeAction.FREE: make_room}
 
 
 class Machines:
@@ -95,13 +105,13 @@ class Machines:
         special = {"LD_PRELOAD": ":".join(libraries), "SKEWED_S": str(skewed_s)}
         return {**environment_for_nodes(), **forgetting, **special}
 
-    def deeds(self, kill: Doing) -> dict[Deed, Doing]:
+    def actions(self, kill: Doing) -> dict[NodeAction, Doing]:
         async def unplug(node: str) -> None:
             await kill(node)
             data = self._data[node] / STORE_FOLDER / DATA_FILE
             await asyncio.to_thread(cut_power, data, self._synced(node), self._random)
 
-        return {Deed.UNPLUG: unplug} if self.is_special else {}
+        return {NodeAction.UNPLUG: unplug} if self.is_special else {}
 
     def forget(self, node: str) -> None:
         """Its disk is another one, on which nothing is."""
@@ -128,12 +138,12 @@ class RollingBack:
         self._operator = operator
 
     @property
-    def deeds(self) -> dict[Deed, Doing]:
+    def actions(self) -> dict[NodeAction, Doing]:
         return {
-            Deed.COPY: self.copy,
-            Deed.RESTORE: self.restore,
-            Deed.REFUSED: self.refused,
-            Deed.RENEW: self.renew,
+            NodeAction.COPY: self.copy,
+            NodeAction.RESTORE: self.restore,
+            NodeAction.REFUSED: self.refused,
+            NodeAction.RENEW: self.renew,
         }
 
     async def copy(self, node: str) -> None:
@@ -152,10 +162,10 @@ class RollingBack:
     async def refused(self, node: str) -> None:
         """Wait until it has ended, and said what goes on."""
         if not await self._group.ends(node, REFUSED_S):
-            raise DeedFailed(f"{node} has ended as if nothing was wrong")
+            raise NodeActionFailed(f"{node} has ended as if nothing was wrong")
         said = self._nodes[node].log.read_text(encoding="utf-8").splitlines()[-1]
         if "fluffle data restored" not in said:
-            raise DeedFailed(f"{node} has ended, and does not say what goes on: {said}")
+            raise NodeActionFailed(f"{node} has ended, and does not say what goes on: {said}")
 
     async def renew(self, node: str) -> None:
         """Do what it says."""
@@ -181,9 +191,9 @@ async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
         filling = small_disks(stack, {"node": data}, DISK_MIB)
         group = await stack.enter_async_context(processes({"node": command}))
         throttling = await stack.enter_async_context(throttles(("node",), group.pid))
-        addresses = [Address("node", "127.0.0.1", port)]
-        deeds = {**group.deeds, **throttling, **filling, **machines.deeds(group.kill)}
-        yield System(addresses, deeds, queue_type="classic")
+        addresses = [NodeAddress("node", "127.0.0.1", port)]
+        actions = {**group.actions, **throttling, **filling, **machines.actions(group.kill)}
+        yield System(addresses, actions, queue_type="classic")
 
 
 class Cluster:
@@ -218,8 +228,8 @@ class Cluster:
             return self._places[node].address
         return f"127.0.0.1:{self._links.proxies[by, node].port}"
 
-    def addresses(self, nodes: Sequence[str]) -> list[Address]:
-        return [Address(node, "127.0.0.1", self.amqp[node]) for node in nodes]
+    def addresses(self, nodes: Sequence[str]) -> list[NodeAddress]:
+        return [NodeAddress(node, "127.0.0.1", self.amqp[node]) for node in nodes]
 
 
 @asynccontextmanager
@@ -239,7 +249,7 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
         commands = {node: cluster.command(node, NODES) for node in NODES}
         group = await stack.enter_async_context(processes(commands))
         for address in cluster.addresses(NODES):
-            await await_serving(address, (), Manners())
+            await await_serving(address, (), ClientOptions())
         # From now on they know how to reach the others, too: not of a registry, but by a proxy.
         commands.update({node: cluster.command(node, every) for node in every})
         for step in (group.stop, group.start):
@@ -249,14 +259,14 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
         special = {
             **throttling,
             **filling,
-            Deed.ISOLATE: links.isolate,
-            Deed.REJOIN: links.rejoin,
-            **machines.deeds(group.kill),
-            **RollingBack(group, machines, places, operator).deeds,
-            **Membership(operator, NODES, places, machines.forget).deeds,
+            NodeAction.ISOLATE: links.isolate,
+            NodeAction.REJOIN: links.rejoin,
+            **machines.actions(group.kill),
+            **RollingBack(group, machines, places, operator).actions,
+            **Membership(operator, NODES, places, machines.forget).actions,
         }
         addresses, spares = cluster.addresses(NODES), cluster.addresses(SPARES)
-        yield System(addresses, {**group.deeds, **special}, links, spares=spares)
+        yield System(addresses, {**group.actions, **special}, links, spares=spares)
 
 
 def place_in(folder: Path, port: int) -> Place:
@@ -286,15 +296,15 @@ async def three_rabbits(folder: Path) -> AsyncIterator[System]:
             variables = environment(folder / node, name, ports, f"-kernel net_ticktime {TICK_S}")
             words, log = [script("rabbitmq-server")], folder / node / "output"
             commands[node] = Command(words, variables, log)
-            addresses.append(Address(node, "127.0.0.1", ports.amqp))
+            addresses.append(NodeAddress(node, "127.0.0.1", ports.amqp))
         group = await stack.enter_async_context(processes(commands))
         for address in addresses:
-            await await_serving(address, (), Manners())
+            await await_serving(address, (), ClientOptions())
         whole = [script("rabbitmqctl"), "--node", names["a"], "await_online_nodes", "3"]
         await by_command(shlex.join(whole), commands["a"].environment)("a")
         throttling = await stack.enter_async_context(throttles(NODES, group.pid))
-        linked = {Deed.ISOLATE: links.isolate, Deed.REJOIN: links.rejoin}
-        yield System(addresses, {**group.deeds, **throttling, **filling, **linked}, links)
+        linked = {NodeAction.ISOLATE: links.isolate, NodeAction.REJOIN: links.rejoin}
+        yield System(addresses, {**group.actions, **throttling, **filling, **linked}, links)
 
 
 SYSTEMS: dict[str, Launch] = {

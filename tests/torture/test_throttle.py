@@ -11,7 +11,7 @@ from time import monotonic
 
 import pytest
 
-from fluffle.broker.torture.system import Deed
+from fluffle.broker.torture.system import NodeAction
 from tests.torture.processes import Command, processes
 from tests.torture.throttle import CpuGroup, Stops, new_throttle, pids_of_group, throttles
 
@@ -72,10 +72,10 @@ async def test_who_is_throttled_takes_far_longer(
 
 async def test_a_node_that_has_died_can_be_throttled_and_starts_anew(tmp_path: Path) -> None:
     command = Command((sys.executable, "-c", "input()"), {}, tmp_path / "log")
-    async with processes({"a": command}) as group, throttles(("a",), group.pid) as deeds:
+    async with processes({"a": command}) as group, throttles(("a",), group.pid) as actions:
         await group.kill("a")
-        await deeds[Deed.THROTTLE]("a")
-        await deeds[Deed.UNTHROTTLE]("a")
-        await deeds[Deed.UNTHROTTLE]("a")
+        await actions[NodeAction.THROTTLE]("a")
+        await actions[NodeAction.UNTHROTTLE]("a")
+        await actions[NodeAction.UNTHROTTLE]("a")
         await group.start("a")
-        await deeds[Deed.THROTTLE]("a")
+        await actions[NodeAction.THROTTLE]("a")

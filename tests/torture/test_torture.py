@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.torture.history_writer import Diary
-from fluffle.broker.torture.run import Order
-from fluffle.broker.torture.run_command import conducted
+from fluffle.broker.torture.history_writer import HistoryWriter
+from fluffle.broker.torture.run import RunOptions
+from fluffle.broker.torture.run_command import run_in_loop
 from tests.support.daemon import Daemon
 from tests.torture.systems import SYSTEMS
 
@@ -19,51 +19,51 @@ KINDS = ("kill", "kill-twice", "restart", "reset-clients")
 @pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=25)
 async def test_a_lone_node_keeps_its_promises_under_torture(tmp_path: Path) -> None:
     told: list[str] = []
-    diary = Diary(time.monotonic_ns)
+    history_writer = HistoryWriter(time.monotonic_ns)
     async with SYSTEMS["lone"](tmp_path) as system:
-        order = Order(seconds=15.0, seed=4, kinds=KINDS)
-        code = await conducted(system, order, diary, told.append)
+        order = RunOptions(seconds=15.0, seed=4, kinds=KINDS)
+        code = await run_in_loop(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
-    assert diary.judge.report.confirmed > 100
-    assert diary.judge.report.duplicated > 0
+    assert history_writer.checker.report.confirmed > 100
+    assert history_writer.checker.report.duplicated > 0
     assert told[-1].startswith("torture seed=4 ")
 
 
 @pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=40)
 async def test_three_nodes_keep_their_promises_under_torture(tmp_path: Path) -> None:
     told: list[str] = []
-    diary = Diary(time.monotonic_ns)
+    history_writer = HistoryWriter(time.monotonic_ns)
     async with SYSTEMS["fluffle"](tmp_path) as system:
         kinds = (*KINDS, "isolate", "lag", "part", "pause", "starve")
-        order = Order(seconds=25.0, seed=12, kinds=kinds)
-        code = await conducted(system, order, diary, told.append)
+        order = RunOptions(seconds=25.0, seed=12, kinds=kinds)
+        code = await run_in_loop(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
-    assert diary.judge.report.confirmed > 100
+    assert history_writer.checker.report.confirmed > 100
     assert told[-1].startswith("torture seed=12 ")
 
 
 @pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=55)
 async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_path: Path) -> None:
     told: list[str] = []
-    diary = Diary(time.monotonic_ns)
+    history_writer = HistoryWriter(time.monotonic_ns)
     async with SYSTEMS["fluffle"](tmp_path) as system:
-        order = Order(seconds=40.0, seed=2, kinds=("roll-back",))
-        code = await conducted(system, order, diary, told.append)
+        order = RunOptions(seconds=40.0, seed=2, kinds=("roll-back",))
+        code = await run_in_loop(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
     assert any(line.startswith("roll-back") for line in told)
-    assert diary.judge.report.confirmed > 100
+    assert history_writer.checker.report.confirmed > 100
 
 
 @pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=60)
 async def test_nodes_come_and_go_while_clients_work(tmp_path: Path) -> None:
     told: list[str] = []
-    diary = Diary(time.monotonic_ns)
+    history_writer = HistoryWriter(time.monotonic_ns)
     async with SYSTEMS["fluffle"](tmp_path) as system:
-        order = Order(seconds=24.0, seed=10, kinds=("grow", "shrink"))
-        code = await conducted(system, order, diary, told.append)
+        order = RunOptions(seconds=24.0, seed=10, kinds=("grow", "shrink"))
+        code = await run_in_loop(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
     assert {"grow", "shrink"} <= {line.partition(" ")[0] for line in told}
-    assert diary.judge.report.confirmed > 100
+    assert history_writer.checker.report.confirmed > 100
 
 
 @pytest.mark.slow("faults need seconds to do harm and to be mended")

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import cycle
 from pathlib import Path
 
-from fluffle.broker.torture.system import Deed, Doing
+from fluffle.broker.torture.system import Doing, NodeAction
 
 PERIOD_US = 100_000
 QUOTAS_US = (10_000, 3_000, 5_000)
@@ -114,7 +114,7 @@ def pids_of_group(leader: int) -> list[int]:
 @asynccontextmanager
 async def throttles(
     nodes: Iterable[str], leader: Callable[[str], int]
-) -> AsyncIterator[dict[Deed, Doing]]:
+) -> AsyncIterator[dict[NodeAction, Doing]]:
     """The deeds that throttle nodes; `leader` knows who leads the process group of one now."""
     found: dict[str, CpuGroup | Stops] = {}
 
@@ -131,7 +131,7 @@ async def throttles(
         for node in nodes:
             name = f"fluffle-torture-{os.getpid()}-{node}"
             found[node] = new_throttle(name, partial(pids_of, node))
-        yield {Deed.THROTTLE: throttle, Deed.UNTHROTTLE: unthrottle}
+        yield {NodeAction.THROTTLE: throttle, NodeAction.UNTHROTTLE: unthrottle}
     finally:
         for node, throttled in found.items():
             await unthrottle(node)

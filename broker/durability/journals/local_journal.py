@@ -36,7 +36,7 @@ from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.batch import Batch
-from fluffle.storage.entry_reader import Entry, Known
+from fluffle.storage.entry_reader import Entry, EntryHead
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import Log
@@ -173,7 +173,7 @@ class LocalJournal:
         recovery.redelivered_below = min(self._redelivered_below, recovery.next_sequence)
         return recovery
 
-    def _known(self, group: int) -> Iterator[Known]:
+    def _known(self, group: int) -> Iterator[EntryHead]:
         """Index, tag and size of every batch; 0 as its tag if its head is damaged."""
         first = 0
         while True:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fluffle.broker.base.logs import event, reason_of
 from fluffle.broker.process.sockets import Doorway
 from fluffle.broker.protocols.amqp091 import connection_methods
-from fluffle.protocol.proxy import Forwarded, ProxyError, bytes_missing, parse
+from fluffle.protocol.proxy import ForwardedConnection, ProxyError, bytes_missing, parse
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.tls import Certificates
@@ -33,7 +33,7 @@ class Entrance:
     def __init__(
         self,
         listening: socket.socket,
-        make: Callable[[Forwarded | None], asyncio.Protocol],
+        make: Callable[[ForwardedConnection | None], asyncio.Protocol],
         *,
         is_proxied: bool,
         certificates: Certificates | None,
@@ -75,7 +75,7 @@ def shown_peer(address: tuple[Any, ...] | str) -> str:
     return connection_methods.shown_address(connection_methods.plain_host(address[0]), address[1])
 
 
-async def read_header(client: socket.socket) -> Forwarded | None:
+async def read_header(client: socket.socket) -> ForwardedConnection | None:
     """Take the PROXY header off a connection, to the byte.  TimeoutError, OSError, ProxyError."""
     loop = asyncio.get_running_loop()
     header = b""

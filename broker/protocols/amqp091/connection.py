@@ -47,7 +47,7 @@ from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import method_ids
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, encode_method, make
-from fluffle.protocol.proxy import Forwarded
+from fluffle.protocol.proxy import ForwardedConnection
 from fluffle.protocol.reader import Reader
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ logger = logging.getLogger(__name__)
 class Connection(asyncio.Protocol):
     """A socket and everything that lives and dies with it."""
 
-    def __init__(self, services: Services, forwarded: Forwarded | None = None) -> None:
+    def __init__(self, services: Services, forwarded: ForwardedConnection | None = None) -> None:
         self.services = services
         self._forwarded = forwarded
         """For whom a proxy made this connection."""

@@ -13,7 +13,7 @@ from fluffle.broker.config.config import OVERWRITE, Config, StampConfig
 from fluffle.broker.protocols.amqp091.publish_methods import PutBack, on_publishes
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import Publishes
-from fluffle.protocol.headers import Stamp
+from fluffle.protocol.headers import PropertyOverlay
 from fluffle.protocol.properties import (
     Properties,
     decode_properties,
@@ -81,7 +81,7 @@ class Incoming:
         batch = Publishes(batch.channel, batch.methods, contents, size_bytes, outline)
         return len(contents) + on_publishes(channel, batch, put_back)
 
-    def _stamp(self, now_ms: int) -> Stamp:
+    def _stamp(self, now_ms: int) -> PropertyOverlay:
         """That of messages that came now."""
         config, over, under = self._config, Properties(headers={}), Properties(headers={})
         if config.received is not None:
@@ -91,7 +91,7 @@ class Incoming:
         if config.routing_node is not None:
             chosen = over if config.routing_node == OVERWRITE else under
             chosen.headers = {**(chosen.headers or {}), ROUTED_BY: ("S", self._node)}
-        return Stamp(over, under)
+        return PropertyOverlay(over, under)
 
 
 class Outgoing:
@@ -105,10 +105,10 @@ class Outgoing:
     def stamped(self, contents: Sequence[bytes]) -> list[bytes]:
         """Canonical contents that are sent now."""
         now = Properties(headers={SENT: ("l", self._wall_ms())})
-        return stamped(contents, Stamp(now, Properties()))
+        return stamped(contents, PropertyOverlay(now, Properties()))
 
 
-def stamped(contents: Sequence[bytes], stamp: Stamp) -> list[bytes]:
+def stamped(contents: Sequence[bytes], stamp: PropertyOverlay) -> list[bytes]:
     """Canonical contents, whose properties must be well-formed, with what a stamp adds."""
     raws = [*map(raw_properties, contents)]
     changed = {raw: stamp.on(raw) for raw in {*raws}}

@@ -13,7 +13,7 @@ from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.accept import Entrance
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.services import Services
-from fluffle.protocol.proxy import Forwarded
+from fluffle.protocol.proxy import ForwardedConnection
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.tls import Certificates
@@ -86,7 +86,7 @@ class Listener:
                 self._close()
         return host, port
 
-    def _connection(self, forwarded: Forwarded | None = None) -> Connection:
+    def _connection(self, forwarded: ForwardedConnection | None = None) -> Connection:
         return Connection(self._services, forwarded)
 
     def accept_no_more(self) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from socket import AF_UNIX
 
 from fluffle.broker.protocols.amqp091.connection_methods import plain_host
-from fluffle.protocol.proxy import Address, Forwarded
+from fluffle.protocol.proxy import Address, ForwardedConnection
 
 
 def ends_of(
-    transport: asyncio.BaseTransport, forwarded: Forwarded | None, next_number: Callable[[], int]
+    transport: asyncio.BaseTransport,
+    forwarded: ForwardedConnection | None,
+    next_number: Callable[[], int],
 ) -> tuple[Address, Address]:
     """Where the client is and where it connected to, for us or for the proxy in front.
 

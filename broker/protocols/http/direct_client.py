@@ -18,7 +18,7 @@ from fluffle.broker.admin.local_client import in_time
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.connection_methods import let_in
 from fluffle.broker.protocols.amqp091.services import Services
-from fluffle.protocol.client_reader import Heard, Hearing
+from fluffle.protocol.client_reader import ClientReader, ReceivedMethod
 from fluffle.protocol.methods import Basic, Channel, Method, encode_method, make
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.properties import build_content, split_content
@@ -92,8 +92,8 @@ class DirectChannel:
     """The one channel of a connection.  Whatever it awaits may raise `Refused` or TimeoutError."""
 
     def __init__(self, services: Services, user: User, ends: Ends) -> None:
-        self._hearing = Hearing()
-        self._heard: deque[Heard] = deque()
+        self._hearing = ClientReader()
+        self._heard: deque[ReceivedMethod] = deque()
         self._come = asyncio.Event()
         self._connection = Connection(services)
         self._wire = Wire(ends, self)
@@ -106,7 +106,7 @@ class DirectChannel:
         await self._answer_to(Methods.Open)
         await self.call(make(Channel.Open))
 
-    async def call(self, method: Method) -> Heard:
+    async def call(self, method: Method) -> ReceivedMethod:
         """Have something done, and return once it is."""
         self.tell(method)
         return await self._answer_to(type(method))
@@ -123,7 +123,7 @@ class DirectChannel:
         frames = split_content(content, CHANNEL, frame_bytes_max)
         self._connection.data_received(encode_method(CHANNEL, method) + frames)
 
-    async def next(self, *kinds: type[Method]) -> Heard:
+    async def next(self, *kinds: type[Method]) -> ReceivedMethod:
         """The next method of one of these kinds."""
         while True:
             heard = await self._next()
@@ -154,14 +154,14 @@ class DirectChannel:
     def _send(self, channel: int, method: Method) -> None:
         self._connection.data_received(encode_method(channel, method))
 
-    async def _answer_to(self, kind: type[Method]) -> Heard:
+    async def _answer_to(self, kind: type[Method]) -> ReceivedMethod:
         async with in_time(kind.name):
             while True:
                 heard = await self._next()
                 if heard.method.name in kind.valid_responses:
                     return heard
 
-    async def _next(self) -> Heard:
+    async def _next(self) -> ReceivedMethod:
         while not self._heard:
             if self._wire.is_closing():
                 text = f"CONNECTION_FORCED - {self._connection.close_reason}"

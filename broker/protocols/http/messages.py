@@ -13,7 +13,7 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.protocols.http.body_types import short, table
 from fluffle.broker.protocols.http.responses import bad_request
-from fluffle.protocol.client_reader import Heard
+from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import Basic
 from fluffle.protocol.properties import Properties, decode_properties, encode_properties
 
@@ -84,7 +84,7 @@ ENCODINGS: Mapping[object, Callable[[bytes], tuple[str, str]]] = {
 }
 
 
-def message_object(heard: Heard, encoding: str, bytes_max: int | None) -> Row:
+def message_object(heard: ReceivedMethod, encoding: str, bytes_max: int | None) -> Row:
     """What basic.get gave, of its body no more than so much."""
     method = heard.method
     assert isinstance(method, Basic.GetOk)

@@ -38,13 +38,13 @@ from fluffle.broker.testing.broker import LOOPBACK
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.leaders import Leaders
 from fluffle.broker.testing.cluster.network import Network
-from fluffle.broker.testing.cluster.node import Around, ClusterNode, State
+from fluffle.broker.testing.cluster.node import ClusterNode, ClusterRuntime, ProcessState
 from fluffle.broker.testing.cluster.nodes import Nodes
 from fluffle.broker.testing.cluster.vhost import ClusterVhost
 from fluffle.broker.testing.path_args import PathSaid, names_of, path_of
-from fluffle.broker.testing.provision import furnish, unfurnish
+from fluffle.broker.testing.provision import create_vhost, delete_vhost
 from fluffle.broker.testing.recorder import Recorder
-from fluffle.broker.testing.requirements import NOTHING_SPECIAL, Wanted
+from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
 from fluffle.broker.testing.urls import amqp_url
 
 RESTS = 5
@@ -85,7 +85,7 @@ class Cluster:
         self._data_dir = path_of("data_dir", data_dir)
         self._seed = secrets.randbits(32) if seed is None else seed
         self._entered = AsyncExitStack()
-        self._wanted: dict[str, Wanted] = {}
+        self._wanted: dict[str, VhostRequirements] = {}
         """What there is in virtual hosts that were added, if it is more than usual."""
         self.numbers = itertools.count(1)
         """Of virtual hosts that nobody has named; none comes twice."""
@@ -131,7 +131,7 @@ class Cluster:
         self.net = net = Network(names, lambda number: nodes[number].listens_at(), self._seed)
         self._recorder = recorder = Recorder(self.clock.now_ms, self._known)
         clocks = self.clock, self.clients_clock
-        around = Around(*clocks, net.dial_from, self.settle, nodes.changed, recorder)
+        around = ClusterRuntime(*clocks, net.dial_from, self.settle, nodes.changed, recorder)
         peers = {name: ListenAddress(name, CLUSTER_PORT) for name in names}
         shared = ClusterConfig(peers, secrets.token_bytes(SECRET_BYTES), listen=LOOPBACK)
         config = replace(self._config, cluster=shared)
@@ -158,9 +158,11 @@ class Cluster:
         """Whatever has been done to them."""
         await self.net.heal()
         for node in self.nodes:
-            if node.state is State.PAUSED:
+            if node.state is ProcessState.PAUSED:
                 node.resume()
-        await self.nodes.kill(*(node.number for node in self.nodes if node.state is not State.DOWN))
+        await self.nodes.kill(
+            *(node.number for node in self.nodes if node.state is not ProcessState.DOWN)
+        )
 
     def __getitem__(self, number: int) -> ClusterNode:
         """One of the nodes."""
@@ -197,9 +199,11 @@ class Cluster:
         self.nodes.well().parts.vhost(name)
         return ClusterVhost(name, self._urls_of(name), self._leaders, self._recorder.of(name))
 
-    async def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> ClusterVhost:
+    async def add_vhost(
+        self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL
+    ) -> ClusterVhost:
         """As `Broker.add_vhost`."""
-        await furnish(self.nodes.well().parts, name, wanted, self._users)
+        await create_vhost(self.nodes.well().parts, name, wanted, self._users)
         self._wanted[name] = wanted
         return self.vhost(name)
 
@@ -211,7 +215,7 @@ class Cluster:
         self.nodes.well().parts.vhost(name)
         for node in self.nodes:
             node.forget(name)
-        await unfurnish(self.nodes.well().parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
+        await delete_vhost(self.nodes.well().parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
         self._recorder.forget(name)
 
     async def mend(self) -> None:

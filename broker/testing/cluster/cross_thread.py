@@ -1,4 +1,4 @@
-"""`Far`: what belongs to the loop of a cluster, for who is in another thread.
+"""`ClusterProxy`: what belongs to the loop of a cluster, for who is in another thread.
 
 It has the same attributes.  What is a coroutine there blocks here, or is awaited in another loop,
 as it is turned; what is none only looks, and does so at once.  What comes of either is turned, too.
@@ -17,15 +17,15 @@ from fluffle.broker.testing.cluster.disk import DiskFaults
 from fluffle.broker.testing.cluster.network import Network
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.cluster.vhost import ClusterVhost
-from fluffle.broker.testing.faults.cross_thread import Remote
+from fluffle.broker.testing.faults.cross_thread import CrossThreadProxy
 
-NEAR = (Cluster, ClusterNode, ClusterVhost, DiskFaults, MovableClock, Network, Remote)
+NEAR = (Cluster, ClusterNode, ClusterVhost, DiskFaults, MovableClock, Network, CrossThreadProxy)
 
 Work = Callable[..., Coroutine[Any, Any, Any]]
 Turn = Callable[[Work], Callable[..., Any]]
 
 
-class Far:
+class ClusterProxy:
     """One of `NEAR`."""
 
     __slots__ = ("_near", "_turn")
@@ -37,11 +37,11 @@ class Far:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return far(getattr(self._near, name), self._turn)
+        return cluster_proxy_of(getattr(self._near, name), self._turn)
 
     def __getitem__(self, number: int) -> Any:
         """One of the nodes of a cluster."""
-        return far(self._near[number], self._turn)
+        return cluster_proxy_of(self._near[number], self._turn)
 
     def __dir__(self) -> list[str]:
         return dir(self._near)
@@ -50,19 +50,19 @@ class Far:
         return repr(self._near)
 
 
-def far(value: Any, turn: Turn) -> Any:
+def cluster_proxy_of(value: Any, turn: Turn) -> Any:
     """The same for elsewhere: plain values stay what they are."""
     if isinstance(value, NEAR):
-        return Far(value, turn)
+        return ClusterProxy(value, turn)
     if isinstance(value, list):
-        return [far(each, turn) for each in value]
+        return [cluster_proxy_of(each, turn) for each in value]
     if iscoroutinefunction(value):
 
         @wraps(value)
         async def work(*positional: Any, **named: Any) -> Any:
-            return far(await value(*positional, **named), turn)
+            return cluster_proxy_of(await value(*positional, **named), turn)
 
         return turn(work)
     if ismethod(value):
-        return lambda *positional, **named: far(value(*positional, **named), turn)
+        return lambda *positional, **named: cluster_proxy_of(value(*positional, **named), turn)
     return value

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from fluffle.broker.base.clock import CallLater, Timer
-from fluffle.storage.disk import Disk, Outcome, View, Work
+from fluffle.storage.disk import CommitResult, Disk, View, WriteTransaction
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import Bytes, Table
 from fluffle.storage.raft_log import GROWTH_SHARE, ROOM_BYTES_MIN
@@ -29,7 +29,7 @@ PATIENCE_S = 1.0
 """A disk that is slower than this is not waited for when time is to pass."""
 
 
-class DiskFailed(StorageError):
+class InjectedDiskError(StorageError):
     """It was told to."""
 
 
@@ -45,7 +45,7 @@ class DiskFaults:
         self._settle = settle
         self.delay_s = 0.0
         self.is_full = False
-        self.failure: DiskFailed | None = None
+        self.failure: InjectedDiskError | None = None
         """What each commit raises."""
         self.damaged: dict[tuple[Table, bytes], int] = {}
         """Values of which a byte is not what was written: which byte."""
@@ -64,7 +64,7 @@ class DiskFaults:
 
     async def fail(self) -> None:
         """The next commit fails, and all after it: the node ends."""
-        self.failure = DiskFailed("a commit failed: the disk of this node was told to fail")
+        self.failure = InjectedDiskError("a commit failed: the disk of this node was told to fail")
 
     async def corrupt(self, body: bytes | str) -> None:
         """A byte of each entry that holds this is not what was written.
@@ -126,9 +126,9 @@ class FaultyDisk:
         with self._disk.view() as view:
             yield DamagedView(view, self._faults.damaged)
 
-    def commit(self, work: Work) -> Outcome:
+    def commit(self, work: WriteTransaction) -> CommitResult:
         if self.is_gone:
-            raise DiskFailed("the process was killed")
+            raise InjectedDiskError("the process was killed")
         if self._faults.failure is not None:
             raise self._faults.failure
         outcome = self._disk.commit(work)
@@ -183,9 +183,9 @@ class SlowWriter:
         self._writer = writer
         self._faults = faults
         self._call_later = call_later
-        self._waiting: tuple[Timer, Work] | None = None
+        self._waiting: tuple[Timer, WriteTransaction] | None = None
 
-    def start(self, work: Work) -> None:
+    def start(self, work: WriteTransaction) -> None:
         if not self._faults.delay_s:
             self._writer.start(work)
             return

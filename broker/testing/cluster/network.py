@@ -14,7 +14,7 @@ from itertools import combinations, permutations
 from random import Random
 
 from fluffle.broker.testing.cluster.process import Dial, MakeProtocol
-from fluffle.broker.testing.cluster.wire import Way, Wire
+from fluffle.broker.testing.cluster.wire import FaultyTransport, LinkDirection
 
 Address = tuple[str, int]
 Find = Callable[[int], Address | None]
@@ -33,7 +33,7 @@ class Network:
         self._loop = asyncio.get_running_loop()
         self.seed = seed
         chance = Random(seed)
-        self._ways = {pair: Way(chance) for pair in permutations(range(len(names)), 2)}
+        self._ways = {pair: LinkDirection(chance) for pair in permutations(range(len(names)), 2)}
 
     def dial_from(self, node: int) -> Dial:
         """How this one dials the others."""
@@ -53,7 +53,7 @@ class Network:
         if address is None:
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return await self._loop.create_connection(
-            lambda: Wire(make(), self._loop, forth, back), *address
+            lambda: FaultyTransport(make(), self._loop, forth, back), *address
         )
 
     # What goes wrong
@@ -96,13 +96,13 @@ class Network:
         for way in self._some(from_, to):
             way.delay_s = ms / 1_000
 
-    def _way(self, from_: int, to: int) -> Way:
+    def _way(self, from_: int, to: int) -> LinkDirection:
         """ValueError."""
         if (from_, to) not in self._ways:
             raise ValueError(f"there is no way from node {from_} to node {to}")
         return self._ways[from_, to]
 
-    def _some(self, from_: int | None, to: int | None) -> Iterator[Way]:
+    def _some(self, from_: int | None, to: int | None) -> Iterator[LinkDirection]:
         """All that begin and end there; None is anywhere."""
         if from_ is not None and to is not None:
             yield self._way(from_, to)

@@ -18,18 +18,18 @@ from fluffle.broker.node import Node, NodeFailed
 from fluffle.broker.process.environment import Outside
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.disk import (
-    DiskFailed,
     DiskFaults,
     FaultyDisk,
+    InjectedDiskError,
     Settle,
     SlowWriter,
 )
 from fluffle.broker.testing.cluster.network import Address
 from fluffle.broker.testing.cluster.process import Dial, Process
-from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, Door
+from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, ClientAcceptor
 from fluffle.broker.testing.faults.clients import Clients
-from fluffle.broker.testing.faults.cross_thread import Remote, Work
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.cross_thread import CrossThreadProxy, Work
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.provision import hang_up
 from fluffle.broker.testing.recorder import Recorder
@@ -44,11 +44,11 @@ from fluffle.storage.writer import InstantWriter, Writer, WriterThread
 logger = logging.getLogger(__name__)
 
 
-class Killed(Exception):
+class ProcessKilled(Exception):
     """Somebody has ended the process of a node."""
 
 
-class State(Enum):
+class ProcessState(Enum):
     """Of the process."""
 
     RUNS = "running"
@@ -58,7 +58,7 @@ class State(Enum):
     """It has ended by itself."""
 
 
-class Around(NamedTuple):
+class ClusterRuntime(NamedTuple):
     """What all nodes of a cluster share."""
 
     clock: MovableClock
@@ -75,7 +75,9 @@ class Around(NamedTuple):
 class ClusterNode:
     """Called by its number; in the loop of the cluster."""
 
-    def __init__(self, number: int, config: Config, around: Around, *, in_memory: bool) -> None:
+    def __init__(
+        self, number: int, config: Config, around: ClusterRuntime, *, in_memory: bool
+    ) -> None:
         """`config`: with its name, its directory, and the others."""
         self.number = number
         self.name = config.node_name
@@ -87,21 +89,21 @@ class ClusterNode:
         self.disk = DiskFaults(self._look_for_room, around.settle)
         """What is wrong with its disk."""
         self._now: tuple[Node, Process] | None = None
-        self._door = Door()
-        self._scenes: dict[str | None, Scene] = {}
+        self._door = ClientAcceptor()
+        self._scenes: dict[str | None, FaultScope] = {}
         """What goes wrong with its clients, in a virtual host or in all, in this life."""
         self._open: tuple[FaultyDisk, SlowWriter] | None = None
 
     # How it is
 
     @property
-    def state(self) -> State:
+    def state(self) -> ProcessState:
         if self._now is None:
-            return State.DOWN
+            return ProcessState.DOWN
         node, process = self._now
         if node.failure is not None:
-            return State.FAILED
-        return State.PAUSED if process.stands_still else State.RUNS
+            return ProcessState.FAILED
+        return ProcessState.PAUSED if process.stands_still else ProcessState.RUNS
 
     @property
     def node(self) -> Node:
@@ -135,12 +137,12 @@ class ClusterNode:
     def failure(self) -> Exception | None:
         """Why it has ended by itself, if nobody has asked for that."""
         failure = self._now[0].failure if self._now is not None else None
-        return None if isinstance(failure, DiskFailed) else failure
+        return None if isinstance(failure, InjectedDiskError) else failure
 
     @property
     def is_at_rest(self) -> bool:
         """Whether it does nothing until something comes in or time passes."""
-        if self.state is not State.RUNS or self._open is None:
+        if self.state is not ProcessState.RUNS or self._open is None:
             return True
         return self._open[1].is_stuck or self.node.is_at_rest
 
@@ -150,25 +152,25 @@ class ClusterNode:
             return None
         return self._now[0].addresses.get("cluster")
 
-    def scene(self, vhost: str | None = None) -> Scene:
+    def scene(self, vhost: str | None = None) -> FaultScope:
         """What faults act on, for `operations.perform`; by default all virtual hosts."""
         scene = self._scenes.get(vhost)
         if scene is None:
             node, process = self.node, self.process
             later = process.timers(self._around.clock.call_later)
-            scene = Scene(node.parts, self._door, later, vhost)
+            scene = FaultScope(node.parts, self._door, later, vhost)
             self._scenes[vhost] = scene
         return scene
 
     @property
-    def faults(self) -> Remote:
+    def faults(self) -> CrossThreadProxy:
         """`Faults` for the clients of this node."""
-        return Remote(Faults(self.scene()), self._in_it)
+        return CrossThreadProxy(Faults(self.scene()), self._in_it)
 
     @property
-    def clients(self) -> Remote:
+    def clients(self) -> CrossThreadProxy:
         """`Clients` of this node."""
-        return Remote(Clients(self.scene()), self._in_it)
+        return CrossThreadProxy(Clients(self.scene()), self._in_it)
 
     def _in_it(self, work: Work) -> Work:
         """Done in its process."""
@@ -183,13 +185,13 @@ class ClusterNode:
     async def start(self) -> None:
         """Once it has failed or been killed, with the disk that it had.  RuntimeError if it runs;
         else what a node raises that cannot start."""
-        if self.state is State.FAILED:
+        if self.state is ProcessState.FAILED:
             await self.kill()
         if self._now is not None:
             raise RuntimeError(f"node {self.number} is {self.state.value}")
         self._config.data_dir.mkdir(parents=True, exist_ok=True)
         process = Process(self._around.dial_from(self.number))
-        self._door, self._scenes = Door(), {}
+        self._door, self._scenes = ClientAcceptor(), {}
         node = Node(
             self._config, outside=lambda place: self._outside(place, process), on_fatal=self._told
         )
@@ -219,20 +221,20 @@ class ClusterNode:
         if self._open is not None:
             self._open[0].is_gone = True
         process.go_on()  # it fails before it hears of anything
-        process.run(node.fail, Killed("killed"))
+        process.run(node.fail, ProcessKilled("killed"))
         with suppress(NodeFailed):
             await process.do(node.stop("killed"))
         self._now = None
 
     def pause(self) -> None:
         """As SIGSTOP does.  RuntimeError if it does not run."""
-        if self.state is not State.RUNS:
+        if self.state is not ProcessState.RUNS:
             raise RuntimeError(f"node {self.number} is {self.state.value}")
         self.process.stop()
 
     def resume(self) -> None:
         """RuntimeError if it is not paused."""
-        if self.state is not State.PAUSED:
+        if self.state is not ProcessState.PAUSED:
             raise RuntimeError(f"node {self.number} is {self.state.value}")
         self.process.go_on()
 
@@ -251,7 +253,7 @@ class ClusterNode:
     def forget(self, vhost: str) -> None:
         """A virtual host is about to go: what goes wrong ends with it, and its clients go first."""
         scenes = self._scenes.pop(vhost, None), self._scenes.get(None)
-        if self.state in (State.RUNS, State.PAUSED):
+        if self.state in (ProcessState.RUNS, ProcessState.PAUSED):
             for scene in scenes:
                 if scene is not None:
                     self.process.run(scene.mend)
@@ -261,7 +263,7 @@ class ClusterNode:
         """What goes wrong with its process, its disk and its clients does no more; if it is down,
         it stays so."""
         await self.disk.repair()
-        if self.state is State.PAUSED:
+        if self.state is ProcessState.PAUSED:
             self.resume()
         if self._now is not None:
             self._mend()
@@ -274,12 +276,12 @@ class ClusterNode:
 
     def _told(self, error: Exception) -> None:
         """It ends."""
-        if not isinstance(error, Killed):
+        if not isinstance(error, ProcessKilled):
             event(logger, logging.CRITICAL, "fatal", node=self.name, reason=error)
         self._around.changed()
 
     def _look_for_room(self) -> None:
-        if self.state is State.RUNS and (cluster := self.node.cluster) is not None:
+        if self.state is ProcessState.RUNS and (cluster := self.node.cluster) is not None:
             self.process.run(cluster.room.look)
 
     def _outside(self, place: Path, process: Process) -> Outside:

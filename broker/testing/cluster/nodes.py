@@ -9,7 +9,7 @@ from fluffle.broker.admin.local_client import ask, in_time
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.config.config import CLUSTER_PORT
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.cluster.node import ClusterNode, State
+from fluffle.broker.testing.cluster.node import ClusterNode, ProcessState
 
 START_S = 20.0
 """For nodes to start, or to stop: nothing takes so long where there is a majority."""
@@ -46,7 +46,7 @@ class Nodes:
 
     @property
     def running(self) -> list[ClusterNode]:
-        return [node for node in self._nodes if node.state is State.RUNS]
+        return [node for node in self._nodes if node.state is ProcessState.RUNS]
 
     def well(self) -> ClusterNode:
         """One that runs, and sees a majority if any does.  RuntimeError if none runs."""
@@ -68,7 +68,9 @@ class Nodes:
 
         TimeoutError, if so for lack of a majority; and what a node raises that cannot start.
         """
-        down = [node.number for node in self if node.state in (State.DOWN, State.FAILED)]
+        down = [
+            node.number for node in self if node.state in (ProcessState.DOWN, ProcessState.FAILED)
+        ]
         if self.running:
             for node in [node for node in map(self.__getitem__, numbers or down) if node.is_wiped]:
                 await self._have_done("cluster.forget", name=node.name)

@@ -158,8 +158,8 @@ class ProcessLoop:
         *args: Any,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        handle = Alarm(when, callback, args, self.as_loop, context)
-        handle.ringing = self._loop.call_at(when, self._run, handle)
+        handle = ProcessTimer(when, callback, args, self.as_loop, context)
+        handle.loop_handle = self._loop.call_at(when, self._run, handle)
         return handle
 
     def call_later(
@@ -171,9 +171,9 @@ class ProcessLoop:
     ) -> asyncio.TimerHandle:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
-    def _timer_handle_cancelled(self, handle: Alarm) -> None:
+    def _timer_handle_cancelled(self, handle: ProcessTimer) -> None:
         """Called by the handle, as each loop is."""
-        handle.ringing.cancel()
+        handle.loop_handle.cancel()
 
     def create_task(
         self,
@@ -199,21 +199,21 @@ class ProcessLoop:
         self, protocol_factory: Any, host: Any, port: Any, **_tls: Any
     ) -> Any:
         """Only nodes are dialled."""
-        make = partial(Hosted, self._process, protocol_factory)
+        make = partial(HostedProtocol, self._process, protocol_factory)
         return await done_in(self._loop, cast(Any, self._dial(make, host, port)))
 
     async def connect_accepted_socket(self, protocol_factory: Any, sock: Any, **named: Any) -> Any:
-        make = partial(Hosted, self._process, protocol_factory)
+        make = partial(HostedProtocol, self._process, protocol_factory)
         return await done_in(self._loop, self._loop.connect_accepted_socket(make, sock, **named))
 
     async def create_server(self, protocol_factory: Any, *_where: Any, **named: Any) -> Any:
-        make = partial(Hosted, self._process, protocol_factory)
+        make = partial(HostedProtocol, self._process, protocol_factory)
         return await done_in(self._loop, self._loop.create_server(make, **named))
 
     async def create_unix_server(
         self, protocol_factory: Any, path: Any = None, **named: Any
     ) -> Any:
-        make = partial(Hosted, self._process, protocol_factory)
+        make = partial(HostedProtocol, self._process, protocol_factory)
         return await done_in(self._loop, self._loop.create_unix_server(make, path, **named))
 
     async def sock_recv(self, sock: Any, nbytes: int) -> bytes:
@@ -246,16 +246,16 @@ class ProcessLoop:
         self._loop.call_exception_handler(context)
 
 
-class Alarm(asyncio.TimerHandle):
+class ProcessTimer(asyncio.TimerHandle):
     """Of a process."""
 
-    __slots__ = ("ringing",)
+    __slots__ = ("loop_handle",)
 
-    ringing: asyncio.TimerHandle
+    loop_handle: asyncio.TimerHandle
     """Of the loop of all."""
 
 
-class Hosted(asyncio.Protocol):
+class HostedProtocol(asyncio.Protocol):
     """A connection of a process: what the network tells of it, it is told when it runs."""
 
     __slots__ = ("_make", "_process", "_protocol", "_transport")

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 from fluffle.broker.config.config import DEFAULT_VHOST, Config
 from fluffle.broker.testing.calls import Calls, blocking
 from fluffle.broker.testing.cluster.cluster import Cluster
-from fluffle.broker.testing.cluster.cross_thread import Far, Turn, far
+from fluffle.broker.testing.cluster.cross_thread import ClusterProxy, Turn, cluster_proxy_of
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
 from fluffle.broker.testing.path_args import PathSaid
 from fluffle.broker.testing.threaded import closed
@@ -47,7 +47,7 @@ class ThreadedCluster:
         self._turn: Turn = partial(blocking, self)
         self.unawaited: dict[object, str] = {}
         """What was called of `awaited` and never awaited, and so has not been done: its names."""
-        self.awaited = Far(self.cluster, Calls(self, self.unawaited).of)
+        self.awaited = ClusterProxy(self.cluster, Calls(self, self.unawaited).of)
         """The same for coroutines of other loops."""
 
     def __enter__(self) -> Self:
@@ -76,11 +76,11 @@ class ThreadedCluster:
         __tracebackhide__ = True
         if name.startswith("_"):
             raise AttributeError(name)
-        return far(getattr(self.cluster, name), self._turn)
+        return cluster_proxy_of(getattr(self.cluster, name), self._turn)
 
     def __getitem__(self, number: int) -> Any:
         """One of the nodes."""
-        return far(self.cluster[number], self._turn)
+        return cluster_proxy_of(self.cluster[number], self._turn)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *dir(self.cluster)]

@@ -8,11 +8,11 @@ from typing import Any
 from fluffle.broker.admin.context import Row
 from fluffle.broker.queues.queue_api import ServedQueue, Tally
 from fluffle.broker.routing.explain import Explanation
-from fluffle.broker.testing.assertions import Around, Hindsight
+from fluffle.broker.testing.assertions import VhostAssertions, VhostQueries
 from fluffle.broker.testing.cluster.leaders import Leaders
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
-from fluffle.broker.testing.direct_consumers import Taken
+from fluffle.broker.testing.direct_consumers import HeldMessage
 from fluffle.broker.testing.message import Message
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.testing.vhost import PEEKED_MAX, Vhost, tally_here
@@ -39,12 +39,12 @@ class ClusterVhost:
         self.advance = leaders.nodes.clock.advance
         """Moves the clock of messages, on all nodes."""
         self._timeline = timeline
-        hindsight = Hindsight(timeline, Around(self._vhost, self._tally, self.advance))
-        self.history = hindsight.history
-        self.timeline = hindsight.timeline
-        self.assert_no_unacked = hindsight.assert_no_unacked
-        self.assert_no_unroutable = hindsight.assert_no_unroutable
-        self.assert_no_leaked_channels = hindsight.assert_no_leaked_channels
+        assertions = VhostAssertions(timeline, VhostQueries(self._vhost, self._tally, self.advance))
+        self.history = assertions.history
+        self.timeline = assertions.timeline
+        self.assert_no_unacked = assertions.assert_no_unacked
+        self.assert_no_unroutable = assertions.assert_no_unroutable
+        self.assert_no_leaked_channels = assertions.assert_no_leaked_channels
 
     async def queues(self) -> dict[str, Row]:
         """All queues by their names, as `fluffle queues list` shows them."""
@@ -107,7 +107,7 @@ class ClusterVhost:
         """As `Vhost.explain`."""
         return await self._anywhere().explain(exchange, routing_key, headers, **properties)
 
-    async def get(self, queue: str, *, within: float = 5.0) -> Taken:
+    async def get(self, queue: str, *, within: float = 5.0) -> HeldMessage:
         """As `Vhost.get`, at its leader."""
         return await (await self._where_led(queue)).get(queue, within=within)
 

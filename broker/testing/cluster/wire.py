@@ -1,7 +1,7 @@
-"""`Wire`: a connection between two nodes, over a network that can be cut and slowed.
+"""`FaultyTransport`: a connection between two nodes, over a network that can be cut and slowed.
 
 It stands at the end that dials, as a transport to its node and as a protocol to the socket; what
-goes either way passes a `Flow`, in order.
+goes either way passes a `StreamDirection`, in order.
 
     node --write--> Flow forth --> socket ====> the other node
          <--------- Flow back  <--        <====
@@ -24,7 +24,7 @@ RESENDS_MAX = 5
 """Then whatever is lost arrives: a link is given up before the next."""
 
 
-class Way:
+class LinkDirection:
     """From one node to another: what becomes of all that is sent there."""
 
     __slots__ = ("chance", "delay_s", "flows", "is_cut", "loss", "when_whole")
@@ -35,7 +35,7 @@ class Way:
         self.delay_s = 0.0
         self.loss = 0.0
         """The share of pieces that are dropped, each time."""
-        self.flows: set[Flow] = set()
+        self.flows: set[StreamDirection] = set()
         self.when_whole = asyncio.Event()
         self.when_whole.set()
 
@@ -61,13 +61,13 @@ class Way:
         return taken_s
 
 
-class Flow:
+class StreamDirection:
     """What goes one way over one connection."""
 
     __slots__ = ("_loop", "_on_busy", "_timer", "_under_way", "_way")
 
     def __init__(
-        self, way: Way, loop: asyncio.AbstractEventLoop, on_busy: Callable[[], None]
+        self, way: LinkDirection, loop: asyncio.AbstractEventLoop, on_busy: Callable[[], None]
     ) -> None:
         """`on_busy` is called when `is_busy` changes."""
         self._way = way
@@ -122,18 +122,22 @@ class Flow:
             self._on_busy()
 
 
-class Wire(asyncio.Transport, asyncio.Protocol):
+class FaultyTransport(asyncio.Transport, asyncio.Protocol):
     """One of them, at the end that has dialled."""
 
     def __init__(
-        self, protocol: asyncio.Protocol, loop: asyncio.AbstractEventLoop, forth: Way, back: Way
+        self,
+        protocol: asyncio.Protocol,
+        loop: asyncio.AbstractEventLoop,
+        forth: LinkDirection,
+        back: LinkDirection,
     ) -> None:
         super().__init__()
         self._protocol = protocol
         self._loop = loop
         self._socket: asyncio.Transport
-        self._forth = Flow(forth, loop, self._look_whether_full)
-        self._back = Flow(back, loop, self._look_whether_read)
+        self._forth = StreamDirection(forth, loop, self._look_whether_full)
+        self._back = StreamDirection(back, loop, self._look_whether_read)
         self._is_told = False
         """The node knows that it is over."""
         self._is_reading = True

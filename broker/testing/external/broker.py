@@ -1,8 +1,8 @@
 """`ExternalBroker`: as a `ThreadedBroker`, as far as that goes.
 
 Virtual hosts come and go by the management API.  What only fluffle can do (move a clock, cut a
-connection, tell a history) is `Lacking`: whoever runs the tests says what becomes of one that uses
-it.
+connection, tell a history) is `UnsupportedFeature`: whoever runs the tests says what becomes of
+one that uses it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import NamedTuple, Self, cast
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.testing.external.management import Management
-from fluffle.broker.testing.external.unsupported import Lacking, Lacks
+from fluffle.broker.testing.external.unsupported import Lacks, UnsupportedFeature
 from fluffle.broker.testing.external.vhost import ExternalVhost
 from fluffle.broker.testing.loop_thread import LoopThread
-from fluffle.broker.testing.requirements import NOTHING_SPECIAL, Wanted
+from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
 from fluffle.broker.testing.threaded import BlockingVhost
 from fluffle.broker.testing.urls import address_of, amqp_url
 from fluffle.broker.testing.vhost import Vhost
@@ -24,10 +24,10 @@ from fluffle.broker.testing.vhost import Vhost
 MANAGEMENT_PORT = 15672
 
 
-class Made(NamedTuple):
+class CreatedVhost(NamedTuple):
     """A virtual host that was not there before."""
 
-    wanted: Wanted
+    wanted: VhostRequirements
     users: list[str]
     """Those of it that were not there before either: they go with it."""
 
@@ -45,7 +45,7 @@ class ExternalBroker:
         self._lacks = lacks
         self._thread = LoopThread("fluffle external")
         self._looked_at: dict[str, ExternalVhost] = {}
-        self._made: dict[str, Made] = {}
+        self._made: dict[str, CreatedVhost] = {}
         """No other is ever deleted: it may be somebody's production."""
 
     def __enter__(self) -> Self:
@@ -68,10 +68,10 @@ class ExternalBroker:
         finally:
             self._thread.end()
 
-    def __getattr__(self, name: str) -> Lacking:
+    def __getattr__(self, name: str) -> UnsupportedFeature:
         if name.startswith("_"):
             raise AttributeError(name)
-        return Lacking(name, self._lacks)
+        return UnsupportedFeature(name, self._lacks)
 
     @property
     def url(self) -> str:
@@ -94,7 +94,7 @@ class ExternalBroker:
             self._thread, cast(Vhost, vhost)
         )  # it has what a Vhost has, or lacks it
 
-    def add_vhost(self, name: str, wanted: Wanted = NOTHING_SPECIAL) -> BlockingVhost:
+    def add_vhost(self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL) -> BlockingVhost:
         """A new one, with what is wanted in it.
 
         PreconditionFailed if it or one of its users is there, ManagementError, ValueError.
@@ -104,7 +104,7 @@ class ExternalBroker:
         self._check_free("users", wanted.users.keys())
         queue_type = wanted.default_queue_type
         self._make("vhosts", name, {"default_queue_type": queue_type} if queue_type else {})
-        self._made[name] = made = Made(wanted, [])
+        self._made[name] = made = CreatedVhost(wanted, [])
         ask = self._management.ask_now
         try:
             for user, password in wanted.users.items():

@@ -42,7 +42,7 @@ LOOKING, HOLDING = 1, 2
 """Channels."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The broker has closed the channel or the connection: its code and text."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -50,11 +50,11 @@ class Refused(Exception):
         self.code = code
 
 
-def refused(close: Channel.Close | Connection.Close) -> Refused:
-    return Refused(close.reply_code or 0, close.reply_text or "")
+def refused(close: Channel.Close | Connection.Close) -> RequestRefused:
+    return RequestRefused(close.reply_code or 0, close.reply_text or "")
 
 
-class Arrival(NamedTuple):
+class ReceivedMethod(NamedTuple):
     """A method with its message, if it carries one."""
 
     method: Method
@@ -77,7 +77,7 @@ class Client:
         async with self._turn(LOOKING):
             try:
                 answer = (await self._call(LOOKING, declare)).method
-            except Refused as refused:
+            except RequestRefused as refused:
                 if refused.code == 404:
                     return None
                 raise
@@ -98,7 +98,7 @@ class Client:
             if isinstance(arrival.method, Basic.Return):
                 arrival, has_led = await self._next(), False
         if isinstance(arrival.method, Basic.Nack):
-            raise Refused(0, "a queue has refused the message")
+            raise RequestRefused(0, "a queue has refused the message")
         return has_led
 
     async def purge(self, queue: str) -> int:
@@ -108,7 +108,7 @@ class Client:
         assert isinstance(answer, Queue.PurgeOk)
         return answer.message_count or 0
 
-    async def get(self, queue: str) -> Arrival | None:
+    async def get(self, queue: str) -> ReceivedMethod | None:
         """The next message.  Refused."""
         async with self._turn(HOLDING):
             arrival = await self._call(HOLDING, make(Basic.Get, queue=queue))
@@ -137,7 +137,7 @@ class Client:
                 async with asyncio.timeout(PATIENCE_S):
                     await self._opened(channel)
                     yield
-            except Refused:
+            except RequestRefused:
                 raise
             except BaseException:
                 self._drop()
@@ -172,11 +172,11 @@ class Client:
         self._write(encode_method(0, tune_ok))
         await self._call(0, make(Connection.Open, virtual_host=at.vhost))
 
-    async def _call(self, channel: int, method: Method) -> Arrival:
+    async def _call(self, channel: int, method: Method) -> ReceivedMethod:
         self._write(encode_method(channel, method))
         return await self._next()
 
-    async def _next(self) -> Arrival:
+    async def _next(self) -> ReceivedMethod:
         """The next method.  Refused; ConnectionError when the broker has hung up."""
         channel, payload = await self._frame()
         method = decode_method(payload)
@@ -189,12 +189,12 @@ class Client:
             self._drop()
             raise refused(method)
         if not isinstance(method, Basic.GetOk | Basic.Return):
-            return Arrival(method)
+            return ReceivedMethod(method)
         _channel, header = await self._frame()
         size, body = struct.unpack_from(">Q", header, 4)[0], b""
         while len(body) < size:
             body += (await self._frame())[1]
-        return Arrival(method, decode_properties(header[12:]), body)
+        return ReceivedMethod(method, decode_properties(header[12:]), body)
 
     async def _frame(self) -> tuple[int, bytes]:
         """Channel and payload; heartbeats are passed over."""

@@ -1,4 +1,4 @@
-"""`Lacking`: what only fluffle has, where the tests run against another broker."""
+"""`UnsupportedFeature`: what only fluffle has, where the tests run against another broker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Lacks: TypeAlias = Callable[[str], NoReturn]
 """Told what a test needs, by name; it ends the test."""
 
 
-class Lacking:
+class UnsupportedFeature:
     """It can be looked for and passed on; who uses it lacks it."""
 
     def __init__(self, name: str, lacks: Lacks) -> None:
@@ -19,7 +19,7 @@ class Lacking:
     def __call__(self, *_positional: object, **_named: object) -> NoReturn:
         self._lacks(self.__name__)
 
-    def __getattr__(self, name: str) -> Lacking:
+    def __getattr__(self, name: str) -> UnsupportedFeature:
         if name.startswith("_"):
             raise AttributeError(name)
-        return Lacking(f"{self.__name__}.{name}", self._lacks)
+        return UnsupportedFeature(f"{self.__name__}.{name}", self._lacks)

@@ -15,10 +15,10 @@ from fluffle.broker.admin.peek import shown_properties
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
-from fluffle.broker.testing.direct_consumers import Hand, Taken
-from fluffle.broker.testing.external.client import Arrival, Client
+from fluffle.broker.testing.direct_consumers import HeldMessage, SettleOnce
+from fluffle.broker.testing.external.client import Client, ReceivedMethod
 from fluffle.broker.testing.external.management import Management
-from fluffle.broker.testing.external.unsupported import Lacking, Lacks
+from fluffle.broker.testing.external.unsupported import Lacks, UnsupportedFeature
 from fluffle.broker.testing.message import Message, message_of
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
@@ -33,7 +33,7 @@ STATISTICS_S = 6.0
 PEEKED_MAX = 10_000
 
 
-class Seen(NamedTuple):
+class ObservedCounts(NamedTuple):
     """What is in a queue, with None for what is not known."""
 
     counts: Counts
@@ -55,10 +55,10 @@ class ExternalVhost:
         self._lacks = lacks
         self._client = Client(own)
 
-    def __getattr__(self, name: str) -> Lacking:
+    def __getattr__(self, name: str) -> UnsupportedFeature:
         if name.startswith("_"):
             raise AttributeError(name)
-        return Lacking(name, self._lacks)
+        return UnsupportedFeature(name, self._lacks)
 
     async def queues(self) -> dict[str, dict[str, Any]]:
         """All queues by their names, as the management API shows them."""
@@ -81,7 +81,7 @@ class ExternalVhost:
         """
         __tracebackhide__ = True
         wanted = wanted_counts(count, ready, unacked, consumers)
-        seen: Seen | None = None
+        seen: ObservedCounts | None = None
 
         async def is_so() -> bool:
             nonlocal seen
@@ -100,22 +100,24 @@ class ExternalVhost:
                 f"it has {shown(seen.counts)}"
             )
 
-    async def _seen(self, queue: str, wanted: Counts) -> Seen | None:
+    async def _seen(self, queue: str, wanted: Counts) -> ObservedCounts | None:
         """As far as it matters; None for a queue that is not there."""
         found = await self._client.counts(queue)
         if found is None:
             return None
         ready, consumers = found
         if wanted.messages is None and wanted.unacked is None:
-            return Seen(Counts(None, ready, None, consumers))
+            return ObservedCounts(Counts(None, ready, None, consumers))
         row = await self._management.ask(
             "GET", "queues", self.name, queue, disable_stats="true", enable_queue_totals="true"
         )
         is_late = row["type"] != "classic"
         if row.get("messages_ready") != ready:
-            return Seen(Counts(None, ready, None, consumers), is_late)  # of another moment
+            return ObservedCounts(
+                Counts(None, ready, None, consumers), is_late
+            )  # of another moment
         unacked = row["messages_unacknowledged"]
-        return Seen(Counts(ready + unacked, ready, unacked, consumers), is_late)
+        return ObservedCounts(Counts(ready + unacked, ready, unacked, consumers), is_late)
 
     async def messages(self, queue: str, *, count: int = PEEKED_MAX) -> list[Message]:
         """Those that are ready, in order, the first `count`; they count as redelivered afterwards.
@@ -151,7 +153,7 @@ class ExternalVhost:
                 f"'{routing_key}' in vhost '{self.name}'"
             )
 
-    async def get(self, queue: str, *, within: float = 2.0) -> Taken:
+    async def get(self, queue: str, *, within: float = 2.0) -> HeldMessage:
         """Take the next message, and hold it until `ack()` or `reject()`, which are not awaited.
 
         AssertionError if there is none within so many seconds.
@@ -171,9 +173,9 @@ class ExternalVhost:
             message.ack()
         return [*found]
 
-    async def _take(self, queue: str, count: int, within: float) -> list[Taken]:
+    async def _take(self, queue: str, count: int, within: float) -> list[HeldMessage]:
         __tracebackhide__ = True
-        found: list[Taken] = []
+        found: list[HeldMessage] = []
 
         async def is_so() -> bool:
             while len(found) < count and await self._client.counts(queue) is not None:
@@ -191,20 +193,20 @@ class ExternalVhost:
             )
         return found
 
-    def _taken(self, arrival: Arrival) -> Taken:
+    def _taken(self, arrival: ReceivedMethod) -> HeldMessage:
         method, properties = arrival.method, arrival.properties or Properties()
         assert isinstance(method, Basic.GetOk)
         shown_ = dict(shown_properties(properties))
         if properties.priority is not None:
             shown_["priority"] = properties.priority
-        return Taken(
+        return HeldMessage(
             arrival.body,
             method.exchange or "",
             method.routing_key or "",
             plain(properties.headers or {}),
             shown_,
             bool(method.redelivered),
-            Hand(partial(self._settle, method.delivery_tag or 0)),
+            SettleOnce(partial(self._settle, method.delivery_tag or 0)),
         )
 
     def _settle(self, tag: int, outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""`Door`: accepts the clients of one broker, and puts a `Line` in front of each connection.
+"""`ClientAcceptor`: accepts the clients of one broker, with a `TappedConnection` for each.
 
 While it is shut the address stays its own: a socket that is bound and does not listen refuses
 whoever comes.
@@ -18,10 +18,10 @@ from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused
 from fluffle.broker.process.environment import BACKLOG, Accepting
 from fluffle.broker.process.sockets import Doorway
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.testing.faults.tapped_transport import Line
+from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 
 Make = Callable[[], asyncio.Protocol]
-Plan = Callable[[Line], None]
+Plan = Callable[[TappedConnection], None]
 """What is to be done to a line once its client is there."""
 
 CLOSE_WAIT_S = 0.1
@@ -29,7 +29,7 @@ CLOSE_WAIT_S = 0.1
 no answer would come later."""
 
 
-class NobodyMayIn:
+class RefusedLogins:
     """`Access` in the eyes of who logs in while logins are refused."""
 
     def __init__(self, access: Access) -> None:
@@ -46,7 +46,7 @@ class NobodyMayIn:
         return LoginRefused(f"user '{name}' may not log in: a test has it so")
 
 
-class Entry:
+class ListenAddress:
     """One address on which clients are accepted, or for a while are not: an `Accepting`."""
 
     __slots__ = ("_address", "_doorway", "_kept", "_make", "_protocol")
@@ -102,14 +102,14 @@ class Entry:
                 each.close()
 
 
-class Door:
+class ClientAcceptor:
     """Of one broker."""
 
     __slots__ = ("_entries", "_lines", "_shutting", "plans", "refusing_logins", "standing")
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self._lines: dict[Line, None] = {}
+        self._entries: list[ListenAddress] = []
+        self._lines: dict[TappedConnection, None] = {}
         self.plans: deque[Plan] = deque()
         """One for each of the next clients."""
         self.standing: dict[object, Plan] = {}
@@ -121,7 +121,7 @@ class Door:
 
     async def accept(self, make: Make, listening: socket.socket) -> Accepting:
         """An `outside.Accept`."""
-        entry = Entry(lambda: self._line(cast(Connection, make())), listening)
+        entry = ListenAddress(lambda: self._line(cast(Connection, make())), listening)
         self._entries.append(entry)
         return entry
 
@@ -137,17 +137,17 @@ class Door:
         for entry in () if self._shutting else self._entries:
             entry.open()
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[TappedConnection]:
         """Those of connections that are open, in the order in which they came."""
         return iter(tuple(self._lines))
 
-    def _line(self, connection: Connection) -> Line:
+    def _line(self, connection: Connection) -> TappedConnection:
         if self.refusing_logins:
-            access = cast(Access, NobodyMayIn(connection.services.access))
+            access = cast(Access, RefusedLogins(connection.services.access))
             connection.services = replace(connection.services, access=access)
-        return Line(connection, self._opened, self._lines.pop)
+        return TappedConnection(connection, self._opened, self._lines.pop)
 
-    def _opened(self, line: Line) -> None:
+    def _opened(self, line: TappedConnection) -> None:
         self._lines[line] = None
         for plan in self.standing.values():
             plan(line)

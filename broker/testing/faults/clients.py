@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.admin.context import Row
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 
 REASON = "closed by the operator"
 NEXT = "next"
@@ -15,7 +15,7 @@ class Consumer:
 
     __slots__ = ("_scene", "is_auto_ack", "prefetch", "queue", "tag", "unacked")
 
-    def __init__(self, scene: Scene, row: Row) -> None:
+    def __init__(self, scene: FaultScope, row: Row) -> None:
         self._scene = scene
         self.tag: str = row["consumer_tag"]
         self.queue: str = row["queue_name"]
@@ -49,7 +49,7 @@ class NextConnection:
 
     __slots__ = ("_scene", "name")
 
-    def __init__(self, scene: Scene, name: str = NEXT) -> None:
+    def __init__(self, scene: FaultScope, name: str = NEXT) -> None:
         self._scene = scene
         self.name = name
 
@@ -80,7 +80,7 @@ class Connection:
         "user", "vhost",
     )  # fmt: skip
 
-    def __init__(self, scene: Scene, row: Row) -> None:
+    def __init__(self, scene: FaultScope, row: Row) -> None:
         self._scene = scene
         self.name: str = row["name"]
         self.user: str = row["user"]
@@ -122,7 +122,7 @@ class Clients:
 
     __slots__ = ("_scene",)
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: FaultScope) -> None:
         self._scene = scene
 
     async def connections(self) -> list[Connection]:

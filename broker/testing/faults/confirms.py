@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 from fluffle.broker.admin.context import Row
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.frames import (
     ACK,
     CHANNEL_CLOSE,
@@ -21,7 +21,7 @@ from fluffle.broker.testing.faults.frames import (
     Frame,
     frames_of,
 )
-from fluffle.broker.testing.faults.tapped_transport import Line
+from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 
 HELD = "confirms are held back"
 
@@ -33,8 +33,8 @@ class HeldConfirms:
 
     def __init__(
         self,
-        line: Line,
-        is_meant: Callable[[Line], bool],
+        line: TappedConnection,
+        is_meant: Callable[[TappedConnection], bool],
         delay: Callable[[Callable[[], None]], object],
     ) -> None:
         """`is_meant`: whether the line is concerned; `delay` calls something when it is time."""
@@ -81,22 +81,22 @@ def besides(channel: int, frames: Mapping[int, Frame]) -> dict[int, Frame]:
     return {number: frame for number, frame in frames.items() if frame.channel != channel}
 
 
-def hold(scene: Scene) -> Row:
+def hold(scene: FaultScope) -> Row:
     """Confirm nothing, neither with ack nor with nack, until that is over."""
     return begin(scene, HELD, lambda _act: None)
 
 
-def delay(scene: Scene, *, ms: int) -> Row:
+def delay(scene: FaultScope, *, ms: int) -> Row:
     """Say each confirm so much later, by the clock that can be moved."""
     what = f"{HELD} for {timedelta(milliseconds=ms)}"
     return begin(scene, what, partial(scene.call_later, ms / 1_000))
 
 
-def begin(scene: Scene, what: str, wait: Callable[[Callable[[], None]], object]) -> Row:
+def begin(scene: FaultScope, what: str, wait: Callable[[Callable[[], None]], object]) -> Row:
     release(scene)
-    shapes: dict[Line, HeldConfirms] = {}
+    shapes: dict[TappedConnection, HeldConfirms] = {}
 
-    def shape(line: Line) -> None:
+    def shape(line: TappedConnection) -> None:
         shapes[line] = HeldConfirms(line, scene.has, wait)
         line.shapes.append(shapes[line])
         line.when_lost.append(partial(shapes.pop, line, None))
@@ -114,7 +114,7 @@ def begin(scene: Scene, what: str, wait: Callable[[Callable[[], None]], object])
     return {}
 
 
-def release(scene: Scene) -> Row:
+def release(scene: FaultScope) -> Row:
     """Say all that has been held back, and hold back nothing more."""
     scene.end(HELD)
     return {}

@@ -15,17 +15,17 @@ from fluffle.broker.base.errors import ConnectionForced, SyntaxFailure
 from fluffle.broker.protocols.amqp091.forced_closes import part_with
 from fluffle.broker.protocols.amqp091.listings import channel_row, connection_row, consumer_row
 from fluffle.broker.testing.faults.clients import NEXT, REASON
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.introduction import client_properties
-from fluffle.broker.testing.faults.tapped_transport import Line
+from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 
 
-def list_connections(scene: Scene) -> Row:
+def list_connections(scene: FaultScope) -> Row:
     """Those that are open, with their channels and consumers, as `fluffle` shows them."""
     return {"connections": [row_of(line) for line in scene.lines()]}
 
 
-def row_of(line: Line) -> Row:
+def row_of(line: TappedConnection) -> Row:
     connection = line.connection
     channels = tuple(connection.channels)
     return {
@@ -41,23 +41,23 @@ def row_of(line: Line) -> Row:
     }
 
 
-def close(scene: Scene, *, connection: str, text: str = REASON) -> Row:
+def close(scene: FaultScope, *, connection: str, text: str = REASON) -> Row:
     """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
     part_with(scene.line(connection).connection, ConnectionForced(text))
     return {}
 
 
-def reset(scene: Scene, *, connection: str) -> Row:
+def reset(scene: FaultScope, *, connection: str) -> Row:
     """No goodbye: the client is told by TCP that there is nobody any more."""
-    return on(scene, connection, "is reset", Line.reset)
+    return on(scene, connection, "is reset", TappedConnection.reset)
 
 
-def freeze(scene: Scene, *, connection: str) -> Row:
+def freeze(scene: FaultScope, *, connection: str) -> Row:
     """Read and write nothing; the socket stays open, and heartbeats stop."""
     return on(scene, connection, "is frozen", partial(freeze_line, scene))
 
 
-def freeze_line(scene: Scene, line: Line) -> None:
+def freeze_line(scene: FaultScope, line: TappedConnection) -> None:
     """Until that ends, or its client is gone."""
     line.freeze(scene)
     what = f"connection '{line.connection.name}' is frozen"
@@ -65,13 +65,13 @@ def freeze_line(scene: Scene, line: Line) -> None:
     line.when_lost.append(partial(scene.end, line))
 
 
-def thaw(scene: Scene, *, connection: str) -> Row:
+def thaw(scene: FaultScope, *, connection: str) -> Row:
     """Go on where it stopped."""
     scene.end(scene.line(connection))
     return {}
 
 
-def cut_after(scene: Scene, *, connection: str, bytes: int, sent_by: str = "broker") -> Row:
+def cut_after(scene: FaultScope, *, connection: str, bytes: int, sent_by: str = "broker") -> Row:
     """Cut it once so many more bytes have passed, though that is in the midst of a frame.
 
     Those that are counted are sent by the `broker` or by the `client`.
@@ -79,17 +79,19 @@ def cut_after(scene: Scene, *, connection: str, bytes: int, sent_by: str = "brok
     if sent_by not in ("broker", "client") or bytes < 0:
         raise SyntaxFailure("'sent_by' must be broker or client, and 'bytes' not negative")
     what = f"is cut after {bytes} bytes of the {sent_by}"
-    return on(scene, connection, what, partial(Line.cut_after, count=bytes, sent_by=sent_by))
+    return on(
+        scene, connection, what, partial(TappedConnection.cut_after, count=bytes, sent_by=sent_by)
+    )
 
 
-def on(scene: Scene, name: str, what: str, plan: Callable[[Line], None]) -> Row:
+def on(scene: FaultScope, name: str, what: str, plan: Callable[[TappedConnection], None]) -> Row:
     """Do it to a connection, or to the next."""
     if name != NEXT:
         plan(scene.line(name))
         return {}
     plans = scene.door.plans
 
-    def come(line: Line) -> None:
+    def come(line: TappedConnection) -> None:
         scene.end(come)
         plan(line)
 

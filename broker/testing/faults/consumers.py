@@ -15,11 +15,11 @@ from fluffle.broker.queues.consumer_timeout import Late, Lost
 from fluffle.broker.queues.consumers import Consumer, Sink
 from fluffle.broker.queues.delivery import Handout
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.redelivery import give_back
 
 
-class Found(NamedTuple):
+class FoundConsumer(NamedTuple):
     """A consumer, and where it is."""
 
     connection: Connection
@@ -35,10 +35,10 @@ class Found(NamedTuple):
         return consumer_row(self.connection, self.channel, self.consumer)
 
 
-def find(scene: Scene, name: str) -> Found:
+def find(scene: FaultScope, name: str) -> FoundConsumer:
     """NotFound; PreconditionFailed if there are several."""
     everybody = [
-        Found(line.connection, channel, subscription)
+        FoundConsumer(line.connection, channel, subscription)
         for line in scene.lines()
         for channel in line.connection.channels
         for subscription in channel.subscriptions.values()
@@ -83,12 +83,12 @@ class FrozenSink:
         self.sink.activity_changed(consumer)
 
 
-def show(scene: Scene, *, consumer: str) -> Row:
+def show(scene: FaultScope, *, consumer: str) -> Row:
     """Where it is and what it holds, as `fluffle` shows it."""
     return find(scene, consumer).row
 
 
-def cancel(scene: Scene, *, consumer: str) -> Row:
+def cancel(scene: FaultScope, *, consumer: str) -> Row:
     """End it as if its queue had moved: a client that understands that hears basic.cancel.
 
     What it holds stays unacknowledged.
@@ -103,7 +103,7 @@ def end_consumer(channel: Channel, subscription: Subscription) -> None:
     subscription.cancelled(subscription.consumer)
 
 
-def freeze(scene: Scene, *, consumer: str) -> Row:
+def freeze(scene: FaultScope, *, consumer: str) -> Row:
     """Deliver nothing more to it."""
     consumer_ = find(scene, consumer).consumer
     sink = consumer_.sink
@@ -124,13 +124,13 @@ def freeze(scene: Scene, *, consumer: str) -> Row:
     return {}
 
 
-def thaw(scene: Scene, *, consumer: str) -> Row:
+def thaw(scene: FaultScope, *, consumer: str) -> Row:
     """Deliver to it again."""
     scene.end(find(scene, consumer).consumer)
     return {}
 
 
-def redeliver(scene: Scene, *, consumer: str) -> Row:
+def redeliver(scene: FaultScope, *, consumer: str) -> Row:
     """Deliver again what it holds; how many messages that are.
 
     So a quorum queue of a cluster does when it has not heard for a while of the node where the

@@ -1,4 +1,4 @@
-"""`Remote`: what belongs to the loop of a broker, for who is in another thread.
+"""`CrossThreadProxy`: what belongs to the loop of a broker, for who is in another thread.
 
 It has the same attributes; what is a coroutine there blocks here, or is awaited in another loop,
 as it is turned.  What such a call returns is turned as well.
@@ -20,7 +20,7 @@ Work = Callable[..., Coroutine[Any, Any, Any]]
 Turn = Callable[[Work], Callable[..., Any]]
 
 
-class Remote:
+class CrossThreadProxy:
     """One of `NEAR`."""
 
     __slots__ = ("_near", "_turn")
@@ -32,7 +32,7 @@ class Remote:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return remote(getattr(self._near, name), self._turn)
+        return proxy_of(getattr(self._near, name), self._turn)
 
     def __dir__(self) -> list[str]:
         return dir(self._near)
@@ -41,17 +41,17 @@ class Remote:
         return repr(self._near)
 
 
-def remote(value: Any, turn: Turn) -> Any:
+def proxy_of(value: Any, turn: Turn) -> Any:
     """The same for elsewhere: plain values stay what they are."""
     if isinstance(value, NEAR):
-        return Remote(value, turn)
+        return CrossThreadProxy(value, turn)
     if isinstance(value, list):
-        return [remote(each, turn) for each in value]
+        return [proxy_of(each, turn) for each in value]
     if not iscoroutinefunction(value):
         return value
 
     @wraps(value)
     async def work(*positional: Any, **named: Any) -> Any:
-        return remote(await value(*positional, **named), turn)
+        return proxy_of(await value(*positional, **named), turn)
 
     return turn(work)

@@ -1,4 +1,4 @@
-"""`Scene`: what faults of one broker, or of one virtual host of it, act on.
+"""`FaultScope`: what faults of one broker, or of one virtual host of it, act on.
 
 It remembers those that last, so that each of them ends with the test at the latest.
 """
@@ -11,18 +11,18 @@ from contextlib import ExitStack
 from fluffle.broker.admin.context import Parts, Row
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import NotFound
-from fluffle.broker.testing.faults.acceptor import Door
-from fluffle.broker.testing.faults.tapped_transport import Line
+from fluffle.broker.testing.faults.acceptor import ClientAcceptor
+from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 
-class Scene:
+class FaultScope:
     """Used in the loop of the broker."""
 
     __slots__ = ("_in_effect", "call_later", "door", "parts", "vhost_name")
 
     def __init__(
-        self, parts: Parts, door: Door, call_later: CallLater, vhost_name: str | None
+        self, parts: Parts, door: ClientAcceptor, call_later: CallLater, vhost_name: str | None
     ) -> None:
         """`call_later` goes by the clock that can be moved; None: all virtual hosts."""
         self.parts = parts
@@ -38,17 +38,17 @@ class Scene:
 
         return perform(self, name, arguments)
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[TappedConnection]:
         """Those of the clients that have opened the virtual host."""
         return (line for line in self.door.lines() if self.has(line))
 
-    def has(self, line: Line) -> bool:
+    def has(self, line: TappedConnection) -> bool:
         session = line.connection.session
         return self.vhost_name is None or (
             session is not None and session.vhost.name == self.vhost_name
         )
 
-    def line(self, name: str) -> Line:
+    def line(self, name: str) -> TappedConnection:
         """That of a connection, by its name or the one that its client has given it.  NotFound."""
         for line in self.lines():
             if name in (line.connection.name, line.connection.handshake.client_name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 
 
 class Faults:
@@ -12,7 +12,7 @@ class Faults:
 
     __slots__ = ("_scene",)
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: FaultScope) -> None:
         self._scene = scene
 
     # The broker, for all its virtual hosts

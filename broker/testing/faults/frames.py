@@ -78,7 +78,7 @@ def size_at(data: bytes, at: int) -> int:
     return int.from_bytes(data[at + 3 : at + HEAD_BYTES], "big") + FRAME_OVERHEAD_BYTES
 
 
-class Splitter:
+class FrameSplitter:
     """What a client sends, as frames: the protocol header in front counts as one.
 
     Whoever sends what is no frame is passed on as he is from there on.

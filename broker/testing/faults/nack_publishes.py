@@ -21,11 +21,11 @@ from fluffle.broker.queues.queue_api import (
     Target,
     fates_of,
 )
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 
-class Quota:
+class NackQuota:
     """How many messages are still to be refused, of an exchange or of any."""
 
     __slots__ = ("_contents", "_exchange", "_left", "_places", "_spent")
@@ -59,12 +59,12 @@ class Quota:
         return self._places
 
 
-class Refusing:
+class NackQueue:
     """Stands in the place of a queue: an `Inlet`."""
 
     __slots__ = ("_name", "_quota", "_vhost")
 
-    def __init__(self, name: str, vhost: VirtualHost, quota: Quota) -> None:
+    def __init__(self, name: str, vhost: VirtualHost, quota: NackQuota) -> None:
         self._name = name
         self._vhost = vhost
         self._quota = quota
@@ -154,7 +154,7 @@ def among(
 
 
 def nack_next(
-    scene: Scene, *, count: int = 1, queue: str | None = None, exchange: str | None = None
+    scene: FaultScope, *, count: int = 1, queue: str | None = None, exchange: str | None = None
 ) -> Row:
     """Refuse the next so many messages that come to a queue, be it there yet or not, or through an
     exchange to one that is there now.  They are not taken, and their publishers hear basic.nack.
@@ -176,8 +176,8 @@ def nack_next(
         if any(vhost.inlets.get(name) is inlet for name, inlet in inlets.items()):
             scene.end(quota)
 
-    quota = Quota(count, exchange, spent)
-    inlets = {name: Refusing(name, vhost, quota) for name in names}
+    quota = NackQuota(count, exchange, spent)
+    inlets = {name: NackQueue(name, vhost, quota) for name in names}
     for name, inlet in inlets.items():
         vhost.lead_in(name, inlet)
 

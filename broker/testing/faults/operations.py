@@ -3,10 +3,10 @@
     result = perform(scene, "connections.cut_after", {"connection": "next", "bytes": 300})
 
 Arguments and results are values that JSON has.  To add one, write a function in the module of its
-subject that takes a `Scene` and otherwise arguments by keyword (their types are those that
+subject that takes a `FaultScope` and otherwise arguments by keyword (their types are those that
 `control.arguments` knows; the signature is what is checked), returns a `Row`, and raises
 `BrokerError` if it cannot be; put it into the `OPERATIONS` of that module, and a new module into
-those below.  What lasts is told to `Scene.begin`, under a key that tells it from all else, with
+those below.  What lasts is given to `FaultScope.begin`, under a key of its own, with
 what ends it.  `Faults` in `faults` has a method for each.
 """
 
@@ -26,16 +26,16 @@ from fluffle.broker.testing.faults import (
     refusals,
     unkind,
 )
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 
 
-def mend(scene: Scene) -> Row:
+def mend(scene: FaultScope) -> Row:
     """Nothing goes wrong any more."""
     scene.mend()
     return {}
 
 
-def list_faults(scene: Scene) -> Row:
+def list_faults(scene: FaultScope) -> Row:
     """What goes wrong now, in words."""
     return {"faults": scene.in_effect}
 
@@ -52,7 +52,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def perform(scene: Scene, name: str, arguments: Mapping[str, object]) -> Row:
+def perform(scene: FaultScope, name: str, arguments: Mapping[str, object]) -> Row:
     """In the loop of the broker.  BrokerError: what is wrong with the name or the arguments, too,
     and what is not there."""
     operation = OPERATIONS.get(name)

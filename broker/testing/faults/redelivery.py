@@ -11,7 +11,7 @@ from fluffle.broker.queues.delivery import Handout, Holder, Outcome
 from fluffle.broker.queues.queue_api import ServedQueue
 
 
-class InVain:
+class FormerHolder:
     """Holds what its queue has given to others: a `Holder`, and of the queue what settles."""
 
     __slots__ = ("name",)
@@ -55,11 +55,11 @@ def give_back(channel: Channel, is_meant: Callable[[Handout], bool]) -> int:
     `is_meant` is asked of each run, which goes back whole; its tags stay known to the channel.
     """
     runs = channel.unacked.open_runs()
-    meant = [run for run in runs if not isinstance(run.holder, InVain) and is_meant(run)]
+    meant = [run for run in runs if not isinstance(run.holder, FormerHolder) and is_meant(run)]
     count = 0
     for handout in meant:
         for start, stop in tuple(handout.unsettled()):
             handout.holder.queue.settle(handout, start, stop, Outcome.SUSPECTED)
             count += stop - start
-        handout.holder = cast(Holder, InVain(handout.holder.queue.name))
+        handout.holder = cast(Holder, FormerHolder(handout.holder.queue.name))
     return count

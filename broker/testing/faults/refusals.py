@@ -9,7 +9,7 @@ from typing import Any
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.testing.faults.connections import freeze_line
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 
 LOW_ON, AND = "low on ", " & "
 BLOCKED = "publishers are blocked"
@@ -18,7 +18,7 @@ NO_CONNECTIONS = "connections are refused"
 SILENCE = "new connections are accepted in silence"
 
 
-def block(scene: Scene, *, reason: str = "low on memory") -> Row:
+def block(scene: FaultScope, *, reason: str = "low on memory") -> Row:
     """Raise a resource alarm: who publishes hears connection.blocked and is not read any more.
 
     `reason` is what RabbitMQ says: `low on memory`, `low on disk & memory`.
@@ -33,13 +33,13 @@ def block(scene: Scene, *, reason: str = "low on memory") -> Row:
     return {}
 
 
-def unblock(scene: Scene) -> Row:
+def unblock(scene: FaultScope) -> Row:
     """Clear the alarm."""
     scene.end(BLOCKED)
     return {}
 
 
-def refuse_logins(scene: Scene) -> Row:
+def refuse_logins(scene: FaultScope) -> Row:
     """Whatever the password: 403 ACCESS_REFUSED, or no answer to who would not understand it."""
     refusing = scene.door.refusing_logins
     refusing.add(scene)
@@ -47,13 +47,13 @@ def refuse_logins(scene: Scene) -> Row:
     return {}
 
 
-def allow_logins(scene: Scene) -> Row:
+def allow_logins(scene: FaultScope) -> Row:
     """Let new connections log in again."""
     scene.end(NO_LOGINS)
     return {}
 
 
-def refuse_connections(scene: Scene, *, silently: bool = False) -> Row:
+def refuse_connections(scene: FaultScope, *, silently: bool = False) -> Row:
     """As if there were no broker at the address; connections that are open stay.
 
     `silently`: new ones are accepted, and nothing is said on them.
@@ -72,7 +72,7 @@ def refuse_connections(scene: Scene, *, silently: bool = False) -> Row:
     return {}
 
 
-def accept_connections(scene: Scene) -> Row:
+def accept_connections(scene: FaultScope) -> Row:
     """Accept connections again, and talk to them; those that were met with silence stay so."""
     scene.end(NO_CONNECTIONS)
     scene.end(SILENCE)

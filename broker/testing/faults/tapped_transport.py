@@ -1,4 +1,4 @@
-"""`Line`: what lies between the socket of a client and the connection that serves it.
+"""`TappedConnection`: what lies between the socket of a client and the connection that serves it.
 
 To the transport of the socket it is the protocol, to the connection it is the transport.  What is
 under way stands in two queues, one for each direction, which are empty unless something holds them
@@ -24,11 +24,11 @@ LINGER_NOT = struct.pack("ii", 1, 0)
 """A socket that is closed with this says RST, and forgets what was to be sent."""
 
 
-class Shape(Protocol):
+class ByteFilter(Protocol):
     """What becomes of the bytes on a line, apart from delays."""
 
     def to_client(self, data: bytes) -> bytes:
-        """What of these whole frames goes on now; the rest goes on by `Line.pass_on` later."""
+        """Return which whole frames pass now; `TappedConnection.pass_on` sends the rest later."""
 
     def from_client(self, data: bytes) -> Iterable[bytes]:
         """The same bytes in the parts in which the connection gets them, some of them later."""
@@ -38,14 +38,14 @@ Pieces = Callable[[bytes], Iterable[bytes]]
 """Cuts what is written into what goes to the socket at a time."""
 
 
-class Line(asyncio.Protocol):
+class TappedConnection(asyncio.Protocol):
     """Of one client."""
 
     def __init__(
         self,
         connection: Connection,
-        opened: Callable[[Line], None],
-        lost: Callable[[Line], object],
+        opened: Callable[[TappedConnection], None],
+        lost: Callable[[TappedConnection], object],
     ) -> None:
         """`opened` is called once the client is there, before it is heard, and `lost` once it is
         gone."""
@@ -57,7 +57,7 @@ class Line(asyncio.Protocol):
         """What the client has said until it had introduced itself."""
         self.when_lost: list[Callable[[], object]] = []
         """Called once the client is gone."""
-        self.shapes: list[Shape] = []
+        self.shapes: list[ByteFilter] = []
         self.pieces: Pieces | None = None
         self._freezing: set[object] = set()
         """Who has it frozen."""
@@ -84,7 +84,7 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.connection.connection_made(cast(asyncio.Transport, End(self)))
+        self.connection.connection_made(cast(asyncio.Transport, ServerTransport(self)))
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -113,11 +113,11 @@ class Line(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         self._shape(data, self.shapes)
 
-    def pass_on(self, data: bytes, *, behind: Shape) -> None:
+    def pass_on(self, data: bytes, *, behind: ByteFilter) -> None:
         """Write what a shape has kept, as those behind it have it."""
         self._shape(data, self.shapes[self.shapes.index(behind) + 1 :])
 
-    def _shape(self, data: bytes, shapes: list[Shape]) -> None:
+    def _shape(self, data: bytes, shapes: list[ByteFilter]) -> None:
         for shape in shapes:
             data = shape.to_client(data)
         self._send(data)
@@ -269,12 +269,12 @@ class Line(asyncio.Protocol):
         return data[:left], left <= len(data)
 
 
-class End:
+class ServerTransport:
     """The end of a line at which the connection is: what it needs of a transport."""
 
     __slots__ = ("_line",)
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: TappedConnection) -> None:
         self._line = line
 
     def write(self, data: bytes) -> None:

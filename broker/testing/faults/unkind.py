@@ -29,7 +29,7 @@ from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import Handout
 from fluffle.broker.testing.faults.consumers import end_consumer
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.frames import (
     ACK,
     CHANNEL_CLOSE,
@@ -37,7 +37,7 @@ from fluffle.broker.testing.faults.frames import (
     DELIVER,
     NACK,
     Frame,
-    Splitter,
+    FrameSplitter,
     consumer_tag_of,
     frames_of,
     in_two,
@@ -45,7 +45,7 @@ from fluffle.broker.testing.faults.frames import (
 )
 from fluffle.broker.testing.faults.ledger import Ledger
 from fluffle.broker.testing.faults.redelivery import give_back
-from fluffle.broker.testing.faults.tapped_transport import Line
+from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 
 UNKIND = "the broker is unkind"
 LATE_S_MAX = 0.01
@@ -57,7 +57,7 @@ MARKED, SPLIT, BEATS, LATE = 1 / 8, 1 / 4, 1 / 16, 1 / 2
 later: as a part of one."""
 
 
-class Unkindness:
+class AdversarialFilter:
     """A `Shape` of one line."""
 
     __slots__ = (
@@ -66,9 +66,9 @@ class Unkindness:
 
     def __init__(
         self,
-        line: Line,
+        line: TappedConnection,
         chance: Random,
-        is_meant: Callable[[Line], bool],
+        is_meant: Callable[[TappedConnection], bool],
         *,
         redelivered: float,
         cancelled: float,
@@ -79,7 +79,7 @@ class Unkindness:
         self._is_meant = is_meant
         self._redelivered = redelivered
         self._cancelled = cancelled
-        self._splitter = Splitter(waits_for_header=not line.introduction)
+        self._splitter = FrameSplitter(waits_for_header=not line.introduction)
         self._ledgers: dict[int, Ledger] = {}
 
     # To the client
@@ -210,7 +210,7 @@ def redeliver(channel: Channel, tag: int) -> None:
 
 
 def be_unkind(
-    scene: Scene,
+    scene: FaultScope,
     *,
     seed: int | str,
     redelivered_percent: int = 25,
@@ -222,11 +222,11 @@ def be_unkind(
     more, and so many when a consumer of their channel is cancelled.
     """
     be_kind(scene)
-    shapes: dict[Line, Unkindness] = {}
+    shapes: dict[TappedConnection, AdversarialFilter] = {}
     numbers = count()
 
-    def shape(line: Line) -> None:
-        unkindness = Unkindness(
+    def shape(line: TappedConnection) -> None:
+        unkindness = AdversarialFilter(
             line,
             Random(f"{seed} {next(numbers)}"),
             scene.has,
@@ -251,7 +251,7 @@ def be_unkind(
     return {}
 
 
-def be_kind(scene: Scene) -> Row:
+def be_kind(scene: FaultScope) -> Row:
     """Be kind again: what was kept for later is said now."""
     scene.end(UNKIND)
     return {}

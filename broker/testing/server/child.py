@@ -22,7 +22,7 @@ EXIT_SIGNAL_BASE = 128
 """As a shell says it."""
 
 
-class CannotRun(Exception):
+class CommandNotRun(Exception):
     """The system has no such command, or does not let us."""
 
     def __init__(self, command: str, error: OSError) -> None:
@@ -55,7 +55,7 @@ class Child:
         try:
             self._process = await asyncio.create_subprocess_exec(*words, env=environment)
         except OSError as error:
-            raise CannotRun(words[0], error) from error
+            raise CommandNotRun(words[0], error) from error
         for number in self._early:
             self._pass_on(number)
         code = await self._process.wait()

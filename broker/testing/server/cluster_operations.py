@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from fluffle.broker.admin.arguments import arguments_of
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.testing.cluster.cluster import Cluster
-from fluffle.broker.testing.cluster.node import ClusterNode, State
+from fluffle.broker.testing.cluster.node import ClusterNode, ProcessState
 from fluffle.broker.testing.faults.operations import OPERATIONS as FAULTS
 from fluffle.broker.testing.server.operations import (
     ON_ALL,
@@ -31,7 +31,7 @@ NODE = "nodes/{node}/"
 """How paths begin of what is done to one of the nodes."""
 
 
-class Place(NamedTuple):
+class Target(NamedTuple):
     """A node; or a virtual host, seen from the whole cluster or from a node."""
 
     cluster: Cluster
@@ -49,73 +49,73 @@ async def nodes(cluster: Cluster) -> Row:
     return {"nodes": [{"node": n.number, "state": n.state.value, "url": url} for n, url in rows]}
 
 
-async def kill(place: Place) -> Row:
+async def kill(place: Target) -> Row:
     """As SIGKILL does: what is not on its disk is gone."""
     await place.cluster.nodes.kill(place.number)
     return {}
 
 
-async def stop(place: Place) -> Row:
+async def stop(place: Target) -> Row:
     """In order: others lead what it leads, and clients are told."""
     await place.cluster.nodes.stop(place.number)
     return {}
 
 
-async def start(place: Place) -> Row:
+async def start(place: Target) -> Row:
     """Again, with the disk that it had; returns when it takes clients."""
     await place.cluster.nodes.start(place.number)
     return {}
 
 
-async def restart(place: Place) -> Row:
+async def restart(place: Target) -> Row:
     """In order."""
     await place.cluster.nodes.restart(place.number)
     return {}
 
 
-async def pause(place: Place) -> Row:
+async def pause(place: Target) -> Row:
     """As SIGSTOP does: sockets are open, and nobody answers."""
     await place.cluster.nodes.pause(place.number)
     return {}
 
 
-async def resume(place: Place) -> Row:
+async def resume(place: Target) -> Row:
     """As SIGCONT does."""
     await place.cluster.nodes.resume(place.number)
     return {}
 
 
-async def wipe(place: Place) -> Row:
+async def wipe(place: Target) -> Row:
     """What was on the disk of a node that is down is gone; it is let in anew at its start."""
     await place.cluster.nodes.wipe(place.number)
     return {}
 
 
-async def slow_disk(place: Place, *, ms: float) -> Row:
+async def slow_disk(place: Target, *, ms: float) -> Row:
     """Each commit takes so much longer."""
     await place.node.disk.slow(ms)
     return {}
 
 
-async def fill_disk(place: Place) -> Row:
+async def fill_disk(place: Target) -> Row:
     """There is no room any more."""
     await place.node.disk.full()
     return {}
 
 
-async def fail_disk(place: Place) -> Row:
+async def fail_disk(place: Target) -> Row:
     """The next commit fails, and the node ends."""
     await place.node.disk.fail()
     return {}
 
 
-async def corrupt_disk(place: Place, *, body: str, body_encoding: str = "utf-8") -> Row:
+async def corrupt_disk(place: Target, *, body: str, body_encoding: str = "utf-8") -> Row:
     """A byte of each entry that holds this is not what was written."""
     await place.node.disk.corrupt(bytes_of(body, body_encoding))
     return {}
 
 
-async def repair_disk(place: Place) -> Row:
+async def repair_disk(place: Target) -> Row:
     """It is well again."""
     await place.node.disk.repair()
     return {}
@@ -156,7 +156,7 @@ async def heal(cluster: Cluster) -> Row:
 
 
 async def leader(
-    place: Place, *, queue: str, other_than: int | None = None, within: float = 10.0
+    place: Target, *, queue: str, other_than: int | None = None, within: float = 10.0
 ) -> Row:
     """The `node` that leads a queue, or has a classic one, once there is one, and it is not
     `other_than`; 409 if there is none within so many seconds."""
@@ -167,14 +167,14 @@ async def leader(
     return {"node": found}
 
 
-async def move_leader(place: Place, *, queue: str, node: int, within: float = 10.0) -> Row:
+async def move_leader(place: Target, *, queue: str, node: int, within: float = 10.0) -> Row:
     """Have another member lead a quorum queue; returns once it does."""
     check_within(within)
     await place.cluster.move_leader(queue, node, vhost=place.vhost, within=within)
     return {}
 
 
-async def members(place: Place, *, queue: str) -> Row:
+async def members(place: Target, *, queue: str) -> Row:
     """The `nodes` that have the messages of a queue."""
     return {"nodes": sorted(await place.cluster.members(queue, vhost=place.vhost))}
 
@@ -182,9 +182,9 @@ async def members(place: Place, *, queue: str) -> Row:
 def fault(act: Callable[..., Any]) -> Operation:
     """One of the faults of a broker, in the process of a node."""
 
-    async def done(place: Place, **arguments: Any) -> Row:
+    async def done(place: Target, **arguments: Any) -> Row:
         node = place.node
-        if node.state is not State.RUNS:
+        if node.state is not ProcessState.RUNS:
             raise RuntimeError(f"node {node.number} is {node.state.value}")
 
         async def work() -> Row:
@@ -197,13 +197,13 @@ def fault(act: Callable[..., Any]) -> Operation:
     return Operation(done, arguments_of(act), place_of)
 
 
-def place_of(cluster: Cluster, node: str = "0", vhost: str = "") -> Place:
+def place_of(cluster: Cluster, node: str = "0", vhost: str = "") -> Target:
     """NotFound."""
     if node not in map(str, range(len(cluster.nodes))):
         raise NotFound(f"there is no node {node}, but 0 to {len(cluster.nodes) - 1}")
     if vhost:
         cluster.vhost(vhost)
-    return Place(cluster, int(node), vhost)
+    return Target(cluster, int(node), vhost)
 
 
 ON_CLUSTER: Mapping[str, Act] = {

@@ -105,7 +105,7 @@ def test_server(
     from fluffle.broker.config.start_error import StartFailed  # noqa: PLC0415
     from fluffle.broker.definitions.parser import DefinitionsError  # noqa: PLC0415
     from fluffle.broker.node import NodeFailed  # noqa: PLC0415
-    from fluffle.broker.testing.server.child import CannotRun  # noqa: PLC0415
+    from fluffle.broker.testing.server.child import CommandNotRun  # noqa: PLC0415
     from fluffle.broker.testing.server.run import run, serve  # noqa: PLC0415
 
     def tell(urls: dict[str, str]) -> None:
@@ -131,7 +131,7 @@ def test_server(
     )
     try:
         code = asyncio.run(running)
-    except CannotRun as error:
+    except CommandNotRun as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
     except (OSError, StartFailed, DefinitionsError, NodeFailed) as error:

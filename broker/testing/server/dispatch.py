@@ -25,7 +25,7 @@ from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.definitions.parser import DefinitionsError
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.patterns.patterns import UnusablePattern
-from fluffle.broker.testing.server.http import Answer
+from fluffle.broker.testing.server.http import HttpResponse
 from fluffle.broker.testing.server.operations import WITHIN_S_MAX, Operations, Row
 
 NAMED = re.compile(r"\b(node|vhost)s/([^/]+)/")
@@ -37,7 +37,7 @@ ENDS_IN_S = WITHIN_S_MAX + 30.0
 logger = logging.getLogger(__name__)
 
 
-class Serving:
+class Dispatcher:
     """The operations on one broker, or on one cluster."""
 
     __slots__ = ("_operations", "_served")
@@ -46,27 +46,29 @@ class Serving:
         self._served = served
         self._operations = operations
 
-    async def answer(self, path: str, body: bytes) -> Answer:
+    async def answer(self, path: str, body: bytes) -> HttpResponse:
         """Do what is asked for."""
         try:
             async with asyncio.timeout(ENDS_IN_S):
                 return answer_of(await self._act(path, body))
         except RecursionError:
-            return Answer.error(HTTPStatus.BAD_REQUEST, "this is nested too deeply")
+            return HttpResponse.error(HTTPStatus.BAD_REQUEST, "this is nested too deeply")
         except TimeoutError as error:
             if not str(error):
                 why = f"it is not done in {ENDS_IN_S:g} s"
-                return Answer.error(HTTPStatus.SERVICE_UNAVAILABLE, why)
-            return Answer.error(HTTPStatus.CONFLICT, str(error))
+                return HttpResponse.error(HTTPStatus.SERVICE_UNAVAILABLE, why)
+            return HttpResponse.error(HTTPStatus.CONFLICT, str(error))
         except (AssertionError, RuntimeError, NodeFailed, StartFailed) as error:
-            return Answer.error(HTTPStatus.CONFLICT, str(error))
+            return HttpResponse.error(HTTPStatus.CONFLICT, str(error))
         except BrokerError as error:
-            return Answer.error(status_of(error), error.explanation)
+            return HttpResponse.error(status_of(error), error.explanation)
         except (DefinitionsError, UnusablePattern, TypeError, ValueError, OverflowError) as error:
-            return Answer.error(HTTPStatus.BAD_REQUEST, str(error))
+            return HttpResponse.error(HTTPStatus.BAD_REQUEST, str(error))
         except Exception:  # a bug ends one request, not the broker
             logger.exception("an operation of the test server failed")
-            return Answer.error(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug; see the log")
+            return HttpResponse.error(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug; see the log"
+            )
 
     async def _act(self, path: str, body: bytes) -> Row:
         named: dict[str, str] = {}
@@ -101,14 +103,14 @@ def refuse(constant: str) -> NoReturn:
     raise ValueError(f"JSON has no {constant}")
 
 
-def answer_of(row: Row) -> Answer:
+def answer_of(row: Row) -> HttpResponse:
     """SyntaxFailure for more than is answered at once."""
     body = json.dumps(row, default=str).encode()
     if len(body) > ANSWER_BYTES_MAX:
         raise SyntaxFailure(
             f"the answer has {len(body)} bytes, and the limit is {ANSWER_BYTES_MAX}; ask for fewer"
         )
-    return Answer(HTTPStatus.OK, body)
+    return HttpResponse(HTTPStatus.OK, body)
 
 
 def status_of(error: BrokerError) -> HTTPStatus:

@@ -25,7 +25,7 @@ CONNECTIONS_MAX = 256
 """A runner of tests may have some for each of its processes."""
 
 
-class Patience(NamedTuple):
+class HttpTimeouts(NamedTuple):
     """How long a client is waited for."""
 
     idle_s: float = 120.0
@@ -34,29 +34,29 @@ class Patience(NamedTuple):
     """Until a request that has begun is whole, and until an answer is taken."""
 
 
-PATIENCE = Patience()
+PATIENCE = HttpTimeouts()
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """What is answered: JSON."""
 
     status: HTTPStatus
     body: bytes
 
     @classmethod
-    def error(cls, status: HTTPStatus, why: str) -> Answer:
+    def error(cls, status: HTTPStatus, why: str) -> HttpResponse:
         return cls(status, dumps({"error": why}).encode())
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """What is no request to this server; what follows it on the connection is not read."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)
-        self.answer = Answer.error(status, why)
+        self.answer = HttpResponse.error(status, why)
 
 
-Serve: TypeAlias = Callable[[str, bytes], Awaitable[Answer]]
+Serve: TypeAlias = Callable[[str, bytes], Awaitable[HttpResponse]]
 """Answers a path, which is without the token and begins with no slash, and a body."""
 
 
@@ -65,7 +65,7 @@ class HttpServer:
 
     __slots__ = ("_open", "_patience", "_serve", "_server", "_token")
 
-    def __init__(self, serve: Serve, token: str, patience: Patience = PATIENCE) -> None:
+    def __init__(self, serve: Serve, token: str, patience: HttpTimeouts = PATIENCE) -> None:
         self._serve = serve
         self._token = token
         self._patience = patience
@@ -113,7 +113,7 @@ class HttpServer:
             request, path, body = await self._read(reader)
             answer = await self._serve(path, body)
             is_last = not request.keeps_connection
-        except Refused as refused:
+        except RequestRefused as refused:
             answer, is_last = refused.answer, True
         writer.write(head_of(answer, is_last=is_last) + answer.body)
         async with asyncio.timeout(self._patience.slow_s):
@@ -131,7 +131,7 @@ class HttpServer:
             try:
                 head += await reader.readuntil(END_OF_HEAD)
             except asyncio.LimitOverrunError:
-                raise Refused(
+                raise RequestRefused(
                     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
                     f"the head of a request has {HEAD_BYTES_MAX} bytes at most",
                 ) from None
@@ -143,34 +143,36 @@ class HttpServer:
         """Refused for who does not know the token, and for who is not a program."""
         token, _, path = request.path.removeprefix("/").partition("/")
         if not compare_digest(token.encode("latin-1"), self._token.encode()):
-            raise Refused(
+            raise RequestRefused(
                 HTTPStatus.FORBIDDEN,
                 "paths begin with the token that is in the URL of this server",
             )
         if "origin" in request.headers:
-            raise Refused(HTTPStatus.FORBIDDEN, "this is not for pages of a browser")
+            raise RequestRefused(HTTPStatus.FORBIDDEN, "this is not for pages of a browser")
         if request.method != "POST":
-            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "everything here is a POST")
+            raise RequestRefused(HTTPStatus.METHOD_NOT_ALLOWED, "everything here is a POST")
         return path
 
 
 def body_bytes_of(request: Request) -> int:
     """Refused for what has no length, or too much of it."""
     if request.version not in ("HTTP/1.1", "HTTP/1.0"):
-        raise Refused(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1")
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1")
     length = request.headers.get("content-length", "0")
     if "transfer-encoding" in request.headers:
-        raise Refused(HTTPStatus.LENGTH_REQUIRED, "send a body with its Content-Length, not chunks")
+        raise RequestRefused(
+            HTTPStatus.LENGTH_REQUIRED, "send a body with its Content-Length, not chunks"
+        )
     if not (length.isascii() and length.isdecimal()):
-        raise Refused(HTTPStatus.BAD_REQUEST, "this is no Content-Length")
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, "this is no Content-Length")
     if len(length) > len(str(BODY_BYTES_MAX)) or int(length) > BODY_BYTES_MAX:
-        raise Refused(
+        raise RequestRefused(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has {BODY_BYTES_MAX} bytes at most"
         )
     return int(length)
 
 
-def head_of(answer: Answer, *, is_last: bool) -> bytes:
+def head_of(answer: HttpResponse, *, is_last: bool) -> bytes:
     lines = [
         f"HTTP/1.1 {answer.status} {answer.status.phrase}",
         "Content-Type: application/json",

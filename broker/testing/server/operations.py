@@ -19,12 +19,12 @@ from fluffle.broker.admin.arguments import Argument, arguments_of, check_argumen
 from fluffle.broker.admin.peek import check_bounds
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.testing.broker import Broker
-from fluffle.broker.testing.direct_consumers import Taken
-from fluffle.broker.testing.faults.fault_scope import Scene
+from fluffle.broker.testing.direct_consumers import HeldMessage
+from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.operations import OPERATIONS as FAULTS
 from fluffle.broker.testing.message import Message
 from fluffle.broker.testing.message_traces import Passage
-from fluffle.broker.testing.requirements import Wanted
+from fluffle.broker.testing.requirements import VhostRequirements
 from fluffle.broker.testing.server.target import Cluster, ClusterVhost, parts_of
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.protocol.properties import Properties
@@ -89,7 +89,7 @@ async def add_vhost(
     texts = [*(users or {}).values(), *chain.from_iterable((permissions or {}).values())]
     if not all(map(is_text, texts)):
         raise ValueError("passwords are strings, permissions lists of strings")
-    wanted = Wanted(users or {}, permissions or {}, definitions, default_queue_type)
+    wanted = VhostRequirements(users or {}, permissions or {}, definitions, default_queue_type)
     taken = parts_of(served).catalogue.vhosts
     free = (name for number in served.numbers if (name := f"test-{number}") not in taken)
     name = name or next(free)
@@ -306,9 +306,9 @@ def check_within(seconds: float) -> None:
         raise ValueError(f"'within' is from 0 to {WITHIN_S_MAX:g} seconds")
 
 
-OUTCOMES: Mapping[str, Callable[[Taken], None]] = {
-    "ack": Taken.ack,
-    "reject": Taken.reject,
+OUTCOMES: Mapping[str, Callable[[HeldMessage], None]] = {
+    "ack": HeldMessage.ack,
+    "reject": HeldMessage.reject,
     "requeue": lambda message: message.reject(requeue=True),
 }
 ON_ALL: Mapping[str, Act] = {
@@ -342,7 +342,7 @@ def vhost_of(served: Broker | Cluster, vhost: str) -> Vhost | ClusterVhost:
     return served.vhost(vhost)
 
 
-def scene_of(broker: Broker, vhost: str) -> Scene:
+def scene_of(broker: Broker, vhost: str) -> FaultScope:
     """NotFound."""
     broker.node.parts.vhost(vhost)
     return broker.scene(vhost)

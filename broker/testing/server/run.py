@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.server.child import Child, stop_signal
-from fluffle.broker.testing.server.http import Answer, HttpServer, Serve
+from fluffle.broker.testing.server.http import HttpResponse, HttpServer, Serve
 from fluffle.broker.testing.server.target import Cluster, parts_of
 
 if TYPE_CHECKING:
-    from fluffle.broker.testing.server.dispatch import Serving
+    from fluffle.broker.testing.server.dispatch import Dispatcher
 
 TOKEN_BYTES = 16
 
@@ -76,16 +76,16 @@ def answering(served: Broker | Cluster) -> Serve:
     """Imported with the first request: until then the command is on its way."""
 
     @cache
-    def serving() -> Serving:
-        from fluffle.broker.testing.server.dispatch import Serving  # noqa: PLC0415
+    def serving() -> Dispatcher:
+        from fluffle.broker.testing.server.dispatch import Dispatcher  # noqa: PLC0415
 
         if isinstance(served, Broker):
             from fluffle.broker.testing.server.operations import OPERATIONS  # noqa: PLC0415
         else:
             from fluffle.broker.testing.server.cluster_operations import OPERATIONS  # noqa: PLC0415
-        return Serving(served, OPERATIONS)
+        return Dispatcher(served, OPERATIONS)
 
-    async def answer(path: str, body: bytes) -> Answer:
+    async def answer(path: str, body: bytes) -> HttpResponse:
         return await serving().answer(path, body)
 
     return answer

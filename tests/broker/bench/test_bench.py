@@ -12,10 +12,10 @@ import pytest
 
 from fluffle.broker.bench.command import lines, plan_of
 from fluffle.broker.bench.figures import Latencies, Tally, percentile
-from fluffle.broker.bench.load import Bench, Plan, first_failure
+from fluffle.broker.bench.load import BenchRun, Plan, first_failure
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
-from fluffle.broker.torture.connection import Address, Gone, Manners
+from fluffle.broker.torture.connection import ClientOptions, ConnectionEnded, NodeAddress
 from tests.broker.cli.running import RunningNode, run
 
 
@@ -34,11 +34,11 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 @pytest.fixture
 def plan(node: Node) -> Plan:
     host, port = node.addresses["amqp"]
-    return Plan(Address("", host, port), Manners(), ("b",), seconds=0.2)
+    return Plan(NodeAddress("", host, port), ClientOptions(), ("b",), seconds=0.2)
 
 
 async def test_all_that_is_confirmed_is_received(plan: Plan) -> None:
-    figures = await Bench(replace(plan, publishers=2, consumers=2), unheeded).run()
+    figures = await BenchRun(replace(plan, publishers=2, consumers=2), unheeded).run()
     assert figures["published"] == figures["confirmed"] == figures["received"]
     assert figures["received"]
     assert figures["confirm_ms"]["max"] > 0
@@ -46,14 +46,14 @@ async def test_all_that_is_confirmed_is_received(plan: Plan) -> None:
 
 
 async def test_a_rate_is_kept_to(plan: Plan) -> None:
-    figures = await Bench(replace(plan, rate=50.0, queue_type="quorum"), unheeded).run()
+    figures = await BenchRun(replace(plan, rate=50.0, queue_type="quorum"), unheeded).run()
     assert 1 <= figures["published"] <= 11
     assert figures["received"] == figures["confirmed"] == figures["published"]
 
 
 async def test_without_consumers_messages_stay(node: Node, plan: Plan) -> None:
     kept = replace(plan, consumers=0, keep=True, window=1, persistent=False)
-    figures = await Bench(kept, unheeded).run()
+    figures = await BenchRun(kept, unheeded).run()
     assert figures["received"] == 0
     tally = node.parts.vhost("/").queues["b"].here
     assert tally is not None
@@ -61,17 +61,17 @@ async def test_without_consumers_messages_stay(node: Node, plan: Plan) -> None:
 
 
 async def test_nobody_is_there() -> None:
-    plan = Plan(Address("", "127.0.0.1", 1), Manners(), ("b",))
-    with pytest.raises(Gone):
-        await Bench(plan, unheeded).run()
+    plan = Plan(NodeAddress("", "127.0.0.1", 1), ClientOptions(), ("b",))
+    with pytest.raises(ConnectionEnded):
+        await BenchRun(plan, unheeded).run()
 
 
 async def test_the_first_failure_ends_it() -> None:
     async def fails() -> None:
-        raise Gone("bye")
+        raise ConnectionEnded("bye")
 
     waits = asyncio.ensure_future(asyncio.Event().wait())
-    with pytest.raises(Gone):
+    with pytest.raises(ConnectionEnded):
         await first_failure([waits], [asyncio.ensure_future(fails())])
     await asyncio.wait([waits])
     assert waits.cancelled()
@@ -101,8 +101,12 @@ def test_figures_for_people() -> None:
 def test_addresses() -> None:
     options = {"name": "q", "queue_count": 2, "transient": True}
     plan = plan_of("amqp://u:p%40@host:1/v%2F", dict(options))
-    assert plan.to == Address("", "host", 1)
-    assert (plan.manners.user, plan.manners.password, plan.manners.vhost) == ("u", "p@", "v/")
+    assert plan.to == NodeAddress("", "host", 1)
+    assert (plan.client_options.user, plan.client_options.password, plan.client_options.vhost) == (
+        "u",
+        "p@",
+        "v/",
+    )
     assert plan.queues == ("q.1", "q.2")
     for url in ("http://host", "amqp://host:port", "amqp://[::1"):
         assert run("bench", url).exit_code == 2

@@ -27,7 +27,7 @@ from fluffle.raft.config import Config, NodeId
 from fluffle.raft.group import Position
 from fluffle.raft.output import Role
 from fluffle.raft.records import Entry, SnapshotMeta
-from fluffle.storage.disk import Disk, Work
+from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.log import Log
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.record import Change, Deletion
@@ -50,7 +50,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
     commits: list[set[int]] = []
     begin = Log.begin
 
-    def note(log: Log, changes: list[Change], work: Work) -> None:
+    def note(log: Log, changes: list[Change], work: WriteTransaction) -> None:
         commits.append({change[0].group for change in changes if not isinstance(change, Deletion)})
         begin(log, changes, work)
 

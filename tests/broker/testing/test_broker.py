@@ -23,7 +23,7 @@ from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S
 from fluffle.broker.testing.loop_thread import PATIENCE_S
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.storage import writer
-from fluffle.storage.disk import Disk, Work
+from fluffle.storage.disk import Disk, WriteTransaction
 from tests.broker.testing.conftest import CloseWaits
 from tests.support.cluster_nodes import until
 from tests.support.deadlines import DEADLINE_S, soon
@@ -150,7 +150,7 @@ async def test_it_does_not_rest_while_a_disk_writes(
     may_write = threading.Event()
     may_write.set()
 
-    def commit(disk: Disk, work: Work) -> writer.Result:
+    def commit(disk: Disk, work: WriteTransaction) -> writer.Result:
         may_write.wait()
         return instant(disk, work)
 

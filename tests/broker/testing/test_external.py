@@ -14,7 +14,7 @@ import pytest
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.testing.external.broker import ExternalBroker
 from fluffle.broker.testing.external.management import ManagementError
-from fluffle.broker.testing.requirements import Wanted
+from fluffle.broker.testing.requirements import VhostRequirements
 
 URL = "amqp://guest:guest@127.0.0.1:1/"
 
@@ -81,7 +81,7 @@ def test_a_virtual_host_that_was_there_stays(api: Api, hidden: set[str]) -> None
         ExternalBroker(URL, api.url, lacks) as broker,
         pytest.raises(PreconditionFailed, match="has vhosts of these names: 'production'"),
     ):
-        broker.add_vhost("production", Wanted(users={"app": "secret"}))
+        broker.add_vhost("production", VhostRequirements(users={"app": "secret"}))
     assert api.there == {"vhosts": {"/", "production"}, "users": {"guest"}}
 
 
@@ -93,7 +93,7 @@ def test_a_user_that_was_there_stays(api: Api, hidden: set[str]) -> None:
         ExternalBroker(URL, api.url, lacks) as broker,
         pytest.raises(PreconditionFailed, match="has users of these names: 'app'"),
     ):
-        broker.add_vhost("new", Wanted(users={"mine": "secret", "app": "secret"}))
+        broker.add_vhost("new", VhostRequirements(users={"mine": "secret", "app": "secret"}))
     assert api.there == {"vhosts": {"/", "production"}, "users": {"guest", "app"}}
 
 
@@ -102,5 +102,5 @@ def test_what_was_made_goes_if_the_rest_cannot_be(api: Api) -> None:
         ExternalBroker(URL, api.url, lacks) as broker,
         pytest.raises(ManagementError, match=r"permissions.*400 no"),
     ):
-        broker.add_vhost("new", Wanted(users={"app": "secret"}))
+        broker.add_vhost("new", VhostRequirements(users={"app": "secret"}))
     assert api.there == {"vhosts": {"/", "production"}, "users": {"guest"}}

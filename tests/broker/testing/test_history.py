@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 from fluffle.broker import Broker
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.testing import timeline
-from fluffle.broker.testing.message_traces import STEPS_MAX, What
+from fluffle.broker.testing.message_traces import STEPS_MAX, StepKind
 from fluffle.broker.testing.vhost import Vhost
 
 TYPES = pytest.mark.parametrize("queue_type", ["classic", "quorum"])
@@ -161,7 +161,7 @@ async def test_what_nobody_saw_leave_is_gone(
     await publish(channel, "orders", b"3")
     assert await steps(vhost, "orders") == [["published", "gone"]] * 2 + [["published"]]
     await queue.delete(if_unused=False, if_empty=False)
-    assert [each.last.what for each in await vhost.history("orders")] == [What.GONE] * 3
+    assert [each.last.what for each in await vhost.history("orders")] == [StepKind.GONE] * 3
     with pytest.raises(NotFound, match=r"no queue 'missing'.*, but: "):
         await vhost.history("missing")
 
@@ -347,7 +347,7 @@ async def test_a_message_that_goes_round_keeps_its_first_and_latest_steps(
         await (await queue.get()).nack()
     (message,) = await vhost.history("orders")
     assert len(message.steps) == STEPS_MAX
-    assert (message.steps[0].what, message.last.what) == (What.PUBLISHED, What.REQUEUED)
+    assert (message.steps[0].what, message.last.what) == (StepKind.PUBLISHED, StepKind.REQUEUED)
 
 
 async def test_there_is_an_end_to_what_is_remembered(

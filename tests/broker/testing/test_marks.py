@@ -10,7 +10,7 @@ import pika
 import pytest
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.testing.requirements import Wanted, wanted_of
+from fluffle.broker.testing.requirements import VhostRequirements, requirements_of
 from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker
 from tests.support.inner_pytest import run_pytest
 
@@ -83,10 +83,10 @@ class TestDefinitions:
 def test_definitions_may_be_a_file_and_of_one_virtual_host_only(tmp_path: Path) -> None:
     file = tmp_path / "definitions.json"
     file.write_text(json.dumps(DEFINITIONS))
-    assert [*Wanted(definitions=file).entries()] == ["exchanges", "queues", "bindings"]
+    assert [*VhostRequirements(definitions=file).entries()] == ["exchanges", "queues", "bindings"]
     file.write_text(json.dumps({"queues": [{"vhost": "a", "name": "q"}, {"vhost": "b"}]}))
     with pytest.raises(ValueError, match="more than one virtual host: 'a', 'b'"):
-        Wanted(definitions=file).entries()
+        VhostRequirements(definitions=file).entries()
 
 
 def test_what_cannot_be_made_leaves_nothing(amqp_broker: ThreadedBroker) -> None:
@@ -94,10 +94,13 @@ def test_what_cannot_be_made_leaves_nothing(amqp_broker: ThreadedBroker) -> None
     vhosts, users = set(node.catalogue.vhosts), set(node.catalogue.access.users)
     odd = {"name": "q", "arguments": {"x-queue-type": "odd"}}
     for wanted, why in (
-        (Wanted(users={"new": "x", "guest": "x"}), "has users of these names: guest"),
-        (Wanted(users={"new": "x"}, default_queue_type="odd"), "Unsupported queue type: odd"),
+        (VhostRequirements(users={"new": "x", "guest": "x"}), "has users of these names: guest"),
         (
-            Wanted(users={"new": "x"}, definitions={"queues": [odd]}),
+            VhostRequirements(users={"new": "x"}, default_queue_type="odd"),
+            "Unsupported queue type: odd",
+        ),
+        (
+            VhostRequirements(users={"new": "x"}, definitions={"queues": [odd]}),
             "of the definitions is skipped",
         ),
     ):
@@ -108,7 +111,7 @@ def test_what_cannot_be_made_leaves_nothing(amqp_broker: ThreadedBroker) -> None
 
 def test_an_argument_that_there_is_not_is_refused_with_those_there_are() -> None:
     with pytest.raises(TypeError, match=r"no argument 'user', but users: names with passwords"):
-        wanted_of([{"user": {"app": "secret"}}])
+        requirements_of([{"user": {"app": "secret"}}])
 
 
 def test_unknown_arguments_fail_the_test_or_the_session(pytester: pytest.Pytester) -> None:

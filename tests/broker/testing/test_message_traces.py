@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
-from fluffle.broker.testing.message_traces import Course, Passage
+from fluffle.broker.testing.message_traces import OpenTraces, Passage
 
 
 def passage(number: int) -> Passage:
@@ -12,14 +12,14 @@ def passage(number: int) -> Passage:
 
 
 def test_what_comes_back_is_in_front_in_its_order() -> None:
-    course = Course()
+    course = OpenTraces()
     course.wait([passage(1), passage(2)])
     course.wait([passage(3), passage(4)], in_front=True)
     assert [each.number for each in course.ready] == [3, 4, 1, 2]
 
 
 def test_one_more_costs_no_more_where_many_wait() -> None:
-    course = Course()
+    course = OpenTraces()
     course.wait([passage(number) for number in range(9_000)])
     tracemalloc.start()
     try:

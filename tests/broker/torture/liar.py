@@ -116,7 +116,7 @@ class Consumer:
     channel: str
     wire: deque[Event] = field(default_factory=deque)
     """What was sent to it and not read."""
-    hands: list[Message] = field(default_factory=list)
+    unacked: list[Message] = field(default_factory=list)
     """What it has read and not settled."""
     held: list[Copy] = field(default_factory=list)
     """What it holds, in the eyes of the broker."""
@@ -316,16 +316,16 @@ class Broker:
         event = consumer.wire.popleft()
         self._note(event)
         if isinstance(event, Received):
-            consumer.hands.append(event.message)
+            consumer.unacked.append(event.message)
         else:
             consumer.is_asking = False
 
     def _settle(self) -> None:
         """A client acknowledges or gives back the first that it has."""
         consumer = self._consumer()
-        if not consumer.hands or consumer.is_asking:
+        if not consumer.unacked or consumer.is_asking:
             return
-        message = consumer.hands.pop(0)
+        message = consumer.unacked.pop(0)
         copy = next((copy for copy in consumer.held if copy.message == message), None)
         if copy is not None:
             consumer.held.remove(copy)

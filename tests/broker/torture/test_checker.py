@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from fluffle.broker.torture.checker import Checker
-from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.findings import Breach, Findings
 from fluffle.broker.torture.history import (
     Acked,
     Asked,
@@ -32,7 +32,7 @@ from fluffle.broker.torture.history import (
     TurnedAway,
     Vouched,
 )
-from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.online_checker import OnlineChecker
 from tests.broker.torture.liar import STEADY, TRANSIENT, Broker, Lie
 from tests.suite.seeds import seeds
 
@@ -67,22 +67,22 @@ HEARD_OF = {
 }
 
 
-def judge(history: list[Event]) -> Report:
-    judge = Judge(transient=[TRANSIENT], steady=[STEADY])
-    judge.read(history)
-    return judge.finish()
+def checker(history: list[Event]) -> Findings:
+    checker = OnlineChecker(transient=[TRANSIENT], steady=[STEADY])
+    checker.read(history)
+    return checker.finish()
 
 
 @seeds(SEEDS)
 def test_an_honest_broker_is_believed(seed: int) -> None:
-    report = judge(Broker(Random(seed)).live(STEPS))
+    report = checker(Broker(Random(seed)).live(STEPS))
     assert [*report.sentences()] == []
     assert report.received > 0
     assert report.confirmed > 0
 
 
 def test_honest_histories_have_all_that_is_allowed() -> None:
-    reports = [judge(Broker(Random(seed)).live(STEPS)) for seed in SEEDS]
+    reports = [checker(Broker(Random(seed)).live(STEPS)) for seed in SEEDS]
     assert all(report.duplicated for report in reports)
     assert any(report.recovered for report in reports)
 
@@ -92,7 +92,7 @@ def test_a_liar_is_found_out(lie: Lie) -> None:
     found = 0
     for seed in SEEDS:
         broker = Broker(Random(seed), lie)
-        report = judge(broker.live(STEPS))
+        report = checker(broker.live(STEPS))
         words = [*report.sentences()]
         assert broker.lies_told or not words, f"seed {seed}"
         found += any(HEARD_OF[lie] in line for line in words)
@@ -113,31 +113,31 @@ def answered(channel: str) -> list[Event]:
 
 
 def test_before_a_reply_an_acknowledged_message_may_come_back() -> None:
-    assert judge([*PUBLISHED, RECEIVED, ACKED, RunEnded(), AGAIN]).is_clean
+    assert checker([*PUBLISHED, RECEIVED, ACKED, RunEnded(), AGAIN]).is_clean
 
 
 def test_after_a_reply_it_may_not() -> None:
     history = [*PUBLISHED, RECEIVED, ACKED, *answered("a"), RunEnded(), AGAIN]
-    assert judge(history).breaches == {Breach.BACK: 1}
+    assert checker(history).breaches == {Breach.BACK: 1}
 
 
 def test_a_reply_on_another_channel_says_nothing() -> None:
     history = [*PUBLISHED, RECEIVED, ACKED, *answered("b"), RunEnded(), AGAIN]
-    assert judge(history).is_clean
+    assert checker(history).is_clean
 
 
 def test_a_message_that_is_acknowledged_after_the_question_may_come_back() -> None:
     history = [*PUBLISHED, RECEIVED, Asked("a"), ACKED, Vouched("a"), RunEnded(), AGAIN]
-    assert judge(history).is_clean
+    assert checker(history).is_clean
 
 
 def test_a_message_may_come_back_when_the_channel_has_ended() -> None:
     history = [*PUBLISHED, RECEIVED, ACKED, Ended("a", "reset"), *answered("b"), AGAIN]
-    assert judge(history).is_clean
+    assert checker(history).is_clean
 
 
 def test_what_is_over_is_forgotten_and_may_still_not_come_back() -> None:
-    report = Report()
+    report = Findings()
     checker = Checker(report, settled_max=0)
     checker.read([*PUBLISHED, RECEIVED, ACKED, *answered("a"), AGAIN])
     assert report.is_clean, "it may have been sent before"
@@ -152,20 +152,20 @@ def test_what_is_over_is_forgotten_and_may_still_not_come_back() -> None:
 def test_who_reads_late_what_was_sent_first_has_not_been_lied_to() -> None:
     late = RECEIVED
     history = [*PUBLISHED, *answered("a"), *answered("b"), AGAIN, Acked("b", "q", FIRST)]
-    assert judge([*history, *answered("b"), late]).is_clean
-    assert judge([*history, *answered("b"), *answered("a"), late]).breaches[Breach.LIED] == 1
+    assert checker([*history, *answered("b"), late]).is_clean
+    assert checker([*history, *answered("b"), *answered("a"), late]).breaches[Breach.LIED] == 1
 
 
 def test_a_message_is_in_two_hands_only_if_both_are_still_there() -> None:
     both = [*PUBLISHED, RECEIVED, AGAIN]
-    assert judge([*both, *answered("a"), Ended("b", "reset")]).is_clean
-    assert judge([*both, *answered("b"), Ended("a", "reset")]).is_clean
-    assert judge([*both, *answered("b"), *answered("a")]).breaches == {Breach.SHARED: 1}
+    assert checker([*both, *answered("a"), Ended("b", "reset")]).is_clean
+    assert checker([*both, *answered("b"), Ended("a", "reset")]).is_clean
+    assert checker([*both, *answered("b"), *answered("a")]).breaches == {Breach.SHARED: 1}
 
 
 def test_an_answer_to_an_earlier_question_does_not_show_that_a_channel_is_still_there() -> None:
     history = [*PUBLISHED, RECEIVED, Asked("a"), AGAIN, Vouched("a"), *answered("b")]
-    assert judge(history).is_clean
+    assert checker(history).is_clean
 
 
 # What may have been cleared
@@ -174,16 +174,16 @@ def test_an_answer_to_an_earlier_question_does_not_show_that_a_channel_is_still_
 @pytest.mark.parametrize("how", Clearing)
 def test_what_is_published_during_a_clearing_may_go_or_stay(how: Clearing) -> None:
     asked, done = ClearingAsked("q", how), ClearingDone("q", how)
-    assert judge([asked, *PUBLISHED, done]).is_clean
-    assert judge([asked, *PUBLISHED, done, RECEIVED]).is_clean
-    assert judge([asked, *PUBLISHED, RunEnded()]).is_clean
+    assert checker([asked, *PUBLISHED, done]).is_clean
+    assert checker([asked, *PUBLISHED, done, RECEIVED]).is_clean
+    assert checker([asked, *PUBLISHED, RunEnded()]).is_clean
 
 
 @pytest.mark.parametrize("how", Clearing)
 def test_what_is_published_after_it_stays(how: Clearing) -> None:
     asked, done = ClearingAsked("q", how), ClearingDone("q", how)
-    assert judge([asked, done, Declared("q"), *PUBLISHED]).breaches == {Breach.LOST: 1}
-    assert judge([asked, RunEnded(), *PUBLISHED]).breaches == {Breach.LOST: 1}
+    assert checker([asked, done, Declared("q"), *PUBLISHED]).breaches == {Breach.LOST: 1}
+    assert checker([asked, RunEnded(), *PUBLISHED]).breaches == {Breach.LOST: 1}
 
 
 DELETE_ASKED = ClearingAsked("q", Clearing.DELETE)
@@ -199,42 +199,42 @@ def test_what_is_published_to_a_queue_before_it_is_declared_anew_may_go() -> Non
         [DELETE_ASKED, published, DELETED[1], declared, confirmed],
         [*DELETED, published, declared, confirmed],
     ):
-        assert judge(history).is_clean
-        assert judge([*history, RECEIVED]).is_clean
-        assert judge([*history[:-1], Returned(FIRST), confirmed]).is_clean
+        assert checker(history).is_clean
+        assert checker([*history, RECEIVED]).is_clean
+        assert checker([*history[:-1], Returned(FIRST), confirmed]).is_clean
 
 
 def test_what_is_published_to_a_queue_that_was_declared_anew_is_in_it() -> None:
     """Through whichever node: one may know the former queue still."""
     anew = [*DELETED, Declared("q")]
-    assert judge([*anew, *PUBLISHED, RECEIVED]).is_clean
-    assert judge([*anew, *PUBLISHED]).breaches == {Breach.LOST: 1}
-    returned = judge([*anew, PUBLISHED[0], Returned(FIRST), PUBLISHED[1], RECEIVED])
+    assert checker([*anew, *PUBLISHED, RECEIVED]).is_clean
+    assert checker([*anew, *PUBLISHED]).breaches == {Breach.LOST: 1}
+    returned = checker([*anew, PUBLISHED[0], Returned(FIRST), PUBLISHED[1], RECEIVED])
     assert returned.breaches == {Breach.STALE: 1}
 
 
 def test_what_was_confirmed_goes_with_its_queue() -> None:
     history = [*PUBLISHED, *DELETED, Declared("q")]
-    assert judge(history).is_clean
-    assert judge([*history, *answered("a"), RECEIVED]).breaches == {Breach.UNEXPECTED: 1}
+    assert checker(history).is_clean
+    assert checker([*history, *answered("a"), RECEIVED]).breaches == {Breach.UNEXPECTED: 1}
 
 
 def test_a_purge_leaves_what_is_in_hands() -> None:
     asked, done = ClearingAsked("q", Clearing.PURGE), ClearingDone("q", Clearing.PURGE)
-    assert judge([*PUBLISHED, RECEIVED, asked, done, RunEnded(), AGAIN]).is_clean
+    assert checker([*PUBLISHED, RECEIVED, asked, done, RunEnded(), AGAIN]).is_clean
 
 
 def test_a_transient_message_need_not_survive() -> None:
     published = Published(SECOND, ("q",), persistent=False)
-    assert judge([published, Confirmed(SECOND), RunEnded()]).is_clean
+    assert checker([published, Confirmed(SECOND), RunEnded()]).is_clean
 
 
 def test_a_leaky_queue_may_lose_and_may_not_lie() -> None:
-    judge = Judge(leaky=["q"])
-    judge.read(PUBLISHED)
-    assert judge.finish().is_clean
-    judge.read([RECEIVED, ACKED, RunEnded(), AGAIN._replace(redelivered=False)])
-    assert judge.report.breaches == {Breach.LIED: 1}
+    checker = OnlineChecker(leaky=["q"])
+    checker.read(PUBLISHED)
+    assert checker.finish().is_clean
+    checker.read([RECEIVED, ACKED, RunEnded(), AGAIN._replace(redelivered=False)])
+    assert checker.report.breaches == {Breach.LIED: 1}
 
 
 # What a node says that is alone
@@ -243,9 +243,9 @@ ALONE: list[Event] = [Connected("p", "a"), Isolated("a"), *PUBLISHED, RECEIVED]
 
 
 def test_a_node_that_is_alone_confirms_only_what_lives_on_one_node() -> None:
-    assert judge(ALONE).breaches == {Breach.UNEXPECTED: 1}
-    assert judge([Homed("q"), *ALONE]).is_clean
-    assert judge([Homed("another"), *ALONE]).breaches == {Breach.UNEXPECTED: 1}
+    assert checker(ALONE).breaches == {Breach.UNEXPECTED: 1}
+    assert checker([Homed("q"), *ALONE]).is_clean
+    assert checker([Homed("another"), *ALONE]).breaches == {Breach.UNEXPECTED: 1}
 
 
 # A node whose disk was put back
@@ -256,11 +256,11 @@ SERVED: list[Event] = [Connected("p", "a"), *PUBLISHED, RECEIVED]
 
 
 def test_a_node_with_an_old_disk_serves_nobody_before_it_was_turned_away() -> None:
-    assert judge([*PUT_BACK, TurnedAway("a"), *SERVED]).is_clean
-    assert judge([*PUT_BACK, *PUBLISHED, RECEIVED, TurnedAway("a")]).is_clean
-    assert judge([SERVED[0], PutBack("a"), *SERVED[1:], TurnedAway("a")]).is_clean
-    assert judge(PUT_BACK).breaches == {Breach.LET_IN: 1}
-    report = judge([*PUT_BACK, *SERVED, TurnedAway("a")])
+    assert checker([*PUT_BACK, TurnedAway("a"), *SERVED]).is_clean
+    assert checker([*PUT_BACK, *PUBLISHED, RECEIVED, TurnedAway("a")]).is_clean
+    assert checker([SERVED[0], PutBack("a"), *SERVED[1:], TurnedAway("a")]).is_clean
+    assert checker(PUT_BACK).breaches == {Breach.LET_IN: 1}
+    report = checker([*PUT_BACK, *SERVED, TurnedAway("a")])
     assert report.breaches == {Breach.LET_IN: 1}
     assert not report.is_good
 
@@ -269,8 +269,8 @@ def test_a_node_with_an_old_disk_serves_nobody_before_it_was_turned_away() -> No
 
 
 def test_a_node_that_is_to_join_becomes_one_of_the_cluster() -> None:
-    assert judge([Joining("d"), Joined("d")]).is_clean
-    report = judge([Joining("d"), Joined("d"), Joining("e"), Joining("d")])
+    assert checker([Joining("d"), Joined("d")]).is_clean
+    report = checker([Joining("d"), Joined("d"), Joining("e"), Joining("d")])
     assert report.breaches == {Breach.APART: 2}
     assert not report.is_good
     assert "d has not joined the cluster that it was told of" in [*report.sentences()]
@@ -281,17 +281,17 @@ def test_a_node_that_is_to_join_becomes_one_of_the_cluster() -> None:
 
 def test_a_refused_message_is_owed_to_nobody() -> None:
     refused: list[Event] = [Published(FIRST, ("q",)), Refused(FIRST)]
-    assert judge(refused).is_clean
-    report = judge([*refused, RECEIVED])
+    assert checker(refused).is_clean
+    report = checker([*refused, RECEIVED])
     assert (report.refused, report.refused_received, report.recovered) == (1, 1, 0)
 
 
 def test_what_was_never_confirmed_and_came_is_recovered() -> None:
-    report = judge([Published(FIRST, ("q",)), RECEIVED])
+    report = checker([Published(FIRST, ("q",)), RECEIVED])
     assert (report.recovered, report.is_clean) == (1, True)
 
 
-def sums_up(report: Report, copies: int) -> bool:
+def sums_up(report: Findings, copies: int) -> bool:
     """Whether it is said of each message what has become of it; `copies`: of all confirmed ones."""
     numbers = report.numbers()
     answered = numbers["confirmed"] + numbers["refused"] + numbers["unanswered"]
@@ -307,23 +307,25 @@ def test_the_numbers_add_up(seed: int) -> None:
         queues = {event.message: event.queues for event in history if isinstance(event, Published)}
         confirmed = [event.message for event in history if isinstance(event, Confirmed)]
         copies = sum(len(queues[message]) or 1 for message in confirmed)
-        report = judge(history)
+        report = checker(history)
         assert sums_up(report, copies)
         assert report.returned
         assert report.not_owed
 
 
 def test_what_goes_nowhere_is_returned() -> None:
-    report = judge([Published(FIRST, ()), Returned(FIRST), Confirmed(FIRST), Published(SECOND, ())])
+    report = checker(
+        [Published(FIRST, ()), Returned(FIRST), Confirmed(FIRST), Published(SECOND, ())]
+    )
     assert (report.returned, report.unanswered, report.received) == (1, 1, 0)
     assert sums_up(report, copies=1)
 
 
 def test_an_error_of_the_brokers_own_is_no_answer() -> None:
     said = "INTERNAL_ERROR - the broker failed, see its log"
-    assert judge([Complained("a", said)]).breaches == {Breach.UNEXPECTED: 1}
+    assert checker([Complained("a", said)]).breaches == {Breach.UNEXPECTED: 1}
 
 
 def test_complaints_are_counted_by_their_words() -> None:
-    report = judge([Complained("a", "541"), Complained("b", "541")])
+    report = checker([Complained("a", "541"), Complained("b", "541")])
     assert report.complaints == {"541": 2}

@@ -9,10 +9,10 @@ import pytest
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture import client_group
-from fluffle.broker.torture.client_group import Crew, Names
-from fluffle.broker.torture.connection import Address, Manners
+from fluffle.broker.torture.client_group import ClientGroup, QueueNames
+from fluffle.broker.torture.connection import ClientOptions, NodeAddress
 from fluffle.broker.torture.history import Message
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.recording_client import RecordingClient
 
 
 async def test_who_closes_its_channel_awaits_no_confirms(
@@ -23,18 +23,23 @@ async def test_who_closes_its_channel_awaits_no_confirms(
         monkeypatch.setattr(client_group, name, 600.0)
     node = Node(Config(listen=ListenAddress("127.0.0.1", 0), data_dir=tmp_path))
     await node.start()
-    address = Address("node", *node.addresses["amqp"])
+    address = NodeAddress("node", *node.addresses["amqp"])
     is_over = asyncio.Event()
 
-    async def closing(witness: Witness, _random: Random) -> None:
-        await witness.press.confirm_select()
-        witness.press.unconfirmed[1] = Message("p", 1)
-        witness.talk.is_closing = True
+    async def closing(witness: RecordingClient, _random: Random) -> None:
+        await witness.publisher.confirm_select()
+        witness.publisher.unconfirmed[1] = Message("p", 1)
+        witness.connection.is_closing = True
         is_over.set()
         await asyncio.Event().wait()
 
-    clients = Crew(
-        [address], Names.of("t"), lambda _event: None, Manners(), Random(1), members=["node"]
+    clients = ClientGroup(
+        [address],
+        QueueNames.of("t"),
+        lambda _event: None,
+        ClientOptions(),
+        Random(1),
+        members=["node"],
     )
     async with asyncio.timeout(20.0):
         await clients.work({"closing": closing}, is_over)

@@ -17,7 +17,7 @@ from fluffle.broker.torture.history import (
     Received,
     to_line,
 )
-from fluffle.broker.torture.system import Deed, DeedFailed, by_command
+from fluffle.broker.torture.system import NodeAction, NodeActionFailed, by_command
 
 
 def run(*words: str) -> click.testing.Result:
@@ -36,23 +36,27 @@ def test_nodes_are_named_by_addresses() -> None:
         ("a", "one", 5673),
         ("b", "two", 5672),
     ]
-    manners = manners_of(given["nodes"])  # type: ignore[arg-type]
-    assert (manners.user, manners.password, manners.vhost) == ("alice", "s/ecret", "/orders")
+    client_options = manners_of(given["nodes"])  # type: ignore[arg-type]
+    assert (client_options.user, client_options.password, client_options.vhost) == (
+        "alice",
+        "s/ecret",
+        "/orders",
+    )
 
 
 def test_commands_make_faults_possible() -> None:
     killing = {"kill_command": "true", "start_command": "true"}
     given = options("a=amqp://one", "b=amqp://two", **killing)
     system = system_of(given)
-    assert {*system.deeds} == {Deed.KILL, Deed.START}
+    assert {*system.actions} == {NodeAction.KILL, NodeAction.START}
     assert {"kill", "kill-all", "reset-clients"} <= {*kinds_of(given, system)}
     assert kinds_of({**given, "wanted": "kill"}, system) == ("kill",)
     assert kinds_of({**given, "no_faults": True}, system) == ()
 
 
 def test_a_spare_node_can_join_and_leave() -> None:
-    deeds = ("start", "stop", "joined", "grow", "shrink", "forget", "wipe")
-    commands = {f"{deed}_command": "true" for deed in deeds}
+    actions = ("start", "stop", "joined", "grow", "shrink", "forget", "wipe")
+    commands = {f"{action}_command": "true" for action in actions}
     given = options("a=amqp://one", spares=["b=amqp://two:5673"], **commands)
     system = system_of(given)
     assert [tuple(address) for address in system.spares] == [("b", "two", 5673)]
@@ -106,7 +110,7 @@ async def test_a_broker_without_such_queues_is_not_a_verdict(tmp_path: Path) -> 
 
 async def test_commands_are_given_the_node() -> None:
     await by_command("test {node} = a")("a")
-    with pytest.raises(DeedFailed, match="ended with 1"):
+    with pytest.raises(NodeActionFailed, match="ended with 1"):
         await by_command("test {node} = a")("b")
 
 

@@ -15,8 +15,8 @@ import pytest
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture import run
-from fluffle.broker.torture.client_group import Crew, type_of_definitions
-from fluffle.broker.torture.connection import Address, Refusal
+from fluffle.broker.torture.client_group import ClientGroup, type_of_definitions
+from fluffle.broker.torture.connection import BrokerRefusal, NodeAddress
 from fluffle.broker.torture.definers import (
     CHANGES_MAX,
     Definitions,
@@ -46,21 +46,21 @@ from fluffle.broker.torture.history import (
     ShortLived,
     from_line,
 )
-from fluffle.broker.torture.history_writer import Diary
-from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.history_writer import HistoryWriter
+from fluffle.broker.torture.online_checker import OnlineChecker
 from fluffle.broker.torture.publisher import to
-from fluffle.broker.torture.recording_client import Witness
+from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.roles import Role
-from fluffle.broker.torture.run import Order, Run
+from fluffle.broker.torture.run import Run, RunOptions
 from fluffle.broker.torture.system import System
 from fluffle.protocol.methods import Queue, make
 
 
-async def started(folder: Path) -> tuple[Node, Address]:
+async def started(folder: Path) -> tuple[Node, NodeAddress]:
     node = Node(Config(listen=ListenAddress("127.0.0.1", 0), data_dir=folder))
     await node.start()
     host, port = node.addresses["amqp"]
-    return node, Address("node", host, port)
+    return node, NodeAddress("node", host, port)
 
 
 async def test_an_honest_node_answers_all_of_them(
@@ -69,34 +69,40 @@ async def test_an_honest_node_answers_all_of_them(
     monkeypatch.setattr(run, "CALM_S", 0.0)
     monkeypatch.setattr(run, "DRAIN_PAUSE_S", 0.0)
     ends: list[str] = []
-    work, stop_the_clock = Crew.work, Diary.stop_the_clock
+    work, stop_the_clock = ClientGroup.work, HistoryWriter.stop_the_clock
 
-    async def noted_work(crew: Crew, roles: Mapping[str, Role], is_over: asyncio.Event) -> None:
-        await work(crew, roles, is_over)
+    async def noted_work(
+        clients: ClientGroup, roles: Mapping[str, Role], is_over: asyncio.Event
+    ) -> None:
+        await work(clients, roles, is_over)
         ends.append("publishing" if "batches" in roles else "consuming")
 
-    def noted_stop(diary: Diary) -> None:
-        stop_the_clock(diary)
+    def noted_stop(history_writer: HistoryWriter) -> None:
+        stop_the_clock(history_writer)
         ends.append("the clock")
 
-    monkeypatch.setattr(Crew, "work", noted_work)
-    monkeypatch.setattr(Diary, "stop_the_clock", noted_stop)
+    monkeypatch.setattr(ClientGroup, "work", noted_work)
+    monkeypatch.setattr(HistoryWriter, "stop_the_clock", noted_stop)
     node, address = await started(tmp_path)
     file = io.StringIO()
-    diary = Diary(time.monotonic_ns, file)
+    history_writer = HistoryWriter(time.monotonic_ns, file)
     system = System([address], queue_type="classic")
-    torture = Run(system, Order(seconds=3.0, seed=1, kinds=()), diary, lambda _line: None)
-    outcome = await torture.to_the_end()
+    torture = Run(
+        system, RunOptions(seconds=3.0, seed=1, kinds=()), history_writer, lambda _line: None
+    )
+    outcome = await torture.run()
     left = Definitions("torture", "classic")
-    with await Witness.connect(address, "last", lambda _event: None) as witness:
+    with await RecordingClient.connect(address, "last", lambda _event: None) as witness:
         assert not await witness.is_there(left.sink)
         for event in events_of(file):
             if isinstance(event, ShortLived | Owned):
                 assert not await witness.is_there(event.queue)
     await node.stop("shutdown")
 
-    assert outcome.is_good(diary.judge.report), [*diary.judge.report.sentences()]
-    assert not diary.judge.report.breaches
+    assert outcome.is_good(history_writer.checker.report), [
+        *history_writer.checker.report.sentences()
+    ]
+    assert not history_writer.checker.report.breaches
     assert ends == ["the clock", "publishing", "consuming"]
     counted = Counter(type(event) for event in events_of(file))
     assert counted[ShortLived] > 0
@@ -115,22 +121,22 @@ def events_of(file: io.StringIO) -> list[Event]:
 async def test_who_owns_a_queue_is_told_from_nobody(tmp_path: Path) -> None:
     node, address = await started(tmp_path)
     history: list[Event] = []
-    owner = await Witness.connect(address, "owner", history.append)
-    other = await Witness.connect(address, "other", history.append)
+    owner = await RecordingClient.connect(address, "owner", history.append)
+    other = await RecordingClient.connect(address, "other", history.append)
     with owner, other:
-        await owner.talk.call(make(Queue.Declare, queue="own", exclusive=True))
-        assert await owned_elsewhere(other.talk, ["own", "none"]) == ["own"]
-        await owner.talk.call(make(Queue.Delete, queue="own"))
-        assert await owned_elsewhere(other.talk, ["own"]) == []
+        await owner.connection.call(make(Queue.Declare, queue="own", exclusive=True))
+        assert await owned_elsewhere(other.connection, ["own", "none"]) == ["own"]
+        await owner.connection.call(make(Queue.Delete, queue="own"))
+        assert await owned_elsewhere(other.connection, ["own"]) == []
     await node.stop("shutdown")
 
 
 async def test_the_oldest_kept_queue_makes_way(tmp_path: Path) -> None:
     node, address = await started(tmp_path)
     definitions = Definitions("torture", "classic")
-    with await Witness.connect(address, "keeper", lambda _event: None) as witness:
+    with await RecordingClient.connect(address, "keeper", lambda _event: None) as witness:
         for number in range(10):
-            await declare_kept(witness.talk, definitions, f"kept.{number}")
+            await declare_kept(witness.connection, definitions, f"kept.{number}")
     await node.stop("shutdown")
     assert [*definitions.full] == [f"kept.{number}" for number in range(4)]
     assert definitions.kept[-1] == "kept.9"
@@ -176,17 +182,17 @@ async def test_a_queue_is_renewed_with_all_that_is_in_it(tmp_path: Path) -> None
     node, address = await started(tmp_path)
     history: list[Event] = []
     definitions = Definitions("torture", "classic")
-    with await Witness.connect(address, "keeper", history.append) as witness:
+    with await RecordingClient.connect(address, "keeper", history.append) as witness:
         for queue in ("first", "second"):
-            await declare_kept(witness.talk, definitions, queue)
-        await witness.press.confirm_select()
-        witness.press.publish([to("first")] * 3)
-        await witness.press.await_confirms()
-        await renew(witness.talk, definitions, "first")
+            await declare_kept(witness.connection, definitions, queue)
+        await witness.publisher.confirm_select()
+        witness.publisher.publish([to("first")] * 3)
+        await witness.publisher.await_confirms()
+        await renew(witness.connection, definitions, "first")
         assert await witness.ready_count("first") == 0
         assert [*definitions.kept] == ["second", "first"], "published to most of all"
-        with pytest.raises(Refusal):
-            await renew(witness.talk, definitions, "amq.reserved")
+        with pytest.raises(BrokerRefusal):
+            await renew(witness.connection, definitions, "amq.reserved")
         assert "amq.reserved" in definitions.renewing, "nobody knows whether it is there"
     await node.stop("shutdown")
     assert not judged(*history), "what was confirmed went with the former queue"
@@ -203,13 +209,13 @@ async def test_a_queue_is_published_to_as_soon_as_it_is_renewed(tmp_path: Path) 
             queues.update(event.queues)
             published.set()
 
-    keeper = await Witness.connect(address, "keeper", note)
-    follower = await Witness.connect(address, "follower", note)
+    keeper = await RecordingClient.connect(address, "keeper", note)
+    follower = await RecordingClient.connect(address, "follower", note)
     with keeper, follower:
         for queue in ("first", "second"):
-            await declare_kept(keeper.talk, definitions, queue)
+            await declare_kept(keeper.connection, definitions, queue)
         work = asyncio.ensure_future(following(definitions)(follower, Random(1)))
-        await renew(keeper.talk, definitions, "first")
+        await renew(keeper.connection, definitions, "first")
         async with asyncio.timeout(20.0):
             await published.wait()
         work.cancel()
@@ -259,9 +265,9 @@ def test_queues_that_can_be_away_are_no_witnesses(
 
 
 def test_a_queue_that_cannot_be_reached_is_not_absent() -> None:
-    assert is_absence(Refusal("NOT_FOUND - no queue 'q' in vhost '/'", 404))
-    assert not is_absence(Refusal("NOT_FOUND - home node 'a' of queue 'q' is down", 404))
-    assert not is_absence(Refusal("no queue", 541))
+    assert is_absence(BrokerRefusal("NOT_FOUND - no queue 'q' in vhost '/'", 404))
+    assert not is_absence(BrokerRefusal("NOT_FOUND - home node 'a' of queue 'q' is down", 404))
+    assert not is_absence(BrokerRefusal("no queue", 541))
 
 
 # Locks, by hand
@@ -271,9 +277,9 @@ ENDED: list[Event] = [Ended("owner.1#1", "it hung up")]
 
 
 def judged(*history: Event) -> Counter[Breach]:
-    judge = Judge()
-    judge.read(history)
-    return judge.finish().breaches
+    checker = OnlineChecker()
+    checker.read(history)
+    return checker.finish().breaches
 
 
 def test_a_queue_is_locked_while_its_connection_is_there_and_for_a_while() -> None:

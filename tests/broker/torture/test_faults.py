@@ -12,11 +12,11 @@ from random import Random
 import pytest
 
 from fluffle.broker.torture import history
-from fluffle.broker.torture.connection import Address
+from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.faults import (
     KINDS,
     Fault,
-    Scene,
+    FaultContext,
     carry_out,
     heal,
     isolate,
@@ -34,9 +34,9 @@ from fluffle.broker.torture.history import (
     Rejoined,
     TurnedAway,
 )
-from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.online_checker import OnlineChecker
 from fluffle.broker.torture.proxy import Proxy
-from fluffle.broker.torture.system import Deed, DeedFailed, Mesh, System, mesh
+from fluffle.broker.torture.system import Mesh, NodeAction, NodeActionFailed, System, mesh
 from tests.suite.seeds import seeds
 
 NODES, SPARES = ("a", "b", "c"), ("d", "e")
@@ -51,27 +51,27 @@ class Record:
     done: list[tuple[str, str]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
-    def scene(self, fronts: dict[str, Proxy]) -> Scene:
-        def doing(deed: Deed):  # type: ignore[no-untyped-def]
+    def scene(self, fronts: dict[str, Proxy]) -> FaultContext:
+        def doing(action: NodeAction):  # type: ignore[no-untyped-def]
             async def do(node: str) -> None:
-                self.done.append((deed.value, node))
+                self.done.append((action.value, node))
 
             return do
 
         async def serves(node: str) -> None:
             self.done.append(("serves", node))
 
-        deeds = {deed: doing(deed) for deed in Deed}
-        deeds |= {Deed.ISOLATE: self.links.isolate, Deed.REJOIN: self.links.rejoin}
+        actions = {action: doing(action) for action in NodeAction}
+        actions |= {NodeAction.ISOLATE: self.links.isolate, NodeAction.REJOIN: self.links.rejoin}
         addresses, spares = (
-            [Address(n, "127.0.0.1", 1) for n in names] for names in (NODES, SPARES)
+            [NodeAddress(n, "127.0.0.1", 1) for n in names] for names in (NODES, SPARES)
         )
-        system = System(addresses, deeds, self.links, spares=spares)
-        return Scene(system, fronts, self.events.append, serves, [*NODES])
+        system = System(addresses, actions, self.links, spares=spares)
+        return FaultContext(system, fronts, self.events.append, serves, [*NODES])
 
 
 @asynccontextmanager
-async def stage() -> AsyncIterator[tuple[Record, Scene]]:
+async def stage() -> AsyncIterator[tuple[Record, FaultContext]]:
     every = (*NODES, *SPARES)
     async with mesh(dict.fromkeys(every, 1)) as links:
         record = Record(links)
@@ -114,12 +114,14 @@ def test_every_kind_is_drawn_sooner_or_later() -> None:
 
 
 async def test_only_what_a_system_can_is_possible() -> None:
-    lone = [Address("a", "127.0.0.1", 1)]
+    lone = [NodeAddress("a", "127.0.0.1", 1)]
     clients = ["reset-clients", "silence-clients", "mute-node", "slow-clients"]
     assert possible(System(lone)) == clients
     async with stage() as (_record, scene):
         assert possible(scene.system) == [*KINDS]
-        killing = {deed: scene.system.deeds[deed] for deed in (Deed.KILL, Deed.START)}
+        killing = {
+            action: scene.system.actions[action] for action in (NodeAction.KILL, NodeAction.START)
+        }
         assert possible(System(lone, killing)) == ["kill", "kill-twice", *clients]
 
 
@@ -159,7 +161,7 @@ async def test_a_fault_does_what_it_says_and_leaves_nothing_behind(name: str) ->
         fault = Fault(0.0, name, tuple(candidates[: kind.nodes or len(NODES)]), 0.0)
         await carry_out(scene, [fault])
         assert scene.members == [*NODES, *(["d"] if name == "grow" else [])]
-        assert [f"{deed} {node}" for deed, node in record.done] == DONE.get(name, [])
+        assert [f"{action} {node}" for action, node in record.done] == DONE.get(name, [])
         proxies = [*record.links.proxies.values(), *scene.fronts.values()]
         for flow in (flow for proxy in proxies for flow in (proxy.forth, proxy.back)):
             assert (flow.is_cut, flow.delay_s) == (False, 0.0)
@@ -214,7 +216,7 @@ async def test_a_node_is_in_one_trouble_of_its_process_at_a_time() -> None:
     async with stage() as (record, scene):
         faults = [Fault(0.0, "restart", ("a",), 0.0), Fault(0.0, "kill-all", NODES, 0.0)]
         await carry_out(scene, faults)
-        done = [f"{deed} {node}" for deed, node in record.done]
+        done = [f"{action} {node}" for action, node in record.done]
         assert done == [*DONE["restart"], *DONE["kill-all"]]
 
 
@@ -228,25 +230,25 @@ async def test_a_node_that_is_not_there_is_not_struck_nor_one_that_is_there_join
 
 async def test_a_node_that_does_not_join_is_a_breach() -> None:
     async def stands_apart(node: str) -> None:
-        raise DeedFailed(f"{node} has not joined")
+        raise NodeActionFailed(f"{node} has not joined")
 
     async with stage() as (record, scene):
         scene.system = replace(
-            scene.system, deeds={**scene.system.deeds, Deed.JOINED: stands_apart}
+            scene.system, actions={**scene.system.actions, NodeAction.JOINED: stands_apart}
         )
         with pytest.raises(ExceptionGroup):
             await carry_out(scene, [Fault(0.0, "grow", ("d",), 0.0)])
         assert scene.members == [*NODES]
-    judge = Judge()
-    judge.read(record.events)
-    assert judge.finish().breaches == {Breach.APART: 1}
+    checker = OnlineChecker()
+    checker.read(record.events)
+    assert checker.finish().breaches == {Breach.APART: 1}
 
 
 async def test_what_comes_after_a_growth_waits_for_it() -> None:
     async with stage() as (record, scene):
         faults = [Fault(0.0, kind, ("d",), 0.0) for kind in ("grow", "kill", "shrink")]
         await carry_out(scene, faults)
-        done = [f"{deed} {node}" for deed, node in record.done]
+        done = [f"{action} {node}" for action, node in record.done]
         assert done == [*DONE["grow"], "kill d", "start d", "serves d", *DONE["shrink"]]
 
 
@@ -254,8 +256,10 @@ async def test_a_majority_is_well_unless_all_are_struck() -> None:
     async with stage() as (record, scene):
         faults = [Fault(0.0, "kill", (node,), 0.0) for node in NODES]
         await carry_out(scene, faults)
-        done = [f"{deed} {node}" for deed, node in record.done]
-        assert done == [f"{deed} {node}" for node in NODES for deed in ("kill", "start", "serves")]
+        done = [f"{action} {node}" for action, node in record.done]
+        assert done == [
+            f"{action} {node}" for node in NODES for action in ("kill", "start", "serves")
+        ]
 
 
 async def test_healing_undoes_what_was_cut_short() -> None:

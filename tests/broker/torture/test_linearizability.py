@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluffle.broker.torture.findings import Breach, Report
+from fluffle.broker.torture.findings import Breach, Findings
 from fluffle.broker.torture.history import (
     Abandoned,
     Answered,
@@ -20,14 +20,14 @@ from fluffle.broker.torture.history import (
     Invoked,
     Operation,
 )
-from fluffle.broker.torture.linearizability import WITHOUT_ANSWER_MAX, Linearizability
+from fluffle.broker.torture.linearizability import WITHOUT_ANSWER_MAX, LinearizabilityChecker
 
 DECLARE, DELETE, LOOK = Operation.DECLARE, Operation.DELETE, Operation.LOOK
 
 
-def judged(*history: Event) -> Report:
-    report = Report()
-    Linearizability(report).read(history)
+def judged(*history: Event) -> Findings:
+    report = Findings()
+    LinearizabilityChecker(report).read(history)
     return report
 
 

@@ -28,7 +28,7 @@ from fluffle.broker.torture.history import (
     TurnedAway,
     Vouched,
 )
-from fluffle.broker.torture.online_checker import Judge
+from fluffle.broker.torture.online_checker import OnlineChecker
 from tests.broker.torture.naive import breaches
 
 ACTS = ("publish", "confirm", "receive", "receive", "receive", "ack", "requeue", "ask", "vouch",
@@ -53,7 +53,7 @@ class Clients:
 
     history: list[Event] = field(default_factory=list)
     lives: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 1})
-    hands: dict[str, set[Message]] = field(default_factory=lambda: {"a": set(), "b": set()})
+    unacked: dict[str, set[Message]] = field(default_factory=lambda: {"a": set(), "b": set()})
     asking: set[str] = field(default_factory=set)
     closing: set[str] = field(default_factory=set)
     unconfirmed: list[Message] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Clients:
     """Nodes whose disks were put back."""
 
     def act(self, what: str, who: str, which: int, flag: bool) -> None:
-        channel, hands = f"{who}{self.lives[who]}", sorted(self.hands[who])
+        channel, unacked = f"{who}{self.lives[who]}", sorted(self.unacked[who])
         is_free = who not in self.asking and who not in self.closing
         match what:
             case "publish":
@@ -77,10 +77,10 @@ class Clients:
                 message = Message("p" if number > 0 else "nobody", number)
                 self.history.append(Received(channel, "q", message, flag))
                 if number > 0:
-                    self.hands[who].add(message)
-            case "ack" | "requeue" if hands and is_free:
-                message = hands[which % len(hands)]
-                self.hands[who].remove(message)
+                    self.unacked[who].add(message)
+            case "ack" | "requeue" if unacked and is_free:
+                message = unacked[which % len(unacked)]
+                self.unacked[who].remove(message)
                 cls = Acked if what == "ack" else Requeued
                 self.history.append(cls(channel, "q", message))
             case "ask" if who not in self.asking and who not in self.closing:
@@ -113,7 +113,7 @@ class Clients:
     def end(self, who: str) -> None:
         self.history.append(Ended(f"{who}{self.lives[who]}", ""))
         self.lives[who] += 1
-        self.hands[who].clear()
+        self.unacked[who].clear()
         self.asking.discard(who)
         self.closing.discard(who)
 
@@ -124,6 +124,6 @@ def test_the_checker_finds_what_a_naive_one_finds(steps: list[tuple[str, str, in
     clients = Clients()
     for step in steps:
         clients.act(*step)
-    judge = Judge()
-    judge.read(clients.history)
-    assert judge.finish().breaches == breaches(clients.history), clients.history
+    checker = OnlineChecker()
+    checker.read(clients.history)
+    assert checker.finish().breaches == breaches(clients.history), clients.history

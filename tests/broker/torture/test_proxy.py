@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pytest
 
-from fluffle.broker.torture.proxy import CHUNK_BYTES, CHUNKS_UNDER_WAY_MAX, Flow, Proxy
+from fluffle.broker.torture.proxy import CHUNK_BYTES, CHUNKS_UNDER_WAY_MAX, Proxy, ProxyDirection
 from fluffle.broker.torture.system import Mesh, mesh
 
 Link: TypeAlias = tuple[Proxy, asyncio.StreamReader, asyncio.StreamWriter]
@@ -51,7 +51,7 @@ async def nothing_comes(reader: asyncio.StreamReader) -> bool:
 @pytest.mark.parametrize("direction", ["forth", "back"])
 async def test_what_is_sent_while_it_is_cut_arrives_afterwards(direction: str) -> None:
     async with through_proxy() as (proxy, reader, writer):
-        flow: Flow = getattr(proxy, direction)
+        flow: ProxyDirection = getattr(proxy, direction)
         flow.cut()
         flow.cut()
         writer.write(b"later")

@@ -10,33 +10,33 @@ from fluffle.broker.torture.history import (
     Published,
     Received,
 )
-from fluffle.broker.torture.history_writer import Diary
+from fluffle.broker.torture.history_writer import HistoryWriter
 from fluffle.broker.torture.report import during, lines
-from fluffle.broker.torture.run import Order, Outcome
-from fluffle.broker.torture.stalls import Gap, Gaps
+from fluffle.broker.torture.run import RunOptions, RunResult
+from fluffle.broker.torture.stalls import Stall, StallChecker
 
 
-def outcome() -> Outcome:
-    order = Order(seconds=1.0, seed=7, kinds=("kill",))
-    return Outcome(order, [faults.Fault(1.0, "kill", ("a",), 2.0)])
+def outcome() -> RunResult:
+    order = RunOptions(seconds=1.0, seed=7, kinds=("kill",))
+    return RunResult(order, [faults.Fault(1.0, "kill", ("a",), 2.0)])
 
 
-def diary() -> Diary:
+def history_writer() -> HistoryWriter:
     clock = iter(range(0, 100_000_000_000, 500_000_000))
-    diary = Diary(lambda: next(clock))
+    history_writer = HistoryWriter(lambda: next(clock))
     message = Message("p", 1)
-    diary.note(Published(message, ("q",)))
-    diary.note(Fault("kill a for 2.0 s"))
-    diary.note(Complained("p", "541 INTERNAL_ERROR"))
-    diary.note(Confirmed(message))
-    diary.note(Received("c", "q", message, redelivered=False))
-    diary.stop_the_clock()
-    diary.judge.finish()
-    return diary
+    history_writer.note(Published(message, ("q",)))
+    history_writer.note(Fault("kill a for 2.0 s"))
+    history_writer.note(Complained("p", "541 INTERNAL_ERROR"))
+    history_writer.note(Confirmed(message))
+    history_writer.note(Received("c", "q", message, redelivered=False))
+    history_writer.stop_the_clock()
+    history_writer.checker.finish()
+    return history_writer
 
 
 def test_the_last_line_is_for_scripts() -> None:
-    *table, last = lines(outcome(), diary())
+    *table, last = lines(outcome(), history_writer())
     word, *pairs = last.split(" ")
     values = dict(pair.split("=") for pair in pairs)
     assert word == "torture"
@@ -48,8 +48,8 @@ def test_the_last_line_is_for_scripts() -> None:
 
 
 def test_a_kind_that_was_never_alone_in_a_gap_has_none() -> None:
-    kept = diary()
-    kept.gaps.tester_was_late(100_000_000_000, for_ns=100_000_000_000)
+    kept = history_writer()
+    kept.stalls.tester_was_late(100_000_000_000, for_ns=100_000_000_000)
     table = [*lines(outcome(), kept)]
     assert any(line.split() == ["kill", "1", "–"] for line in table)
     assert any("no other fault" in line for line in table)
@@ -57,23 +57,23 @@ def test_a_kind_that_was_never_alone_in_a_gap_has_none() -> None:
 
 def test_whatever_is_promised_and_broken_is_bad() -> None:
     for breach in Breach:
-        kept = diary()
-        kept.judge.report.add(breach, "it was so")
-        assert outcome().is_good(kept.judge.report) is (breach in NOT_PROMISED)
+        kept = history_writer()
+        kept.checker.report.add(breach, "it was so")
+        assert outcome().is_good(kept.checker.report) is (breach in NOT_PROMISED)
         assert "it was so" in [*lines(outcome(), kept)]
 
 
 def test_what_does_not_come_back_is_bad() -> None:
     failed = outcome()
     failed.failures.append("a does not serve")
-    *table, last = lines(failed, diary())
+    *table, last = lines(failed, history_writer())
     assert "a does not serve" in table
     assert last.endswith("verdict=bad")
 
 
 def test_what_was_wrong_with_the_system_comes_before_what_was_with_the_tester() -> None:
-    gaps = Gaps()
-    gaps.tester_was_late(2_000_000_000, for_ns=1_000_000_000)
-    gaps.read(500_000_000, Fault("kill a"))
-    gaps.finish(3_000_000_000)
-    assert during(gaps, Gap(3_000_000_000, 0)) == "kill a; tester late for 1.0 s at 1.0 s"
+    stalls = StallChecker()
+    stalls.tester_was_late(2_000_000_000, for_ns=1_000_000_000)
+    stalls.read(500_000_000, Fault("kill a"))
+    stalls.finish(3_000_000_000)
+    assert during(stalls, Stall(3_000_000_000, 0)) == "kill a; tester late for 1.0 s at 1.0 s"

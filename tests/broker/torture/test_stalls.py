@@ -9,7 +9,7 @@ from fluffle.broker.torture.history import (
     Received,
     Refused,
 )
-from fluffle.broker.torture.stalls import Gap, Gaps
+from fluffle.broker.torture.stalls import Stall, StallChecker
 
 A, B = Message("p", 1), Message("p", 2)
 
@@ -22,30 +22,30 @@ def received(message: Message, queue: str = "q") -> Event:
     return Received("c", queue, message, redelivered=False)
 
 
-def read(*events: tuple[int, Event], end: int) -> Gaps:
-    gaps = Gaps()
+def read(*events: tuple[int, Event], end: int) -> StallChecker:
+    stalls = StallChecker()
     for at_ns, event in events:
-        gaps.read(at_ns, event)
-    gaps.finish(end)
-    return gaps
+        stalls.read(at_ns, event)
+    stalls.finish(end)
+    return stalls
 
 
 def test_publishers_wait_from_the_first_publish_and_from_each_confirm() -> None:
-    gaps = read(
+    stalls = read(
         (10, published(A)), (14, Confirmed(A)), (15, published(B)), (22, Confirmed(B)), end=23
     )
-    assert gaps.queues["q"].to_publishers.longest == Gap(8, 14)
-    assert gaps.overall.longest == Gap(8, 14)
+    assert stalls.queues["q"].to_publishers.longest == Stall(8, 14)
+    assert stalls.overall.longest == Stall(8, 14)
 
 
 def test_a_queue_that_never_answers_is_away_until_the_end() -> None:
-    assert read((10, published(A)), end=100).queues["q"].to_publishers.longest == Gap(90, 10)
+    assert read((10, published(A)), end=100).queues["q"].to_publishers.longest == Stall(90, 10)
 
 
 def test_another_queue_helps_only_the_whole() -> None:
-    gaps = read((0, published(A)), (0, published(B, "r")), (50, Confirmed(B)), end=60)
-    assert gaps.queues["q"].to_publishers.longest == Gap(60, 0)
-    assert gaps.overall.longest == Gap(50, 0)
+    stalls = read((0, published(A)), (0, published(B, "r")), (50, Confirmed(B)), end=60)
+    assert stalls.queues["q"].to_publishers.longest == Stall(60, 0)
+    assert stalls.overall.longest == Stall(50, 0)
 
 
 def test_consumers_wait_while_something_confirmed_is_there() -> None:
@@ -53,31 +53,31 @@ def test_consumers_wait_while_something_confirmed_is_there() -> None:
         (0, published(A)), (1, published(B)), (5, Confirmed(A)), (6, Confirmed(B)),
         (9, received(A)), (30, received(B)),
     ]  # fmt: skip
-    assert read(*events, end=99).queues["q"].to_consumers.longest == Gap(21, 9)
+    assert read(*events, end=99).queues["q"].to_consumers.longest == Stall(21, 9)
 
 
 def test_what_was_received_before_its_confirm_is_not_waited_for() -> None:
-    gaps = read((0, published(A)), (1, received(A)), (5, Confirmed(A)), end=99)
-    assert gaps.queues["q"].to_consumers.longest == Gap()
+    stalls = read((0, published(A)), (1, received(A)), (5, Confirmed(A)), end=99)
+    assert stalls.queues["q"].to_consumers.longest == Stall()
 
 
 def test_a_refused_message_is_due_to_nobody() -> None:
-    gaps = read((0, published(A)), (5, Refused(A)), (6, received(A)), end=99)
-    assert gaps.queues["q"].to_consumers.longest == Gap()
+    stalls = read((0, published(A)), (5, Refused(A)), (6, received(A)), end=99)
+    assert stalls.queues["q"].to_consumers.longest == Stall()
 
 
 def test_faults_are_found_by_the_time_they_lasted() -> None:
-    gaps = read(
+    stalls = read(
         (0, Fault("early")), (4, Fault("early", is_over=True)), (5, published(A)),
         (6, Fault("meanwhile")), (7, Fault("meanwhile", is_over=True)), (8, Fault("open")),
         (20, Confirmed(A)), (30, Fault("late")), end=31,
     )  # fmt: skip
-    assert [*gaps.faults_during(gaps.overall.longest)] == ["meanwhile", "open"]
+    assert [*stalls.faults_during(stalls.overall.longest)] == ["meanwhile", "open"]
 
 
 def test_a_tester_that_was_late_is_named() -> None:
     """Nodes behind its proxies did not hear each other then."""
-    gaps = read((0, published(A)), end=0)
-    gaps.tester_was_late(6_000_000_000, for_ns=2_000_000_000)
-    assert [*gaps.faults_during(Gap(5_000_000_000, 0))] == ["tester late for 2.0 s at 4.0 s"]
-    assert [*gaps.faults_during(Gap(3_000_000_000, 0))] == []
+    stalls = read((0, published(A)), end=0)
+    stalls.tester_was_late(6_000_000_000, for_ns=2_000_000_000)
+    assert [*stalls.faults_during(Stall(5_000_000_000, 0))] == ["tester late for 2.0 s at 4.0 s"]
+    assert [*stalls.faults_during(Stall(3_000_000_000, 0))] == []

@@ -20,7 +20,7 @@ from fluffle.broker.cluster.queues.membership import refused, steps
 from fluffle.raft.config import AddLearner, Config
 from fluffle.raft.config import Change as Step
 from fluffle.raft.records import GroupId
-from fluffle.storage.disk import Work
+from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import HEAD
 from fluffle.storage.layout import Table, raft_key
@@ -237,7 +237,7 @@ async def test_a_node_that_is_gone_is_replaced_by_another(tmp_path: Path, scene:
 def lose_head(node: ClusterNode, group: GroupId) -> None:
     """While it does not run."""
     disk = open_environment(node.config.data_dir)
-    disk.commit(Work(puts=[(Table.RAFT, raft_key(HEAD, group), b"no head")]))
+    disk.commit(WriteTransaction(puts=[(Table.RAFT, raft_key(HEAD, group), b"no head")]))
     disk.close()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.queues import leader_log, leader_queries
-from fluffle.storage.disk import Work
+from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import HEAD
 from fluffle.storage.layout import Table, raft_key
@@ -37,7 +37,7 @@ async def test_a_queue_that_is_lost_where_nobody_repairs_it_can_be_made_anew(
     group = scene.node.node.catalogue.vhosts["/"].queues["q"].definition.id
     await scene.node.stop()
     disk = open_environment(scene.node.config.data_dir)
-    disk.commit(Work(puts=[(Table.RAFT, raft_key(HEAD, group), b"no head")]))
+    disk.commit(WriteTransaction(puts=[(Table.RAFT, raft_key(HEAD, group), b"no head")]))
     disk.close()
     await scene.node.start()
     assert said(caplog, "member_lost") == [{"vhost": "/", "queue": "q", "group": group}]

@@ -19,7 +19,7 @@ from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import COLD_VALUE, Table, cold_key
 from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import Tuning
+from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.store import Store
 from fluffle.storage.writer import InstantWriter
 from tests.support.patience import PatientHolder
@@ -47,7 +47,7 @@ class Node:
     """One queue on a disk, from a start on.  Every `commit` is one."""
 
     def __init__(self, disk: MemoryDisk, groups: tuple[int, ...], window_bytes: int) -> None:
-        tuning = Tuning(window_bytes=window_bytes)
+        tuning = UpkeepTuning(window_bytes=window_bytes)
         store = Store(disk, InstantWriter, on_fatal=raise_it, tuning=tuning)
         self.commits = Commits(store, Turn(lambda _act: None))
         journals = LocalJournals(store.log, self.commits, {})

@@ -27,7 +27,7 @@ from fluffle.protocol.methods import (
     encode_method,
     make,
 )
-from fluffle.protocol.proxy import Forwarded
+from fluffle.protocol.proxy import ForwardedConnection
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.support.edge import HEARTBEAT, Client, Edge, publish_frames
 from tests.support.fakes import FakeTransport
@@ -434,7 +434,9 @@ def test_a_peer_that_is_gone_before_it_is_accepted_logs_in_from_nowhere(
 )
 def test_a_header_makes_nobody_local_who_is_not(real: str, source: str, is_local: bool) -> None:
     edge = Edge()
-    connection = ServerConnection(edge.services, Forwarded((source, 1), ("127.0.0.1", 5672)))
+    connection = ServerConnection(
+        edge.services, ForwardedConnection((source, 1), ("127.0.0.1", 5672))
+    )
     FakeTransport(edge.scheduler, {"peername": (real, 2)}).connect(connection)
     assert connection.name.startswith(f"{source}:1 -> ")
     assert connection.is_from_loopback is is_local
@@ -442,7 +444,9 @@ def test_a_header_makes_nobody_local_who_is_not(real: str, source: str, is_local
 
 def test_who_is_gone_behind_a_header_is_not_local() -> None:
     edge = Edge()
-    connection = ServerConnection(edge.services, Forwarded(("127.0.0.1", 1), ("127.0.0.1", 5672)))
+    connection = ServerConnection(
+        edge.services, ForwardedConnection(("127.0.0.1", 1), ("127.0.0.1", 5672))
+    )
     transport = FakeTransport(edge.scheduler, {"peername": None})
     transport.connect(connection)
     assert transport.was_aborted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.config.config import Limits
-from fluffle.broker.testing.faults.nack_publishes import Quota, Refusing
+from fluffle.broker.testing.faults.nack_publishes import NackQueue, NackQuota
 from fluffle.protocol.methods import Basic, Channel, Confirm, Method, Tx, encode_method
 from tests.support.edge import Client, Edge
 
@@ -161,7 +161,7 @@ def test_a_commit_goes_to_what_is_in_the_place_of_a_queue(*, is_gone: bool) -> N
     client = transactional()
     vhost = client.edge.vhost
     client.declare("late")
-    vhost.lead_in("late", Refusing("late", vhost, Quota(0, None, lambda: None)))
+    vhost.lead_in("late", NackQueue("late", vhost, NackQuota(0, None, lambda: None)))
     client.publish(b"1", queue="late")
     if is_gone:
         client.delete("late")

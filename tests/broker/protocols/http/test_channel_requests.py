@@ -10,7 +10,7 @@ from fluffle.broker.access.passwords import hashed
 from fluffle.broker.admin import local_client
 from fluffle.broker.protocols.http.direct_client import DirectChannel
 from fluffle.broker.protocols.http.endpoints import queues
-from fluffle.protocol.client_reader import Heard
+from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import Basic, Method, make
 from fluffle.protocol.properties import Properties, encode_properties
 from tests.support.management import Api
@@ -350,9 +350,9 @@ class Full:
 
     def __init__(self, body: bytes) -> None:
         method = make(Basic.GetOk, delivery_tag=1, exchange="", routing_key="q", message_count=1)
-        self._heard = Heard(1, method, encode_properties(Properties()), body)
+        self._heard = ReceivedMethod(1, method, encode_properties(Properties()), body)
 
-    async def call(self, _method: Method) -> Heard:
+    async def call(self, _method: Method) -> ReceivedMethod:
         return self._heard
 
 
@@ -399,7 +399,7 @@ async def test_an_empty_queue_is_asked_once(api: Api, queue: str) -> None:
     asked = DirectChannel.call
     methods: list[Method] = []
 
-    async def call(channel: DirectChannel, method: Method) -> Heard:
+    async def call(channel: DirectChannel, method: Method) -> ReceivedMethod:
         methods.append(method)
         return await asked(channel, method)
 

@@ -14,7 +14,7 @@ import pytest
 from fluffle.broker import Cluster
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.node import NodeFailed
-from fluffle.broker.testing.cluster.node import State
+from fluffle.broker.testing.cluster.node import ProcessState
 from tests.support.orders import QUORUM, ChannelAt, bodies, declare, publish
 
 START_S_MAX = 5.0
@@ -62,7 +62,7 @@ async def test_who_is_paused_leads_no_more_and_comes_back_as_a_follower(
         await declare(cluster, channel := await channel_at(cluster, 1))
         await publish(channel, b"before")
         await cluster.pause(0)
-        assert cluster[0].state is State.PAUSED
+        assert cluster[0].state is ProcessState.PAUSED
         assert await cluster.leader("orders") in {1, 2}
         await publish(channel, b"meanwhile")
         await cluster.resume(0)
@@ -102,7 +102,7 @@ async def test_an_orderly_stop_tells_clients() -> None:
         connection.close_callbacks.add(lambda _sender, error: closed.set_result(error))
         await cluster.stop(2)
         assert "CONNECTION_FORCED" in str(await closed)
-        assert cluster[2].state is State.DOWN
+        assert cluster[2].state is ProcessState.DOWN
 
 
 async def test_a_node_whose_disk_is_gone_is_no_member_any_more(channel_at: ChannelAt) -> None:
@@ -123,7 +123,7 @@ async def test_a_node_whose_disk_is_gone_is_let_in_anew(channel_at: ChannelAt) -
         await cluster.kill(2)
         await cluster.wipe(2)
         await cluster.start(2)
-        assert cluster[2].state is State.RUNS
+        assert cluster[2].state is ProcessState.RUNS
         await publish(await channel_at(cluster, 2), b"second")
         assert await bodies(cluster) == [b"first", b"second"]
 
@@ -133,7 +133,7 @@ async def test_nodes_all_of_whose_disks_are_gone_begin_anew() -> None:
         await cluster.kill(0, 1)
         await cluster.wipe(0, 1)
         await cluster.start()
-        assert [node.state for node in cluster.nodes] == [State.RUNS, State.RUNS]
+        assert [node.state for node in cluster.nodes] == [ProcessState.RUNS, ProcessState.RUNS]
 
 
 async def test_users_virtual_hosts_and_a_directory_are_as_for_a_broker(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker import Cluster
-from fluffle.broker.testing.cluster.node import State
+from fluffle.broker.testing.cluster.node import ProcessState
 from tests.support.orders import ChannelAt, bodies, declare, publish
 
 
@@ -74,7 +74,7 @@ async def test_a_disk_that_fails_ends_its_node_and_nothing_that_was_confirmed(
         await publish(channel, b"before")
         await cluster[0].disk.fail()
         await publish(channel, b"after")
-        assert cluster[0].state is State.FAILED
+        assert cluster[0].state is ProcessState.FAILED
         assert await bodies(cluster) == [b"before", b"after"]
         await cluster[0].disk.repair()
         await cluster.start(0)

@@ -8,7 +8,7 @@ import pika
 import pytest
 
 from fluffle.broker import ThreadedCluster
-from fluffle.broker.testing.cluster.node import State
+from fluffle.broker.testing.cluster.node import ProcessState
 
 QUORUM = {"x-queue-type": "quorum"}
 
@@ -24,7 +24,7 @@ def test_what_is_confirmed_outlives_its_leader() -> None:
             if cluster.leader("orders") == 1:
                 cluster.move_leader("orders", 2)
             cluster.kill(leader := cluster.leader("orders"))
-            assert cluster[leader].state is State.DOWN
+            assert cluster[leader].state is ProcessState.DOWN
             channel.basic_publish("", "orders", b"second")
             cluster.vhost().expect("orders", count=2)
             found = [message.text() for message in cluster.vhost().messages("orders")]

@@ -8,17 +8,17 @@ from random import Random
 
 import pytest
 
-from fluffle.broker.testing.cluster.wire import RESENDS_MAX, Flow, Way
+from fluffle.broker.testing.cluster.wire import RESENDS_MAX, LinkDirection, StreamDirection
 
 
 class Seen:
     """A flow, and what has arrived over it."""
 
     def __init__(self) -> None:
-        self.way = Way(Random(7))
+        self.way = LinkDirection(Random(7))
         self.busy: list[bool] = []
         self.arrived: list[int] = []
-        self.flow = Flow(self.way, asyncio.get_running_loop(), self._look)
+        self.flow = StreamDirection(self.way, asyncio.get_running_loop(), self._look)
 
     def _look(self) -> None:
         self.busy.append(self.flow.is_busy)
@@ -62,7 +62,7 @@ async def test_what_is_delayed_arrives_in_order(seen: Seen) -> None:
 async def test_what_is_dropped_takes_longer_by_a_seed_and_arrives_at_last(seen: Seen) -> None:
     seen.way.loss = 0.5
     taken = [seen.way.taken_s() for _ in range(1000)]
-    again = Way(Random(7))
+    again = LinkDirection(Random(7))
     again.loss = 0.5
     assert taken == [again.taken_s() for _ in range(1000)]
     assert min(taken) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.protocols.amqp091.connection import WRITE_BUFFER_BYTES_MAX, Connection
 from fluffle.broker.protocols.amqp091.connection_methods import Phase
-from fluffle.broker.testing.faults.tapped_transport import Line
+from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 
 
 class Slow(asyncio.Transport):
@@ -67,10 +67,12 @@ class Around:
 
     def __init__(self) -> None:
         self.transport, self.connection = Slow(), Hearing()
-        self.line = Line(cast(Connection, self.connection), self._nothing, self._nothing)
+        self.line = TappedConnection(
+            cast(Connection, self.connection), self._nothing, self._nothing
+        )
         self.line.connection_made(self.transport)
 
-    def _nothing(self, _line: Line) -> None:
+    def _nothing(self, _line: TappedConnection) -> None:
         """Nobody minds."""
 
 

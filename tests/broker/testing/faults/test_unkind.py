@@ -11,7 +11,7 @@ import pika
 import pytest
 
 from fluffle.broker import Broker
-from fluffle.broker.testing.faults.frames import Splitter
+from fluffle.broker.testing.faults.frames import FrameSplitter
 from fluffle.broker.testing.faults.operations import perform
 from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
 from fluffle.protocol.methods import ack_frame
@@ -141,12 +141,12 @@ def test_what_a_client_sends_is_split_into_frames_however_it_comes() -> None:
     header, acks = b"AMQP\0\0\x09\x01", [ack_frame(1, tag, multiple=False) for tag in range(3)]
     sent = header + b"".join(acks)
     for step in (1, 5, 8, 1000):
-        splitter = Splitter(waits_for_header=True)
+        splitter = FrameSplitter(waits_for_header=True)
         parts = [sent[at : at + step] for at in range(0, len(sent), step)]
         frames = [frame for part in parts for frame in splitter.feed(part)]
         assert [frame.data for frame in frames] == [header, *acks]
     for rubbish in (b"GET / HTTP/1.1\r\n", header + b"\1\0\0\0\0\0\1xy", acks[0][3:] * 2):
-        splitter = Splitter(waits_for_header=not rubbish.startswith(acks[0][3:]))
+        splitter = FrameSplitter(waits_for_header=not rubbish.startswith(acks[0][3:]))
         frames = [frame for at in range(0, 40, 4) for frame in splitter.feed(rubbish[at : at + 4])]
         assert b"".join(frame.data for frame in frames) == rubbish[:40]
 

@@ -10,14 +10,14 @@ import pytest
 
 from fluffle.broker import Cluster
 from fluffle.broker.testing.server.cluster_operations import OPERATIONS
-from fluffle.broker.testing.server.dispatch import Serving
+from fluffle.broker.testing.server.dispatch import Dispatcher
 from tests.support.control_api import Api
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
     async with Cluster(nodes=3, seed=1) as cluster:
-        yield Api(Serving(cluster, OPERATIONS))
+        yield Api(Dispatcher(cluster, OPERATIONS))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker import Broker
-from fluffle.broker.testing.server.dispatch import ANSWER_BYTES_MAX, Serving
+from fluffle.broker.testing.server.dispatch import ANSWER_BYTES_MAX, Dispatcher
 from fluffle.broker.testing.server.operations import OPERATIONS, PROPERTIES, Row, itself, operations
 from tests.support.control_api import Api
 
@@ -27,7 +27,7 @@ async def broker() -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def api(broker: Broker) -> Api:
-    return Api(Serving(broker, OPERATIONS))
+    return Api(Dispatcher(broker, OPERATIONS))
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ async def test_what_cannot_be_done_is_told_and_changes_nothing(
     ],
 )
 async def test_a_body_that_is_no_object_is_refused(broker: Broker, body: bytes, why: str) -> None:
-    status, told = await Serving(broker, OPERATIONS).answer("vhosts", body)
+    status, told = await Dispatcher(broker, OPERATIONS).answer("vhosts", body)
     assert status == 400
     assert why in json.loads(told)["error"]
 
@@ -262,7 +262,7 @@ async def test_a_body_that_is_no_object_is_refused(broker: Broker, body: bytes, 
 async def test_deep_headers_are_refused(broker: Broker) -> None:
     headers = '{"a":' * 400 + "1" + "}" * 400
     body = f'{{"routing_key": "a", "headers": {headers}}}'.encode()
-    status, told = await Serving(broker, OPERATIONS).answer(PUBLISH, body)
+    status, told = await Dispatcher(broker, OPERATIONS).answer(PUBLISH, body)
     assert status == 400, told
 
 
@@ -276,7 +276,7 @@ async def test_a_bug_is_a_500_and_the_next_request_is_served(
         return {"text": "x" * ANSWER_BYTES_MAX}
 
     acts = {"broken": broken, "endless": endless}
-    api = Api(Serving(broker, operations("", acts, itself)))
+    api = Api(Dispatcher(broker, operations("", acts, itself)))
     assert await api.fails("broken") == (500, "this is a bug; see the log")
     assert "no such thing" in caplog.text
     status, why = await api.fails("endless")
@@ -320,7 +320,7 @@ def test_whatever_is_asked_for_is_no_bug() -> None:
     with asyncio.Runner() as runner:
         broker = Broker()
         runner.run(broker.__aenter__())
-        serving = Serving(broker, OPERATIONS)
+        serving = Dispatcher(broker, OPERATIONS)
 
         @given(requests())
         def asks(request: tuple[str, Row]) -> None:

@@ -14,9 +14,9 @@ from fluffle.broker.testing.server.http import (
     BODY_BYTES_MAX,
     CONNECTIONS_MAX,
     PATIENCE,
-    Answer,
+    HttpResponse,
     HttpServer,
-    Patience,
+    HttpTimeouts,
 )
 
 TOKEN = "secret"
@@ -24,15 +24,15 @@ ECHO = f"POST /{TOKEN}/echo HTTP/1.1\r\nContent-Length: 2\r\n\r\n{{}}".encode()
 ECHOED = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n"echo:2"'
 
 
-async def echo(path: str, body: bytes) -> Answer:
+async def echo(path: str, body: bytes) -> HttpResponse:
     """Or never an answer."""
     if path == "never":
         await asyncio.Event().wait()
-    return Answer(HTTPStatus.OK, f'"{path}:{len(body)}"'.encode())
+    return HttpResponse(HTTPStatus.OK, f'"{path}:{len(body)}"'.encode())
 
 
 @asynccontextmanager
-async def serving(patience: Patience = PATIENCE) -> AsyncIterator[int]:
+async def serving(patience: HttpTimeouts = PATIENCE) -> AsyncIterator[int]:
     """The port of a server."""
     server = HttpServer(echo, TOKEN, patience)
     url = await server.start()
@@ -119,7 +119,7 @@ async def test_who_may_not_send_a_body_is_told_before_it(path: str) -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"P", ECHO[:-1]])
 async def test_who_is_slow_is_hung_up_on(begun: bytes) -> None:
-    async with serving(Patience(idle_s=0.01, slow_s=0.01)) as port:
+    async with serving(HttpTimeouts(idle_s=0.01, slow_s=0.01)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(begun)
         assert await is_hung_up_on(reader)
@@ -127,7 +127,7 @@ async def test_who_is_slow_is_hung_up_on(begun: bytes) -> None:
 
 
 async def test_who_does_not_take_an_answer_is_hung_up_on() -> None:
-    async with serving(Patience(slow_s=0.01)) as port:
+    async with serving(HttpTimeouts(slow_s=0.01)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
         while not writer.is_closing():
             writer.write(ECHO * 1_000)
