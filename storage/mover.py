@@ -72,7 +72,7 @@ class HotWindow:
         self._deletions_by_group: dict[int, deque[Deletion]] = {}
         """The same by group."""
         self._deleted_cold: dict[int, Ranges] = {}
-        """Results of `deleted_cold` until a deletion of the group ends: reads ask for each entry, and
+        """Results of `deleted_cold` until a deletion of the group ends: a read asks for each, and
         a sparse deletion makes a debt for each gap."""
         self._leaving = 0
         """How many records leave with the commit that runs."""
