@@ -31,7 +31,7 @@ class Asked:
         self.configs = [config]
         self.steps: list[Change] = []
         self.to: list[NodeId] = []
-        self.heirs: list[NodeId] = []
+        self.transfer_targets: list[NodeId] = []
         self.progress = {member.node: (ProgressState.REPLICATE, 9) for member in config.members}
         self.is_led = True
         self.members: Members
@@ -70,7 +70,7 @@ def asked(
         learners=tuple(Member(node, 1) for node in learners),
     )
     group = Asked(config)
-    group.heirs = [*heirs]
+    group.transfer_targets = [*heirs]
     members = tuple((node, 1) for node in sorted(voters + learners))
     definition = QueueDefinition(
         QueueSpec("q", durable=True, queue_type=QueueType.QUORUM),
@@ -213,7 +213,7 @@ def test_a_leader_that_is_to_go_tries_one_after_the_other_and_ever_less() -> Non
 def test_a_leader_that_is_to_go_waits_until_another_lacks_little() -> None:
     group = asked("abc", "bc")
     assert tries(group, looks=10) == [""] * 11
-    group.heirs = ["c"]
+    group.transfer_targets = ["c"]
     assert tries(group, looks=1) == ["", "c"]
 
 
@@ -253,7 +253,7 @@ def test_a_wish_for_another_leader_waits_until_that_lacks_little() -> None:
     _vhost, definition = group.members.defined[7]
     group.members.redefine(definition._replace(leader="b"))
     assert group.to == []
-    group.heirs = ["c", "b"]
+    group.transfer_targets = ["c", "b"]
     for look in [*group.looks]:
         look()
     assert group.to == ["b"]
