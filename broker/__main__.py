@@ -47,7 +47,7 @@ COMMANDS: Mapping[str, str] = {
 """In the order in which they are shown: where in this package they are."""
 
 
-class Lazily(click.Group):
+class LazyGroup(click.Group):
     """A group whose commands cost nothing until they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -80,7 +80,7 @@ class Lazily(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=Lazily, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fluffle", message="%(package)s %(version)s")
 @click.option("--url", metavar="URL", help="The management API of a node that is elsewhere.")
 @click.pass_context

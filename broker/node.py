@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.verification import Answer, Verdict, Verifier
-from fluffle.broker.admin.context import Parts
+from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.admin.endpoint import ControlSocket
 from fluffle.broker.admin.maintenance import Maintenance
 from fluffle.broker.alarms.alarms import Alarms, watermarks_of
@@ -44,8 +44,8 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.durability.paging import Shedding
 from fluffle.broker.events.event_publisher import COMMANDS, INTERNAL
 from fluffle.broker.metadata.read_barrier import Knowledge
-from fluffle.broker.process.environment import Outside, of_machine
-from fluffle.broker.process.sockets import strangers_max
+from fluffle.broker.process.environment import Environment, machine_environment
+from fluffle.broker.process.sockets import unauthenticated_max
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
 from fluffle.broker.protocols.amqp091.forced_closes import Consequences
 from fluffle.broker.protocols.amqp091.interceptors import stamping_of
@@ -102,7 +102,7 @@ class Node:
         self,
         config: Config,
         *,
-        outside: Callable[[Path], Outside] = of_machine,
+        outside: Callable[[Path], Environment] = machine_environment,
         on_fatal: Callable[[Exception], None] = log_fatal,
     ) -> None:
         """`outside` is made at the start, in the loop, for the directory of the node.
@@ -111,7 +111,7 @@ class Node:
         """
         self._config = config
         self._make_outside = outside
-        self._outside: Outside
+        self._outside: Environment
         self._on_fatal = on_fatal
         self.failure: Exception | None = None
         """Why it has ended by itself, if it has."""
@@ -313,7 +313,7 @@ class Node:
             random_name=random_name,
             call_soon=loop.call_soon,
             call_later=self._outside.clients_call_later,
-            connections=Connections(strangers_max()),
+            connections=Connections(unauthenticated_max()),
             owners=Owners(config.node_name, company.boot),
             consequences=Consequences(self._chores),
             on_fatal=self.fail,
@@ -384,7 +384,7 @@ class Node:
 
     def _control_socket(self, company: Company, listener: Listener) -> ControlSocket:
         clock, connections = self._outside.clock, self._services.connections
-        self.parts = Parts(
+        self.parts = NodeContext(
             config=self._config,
             catalogue=self.catalogue,
             metadata=self._services.metadata_of(By(COMMANDS, COMMANDS)),

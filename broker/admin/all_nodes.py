@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.admin.arguments import check_arguments
-from fluffle.broker.admin.context import Later, Parts, Result, Row, Rows
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
 from fluffle.broker.admin.dispatch import Verb, audit, error_row, line_of
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.protocol.spec import ReplyCode
 
 if TYPE_CHECKING:
@@ -41,7 +41,11 @@ OF_A_NODE = frozenset(
 
 
 def rows(
-    parts: Parts, *, what: str, arguments: dict[str, Any] | None = None, node: str | None = None
+    context: NodeContext,
+    *,
+    what: str,
+    arguments: dict[str, Any] | None = None,
+    node: str | None = None,
 ) -> Rows:
     """Of this node first, then of the others by name; or of one alone.
 
@@ -50,18 +54,18 @@ def rows(
     """
     given = arguments or {}
     check_arguments(verb_of_a_node(what).arguments, given)
-    own, cluster = parts.config.node_name, parts.cluster
-    nodes = {own, *parts.catalogue.nodes.entries}
+    own, cluster = context.config.node_name, context.cluster
+    nodes = {own, *context.catalogue.nodes.entries}
     if node is not None and node not in nodes:
         raise NotFound(f"there is no node '{node}' in the cluster")
     asked = nodes if node is None else {node}
     if cluster is None or asked == {own}:
-        return own_rows(parts, what, given)
-    return rows_of_some(parts, cluster, (what, given), asked)
+        return own_rows(context, what, given)
+    return rows_of_some(context, cluster, (what, given), asked)
 
 
 def rows_of_some(
-    parts: Parts, cluster: Cluster, question: tuple[str, Mapping[str, Any]], nodes: set[str]
+    context: NodeContext, cluster: Cluster, question: tuple[str, Mapping[str, Any]], nodes: set[str]
 ) -> Rows:
     """All are asked at once, and told of one after the other."""
     what, given = question
@@ -69,7 +73,7 @@ def rows_of_some(
     errands = [cluster.errands.begin(each, request) for each in sorted(nodes - {cluster.name})]
     try:
         if cluster.name in nodes:
-            yield from own_rows(parts, what, given)
+            yield from own_rows(context, what, given)
         for errand in errands:
             yield from rows_of_another(errand)
     finally:
@@ -111,15 +115,15 @@ def verb_of_a_node(name: str) -> Verb:
     return VERBS[name]
 
 
-def own_rows(parts: Parts, name: str, arguments: Mapping[str, Any]) -> Rows:
+def own_rows(context: NodeContext, name: str, arguments: Mapping[str, Any]) -> Rows:
     """What this node says."""
-    node, verb = parts.config.node_name, verb_of_a_node(name)
+    node, verb = context.config.node_name, verb_of_a_node(name)
     try:
-        result = verb.act(parts, **arguments)
+        result = verb.act(context, **arguments)
         if verb.is_change:
             audit(name, arguments)
         for row in rows_of(result):
-            yield row if isinstance(row, Asked) else {"node": node, "row": row}
+            yield row if isinstance(row, Deferred) else {"node": node, "row": row}
     except BrokerError as error:
         yield {"node": node, "error": error_row(error)}
 
@@ -128,15 +132,15 @@ def rows_of(result: Result) -> Rows:
     """One result as a list of one row.  Raises what comes in its place."""
     if isinstance(result, dict):
         yield result
-    elif isinstance(result, Later):
+    elif isinstance(result, DeferredRow):
         yield from answered(result)
     else:
         yield from result
 
 
-def answered(later: Later) -> Iterator[Row | Asked[None]]:
+def answered(later: DeferredRow) -> Iterator[Row | Deferred[None]]:
     """Its row, once it is there.  BrokerError."""
-    come: Asked[None] = Asked()
+    come: Deferred[None] = Deferred()
     outcomes: list[Row | BrokerError] = []
     is_awaited = False
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.observability.statistics.sample_window import Ages
+from fluffle.broker.observability.statistics.sample_window import SampleWindows
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.encryption import NOT_ENCRYPTED, encryption_row
 from fluffle.broker.protocols.amqp091.listings import (
@@ -21,75 +21,82 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.connection import Connection
 
-APART = ("publishes", "deliveries")
+ONE_CHANNEL_ONLY = ("publishes", "deliveries")
 """What of a channel is told by exchange and by queue: of one that is asked for alone."""
 
 
-def told_connection(parts: Parts, connection: Connection, ages: Ages) -> Row:
+def full_connection_row(
+    context: NodeContext, connection: Connection, windows: SampleWindows
+) -> Row:
     """With what has gone over it, where that is counted."""
     row = connection_row(connection)
-    tls, statistics = connection.tls, parts.statistics
+    tls, statistics = connection.tls, context.statistics
     return {
         **row,
         "user_who_performed_action": row["user"],
         "client_properties": plain(connection.handshake.client_properties),
         **(NOT_ENCRYPTED if tls is None else encryption_row(tls, connection.certificate)),
-        **({} if statistics is None else statistics.of_connection(connection, ages)),
+        **({} if statistics is None else statistics.of_connection(connection, windows)),
     }
 
 
-def told_channel(
-    parts: Parts, connection: Connection, channel: Channel, ages: Ages, *, alone: bool = False
+def full_channel_row(
+    context: NodeContext,
+    connection: Connection,
+    channel: Channel,
+    windows: SampleWindows,
+    *,
+    alone: bool = False,
 ) -> Row:
     """`alone`: also by exchange and by queue, and with its consumers."""
-    row, statistics = channel_row(connection, channel), parts.statistics
+    row, statistics = channel_row(connection, channel), context.statistics
     transaction = channel.transaction
-    counts = {} if statistics is None else statistics.of_channel(channel, ages)
+    counts = {} if statistics is None else statistics.of_channel(channel, windows)
     if not alone:
-        counts = {name: value for name, value in counts.items() if name not in APART}
+        counts = {name: value for name, value in counts.items() if name not in ONE_CHANNEL_ONLY}
     return {
         **row,
         "user_who_performed_action": row["user"],
-        "connection_details": ends(connection),
+        "connection_details": connection_details(connection),
         "state": "flow" if connection.state == "flow" else "running",
         "messages_uncommitted": transaction.message_count if transaction else 0,
         "acks_uncommitted": transaction.settled_count if transaction else 0,
         "pending_raft_commands": len(channel.far),
         **counts,
-        **({"consumer_details": consumers_of(parts, connection, channel)} if alone else {}),
+        **({"consumer_details": consumers_of(context, connection, channel)} if alone else {}),
     }
 
 
-def consumers_of(parts: Parts, connection: Connection, channel: Channel) -> list[Row]:
+def consumers_of(context: NodeContext, connection: Connection, channel: Channel) -> list[Row]:
     """Those of a channel."""
     subscriptions = tuple(channel.subscriptions.values())
-    return [told_consumer(parts, connection, channel, each) for each in subscriptions]
+    return [full_consumer_row(context, connection, channel, each) for each in subscriptions]
 
 
-def told_consumer(
-    parts: Parts, connection: Connection, channel: Channel, subscription: Subscription
+def full_consumer_row(
+    context: NodeContext, connection: Connection, channel: Channel, subscription: Subscription
 ) -> Row:
     """Where it is, and what it has been promised."""
     consumer = subscription.consumer
     row = consumer_row(connection, channel, consumer)
     timeout_ms = consumer.timeout_ms
     if timeout_ms is None:
-        timeout_ms = consumer_timeout_ms(parts, row["vhost"], consumer.queue.spec)
+        timeout_ms = consumer_timeout_ms(context, row["vhost"], consumer.queue.spec)
     return {
         **row,
         "arguments": plain(subscription.arguments),
         "queue": {"name": row["queue_name"], "vhost": row["vhost"]},
-        "channel_details": channel_details(parts, connection, channel),
+        "channel_details": channel_details(context, connection, channel),
         "consumer_timeout": timeout_ms,
     }
 
 
-def channel_details(parts: Parts, connection: Connection, channel: Channel) -> Row:
+def channel_details(context: NodeContext, connection: Connection, channel: Channel) -> Row:
     """Which channel it is, and whose."""
     return {
         "name": channel_name(connection, channel),
         "number": channel.number,
-        "node": parts.config.node_name,
+        "node": context.config.node_name,
         "user": channel.session.user.name,
         "connection_name": connection.name,
         "peer_host": connection.ends[0][0],
@@ -97,15 +104,15 @@ def channel_details(parts: Parts, connection: Connection, channel: Channel) -> R
     }
 
 
-def consumer_timeout_ms(parts: Parts, vhost: str, spec: QueueSpec) -> int | None:
+def consumer_timeout_ms(context: NodeContext, vhost: str, spec: QueueSpec) -> int | None:
     """For how long a queue lets a client hold a message; None: for ever."""
-    said = parts.catalogue.policies.settings_of(vhost, spec).consumer_timeout_ms
+    said = context.catalogue.policies.settings_of(vhost, spec).consumer_timeout_ms
     if said is not None or spec.queue_type is not QueueType.QUORUM:
         return said
-    return parts.config.quorum.consumer_timeout_ms
+    return context.config.quorum.consumer_timeout_ms
 
 
-def ends(connection: Connection) -> Row:
+def connection_details(connection: Connection) -> Row:
     """Whose channel it is."""
     (peer_host, peer_port), _here = connection.ends
     return {"name": connection.name, "peer_host": peer_host, "peer_port": peer_port}

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fluffle.broker.admin.context import Parts, Pending, Result, Row, Rows, Waiting
+from fluffle.broker.admin.context import NodeContext, PendingRow, Result, Row, Rows, RowWait
 from fluffle.broker.admin.member_changes import run
 from fluffle.broker.admin.members import quorum_queues
-from fluffle.broker.admin.voters import Heard, needs, voters_everywhere
+from fluffle.broker.admin.voters import VoteReports, collect_votes, needs
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.config.option_values import parse_name, parse_peer_address
@@ -33,9 +33,9 @@ NEEDED_SHOWN_MAX = 10
 """Queues that are named of those that need a node."""
 
 
-def cluster_of(parts: Parts) -> Cluster:
+def cluster_of(context: NodeContext) -> Cluster:
     """PreconditionFailed where a node is alone."""
-    cluster = parts.cluster
+    cluster = context.cluster
     if cluster is None:
         raise PreconditionFailed(
             "this node is alone; a node of a cluster is started with --peers and a secret"
@@ -43,9 +43,9 @@ def cluster_of(parts: Parts) -> Cluster:
     return cluster
 
 
-def entered(parts: Parts) -> Cluster:
+def joined_cluster(context: NodeContext) -> Cluster:
     """PreconditionFailed where a node does not know yet what all know."""
-    cluster = cluster_of(parts)
+    cluster = cluster_of(context)
     if not cluster.entering.is_over:
         raise PreconditionFailed(
             "this node is not one of the cluster yet; ask one that takes clients"
@@ -53,13 +53,13 @@ def entered(parts: Parts) -> Cluster:
     return cluster
 
 
-def status(parts: Parts) -> Rows:
+def status(context: NodeContext) -> Rows:
     """The nodes, as this one sees them."""
-    cluster = cluster_of(parts)
+    cluster = cluster_of(context)
     config = cluster.metadata_config
     voters = {member.node for member in config.voters}
     learners = {member.node for member in config.learners}
-    for node, registered in sorted(parts.catalogue.nodes.entries.items()):
+    for node, registered in sorted(context.catalogue.nodes.entries.items()):
         role = "learner" if node in learners else "none"
         if node in voters:
             role = "leader" if node == cluster.leader else "follower"
@@ -90,11 +90,11 @@ def state_of(cluster: Cluster, node: str, registered: Registered) -> str:
     return "stopped" if cluster.absent.is_dead(node) else "unreachable"
 
 
-def add(parts: Parts, *, name: str, address: str) -> Result:
+def add(context: NodeContext, *, name: str, address: str) -> Result:
     """Let a node in, which is then to be started."""
     from fluffle.broker.cluster.links.identity import check_name  # noqa: PLC0415  of clusters alone
 
-    cluster = entered(parts)
+    cluster = joined_cluster(context)
     try:
         parse_name(name)
         check_name(name)
@@ -104,11 +104,11 @@ def add(parts: Parts, *, name: str, address: str) -> Result:
     drawn = secrets.randbits(ID_BITS) or 1
 
     def decide() -> Change:
-        if name not in parts.catalogue.nodes.entries:
+        if name not in context.catalogue.nodes.entries:
             check_left(cluster, name)
-        return admit(parts.catalogue.nodes.entries, name, listening, drawn)
+        return admit(context.catalogue.nodes.entries, name, listening, drawn)
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
 def check_left(cluster: Cluster, name: str) -> None:
@@ -119,23 +119,23 @@ def check_left(cluster: Cluster, name: str) -> None:
         )
 
 
-def forget(parts: Parts, *, name: str) -> Result:
+def forget(context: NodeContext, *, name: str) -> Result:
     """Remove a node that is gone for good, with the queues that were on it alone.
 
     It is gone if no other node sees it: each that can be asked has a say.  As long as a queue that
     is on others, too, can agree on nothing without it, it stays.  The other one of two goes while
     it runs, and ends.
     """
-    cluster, going = entered(parts), Pending()
-    nodes = parts.catalogue.nodes.entries
+    cluster, going = joined_cluster(context), PendingRow()
+    nodes = context.catalogue.nodes.entries
     known = check_may_go(cluster, nodes, name)
-    heard = Heard()
+    reports = VoteReports()
     asked = [node for node in nodes if node != name and cluster.absent.is_alive(node)]
 
     def decide() -> Change:
         if check_may_go(cluster, nodes, name) != known:
             raise PreconditionFailed(f"node '{name}' was started meanwhile; stop it first")
-        check_unneeded(parts, name, heard)
+        check_unneeded(context, name, reports)
         return dismiss(nodes, name)
 
     def told(sights: Mapping[str, frozenset[str]]) -> None:
@@ -145,32 +145,32 @@ def forget(parts: Parts, *, name: str) -> Result:
         except BrokerError as error:
             going.answer(error)
         else:
-            run(hear_voters(parts, name, heard), voters_known)
+            run(collect_voters(context, name, reports), voters_known)
 
     def voters_known(outcome: Row | BrokerError) -> None:
         if isinstance(outcome, BrokerError):
             going.answer(outcome)
             return
-        lost = count_on(parts.catalogue, name)
+        lost = count_on(context.catalogue, name)
         try:
-            parts.metadata.change(decide, partial(done, lost), going.answer)
+            context.metadata.change(decide, partial(done, lost), going.answer)
         except BrokerError as error:
             going.answer(error)
 
     def done(lost: int) -> None:
-        is_its = partial(is_orphan_of, parts.catalogue, name)
+        is_its = partial(is_orphan_of, context.catalogue, name)
         answer = partial(going.answer, {"queues": lost})
         removed = partial(cluster.membership.when_left, name, answer)
-        remove_ended(parts.catalogue, parts.metadata, is_its, removed)
+        remove_ended(context.catalogue, context.metadata, is_its, removed)
 
     cluster.sightings.ask(asked, told)
     return going.result
 
 
-def check_forget(parts: Parts, *, name: str) -> Rows:
+def check_forget(context: NodeContext, *, name: str) -> Rows:
     """The queues that would go with a node, as they are on it alone."""
-    check_may_go(entered(parts), parts.catalogue.nodes.entries, name)
-    for vhost, queue in queues_on(parts.catalogue, name):
+    check_may_go(joined_cluster(context), context.catalogue.nodes.entries, name)
+    for vhost, queue in queues_on(context.catalogue, name):
         spec = queue.spec
         yield {"vhost": vhost, "name": spec.name, "type": spec.queue_type.value}
 
@@ -212,29 +212,29 @@ def check_other_of_two(cluster: Cluster, name: str) -> None:
         raise PreconditionFailed(f"node '{cluster.name}' does not lead the definitions; try again")
 
 
-def shared_with(parts: Parts, name: str) -> Iterator[tuple[str, QueueDefinition]]:
+def shared_with(context: NodeContext, name: str) -> Iterator[tuple[str, QueueDefinition]]:
     """Quorum queues with a member on that node, and on others, too; with their virtual hosts."""
-    for vhost, definition in quorum_queues(parts):
+    for vhost, definition in quorum_queues(context):
         is_there = name in dict(definition.members)
-        if is_there and not is_on_alone(parts.catalogue, name, definition):
+        if is_there and not is_on_alone(context.catalogue, name, definition):
             yield vhost, definition
 
 
-def hear_voters(parts: Parts, name: str, heard: Heard) -> Waiting[None]:
+def collect_voters(context: NodeContext, name: str, reports: VoteReports) -> RowWait[None]:
     """Have the nodes say who votes in these queues."""
-    groups = [definition.id for _vhost, definition in shared_with(parts, name)]
+    groups = [definition.id for _vhost, definition in shared_with(context, name)]
     if groups:
-        yield from voters_everywhere(parts, groups, heard)
+        yield from collect_votes(context, groups, reports)
 
 
-def check_unneeded(parts: Parts, name: str, heard: Heard) -> None:
+def check_unneeded(context: NodeContext, name: str, reports: VoteReports) -> None:
     """PreconditionFailed if a queue would never have a majority again without that node, for all
     that the nodes say that there are."""
     needed: list[str] = []
-    for vhost, definition in shared_with(parts, name):
-        if needs(name, definition, heard.replicas.get(definition.id, ())):
+    for vhost, definition in shared_with(context, name):
+        if needs(name, definition, reports.replicas.get(definition.id, ())):
             queue = f"queue '{definition.spec.name}' in vhost '{vhost}'"
-            check_heard(parts, queue, definition, heard)
+            check_reported(context, queue, definition, reports)
             needed.append(queue)
     if needed:
         shown, more = ", ".join(needed[:NEEDED_SHOWN_MAX]), len(needed) - NEEDED_SHOWN_MAX
@@ -246,12 +246,14 @@ def check_unneeded(parts: Parts, name: str, heard: Heard) -> None:
         )
 
 
-def check_heard(parts: Parts, queue: str, definition: QueueDefinition, heard: Heard) -> None:
+def check_reported(
+    context: NodeContext, queue: str, definition: QueueDefinition, reports: VoteReports
+) -> None:
     """PreconditionFailed if a node that runs has not said whether it votes there."""
     for node, _incarnation in definition.members:
-        if node in heard.silent and parts.company.is_alive(node):
+        if node in reports.silent and context.company.is_alive(node):
             raise PreconditionFailed(
-                f"node '{node}' does not say whether it votes in {queue} ({heard.silent[node]}); "
+                f"node '{node}' does not say whether it votes in {queue} ({reports.silent[node]}); "
                 "try again"
             )
 

@@ -14,12 +14,12 @@ from collections.abc import Generator
 from functools import partial
 from typing import cast
 
-from fluffle.broker.admin.context import Later, Row, Rows
+from fluffle.broker.admin.context import DeferredRow, Row, Rows
 from fluffle.broker.admin.dispatch import (
     Dispatcher,
-    Outcome,
-    Page,
     RequestId,
+    RequestOutcome,
+    RowPage,
     answer_line,
     page_line,
 )
@@ -38,20 +38,20 @@ WRITE_BUFFER_BYTES_MAX = 1 << 18
 UNREAD_WAIT_S_MAX = 60.0
 """Who does not read his answers for so long is hung up on."""
 
-WAITING_MAX = 64
+UNANSWERED_MAX = 64
 """Answers that wait for the disk or for a slow check; with so many, nothing more is begun."""
 
 
-class Conversation(asyncio.Protocol):
+class ControlConnection(asyncio.Protocol):
     """Requests of one client, acted on in order."""
 
     def __init__(
-        self, dispatcher: Dispatcher, services: Services, open_conversations: set[Conversation]
+        self, dispatcher: Dispatcher, services: Services, open_conversations: set[ControlConnection]
     ) -> None:
         """It is in `open_conversations` while its socket is open."""
         self._dispatcher = dispatcher
         self._services = services
-        self._open_conversations = open_conversations
+        self._open_connections = open_conversations
         self._input = bytearray()
         """What has come of a line that has not come whole."""
         self._lines: deque[bytes] = deque()
@@ -61,7 +61,7 @@ class Conversation(asyncio.Protocol):
         self._is_changing = False
         """Whether a change is under way: what was asked for behind it may rest on it."""
         self._held_count = 0
-        self._is_asking = False
+        self._is_awaiting = False
         """Whether a list waits for what it has asked."""
         self._is_scheduled = False
         self._is_last = False
@@ -74,8 +74,8 @@ class Conversation(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         self._outlet = Outlet(self._transport, touch=self._services.turn.touch_outlet)
-        self._open_conversations.add(self)
-        if len(self._open_conversations) > CONNECTIONS_MAX:
+        self._open_connections.add(self)
+        if len(self._open_connections) > CONNECTIONS_MAX:
             self._refuse(PreconditionFailed(f"there are {CONNECTIONS_MAX} connections already"))
 
     def data_received(self, data: bytes) -> None:
@@ -108,7 +108,7 @@ class Conversation(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        self._open_conversations.discard(self)
+        self._open_connections.discard(self)
         self._lines.clear()
         if self._list is not None and isinstance(self._list[1], Generator):
             self._list[1].close()  # what is done for it ends now
@@ -136,7 +136,7 @@ class Conversation(asyncio.Protocol):
         """Say what is wrong, and close."""
         self._lines.clear()
         self._input.clear()
-        self._say(answer_line(None, error), ticket=0)
+        self._send(answer_line(None, error), ticket=0)
         self._is_last = True
         self._schedule()
 
@@ -146,13 +146,13 @@ class Conversation(asyncio.Protocol):
 
     @property
     def _is_gone(self) -> bool:
-        return self not in self._open_conversations or self._transport.is_closing()
+        return self not in self._open_connections or self._transport.is_closing()
 
     @property
     def _may_act(self) -> bool:
         waiting = self._later_count + self._held_count
-        is_held = self._outlet.is_draining or self._is_changing or self._is_asking
-        return not is_held and waiting < WAITING_MAX
+        is_held = self._outlet.is_draining or self._is_changing or self._is_awaiting
+        return not is_held and waiting < UNANSWERED_MAX
 
     def _schedule(self) -> None:
         """Go on in the next turn, if there is something to do and it may be done."""
@@ -175,7 +175,7 @@ class Conversation(asyncio.Protocol):
         ends_turn = self._services.turn.begin()
         try:
             if self._list is not None:
-                self._list_on(*self._list)
+                self._send_page(*self._list)
             elif self._lines:
                 self._answer(self._dispatcher.act(self._lines.popleft()))
         finally:
@@ -183,9 +183,9 @@ class Conversation(asyncio.Protocol):
                 self._services.turn.end()
         self._schedule()
 
-    def _answer(self, outcome: Outcome) -> None:
+    def _answer(self, outcome: RequestOutcome) -> None:
         request_id, result = outcome.request_id, outcome.result
-        if isinstance(result, Later):
+        if isinstance(result, DeferredRow):
             self._later_count += 1
             self._is_changing = outcome.is_change
             error = self._dispatcher.guarded(
@@ -195,43 +195,43 @@ class Conversation(asyncio.Protocol):
                 self._answer_later(outcome, error)
         elif isinstance(result, dict | BrokerError):
             if result or outcome.is_change:
-                self._say(answer_line(request_id, result), self._spoken_of(outcome))
+                self._send(answer_line(request_id, result), self._ticket_of(outcome))
             else:
-                self._say(answer_line(request_id, result), ticket=0)  # {} says nothing: a ping
+                self._send(answer_line(request_id, result), ticket=0)  # {} says nothing: a ping
         else:
             self._list = request_id, result
 
-    def _answer_later(self, outcome: Outcome, result: Row | BrokerError) -> None:
+    def _answer_later(self, outcome: RequestOutcome, result: Row | BrokerError) -> None:
         self._later_count -= 1
         self._is_changing = self._is_changing and not outcome.is_change
-        self._say(answer_line(outcome.request_id, result), self._spoken_of(outcome))
+        self._send(answer_line(outcome.request_id, result), self._ticket_of(outcome))
         self._schedule()
 
-    def _spoken_of(self, outcome: Outcome) -> int:
+    def _ticket_of(self, outcome: RequestOutcome) -> int:
         """The commit that makes safe what an answer says."""
         commits = self._services.commits
         return commits.ticket if outcome.is_change else commits.defined
 
-    def _list_on(self, request_id: RequestId, rows: Rows) -> None:
+    def _send_page(self, request_id: RequestId, rows: Rows) -> None:
         """Send a page."""
         page = self._dispatcher.page(rows)
-        if isinstance(page, Page) and page.awaits is not None:
-            self._is_asking = True
-            page.awaits.then(self._asked, self._asked)
+        if isinstance(page, RowPage) and page.awaits is not None:
+            self._is_awaiting = True
+            page.awaits.then(self._on_answered, self._on_answered)
         if isinstance(page, BrokerError):
             self._list = None
             line = answer_line(request_id, page)
         else:
             line = page_line(request_id, page)
             self._list = (request_id, rows) if page.has_more else None
-        self._say(line, self._services.commits.defined)
+        self._send(line, self._services.commits.defined)
 
-    def _asked(self, _answer: object) -> None:
+    def _on_answered(self, _answer: object) -> None:
         """What a list has waited for is there, or will not be."""
-        self._is_asking = False
+        self._is_awaiting = False
         self._schedule()
 
-    def _say(self, line: bytes, ticket: int) -> None:
+    def _send(self, line: bytes, ticket: int) -> None:
         """Send a line once the commit `ticket` has been done."""
         if self._is_gone:
             return

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fluffle.broker.admin.clients import told_channel, told_connection, told_consumer
-from fluffle.broker.admin.context import Later, Parts, Row, Rows, Work
+from fluffle.broker.admin.clients import full_channel_row, full_connection_row, full_consumer_row
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows, Work
 from fluffle.broker.admin.permissions import check_exist
 from fluffle.broker.admin.queue_statistics import ages_asked
 from fluffle.broker.base.errors import ConnectionForced, NotFound, SyntaxFailure
@@ -22,7 +22,7 @@ REASON = "closed by the operator"
 
 
 def list_connections(
-    parts: Parts,
+    context: NodeContext,
     *,
     name: str | None = None,
     user: str | None = None,
@@ -35,8 +35,8 @@ def list_connections(
     """
     wanted, past = given(name=name, user=user, vhost=vhost), ages_asked(ages)
     return (
-        told_connection(parts, connection, past)
-        for connection in parts.connections
+        full_connection_row(context, connection, past)
+        for connection in context.connections
         if not wanted or wanted.items() <= whose(connection).items()
     )
 
@@ -47,31 +47,31 @@ def given(**arguments: str | None) -> Row:
 
 
 def close(
-    parts: Parts,
+    context: NodeContext,
     *,
     reason: str = REASON,
     name: str | None = None,
     user: str | None = None,
     vhost: str | None = None,
     everybody: bool = False,
-) -> Later:
+) -> DeferredRow:
     """Close the connections to which all applies that is given; how many there were.
 
     NotFound when none has that name, or there is no such user or vhost.
     """
     if name is None and user is None and vhost is None and not everybody:
         raise SyntaxFailure("say which connections: by name, user or vhost, or everybody")
-    check_exist(parts, user, vhost)
-    if name is not None and all(connection.name != name for connection in parts.connections):
+    check_exist(context, user, vhost)
+    if name is not None and all(connection.name != name for connection in context.connections):
         raise NotFound(f"no connection '{name}'")
     wanted = given(name=name, user=user, vhost=vhost)
-    return parts.later(close_those(parts, wanted, ConnectionForced(reason)))
+    return context.later(close_those(context, wanted, ConnectionForced(reason)))
 
 
-def close_those(parts: Parts, wanted: Row, why: ConnectionForced) -> Work:
+def close_those(context: NodeContext, wanted: Row, why: ConnectionForced) -> Work:
     """A few in a turn."""
     closed = 0
-    for piece in in_pieces(parts.connections, PIECE):
+    for piece in in_pieces(context.connections, PIECE):
         for connection in piece:
             if wanted.items() <= whose(connection).items():
                 part_with(connection, why)
@@ -81,37 +81,39 @@ def close_those(parts: Parts, wanted: Row, why: ConnectionForced) -> Work:
 
 
 def list_channels(
-    parts: Parts,
+    context: NodeContext,
     *,
     name: str | None = None,
     connection: str | None = None,
     vhost: str | None = None,
     ages: dict[str, Any] | None = None,
 ) -> Rows:
-    """Those that are open; of one that is asked for by name more is told: see `told_channel`."""
+    """Those that are open; one asked for by name has more: `full_channel_row`."""
     past = ages_asked(ages)
     return (
-        told_channel(parts, each, channel, past, alone=name is not None)
-        for each, channel in channels(parts)
+        full_channel_row(context, each, channel, past, alone=name is not None)
+        for each, channel in channels(context)
         if name in (None, channel_name(each, channel))
         and connection in (None, each.name)
         and vhost in (None, channel.session.vhost.name)
     )
 
 
-def channels(parts: Parts) -> Iterator[tuple[Connection, Channel]]:
+def channels(context: NodeContext) -> Iterator[tuple[Connection, Channel]]:
     """All, each with its connection."""
-    for connection in parts.connections:
+    for connection in context.connections:
         for channel in tuple(connection.channels):
             yield connection, channel
 
 
-def list_consumers(parts: Parts, *, vhost: str | None = None, queue: str | None = None) -> Rows:
+def list_consumers(
+    context: NodeContext, *, vhost: str | None = None, queue: str | None = None
+) -> Rows:
     """Those of a virtual host, or all; or of queues of that name."""
-    names = {each.name for each in parts.vhosts(vhost)}
+    names = {each.name for each in context.vhosts(vhost)}
     return (
-        told_consumer(parts, connection, channel, subscription)
-        for connection, channel in channels(parts)
+        full_consumer_row(context, connection, channel, subscription)
+        for connection, channel in channels(context)
         if channel.session.vhost.name in names
         for subscription in tuple(channel.subscriptions.values())
         if queue in (None, subscription.consumer.queue.name)

@@ -15,7 +15,7 @@ from fluffle.broker.config.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Decide, Metadata
 from fluffle.broker.protocols.amqp091.registry import Connections
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.runtime.background import Chore, Chores
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.transfer.conversion.converter import Converter
@@ -31,27 +31,27 @@ T = TypeVar("T")
 Row: TypeAlias = dict[str, Any]
 """Something that was asked for, in values that JSON has; the names are RabbitMQ's."""
 
-Rows: TypeAlias = Iterator[Row | Asked[None]]
+Rows: TypeAlias = Iterator[Row | Deferred[None]]
 """Many of them, made when they are taken: others change the node in between.  What has to be waited
 for before there are more stands among them."""
 
-Waiting: TypeAlias = Generator[Asked[None], None, T]
+RowWait: TypeAlias = Generator[Deferred[None], None, T]
 """Yields what has to be waited for, and returns what comes of it."""
 
 Work: TypeAlias = Generator[int | None, None, Row]
 """What takes long, as a chore that returns its result, or raises `BrokerError`."""
 
 
-class Later(NamedTuple):
+class DeferredRow(NamedTuple):
     """A result that is not there yet: `begin` calls its argument with it, now or some time."""
 
     begin: Callable[[Callable[[Row | BrokerError], None]], None]
 
 
-Result: TypeAlias = Row | Rows | Later
+Result: TypeAlias = Row | Rows | DeferredRow
 
 
-class Pending:
+class PendingRow:
     """Something that may take its time, and who waits for it."""
 
     __slots__ = ("_answer", "_outcome")
@@ -72,12 +72,12 @@ class Pending:
             answer(self._outcome)
 
     @property
-    def result(self) -> Row | Later:
+    def result(self) -> Row | DeferredRow:
         """The row that has come of it, or will."""
-        return self._outcome if isinstance(self._outcome, dict) else Later(self._begin)
+        return self._outcome if isinstance(self._outcome, dict) else DeferredRow(self._begin)
 
 
-class Parts(NamedTuple):
+class NodeContext(NamedTuple):
     """The parts of one node that can be administered."""
 
     config: Config
@@ -102,7 +102,7 @@ class Parts(NamedTuple):
     maintenance: Maintenance | None = None
     """None where there are no clients to be kept from."""
 
-    def later(self, work: Work) -> Later:
+    def later(self, work: Work) -> DeferredRow:
         """Have it done in pieces, from the next turn on."""
 
         def begin(answer: Callable[[Row | BrokerError], None]) -> None:
@@ -116,11 +116,11 @@ class Parts(NamedTuple):
 
             self.chores.add(chore(), lambda _error: answer(Broken()))
 
-        return Later(begin)
+        return DeferredRow(begin)
 
-    def change(self, decide: Decide, row: Callable[[], Row] = dict) -> Row | Later:
+    def change(self, decide: Decide, row: Callable[[], Row] = dict) -> Row | DeferredRow:
         """Have definitions changed; the `row` that is there once they are."""
-        changing = Pending()
+        changing = PendingRow()
         self.metadata.change(decide, lambda: changing.answer(row()), changing.answer)
         return changing.result
 

@@ -6,91 +6,93 @@ from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import Any
 
-from fluffle.broker.admin.context import Parts, Rows
+from fluffle.broker.admin.context import NodeContext, Rows
 from fluffle.broker.admin.move import soon_after
 from fluffle.broker.admin.peek import answered
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.queues.queue_api import ServedQueue
 from fluffle.broker.transfer.conversion.changes import begin, give_up
 from fluffle.broker.vhosts.vhost import VirtualHost
 
-LOOK_S = 0.1
+POLL_INTERVAL_S = 0.1
 """Between two looks at how far it is."""
 
 
 def convert(
-    parts: Parts, *, name: str, vhost: str, queue_type: str = QueueType.QUORUM.value
+    context: NodeContext, *, name: str, vhost: str, queue_type: str = QueueType.QUORUM.value
 ) -> Rows:
     """How far it is, now and then; whoever hangs up before it is done gives it up."""
-    host = parts.vhost(vhost)
+    host = context.vhost(vhost)
     if queue_type != QueueType.QUORUM:
         raise PreconditionFailed(f"a queue can become a quorum queue, and no '{queue_type}'")
-    decide_begin(parts, host, name)
-    return converted(parts, host, name)
+    decide_begin(context, host, name)
+    return converted(context, host, name)
 
 
-def decide_begin(parts: Parts, host: VirtualHost, name: str) -> Change:
+def decide_begin(context: NodeContext, host: VirtualHost, name: str) -> Change:
     """NotFound, PreconditionFailed."""
-    catalogue = parts.catalogue
+    catalogue = context.catalogue
     return begin(host, name, catalogue.policies.settings_of, catalogue.nodes.entries)
 
 
-def converted(parts: Parts, host: VirtualHost, name: str) -> Rows:
+def converted(context: NodeContext, host: VirtualHost, name: str) -> Rows:
     successors: list[QueueDefinition] = []
 
     def decide() -> Change:
-        change = decide_begin(parts, host, name)
+        change = decide_begin(context, host, name)
         definition = change.puts[0].value
         assert isinstance(definition, QueueDefinition)
         assert definition.successor is not None
         successors.append(definition.successor)
         return change
 
-    yield from changed(parts, decide)
+    yield from changed(context, decide)
     queue, successor = host.queues[name], successors[-1].id
     is_done = False
     try:
         tally = yield from answered(queue.tally)
         ready, copied = tally.ready, 0
-        while (heir := heir_of(host, name, successor)) is not None:
+        while (heir := successor_of(host, name, successor)) is not None:
             tally = yield from answered(heir.tally)
             copied = max(copied, tally.ready + tally.unacked)
             yield {"copied": copied, "ready": max(ready, copied), "is_over": False}
-            yield soon_after(parts.call_later, LOOK_S)
+            yield soon_after(context.call_later, POLL_INTERVAL_S)
         is_done = True
     finally:
         if not is_done:
-            parts.metadata.settle(partial(give_up, host, name, successor))
-    check_converted(parts, host, name, successor)
+            context.metadata.settle(partial(give_up, host, name, successor))
+    check_converted(context, host, name, successor)
     all_of_it = max(ready, copied)
     yield {"copied": all_of_it, "ready": all_of_it, "is_over": True}
 
 
-def heir_of(host: VirtualHost, name: str, successor: int) -> ServedQueue | None:
+def successor_of(host: VirtualHost, name: str, successor: int) -> ServedQueue | None:
     """What it is to become, while it has not yet."""
     heir = host.heirs.get(name)
     return heir if heir is not None and heir.definition.id == successor else None
 
 
-def check_converted(parts: Parts, host: VirtualHost, name: str, successor: int) -> None:
+def check_converted(context: NodeContext, host: VirtualHost, name: str, successor: int) -> None:
     """PreconditionFailed."""
     where, queue = f"queue '{name}' in vhost '{host.name}'", host.queues.get(name)
     if queue is None:
         raise PreconditionFailed(f"{where} is gone")
     if queue.definition.id != successor:
-        reason = parts.converter.reason(successor) if parts.converter is not None else None
+        reason = context.converter.reason(successor) if context.converter is not None else None
         home = queue.definition.home
         reason = reason or f"the log of node '{home}' says why"
         raise PreconditionFailed(f"{where} is what it was, with all its messages: {reason}")
 
 
-def changed(parts: Parts, decide: Callable[[], Change]) -> Generator[Asked[None], None, None]:
+def changed(
+    context: NodeContext, decide: Callable[[], Change]
+) -> Generator[Deferred[None], None, None]:
     """Wait among rows until definitions have been changed.  Raises why they are not."""
-    come: Asked[None] = Asked()
+    come: Deferred[None] = Deferred()
     outcomes: list[BrokerError | None] = []
 
     def known(error: BrokerError | None) -> None:
@@ -99,7 +101,7 @@ def changed(parts: Parts, decide: Callable[[], Change]) -> Generator[Asked[None]
             come.answer(None)
 
     is_awaited = False
-    parts.metadata.change(decide, partial(known, None), known)
+    context.metadata.change(decide, partial(known, None), known)
     if not outcomes:
         is_awaited = True
         yield come

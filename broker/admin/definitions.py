@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from fluffle.broker.admin.arguments import Entries
-from fluffle.broker.admin.context import Parts, Pending, Result, Row, Rows
+from fluffle.broker.admin.context import NodeContext, PendingRow, Result, Row, Rows
 from fluffle.broker.admin.policy_texts import in_a_line
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.definitions.exporter import (
@@ -25,15 +25,15 @@ from fluffle.broker.definitions.importer import import_entries
 from fluffle.broker.definitions.parser import CATEGORIES, entries_of
 
 
-def export(parts: Parts, *, vhost: str | None = None) -> Rows:
+def export(context: NodeContext, *, vhost: str | None = None) -> Rows:
     """One virtual host, or everything: `{"head": …, "categories": […]}`, then
     `{"category": …, "entry": …}` for each entry."""
-    version = parts.config.product_version
+    version = context.config.product_version
     if vhost is None:
-        head, categories = cluster_head(version), cluster_entries(parts.catalogue)
+        head, categories = cluster_head(version), cluster_entries(context.catalogue)
     else:
-        host = parts.vhost(vhost)
-        head, categories = vhost_head(host, version), entries_of_vhost(parts.catalogue, host)
+        host = context.vhost(vhost)
+        head, categories = vhost_head(host, version), entries_of_vhost(context.catalogue, host)
     first: Row = {"head": head, "categories": list(categories)}
     return chain([first], entry_rows(categories))
 
@@ -45,7 +45,7 @@ def entry_rows(categories: Categories) -> Rows:
 
 
 def import_some(
-    parts: Parts, *, category: str, entries: Entries, home: str | None = None
+    context: NodeContext, *, category: str, entries: Entries, home: str | None = None
 ) -> Result:
     """Make what the entries name; those that name no virtual host belong to `home`.
 
@@ -54,13 +54,13 @@ def import_some(
     if category not in CATEGORIES:
         raise SyntaxFailure(f"there is no category '{category}'")
     if home is not None:
-        parts.vhost(home)
-    importing = Pending()
+        context.vhost(home)
+    importing = PendingRow()
     import_entries(
         category,
         [*entries_of(category, entries, home)],
-        parts.catalogue,
-        parts.metadata,
+        context.catalogue,
+        context.metadata,
         lambda skipped: importing.answer({"skipped": [*map(in_a_line, skipped)]}),
     )
     return importing.result

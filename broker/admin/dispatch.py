@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from fluffle.broker.access.passwords import UnusableHash
 from fluffle.broker.admin.arguments import Argument, arguments_of, check_arguments
-from fluffle.broker.admin.context import Parts, Result, Row, Rows
+from fluffle.broker.admin.context import NodeContext, Result, Row, Rows
 from fluffle.broker.base.errors import (
     Broken,
     BrokerError,
@@ -30,7 +30,7 @@ from fluffle.broker.base.errors import (
 from fluffle.broker.base.logs import event
 from fluffle.broker.definitions.parser import DefinitionsError
 from fluffle.broker.patterns.patterns import UnusablePattern
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 
 PAGE_ROWS = 100
 """Rows of one line: a millisecond or so."""
@@ -72,7 +72,7 @@ def verbs_of(reads: Mapping[str, Make], changes: Mapping[str, Make]) -> Mapping[
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RequestOutcome:
     """What became of a request."""
 
     request_id: RequestId
@@ -81,13 +81,13 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class RowPage:
     """Some rows of a list, as JSON."""
 
     rows: list[str]
     has_more: bool
     """Whether there may be more."""
-    awaits: Asked[None] | None = None
+    awaits: Deferred[None] | None = None
     """When there may be."""
 
 
@@ -98,39 +98,39 @@ class Dispatcher:
 
     def __init__(
         self,
-        parts: Parts,
+        context: NodeContext,
         verbs: Mapping[str, Verb],
         on_fatal: Callable[[Exception], None],
         by: str = "",
     ) -> None:
         """`by` is the user who asks; nobody where that is whoever may open the socket."""
-        self._parts = parts
+        self._parts = context
         self._verbs = verbs
         self._on_fatal = on_fatal
         self._by = by
 
-    def of(self, parts: Parts, by: str) -> Dispatcher:
+    def of(self, context: NodeContext, by: str) -> Dispatcher:
         """The same verbs, of these parts, for that user."""
-        return Dispatcher(parts, self._verbs, self._on_fatal, by)
+        return Dispatcher(context, self._verbs, self._on_fatal, by)
 
-    def act(self, line: bytes) -> Outcome:
+    def act(self, line: bytes) -> RequestOutcome:
         """Do what a line asks for."""
         request = self.guarded(lambda: read_request(line))
         if isinstance(request, BrokerError):
-            return Outcome(None, request)
+            return RequestOutcome(None, request)
         return self.ask(request["verb"], request.get("arguments", {}), request.get("id"))
 
-    def ask(self, name: str, arguments: Row, request_id: RequestId = None) -> Outcome:
+    def ask(self, name: str, arguments: Row, request_id: RequestId = None) -> RequestOutcome:
         """Do what a verb stands for."""
         verb = self._verbs.get(name)
         if verb is None:
-            return Outcome(request_id, CommandInvalid(f"there is no verb '{name}'"))
+            return RequestOutcome(request_id, CommandInvalid(f"there is no verb '{name}'"))
         result = self.guarded(lambda: self._do(verb, arguments))
         if verb.is_change and not isinstance(result, BrokerError):
             audit(name, arguments, self._by)
-        return Outcome(request_id, result, is_change=verb.is_change)
+        return RequestOutcome(request_id, result, is_change=verb.is_change)
 
-    def page(self, rows: Rows) -> Page | BrokerError:
+    def page(self, rows: Rows) -> RowPage | BrokerError:
         """The next rows."""
         return self.guarded(lambda: page_of(rows))
 
@@ -192,21 +192,21 @@ def answer_line(request_id: RequestId, result: Row | BrokerError) -> bytes:
     return line_of({"id": request_id, "result": result})
 
 
-def page_of(rows: Rows) -> Page:
+def page_of(rows: Rows) -> RowPage:
     """As many as go into a line."""
     texts: list[str] = []
     size_bytes = 0
     for row in rows:
-        if isinstance(row, Asked):
-            return Page(texts, has_more=True, awaits=row)
+        if isinstance(row, Deferred):
+            return RowPage(texts, has_more=True, awaits=row)
         texts.append(text_of(row))
         size_bytes += len(texts[-1])
         if len(texts) == PAGE_ROWS or size_bytes > PAGE_BYTES:
-            return Page(texts, has_more=True)
-    return Page(texts, has_more=False)
+            return RowPage(texts, has_more=True)
+    return RowPage(texts, has_more=False)
 
 
-def page_line(request_id: RequestId, page: Page) -> bytes:
+def page_line(request_id: RequestId, page: RowPage) -> bytes:
     """Some rows, and whether there may be more."""
     rows = ", ".join(page.rows)
     more = text_of(page.has_more)

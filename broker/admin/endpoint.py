@@ -12,14 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluffle.broker.admin.context import Parts
+from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.process.control_address import SOCKET_NAME, control_address
 from fluffle.broker.protocols.amqp091.services import Services
 
 if TYPE_CHECKING:
-    from fluffle.broker.admin.connection import Conversation
-    from fluffle.broker.admin.peer_requests import Answering
+    from fluffle.broker.admin.connection import ControlConnection
+    from fluffle.broker.admin.peer_requests import PeerRequest
     from fluffle.broker.cluster.rpc_server import Tell
 
 ALL_BUT_OWNER = 0o177
@@ -34,16 +34,16 @@ class ControlSocket:
     def __init__(
         self,
         data_dir: Path,
-        parts: Parts,
+        context: NodeContext,
         services: Services,
         on_fatal: Callable[[Exception], None],
     ) -> None:
         """`on_fatal` is told of a broken assertion."""
         self._path = data_dir / SOCKET_NAME
-        self._parts = parts
+        self._parts = context
         self._services = services
         self._on_fatal = on_fatal
-        self._open: set[Conversation] = set()
+        self._open: set[ControlConnection] = set()
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -58,22 +58,22 @@ class ControlSocket:
         if (cluster := self._parts.cluster) is not None:
             cluster.oblige(self._answer)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(self._conversation, sock=listening)
+        self._server = await loop.create_unix_server(self._new_connection, sock=listening)
 
-    def _conversation(self) -> Conversation:
-        from fluffle.broker.admin.connection import Conversation  # noqa: PLC0415  slow, and
+    def _new_connection(self) -> ControlConnection:
+        from fluffle.broker.admin.connection import ControlConnection  # noqa: PLC0415  slow, and
         from fluffle.broker.admin.dispatch import Dispatcher  # noqa: PLC0415  most nodes of
         from fluffle.broker.admin.verbs import VERBS  # noqa: PLC0415  tests are asked nothing
 
         dispatcher = Dispatcher(self._parts, VERBS, self._on_fatal)
-        return Conversation(dispatcher, self._services, self._open)
+        return ControlConnection(dispatcher, self._services, self._open)
 
-    def _answer(self, request: bytes, tell: Tell) -> Answering:
+    def _answer(self, request: bytes, tell: Tell) -> PeerRequest:
         """What another node asks of this one."""
-        from fluffle.broker.admin.peer_requests import Answering, elsewhere  # noqa: PLC0415  as above
+        from fluffle.broker.admin.peer_requests import PeerRequest, peer_dispatcher  # noqa: PLC0415  as above
 
-        dispatcher = elsewhere(self._parts, self._on_fatal)
-        return Answering(dispatcher, self._services, request, tell)
+        dispatcher = peer_dispatcher(self._parts, self._on_fatal)
+        return PeerRequest(dispatcher, self._services, request, tell)
 
     def close(self) -> None:
         """Accept no more, hang up on who is there, and leave nothing behind."""

@@ -8,7 +8,7 @@ from dataclasses import fields
 from itertools import chain
 from typing import Any
 
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.base.delayed_queues import is_calendar
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.definitions.values import plain, table_of
@@ -21,7 +21,7 @@ PROPERTIES = frozenset(each.name for each in fields(Properties)) - {"headers"}
 
 
 def explain_message(
-    parts: Parts,
+    context: NodeContext,
     *,
     vhost: str,
     exchange: str = "",
@@ -30,15 +30,15 @@ def explain_message(
     properties: dict[str, Any] | None = None,
 ) -> Row:
     """Nothing is published: the exchanges that would be asked, with all their bindings."""
-    host, told = parts.vhost(vhost), properties_of(headers or {}, properties or {})
-    table = told.headers or {}
+    host, answer = context.vhost(vhost), properties_of(headers or {}, properties or {})
+    table = answer.headers or {}
     more = (sender_selected(table, "CC"), sender_selected(table, "BCC"))
 
     def is_there(queue: str) -> bool:
         return queue in host.queues and not is_calendar(queue)
 
     keys = (routing_key, *chain.from_iterable(more))
-    found = explain(host.topology, is_there, exchange, keys, told)
+    found = explain(host.topology, is_there, exchange, keys, answer)
     return {
         "routed": bool(found.queues),
         "queues": [queue for queue in found.queues if not is_calendar(queue)],
@@ -52,12 +52,12 @@ def properties_of(headers: dict[str, Any], others: dict[str, Any]) -> Properties
     """SyntaxFailure for what cannot be in a message."""
     if unknown := sorted(others.keys() - PROPERTIES):
         raise SyntaxFailure(f"there is no property '{unknown[0]}'")
-    told = Properties(headers=table_of(headers), **others)
+    answer = Properties(headers=table_of(headers), **others)
     try:
-        encode_properties(told)
+        encode_properties(answer)
     except (ProtocolError, ValueError, TypeError, AttributeError, struct.error) as error:
         raise SyntaxFailure(f"these cannot be properties: {error}") from error
-    return told
+    return answer
 
 
 def visit_row(visit: Visit) -> Row:

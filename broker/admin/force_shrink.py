@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fluffle.broker.admin.cluster import cluster_of
-from fluffle.broker.admin.context import Parts, Pending, Result, Row, Rows
+from fluffle.broker.admin.context import NodeContext, PendingRow, Result, Row, Rows
 from fluffle.broker.admin.members import quorum_queue, quorum_queues
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.vhosts.queue_changes import redefinition
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ INCARNATIONS = 1 << 20
 """The others add fewer members until they hear of it."""
 
 
-class Named(NamedTuple):
+class NamedQueue(NamedTuple):
     """A queue, and its virtual host."""
 
     vhost: str
@@ -39,25 +39,25 @@ class Named(NamedTuple):
         return f"queue '{self.definition.spec.name}' in vhost '{self.vhost}'"
 
 
-def force_shrink(parts: Parts, *, name: str, vhost: str) -> Result:
+def force_shrink(context: NodeContext, *, name: str, vhost: str) -> Result:
     """Give up all members of a queue but the one here; where its log ends, and who is given up."""
-    cluster, going = cluster_of(parts), Pending()
+    cluster, going = cluster_of(context), PendingRow()
 
-    def found() -> Named:
-        return Named(vhost, quorum_queue(parts, name, vhost))
+    def found() -> NamedQueue:
+        return NamedQueue(vhost, quorum_queue(context, name, vhost))
 
     def decide() -> Change:
         queue = found()
         hosted = check(cluster, queue)
-        return redefinition(vhost, alone(cluster, queue.definition, hosted.configs))
+        return redefinition(vhost, force_single_member(cluster, queue.definition, hosted.configs))
 
     def told(extents: Mapping[NodeId, Extent]) -> None:
         try:
             queue = found()
             hosted = check(cluster, queue)
             check_others(cluster, queue, hosted, extents)
-            row = told_row(queue, hosted, cluster)
-            parts.metadata.change(decide, lambda: going.answer(row), going.answer)
+            row = option_row(queue, hosted, cluster)
+            context.metadata.change(decide, lambda: going.answer(row), going.answer)
         except BrokerError as error:
             going.answer(error)
 
@@ -67,38 +67,40 @@ def force_shrink(parts: Parts, *, name: str, vhost: str) -> Result:
     return going.result
 
 
-def check_force_shrink(parts: Parts, *, name: str | None = None, vhost: str | None = None) -> Rows:
+def check_force_shrink(
+    context: NodeContext, *, name: str | None = None, vhost: str | None = None
+) -> Rows:
     """What it would be to give up the other members: of one queue, or of all that it can be done
     to; a row says why if it cannot."""
-    cluster = cluster_of(parts)
-    for queue in asked_for(parts, name, vhost):
+    cluster = cluster_of(context)
+    for queue in asked_for(context, name, vhost):
         try:
             hosted = check(cluster, queue)
             extents: dict[NodeId, Extent] = {}
-            yield all_told(cluster, queue.definition, extents)
+            yield collect_lags(cluster, queue.definition, extents)
             check_others(cluster, queue, hosted, extents)
         except BrokerError as error:
             if name is not None:
                 yield {"vhost": queue.vhost, "name": name, "refused": error.explanation}
         else:
-            yield told_row(queue, hosted, cluster) | {"refused": ""}
+            yield option_row(queue, hosted, cluster) | {"refused": ""}
 
 
-def asked_for(parts: Parts, name: str | None, vhost: str | None) -> Iterator[Named]:
+def asked_for(context: NodeContext, name: str | None, vhost: str | None) -> Iterator[NamedQueue]:
     """One queue, or all of a virtual host, or all.  NotFound, PreconditionFailed."""
     if name is not None:
-        yield Named(vhost or "/", quorum_queue(parts, name, vhost or "/"))
+        yield NamedQueue(vhost or "/", quorum_queue(context, name, vhost or "/"))
         return
-    for named, definition in quorum_queues(parts):
+    for named, definition in quorum_queues(context):
         if vhost in (None, named):
-            yield Named(named, definition)
+            yield NamedQueue(named, definition)
 
 
-def all_told(
+def collect_lags(
     cluster: Cluster, definition: QueueDefinition, extents: dict[NodeId, Extent]
-) -> Asked[None]:
+) -> Deferred[None]:
     """To be waited for: fills in how far the others are that can be reached."""
-    told: Asked[None] = Asked()
+    told: Deferred[None] = Deferred()
 
     def answer(found: Mapping[NodeId, Extent]) -> None:
         extents.update(found)
@@ -114,7 +116,7 @@ def reachable(cluster: Cluster, definition: QueueDefinition) -> list[NodeId]:
     return [node for node in others if cluster.absent.is_alive(node)]
 
 
-def told_row(queue: Named, hosted: HostedGroup, cluster: Cluster) -> Row:
+def option_row(queue: NamedQueue, hosted: HostedGroup, cluster: Cluster) -> Row:
     """What an operator has to know."""
     status, members = hosted.status, queue.definition.members
     return {
@@ -127,7 +129,7 @@ def told_row(queue: Named, hosted: HostedGroup, cluster: Cluster) -> Row:
     }
 
 
-def check(cluster: Cluster, queue: Named) -> HostedGroup:
+def check(cluster: Cluster, queue: NamedQueue) -> HostedGroup:
     """The member here, if there is no better way.  PreconditionFailed."""
     definition, host = queue.definition, cluster.running.host
     members = dict(definition.members)
@@ -152,14 +154,14 @@ def check(cluster: Cluster, queue: Named) -> HostedGroup:
     return hosted
 
 
-def whole(queue: Named) -> PreconditionFailed:
+def whole(queue: NamedQueue) -> PreconditionFailed:
     return PreconditionFailed(
         f"most members of {queue} are there; take others away with `fluffle queues "
         "delete-member`, which loses nothing"
     )
 
 
-def incarnation_of(cluster: Cluster, queue: Named) -> int:
+def incarnation_of(cluster: Cluster, queue: NamedQueue) -> int:
     return cluster.running.host.group(queue.definition.id).incarnation
 
 
@@ -171,7 +173,7 @@ def has_majority(cluster: Cluster, config: Config) -> bool:
 
 
 def check_others(
-    cluster: Cluster, queue: Named, hosted: HostedGroup, extents: Mapping[NodeId, Extent]
+    cluster: Cluster, queue: NamedQueue, hosted: HostedGroup, extents: Mapping[NodeId, Extent]
 ) -> None:
     """PreconditionFailed if others can do without, or one of them has more."""
     own = cluster.extents.here(queue.definition.id)
@@ -192,7 +194,9 @@ def newer(own: Extent | None, extents: Mapping[NodeId, Extent]) -> NodeId | None
     return best if best is not None and (own is None or extents[best] > own) else None
 
 
-def alone(cluster: Cluster, definition: QueueDefinition, configs: list[Config]) -> QueueDefinition:
+def force_single_member(
+    cluster: Cluster, definition: QueueDefinition, configs: list[Config]
+) -> QueueDefinition:
     """On this node, which goes on as another member: what is said to the one that it was is old."""
     node, used = cluster.name, [number for _node, number in definition.members]
     used += [config.top_incarnation for config in configs]

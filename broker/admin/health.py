@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.admin.members import quorum_queues
 from fluffle.broker.admin.queues import voters_of
 from fluffle.raft.quorum import majority_of
@@ -17,26 +17,26 @@ DEFINITIONS = "definitions"
 """What the nodes agree on besides queues; RabbitMQ names its metadata store likewise."""
 
 
-def list_alarms(parts: Parts) -> Rows:
+def list_alarms(context: NodeContext) -> Rows:
     """What is low here, and on other nodes as far as they have said."""
-    for resource in parts.alarms.raised:
-        yield {"node": parts.config.node_name, "resource": resource}
-    for node, resources in sorted(parts.alarms.elsewhere.items()):
+    for resource in context.alarms.raised:
+        yield {"node": context.config.node_name, "resource": resource}
+    for node, resources in sorted(context.alarms.elsewhere.items()):
         for resource in sorted(resources):
             yield {"node": node, "resource": resource}
 
 
-def list_critical(parts: Parts) -> Rows:
+def list_critical(context: NodeContext) -> Rows:
     """What would have no majority any more if this node stopped now; nothing of a node that is
     alone, since that is known."""
-    cluster = parts.cluster
-    if cluster is None or len(parts.catalogue.nodes.entries) == 1:
+    cluster = context.cluster
+    if cluster is None or len(context.catalogue.nodes.entries) == 1:
         return
     voters = (voter.node for voter in cluster.metadata_config.voters)
     if is_critical(cluster, voters):
         yield critical_row("", DEFINITIONS)
-    for vhost, definition in quorum_queues(parts):
-        if is_critical(cluster, voters_of(parts.company, definition)):
+    for vhost, definition in quorum_queues(context):
+        if is_critical(cluster, voters_of(context.company, definition)):
             yield critical_row(vhost, definition.spec.name)
 
 
@@ -59,20 +59,20 @@ def critical_row(vhost: str, name: str) -> Row:
     }
 
 
-def list_ciphers(_parts: Parts) -> Rows:
+def list_ciphers(_parts: NodeContext) -> Rows:
     """What clients with TLS may choose of, as OpenSSL calls it."""
     import ssl  # noqa: PLC0415  only if it is asked for
 
     return ({"name": each["name"]} for each in ssl.create_default_context().get_ciphers())
 
 
-def list_certificates(parts: Parts) -> Rows:
+def list_certificates(context: NodeContext) -> Rows:
     """The certificates for clients in the files of this node, and when they end."""
     from fluffle.broker.process.certificate_expiry import ends_in  # noqa: PLC0415  only if it is asked for
 
-    files = parts.config.tls_cert, parts.config.tls_ca
+    files = context.config.tls_cert, context.config.tls_ca
     return (
-        {"node": parts.config.node_name, "file": str(file), "ends_at": int(end.timestamp())}
+        {"node": context.config.node_name, "file": str(file), "ends_at": int(end.timestamp())}
         for file in files
         if file is not None
         for end in ends_in(file)

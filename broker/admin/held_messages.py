@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.protocols.amqp091.listings import channel_name
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.vhosts.vhost import existing_queue
@@ -24,10 +24,10 @@ SHOWN_MAX = 1000
 """Runs of messages, those held for longest in each channel first."""
 
 
-def held(parts: Parts, *, name: str, vhost: str) -> Rows:
+def held(context: NodeContext, *, name: str, vhost: str) -> Rows:
     """Messages that one holder was handed at one time, and has not settled."""
-    queue = existing_queue(parts.vhost(vhost), name)
-    since, now_ms = since_of(parts, queue), parts.clock.wall_ms()
+    queue = existing_queue(context.vhost(vhost), name)
+    since, now_ms = since_of(context, queue), context.clock.wall_ms()
     return (
         {
             "queue": queue.name,
@@ -36,13 +36,15 @@ def held(parts: Parts, *, name: str, vhost: str) -> Rows:
             "user": channel.session.user.name,
             **run_row(run, since(run), now_ms),
         }
-        for connection, channel, run in islice(runs_of(parts, vhost, name), SHOWN_MAX)
+        for connection, channel, run in islice(runs_of(context, vhost, name), SHOWN_MAX)
     )
 
 
-def runs_of(parts: Parts, vhost: str, name: str) -> Iterator[tuple[Connection, Channel, Handout]]:
+def runs_of(
+    context: NodeContext, vhost: str, name: str
+) -> Iterator[tuple[Connection, Channel, Handout]]:
     """Those of the queue, with whose they are; what is settled while they are shown is left out."""
-    for connection in parts.connections:
+    for connection in context.connections:
         for channel in tuple(connection.channels):
             if channel.session.vhost.name == vhost:
                 yield from (
@@ -52,12 +54,12 @@ def runs_of(parts: Parts, vhost: str, name: str) -> Iterator[tuple[Connection, C
                 )
 
 
-def since_of(parts: Parts, queue: ServedQueue) -> Callable[[Handout], int]:
+def since_of(context: NodeContext, queue: ServedQueue) -> Callable[[Handout], int]:
     """Since when a run is held; 0 where that is not on record.
 
     A quorum queue has it in its image, for whoever leads it next.
     """
-    hosted = parts.company.groups.get(queue.definition.id)
+    hosted = context.company.groups.get(queue.definition.id)
     if hosted is None:
         return lambda run: run.handed_at_ms
     from fluffle.broker.cluster.queues.quorum_member import held_since_ms  # noqa: PLC0415  of clusters

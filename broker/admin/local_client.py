@@ -7,37 +7,37 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from fluffle.broker.admin.context import Later, Parts, Row, Rows
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
 from fluffle.broker.base import coroutines
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 
-PATIENCE_S = 35.0
+ANSWER_TIMEOUT_S = 35.0
 """The limit of an answer: more than the cluster takes to say why it does not agree, and less than a
 caller from another thread has."""
 
 
-async def ask(parts: Parts, verb: str, **arguments: Any) -> Row:
+async def ask(context: NodeContext, verb: str, **arguments: Any) -> Row:
     """Do one thing, and return once it is done.  BrokerError, TimeoutError."""
     from fluffle.broker.admin.verbs import VERBS  # noqa: PLC0415  slow, and many ask nothing
 
-    result = VERBS[verb].act(parts, **arguments)
-    if isinstance(result, Later):
+    result = VERBS[verb].act(context, **arguments)
+    if isinstance(result, DeferredRow):
         async with in_time(verb):
             result = await answer_of(result)
     return cast(Row, result)
 
 
-async def rows(parts: Parts, verb: str, **arguments: Any) -> list[Row]:
+async def rows(context: NodeContext, verb: str, **arguments: Any) -> list[Row]:
     """All that a list has.  BrokerError, TimeoutError."""
     from fluffle.broker.admin.verbs import VERBS  # noqa: PLC0415  as above
 
     found: list[Row] = []
-    listed: Rows = VERBS[verb].act(parts, **arguments)
+    listed: Rows = VERBS[verb].act(context, **arguments)
     async with in_time(verb):
         for row in listed:
-            if isinstance(row, Asked):
-                await told(row)
+            if isinstance(row, Deferred):
+                await wait_for(row)
             else:
                 found.append(row)
     return found
@@ -46,22 +46,22 @@ async def rows(parts: Parts, verb: str, **arguments: Any) -> list[Row]:
 @asynccontextmanager
 async def in_time(what: str) -> AsyncIterator[asyncio.Timeout]:
     """Limit the time for what is done within.  TimeoutError."""
-    limit = asyncio.timeout(PATIENCE_S)
+    limit = asyncio.timeout(ANSWER_TIMEOUT_S)
     try:
         async with limit:
             yield limit
     except TimeoutError:
         if not limit.expired():
             raise
-        raise TimeoutError(f"the broker has not done '{what}' in {PATIENCE_S} s") from None
+        raise TimeoutError(f"the broker has not done '{what}' in {ANSWER_TIMEOUT_S} s") from None
 
 
 def give_more_time(limit: asyncio.Timeout) -> None:
     """Begin the time of `in_time` anew: something was done."""
-    limit.reschedule(asyncio.get_running_loop().time() + PATIENCE_S)
+    limit.reschedule(asyncio.get_running_loop().time() + ANSWER_TIMEOUT_S)
 
 
-async def answer_of(later: Later) -> Row:
+async def answer_of(later: DeferredRow) -> Row:
     """BrokerError."""
     outcome: Row | BrokerError = await coroutines.answer_of(later.begin)
     if isinstance(outcome, BrokerError):
@@ -69,7 +69,7 @@ async def answer_of(later: Later) -> Row:
     return outcome
 
 
-async def told(asked: Asked[None]) -> None:
+async def wait_for(asked: Deferred[None]) -> None:
     """Return when it is answered; why it is not is for the row behind it to say."""
     come = asyncio.Event()
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from fluffle.broker.admin.context import Later, Parts, Row
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Row
 from fluffle.broker.base.errors import Broken, BrokerError, ConnectionForced, PreconditionFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster_port import Neighbours
@@ -105,23 +105,23 @@ def outcome_of(task: asyncio.Task[Row]) -> Row | BrokerError:
     return task.result()
 
 
-def maintenance_of(parts: Parts) -> Maintenance:
+def maintenance_of(context: NodeContext) -> Maintenance:
     """PreconditionFailed where nobody listens."""
-    if parts.maintenance is None:
+    if context.maintenance is None:
         raise PreconditionFailed("this node has no clients to be kept from")
-    return parts.maintenance
+    return context.maintenance
 
 
-def drain(parts: Parts) -> Later:
+def drain(context: NodeContext) -> DeferredRow:
     """Serve nobody any more; the node stays a member of what it is a member of."""
-    maintenance = maintenance_of(parts)
-    return Later(lambda answer: maintenance.do(maintenance.drain(), answer))
+    maintenance = maintenance_of(context)
+    return DeferredRow(lambda answer: maintenance.do(maintenance.drain(), answer))
 
 
-def revive(parts: Parts) -> Later:
+def revive(context: NodeContext) -> DeferredRow:
     """Take that back."""
-    maintenance = maintenance_of(parts)
-    return Later(lambda answer: maintenance.do(maintenance.revive(), answer))
+    maintenance = maintenance_of(context)
+    return DeferredRow(lambda answer: maintenance.do(maintenance.revive(), answer))
 
 
 CHANGES: Mapping[str, Callable[..., Any]] = {"node.drain": drain, "node.revive": revive}

@@ -15,10 +15,10 @@ from enum import Enum
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from fluffle.broker.admin.context import Later, Parts, Row, Rows, Waiting
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows, RowWait
 from fluffle.broker.admin.move import soon_after
 from fluffle.broker.admin.queues import UNLED, state_of
-from fluffle.broker.admin.voters import Heard, has_vote, voters_everywhere
+from fluffle.broker.admin.voters import VoteReports, collect_votes, has_vote
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import ServedQueue
@@ -27,14 +27,14 @@ from fluffle.broker.runtime.background import in_pieces
 Key: TypeAlias = tuple[str, str]
 """Virtual host and name."""
 
-LOOK_S = 0.1
+POLL_INTERVAL_S = 0.1
 """Between two looks at what is under way."""
 
 GIVE_UP_MS = 15_000
 """The limit for a wait in which nothing comes to an end: less than the management API has for an
 answer."""
 
-LOOKED_AT_ONCE = 500
+QUEUES_PER_TURN = 500
 """Queues that are looked at in one turn, and asked for in one question."""
 
 
@@ -52,7 +52,7 @@ class ChangeOutcome(Enum):
     """The members are not so, and will not be: the contrary has been asked for since."""
 
 
-class Wanted(NamedTuple):
+class WantedChange(NamedTuple):
     """A queue whose members are to change."""
 
     key: Key
@@ -62,32 +62,32 @@ class Wanted(NamedTuple):
     """Whether anybody has asked for that just now; else it had been so, or under way."""
 
 
-Told: TypeAlias = tuple[ChangeOutcome, str]
+ChangeResult: TypeAlias = tuple[ChangeOutcome, str]
 """The outcome for one queue, and why it has not changed."""
 
-Tell: TypeAlias = Callable[[Wanted, ServedQueue], Told]
+DescribeResult: TypeAlias = Callable[[WantedChange, ServedQueue], ChangeResult]
 
 
 @dataclass(frozen=True, slots=True)
 class MemberChange:
     """A change by which one node gets, or loses, a member of some queues."""
 
-    parts: Parts
+    context: NodeContext
     node: str
     """The name that people use."""
     member: str
     """The name that queues use."""
     is_added: bool
 
-    def settled(self, queues: Iterable[Wanted]) -> Rows:
+    def settled(self, queues: Iterable[WantedChange]) -> Rows:
         """A row for each queue once its group has agreed, and for each that has not in time; none
         for what was deleted meanwhile."""
         waiting = dict.fromkeys(queues)
-        now_ms = self.parts.clock.now_ms
-        moved_ms = now_ms()
+        now_ms = self.context.clock.now_ms
+        progress_ms = now_ms()
         while True:
             before = len(waiting)
-            for piece in in_pieces(tuple(waiting), LOOKED_AT_ONCE):
+            for piece in in_pieces(tuple(waiting), QUEUES_PER_TURN):
                 ended = yield from self._ended(piece)
                 vain = [queue for queue in piece if queue not in ended and not self._wants(queue)]
                 for queue in (*ended, *vain):
@@ -95,41 +95,41 @@ class MemberChange:
                 yield from self._rows(ended, self._outcome)
                 yield from self._rows(vain, self._superseded)
             if len(waiting) < before:
-                moved_ms = now_ms()
-            if not waiting or self._is_vain or now_ms() - moved_ms >= GIVE_UP_MS:
+                progress_ms = now_ms()
+            if not waiting or self._is_futile or now_ms() - progress_ms >= GIVE_UP_MS:
                 break
-            yield soon_after(self.parts.call_later, LOOK_S)
+            yield soon_after(self.context.call_later, POLL_INTERVAL_S)
         yield from self._rows(waiting, self._under_way)
 
-    def refused(self, queues: Iterable[tuple[Wanted, BrokerError]]) -> Iterator[Row]:
+    def refused(self, queues: Iterable[tuple[WantedChange, BrokerError]]) -> Iterator[Row]:
         """A row for each queue that stays as it is; none for what was deleted meanwhile."""
         for queue, error in queues:
             yield from self._rows([queue], partial(refusal, error))
 
-    def _rows(self, queues: Iterable[Wanted], tell: Tell) -> Iterator[Row]:
+    def _rows(self, queues: Iterable[WantedChange], describe: DescribeResult) -> Iterator[Row]:
         """The outcome of each; nothing of what was deleted."""
         for queue in queues:
             if (served := self._found(queue)) is not None:
-                outcome, error = tell(queue, served)
-                yield told_row(queue.key, served.definition, outcome, error)
+                outcome, error = describe(queue, served)
+                yield change_row(queue.key, served.definition, outcome, error)
 
-    def _found(self, queue: Wanted) -> ServedQueue | None:
+    def _found(self, queue: WantedChange) -> ServedQueue | None:
         vhost, name = queue.key
-        host = self.parts.catalogue.vhosts.get(vhost)
+        host = self.context.catalogue.vhosts.get(vhost)
         served = host.queues.get(name) if host is not None else None
         return served if served is not None and served.definition.id == queue.id else None
 
     @property
-    def _is_vain(self) -> bool:
+    def _is_futile(self) -> bool:
         """Whether nothing comes of it for now: a node that is not there is not added."""
-        return self.is_added and not self.parts.company.is_alive(self.member)
+        return self.is_added and not self.context.company.is_alive(self.member)
 
-    def _wants(self, queue: Wanted) -> bool:
+    def _wants(self, queue: WantedChange) -> bool:
         """Whether the queue is still to be so: what comes of it follows what is wanted."""
         served = self._found(queue)
         return served is None or (self.member in served.definition.wanted) is self.is_added
 
-    def _ended(self, queues: Sequence[Wanted]) -> Waiting[Sequence[Wanted]]:
+    def _ended(self, queues: Sequence[WantedChange]) -> RowWait[Sequence[WantedChange]]:
         """Queues whose change has come true, and queues that were deleted."""
         as_known = [queue for queue in queues if self._is_known(queue)]
         if self.is_added and as_known:
@@ -137,20 +137,20 @@ class MemberChange:
             as_known = [queue for queue in as_known if queue.id in voting]
         return [*as_known, *(queue for queue in queues if self._found(queue) is None)]
 
-    def _is_known(self, queue: Wanted) -> bool:
+    def _is_known(self, queue: WantedChange) -> bool:
         """Whether what all know of a queue says so: that follows what its group has committed."""
         served = self._found(queue)
         if served is None:
             return False
         return (self.member in dict(served.definition.members)) is self.is_added
 
-    def _voting(self, queues: Sequence[Wanted]) -> Waiting[Collection[int]]:
+    def _voting(self, queues: Sequence[WantedChange]) -> RowWait[Collection[int]]:
         """Groups whose member on that node votes, as the node says."""
-        if self.parts.cluster is None:
+        if self.context.cluster is None:
             return {queue.id for queue in queues}
         groups = [queue.id for queue in queues]
-        heard = Heard()
-        yield from voters_everywhere(self.parts, groups, heard, self.node)
+        reports = VoteReports()
+        yield from collect_votes(self.context, groups, reports, self.node)
         definitions = {
             queue.id: served.definition
             for queue in queues
@@ -158,20 +158,20 @@ class MemberChange:
         }
         return {
             group
-            for group, replicas in heard.replicas.items()
+            for group, replicas in reports.replicas.items()
             if group in definitions
             and any(has_vote(definitions[group], replica) for replica in replicas)
         }
 
-    def _outcome(self, queue: Wanted, _served: ServedQueue) -> Told:
+    def _outcome(self, queue: WantedChange, _served: ServedQueue) -> ChangeResult:
         return ChangeOutcome.CHANGED if queue.is_asked else ChangeOutcome.UNCHANGED, ""
 
-    def _superseded(self, _queue: Wanted, _served: ServedQueue) -> Told:
+    def _superseded(self, _queue: WantedChange, _served: ServedQueue) -> ChangeResult:
         what = "gets no member" if self.is_added else "keeps its member"
         why = f"{what} on '{self.node}': the contrary has been asked for since"
         return ChangeOutcome.SUPERSEDED, why
 
-    def _under_way(self, queue: Wanted, served: ServedQueue) -> Told:
+    def _under_way(self, queue: WantedChange, served: ServedQueue) -> ChangeResult:
         """The changes under way, and whether anything has to be done for it."""
         if not self.is_added:
             what = f"still has its member on '{self.node}'"
@@ -179,48 +179,50 @@ class MemberChange:
             what = f"still copies its messages to '{self.node}', where its member has no vote yet"
         else:
             what = f"has no member on '{self.node}' yet"
-        if self._is_vain:
+        if self._is_futile:
             why = f"{what}: that node does not run, and gets one once it does"
-        elif state_of(self.parts.company, served) in UNLED:
+        elif state_of(self.context.company, served) in UNLED:
             why = f"{what}: too few of its members can be reached to agree on that"
         else:
             why = f"{what}; it goes on by itself"
         return ChangeOutcome.UNDER_WAY, why
 
 
-def refusal(error: BrokerError, _queue: Wanted, _served: ServedQueue) -> Told:
+def refusal(error: BrokerError, _queue: WantedChange, _served: ServedQueue) -> ChangeResult:
     return ChangeOutcome.REFUSED, error.explanation
 
 
-def told_row(key: Key, definition: QueueDefinition, outcome: ChangeOutcome, error: str) -> Row:
+def change_row(key: Key, definition: QueueDefinition, outcome: ChangeOutcome, error: str) -> Row:
     vhost, name = key
     size = len(definition.members)
     return {"vhost": vhost, "name": name, "size": size, "result": outcome.value, "error": error}
 
 
-def awaited(later: Row | Later, parts: Parts) -> Waiting[Row]:
+def awaited(later: Row | DeferredRow, context: NodeContext) -> RowWait[Row]:
     """The result of what goes on by itself.  BrokerError.
 
     A client that waits hears something now and then, however long it takes.
     """
-    if not isinstance(later, Later):
+    if not isinstance(later, DeferredRow):
         return later
     outcomes: list[Row | BrokerError] = []
     later.begin(outcomes.append)
     while not outcomes:
-        yield soon_after(parts.call_later, LOOK_S)
+        yield soon_after(context.call_later, POLL_INTERVAL_S)
     (outcome,) = outcomes
     if isinstance(outcome, BrokerError):
         raise outcome
     return outcome
 
 
-def of_one(later: Row | Later, settled: Callable[[], Rows], parts: Parts) -> Later:
+def of_one(
+    later: Row | DeferredRow, settled: Callable[[], Rows], context: NodeContext
+) -> DeferredRow:
     """The result of a change of one queue, once that has settled.  PreconditionFailed if it has not
     in time."""
 
     def told() -> Rows:
-        yield from awaited(later, parts)
+        yield from awaited(later, context)
         for row in settled():
             if not isinstance(row, dict):
                 yield row
@@ -229,7 +231,7 @@ def of_one(later: Row | Later, settled: Callable[[], Rows], parts: Parts) -> Lat
                     f"queue '{row['name']}' in vhost '{row['vhost']}' {row['error']}"
                 )
 
-    return Later(partial(run, told()))
+    return DeferredRow(partial(run, told()))
 
 
 def run(rows: Rows, answer: Callable[[Row | BrokerError], None]) -> None:

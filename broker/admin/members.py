@@ -12,17 +12,17 @@ from functools import partial
 from typing import Any
 
 from fluffle.broker.admin.arguments import Entries
-from fluffle.broker.admin.context import Later, Parts, Pending, Result, Row, Rows
+from fluffle.broker.admin.context import DeferredRow, NodeContext, PendingRow, Result, Row, Rows
 from fluffle.broker.admin.member_changes import (
     ChangeOutcome,
     Key,
     MemberChange,
-    Wanted,
+    WantedChange,
     awaited,
+    change_row,
     of_one,
-    told_row,
 )
-from fluffle.broker.admin.queues import leader_now, may_answer, told
+from fluffle.broker.admin.queues import leader_now, may_answer, refresh_counts
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.cluster_port import Neighbours
 from fluffle.broker.metadata.change import NOTHING, Change
@@ -35,39 +35,41 @@ Redefine = Callable[[QueueDefinition], QueueDefinition]
 """What is wanted of a queue instead.  Raises `BrokerError`."""
 
 
-def quorum_queues(parts: Parts) -> Iterator[tuple[str, QueueDefinition]]:
+def quorum_queues(context: NodeContext) -> Iterator[tuple[str, QueueDefinition]]:
     """All, with their virtual hosts."""
-    for vhost in parts.vhosts(None):
+    for vhost in context.vhosts(None):
         for queue in tuple(vhost.queues.values()):
             if queue.spec.queue_type is QueueType.QUORUM:
                 yield vhost.name, queue.definition
 
 
-def quorum_queue(parts: Parts, name: str, vhost: str) -> QueueDefinition:
+def quorum_queue(context: NodeContext, name: str, vhost: str) -> QueueDefinition:
     """NotFound, PreconditionFailed."""
-    queue = existing_queue(parts.vhost(vhost), name)
+    queue = existing_queue(context.vhost(vhost), name)
     if queue.spec.queue_type is not QueueType.QUORUM:
         raise PreconditionFailed(f"queue '{name}' in vhost '{vhost}' is no quorum queue")
     return queue.definition
 
 
-def node_of(parts: Parts, node: str) -> str:
+def node_of(context: NodeContext, node: str) -> str:
     """As a member of queues.  NotFound."""
-    member = parts.company.known(node)
+    member = context.company.known(node)
     if member is None:
         raise NotFound(f"there is no node '{node}'")
     return member
 
 
-def former_or_node_of(parts: Parts, node: str, definitions: Iterable[QueueDefinition]) -> str:
+def former_or_node_of(
+    context: NodeContext, node: str, definitions: Iterable[QueueDefinition]
+) -> str:
     """Likewise; or of one that is no node any more, and is yet to be taken from these queues."""
     is_there = any(node in places_of(each) for each in definitions)
-    return node if is_there else node_of(parts, node)
+    return node if is_there else node_of(context, node)
 
 
-def redefined(parts: Parts, name: str, vhost: str, redefine: Redefine) -> Change:
+def redefined(context: NodeContext, name: str, vhost: str, redefine: Redefine) -> Change:
     """Have something else wanted of a queue."""
-    before = quorum_queue(parts, name, vhost)
+    before = quorum_queue(context, name, vhost)
     after = redefine(before)
     return NOTHING if after == before else redefinition(vhost, after)
 
@@ -96,15 +98,15 @@ def led_by(node: str, definition: QueueDefinition) -> QueueDefinition:
     return definition._replace(leader=node)
 
 
-def members(parts: Parts, *, name: str, vhost: str) -> Rows:
+def members(context: NodeContext, *, name: str, vhost: str) -> Rows:
     """Those of one queue, once its leader has said that it leads, if there is any.
 
     A node that was forgotten is among them as long as it is a member.
     """
-    queue = existing_queue(parts.vhost(vhost), name)
-    quorum_queue(parts, name, vhost)
-    yield from told(may_answer(parts.company, [queue]))
-    company, definition = parts.company, queue.definition
+    queue = existing_queue(context.vhost(vhost), name)
+    quorum_queue(context, name, vhost)
+    yield from refresh_counts(may_answer(context.company, [queue]))
+    company, definition = context.company, queue.definition
     leader = leader_now(company, definition)
     known = {each for each in definition.wanted if company.known(company.shown(each)) is not None}
     for node in sorted({*dict(definition.members), *known}):
@@ -122,34 +124,34 @@ def role_of(node: str, leader: str, definition: QueueDefinition) -> str:
     return "leader" if node == leader else "follower"
 
 
-def add_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
+def add_member(context: NodeContext, *, name: str, vhost: str, node: str) -> Result:
     """Have a queue on one node more, where its member votes when this returns."""
-    member = node_of(parts, node)
-    change = MemberChange(parts, node, member, is_added=True)
+    member = node_of(context, node)
+    change = MemberChange(context, node, member, is_added=True)
     return one_changed(change, (vhost, name), partial(with_member, member))
 
 
-def delete_member(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
+def delete_member(context: NodeContext, *, name: str, vhost: str, node: str) -> Result:
     """Have a queue on one node less, which it does not need any more when this returns."""
-    member = former_or_node_of(parts, node, [quorum_queue(parts, name, vhost)])
-    change = MemberChange(parts, node, member, is_added=False)
+    member = former_or_node_of(context, node, [quorum_queue(context, name, vhost)])
+    change = MemberChange(context, node, member, is_added=False)
     return one_changed(change, (vhost, name), partial(without_member, member))
 
 
 def one_changed(change: MemberChange, key: Key, redefine: Redefine) -> Result:
     """Have something else wanted of one queue, and wait until it is so."""
-    parts, (vhost, name) = change.parts, key
-    wanted = Wanted(key, quorum_queue(parts, name, vhost).id)
-    changing = parts.change(lambda: redefined(parts, name, vhost, redefine))
-    return of_one(changing, lambda: change.settled([wanted]), parts)
+    context, (vhost, name) = change.context, key
+    wanted = WantedChange(key, quorum_queue(context, name, vhost).id)
+    changing = context.change(lambda: redefined(context, name, vhost, redefine))
+    return of_one(changing, lambda: change.settled([wanted]), context)
 
 
-def transfer(parts: Parts, *, name: str, vhost: str, node: str) -> Result:
+def transfer(context: NodeContext, *, name: str, vhost: str, node: str) -> Result:
     """Have another member lead."""
-    member = node_of(parts, node)
-    definition = quorum_queue(parts, name, vhost)
+    member = node_of(context, node)
+    definition = quorum_queue(context, name, vhost)
     led_by(member, definition)
-    return for_each(parts, [((vhost, name), step) for step in lead_steps(member, definition)])
+    return for_each(context, [((vhost, name), step) for step in lead_steps(member, definition)])
 
 
 def lead_steps(node: str, definition: QueueDefinition) -> list[Redefine]:
@@ -165,29 +167,31 @@ def without_leader(definition: QueueDefinition) -> QueueDefinition:
     return definition._replace(leader="")
 
 
-def grow(parts: Parts, *, node: str, queues: Entries | None = None) -> Rows:
+def grow(context: NodeContext, *, node: str, queues: Entries | None = None) -> Rows:
     """Have all quorum queues on one node more, or some: a row for each, once its member there
     votes."""
-    member = node_of(parts, node)
-    change = MemberChange(parts, node, member, is_added=True)
-    yield from changed(change, asked_for(parts, queues), partial(with_member, member))
+    member = node_of(context, node)
+    change = MemberChange(context, node, member, is_added=True)
+    yield from changed(change, asked_for(context, queues), partial(with_member, member))
 
 
-def shrink(parts: Parts, *, node: str, queues: Entries | None = None) -> Rows:
+def shrink(context: NodeContext, *, node: str, queues: Entries | None = None) -> Rows:
     """Have all quorum queues on one node less, or some: a row for each, once it does not need that
     node any more.  Those stay that are nowhere else."""
-    meant = list(asked_for(parts, queues))
-    member = former_or_node_of(parts, node, (each for _vhost, each in meant))
+    meant = list(asked_for(context, queues))
+    member = former_or_node_of(context, node, (each for _vhost, each in meant))
     there = [(vhost, each) for vhost, each in meant if member in places_of(each)]
-    change = MemberChange(parts, node, member, is_added=False)
+    change = MemberChange(context, node, member, is_added=False)
     yield from changed(change, there, partial(without_member, member))
 
 
-def asked_for(parts: Parts, queues: Entries | None) -> Iterator[tuple[str, QueueDefinition]]:
+def asked_for(
+    context: NodeContext, queues: Entries | None
+) -> Iterator[tuple[str, QueueDefinition]]:
     """All quorum queues, or those with the `vhost` and the `name` of an entry; what is not there is
     left out."""
     meant = {(str(each.get("vhost")), str(each.get("name"))) for each in queues or ()}
-    for vhost, definition in quorum_queues(parts):
+    for vhost, definition in quorum_queues(context):
         if queues is None or (vhost, definition.spec.name) in meant:
             yield vhost, definition
 
@@ -202,32 +206,32 @@ def changed(
 ) -> Rows:
     """Have something else wanted of each of these queues, and wait until it is so."""
     steps: list[tuple[Key, Redefine]] = []
-    wanted: list[Wanted] = []
+    wanted: list[WantedChange] = []
     for vhost, each in queues:
         key = vhost, each.spec.name
         try:
             is_asked = redefine(each) != each
         except PreconditionFailed as refused:
-            yield told_row(key, each, ChangeOutcome.REFUSED, refused.explanation)
+            yield change_row(key, each, ChangeOutcome.REFUSED, refused.explanation)
             continue
-        wanted.append(Wanted(key, each.id, is_asked))
+        wanted.append(WantedChange(key, each.id, is_asked))
         if is_asked:
             steps.append((key, redefine))
-    redefinitions = Redefinitions(change.parts, steps)
-    yield from awaited(redefinitions.begin(), change.parts)
+    redefinitions = Redefinitions(change.context, steps)
+    yield from awaited(redefinitions.begin(), change.context)
     why = redefinitions.refused
     yield from change.refused((queue, why[queue.key]) for queue in wanted if queue.key in why)
     yield from change.settled(queue for queue in wanted if queue.key not in why)
 
 
-def rebalance(parts: Parts) -> Result:
+def rebalance(context: NodeContext) -> Result:
     """Have each node lead as many queues as the others, as far as can be; how many change hands."""
     from fluffle.broker.cluster.queues.placement import balance  # noqa: PLC0415  rarely used
 
-    company = parts.company
+    company = context.company
     known = {
         definition.id: (vhost, definition, company.leader_of(definition.id))
-        for vhost, definition in quorum_queues(parts)
+        for vhost, definition in quorum_queues(context)
     }
     leaders = {queue: leader for queue, (_, _, leader) in known.items() if leader}
     may_lead = {
@@ -240,7 +244,7 @@ def rebalance(parts: Parts) -> Result:
         vhost, definition, _leader = known[queue]
         key = vhost, definition.spec.name
         steps += ((key, step) for step in lead_steps(node, definition))
-    return for_each(parts, steps)
+    return for_each(context, steps)
 
 
 def may_have_more(company: Neighbours, node: str) -> bool:
@@ -249,9 +253,9 @@ def may_have_more(company: Neighbours, node: str) -> bool:
     return company.is_alive(node) and not is_aside
 
 
-def for_each(parts: Parts, steps: Sequence[tuple[Key, Redefine]]) -> Row | Later:
+def for_each(context: NodeContext, steps: Sequence[tuple[Key, Redefine]]) -> Row | DeferredRow:
     """Something else for each of many queues; how many queues there were."""
-    return Redefinitions(parts, steps).begin()
+    return Redefinitions(context, steps).begin()
 
 
 class Redefinitions:
@@ -263,15 +267,15 @@ class Redefinitions:
 
     __slots__ = ("_done_to", "_going", "_parts", "_rest", "refused")
 
-    def __init__(self, parts: Parts, steps: Sequence[tuple[Key, Redefine]]) -> None:
-        self._parts = parts
+    def __init__(self, context: NodeContext, steps: Sequence[tuple[Key, Redefine]]) -> None:
+        self._parts = context
         self._rest = deque(steps)
-        self._going = Pending()
+        self._going = PendingRow()
         self._done_to: set[Key] = set()
         self.refused: dict[Key, BrokerError] = {}
         """Queues that stay as they are, and why."""
 
-    def begin(self) -> Row | Later:
+    def begin(self) -> Row | DeferredRow:
         """How many queues were redefined, once all steps have been taken."""
         self._go_on()
         return self._going.result

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
-from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.admin.peek import answered, check_bounds
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.queues.queue_api import ServedQueue
 from fluffle.broker.queues.queue_view import View
 from fluffle.broker.transfer.move.mover import INTERRUPTED, Around, Mover, Plan
@@ -19,11 +19,11 @@ NUMBER_MAX = (1 << 53) - 1
 SEEN_AT_ONCE = 1000
 """Messages that are looked at in one turn, before any is taken."""
 
-Told: TypeAlias = Row | Asked[None]
+Progress: TypeAlias = Row | Deferred[None]
 
 
 def move(
-    parts: Parts,
+    context: NodeContext,
     *,
     name: str,
     to: str,
@@ -34,7 +34,7 @@ def move(
     limit: int | None = None,
 ) -> Rows:
     """How far it is, now and then; and how far it came, at last."""
-    host = parts.vhost(vhost)
+    host = context.vhost(vhost)
     source, target = existing_queue(host, name), existing_queue(host, to)
     check_usable(source, vhost)
     check_usable(target, vhost)
@@ -49,7 +49,7 @@ def move(
         if number is not None:
             check_bounds(number, called, 1, NUMBER_MAX)
     selection = Selection(where or (), routing_key)
-    around = Around(parts.chores, parts.commits, parts.clock, parts.call_later)
+    around = Around(context.chores, context.commits, context.clock, context.call_later)
     return moved(host, source, target, Plan(selection, 0, limit, rate), around)
 
 
@@ -77,7 +77,7 @@ def moved(
         raise PreconditionFailed(f"{counted(mover.moved)} moved, then stopped: {mover.why}")
 
 
-def last_meant(source: ServedQueue, plan: Plan, around: Around) -> Generator[Told, None, int]:
+def last_meant(source: ServedQueue, plan: Plan, around: Around) -> Generator[Progress, None, int]:
     """How many messages have to be taken, so that those behind the last that is meant are not."""
     looked_at = meant = quota = 0
     while looked_at < plan.quota:
@@ -99,16 +99,16 @@ def last_meant(source: ServedQueue, plan: Plan, around: Around) -> Generator[Tol
     return quota
 
 
-def soon(around: Around) -> Asked[None]:
+def soon(around: Around) -> Deferred[None]:
     """Answered in another turn."""
     return soon_after(around.call_later, 0)
 
 
 def soon_after(
     call_later: Callable[[float, Callable[[], None]], object], seconds: float
-) -> Asked[None]:
+) -> Deferred[None]:
     """Answered after so long."""
-    later: Asked[None] = Asked()
+    later: Deferred[None] = Deferred()
     call_later(seconds, lambda: later.answer(None))
     return later
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import set_level
 from fluffle.broker.config.config import memory_bytes
@@ -23,18 +23,18 @@ LEVELS: Mapping[str, int] = {
 
 
 def set_memory_watermark(
-    parts: Parts, *, share: float | None = None, size_bytes: int | None = None
+    context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
 ) -> Row:
     """A share of the memory that there is for this process, or so many bytes."""
-    parts.alarms.watermarks.memory_bytes_max = limit = limit_bytes(share, size_bytes)
+    context.alarms.watermarks.memory_bytes_max = limit = limit_bytes(share, size_bytes)
     return {"memory_bytes_max": limit}
 
 
 def set_disk_free_limit(
-    parts: Parts, *, share: float | None = None, size_bytes: int | None = None
+    context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
 ) -> Row:
     """So many bytes, or as many as a share of the memory."""
-    parts.alarms.watermarks.disk_free_bytes_min = limit = limit_bytes(share, size_bytes)
+    context.alarms.watermarks.disk_free_bytes_min = limit = limit_bytes(share, size_bytes)
     return {"disk_free_bytes_min": limit}
 
 
@@ -48,7 +48,7 @@ def limit_bytes(share: float | None, size_bytes: int | None) -> int:
     return limit
 
 
-def set_log_level(_parts: Parts, *, level: str) -> Row:
+def set_log_level(_parts: NodeContext, *, level: str) -> Row:
     """Of all that this process logs."""
     if level not in LEVELS:
         raise PreconditionFailed(f"there is no level '{level}'; there are {', '.join(LEVELS)}")

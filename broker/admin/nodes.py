@@ -17,13 +17,13 @@ from typing import Any
 
 from fluffle.broker.admin import process_stats
 from fluffle.broker.admin.all_nodes import rows as rows_everywhere
-from fluffle.broker.admin.context import Later, Parts, Row, Rows
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
 from fluffle.broker.admin.threads import in_thread
 from fluffle.broker.alarms.disk import free_bytes
 from fluffle.broker.alarms.memory import resident_bytes
 from fluffle.broker.cluster.links.limits import LinkTuning
 from fluffle.broker.config.config import AUTH_MECHANISMS
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.routing.exchange import TYPES
 
 PROTOCOLS: Mapping[str, str] = {
@@ -56,82 +56,82 @@ LIBRARIES = ("lmdb", "msgpack", "pamqp", "aiohttp", "uvloop")
 """What a node may be made of besides itself."""
 
 
-def list_nodes(parts: Parts) -> Rows:
+def list_nodes(context: NodeContext) -> Rows:
     """All of the cluster, by name; those that say nothing with no more than that."""
     rows: list[Row] = []
-    for told in rows_everywhere(parts, what="nodes.row"):
-        if isinstance(told, Asked):
+    for told in rows_everywhere(context, what="nodes.row"):
+        if isinstance(told, Deferred):
             yield told
         else:
-            rows.append(told["row"] if "row" in told else away(parts, told["node"]))
+            rows.append(told["row"] if "row" in told else away(context, told["node"]))
     yield from sorted(rows, key=lambda row: str(row["name"]))
 
 
-def away(parts: Parts, node: str) -> Row:
+def away(context: NodeContext, node: str) -> Row:
     """A node of which no more is known than others know."""
-    cluster = parts.cluster
+    cluster = context.cluster
     is_drained = cluster is not None and cluster.room.is_set_aside(node)
     return {
         "name": node,
         "type": "disc",
-        "running": parts.company.is_alive(node),
+        "running": context.company.is_alive(node),
         "being_drained": is_drained,
         "cluster_links": [],
     }
 
 
-def row(parts: Parts) -> Row:
+def row(context: NodeContext) -> Row:
     """This node."""
-    config = parts.config
+    config = context.config
     return {
         "name": config.node_name,
         "type": "disc",
         "running": True,
-        "being_drained": parts.maintenance is not None and parts.maintenance.is_draining,
+        "being_drained": context.maintenance is not None and context.maintenance.is_draining,
         "os_pid": str(os.getpid()),
-        "uptime": parts.clock.now_ms() - parts.started_ms,
+        "uptime": context.clock.now_ms() - context.started_ms,
         "processors": process_stats.processors(),
-        "run_queue": len(parts.connections.busy),
-        **limits(parts),
-        **work(parts),
+        "run_queue": len(context.connections.busy),
+        **limits(context),
+        **work(context),
         "exchange_types": exchange_types(),
-        "auth_mechanisms": auth_mechanisms(parts),
-        "applications": applications(parts),
-        "contexts": list(contexts(parts)),
+        "auth_mechanisms": auth_mechanisms(context),
+        "applications": applications(context),
+        "contexts": list(contexts(context)),
         "log_files": ["<stderr>"],
         "db_dir": str(config.data_dir.absolute()),
         "config_files": [],
-        "enabled_plugins": enabled_plugins(parts),
+        "enabled_plugins": enabled_plugins(context),
         "net_ticktime": LinkTuning().silent_after_ms // 1000,
-        "rates_mode": "none" if parts.statistics is None else "basic",
+        "rates_mode": "none" if context.statistics is None else "basic",
         "partitions": [],
-        "cluster_links": list(cluster_links(parts)),
+        "cluster_links": list(cluster_links(context)),
     }
 
 
-def limits(parts: Parts) -> Row:
+def limits(context: NodeContext) -> Row:
     """What there is of things that run out."""
-    marks, alarms = parts.alarms.watermarks, parts.alarms
+    marks, alarms = context.alarms.watermarks, context.alarms
     return {
         "mem_used": resident_bytes() or 0,
         "mem_limit": marks.memory_bytes_max,
         "mem_alarm": alarms.is_raised("memory"),
         "mem_calculation_strategy": "rss_anon",
-        "disk_free": free_bytes(parts.config.data_dir) or 0,
+        "disk_free": free_bytes(context.config.data_dir) or 0,
         "disk_free_limit": marks.disk_free_bytes_min,
         "disk_free_alarm": alarms.is_raised("disk"),
         "fd_used": process_stats.open_files(),
         "fd_total": process_stats.open_files_max(),
-        "sockets_used": len(parts.connections),
-        "sockets_total": parts.config.limits.connections_max or process_stats.open_files_max(),
+        "sockets_used": len(context.connections),
+        "sockets_total": context.config.limits.connections_max or process_stats.open_files_max(),
         "proc_used": process_stats.threads(),
         "proc_total": process_stats.threads_max(),
     }
 
 
-def work(parts: Parts) -> Row:
+def work(context: NodeContext) -> Row:
     """What it has done since it started."""
-    done = parts.commits.done
+    done = context.commits.done
     return {
         "gc_num": process_stats.collections(),
         "context_switches": process_stats.context_switches(),
@@ -139,7 +139,7 @@ def work(parts: Parts) -> Row:
         "io_sync_avg_time": done.seconds * 1000 / done.commits if done.commits else 0.0,
         "io_write_count": done.changes,
         "io_write_bytes": done.written_bytes,
-        **({} if parts.statistics is None else parts.statistics.churn()),
+        **({} if context.statistics is None else context.statistics.churn()),
     }
 
 
@@ -157,8 +157,8 @@ def describe_type(name: str) -> str:
     return f"{words[0].upper()}{words[1:]} exchange"
 
 
-def auth_mechanisms(parts: Parts) -> list[Row]:
-    offered = parts.config.auth_mechanisms
+def auth_mechanisms(context: NodeContext) -> list[Row]:
+    offered = context.config.auth_mechanisms
     return [
         {
             "name": name,
@@ -169,10 +169,10 @@ def auth_mechanisms(parts: Parts) -> list[Row]:
     ]
 
 
-def applications(parts: Parts) -> list[Row]:
+def applications(context: NodeContext) -> list[Row]:
     """This and what it is made of, as far as it is there."""
     versions = {
-        "fluffle": parts.config.version,
+        "fluffle": context.config.version,
         "python": sys.version.split()[0],
         **{name: found for name in LIBRARIES if (found := version_of(name))},
     }
@@ -190,25 +190,25 @@ def version_of(library: str) -> str | None:
         return None
 
 
-def contexts(parts: Parts) -> Iterator[Row]:
+def contexts(context: NodeContext) -> Iterator[Row]:
     """Where HTTP is spoken."""
     for name, description in SITES.items():
-        if (address := parts.addresses.get(name)) is not None:
+        if (address := context.addresses.get(name)) is not None:
             host, port = address
             yield {"description": description, "path": "/", "ip": host, "port": str(port)}
 
 
-def enabled_plugins(parts: Parts) -> list[str]:
+def enabled_plugins(context: NodeContext) -> list[str]:
     """Those of RabbitMQ that stand for what is on here."""
-    asked = [plugin for name, plugin in PLUGINS.items() if name in parts.addresses]
-    if parts.config.event_exchange:
+    asked = [plugin for name, plugin in PLUGINS.items() if name in context.addresses]
+    if context.config.event_exchange:
         asked.append("rabbitmq_event_exchange")
     return sorted((*ALWAYS_ENABLED, *asked))
 
 
-def cluster_links(parts: Parts) -> Iterator[Row]:
+def cluster_links(context: NodeContext) -> Iterator[Row]:
     """To the other nodes, as far as there are any."""
-    cluster = parts.cluster
+    cluster = context.cluster
     if cluster is None:
         return
     for node, carried in sorted(cluster.links.carried.items()):
@@ -225,14 +225,14 @@ def cluster_links(parts: Parts) -> Iterator[Row]:
         }
 
 
-def listeners(parts: Parts) -> Rows:
+def listeners(context: NodeContext) -> Rows:
     """Where this node takes connections."""
     encrypted = {"amqps": PROTOCOLS["amqps"]}
-    if parts.config.management_tls:
+    if context.config.management_tls:
         encrypted["management"] = "https"
-    for name, (host, port) in parts.addresses.items():
+    for name, (host, port) in context.addresses.items():
         yield {
-            "node": parts.config.node_name,
+            "node": context.config.node_name,
             "protocol": encrypted.get(name) or PROTOCOLS.get(name, name.partition("-")[0]),
             "ip_address": host,
             "port": port,
@@ -241,22 +241,22 @@ def listeners(parts: Parts) -> Rows:
         }
 
 
-def memory(parts: Parts) -> Later:
+def memory(context: NodeContext) -> DeferredRow:
     """What is in memory, in parts that make the whole: `rss`.
 
     The system walks through all pages to tell that, which takes long where there are many.
     """
-    return in_thread(process_stats.resident_by_file, partial(memory_row, parts))
+    return in_thread(process_stats.resident_by_file, partial(memory_row, context))
 
 
-def memory_row(parts: Parts, by_file: Mapping[str, int]) -> Row:
+def memory_row(context: NodeContext, by_file: Mapping[str, int]) -> Row:
     """`store` is the map of the disk, which the system takes back when it needs it, and which no
     limit counts; `binary` are messages that wait for the disk."""
-    data_dir = str(parts.config.data_dir.absolute())
+    data_dir = str(context.config.data_dir.absolute())
     rss = sum(by_file.values())
     own = by_file.get(process_stats.NOTHING, 0)
     store = sum(size for name, size in by_file.items() if name.startswith(f"{data_dir}/"))
-    binary = min(parts.commits.waiting_bytes, own)
+    binary = min(context.commits.waiting_bytes, own)
     return {
         "strategy": "rss",
         "total": {"rss": rss, "allocated": own, "erlang": own},

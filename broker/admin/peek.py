@@ -8,10 +8,10 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFailure
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.queues.queue_api import ServedQueue
 from fluffle.broker.queues.queue_view import Seen, View
 from fluffle.broker.queues.timer_port import NEVER_MS
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def peek(
-    parts: Parts,
+    context: NodeContext,
     *,
     name: str,
     vhost: str,
@@ -36,7 +36,7 @@ def peek(
     body_bytes: int = BODY_BYTES,
 ) -> Rows:
     """Messages in the order in which they are handed out."""
-    queue = existing_queue(parts.vhost(vhost), name)
+    queue = existing_queue(context.vhost(vhost), name)
     check_bounds(count, "count", 1, MESSAGES_MAX)
     check_bounds(offset, "offset", 0, OFFSET_MAX)
     check_bounds(body_bytes, "body_bytes", 0, BODY_BYTES_MAX)
@@ -63,11 +63,11 @@ def rows_of(queue: ServedQueue, view: View, where: str) -> Rows:
         offset += len(peeked.seen)
 
 
-def answered(asked: T | Asked[T]) -> Generator[Asked[None], None, T]:
+def answered(asked: T | Deferred[T]) -> Generator[Deferred[None], None, T]:
     """Wait among rows for an answer, and return it.  Raises the error in its place."""
-    if not isinstance(asked, Asked):
+    if not isinstance(asked, Deferred):
         return asked
-    come: Asked[None] = Asked()
+    come: Deferred[None] = Deferred()
     answers: list[T] = []
     errors: list[BrokerError] = []
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 
 from fluffle.broker.admin.all_nodes import OF_A_NODE, rows_of
-from fluffle.broker.admin.context import Parts, Rows
+from fluffle.broker.admin.context import NodeContext, Rows
 from fluffle.broker.admin.dispatch import Dispatcher
-from fluffle.broker.admin.dispatch import Page as Rendered
+from fluffle.broker.admin.dispatch import RowPage as Rendered
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.rpc_client import Page, Refusal
@@ -19,26 +19,26 @@ from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.runtime.commits import Call
 
 
-def elsewhere(parts: Parts, on_fatal: Callable[[Exception], None]) -> Dispatcher:
+def peer_dispatcher(context: NodeContext, on_fatal: Callable[[Exception], None]) -> Dispatcher:
     """Acts on what other nodes ask."""
-    return Dispatcher(parts, {name: VERBS[name] for name in OF_A_NODE}, on_fatal)
+    return Dispatcher(context, {name: VERBS[name] for name in OF_A_NODE}, on_fatal)
 
 
-class Answering:
+class PeerRequest:
     """One of their requests: a `Listing`."""
 
     __slots__ = (
-        "_dispatcher", "_is_change", "_is_over", "_request", "_rows", "_services", "_tell",
+        "_dispatcher", "_is_change", "_is_over", "_reply", "_request", "_rows", "_services",
         "_texts",
     )  # fmt: skip
 
     def __init__(
-        self, dispatcher: Dispatcher, services: Services, request: bytes, tell: Tell
+        self, dispatcher: Dispatcher, services: Services, request: bytes, reply: Tell
     ) -> None:
         self._dispatcher = dispatcher
         self._services = services
         self._request = request
-        self._tell = tell
+        self._reply = reply
         self._rows: Rows | None = None
         """Once it has been acted on."""
         self._texts: list[str] = []
@@ -59,7 +59,7 @@ class Answering:
             return
         ends_turn = self._services.turn.begin()
         try:
-            self._say(self._next_page())
+            self._send(self._next_page())
         finally:
             if ends_turn:
                 self._services.turn.end()
@@ -73,32 +73,32 @@ class Answering:
             self._rows = rows_of(outcome.result)
         return self._dispatcher.page(self._rows)
 
-    def _say(self, page: Rendered | BrokerError) -> None:
+    def _send(self, page: Rendered | BrokerError) -> None:
         """That page, unless it still has to be waited for."""
         if isinstance(page, BrokerError):
-            self._tell_safely(Refusal(int(page.code), page.explanation))
+            self._send_when_durable(Refusal(int(page.code), page.explanation))
             return
         self._texts += page.rows
         if page.awaits is not None:
-            page.awaits.then(self._asked, self._asked)
+            page.awaits.then(self._on_answered, self._on_answered)
             return
         rows = f"[{', '.join(self._texts)}]".encode()
         self._texts = []
-        self._tell_safely(Page(rows, page.has_more))
+        self._send_when_durable(Page(rows, page.has_more))
 
-    def _asked(self, _answer: object) -> None:
+    def _on_answered(self, _answer: object) -> None:
         self.go_on()
 
-    def _tell_safely(self, told: Page | Refusal) -> None:
+    def _send_when_durable(self, reply: Page | Refusal) -> None:
         """Once all has been written that it may speak of."""
 
-        def tell() -> None:
+        def send() -> None:
             if not self._is_over:
-                self._tell(told)
+                self._reply(reply)
 
         commits = self._services.commits
         ticket = commits.ticket if self._is_change else commits.defined
         if ticket > commits.durable:
-            commits.wait(Call(tell), ticket)
+            commits.wait(Call(send), ticket)
         else:
-            tell()
+            send()

@@ -7,14 +7,16 @@ from typing import Any
 
 from fluffle.broker.access import changes
 from fluffle.broker.access.permissions import Permission, TopicPermission
-from fluffle.broker.admin.context import Parts, Result, Rows
+from fluffle.broker.admin.context import NodeContext, Result, Rows
 from fluffle.broker.admin.users import existing_user
 from fluffle.broker.metadata.change import Change
 
 
-def list_permissions(parts: Parts, *, user: str | None = None, vhost: str | None = None) -> Rows:
+def list_permissions(
+    context: NodeContext, *, user: str | None = None, vhost: str | None = None
+) -> Rows:
     """Those of a user, in a virtual host, or all."""
-    check_exist(parts, user, vhost)
+    check_exist(context, user, vhost)
     return (
         {
             "user": of_user,
@@ -23,40 +25,40 @@ def list_permissions(parts: Parts, *, user: str | None = None, vhost: str | None
             "write": permission.write,
             "read": permission.read,
         }
-        for (of_user, in_vhost), permission in tuple(parts.access.permissions.items())
+        for (of_user, in_vhost), permission in tuple(context.access.permissions.items())
         if user in (None, of_user) and vhost in (None, in_vhost)
     )
 
 
 def set_permission(
-    parts: Parts, *, user: str, vhost: str, configure: str, write: str, read: str
+    context: NodeContext, *, user: str, vhost: str, configure: str, write: str, read: str
 ) -> Result:
     """In the place of what the user has there.  UnusablePattern."""
     permission = Permission(configure, write, read)
 
     def decide() -> Change:
-        check_exist(parts, user, vhost)
+        check_exist(context, user, vhost)
         permission.check()
         return changes.put_permission(user, vhost, permission)
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
-def clear_permission(parts: Parts, *, user: str, vhost: str) -> Result:
+def clear_permission(context: NodeContext, *, user: str, vhost: str) -> Result:
     """He cannot open the virtual host any more; who is in it may do nothing."""
 
     def decide() -> Change:
-        check_exist(parts, user, vhost)
-        return changes.clear_permission(parts.access, user, vhost)
+        check_exist(context, user, vhost)
+        return changes.clear_permission(context.access, user, vhost)
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
 def list_topic_permissions(
-    parts: Parts, *, user: str | None = None, vhost: str | None = None
+    context: NodeContext, *, user: str | None = None, vhost: str | None = None
 ) -> Rows:
     """Those of a user, in a virtual host, or all."""
-    check_exist(parts, user, vhost)
+    check_exist(context, user, vhost)
     return (
         {
             "user": of_user,
@@ -66,44 +68,44 @@ def list_topic_permissions(
             "read": permission.read,
         }
         for (of_user, in_vhost, exchange), permission in tuple(
-            parts.access.topic_permissions.items()
+            context.access.topic_permissions.items()
         )
         if user in (None, of_user) and vhost in (None, in_vhost)
     )
 
 
 def set_topic_permission(
-    parts: Parts, *, user: str, vhost: str, exchange: str, write: str, read: str
+    context: NodeContext, *, user: str, vhost: str, exchange: str, write: str, read: str
 ) -> Result:
     """In the place of what the user has for that exchange.  UnusablePattern."""
     permission = TopicPermission(write, read)
 
     def decide() -> Change:
-        check_exist(parts, user, vhost)
+        check_exist(context, user, vhost)
         permission.check()
         return changes.put_topic_permission(user, vhost, exchange, permission)
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
 def clear_topic_permission(
-    parts: Parts, *, user: str, vhost: str, exchange: str | None = None
+    context: NodeContext, *, user: str, vhost: str, exchange: str | None = None
 ) -> Result:
     """For one exchange, or for all in the virtual host."""
 
     def decide() -> Change:
-        check_exist(parts, user, vhost)
-        return changes.clear_topic_permissions(parts.access, user, vhost, exchange)
+        check_exist(context, user, vhost)
+        return changes.clear_topic_permissions(context.access, user, vhost, exchange)
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
-def check_exist(parts: Parts, user: str | None, vhost: str | None) -> None:
+def check_exist(context: NodeContext, user: str | None, vhost: str | None) -> None:
     """NotFound, as long as they are named."""
     if user is not None:
-        existing_user(parts, user)
+        existing_user(context, user)
     if vhost is not None:
-        parts.vhost(vhost)
+        context.vhost(vhost)
 
 
 READS: Mapping[str, Callable[..., Any]] = {

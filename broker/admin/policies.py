@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fluffle.broker.admin.arguments import check_name
-from fluffle.broker.admin.context import Parts, Result, Row, Rows
+from fluffle.broker.admin.context import NodeContext, Result, Row, Rows
 from fluffle.broker.admin.policy_texts import in_words, parsed, parsed_definition
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.definitions.exporter import limit_parameters
@@ -37,25 +37,25 @@ def policy_row(vhost: str, policy: Policy) -> Row:
     }
 
 
-def list_policies(parts: Parts, *, vhost: str | None = None) -> Rows:
+def list_policies(context: NodeContext, *, vhost: str | None = None) -> Rows:
     """Those of a virtual host, or all; whoever counts first comes last, as with RabbitMQ."""
     return (
         policy_row(each.name, policy)
-        for each in parts.vhosts(vhost)
-        for policy in reversed(tuple(parts.catalogue.policies.of(each.name).of_users))
+        for each in context.vhosts(vhost)
+        for policy in reversed(tuple(context.catalogue.policies.of(each.name).of_users))
     )
 
 
-def list_operator_policies(parts: Parts, *, vhost: str | None = None) -> Rows:
+def list_operator_policies(context: NodeContext, *, vhost: str | None = None) -> Rows:
     """The same of those of operators."""
     return (
         policy_row(each.name, policy)
-        for each in parts.vhosts(vhost)
-        for policy in reversed(tuple(parts.catalogue.policies.of(each.name).of_operators))
+        for each in context.vhosts(vhost)
+        for policy in reversed(tuple(context.catalogue.policies.of(each.name).of_operators))
     )
 
 
-class Setting(NamedTuple):
+class PolicyKind(NamedTuple):
     """How policies of one kind are set."""
 
     decide: Callable[..., Change]
@@ -63,13 +63,13 @@ class Setting(NamedTuple):
     """Of which their definitions may speak."""
 
 
-OF_USERS = Setting(set_policy, KEYS.keys())
-OF_OPERATORS = Setting(set_operator_policy, OPERATOR_KEYS)
+OF_USERS = PolicyKind(set_policy, KEYS.keys())
+OF_OPERATORS = PolicyKind(set_operator_policy, OPERATOR_KEYS)
 
 
 def set_one(
-    setting: Setting,
-    parts: Parts,
+    setting: PolicyKind,
+    context: NodeContext,
     *,
     name: str,
     vhost: str,
@@ -89,71 +89,73 @@ def set_one(
         "priority": priority,
         "apply-to": applies_to,
     }
-    decide = partial(setting.decide, parts.catalogue, vhost, name, fields)
-    return parts.change(in_words(decide, fields["definition"], setting.keys))
+    decide = partial(setting.decide, context.catalogue, vhost, name, fields)
+    return context.change(in_words(decide, fields["definition"], setting.keys))
 
 
-def clear_one(parts: Parts, *, name: str, vhost: str) -> Result:
+def clear_one(context: NodeContext, *, name: str, vhost: str) -> Result:
     """A policy."""
-    return cleared(parts, "policy", Kind.POLICY, (vhost, name))
+    return cleared(context, "policy", Kind.POLICY, (vhost, name))
 
 
-def clear_one_of_operators(parts: Parts, *, name: str, vhost: str) -> Result:
+def clear_one_of_operators(context: NodeContext, *, name: str, vhost: str) -> Result:
     """The same with one of operators."""
     key = vhost, OPERATOR_POLICY, name
-    return cleared(parts, "policy of operators", Kind.PARAMETER, key)
+    return cleared(context, "policy of operators", Kind.PARAMETER, key)
 
 
-def cleared(parts: Parts, what: str, kind: Kind, key: Key) -> Result:
+def cleared(context: NodeContext, what: str, kind: Kind, key: Key) -> Result:
     """`what` is named if there is none."""
     vhost, name = str(key[0]), str(key[-1])
 
     def decide() -> Change:
-        check_vhost(parts.catalogue, vhost)
-        if key not in parts.catalogue.kept.entries[kind]:
+        check_vhost(context.catalogue, vhost)
+        if key not in context.catalogue.kept.entries[kind]:
             raise NotFound(f"there is no {what} '{name}' in vhost '{vhost}'")
-        return clear(parts.catalogue, kind, key)
+        return clear(context.catalogue, kind, key)
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
-def list_parameters(parts: Parts, *, vhost: str | None = None) -> Rows:
+def list_parameters(context: NodeContext, *, vhost: str | None = None) -> Rows:
     """Those of a virtual host, or all: policies of operators and limits are among them."""
-    vhosts = parts.vhosts(vhost)
+    vhosts = context.vhosts(vhost)
     names = {each.name for each in vhosts}
-    kept = parts.catalogue.kept.parameters
+    kept = context.catalogue.kept.parameters
     entries = [*(each for each in kept if each["vhost"] in names), *limit_parameters(vhosts)]
     return iter(entries)
 
 
-def set_one_parameter(parts: Parts, *, component: str, name: str, vhost: str, value: str) -> Result:
+def set_one_parameter(
+    context: NodeContext, *, component: str, name: str, vhost: str, value: str
+) -> Result:
     """`value` is a text."""
     check_name("parameter", name)
     said = parsed(value)
-    decide = partial(set_parameter, parts.catalogue, vhost, component, name, said)
+    decide = partial(set_parameter, context.catalogue, vhost, component, name, said)
     definition = said.get("definition") if isinstance(said, dict) else None
-    return parts.change(in_words(decide, definition, OPERATOR_KEYS))
+    return context.change(in_words(decide, definition, OPERATOR_KEYS))
 
 
-def clear_one_parameter(parts: Parts, *, component: str, name: str, vhost: str) -> Result:
+def clear_one_parameter(context: NodeContext, *, component: str, name: str, vhost: str) -> Result:
     """Of one component."""
-    return parts.change(partial(clear_parameter, parts.catalogue, vhost, component, name))
+    return context.change(partial(clear_parameter, context.catalogue, vhost, component, name))
 
 
-def list_global_parameters(parts: Parts) -> Rows:
+def list_global_parameters(context: NodeContext) -> Rows:
     """All of them."""
-    return iter(parts.catalogue.kept.global_parameters)
+    return iter(context.catalogue.kept.global_parameters)
 
 
-def set_one_global_parameter(parts: Parts, *, name: str, value: str) -> Result:
+def set_one_global_parameter(context: NodeContext, *, name: str, value: str) -> Result:
     """`value` is a text."""
     check_name("parameter", name)
-    return parts.change(partial(set_global_parameter, parts.catalogue, name, parsed(value)))
+    return context.change(partial(set_global_parameter, context.catalogue, name, parsed(value)))
 
 
-def clear_one_global_parameter(parts: Parts, *, name: str) -> Result:
+def clear_one_global_parameter(context: NodeContext, *, name: str) -> Result:
     """Of the cluster."""
-    return parts.change(partial(clear, parts.catalogue, Kind.GLOBAL_PARAMETER, (name,)))
+    return context.change(partial(clear, context.catalogue, Kind.GLOBAL_PARAMETER, (name,)))
 
 
 READS: Mapping[str, Callable[..., Any]] = {

@@ -61,12 +61,12 @@ def in_words(decide: Decide, definition: Any, keys: Collection[str]) -> Decide:
         try:
             return decide()
         except PreconditionFailed as error:
-            raise PreconditionFailed(words(error.explanation, definition, keys)) from None
+            raise PreconditionFailed(as_sentence(error.explanation, definition, keys)) from None
 
     return decide_in_words
 
 
-def words(text: str, definition: Any, keys: Collection[str]) -> str:
+def as_sentence(text: str, definition: Any, keys: Collection[str]) -> str:
     """In a line, with strings as JSON has them, and a suggestion for a setting that is not."""
     lines = [line for line in text.split("\n") if line not in ("", HEADING)]
     unknown = [key for key in definition if key not in keys] if isinstance(definition, dict) else []
@@ -91,10 +91,10 @@ def unrecognised(key: str, keys: Collection[str]) -> str:
     argument = f"x-{key.removeprefix('x-')}"
     if argument in ARGUMENTS and not KEYS.keys() & {argument, argument[2:]}:
         return f"no policy sets '{key}': a queue is declared with '{argument}'"
-    return f"there is no setting '{key}' here{meant(key, keys)}"
+    return f"there is no setting '{key}' here{suggestion(key, keys)}"
 
 
-def meant(key: str, keys: Collection[str]) -> str:
+def suggestion(key: str, keys: Collection[str]) -> str:
     """The end of a sentence: what may have been meant, if anything looks like it."""
     near = get_close_matches(key, keys, n=1)
     return f", did you mean '{near[0]}'?" if near else ""

@@ -15,25 +15,25 @@ from typing import Any, TypeAlias
 
 from fluffle.broker.admin.all_nodes import rows as rows_everywhere
 from fluffle.broker.admin.clients import channel_details
-from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.observability.statistics.rows import added
-from fluffle.broker.observability.statistics.sample_window import Ages, ages_of
+from fluffle.broker.observability.statistics.sample_window import SampleWindows, windows_of
 from fluffle.broker.observability.statistics.statistics import ByChannel, Statistics
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 Key: TypeAlias = tuple[str, str]
 """Virtual host and name."""
 
 Names: TypeAlias = Callable[[VirtualHost], Iterator[str]]
-Find: TypeAlias = Callable[[Statistics, str, str, Ages], Row]
+Find: TypeAlias = Callable[[Statistics, str, str, SampleWindows], Row]
 
 
-def ages_asked(ages: dict[str, Any] | None) -> Ages:
+def ages_asked(ages: dict[str, Any] | None) -> SampleWindows:
     """Which past is wanted, as RabbitMQ's parameters say it.  SyntaxFailure, with its text."""
     try:
-        return ages_of({name: str(value) for name, value in (ages or {}).items()})
+        return windows_of({name: str(value) for name, value in (ages or {}).items()})
     except ValueError as error:
         raise SyntaxFailure(str(error)) from error
 
@@ -46,23 +46,23 @@ def exchange_names(vhost: VirtualHost) -> Iterator[str]:
     return iter([exchange.name for exchange in vhost.topology.exchanges()])
 
 
-def of_queue(statistics: Statistics, vhost: str, name: str, ages: Ages) -> Row:
+def of_queue(statistics: Statistics, vhost: str, name: str, ages: SampleWindows) -> Row:
     return statistics.of_queue(vhost, name, ages)
 
 
-def use_of_queue(statistics: Statistics, vhost: str, name: str, _ages: Ages) -> Row:
+def use_of_queue(statistics: Statistics, vhost: str, name: str, _ages: SampleWindows) -> Row:
     """Whatever past is asked for."""
     return statistics.use_of_queue(vhost, name)
 
 
-def of_exchange(statistics: Statistics, vhost: str, name: str, ages: Ages) -> Row:
+def of_exchange(statistics: Statistics, vhost: str, name: str, ages: SampleWindows) -> Row:
     return statistics.of_exchange(vhost, name, ages)
 
 
 def counted(
     known: Names,
     find: Find,
-    parts: Parts,
+    context: NodeContext,
     *,
     vhost: str | None = None,
     name: str | None = None,
@@ -70,8 +70,8 @@ def counted(
     ages: dict[str, Any] | None = None,
 ) -> Rows:
     """What clients of this node have done with each, as far as they have done anything."""
-    past, hosts = ages_asked(ages), parts.vhosts(vhost)
-    statistics = parts.statistics
+    past, hosts = ages_asked(ages), context.vhosts(vhost)
+    statistics = context.statistics
     if statistics is None:
         return
     for host in hosts:
@@ -89,7 +89,7 @@ def wanted(known: Iterator[str], name: str | None, names: list[str] | None) -> I
 
 def added_up(
     what: str,
-    parts: Parts,
+    context: NodeContext,
     *,
     vhost: str | None = None,
     name: str | None = None,
@@ -98,12 +98,12 @@ def added_up(
 ) -> Rows:
     """The same of all nodes that can be asked.  NotFound, SyntaxFailure."""
     ages_asked(ages)
-    parts.vhosts(vhost)
+    context.vhosts(vhost)
     arguments = {"vhost": vhost, "name": name, "names": names, "ages": ages}
     given = {word: value for word, value in arguments.items() if value is not None}
     found: dict[Key, Row] = {}
-    for told in rows_everywhere(parts, what=what, arguments=given):
-        if isinstance(told, Asked):
+    for told in rows_everywhere(context, what=what, arguments=given):
+        if isinstance(told, Deferred):
             yield told
         elif "row" in told:
             row = told["row"]
@@ -112,25 +112,29 @@ def added_up(
     yield from found.values()
 
 
-def deliveries(parts: Parts, *, vhost: str, name: str, ages: dict[str, Any] | None = None) -> Rows:
+def deliveries(
+    context: NodeContext, *, vhost: str, name: str, ages: dict[str, Any] | None = None
+) -> Rows:
     """What each channel of this node has got from a queue.  NotFound, SyntaxFailure."""
-    past, statistics = ages_asked(ages), parts.statistics
-    parts.vhost(vhost)
+    past, statistics = ages_asked(ages), context.statistics
+    context.vhost(vhost)
     told = statistics.deliveries(vhost, name, past) if statistics is not None else ()
-    return by_channel(parts, told)
+    return by_channel(context, told)
 
 
-def publishes(parts: Parts, *, vhost: str, name: str, ages: dict[str, Any] | None = None) -> Rows:
+def publishes(
+    context: NodeContext, *, vhost: str, name: str, ages: dict[str, Any] | None = None
+) -> Rows:
     """What each channel of this node has published to an exchange.  NotFound, SyntaxFailure."""
-    past, statistics = ages_asked(ages), parts.statistics
-    parts.vhost(vhost)
+    past, statistics = ages_asked(ages), context.statistics
+    context.vhost(vhost)
     told = statistics.publishes(vhost, name, past) if statistics is not None else ()
-    return by_channel(parts, told)
+    return by_channel(context, told)
 
 
-def by_channel(parts: Parts, told: Iterable[ByChannel]) -> Rows:
+def by_channel(context: NodeContext, told: Iterable[ByChannel]) -> Rows:
     for connection, channel, stats in told:
-        details = channel_details(parts, connection, channel)
+        details = channel_details(context, connection, channel)
         yield {"stats": stats, "channel_details": details}
 
 

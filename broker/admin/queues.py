@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from fluffle.broker.admin.context import Later, Parts, Pending, Result, Row, Rows, Work
+from fluffle.broker.admin.context import (
+    DeferredRow,
+    NodeContext,
+    PendingRow,
+    Result,
+    Row,
+    Rows,
+    Work,
+)
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.cluster_port import Neighbours
 from fluffle.broker.definitions.values import plain
@@ -17,7 +25,7 @@ from fluffle.broker.policies.policies import InForce
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage, QueueDefinition
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.queues.queue_api import ServedQueue, Tally
 from fluffle.broker.runtime.background import in_pieces
 from fluffle.broker.vhosts.queue_changes import delete_queue
@@ -33,14 +41,14 @@ ASKED_AT_ONCE = 100
 """Queues that are led elsewhere, whose leaders are asked."""
 
 
-def list_queues(parts: Parts, *, vhost: str | None = None) -> Rows:
+def list_queues(context: NodeContext, *, vhost: str | None = None) -> Rows:
     """Those of a virtual host, or all."""
-    for each in parts.vhosts(vhost):
+    for each in context.vhosts(vhost):
         for queues in in_pieces(tuple(each.queues.values()), ASKED_AT_ONCE):
-            asked = dict.fromkeys(may_answer(parts.company, queues))
-            yield from told(asked)
+            asked = dict.fromkeys(may_answer(context.company, queues))
+            yield from refresh_counts(asked)
             yield from (
-                queue_row(parts, each, queue, was_asked=queue in asked)
+                queue_row(context, each, queue, was_asked=queue in asked)
                 for queue in queues
                 if each.has(queue)
             )
@@ -50,12 +58,12 @@ def may_answer(company: Neighbours, queues: Iterable[ServedQueue]) -> Iterator[S
     return (queue for queue in queues if state_of(company, queue) not in UNLED)
 
 
-def told(queues: Iterable[ServedQueue]) -> Iterator[Asked[None]]:
+def refresh_counts(queues: Iterable[ServedQueue]) -> Iterator[Deferred[None]]:
     """What has to be waited for until this node knows how these queues are, and who leads them."""
-    asked = [tally for queue in queues if isinstance(tally := queue.tally, Asked)]
+    asked = [tally for queue in queues if isinstance(tally := queue.tally, Deferred)]
     if not asked:
         return
-    all_told: Asked[None] = Asked()
+    all_told: Deferred[None] = Deferred()
     left = len(asked)
 
     def count(_tally: object) -> None:
@@ -70,10 +78,10 @@ def told(queues: Iterable[ServedQueue]) -> Iterator[Asked[None]]:
 
 
 def queue_row(
-    parts: Parts, vhost: VirtualHost, queue: ServedQueue, *, was_asked: bool = True
+    context: NodeContext, vhost: VirtualHost, queue: ServedQueue, *, was_asked: bool = True
 ) -> Row:
     """What RabbitMQ calls these things.  What is known of a queue that was not asked now is old."""
-    company = parts.company
+    company = context.company
     spec, state = queue.spec, state_of(company, queue)
     return {
         "vhost": vhost.name,
@@ -85,13 +93,13 @@ def queue_row(
         "owner": queue.owner.name if queue.owner else None,
         "arguments": plain(spec.arguments),
         **counts_row(company, queue, state, was_asked=was_asked),
-        **policies_row(parts.catalogue.policies.for_queue(vhost.name, spec)),
-        "delivery_limit": delivery_limit_of(parts, vhost, spec),
+        **policies_row(context.catalogue.policies.for_queue(vhost.name, spec)),
+        "delivery_limit": delivery_limit_of(context, vhost, spec),
         "single_active_consumer_tag": active_tag(company, queue),
         "exclusive_consumer_tag": exclusive_tag(queue),
         "state": state,
         "group": group_of(queue),
-        "node": node_of(parts, queue.definition),
+        "node": node_of(context, queue.definition),
         **members_row(company, queue.definition),
     }
 
@@ -106,11 +114,13 @@ def policies_row(in_force: InForce) -> Row:
     }
 
 
-def delivery_limit_of(parts: Parts, vhost: VirtualHost, spec: QueueSpec) -> int | str | None:
+def delivery_limit_of(
+    context: NodeContext, vhost: VirtualHost, spec: QueueSpec
+) -> int | str | None:
     """How often messages may come back; None of a queue that does not count that."""
     if spec.queue_type is not QueueType.QUORUM:
         return None
-    limit = parts.catalogue.policies.settings_of(vhost.name, spec).delivery_limit
+    limit = context.catalogue.policies.settings_of(vhost.name, spec).delivery_limit
     return UNLIMITED if limit is None else limit
 
 
@@ -180,12 +190,12 @@ def members_row(company: Neighbours, definition: QueueDefinition) -> Row:
     }
 
 
-def node_of(parts: Parts, definition: QueueDefinition) -> str | None:
+def node_of(context: NodeContext, definition: QueueDefinition) -> str | None:
     """Where it is led; None of a quorum queue that nobody leads now."""
     if definition.spec.queue_type is QueueType.QUORUM:
-        leader = leader_now(parts.company, definition)
-        return parts.company.shown(leader) if leader else None
-    return parts.company.shown(definition.home) if definition.home else parts.config.node_name
+        leader = leader_now(context.company, definition)
+        return context.company.shown(leader) if leader else None
+    return context.company.shown(definition.home) if definition.home else context.config.node_name
 
 
 def leader_now(company: Neighbours, definition: QueueDefinition) -> str:
@@ -213,31 +223,33 @@ def voters_of(company: Neighbours, definition: QueueDefinition) -> list[str]:
     return voters or list(dict(definition.members))
 
 
-def show(parts: Parts, *, name: str, vhost: str) -> Row | Later:
+def show(context: NodeContext, *, name: str, vhost: str) -> Row | DeferredRow:
     """One queue, with what leads to it."""
-    host = parts.vhost(vhost)
+    host = context.vhost(vhost)
     queue = existing_queue(host, name)
-    tally = queue.tally if state_of(parts.company, queue) not in UNLED else None
-    if not isinstance(tally, Asked):
-        return queue_row(parts, host, queue)
-    asked = Pending()
-    tally.then(lambda _tally: asked.answer(queue_row(parts, host, queue)), asked.answer)
+    tally = queue.tally if state_of(context.company, queue) not in UNLED else None
+    if not isinstance(tally, Deferred):
+        return queue_row(context, host, queue)
+    asked = PendingRow()
+    tally.then(lambda _tally: asked.answer(queue_row(context, host, queue)), asked.answer)
     return asked.result
 
 
-def purge(parts: Parts, *, name: str, vhost: str) -> Row | Later:
+def purge(context: NodeContext, *, name: str, vhost: str) -> Row | DeferredRow:
     """Drop the ready messages; how many there were."""
-    count = existing_queue(parts.vhost(vhost), name).purge()
-    if not isinstance(count, Asked):
+    count = existing_queue(context.vhost(vhost), name).purge()
+    if not isinstance(count, Deferred):
         return {"messages": count}
-    asked = Pending()
+    asked = PendingRow()
     count.then(lambda messages: asked.answer({"messages": messages}), asked.answer)
     return asked.result
 
 
-def repair(parts: Parts, *, name: str, vhost: str, drop_damaged: bool = False) -> Later:
+def repair(
+    context: NodeContext, *, name: str, vhost: str, drop_damaged: bool = False
+) -> DeferredRow:
     """Drop the damaged messages that a crashed queue came upon; how many, and where the first."""
-    queue = existing_queue(parts.vhost(vhost), name)
+    queue = existing_queue(context.vhost(vhost), name)
     damage = queue.damage
     if damage is None or not isinstance(queue, Queue):
         raise PreconditionFailed(f"queue '{name}' in vhost '{vhost}' has not crashed")
@@ -252,10 +264,10 @@ def repair(parts: Parts, *, name: str, vhost: str, drop_damaged: bool = False) -
             f"{count} messages of queue '{name}' in vhost '{vhost}' cannot be read "
             f"({damage.place}: {damage.what}); they can only be dropped, with --drop-damaged"
         )
-    return parts.later(drop_damage(parts, vhost, queue, damage))
+    return context.later(drop_damage(context, vhost, queue, damage))
 
 
-def drop_damage(parts: Parts, vhost: str, queue: Queue, first: Damage) -> Work:
+def drop_damage(context: NodeContext, vhost: str, queue: Queue, first: Damage) -> Work:
     """One batch of messages after the other, as long as the next cannot be read either."""
     dropped = 0
     while (damage := queue.damage) is not None:
@@ -272,7 +284,7 @@ def drop_damage(parts: Parts, vhost: str, queue: Queue, first: Damage) -> Work:
 
 
 def delete(
-    parts: Parts, *, name: str, vhost: str, if_unused: bool = False, if_empty: bool = False
+    context: NodeContext, *, name: str, vhost: str, if_unused: bool = False, if_empty: bool = False
 ) -> Result:
     """A queue with its messages, how many there were, as far as anybody could be asked; its
     consumers are cancelled."""
@@ -280,20 +292,20 @@ def delete(
 
     def decide() -> Change:
         nonlocal messages
-        host = parts.vhost(vhost)
+        host = context.vhost(vhost)
         queue = existing_queue(host, name)
         check_unneeded(queue, vhost, unused=if_unused, empty=if_empty)
         messages = queue.ready_count if queue.uncounted is None else None
         return delete_queue(host, queue)
 
-    tally = existing_queue(parts.vhost(vhost), name).tally
-    if not isinstance(tally, Asked):
-        return parts.change(decide, lambda: {"messages": messages})
-    going = Pending()
+    tally = existing_queue(context.vhost(vhost), name).tally
+    if not isinstance(tally, Deferred):
+        return context.change(decide, lambda: {"messages": messages})
+    going = PendingRow()
 
     def counted(_tally: Tally) -> None:
         try:
-            parts.metadata.change(
+            context.metadata.change(
                 decide, lambda: going.answer({"messages": messages}), going.answer
             )
         except BrokerError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.admin.members import quorum_queue
 from fluffle.broker.queues.quorum.encoding import VERSION
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 NO_SNAPSHOT = -1
 
 
-def raft(parts: Parts, *, name: str, vhost: str) -> Rows:
+def raft(context: NodeContext, *, name: str, vhost: str) -> Rows:
     """One row, or none if there is no member here."""
-    definition = quorum_queue(parts, name, vhost)
-    hosted = parts.company.groups.get(definition.id)
+    definition = quorum_queue(context, name, vhost)
+    hosted = context.company.groups.get(definition.id)
     if hosted is not None:
         status = hosted.status
-        yield row_of(parts, status.role.value, status)
-    elif parts.cluster is None:  # it leads without a log
-        yield row_of(parts, "leader", None)
+        yield row_of(context, status.role.value, status)
+    elif context.cluster is None:  # it leads without a log
+        yield row_of(context, "leader", None)
 
 
-def row_of(parts: Parts, role: str, status: Status | None) -> Row:
+def row_of(context: NodeContext, role: str, status: Status | None) -> Row:
     """Of a member here."""
-    node = parts.config.node_name
+    node = context.config.node_name
     return {
         "Node Name": node,
         "Raft State": role.replace("-", "_"),
-        "Membership": membership(parts, status),
+        "Membership": membership(context, status),
         "Last Log Index": None if status is None else status.last,
         "Last Written": None if status is None else status.durable,
         "Last Applied": None if status is None else status.applied,
@@ -43,9 +43,9 @@ def row_of(parts: Parts, role: str, status: Status | None) -> Row:
     }
 
 
-def membership(parts: Parts, status: Status | None) -> str:
+def membership(context: NodeContext, status: Status | None) -> str:
     """Whether it votes."""
-    member = parts.company.known(parts.config.node_name)
+    member = context.company.known(context.config.node_name)
     is_voter = status is None or member in {voter.node for voter in status.config.voters}
     return "voter" if is_voter else "promotable"
 

@@ -11,22 +11,22 @@ from dataclasses import replace
 from functools import partial, update_wrapper
 from typing import Any
 
-from fluffle.broker.admin.context import Later, Parts, Result, Row, Rows
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
 from fluffle.broker.admin.dispatch import Verb
 from fluffle.broker.base.errors import Away, Broken, BrokerError, Gone, NotFound
 from fluffle.broker.metadata.read_barrier import Knowledge
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 
 logger = logging.getLogger(__name__)
 
 
-def certain(verb: Verb) -> Verb:
+def with_read_barrier(verb: Verb) -> Verb:
     """The same verb, done again when it has found nothing and there may be something."""
     act = verb.act
     gives_rows = getattr(act, "__annotations__", {}).get("return") == "Rows"
 
-    def done(parts: Parts, **arguments: Any) -> Result:
-        knowledge, make = parts.company.knowledge, partial(act, parts, **arguments)
+    def done(context: NodeContext, **arguments: Any) -> Result:
+        knowledge, make = context.company.knowledge, partial(act, context, **arguments)
         if knowledge.is_complete:
             made: Result = make()
             return made
@@ -41,14 +41,14 @@ def certain_rows(knowledge: Knowledge, make: Callable[[], Rows]) -> Rows:
     is_empty = True
     try:
         for row in make():
-            is_empty = is_empty and isinstance(row, Asked)
+            is_empty = is_empty and isinstance(row, Deferred)
             yield row
     except NotFound as error:
         if not is_empty or isinstance(error, Away):
             raise
     if is_empty:
         errors: list[BrokerError] = []
-        known = Asked[None]()
+        known = Deferred[None]()
 
         def failed(error: BrokerError) -> None:
             errors.append(error)
@@ -68,14 +68,18 @@ def certain_result(knowledge: Knowledge, make: Callable[[], Result]) -> Result:
     except NotFound as error:
         if isinstance(error, Away):
             raise
-        return Later(partial(begin, knowledge, make))
-    return Later(partial(go_on, knowledge, make, made)) if isinstance(made, Later) else made
+        return DeferredRow(partial(begin, knowledge, make))
+    return (
+        DeferredRow(partial(go_on, knowledge, make, made))
+        if isinstance(made, DeferredRow)
+        else made
+    )
 
 
 def go_on(
     knowledge: Knowledge,
     make: Callable[[], Result],
-    made: Later,
+    made: DeferredRow,
     answer: Callable[[Row | BrokerError], None],
 ) -> None:
     """Answer with the result; if that was deleted which was asked, do it again."""
@@ -105,7 +109,7 @@ def begin(
             logger.exception("a verb of the control socket failed")
             answer(Broken())
         else:
-            if isinstance(made, Later):
+            if isinstance(made, DeferredRow):
                 go_on(knowledge, make, made, answer)
             else:
                 assert isinstance(made, dict)

@@ -11,52 +11,58 @@ from itertools import repeat
 from typing import Any
 
 from fluffle.broker.access.limits import Counted
-from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.observability.statistics.sample_window import SAMPLES_MAX, Age, Ages
+from fluffle.broker.observability.statistics.sample_window import (
+    SAMPLES_MAX,
+    SampleWindow,
+    SampleWindows,
+)
 
 
-def of_node(
-    parts: Parts,
+def node_statistics(
+    context: NodeContext,
     *,
     messages: list[int] | None = None,
     lengths: list[int] | None = None,
     data: list[int] | None = None,
 ) -> Row:
     """`message_stats`, `queue_totals` and `churn_rates`; nothing where nobody counts."""
-    if parts.statistics is None:
+    if context.statistics is None:
         return {}
-    ages = Ages(age_of(messages), age_of(lengths), age_of(data))
-    return {**parts.statistics.totals(ages), "churn_rates": parts.statistics.churn(ages)}
+    windows = SampleWindows(age_of(messages), age_of(lengths), age_of(data))
+    return {**context.statistics.totals(windows), "churn_rates": context.statistics.churn(windows)}
 
 
-def of_vhosts(
-    parts: Parts,
+def vhost_statistics(
+    context: NodeContext,
     *,
     messages: list[int] | None = None,
     lengths: list[int] | None = None,
     data: list[int] | None = None,
 ) -> Rows:
     """Each with its clients: `connections`, `channels`, `consumers`."""
-    ages = Ages(age_of(messages), age_of(lengths), age_of(data))
-    channels, consumers = clients_of(parts)
-    names = tuple(parts.catalogue.vhosts)
+    windows = SampleWindows(age_of(messages), age_of(lengths), age_of(data))
+    channels, consumers = clients_of(context)
+    names = tuple(context.catalogue.vhosts)
     nothing: Iterator[Row] = repeat({})
-    counted = parts.statistics.of_vhosts(names, ages) if parts.statistics is not None else nothing
+    counted = (
+        context.statistics.of_vhosts(names, windows) if context.statistics is not None else nothing
+    )
     for name, counts in zip(names, counted, strict=False):
         yield {
             "name": name,
-            "connections": parts.access.usage.here[Counted.CONNECTIONS_TO_VHOST][name],
+            "connections": context.access.usage.here[Counted.CONNECTIONS_TO_VHOST][name],
             "channels": channels[name],
             "consumers": consumers[name],
             **counts,
         }
 
 
-def logins(parts: Parts) -> Row:
+def logins(context: NodeContext) -> Row:
     """Attempts to log in by AMQP."""
-    traffic = parts.traffic or Traffic()
+    traffic = context.traffic or Traffic()
     right, wrong = traffic.logins_succeeded, traffic.logins_failed
     return {
         "protocol": "amqp091",
@@ -66,10 +72,10 @@ def logins(parts: Parts) -> Row:
     }
 
 
-def clients_of(parts: Parts) -> tuple[Counter[str], Counter[str]]:
+def clients_of(context: NodeContext) -> tuple[Counter[str], Counter[str]]:
     """Channels and consumers by virtual host."""
     channels, consumers = Counter[str](), Counter[str]()
-    for connection in parts.connections:
+    for connection in context.connections:
         for channel in connection.channels:
             vhost = channel.session.vhost.name
             channels[vhost] += 1
@@ -77,18 +83,18 @@ def clients_of(parts: Parts) -> tuple[Counter[str], Counter[str]]:
     return channels, consumers
 
 
-def age_of(numbers: list[int] | None) -> Age | None:
+def age_of(numbers: list[int] | None) -> SampleWindow | None:
     """SyntaxFailure for what is no past."""
     if numbers is None:
         return None
-    is_age = len(numbers) == len(Age._fields) and all(number > 0 for number in numbers)
+    is_age = len(numbers) == len(SampleWindow._fields) and all(number > 0 for number in numbers)
     if not is_age or numbers[0] // numbers[1] > SAMPLES_MAX:
         raise SyntaxFailure(f"a past is so many seconds, and seconds apart, not {numbers}")
-    return Age(*numbers)
+    return SampleWindow(*numbers)
 
 
 READS: Mapping[str, Callable[..., Any]] = {
-    "statistics.node": of_node,
-    "statistics.vhosts": of_vhosts,
+    "statistics.node": node_statistics,
+    "statistics.vhosts": vhost_statistics,
     "statistics.logins": logins,
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from fluffle.broker.admin.context import Later, Row
+from fluffle.broker.admin.context import DeferredRow, Row
 from fluffle.broker.base.errors import Broken, BrokerError
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ def in_own_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     return working
 
 
-def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> Later:
+def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> DeferredRow:
     """What `look` finds in a thread, as the `row` that the loop makes of it."""
 
     def begin(answer: Callable[[Row | BrokerError], None]) -> None:
@@ -38,4 +38,4 @@ def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> Later:
 
         in_own_thread(look).add_done_callback(done)
 
-    return Later(begin)
+    return DeferredRow(begin)

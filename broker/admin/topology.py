@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from fluffle.broker.admin.context import Parts, Row, Rows
+from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.delayed_queues import is_calendar
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -13,17 +13,17 @@ from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, ExchangeSpec
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 
-def list_exchanges(parts: Parts, *, vhost: str | None = None) -> Rows:
+def list_exchanges(context: NodeContext, *, vhost: str | None = None) -> Rows:
     """Those of a virtual host, or all; the default exchange has no name."""
     return (
-        exchange_row(parts, each, spec)
-        for each in parts.vhosts(vhost)
+        exchange_row(context, each, spec)
+        for each in context.vhosts(vhost)
         for spec in tuple(each.topology.exchanges())
     )
 
 
-def exchange_row(parts: Parts, vhost: VirtualHost, spec: ExchangeSpec) -> Row:
-    policy = parts.catalogue.policies.for_exchange(vhost.name, spec.name).policy
+def exchange_row(context: NodeContext, vhost: VirtualHost, spec: ExchangeSpec) -> Row:
+    policy = context.catalogue.policies.for_exchange(vhost.name, spec.name).policy
     return {
         "vhost": vhost.name,
         "name": spec.name,
@@ -36,10 +36,12 @@ def exchange_row(parts: Parts, vhost: VirtualHost, spec: ExchangeSpec) -> Row:
     }
 
 
-def list_bindings(parts: Parts, *, vhost: str | None = None) -> Rows:
+def list_bindings(context: NodeContext, *, vhost: str | None = None) -> Rows:
     """Those of a virtual host, or all, with those that the default exchange has by itself."""
     return (
-        binding_row(each, binding) for each in parts.vhosts(vhost) for binding in bindings_in(each)
+        binding_row(each, binding)
+        for each in context.vhosts(vhost)
+        for binding in bindings_in(each)
     )
 
 

@@ -12,7 +12,7 @@ from fluffle.broker.access.passwords import SHA256, PasswordHash, check_storable
 from fluffle.broker.access.permissions import permissions_of
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.admin.arguments import Limits, check_name
-from fluffle.broker.admin.context import Later, Parts, Result, Row, Rows
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
 from fluffle.broker.admin.limits import changed_limits
 from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
@@ -35,26 +35,26 @@ def is_administrator(user: User) -> bool:
     return ADMINISTRATOR in user.tags
 
 
-def existing_user(parts: Parts, name: str) -> User:
+def existing_user(context: NodeContext, name: str) -> User:
     """NotFound."""
-    user = parts.access.users.get(name)
+    user = context.access.users.get(name)
     if user is None:
         raise NotFound(f"user '{name}' does not exist")
     return user
 
 
-def list_users(parts: Parts) -> Rows:
+def list_users(context: NodeContext) -> Rows:
     """All of them."""
-    return map(user_row, tuple(parts.access.users.values()))
+    return map(user_row, tuple(context.access.users.values()))
 
 
-def show(parts: Parts, *, name: str) -> Row:
+def show(context: NodeContext, *, name: str) -> Row:
     """One of them."""
-    return user_row(existing_user(parts, name))
+    return user_row(existing_user(context, name))
 
 
 def add(
-    parts: Parts,
+    context: NodeContext,
     *,
     name: str,
     password_hash: str = "",
@@ -65,16 +65,16 @@ def add(
     check_name("user", name)
 
     def decide() -> Change:
-        if name in parts.access.users:
+        if name in context.access.users:
             raise PreconditionFailed(f"user '{name}' already exists")
         stored = usable_hash(password_hash, hashing_algorithm)
         return put_user(User(name, stored, tuple(tags or ())))
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
 def put(
-    parts: Parts,
+    context: NodeContext,
     *,
     name: str,
     tags: list[str],
@@ -89,31 +89,31 @@ def put(
     granted = permissions_of(permissions or {})
 
     def decide() -> Change:
-        user = parts.access.users.get(name, User(name))
+        user = context.access.users.get(name, User(name))
         stored = usable_hash(password_hash, hashing_algorithm)
         changed = changed_limits(user.limits, LIMITS, limits or {})
         put = put_user(replace(user, password=stored, tags=tuple(tags), limits=changed))
         for vhost, permission in granted.items():
-            parts.vhost(vhost)
+            context.vhost(vhost)
             permission.check()
             put = put.joined(put_permission(name, vhost, permission))
         return put
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
-def delete(parts: Parts, *, name: str, force: bool = False) -> Result:
+def delete(context: NodeContext, *, name: str, force: bool = False) -> Result:
     """A user with his permissions; his connections are closed.
 
     The last administrator only with `force`: it is mostly guest, before there is another one.
     """
 
     def decide() -> Change:
-        user = existing_user(parts, name)
-        change = delete_user(parts.access, name)
+        user = existing_user(context, name)
+        change = delete_user(context.access, name)
         if force or not is_administrator(user):
             return change
-        administrators = filter(is_administrator, parts.access.users.values())
+        administrators = filter(is_administrator, context.access.users.values())
         other = next((each for each in administrators if each is not user), None)
         if other is None:
             raise PreconditionFailed(
@@ -121,43 +121,43 @@ def delete(parts: Parts, *, name: str, force: bool = False) -> Result:
             )
         return change._replace(rests_on=(*change.rests_on, user_name(other.name)))
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
 def set_password(
-    parts: Parts, *, name: str, password_hash: str, hashing_algorithm: str = SHA256
+    context: NodeContext, *, name: str, password_hash: str, hashing_algorithm: str = SHA256
 ) -> Result:
     """Another password, or with an empty hash none; who is logged in stays."""
 
     def decide() -> Change:
-        user = existing_user(parts, name)
+        user = existing_user(context, name)
         stored = usable_hash(password_hash, hashing_algorithm)
         return put_user(replace(user, password=stored))
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
-def set_tags(parts: Parts, *, name: str, tags: list[str]) -> Result:
+def set_tags(context: NodeContext, *, name: str, tags: list[str]) -> Result:
     """These and no others."""
 
     def decide() -> Change:
-        return put_user(replace(existing_user(parts, name), tags=tuple(tags)))
+        return put_user(replace(existing_user(context, name), tags=tuple(tags)))
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
-def set_limits(parts: Parts, *, name: str, limits: Limits) -> Result:
+def set_limits(context: NodeContext, *, name: str, limits: Limits) -> Result:
     """Change the limits that are named."""
 
     def decide() -> Change:
-        user = existing_user(parts, name)
+        user = existing_user(context, name)
         changed = changed_limits(user.limits, LIMITS, limits)
         return put_user(replace(user, limits=changed))
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
-def authenticate(parts: Parts, *, name: str, password: str) -> Later:
+def authenticate(context: NodeContext, *, name: str, password: str) -> DeferredRow:
     """Whether that is the password.  AccessRefused, with what the log would say."""
 
     def begin(answer: Callable[[Row | BrokerError], None]) -> None:
@@ -168,9 +168,9 @@ def authenticate(parts: Parts, *, name: str, password: str) -> Later:
                 answer(user_row(outcome))
 
         octets = password.encode(errors="surrogateescape")
-        parts.access.login(name, octets, on_login, from_loopback=True)
+        context.access.login(name, octets, on_login, from_loopback=True)
 
-    return Later(begin)
+    return DeferredRow(begin)
 
 
 def usable_hash(password_hash: str, hashing_algorithm: str) -> PasswordHash | None:

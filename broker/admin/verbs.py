@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 from fluffle.broker.admin.dispatch import Verb, verbs_of
-from fluffle.broker.admin.read_barrier import certain
+from fluffle.broker.admin.read_barrier import with_read_barrier
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "ping": ("status",),
@@ -88,7 +88,7 @@ class Verbs(Mapping[str, Verb]):
             reads, changes = (getattr(module, table, {}) for table in ("READS", "CHANGES"))
             found = verbs_of(reads, changes)
             if name in OF_DEFINITIONS:
-                found = {verb: certain(found[verb]) for verb in found}
+                found = {verb: with_read_barrier(found[verb]) for verb in found}
             self._known |= found
 
 

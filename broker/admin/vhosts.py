@@ -8,7 +8,7 @@ from typing import Any
 
 from fluffle.broker.access.limits import PROTECTED, Counted
 from fluffle.broker.admin.arguments import Limits, check_name
-from fluffle.broker.admin.context import Parts, Pending, Result, Row, Rows, Work
+from fluffle.broker.admin.context import NodeContext, PendingRow, Result, Row, Rows, Work
 from fluffle.broker.admin.limits import changed_limits
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
@@ -21,18 +21,18 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
 
-PIECE = 50
+DELETED_PER_COMMIT = 50
 """Queues or exchanges that go at once."""
 
 LIMITS: Mapping[str, str] = {"max-connections": "max_connections", "max-queues": "max_queues"}
 
 
-def list_vhosts(parts: Parts) -> Rows:
+def list_vhosts(context: NodeContext) -> Rows:
     """All of them."""
-    return (vhost_row(parts, vhost) for vhost in parts.vhosts(None))
+    return (vhost_row(context, vhost) for vhost in context.vhosts(None))
 
 
-def vhost_row(parts: Parts, vhost: VirtualHost) -> Row:
+def vhost_row(context: NodeContext, vhost: VirtualHost) -> Row:
     return {
         "name": vhost.name,
         "description": vhost.metadata.get("description", ""),
@@ -41,7 +41,7 @@ def vhost_row(parts: Parts, vhost: VirtualHost) -> Row:
         PROTECTED: vhost.metadata.get(PROTECTED) is True,
         "metadata": dict(vhost.metadata),
         "queues": len(vhost.queues),
-        "connections": parts.access.usage.here[Counted.CONNECTIONS_TO_VHOST][vhost.name],
+        "connections": context.access.usage.here[Counted.CONNECTIONS_TO_VHOST][vhost.name],
         "max_connections": vhost.limits.max_connections,
         "max_queues": vhost.limits.max_queues,
         "tracing": FIREHOSE in vhost.taps,
@@ -49,7 +49,7 @@ def vhost_row(parts: Parts, vhost: VirtualHost) -> Row:
 
 
 def add(
-    parts: Parts,
+    context: NodeContext,
     *,
     name: str,
     description: str | None = None,
@@ -62,35 +62,35 @@ def add(
     metadata = metadata_of(description, tags, queue_type, is_protected=is_protected)
 
     def decide() -> Change:
-        if name in parts.catalogue.vhosts:
+        if name in context.catalogue.vhosts:
             raise PreconditionFailed(f"vhost '{name}' already exists")
-        return set_vhost(parts.catalogue, name, metadata=metadata)
+        return set_vhost(context.catalogue, name, metadata=metadata)
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
-def delete(parts: Parts, *, name: str) -> Result:
+def delete(context: NodeContext, *, name: str) -> Result:
     """One with all that is in it, unless it is protected; its connections are closed."""
-    going = Pending()
+    going = PendingRow()
 
     def decide() -> Change:
-        return doom(parts.catalogue, parts.vhost(name).name)
+        return doom(context.catalogue, context.vhost(name).name)
 
     def done() -> None:
-        parts.later(dismantle(parts, name)).begin(going.answer)
+        context.later(dismantle(context, name)).begin(going.answer)
 
-    parts.metadata.change(decide, done, going.answer)
+    context.metadata.change(decide, done, going.answer)
     return going.result
 
 
-def dismantle(parts: Parts, name: str) -> Work:
+def dismantle(context: NodeContext, name: str) -> Work:
     """At the pace of the disk: what a commit removes costs the loop time at its end, too."""
-    while parts.access.usage.here[Counted.CONNECTIONS_TO_VHOST][name]:
+    while context.access.usage.here[Counted.CONNECTIONS_TO_VHOST][name]:
         yield None
-    for piece in in_pieces(dismantling(parts.catalogue, name), PIECE):
+    for piece in in_pieces(dismantling(context.catalogue, name), DELETED_PER_COMMIT):
         for decide in piece:
-            parts.metadata.settle(decide)
-        yield parts.commits.ticket
+            context.metadata.settle(decide)
+        yield context.commits.ticket
     return {}
 
 
@@ -115,7 +115,7 @@ def metadata_of(
 
 
 def set_metadata(
-    parts: Parts,
+    context: NodeContext,
     *,
     name: str,
     description: str | None = None,
@@ -127,24 +127,24 @@ def set_metadata(
     said = metadata_of(description, tags, queue_type, is_protected=is_protected)
 
     def decide() -> Change:
-        return set_vhost(parts.catalogue, parts.vhost(name).name, metadata=said)
+        return set_vhost(context.catalogue, context.vhost(name).name, metadata=said)
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
-def set_limits(parts: Parts, *, name: str, limits: Limits) -> Result:
+def set_limits(context: NodeContext, *, name: str, limits: Limits) -> Result:
     """Change the limits that are named; what is there stays, whatever they say."""
 
     def decide() -> Change:
-        changed = changed_limits(parts.vhost(name).limits, LIMITS, limits)
-        return set_vhost(parts.catalogue, name, limits=changed)
+        changed = changed_limits(context.vhost(name).limits, LIMITS, limits)
+        return set_vhost(context.catalogue, name, limits=changed)
 
-    return parts.change(decide)
+    return context.change(decide)
 
 
-def set_trace(parts: Parts, *, name: str, on: bool) -> Result:
+def set_trace(context: NodeContext, *, name: str, on: bool) -> Result:
     """Copy what clients of this node publish to it and are given from it, until it is stopped."""
-    tap(parts.vhost(name), FIREHOSE, Trace(parts.config.node_name) if on else None)
+    tap(context.vhost(name), FIREHOSE, Trace(context.config.node_name) if on else None)
     event(logger, logging.INFO, "tracing" if on else "tracing_stopped", vhost=name)
     return {}
 

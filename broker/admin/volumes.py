@@ -10,23 +10,25 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from fluffle.broker.admin.context import Parts, Rows
+from fluffle.broker.admin.context import NodeContext, Rows
 from fluffle.broker.admin.queue_statistics import added_up
 from fluffle.broker.observability.statistics.volumes import NOTHING, Held, note_held, volume_row
 
 
-def volumes_here(parts: Parts, *, vhost: str | None = None, names: list[str] | None = None) -> Rows:
+def volumes_here(
+    context: NodeContext, *, vhost: str | None = None, names: list[str] | None = None
+) -> Rows:
     """The volumes that this node has of each queue, or of some.  NotFound."""
-    hosts = parts.vhosts(vhost)
+    hosts = context.vhosts(vhost)
     held: Held = {}
-    for connection in parts.connections:
+    for connection in context.connections:
         note_held(connection, held)
     for host in hosts:
         for name in tuple(host.queues) if names is None else names:
             queue = host.queues.get(name)
             if queue is None:
                 continue
-            row = volume_row(parts.company, queue, held.get((host.name, name), NOTHING))
+            row = volume_row(context.company, queue, held.get((host.name, name), NOTHING))
             if row is not None:
                 yield {"vhost": host.name, "name": name, **row}
 

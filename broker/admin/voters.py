@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fluffle.broker.admin.all_nodes import rows as rows_everywhere
-from fluffle.broker.admin.context import Parts, Row, Rows, Waiting
+from fluffle.broker.admin.context import NodeContext, Row, Rows, RowWait
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Later
 from fluffle.raft.config import Member
 from fluffle.raft.quorum import majority_of
 
 
-class Replica(NamedTuple):
+class ReplicaVote(NamedTuple):
     """The member of a quorum queue at one node, and what it says of its group."""
 
     member: Member
@@ -32,52 +32,52 @@ class Replica(NamedTuple):
     """The voters by each configuration that may be in force, the committed one first."""
 
 
-def list_voters(parts: Parts, *, groups: list[int]) -> Rows:
+def list_voters(context: NodeContext, *, groups: list[int]) -> Rows:
     """A row for each of these queues, by the numbers of their groups, that has its member here."""
-    here, cluster = parts.company.groups, parts.cluster
+    here, cluster = context.company.groups, context.cluster
     for group in groups if cluster is not None else ():
         hosted = here.get(group)
         if hosted is not None:
             yield {
                 "group": group,
-                "member": Member(parts.config.node_name, hosted.incarnation),
+                "member": Member(context.config.node_name, hosted.incarnation),
                 "commit": hosted.status.commit,
                 "voters": [config.voters for config in hosted.configs],
             }
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class VoteReports:
     """The answers of nodes that were asked who votes."""
 
-    replicas: dict[int, list[Replica]] = field(default_factory=dict)
+    replicas: dict[int, list[ReplicaVote]] = field(default_factory=dict)
     """Replicas that have answered, by the number of their group."""
     silent: dict[str, str] = field(default_factory=dict)
     """Nodes that have not answered, and why."""
 
 
-def voters_everywhere(
-    parts: Parts, groups: Iterable[int], heard: Heard, node: str | None = None
-) -> Waiting[None]:
+def collect_votes(
+    context: NodeContext, groups: Iterable[int], reports: VoteReports, node: str | None = None
+) -> RowWait[None]:
     """Hear all nodes, or one of them: each is asked once, and answers in a bounded time."""
     arguments = {"groups": list(groups)}
-    for told in rows_everywhere(parts, what="queues.voters", arguments=arguments, node=node):
-        if isinstance(told, Later):
-            yield told
-        elif "row" in told:
-            row = told["row"]
-            heard.replicas.setdefault(row["group"], []).append(replica_of(row))
+    for answer in rows_everywhere(context, what="queues.voters", arguments=arguments, node=node):
+        if isinstance(answer, Later):
+            yield answer
+        elif "row" in answer:
+            row = answer["row"]
+            reports.replicas.setdefault(row["group"], []).append(replica_vote(row))
         else:
-            heard.silent[told["node"]] = told.get("silent") or told["error"]["text"]
+            reports.silent[answer["node"]] = answer.get("silent") or answer["error"]["text"]
 
 
-def replica_of(row: Row) -> Replica:
+def replica_vote(row: Row) -> ReplicaVote:
     """The other way round than `list_voters`."""
     configs = [frozenset(Member(*voter) for voter in voters) for voters in row["voters"]]
-    return Replica(Member(*row["member"]), row["commit"], configs)
+    return ReplicaVote(Member(*row["member"]), row["commit"], configs)
 
 
-def has_vote(definition: QueueDefinition, replica: Replica) -> bool:
+def has_vote(definition: QueueDefinition, replica: ReplicaVote) -> bool:
     """Whether the member that all know of on a node has one: that is committed, as that node knows.
 
     An earlier incarnation of a member, which its node has yet to delete, says nothing of the next.
@@ -85,7 +85,7 @@ def has_vote(definition: QueueDefinition, replica: Replica) -> bool:
     return replica.member in replica.configs[0] and replica.member in definition.members
 
 
-def needs(node: str, definition: QueueDefinition, replicas: Iterable[Replica]) -> bool:
+def needs(node: str, definition: QueueDefinition, replicas: Iterable[ReplicaVote]) -> bool:
     """Whether too few voters of a quorum queue are there to agree on anything without that node.
 
     Those are there that have answered, but for earlier incarnations of members.

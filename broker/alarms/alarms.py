@@ -68,7 +68,7 @@ class Alarms:
             self._raised[resource] = None
         else:
             del self._raised[resource]
-        self._tell()
+        self._notify()
 
     def set_elsewhere(self, node: str, resources: Collection[str]) -> None:
         """What another node is low on by now."""
@@ -78,9 +78,9 @@ class Alarms:
         else:
             self._elsewhere.pop(node, None)
         if self.reason != before:
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in tuple(self._listeners):
             listener()
 

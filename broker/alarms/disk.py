@@ -68,10 +68,10 @@ class DiskWatch:
             has_room = self.has_room()
             is_low = available < self._alarms.watermarks.disk_free_bytes_min or not has_room
             if self._alarms.is_raised("disk") != is_low:
-                self._tell(available, is_low=is_low, has_room=has_room)
+                self._notify(available, is_low=is_low, has_room=has_room)
         return available
 
-    def _tell(self, available: int, *, is_low: bool, has_room: bool) -> None:
+    def _notify(self, available: int, *, is_low: bool, has_room: bool) -> None:
         event(
             logger,
             logging.WARNING if is_low else logging.INFO,

@@ -54,7 +54,7 @@ class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
-class Relief(Protocol):
+class PageableMemory(Protocol):
     """Who can do with less memory."""
 
     def shed(self) -> None:
@@ -83,7 +83,7 @@ class MemoryWatch:
         self,
         alarms: Alarms,
         call_later: Callable[[float, Callable[[], None]], Timer],
-        relief: Relief,
+        relief: PageableMemory,
     ) -> None:
         """The watermark is that of the alarms."""
         self._alarms = alarms
@@ -140,7 +140,7 @@ class MemoryWatch:
         is_low = used_bytes > limit_bytes
         if is_low != self._is_low:
             self._is_low = is_low
-            self._tell(used_bytes)
+            self._notify(used_bytes)
         is_short = used_bytes > SHORT_RATIO * limit_bytes
         if is_short:
             self._relief.shed()
@@ -152,7 +152,7 @@ class MemoryWatch:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _tell(self, used_bytes: int) -> None:
+    def _notify(self, used_bytes: int) -> None:
         event(
             logger,
             logging.WARNING if self._is_low else logging.INFO,

@@ -6,37 +6,37 @@ from collections.abc import Iterator
 
 import click
 
-from fluffle.broker.cli.client import Client, Refused, Row
+from fluffle.broker.cli.client import Client, RequestRefused, Row
 from fluffle.broker.cli.tables import shown
 
 
 def rows_everywhere(client: Client, verb: str, **arguments: object) -> Iterator[Row]:
     """The rows of all nodes; of one that says nothing a word on stderr.  Refused; Unreachable."""
-    for told in tellings(client, verb, arguments):
-        if "error" in told:
-            raise refused(told)
-        yield told["row"]
+    for answer in answers_of_nodes(client, verb, arguments):
+        if "error" in answer:
+            raise refusal(answer)
+        yield answer["row"]
 
 
 def close_everywhere(client: Client, **which: object) -> int:
     """How many connections were closed.  Refused if no node has what was meant; Unreachable."""
-    told = list(tellings(client, "connections.close", which))
-    done = [each["row"]["closed"] for each in told if "row" in each]
-    if not done and told:
-        raise refused(told[0])
+    answer = list(answers_of_nodes(client, "connections.close", which))
+    done = [each["row"]["closed"] for each in answer if "row" in each]
+    if not done and answer:
+        raise refusal(answer[0])
     return sum(done)
 
 
-def tellings(client: Client, verb: str, arguments: Row) -> Iterator[Row]:
+def answers_of_nodes(client: Client, verb: str, arguments: Row) -> Iterator[Row]:
     """A `row` or an `error` of a node each."""
     given = {name: value for name, value in arguments.items() if value is not None}
-    for told in client.rows("everywhere.rows", what=verb, arguments=given):
-        if "silent" in told:
-            who, why = shown(told["node"]), shown(told["silent"])
+    for answer in client.rows("everywhere.rows", what=verb, arguments=given):
+        if "silent" in answer:
+            who, why = shown(answer["node"]), shown(answer["silent"])
             click.echo(f"node '{who}' tells nothing: {why}", err=True)
         else:
-            yield told
+            yield answer
 
 
-def refused(told: Row) -> Refused:
-    return Refused(shown(told["error"]["text"]), told["error"]["code"])
+def refusal(answer: Row) -> RequestRefused:
+    return RequestRefused(shown(answer["error"]["text"]), answer["error"]["code"])

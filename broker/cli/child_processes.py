@@ -18,7 +18,7 @@ from typing import NamedTuple, Self, TypeAlias
 
 from fluffle.broker.process.node_file import NODE_FILE, node_pid
 
-LOOK_S = 0.05
+POLL_INTERVAL_S = 0.05
 """How often it is looked whether a node has said that it is ready."""
 LOOKS_PATIENT = 200
 """It is told once who is not ready after so many."""
@@ -30,7 +30,7 @@ Explain: TypeAlias = Callable[[Path], str]
 """Returns why the node with that data directory is not ready, or nothing."""
 
 
-class Member(NamedTuple):
+class NodeProcess(NamedTuple):
     """A node: how it is started, and where it says that it is ready."""
 
     name: str
@@ -63,12 +63,12 @@ class Signals:
         return os.read(self._heard, 1024) if ready else b""
 
 
-class Together:
+class ProcessGroup:
     """All of them, from start to end."""
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[NodeProcess],
         tell: Tell,
         on_ready: Callable[[str], None],
         explain: Explain,
@@ -95,15 +95,15 @@ class Together:
             for member in self._members.values():
                 self._start(member)
             while self._running:
-                came = signals.wait(LOOK_S if self._starting else None)
+                came = signals.wait(POLL_INTERVAL_S if self._starting else None)
                 if any(number in came for number in STOPPING):
                     self._stop()
-                self._bury()
+                self._reap()
                 if self._starting and not self._is_stopping:
                     self._look(when_ready)
         return int(self._has_failed)
 
-    def _start(self, member: Member) -> None:
+    def _start(self, member: NodeProcess) -> None:
         with member.log.open("ab") as log:
             self._running[member.name] = subprocess.Popen(
                 member.words,
@@ -127,7 +127,7 @@ class Together:
                 command = f"fluffle status --data-dir {shlex.quote(str(data_dir))}"
                 self._tell(f"{name} is not ready yet: {self._explain(data_dir) or command}")
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """Say who has ended, and what follows."""
         for name, process in [*self._running.items()]:
             code = process.poll()

@@ -40,7 +40,7 @@ CREDENTIALS = struct.Struct("3i")
 """Of the process at the other end of a socket: itself, its user, its group.  See unix(7)."""
 
 
-class Refused(click.ClickException):
+class RequestRefused(click.ClickException):
     """The node does not do it, and says why; `code` is that of AMQP, if it is the node's."""
 
     exit_code = 1
@@ -62,7 +62,7 @@ class Client(Protocol):
 
     @property
     def data_dir(self) -> Path:
-        """Where it keeps its data.  Refused for one that is not on this machine."""
+        """Where it keeps its data.  RequestRefused for one that is not on this machine."""
 
     @property
     def pid(self) -> int:
@@ -114,7 +114,7 @@ class LocalClient:
         """As the system knows it, and not as somebody says who answers."""
         pid = pid_of(self._connect())
         if not pid:
-            raise Refused("the process of the node cannot be seen from here")
+            raise RequestRefused("the process of the node cannot be seen from here")
         return pid
 
     def _connect(self) -> socket.socket:
@@ -150,7 +150,7 @@ class LocalClient:
             self._notice(self._connection)
         answer: Row = json.loads(self._line(self._connection))
         if "error" in answer:
-            raise Refused(shown(answer["error"]["text"]), answer["error"]["code"])
+            raise RequestRefused(shown(answer["error"]["text"]), answer["error"]["code"])
         return answer
 
     def _notice(self, connection: socket.socket) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from fluffle.broker.cli.child_processes import Together
+from fluffle.broker.cli.child_processes import ProcessGroup
 from fluffle.broker.cli.client import Client
 from fluffle.broker.cli.cluster_up import (
     BASE_PORT_MAX,
     HOST,
     NAMES,
     SECRET_FILE,
-    LettingIn,
+    JoinApproval,
     check_ended,
     client_port,
     cluster_address,
@@ -151,6 +151,6 @@ def up(nodes: int, data_dir: Path, base_port: int, **pages: int | None) -> None:
             where = f"amqp {HOST}:{port}{served}"
             click.echo(f"{member.name}: {where}, --data-dir {folder}, log {member.log}")
         others = {name: cluster_address(name, base_port) for name in names if name not in founders}
-        letting_in = LettingIn(others, data_dir, click.echo)
-        together = Together(members, click.echo, letting_in.ready, why_not_ready)
+        letting_in = JoinApproval(others, data_dir, click.echo)
+        together = ProcessGroup(members, click.echo, letting_in.ready, why_not_ready)
         sys.exit(together.run("all are ready; Ctrl-C stops them"))

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import click
 
-from fluffle.broker.cli.child_processes import Member, Tell
+from fluffle.broker.cli.child_processes import NodeProcess, Tell
 from fluffle.broker.cli.client import LocalClient, running_pid
 from fluffle.broker.cli.status import shown_cluster
 from fluffle.broker.process.lock import LOCK_FILE, lock
@@ -93,7 +93,7 @@ def member_of(
     data_dir: Path,
     base_port: int,
     pages: Mapping[str, str] = NO_PAGES,
-) -> Member:
+) -> NodeProcess:
     """One of the nodes, each of which is told the same of all."""
     peers = (f"{node}={cluster_address(node, base_port)}" for node in founders)
     words = {
@@ -107,7 +107,7 @@ def member_of(
     }
     options = [word for option, value in words.items() for word in (f"--{option}", value)]
     command = [sys.executable, "-m", "fluffle.broker", "serve", *options]
-    return Member(name, command, data_dir / name, Path(f"{data_dir / name}.log"))
+    return NodeProcess(name, command, data_dir / name, Path(f"{data_dir / name}.log"))
 
 
 def why_not_ready(data_dir: Path) -> str:
@@ -127,7 +127,7 @@ def why_not_ready(data_dir: Path) -> str:
     return shown_cluster(row)
 
 
-class LettingIn:
+class JoinApproval:
     """Has those let in that are no founders, by the first node that is ready."""
 
     __slots__ = ("_addresses", "_data_dir", "_tell")

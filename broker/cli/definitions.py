@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import click
 
 from fluffle.broker.access.passwords import ARGON2, SHA256
-from fluffle.broker.cli.client import Client, Refused, Row
+from fluffle.broker.cli.client import Client, RequestRefused, Row
 from fluffle.broker.cli.options import on_node
 from fluffle.broker.cli.progress import Progress
 from fluffle.broker.cli.tables import shown
@@ -45,7 +45,7 @@ def export(
     a hash of argon2; with --for-rabbitmq such users are exported without a password.
     """
     if file is not None and file.exists() and not force:
-        raise Refused(f"{file} is there already; --force replaces it")
+        raise RequestRefused(f"{file} is there already; --force replaces it")
     rows = client.rows("definitions.export", vhost=vhost)
     first = next(rows)  # before there is a file, so that a refusal leaves none
     unreadable: list[str] = []
@@ -60,7 +60,7 @@ def export(
 
 
 def write_file(file: Path, first: Row, rows: Iterator[Row]) -> None:
-    """For its owner alone, whole or not at all.  Refused."""
+    """For its owner alone, whole or not at all.  RequestRefused."""
     draft = file.with_name(f"{file.name}.part")
     try:
         draft.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def write_file(file: Path, first: Row, rows: Iterator[Row]) -> None:
         finally:
             draft.unlink(missing_ok=True)  # there are hashes in it
     except OSError as error:
-        raise Refused(f"cannot write {file}: {error.strerror}") from error
+        raise RequestRefused(f"cannot write {file}: {error.strerror}") from error
 
 
 def noting_argon2(rows: Iterator[Row], names: list[str], *, without_hashes: bool) -> Iterator[Row]:
@@ -139,19 +139,19 @@ def bring(client: Client, content: Mapping[str, Any], vhost: str) -> Iterator[st
 
 
 def read(file: TextIO) -> Mapping[str, Any]:
-    """An object with lists of objects.  Refused."""
+    """An object with lists of objects.  RequestRefused."""
     try:
         content = json.load(file)
     except (ValueError, RecursionError) as error:
-        raise Refused(f"{file.name} is no JSON: {error}") from error
+        raise RequestRefused(f"{file.name} is no JSON: {error}") from error
     except OSError as error:
-        raise Refused(f"cannot read {file.name}: {error.strerror}") from error
+        raise RequestRefused(f"cannot read {file.name}: {error.strerror}") from error
     if not isinstance(content, dict):
-        raise Refused(f"{file.name} holds no object")
+        raise RequestRefused(f"{file.name} holds no object")
     for category in ORDER:
         entries = content.get(category, [])
         if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
-            raise Refused(f"{file.name}: {category} is no list of objects")
+            raise RequestRefused(f"{file.name}: {category} is no list of objects")
     return content
 
 

@@ -8,13 +8,13 @@ import click
 
 from fluffle.broker.cli.client import Client
 from fluffle.broker.cli.options import on_node, prints_rows
-from fluffle.broker.cli.sizes import Amount, amount_of
+from fluffle.broker.cli.sizes import ShareOrSize, amount_of
 from fluffle.broker.cli.tables import Row
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "none")
 
 
-def amount(context: click.Context, parameter: click.Parameter, text: str) -> Amount:
+def amount(context: click.Context, parameter: click.Parameter, text: str) -> ShareOrSize:
     """A share such as 0.4, or a size such as 2GB."""
     try:
         return amount_of(text)
@@ -48,7 +48,7 @@ def revive(client: Client) -> None:
 @node.command()
 @click.argument("amount", metavar="SHARE|SIZE", callback=amount)
 @on_node
-def memory_watermark(client: Client, amount: Amount) -> None:
+def memory_watermark(client: Client, amount: ShareOrSize) -> None:
     """Pause publishers above that much memory: a share of what there is, or a size."""
     client.call("node.memory_watermark", **amount.argument())
 
@@ -56,7 +56,7 @@ def memory_watermark(client: Client, amount: Amount) -> None:
 @node.command()
 @click.argument("amount", metavar="SIZE|SHARE", callback=amount)
 @on_node
-def disk_free_limit(client: Client, amount: Amount) -> None:
+def disk_free_limit(client: Client, amount: ShareOrSize) -> None:
     """Pause publishers when less than that is free: a size, or a share of the memory."""
     client.call("node.disk_free_limit", **amount.argument())
 

@@ -116,7 +116,7 @@ only_vhost: Callable[[Command], Command] = click.option(
 """For lists."""
 
 
-class Measured(NamedTuple):
+class MeasuredColumns(NamedTuple):
     """Columns that rows do not have by themselves."""
 
     columns: Sequence[str]
@@ -124,13 +124,13 @@ class Measured(NamedTuple):
     """Returns rows of a virtual host, or of all, with these columns."""
 
 
-UNMEASURED = Measured((), lambda _client, rows, _vhost: rows)
+UNMEASURED = MeasuredColumns((), lambda _client, rows, _vhost: rows)
 
 
 def prints_rows(
     *columns: str,
     more: Sequence[str] = (),
-    measured: Measured = UNMEASURED,
+    measured: MeasuredColumns = UNMEASURED,
     if_none: Callable[[Client], str] | None = None,
 ) -> Callable[[Callable[..., Iterable[Row]]], Command]:
     """Make a command of a function that returns rows: a table of these columns, or JSON.

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from fluffle.broker.access.passwords import ARGON2, SHA256, SHA512, UnusableHash, hashed
-from fluffle.broker.cli.client import Refused
+from fluffle.broker.cli.client import RequestRefused
 from fluffle.broker.cli.options import Command
 
 ALGORITHMS: Mapping[str, str] = {"sha256": SHA256, "sha512": SHA512, "argon2": ARGON2}
@@ -83,8 +83,8 @@ def asked_password(password: str | None, *, is_stdin: bool) -> bytes:
 
 
 def hash_of(password: bytes, algorithm: str) -> str:
-    """Refused when the algorithm is not installed."""
+    """RequestRefused when the algorithm is not installed."""
     try:
         return hashed(password, ALGORITHMS[algorithm]).hash
     except UnusableHash as error:
-        raise Refused(str(error)) from error
+        raise RequestRefused(str(error)) from error

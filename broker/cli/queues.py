@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import click
 
-from fluffle.broker.cli.client import Client, Refused
+from fluffle.broker.cli.client import Client, RequestRefused
 from fluffle.broker.cli.completion import node_names, queue_names
 from fluffle.broker.cli.options import (
-    Measured,
+    MeasuredColumns,
     as_json,
     in_vhost,
     on_node,
@@ -61,7 +61,7 @@ def queues() -> None:
     "messages",
     "consumers",
     more=MORE,
-    measured=Measured((*VOLUMES, *MORE_VOLUMES), with_volumes),
+    measured=MeasuredColumns((*VOLUMES, *MORE_VOLUMES), with_volumes),
 )
 @only_vhost
 def list_queues(client: Client, vhost: str | None) -> Iterable[Row]:
@@ -137,7 +137,7 @@ def move(client: Client, *, where: tuple[str, ...], is_json: bool, **more: objec
             for last in client.rows("queues.move", where=list(where), **more):
                 progress.at(last["moved"], last["ready"])
     except KeyboardInterrupt:
-        raise Refused(
+        raise RequestRefused(
             f"interrupted: at least {last['moved']} messages were moved, all others are where they "
             "were"
         ) from None
@@ -239,7 +239,7 @@ def transfer(client: Client, *, name: str, node: str, vhost: str) -> None:
 @on_node
 def grow(client: Client, node: str, *, is_json: bool) -> None:
     """Have all quorum queues on one node more; returns once they count on it."""
-    results = told_of_each(client.rows("queues.grow", node=node))
+    results = print_results(client.rows("queues.grow", node=node))
     changed, already = results["changed"], results["unchanged"]
     text = f"{counted(changed, 'has', 'have')} got a member on {node}"
     if not results:
@@ -256,7 +256,7 @@ def grow(client: Client, node: str, *, is_json: bool) -> None:
 def shrink(client: Client, node: str, *, is_json: bool) -> None:
     """Have all quorum queues on one node less, but those that are nowhere else; returns once none
     needs it any more."""
-    results = told_of_each(client.rows("queues.shrink", node=node))
+    results = print_results(client.rows("queues.shrink", node=node))
     changed, stay = results["changed"] + results["unchanged"], results["refused"]
     text = f"{counted(changed, 'has', 'have')} lost the member on {node}"
     if not results:
@@ -266,7 +266,7 @@ def shrink(client: Client, node: str, *, is_json: bool) -> None:
     print_answer({"queues": changed, "nowhere_else": stay}, text, is_json=is_json)
 
 
-def told_of_each(rows: Iterable[Row]) -> Counter[str]:
+def print_results(rows: Iterable[Row]) -> Counter[str]:
     """How many queues there are of each result.  Refused, with what is still under way, or is not
     wanted any more."""
     results: Counter[str] = Counter()
@@ -278,7 +278,7 @@ def told_of_each(rows: Iterable[Row]) -> Counter[str]:
     if more := sum(results[each] for each in UNFINISHED) - len(waiting):
         waiting.append(f"and so it is with {more} more")
     if waiting:
-        raise Refused("\n".join(waiting))
+        raise RequestRefused("\n".join(waiting))
     return results
 
 

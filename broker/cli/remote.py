@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import click
 
-from fluffle.broker.cli.client import ANSWER_WAIT_S_MAX, Refused, Row, Unreachable
+from fluffle.broker.cli.client import ANSWER_WAIT_S_MAX, RequestRefused, Row, Unreachable
 from fluffle.broker.cli.tables import shown
 
 URL_VARIABLE = "FLUFFLE_URL"
@@ -27,7 +27,7 @@ PORT = 15672
 UNAUTHORIZED = 401
 
 
-class Login(NamedTuple):
+class Credentials(NamedTuple):
     """Who asks."""
 
     user: str
@@ -53,15 +53,15 @@ class RemoteClient:
         self._port = parts.port or PORT
         self._prefix = parts.path.rstrip("/")
         user = unquote(parts.username or "guest")
-        self._login = Login(user, password_of(parts, user, self._host))
+        self._login = Credentials(user, password_of(parts, user, self._host))
 
     @property
     def data_dir(self) -> Path:
-        raise Refused(f"the data of the node at {self._host} are not on this machine")
+        raise RequestRefused(f"the data of the node at {self._host} are not on this machine")
 
     @property
     def pid(self) -> int:
-        raise Refused(f"the node at {self._host} is not on this machine")
+        raise RequestRefused(f"the node at {self._host} is not on this machine")
 
     def call(self, verb: str, **arguments: object) -> Row:
         """As `Client.call`."""
@@ -76,18 +76,18 @@ class RemoteClient:
         given = {name: value for name, value in arguments.items() if value is not None}
         status, body = self._post(verb, json.dumps(given).encode())
         if status == UNAUTHORIZED:
-            raise Refused(f"{self._host} does not let user '{shown(self._login.user)}' in")
+            raise RequestRefused(f"{self._host} does not let user '{shown(self._login.user)}' in")
         try:
             answer: Any = json.loads(body)
         except ValueError as error:
-            raise self._stranger(status) from error
+            raise self._not_a_node(status) from error
         if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
-            raise Refused(shown(answer["error"]["text"]), answer["error"]["code"])
+            raise RequestRefused(shown(answer["error"]["text"]), answer["error"]["code"])
         if status != http.client.OK or not isinstance(answer, dict):
             reason = answer.get("reason") if isinstance(answer, dict) else None
             if reason is None:
-                raise self._stranger(status)
-            raise Refused(shown(str(reason)), status)
+                raise self._not_a_node(status)
+            raise RequestRefused(shown(str(reason)), status)
         row: Row = answer
         return row
 
@@ -107,7 +107,7 @@ class RemoteClient:
         finally:
             connection.close()
 
-    def _stranger(self, status: int) -> Unreachable:
+    def _not_a_node(self, status: int) -> Unreachable:
         return Unreachable(
             f"{self._host}:{self._port} is no management API of fluffle (it answers with {status})"
         )

@@ -15,7 +15,7 @@ UNITS: Mapping[str, int] = {
 SIZE = re.compile(r"(\d+)\s*([a-z]*)")
 
 
-class Amount(NamedTuple):
+class ShareOrSize(NamedTuple):
     """One of the two."""
 
     share: float | None = None
@@ -27,11 +27,11 @@ class Amount(NamedTuple):
         return {name: value for name, value in given.items() if value is not None}
 
 
-def amount_of(text: str) -> Amount:
+def amount_of(text: str) -> ShareOrSize:
     """A number with a point is a share, any other one a size.  ValueError."""
     if re.fullmatch(r"\d*\.\d+", text):
-        return Amount(share=float(text))
-    return Amount(size_bytes=size_of(text))
+        return ShareOrSize(share=float(text))
+    return ShareOrSize(size_bytes=size_of(text))
 
 
 def size_of(text: str) -> int:

@@ -21,7 +21,7 @@ from fluffle.broker.cluster.links.identity import Incarnations
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.cluster.proposal_outcome import Fate, Lost
 from fluffle.broker.cluster.raft_host import RaftHost
-from fluffle.broker.config.start_error import MustEnd
+from fluffle.broker.config.start_error import NodeMustStop
 from fluffle.broker.metadata.nodes import Registry
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
 
@@ -35,7 +35,7 @@ FORMER = (
 logger = logging.getLogger(__name__)
 
 
-class Removed(MustEnd):
+class Removed(NodeMustStop):
     """This node is none of the cluster any more, and must end."""
 
 

@@ -26,7 +26,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.identity import Lives
-from fluffle.broker.config.start_error import MustEnd
+from fluffle.broker.config.start_error import NodeMustStop
 from fluffle.raft.config import NodeId
 
 BEGINNINGS_MAX = 64
@@ -55,7 +55,7 @@ Row: TypeAlias = tuple[NodeId, int, int, int]
 """A node, and what it has `Reached`."""
 
 
-class PutBack(MustEnd):
+class PutBack(NodeMustStop):
     """This node must end: its disk was put back to an earlier state."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from fluffle.broker.admin.context import Parts
+from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster_port import Company
 from fluffle.broker.config.config import ListenAddress
@@ -34,7 +34,7 @@ class HttpEndpoint(Protocol):
 class HttpListening(NamedTuple):
     """The node, as far as it is told of by HTTP."""
 
-    parts: Parts
+    parts: NodeContext
     services: Services
     clock: Clock
     company: Company
@@ -68,9 +68,9 @@ class HttpListening(NamedTuple):
         address = self.parts.config.management_listen
         if address is None:
             return
-        from fluffle.broker.protocols.http.server import begun  # noqa: PLC0415  slow, only if used
+        from fluffle.broker.protocols.http.server import make_endpoint  # noqa: PLC0415  slow, only if used
 
-        endpoint = begun(self.parts, self.services, self.on_fatal, self._encryption())
+        endpoint = make_endpoint(self.parts, self.services, self.on_fatal, self._encryption())
         addresses["management"] = await self._listen("--management", endpoint, address)
 
     def _encryption(self) -> SSLContext | None:

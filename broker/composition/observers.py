@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fluffle.broker.config.config import Config
     from fluffle.broker.definitions.catalogue import Catalogue
     from fluffle.broker.observability.statistics.statistics import Statistics
-    from fluffle.broker.process.environment import Outside
+    from fluffle.broker.process.environment import Environment
     from fluffle.broker.protocols.amqp091.observer import Observer
     from fluffle.broker.routing.exchange import ExchangeSpec
     from fluffle.broker.runtime.background import Chores
@@ -35,7 +35,7 @@ class Watched(NamedTuple):
 
 
 def watched(
-    config: Config, outside: Outside, catalogue: Catalogue, alarms: Alarms, traffic: Traffic
+    config: Config, outside: Environment, catalogue: Catalogue, alarms: Alarms, traffic: Traffic
 ) -> Watched:
     """As it is configured: what is announced, and counted by object for the management API and
     metrics."""
@@ -53,14 +53,16 @@ def watched(
     return Watched((*observers, statistics.observer), statistics)
 
 
-def sampled(statistics: Statistics | None, chores: Chores, outside: Outside) -> Callable[[], None]:
+def sampled(
+    statistics: Statistics | None, chores: Chores, outside: Environment
+) -> Callable[[], None]:
     """Have counts looked at, so that there are rates, and what is gone is forgotten; what ends
     that."""
     if statistics is None:
         return nothing
-    clockwork = statistics.clockwork(chores, outside.call_later)
-    clockwork.start()
-    return clockwork.stop
+    sample_timer = statistics.sample_timer(chores, outside.call_later)
+    sample_timer.start()
+    return sample_timer.stop
 
 
 def own_exchanges(

@@ -146,7 +146,7 @@ class QuorumConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class StampConfig:
+class InterceptorConfig:
     """What a node adds to messages: None is nothing, OVERWRITE and KEEP say what becomes of what a
     client has set itself."""
 
@@ -195,7 +195,7 @@ class Config:
     """None for a node that is alone."""
     quorum: QuorumConfig = QuorumConfig()
     limits: Limits = Limits()
-    stamps: StampConfig = StampConfig()
+    stamps: InterceptorConfig = InterceptorConfig()
     """Messages are as clients publish them unless it says otherwise."""
     users: Mapping[str, str] = field(
         default_factory=lambda: {DEFAULT_USER: DEFAULT_PASSWORD}, repr=False

@@ -18,13 +18,13 @@ from fluffle.broker.config.config import (
     DEFAULT_USER,
     DEFAULT_VHOST,
     Config,
+    InterceptorConfig,
     Limits,
     QuorumConfig,
-    StampConfig,
 )
 from fluffle.broker.config.option import PREFIX, Option
 from fluffle.broker.config.option_table import OPTIONS
-from fluffle.broker.config.sources import Given, OptionError, Remark, from_toml
+from fluffle.broker.config.sources import OptionError, OptionTexts, Remark, from_toml
 
 FIRST_PREFIX, QUORUM_PREFIX, LIMITS_PREFIX = "first_", "quorum_", "limits_"
 STAMPS_PREFIX = "stamps_"
@@ -34,7 +34,7 @@ UNFINISHED_MESSAGES, UNCOMMITTED_MESSAGES = 4, 8
 CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
 SECRET, SECRET_FILE = "cluster-secret", "cluster-secret-file"
-NOWHERE = Given((), "")
+NOWHERE = OptionTexts((), "")
 CONFIG_VARIABLE = PREFIX + CONFIG.upper()
 OF_COMMANDS = (f"{PREFIX}URL", f"{PREFIX}PASSWORD_FILE")
 """Variables for those who administer a node that is elsewhere."""
@@ -104,17 +104,17 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
         if environment.get(option.variable):  # an empty variable is one that was not filled in
             text = environment[option.variable]
             lines = text.splitlines() if option.collect else [text]
-            given[name] = Given([line for line in lines if line], option.variable)
+            given[name] = OptionTexts([line for line in lines if line], option.variable)
     for name, texts in flags.items():
         if name != CONFIG and texts:
-            given[name] = Given(texts, f"--{name}")
+            given[name] = OptionTexts(texts, f"--{name}")
     if SECRET_FILE in given and given.get(SECRET, NOWHERE).source.startswith(RABBITMQ_PREFIX):
         del given[SECRET]  # the cookie of RabbitMQ's nodes is none of ours if there is another
     fields = dict(_config_fields(given))
     with_first_start(fields)
     with_quorum(fields)
     with_limits(fields)
-    fields["stamps"] = StampConfig(**taken(fields, STAMPS_PREFIX))
+    fields["stamps"] = InterceptorConfig(**taken(fields, STAMPS_PREFIX))
     try:
         with_cluster(fields)
     except ValueError as error:
@@ -131,7 +131,7 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
 
 def _from_files(
     flag: Sequence[str], environment: Mapping[str, str]
-) -> tuple[dict[str, Given], tuple[Remark, ...]]:
+) -> tuple[dict[str, OptionTexts], tuple[Remark, ...]]:
     """What is said in files, and in variables of RabbitMQ's; and what of it does not count.
 
     The file says more than that plugins are enabled, and the variables more than the file.
@@ -154,7 +154,7 @@ def _from_files(
     return given | sources.of_variables(environment), remarks
 
 
-def _config_fields(given: Mapping[str, Given]) -> Iterator[tuple[str, Any]]:
+def _config_fields(given: Mapping[str, OptionTexts]) -> Iterator[tuple[str, Any]]:
     for name, value in given.items():
         option = OPTIONS[name]
         parsed = [_parsed(option, text, value.source) for text in value.texts]

@@ -17,7 +17,7 @@ class OptionError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class OptionTexts:
     """What was given for an option, and where, in words."""
 
     texts: Sequence[str]
@@ -32,7 +32,7 @@ class Remark:
     reason: str
 
 
-def from_toml(path: Path) -> dict[str, Given]:
+def from_toml(path: Path) -> dict[str, OptionTexts]:
     """What a TOML file says.  Its path is absolute, to be found from what the log says."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def from_toml(path: Path) -> dict[str, Given]:
     given = {}
     for key, value in content.items():
         source = f"{path}:{_line_of(key, text)}: {key}"
-        given[key] = Given(_texts(source, key, value), source)
+        given[key] = OptionTexts(_texts(source, key, value), source)
     return given
 
 

@@ -12,7 +12,7 @@ class StartFailed(Exception):
     """Why the node cannot run here, in a sentence that says what to change."""
 
 
-class MustEnd(Exception):
+class NodeMustStop(Exception):
     """Why the node cannot go on: no fault of the program, in a sentence that says what to do."""
 
 

@@ -13,9 +13,9 @@ from fluffle.broker.config.config import Config
 from fluffle.broker.config.option_table import OPTIONS
 from fluffle.broker.config.options import CONFIG, resolve
 from fluffle.broker.config.rabbitmq_conf.parser import ConfError
-from fluffle.broker.config.rabbitmq_conf.report import Judged, judged
+from fluffle.broker.config.rabbitmq_conf.report import LineVerdict, line_verdicts
 from fluffle.broker.config.rabbitmq_conf.sources import is_conf, shown
-from fluffle.broker.config.rabbitmq_conf.verdicts import Ignored, Mapped
+from fluffle.broker.config.rabbitmq_conf.verdicts import IgnoredSetting, MappedSetting
 from fluffle.broker.config.sources import OptionError
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.definitions.parser import DefinitionsError, files_of, read_file
@@ -90,7 +90,7 @@ def reference() -> Iterator[str]:
 
 def rows_of(path: Path) -> Iterator[Row]:
     """A row a setting; files beside the first one are named."""
-    for judgement in judged(path, os.environ):
+    for judgement in line_verdicts(path, os.environ):
         setting = judgement.setting
         is_first = setting.file == path
         yield {
@@ -100,17 +100,17 @@ def rows_of(path: Path) -> Iterator[Row]:
         }
 
 
-def outcome(judgement: Judged) -> str:
+def outcome(judgement: LineVerdict) -> str:
     """The options that say the same, or why there are none."""
     match judgement.verdict:
-        case Mapped(options):
+        case MappedSetting(options):
             words = (
                 f"--{name} {'…' if OPTIONS[name].is_secret else text or repr('')}"
                 for name, texts in options.items()
                 for text in texts
             )
             return " ".join(words) or AS_HERE
-        case Ignored(reason):
+        case IgnoredSetting(reason):
             return f"ignored: {reason}"
         case refused:
             return f"refused: {refused.reason}"

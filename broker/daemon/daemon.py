@@ -21,7 +21,7 @@ from typing import BinaryIO, Protocol
 from fluffle.broker.alarms.memory import keep_buffers
 from fluffle.broker.base.logs import event
 from fluffle.broker.config.config import Config, ListenAddress, listeners_of
-from fluffle.broker.config.start_error import MustEnd, StartFailed, cannot_listen
+from fluffle.broker.config.start_error import NodeMustStop, StartFailed, cannot_listen
 from fluffle.broker.definitions.parser import DefinitionsError
 from fluffle.broker.process.lock import LOCK_FILE, lock
 from fluffle.broker.process.node_file import NODE_FILE, node_pid, write_node_file
@@ -78,7 +78,9 @@ def end_process(error: Exception) -> None:
 
     What was confirmed is on disk, and the next start finds it.
     """
-    if isinstance(error, StorageError | MustEnd):  # nothing of ours is wrong, and it says what is
+    if isinstance(
+        error, StorageError | NodeMustStop
+    ):  # nothing of ours is wrong, and it says what is
         event(logger, logging.CRITICAL, "fatal", reason=error)
     else:
         where = "".join(traceback.format_exception(error))

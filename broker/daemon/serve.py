@@ -16,7 +16,7 @@ from fluffle.broker.config.sources import OptionError
 logger = logging.getLogger(__name__)
 
 
-class Refused(click.ClickException):
+class InvalidOption(click.ClickException):
     """An option that cannot be used: one line, and the exit code of every other usage error."""
 
     exit_code = click.UsageError.exit_code
@@ -59,7 +59,7 @@ def serve(**flags: Any) -> None:
     try:
         settings = resolve({name: flags[name.replace("-", "_")] for name in names}, os.environ)
     except OptionError as error:
-        raise Refused(str(error)) from error
+        raise InvalidOption(str(error)) from error
     configure(settings.config.log_format, settings.config.log_level, sys.stderr)
     for variable in settings.unknown_variables:
         event(logger, logging.WARNING, "unknown_variable", variable=variable)

@@ -18,15 +18,15 @@ from typing import NamedTuple, TypeAlias
 from fluffle.broker.patterns.syntax import (
     NEWLINE,
     WORD,
-    Choice,
-    Look,
+    Alternation,
+    Concatenation,
+    Lookaround,
     Node,
-    NotRead,
-    Octet,
-    Place,
+    OctetSet,
+    PositionTest,
     Repeat,
-    Series,
-    Special,
+    UnsupportedNode,
+    UnsupportedSyntax,
 )
 
 STEPS_MAX = 10_000
@@ -59,11 +59,11 @@ class Step(NamedTuple):
     second: int = 0
 
 
-Condition: TypeAlias = "Place | LookAround"
+Condition: TypeAlias = "PositionTest | LookaroundTest"
 
 
 @dataclass(slots=True)
-class Room:
+class StepBudget:
     """How many more steps there may be."""
 
     left: int = STEPS_MAX
@@ -73,7 +73,7 @@ class Room:
 class Program:
     """The steps of an expression, or of a part that is looked for elsewhere."""
 
-    room: Room
+    room: StepBudget
     is_backwards: bool
     """Whether it reads from the end of the name to its start."""
     steps: list[Step] = field(default_factory=list)
@@ -82,24 +82,24 @@ class Program:
     """Numbers of conditions by the identity of their nodes: a repeated one is the same."""
 
     def add(self, step: Step) -> int:
-        """The number of the step.  NotRead when there are too many."""
+        """The number of the step.  UnsupportedSyntax when there are too many."""
         if not self.room.left:
-            raise NotRead(f"more than {STEPS_MAX} steps")
+            raise UnsupportedSyntax(f"more than {STEPS_MAX} steps")
         self.room.left -= 1
         self.steps.append(step)
         return len(self.steps) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class LookAround:
+class LookaroundTest:
     """A condition that is a search of its own."""
 
     program: Program
     is_wanted: bool
 
 
-def program_of(node: Node, room: Room, *, is_backwards: bool = False) -> Program:
-    """What finds `node`.  NotRead for what no automaton does."""
+def program_of(node: Node, room: StepBudget, *, is_backwards: bool = False) -> Program:
+    """What finds `node`.  UnsupportedSyntax for what no automaton does."""
     program = Program(room, is_backwards)
     write(program, node)
     program.add(Step(Kind.MATCH))
@@ -109,33 +109,33 @@ def program_of(node: Node, room: Room, *, is_backwards: bool = False) -> Program
 def write(program: Program, node: Node) -> None:
     """Add the steps of a node."""
     match node:
-        case Octet(among):
+        case OctetSet(among):
             program.add(Step(Kind.OCTET, among))
-        case Series(nodes):
+        case Concatenation(nodes):
             for each in reversed(nodes) if program.is_backwards else nodes:
                 write(program, each)
-        case Choice(nodes):
+        case Alternation(nodes):
             write_choice(program, nodes)
         case Repeat(inner, least, most):
             write_repeat(program, inner, least, most)
-        case Look() | Place():
+        case Lookaround() | PositionTest():
             write_condition(program, node)
-        case Special(what):
-            raise NotRead(what)
+        case UnsupportedNode(what):
+            raise UnsupportedSyntax(what)
 
 
-def write_condition(program: Program, node: Look | Place) -> None:
+def write_condition(program: Program, node: Lookaround | PositionTest) -> None:
     number = program.written.setdefault(id(node), len(program.conditions))
     if number == len(program.conditions):
         program.conditions.append(condition_of(node, program.room))
     program.add(Step(Kind.IF, first=number))
 
 
-def condition_of(node: Look | Place, room: Room) -> Condition:
+def condition_of(node: Lookaround | PositionTest, room: StepBudget) -> Condition:
     """What is ahead is read backwards, so that one search tells it for every position."""
-    if isinstance(node, Place):
+    if isinstance(node, PositionTest):
         return node
-    return LookAround(program_of(node.node, room, is_backwards=node.is_ahead), node.is_wanted)
+    return LookaroundTest(program_of(node.node, room, is_backwards=node.is_ahead), node.is_wanted)
 
 
 def write_choice(program: Program, nodes: tuple[Node, ...]) -> None:
@@ -179,8 +179,8 @@ class Automaton:
     __slots__ = ("program",)
 
     def __init__(self, node: Node) -> None:
-        """NotRead for what no automaton does."""
-        self.program = program_of(node, Room())
+        """UnsupportedSyntax for what no automaton does."""
+        self.program = program_of(node, StepBudget())
 
     def finds(self, name: bytes) -> bool:
         """Whether it matches somewhere; not when that takes too long to find out."""
@@ -247,7 +247,7 @@ class Search:
 
     def _true_at(self, condition: Condition) -> Collection[int]:
         """The positions where a condition holds."""
-        if isinstance(condition, Place):
+        if isinstance(condition, PositionTest):
             return PLACES[condition](self._name)
         found = set(self.ends(condition.program))
         return found if condition.is_wanted else set(range(len(self._name) + 1)) - found
@@ -274,13 +274,13 @@ def no_word_edges(name: bytes) -> Collection[int]:
     return set(range(len(name) + 1)) - set(word_edges(name))
 
 
-PLACES: Mapping[Place, Callable[[bytes], Collection[int]]] = {
-    Place.START: lambda name: {0},
-    Place.END: lambda name: {len(name)},
-    Place.NEAR_END: near_end,
-    Place.LINE_START: line_starts,
-    Place.LINE_END: line_ends,
-    Place.WORD_EDGE: word_edges,
-    Place.NO_WORD_EDGE: no_word_edges,
+PLACES: Mapping[PositionTest, Callable[[bytes], Collection[int]]] = {
+    PositionTest.START: lambda name: {0},
+    PositionTest.END: lambda name: {len(name)},
+    PositionTest.NEAR_END: near_end,
+    PositionTest.LINE_START: line_starts,
+    PositionTest.LINE_END: line_ends,
+    PositionTest.WORD_EDGE: word_edges,
+    PositionTest.NO_WORD_EDGE: no_word_edges,
 }
 """Where each condition holds in a name."""

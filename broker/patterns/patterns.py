@@ -21,7 +21,7 @@ class UnusablePattern(ValueError):
     """A regular expression that cannot be read, or not be run in bounded time."""
 
 
-class Searching(NamedTuple):
+class NameSearch(NamedTuple):
     """How names are searched for an expression."""
 
     finds: Finds
@@ -34,26 +34,26 @@ def in_all(_name: bytes) -> bool:
     return True
 
 
-COMMONEST: Mapping[str, Searching] = {".*": Searching(in_all, is_steady=True)}
+COMMONEST: Mapping[str, NameSearch] = {".*": NameSearch(in_all, is_steady=True)}
 """Most nodes have no other: for these nothing has to be imported."""
 
 
 @lru_cache(maxsize=1024)
-def searching_for(pattern: str) -> Searching:
+def searching_for(pattern: str) -> NameSearch:
     """How names are searched for an expression of rights or policies.  UnusablePattern."""
     return read(pattern)
 
 
-def read(pattern: str) -> Searching:
+def read(pattern: str) -> NameSearch:
     """UnusablePattern."""
     if pattern in COMMONEST:
         return COMMONEST[pattern]
     from fluffle.broker.patterns.search import searching  # noqa: PLC0415  nodes there is no need
-    from fluffle.broker.patterns.syntax import NotRead  # noqa: PLC0415  slow, and for most
+    from fluffle.broker.patterns.syntax import UnsupportedSyntax  # noqa: PLC0415  slow, and for most
 
     try:
         return searching((pattern or EMPTY).encode(errors="surrogateescape"))
-    except (re.error, OverflowError, RecursionError, NotRead) as error:
+    except (re.error, OverflowError, RecursionError, UnsupportedSyntax) as error:
         raise unusable(pattern, str(error)) from error
 
 

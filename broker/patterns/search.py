@@ -12,17 +12,17 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fluffle.broker.patterns.automaton import Automaton
-from fluffle.broker.patterns.patterns import Searching
+from fluffle.broker.patterns.patterns import NameSearch
 from fluffle.broker.patterns.syntax import (
     NOTHING,
-    Choice,
-    Look,
+    Alternation,
+    Concatenation,
+    Lookaround,
     Node,
-    NotRead,
-    Place,
+    PositionTest,
     Repeat,
-    Series,
-    Special,
+    UnsupportedNode,
+    UnsupportedSyntax,
     parse,
 )
 from fluffle.broker.patterns.table import Table, TooLarge
@@ -58,17 +58,17 @@ ENDLESS = 1 << 40
 """As good as without end."""
 
 
-def searching(pattern: bytes) -> Searching:
-    """What searches names for an expression.  NotRead, and what `re` raises."""
+def searching(pattern: bytes) -> NameSearch:
+    """What searches names for an expression.  UnsupportedSyntax, and what `re` raises."""
     if len(pattern) > PATTERN_BYTES_MAX:
-        raise NotRead(f"it has more than {PATTERN_BYTES_MAX} bytes")
+        raise UnsupportedSyntax(f"it has more than {PATTERN_BYTES_MAX} bytes")
     octets = translated(pattern)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # on what means the same until then
         expression = re.compile(octets)
     try:
         node = parse(octets)
-        by_re = Searching(lambda name: expression.search(name) is not None, is_steady=False)
+        by_re = NameSearch(lambda name: expression.search(name) is not None, is_steady=False)
         needed = effort(node)
         if needed <= STEADY_EFFORT_MAX:
             return by_re._replace(is_steady=True)
@@ -76,27 +76,29 @@ def searching(pattern: bytes) -> Searching:
             return steady
         if needed <= EFFORT_MAX:
             return by_re
-        return Searching(Automaton(node).finds, is_steady=False)
-    except NotRead as error:
-        raise NotRead(f"{error} cannot be used where many ways lead to a match") from error
+        return NameSearch(Automaton(node).finds, is_steady=False)
+    except UnsupportedSyntax as error:
+        raise UnsupportedSyntax(
+            f"{error} cannot be used where many ways lead to a match"
+        ) from error
 
 
-def by_table(node: Node) -> Searching | None:
+def by_table(node: Node) -> NameSearch | None:
     """None for what would need too large a one, or cannot have one."""
     try:
-        return Searching(Table(Automaton(node).program).finds, is_steady=True)
-    except (TooLarge, NotRead):
+        return NameSearch(Table(Automaton(node).program).finds, is_steady=True)
+    except (TooLarge, UnsupportedSyntax):
         return None
 
 
 def effort(node: Node) -> int:
     """A bound of how many octets `re` has to look at; much more than EFFORT_MAX is not counted."""
-    nodes = node.nodes if isinstance(node, Series) else (node,)
-    starts = 1 if nodes and nodes[0] is Place.START else NAME_BYTES_MAX + 1
-    return starts * toil(node).octets
+    nodes = node.nodes if isinstance(node, Concatenation) else (node,)
+    starts = 1 if nodes and nodes[0] is PositionTest.START else NAME_BYTES_MAX + 1
+    return starts * search_cost(node).octets
 
 
-class Toil(NamedTuple):
+class SearchCost(NamedTuple):
     """What `re` may have to do with a node, at one place of a name."""
 
     octets: int
@@ -105,34 +107,37 @@ class Toil(NamedTuple):
     """In how many ways it may get through: what stands behind is tried for each of them."""
 
 
-def toil(node: Node) -> Toil:
+def search_cost(node: Node) -> SearchCost:
     """Of one place."""
     match node:
-        case Series(nodes):
-            return in_series(map(toil, nodes))
-        case Choice(nodes):
-            each = tuple(map(toil, nodes))
-            return Toil(sum(toil.octets for toil in each), sum(toil.ways for toil in each))
+        case Concatenation(nodes):
+            return in_series(map(search_cost, nodes))
+        case Alternation(nodes):
+            each = tuple(map(search_cost, nodes))
+            return SearchCost(
+                sum(search_cost.octets for search_cost in each),
+                sum(search_cost.ways for search_cost in each),
+            )
         case Repeat(inner, least, most):
-            return repeated(toil(inner), least, NAME_BYTES_MAX if most is None else most)
-        case Special(_, inner) if inner == NOTHING:
-            return Toil(NAME_BYTES_MAX, 1)  # it compares with what was found before
-        case Look(inner):
-            return Toil(toil(inner).octets, 1)  # it does not look another time
-        case Special(_, inner):
-            return toil(inner)
-    return Toil(1, 1)
+            return repeated(search_cost(inner), least, NAME_BYTES_MAX if most is None else most)
+        case UnsupportedNode(_, inner) if inner == NOTHING:
+            return SearchCost(NAME_BYTES_MAX, 1)  # it compares with what was found before
+        case Lookaround(inner):
+            return SearchCost(search_cost(inner).octets, 1)  # it does not look another time
+        case UnsupportedNode(_, inner):
+            return search_cost(inner)
+    return SearchCost(1, 1)
 
 
-def in_series(toils: Iterable[Toil]) -> Toil:
+def in_series(toils: Iterable[SearchCost]) -> SearchCost:
     octets, ways = 1, 1
     for each in toils:
         octets = min(octets + ways * each.octets, ENDLESS)
         ways = min(ways * each.ways, ENDLESS)
-    return Toil(octets, ways)
+    return SearchCost(octets, ways)
 
 
-def repeated(each: Toil, least: int, most: int) -> Toil:
+def repeated(each: SearchCost, least: int, most: int) -> SearchCost:
     """A way may end after each time from the `least` on; no name has more than so many octets."""
     octets, ways, before = 1, 0, 1
     for times in range(min(most, NAME_BYTES_MAX) + 1):
@@ -140,7 +145,7 @@ def repeated(each: Toil, least: int, most: int) -> Toil:
             ways = min(ways + before, ENDLESS)
         octets = min(octets + before * each.octets, ENDLESS)
         before = min(before * each.ways, ENDLESS)
-    return Toil(octets, ways)
+    return SearchCost(octets, ways)
 
 
 def translated(pattern: bytes) -> bytes:

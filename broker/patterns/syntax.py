@@ -37,7 +37,7 @@ CLASSES = {
 CONTROLS = {b"a": 7, b"b": 8, b"f": 12, b"n": 10, b"r": 13, b"t": 9, b"v": 11}
 
 
-class Place(Enum):
+class PositionTest(Enum):
     """A condition on where one is."""
 
     START = auto()
@@ -51,21 +51,21 @@ class Place(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Octet:
+class OctetSet:
     """One of these."""
 
     among: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class Concatenation:
     """One after the other; nothing at all when there are none."""
 
     nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Alternation:
     """Any of these."""
 
     nodes: tuple[Node, ...]
@@ -81,7 +81,7 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Lookaround:
     """Whether something stands ahead, or behind, or does not (`is_wanted`)."""
 
     node: Node
@@ -90,24 +90,26 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Special:
+class UnsupportedNode:
     """What no automaton does: `what` in words."""
 
     what: str
     node: Node
 
 
-Node: TypeAlias = Octet | Series | Choice | Repeat | Look | Special | Place
+Node: TypeAlias = (
+    OctetSet | Concatenation | Alternation | Repeat | Lookaround | UnsupportedNode | PositionTest
+)
 
-NOTHING = Series(())
+NOTHING = Concatenation(())
 
 
-class NotRead(ValueError):
+class UnsupportedSyntax(ValueError):
     """What this file does not know, in words."""
 
 
 def parse(octets: bytes) -> Node:
-    """The tree of an expression that `re` can compile.  NotRead."""
+    """The tree of an expression that `re` can compile.  UnsupportedSyntax."""
     reader = Reader(octets)
     flags = frozenset[str]()
     while found := GLOBAL_FLAGS.match(octets, reader.at):
@@ -115,7 +117,7 @@ def parse(octets: bytes) -> Node:
         reader.at = found.end()
     node = reader.choice(flags)
     if reader.at < len(octets):
-        raise NotRead("parentheses that do not match")
+        raise UnsupportedSyntax("parentheses that do not match")
     return node
 
 
@@ -147,11 +149,11 @@ class Reader:
     def choice(self, flags: frozenset[str]) -> Node:
         """Up to the end or a closing parenthesis."""
         if "x" in flags or "L" in flags:
-            raise NotRead("the flags x and L")
+            raise UnsupportedSyntax("the flags x and L")
         nodes = [self.series(flags)]
         while self.takes(b"|"):
             nodes.append(self.series(flags))
-        return Choice(tuple(nodes)) if len(nodes) > 1 else nodes[0]
+        return Alternation(tuple(nodes)) if len(nodes) > 1 else nodes[0]
 
     def series(self, flags: frozenset[str]) -> Node:
         nodes: list[Node] = []
@@ -161,7 +163,7 @@ class Reader:
             self.skip_comments()  # a quantifier behind them still means what is before
             nodes.append(self.quantified(node))
             self.skip_comments()
-        return nodes[0] if len(nodes) == 1 else Series(tuple(nodes))
+        return nodes[0] if len(nodes) == 1 else Concatenation(tuple(nodes))
 
     def quantified(self, node: Node) -> Node:
         found = QUANTIFIER.match(self.octets, self.at)
@@ -170,7 +172,7 @@ class Reader:
         self.at = found.end()
         repeat = Repeat(node, *counts(found))
         self.takes(b"?")  # as little as possible: the same
-        return Special("possessive quantifiers", repeat) if self.takes(b"+") else repeat
+        return UnsupportedNode("possessive quantifiers", repeat) if self.takes(b"+") else repeat
 
     def atom(self, flags: frozenset[str]) -> Node:
         octet = self.octets[self.at : self.at + 1]
@@ -179,44 +181,44 @@ class Reader:
         self.at += 1
         match octet:
             case b".":
-                return Octet(ALL if "s" in flags else ALL - NEWLINE)
+                return OctetSet(ALL if "s" in flags else ALL - NEWLINE)
             case b"^":
-                return Place.LINE_START if "m" in flags else Place.START
+                return PositionTest.LINE_START if "m" in flags else PositionTest.START
             case b"$":
-                return Place.LINE_END if "m" in flags else Place.NEAR_END
+                return PositionTest.LINE_END if "m" in flags else PositionTest.NEAR_END
             case b"[":
                 return self.octet_class(flags)
             case b"\\":
                 return self.escaped(flags)
-        return Octet(folded(frozenset(octet), flags))
+        return OctetSet(folded(frozenset(octet), flags))
 
     def group(self, flags: frozenset[str]) -> Node:
         found = GROUP.match(self.octets, self.at)
         if found is None:
-            raise NotRead("an extension of groups")
+            raise UnsupportedSyntax("an extension of groups")
         self.at = found.end()
         if found["reference"]:
-            return Special("back references", NOTHING)
+            return UnsupportedNode("back references", NOTHING)
         if found["end"]:
             flags = (flags | set((found["on"] or b"").decode())) - set(
                 (found["off"] or b"").decode()
             )
         node = self.choice(flags)
         if not self.takes(b")"):
-            raise NotRead("parentheses that do not match")
+            raise UnsupportedSyntax("parentheses that do not match")
         if look := found["look"]:
-            return Look(node, is_ahead=b"<" not in look, is_wanted=b"=" in look)
+            return Lookaround(node, is_ahead=b"<" not in look, is_wanted=b"=" in look)
         if found["atomic"]:
-            return Special("atomic groups", node)
-        return Special("conditions", node) if found["condition"] else node
+            return UnsupportedNode("atomic groups", node)
+        return UnsupportedNode("conditions", node) if found["condition"] else node
 
     def escaped(self, flags: frozenset[str]) -> Node:
         """What stands behind a backslash, outside of a class."""
         places = {
-            b"A": Place.START,
-            b"Z": Place.END,
-            b"b": Place.WORD_EDGE,
-            b"B": Place.NO_WORD_EDGE,
+            b"A": PositionTest.START,
+            b"Z": PositionTest.END,
+            b"b": PositionTest.WORD_EDGE,
+            b"B": PositionTest.NO_WORD_EDGE,
         }
         octet = self.octets[self.at : self.at + 1]
         if octet in places:
@@ -224,8 +226,8 @@ class Reader:
             return places[octet]
         if octet.isdigit() and not OCTAL.match(self.octets, self.at):
             self.take(2 if self.octets[self.at + 1 : self.at + 2].isdigit() else 1)
-            return Special("back references", NOTHING)
-        return Octet(folded(self.escaped_octets(), flags))
+            return UnsupportedNode("back references", NOTHING)
+        return OctetSet(folded(self.escaped_octets(), flags))
 
     def escaped_octets(self) -> frozenset[int]:
         """What stands behind a backslash, in a class or not."""
@@ -253,12 +255,12 @@ class Reader:
                 low = frozenset(range(min(low), max(self.class_member()) + 1))
             among |= low
         among = folded(among, flags)
-        return Octet(ALL - among if is_negated else among)
+        return OctetSet(ALL - among if is_negated else among)
 
     def class_member(self) -> frozenset[int]:
         octets = self.take()
         if not octets:
-            raise NotRead("brackets that do not match")
+            raise UnsupportedSyntax("brackets that do not match")
         return self.escaped_octets() if octets == b"\\" else frozenset(octets)
 
 

@@ -18,10 +18,10 @@ from array import array
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from fluffle.broker.patterns.automaton import PLACES, Condition, Kind, LookAround, Program, Step
-from fluffle.broker.patterns.syntax import Place
+from fluffle.broker.patterns.automaton import PLACES, Condition, Kind, LookaroundTest, Program, Step
+from fluffle.broker.patterns.syntax import PositionTest
 
-TOIL_MAX = 60_000
+COST_MAX = 60_000
 """Steps looked at, and entries written, for one table with those of what it looks around for: some
 twenty milliseconds, once for an expression."""
 
@@ -36,7 +36,7 @@ LOOKS_MAX = 3
 
 
 class TooLarge(Exception):
-    """A table would take more than TOIL_MAX, or LOOKS_MAX."""
+    """A table would take more than COST_MAX, or LOOKS_MAX."""
 
 
 class Budget:
@@ -44,7 +44,7 @@ class Budget:
 
     __slots__ = ("left", "looks_left")
 
-    def __init__(self, left: int = TOIL_MAX, looks_left: int = LOOKS_MAX) -> None:
+    def __init__(self, left: int = COST_MAX, looks_left: int = LOOKS_MAX) -> None:
         self.left = left
         self.looks_left = looks_left
 
@@ -61,7 +61,7 @@ class Budget:
             raise TooLarge
 
 
-class Kinds(NamedTuple):
+class OctetClasses(NamedTuple):
     """Octets, and the end, by what steps make of them."""
 
     of_octet: bytes
@@ -70,7 +70,7 @@ class Kinds(NamedTuple):
     """An octet of each kind; None, the end, is the last."""
 
 
-def kinds_of(steps: list[Step], budget: Budget) -> Kinds:
+def kinds_of(steps: list[Step], budget: Budget) -> OctetClasses:
     """TooLarge."""
     sets = list({step.among for step in steps if step.kind is Kind.OCTET})
     budget.spend(len(sets) * 16)
@@ -79,7 +79,7 @@ def kinds_of(steps: list[Step], budget: Budget) -> Kinds:
         among = tuple(octet in each for each in sets)
         of_octet[octet] = list(examples).index(among) if among in examples else len(examples)
         examples.setdefault(among, octet)
-    return Kinds(bytes(of_octet), (*examples.values(), None))
+    return OctetClasses(bytes(of_octet), (*examples.values(), None))
 
 
 class Table:
@@ -96,7 +96,7 @@ class Table:
         self._kinds = kinds_of(program.steps, budget)
         self._width = len(self._kinds.examples)
         self._conditions = [condition_of(each, budget) for each in program.conditions]
-        self._rows = Writer(program, self._kinds, budget).rows()
+        self._rows = TableBuilder(program, self._kinds, budget).rows()
 
     def finds(self, name: bytes) -> bool:
         """Whether there is a match somewhere."""
@@ -130,16 +130,16 @@ class Table:
         return symbols
 
 
-class OfPlace(NamedTuple):
+class PositionCondition(NamedTuple):
     """A condition on where one is."""
 
-    place: Place
+    place: PositionTest
 
     def true_at(self, name: bytes) -> Collection[int]:
         return PLACES[self.place](name)
 
 
-class OfTable(NamedTuple):
+class LookaroundCondition(NamedTuple):
     """A condition on what stands ahead or behind."""
 
     table: Table
@@ -150,15 +150,15 @@ class OfTable(NamedTuple):
         return found if self.is_wanted else set(range(len(name) + 1)) - found
 
 
-def condition_of(condition: Condition, budget: Budget) -> OfPlace | OfTable:
+def condition_of(condition: Condition, budget: Budget) -> PositionCondition | LookaroundCondition:
     """TooLarge."""
-    if isinstance(condition, LookAround):
+    if isinstance(condition, LookaroundTest):
         budget.look_around()
-        return OfTable(Table(condition.program, budget), condition.is_wanted)
-    return OfPlace(condition)
+        return LookaroundCondition(Table(condition.program, budget), condition.is_wanted)
+    return PositionCondition(condition)
 
 
-class Start(NamedTuple):
+class Transition(NamedTuple):
     """What comes next for a match that begins here, if certain conditions hold."""
 
     after: tuple[frozenset[int], ...]
@@ -166,12 +166,12 @@ class Start(NamedTuple):
     is_match: bool
 
 
-class Writer:
+class TableBuilder:
     """Writes the rows of a program down.  All of it: TooLarge."""
 
     __slots__ = ("_budget", "_kinds_of", "_numbers", "_starts", "_states", "_steps")
 
-    def __init__(self, program: Program, kinds: Kinds, budget: Budget) -> None:
+    def __init__(self, program: Program, kinds: OctetClasses, budget: Budget) -> None:
         self._budget = budget
         self._steps = program.steps
         self._kinds_of = tuple(
@@ -206,11 +206,11 @@ class Writer:
             rows.append(row)
         return rows
 
-    def _start(self, width: int, truths: int) -> Start:
+    def _start(self, width: int, truths: int) -> Transition:
         after, is_match = self._after(frozenset({0}), truths)
-        return Start(tuple(frozenset(after.get(kind, ())) for kind in range(width)), is_match)
+        return Transition(tuple(frozenset(after.get(kind, ())) for kind in range(width)), is_match)
 
-    def _codes(self, start: Start, *, is_match: bool) -> list[int]:
+    def _codes(self, start: Transition, *, is_match: bool) -> list[int]:
         return [self._number(after) << 1 | (is_match or start.is_match) for after in start.after]
 
     def _number(self, state: frozenset[int]) -> int:

@@ -82,7 +82,7 @@ class CertificateFiles:
         )
 
 
-class Reloaded(Generic[Made]):
+class ReloadedFiles(Generic[Made]):
     """What is made of some files."""
 
     __slots__ = ("_files", "_made", "_make", "_stamp")

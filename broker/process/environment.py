@@ -33,16 +33,18 @@ CLOSE_WAIT_S = 3.0
 """How long clients have to answer the close of a node that stops."""
 
 
-class Accepting(Protocol):
+class ListeningServer(Protocol):
     def close(self) -> None:
         """Accept no more."""
 
 
-Accept: TypeAlias = Callable[[Callable[[], asyncio.Protocol], socket.socket], Awaitable[Accepting]]
+Accept: TypeAlias = Callable[
+    [Callable[[], asyncio.Protocol], socket.socket], Awaitable[ListeningServer]
+]
 """Given what makes a connection, and the socket to listen on, which is its own from then on."""
 
 
-async def accept(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> Accepting:
+async def accept(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> ListeningServer:
     """By the running loop."""
     loop = asyncio.get_running_loop()
     if listening.family == socket.AF_UNIX:
@@ -50,17 +52,17 @@ async def accept(make: Callable[[], asyncio.Protocol], listening: socket.socket)
     return await loop.create_server(make, sock=listening, backlog=BACKLOG)
 
 
-def unseen(inner: DeadLetterFrom) -> DeadLetterFrom:
+def dead_letters_unobserved(inner: DeadLetterFrom) -> DeadLetterFrom:
     """Where nobody wants to see it."""
     return inner
 
 
-def unmoved(clock: Clock) -> Clock:
+def same_clock(clock: Clock) -> Clock:
     """The time of messages is that of machines."""
     return clock
 
 
-class Outside(NamedTuple):
+class Environment(NamedTuple):
     """Of one node."""
 
     clock: Clock
@@ -76,17 +78,17 @@ class Outside(NamedTuple):
     close_wait_s: float = CLOSE_WAIT_S
     observers: tuple[Observer, ...] = ()
     """See what clients do; nobody does in a daemon."""
-    seen_dead: Callable[[DeadLetterFrom], DeadLetterFrom] = unseen
+    seen_dead: Callable[[DeadLetterFrom], DeadLetterFrom] = dead_letters_unobserved
     """Who sees what has died in queues, before it is published again by what is given."""
-    moved: Callable[[Clock], Clock] = unmoved
+    moved: Callable[[Clock], Clock] = same_clock
     """What a clock of machines, which nodes watch each other by, is to show for messages."""
 
 
-def of_machine(data_dir: Path) -> Outside:
+def machine_environment(data_dir: Path) -> Environment:
     """For a node in the running loop."""
     loop = asyncio.get_running_loop()
     later = loop.call_later
-    return Outside(SystemClock(), later, later, store_in(data_dir, loop.call_soon_threadsafe))
+    return Environment(SystemClock(), later, later, store_in(data_dir, loop.call_soon_threadsafe))
 
 
 def store_in(data_dir: Path, call_soon: Callable[[Callable[[], None]], object]) -> OpenStore:

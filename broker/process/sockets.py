@@ -18,7 +18,7 @@ from fluffle.broker.base.logs import event
 PAUSE_S = 1.0
 """After an error, since accepting again at once would mostly fail again at once."""
 
-LetIn: TypeAlias = Callable[[socket.socket, tuple[Any, ...]], Coroutine[Any, Any, None]]
+AcceptClient: TypeAlias = Callable[[socket.socket, tuple[Any, ...]], Coroutine[Any, Any, None]]
 """A client and its address.  The socket is its own; who is cancelled meanwhile is closed for it."""
 
 logger = logging.getLogger(__name__)
@@ -66,20 +66,20 @@ def unix_socket(path: Path) -> socket.socket:
     return listening
 
 
-def end_of(listening: socket.socket) -> tuple[str, int]:
+def bound_address(listening: socket.socket) -> tuple[str, int]:
     """Host and port, or path and 0."""
     address = listening.getsockname()
     return (address, 0) if isinstance(address, str) else (address[0], address[1])
 
 
-def strangers_max() -> int:
+def unauthenticated_max() -> int:
     """Clients that have not logged in, whom a node has at once: with half of the files that the
     process may open they cannot keep out who has a password."""
     files_max, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if files_max == resource.RLIM_INFINITY else max(1, files_max // 2)
 
 
-class Doorway:
+class Acceptor:
     """Accepts on sockets, and has each client let in by a task of its own.
 
     By the readiness of a socket, not by `sock_accept`: a task that is cancelled while it waits for
@@ -88,7 +88,7 @@ class Doorway:
 
     __slots__ = ("_clients", "_clients_max", "_let_in", "_listening", "_loop")
 
-    def __init__(self, let_in: LetIn, *, clients_max: int | None = None) -> None:
+    def __init__(self, let_in: AcceptClient, *, clients_max: int | None = None) -> None:
         """Of more than `clients_max` who are not in yet the one who came first is turned away."""
         self._let_in = let_in
         self._clients_max = clients_max

@@ -31,7 +31,7 @@ from fluffle.broker.config.config import (
 )
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import Node
-from fluffle.broker.process.environment import OpenStore, Outside, store_in
+from fluffle.broker.process.environment import Environment, OpenStore, store_in
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, ClientAcceptor
 from fluffle.broker.testing.faults.fault_scope import FaultScope
@@ -248,9 +248,9 @@ class Broker:
     def _made_clock(self, call_later: CallLater) -> MovableClock:
         return MovableClock(SystemClock(), call_later, self.settle)
 
-    def _outside(self, place: Path, open_store: OpenStore | None) -> Outside:
+    def _outside(self, place: Path, open_store: OpenStore | None) -> Environment:
         loop = asyncio.get_running_loop()
-        return Outside(
+        return Environment(
             self.clock,
             self.clock.call_later,
             self.clients_clock.call_later,

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.admin.context import Parts
+from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.admin.local_client import ask
 from fluffle.broker.base.errors import ConnectionForced, PreconditionFailed
 from fluffle.broker.testing.requirements import VhostRequirements
 
 
 async def create_vhost(
-    parts: Parts, name: str, wanted: VhostRequirements, users: Iterable[str]
+    parts: NodeContext, name: str, wanted: VhostRequirements, users: Iterable[str]
 ) -> None:
     """Make it, for `users` of the broker and those that are wanted beside them, or nothing.
 
@@ -38,7 +38,7 @@ async def create_vhost(
         raise
 
 
-async def make(parts: Parts, name: str, entries: Mapping[str, list[dict[str, Any]]]) -> None:
+async def make(parts: NodeContext, name: str, entries: Mapping[str, list[dict[str, Any]]]) -> None:
     """What definitions name.  PreconditionFailed for what is skipped."""
     for category, made in entries.items():
         row = await ask(parts, "definitions.import", category=category, entries=made, home=name)
@@ -46,14 +46,14 @@ async def make(parts: Parts, name: str, entries: Mapping[str, list[dict[str, Any
             raise PreconditionFailed(f"of the definitions is skipped: {'; '.join(row['skipped'])}")
 
 
-def hang_up(parts: Parts, name: str) -> None:
+def hang_up(parts: NodeContext, name: str) -> None:
     """On all its clients."""
     for connection in parts.connections:
         if connection.session is not None and connection.session.vhost.name == name:
             connection.close(ConnectionForced("the test is over"))  # which is no error to log
 
 
-async def delete_vhost(parts: Parts, name: str, wanted: VhostRequirements) -> None:
+async def delete_vhost(parts: NodeContext, name: str, wanted: VhostRequirements) -> None:
     """With all that is in it, and those users that it came with.  NotFound."""
     await ask(parts, "vhosts.delete", name=name)
     for user in wanted.users.keys() & parts.access.users.keys():

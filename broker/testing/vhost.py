@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.local_client import ask, rows
 from fluffle.broker.base.delayed_queues import is_calendar
 from fluffle.broker.base.errors import NotFound
@@ -57,7 +57,7 @@ class Vhost:
         self,
         name: str,
         urls: Mapping[str, str],
-        parts: Parts,
+        parts: NodeContext,
         turn: Turn,
         clock: MovableClock,
         *,
@@ -265,7 +265,7 @@ def check_message(body: object, properties: Iterable[str]) -> None:
             raise TypeError(f"a message has no property '{name}', but: {', '.join(known)}")
 
 
-def tally_here(parts: Parts, queue: ServedQueue) -> Tally | None:
+def tally_here(parts: NodeContext, queue: ServedQueue) -> Tally | None:
     """What is in a queue, without asking anybody; None for one that is led elsewhere."""
     hosted = parts.company.groups.get(queue.definition.id)
     if hosted is None:

@@ -12,7 +12,7 @@ from threading import get_ident
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from fluffle.broker.admin.context import Parts
+from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.config.options import resolve
 from fluffle.broker.observability.statistics.counts import TICK_MS
 from fluffle.broker.testing.cluster.threaded import ThreadedCluster
@@ -98,7 +98,7 @@ def port_of(url: str) -> int:
     return port
 
 
-async def switch(parts: Parts, resource: str, *, low: bool) -> None:
+async def switch(parts: NodeContext, resource: str, *, low: bool) -> None:
     """Move the watermark, as an operator does; return when the node has seen what follows."""
     alarms, seen = parts.alarms, asyncio.Event()
     if resource == "disk":

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.config.rabbitmq_conf.parser import Key, Setting, read
+from fluffle.broker.config.rabbitmq_conf.parser import ConfLine, Key, read
 from fluffle.broker.config.rabbitmq_conf.report import rule_for, unknown
-from fluffle.broker.config.rabbitmq_conf.verdicts import Conf, Ignored, Mapped, Refused
+from fluffle.broker.config.rabbitmq_conf.verdicts import (
+    ConfSettings,
+    IgnoredSetting,
+    MappedSetting,
+    RefusedSetting,
+)
 from tests.support.require import require, unavailable
 
 pytestmark = pytest.mark.compat
@@ -46,9 +51,9 @@ def test_every_key_of_rabbitmqs_schemas_has_a_verdict(plugins: Path) -> None:
     assert len(keys) > 900
     assert {key for key in keys if rule_for(key) is unknown} == set()
     for key in keys:
-        setting = Setting(key, "x", Path("f"), 1)
-        verdict = rule_for(key)(Conf({key: setting}), setting)
-        assert isinstance(verdict, Mapped | Ignored | Refused), key
+        setting = ConfLine(key, "x", Path("f"), 1)
+        verdict = rule_for(key)(ConfSettings({key: setting}), setting)
+        assert isinstance(verdict, MappedSetting | IgnoredSetting | RefusedSetting), key
 
 
 TEXT = """\

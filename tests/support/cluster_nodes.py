@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.admin.context import Later
+from fluffle.broker.admin.context import DeferredRow
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.coroutines import answer_of
 from fluffle.broker.base.errors import BrokerError
@@ -139,7 +139,7 @@ class ClusterNode:
     async def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
         """As over the control socket: what comes of a verb that changes something.  BrokerError."""
         result = VERBS[verb].act(self.node.parts, **arguments)
-        if isinstance(result, Later):
+        if isinstance(result, DeferredRow):
             async with soon():
                 result = await answer_of(result.begin)
         if isinstance(result, BrokerError):

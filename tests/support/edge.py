@@ -25,7 +25,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, Announcer
 from fluffle.broker.metadata.facts import Facts
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
-from fluffle.broker.observability.statistics.sampler import Clockwork
+from fluffle.broker.observability.statistics.sampler import SampleTimer
 from fluffle.broker.observability.statistics.statistics import Statistics
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.protocols.amqp091.client_events import Announcing
@@ -98,7 +98,7 @@ class Edge:
     """The services of a node, and the connections to it."""
 
     statistics: Statistics
-    clockwork: Clockwork
+    clockwork: SampleTimer
     """Has them sampled, once it is started.  Both from `count` on."""
 
     def __init__(
@@ -170,7 +170,7 @@ class Edge:
         """What clients do that come from now on is counted by object."""
         services, clock = self.services, ScheduledClock(self.scheduler)
         statistics = self.statistics = Statistics(services.vhosts, services.traffic, clock=clock)
-        self.clockwork = statistics.clockwork(services.chores, self.scheduler.call_later)
+        self.clockwork = statistics.sample_timer(services.chores, self.scheduler.call_later)
         observers = *services.observers, statistics.observer
         self.services = replace(services, observers=observers)
 

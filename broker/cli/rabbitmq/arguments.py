@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fluffle.broker.cli.rabbitmq.formats import FORMATS
-from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, Misused
+from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, UsageFailure
 
 GLOBAL: Mapping[str, str] = {
     "node": TEXT,
@@ -47,15 +47,15 @@ SHORT: Mapping[str, str] = {
 }
 
 
-class Typed(NamedTuple):
+class ParsedArguments(NamedTuple):
     """Words and options, in the order in which they came."""
 
     words: Sequence[str]
     options: Mapping[str, str]
 
 
-def understood(arguments: Sequence[str], of_verb: Mapping[str, str]) -> Typed:
-    """Misused for what is no option."""
+def parse_arguments(arguments: Sequence[str], of_verb: Mapping[str, str]) -> ParsedArguments:
+    """UsageFailure for what is no option."""
     known = {**GLOBAL, **of_verb}
     words: list[str] = []
     options: dict[str, str] = {}
@@ -69,8 +69,8 @@ def understood(arguments: Sequence[str], of_verb: Mapping[str, str]) -> Typed:
             take(argument, rest, known, options)
     name = options.get("formatter", "table")
     if name not in FORMATS:
-        raise Misused(f"there is no formatter '{name}'; there are {', '.join(FORMATS)}")
-    return Typed(words, options)
+        raise UsageFailure(f"there is no formatter '{name}'; there are {', '.join(FORMATS)}")
+    return ParsedArguments(words, options)
 
 
 def take(
@@ -83,11 +83,11 @@ def take(
     if name.startswith("no-") and known.get(name[3:]) == FLAG:
         options[name] = "true"
     elif name not in known:
-        raise Misused(f"Invalid options for this command\n{text} : undefined")
+        raise UsageFailure(f"Invalid options for this command\n{text} : undefined")
     elif known[name] == FLAG:
         options[name] = "true"
     else:
         given = value if equals else next(rest, None)
         if given is None:
-            raise Misused(f"{text} is given no value")
+            raise UsageFailure(f"{text} is given no value")
         options[name] = given

@@ -12,10 +12,10 @@ from fluffle.broker.cli.rabbitmq.nodes import is_up
 from fluffle.broker.cli.rabbitmq.verb import (
     DATA,
     TEXT,
-    Call,
     Failure,
-    Misused,
-    Told,
+    Invocation,
+    Report,
+    UsageFailure,
     Verb,
 )
 
@@ -24,24 +24,24 @@ ANY_INTERFACE: Mapping[str, str] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "12
 """What binds all, and where it can be tried."""
 
 
-def check_running(call: Call) -> Told:
+def check_running(call: Invocation) -> Report:
     node = call.node
     if not is_up(call):
         raise Failure(
             f"RabbitMQ on node {node} is not running or has not fully booted yet (check with "
             "is_booting)"
         )
-    return Told([f"RabbitMQ on node {node} is fully booted and running"])
+    return Report([f"RabbitMQ on node {node} is fully booted and running"])
 
 
-def is_running(call: Call) -> Told:
+def is_running(call: Invocation) -> Report:
     """Unreachable where nobody is there to tell."""
     up = is_up(call)
     state = "is fully booted and running" if up else "is not running or has not fully booted yet"
-    return Told([f"RabbitMQ {state}"], {"result": up})
+    return Report([f"RabbitMQ {state}"], {"result": up})
 
 
-def is_booting(call: Call) -> Told:
+def is_booting(call: Invocation) -> Report:
     """Unreachable where nobody is there to tell."""
     up = is_up(call)
     state = (
@@ -49,50 +49,50 @@ def is_booting(call: Call) -> Told:
         if up
         else "is booting"
     )
-    return Told([f"RabbitMQ {state}"], {"result": not up})
+    return Report([f"RabbitMQ {state}"], {"result": not up})
 
 
-def alarms(call: Call) -> Told:
+def alarms(call: Invocation) -> Report:
     """All that are known, whichever node has them."""
     node, found = call.node, list(call.client.rows("alarms.list"))
     content = {"result": "ok", "node": node, "alarms": found}
     if not found:
-        return Told([f"Node {node} reported no alarms, local or clusterwide"], content)
+        return Report([f"Node {node} reported no alarms, local or clusterwide"], content)
     lines = [f"Node {node} reported alarms:", "", *map(alarm_text, found)]
-    return Told(lines, content)
+    return Report(lines, content)
 
 
-def check_alarms(call: Call) -> Told:
+def check_alarms(call: Invocation) -> Report:
     told = alarms(call)
     if told.content["alarms"]:
         raise Failure("\n".join(told.lines), content={**told.content, "result": "error"})
     return told
 
 
-def check_local_alarms(call: Call) -> Told:
+def check_local_alarms(call: Invocation) -> Report:
     node = call.node
     found = [row for row in call.client.rows("alarms.list") if row["node"] == node]
     if found:
         text = "\n".join((f"Node {node} reported local alarms:", "", *map(alarm_text, found)))
         raise Failure(text, content={"result": "error", "local": found})
-    return Told([f"Node {node} reported no local alarms"])
+    return Report([f"Node {node} reported no local alarms"])
 
 
-def listeners(call: Call) -> Told:
+def listeners(call: Invocation) -> Report:
     row = call.client.call("status")
     found = listeners_of(row)
     content = {"result": "ok", "node": row["node"], "listeners": found}
-    return Told(list(map(listener_line, found)), content)
+    return Report(list(map(listener_line, found)), content)
 
 
-def check_port_listener(call: Call) -> Told:
+def check_port_listener(call: Invocation) -> Report:
     if not call.words[0].isdecimal():
-        raise Misused(f"'{call.words[0]}' is no port")
+        raise UsageFailure(f"'{call.words[0]}' is no port")
     port = int(call.words[0])
     row = call.client.call("status")
     found = listeners_of(row)
     if any(each["port"] == port for each in found):
-        return Told([f"A listener for port {port} is running on node {row['node']}."])
+        return Report([f"A listener for port {port} is running on node {row['node']}."])
     others = ", ".join(str(number) for number in sorted(each["port"] for each in found))
     raise Failure(
         f"No listener for port {port} is active on node {row['node']}. Found listeners that use "
@@ -101,12 +101,12 @@ def check_port_listener(call: Call) -> Told:
     )
 
 
-def check_protocol_listener(call: Call) -> Told:
+def check_protocol_listener(call: Invocation) -> Report:
     wanted = PROTOCOL_NAMES.get(call.words[0], call.words[0])
     row = call.client.call("status")
     found = listeners_of(row)
     if any(each["protocol"] == wanted for each in found):
-        return Told([f"A listener for protocol {wanted} is running on node {row['node']}."])
+        return Report([f"A listener for protocol {wanted} is running on node {row['node']}."])
     others = ", ".join(sorted({each["protocol"] for each in found}))
     raise Failure(
         f"No listener for protocol {wanted} is active on node {row['node']}. Found listeners for "
@@ -126,7 +126,7 @@ PROTOCOL_NAMES: Mapping[str, str] = {
 """Other words for a protocol."""
 
 
-def check_port_connectivity(call: Call) -> Told:
+def check_port_connectivity(call: Invocation) -> Report:
     """Connect to each port, by the address that `--address` names or that is bound."""
     row = call.client.call("status")
     found = [each for each in listeners_of(row) if not each["interface"].startswith("/")]
@@ -138,13 +138,13 @@ def check_port_connectivity(call: Call) -> Told:
             content={"result": "error", "failures": refused},
         )
     ports = ", ".join(str(number) for number in sorted(each["port"] for each in found))
-    return Told([f"Successfully connected to ports {ports} on node {row['node']}."])
+    return Report([f"Successfully connected to ports {ports} on node {row['node']}."])
 
 
-def can_connect(call: Call, listener: Row) -> bool:
+def can_connect(call: Invocation, listener: Row) -> bool:
     bound = listener["interface"]
     host = call.options.get("address") or ANY_INTERFACE.get(bound, bound)
-    wait_s = call.patience_s(CONNECT_WAIT_S)
+    wait_s = call.timeout_s(CONNECT_WAIT_S)
     try:
         socket.create_connection((host, listener["port"]), wait_s).close()
     except OSError:
@@ -152,26 +152,26 @@ def can_connect(call: Call, listener: Row) -> bool:
     return True
 
 
-def check_virtual_hosts(call: Call) -> Told:
+def check_virtual_hosts(call: Invocation) -> Report:
     """All are there once a node is up: there is no other state."""
     node = call.node
     if not is_up(call):
         raise Failure(f"Node {node} has not fully booted yet")
-    return Told([f"Node {node} reported all vhosts as running"])
+    return Report([f"Node {node} reported all vhosts as running"])
 
 
-def check_certificate_expiration(call: Call) -> Told:
+def check_certificate_expiration(call: Invocation) -> Report:
     """Whether all that there are will be good for as long as `--within` says."""
     unit, within = call.options.get("unit", "weeks").lower(), call.options.get("within", "4")
     if unit not in UNITS_S or not within.isdecimal() or not int(within):
-        raise Misused(f"'{within} {unit}' is no time; units are {', '.join(UNITS_S)}", DATA)
+        raise UsageFailure(f"'{within} {unit}' is no time; units are {', '.join(UNITS_S)}", DATA)
     until = call.wall() + int(within) * UNITS_S[unit]
     found = [row for row in call.client.rows("node.certificates") if row["ends_at"] < until]
     if found:
         lines = [f"{row['file']}: expires on {ctime(row['ends_at'])}" for row in found]
         raise Failure("\n".join(lines), content={"result": "error", "expired": found})
     one = unit.removesuffix("s") if within == "1" else unit
-    return Told([f"No certificates are expiring within {within} {one}."])
+    return Report([f"No certificates are expiring within {within} {one}."])
 
 
 UNITS_S: Mapping[str, int] = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fluffle.broker.cli.definitions import bring, noting_argon2, read, write, write_file
-from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, Call, Failure, Told, Verb
+from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, Failure, Invocation, Report, Verb
 
 FORMAT: Mapping[str, str] = {"format": TEXT, "timeout": TEXT}
 STARTED = (
@@ -17,13 +17,13 @@ STARTED = (
 )
 
 
-def check_format(call: Call) -> None:
+def check_format(call: Invocation) -> None:
     """Failure for Erlang's."""
     if call.options.get("format", "json").lower() != "json":
         raise Failure("definitions are JSON here; use --format json", 64)
 
 
-def export_definitions(call: Call) -> Told:
+def export_definitions(call: Invocation) -> Report:
     """To a file, or to standard output for `-`."""
     check_format(call)
     where = call.words[0]
@@ -33,12 +33,12 @@ def export_definitions(call: Call) -> Told:
     if where == "-":
         output = io.StringIO()
         write(output, first, entries)
-        return Told([output.getvalue().rstrip("\n")])
+        return Report([output.getvalue().rstrip("\n")])
     write_file(Path(where), first, entries)
-    return Told([])
+    return Report([])
 
 
-def import_definitions(call: Call) -> Told:
+def import_definitions(call: Invocation) -> Report:
     """From a file, or from standard input; what is there already stays."""
     check_format(call)
     where = call.word(0, "-")
@@ -51,15 +51,15 @@ def import_definitions(call: Call) -> Told:
     except OSError as error:
         raise Failure(f"cannot read {where}: {error.strerror}", 65) from error
     skipped = list(bring(call.client, content, call.vhost))
-    return Told([*(f"skipped {reason}" for reason in skipped), STARTED])
+    return Report([*(f"skipped {reason}" for reason in skipped), STARTED])
 
 
-def exporting(call: Call) -> str:
+def exporting(call: Invocation) -> str:
     where = call.word(0)
     return "" if where == "-" else f'Exporting definitions in JSON to a file at "{where}" ...'
 
 
-def importing(call: Call) -> str:
+def importing(call: Invocation) -> str:
     where = call.word(0, "-")
     whence = "standard input" if where == "-" else f'a file at "{where}"'
     return f"Importing definitions in JSON from {whence} ..."

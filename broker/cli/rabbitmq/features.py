@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fluffle.broker.base.features import FEATURES
-from fluffle.broker.cli.rabbitmq.verb import FLAG, USAGE, Call, Failure, Listed, Misused, Verb
+from fluffle.broker.cli.rabbitmq.verb import (
+    FLAG,
+    USAGE,
+    Failure,
+    Invocation,
+    RowTable,
+    UsageFailure,
+    Verb,
+)
 
 FLAG_COLUMNS = ("name", "state", "stability", "provided_by", "desc", "doc_url")
 FEATURE_COLUMNS = ("name", "deprecation_phase", "provided_by", "desc", "doc_url")
 
 
-def columns_of(call: Call, default: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that were asked for.  Misused."""
+def columns_of(
+    call: Invocation, default: tuple[str, ...], known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Those that were asked for.  UsageFailure."""
     for name in call.words:
         if name not in known:
-            raise Misused(f"Info key(s) {name} are not supported")
+            raise UsageFailure(f"Info key(s) {name} are not supported")
     return tuple(call.words) or default
 
 
-def list_feature_flags(call: Call) -> Listed:
+def list_feature_flags(call: Invocation) -> RowTable:
     columns = columns_of(call, ("name", "state"), FLAG_COLUMNS)
     rows = (
         {
@@ -31,22 +41,22 @@ def list_feature_flags(call: Call) -> Listed:
         }
         for name, description in FEATURES.items()
     )
-    return Listed(columns, rows)
+    return RowTable(columns, rows)
 
 
-def enable_feature_flag(call: Call) -> None:
+def enable_feature_flag(call: Invocation) -> None:
     """All are enabled, so there is nothing to be done for one that there is."""
     name = call.word(0, "all")
     if name not in ("all", *FEATURES):
         raise Failure(f"This feature flag is not supported by node {call.node}", USAGE)
 
 
-def list_deprecated_features(call: Call) -> Listed:
+def list_deprecated_features(call: Invocation) -> RowTable:
     columns = columns_of(call, ("name", "deprecation_phase"), FEATURE_COLUMNS)
-    return Listed(columns, ())
+    return RowTable(columns, ())
 
 
-def enabling(call: Call) -> str:
+def enabling(call: Invocation) -> str:
     name = call.word(0, "all")
     what = "all feature flags" if name == "all" else f'feature flag "{name}"'
     return f"Enabling {what} ..."

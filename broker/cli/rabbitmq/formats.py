@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import Any
 
 from fluffle.broker.cli.client import Row
-from fluffle.broker.cli.rabbitmq.verb import Listed, Output, Told
+from fluffle.broker.cli.rabbitmq.verb import Output, Report, RowTable
 
 FORMATS = ("table", "pretty_table", "csv", "json", "json_stream", "erlang", "string", "report")
 """The last three print what `table` prints: they are of Erlang, or for people."""
@@ -21,10 +21,10 @@ FOR_PROGRAMS = frozenset({"csv", "json", "json_stream"})
 
 def printed(output: Output, format_name: str, *, has_header: bool) -> Iterator[str]:
     """The lines of what has come of a verb."""
-    if isinstance(output, Listed):
+    if isinstance(output, RowTable):
         name = "pretty_table" if output.is_pretty and format_name == "table" else format_name
         yield from LISTS.get(name, table)(output, has_header and output.has_header)
-    elif isinstance(output, Told):
+    elif isinstance(output, Report):
         if format_name in ("json", "json_stream"):
             content = output.content
             yield compact({"message": "\n".join(output.lines)} if content is None else content)
@@ -32,7 +32,7 @@ def printed(output: Output, format_name: str, *, has_header: bool) -> Iterator[s
             yield from output.lines
 
 
-def table(listed: Listed, has_header: bool) -> Iterator[str]:  # noqa: FBT001 - as all formats
+def table(listed: RowTable, has_header: bool) -> Iterator[str]:  # noqa: FBT001 - as all formats
     """Cells between tabs; nothing at all without rows."""
     is_first = True
     for row in listed.rows:
@@ -44,7 +44,7 @@ def table(listed: Listed, has_header: bool) -> Iterator[str]:  # noqa: FBT001 - 
         yield ""
 
 
-def pretty_table(listed: Listed, has_header: bool) -> Iterator[str]:  # noqa: FBT001
+def pretty_table(listed: RowTable, has_header: bool) -> Iterator[str]:  # noqa: FBT001
     """Cells in boxes."""
     rows = [[cell(row.get(name)) for name in listed.columns] for row in listed.rows]
     if not rows:
@@ -61,7 +61,7 @@ def pretty_table(listed: Listed, has_header: bool) -> Iterator[str]:  # noqa: FB
     yield f"└{'┴'.join(lines)}┘"
 
 
-def csv_lines(listed: Listed, has_header: bool) -> Iterator[str]:  # noqa: FBT001
+def csv_lines(listed: RowTable, has_header: bool) -> Iterator[str]:  # noqa: FBT001
     """Text in quotation marks, numbers without."""
     is_first = True
     for row in listed.rows:
@@ -82,7 +82,7 @@ def csv_cell(value: object) -> object:
     return value if is_number else cell(value)
 
 
-def json_array(listed: Listed, _has_header: bool) -> Iterator[str]:  # noqa: FBT001
+def json_array(listed: RowTable, _has_header: bool) -> Iterator[str]:  # noqa: FBT001
     """An array with a line a row; nothing before the first answer, which may be a failure."""
     rows = iter(listed.rows)
     first = list(islice(rows, 1))
@@ -94,7 +94,7 @@ def json_array(listed: Listed, _has_header: bool) -> Iterator[str]:  # noqa: FBT
     yield "]"
 
 
-def json_stream(listed: Listed, _has_header: bool) -> Iterator[str]:  # noqa: FBT001
+def json_stream(listed: RowTable, _has_header: bool) -> Iterator[str]:  # noqa: FBT001
     """An object a line."""
     for row in listed.rows:
         yield compact(chosen(row, listed.columns))
@@ -105,7 +105,7 @@ def compact(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-LISTS: Mapping[str, Callable[[Listed, bool], Iterator[str]]] = {
+LISTS: Mapping[str, Callable[[RowTable, bool], Iterator[str]]] = {
     "table": table,
     "pretty_table": pretty_table,
     "csv": csv_lines,

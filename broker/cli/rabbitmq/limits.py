@@ -12,11 +12,11 @@ from fluffle.broker.cli.rabbitmq.verb import (
     NO_USER,
     NOT_FOUND,
     TEXT,
-    Call,
     Failure,
-    Listed,
+    Invocation,
     Output,
-    Told,
+    Report,
+    RowTable,
     Verb,
 )
 
@@ -48,24 +48,24 @@ def shown(limits: Mapping[str, int]) -> str:
     return json.dumps(limits, separators=(",", ":"))
 
 
-def set_user_limits(call: Call) -> None:
+def set_user_limits(call: Invocation) -> None:
     call.client.call("users.limits", name=call.words[0], limits=parsed(call.words[1]))
 
 
-def clear_user_limits(call: Call) -> None:
+def clear_user_limits(call: Invocation) -> None:
     name, limit = call.words
     names = OF_USERS if limit == "all" else [limit]
     call.client.call("users.limits", name=name, limits=dict.fromkeys(names))
 
 
-def list_user_limits(call: Call) -> Output:
+def list_user_limits(call: Invocation) -> Output:
     found = {row["user"]: limits_of(row, OF_USERS) for row in call.client.rows("users.list")}
     if call.has("global"):
-        return Listed(("user", "limits"), limited("user", found))
+        return RowTable(("user", "limits"), limited("user", found))
     name = call.options.get("user", "guest")
     if name not in found:
         raise Failure(f"User {name} does not exist", NO_USER)
-    return Told([shown(found[name])], found[name])
+    return Report([shown(found[name])], found[name])
 
 
 def limited(what: str, found: Mapping[str, Mapping[str, int]]) -> Iterator[Row]:
@@ -73,37 +73,37 @@ def limited(what: str, found: Mapping[str, Mapping[str, int]]) -> Iterator[Row]:
     return ({what: name, "limits": shown(limits)} for name, limits in found.items() if limits)
 
 
-def set_vhost_limits(call: Call) -> None:
+def set_vhost_limits(call: Invocation) -> None:
     call.client.call("vhosts.limits", name=call.vhost, limits=parsed(call.words[0]))
 
 
-def clear_vhost_limits(call: Call) -> None:
+def clear_vhost_limits(call: Invocation) -> None:
     call.client.call("vhosts.limits", name=call.vhost, limits=dict.fromkeys(OF_VHOSTS))
 
 
-def list_vhost_limits(call: Call) -> Output:
+def list_vhost_limits(call: Invocation) -> Output:
     found = {row["name"]: limits_of(row, OF_VHOSTS) for row in call.client.rows("vhosts.list")}
     if call.has("global"):
-        return Listed(("vhost", "limits"), limited("vhost", found))
+        return RowTable(("vhost", "limits"), limited("vhost", found))
     if call.vhost not in found:
         raise Failure(f"Virtual host '{call.vhost}' does not exist")
     limits: Any = found[call.vhost]
-    return Told([shown(limits) if limits else ""], limits)
+    return Report([shown(limits) if limits else ""], limits)
 
 
-def for_users(call: Call) -> str:
+def for_users(call: Invocation) -> str:
     if call.has("global"):
         return "Listing limits for all users ..."
     return f'Listing limits for user "{call.options.get("user", "guest")}" ...'
 
 
-def for_vhosts(call: Call) -> str:
+def for_vhosts(call: Invocation) -> str:
     if call.has("global"):
         return "Listing limits for all vhosts ..."
     return f'Listing limits for vhost "{call.vhost}" ...'
 
 
-def clearing(call: Call) -> str:
+def clearing(call: Invocation) -> str:
     which = "all limits" if call.word(1) == "all" else f'"{call.word(1)}" limit'
     return f'Clearing {which} for user "{call.word(0)}" ...'
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from fluffle.broker.cli.all_nodes import rows_everywhere
 from fluffle.broker.cli.client import Row
-from fluffle.broker.cli.rabbitmq.verb import FLAG, Call, Listed, Misused, Verb
+from fluffle.broker.cli.rabbitmq.verb import FLAG, Invocation, RowTable, UsageFailure, Verb
 from fluffle.broker.cli.volumes import VOLUMES, with_volumes
 
-Enrich = Callable[[Call, Iterator[Row]], Iterator[Row]]
+Enrich = Callable[[Invocation, Iterator[Row]], Iterator[Row]]
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class ListingVerb:
     """What can be listed, and by which columns."""
 
     control_verb: str
@@ -30,7 +30,7 @@ class Inventory:
 
 UNNAMED: Mapping[str, str] = {}
 
-QUEUES = Inventory(
+QUEUES = ListingVerb(
     "queues.list",
     ("name", "messages"),
     (
@@ -41,13 +41,13 @@ QUEUES = Inventory(
     ),
     {"owner_pid": "owner", "pid": "leader"},
 )  # fmt: skip
-EXCHANGES = Inventory(
+EXCHANGES = ListingVerb(
     "exchanges.list",
     ("name", "type"),
     ("durable", "auto_delete", "internal", "arguments", "policy", "vhost"),
     UNNAMED,
 )
-BINDINGS = Inventory(
+BINDINGS = ListingVerb(
     "bindings.list",
     (
         "source_name", "source_kind", "destination_name", "destination_kind", "routing_key",
@@ -56,7 +56,7 @@ BINDINGS = Inventory(
     ("vhost",),
     UNNAMED,
 )  # fmt: skip
-CONNECTIONS = Inventory(
+CONNECTIONS = ListingVerb(
     "connections.list",
     ("user", "peer_host", "peer_port", "state"),
     (
@@ -69,7 +69,7 @@ CONNECTIONS = Inventory(
     is_of_vhost=False,
     is_of_node=True,
 )  # fmt: skip
-CHANNELS = Inventory(
+CHANNELS = ListingVerb(
     "channels.list",
     ("pid", "user", "consumer_count", "messages_unacknowledged"),
     (
@@ -81,7 +81,7 @@ CHANNELS = Inventory(
     is_of_vhost=False,
     is_of_node=True,
 )  # fmt: skip
-CONSUMERS = Inventory(
+CONSUMERS = ListingVerb(
     "consumers.list",
     (
         "queue_name", "channel_pid", "consumer_tag", "ack_required", "prefetch_count", "active",
@@ -93,17 +93,17 @@ CONSUMERS = Inventory(
 )  # fmt: skip
 
 
-def columns_of(inventory: Inventory, call: Call) -> Sequence[str]:
-    """Those that were asked for.  Misused for one that there is not."""
+def columns_of(inventory: ListingVerb, call: Invocation) -> Sequence[str]:
+    """Those that were asked for.  UsageFailure for one that there is not."""
     known = {*inventory.default, *inventory.others}
     asked = [name for word in call.words for name in word.split(",") if name]
     for name in asked:
         if name not in known:
-            raise Misused(f"Info key(s) {name} are not supported")
+            raise UsageFailure(f"Info key(s) {name} are not supported")
     return asked or inventory.default
 
 
-def listed(inventory: Inventory, call: Call) -> Listed:
+def listed(inventory: ListingVerb, call: Invocation) -> RowTable:
     where = {"vhost": call.vhost} if inventory.is_of_vhost else {}
     name, client = inventory.control_verb, call.client
     is_of_node = inventory.is_of_node
@@ -111,10 +111,10 @@ def listed(inventory: Inventory, call: Call) -> Listed:
     columns = columns_of(inventory, call)
     if not {*VOLUMES}.isdisjoint(columns):
         rows = with_volumes(client, rows, call.vhost)
-    return Listed(columns, shown(inventory, call, rows))
+    return RowTable(columns, shown(inventory, call, rows))
 
 
-def shown(inventory: Inventory, call: Call, rows: Iterator[Row]) -> Iterator[Row]:
+def shown(inventory: ListingVerb, call: Invocation, rows: Iterator[Row]) -> Iterator[Row]:
     """By RabbitMQ's names.  `--online` and `--offline` are about queues."""
     for row in rows:
         is_down = row.get("state") in ("down", "minority", "crashed")
@@ -125,7 +125,7 @@ def shown(inventory: Inventory, call: Call, rows: Iterator[Row]) -> Iterator[Row
         yield {**row, **{name: row[ours] for name, ours in inventory.renamed.items()}}
 
 
-def verb(inventory: Inventory, banner: str, note: str = "", **options: str) -> Verb:
+def verb(inventory: ListingVerb, banner: str, note: str = "", **options: str) -> Verb:
     return Verb(
         lambda call: listed(inventory, call),
         "[<column> ...]",

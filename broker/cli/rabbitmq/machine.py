@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, Call, Failure, Misused, Told, Verb
+from fluffle.broker.cli.rabbitmq.verb import (
+    FLAG,
+    TEXT,
+    Failure,
+    Invocation,
+    Report,
+    UsageFailure,
+    Verb,
+)
 
 UNITS: Mapping[str, int] = {
     "bytes": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
@@ -15,41 +23,41 @@ SECRETS = ("PASS", "SECRET", "COOKIE", "URL", "_USER")
 """What the value of a variable with one of these in its name is hidden for."""
 
 
-def memory_breakdown(call: Call) -> Told:
+def memory_breakdown(call: Invocation) -> Report:
     """Resident memory as one: Python does not tell whose it is."""
     unit = call.options.get("unit", "gb").lower()
     if unit not in UNITS:
-        raise Misused(f"unit '{unit}' is not supported; there are {', '.join(UNITS)}")
+        raise UsageFailure(f"unit '{unit}' is not supported; there are {', '.join(UNITS)}")
     used = call.client.call("status")["memory_bytes"] or 0
     text = f"{used}" if unit == "bytes" else f"{used / UNITS[unit]:.4f}"
     content = {"resident": {"bytes": used, "percentage": 100.0}}
-    return Told([f"resident: {text} {unit} (100.0%)"], content)
+    return Report([f"resident: {text} {unit} (100.0%)"], content)
 
 
-def os_env(_call: Call) -> Told:
+def os_env(_call: Invocation) -> Report:
     """Of this command, whose environment is mostly that of the node."""
     found = {name: value for name, value in os.environ.items() if name.startswith(PREFIXES)}
     shown = {
         name: "***" if any(secret in name for secret in SECRETS) else value
         for name, value in sorted(found.items())
     }
-    return Told([f"{name}={value}" for name, value in shown.items()], shown)
+    return Report([f"{name}={value}" for name, value in shown.items()], shown)
 
 
-def cipher_suites(call: Call) -> Told:
+def cipher_suites(call: Invocation) -> Report:
     names = [row["name"] for row in call.client.rows("node.ciphers")]
-    return Told(names, names)
+    return Report(names, names)
 
 
-def tls_versions(_call: Call) -> Told:
-    return Told(["tlsv1.3", "tlsv1.2"], {"versions": ["tlsv1.3", "tlsv1.2"]})
+def tls_versions(_call: Invocation) -> Report:
+    return Report(["tlsv1.3", "tlsv1.2"], {"versions": ["tlsv1.3", "tlsv1.2"]})
 
 
-def log_location(_call: Call) -> Told:
-    return Told(["<stderr>"], {"log_files": ["<stderr>"]})
+def log_location(_call: Invocation) -> Report:
+    return Report(["<stderr>"], {"log_files": ["<stderr>"]})
 
 
-def log_tail(_call: Call) -> Told:
+def log_tail(_call: Invocation) -> Report:
     raise Failure(
         "the node logs to its standard error, which whoever has started it keeps: journalctl -u "
         "fluffle, docker logs, kubectl logs"

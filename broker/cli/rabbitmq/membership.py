@@ -11,9 +11,9 @@ import signal
 from collections.abc import Mapping
 from functools import partial
 
-from fluffle.broker.cli.client import Refused, Unreachable, running_pid
-from fluffle.broker.cli.rabbitmq.nodes import LOOK_S, PATIENCE_S, is_up, waited
-from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, Call, Failure, Told, Verb
+from fluffle.broker.cli.client import RequestRefused, Unreachable, running_pid
+from fluffle.broker.cli.rabbitmq.nodes import POLL_INTERVAL_S, WAIT_TIMEOUT_S, is_up, waited
+from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, Failure, Invocation, Report, Verb
 
 JOIN = (
     "nodes do not join by a command here: have one of the cluster let this one in (fluffle cluster "
@@ -27,54 +27,54 @@ RESET = (
 ALONE = "nodes start without the others as far as a majority allows; see fluffle salvage"
 
 
-def refuse(why: str, _call: Call) -> Told:
+def refuse(why: str, _call: Invocation) -> Report:
     raise Failure(why)
 
 
-def forget_cluster_node(call: Call) -> None:
+def forget_cluster_node(call: Invocation) -> None:
     call.client.call("cluster.forget", name=call.words[0])
 
 
-def stop_app(call: Call) -> None:
+def stop_app(call: Invocation) -> None:
     call.client.call("node.drain")
 
 
-def start_app(call: Call) -> None:
+def start_app(call: Invocation) -> None:
     call.client.call("node.revive")
 
 
-def check_here(call: Call) -> None:
+def check_here(call: Invocation) -> None:
     """Failure for a node that is elsewhere: the number of its process is another one's here."""
     try:
         call.client.data_dir  # noqa: B018 - whether there is one
-    except Refused as refused:
+    except RequestRefused as refused:
         raise Failure(f"{refused.message}: a node is stopped where it runs") from refused
 
 
-def stop(call: Call) -> None:
+def stop(call: Invocation) -> None:
     """Ask the process to end; it goes on by itself."""
     os.kill(call.client.pid, signal.SIGTERM)
 
 
-def shutdown(call: Call) -> Told:
+def shutdown(call: Invocation) -> Report:
     """The same, and wait until it has ended."""
     pid = call.client.pid
     os.kill(pid, signal.SIGTERM)
-    end = call.now() + call.patience_s(PATIENCE_S)
+    end = call.now() + call.timeout_s(WAIT_TIMEOUT_S)
     while not call.has("no-wait") and running_pid(call.client.data_dir) == pid:
         if call.now() >= end:
             raise Failure(f"the node (process {pid}) has not stopped in time")
-        call.sleep(LOOK_S)
-    return Told([])
+        call.sleep(POLL_INTERVAL_S)
+    return Report([])
 
 
-def wait(call: Call) -> Told:
+def wait(call: Invocation) -> Report:
     """Until it serves: a file with its process is not needed to find it."""
     waited(call, partial(is_up, call), "the node is not up")
-    return Told([])
+    return Report([])
 
 
-def pinged(call: Call) -> str:
+def pinged(call: Invocation) -> str:
     """Whom it is about, if anybody is there."""
     try:
         return call.node

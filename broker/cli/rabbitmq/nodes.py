@@ -7,38 +7,45 @@ from importlib.metadata import version
 from operator import itemgetter
 
 from fluffle.broker.base.features import FEATURES
-from fluffle.broker.cli.client import Client, Refused, Row, Unreachable
+from fluffle.broker.cli.client import Client, RequestRefused, Row, Unreachable
 from fluffle.broker.cli.rabbitmq.builtin import PLUGINS
 from fluffle.broker.cli.rabbitmq.listeners import alarm_text, listener_line, listeners_of
-from fluffle.broker.cli.rabbitmq.verb import Call, Failure, Listed, Misused, Told, Verb
+from fluffle.broker.cli.rabbitmq.verb import (
+    Failure,
+    Invocation,
+    Report,
+    RowTable,
+    UsageFailure,
+    Verb,
+)
 from fluffle.broker.cli.status import nodes_of
 
 NONE = "(none)"
 GB = 1_000_000_000
-PATIENCE_S = 300.0
-LOOK_S = 0.2
+WAIT_TIMEOUT_S = 300.0
+POLL_INTERVAL_S = 0.2
 """Between two looks at what is waited for."""
 
 MAINTENANCE = {True: "marked for maintenance", False: "not under maintenance"}
 
 
-def ping(call: Call) -> Told:
+def ping(call: Invocation) -> Report:
     call.client.call("ping")
-    return Told(["Ping succeeded"])
+    return Report(["Ping succeeded"])
 
 
-def show_version(call: Call) -> Told:
+def show_version(call: Invocation) -> Report:
     """Whom the node behaves like; of this command where there is none to be asked."""
     try:
-        return Told([str(call.client.call("status")["product_version"])])
-    except (Unreachable, Refused):
-        return Told([version("fluffle")])
+        return Report([str(call.client.call("status")["product_version"])])
+    except (Unreachable, RequestRefused):
+        return Report([version("fluffle")])
 
 
-def status(call: Call) -> Told:
+def status(call: Invocation) -> Report:
     row = call.client.call("status")
     alarms = list(call.client.rows("alarms.list"))
-    return Told(list(status_lines(row, alarms)), status_content(row, alarms))
+    return Report(list(status_lines(row, alarms)), status_content(row, alarms))
 
 
 def status_lines(row: Row, alarms: list[Row]) -> Iterator[str]:
@@ -107,7 +114,7 @@ def status_content(row: Row, alarms: list[Row]) -> Row:
     }
 
 
-def cluster_status(call: Call) -> Told:
+def cluster_status(call: Invocation) -> Report:
     row = call.client.call("status")
     nodes, alarms = nodes_of(call.client, row), list(call.client.rows("alarms.list"))
     name = row["cluster"]["name"] if row["cluster"] else row["node"]
@@ -134,7 +141,7 @@ def cluster_status(call: Call) -> Told:
         ),
         *section("Feature flags", *(f"Flag: {name}, state: enabled" for name in FEATURES)),
     ]  # fmt: skip
-    return Told(
+    return Report(
         lines,
         {
             "cluster_name": name,
@@ -176,22 +183,22 @@ def lowered(listener: Row) -> str:
 
 
 def waited(
-    call: Call, is_so: Callable[[], bool], what: str, patience_s: float = PATIENCE_S
+    call: Invocation, is_so: Callable[[], bool], what: str, timeout_s: float = WAIT_TIMEOUT_S
 ) -> None:
     """Look again and again.  Failure once it has taken too long."""
-    end = call.now() + call.patience_s(patience_s)
+    end = call.now() + call.timeout_s(timeout_s)
     while True:
         try:
             if is_so():
                 return
-        except (Unreachable, Refused):
+        except (Unreachable, RequestRefused):
             pass
         if call.now() >= end:
             raise Failure(f"{what} in time")
-        call.sleep(LOOK_S)
+        call.sleep(POLL_INTERVAL_S)
 
 
-def is_up(call: Call) -> bool:
+def is_up(call: Invocation) -> bool:
     """Whether it serves: it is one of its cluster, and listens."""
     row = call.client.call("status")
     cluster = row["cluster"]
@@ -199,13 +206,13 @@ def is_up(call: Call) -> bool:
     return bool(has_entered and "amqp" in row["addresses"])
 
 
-def await_startup(call: Call) -> None:
+def await_startup(call: Invocation) -> None:
     waited(call, lambda: is_up(call), "the node is not up")
 
 
-def await_online_nodes(call: Call) -> None:
+def await_online_nodes(call: Invocation) -> None:
     if not call.words[0].isdecimal():
-        raise Misused(f"'{call.words[0]}' is no number of nodes")
+        raise UsageFailure(f"'{call.words[0]}' is no number of nodes")
     wanted = int(call.words[0])
 
     def are_there() -> bool:
@@ -216,35 +223,35 @@ def await_online_nodes(call: Call) -> None:
     waited(call, are_there, f"{wanted} nodes are not online")
 
 
-def environment(call: Call) -> Told:
+def environment(call: Invocation) -> Report:
     """What there is to say of a configuration: the status; how it came about is in the log."""
     row = call.client.call("status")
-    return Told([f"{name}: {value}" for name, value in row.items()], row)
+    return Report([f"{name}: {value}" for name, value in row.items()], row)
 
 
-def report(call: Call) -> Told:
+def report(call: Invocation) -> Report:
     """For a ticket: status, cluster, and lists."""
     lines = [*status(call).lines, *cluster_status(call).lines]
     for verb in ("vhosts", "queues", "connections", "channels", "policies", "permissions"):
         rows = call.client.rows(f"{verb}.list")
         lines += [f"Listing {verb} ...", *(str(row) for row in rows), ""]
-    return Told(lines)
+    return Report(lines)
 
 
-def node_health_check(_call: Call) -> Told:
-    return Told(["This command is DEPRECATED and is a no-op. See rabbitmq-diagnostics."])
+def node_health_check(_call: Invocation) -> Report:
+    return Report(["This command is DEPRECATED and is a no-op. See rabbitmq-diagnostics."])
 
 
-def server_version(call: Call) -> Told:
-    return Told([str(call.client.call("status")["product_version"])])
+def server_version(call: Invocation) -> Report:
+    return Report([str(call.client.call("status")["product_version"])])
 
 
-def feature_flags(_call: Call) -> Listed:
-    return Listed(("name", "state"), ({"name": name, "state": "enabled"} for name in FEATURES))
+def feature_flags(_call: Invocation) -> RowTable:
+    return RowTable(("name", "state"), ({"name": name, "state": "enabled"} for name in FEATURES))
 
 
-def pinging(call: Call) -> str:
-    milliseconds = int(call.patience_s(60.0) * 1000)
+def pinging(call: Invocation) -> str:
+    milliseconds = int(call.timeout_s(60.0) * 1000)
     return f"Will ping the node in its data directory. Timeout: {milliseconds} ms."
 
 

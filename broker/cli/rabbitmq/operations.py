@@ -11,17 +11,17 @@ from fluffle.broker.cli.rabbitmq.verb import (
     NOT_FOUND,
     TEXT,
     USAGE,
-    Call,
-    Told,
+    Invocation,
+    Report,
     Verb,
 )
 
 
-def purge_queue(call: Call) -> None:
+def purge_queue(call: Invocation) -> None:
     call.client.call("queues.purge", name=call.words[0], vhost=call.vhost)
 
 
-def delete_queue(call: Call) -> Told:
+def delete_queue(call: Invocation) -> Report:
     messages = call.client.call(
         "queues.delete",
         name=call.words[0],
@@ -30,25 +30,25 @@ def delete_queue(call: Call) -> Told:
         if_unused=call.has("if-unused"),
     )["messages"]
     count = "an unknown number of" if messages is None else messages
-    return Told([f"Queue was successfully deleted with {count} ready messages"])
+    return Report([f"Queue was successfully deleted with {count} ready messages"])
 
 
-def close_connection(call: Call) -> None:
+def close_connection(call: Invocation) -> None:
     """By the name that `list_connections name` or `pid` shows."""
     close_everywhere(call.client, name=call.words[0], reason=call.word(1))
 
 
-def close_all_connections(call: Call) -> Told:
+def close_all_connections(call: Invocation) -> Report:
     which = {"everybody": True} if call.has("global") else {"vhost": call.vhost}
     closed = close_everywhere(call.client, reason=call.words[0], **which)
-    return Told([f"Closed {closed} connections"])
+    return Report([f"Closed {closed} connections"])
 
 
-def close_all_user_connections(call: Call) -> None:
+def close_all_user_connections(call: Invocation) -> None:
     close_everywhere(call.client, user=call.words[0], reason=call.word(1))
 
 
-def deleting(call: Call) -> str:
+def deleting(call: Invocation) -> str:
     conditions = [
         text
         for option, text in (("if-empty", "is empty"), ("if-unused", "is unused"))
@@ -58,7 +58,7 @@ def deleting(call: Call) -> str:
     return f"Deleting queue '{call.word(0)}' on vhost '{call.vhost}'{if_} ..."
 
 
-def closing_all(call: Call) -> str:
+def closing_all(call: Invocation) -> str:
     where = "" if call.has("global") else f" in vhost {call.vhost}"
     return f"Closing all connections{where}, reason: {call.word(0)}..."
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fluffle.broker.cli.rabbitmq.verb import Call, Listed, Verb
+from fluffle.broker.cli.rabbitmq.verb import Invocation, RowTable, Verb
 
 RIGHTS = ("configure", "write", "read")
 
 
-def set_permissions(call: Call) -> None:
+def set_permissions(call: Invocation) -> None:
     user, configure, write, read = call.words
     call.client.call(
         "permissions.set", user=user, vhost=call.vhost, configure=configure, write=write, read=read
     )
 
 
-def set_permissions_globally(call: Call) -> None:
+def set_permissions_globally(call: Invocation) -> None:
     user, configure, write, read = call.words
     for row in list(call.client.rows("vhosts.list")):
         call.client.call(
@@ -25,21 +25,21 @@ def set_permissions_globally(call: Call) -> None:
         )  # fmt: skip
 
 
-def clear_permissions(call: Call) -> None:
+def clear_permissions(call: Invocation) -> None:
     call.client.call("permissions.clear", user=call.words[0], vhost=call.vhost)
 
 
-def list_permissions(call: Call) -> Listed:
+def list_permissions(call: Invocation) -> RowTable:
     rows = call.client.rows("permissions.list", vhost=call.vhost)
-    return Listed(("user", *RIGHTS), rows)
+    return RowTable(("user", *RIGHTS), rows)
 
 
-def list_user_permissions(call: Call) -> Listed:
+def list_user_permissions(call: Invocation) -> RowTable:
     rows = call.client.rows("permissions.list", user=call.words[0])
-    return Listed(("vhost", *RIGHTS), rows)
+    return RowTable(("vhost", *RIGHTS), rows)
 
 
-def set_topic_permissions(call: Call) -> None:
+def set_topic_permissions(call: Invocation) -> None:
     user, exchange, write, read = call.words
     call.client.call(
         "permissions.topic_set",
@@ -47,24 +47,24 @@ def set_topic_permissions(call: Call) -> None:
     )  # fmt: skip
 
 
-def clear_topic_permissions(call: Call) -> None:
+def clear_topic_permissions(call: Invocation) -> None:
     exchange = call.words[1] if len(call.words) > 1 else None
     call.client.call(
         "permissions.topic_clear", user=call.words[0], vhost=call.vhost, exchange=exchange
     )
 
 
-def list_topic_permissions(call: Call) -> Listed:
+def list_topic_permissions(call: Invocation) -> RowTable:
     rows = call.client.rows("permissions.topic_list", vhost=call.vhost)
-    return Listed(("user", "exchange", "write", "read"), rows)
+    return RowTable(("user", "exchange", "write", "read"), rows)
 
 
-def list_user_topic_permissions(call: Call) -> Listed:
+def list_user_topic_permissions(call: Invocation) -> RowTable:
     rows = call.client.rows("permissions.topic_list", user=call.words[0])
-    return Listed(("vhost", "exchange", "write", "read"), rows, has_header=False)
+    return RowTable(("vhost", "exchange", "write", "read"), rows, has_header=False)
 
 
-def clearing_topics(call: Call) -> str:
+def clearing_topics(call: Invocation) -> str:
     on = f' on "{call.words[1]}"' if len(call.words) > 1 else ""
     return (
         f"Clearing topic permissions{on} for user "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from fluffle.broker.cli.rabbitmq.builtin import PLUGINS
-from fluffle.broker.cli.rabbitmq.verb import FLAG, Call, Failure, Told, Verb
+from fluffle.broker.cli.rabbitmq.verb import FLAG, Failure, Invocation, Report, Verb
 
 ONLINE: Mapping[str, str] = {"online": FLAG, "offline": FLAG, "all": FLAG}
 LISTING: Mapping[str, str] = {
@@ -18,7 +18,7 @@ LISTING: Mapping[str, str] = {
 BUILT_IN = "[E*]"
 
 
-def named(call: Call) -> Sequence[str]:
+def named(call: Invocation) -> Sequence[str]:
     """Those that were named, or all.  Failure for one that there is not."""
     if call.has("all"):
         return list(PLUGINS)
@@ -31,28 +31,28 @@ def named(call: Call) -> Sequence[str]:
     return call.words
 
 
-def enable(call: Call) -> Told:
+def enable(call: Invocation) -> Report:
     names = named(call)
-    return Told([f"  {name}: built in" for name in names], {"enabled": list(names)})
+    return Report([f"  {name}: built in" for name in names], {"enabled": list(names)})
 
 
-def disable(call: Call) -> Told:
+def disable(call: Invocation) -> Report:
     names = named(call)
-    return Told([f"  {name}: built in, stays" for name in names], {"disabled": []})
+    return Report([f"  {name}: built in, stays" for name in names], {"disabled": []})
 
 
-def set_plugins(call: Call) -> Told:
+def set_plugins(call: Invocation) -> Report:
     return enable(call)
 
 
-def list_plugins(call: Call) -> Told:
+def list_plugins(call: Invocation) -> Report:
     pattern = call.word(0)
     names = [name for name in PLUGINS if pattern in name]
     content = {
         "format": "minimal" if call.has("minimal") else "normal",
         "plugins": [{"name": name, "enabled": "enabled", "running": True} for name in names],
     }
-    return Told(names if call.has("minimal") else list(plugin_lines(names)), content)
+    return Report(names if call.has("minimal") else list(plugin_lines(names)), content)
 
 
 def plugin_lines(names: Sequence[str]) -> Iterator[str]:
@@ -64,7 +64,7 @@ def plugin_lines(names: Sequence[str]) -> Iterator[str]:
         yield f"{BUILT_IN} {name.ljust(36)} {what}"
 
 
-def is_enabled(call: Call) -> Told:
+def is_enabled(call: Invocation) -> Report:
     for name in call.words:
         if name not in PLUGINS:
             raise Failure(
@@ -73,14 +73,14 @@ def is_enabled(call: Call) -> Told:
             )
     one = "Plugin" if len(call.words) == 1 else "Plugins"
     verb = "is" if len(call.words) == 1 else "are"
-    return Told([f"{one} {', '.join(call.words)} {verb} enabled"])
+    return Report([f"{one} {', '.join(call.words)} {verb} enabled"])
 
 
-def directories(_call: Call) -> Told:
-    return Told(["Plugins are built in; there are no directories of them"])
+def directories(_call: Invocation) -> Report:
+    return Report(["Plugins are built in; there are no directories of them"])
 
 
-def enabling(call: Call) -> str:
+def enabling(call: Invocation) -> str:
     return "\n".join(("Enabling plugins on node:", *call.words))
 
 

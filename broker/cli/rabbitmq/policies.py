@@ -7,17 +7,24 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from fluffle.broker.cli.client import Row
-from fluffle.broker.cli.rabbitmq.verb import NOT_FOUND, TEXT, Call, Listed, Misused, Verb
+from fluffle.broker.cli.rabbitmq.verb import (
+    NOT_FOUND,
+    TEXT,
+    Invocation,
+    RowTable,
+    UsageFailure,
+    Verb,
+)
 
 COLUMNS = ("vhost", "name", "pattern", "apply-to", "definition", "priority")
 OPTIONS: Mapping[str, str] = {"priority": TEXT, "apply-to": TEXT}
 
 
-def set_policy(kind: str, call: Call) -> None:
+def set_policy(kind: str, call: Invocation) -> None:
     name, pattern, definition = call.words
     priority = call.options.get("priority", "0")
     if not priority.lstrip("-").isdecimal():
-        raise Misused(f"priority must be a number, not '{priority}'")
+        raise UsageFailure(f"priority must be a number, not '{priority}'")
     call.client.call(
         f"{kind}.set",
         name=name,
@@ -29,13 +36,13 @@ def set_policy(kind: str, call: Call) -> None:
     )
 
 
-def clear_policy(kind: str, call: Call) -> None:
+def clear_policy(kind: str, call: Invocation) -> None:
     call.client.call(f"{kind}.clear", name=call.words[0], vhost=call.vhost)
 
 
-def list_policies(kind: str, call: Call) -> Listed:
+def list_policies(kind: str, call: Invocation) -> RowTable:
     rows = call.client.rows(f"{kind}.list", vhost=call.vhost)
-    return Listed(COLUMNS, as_text(rows, "definition"), has_blank_line=True)
+    return RowTable(COLUMNS, as_text(rows, "definition"), has_blank_line=True)
 
 
 def as_text(rows: Iterator[Row], name: str) -> Iterator[Row]:
@@ -43,37 +50,37 @@ def as_text(rows: Iterator[Row], name: str) -> Iterator[Row]:
     return ({**row, name: json.dumps(row[name], separators=(",", ":"))} for row in rows)
 
 
-def set_parameter(call: Call) -> None:
+def set_parameter(call: Invocation) -> None:
     component, name, value = call.words
     call.client.call(
         "parameters.set", component=component, name=name, value=value, vhost=call.vhost
     )
 
 
-def clear_parameter(call: Call) -> None:
+def clear_parameter(call: Invocation) -> None:
     component, name = call.words
     call.client.call("parameters.clear", component=component, name=name, vhost=call.vhost)
 
 
-def list_parameters(call: Call) -> Listed:
+def list_parameters(call: Invocation) -> RowTable:
     rows = call.client.rows("parameters.list", vhost=call.vhost)
-    return Listed(("component", "name", "value"), as_text(rows, "value"), has_blank_line=True)
+    return RowTable(("component", "name", "value"), as_text(rows, "value"), has_blank_line=True)
 
 
-def set_global_parameter(call: Call) -> None:
+def set_global_parameter(call: Invocation) -> None:
     call.client.call("global_parameters.set", name=call.words[0], value=call.words[1])
 
 
-def clear_global_parameter(call: Call) -> None:
+def clear_global_parameter(call: Invocation) -> None:
     call.client.call("global_parameters.clear", name=call.words[0])
 
 
-def list_global_parameters(call: Call) -> Listed:
+def list_global_parameters(call: Invocation) -> RowTable:
     rows = call.client.rows("global_parameters.list")
-    return Listed(("name", "value"), as_text(rows, "value"), has_blank_line=True)
+    return RowTable(("name", "value"), as_text(rows, "value"), has_blank_line=True)
 
 
-def setting(what: str, call: Call) -> str:
+def setting(what: str, call: Invocation) -> str:
     name, pattern, definition = (call.word(place) for place in range(3))
     return (
         f'Setting {what} "{name}" for pattern "{pattern}" to "{definition}" with priority '

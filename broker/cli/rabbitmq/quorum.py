@@ -11,17 +11,17 @@ from fluffle.broker.cli.rabbitmq.verb import (
     DATA,
     NOT_FOUND,
     TEXT,
-    Call,
     Failure,
-    Listed,
-    Misused,
-    Told,
+    Invocation,
+    Report,
+    RowTable,
+    UsageFailure,
     Verb,
 )
 
 STATUS = ("Node Name", "Raft State", "Membership", "Running")
 PAYLOAD = "payload (max 64 bytes)"
-ABSENT = "Object (queue, stream, exchange, etc) was not found"
+NOT_FOUND_CODES = "Object (queue, stream, exchange, etc) was not found"
 GROUPS = ("all", "quorum", "stream")
 COLUMNS = ("vhost", "name", "size", "result")
 QUEUES_AT_ONCE = 500
@@ -29,9 +29,9 @@ QUEUES_AT_ONCE = 500
 PATTERNS: Mapping[str, str] = {"vhost-pattern": TEXT, "queue-pattern": TEXT}
 
 
-def quorum_status(call: Call) -> Listed:
+def quorum_status(call: Invocation) -> RowTable:
     rows = call.client.rows("queues.members", name=call.words[0], vhost=call.vhost)
-    return Listed(
+    return RowTable(
         STATUS,
         [
             {
@@ -46,11 +46,11 @@ def quorum_status(call: Call) -> Listed:
     )
 
 
-def peek(call: Call) -> Told:
+def peek(call: Invocation) -> Report:
     """The message at a place, of which 1 is the next.  Failure."""
     name, place = call.words
     if not place.isdecimal() or place == "0":
-        raise Misused("position value must be 1 or greater")
+        raise UsageFailure("position value must be 1 or greater")
     rows = call.client.rows(
         "queues.peek", name=name, vhost=call.vhost, count=1, offset=int(place) - 1, body_bytes=64
     )
@@ -64,41 +64,41 @@ def peek(call: Call) -> Told:
         "header.x-delivery-count": row["delivery_count"] or 0,
     }
     lines = [f"{key}\t{value}" for key, value in message.items()]
-    return Told(["keys\tvalues", *lines], {"message": message, "result": "ok"})
+    return Report(["keys\tvalues", *lines], {"message": message, "result": "ok"})
 
 
-def add_member(call: Call) -> None:
+def add_member(call: Invocation) -> None:
     name, node = call.words
     check_node(call, node)
     call.client.call("queues.add_member", name=name, node=node, vhost=call.vhost)
 
 
-def check_node(call: Call, node: str) -> None:
-    """Misused for one that is not of the cluster."""
+def check_node(call: Invocation, node: str) -> None:
+    """UsageFailure for one that is not of the cluster."""
     row = call.client.call("status")
     known = {row["node"]}
     if row["cluster"]:
         known |= {each["node"] for each in call.client.rows("cluster.status")}
     if node not in known:
-        raise Misused(f"node {node} is not a member of the cluster")
+        raise UsageFailure(f"node {node} is not a member of the cluster")
 
 
-def delete_member(call: Call) -> None:
+def delete_member(call: Invocation) -> None:
     name, node = call.words
     call.client.call("queues.delete_member", name=name, node=node, vhost=call.vhost)
 
 
-def transfer_leadership(call: Call) -> None:
+def transfer_leadership(call: Invocation) -> None:
     name, node = call.words
     call.client.call("queues.transfer", name=name, node=node, vhost=call.vhost)
 
 
-def matching(call: Call) -> list[Row]:
-    """Quorum queues by the patterns that were given.  Misused."""
+def matching(call: Invocation) -> list[Row]:
+    """Quorum queues by the patterns that were given.  UsageFailure."""
     try:
         vhosts, names = (re.compile(call.options.get(name, ".*")) for name in PATTERNS)
     except re.error as error:
-        raise Misused(f"that is no pattern: {error}") from error
+        raise UsageFailure(f"that is no pattern: {error}") from error
     return [
         row
         for row in call.client.rows("queues.list")
@@ -106,7 +106,7 @@ def matching(call: Call) -> list[Row]:
     ]
 
 
-def changed(call: Call, verb: str, node: str, rows: list[Row]) -> Listed:
+def changed(call: Invocation, verb: str, node: str, rows: list[Row]) -> RowTable:
     """The outcomes of all queues together; nothing of those that were deleted meanwhile."""
     meant = [{"vhost": row["vhost"], "name": row["name"]} for row in rows]
     results = []
@@ -115,13 +115,13 @@ def changed(call: Call, verb: str, node: str, rows: list[Row]) -> Listed:
         for row in call.client.rows(verb, node=node, queues=piece):
             result = f"error: {row['error']}" if row["error"] else "ok"
             results.append({**row, "result": result})
-    return Listed(COLUMNS, results, has_blank_line=True)
+    return RowTable(COLUMNS, results, has_blank_line=True)
 
 
-def grow(call: Call) -> Listed:
+def grow(call: Invocation) -> RowTable:
     node, strategy = call.words
     if strategy not in ("all", "even"):
-        raise Misused(f"strategy '{strategy}' is neither all nor even")
+        raise UsageFailure(f"strategy '{strategy}' is neither all nor even")
     check_node(call, node)
     rows = [row for row in matching(call) if node not in row["members"]]
     if strategy == "even":
@@ -129,43 +129,43 @@ def grow(call: Call) -> Listed:
     return changed(call, "queues.grow", node, rows)
 
 
-def shrink(call: Call) -> Listed:
+def shrink(call: Invocation) -> RowTable:
     (node,) = call.words
     rows = [row for row in matching(call) if node in row["members"]]
     return changed(call, "queues.shrink", node, rows)
 
 
-def check_group(call: Call) -> None:
+def check_group(call: Invocation) -> None:
     """Failure."""
     if call.words[0] not in GROUPS:
         raise Failure(f"type {call.words[0]} is not supported. Try one of {', '.join(GROUPS)}.")
 
 
-def rebalance(call: Call) -> Listed:
+def rebalance(call: Invocation) -> RowTable:
     call.client.call("queues.rebalance")
     rows = matching(call)
     led = Counter(row["leader"] for row in rows if row["leader"])
     nodes = sorted({node for row in rows for node in row["members"]})
-    return Listed(
+    return RowTable(
         ("Node name", "Number of quorum queues"),
         [{"Node name": node, "Number of quorum queues": led[node]} for node in nodes],
         is_pretty=True,
     )
 
 
-def reclaim_quorum_memory(call: Call) -> None:
+def reclaim_quorum_memory(call: Invocation) -> None:
     """There is no log in memory to be flushed; that the queue is there is looked at."""
     call.client.call("queues.show", name=call.words[0], vhost=call.vhost)
 
 
-def initial_sync(call: Call) -> Told:
-    return Told([f"Node {call.node} reported no queues with promotable replicas"])
+def initial_sync(call: Invocation) -> Report:
+    return Report([f"Node {call.node} reported no queues with promotable replicas"])
 
 
 VERBS: Mapping[str, Verb] = {
     "quorum_status": Verb(
         quorum_status, "<queue>", "Status of quorum queue {0} on node {node} ...", (1, 1),
-        failures={NOT_FOUND: DATA}, texts={NOT_FOUND: ABSENT},
+        failures={NOT_FOUND: DATA}, texts={NOT_FOUND: NOT_FOUND_CODES},
         note="without the numbers of each log, which metrics have",
     ),
     "peek": Verb(
@@ -202,7 +202,7 @@ VERBS: Mapping[str, Verb] = {
     ),
     "reclaim_quorum_memory": Verb(
         reclaim_quorum_memory, "<queue>", "Will flush Raft WAL of quorum queue {0} ...", (1, 1),
-        failures={NOT_FOUND: DATA}, texts={NOT_FOUND: ABSENT},
+        failures={NOT_FOUND: DATA}, texts={NOT_FOUND: NOT_FOUND_CODES},
         note="nothing is to be done: a log is not kept in memory",
     ),
     "check_if_new_quorum_queue_replicas_have_finished_initial_sync": Verb(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fluffle.broker.cli.rabbitmq.verb import DATA, Call, Failure, Misused, Told, Verb
-from fluffle.broker.cli.sizes import Amount, size_of
+from fluffle.broker.cli.rabbitmq.verb import DATA, Failure, Invocation, Report, UsageFailure, Verb
+from fluffle.broker.cli.sizes import ShareOrSize, size_of
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "none")
 NAMED: Mapping[str, str] = {
@@ -21,41 +21,43 @@ def share_of(text: str) -> float | None:
         return None
 
 
-def watermark(call: Call) -> Amount:
+def watermark(call: Invocation) -> ShareOrSize:
     """`0.4`, or `absolute 2GB`.  Misused."""
     if call.words[0] == "absolute":
         try:
-            return Amount(size_bytes=size_of(call.word(1)))
+            return ShareOrSize(size_bytes=size_of(call.word(1)))
         except ValueError as error:
-            raise Misused(f"Invalid format, {error}", DATA) from error
+            raise UsageFailure(f"Invalid format, {error}", DATA) from error
     share = share_of(call.words[0])
     if share is None or not 0 <= share <= 1:
-        raise Misused("Bad argument: The threshold should be a fraction between 0.0 and 1.0", DATA)
-    return Amount(share=share)
+        raise UsageFailure(
+            "Bad argument: The threshold should be a fraction between 0.0 and 1.0", DATA
+        )
+    return ShareOrSize(share=share)
 
 
-def free_limit(call: Call) -> Amount:
+def free_limit(call: Invocation) -> ShareOrSize:
     """`50MB`, or `mem_relative 1.5`.  Misused."""
     if call.words[0] == "mem_relative":
         share = share_of(call.word(1))
         if share is None or share < 0:
-            raise Misused("Bad argument: the ratio should be a number", DATA)
-        return Amount(share=share)
+            raise UsageFailure("Bad argument: the ratio should be a number", DATA)
+        return ShareOrSize(share=share)
     try:
-        return Amount(size_bytes=size_of(call.words[0]))
+        return ShareOrSize(size_bytes=size_of(call.words[0]))
     except ValueError as error:
-        raise Misused(str(error), DATA) from error
+        raise UsageFailure(str(error), DATA) from error
 
 
-def set_memory_watermark(call: Call) -> None:
+def set_memory_watermark(call: Invocation) -> None:
     call.client.call("node.memory_watermark", **watermark(call).argument())
 
 
-def set_disk_free_limit(call: Call) -> None:
+def set_disk_free_limit(call: Invocation) -> None:
     call.client.call("node.disk_free_limit", **free_limit(call).argument())
 
 
-def level_of(call: Call) -> str:
+def level_of(call: Invocation) -> str:
     """Failure."""
     level = NAMED.get(call.words[-1], call.words[-1])
     if level not in LEVELS:
@@ -63,30 +65,30 @@ def level_of(call: Call) -> str:
     return level
 
 
-def set_log_level(call: Call) -> None:
+def set_log_level(call: Invocation) -> None:
     call.client.call("node.log_level", level=level_of(call))
 
 
-def rotate_logs(_call: Call) -> None:
+def rotate_logs(_call: Invocation) -> None:
     raise Failure("This command does not rotate logs anymore [deprecated]")
 
 
-def set_cluster_name(call: Call) -> None:
+def set_cluster_name(call: Invocation) -> None:
     """As RabbitMQ keeps it, for those who read it there."""
     call.client.call("global_parameters.set", name="cluster_name", value=f'"{call.words[0]}"')
 
 
-def suspend_listeners(_call: Call) -> Told:
+def suspend_listeners(_call: Invocation) -> Report:
     raise Failure("listeners are not closed alone; use rabbitmq-upgrade drain")
 
 
-def watermark_banner(call: Call) -> str:
+def watermark_banner(call: Invocation) -> str:
     absolute = call.word(0) == "absolute"
     threshold = f"{call.word(1)} bytes" if absolute else call.word(0)
     return f"Setting memory threshold on {call.node} to {threshold} ..."
 
 
-def disk_banner(call: Call) -> str:
+def disk_banner(call: Invocation) -> str:
     is_share = call.word(0) == "mem_relative"
     limit = f"{call.word(1)} times the total RAM" if is_share else f"{call.word(0)} bytes"
     return f"Setting disk free limit on {call.node} to {limit} ..."

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fluffle.broker.cli.rabbitmq.verb import Call, Failure, Told, Verb
+from fluffle.broker.cli.rabbitmq.verb import Failure, Invocation, Report, Verb
 
 
-def check_if_node_is_quorum_critical(call: Call) -> Told:
+def check_if_node_is_quorum_critical(call: Invocation) -> Report:
     row = call.client.call("status")
     node, cluster = row["node"], row["cluster"]
     if cluster is None or cluster["nodes"] == 1:
-        return Told(
+        return Report(
             [
                 f"Node {node} seems to be the only one in a single node cluster, the check does "
                 "not apply"
@@ -24,7 +24,7 @@ def check_if_node_is_quorum_critical(call: Call) -> Told:
             f"Node {node} reported queues/streams with minimum online quorum: {names}",
             content={"result": "error", "queues": found},
         )
-    return Told([f"Node {node} reported no queues/streams with minimum online quorum"])
+    return Report([f"Node {node} reported no queues/streams with minimum online quorum"])
 
 
 VERBS: Mapping[str, Verb] = {

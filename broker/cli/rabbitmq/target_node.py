@@ -9,7 +9,7 @@ from fluffle.broker.cli.client import Client, Row
 from fluffle.broker.cli.rabbitmq.verb import Failure
 
 
-class NamedClient:
+class TargetNodeClient:
     """A client that looks who answers before it asks for anything."""
 
     __slots__ = ("_client", "_is_checked", "_name")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import click
 
-from fluffle.broker.cli.client import Client, LocalClient, Refused, Unreachable
-from fluffle.broker.cli.rabbitmq.arguments import GLOBAL, SHORT, understood
+from fluffle.broker.cli.client import Client, LocalClient, RequestRefused, Unreachable
+from fluffle.broker.cli.rabbitmq.arguments import GLOBAL, SHORT, parse_arguments
 from fluffle.broker.cli.rabbitmq.formats import FOR_PROGRAMS, compact, printed
-from fluffle.broker.cli.rabbitmq.target_node import NamedClient
+from fluffle.broker.cli.rabbitmq.target_node import TargetNodeClient
 from fluffle.broker.cli.rabbitmq.verb import (
     FLAG,
     NO_USER,
@@ -25,9 +25,9 @@ from fluffle.broker.cli.rabbitmq.verb import (
     TEXT,
     UNAVAILABLE,
     USAGE,
-    Call,
     Failure,
-    Misused,
+    Invocation,
+    UsageFailure,
     Verb,
 )
 
@@ -77,7 +77,7 @@ def run(tool: str, arguments: Sequence[str], url: str = "") -> int:
     verb = verbs[name]
     try:
         return perform(tool, name, verb, rest, url)
-    except Misused as misused:
+    except UsageFailure as misused:
         click.echo(f"Error (argument validation): {without_passwords(str(misused))}\n", err=True)
         click.echo(f"Arguments given:\n\t{without_passwords(' '.join(arguments))}\n", err=True)
         click.echo(usage_of(tool, name, verb), err=True)
@@ -111,7 +111,7 @@ def takes_text(argument: str) -> bool:
 
 def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str) -> int:
     """Do a verb; the exit code.  Misused."""
-    words, options = understood(arguments, verb.options)
+    words, options = parse_arguments(arguments, verb.options)
     options = {"url": url, **options}
     if "help" in options:
         click.echo(usage_of(tool, name, verb))
@@ -120,20 +120,20 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str
     format_name = options.get("formatter", "table")
     is_silent = "silent" in options
     with client_of(options) as found:
-        client = NamedClient(found, options["node"]) if options.get("node") else found
-        call = Call(client, words, options, read_line, time.sleep, time.monotonic, time.time)
+        client = TargetNodeClient(found, options["node"]) if options.get("node") else found
+        call = Invocation(client, words, options, read_line, time.sleep, time.monotonic, time.time)
         try:
             verb.check(call)
             if not (is_silent or "quiet" in options or format_name in FOR_PROGRAMS):
-                say(banner_of(verb, call))
+                print_line(banner_of(verb, call))
             has_header = not (is_silent or "no-table-headers" in options)
             for line in printed(verb.act(call), format_name, has_header=has_header):
                 click.echo(line)
         except Failure as failure:
-            if isinstance(failure, Misused):
+            if isinstance(failure, UsageFailure):
                 raise
             return failed(failure, format_name)
-        except Refused as refused:
+        except RequestRefused as refused:
             return failed(failure_of(verb, refused), format_name)
         except Unreachable as unreachable:
             click.echo(
@@ -158,25 +158,25 @@ def client_of(options: Mapping[str, str]) -> Iterator[Client]:
     try:
         remote = RemoteClient(url)
     except click.UsageError as error:
-        raise Misused(error.message) from error
+        raise UsageFailure(error.message) from error
     yield remote
 
 
 def check_count(verb: Verb, words: Sequence[str]) -> None:
-    """Misused for too few words or too many."""
+    """UsageFailure for too few words or too many."""
     least, most = verb.words
     if len(words) < least:
-        raise Misused("not enough arguments.")
+        raise UsageFailure("not enough arguments.")
     if most is not None and len(words) > most:
-        raise Misused("too many arguments.")
+        raise UsageFailure("too many arguments.")
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     if text:
         click.echo(text)
 
 
-def banner_of(verb: Verb, call: Call) -> str:
+def banner_of(verb: Verb, call: Invocation) -> str:
     """What is said before it is done."""
     if callable(verb.banner):
         return verb.banner(call)
@@ -187,7 +187,7 @@ def banner_of(verb: Verb, call: Call) -> str:
     return verb.banner.format(*words, **fields)
 
 
-def failure_of(verb: Verb, refused: Refused) -> Failure:
+def failure_of(verb: Verb, refused: RequestRefused) -> Failure:
     """In RabbitMQ's codes: what a script looks at."""
     if refused.code == NOT_FOUND and refused.message.startswith("user '"):
         return Failure(refused.message, NO_USER)

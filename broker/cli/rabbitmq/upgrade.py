@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fluffle.broker.cli.rabbitmq.nodes import waited
-from fluffle.broker.cli.rabbitmq.verb import Call, Told, Verb
+from fluffle.broker.cli.rabbitmq.verb import Invocation, Report, Verb
 
-PATIENCE_S = 120.0
+WAIT_TIMEOUT_S = 120.0
 
 
-def drain(call: Call) -> None:
+def drain(call: Invocation) -> None:
     call.client.call("node.drain")
 
 
-def revive(call: Call) -> None:
+def revive(call: Invocation) -> None:
     call.client.call("node.revive")
 
 
-def await_online_quorum_plus_one(call: Call) -> Told:
+def await_online_quorum_plus_one(call: Invocation) -> Report:
     row = call.client.call("status")
     if row["cluster"] is None or row["cluster"]["nodes"] == 1:
-        return Told(
+        return Report(
             [
                 "Target node seems to be the only one in a single node cluster, the command does "
                 "not apply"
@@ -31,18 +31,18 @@ def await_online_quorum_plus_one(call: Call) -> Told:
         call,
         lambda: not list(call.client.rows("queues.critical")),
         "there are queues that have no more than a majority",
-        PATIENCE_S,
+        WAIT_TIMEOUT_S,
     )
-    return Told([])
+    return Report([])
 
 
-def post_upgrade(call: Call) -> Told:
+def post_upgrade(call: Invocation) -> Report:
     call.client.call("queues.rebalance")
-    return Told(["Rebalancing queue masters..."])
+    return Report(["Rebalancing queue masters..."])
 
 
-def awaiting(call: Call) -> str:
-    seconds = call.patience_s(PATIENCE_S)
+def awaiting(call: Invocation) -> str:
+    seconds = call.timeout_s(WAIT_TIMEOUT_S)
     return (
         "Will wait for a quorum + 1 of nodes to be online for all quorum queues and streams for "
         f"{seconds:g} seconds..."

@@ -10,10 +10,10 @@ from fluffle.broker.cli.rabbitmq.verb import (
     FLAG,
     NO_USER,
     SOFTWARE,
-    Call,
     Failure,
-    Listed,
-    Told,
+    Invocation,
+    Report,
+    RowTable,
     Verb,
 )
 
@@ -27,7 +27,7 @@ GRANT = (
 )
 
 
-def stored(call: Call) -> dict[str, str]:
+def stored(call: Invocation) -> dict[str, str]:
     """The hash of the second word, or of what is read; or that word itself if it is one."""
     text = call.words[1] if len(call.words) > 1 else call.standard_input()
     if call.has("pre-hashed-password"):
@@ -37,43 +37,43 @@ def stored(call: Call) -> dict[str, str]:
     return {"password_hash": hashed(text.encode(), SHA256).hash, "hashing_algorithm": SHA256}
 
 
-def add_user(call: Call) -> Told:
+def add_user(call: Invocation) -> Report:
     call.client.call("users.add", name=call.words[0], **stored(call))
-    return Told([] if call.has("silent") else [GRANT])
+    return Report([] if call.has("silent") else [GRANT])
 
 
-def change_password(call: Call) -> None:
+def change_password(call: Invocation) -> None:
     call.client.call("users.password", name=call.words[0], **stored(call))
 
 
-def clear_password(call: Call) -> None:
+def clear_password(call: Invocation) -> None:
     call.client.call("users.password", name=call.words[0], password_hash="")
 
 
-def delete_user(call: Call) -> None:
+def delete_user(call: Invocation) -> None:
     """One that there is not is gone already."""
     name = call.words[0]
     if any(row["user"] == name for row in call.client.rows("users.list")):
         call.client.call("users.delete", name=name, force=True)
 
 
-def set_user_tags(call: Call) -> None:
+def set_user_tags(call: Invocation) -> None:
     call.client.call("users.tags", name=call.words[0], tags=list(call.words[1:]))
 
 
-def authenticate_user(call: Call) -> Told:
+def authenticate_user(call: Invocation) -> Report:
     text = call.words[1] if len(call.words) > 1 else call.standard_input()
     call.client.call("users.authenticate", name=call.words[0], password=text)
-    return Told(["Success"])
+    return Report(["Success"])
 
 
-def list_users(call: Call) -> Listed:
-    return Listed(("user", "tags"), call.client.rows("users.list"))
+def list_users(call: Invocation) -> RowTable:
+    return RowTable(("user", "tags"), call.client.rows("users.list"))
 
 
-def hash_password(call: Call) -> Told:
+def hash_password(call: Invocation) -> Report:
     text = call.words[0] if call.words else call.standard_input()
-    return Told([hashed(text.encode(), SHA256).hash])
+    return Report([hashed(text.encode(), SHA256).hash])
 
 
 HASHED = {"pre-hashed-password": FLAG}

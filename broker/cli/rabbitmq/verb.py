@@ -31,7 +31,7 @@ class Failure(Exception):
         self.content = content
 
 
-class Misused(Failure):
+class UsageFailure(Failure):
     """Called wrongly: how it is called is said, too."""
 
     def __init__(self, text: str, code: int = USAGE) -> None:
@@ -39,7 +39,7 @@ class Misused(Failure):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class RowTable:
     """Rows; a table has these columns."""
 
     columns: Sequence[str]
@@ -52,18 +52,18 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Report:
     """Sentences for people, and an object for programs."""
 
     lines: Sequence[str]
     content: Any = None
 
 
-Output: TypeAlias = Listed | Told | None
+Output: TypeAlias = RowTable | Report | None
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Invocation:
     """What was typed, understood."""
 
     client: Client
@@ -89,7 +89,7 @@ class Call:
     def has(self, option: str) -> bool:
         return option in self.options
 
-    def patience_s(self, default: float) -> float:
+    def timeout_s(self, default: float) -> float:
         """How long to wait at most; so long if nothing was said.  Misused."""
         text = self.options.get("timeout")
         if text is None:
@@ -99,10 +99,10 @@ class Call:
         try:
             return float(text)
         except ValueError as error:
-            raise Misused(f"'{text}' is no number of seconds") from error
+            raise UsageFailure(f"'{text}' is no number of seconds") from error
 
 
-def anything(_call: Call) -> object:
+def anything(_call: Invocation) -> object:
     """Whatever was typed may be tried."""
     return None
 
@@ -111,10 +111,10 @@ def anything(_call: Call) -> object:
 class Verb:
     """One of a table."""
 
-    act: Callable[[Call], Output]
+    act: Callable[[Invocation], Output]
     takes: str = ""
     """Its words and options, as its help has them."""
-    banner: str | Callable[[Call], str] = ""
+    banner: str | Callable[[Invocation], str] = ""
     """What it says first, unless that is not wanted; `{0}` is its first word, `{vhost}` and so on
     its options, `{node}` the node."""
     words: tuple[int, int | None] = (0, 0)
@@ -125,7 +125,7 @@ class Verb:
     """Exit codes for errors of the node, by their codes; UNAVAILABLE for others."""
     texts: Mapping[int, str] = field(default_factory=dict)
     """What RabbitMQ says for them, where scripts may look for it."""
-    check: Callable[[Call], object] = anything
+    check: Callable[[Invocation], object] = anything
     """Raises `Failure` for what cannot be meant, before anything is said."""
     note: str = ""
     """What is otherwise than with RabbitMQ; nothing if it is the same."""

@@ -9,10 +9,10 @@ from fluffle.broker.cli.rabbitmq.verb import (
     DATA,
     NOT_FOUND,
     TEXT,
-    Call,
-    Listed,
-    Misused,
-    Told,
+    Invocation,
+    Report,
+    RowTable,
+    UsageFailure,
     Verb,
 )
 
@@ -20,7 +20,7 @@ METADATA: Mapping[str, str] = {"description": TEXT, "tags": TEXT, "default-queue
 COLUMNS = ("name", "tracing", "description", "tags", "default_queue_type", "metadata")
 
 
-def metadata(call: Call) -> Row:
+def metadata(call: Invocation) -> Row:
     """What was said of one."""
     options = call.options
     tags = options.get("tags")
@@ -32,55 +32,55 @@ def metadata(call: Call) -> Row:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def is_there(call: Call, name: str) -> bool:
+def is_there(call: Invocation, name: str) -> bool:
     return any(row["name"] == name for row in call.client.rows("vhosts.list"))
 
 
-def add_vhost(call: Call) -> None:
+def add_vhost(call: Invocation) -> None:
     """What is there already stays as it is."""
     if not is_there(call, call.words[0]):
         call.client.call("vhosts.add", name=call.words[0], **metadata(call))
 
 
-def delete_vhost(call: Call) -> None:
+def delete_vhost(call: Invocation) -> None:
     call.client.call("vhosts.delete", name=call.words[0])
 
 
-def update_vhost_metadata(call: Call) -> None:
+def update_vhost_metadata(call: Invocation) -> None:
     said = metadata(call)
     if not said:
-        raise Misused("say something: --description, --tags, --default-queue-type")
+        raise UsageFailure("say something: --description, --tags, --default-queue-type")
     call.client.call("vhosts.metadata", name=call.words[0], **said)
 
 
-def enable_protection(call: Call) -> None:
+def enable_protection(call: Invocation) -> None:
     call.client.call("vhosts.metadata", name=call.words[0], is_protected=True)
 
 
-def disable_protection(call: Call) -> None:
+def disable_protection(call: Invocation) -> None:
     call.client.call("vhosts.metadata", name=call.words[0], is_protected=False)
 
 
-def set_vhost_tags(call: Call) -> None:
+def set_vhost_tags(call: Invocation) -> None:
     call.client.call("vhosts.metadata", name=call.words[0], tags=list(call.words[1:]))
 
 
-def list_vhosts(call: Call) -> Listed:
+def list_vhosts(call: Invocation) -> RowTable:
     columns = call.words or ("name",)
     for name in columns:
         if name not in COLUMNS:
-            raise Misused(f"Info key(s) {name} are not supported")
-    return Listed(columns, call.client.rows("vhosts.list"))
+            raise UsageFailure(f"Info key(s) {name} are not supported")
+    return RowTable(columns, call.client.rows("vhosts.list"))
 
 
-def trace_on(call: Call) -> Told:
+def trace_on(call: Invocation) -> Report:
     call.client.call("vhosts.trace", name=call.vhost, on=True)
-    return Told([f"Trace enabled for vhost {call.vhost}"])
+    return Report([f"Trace enabled for vhost {call.vhost}"])
 
 
-def trace_off(call: Call) -> Told:
+def trace_off(call: Invocation) -> Report:
     call.client.call("vhosts.trace", name=call.vhost, on=False)
-    return Told([f"Trace disabled for vhost {call.vhost}"])
+    return Report([f"Trace disabled for vhost {call.vhost}"])
 
 
 MISSING = {NOT_FOUND: DATA}

@@ -21,7 +21,7 @@ from fluffle.broker.cluster.links.link_context import Ground
 from fluffle.broker.cluster.links.tls import accept
 from fluffle.broker.cluster.ports import FrameKind, OnFrame
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.process.sockets import Doorway, listening_socket
+from fluffle.broker.process.sockets import Acceptor, listening_socket
 from fluffle.raft.config import NodeId
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Inbound:
         self._ground = ground
         self._on_open = on_open
         self._on_frame = on_frame
-        self._strangers = Doorway(self._let_in, clients_max=ground.tuning.strangers_max)
+        self._strangers = Acceptor(self._let_in, clients_max=ground.tuning.strangers_max)
         self._connections: dict[NodeId, Connection] = {}
         """Those that are open."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from fluffle.broker.cluster.links.handshake import refusal
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.config.start_error import StartFailed
-from fluffle.broker.process.certificates import CertificateFiles, Reloaded
+from fluffle.broker.process.certificates import CertificateFiles, ReloadedFiles
 
 IN_THE_CLEAR = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 """What OpenSSL says of a client that does not speak TLS; which of them, depends on its version."""
@@ -45,7 +45,7 @@ class LinkCertificates:
     def __init__(self, cert: Path, key: Path | None = None, ca: Path | None = None) -> None:
         """`ca`: the authorities of the certificates of all nodes.  Raises StartFailed."""
         self._files = CertificateFiles(cert, key, ca, option="--cluster-tls")
-        self._reloaded = Reloaded(self._files, self._make)
+        self._reloaded = ReloadedFiles(self._files, self._make)
 
     def current(self) -> LinkContexts:
         """For the next handshake."""

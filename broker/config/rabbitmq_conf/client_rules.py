@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from shlex import join
 
-from fluffle.broker.config.rabbitmq_conf.parser import Setting
+from fluffle.broker.config.rabbitmq_conf.parser import ConfLine
 from fluffle.broker.config.rabbitmq_conf.verdicts import (
     FALSE,
     TRUE,
-    Conf,
-    Ignored,
-    Mapped,
-    Refused,
+    ConfSettings,
+    IgnoredSetting,
+    MappedSetting,
+    RefusedSetting,
     Rule,
     Rules,
     Verdict,
@@ -42,113 +42,119 @@ def address_of(value: str) -> str:
     return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
 
 
-def listener(conf: Conf, setting: Setting) -> Verdict:
+def listener(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """listeners.tcp.$name: the first one is --listen.  There is one address for TLS."""
     family = ".".join(setting.key[:-1])
     if conf.value(family) == "none":
-        return Ignored(f"{family} = none switches it off")
+        return IgnoredSetting(f"{family} = none switches it off")
     addresses = list(dict.fromkeys(map(address_of, conf.below(family).values())))
     address = address_of(setting.value)
     if setting.key[1] == "tcp":
-        return Mapped({"listen" if address == addresses[0] else "also-listen": (address,)})
+        return MappedSetting({"listen" if address == addresses[0] else "also-listen": (address,)})
     if len(addresses) > 1:
-        return Refused(
+        return RefusedSetting(
             "with TLS a node listens at one address; keep one, without a host for every interface"
         )
-    return Mapped({"tls-listen": (address,)})
+    return MappedSetting({"tls-listen": (address,)})
 
 
-def no_listeners(_conf: Conf, setting: Setting) -> Verdict:
+def no_listeners(_conf: ConfSettings, setting: ConfLine) -> Verdict:
     if setting.value != "none":
-        return Refused("write none, or listeners.tcp.default = PORT")
-    return said(listen="none") if setting.key[1] == "tcp" else Mapped()
+        return RefusedSetting("write none, or listeners.tcp.default = PORT")
+    return said(listen="none") if setting.key[1] == "tcp" else MappedSetting()
 
 
-def verify(conf: Conf, _setting: Setting) -> Verdict:
+def verify(conf: ConfSettings, _setting: ConfLine) -> Verdict:
     """verify and fail_if_no_peer_cert are one option."""
     must = conf.value("ssl_options.fail_if_no_peer_cert", FALSE) == TRUE
     if conf.value("ssl_options.verify", "verify_none") == "verify_peer":
         return said(tls_verify="require" if must else "request")
     if must:
-        return Refused("fail_if_no_peer_cert needs verify = verify_peer; write that, too")
+        return RefusedSetting("fail_if_no_peer_cert needs verify = verify_peer; write that, too")
     return said(tls_verify="none")
 
 
-def tls_version(conf: Conf, setting: Setting) -> Verdict:
+def tls_version(conf: ConfSettings, setting: ConfLine) -> Verdict:
     versions = set(conf.below("ssl_options.versions").values())
     if not versions <= {"tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"}:
-        return Refused("write tlsv1.2 or tlsv1.3")
+        return RefusedSetting("write tlsv1.2 or tlsv1.3")
     if versions == {"tlsv1.3"}:
         return said(tls_min_version="1.3")
     if setting.value in {"tlsv1", "tlsv1.1"}:
-        return Ignored("older than 1.2 is never spoken; clients of it are refused")
+        return IgnoredSetting("older than 1.2 is never spoken; clients of it are refused")
     return said(tls_min_version="1.2")
 
 
-def depth(conf: Conf, _setting: Setting) -> Verdict:
+def depth(conf: ConfSettings, _setting: ConfLine) -> Verdict:
     if conf.value("ssl_options.verify") != "verify_peer":
-        return Ignored("certificates of clients are not verified")
-    return Refused(
+        return IgnoredSetting("certificates of clients are not verified")
+    return RefusedSetting(
         "the length of chains is not limited but by the authorities themselves (pathlen); name "
         "in cacertfile only those that may sign, and leave this out"
     )
 
 
-def ciphers(conf: Conf, setting: Setting) -> Verdict:
+def ciphers(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """Those of TLS 1.3 are on always."""
     family = conf.below("ssl_options.ciphers")
     names = [family[name] for name in sorted(family, key=by_number)]
     older = [name for name in names if not name.startswith("TLS_")]
     if setting.value.startswith("TLS_") or not older:
-        return Ignored("suites of TLS 1.3 cannot be chosen: all that OpenSSL has are on")
-    return Mapped({"tls-ciphers": (":".join(older),)})
+        return IgnoredSetting("suites of TLS 1.3 cannot be chosen: all that OpenSSL has are on")
+    return MappedSetting({"tls-ciphers": (":".join(older),)})
 
 
 def by_number(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdecimal() else (1 << 31, name)
 
 
-def mechanism(conf: Conf, setting: Setting) -> Verdict:
+def mechanism(conf: ConfSettings, setting: ConfLine) -> Verdict:
     named = {value.upper() for value in conf.below("auth_mechanisms").values()}
     if not named & OURS:
-        return Refused(f"there are {', '.join(sorted(OURS))} here; name one of them")
+        return RefusedSetting(f"there are {', '.join(sorted(OURS))} here; name one of them")
     if setting.value.upper() not in OURS:
-        return Ignored(f"there is no {setting.value} here: nobody logs in with it")
-    return Mapped({"auth-mechanisms": (",".join(sorted(named & OURS)),)})
+        return IgnoredSetting(f"there is no {setting.value} here: nobody logs in with it")
+    return MappedSetting({"auth-mechanisms": (",".join(sorted(named & OURS)),)})
 
 
-def loopback(conf: Conf, setting: Setting) -> Verdict:
+def loopback(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """Those that are true, and no others."""
     if setting.key == ("loopback_users",):
-        return said(loopback_users="none") if setting.value == "none" else Refused("write none")
+        return (
+            said(loopback_users="none") if setting.value == "none" else RefusedSetting("write none")
+        )
     if conf.value("loopback_users") == "none":
-        return Ignored("loopback_users = none says more")
+        return IgnoredSetting("loopback_users = none says more")
     names = [name for name, value in conf.below("loopback_users").items() if value == TRUE]
-    return Mapped({"loopback-users": (",".join(names) or "none",)})
+    return MappedSetting({"loopback-users": (",".join(names) or "none",)})
 
 
-def first_user(conf: Conf, setting: Setting) -> Verdict:
+def first_user(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """default_user and what is said of it."""
     if conf.value("load_definitions") or conf.has("definitions"):
-        return Ignored("where definitions are imported there is no default user, as with RabbitMQ")
+        return IgnoredSetting(
+            "where definitions are imported there is no default user, as with RabbitMQ"
+        )
     name = conf.environment.get("RABBITMQ_DEFAULT_USER") or conf.value("default_user", GUEST)
     if setting.key[0] == "default_permissions":
         given = conf.below("default_permissions")
         rights = [given.get(right, ".*") for right in ("configure", "write", "read")]
-        return Mapped({"user-rights": (join([name, *rights]),)})
+        return MappedSetting({"user-rights": (join([name, *rights]),)})
     if setting.key[0] == "default_user_tags":
         tags = [tag for tag, value in conf.below("default_user_tags").items() if value == TRUE]
-        return Mapped({"user-tags": (f"{name}={','.join(tags)}",)})
+        return MappedSetting({"user-tags": (f"{name}={','.join(tags)}",)})
     option = {"default_user": "default-user", "default_pass": "default-password"}
-    return Mapped({option.get(setting.key[0], "default-vhost"): (setting.value,)})
+    return MappedSetting({option.get(setting.key[0], "default-vhost"): (setting.value,)})
 
 
-def more_users(conf: Conf, setting: Setting) -> Verdict:
+def more_users(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """default_users.NAME: made at the first start here, in the virtual hosts that there are."""
     name = setting.key[1]
     given = conf.beside(setting)
     if not given.get("password"):
-        return Refused("a user without a password cannot be made; set default_users.NAME.password")
+        return RefusedSetting(
+            "a user without a password cannot be made; set default_users.NAME.password"
+        )
     tags = ",".join(tag.strip() for tag in given.get("tags", "").split(","))
     options = {
         "user": (f"{name}:{given['password']}",),
@@ -156,32 +162,36 @@ def more_users(conf: Conf, setting: Setting) -> Verdict:
     }
     rights = [given.get(right, ".*") for right in ("configure", "write", "read")]
     options["user-rights"] = (join([name, *rights, given.get("vhost_pattern", ".*")]),)
-    return Mapped(options)
+    return MappedSetting(options)
 
 
-def san_type(_conf: Conf, setting: Setting) -> Verdict:
+def san_type(_conf: ConfSettings, setting: ConfLine) -> Verdict:
     """Only names of hosts are looked at."""
     is_there = setting.value in {"dns", "0"}
-    return Mapped() if is_there else Refused("of alternative names the first of a host is taken")
+    return (
+        MappedSetting()
+        if is_there
+        else RefusedSetting("of alternative names the first of a host is taken")
+    )
 
 
 def no_limit(option: str, highest: str) -> Rule:
     """0 stands for no limit."""
 
-    def rule(_conf: Conf, setting: Setting) -> Verdict:
-        return Mapped({option: (highest if setting.value == "0" else setting.value,)})
+    def rule(_conf: ConfSettings, setting: ConfLine) -> Verdict:
+        return MappedSetting({option: (highest if setting.value == "0" else setting.value,)})
 
     return rule
 
 
 def infinite(option: str) -> Rule:
-    def rule(_conf: Conf, setting: Setting) -> Verdict:
-        return Mapped({option: ("none" if setting.value == "infinity" else setting.value,)})
+    def rule(_conf: ConfSettings, setting: ConfLine) -> Verdict:
+        return MappedSetting({option: ("none" if setting.value == "infinity" else setting.value,)})
 
     return rule
 
 
-def kilobytes(_conf: Conf, setting: Setting) -> Verdict:
+def kilobytes(_conf: ConfSettings, setting: ConfLine) -> Verdict:
     """Cuttlefish counts in powers of 1024, whatever the unit is called."""
     text = setting.value.lower()
     units = {"kb": 10, "mb": 20, "gb": 30}
@@ -190,8 +200,8 @@ def kilobytes(_conf: Conf, setting: Setting) -> Verdict:
         if text.endswith(unit):
             number, shift = text.removesuffix(unit), power
     if not number.isdecimal():
-        return Refused("write a number of bytes such as 131072 or 128kb")
-    return Mapped({"frame-max": (str(int(number) << shift),)})
+        return RefusedSetting("write a number of bytes such as 131072 or 128kb")
+    return MappedSetting({"frame-max": (str(int(number) << shift),)})
 
 
 RULES: Rules = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fluffle.broker.config.rabbitmq_conf.parser import Setting
+from fluffle.broker.config.rabbitmq_conf.parser import ConfLine
 from fluffle.broker.config.rabbitmq_conf.verdicts import (
     FALSE,
-    Conf,
-    Mapped,
-    Refused,
+    ConfSettings,
+    MappedSetting,
+    RefusedSetting,
     Rule,
     Rules,
     Verdict,
@@ -41,27 +41,27 @@ NO_OAUTH = "nobody logs in with OAuth here; leave it out"
 def served(option: str, family: str) -> Rule:
     """HOST:PORT, of two keys."""
 
-    def rule(conf: Conf, _setting: Setting) -> Verdict:
+    def rule(conf: ConfSettings, _setting: ConfLine) -> Verdict:
         host = conf.value(f"{family}.ip")
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         port = conf.value(f"{family}.port", PORTS[option])
-        return Mapped({option: (f"{host}:{port}",)})
+        return MappedSetting({option: (f"{host}:{port}",)})
 
     return rule
 
 
-def served_encrypted(conf: Conf, _setting: Setting) -> Verdict:
+def served_encrypted(conf: ConfSettings, _setting: ConfLine) -> Verdict:
     """HOST:PORT and HTTPS alone, with the certificate of ssl_options."""
     if any(conf.value(f"management.tcp.{name}") for name in ("ip", "port")):
-        return Refused(ALONE)
+        return RefusedSetting(ALONE)
     for name in ("certfile", "keyfile"):
         shared = conf.value(f"ssl_options.{name}")
         if not shared or conf.value(f"management.ssl.{name}", shared) != shared:
-            return Refused(ENCRYPTED)
+            return RefusedSetting(ENCRYPTED)
     host = conf.value("management.ssl.ip")
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     address = f"{host}:{conf.value('management.ssl.port', ENCRYPTED_PORT)}"
-    return Mapped({MANAGEMENT: (address,), "management-tls": ("yes",)})
+    return MappedSetting({MANAGEMENT: (address,), "management-tls": ("yes",)})
 
 
 _TUNING = "compress idle_timeout inactivity_timeout request_timeout shutdown_timeout max_keepalive"

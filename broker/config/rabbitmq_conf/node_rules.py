@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping
 
 from fluffle.broker.config.config import CLUSTER_PORT, KEEP, OVERWRITE
-from fluffle.broker.config.rabbitmq_conf.parser import Setting
+from fluffle.broker.config.rabbitmq_conf.parser import ConfLine
 from fluffle.broker.config.rabbitmq_conf.verdicts import (
     FALSE,
     TRUE,
-    Conf,
-    Ignored,
-    Mapped,
-    Refused,
+    ConfSettings,
+    IgnoredSetting,
+    MappedSetting,
+    RefusedSetting,
     Rule,
     Rules,
     Verdict,
@@ -57,7 +57,7 @@ NOT_ERLANG = "there is no Erlang here"
 BUILT_IN = "the log of Raft is kept in another way here"
 
 
-def own_name(conf: Conf) -> str:
+def own_name(conf: ConfSettings) -> str:
     """Of this node among those of a rabbitmq.conf: that of RabbitMQ there."""
     environment = conf.environment
     host = environment.get("HOSTNAME") or os.uname().nodename
@@ -67,54 +67,54 @@ def own_name(conf: Conf) -> str:
     return name if "@" in name else f"{name}@{host}"
 
 
-def classic_node(conf: Conf, setting: Setting) -> Verdict:
+def classic_node(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """cluster_formation.classic_config.nodes.$: all of them together are --peers."""
     family = ".".join(setting.key[:-1])
     port = conf.environment.get("RABBITMQ_DIST_PORT", str(CLUSTER_PORT))
     nodes = list(dict.fromkeys(conf.below(family).values()))
     if not all(node.partition("@")[2] for node in nodes):
-        return Refused("write NAME@HOST, as in rabbit@node1")
+        return RefusedSetting("write NAME@HOST, as in rabbit@node1")
     peers = ",".join(f"{node}={node.partition('@')[2]}:{port}" for node in nodes)
     return said(peers=peers, node=own_name(conf), cluster_listen=f":{port}")
 
 
-def backend(conf: Conf, setting: Setting) -> Verdict:
+def backend(conf: ConfSettings, setting: ConfLine) -> Verdict:
     if setting.value in CLASSIC_CONFIG:
-        return Mapped()
+        return MappedSetting()
     if setting.value not in KUBERNETES:
-        return Refused(DISCOVERY)
+        return RefusedSetting(DISCOVERY)
     named = conf.value("cluster_formation.k8s.service_name")
     service = named or conf.environment.get("K8S_SERVICE_NAME", "")
     suffix = conf.value("cluster_formation.k8s.hostname_suffix").lstrip(".")
     if not (suffix or service):
-        return Refused("name the headless service with cluster_formation.k8s.service_name")
+        return RefusedSetting("name the headless service with cluster_formation.k8s.service_name")
     port = conf.environment.get("RABBITMQ_DIST_PORT", str(CLUSTER_PORT))
     return said(discover=f"{suffix or service}:{port}", cluster_listen=f":{port}")
 
 
-def in_kubernetes(conf: Conf, _setting: Setting) -> Verdict:
+def in_kubernetes(conf: ConfSettings, _setting: ConfLine) -> Verdict:
     if conf.value("cluster_formation.peer_discovery_backend") in KUBERNETES:
         return backend(conf, conf.settings[("cluster_formation", "peer_discovery_backend")])
-    return Ignored("cluster_formation.peer_discovery_backend is another one")
+    return IgnoredSetting("cluster_formation.peer_discovery_backend is another one")
 
 
-def memory(conf: Conf, setting: Setting) -> Verdict:
+def memory(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """A size counts before a share; the share may be of a total that is said."""
     if setting.key[-1] == "relative":
         if conf.value("vm_memory_high_watermark.absolute"):
-            return Ignored("vm_memory_high_watermark.absolute counts")
+            return IgnoredSetting("vm_memory_high_watermark.absolute counts")
         total = conf.value("total_memory_available_override_value")
         if total.isdecimal() and is_share(setting.value):
             return said(memory_high_watermark=str(int(float(setting.value) * int(total))))
     return said(memory_high_watermark=setting.value)
 
 
-def total_memory(conf: Conf, setting: Setting) -> Verdict:
+def total_memory(conf: ConfSettings, setting: ConfLine) -> Verdict:
     if conf.value("vm_memory_high_watermark.absolute"):
-        return Ignored("vm_memory_high_watermark.absolute counts")
+        return IgnoredSetting("vm_memory_high_watermark.absolute counts")
     share = conf.value("vm_memory_high_watermark.relative", "0.6")
     if not (setting.value.isdecimal() and is_share(share)):
-        return Refused("write a number of bytes")
+        return RefusedSetting("write a number of bytes")
     return said(memory_high_watermark=str(int(float(share) * int(setting.value))))
 
 
@@ -122,79 +122,79 @@ def is_share(text: str) -> bool:
     return text.replace(".", "", 1).isdecimal()
 
 
-def disk(conf: Conf, setting: Setting) -> Verdict:
+def disk(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """A size counts before so many times the memory."""
     if setting.key[-1] == "absolute":
         return said(disk_free_limit=setting.value)
     if conf.value("disk_free_limit.absolute"):
-        return Ignored("disk_free_limit.absolute counts")
+        return IgnoredSetting("disk_free_limit.absolute counts")
     return said(disk_free_limit=f"{setting.value}{'' if '.' in setting.value else '.0'}")
 
 
 def milliseconds(option: str) -> Rule:
     """Whole seconds there."""
 
-    def rule(_conf: Conf, setting: Setting) -> Verdict:
+    def rule(_conf: ConfSettings, setting: ConfLine) -> Verdict:
         if not setting.value.isdecimal():
-            return Refused("write a number of milliseconds")
-        return Mapped({option: (str(max(1, round(int(setting.value) / 1_000))),)})
+            return RefusedSetting("write a number of milliseconds")
+        return MappedSetting({option: (str(max(1, round(int(setting.value) / 1_000))),)})
 
     return rule
 
 
-def level(conf: Conf, setting: Setting) -> Verdict:
+def level(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """That of the console if it has one, else that of the file, else the default."""
     keys = ("log.console.level", "log.file.level", "log.default.level")
     first = next(key for key in keys if conf.value(key))
     if setting.name != first:
-        return Ignored(f"{first} counts")
+        return IgnoredSetting(f"{first} counts")
     word = setting.value.lstrip("=!<")
     if word not in LEVELS:
-        return Refused(f"there is no '{setting.value}'; write {', '.join(LEVELS)}")
+        return RefusedSetting(f"there is no '{setting.value}'; write {', '.join(LEVELS)}")
     return said(log_level=LEVELS[word])
 
 
-def log_exchange(conf: Conf, setting: Setting) -> Verdict:
+def log_exchange(conf: ConfSettings, setting: ConfLine) -> Verdict:
     if setting.value == FALSE:
         return said(log_exchange="none")
     if setting.value != TRUE:
-        return Refused(f"there is no '{setting.value}'; write {TRUE} or {FALSE}")
+        return RefusedSetting(f"there is no '{setting.value}'; write {TRUE} or {FALSE}")
     word = conf.value("log.exchange.level") or conf.value("log.default.level", "info")
     if word not in LEVELS:
-        return Refused(f"there is no '{word}'; write {', '.join(LEVELS)}")
+        return RefusedSetting(f"there is no '{word}'; write {', '.join(LEVELS)}")
     return said(log_exchange="none" if word == "none" else LEVELS[word])
 
 
-def log_exchange_level(conf: Conf, _setting: Setting) -> Verdict:
+def log_exchange_level(conf: ConfSettings, _setting: ConfLine) -> Verdict:
     """It has a meaning only where there is an exchange."""
     if conf.value("log.exchange") != TRUE:
-        return Ignored("log.exchange does not say true")
+        return IgnoredSetting("log.exchange does not say true")
     return log_exchange(conf, conf.settings[("log", "exchange")])
 
 
-def formatter(conf: Conf, setting: Setting) -> Verdict:
+def formatter(conf: ConfSettings, setting: ConfLine) -> Verdict:
     if setting.key[1] == "file" and conf.value("log.console.formatter"):
-        return Ignored("log.console.formatter counts")
+        return IgnoredSetting("log.console.formatter counts")
     return by_word("log-format", {"plaintext": "text", "json": "json"})(conf, setting)
 
 
-def queue_type(_conf: Conf, setting: Setting) -> Verdict:
+def queue_type(_conf: ConfSettings, setting: ConfLine) -> Verdict:
     word = setting.value.removeprefix("rabbit_").removesuffix("_queue")
     if word == "stream":
-        return Refused("there are no streams here; write classic or quorum")
+        return RefusedSetting("there are no streams here; write classic or quorum")
     return said(default_queue_type=word)
 
 
-def definitions(conf: Conf, setting: Setting) -> Verdict:
+def definitions(conf: ConfSettings, setting: ConfLine) -> Verdict:
     local = conf.value("definitions.local.path")
     if setting.key != ("definitions", "local", "path") and local and local != setting.value:
-        return Ignored("definitions.local.path counts")
+        return IgnoredSetting("definitions.local.path counts")
     return said(definitions=setting.value)
 
 
-def import_backend(_conf: Conf, setting: Setting) -> Verdict:
+def import_backend(_conf: ConfSettings, setting: ConfLine) -> Verdict:
     local = ("local_filesystem", "local", "rabbit_definitions_import_local_filesystem")
-    return Mapped() if setting.value in local else Refused(NOT_FETCHED)
+    return MappedSetting() if setting.value in local else RefusedSetting(NOT_FETCHED)
 
 
 def stamp(option: str) -> Rule:
@@ -202,11 +202,11 @@ def stamp(option: str) -> Rule:
     return by_word(option, {TRUE: OVERWRITE, FALSE: KEEP})
 
 
-def deprecated(_conf: Conf, setting: Setting) -> Verdict:
+def deprecated(_conf: ConfSettings, setting: ConfLine) -> Verdict:
     """What RabbitMQ is about to drop is not dropped here."""
     if setting.value == TRUE:
-        return Mapped()
-    return Ignored("what it forbids is not forbidden here; see the page on compatibility")
+        return MappedSetting()
+    return IgnoredSetting("what it forbids is not forbidden here; see the page on compatibility")
 
 
 _LOGS = "console exchange syslog file"

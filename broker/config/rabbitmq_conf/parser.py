@@ -31,7 +31,7 @@ class ConfError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ConfLine:
     """One line."""
 
     key: Key
@@ -50,9 +50,9 @@ class Setting:
         return f"{self.file}:{self.line}: {self.name}"
 
 
-def read(path: Path, environment: Mapping[str, str]) -> Mapping[Key, Setting]:
+def read(path: Path, environment: Mapping[str, str]) -> Mapping[Key, ConfLine]:
     """What a file says with those beside it, or the files of a directory.  ConfError."""
-    settings: dict[Key, Setting] = {}
+    settings: dict[Key, ConfLine] = {}
     for file in files_of(path):
         try:
             text = file.read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def files_of(path: Path) -> list[Path]:
     return [path, *sorted((path.parent / DIRECTORY).glob("*.conf"))]
 
 
-def lines_of(text: str, file: Path) -> Iterator[Setting]:
+def lines_of(text: str, file: Path) -> Iterator[ConfLine]:
     """The settings of one text.  ConfError."""
     for number, line in enumerate(text.split("\n"), 1):
         bare = line.strip()
@@ -90,7 +90,7 @@ def lines_of(text: str, file: Path) -> Iterator[Setting]:
         value = found["quoted"] if found["quoted"] is not None else found["plain"].strip()
         if not value and found["quoted"] is None:
             raise ConfError(f"{file}:{number}: there is no value; write one, or '' for none")
-        yield Setting(key_of(found["key"]), value, file, number)
+        yield ConfLine(key_of(found["key"]), value, file, number)
 
 
 def key_of(text: str) -> Key:
@@ -100,8 +100,8 @@ def key_of(text: str) -> Key:
 
 
 def substituted(
-    setting: Setting, settings: Mapping[Key, Setting], environment: Mapping[str, str]
-) -> Setting:
+    setting: ConfLine, settings: Mapping[Key, ConfLine], environment: Mapping[str, str]
+) -> ConfLine:
     """With what its value names in the place of the names.  ConfError for what is not there."""
     value = setting.value
     for _ in range(DEPTH_MAX):

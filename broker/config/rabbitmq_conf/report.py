@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fluffle.broker.config.rabbitmq_conf import client_rules, http_rules, node_rules
-from fluffle.broker.config.rabbitmq_conf.parser import ConfError, Key, Setting, read
-from fluffle.broker.config.rabbitmq_conf.verdicts import Conf, Refused, Rule, Rules, Verdict
+from fluffle.broker.config.rabbitmq_conf.parser import ConfError, ConfLine, Key, read
+from fluffle.broker.config.rabbitmq_conf.verdicts import (
+    ConfSettings,
+    RefusedSetting,
+    Rule,
+    Rules,
+    Verdict,
+)
 
 RULES: Rules = {**client_rules.RULES, **node_rules.RULES, **http_rules.RULES}
 ADVANCED = "advanced.config"
@@ -20,26 +26,26 @@ ENCRYPTED = "encrypted:"
 EMPTY_ADVANCED = re.compile(r"(?:%.*|\s)*(?:\[\s*(?:%.*|\s)*\]\s*\.)?(?:%.*|\s)*")
 
 
-class Judged(NamedTuple):
-    setting: Setting
+class LineVerdict(NamedTuple):
+    setting: ConfLine
     verdict: Verdict
 
 
-def judged(path: Path, environment: Mapping[str, str]) -> list[Judged]:
+def line_verdicts(path: Path, environment: Mapping[str, str]) -> list[LineVerdict]:
     """Every setting of a file and those beside it, in their order.  ConfError."""
     check_advanced(path)
-    return list(judgements(Conf(read(path, environment), environment)))
+    return list(judgements(ConfSettings(read(path, environment), environment)))
 
 
-def judgements(conf: Conf) -> Iterator[Judged]:
+def judgements(conf: ConfSettings) -> Iterator[LineVerdict]:
     for setting in conf.settings.values():
         rule = unreadable if setting.value.startswith(ENCRYPTED) else rule_for(setting.key)
-        yield Judged(setting, rule(conf, setting))
+        yield LineVerdict(setting, rule(conf, setting))
 
 
-def unreadable(_conf: Conf, _setting: Setting) -> Verdict:
+def unreadable(_conf: ConfSettings, _setting: ConfLine) -> Verdict:
     """What would be taken for the value itself."""
-    return Refused("encrypted values are not read; write $(NAME), and set that variable")
+    return RefusedSetting("encrypted values are not read; write $(NAME), and set that variable")
 
 
 def rule_for(key: Key) -> Rule:
@@ -63,10 +69,10 @@ def pattern_of(name: str) -> re.Pattern[str]:
     return re.compile("\0".join(parts.get(part, re.escape(part)) for part in name.split(".")))
 
 
-def unknown(_conf: Conf, setting: Setting) -> Verdict:
+def unknown(_conf: ConfSettings, setting: ConfLine) -> Verdict:
     near = get_close_matches(setting.name, (name for name in RULES if "**" not in name), n=1)
     hint = f"; did you mean {near[0]}?" if near else "; take it out"
-    return Refused(f"RabbitMQ has no such key{hint}")
+    return RefusedSetting(f"RabbitMQ has no such key{hint}")
 
 
 def check_advanced(path: Path) -> None:

@@ -14,9 +14,14 @@ from fluffle.broker.config.option_table import OPTIONS
 from fluffle.broker.config.rabbitmq_conf.http_rules import MANAGEMENT, METRICS, PORTS
 from fluffle.broker.config.rabbitmq_conf.node_rules import LEVELS, own_name
 from fluffle.broker.config.rabbitmq_conf.parser import ConfError
-from fluffle.broker.config.rabbitmq_conf.report import Judged, judged
-from fluffle.broker.config.rabbitmq_conf.verdicts import Conf, Ignored, Mapped, Refused
-from fluffle.broker.config.sources import Given, OptionError, Remark
+from fluffle.broker.config.rabbitmq_conf.report import LineVerdict, line_verdicts
+from fluffle.broker.config.rabbitmq_conf.verdicts import (
+    ConfSettings,
+    IgnoredSetting,
+    MappedSetting,
+    RefusedSetting,
+)
+from fluffle.broker.config.sources import OptionError, OptionTexts, Remark
 
 CONFIG_FILE = "RABBITMQ_CONFIG_FILE"
 PLUGINS_FILE = "RABBITMQ_ENABLED_PLUGINS_FILE"
@@ -64,66 +69,66 @@ def is_conf(path: Path) -> bool:
 
 def of_file(
     path: Path, environment: Mapping[str, str]
-) -> tuple[dict[str, Given], tuple[Remark, ...]]:
+) -> tuple[dict[str, OptionTexts], tuple[Remark, ...]]:
     """What a rabbitmq.conf says, and what of it does not count.  OptionError for what is refused,
     all of it at once."""
     try:
-        lines = judged(path, environment)
+        lines = line_verdicts(path, environment)
     except ConfError as error:
         raise OptionError(str(error)) from error
     refused = [
         f"  {setting.source} = {shown(judgement)}: {verdict.reason}"
         for judgement in lines
         for setting, verdict in [judgement]
-        if isinstance(verdict, Refused)
+        if isinstance(verdict, RefusedSetting)
     ]
     if refused:
         raise OptionError("\n".join((f"no node runs as {path} says:", *refused)))
     remarks = tuple(
         Remark(setting.source, verdict.reason)
         for setting, verdict in lines
-        if isinstance(verdict, Ignored)
+        if isinstance(verdict, IgnoredSetting)
     )
     return options_of(lines), remarks
 
 
-def options_of(lines: Iterable[Judged]) -> dict[str, Given]:
+def options_of(lines: Iterable[LineVerdict]) -> dict[str, OptionTexts]:
     """What all lines say together; of an option with one value the last one counts."""
-    given: dict[str, Given] = {}
+    given: dict[str, OptionTexts] = {}
     for setting, verdict in lines:
-        if not isinstance(verdict, Mapped):
+        if not isinstance(verdict, MappedSetting):
             continue
         for option, texts in verdict.options.items():
             earlier = given[option].texts if option in given and OPTIONS[option].collect else ()
             more = (text for text in texts if text not in earlier)
-            given[option] = Given((*earlier, *more), setting.source)
+            given[option] = OptionTexts((*earlier, *more), setting.source)
     return given
 
 
-def shown(judgement: Judged) -> str:
+def shown(judgement: LineVerdict) -> str:
     """The value of a setting, unless it is nobody's business."""
     key, value = judgement.setting.key, judgement.setting.value
     is_secret = SECRET.search(key[-1]) is not None or "key" in key or "@" in value
     return "…" if is_secret else value
 
 
-def of_variables(environment: Mapping[str, str]) -> dict[str, Given]:
+def of_variables(environment: Mapping[str, str]) -> dict[str, OptionTexts]:
     """What the variables say; empty ones were not filled in."""
     given = {
-        option: Given((environment[variable],), variable)
+        option: OptionTexts((environment[variable],), variable)
         for variable, option in VARIABLES.items()
         if environment.get(variable)
     }
     if environment.get("RABBITMQ_NODENAME"):
-        given["node"] = Given((own_name(Conf({}, environment)),), "RABBITMQ_NODENAME")
+        given["node"] = OptionTexts((own_name(ConfSettings({}, environment)),), "RABBITMQ_NODENAME")
     host, port = (environment.get(f"RABBITMQ_NODE_{name}") for name in ("IP_ADDRESS", "PORT"))
     if host or port:
         host = f"[{host}]" if host and ":" in host else host or ""
         variable = "RABBITMQ_NODE_PORT" if port else "RABBITMQ_NODE_IP_ADDRESS"
-        given["listen"] = Given((f"{host}:{port or AMQP_PORT}",), variable)
+        given["listen"] = OptionTexts((f"{host}:{port or AMQP_PORT}",), variable)
     words = [word for word in environment.get("RABBITMQ_LOG", "").split(",") if word in LEVELS]
     if words:
-        given["log-level"] = Given((LEVELS[words[0]],), "RABBITMQ_LOG")
+        given["log-level"] = OptionTexts((LEVELS[words[0]],), "RABBITMQ_LOG")
     return given
 
 
@@ -133,7 +138,7 @@ def config_file(environment: Mapping[str, str]) -> str:
     return f"{name}.conf" if name and not Path(name).suffix else name
 
 
-def of_plugins(environment: Mapping[str, str]) -> tuple[dict[str, Given], tuple[Remark, ...]]:
+def of_plugins(environment: Mapping[str, str]) -> tuple[dict[str, OptionTexts], tuple[Remark, ...]]:
     """What is switched on in the place of plugins, and those for which there is nothing."""
     name = environment.get(PLUGINS_FILE, "")
     try:
@@ -144,6 +149,6 @@ def of_plugins(environment: Mapping[str, str]) -> tuple[dict[str, Given], tuple[
     switched = [PLUGINS[each] for each in plugins if each in PLUGINS]
     nothing = [each for each in plugins if each not in PLUGINS and each not in BUILT_IN]
     return (
-        {option: Given((value,), name) for option, value in switched},
+        {option: OptionTexts((value,), name) for option, value in switched},
         tuple(Remark(f"{name}: {each}", "there is no such plugin here") for each in nothing),
     )

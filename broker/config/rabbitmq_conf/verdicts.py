@@ -11,38 +11,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from fluffle.broker.config.rabbitmq_conf.parser import Key, Setting
+from fluffle.broker.config.rabbitmq_conf.parser import ConfLine, Key
 
 
 @dataclass(frozen=True, slots=True)
-class Mapped:
+class MappedSetting:
     """It is said in options: the texts of each, by name.  None: it is so here anyway."""
 
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Ignored:
+class IgnoredSetting:
     """Nothing comes of it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedSetting:
     """A node does not start with it; the reason says what to do."""
 
     reason: str
 
 
-Verdict: TypeAlias = Mapped | Ignored | Refused
+Verdict: TypeAlias = MappedSetting | IgnoredSetting | RefusedSetting
 
 
 @dataclass(frozen=True, slots=True)
-class Conf:
+class ConfSettings:
     """All settings, and the environment."""
 
-    settings: Mapping[Key, Setting]
+    settings: Mapping[Key, ConfLine]
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, name: str, default: str = "") -> str:
@@ -57,7 +57,7 @@ class Conf:
             key[-1]: setting.value for key, setting in self.settings.items() if key[:-1] == parts
         }
 
-    def beside(self, setting: Setting) -> dict[str, str]:
+    def beside(self, setting: ConfLine) -> dict[str, str]:
         """The values of keys that differ in their last name alone, by that."""
         return {
             key[-1]: each.value
@@ -71,52 +71,56 @@ class Conf:
         return any(key[: len(parts)] == parts for key in self.settings)
 
 
-Rule: TypeAlias = Callable[[Conf, Setting], Verdict]
+Rule: TypeAlias = Callable[[ConfSettings, ConfLine], Verdict]
 Rules: TypeAlias = Mapping[str, Rule]
 """By names of keys: `$` stands for any one name, `**` at the end for whatever follows."""
 
 TRUE, FALSE = "true", "false"
 
 
-def said(**options: str) -> Mapped:
+def said(**options: str) -> MappedSetting:
     """One text for each option; `_` stands for `-`."""
-    return Mapped({name.replace("_", "-"): (text,) for name, text in options.items()})
+    return MappedSetting({name.replace("_", "-"): (text,) for name, text in options.items()})
 
 
 def to(option: str) -> Rule:
     """The value is that of an option."""
-    return lambda _conf, setting: Mapped({option: (setting.value,)})
+    return lambda _conf, setting: MappedSetting({option: (setting.value,)})
 
 
 def by_word(option: str, words: Mapping[str, str]) -> Rule:
     """Each word is another one there; others are refused."""
 
-    def rule(_conf: Conf, setting: Setting) -> Verdict:
+    def rule(_conf: ConfSettings, setting: ConfLine) -> Verdict:
         if setting.value not in words:
-            return Refused(f"there is no '{setting.value}'; write {' or '.join(words)}")
-        return Mapped({option: (words[setting.value],)})
+            return RefusedSetting(f"there is no '{setting.value}'; write {' or '.join(words)}")
+        return MappedSetting({option: (words[setting.value],)})
 
     return rule
 
 
 def ignored(reason: str) -> Rule:
     """Whatever it says."""
-    return lambda _conf, _setting: Ignored(reason)
+    return lambda _conf, _setting: IgnoredSetting(reason)
 
 
 def refused(reason: str) -> Rule:
     """Whatever it says."""
-    return lambda _conf, _setting: Refused(reason)
+    return lambda _conf, _setting: RefusedSetting(reason)
 
 
 def refused_unless(kept: Sequence[str], reason: str) -> Rule:
     """What we do anyway is taken, anything else refused."""
-    return lambda _conf, setting: Mapped() if setting.value in kept else Refused(reason)
+    return lambda _conf, setting: (
+        MappedSetting() if setting.value in kept else RefusedSetting(reason)
+    )
 
 
 def ignored_unless(kept: Sequence[str], reason: str) -> Rule:
     """What we do anyway is taken, anything else ignored."""
-    return lambda _conf, setting: Mapped() if setting.value in kept else Ignored(reason)
+    return lambda _conf, setting: (
+        MappedSetting() if setting.value in kept else IgnoredSetting(reason)
+    )
 
 
 def each(names: str, rule: Rule, below: str = "") -> Rules:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from fluffle.broker.observability.metrics.families import Step, labelled, pieces, text_of
-from fluffle.broker.observability.metrics.tables import View
+from fluffle.broker.observability.metrics.tables import TableView
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.listings import channel_name
 from fluffle.broker.protocols.amqp091.registry import Connections
@@ -23,7 +23,7 @@ NAME, TEXT = (
 )
 
 
-class Ages:
+class UnackedAges:
     """Of the oldest message of each channel."""
 
     __slots__ = ("_connections", "_now_ms", "_seen")
@@ -34,7 +34,7 @@ class Ages:
         self._seen: dict[Channel, tuple[int, int]] = {}
         """The delivery tag, and since when; of channels that were there at the last scrape."""
 
-    def steps(self, view: View) -> Iterator[Step]:
+    def steps(self, view: TableView) -> Iterator[Step]:
         """A row a channel that holds something; or the greatest age, 0 if nobody holds anything."""
         seen: dict[Channel, tuple[int, int]] = {}
         oldest_ms = 0

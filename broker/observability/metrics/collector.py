@@ -16,7 +16,7 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.traffic import Deliveries, Dropped
 from fluffle.broker.cluster_port import Neighbours
 from fluffle.broker.config.config import Config
-from fluffle.broker.observability.metrics.ages import Ages
+from fluffle.broker.observability.metrics.ages import UnackedAges
 from fluffle.broker.observability.metrics.counted_tables import CountedTables
 from fluffle.broker.observability.metrics.deaths import deaths_of
 from fluffle.broker.observability.metrics.families import (
@@ -30,7 +30,7 @@ from fluffle.broker.observability.metrics.families import (
 )
 from fluffle.broker.observability.metrics.node_tables import PROTOCOL, NodeTables
 from fluffle.broker.observability.metrics.object_tables import ObjectTables
-from fluffle.broker.observability.metrics.tables import View, anything, table_steps
+from fluffle.broker.observability.metrics.tables import TableView, anything, table_steps
 from fluffle.broker.observability.statistics.statistics import Statistics
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.arguments import QueueType
@@ -96,9 +96,9 @@ class NodeCollector:
         self._node = NodeTables(services, config, clock)
         self.objects = ObjectTables(services, company)
         self._counted = CountedTables(services, statistics).all if statistics is not None else ()
-        self._ages = Ages(services.connections, clock.now_ms)
+        self._ages = UnackedAges(services.connections, clock.now_ms)
 
-    def steps(self, view: View) -> Iterator[Step]:
+    def steps(self, view: TableView) -> Iterator[Step]:
         """All metrics, a few or none at a time; a family of many samples comes in several parts."""
         yield list(self.identity(view))
         yield from self.node_steps(view)
@@ -113,7 +113,7 @@ class NodeCollector:
         yield from self._ages.steps(view)
         yield from self._replication(view)
 
-    def detailed_steps(self, view: View) -> Iterator[Step]:
+    def detailed_steps(self, view: TableView) -> Iterator[Step]:
         """The families that are asked for, and what they are joined with."""
         yield from self.node_steps(view)
         for table in (*self.objects.all, *self._counted):
@@ -124,19 +124,19 @@ class NodeCollector:
             yield from table_steps(table, cluster_wide)
         yield list(self.identity(view))
 
-    def node_steps(self, view: View) -> Iterator[Step]:
+    def node_steps(self, view: TableView) -> Iterator[Step]:
         """A node is one row, and nothing of it is a sum."""
         for table in self._node.all:
             yield from table_steps(table, view._replace(has_rows=True, takes=anything))
 
-    def _groups(self, view: View) -> Iterator[Step]:
+    def _groups(self, view: TableView) -> Iterator[Step]:
         """Of Raft: nothing where there is none."""
         if self.company.groups and view.wants(RAFT):
             from fluffle.broker.observability.metrics.groups import group_steps  # noqa: PLC0415  as below
 
             yield from group_steps(self.company, self._services.vhosts, view)
 
-    def _replication(self, view: View) -> Iterator[Step]:
+    def _replication(self, view: TableView) -> Iterator[Step]:
         """Nothing of what a node does not have."""
         cluster = self.company.cluster
         if cluster is not None:
@@ -155,7 +155,7 @@ class NodeCollector:
             yield list(split_metrics(cluster.links))
         yield from self._groups(view)
 
-    def identity(self, view: View) -> Iterator[Metric]:
+    def identity(self, view: TableView) -> Iterator[Metric]:
         """Every dashboard of RabbitMQ joins on these two."""
         config = self._config
         cluster = config.cluster.name if config.cluster else config.node_name
@@ -320,7 +320,7 @@ class NodeCollector:
             "fluffle_store_bytes", "What the store holds on disk", value=commits.store_bytes
         )
 
-    def _connections(self, view: View) -> Iterator[Step]:
+    def _connections(self, view: TableView) -> Iterator[Step]:
         """Who publishes; who is not read, and why, for which RabbitMQ has no name."""
         publishers = 0
         states: Counter[str] = Counter()

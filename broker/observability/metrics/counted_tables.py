@@ -18,8 +18,8 @@ from fluffle.broker.protocols.amqp091.listings import channel_name
 from fluffle.broker.protocols.amqp091.services import Services
 
 if TYPE_CHECKING:
-    from fluffle.broker.observability.statistics.channel_statistics import OnChannel
-    from fluffle.broker.observability.statistics.counters import Book
+    from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
+    from fluffle.broker.observability.statistics.counters import NodeCounters
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.protocols.amqp091.connection import Connection
 
@@ -125,16 +125,16 @@ class CountedTables:
         )
 
     @property
-    def _book(self) -> Book:
+    def _counters(self) -> NodeCounters:
         """With all that has happened until now."""
-        self._statistics.book.enter_all()
-        return self._statistics.book
+        self._statistics.counters.enter_all()
+        return self._statistics.counters
 
     def _published(self) -> tuple[int, ...]:
-        return tuple(self._book.node.values[: len(PUBLISHED)])
+        return tuple(self._counters.node.values[: len(PUBLISHED)])
 
     def _delivered(self) -> tuple[int, ...]:
-        return tuple(self._book.node.values[len(PUBLISHED) : -1])
+        return tuple(self._counters.node.values[len(PUBLISHED) : -1])
 
     def _routed_and_delivered(self) -> tuple[int, ...]:
         return (self._services.traffic.routed, *self._delivered())
@@ -169,7 +169,7 @@ class CountedTables:
 
     def _exchanges(self) -> Iterator[Reading | None]:
         """Those that are there and were used."""
-        for vhost, of_vhost in tuple(self._book.vhosts.items()):
+        for vhost, of_vhost in tuple(self._counters.vhosts.items()):
             for exchange, counts in tuple(of_vhost.exchanges.items()):
                 name = exchange.spec.name
                 labels = {"vhost": text_of(vhost.name), "exchange": text_of(name)}
@@ -178,7 +178,7 @@ class CountedTables:
 
     def _queues(self) -> Iterator[Reading | None]:
         """The same; each node tells what its own clients have done."""
-        for vhost, of_vhost in tuple(self._book.vhosts.items()):
+        for vhost, of_vhost in tuple(self._counters.vhosts.items()):
             for queue, counts in tuple(of_vhost.queues.items()):
                 labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}
                 yield Reading(labels, tuple(counts.values[:-1])) if vhost.has(queue) else None
@@ -195,8 +195,8 @@ class CountedTables:
                 ),
             )
 
-    def _channels(self) -> Iterator[tuple[Connection, Channel, OnChannel]]:
-        self._statistics.book.enter_all()
+    def _channels(self) -> Iterator[tuple[Connection, Channel, ChannelStatistics]]:
+        self._statistics.counters.enter_all()
         channels = self._statistics.observer.channels
         for connection in self._services.connections:
             for channel in tuple(connection.channels):

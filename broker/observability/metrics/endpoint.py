@@ -17,13 +17,13 @@ from fluffle.broker.observability.metrics.families import Step
 from fluffle.broker.observability.metrics.health import Readiness, live
 from fluffle.broker.observability.metrics.http import PLAIN, HttpConnection, Page, Pages, Request
 from fluffle.broker.observability.metrics.memory import memory_metrics
-from fluffle.broker.observability.metrics.queries import BadQuery, detailed_view
-from fluffle.broker.observability.metrics.tables import View
+from fluffle.broker.observability.metrics.queries import InvalidQuery, detailed_view
+from fluffle.broker.observability.metrics.tables import TableView
 from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.runtime.background import Chores
 
-AGGREGATED = View("aggregated")
-PER_OBJECT = View("per-object", has_rows=True)
+AGGREGATED = TableView("aggregated")
+PER_OBJECT = TableView("per-object", has_rows=True)
 
 
 class MetricsEndpoint:
@@ -69,14 +69,14 @@ def detailed(collector: NodeCollector, request: Request) -> Page:
     """Those families that are asked for."""
     try:
         view = detailed_view(request.query)
-    except BadQuery as error:
+    except InvalidQuery as error:
         return Page(PLAIN, iter((f"{error}\n".encode(),)), HTTPStatus.BAD_REQUEST)
     return text_page(collector.detailed_steps(view), request.accept)
 
 
 def breakdown(collector: NodeCollector, request: Request) -> Page:
     """Of memory."""
-    identity = collector.identity(View("memory-breakdown"))
+    identity = collector.identity(TableView("memory-breakdown"))
     return text_page([[*memory_metrics(), *identity]], request.accept)
 
 
@@ -99,7 +99,7 @@ def text_page(steps: Iterable[Iterable[Metric]], accept: str) -> Page:
     return Page(content_type, encoded(encode, steps))
 
 
-class Found(Collector):
+class CollectedFamilies(Collector):
     """Metrics in the place of who collects them."""
 
     def __init__(self, metrics: Iterable[Metric] = ()) -> None:
@@ -116,14 +116,14 @@ def encoded(
 
     One that has the name of the one before, at the beginning of a step, goes on with its samples.
     """
-    end = encode(Found())
+    end = encode(CollectedFamilies())
     name = ""
     for step in steps:
         metrics = list(step)
         if not metrics:
             yield b""
             continue
-        text = encode(Found(metrics)).removesuffix(end)
+        text = encode(CollectedFamilies(metrics)).removesuffix(end)
         yield without_heading(text) if metrics[0].name == name else text
         name = metrics[-1].name
     yield end

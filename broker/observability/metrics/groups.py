@@ -26,7 +26,7 @@ from fluffle.broker.observability.metrics.tables import (
     Column,
     Reading,
     Table,
-    View,
+    TableView,
     table_steps,
 )
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -46,7 +46,7 @@ QUORUM_QUEUES = {"ra_system": "quorum_queues"}
 """… and those of all queues together, which RabbitMQ does not tell."""
 
 
-class Index(NamedTuple):
+class IndexMetric(NamedTuple):
     """A number of a group: its names, older and newer, the help, and where it is."""
 
     name: str
@@ -57,32 +57,34 @@ class Index(NamedTuple):
 
 # No counter: to OpenMetrics that of the older name is called like the newer one.
 INDEXES = (
-    Index("raft_term_total", "raft_term", "Current Raft term number", lambda it: it.status.term),
-    Index(
+    IndexMetric(
+        "raft_term_total", "raft_term", "Current Raft term number", lambda it: it.status.term
+    ),
+    IndexMetric(
         "raft_log_snapshot_index",
         "raft_snapshot_index",
         "Raft log snapshot index",
         lambda it: it.status.floor,
     ),
-    Index(
+    IndexMetric(
         "raft_log_last_applied_index",
         "raft_last_applied",
         "Raft log last applied index",
         lambda it: it.status.applied,
     ),
-    Index(
+    IndexMetric(
         "raft_log_commit_index",
         "raft_commit_index",
         "Raft log commit index",
         lambda it: it.status.commit,
     ),
-    Index(
+    IndexMetric(
         "raft_log_last_written_index",
         "raft_last_written_index",
         "Raft log last written index",
         lambda it: it.status.durable,
     ),
-    Index(
+    IndexMetric(
         "raft_entry_commit_latency_seconds",
         "raft_commit_latency_seconds",
         "Time taken for a log entry to be committed",
@@ -95,7 +97,7 @@ NEWER = tuple(Column(index.newer, index.text, RAFT) for index in INDEXES)
 
 
 def group_steps(
-    neighbours: Neighbours, vhosts: Mapping[str, VirtualHost], view: View
+    neighbours: Neighbours, vhosts: Mapping[str, VirtualHost], view: TableView
 ) -> Iterator[Step]:
     """A little at a time."""
     names: dict[GroupId, dict[str, str]] = {}
@@ -103,7 +105,7 @@ def group_steps(
         for named in pieces(group_names(vhosts)):
             names.update(named)
             yield []
-    tally = Tally(neighbours.is_alive)
+    tally = GroupTotals(neighbours.is_alive)
     queues: list[Reading] = []
     for piece in pieces(tuple(neighbours.groups.items())):
         for group, hosted in piece:
@@ -137,7 +139,7 @@ def group_names(vhosts: Mapping[str, VirtualHost]) -> Iterator[tuple[GroupId, di
             yield queue.definition.id, {"vhost": name, "queue": text_of(queue.name)}
 
 
-class Tally:
+class GroupTotals:
     """What is counted over all groups of a node."""
 
     def __init__(self, is_alive: Callable[[NodeId], bool]) -> None:
@@ -175,7 +177,7 @@ class Tally:
             self._latency_max = max(self._latency_max, latency)
         return values
 
-    def sums(self, view: View) -> Iterator[Metric]:
+    def sums(self, view: TableView) -> Iterator[Metric]:
         """What is told where there are no rows: of latencies the mean, and the most."""
         metadata = self.metadata or (0,) * len(INDEXES)
         together = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
-from fluffle.broker.observability.metrics.tables import Labels, View
+from fluffle.broker.observability.metrics.tables import Labels, TableView
 from fluffle.broker.patterns.patterns import Finds, UnusablePattern, compiled_once
 
 PATTERN_BYTES_MAX = 1_024
@@ -18,16 +18,16 @@ SEARCHED_AT_ONCE = 20
 """Names, for an expression of which each may take a millisecond."""
 
 
-class BadQuery(ValueError):
+class InvalidQuery(ValueError):
     """It says what is wrong."""
 
 
-def detailed_view(query: str) -> View:
-    """BadQuery."""
+def detailed_view(query: str) -> TableView:
+    """InvalidQuery."""
     asked = parse_qs(query, keep_blank_values=True, errors="backslashreplace")
     vhosts = frozenset(asked["vhost"]) if "vhost" in asked else None
     finds = searched(asked.get("queue", []))
-    view = View(
+    view = TableView(
         "detailed",
         prefix="rabbitmq_detailed_",
         has_rows=True,
@@ -38,16 +38,16 @@ def detailed_view(query: str) -> View:
 
 
 def searched(patterns: list[str]) -> Finds | None:
-    """BadQuery."""
+    """InvalidQuery."""
     if len(patterns) > 1:
-        raise BadQuery("Only one 'queue' query parameter is allowed")
+        raise InvalidQuery("Only one 'queue' query parameter is allowed")
     pattern = "".join(patterns)
     if len(pattern.encode()) > PATTERN_BYTES_MAX:
-        raise BadQuery("'queue' regex too long")
+        raise InvalidQuery("'queue' regex too long")
     try:
         return compiled_once(pattern) if pattern else None
     except UnusablePattern as error:
-        raise BadQuery(f"Invalid 'queue' regex: {error}") from error
+        raise InvalidQuery(f"Invalid 'queue' regex: {error}") from error
 
 
 def taking(vhosts: frozenset[str] | None, finds: Finds | None) -> Callable[[Labels], bool]:

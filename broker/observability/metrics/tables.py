@@ -53,7 +53,7 @@ def anything(_labels: Labels) -> bool:
     return True
 
 
-class View(NamedTuple):
+class TableView(NamedTuple):
     """What is wanted of tables."""
 
     endpoint: str
@@ -71,7 +71,7 @@ class View(NamedTuple):
         return self.families is None or not self.families.isdisjoint(families.split())
 
 
-def table_steps(table: Table, view: View) -> Iterator[Step]:
+def table_steps(table: Table, view: TableView) -> Iterator[Step]:
     """All that a view wants of a table, a piece at a time."""
     columns = [
         (at, column) for at, column in enumerate(table.columns) if view.wants(column.families)
@@ -91,7 +91,7 @@ def table_steps(table: Table, view: View) -> Iterator[Step]:
             yield [with_rows(made(column, view), at, rows)]
 
 
-def sum_steps(table: Table, columns: list[tuple[int, Column]], view: View) -> Iterator[Step]:
+def sum_steps(table: Table, columns: list[tuple[int, Column]], view: TableView) -> Iterator[Step]:
     if table.together is not None:
         told = table.together()
         families = [made(column, view) for _, column in columns]
@@ -107,7 +107,7 @@ def sum_steps(table: Table, columns: list[tuple[int, Column]], view: View) -> It
     yield [labelled(made(column, view), totals[at]) for at, column in columns]
 
 
-def made(column: Column, view: View) -> Metric:
+def made(column: Column, view: TableView) -> Metric:
     return column.kind(view.prefix + column.name, column.text)
 
 

@@ -1,7 +1,7 @@
 """What happens on one channel, counted where it does.
 
 The methods that a channel calls in the place of its own are all that a message meets: they act
-first, then count a run in one or two steps.  What it means is found out later (`book`).
+first, then count a run in one or two steps.  What it means is found out later (`counters`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.observability.statistics.counters import Book, OfVhost
+from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
 from fluffle.broker.observability.statistics.counts import (
     ACK,
     CONFIRM,
@@ -56,11 +56,11 @@ ACKED, LOST = Outcome.ACKED, Outcome.LOST
 
 exchange_of = attrgetter("exchange")
 
-CELLS_MAX = 1_024
+ORIGINS_MAX = 1_024
 """So many different ways of one channel are entered together."""
 
 
-class Published:
+class PublishCounts:
     """What went to one exchange, by one channel."""
 
     __slots__ = ("counts", "exchange")
@@ -70,15 +70,29 @@ class Published:
         self.counts = Counts(OF_PUBLISHES)
 
 
-class Taken:
+class DeliveryCounts:
     """What one channel has got from one queue."""
 
-    __slots__ = ("_book", "_channel", "_of_vhost", "_queue", "counted", "counts", "is_touched")
+    __slots__ = (
+        "_channel",
+        "_counters",
+        "_queue",
+        "_vhost_counters",
+        "counted",
+        "counts",
+        "is_touched",
+    )
 
-    def __init__(self, book: Book, of_vhost: OfVhost, channel: Counts, queue: ServedQueue) -> None:
+    def __init__(
+        self,
+        counters: NodeCounters,
+        vhost_counters: VhostCounters,
+        channel: Counts,
+        queue: ServedQueue,
+    ) -> None:
         """`channel`: the counts of that."""
-        self._book = book
-        self._of_vhost = of_vhost
+        self._counters = counters
+        self._vhost_counters = vhost_counters
         self._channel = channel
         self._queue = queue
         self.counts = Counts(OF_DELIVERIES)
@@ -90,29 +104,29 @@ class Taken:
     def touch(self) -> None:
         """Somebody is about to count."""
         self.is_touched = True
-        self._book.touch(self)
+        self._counters.touch(self)
 
     def enter(self) -> None:
         self.is_touched = False
         counted, self.counted = self.counted, [0] * len(DELIVERED)
         counted[DELIVER_GET] = sum(counted[at] for at in (DELIVER, DELIVER_NO_ACK, GET, GET_NO_ACK))
-        book, of_vhost = self._book, self._of_vhost
-        book.enter(DELIVERED_AT, counted, (self._channel, of_vhost.counts, book.node))
-        book.enter(0, counted, (self.counts,))
-        of_queue = of_vhost.of_queue(self._queue)
+        counters, vhost_counters = self._counters, self._vhost_counters
+        counters.enter(DELIVERED_AT, counted, (self._channel, vhost_counters.counts, counters.node))
+        counters.enter(0, counted, (self.counts,))
+        of_queue = vhost_counters.of_queue(self._queue)
         if of_queue is not None:
-            book.enter(OF_QUEUE_DELIVERED_AT, counted, (of_queue,))
+            counters.enter(OF_QUEUE_DELIVERED_AT, counted, (of_queue,))
 
 
-class Sending:
+class CountedSender:
     """Sends to one consumer, and counts."""
 
-    __slots__ = ("_book", "_count", "_holder", "_on_channel", "_redelivered", "_send")
+    __slots__ = ("_count", "_counters", "_holder", "_on_channel", "_redelivered", "_send")
 
-    def __init__(self, send: Send, on_channel: OnChannel, book: Book) -> None:
+    def __init__(self, send: Send, on_channel: ChannelStatistics, counters: NodeCounters) -> None:
         self._send = send
         self._on_channel = on_channel
-        self._book = book
+        self._counters = counters
         self._holder: Holder
         """While there is anything to enter: it has this, and neither is to keep the other alive."""
         self._count = self._redelivered = 0
@@ -122,7 +136,7 @@ class Sending:
         self._send(handout)
         if not self._count:
             self._holder = handout.holder
-            self._book.touch(self)
+            self._counters.touch(self)
         count = len(handout.contents)
         self._count += count
         if handout.redelivered:
@@ -137,7 +151,7 @@ class Sending:
         self._count = self._redelivered = 0
 
 
-class Cell:
+class OriginCounts:
     """Messages of one origin that went the same way and are yet to be entered."""
 
     __slots__ = ("count", "mandatory", "origin", "targets")
@@ -152,26 +166,26 @@ class Cell:
         self.count = 0
 
 
-NO_CELL = Cell(Origin("", ""), None, mandatory=False)
+NO_ORIGIN = OriginCounts(Origin("", ""), None, mandatory=False)
 """What is looked at before there is one."""
 
 
-class OnChannel:
+class ChannelStatistics:
     """The counts of one channel; its methods take the places of the channel's functions."""
 
     __slots__ = (
-        "_acked", "_acked_queue", "_answer_get", "_book", "_cell", "_cells", "_channel",
-        "_confirmed", "_confirms", "_epoch", "_full",
+        "_acked", "_acked_queue", "_answer_get", "_by_origin", "_channel",
+        "_confirmed", "_confirms", "_counters", "_epoch", "_full", "_latest",
         "_published_to", "_put", "_settle", "_sizes", "_topology", "_unconfirmed",
-        "counts", "of_vhost", "published", "taken",
+        "counts", "published", "taken", "vhost_counters",
     )  # fmt: skip
 
-    def __init__(self, book: Book, channel: Channel) -> None:
-        self._book = book
+    def __init__(self, counters: NodeCounters, channel: Channel) -> None:
+        self._counters = counters
         self._channel: Channel | None = channel
         """None once it has ended."""
         vhost = channel.session.vhost
-        self.of_vhost = book.of(vhost)
+        self.vhost_counters = counters.of(vhost)
         self._topology = vhost.topology
         self._epoch = vhost.topology.epoch
         """Of the topology when the exchanges in `published` were those of their names."""
@@ -190,16 +204,16 @@ class OnChannel:
         self._acked_queue: ServedQueue | None = None
         self._acked = 0
         """How many messages of it were acknowledged and are yet to be counted."""
-        self._cell = NO_CELL
+        self._latest = NO_ORIGIN
         """The one of the last messages."""
-        self._cells: dict[Origin, Cell] = {}
+        self._by_origin: dict[Origin, OriginCounts] = {}
         """Messages that are yet to be entered; several origins of an exchange may share one."""
-        self._full: list[Cell] = []
+        self._full: list[OriginCounts] = []
         """As many of those that went other ways before."""
         self.counts = Counts(OF_CHANNEL)
-        self.published: dict[str, Published] = {}
+        self.published: dict[str, PublishCounts] = {}
         """By exchange."""
-        self.taken: dict[ServedQueue, Taken] = {}
+        self.taken: dict[ServedQueue, DeliveryCounts] = {}
         channel.put, channel.settle, channel.answer_get = self.put, self.settle, self.answer_get
         channel.sending = self.sending
 
@@ -208,10 +222,10 @@ class OnChannel:
     def put(self, channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
         first, body_bytes = parcel.contents[0], parcel.content_bytes
         answer = self._put(channel, parcel, persistent=persistent)
-        origins, cell = parcel.origins, self._cell
+        origins, cell = parcel.origins, self._latest
         origin, count = origins[0], len(origins)
         if cell.origin is not origin or cell.targets is not parcel.targets:
-            cell = self._cell = self._cell_of(origin, parcel)
+            cell = self._latest = self._counts_of(origin, parcel)
         if count == 1 or origins.count(origin) == count:
             cell.count += count
         else:
@@ -222,7 +236,7 @@ class OnChannel:
 
     def sending(self, send: Send, queue: ServedQueue) -> Send:
         del queue  # that of its holder counts: it may have become another
-        return Sending(send, self, self._book).send
+        return CountedSender(send, self, self._counters).send
 
     def settle(self, channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
         self._settle(channel, stretches, outcome)
@@ -248,7 +262,9 @@ class OnChannel:
         """Where what is got from it is counted: `DELIVERED`, until it is entered."""
         taken = self.taken.get(queue)
         if taken is None:
-            taken = self.taken[queue] = Taken(self._book, self.of_vhost, self.counts, queue)
+            taken = self.taken[queue] = DeliveryCounts(
+                self._counters, self.vhost_counters, self.counts, queue
+            )
         if not taken.is_touched:
             taken.touch()
         return taken.counted
@@ -259,36 +275,36 @@ class OnChannel:
         """From now on acknowledgements are of another queue, or of none that is known."""
         if self._acked_queue is not None:
             self.counted_of(self._acked_queue)[ACK] += self._acked
-        elif not self._cells:
-            self._book.touch(self)
+        elif not self._by_origin:
+            self._counters.touch(self)
         self._acked_queue, self._acked = queue, 0
 
-    def _cell_of(self, origin: Origin, parcel: Parcel) -> Cell:
+    def _counts_of(self, origin: Origin, parcel: Parcel) -> OriginCounts:
         """Where messages that are like the first of these are counted.  While what exchanges lead
         to is what it was, the same targets are the same object, unless they are none."""
         if self._topology.epoch != self._epoch:
             self._leave_behind()
-        cell = self._cells.get(origin)
+        cell = self._by_origin.get(origin)
         if cell is None or cell.targets != (parcel.targets or None):
             return self._begin(origin, parcel)
         return cell if cell.mandatory is parcel.mandatory else self._begin(origin, parcel)
 
-    def _begin(self, origin: Origin, parcel: Parcel) -> Cell:
-        if len(self._cells) + len(self._full) >= CELLS_MAX:
+    def _begin(self, origin: Origin, parcel: Parcel) -> OriginCounts:
+        if len(self._by_origin) + len(self._full) >= ORIGINS_MAX:
             self._enter_publishes()
-        elif not self._cells and self._acked_queue is None:
-            self._book.touch(self)
-        if origin in self._cells:
-            self._full.append(self._cells[origin])
+        elif not self._by_origin and self._acked_queue is None:
+            self._counters.touch(self)
+        if origin in self._by_origin:
+            self._full.append(self._by_origin[origin])
         exchange = origin.exchange
         found = self._topology.find(exchange)
         if exchange not in self.published and found is not None:
-            self.published[exchange] = Published(found)
+            self.published[exchange] = PublishCounts(found)
         targets = parcel.targets or None
-        cell = self._cells[origin] = Cell(origin, targets, mandatory=parcel.mandatory)
+        cell = self._by_origin[origin] = OriginCounts(origin, targets, mandatory=parcel.mandatory)
         return cell
 
-    def _count_mixed(self, cell: Cell, parcel: Parcel) -> None:
+    def _count_mixed(self, cell: OriginCounts, parcel: Parcel) -> None:
         """Messages of several origins, which mostly are those of one exchange."""
         exchanges = Counter(map(exchange_of, parcel.origins))
         cell.count += exchanges.pop(cell.origin.exchange)
@@ -303,13 +319,13 @@ class OnChannel:
 
     def forget_gone(self) -> None:
         """Queues and exchanges that are not there any more."""
-        of_vhost = self.of_vhost
+        vhost_counters = self.vhost_counters
         self.published = {
             name: published
             for name, published in self.published.items()
-            if of_vhost.has(published.exchange)
+            if vhost_counters.has(published.exchange)
         }
-        vhost = of_vhost.vhost
+        vhost = vhost_counters.vhost
         self.taken = {
             queue: taken
             for queue, taken in self.taken.items()
@@ -320,7 +336,7 @@ class OnChannel:
     def end(self) -> None:
         """The channel has ended.  What it has not entered yet it will, and then is forgotten."""
         self._channel = None
-        self.of_vhost.remove_publishers(self._published_to)
+        self.vhost_counters.remove_publishers(self._published_to)
         self._published_to.clear()
 
     # Into the book
@@ -332,8 +348,8 @@ class OnChannel:
         self._enter_confirms()
 
     def _enter_publishes(self) -> None:
-        cells, self._cells, self._full = (*self._full, *self._cells.values()), {}, []
-        self._cell = NO_CELL
+        cells, self._by_origin, self._full = (*self._full, *self._by_origin.values()), {}, []
+        self._latest = NO_ORIGIN
         for cell in cells:
             exchange, count = cell.origin.exchange, cell.count
             counted = [0] * len(PUBLISHED)
@@ -347,19 +363,25 @@ class OnChannel:
             self._enter_routed(exchange, queues, count)
 
     def _enter_published(self, exchange: str, counted: list[int]) -> None:
-        book, published = self._book, self.published.get(exchange)
-        book.enter(0, counted, (self.counts, self.of_vhost.counts, book.node))
+        counters, published = self._counters, self.published.get(exchange)
+        counters.enter(0, counted, (self.counts, self.vhost_counters.counts, counters.node))
         if published is not None:
-            book.enter(0, counted, (published.counts,))
+            counters.enter(0, counted, (published.counts,))
 
     def _enter_routed(self, exchange: str, queues: tuple[Target, ...], count: int) -> None:
         """Messages went through an exchange into queues, if it is still there, and they are."""
-        book, of_vhost, published = self._book, self.of_vhost, self.published.get(exchange)
-        of_exchange = of_vhost.of_exchange(published.exchange) if published is not None else None
+        counters, vhost_counters, published = (
+            self._counters,
+            self.vhost_counters,
+            self.published.get(exchange),
+        )
+        of_exchange = (
+            vhost_counters.of_exchange(published.exchange) if published is not None else None
+        )
         if of_exchange is not None:
-            book.enter(0, (count, count * len(queues)), (of_exchange,))
-        there = [queue for queue in map(of_vhost.queue_of, queues) if queue is not None]
-        book.enter(0, (count,), map(of_vhost.counts_of, there))
+            counters.enter(0, (count, count * len(queues)), (of_exchange,))
+        there = [queue for queue in map(vhost_counters.queue_of, queues) if queue is not None]
+        counters.enter(0, (count,), map(vhost_counters.counts_of, there))
         if self._channel is not None:
             self._note_publisher(there)
 
@@ -370,7 +392,7 @@ class OnChannel:
             is_quorum = queue.spec.queue_type is QueueType.QUORUM
             if is_quorum and queue not in self._published_to:
                 self._published_to.add(queue)
-                self.of_vhost.add_publisher(queue)
+                self.vhost_counters.add_publisher(queue)
 
     def _enter_confirms(self) -> None:
         """Which publishes they are of is not said: of those that are open the first exchange's
@@ -395,4 +417,4 @@ class OnChannel:
             if some == count:
                 del self._unconfirmed[exchange]
         if self._channel is not None and confirms.open_count:
-            self._book.confirming[self] = None
+            self._counters.confirming[self] = None

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fluffle.broker.observability.statistics.counters import Book, OfVhost
+from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
 from fluffle.broker.observability.statistics.counts import OF_BYTES, Counts
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.connection import Connection
 
 
-class OnConnection:
+class ConnectionStatistics:
     """Of a connection that has opened a virtual host."""
 
-    __slots__ = ("_book", "_connection", "counts", "of_vhost")
+    __slots__ = ("_connection", "_counters", "counts", "vhost_counters")
 
-    def __init__(self, book: Book, connection: Connection, of_vhost: OfVhost) -> None:
-        self._book = book
+    def __init__(
+        self, counters: NodeCounters, connection: Connection, vhost_counters: VhostCounters
+    ) -> None:
+        self._counters = counters
         self._connection = connection
-        self.of_vhost = of_vhost
+        self.vhost_counters = vhost_counters
         self.counts = Counts(OF_BYTES)
         """What is entered."""
 
@@ -28,7 +30,7 @@ class OnConnection:
         counted = zip(bytes_of(self._connection), self.counts.values, strict=True)
         new = [now - before for now, before in counted]
         if any(new):
-            self._book.enter(0, new, (self.counts, self.of_vhost.bytes))
+            self._counters.enter(0, new, (self.counts, self.vhost_counters.bytes))
 
 
 def bytes_of(connection: Connection) -> tuple[int, int]:

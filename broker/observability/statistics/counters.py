@@ -27,13 +27,13 @@ TOUCHED_MAX = 1_024
 """So many are entered together, for a few milliseconds."""
 
 
-class Touched(Protocol):
+class PendingCounts(Protocol):
     """Somebody with something to enter."""
 
     def enter(self) -> None: ...
 
 
-class OfVhost:
+class VhostCounters:
     """The counts of a virtual host, and of what is in it.  Objects that were never used have none;
     those that are gone have some until the next look."""
 
@@ -100,26 +100,26 @@ class OfVhost:
         return self.vhost.topology.find(exchange.spec.name) is exchange
 
 
-class Book:
+class NodeCounters:
     """Of one node."""
 
     __slots__ = ("_touched", "changed", "confirming", "node", "vhosts")
 
     def __init__(self) -> None:
-        self.vhosts: dict[VirtualHost, OfVhost] = {}
+        self.vhosts: dict[VirtualHost, VhostCounters] = {}
         self.node = Counts(OF_NODE)
         self.changed: dict[Counts, None] = {}
         """Since the last look."""
-        self.confirming: dict[Touched, None] = {}
+        self.confirming: dict[PendingCounts, None] = {}
         """Channels with publishes that were not confirmed when they were asked last."""
-        self._touched: list[Touched] = []
+        self._touched: list[PendingCounts] = []
 
-    def of(self, vhost: VirtualHost) -> OfVhost:
+    def of(self, vhost: VirtualHost) -> VhostCounters:
         if vhost not in self.vhosts:
-            self.vhosts[vhost] = OfVhost(vhost)
+            self.vhosts[vhost] = VhostCounters(vhost)
         return self.vhosts[vhost]
 
-    def touch(self, touched: Touched) -> None:
+    def touch(self, touched: PendingCounts) -> None:
         """It has something to enter, which it had not."""
         if len(self._touched) >= TOUCHED_MAX:
             self.enter_touched()

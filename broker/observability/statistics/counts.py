@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from fluffle.broker.observability.statistics.history import History, Level, Width
+from fluffle.broker.observability.statistics.history import Level, NumberHistory, NumberWidth
 
 TICK_MS = 5_000
 """RabbitMQ's collect_statistics_interval."""
@@ -27,20 +27,22 @@ RETAINED_S = tuple(level.ticks * (level.rows - 2) * TICK_MS // 1_000 for level i
 of the middle of a stretch."""
 
 
-class Kind(NamedTuple):
+class CounterKind(NamedTuple):
     """Of an object."""
 
     groups: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
     """Of all groups."""
     levels: tuple[Level, ...]
-    width: Width = Width.NARROW
+    width: NumberWidth = NumberWidth.NARROW
 
 
 def kind(
-    *groups: tuple[str, ...], levels: tuple[Level, ...] = SHORT, width: Width = Width.NARROW
-) -> Kind:
-    return Kind(groups, tuple(chain.from_iterable(groups)), levels, width)
+    *groups: tuple[str, ...],
+    levels: tuple[Level, ...] = SHORT,
+    width: NumberWidth = NumberWidth.NARROW,
+) -> CounterKind:
+    return CounterKind(groups, tuple(chain.from_iterable(groups)), levels, width)
 
 
 PUBLISHED = ("publish", "confirm", "return_unroutable", "drop_unroutable")
@@ -58,18 +60,18 @@ OF_CHANNEL = kind(PUBLISHED, DELIVERED)
 """And of a virtual host."""
 OF_PUBLISHES = kind(PUBLISHED)
 OF_DELIVERIES = kind(DELIVERED)
-OF_NODE = kind(PUBLISHED, DELIVERED, levels=LONG, width=Width.WIDE)
+OF_NODE = kind(PUBLISHED, DELIVERED, levels=LONG, width=NumberWidth.WIDE)
 
 OF_LENGTHS = kind(("messages", "messages_ready", "messages_unacknowledged"))
-OF_ALL_LENGTHS = kind(*OF_LENGTHS.groups, levels=LONG, width=Width.WIDE)
-OF_BYTES = kind(("recv_oct", "send_oct"), width=Width.WIDE)
+OF_ALL_LENGTHS = kind(*OF_LENGTHS.groups, levels=LONG, width=NumberWidth.WIDE)
+OF_BYTES = kind(("recv_oct", "send_oct"), width=NumberWidth.WIDE)
 OF_CHURN = kind(
     (
         *("connection_created", "connection_closed", "channel_created", "channel_closed"),
         *("queue_declared", "queue_created", "queue_deleted"),
     ),
     levels=LONG,
-    width=Width.WIDE,
+    width=NumberWidth.WIDE,
 )
 
 
@@ -78,11 +80,11 @@ class Counts:
 
     __slots__ = ("_history", "kind", "values")
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: CounterKind) -> None:
         self.kind = kind
         self.values = [0] * len(kind.names)
         """What they are now."""
-        self._history: History | None = None
+        self._history: NumberHistory | None = None
         """None until something has been sampled that was not 0."""
 
     def add(self, at: int, counted: Sequence[int]) -> None:
@@ -103,9 +105,9 @@ class Counts:
         """As `sample`, of what has been there before anybody looked."""
         self._begun().add(tick, self.values)
 
-    def _begun(self) -> History:
+    def _begun(self) -> NumberHistory:
         columns = len(self.values)
-        self._history = history = History(columns, self.kind.levels, self.kind.width)
+        self._history = history = NumberHistory(columns, self.kind.levels, self.kind.width)
         return history
 
     @property

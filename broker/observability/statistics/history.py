@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Width(StrEnum):
+class NumberWidth(StrEnum):
     """Of a number, as the code of an array."""
 
     NARROW = "I"
@@ -32,12 +32,12 @@ class Level(NamedTuple):
     """It has so many."""
 
 
-class History:
+class NumberHistory:
     """Of a few numbers."""
 
     __slots__ = ("_bits", "_columns", "_levels", "_rows")
 
-    def __init__(self, columns: int, levels: Sequence[Level], width: Width) -> None:
+    def __init__(self, columns: int, levels: Sequence[Level], width: NumberWidth) -> None:
         """`levels`: the one with most rows in a time first."""
         self._columns = columns + 1
         self._levels = levels

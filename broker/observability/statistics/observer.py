@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.observability.statistics.channel_statistics import OnChannel
-from fluffle.broker.observability.statistics.connections import OnConnection
-from fluffle.broker.observability.statistics.counters import Book
+from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
+from fluffle.broker.observability.statistics.connections import ConnectionStatistics
+from fluffle.broker.observability.statistics.counters import NodeCounters
 from fluffle.broker.protocols.amqp091.observer import By
 from fluffle.protocol.types import FieldTable
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.consumers import Consumer
 
 
-class Counting:
+class StatisticsObserver:
     """An `Observer` of one node."""
 
-    __slots__ = ("_book", "_connections", "channels", "connections")
+    __slots__ = ("_connections", "_counters", "channels", "connections")
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
-        self.connections: dict[Connection, OnConnection] = {}
+    def __init__(self, counters: NodeCounters) -> None:
+        self._counters = counters
+        self.connections: dict[Connection, ConnectionStatistics] = {}
         """Those that have opened a virtual host."""
         self._connections: dict[Session, Connection] = {}
-        self.channels: dict[Channel, OnChannel] = {}
+        self.channels: dict[Channel, ChannelStatistics] = {}
         """Those that are open."""
 
     def metadata(self, inner: Metadata, by: By) -> Metadata:
@@ -45,8 +45,10 @@ class Counting:
 
     def opened(self, connection: Connection, session: Session) -> None:
         self._connections[session] = connection
-        of_vhost = self._book.of(session.vhost)
-        self.connections[connection] = OnConnection(self._book, connection, of_vhost)
+        vhost_counters = self._counters.of(session.vhost)
+        self.connections[connection] = ConnectionStatistics(
+            self._counters, connection, vhost_counters
+        )
 
     def closed(self, session: Session) -> None:
         self.connections.pop(self._connections.pop(session)).enter()
@@ -56,7 +58,7 @@ class Counting:
         return self._connections[channel.session]
 
     def channel_opened(self, channel: Channel) -> None:
-        self.channels[channel] = OnChannel(self._book, channel)
+        self.channels[channel] = ChannelStatistics(self._counters, channel)
 
     def channel_refused(self, channel: Channel, error: BrokerError) -> None:
         """It will be closed."""

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from fluffle.broker.observability.statistics.counts import Counts
 from fluffle.broker.observability.statistics.rows import Row
-from fluffle.broker.observability.statistics.sample_window import Age
+from fluffle.broker.observability.statistics.sample_window import SampleWindow
 
 
-class Looks(NamedTuple):
+class SampleTimes(NamedTuple):
     """When numbers were looked at."""
 
     last: int
@@ -27,7 +27,7 @@ class Looks(NamedTuple):
         return [1_000 * (b - a) / self.apart_ms for a, b in zip(before, last, strict=True)]
 
 
-def row_of(counts: Counts, looks: Looks, age: Age | None) -> Row:
+def row_of(counts: Counts, looks: SampleTimes, age: SampleWindow | None) -> Row:
     """Of the groups of which anything has happened."""
     row: Row = {}
     start, details = 0, list[Row]()
@@ -40,7 +40,7 @@ def row_of(counts: Counts, looks: Looks, age: Age | None) -> Row:
     return row
 
 
-def whole_row_of(counts: Counts, looks: Looks, age: Age | None) -> Row:
+def whole_row_of(counts: Counts, looks: SampleTimes, age: SampleWindow | None) -> Row:
     """Of all of them."""
     return named(counts.kind.names, counts.values, details_of(counts, looks, age))
 
@@ -53,13 +53,13 @@ def named(names: Iterable[str], values: Iterable[int], details: Iterable[Row]) -
     return row
 
 
-def only_details(counts: Counts, looks: Looks, age: Age | None) -> Row:
+def only_details(counts: Counts, looks: SampleTimes, age: SampleWindow | None) -> Row:
     """Without the numbers themselves."""
     details = details_of(counts, looks, age)
     return {f"{name}_details": each for name, each in zip(counts.kind.names, details, strict=True)}
 
 
-def details_of(counts: Counts, looks: Looks, age: Age | None) -> list[Row]:
+def details_of(counts: Counts, looks: SampleTimes, age: SampleWindow | None) -> list[Row]:
     """Of each of the numbers."""
     if age is None:
         return [{"rate": rate} for rate in looks.rates(counts)]

@@ -9,41 +9,41 @@ SAMPLES_MAX = 500
 """So many are answered at once, and one more: that of now."""
 
 
-class Age(NamedTuple):
+class SampleWindow(NamedTuple):
     """The last `age_s` seconds, a sample each `increment_s`.  Both are more than 0."""
 
     age_s: int
     increment_s: int
 
 
-class Ages(NamedTuple):
+class SampleWindows(NamedTuple):
     """None where only the rate of now is wanted."""
 
-    messages: Age | None = None
+    messages: SampleWindow | None = None
     """Of counts of messages, and of what comes and goes."""
-    lengths: Age | None = None
+    lengths: SampleWindow | None = None
     """Of queues."""
-    data: Age | None = None
+    data: SampleWindow | None = None
     """Of bytes on connections."""
 
 
-NO_PAST = Ages()
+NO_PAST = SampleWindows()
 
 
-def ages_of(query: Mapping[str, str]) -> Ages:
+def windows_of(query: Mapping[str, str]) -> SampleWindows:
     """The pasts that the parameters of a request ask for.  ValueError, with RabbitMQ's text.
 
     The past of numbers of nodes is not kept: what asks for it must only be right.
     """
-    age_of(query, "node_stats")
-    return Ages(
-        messages=age_of(query, "msg_rates"),
-        lengths=age_of(query, "lengths"),
-        data=age_of(query, "data_rates"),
+    window_of(query, "node_stats")
+    return SampleWindows(
+        messages=window_of(query, "msg_rates"),
+        lengths=window_of(query, "lengths"),
+        data=window_of(query, "data_rates"),
     )
 
 
-def age_of(query: Mapping[str, str], kind: str) -> Age | None:
+def window_of(query: Mapping[str, str], kind: str) -> SampleWindow | None:
     """None unless both of its parameters are there and are numbers."""
     try:
         age, increment = int(query[f"{kind}_age"]), int(query[f"{kind}_incr"])
@@ -51,4 +51,4 @@ def age_of(query: Mapping[str, str], kind: str) -> Age | None:
         return None
     if age <= 0 or increment <= 0 or age // increment > SAMPLES_MAX:
         raise ValueError(f"Invalid range parameters: age {age}, incr {increment}")
-    return Age(age, increment)
+    return SampleWindow(age, increment)

@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from fluffle.broker.base.clock import CallLater, Clock, Timer
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.observability.statistics.counters import Book, OfVhost
+from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
 from fluffle.broker.observability.statistics.counts import (
     OF_ALL_LENGTHS,
     OF_CHURN,
@@ -20,8 +20,8 @@ from fluffle.broker.observability.statistics.counts import (
     TICK_MS,
     Counts,
 )
-from fluffle.broker.observability.statistics.observer import Counting
-from fluffle.broker.observability.statistics.report import Looks
+from fluffle.broker.observability.statistics.observer import StatisticsObserver
+from fluffle.broker.observability.statistics.report import SampleTimes
 from fluffle.broker.observability.statistics.rows import Row, time_of
 from fluffle.broker.queues.queue_api import ServedQueue
 from fluffle.broker.runtime.background import Chore, Chores, in_pieces
@@ -36,25 +36,25 @@ NO_LENGTHS = Counts(OF_LENGTHS)
 count_of_queues = attrgetter("declared", "created", "deleted")
 
 
-class Lookout:
+class Sampler:
     """Of one node."""
 
     __slots__ = (
-        "_book", "_clock", "_counting", "_gone", "_is_first", "_looked_ms", "_offset_ms", "_swept",
-        "_tick_ms", "_traffic", "_vhosts", "churn", "lengths", "looks",
+        "_clock", "_counters", "_counting", "_gone", "_is_first", "_looked_ms", "_offset_ms",
+        "_swept", "_tick_ms", "_traffic", "_vhosts", "churn", "lengths", "looks",
     )  # fmt: skip
 
     def __init__(
         self,
-        book: Book,
-        counting: Counting,
+        counters: NodeCounters,
+        counting: StatisticsObserver,
         vhosts: Mapping[str, VirtualHost],
         traffic: Traffic,
         *,
         clock: Clock,
         tick_ms: int = TICK_MS,
     ) -> None:
-        self._book = book
+        self._counters = counters
         self._counting = counting
         self._vhosts = vhosts
         self._traffic = traffic
@@ -62,7 +62,7 @@ class Lookout:
         self._tick_ms = tick_ms
         self._offset_ms = clock.wall_ms() - clock.now_ms()
         self._looked_ms = clock.now_ms()
-        self.looks = Looks(self.tick - 1, self.tick - 2, tick_ms, tick_ms)
+        self.looks = SampleTimes(self.tick - 1, self.tick - 2, tick_ms, tick_ms)
         self._is_first = True
         """Whether what is found has been there before: the first look is at the start."""
         self._gone = QueueCounts()
@@ -94,22 +94,22 @@ class Lookout:
         if tick <= self.looks.last:
             return
         yield from self._count_bytes()
-        self._book.enter_all()
+        self._counters.enter_all()
         yield from self._sample_changed(tick)
         for name, vhost in tuple(self._vhosts.items()):
             if self._vhosts.get(name) is vhost:
-                yield from self._measure(self._book.of(vhost), tick)
+                yield from self._measure(self._counters.of(vhost), tick)
         self._forget_vhosts()
-        for of_vhost in tuple(self._book.vhosts.values()):
-            yield from self._forget_gone(of_vhost)
+        for vhost_counters in tuple(self._counters.vhosts.values()):
+            yield from self._forget_gone(vhost_counters)
         self._renew(self.lengths, lengths_of(self._lengths), tick)
         self._renew(self.churn, self.churned(), tick)
         apart_ms = self._tick_ms if self._is_first else now_ms - self._looked_ms
-        self.looks = Looks(tick, self.looks.last, apart_ms, self._tick_ms)
+        self.looks = SampleTimes(tick, self.looks.last, apart_ms, self._tick_ms)
         self._looked_ms, self._is_first = now_ms, False
 
     def _sample_changed(self, tick: int) -> Chore:
-        changed, self._book.changed = self._book.changed, {}
+        changed, self._counters.changed = self._counters.changed, {}
         for piece in in_pieces(changed, PIECE):
             for counts in piece:
                 counts.sample(tick)
@@ -119,28 +119,28 @@ class Lookout:
 
     @property
     def _lengths(self) -> Iterable[Counts]:
-        return (of_vhost.lengths for of_vhost in self._book.vhosts.values())
+        return (vhost_counters.lengths for vhost_counters in self._counters.vhosts.values())
 
-    def _measure(self, of_vhost: OfVhost, tick: int) -> Chore:
+    def _measure(self, vhost_counters: VhostCounters, tick: int) -> Chore:
         """How long each queue is that is led here."""
         totals = [0, 0, 0]
-        for piece in in_pieces(tuple(of_vhost.vhost.queues.values()), PIECE):
+        for piece in in_pieces(tuple(vhost_counters.vhost.queues.values()), PIECE):
             for queue in piece:
-                self._measure_queue(of_vhost, queue, totals, tick)
+                self._measure_queue(vhost_counters, queue, totals, tick)
             yield None
-        self._renew(of_vhost.lengths, totals, tick)
+        self._renew(vhost_counters.lengths, totals, tick)
 
     def _measure_queue(
-        self, of_vhost: OfVhost, queue: ServedQueue, totals: list[int], tick: int
+        self, vhost_counters: VhostCounters, queue: ServedQueue, totals: list[int], tick: int
     ) -> None:
         lengths = length_of(queue)
-        known = of_vhost.of_lengths.get(queue)
-        of_vhost.seen.setdefault(queue, tick)
+        known = vhost_counters.of_lengths.get(queue)
+        vhost_counters.seen.setdefault(queue, tick)
         if lengths is None:
-            of_vhost.of_lengths.pop(queue, None)
+            vhost_counters.of_lengths.pop(queue, None)
         elif known is not None or any(lengths):
             if known is None:
-                known = of_vhost.of_lengths[queue] = Counts(OF_LENGTHS)
+                known = vhost_counters.of_lengths[queue] = Counts(OF_LENGTHS)
             self._renew(known, lengths, tick)
             for place, length in enumerate(lengths):
                 totals[place] += length
@@ -161,7 +161,7 @@ class Lookout:
     def used_ms(self, *known: Counts) -> int | None:
         """When something happened to an object last, as far as it was looked at, on the wall clock;
         None if nothing has.  `known`: its counts, with all entered that has happened."""
-        if any(counts in self._book.changed for counts in known):
+        if any(counts in self._counters.changed for counts in known):
             return self.wall_ms
         ticks = [counts.changed_tick for counts in known]
         return max((tick * self._tick_ms for tick in ticks if tick is not None), default=None)
@@ -173,12 +173,14 @@ class Lookout:
             return {}
         return {"idle_since": time_of(used_ms)}
 
-    def queue_used_ms(self, of_vhost: OfVhost, queue: ServedQueue) -> int | None:
+    def queue_used_ms(self, vhost_counters: VhostCounters, queue: ServedQueue) -> int | None:
         """As `used_ms`.  To one that was never used it happened that it was found to be there; None
         before that."""
-        seen, lengths = of_vhost.seen.get(queue), length_of(queue)
-        known = [of[queue] for of in (of_vhost.queues, of_vhost.of_lengths) if queue in of]
-        of_lengths = of_vhost.of_lengths.get(queue, NO_LENGTHS)
+        seen, lengths = vhost_counters.seen.get(queue), length_of(queue)
+        known = [
+            of[queue] for of in (vhost_counters.queues, vhost_counters.of_lengths) if queue in of
+        ]
+        of_lengths = vhost_counters.of_lengths.get(queue, NO_LENGTHS)
         if lengths is not None and list(lengths) != of_lengths.values:
             return self.wall_ms
         return self.used_ms(*known) or (None if seen is None else seen * self._tick_ms)
@@ -206,7 +208,7 @@ class Lookout:
     @property
     def _counted(self) -> Iterable[QueueCounts]:
         there = (vhost.counts for vhost in self._vhosts.values())
-        gone = (vhost.counts for vhost in self._book.vhosts if self._is_gone(vhost))
+        gone = (vhost.counts for vhost in self._counters.vhosts if self._is_gone(vhost))
         return (*there, *gone)
 
     # What is gone
@@ -215,33 +217,33 @@ class Lookout:
         return self._vhosts.get(vhost.name) is not vhost
 
     def _forget_vhosts(self) -> None:
-        for vhost in tuple(filter(self._is_gone, self._book.vhosts)):
-            del self._book.vhosts[vhost]
+        for vhost in tuple(filter(self._is_gone, self._counters.vhosts)):
+            del self._counters.vhosts[vhost]
             self._swept.pop(vhost, None)
             self._gone.declared += vhost.counts.declared
             self._gone.created += vhost.counts.created
             self._gone.deleted += vhost.counts.deleted
 
-    def _forget_gone(self, of_vhost: OfVhost) -> Chore:
+    def _forget_gone(self, vhost_counters: VhostCounters) -> Chore:
         """What is in a virtual host no more; nothing is looked for if nothing has gone."""
-        vhost = of_vhost.vhost
+        vhost = vhost_counters.vhost
         state = vhost.epoch, vhost.topology.epoch
         if self._swept.get(vhost) == state:
             return
         self._swept[vhost] = state
-        known = {**of_vhost.seen, **of_vhost.queues, **of_vhost.of_lengths}
+        known = {**vhost_counters.seen, **vhost_counters.queues, **vhost_counters.of_lengths}
         for queues in in_pieces(tuple(known), PIECE):
             for queue in filterfalse(vhost.has, queues):
-                of_vhost.queues.pop(queue, None)
-                of_vhost.of_lengths.pop(queue, None)
-                of_vhost.seen.pop(queue, None)
-                of_vhost.publishers.pop(queue, None)
+                vhost_counters.queues.pop(queue, None)
+                vhost_counters.of_lengths.pop(queue, None)
+                vhost_counters.seen.pop(queue, None)
+                vhost_counters.publishers.pop(queue, None)
             yield None
-        for exchange in tuple(filterfalse(of_vhost.has, of_vhost.exchanges)):
-            del of_vhost.exchanges[exchange]
+        for exchange in tuple(filterfalse(vhost_counters.has, vhost_counters.exchanges)):
+            del vhost_counters.exchanges[exchange]
         for channels in in_pieces(tuple(self._counting.channels.values()), PIECE):
             for on_channel in channels:
-                if on_channel.of_vhost is of_vhost:
+                if on_channel.vhost_counters is vhost_counters:
                     on_channel.forget_gone()
             yield None
 
@@ -259,13 +261,13 @@ def lengths_of(lengths: Iterable[Counts]) -> list[int]:
     return [sum(column) for column in columns]
 
 
-class Clockwork:
+class SampleTimer:
     """Has somebody look again and again."""
 
-    __slots__ = ("_call_later", "_chores", "_is_ended", "_lookout", "_timer")
+    __slots__ = ("_call_later", "_chores", "_is_ended", "_sampler", "_timer")
 
-    def __init__(self, lookout: Lookout, chores: Chores, call_later: CallLater) -> None:
-        self._lookout = lookout
+    def __init__(self, sampler: Sampler, chores: Chores, call_later: CallLater) -> None:
+        self._sampler = sampler
         self._chores = chores
         self._call_later = call_later
         self._timer: Timer | None = None
@@ -282,14 +284,14 @@ class Clockwork:
 
     def _wait(self) -> None:
         if not self._is_ended:
-            delay_s = self._lookout.until_next_ms / 1_000
+            delay_s = self._sampler.until_next_ms / 1_000
             self._timer = self._call_later(delay_s, self._look)
 
     def _look(self) -> None:
         self._chores.add(self._looked(), self._failed)
 
     def _looked(self) -> Chore:
-        yield from self._lookout.look()
+        yield from self._sampler.look()
         self._wait()
 
     def _failed(self, _error: Exception) -> None:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, TypeAlias
 from fluffle.broker.base.clock import CallLater, Clock
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.observability.statistics.connections import bytes_of
-from fluffle.broker.observability.statistics.counters import Book, OfVhost
+from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
 from fluffle.broker.observability.statistics.counts import OF_BYTES, OF_LENGTHS, TICK_MS, Counts
-from fluffle.broker.observability.statistics.observer import Counting
+from fluffle.broker.observability.statistics.observer import StatisticsObserver
 from fluffle.broker.observability.statistics.report import only_details, row_of, whole_row_of
 from fluffle.broker.observability.statistics.rows import Row, time_of
-from fluffle.broker.observability.statistics.sample_window import NO_PAST, Ages
+from fluffle.broker.observability.statistics.sample_window import NO_PAST, SampleWindows
 from fluffle.broker.observability.statistics.sampler import (
     NO_LENGTHS,
-    Clockwork,
-    Lookout,
+    Sampler,
+    SampleTimer,
     length_of,
 )
 from fluffle.broker.runtime.background import Chores
@@ -35,9 +35,9 @@ NO_BYTES = Counts(OF_BYTES)
 
 
 class Statistics:
-    """Of one node.  `observer` sees its clients; `clockwork` looks at the numbers."""
+    """Of one node.  `observer` sees its clients; `sample_timer` looks at the numbers."""
 
-    __slots__ = ("_lookout", "_vhosts", "book", "observer")
+    __slots__ = ("_sampler", "_vhosts", "counters", "observer")
 
     def __init__(
         self,
@@ -48,164 +48,168 @@ class Statistics:
         tick_ms: int = TICK_MS,
     ) -> None:
         self._vhosts = vhosts
-        self.book = Book()
-        self.observer = Counting(self.book)
-        self._lookout = Lookout(
-            self.book, self.observer, vhosts, traffic, clock=clock, tick_ms=tick_ms
+        self.counters = NodeCounters()
+        self.observer = StatisticsObserver(self.counters)
+        self._sampler = Sampler(
+            self.counters, self.observer, vhosts, traffic, clock=clock, tick_ms=tick_ms
         )
 
-    def clockwork(self, chores: Chores, call_later: CallLater) -> Clockwork:
+    def sample_timer(self, chores: Chores, call_later: CallLater) -> SampleTimer:
         """What has them sampled in time, once it is started."""
-        return Clockwork(self._lookout, chores, call_later)
+        return SampleTimer(self._sampler, chores, call_later)
 
-    def of_queue(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
+    def of_queue(self, vhost: str, name: str, windows: SampleWindows = NO_PAST) -> Row:
         """`message_stats`, `consumers_with_room`, `publishers` of a quorum queue, and
         `messages_details` and the like where it is led here."""
-        self.book.enter_touched()
-        of_vhost = self._found(vhost)
-        queue = of_vhost.vhost.queues.get(name) if of_vhost is not None else None
-        if of_vhost is None or queue is None:
+        self.counters.enter_touched()
+        vhost_counters = self._found(vhost)
+        queue = vhost_counters.vhost.queues.get(name) if vhost_counters is not None else None
+        if vhost_counters is None or queue is None:
             return {}
-        row = self._message_stats(of_vhost.queues.get(queue), ages)
+        row = self._message_stats(vhost_counters.queues.get(queue), windows)
         if consumers := queue.consumers:
             row["consumers_with_room"] = sum(consumer.has_room for consumer in consumers)
-        if queue in of_vhost.publishers:
-            row["publishers"] = of_vhost.publishers[queue]
+        if queue in vhost_counters.publishers:
+            row["publishers"] = vhost_counters.publishers[queue]
         lengths = length_of(queue)
         if lengths is None:
             return row
-        known = of_vhost.of_lengths.get(queue, NO_LENGTHS)
-        return row | only_details(known, self._lookout.looks, ages.lengths)
+        known = vhost_counters.of_lengths.get(queue, NO_LENGTHS)
+        return row | only_details(known, self._sampler.looks, windows.lengths)
 
     def use_of_queue(self, vhost: str, name: str) -> Row:
         """`used_at`: when something happened to it last, or, while it does, now."""
-        self.book.enter_touched()
-        of_vhost = self._found(vhost)
-        queue = of_vhost.vhost.queues.get(name) if of_vhost is not None else None
-        if of_vhost is None or queue is None:
+        self.counters.enter_touched()
+        vhost_counters = self._found(vhost)
+        queue = vhost_counters.vhost.queues.get(name) if vhost_counters is not None else None
+        if vhost_counters is None or queue is None:
             return {}
-        used_ms = self._lookout.queue_used_ms(of_vhost, queue)
+        used_ms = self._sampler.queue_used_ms(vhost_counters, queue)
         return {} if used_ms is None else {"used_at": time_of(used_ms)}
 
-    def deliveries(self, vhost: str, queue: str, ages: Ages = NO_PAST) -> Iterator[ByChannel]:
+    def deliveries(
+        self, vhost: str, queue: str, windows: SampleWindows = NO_PAST
+    ) -> Iterator[ByChannel]:
         """What each channel has got from a queue."""
-        self.book.enter_touched()
-        of_vhost = self._found(vhost)
-        found = of_vhost.vhost.queues.get(queue) if of_vhost is not None else None
+        self.counters.enter_touched()
+        vhost_counters = self._found(vhost)
+        found = vhost_counters.vhost.queues.get(queue) if vhost_counters is not None else None
         for channel, on_channel in tuple(self.observer.channels.items()):
             taken = on_channel.taken.get(found) if found is not None else None
             if taken is not None and any(taken.counts.values):
-                yield self._by_channel(channel, taken.counts, ages)
+                yield self._by_channel(channel, taken.counts, windows)
 
-    def publishes(self, vhost: str, exchange: str, ages: Ages = NO_PAST) -> Iterator[ByChannel]:
+    def publishes(
+        self, vhost: str, exchange: str, windows: SampleWindows = NO_PAST
+    ) -> Iterator[ByChannel]:
         """What each channel has published to an exchange."""
-        self.book.enter_all()
-        of_vhost = self._found(vhost)
+        self.counters.enter_all()
+        vhost_counters = self._found(vhost)
         for channel, on_channel in tuple(self.observer.channels.items()):
             published = on_channel.published.get(exchange)
-            if on_channel.of_vhost is of_vhost and published is not None:
-                yield self._by_channel(channel, published.counts, ages)
+            if on_channel.vhost_counters is vhost_counters and published is not None:
+                yield self._by_channel(channel, published.counts, windows)
 
-    def _by_channel(self, channel: Channel, counts: Counts, ages: Ages) -> ByChannel:
-        row = row_of(counts, self._lookout.looks, ages.messages)
+    def _by_channel(self, channel: Channel, counts: Counts, windows: SampleWindows) -> ByChannel:
+        row = row_of(counts, self._sampler.looks, windows.messages)
         return self.observer.connection_of(channel), channel, row
 
-    def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
+    def of_exchange(self, vhost: str, name: str, windows: SampleWindows = NO_PAST) -> Row:
         """`message_stats`."""
-        self.book.enter_touched()
-        of_vhost = self._found(vhost)
-        exchange = of_vhost.vhost.topology.find(name) if of_vhost is not None else None
-        if of_vhost is None or exchange is None:
+        self.counters.enter_touched()
+        vhost_counters = self._found(vhost)
+        exchange = vhost_counters.vhost.topology.find(name) if vhost_counters is not None else None
+        if vhost_counters is None or exchange is None:
             return {}
-        return self._message_stats(of_vhost.exchanges.get(exchange), ages)
+        return self._message_stats(vhost_counters.exchanges.get(exchange), windows)
 
-    def of_channel(self, channel: Channel, ages: Ages = NO_PAST) -> Row:
+    def of_channel(self, channel: Channel, windows: SampleWindows = NO_PAST) -> Row:
         """`message_stats`, `idle_since`, and counts apart in `publishes` and `deliveries`."""
-        self.book.enter_touched()
+        self.counters.enter_touched()
         on_channel = self.observer.channels.get(channel)
         if on_channel is None:
             return {}
         on_channel.enter()
-        vhost, looks = channel.session.vhost.name, self._lookout.looks
+        vhost, looks = channel.session.vhost.name, self._sampler.looks
         return {
-            **self._message_stats(on_channel.counts, ages),
-            **self._lookout.idleness(on_channel.counts),
+            **self._message_stats(on_channel.counts, windows),
+            **self._sampler.idleness(on_channel.counts),
             "publishes": [
                 {
                     "exchange": {"name": name, "vhost": vhost},
-                    "stats": row_of(published.counts, looks, ages.messages),
+                    "stats": row_of(published.counts, looks, windows.messages),
                 }
                 for name, published in on_channel.published.items()
             ],
             "deliveries": [
                 {
                     "queue": {"name": queue.name, "vhost": vhost},
-                    "stats": row_of(taken.counts, looks, ages.messages),
+                    "stats": row_of(taken.counts, looks, windows.messages),
                 }
                 for queue, taken in on_channel.taken.items()
                 if any(taken.counts.values)
             ],
         }
 
-    def of_connection(self, connection: Connection, ages: Ages = NO_PAST) -> Row:
+    def of_connection(self, connection: Connection, windows: SampleWindows = NO_PAST) -> Row:
         """`recv_oct`, `recv_cnt`, `send_oct`, `send_cnt`, `send_pend`."""
-        on_connection, looks = self.observer.connections.get(connection), self._lookout.looks
+        on_connection, looks = self.observer.connections.get(connection), self._sampler.looks
         counts = on_connection.counts if on_connection is not None else NO_BYTES
         return {
-            **whole_row_of(counts, looks, ages.data),
+            **whole_row_of(counts, looks, windows.data),
             **dict(zip(OF_BYTES.names, bytes_of(connection), strict=True)),
             "recv_cnt": connection.reads,
             "send_cnt": connection.outlet.writes,
             "send_pend": connection.unwritten_bytes,
         }
 
-    def of_vhosts(self, names: Iterable[str], ages: Ages = NO_PAST) -> Iterator[Row]:
+    def of_vhosts(self, names: Iterable[str], windows: SampleWindows = NO_PAST) -> Iterator[Row]:
         """Of each: `message_stats`, `messages` and the like, `recv_oct`, `send_oct`.
 
         Clients are asked once for all, when the first is taken.
         """
-        self.book.enter_all()
+        self.counters.enter_all()
         for on_connection in self.observer.connections.values():
             on_connection.enter()
         for name in names:
-            yield self._of_vhost(name, ages)
+            yield self._of_vhost(name, windows)
 
-    def _of_vhost(self, name: str, ages: Ages) -> Row:
-        of_vhost, looks = self._found(name), self._lookout.looks
-        if of_vhost is None:
+    def _of_vhost(self, name: str, windows: SampleWindows) -> Row:
+        vhost_counters, looks = self._found(name), self._sampler.looks
+        if vhost_counters is None:
             return {}
         return {
-            **self._message_stats(of_vhost.counts, ages),
-            **whole_row_of(of_vhost.lengths, looks, ages.lengths),
-            **lengths_now((of_vhost.vhost,)),
-            **whole_row_of(of_vhost.bytes, looks, ages.data),
+            **self._message_stats(vhost_counters.counts, windows),
+            **whole_row_of(vhost_counters.lengths, looks, windows.lengths),
+            **lengths_now((vhost_counters.vhost,)),
+            **whole_row_of(vhost_counters.bytes, looks, windows.data),
         }
 
-    def totals(self, ages: Ages = NO_PAST) -> Row:
+    def totals(self, windows: SampleWindows = NO_PAST) -> Row:
         """`message_stats` and `queue_totals` of the node."""
-        self.book.enter_all()
-        lengths = whole_row_of(self._lookout.lengths, self._lookout.looks, ages.lengths)
+        self.counters.enter_all()
+        lengths = whole_row_of(self._sampler.lengths, self._sampler.looks, windows.lengths)
         return {
-            **self._message_stats(self.book.node, ages),
+            **self._message_stats(self.counters.node, windows),
             "queue_totals": {**lengths, **lengths_now(tuple(self._vhosts.values()))},
         }
 
-    def churn(self, ages: Ages = NO_PAST) -> Row:
+    def churn(self, windows: SampleWindows = NO_PAST) -> Row:
         """`connection_created` and the like, of the node."""
-        churn, looks = self._lookout.churn, self._lookout.looks
-        row = whole_row_of(churn, looks, ages.messages)
-        return row | dict(zip(churn.kind.names, self._lookout.churned(), strict=True))
+        churn, looks = self._sampler.churn, self._sampler.looks
+        row = whole_row_of(churn, looks, windows.messages)
+        return row | dict(zip(churn.kind.names, self._sampler.churned(), strict=True))
 
-    def _found(self, vhost: str) -> OfVhost | None:
+    def _found(self, vhost: str) -> VhostCounters | None:
         """Of the virtual host of that name."""
         found = self._vhosts.get(vhost)
-        return self.book.of(found) if found is not None else None
+        return self.counters.of(found) if found is not None else None
 
-    def _message_stats(self, counts: Counts | None, ages: Ages) -> Row:
+    def _message_stats(self, counts: Counts | None, windows: SampleWindows) -> Row:
         """None of it while nothing has happened."""
         if counts is None:
             return {}
-        row = row_of(counts, self._lookout.looks, ages.messages)
+        row = row_of(counts, self._sampler.looks, windows.messages)
         return {"message_stats": row} if row else {}
 
 

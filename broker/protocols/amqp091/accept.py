@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.base.logs import event, reason_of
-from fluffle.broker.process.sockets import Doorway
+from fluffle.broker.process.sockets import Acceptor
 from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.protocol.proxy import ForwardedConnection, ProxyError, bytes_missing, parse
 
@@ -44,7 +44,7 @@ class Entrance:
         self._make = make
         self._is_proxied = is_proxied
         self._certificates = certificates
-        self._doorway = Doorway(self._let_in, clients_max=clients_max)
+        self._doorway = Acceptor(self._let_in, clients_max=clients_max)
         self._doorway.open(listening)
 
     def close(self) -> None:

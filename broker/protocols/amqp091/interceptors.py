@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fluffle.broker.config.config import OVERWRITE, Config, StampConfig
+from fluffle.broker.config.config import OVERWRITE, Config, InterceptorConfig
 from fluffle.broker.protocols.amqp091.publish_methods import PutBack, on_publishes
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import Publishes
@@ -37,7 +37,7 @@ class Stamping:
 
     __slots__ = ("_incoming", "_outgoing")
 
-    def __init__(self, config: StampConfig, node: str, wall_ms: WallMs) -> None:
+    def __init__(self, config: InterceptorConfig, node: str, wall_ms: WallMs) -> None:
         is_told = config.received is not None or config.routing_node is not None
         self._incoming = Incoming(config, node, wall_ms) if is_told else None
         self._outgoing = Outgoing(wall_ms) if config.sent else None
@@ -52,7 +52,7 @@ class Stamping:
 
 def stamping_of(config: Config, clock: Clock) -> Stamping | None:
     """That of a node; None if it leaves messages as they are."""
-    if config.stamps == StampConfig():
+    if config.stamps == InterceptorConfig():
         return None
     return Stamping(config.stamps, config.node_name, clock.wall_ms)
 
@@ -62,7 +62,7 @@ class Incoming:
 
     __slots__ = ("_config", "_node", "_wall_ms")
 
-    def __init__(self, config: StampConfig, node: str, wall_ms: WallMs) -> None:
+    def __init__(self, config: InterceptorConfig, node: str, wall_ms: WallMs) -> None:
         self._config = config
         self._node = node.encode()
         self._wall_ms = wall_ms

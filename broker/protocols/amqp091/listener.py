@@ -7,8 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluffle.broker.process.environment import BACKLOG, CLOSE_WAIT_S, Accept, Accepting, accept
-from fluffle.broker.process.sockets import end_of, listening_socket
+from fluffle.broker.process.environment import (
+    BACKLOG,
+    CLOSE_WAIT_S,
+    Accept,
+    ListeningServer,
+    accept,
+)
+from fluffle.broker.process.sockets import bound_address, listening_socket
 from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.accept import Entrance
 from fluffle.broker.protocols.amqp091.connection import Connection
@@ -37,7 +43,7 @@ class Listener:
         self._services = services
         self._close_wait_s = close_wait_s
         self._accept = accept
-        self._servers: list[Accepting] = []
+        self._servers: list[ListeningServer] = []
         self._paths: list[Path] = []
         """Of unix sockets, which last until they are removed."""
         self._again: list[Callable[[], Awaitable[object]]] = []
@@ -66,7 +72,7 @@ class Listener:
         self, host: str, port: int, *, certificates: Certificates | None, is_proxied: bool
     ) -> tuple[str, int]:
         listening = listening_socket(host, port)
-        host, port = end_of(listening)
+        host, port = bound_address(listening)
         if not port:
             self._paths.append(Path(host))
         if certificates or is_proxied:
@@ -141,7 +147,7 @@ class Listener:
 def free_end(host: str, port: int) -> tuple[str, int]:
     """Where one could listen.  OSError where somebody else does."""
     with listening_socket(host, port) as listening:
-        bound = end_of(listening)
+        bound = bound_address(listening)
     if not bound[1]:
         Path(bound[0]).unlink(missing_ok=True)
     return bound

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fluffle.broker.config.config import Config
 from fluffle.broker.config.start_error import StartFailed
-from fluffle.broker.process.certificates import CertificateFiles, Reloaded
+from fluffle.broker.process.certificates import CertificateFiles, ReloadedFiles
 
 VERIFY_MODES: Mapping[str, ssl.VerifyMode] = {
     "none": ssl.CERT_NONE,
@@ -75,7 +75,7 @@ class Certificates:
         self._files = CertificateFiles(cert, key, ca)
         self._verify = VERIFY_MODES[verify]
         self._version_min, self._ciphers = VERSIONS[version_min], ciphers
-        self._reloaded = Reloaded(self._files, self._make)
+        self._reloaded = ReloadedFiles(self._files, self._make)
 
     def context(self) -> ssl.SSLContext:
         """For the next handshake."""

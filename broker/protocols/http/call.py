@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from fluffle.broker.access.users import ADMINISTRATOR, User
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.threads import in_own_thread
-from fluffle.broker.protocols.http.direct_client import DirectChannel, Ends, direct_channel
+from fluffle.broker.protocols.http.direct_client import Addresses, DirectChannel, direct_channel
 from fluffle.broker.protocols.http.json_bodies import (
     STRETCH_BYTES_MAX,
     VALUES_MAX,
-    NoJson,
-    TooMany,
+    InvalidJson,
+    TooManyValues,
     check_stretches,
     check_values,
     parsed,
 )
 from fluffle.broker.protocols.http.responses import bad_request, not_found, not_there, too_large
 from fluffle.broker.protocols.http.rights import is_monitor, may_see
-from fluffle.broker.protocols.http.verb_client import Asking
+from fluffle.broker.protocols.http.verb_client import VerbClient
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 ENCODED_TWICE = (
@@ -34,7 +34,7 @@ ENCODED_TWICE = (
 class Call:
     """A request that may be answered."""
 
-    asking: Asking
+    verbs: VerbClient
     user: User
     path: Mapping[str, str]
     """The names in the path."""
@@ -42,11 +42,11 @@ class Call:
     body: bytes
     headers: Mapping[str, str]
     """By name, in any case."""
-    ends: Ends
+    ends: Addresses
 
     @property
-    def parts(self) -> Parts:
-        return self.asking.parts
+    def context(self) -> NodeContext:
+        return self.verbs.context
 
     def json(self, *required: str) -> Row:
         """The object in the body, which has these keys; an empty body is one without anything.
@@ -55,7 +55,7 @@ class Call:
         """
         try:
             check_values(self.body)
-        except TooMany:
+        except TooManyValues:
             raise too_large(f"a body may have {VALUES_MAX} values") from None
         found = self._object()
         missing = [f"{{key_missing,{key}}}" for key in required if key not in found]
@@ -68,14 +68,14 @@ class Call:
         Refusal."""
         try:
             check_stretches(self.body)
-        except TooMany:
+        except TooManyValues:
             raise too_large(f"an object has to end in any {STRETCH_BYTES_MAX} bytes") from None
         return await in_own_thread(self._object)
 
     def _object(self) -> Row:
         try:
             found = parsed(self.body) if self.body else None
-        except NoJson:
+        except InvalidJson:
             raise bad_request("not_json") from None
         if found is None:
             return {}
@@ -87,7 +87,7 @@ class Call:
 
     def vhost(self) -> VirtualHost:
         """That in the path.  Refusal."""
-        found = self.parts.catalogue.vhosts.get(self.path["vhost"])
+        found = self.context.catalogue.vhosts.get(self.path["vhost"])
         if found is None:
             raise not_found()
         return found
@@ -95,18 +95,18 @@ class Call:
     def vhost_to_change(self, missing: str = "vhost_not_found") -> VirtualHost:
         """The same where something is to be set or done there: then RabbitMQ says what is missing,
         with or without it.  Refusal."""
-        found = self.parts.catalogue.vhosts.get(self.path["vhost"])
+        found = self.context.catalogue.vhosts.get(self.path["vhost"])
         if found is None:
             raise not_there(missing)
         return found
 
     def channel(self) -> AbstractAsyncContextManager[DirectChannel]:
         """On which to act as he may by AMQP, in the virtual host in the path."""
-        return direct_channel(self.asking.services, self.user, self.vhost().name, self.ends)
+        return direct_channel(self.verbs.services, self.user, self.vhost().name, self.ends)
 
     def visible_vhosts(self) -> tuple[str, ...]:
         """Names of those that he may look at."""
-        access, every = self.parts.access, self.parts.catalogue.vhosts
+        access, every = self.context.access, self.context.catalogue.vhosts
         return tuple(name for name in every if may_see(self.user, name, access))
 
     def visible(self, rows: Iterable[Row]) -> list[Row]:
@@ -126,15 +126,15 @@ class Call:
 
     async def result(self, verb: str, /, **arguments: Any) -> Row:
         """What a verb of the control socket has as its result, once that is safe.  BrokerError."""
-        return await self.asking.result(verb, **arguments)
+        return await self.verbs.result(verb, **arguments)
 
     async def rows(self, verb: str, /, **arguments: Any) -> list[Row]:
         """All rows of a verb that has many.  BrokerError."""
-        return await self.asking.rows(verb, **arguments)
+        return await self.verbs.rows(verb, **arguments)
 
     async def rows_of_many(self, verb: str, /, **arguments: Any) -> list[Row]:
         """All rows of a verb that changes many things, as long as it goes on.  BrokerError."""
-        return await self.asking.rows_of_many(verb, **arguments)
+        return await self.verbs.rows_of_many(verb, **arguments)
 
     async def rows_everywhere(self, verb: str, **arguments: Any) -> list[Row]:
         """The rows that every node has, each with its `node`; nodes that are silent have none."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.direct_client import DirectChannel, Refused
+from fluffle.broker.protocols.http.direct_client import ClosedByBroker, DirectChannel
 from fluffle.broker.protocols.http.responses import (
     UNAUTHORIZED,
     Refusal,
@@ -24,7 +24,7 @@ from fluffle.protocol.methods import Basic, Confirm, Method, make
 from fluffle.protocol.spec import ReplyCode
 
 FORBIDDEN = (ReplyCode.ACCESS_REFUSED, ReplyCode.NOT_ALLOWED)
-CONFIRM_S_MAX = 5.0
+CONFIRM_TIMEOUT_S = 5.0
 """RabbitMQ waits so long until a message is safe."""
 
 
@@ -34,11 +34,11 @@ async def declare(call: Call, *methods: Method) -> None:
         async with call.channel() as channel:
             for method in methods:
                 await channel.call(method)
-    except Refused as refused:
+    except ClosedByBroker as refused:
         raise declaration_refusal(refused) from None
 
 
-def declaration_refusal(refused: Refused) -> Refusal:
+def declaration_refusal(refused: ClosedByBroker) -> Refusal:
     if refused.code == ReplyCode.NOT_FOUND:
         return not_there(refused.explanation)
     if refused.code in FORBIDDEN:
@@ -46,7 +46,7 @@ def declaration_refusal(refused: Refused) -> Refusal:
     return other_refusal(refused, refused.explanation)
 
 
-def other_refusal(refused: Refused, reason: str) -> Refusal:
+def other_refusal(refused: ClosedByBroker, reason: str) -> Refusal:
     """The client is at fault, or the broker."""
     if refused.code == ReplyCode.INTERNAL_ERROR:
         return Refusal(internal_error(refused.explanation))
@@ -54,22 +54,22 @@ def other_refusal(refused: Refused, reason: str) -> Refusal:
 
 
 @asynccontextmanager
-async def publishing(call: Call) -> AsyncIterator[DirectChannel]:
+async def publish_channel(call: Call) -> AsyncIterator[DirectChannel]:
     """A channel for messages that are put somewhere.  Refusal."""
     try:
         async with call.channel() as channel:
             yield channel
-    except Refused as refused:
+    except ClosedByBroker as refused:
         raise other_refusal(refused, f"{refused.code} {refused.text}") from None
 
 
 @asynccontextmanager
-async def getting(call: Call) -> AsyncIterator[DirectChannel]:
+async def get_channel(call: Call) -> AsyncIterator[DirectChannel]:
     """A channel for messages that are taken from somewhere.  Refusal."""
     try:
         async with call.channel() as channel:
             yield channel
-    except Refused as refused:
+    except ClosedByBroker as refused:
         if refused.code == ReplyCode.NOT_FOUND:
             raise not_there(refused.text) from None
         if refused.code in FORBIDDEN:
@@ -78,7 +78,7 @@ async def getting(call: Call) -> AsyncIterator[DirectChannel]:
         raise other_refusal(refused, f"{refused.code} {refused.text}") from None
 
 
-async def published(
+async def publish(
     channel: DirectChannel, exchange: str, routing_key: str, raw_properties: bytes, body: bytes
 ) -> bool:
     """Publish a message and wait until it is safe; whether it led to a queue.  Refusal for one that
@@ -86,10 +86,10 @@ async def published(
     await channel.call(make(Confirm.Select))
     channel.publish(exchange, routing_key, raw_properties, body)
     try:
-        async with asyncio.timeout(CONFIRM_S_MAX):
+        async with asyncio.timeout(CONFIRM_TIMEOUT_S):
             return await _is_routed(channel)
     except TimeoutError:
-        raise bad_request(f"confirm_timeout no confirm in {CONFIRM_S_MAX:g} s") from None
+        raise bad_request(f"confirm_timeout no confirm in {CONFIRM_TIMEOUT_S:g} s") from None
 
 
 async def _is_routed(channel: DirectChannel) -> bool:

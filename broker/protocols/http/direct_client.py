@@ -28,14 +28,14 @@ from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
 CHANNEL = 1
 
 
-class Ends(NamedTuple):
+class Addresses(NamedTuple):
     """Between whom the request came."""
 
     peer: Address
     here: Address
 
 
-class Refused(Exception):
+class ClosedByBroker(Exception):
     """The broker has closed the channel or the connection."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -49,16 +49,16 @@ class Refused(Exception):
         return self.text.partition(" - ")[2]
 
 
-class Wire(asyncio.Transport):
+class InMemoryTransport(asyncio.Transport):
     """In the place of a socket: what the connection writes is heard at once."""
 
-    def __init__(self, ends: Ends, client: DirectChannel) -> None:
+    def __init__(self, ends: Addresses, client: DirectChannel) -> None:
         super().__init__({"peername": ends.peer, "sockname": ends.here})
         self._client = client
         self._is_closing = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._client.hear(bytes(data))
+        self._client.data_received(bytes(data))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         for data in list_of_data:
@@ -89,15 +89,16 @@ class Wire(asyncio.Transport):
 
 
 class DirectChannel:
-    """The one channel of a connection.  Whatever it awaits may raise `Refused` or TimeoutError."""
+    """The one channel of a connection.  Whatever it awaits may raise `ClosedByBroker` or
+    TimeoutError."""
 
-    def __init__(self, services: Services, user: User, ends: Ends) -> None:
-        self._hearing = ClientReader()
-        self._heard: deque[ReceivedMethod] = deque()
-        self._come = asyncio.Event()
+    def __init__(self, services: Services, user: User, ends: Addresses) -> None:
+        self._reader = ClientReader()
+        self._received: deque[ReceivedMethod] = deque()
+        self._has_events = asyncio.Event()
         self._connection = Connection(services)
-        self._wire = Wire(ends, self)
-        self._connection.connection_made(self._wire)
+        self._transport = InMemoryTransport(ends, self)
+        self._connection.connection_made(self._transport)
         self._connection.data_received(PROTOCOL_HEADER)
         let_in(self._connection, user)
 
@@ -108,10 +109,10 @@ class DirectChannel:
 
     async def call(self, method: Method) -> ReceivedMethod:
         """Have something done, and return once it is."""
-        self.tell(method)
+        self.send(method)
         return await self._answer_to(type(method))
 
-    def tell(self, method: Method) -> None:
+    def send(self, method: Method) -> None:
         """Have something done that is not answered."""
         self._send(CHANNEL, method)
 
@@ -126,30 +127,30 @@ class DirectChannel:
     async def next(self, *kinds: type[Method]) -> ReceivedMethod:
         """The next method of one of these kinds."""
         while True:
-            heard = await self._next()
-            if isinstance(heard.method, kinds):
-                return heard
+            event = await self._next()
+            if isinstance(event.method, kinds):
+                return event
 
     async def close(self) -> None:
-        """In peace: what was settled is so when this returns."""
+        """Close the channel; what was settled is so when this returns."""
         await self.call(make(Channel.Close, ReplyCode.REPLY_SUCCESS, "", 0, 0))
 
-    def hang_up(self) -> None:
-        """What it holds goes back."""
+    def abort(self) -> None:
+        """End the connection; what it holds is requeued."""
         self._connection.close_reason = "done"
-        self._wire.abort()
+        self._transport.abort()
 
-    # What the wire tells
+    # What the transport delivers
 
-    def hear(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Something the connection says."""
-        self._heard.extend(self._hearing.feed(data))
-        self._come.set()
+        self._received.extend(self._reader.feed(data))
+        self._has_events.set()
 
     def lost(self) -> None:
         """The connection has ended."""
         self._connection.connection_lost(None)
-        self._come.set()
+        self._has_events.set()
 
     def _send(self, channel: int, method: Method) -> None:
         self._connection.data_received(encode_method(channel, method))
@@ -157,26 +158,26 @@ class DirectChannel:
     async def _answer_to(self, kind: type[Method]) -> ReceivedMethod:
         async with in_time(kind.name):
             while True:
-                heard = await self._next()
-                if heard.method.name in kind.valid_responses:
-                    return heard
+                event = await self._next()
+                if event.method.name in kind.valid_responses:
+                    return event
 
     async def _next(self) -> ReceivedMethod:
-        while not self._heard:
-            if self._wire.is_closing():
+        while not self._received:
+            if self._transport.is_closing():
                 text = f"CONNECTION_FORCED - {self._connection.close_reason}"
-                raise Refused(ReplyCode.CONNECTION_FORCED, text)
-            self._come.clear()
-            await self._come.wait()
-        heard = self._heard.popleft()
-        if isinstance(heard.method, Channel.Close | Methods.Close):
-            raise Refused(heard.method.reply_code or 0, heard.method.reply_text)
-        return heard
+                raise ClosedByBroker(ReplyCode.CONNECTION_FORCED, text)
+            self._has_events.clear()
+            await self._has_events.wait()
+        event = self._received.popleft()
+        if isinstance(event.method, Channel.Close | Methods.Close):
+            raise ClosedByBroker(event.method.reply_code or 0, event.method.reply_text)
+        return event
 
 
 @asynccontextmanager
 async def direct_channel(
-    services: Services, user: User, vhost: str, ends: Ends
+    services: Services, user: User, vhost: str, ends: Addresses
 ) -> AsyncIterator[DirectChannel]:
     """Of a connection that is there as long as the block lasts."""
     channel = DirectChannel(services, user, ends)
@@ -184,4 +185,4 @@ async def direct_channel(
         await channel.open(vhost)
         yield channel
     finally:
-        channel.hang_up()
+        channel.abort()

@@ -62,11 +62,11 @@ class NoSuchMethod(Exception):
 
 
 @dataclass(slots=True)
-class Branch:
+class PathNode:
     """What comes behind a part of a path."""
 
-    named: dict[str, Branch] = field(default_factory=dict)
-    any: Branch | None = None
+    named: dict[str, PathNode] = field(default_factory=dict)
+    any: PathNode | None = None
     """Behind a segment that is a name."""
     methods: dict[str, Endpoint] = field(default_factory=dict)
     """What ends here."""
@@ -79,7 +79,7 @@ class Table:
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self.endpoints = tuple(endpoints)
-        self._root = Branch()
+        self._root = PathNode()
         for each in self.endpoints:
             self._add(each)
 
@@ -87,10 +87,10 @@ class Table:
         branch = self._root
         for segment in endpoint.path.split("/"):
             if segment.startswith("{"):
-                branch.any = branch.any or Branch()
+                branch.any = branch.any or PathNode()
                 branch = branch.any
             else:
-                branch = branch.named.setdefault(segment, Branch())
+                branch = branch.named.setdefault(segment, PathNode())
         known = branch.methods.setdefault(endpoint.method, endpoint)
         assert known is endpoint, f"{endpoint.method} {endpoint.path} is there twice"
 
@@ -101,7 +101,7 @@ class Table:
         without the body.
         """
         segments = [decoded(segment) for segment in raw_path.removesuffix("/").split("/")]
-        branch = walk(self._root, segments, 0)
+        branch = match_path(self._root, segments, 0)
         if branch is None:
             raise NoSuchPath(raw_path)
         endpoint = branch.methods.get("GET" if method == "HEAD" else method)
@@ -111,12 +111,12 @@ class Table:
         return endpoint, {part[1:-1]: text for part, text in pairs if part.startswith("{")}
 
 
-def walk(branch: Branch, segments: Sequence[str], at: int) -> Branch | None:
+def match_path(branch: PathNode, segments: Sequence[str], at: int) -> PathNode | None:
     """Where these segments lead; a word of the path comes before a name."""
     if at == len(segments):
         return branch if branch.methods else None
     for following in (branch.named.get(segments[at]), branch.any):
-        if following is not None and (found := walk(following, segments, at + 1)) is not None:
+        if following is not None and (found := match_path(following, segments, at + 1)) is not None:
             return found
     return None
 

@@ -45,7 +45,7 @@ ALWAYS = {
 }
 
 
-class Files:
+class StaticFiles:
     """What is served, by path."""
 
     __slots__ = ("_replies",)

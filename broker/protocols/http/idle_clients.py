@@ -19,7 +19,7 @@ class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
-class Patience(NamedTuple):
+class ClientLimits(NamedTuple):
     """With clients."""
 
     connections_max: int = 512
@@ -30,63 +30,63 @@ class Patience(NamedTuple):
     """For how long it may take nothing of what it is sent."""
 
 
-class Watch:
+class ConnectionGuard:
     """Which connections there are, and how long what is waited for."""
 
-    __slots__ = ("_call_later", "_open", "_patience", "_strangers")
+    __slots__ = ("_call_later", "_limits", "_open", "_unauthenticated")
 
     def __init__(
         self,
         call_later: Callable[[float, Callable[[], None]], Timer],
-        patience: Patience = Patience(),  # noqa: B008  a tuple of numbers
+        limits: ClientLimits = ClientLimits(),  # noqa: B008  a tuple of numbers
     ) -> None:
         self._call_later = call_later
-        self._patience = patience
-        self._open: set[Watched] = set()
-        self._strangers: dict[asyncio.BaseTransport, Watched] = {}
+        self._limits = limits
+        self._open: set[GuardedConnection] = set()
+        self._unauthenticated: dict[asyncio.BaseTransport, GuardedConnection] = {}
         """Those of `_open` on which nobody has logged in, by their sockets, the oldest first."""
 
-    def over(self, served: asyncio.Protocol) -> Watched:
+    def over(self, served: asyncio.Protocol) -> GuardedConnection:
         """A connection that `served` is to answer."""
-        return Watched(served, self)
+        return GuardedConnection(served, self)
 
-    def takes(self, connection: Watched, transport: asyncio.BaseTransport) -> bool:
+    def admits(self, connection: GuardedConnection, transport: asyncio.BaseTransport) -> bool:
         """Whether there may be another one; if need be, one without a login makes room."""
-        if len(self._open) >= self._patience.connections_max:
-            if not self._strangers:
+        if len(self._open) >= self._limits.connections_max:
+            if not self._unauthenticated:
                 return False
-            oldest = next(iter(self._strangers))
-            self.forget(self._strangers[oldest], oldest)
+            oldest = next(iter(self._unauthenticated))
+            self.forget(self._unauthenticated[oldest], oldest)
             cast(asyncio.Transport, oldest).abort()
         self._open.add(connection)
-        self._strangers[transport] = connection
+        self._unauthenticated[transport] = connection
         return True
 
     def logged_in(self, transport: asyncio.BaseTransport | None) -> None:
         """Somebody has shown who he is on a connection, which stays from now on."""
         if transport is not None:
-            self._strangers.pop(transport, None)
+            self._unauthenticated.pop(transport, None)
 
-    def forget(self, connection: Watched, transport: asyncio.BaseTransport) -> None:
+    def forget(self, connection: GuardedConnection, transport: asyncio.BaseTransport) -> None:
         """It is closed."""
         self._open.discard(connection)
-        self._strangers.pop(transport, None)
+        self._unauthenticated.pop(transport, None)
 
     def until_head(self, act: Callable[[], None]) -> Timer:
         """Runs it unless a head has come by then."""
-        return self._call_later(self._patience.head_s, act)
+        return self._call_later(self._limits.head_s, act)
 
     def until_read(self, act: Callable[[], None]) -> Timer:
         """Runs it unless the client has taken all by then."""
-        return self._call_later(self._patience.reading_s, act)
+        return self._call_later(self._limits.reading_s, act)
 
 
-class Watched(asyncio.Protocol):
+class GuardedConnection(asyncio.Protocol):
     """One connection, all of which goes on to who answers."""
 
     __slots__ = ("_head", "_reading", "_seen", "_served", "_transport", "_watch")
 
-    def __init__(self, served: asyncio.Protocol, watch: Watch) -> None:
+    def __init__(self, served: asyncio.Protocol, watch: ConnectionGuard) -> None:
         self._served = served
         self._watch = watch
         self._transport: asyncio.Transport
@@ -100,7 +100,7 @@ class Watched(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._served.connection_made(transport)
-        if not self._watch.takes(self, transport):
+        if not self._watch.admits(self, transport):
             self._transport.abort()
             return
         self._head = self._watch.until_head(self._transport.abort)

@@ -24,31 +24,31 @@ before it."""
 ESCAPED_ESCAPE = rb"\\"
 
 
-class NoJson(ValueError):
+class InvalidJson(ValueError):
     """It cannot be read, or holds what cannot be written again."""
 
 
-class TooMany(ValueError):
+class TooManyValues(ValueError):
     """There are more values than may be."""
 
 
 def parsed(body: bytes) -> Any:
-    """NoJson."""
+    """InvalidJson."""
     try:
         found = json.loads(
-            body.decode(), object_hook=give_way, parse_float=finite, parse_constant=finite
+            body.decode(), object_hook=release_gil, parse_float=finite, parse_constant=finite
         )
     except (ValueError, RecursionError):
-        raise NoJson from None
+        raise InvalidJson from None
     if HALF.search(body.replace(ESCAPED_ESCAPE, b"..")):
-        raise NoJson
+        raise InvalidJson
     opened = body.count(b"[") + body.count(b"{")
     if opened > NESTED_MAX and is_deeper(found, NESTED_MAX):
-        raise NoJson
+        raise InvalidJson
     return found
 
 
-def give_way(found: dict[str, Any]) -> dict[str, Any]:
+def release_gil(found: dict[str, Any]) -> dict[str, Any]:
     """An object as it is.  Between two of them other threads may run, as they may whenever Python
     is called; the scanner itself, which is C, holds them up."""
     return found
@@ -63,19 +63,19 @@ def finite(said: str) -> float:
 
 
 def check_values(body: bytes) -> None:
-    """TooMany."""
+    """TooManyValues."""
     if len(body) <= SHORT_BYTES:
         return
     plain = body.replace(ESCAPED_ESCAPE, b"").replace(rb"\"", b"")
     if plain.count(b'"') > 4 * VALUES_MAX:  # of keys, too
-        raise TooMany
+        raise TooManyValues
     outside = b"".join(plain.split(b'"')[::2])
     if sum(map(outside.count, (b",", b"[", b"{"))) >= VALUES_MAX:
-        raise TooMany  # each is behind a comma, or the first of an array or an object
+        raise TooManyValues  # each is behind a comma, or the first of an array or an object
 
 
 def check_stretches(body: bytes) -> None:
-    """TooMany where no other thread would run for long while it is read: see `give_way`.
+    """TooManyValues where no other thread would run for long while it is read: see `release_gil`.
 
     A brace in a text is taken for the end of an object.
     """
@@ -83,7 +83,7 @@ def check_stretches(body: bytes) -> None:
     while len(body) - at > STRETCH_BYTES_MAX:
         at = body.rfind(b"}", at, at + STRETCH_BYTES_MAX) + 1
         if not at:
-            raise TooMany
+            raise TooManyValues
 
 
 def is_deeper(value: object, most: int) -> bool:

@@ -138,7 +138,7 @@ def describing(endpoints: Iterable[Endpoint]) -> Endpoint:
     """Where the document is served that is about these endpoints and itself."""
 
     async def show(call: Call) -> Row:
-        return document((*described, own), call.parts.config.version)
+        return document((*described, own), call.context.config.version)
 
     described = tuple(endpoints)
     own = Endpoint("GET", PATH, Right.ANYBODY, show, "This document.")

@@ -12,13 +12,13 @@ from aiohttp import web
 from fluffle.broker.protocols.http.endpoint_table import LONG_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.protocols.http.responses import Refusal, Reply, error_reply
 
-BODY_WAIT_S_MAX = 60.0
+BODY_TIMEOUT_S = 60.0
 """Until a request that has begun is whole."""
 BODIES_BYTES_MAX = 4 * LONG_BODY_BYTES_MAX
 """Of all requests together: what is read of a body takes several times its size."""
 
 
-class Bodies:
+class RequestBodies:
     """Those of all requests that are being answered."""
 
     __slots__ = ("_left_bytes",)
@@ -42,12 +42,16 @@ class Bodies:
 
     async def _read(self, request: web.BaseRequest, bytes_max: int, body: bytearray) -> None:
         try:
-            async with asyncio.timeout(BODY_WAIT_S_MAX):
+            async with asyncio.timeout(BODY_TIMEOUT_S):
                 await self._take(request, bytes_max, body)
         except web.RequestPayloadError:
-            raise Refusal(hang_up(HTTPStatus.BAD_REQUEST, "the body cannot be decoded")) from None
+            raise Refusal(
+                close_after(HTTPStatus.BAD_REQUEST, "the body cannot be decoded")
+            ) from None
         except TimeoutError:
-            raise Refusal(hang_up(HTTPStatus.REQUEST_TIMEOUT, "the body has not come")) from None
+            raise Refusal(
+                close_after(HTTPStatus.REQUEST_TIMEOUT, "the body has not come")
+            ) from None
 
     async def _take(self, request: web.BaseRequest, bytes_max: int, body: bytearray) -> None:
         """Piece by piece."""
@@ -58,12 +62,12 @@ class Bodies:
             self._left_bytes -= len(piece)
             if len(body) > bytes_max:
                 reason = f"a body may have {bytes_max} bytes"
-                raise Refusal(hang_up(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason))
+                raise Refusal(close_after(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason))
             if self._left_bytes < 0:
                 reason = "too much is being sent by others"
-                raise Refusal(hang_up(HTTPStatus.SERVICE_UNAVAILABLE, reason))
+                raise Refusal(close_after(HTTPStatus.SERVICE_UNAVAILABLE, reason))
 
 
-def hang_up(status: HTTPStatus, reason: str) -> Reply:
+def close_after(status: HTTPStatus, reason: str) -> Reply:
     """An answer after which nothing more is read."""
     return error_reply(status, "bad_request", reason, connection="close")

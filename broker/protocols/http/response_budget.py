@@ -13,7 +13,7 @@ SHORT_BYTES = 1 << 16
 """About what a socket takes at once: so much is always answered."""
 
 
-class Answers:
+class ResponseBudget:
     """Those that are not read yet."""
 
     __slots__ = ("_bytes_max", "_held_bytes")

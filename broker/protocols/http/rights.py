@@ -54,7 +54,7 @@ TAGS: Mapping[Right, tuple[frozenset[str], str]] = {
 """One of which tags is needed, and what is said to a manager who may not."""
 
 
-def why_not(right: Right, user: User, vhost: str | None, access: Access) -> str | None:
+def refusal_reason(right: Right, user: User, vhost: str | None, access: Access) -> str | None:
     """Why a user may not, with RabbitMQ's words; None if he may."""
     if right is Right.ANYBODY:
         return None
@@ -66,13 +66,13 @@ def why_not(right: Right, user: User, vhost: str | None, access: Access) -> str 
     return reason if is_outside or tags.isdisjoint(user.tags) else None
 
 
-def may_reach(user: User, vhost: str, access: Access) -> bool:
+def may_open(user: User, vhost: str, access: Access) -> bool:
     """Whether he may open it by AMQP, or administers it."""
     return ADMINISTRATOR in user.tags or (user.name, vhost) in access.permissions
 
 
 def may_see(user: User, vhost: str, access: Access) -> bool:
-    return is_monitor(user) or may_reach(user, vhost, access)
+    return is_monitor(user) or may_open(user, vhost, access)
 
 
 def is_monitor(user: User) -> bool:
@@ -81,7 +81,7 @@ def is_monitor(user: User) -> bool:
 
 
 VHOST_RIGHTS: Mapping[Right, Callable[[User, str, Access], bool]] = {
-    Right.VHOST: may_reach,
+    Right.VHOST: may_open,
     Right.VHOST_VISIBLE: may_see,
-    Right.POLICYMAKER: may_reach,
+    Right.POLICYMAKER: may_open,
 }

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from fluffle.broker.access.users import User
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.dispatch import Dispatcher
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.coroutines import answer_of
@@ -33,15 +33,15 @@ from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.protocols.http import http_log
 from fluffle.broker.protocols.http.authentication import Peer, authenticated, login_failed
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.direct_client import Ends
+from fluffle.broker.protocols.http.direct_client import Addresses
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, NoSuchMethod, NoSuchPath
 from fluffle.broker.protocols.http.endpoints import ENDPOINTS, TABLE
-from fluffle.broker.protocols.http.files import Files
-from fluffle.broker.protocols.http.idle_clients import Watch
+from fluffle.broker.protocols.http.files import StaticFiles
+from fluffle.broker.protocols.http.idle_clients import ConnectionGuard
 from fluffle.broker.protocols.http.pagination import listed, shown
 from fluffle.broker.protocols.http.reference import reference
-from fluffle.broker.protocols.http.request_bodies import Bodies
-from fluffle.broker.protocols.http.response_budget import Answers
+from fluffle.broker.protocols.http.request_bodies import RequestBodies
+from fluffle.broker.protocols.http.response_budget import ResponseBudget
 from fluffle.broker.protocols.http.responses import (
     Answer,
     Created,
@@ -54,8 +54,8 @@ from fluffle.broker.protocols.http.responses import (
     not_found,
     reply_to,
 )
-from fluffle.broker.protocols.http.rights import Right, why_not
-from fluffle.broker.protocols.http.verb_client import Asking
+from fluffle.broker.protocols.http.rights import Right, refusal_reason
+from fluffle.broker.protocols.http.verb_client import VerbClient
 
 API = "/api/"
 REFERENCE: Mapping[str, Reply] = reference(API, ENDPOINTS)
@@ -84,7 +84,7 @@ OF_DEFINITIONS = frozenset(
     }
 )  # fmt: skip
 """The first parts of paths where it is asked for what is defined, on whichever node."""
-NOBODY = User("")
+ANONYMOUS = User("")
 """Who does not say who he is, where he need not."""
 
 logger = logging.getLogger(__name__)
@@ -94,23 +94,23 @@ class ManagementEndpoint:
     """Where one node serves the management API.  `on_fatal` is told of a broken assertion."""
 
     __slots__ = (
-        "_answers", "_asking", "_bodies", "_encryption", "_files", "_on_fatal", "_server",
-        "_servers", "_watch",
+        "_answers", "_bodies", "_encryption", "_files", "_on_fatal", "_server",
+        "_servers", "_verbs", "_watch",
     )  # fmt: skip
 
     def __init__(
         self,
-        asking: Asking,
+        verbs: VerbClient,
         encryption: SSLContext | None,
         on_fatal: Callable[[Exception], None],
     ) -> None:
-        self._asking = asking
+        self._verbs = verbs
         self._encryption = encryption
         self._on_fatal = on_fatal
-        self._watch = Watch(asyncio.get_running_loop().call_later)
-        self._answers = Answers()
-        self._bodies = Bodies()
-        self._files = Files()
+        self._watch = ConnectionGuard(asyncio.get_running_loop().call_later)
+        self._answers = ResponseBudget()
+        self._bodies = RequestBodies()
+        self._files = StaticFiles()
         self._server = web.Server(
             self._handle,
             access_log=None,
@@ -145,9 +145,9 @@ class ManagementEndpoint:
         reply = await self._outcome(request)
         try:
             with self._answers.holding(len(reply.body)):
-                return await written(reply, request)
+                return await write_response(reply, request)
         except Refusal as refusal:
-            return await written(refusal.reply, request)
+            return await write_response(refusal.reply, request)
 
     async def _outcome(self, request: web.BaseRequest) -> Reply:
         try:
@@ -176,16 +176,16 @@ class ManagementEndpoint:
             return self._files.reply(request.method, path, known)
         endpoint, names = found(request)
         refuse_other_origins(request)
-        user = NOBODY if endpoint.may is Right.ANYBODY else await self._known_user(request)
+        user = ANONYMOUS if endpoint.may is Right.ANYBODY else await self._known_user(request)
         if self._may_not(endpoint, user, names):
             await self._know()
         self._check(endpoint, user, names)
         async with self._bodies.of(request, endpoint) as body:
-            user = user if user is NOBODY else self._still(user)
+            user = user if user is ANONYMOUS else self._still(user)
             self._check(endpoint, user, names)  # the virtual host may be there only now
-            asking = self._asking if request.method in READS else self._asking.of(user)
+            verbs = self._verbs if request.method in READS else self._verbs.of(user)
             headers, ends = request.headers, ends_of(request)
-            call = Call(asking, user, names, request.query, body, headers, ends)
+            call = Call(verbs, user, names, request.query, body, headers, ends)
             reply = await self._acted(endpoint, call, request.rel_url.raw_path)
             if self._is_in_doubt(endpoint, reply):
                 await self._know()
@@ -203,7 +203,7 @@ class ManagementEndpoint:
 
     def _is_in_doubt(self, endpoint: Endpoint, reply: Reply) -> bool:
         """Whether it is said, by what may be old, that there is no such thing, or none at all."""
-        if self._asking.services.knowledge.is_complete:
+        if self._verbs.services.knowledge.is_complete:
             return False
         is_nothing = reply.status == HTTPStatus.NOT_FOUND or (
             endpoint.method in READS and reply.body in (b"[]", b"{}")
@@ -212,7 +212,7 @@ class ManagementEndpoint:
 
     async def _know(self) -> None:
         """Return once all is known here that was answered anywhere before.  BrokerError."""
-        knowledge = self._asking.services.knowledge
+        knowledge = self._verbs.services.knowledge
 
         def ask(answer: Callable[[BrokerError | None], None]) -> None:
             knowledge.ask(partial(answer, None), answer)
@@ -227,7 +227,7 @@ class ManagementEndpoint:
         try:
             return await self._user(request)
         except Refusal:
-            if self._asking.services.knowledge.is_complete:
+            if self._verbs.services.knowledge.is_complete:
                 raise
         await self._know()
         return await self._user(request)
@@ -235,14 +235,14 @@ class ManagementEndpoint:
     async def _user(self, request: web.BaseRequest) -> User:
         """Who asks.  Refusal."""
         said = request.headers.get("authorization", "")
-        user = await authenticated(self._asking.parts.access, said, peer_of(request))
+        user = await authenticated(self._verbs.context.access, said, peer_of(request))
         self._watch.logged_in(request.transport)
         return user
 
     def _still(self, user: User) -> User:
         """As he is once the body has come, which may have taken long.  Refusal if he is gone, or
         it is another of that name, whose password nobody gave."""
-        found = self._asking.parts.access.users.get(user.name)
+        found = self._verbs.context.access.users.get(user.name)
         if found is None or found.password != user.password:
             raise login_failed()
         return found
@@ -254,13 +254,13 @@ class ManagementEndpoint:
 
     def _may_not(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> str | None:
         """The reason why a user may not, if there is one."""
-        access = self._asking.parts.access
-        return why_not(endpoint.may, user, self._vhost_in(names), access)
+        access = self._verbs.context.access
+        return refusal_reason(endpoint.may, user, self._vhost_in(names), access)
 
     def _vhost_in(self, names: Mapping[str, str]) -> str | None:
         """None where no virtual host is named that there is: nobody may be kept from that one."""
         vhost = names.get("vhost")
-        return vhost if vhost in self._asking.parts.catalogue.vhosts else None
+        return vhost if vhost in self._verbs.context.catalogue.vhosts else None
 
 
 def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:
@@ -289,12 +289,12 @@ def refuse_other_origins(request: web.BaseRequest) -> None:
     origin = request.headers.get("origin")
     if request.method in READS or origin is None:
         return
-    if place_of(origin) != request.headers.get("host"):
+    if origin_of(origin) != request.headers.get("host"):
         reason = "requests of other origins are not served"
         raise Refusal(error_reply(HTTPStatus.FORBIDDEN, "not_authorized", reason))
 
 
-def place_of(origin: str) -> str | None:
+def origin_of(origin: str) -> str | None:
     """Host and port; None where no browser has written that."""
     try:
         return urlsplit(origin).netloc
@@ -309,17 +309,17 @@ def peer_of(request: web.BaseRequest) -> Peer:
     return Peer(address, is_local, lambda: transport is not None and not transport.is_closing())
 
 
-def ends_of(request: web.BaseRequest) -> Ends:
+def ends_of(request: web.BaseRequest) -> Addresses:
     """Between which addresses; a unix socket has none."""
     nowhere = LOCAL, 0
     transport = request.transport
     if transport is None:
-        return Ends(nowhere, nowhere)
+        return Addresses(nowhere, nowhere)
     peer, here = (address_of(transport, end) for end in ("peername", "sockname"))
-    return Ends(peer if peer[0] else nowhere, here if here[0] else nowhere)
+    return Addresses(peer if peer[0] else nowhere, here if here[0] else nowhere)
 
 
-async def written(reply: Reply, request: web.BaseRequest) -> web.StreamResponse:
+async def write_response(reply: Reply, request: web.BaseRequest) -> web.StreamResponse:
     """The response, once the client has taken all but a rest."""
     content_type = {"content-type": reply.content_type} if reply.body else {}
     response = web.Response(
@@ -360,12 +360,12 @@ async def encoded(rows: Sequence[Row]) -> bytes:
     return b"[%b]" % b",".join(pieces)
 
 
-def begun(
-    parts: Parts,
+def make_endpoint(
+    context: NodeContext,
     services: Services,
     on_fatal: Callable[[Exception], None],
     encryption: SSLContext | None = None,
 ) -> ManagementEndpoint:
     """The endpoint of a node, which accepts nobody yet; without encryption in the clear."""
-    asking = Asking(parts, services, Dispatcher(parts, VERBS, on_fatal))
-    return ManagementEndpoint(asking, encryption, on_fatal)
+    verbs = VerbClient(context, services, Dispatcher(context, VERBS, on_fatal))
+    return ManagementEndpoint(verbs, encryption, on_fatal)

@@ -11,39 +11,39 @@ from functools import partial
 from typing import Any, cast
 
 from fluffle.broker.access.users import User
-from fluffle.broker.admin.context import Later, Parts, Row, Rows
-from fluffle.broker.admin.dispatch import PAGE_ROWS, Dispatcher, Outcome
-from fluffle.broker.admin.local_client import answer_of, give_more_time, in_time, told
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
+from fluffle.broker.admin.dispatch import PAGE_ROWS, Dispatcher, RequestOutcome
+from fluffle.broker.admin.local_client import answer_of, give_more_time, in_time, wait_for
 from fluffle.broker.base.coroutines import done
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.protocols.amqp091.observer import By
 from fluffle.broker.protocols.amqp091.services import Services
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.runtime.commits import Call as Waiting
 
 
-class Asking:
+class VerbClient:
     """Where verbs are asked."""
 
-    __slots__ = ("_dispatcher", "parts", "services")
+    __slots__ = ("_dispatcher", "context", "services")
 
-    def __init__(self, parts: Parts, services: Services, dispatcher: Dispatcher) -> None:
-        self.parts = parts
+    def __init__(self, context: NodeContext, services: Services, dispatcher: Dispatcher) -> None:
+        self.context = context
         self.services = services
         self._dispatcher = dispatcher
 
-    def of(self, user: User) -> Asking:
+    def of(self, user: User) -> VerbClient:
         """Where what changes is done by that user."""
         metadata = self.services.metadata_of(By(user.name, user.name))
-        parts = self.parts._replace(metadata=metadata)
-        return Asking(parts, self.services, self._dispatcher.of(parts, user.name))
+        context = self.context._replace(metadata=metadata)
+        return VerbClient(context, self.services, self._dispatcher.of(context, user.name))
 
-    async def told(self, verb: str, arguments: Row) -> Row | list[Row]:
+    async def answer(self, verb: str, arguments: Row) -> Row | list[Row]:
         """What a verb says: its result, or all its rows.  BrokerError, TimeoutError."""
         outcome = self._act(verb, arguments)
         async with in_time(verb):
             found = await self._whole(outcome)
-            await self._safe(outcome)
+            await self._wait_durable(outcome)
         return found
 
     async def rows_of_many(self, verb: str, /, **arguments: Any) -> list[Row]:
@@ -52,41 +52,41 @@ class Asking:
         outcome = self._act(verb, arguments)
         async with in_time(verb) as limit:
             found = await self._whole(outcome, partial(give_more_time, limit))
-            await self._safe(outcome)
+            await self._wait_durable(outcome)
         return cast("list[Row]", found)
 
     async def result(self, verb: str, /, **arguments: Any) -> Row:
         """Of a verb that has one.  BrokerError, TimeoutError."""
-        return cast(Row, await self.told(verb, arguments))
+        return cast(Row, await self.answer(verb, arguments))
 
     async def rows(self, verb: str, /, **arguments: Any) -> list[Row]:
         """Of a verb that has many.  BrokerError, TimeoutError."""
-        return cast("list[Row]", await self.told(verb, arguments))
+        return cast("list[Row]", await self.answer(verb, arguments))
 
     async def _whole(
-        self, outcome: Outcome, went_on: Callable[[], None] = lambda: None
+        self, outcome: RequestOutcome, went_on: Callable[[], None] = lambda: None
     ) -> Row | list[Row]:
         """The result, or all the rows; `went_on` is called after each piece of them."""
         result = outcome.result
-        if isinstance(result, Later):
+        if isinstance(result, DeferredRow):
             return await answer_of(result)
         if isinstance(result, BrokerError):
             raise result
-        return result if isinstance(result, dict) else await self._gathered(result, went_on)
+        return result if isinstance(result, dict) else await self._all_rows(result, went_on)
 
-    async def _gathered(self, rows: Rows, went_on: Callable[[], None]) -> list[Row]:
+    async def _all_rows(self, rows: Rows, went_on: Callable[[], None]) -> list[Row]:
         found: list[Row] = []
         while (piece := self._dispatcher.guarded(partial(take_piece, rows, found))) is not None:
             if isinstance(piece, BrokerError):
                 raise piece
-            if isinstance(piece, Asked):
-                await told(piece)
+            if isinstance(piece, Deferred):
+                await wait_for(piece)
             else:
                 await asyncio.sleep(0)
             went_on()
         return found
 
-    def _act(self, verb: str, arguments: Row) -> Outcome:
+    def _act(self, verb: str, arguments: Row) -> RequestOutcome:
         turn = self.services.turn
         ends_turn = turn.begin()
         try:
@@ -95,7 +95,7 @@ class Asking:
             if ends_turn:
                 turn.end()
 
-    async def _safe(self, outcome: Outcome) -> None:
+    async def _wait_durable(self, outcome: RequestOutcome) -> None:
         """Return once what is said cannot be lost."""
         commits = self.services.commits
         ticket = commits.ticket if outcome.is_change else commits.defined
@@ -103,13 +103,13 @@ class Asking:
             await done(lambda act: commits.wait(Waiting(act), ticket))
 
 
-def take_piece(rows: Rows, found: list[Row]) -> Asked[None] | bool | None:
+def take_piece(rows: Rows, found: list[Row]) -> Deferred[None] | bool | None:
     """Take some more rows; what has to be waited for before there are more, None at the end."""
     for _ in range(PAGE_ROWS):
         row = next(rows, None)
         if row is None:
             return None
-        if isinstance(row, Asked):
+        if isinstance(row, Deferred):
             return row
         found.append(row)
     return True

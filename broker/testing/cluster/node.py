@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fluffle.broker.admin.context import Parts
+from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.base.logs import event
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node, NodeFailed
-from fluffle.broker.process.environment import Outside
+from fluffle.broker.process.environment import Environment
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.disk import (
     DiskFaults,
@@ -120,7 +120,7 @@ class ClusterNode:
         return self._now[1]
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> NodeContext:
         return self.node.parts
 
     @property
@@ -284,13 +284,13 @@ class ClusterNode:
         if self.state is ProcessState.RUNS and (cluster := self.node.cluster) is not None:
             self.process.run(cluster.room.look)
 
-    def _outside(self, place: Path, process: Process) -> Outside:
+    def _outside(self, place: Path, process: Process) -> Environment:
         clock, clients_clock = self._around.clock, self._around.clients_clock
 
         def open_store(on_fatal: Callable[[StorageError], None]) -> Store:
             return self._opened(place, process, on_fatal)
 
-        return Outside(
+        return Environment(
             clock,
             process.timers(clock.call_later),
             process.timers(clients_clock.call_later),

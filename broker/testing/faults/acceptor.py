@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused
-from fluffle.broker.process.environment import BACKLOG, Accepting
-from fluffle.broker.process.sockets import Doorway
+from fluffle.broker.process.environment import BACKLOG, ListeningServer
+from fluffle.broker.process.sockets import Acceptor
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 
@@ -47,7 +47,7 @@ class RefusedLogins:
 
 
 class ListenAddress:
-    """One address on which clients are accepted, or for a while are not: an `Accepting`."""
+    """One address on which clients are accepted, or for a while are not: a `ListeningServer`."""
 
     __slots__ = ("_address", "_doorway", "_kept", "_make", "_protocol")
 
@@ -55,7 +55,7 @@ class ListenAddress:
         self._make = make
         self._address = listening.family, listening.getsockname()
         self._protocol = listening.proto
-        self._doorway: Doorway | None = None
+        self._doorway: Acceptor | None = None
         """None while nobody is let in."""
         self._kept: socket.socket | None = None
         """Bound to the address meanwhile."""
@@ -63,7 +63,7 @@ class ListenAddress:
 
     def _listen(self, listening: socket.socket) -> None:
         listening.listen(BACKLOG)
-        self._doorway = Doorway(self._let_in)
+        self._doorway = Acceptor(self._let_in)
         self._doorway.open(listening)
 
     def _bound(self) -> socket.socket:
@@ -119,7 +119,7 @@ class ClientAcceptor:
         self._shutting: set[object] = set()
         """Who has it shut."""
 
-    async def accept(self, make: Make, listening: socket.socket) -> Accepting:
+    async def accept(self, make: Make, listening: socket.socket) -> ListeningServer:
         """An `outside.Accept`."""
         entry = ListenAddress(lambda: self._line(cast(Connection, make())), listening)
         self._entries.append(entry)

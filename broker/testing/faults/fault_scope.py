@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.testing.faults.acceptor import ClientAcceptor
@@ -22,7 +22,7 @@ class FaultScope:
     __slots__ = ("_in_effect", "call_later", "door", "parts", "vhost_name")
 
     def __init__(
-        self, parts: Parts, door: ClientAcceptor, call_later: CallLater, vhost_name: str | None
+        self, parts: NodeContext, door: ClientAcceptor, call_later: CallLater, vhost_name: str | None
     ) -> None:
         """`call_later` goes by the clock that can be moved; None: all virtual hosts."""
         self.parts = parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fluffle.broker.admin.context import Parts
+from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.testing.broker import Broker
 
 __all__ = ["Cluster", "ClusterVhost", "parts_of"]
@@ -16,6 +16,6 @@ else:  # signatures are read, and name them
     Cluster = ClusterVhost = object
 
 
-def parts_of(served: Broker | Cluster) -> Parts:
+def parts_of(served: Broker | Cluster) -> NodeContext:
     """Of one node, that sees a majority if any does.  RuntimeError if none runs."""
     return served.node.parts if isinstance(served, Broker) else served.nodes.well().parts

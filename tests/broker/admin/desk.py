@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fluffle.broker.admin.context import Later, Parts, Row
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Row
 from fluffle.broker.admin.dispatch import Dispatcher, answer_line
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.clock import ManualClock
@@ -26,7 +26,7 @@ class Desk:
         self.edge = edge or Edge()
         self.clock = ManualClock(now_ms=5_000)
         services = self.edge.services
-        self.parts = Parts(
+        self.context = NodeContext(
             config=Config(node_name="a", data_dir=data_dir),
             catalogue=self.edge.catalogue,
             metadata=services.metadata,
@@ -40,7 +40,7 @@ class Desk:
             company=Nobody(),
             call_later=self.edge.scheduler.call_later,
         )
-        self.dispatcher = Dispatcher(self.parts, VERBS, raise_it)
+        self.dispatcher = Dispatcher(self.context, VERBS, raise_it)
 
     def ask(self, verb: str, **arguments: Any) -> Row:
         """The result of a verb that gives one."""
@@ -78,7 +78,7 @@ class Desk:
             outcome = self.dispatcher.act(
                 json.dumps({"verb": verb, "arguments": arguments}).encode()
             )
-            if isinstance(outcome.result, Later):
+            if isinstance(outcome.result, DeferredRow):
                 outcome.result.begin(answers.append)
             else:
                 answers.append(outcome.result)
@@ -94,7 +94,7 @@ class Desk:
         outcome = self.dispatcher.act(json.dumps(request).encode())
         assert outcome.request_id == 1
         self.edge.run()
-        if not isinstance(outcome.result, Later):
+        if not isinstance(outcome.result, DeferredRow):
             return outcome.result
         answers: list[Row | BrokerError] = []
         outcome.result.begin(answers.append)

@@ -30,7 +30,7 @@ def test_one_result_is_one_row() -> None:
 def test_what_takes_its_time_is_awaited(caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk()
     client = desk.edge.connect()
-    told = rows(desk.parts, what="connections.close", arguments={"everybody": True})
+    told = rows(desk.context, what="connections.close", arguments={"everybody": True})
     with caplog.at_level(logging.INFO):
         asked = next(told)
     assert isinstance(asked, Later)

@@ -13,7 +13,7 @@ from fluffle.broker.base.errors import SyntaxFailure
 
 
 def verb(
-    parts: object,
+    context: object,
     *,
     name: str,
     count: int = 0,

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from fluffle.broker.admin import connection as module
-from fluffle.broker.admin.connection import LINE_BYTES_MAX, UNREAD_WAIT_S_MAX, Conversation
-from fluffle.broker.admin.context import Later, Parts, Row, Rows
+from fluffle.broker.admin.connection import LINE_BYTES_MAX, UNREAD_WAIT_S_MAX, ControlConnection
+from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
 from fluffle.broker.admin.dispatch import PAGE_ROWS, Dispatcher, verbs_of
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.storage.disk import Disk
@@ -30,7 +30,7 @@ class Room:
         self.edge = self.desk.edge
         self.waiting: list[Callable[[Row | BrokerError], None]] = []
         self.taken = 0
-        self.open: set[Conversation] = set()
+        self.open: set[ControlConnection] = set()
         reads: Mapping[str, Callable[..., Any]] = {
             "echo": echo,
             "many": self.many,
@@ -39,19 +39,19 @@ class Room:
             "fails": fails,
         }
         changes: Mapping[str, Callable[..., Any]] = {"change": echo, "long": self.later}
-        self.dispatcher = Dispatcher(self.desk.parts, verbs_of(reads, changes), raise_it)
+        self.dispatcher = Dispatcher(self.desk.context, verbs_of(reads, changes), raise_it)
 
-    def many(self, parts: Parts, *, count: int) -> Rows:
+    def many(self, context: NodeContext, *, count: int) -> Rows:
         """Rows that are counted when they are taken."""
         for number in range(count):
             self.taken += 1
             yield {"n": number}
 
-    def asking(self, parts: Parts) -> Rows:
+    def asking(self, context: NodeContext) -> Rows:
         """A row, and another when the test wants it."""
         self.is_given_up = False
         yield {"n": 1}
-        self.asked: Asked[None] = Asked()
+        self.asked: Deferred[None] = Deferred()
         try:
             yield self.asked
         except GeneratorExit:
@@ -59,20 +59,20 @@ class Room:
             raise
         yield {"n": 2}
 
-    def later(self, parts: Parts) -> Later:
+    def later(self, context: NodeContext) -> DeferredRow:
         """Answers when the test wants it."""
-        return Later(self.waiting.append)
+        return DeferredRow(self.waiting.append)
 
     def talk(self) -> "Talker":
         return Talker(self)
 
 
-def echo(parts: Parts, *, text: str = "") -> Row:
+def echo(context: NodeContext, *, text: str = "") -> Row:
     """Says it again."""
     return {"text": text}
 
 
-def fails(parts: Parts) -> Rows:
+def fails(context: NodeContext) -> Rows:
     """Goes wrong on the way."""
     yield {}
     raise ValueError("a bug")
@@ -84,7 +84,7 @@ class Talker:
     def __init__(self, room: Room) -> None:
         self.room = room
         self.transport = FakeTransport(room.edge.scheduler, {})
-        self.conversation = Conversation(room.dispatcher, room.edge.services, room.open)
+        self.conversation = ControlConnection(room.dispatcher, room.edge.services, room.open)
         self.transport.connect(self.conversation)
         self._read = 0
 

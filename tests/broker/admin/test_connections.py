@@ -10,7 +10,7 @@ from fluffle.broker.admin.clients import consumer_timeout_ms
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.dispatch import Dispatcher
 from fluffle.broker.admin.verbs import VERBS
-from fluffle.broker.observability.statistics.sample_window import Ages
+from fluffle.broker.observability.statistics.sample_window import SampleWindows
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.encryption import NOT_ENCRYPTED
 from fluffle.broker.protocols.amqp091.forced_closes import PIECE
@@ -74,11 +74,11 @@ def test_who_is_blocked_is_visible() -> None:
     publisher, _consumer = desk.edge.connect(), desk.edge.connect()
     desk.edge.accept()
     publisher.declare("q")
-    desk.parts.alarms.set("memory", low=True)
+    desk.context.alarms.set("memory", low=True)
     assert states(desk) == ["blocking", "blocking", "pre_init"]
     publisher.publish(b"1")
     assert states(desk) == ["blocked", "blocking", "pre_init"]
-    desk.parts.alarms.set("memory", low=False)
+    desk.context.alarms.set("memory", low=False)
     assert states(desk) == ["running", "running", "pre_init"]
 
 
@@ -331,18 +331,18 @@ def test_a_channel_that_is_asked_for_by_name_has_its_consumers() -> None:
 def test_of_quorum_queues_the_time_to_hold_a_message_is_told() -> None:
     desk = Desk()
     queue = QueueSpec("q", durable=True, queue_type=QueueType.QUORUM)
-    timeout = partial(consumer_timeout_ms, desk.parts, "/")
-    assert timeout(queue) == desk.parts.config.quorum.consumer_timeout_ms == 1_800_000
+    timeout = partial(consumer_timeout_ms, desk.context, "/")
+    assert timeout(queue) == desk.context.config.quorum.consumer_timeout_ms == 1_800_000
     assert timeout(replace(queue, arguments={"x-consumer-timeout": ("l", 7_000)})) == 7_000
 
 
 class Counted:
     """As much of `Statistics` as lists ask for."""
 
-    def of_connection(self, _connection: object, ages: Ages) -> Row:
+    def of_connection(self, _connection: object, ages: SampleWindows) -> Row:
         return {"recv_oct": 7, "asked": ages.data}
 
-    def of_channel(self, _channel: object, ages: Ages) -> Row:
+    def of_channel(self, _channel: object, ages: SampleWindows) -> Row:
         return {"message_stats": {"publish": 3}, "publishes": [1], "deliveries": [], "a": ages[0]}
 
 
@@ -350,8 +350,8 @@ def test_what_is_counted_is_told_with_the_past_that_is_asked_for() -> None:
     desk = Desk()
     client = desk.edge.connect()
     statistics: Any = Counted()
-    desk.parts = desk.parts._replace(statistics=statistics)
-    desk.dispatcher = Dispatcher(desk.parts, VERBS, raise_it)
+    desk.context = desk.context._replace(statistics=statistics)
+    desk.dispatcher = Dispatcher(desk.context, VERBS, raise_it)
     ages = {"data_rates_age": "60", "data_rates_incr": 5}
     (connection,) = desk.rows("connections.list", ages=ages)
     assert (connection["recv_oct"], connection["asked"]) == (7, [60, 5])

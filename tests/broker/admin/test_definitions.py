@@ -28,10 +28,10 @@ def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_an_export_in_pieces_is_the_whole() -> None:
     desk = filled()
-    catalogue, version = desk.parts.catalogue, desk.parts.config.product_version
+    catalogue, version = desk.context.catalogue, desk.context.config.product_version
     assert joined(desk.rows("definitions.export")) == export_all(catalogue, version)
     assert joined(desk.rows("definitions.export", vhost="v")) == export_vhost(
-        catalogue, desk.parts.vhost("v"), version
+        catalogue, desk.context.vhost("v"), version
     )
     assert "does not exist" in desk.refusal("definitions.export", vhost="w")
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.dispatch import (
     PAGE_BYTES,
     PAGE_ROWS,
@@ -28,10 +28,10 @@ def no_error(error: Exception) -> None:
 def test_the_log_says_what_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
-    def transfer(_parts: Parts, *, name: str, vhost: str, node: str, password: str) -> Row:
+    def transfer(_parts: NodeContext, *, name: str, vhost: str, node: str, password: str) -> Row:
         return {}
 
-    dispatcher = Dispatcher(Desk().parts, verbs_of({}, {"queues.transfer": transfer}), no_error)
+    dispatcher = Dispatcher(Desk().context, verbs_of({}, {"queues.transfer": transfer}), no_error)
     asked = {"name": "q", "vhost": "/", "node": "b", "password": "hidden"}
     dispatcher.act(json.dumps({"verb": "queues.transfer", "arguments": asked}).encode())
     (record,) = [each for each in caplog.records if each.getMessage() == "administered"]
@@ -83,18 +83,18 @@ def test_what_is_no_request(line: bytes, request_id: object, text: str) -> None:
     assert (found_id, found[: len(text)]) == (request_id, text)
 
 
-def broken(parts: Parts) -> Row:
+def broken(context: NodeContext) -> Row:
     raise ValueError("a bug")
 
 
-def mistaken(parts: Parts) -> Row:
+def mistaken(context: NodeContext) -> Row:
     raise AssertionError("cannot be")
 
 
 def test_a_bug_ends_one_request(caplog: pytest.LogCaptureFixture) -> None:
     fatal: list[Exception] = []
     verbs = verbs_of({"broken": broken, "mistaken": mistaken}, {})
-    dispatcher = Dispatcher(Desk().parts, verbs, fatal.append)
+    dispatcher = Dispatcher(Desk().context, verbs, fatal.append)
     text = "INTERNAL_ERROR - the broker failed, see its log"
     assert error_of(dispatcher, b'{"id": 1, "verb": "broken"}') == (1, text)
     assert fatal == []

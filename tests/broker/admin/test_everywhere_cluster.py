@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractConnection
 from fluffle.broker import Cluster
 from fluffle.broker.admin.all_nodes import rows as begin
 from fluffle.broker.admin.context import Row
-from fluffle.broker.admin.local_client import rows, told
+from fluffle.broker.admin.local_client import rows, wait_for
 from fluffle.broker.cluster.cluster import Cluster as NodesCluster
 from fluffle.broker.cluster.rpc_server import OPEN_MAX
 from fluffle.broker.queues.queue_api import Later
@@ -103,17 +103,17 @@ async def test_a_connection_is_closed_by_whichever_node_is_told_to(
 async def test_who_is_down_is_named(cluster: Cluster) -> None:
     await cluster.kill(2)
     assert silent(await everywhere(cluster, 0, "ping")) == ["node2"]
-    parts = cluster[0].node.parts
-    alone = await rows(parts, "everywhere.rows", what="ping", node="node1")
+    context = cluster[0].node.parts
+    alone = await rows(context, "everywhere.rows", what="ping", node="node1")
     assert alone == [{"node": "node1", "row": {}}]
-    first, second, third = await rows(parts, "nodes.list")
+    first, second, third = await rows(context, "nodes.list")
     assert (first["name"], second["name"]) == ("node0", "node1")
     assert first.keys() == second.keys()
     assert [each["name"] for each in first["cluster_links"]] == ["node1"]
     assert third == {
         "name": "node2",
         "type": "disc",
-        "running": parts.company.is_alive("node2"),
+        "running": context.company.is_alive("node2"),
         "being_drained": False,
         "cluster_links": [],
     }
@@ -137,7 +137,7 @@ async def test_who_dies_in_the_middle_of_a_list_ends_it(
     found: list[Row] = []
     for row in begin(cluster[0].node.parts, what="channels.list"):
         if isinstance(row, Later):
-            await told(row)
+            await wait_for(row)
         else:
             found.append(row)
             if len(found) == 1:
@@ -151,7 +151,11 @@ async def test_a_node_of_an_earlier_version_is_not_asked(cluster: Cluster) -> No
     cluster_of(cluster, 0).links.speaks["node1"] = 9
     told = await everywhere(cluster, 0, "ping")
     assert told[1] == {"node": "node1", "silent": "it is of an earlier version"}
-    assert [list(each) for each in told] == [["node", "row"], ["node", "silent"], ["node", "row"]]
+    assert [list(each) for each in told] == [
+        ["node", "row"],
+        ["node", "silent"],
+        ["node", "row"],
+    ]
 
 
 async def test_lists_that_nobody_reads_to_their_end_hold_up_no_others(
@@ -162,6 +166,6 @@ async def test_lists_that_nobody_reads_to_their_end_hold_up_no_others(
     for _ in range(OPEN_MAX + 1):
         listed = begin(cluster[0].node.parts, what="channels.list")
         while isinstance(row := next(listed), Later):
-            await told(row)
+            await wait_for(row)
         assert "row" in row
         del listed

@@ -9,8 +9,8 @@ from unittest.mock import patch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fluffle.broker.admin.context import Later, Result
-from fluffle.broker.admin.dispatch import Page
+from fluffle.broker.admin.context import DeferredRow, Result
+from fluffle.broker.admin.dispatch import RowPage
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.errors import BrokerError, InternalError
 from tests.broker.admin.desk import Desk
@@ -49,7 +49,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
 
 def results(desk: Desk, result: Result | BrokerError) -> Iterator[object]:
     """All that comes of an outcome."""
-    if isinstance(result, Later):
+    if isinstance(result, DeferredRow):
         answers: list[object] = []
         result.begin(answers.append)
         desk.edge.run()
@@ -59,7 +59,7 @@ def results(desk: Desk, result: Result | BrokerError) -> Iterator[object]:
     else:
         page = desk.dispatcher.page(result)
         yield page
-        if isinstance(page, Page) and page.has_more:
+        if isinstance(page, RowPage) and page.has_more:
             yield from results(desk, result)
 
 

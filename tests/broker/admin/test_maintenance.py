@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.admin.context import Later, Row
+from fluffle.broker.admin.context import DeferredRow, Row
 from fluffle.broker.admin.health import list_certificates
 from fluffle.broker.admin.maintenance import REASON, Maintenance, drain, maintenance_of, revive
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
@@ -22,7 +22,7 @@ from tests.support.certificates import Authority
 from tests.support.company import Nobody
 
 
-async def answer_of(later: Later) -> Row | BrokerError:
+async def answer_of(later: DeferredRow) -> Row | BrokerError:
     come: asyncio.Future[Row | BrokerError] = asyncio.get_running_loop().create_future()
     later.begin(come.set_result)
     return await come
@@ -115,11 +115,11 @@ async def test_what_goes_wrong_is_an_answer(caplog: pytest.LogCaptureFixture) ->
             raise ZeroDivisionError
 
     blocked = Maintenance(Blocked(services), services.connections, Nobody())
-    refused = await answer_of(Later(lambda answer: blocked.do(blocked.revive(), answer)))
+    refused = await answer_of(DeferredRow(lambda answer: blocked.do(blocked.revive(), answer)))
     assert isinstance(refused, PreconditionFailed)
     assert "Address already in use" in refused.explanation
     broken = Maintenance(Broken(services), services.connections, Nobody())
-    bug = await answer_of(Later(lambda answer: broken.do(broken.drain(), answer)))
+    bug = await answer_of(DeferredRow(lambda answer: broken.do(broken.drain(), answer)))
     assert isinstance(bug, BrokerError)
     assert "ZeroDivisionError" in caplog.text
 
@@ -130,7 +130,7 @@ def test_a_desk_without_clients_is_not_drained() -> None:
 
 def test_watermarks_are_moved_while_a_node_runs() -> None:
     desk = Desk()
-    marks = desk.parts.alarms.watermarks
+    marks = desk.context.alarms.watermarks
     desk.ask("node.memory_watermark", share=0.5)
     assert marks.memory_bytes_max == memory_bytes() // 2
     assert desk.ask("node.memory_watermark", size_bytes=7) == {"memory_bytes_max": 7}
@@ -156,8 +156,8 @@ def test_the_level_of_the_log() -> None:
 
 def test_alarms_of_all_nodes() -> None:
     desk = Desk()
-    desk.parts.alarms.set("memory", low=True)
-    desk.parts.alarms.set_elsewhere("b", ["disk", "memory"])
+    desk.context.alarms.set("memory", low=True)
+    desk.context.alarms.set_elsewhere("b", ["disk", "memory"])
     assert [(row["node"], row["resource"]) for row in desk.rows("alarms.list")] == [
         ("a", "memory"),
         ("b", "disk"),
@@ -170,11 +170,11 @@ def test_a_node_that_is_alone_is_not_critical() -> None:
 
 
 def test_certificates_and_when_they_end(tmp_path: Path) -> None:
-    parts = Desk().parts
-    assert list(list_certificates(parts)) == []
+    context = Desk().context
+    assert list(list_certificates(context)) == []
     authority = Authority(tmp_path)
-    config = replace(parts.config, tls_cert=authority.cert_file, tls_ca=authority.ca_file)
-    listed = list_certificates(parts._replace(config=config))
+    config = replace(context.config, tls_cert=authority.cert_file, tls_ca=authority.ca_file)
+    listed = list_certificates(context._replace(config=config))
     rows = [row for row in listed if isinstance(row, dict)]
     ends = [*ends_in(authority.cert_file), *ends_in(authority.ca_file)]
     assert [row["ends_at"] for row in rows] == [int(end.timestamp()) for end in ends]

@@ -13,7 +13,7 @@ QUORUM = {"x-queue-type": ("S", b"quorum")}
 
 def changed(desk: Desk, redefine: Any, names: list[str]) -> object:
     """Have so many queues become others; the answer."""
-    return for_each(desk.parts, [(("/", name), redefine) for name in names])
+    return for_each(desk.context, [(("/", name), redefine) for name in names])
 
 
 def desk_with_queues() -> Desk:

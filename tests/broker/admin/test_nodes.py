@@ -40,10 +40,10 @@ def test_a_node_is_told_of_by_rabbitmqs_names(tmp_path: Path) -> None:
 
 def test_what_is_low_shows() -> None:
     desk = Desk()
-    desk.parts.alarms.set("disk", low=True)
+    desk.context.alarms.set("disk", low=True)
     row = desk.ask("nodes.row")
     assert (row["mem_alarm"], row["disk_free_alarm"]) == (False, True)
-    assert row["disk_free_limit"] == desk.parts.alarms.watermarks.disk_free_bytes_min
+    assert row["disk_free_limit"] == desk.context.alarms.watermarks.disk_free_bytes_min
 
 
 def test_memory_is_said_to_be_without_pages_of_files() -> None:
@@ -93,7 +93,7 @@ def test_where_it_listens() -> None:
 
 
 async def test_the_parts_of_memory_make_the_whole(tmp_path: Path) -> None:
-    row = await answer_of(memory(Desk(tmp_path).parts))
+    row = await answer_of(memory(Desk(tmp_path).context))
     total, strategy = row.pop("total"), row.pop("strategy")
     assert sum(row.values()) == total["rss"] > 0
     assert row["code"] > 0

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from fluffle.broker import Cluster
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.dispatch import Dispatcher
 from fluffle.broker.admin.local_client import rows
 from fluffle.broker.admin.verbs import VERBS
-from fluffle.broker.observability.statistics.sample_window import NO_PAST, Ages
+from fluffle.broker.observability.statistics.sample_window import NO_PAST, SampleWindows
 from fluffle.broker.runtime.turn import raise_it
 from tests.broker.admin.desk import Desk
 
@@ -21,16 +21,16 @@ class Counted:
 
     def __init__(self, publishes: int = 1) -> None:
         self.publishes = publishes
-        self.asked: list[Ages] = []
+        self.asked: list[SampleWindows] = []
 
-    def of_queue(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
+    def of_queue(self, vhost: str, name: str, ages: SampleWindows = NO_PAST) -> Row:
         self.asked.append(ages)
         if name == "idle":
             return {}
         rate = {"rate": self.publishes / 5}
         return {"message_stats": {"publish": self.publishes, "publish_details": rate}, "in": vhost}
 
-    def of_exchange(self, vhost: str, name: str, ages: Ages = NO_PAST) -> Row:
+    def of_exchange(self, vhost: str, name: str, ages: SampleWindows = NO_PAST) -> Row:
         rate = {"rate": self.publishes / 5}
         stats = {"publish_in": self.publishes, "publish_in_details": rate}
         return {"message_stats": stats} if name == "amq.topic" else {}
@@ -39,8 +39,8 @@ class Counted:
 def counting(desk: Desk) -> Counted:
     counted = Counted()
     statistics: Any = counted
-    desk.parts = desk.parts._replace(statistics=statistics)
-    desk.dispatcher = Dispatcher(desk.parts, VERBS, raise_it)
+    desk.context = desk.context._replace(statistics=statistics)
+    desk.dispatcher = Dispatcher(desk.context, VERBS, raise_it)
     return counted
 
 
@@ -88,10 +88,10 @@ def test_where_nobody_counts_there_is_nothing(verb: str) -> None:
 
 
 async def test_what_all_nodes_have_counted_is_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    def of_node(parts: Parts) -> Counted:
-        return Counted(10 ** int(parts.config.node_name.removeprefix("node")))
+    def of_node(context: NodeContext) -> Counted:
+        return Counted(10 ** int(context.config.node_name.removeprefix("node")))
 
-    monkeypatch.setattr(Parts, "statistics", property(of_node))
+    monkeypatch.setattr(NodeContext, "statistics", property(of_node))
     async with Cluster(nodes=3) as cluster:
         for each in map(cluster.__getitem__, range(3)):
             assert each.node.cluster is not None

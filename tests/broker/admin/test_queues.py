@@ -42,7 +42,7 @@ def test_what_a_queue_is_and_holds() -> None:
         "exclusive_consumer_tag": None,
         "state": "running",
         "group": None,
-        "node": desk.parts.config.node_name,
+        "node": desk.context.config.node_name,
         "leader": None,
         "members": None,
         "online": None,
@@ -122,7 +122,7 @@ def test_what_was_not_asked_shows_no_earlier_counts() -> None:
     assert rig.client.declare(passive=True).message_count == 1
     other = rig.node.vhost.queues["other"] = SlowQueue("other")
     rig.far.is_away = True
-    rows = list_queues(Desk(edge=rig.node).parts)
+    rows = list_queues(Desk(edge=rig.node).context)
     asked = next(rows)
     assert isinstance(asked, Later)
     asked.then(nothing_of, raise_it)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from fluffle.broker.admin.context import Later, Pending, Row
+from fluffle.broker.admin.context import DeferredRow, PendingRow, Row
 from fluffle.broker.admin.read_barrier import certain_result
 from fluffle.broker.base.errors import BrokerError, Gone, NotFound
 from tests.support.knowledge import LateKnowledge
 
 
 def test_a_queue_that_was_deleted_again_is_asked_for_again() -> None:
-    knowledge, asked, told = LateKnowledge(), list[Pending](), list[Row | BrokerError]()
+    knowledge, asked, told = LateKnowledge(), list[PendingRow](), list[Row | BrokerError]()
 
-    def make() -> Row | Later:
+    def make() -> Row | DeferredRow:
         if len(asked) == 3:
             raise NotFound("no queue 'q' in vhost '/'")
-        asked.append(Pending())
+        asked.append(PendingRow())
         return asked[-1].result
 
     result = certain_result(knowledge, make)
-    assert isinstance(result, Later)
+    assert isinstance(result, DeferredRow)
     result.begin(told.append)
     for deleted in range(1, 4):
         asked[-1].answer(Gone("no queue 'q' in vhost '/'"))

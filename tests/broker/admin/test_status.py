@@ -10,9 +10,9 @@ def test_what_a_node_says_of_itself(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     client = desk.edge.connect()
     client.declare("q")
-    desk.parts.alarms.set("disk", low=True)
+    desk.context.alarms.set("disk", low=True)
     status = desk.ask("status")
-    config = desk.parts.config
+    config = desk.context.config
     measured = {name: status.pop(name) for name in ("memory_bytes", "disk_free_bytes")}
     assert all(value > 0 for value in measured.values())
     assert status == {

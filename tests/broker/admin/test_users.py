@@ -89,9 +89,9 @@ def test_a_user_without_a_password_cannot_log_in_with_one() -> None:
 )
 def test_refusals(verb: str, arguments: dict[str, object], text: str) -> None:
     desk = Desk()
-    before = dict(desk.parts.access.users)
+    before = dict(desk.context.access.users)
     assert desk.refusal(verb, **arguments) == text
-    assert desk.parts.access.users == before
+    assert desk.context.access.users == before
 
 
 def test_a_deleted_user_is_shown_out_and_his_permissions_go() -> None:

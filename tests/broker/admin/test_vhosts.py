@@ -3,8 +3,8 @@
 import json
 from collections.abc import Callable
 
-from fluffle.broker.admin.context import Later, Row
-from fluffle.broker.admin.vhosts import PIECE
+from fluffle.broker.admin.context import DeferredRow, Row
+from fluffle.broker.admin.vhosts import DELETED_PER_COMMIT
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -108,7 +108,7 @@ class Filled:
 
 def test_a_turn_removes_a_little_however_much_there_is() -> None:
     turns = []
-    for count in (2 * PIECE, 10 * PIECE):
+    for count in (2 * DELETED_PER_COMMIT, 10 * DELETED_PER_COMMIT):
         filled = Filled(count)
         desk, commit = filled.desk, filled.writer.step
         turns.append(desk.most_calls_of_a_turn("vhosts.delete", commit=commit, name="/"))
@@ -116,10 +116,10 @@ def test_a_turn_removes_a_little_however_much_there_is() -> None:
 
 
 def test_its_name_is_free_when_it_is_gone() -> None:
-    filled = Filled(3 * PIECE)
+    filled = Filled(3 * DELETED_PER_COMMIT)
     desk = filled.desk
     first, second = (desk.dispatcher.act(ask("vhosts.delete", name="/")) for _ in range(2))
-    assert isinstance(first.result, Later)
+    assert isinstance(first.result, DeferredRow)
     assert isinstance(second.result, NotFound)
     answers: list[Row | BrokerError] = []
     first.result.begin(answers.append)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.admin.voters import Replica, has_vote, needs
+from fluffle.broker.admin.voters import ReplicaVote, has_vote, needs
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import Member
@@ -16,8 +16,8 @@ def definition(*members: Member) -> QueueDefinition:
     return QueueDefinition(QueueSpec("q"), members=members)
 
 
-def replica(member: Member, *configs: set[Member], commit: int = 1) -> Replica:
-    return Replica(member, commit, [frozenset(voters) for voters in configs])
+def replica(member: Member, *configs: set[Member], commit: int = 1) -> ReplicaVote:
+    return ReplicaVote(member, commit, [frozenset(voters) for voters in configs])
 
 
 def test_an_earlier_incarnation_has_no_vote_for_the_next() -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from fluffle.broker.cli.all_nodes import close_everywhere, rows_everywhere
-from fluffle.broker.cli.client import Client, Refused, Row
+from fluffle.broker.cli.client import Client, RequestRefused, Row
 
 
 class Told:
@@ -46,7 +46,7 @@ def test_rows_are_those_of_all_and_who_is_silent_is_named(
 
 
 def test_a_refusal_is_one() -> None:
-    with pytest.raises(Refused, match="no connection 'c'") as refusal:
+    with pytest.raises(RequestRefused, match="no connection 'c'") as refusal:
         list(rows_everywhere(client_of({"node": "a", "error": MISSING}), "connections.list"))
     assert refusal.value.code == 404
 
@@ -59,5 +59,5 @@ def test_closed_are_those_of_all_nodes() -> None:
 def test_who_has_one_that_is_meant_is_enough() -> None:
     missing = {"node": "a", "error": MISSING}
     assert close_everywhere(client_of(missing, closed("b", 1)), name="c") == 1
-    with pytest.raises(Refused, match="no connection 'c'"):
+    with pytest.raises(RequestRefused, match="no connection 'c'"):
         close_everywhere(client_of(missing, DOWN), name="c")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.cli import child_processes
-from fluffle.broker.cli.child_processes import LAST_LINES, Member, Together
+from fluffle.broker.cli.child_processes import LAST_LINES, NodeProcess, ProcessGroup
 from fluffle.broker.process.node_file import NODE_FILE, node_pid
 
 READY = """
@@ -45,7 +45,7 @@ def run_and_watch(tmp_path: Path, **scripts: str) -> tuple[int, list[str], list[
     for name, script in scripts.items():
         others = [other for other in scripts if other != name]
         words = [sys.executable, "-c", READY + script, str(tmp_path / name), *others]
-        members.append(Member(name, words, tmp_path / name, tmp_path / f"{name}.log"))
+        members.append(NodeProcess(name, words, tmp_path / name, tmp_path / f"{name}.log"))
     told: list[str] = []
     ready: list[str] = []
 
@@ -59,7 +59,7 @@ def run_and_watch(tmp_path: Path, **scripts: str) -> tuple[int, list[str], list[
     def explain(data_dir: Path) -> str:
         return "it was forgotten" if data_dir.name == "forgotten" else ""
 
-    return Together(members, tell, ready.append, explain).run("ready"), told, ready
+    return ProcessGroup(members, tell, ready.append, explain).run("ready"), told, ready
 
 
 def test_an_interrupt_stops_all_in_order(tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_nobody_is_left_after_an_error_of_ours(tmp_path: Path) -> None:
         raise Unheard
 
     words = [sys.executable, "-c", READY + GOES_WHEN_TOLD, str(tmp_path / "a")]
-    processes = Together(
-        [Member("a", words, tmp_path / "a", tmp_path / "log")],
+    processes = ProcessGroup(
+        [NodeProcess("a", words, tmp_path / "a", tmp_path / "log")],
         tell,
         lambda _name: None,
         lambda _data_dir: "",

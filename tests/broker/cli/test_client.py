@@ -13,7 +13,7 @@ import pytest
 
 from fluffle.broker.admin.endpoint import bound_socket
 from fluffle.broker.cli import client as module
-from fluffle.broker.cli.client import LocalClient, Refused, Unreachable
+from fluffle.broker.cli.client import LocalClient, RequestRefused, Unreachable
 from fluffle.broker.process.control_address import SOCKET_NAME
 from fluffle.broker.process.lock import LOCK_FILE, lock
 from fluffle.broker.process.node_file import NODE_FILE, write_node_file
@@ -90,7 +90,10 @@ def test_a_process_that_cannot_be_seen_is_not_stopped(
     """It is in a container of its own, and only its socket is here."""
     monkeypatch.setattr(module, "pid_of", lambda _connection: 0)
     thread = serve(tmp_path, answer_all)
-    with LocalClient(tmp_path) as client, pytest.raises(Refused, match="cannot be seen from here"):
+    with (
+        LocalClient(tmp_path) as client,
+        pytest.raises(RequestRefused, match="cannot be seen from here"),
+    ):
         print(client.pid)
     thread.join()
 
@@ -164,7 +167,7 @@ def test_many_requests_go_over_one_connection(node: RunningNode) -> None:
     with LocalClient(node.config.data_dir) as client:
         assert client.call("status")["node"] == "a"
         assert [row["name"] for row in client.rows("vhosts.list")] == ["/"]
-        with pytest.raises(Refused, match="there is no verb 'nonsense'"):
+        with pytest.raises(RequestRefused, match="there is no verb 'nonsense'"):
             client.call("nonsense")
         assert client.call("status", nothing=None)["users"] == 1
 

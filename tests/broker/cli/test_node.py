@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from fluffle.broker.cli.sizes import Amount, amount_of
+from fluffle.broker.cli.sizes import ShareOrSize, amount_of
 from tests.broker.cli.running import RunningNode
 
 
@@ -31,15 +31,15 @@ def test_what_is_low_can_be_set(node: RunningNode) -> None:
 @pytest.mark.parametrize(
     ("text", "amount"),
     [
-        ("0.5", Amount(share=0.5)),
-        (".5", Amount(share=0.5)),
-        ("100", Amount(size_bytes=100)),
-        ("2GB", Amount(size_bytes=2_000_000_000)),
-        ("2 GiB", Amount(size_bytes=2 << 30)),
-        ("1k", Amount(size_bytes=1024)),
+        ("0.5", ShareOrSize(share=0.5)),
+        (".5", ShareOrSize(share=0.5)),
+        ("100", ShareOrSize(size_bytes=100)),
+        ("2GB", ShareOrSize(size_bytes=2_000_000_000)),
+        ("2 GiB", ShareOrSize(size_bytes=2 << 30)),
+        ("1k", ShareOrSize(size_bytes=1024)),
     ],
 )
-def test_amounts(text: str, amount: Amount) -> None:
+def test_amounts(text: str, amount: ShareOrSize) -> None:
     assert amount_of(text) == amount
     assert list(amount.argument().values()) == [value for value in amount if value is not None]
 

@@ -23,7 +23,7 @@ from fluffle.broker.cli.rabbitmq.verb import (
     SOFTWARE,
     UNAVAILABLE,
     USAGE,
-    Call,
+    Invocation,
 )
 from tests.broker.cli.running import RunningNode, run
 
@@ -259,7 +259,7 @@ class ThreeNodes:
 
 def test_versions_and_listeners_are_those_of_all_nodes() -> None:
     client = cast(Client, ThreeNodes())
-    told = cluster_status(Call(client, [], {}, str, lambda _: None, float, float))
+    told = cluster_status(Invocation(client, [], {}, str, lambda _: None, float, float))
     assert "a: RabbitMQ 4.3.5a on Python" in told.lines
     assert "b: RabbitMQ 4.3.5b on Python" in told.lines
     content = cast(Row, told.content)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from fluffle.broker.cli.client import Refused, Unreachable
+from fluffle.broker.cli.client import RequestRefused, Unreachable
 from fluffle.broker.cli.remote import RemoteClient, parsed
 from fluffle.broker.config.config import ListenAddress
 from tests.broker.cli.running import RunningNode, run
@@ -71,7 +71,7 @@ def test_who_may_not(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_needs_the_data(url: str) -> None:
-    with pytest.raises(Refused, match="not on this machine"):
+    with pytest.raises(RequestRefused, match="not on this machine"):
         print(RemoteClient(url).data_dir)
     assert run("users", "list", "--url", url, "--data-dir", "data").exit_code == 2
 
@@ -145,7 +145,7 @@ def test_somebody_else_is_there() -> None:
             for number in (0, 1):
                 with pytest.raises(Unreachable, match="is no management API"):
                     client.call(f"verb.{number}")
-            with pytest.raises(Refused, match="no"):
+            with pytest.raises(RequestRefused, match="no"):
                 client.call("verb.2")
         finally:
             server.shutdown()

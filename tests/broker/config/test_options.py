@@ -12,10 +12,10 @@ from fluffle.broker.config.cluster_options import FOUNDERS
 from fluffle.broker.config.config import (
     ClusterConfig,
     Config,
+    InterceptorConfig,
     Limits,
     ListenAddress,
     QuorumConfig,
-    StampConfig,
     memory_bytes,
 )
 from fluffle.broker.config.option_table import OPTIONS
@@ -118,7 +118,7 @@ def test_the_headers_that_a_node_adds_reach_the_config() -> None:
         set_header_routing_node="Keep",
         set_header_sent_time="yes",
     )
-    assert settings.config == Config(stamps=StampConfig("overwrite", "keep", sent=True))
+    assert settings.config == Config(stamps=InterceptorConfig("overwrite", "keep", sent=True))
 
 
 def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from fluffle.broker.patterns import automaton
 from fluffle.broker.patterns.automaton import STEPS_MAX, Automaton, Search, TooCostly
-from fluffle.broker.patterns.syntax import NotRead, parse
-from fluffle.broker.patterns.table import TOIL_MAX, Budget, Table, TooLarge
+from fluffle.broker.patterns.syntax import UnsupportedSyntax, parse
+from fluffle.broker.patterns.table import COST_MAX, Budget, Table, TooLarge
 
 ATOMS = (
     *("a", "b", ".", "\\.", "_", "1", "-", "^", "$", "\\A", "\\Z", "\\b", "\\B", "\\d", "\\W"),
@@ -111,7 +111,7 @@ EVIL = (b"(a+)+$", b"(a|a)*$", b"(.*a){20}", b"(.*)*x", b".*.*.*.*.*x", b"((((a*
 def test_a_table_looks_at_each_octet_once(expression: bytes) -> None:
     program, budget = Automaton(parse(expression)).program, Budget()
     table = Table(program, budget)
-    assert TOIL_MAX - budget.left < TOIL_MAX // 4
+    assert COST_MAX - budget.left < COST_MAX // 4
     for name in evil_names():
         assert table.finds(name) == (next(Search(name).ends(program), None) is not None)
 
@@ -150,7 +150,7 @@ def test_what_takes_too_long_is_not_found(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_there_is_an_end_to_steps(expression: bytes) -> None:
-    with pytest.raises(NotRead, match=f"more than {STEPS_MAX} steps"):
+    with pytest.raises(UnsupportedSyntax, match=f"more than {STEPS_MAX} steps"):
         Automaton(parse(expression))
 
 
@@ -171,5 +171,5 @@ def test_what_repeats_nothing_is_nothing() -> None:
     ],
 )
 def test_what_no_automaton_does(expression: bytes, what: str) -> None:
-    with pytest.raises(NotRead, match=what):
+    with pytest.raises(UnsupportedSyntax, match=what):
         Automaton(parse(expression))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.process.sockets import PAUSE_S, Doorway, listening_socket
+from fluffle.broker.process.sockets import PAUSE_S, Acceptor, listening_socket
 from tests.broker.conftest import Run
 from tests.support.turns import turns_until
 
@@ -49,7 +49,7 @@ async def stay(_client: socket.socket, _address: tuple[Any, ...]) -> None:
     await asyncio.Event().wait()
 
 
-async def ended(doorway: Doorway) -> None:
+async def ended(doorway: Acceptor) -> None:
     """Close it, and wait for those who were not in yet."""
     await asyncio.gather(*doorway.close(), return_exceptions=True)
 
@@ -66,7 +66,7 @@ def test_an_empty_host_is_every_interface() -> None:
 def test_whoever_was_accepted_when_it_closes_is_turned_away(run: Run, turns: int) -> None:
     async def scenario() -> None:
         listening = Listening([])
-        doorway = Doorway(stay)
+        doorway = Acceptor(stay)
         doorway.open(listening)
         await asyncio.sleep(0)
         with clients_of(listening, 2):
@@ -84,7 +84,7 @@ def test_accepting_gives_way_while_others_wait(run: Run) -> None:
     async def scenario() -> None:
         listening = Listening([])
         with clients_of(listening, 20):
-            doorway = Doorway(stay)
+            doorway = Acceptor(stay)
             doorway.open(listening)
             turn = 0
             while len(listening.accepted) < 20:
@@ -101,7 +101,7 @@ def test_who_came_first_makes_room_for_who_comes_last(run: Run) -> None:
     async def scenario() -> None:
         listening = Listening([])
         with clients_of(listening, 3):
-            doorway = Doorway(stay, clients_max=2)
+            doorway = Acceptor(stay, clients_max=2)
             doorway.open(listening)
             await turns_until(
                 lambda: len(listening.accepted) == 3 and listening.accepted[0].fileno() < 0
@@ -132,7 +132,7 @@ def test_accepting_goes_on_after_errors_when_it_has_taken_a_rest(
 ) -> None:
     async def scenario() -> None:
         listening = Listening([errno.ECONNABORTED, errno.EMFILE, errno.EPERM])
-        doorway, loop = Doorway(stay), Rested(asyncio.get_running_loop())
+        doorway, loop = Acceptor(stay), Rested(asyncio.get_running_loop())
         monkeypatch.setattr(doorway, "_loop", loop)
         with clients_of(listening, 1):
             doorway.open(listening)
@@ -147,7 +147,7 @@ def test_accepting_goes_on_after_errors_when_it_has_taken_a_rest(
 def test_a_rest_ends_with_the_doorway(run: Run) -> None:
     async def scenario() -> None:
         listening = Listening([errno.EMFILE])
-        doorway = Doorway(stay)
+        doorway = Acceptor(stay)
         with clients_of(listening, 1):
             doorway.open(listening)
             await turns_until(lambda: not listening.errors)

@@ -16,7 +16,13 @@ import pytest
 
 from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.admin import local_client
-from fluffle.broker.config.config import OVERWRITE, Config, ListenAddress, QuorumConfig, StampConfig
+from fluffle.broker.config.config import (
+    OVERWRITE,
+    Config,
+    InterceptorConfig,
+    ListenAddress,
+    QuorumConfig,
+)
 from fluffle.broker.process import environment
 from fluffle.broker.testing import calls
 from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S
@@ -289,7 +295,7 @@ def test_paths_may_be_strings(tmp_path: Path) -> None:
 def test_what_a_node_is_told_an_embedded_one_may_be_told() -> None:
     config = Config(
         listen=ListenAddress("127.0.0.1", 0),
-        stamps=StampConfig(OVERWRITE, OVERWRITE, sent=True),
+        stamps=InterceptorConfig(OVERWRITE, OVERWRITE, sent=True),
         quorum=QuorumConfig(relaxed_redeclare=True),
     )
     with (

@@ -48,7 +48,7 @@ async def list_with(call: Call, **ends: str) -> Listing:
     return Listing([binding_object(row) for row in rows if ends.items() <= row.items()])
 
 
-class Kind(NamedTuple):
+class BindingKind(NamedTuple):
     """What a binding leads to."""
 
     letter: str
@@ -68,19 +68,21 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    Kind("q", DestinationKind.QUEUE, "exchange", "queue", Queue.Bind, Queue.Unbind),
-    Kind("e", DestinationKind.EXCHANGE, "source", "destination", Exchange.Bind, Exchange.Unbind),
+    BindingKind("q", DestinationKind.QUEUE, "exchange", "queue", Queue.Bind, Queue.Unbind),
+    BindingKind(
+        "e", DestinationKind.EXCHANGE, "source", "destination", Exchange.Bind, Exchange.Unbind
+    ),
 )
 
 
-def ends_in(call: Call, kind: Kind) -> tuple[str, str]:
+def ends_in(call: Call, kind: BindingKind) -> tuple[str, str]:
     """Source and destination in the path."""
     source, destination = exchange_name(call.path["source"]), call.path["destination"]
     is_exchange = kind.of is DestinationKind.EXCHANGE
     return source, exchange_name(destination) if is_exchange else destination
 
 
-async def between(call: Call, kind: Kind) -> list[Binding]:
+async def between(call: Call, kind: BindingKind) -> list[Binding]:
     """Those of the two ends in the path."""
     wanted = *ends_in(call, kind), kind.of
     found: list[Binding] = []
@@ -94,7 +96,7 @@ async def between(call: Call, kind: Kind) -> list[Binding]:
     return found
 
 
-async def existing(call: Call, kind: Kind) -> Binding:
+async def existing(call: Call, kind: BindingKind) -> Binding:
     """That in the path: clients quote the key once more, or forget to, or quote a blank of it as
     `%20`.  Refusal."""
     props = call.path["props"]
@@ -114,15 +116,15 @@ def object_of(call: Call, binding: Binding) -> Row:
     return binding_object(binding_row(call.vhost(), binding))
 
 
-async def list_between(kind: Kind, call: Call) -> Listing:
+async def list_between(kind: BindingKind, call: Call) -> Listing:
     return Listing([object_of(call, each) for each in await between(call, kind)])
 
 
-async def show(kind: Kind, call: Call) -> Row:
+async def show(kind: BindingKind, call: Call) -> Row:
     return object_of(call, await existing(call, kind))
 
 
-async def bind(kind: Kind, call: Call) -> Created:
+async def bind(kind: BindingKind, call: Call) -> Created:
     """Have one more."""
     call.vhost_to_change()
     source, destination = ends_in(call, kind)
@@ -136,11 +138,11 @@ async def bind(kind: Kind, call: Call) -> Created:
     return Created(f"{quote(call.path['destination'], safe='')}/{quote(key_of(binding), safe='')}")
 
 
-async def unbind(kind: Kind, call: Call) -> None:
+async def unbind(kind: BindingKind, call: Call) -> None:
     await declare(call, kind.method(kind.unbind, await existing(call, kind)))
 
 
-def endpoints_of(kind: Kind) -> tuple[Endpoint, ...]:
+def endpoints_of(kind: BindingKind) -> tuple[Endpoint, ...]:
     """Of bindings to queues, or to exchanges."""
     path, to = f"bindings/{{vhost}}/e/{{source}}/{kind.letter}/{{destination}}", kind.of.value
     one = f"{path}/{{props}}"

@@ -33,7 +33,7 @@ READ: tuple[Needed, Kind] = "read", "queue"
 def check(call: Call, needed: tuple[Needed, Kind], name: str) -> None:
     """AccessRefused."""
     right, kind = needed
-    Rights(call.parts.access, call.user, call.vhost().name).check(right, kind, name)
+    Rights(call.context.access, call.user, call.vhost().name).check(right, kind, name)
 
 
 def queue_in(call: Call) -> dict[str, Any]:

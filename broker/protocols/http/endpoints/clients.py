@@ -21,7 +21,7 @@ REASON = "Closed via management plugin"
 
 REASON_HEADER = "X-Reason"
 
-NOT_HIS = "User not authorised to access object"
+NOT_OWN = "User not authorised to access object"
 
 CONSUMER = (
     "arguments", "ack_required", "active", "activity_status", "channel_details", "consumer_tag",
@@ -40,13 +40,13 @@ AGES = {
 }
 
 
-def his(call: Call, rows: Iterable[Row]) -> list[Row]:
+def visible_rows(call: Call, rows: Iterable[Row]) -> list[Row]:
     """Those that he may look at: his own, or, if he monitors, everybody's."""
     return [row for row in rows if call.is_monitor or row["user"] == call.user.name]
 
 
-def not_his() -> Refusal:
-    return not_authorized(NOT_HIS)
+def not_own() -> Refusal:
+    return not_authorized(NOT_OWN)
 
 
 # Connections
@@ -59,7 +59,7 @@ async def connections(call: Call, **wanted: Any) -> list[Row]:
 
 
 async def list_connections(call: Call) -> Listing:
-    rows = his(call, await connections(call))
+    rows = visible_rows(call, await connections(call))
     if call.query.get("disable_stats") == YES:
         rows = [bare(row) for row in rows]
     return Listing(rows)
@@ -70,7 +70,7 @@ def bare(row: Row) -> Row:
 
 
 async def list_connections_of_vhost(call: Call) -> Listing:
-    return Listing(his(call, await connections(call, vhost=call.vhost().name)))
+    return Listing(visible_rows(call, await connections(call, vhost=call.vhost().name)))
 
 
 async def connection(call: Call) -> Row:
@@ -82,9 +82,9 @@ def one(call: Call, rows: Sequence[Row]) -> Row:
     """Of those that were asked for by their name.  Refusal."""
     if not rows:
         raise not_found()
-    found = his(call, rows)
+    found = visible_rows(call, rows)
     if not found:
-        raise not_his()
+        raise not_own()
     return found[0]
 
 
@@ -94,7 +94,7 @@ async def close_connection(call: Call) -> None:
     if not rows:
         raise not_found()
     if not any(may_close(call, row["user"]) for row in rows):
-        raise not_his()
+        raise not_own()
     whose = {} if call.is_administrator else {"user": call.user.name}
     await close(call, name=rows[0]["name"], **whose)
 
@@ -112,15 +112,15 @@ async def close(call: Call, **wanted: str) -> None:
 async def list_connections_of_user(call: Call) -> Listing:
     user = call.path["user"]
     if not (call.is_monitor or user == call.user.name):
-        raise not_his()
+        raise not_own()
     return Listing([bare(row) for row in await connections(call, user=user)])
 
 
 async def close_connections_of_user(call: Call) -> None:
     user = call.path["user"]
     if not may_close(call, user):
-        raise not_his()
-    if user in call.parts.access.users:
+        raise not_own()
+    if user in call.context.access.users:
         await close(call, user=user)
 
 
@@ -138,16 +138,16 @@ async def channels(call: Call, **wanted: Any) -> list[Row]:
 
 
 async def list_channels(call: Call) -> Listing:
-    return Listing(his(call, await channels(call)))
+    return Listing(visible_rows(call, await channels(call)))
 
 
 async def list_channels_of_vhost(call: Call) -> Listing:
-    return Listing(his(call, await channels(call, vhost=call.vhost().name)))
+    return Listing(visible_rows(call, await channels(call, vhost=call.vhost().name)))
 
 
 async def list_channels_of_connection(call: Call) -> Listing:
     name = (await connection(call))["name"]
-    return Listing(his(call, await channels(call, connection=name)))
+    return Listing(visible_rows(call, await channels(call, connection=name)))
 
 
 async def channel(call: Call) -> Row:
@@ -164,11 +164,11 @@ def consumer_object(row: Row) -> Row:
 
 
 async def consumers(call: Call, **wanted: Any) -> list[Row]:
-    rows = his_consumers(call, await call.rows_everywhere("consumers.list", **wanted))
+    rows = visible_consumers(call, await call.rows_everywhere("consumers.list", **wanted))
     return [*map(consumer_object, rows)]
 
 
-def his_consumers(call: Call, rows: Iterable[Row]) -> list[Row]:
+def visible_consumers(call: Call, rows: Iterable[Row]) -> list[Row]:
     return [
         row for row in rows if call.is_monitor or row["channel_details"]["user"] == call.user.name
     ]

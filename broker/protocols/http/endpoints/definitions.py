@@ -31,7 +31,7 @@ REASONS_MAX = 10
 
 async def export_all(call: Call) -> Row | Reply:
     """Everything."""
-    name = cluster_name(call.parts)
+    name = cluster_name(call.context)
     explanation = f"Definitions of cluster '{name}'"
     definitions = {
         **product(call),
@@ -57,7 +57,7 @@ async def tagged(call: Call, definitions: Row) -> Reply:
 async def export_vhost(call: Call) -> Row | Reply:
     """One virtual host, without its users."""
     name = call.path["vhost"]
-    if name not in call.parts.catalogue.vhosts:
+    if name not in call.context.catalogue.vhosts:
         raise bad_request("vhost_not_found")
     explanation = f"Definitions of virtual host '{name}'"
     definitions = {**product(call), **await exported(call, vhost=name), "explanation": explanation}
@@ -65,7 +65,7 @@ async def export_vhost(call: Call) -> Row | Reply:
 
 
 def product(call: Call) -> Row:
-    config = call.parts.config
+    config = call.context.config
     return {"product_name": config.product, "product_version": config.product_version}
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from fluffle.broker.admin.context import Row
 from fluffle.broker.protocols.http.body_types import arguments, boolean, short
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.channel_requests import declare, published, publishing
+from fluffle.broker.protocols.http.channel_requests import declare, publish, publish_channel
 from fluffle.broker.protocols.http.endpoint_table import MESSAGE_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.protocols.http.endpoints.bindings import list_with
 from fluffle.broker.protocols.http.endpoints.totals import AGES, by_channel, with_counts
@@ -128,7 +128,7 @@ async def delete(call: Call) -> None:
     await declare(call, make(Exchange.Delete, exchange=name, if_unused=if_unused))
 
 
-async def publish(call: Call) -> Row:
+async def publish_message(call: Call) -> Row:
     """Put a message into it; whether that led to a queue."""
     vhost, exchange = call.vhost_to_change(NO_EXCHANGE), exchange_name(call.path["name"])
     if exchange and vhost.topology.find(exchange) is None:
@@ -137,10 +137,10 @@ async def publish(call: Call) -> Row:
     routing_key = short(body["routing_key"], "routing_key")
     payload = payload_of(body["payload"], body["payload_encoding"])
     properties = raw_properties(body["properties"])
-    if low := call.parts.alarms.reason:
+    if low := call.context.alarms.reason:
         raise unavailable(f"blocked {low}: nothing is published until the alarm is over")
-    async with publishing(call) as channel:
-        return {"routed": await published(channel, exchange, routing_key, properties, payload)}
+    async with publish_channel(call) as channel:
+        return {"routed": await publish(channel, exchange, routing_key, properties, payload)}
 
 
 ENDPOINTS = (
@@ -190,7 +190,7 @@ ENDPOINTS = (
         "POST",
         "exchanges/{vhost}/{name}/publish",
         Right.VHOST,
-        publish,
+        publish_message,
         "Publish a message, and wait until it is safe.",
         body=MESSAGE,
         body_bytes_max=MESSAGE_BODY_BYTES_MAX,

@@ -21,12 +21,12 @@ from fluffle.broker.protocols.http.rights import Right
 async def ask(call: Call) -> Reply:
     """`{"result": …}`, `{"rows": […]}` or `{"error": {code, name, text}}`."""
     try:
-        told = await call.asking.told(call.path["verb"], await call.long_json())
+        answer = await call.verbs.answer(call.path["verb"], await call.long_json())
     except BrokerError as error:
         body = dumps({"error": error_row(error)}).encode()
         return Reply(HTTPStatus(error.http_status), body)
-    name = "rows" if isinstance(told, list) else "result"
-    return Reply(HTTPStatus.OK, dumps({name: told}, default=str).encode())
+    name = "rows" if isinstance(answer, list) else "result"
+    return Reply(HTTPStatus.OK, dumps({name: answer}, default=str).encode())
 
 
 ENDPOINTS = (

@@ -10,12 +10,12 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.members import quorum_queues
 from fluffle.broker.admin.queues import leader_now
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.channel_requests import getting, published
+from fluffle.broker.protocols.http.channel_requests import get_channel, publish
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, Handler
 from fluffle.broker.protocols.http.endpoints.nodes import node_of
 from fluffle.broker.protocols.http.expiring_certificates import UNITS, expiring
@@ -48,7 +48,7 @@ async def alarms(call: Call) -> Row | Reply:
 
 async def local_alarms(call: Call) -> Row | Reply:
     """Whether nothing is low on this one."""
-    own = call.parts.config.node_name
+    own = call.context.config.node_name
     raised = [row for row in await call.rows("alarms.list") if row["node"] == own]
     return failed("There are alarms in effect on the node", alarms=raised) if raised else OK
 
@@ -73,7 +73,7 @@ async def port_listener(call: Call) -> Row | Reply:
 async def listeners(call: Call) -> list[Row]:
     """Where this node takes connections; not from clients while it is drained."""
     rows = await call.rows("nodes.listeners")
-    return rows if is_in_service(call.parts) else [r for r in rows if r["protocol"] not in AMQP]
+    return rows if is_in_service(call.context) else [r for r in rows if r["protocol"] not in AMQP]
 
 
 async def protocol_listener(call: Call) -> Row | Reply:
@@ -94,14 +94,14 @@ async def certificate_expiration(call: Call) -> Row | Reply:
     if days is None:
         units = ", ".join(UNITS)
         raise bad_request(f"Time unit not recognised. Supported units: {units}.")
-    until_ms = call.parts.clock.now_ms() + int(int(call.path["within"]) * days * 86_400_000)
-    rows = list(expiring(call.parts.config, await listeners(call), until_ms))
+    until_ms = call.context.clock.now_ms() + int(int(call.path["within"]) * days * 86_400_000)
+    rows = list(expiring(call.context.config, await listeners(call), until_ms))
     return failed("Certificates expiring", expired=rows) if rows else OK
 
 
 async def node_is_quorum_critical(call: Call) -> Row | Reply:
     """Whether this node can stop without anything standing still."""
-    if len(call.parts.catalogue.nodes.entries) <= 1:
+    if len(call.context.catalogue.nodes.entries) <= 1:
         return {**OK, "reason": "single node cluster"}
     critical = await call.rows("queues.critical")
     reason = "There are quorum queues that would lose their quorum if the target node is shut down"
@@ -115,7 +115,7 @@ async def leaders(call: Call) -> Row | Reply:
         finds = compiled_once(call.path.get("pattern", ".*"))
     except UnusablePattern as error:
         raise bad_request(str(error)) from None
-    found = [row for row in leaderless(call.parts) if vhost in (None, row["virtual_host"])]
+    found = [row for row in leaderless(call.context) if vhost in (None, row["virtual_host"])]
 
     def fits(row: Row) -> bool:
         return finds(row["name"].encode(errors="surrogateescape"))
@@ -124,7 +124,7 @@ async def leaders(call: Call) -> Row | Reply:
     return failed("Detected quorum queues without an elected leader", queues=rows) if rows else OK
 
 
-def leaderless(parts: Parts) -> list[Row]:
+def leaderless(context: NodeContext) -> list[Row]:
     """Quorum queues that nobody leads."""
     return [
         {
@@ -133,61 +133,64 @@ def leaderless(parts: Parts) -> list[Row]:
             "virtual_host": vhost,
             "type": "quorum",
         }
-        for vhost, each in quorum_queues(parts)
-        if not leader_now(parts.company, each)
+        for vhost, each in quorum_queues(context)
+        if not leader_now(context.company, each)
     ]
 
 
 async def metadata_store(call: Call) -> Row | Reply:
     """Whether this node knows what the cluster has defined."""
-    cluster = call.parts.cluster
+    cluster = call.context.cluster
     is_there = cluster is None or cluster.entering.is_over
     return OK if is_there else failed("Metadata store has not yet been initialized")
 
 
 async def metadata_store_with_data(call: Call) -> Row | Reply:
     """And there is something: a user, and where he may go."""
-    parts = call.parts
-    if not parts.access.users or not parts.catalogue.vhosts:
+    context = call.context
+    if not context.access.users or not context.catalogue.vhosts:
         return failed("Metadata store has not yet been initialized with data")
     return await metadata_store(call)
 
 
-def is_in_service(parts: Parts) -> bool:
+def is_in_service(context: NodeContext) -> bool:
     """Whether clients are served: it is not being drained."""
-    return parts.maintenance is None or not parts.maintenance.is_draining
+    return context.maintenance is None or not context.maintenance.is_draining
 
 
 async def in_service(call: Call) -> Row | Reply:
-    return OK if is_in_service(call.parts) else failed(NOT_SERVING)
+    return OK if is_in_service(call.context) else failed(NOT_SERVING)
 
 
-def connections(parts: Parts) -> Row:
+def connections(context: NodeContext) -> Row:
     """How many there are, and may be."""
-    limit = parts.config.limits.connections_max
-    return {"limit": "infinity" if limit is None else limit, "connections": len(parts.connections)}
+    limit = context.config.limits.connections_max
+    return {
+        "limit": "infinity" if limit is None else limit,
+        "connections": len(context.connections),
+    }
 
 
-def is_below_limit(parts: Parts) -> bool:
-    limit = parts.config.limits.connections_max
-    return limit is None or len(parts.connections) < limit
+def is_below_limit(context: NodeContext) -> bool:
+    limit = context.config.limits.connections_max
+    return limit is None or len(context.connections) < limit
 
 
 async def below_limit(call: Call) -> Row | Reply:
     """Whether another client may come."""
-    if is_below_limit(call.parts):
-        return {**OK, **connections(call.parts)}
-    return failed("node connection limit is reached", **connections(call.parts))
+    if is_below_limit(call.context):
+        return {**OK, **connections(call.context)}
+    return failed("node connection limit is reached", **connections(call.context))
 
 
 async def ready(call: Call) -> Row | Reply:
     """All of this together: whether a client that comes now is served."""
-    if not is_in_service(call.parts):
+    if not is_in_service(call.context):
         return failed("the rabbit node is not currently available to serve")
     if not any(row["protocol"] in AMQP for row in await listeners(call)):
         return failed("no active listeners for AMQP/AMQPS")
-    if not is_below_limit(call.parts):
-        return failed("node connection limit is reached", connections=len(call.parts.connections))
+    if not is_below_limit(call.context):
+        return failed("node connection limit is reached", connections=len(call.context.connections))
     return OK
 
 
@@ -196,10 +199,10 @@ async def target_size(call: Call) -> Row | Reply:
 
     A size that has grown says nothing of those that are: who is new has yet to be let in.
     """
-    config = call.parts.config.cluster
-    nodes = call.parts.catalogue.nodes.entries
+    config = call.context.config.cluster
+    nodes = call.context.catalogue.nodes.entries
     wanted = 1 if config is None else min(len(config.peers), len(nodes) or len(config.peers))
-    running = sum(1 for node in nodes if call.parts.company.is_alive(node)) if nodes else 1
+    running = sum(1 for node in nodes if call.context.company.is_alive(node)) if nodes else 1
     sizes = {"cluster_size": running, "target_cluster_size": wanted}
     return {**OK, **sizes} if running >= wanted else failed(TOO_FEW_NODES, **sizes)
 
@@ -212,11 +215,11 @@ async def aliveness(call: Call) -> Row | Reply:
     is alive, and a probe that says otherwise would have it restarted.
     """
     call.vhost()
-    is_published = not call.parts.alarms.reason
-    async with getting(call) as channel:
+    is_published = not call.context.alarms.reason
+    async with get_channel(call) as channel:
         await channel.call(make(Queue.Declare, queue=ALIVENESS_QUEUE))
         if is_published:
-            await published(channel, "", ALIVENESS_QUEUE, b"\0\0", ALIVENESS_BODY)
+            await publish(channel, "", ALIVENESS_QUEUE, b"\0\0", ALIVENESS_BODY)
         heard = await channel.call(make(Basic.Get, queue=ALIVENESS_QUEUE, no_ack=True))
     if is_published and not isinstance(heard.method, Basic.GetOk):
         return failed(f"what was published to '{ALIVENESS_QUEUE}' is not there")

@@ -18,7 +18,7 @@ OF_USERS = ("max-connections", "max-channels")
 
 def rows_of(call: Call, names: tuple[str, ...]) -> list[Row]:
     """Of those of these virtual hosts that have any."""
-    vhosts = call.parts.catalogue.vhosts
+    vhosts = call.context.catalogue.vhosts
     limits = {name: vhost_limits(vhosts[name]) for name in names}
     return [{"vhost": name, "value": value} for name, value in limits.items() if value]
 
@@ -56,13 +56,13 @@ async def delete_of_vhost(call: Call) -> None:
 
 def rows_of_users(call: Call, *names: str) -> list[Row]:
     """Of those of these users that have any."""
-    users = [call.parts.access.users[name] for name in names]
+    users = [call.context.access.users[name] for name in names]
     limits = {user.name: user_entry(user)["limits"] for user in users}
     return [{"user": name, "value": value} for name, value in limits.items() if value]
 
 
 async def list_of_users(call: Call) -> Listing:
-    return Listing(rows_of_users(call, *call.parts.access.users))
+    return Listing(rows_of_users(call, *call.context.access.users))
 
 
 async def list_of_user(call: Call) -> Listing:
@@ -72,7 +72,7 @@ async def list_of_user(call: Call) -> Listing:
 async def put_of_user(call: Call) -> None:
     value = limit_in(call, OF_USERS, "in user-limits")
     name = call.path["user"]
-    if name not in call.parts.access.users:
+    if name not in call.context.access.users:
         raise bad_request(f"no_such_user: {name}")
     await call.result("users.limits", name=name, limits={call.path["name"]: value})
 

@@ -7,7 +7,7 @@ from math import ceil
 from fluffle.broker.admin.context import Row
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint
-from fluffle.broker.protocols.http.endpoints.totals import ages_asked
+from fluffle.broker.protocols.http.endpoints.totals import windows_asked
 from fluffle.broker.protocols.http.responses import Listing, not_found
 from fluffle.broker.protocols.http.rights import Right
 
@@ -16,12 +16,12 @@ UNMEASURED = "not_available"
 
 
 async def list_nodes(call: Call) -> Listing:
-    ages_asked(call)
+    windows_asked(call)
     return Listing(await call.rows("nodes.list"))
 
 
 async def show_node(call: Call) -> Row:
-    ages_asked(call)
+    windows_asked(call)
     return await node_of(call)
 
 

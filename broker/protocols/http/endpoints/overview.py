@@ -7,13 +7,13 @@ from http import HTTPStatus
 from json import dumps
 from typing import Any
 
-from fluffle.broker.admin.context import Parts, Row
+from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.nodes import exchange_types
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.observability.statistics.counts import RETAINED_S
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint
-from fluffle.broker.protocols.http.endpoints.totals import ages_asked, objects_and_counts
+from fluffle.broker.protocols.http.endpoints.totals import objects_and_counts, windows_asked
 from fluffle.broker.protocols.http.responses import Reply, bad_request
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.protocols.http.schemas import texts
@@ -25,36 +25,36 @@ CLUSTER_NAME = "cluster_name"
 
 async def overview(call: Call) -> Row:
     """What it is, how much there is of what, and what is going on."""
-    parts, config = call.parts, call.parts.config
+    context, config = call.context, call.context.config
     return {
         "management_version": config.product_version,
-        "rates_mode": "none" if parts.statistics is None else "basic",
+        "rates_mode": "none" if context.statistics is None else "basic",
         "sample_retention_policies": {"global": [*RETAINED_S]},
         "exchange_types": exchange_types(),
         "product_version": config.product_version,
         "product_name": config.product,
         "rabbitmq_version": config.product_version,
         "fluffle_version": config.version,
-        "cluster_name": cluster_name(parts),
+        "cluster_name": cluster_name(context),
         "cluster_tags": {},
         "node_tags": {},
         "erlang_version": sys.version.split()[0],
         "erlang_full_version": config.platform,
         "disable_stats": False,
-        "default_queue_type": parts.catalogue.default_queue_type or QueueType.CLASSIC.value,
+        "default_queue_type": context.catalogue.default_queue_type or QueueType.CLASSIC.value,
         "is_op_policy_updating_enabled": True,
         "enable_queue_totals": False,
-        **await objects_and_counts(call, ages_asked(call)),
+        **await objects_and_counts(call, windows_asked(call)),
         "statistics_db_event_queue": 0,
-        **(await whereabouts(call) if call.is_monitor else {}),
+        **(await listener_rows(call) if call.is_monitor else {}),
     }
 
 
-async def whereabouts(call: Call) -> Row:
+async def listener_rows(call: Call) -> Row:
     """Which node has been asked, and where which of them takes connections."""
     nodes = await call.rows("nodes.list")
     return {
-        "node": call.parts.config.node_name,
+        "node": call.context.config.node_name,
         "listeners": await call.rows_everywhere("nodes.listeners"),
         "contexts": [
             {**context, "node": row["name"]} for row in nodes for context in row.get("contexts", ())
@@ -62,17 +62,17 @@ async def whereabouts(call: Call) -> Row:
     }
 
 
-def cluster_name(parts: Parts) -> str:
+def cluster_name(context: NodeContext) -> str:
     """That which it was given last; at first that of the configuration, or of its only node."""
-    kept: Row | None = parts.catalogue.kept.entries[Kind.GLOBAL_PARAMETER].get((CLUSTER_NAME,))
+    kept: Row | None = context.catalogue.kept.entries[Kind.GLOBAL_PARAMETER].get((CLUSTER_NAME,))
     if kept is not None:
         return str(kept["value"])
-    cluster = parts.config.cluster
-    return cluster.name if cluster is not None else parts.config.node_name
+    cluster = context.config.cluster
+    return cluster.name if cluster is not None else context.config.node_name
 
 
 async def show_cluster_name(call: Call) -> Row:
-    return {"name": cluster_name(call.parts)}
+    return {"name": cluster_name(call.context)}
 
 
 async def set_cluster_name(call: Call) -> None:
@@ -84,7 +84,7 @@ async def set_cluster_name(call: Call) -> None:
 
 async def version(call: Call) -> Reply:
     """RabbitMQ's, that we behave like."""
-    return Reply(HTTPStatus.OK, dumps(call.parts.config.product_version).encode())
+    return Reply(HTTPStatus.OK, dumps(call.context.config.product_version).encode())
 
 
 async def extensions(_call: Call) -> list[Row]:

@@ -10,7 +10,7 @@ from fluffle.broker.protocols.http.responses import Created, Listing, bad_reques
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.protocols.http.schemas import texts
 
-NOBODY_THERE = "vhost_or_user_not_found"
+NO_SUCH_USER = "vhost_or_user_not_found"
 
 
 async def list_all(call: Call) -> Listing:
@@ -61,7 +61,7 @@ async def show_topics(call: Call) -> Listing:
 async def put(call: Call) -> Created | None:
     body = call.json("configure", "write", "read")
     where = asked_where(call)
-    is_new = (where["user"], where["vhost"]) not in call.parts.access.permissions
+    is_new = (where["user"], where["vhost"]) not in call.context.access.permissions
     rights = {name: body[name] for name in ("configure", "write", "read")}
     await call.result("permissions.set", **where, **rights)
     return Created() if is_new else None
@@ -70,9 +70,9 @@ async def put(call: Call) -> Created | None:
 def asked_where(call: Call) -> Row:
     """Refusal, with RabbitMQ's words where something is to be set."""
     vhost, user = call.path["vhost"], call.path["user"]
-    parts = call.parts
-    if vhost not in parts.catalogue.vhosts or user not in parts.access.users:
-        raise bad_request(NOBODY_THERE)
+    context = call.context
+    if vhost not in context.catalogue.vhosts or user not in context.access.users:
+        raise bad_request(NO_SUCH_USER)
     return {"user": user, "vhost": vhost}
 
 

@@ -19,7 +19,7 @@ POLICY = fields({"pattern": TEXT, "definition": OBJECT}, {"priority": NUMBER, "a
 VALUE = fields({"value": ANYTHING})
 
 
-class Policies(NamedTuple):
+class PolicyEndpoints(NamedTuple):
     """One of the two kinds that there are, whose verbs and paths begin with a word."""
 
     verbs: str
@@ -60,11 +60,11 @@ class Policies(NamedTuple):
         await call.result(f"{self.verbs}.clear", vhost=found["vhost"], name=found["name"])
 
 
-OF_USERS = Policies("policies")
-OF_OPERATORS = Policies("operator_policies")
+OF_USERS = PolicyEndpoints("policies")
+OF_OPERATORS = PolicyEndpoints("operator_policies")
 
 
-def policy_endpoints(kind: Policies, word: str, may: Right) -> tuple[Endpoint, ...]:
+def policy_endpoints(kind: PolicyEndpoints, word: str, may: Right) -> tuple[Endpoint, ...]:
     """`may` is what it takes to have to do with one of them."""
     one = f"{word}/{{vhost}}/{{name}}"
     return (

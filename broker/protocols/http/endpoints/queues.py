@@ -12,7 +12,7 @@ from fluffle.broker.observability.statistics.rows import time_of
 from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP
 from fluffle.broker.protocols.http.body_types import arguments, boolean, integer, short
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.channel_requests import declare, getting
+from fluffle.broker.protocols.http.channel_requests import declare, get_channel
 from fluffle.broker.protocols.http.direct_client import DirectChannel
 from fluffle.broker.protocols.http.endpoint_table import Endpoint
 from fluffle.broker.protocols.http.endpoints.bindings import list_with
@@ -20,7 +20,7 @@ from fluffle.broker.protocols.http.endpoints.clients import consumer_object
 from fluffle.broker.protocols.http.endpoints.totals import (
     AGES,
     by_channel,
-    check_ages,
+    check_windows,
     with_counts,
     with_volumes,
 )
@@ -126,14 +126,14 @@ async def detailed(call: Call, rows: list[Row]) -> list[Row]:
         return found
     nulls = dict.fromkeys((HEAD_TIMESTAMP, EXCLUSIVE_TAG))
     found = [row if row["type"] == "quorum" else {**nulls, **row} for row in found]
-    idle_before = time_of(call.parts.clock.wall_ms() - TICK_MS)
+    idle_before = time_of(call.context.clock.wall_ms() - TICK_MS)
     return [with_idleness(row, idle_before) for row in await with_counts(call, USES, found)]
 
 
 def shown(call: Call, rows: list[Row]) -> Listing:
     """Give as much of each queue as is wanted.  Refusal."""
     if form_of(call) is queue_object:
-        check_ages(call)
+        check_windows(call)
     return Listing(rows, partial(formed, call))
 
 
@@ -202,7 +202,7 @@ async def put(call: Call) -> Created | None:
 
 
 def is_node(call: Call, name: str) -> bool:
-    return call.parts.company.known(name) is not None or name == call.parts.config.node_name
+    return call.context.company.known(name) is not None or name == call.context.config.node_name
 
 
 def typed(table: FieldTable, vhost: VirtualHost) -> FieldTable:
@@ -248,10 +248,10 @@ async def get(call: Call) -> list[Row]:
         raise bad_request("Unsupported encoding. Please use auto or base64.")
     count = integer(body["count"])
     bytes_max = max(0, integer(body["truncate"])) if "truncate" in body else None
-    async with getting(call) as channel:
+    async with get_channel(call) as channel:
         messages = await taken(channel, name, count, encoding, bytes_max=bytes_max)
         if messages:
-            channel.tell(settle)
+            channel.send(settle)
         await channel.close()
     return messages
 

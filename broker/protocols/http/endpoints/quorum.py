@@ -48,7 +48,7 @@ async def status(call: Call) -> list[Row] | Reply:
     if not is_quorum(definition):
         body = json.dumps({"status": "failed", "reason": CLASSIC}).encode()
         return Reply(HTTPStatus.SERVICE_UNAVAILABLE, body)
-    spec, company = definition.spec, call.parts.company
+    spec, company = definition.spec, call.context.company
     rows = await call.rows_everywhere("queues.raft", name=spec.name, vhost=call.vhost().name)
     told = [{name: value for name, value in row.items() if name != "node"} for row in rows]
     names = {row["Node Name"] for row in told}
@@ -110,12 +110,12 @@ async def grow(call: Call) -> Reply | None:
     body, node = call.json("strategy"), call.path["node"]
     if body["strategy"] not in STRATEGIES:
         raise bad_request(["unknown_strategy", body["strategy"]])
-    if call.parts.company.known(node) is None:
+    if call.context.company.known(node) is None:
         return None  # as RabbitMQ, which finds no queue that could be there
     is_even = body["strategy"] == "even"
     queues = [
         {"vhost": vhost, "name": definition.spec.name}
-        for vhost, definition in await meant(call, body)
+        for vhost, definition in await matching_queues(call, body)
         if not (is_even and len(definition.wanted or definition.members) % 2)
     ]
     return unfinished(await call.rows_of_many("queues.grow", node=node, queues=queues))
@@ -132,7 +132,7 @@ def unfinished(rows: list[Row]) -> Reply | None:
     return Reply(HTTPStatus.ACCEPTED, as_json(found)) if found else None
 
 
-async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
+async def matching_queues(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
     """Quorum queues whose names fit the patterns.  Refusal."""
     patterns = (body.get(name, ".*") for name in ("vhost_pattern", "queue_pattern"))
     try:
@@ -145,7 +145,7 @@ async def meant(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
         octets = (name.encode(errors="surrogateescape") for name in names)
         return fits_vhost(next(octets)) and fits_queue(next(octets))
 
-    return await fitting(tuple(quorum_queues(call.parts)), fits, "queue_pattern")
+    return await fitting(tuple(quorum_queues(call.context)), fits, "queue_pattern")
 
 
 async def shrink(call: Call) -> Reply:

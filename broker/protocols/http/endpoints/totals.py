@@ -11,7 +11,7 @@ from typing import Any
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.observability.statistics.rows import added
-from fluffle.broker.observability.statistics.sample_window import Ages, ages_of
+from fluffle.broker.observability.statistics.sample_window import SampleWindows, windows_of
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.responses import unlike
 
@@ -42,28 +42,28 @@ OBJECTS = ("connections", "channels", "consumers")
 """Of which each node knows its own."""
 
 
-def ages_asked(call: Call, refusal: str = OF_OBJECTS) -> Ages:
+def windows_asked(call: Call, refusal: str = OF_OBJECTS) -> SampleWindows:
     """Which past the query asks for.  Refusal."""
     try:
-        return ages_of(call.query)
+        return windows_of(call.query)
     except ValueError as error:
         raise unlike(refusal, str(error)) from None
 
 
-def check_ages(call: Call) -> None:
+def check_windows(call: Call) -> None:
     """Refuse a list of queues or exchanges whose past is too long, be it empty."""
     if are_wanted(call, COUNTS):
-        ages_asked(call, OF_LISTS)
+        windows_asked(call, OF_LISTS)
 
 
-async def objects_and_counts(call: Call, ages: Ages) -> Row:
+async def objects_and_counts(call: Call, windows: SampleWindows) -> Row:
     """`message_stats`, `queue_totals`, `churn_rates` and `object_totals`.
 
     Who does not monitor is told of the virtual hosts that he may look at.
     """
     visible = set(call.visible_vhosts())
-    vhosts = [row for row in await counts_of_vhosts(call, ages) if row["name"] in visible]
-    nodes = await rows_of_nodes(call, "statistics.node", ages)
+    vhosts = [row for row in await counts_of_vhosts(call, windows) if row["name"] in visible]
+    nodes = await rows_of_nodes(call, "statistics.node", windows)
     total = added(nodes)
     if not call.is_monitor:
         total = added(counted(row) for row in vhosts)
@@ -80,7 +80,7 @@ async def objects_and_counts(call: Call, ages: Ages) -> Row:
 
 def objects_of(call: Call, visible: set[str]) -> Row:
     """What all nodes know of."""
-    vhosts = [each for name, each in call.parts.catalogue.vhosts.items() if name in visible]
+    vhosts = [each for name, each in call.context.catalogue.vhosts.items() if name in visible]
     return {
         "exchanges": sum(sum(1 for _ in vhost.topology.exchanges()) for vhost in vhosts),
         "queues": sum(len(vhost.queues) for vhost in vhosts),
@@ -93,18 +93,18 @@ def counted(row: Row) -> Row:
     return {"message_stats": row.get("message_stats", {}), "queue_totals": totals}
 
 
-async def counts_of_vhosts(call: Call, ages: Ages) -> list[Row]:
+async def counts_of_vhosts(call: Call, windows: SampleWindows) -> list[Row]:
     """By name: `connections`, `channels`, `consumers`, and what `Statistics.of_vhost` says."""
     by_name: dict[str, list[Row]] = {}
-    for row in await rows_of_nodes(call, "statistics.vhosts", ages):
+    for row in await rows_of_nodes(call, "statistics.vhosts", windows):
         by_name.setdefault(row["name"], []).append(row)
     return [{**added(rows), "name": name} for name, rows in by_name.items()]
 
 
-async def rows_of_nodes(call: Call, verb: str, ages: Ages) -> list[Row]:
+async def rows_of_nodes(call: Call, verb: str, windows: SampleWindows) -> list[Row]:
     """What each node says, without its name."""
     arguments: dict[str, Any] = {
-        name: list(age) for name, age in ages._asdict().items() if age is not None
+        name: list(age) for name, age in windows._asdict().items() if age is not None
     }
     rows = await call.rows_everywhere(verb, **arguments)
     return [{name: value for name, value in row.items() if name != "node"} for row in rows]
@@ -112,7 +112,7 @@ async def rows_of_nodes(call: Call, verb: str, ages: Ages) -> list[Row]:
 
 def past_asked(call: Call, refusal: str = OF_OBJECTS) -> Row:
     """As verbs of the control socket take it.  Refusal."""
-    ages_asked(call, refusal)
+    windows_asked(call, refusal)
     return {name: value for name, value in call.query.items() if name.endswith(("_age", "_incr"))}
 
 

@@ -50,13 +50,13 @@ NOT_BY_VHOST = (
 
 
 async def list_users(call: Call) -> Listing:
-    users = call.parts.access.users
+    users = call.context.access.users
     return Listing([user_entry(users[name]) for name in sorted(users)])
 
 
 async def without_permissions(call: Call) -> Listing:
     """Those that cannot open any virtual host."""
-    access = call.parts.access
+    access = call.context.access
     seen = {user for user, _vhost in access.permissions}
     return Listing([user_entry(user) for user in access.users.values() if user.name not in seen])
 
@@ -67,7 +67,7 @@ async def show_user(call: Call) -> Row:
 
 def user_in_path(call: Call) -> User:
     """Refusal."""
-    user = call.parts.access.users.get(call.path["user"])
+    user = call.context.access.users.get(call.path["user"])
     if user is None:
         raise not_found()
     return user
@@ -80,7 +80,7 @@ async def put_user(call: Call) -> Created | None:
     if permissions := body.get("permissions"):
         told["permissions"] = permissions
         check_by_vhost(call, permissions)
-    is_new = name not in call.parts.access.users
+    is_new = name not in call.context.access.users
     await call.result("users.put", name=name, **told)
     return Created() if is_new else None
 
@@ -90,7 +90,7 @@ def check_by_vhost(call: Call, permissions: object) -> None:
     not there."""
     if not isinstance(permissions, dict):
         raise bad_request(NOT_BY_VHOST)
-    for vhost in permissions.keys() - call.parts.catalogue.vhosts.keys():
+    for vhost in permissions.keys() - call.context.catalogue.vhosts.keys():
         raise bad_request(["no_such_vhost", vhost])
 
 
@@ -139,7 +139,7 @@ async def bulk_delete(call: Call) -> None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise bad_request("'users' must be a list of strings")
     for name in names:
-        if name in call.parts.access.users:
+        if name in call.context.access.users:
             await call.result("users.delete", name=name, force=True)
 
 

@@ -12,8 +12,8 @@ from fluffle.broker.protocols.http.endpoints.totals import (
     OBJECTS,
     OF_LISTS,
     OF_OBJECTS,
-    ages_asked,
     counts_of_vhosts,
+    windows_asked,
 )
 from fluffle.broker.protocols.http.responses import Created, Listing, bad_request
 from fluffle.broker.protocols.http.rights import Right
@@ -44,16 +44,20 @@ async def show_vhost(call: Call) -> Row:
 
 async def rows_of(call: Call) -> dict[str, Row]:
     """All virtual hosts by name."""
-    ages = ages_asked(call, OF_OBJECTS if "vhost" in call.path else OF_LISTS)
-    counts = {row.pop("name"): row for row in await counts_of_vhosts(call, ages)}
+    windows = windows_asked(call, OF_OBJECTS if "vhost" in call.path else OF_LISTS)
+    counts = {row.pop("name"): row for row in await counts_of_vhosts(call, windows)}
     states = cluster_states(call)
     return {
-        vhost.name: {**vhost_row(vhost), "cluster_state": states, **said(counts, vhost.name)}
-        for vhost in tuple(call.parts.catalogue.vhosts.values())
+        vhost.name: {
+            **vhost_row(vhost),
+            "cluster_state": states,
+            **vhost_counts(counts, vhost.name),
+        }
+        for vhost in tuple(call.context.catalogue.vhosts.values())
     }
 
 
-def said(counts: dict[str, Row], name: str) -> Row:
+def vhost_counts(counts: dict[str, Row], name: str) -> Row:
     """Counts of messages and bytes; how many clients there are is no field of RabbitMQ's."""
     row = counts.get(name, {})
     return {key: value for key, value in row.items() if key not in OBJECTS}
@@ -80,10 +84,10 @@ def metadata_of(vhost: VirtualHost) -> Row:
 
 def cluster_states(call: Call) -> Row:
     """It is everywhere, or its node is not."""
-    parts = call.parts
-    nodes = parts.catalogue.nodes.entries or (parts.config.node_name,)
+    context = call.context
+    nodes = context.catalogue.nodes.entries or (context.config.node_name,)
     return {
-        node: "running" if parts.company.is_alive(node) else "stopped" for node in sorted(nodes)
+        node: "running" if context.company.is_alive(node) else "stopped" for node in sorted(nodes)
     }
 
 
@@ -103,7 +107,7 @@ async def put_vhost(call: Call) -> Created | None:
     tracing = body.get("tracing")
     if tracing is not None and not isinstance(tracing, bool):
         raise bad_request("'tracing' must be true or false")
-    is_new = name not in call.parts.catalogue.vhosts
+    is_new = name not in call.context.catalogue.vhosts
     await call.result("vhosts.add" if is_new else "vhosts.metadata", **told)
     if is_new:
         every = {"configure": ".*", "write": ".*", "read": ".*"}
@@ -131,7 +135,7 @@ async def start(call: Call) -> None:
     failure = f"Request to node {node} failed with"
     if cluster_states(call).get(node) != "running":
         raise bad_request(f"{failure} nodedown")
-    if vhost not in call.parts.catalogue.vhosts:
+    if vhost not in call.context.catalogue.vhosts:
         raise bad_request(f'{failure} {{no_such_vhost,<<"{vhost}">>}}')
 
 

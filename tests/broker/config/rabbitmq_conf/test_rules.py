@@ -5,9 +5,15 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.config.option_table import OPTIONS
-from fluffle.broker.config.rabbitmq_conf.parser import Setting, lines_of
+from fluffle.broker.config.rabbitmq_conf.parser import ConfLine, lines_of
 from fluffle.broker.config.rabbitmq_conf.report import RULES, judgements
-from fluffle.broker.config.rabbitmq_conf.verdicts import Conf, Ignored, Mapped, Refused, Verdict
+from fluffle.broker.config.rabbitmq_conf.verdicts import (
+    ConfSettings,
+    IgnoredSetting,
+    MappedSetting,
+    RefusedSetting,
+    Verdict,
+)
 
 FILE = Path("rabbitmq.conf")
 SHARED = "ssl_options.certfile = /c\nssl_options.keyfile = /k\n"
@@ -15,15 +21,15 @@ FILES = {"tls-cert": "/c", "tls-key": "/k"}
 
 
 def verdicts(text: str, **environment: str) -> list[Verdict]:
-    settings: dict[tuple[str, ...], Setting] = {each.key: each for each in lines_of(text, FILE)}
-    return [verdict for _setting, verdict in judgements(Conf(settings, environment))]
+    settings: dict[tuple[str, ...], ConfLine] = {each.key: each for each in lines_of(text, FILE)}
+    return [verdict for _setting, verdict in judgements(ConfSettings(settings, environment))]
 
 
 def options(text: str, **environment: str) -> dict[str, str]:
     """What all lines say; every text can be used."""
     said: dict[str, str] = {}
     for verdict in verdicts(text, **environment):
-        assert isinstance(verdict, Mapped), verdict
+        assert isinstance(verdict, MappedSetting), verdict
         for name, texts in verdict.options.items():
             OPTIONS[name].parse(*texts)
             said[name] = texts[0]
@@ -145,7 +151,7 @@ def test_kubernetes_is_asked_through_its_headless_service() -> None:
     assert options(backend, K8S_SERVICE_NAME="mq")["discover"] == "mq:25672"
     suffixed = f"{named}\ncluster_formation.k8s.hostname_suffix = .mq.ns.svc.cluster.local"
     assert options(suffixed)["discover"] == "mq.ns.svc.cluster.local:25672"
-    assert isinstance(verdicts(backend)[0], Refused)
+    assert isinstance(verdicts(backend)[0], RefusedSetting)
 
 
 def test_the_first_users() -> None:
@@ -167,7 +173,9 @@ def test_the_first_users() -> None:
         "user-tags": "w=",
     }
     ignored = verdicts(f"load_definitions = /d\n{text}")
-    assert all(isinstance(each, Ignored) for each in ignored[1:]), "definitions bring the users"
+    assert all(isinstance(each, IgnoredSetting) for each in ignored[1:]), (
+        "definitions bring the users"
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,7 +220,7 @@ def test_the_first_users() -> None:
     ],
 )
 def test_what_no_node_runs_with(text: str) -> None:
-    assert any(isinstance(verdict, Refused) for verdict in verdicts(text))
+    assert any(isinstance(verdict, RefusedSetting) for verdict in verdicts(text))
 
 
 @pytest.mark.parametrize(
@@ -238,32 +246,32 @@ def test_what_no_node_runs_with(text: str) -> None:
 )
 def test_what_nothing_comes_of(text: str) -> None:
     (verdict,) = verdicts(text)
-    assert isinstance(verdict, Ignored)
+    assert isinstance(verdict, IgnoredSetting)
     assert len(verdict.reason) > 10
 
 
 def test_one_of_several_counts() -> None:
     levels = "log.console.level = debug\nlog.file.level = error\nlog.default.level = error"
-    assert verdicts(levels)[0] == Mapped({"log-level": ("debug",)})
+    assert verdicts(levels)[0] == MappedSetting({"log-level": ("debug",)})
     sizes = "vm_memory_high_watermark.absolute = 1GB\nvm_memory_high_watermark.relative = 0.4"
-    assert verdicts(sizes)[1] == Ignored("vm_memory_high_watermark.absolute counts")
+    assert verdicts(sizes)[1] == IgnoredSetting("vm_memory_high_watermark.absolute counts")
     versions = "ssl_options.versions.1 = tlsv1.1\nssl_options.versions.2 = tlsv1.2"
     first, second = verdicts(versions)
-    assert isinstance(first, Ignored)
-    assert second == Mapped({"tls-min-version": ("1.2",)})
+    assert isinstance(first, IgnoredSetting)
+    assert second == MappedSetting({"tls-min-version": ("1.2",)})
 
 
 def test_what_is_unknown_may_have_been_meant() -> None:
     (verdict,) = verdicts("defualt_user = x")
-    assert verdict == Refused("RabbitMQ has no such key; did you mean default_user?")
+    assert verdict == RefusedSetting("RabbitMQ has no such key; did you mean default_user?")
     (verdict,) = verdicts("zzzzzz = x")
-    assert verdict == Refused("RabbitMQ has no such key; take it out")
+    assert verdict == RefusedSetting("RabbitMQ has no such key; take it out")
 
 
 def test_reasons_are_sentences_of_one_kind() -> None:
     for name, rule in RULES.items():
         key = tuple("1" if part in {"$", "**"} else part for part in name.split("."))
-        setting = Setting(key, "x", FILE, 1)
-        verdict = rule(Conf({key: setting}), setting)
-        if not isinstance(verdict, Mapped):
+        setting = ConfLine(key, "x", FILE, 1)
+        verdict = rule(ConfSettings({key: setting}), setting)
+        if not isinstance(verdict, MappedSetting):
             assert verdict.reason[-1] not in ".;", name

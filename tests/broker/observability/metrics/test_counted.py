@@ -9,7 +9,7 @@ from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.config.config import Config
 from fluffle.broker.observability.metrics.collector import NodeCollector
 from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
-from fluffle.broker.observability.metrics.tables import View
+from fluffle.broker.observability.metrics.tables import TableView
 from fluffle.protocol.methods import Basic, make
 from tests.support.company import Nobody
 from tests.support.edge import Client, Edge
@@ -27,7 +27,7 @@ class Node:
             edge.services, Config(), ManualClock(), Nobody(), edge.statistics
         )
 
-    def told(self, view: View) -> Told:
+    def told(self, view: TableView) -> Told:
         """What is not 0, of counters of objects."""
         text = b"".join(text_page(self.collector.steps(view), "").pieces).decode()
         return {

@@ -14,7 +14,7 @@ from fluffle.broker.observability.metrics.collector import NodeCollector
 from fluffle.broker.observability.metrics.endpoint import text_page
 from fluffle.broker.observability.metrics.queries import (
     SEARCHED_AT_ONCE,
-    BadQuery,
+    InvalidQuery,
     detailed_view,
     searched,
 )
@@ -111,7 +111,7 @@ def test_what_has_neither_is_told_all_the_same(edge: Edge) -> None:
     ],
 )
 def test_what_cannot_be_looked_for_is_refused(query: str, text: str) -> None:
-    with pytest.raises(BadQuery, match=text):
+    with pytest.raises(InvalidQuery, match=text):
         detailed_view(query)
 
 

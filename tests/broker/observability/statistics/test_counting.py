@@ -50,12 +50,12 @@ class Waiting:
 
     def __init__(self, edge: Edge) -> None:
         self.asked = 0
-        self._book = edge.statistics.book
-        self._book.confirming[self] = None
+        self._counters = edge.statistics.counters
+        self._counters.confirming[self] = None
 
     def enter(self) -> None:
         self.asked += 1
-        self._book.confirming[self] = None
+        self._counters.confirming[self] = None
 
 
 def test_channels_are_asked_once_for_all_virtual_hosts() -> None:
@@ -226,13 +226,13 @@ class Confirming:
     """A channel that waits for confirms, as the book sees it."""
 
     def __init__(self, edge: Edge) -> None:
-        self.book = edge.statistics.book
+        self.counters = edge.statistics.counters
         self.asked = 0
-        self.book.confirming[self] = None
+        self.counters.confirming[self] = None
 
     def enter(self) -> None:
         self.asked += 1
-        self.book.confirming[self] = None
+        self.counters.confirming[self] = None
 
 
 def test_channels_that_wait_for_confirms_cost_nothing_for_each_object_of_a_list() -> None:
@@ -324,15 +324,23 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
     client.publish(b"1", exchange="x")
     client.consume("a")
     edge.advance(5)
-    of_vhost = edge.statistics.book.vhosts[edge.vhost]
+    vhost_counters = edge.statistics.counters.vhosts[edge.vhost]
     on_channel = next(iter(edge.statistics.observer.channels.values()))
-    assert (len(of_vhost.queues), len(of_vhost.of_lengths), len(of_vhost.exchanges)) == (2, 2, 1)
+    assert (
+        len(vhost_counters.queues),
+        len(vhost_counters.of_lengths),
+        len(vhost_counters.exchanges),
+    ) == (2, 2, 1)
     assert (len(on_channel.taken), len(on_channel.published)) == (1, 1)
     client.arrivals()
     client.send(*(encode_method(1, make(Queue.Delete, queue=name)) for name in ("a", "b")))
     edge.editor.inside("/").delete_exchange("x")
     edge.advance(5)
-    assert (of_vhost.queues, of_vhost.of_lengths, of_vhost.exchanges) == ({}, {}, {})
+    assert (vhost_counters.queues, vhost_counters.of_lengths, vhost_counters.exchanges) == (
+        {},
+        {},
+        {},
+    )
     assert (on_channel.taken, on_channel.published) == ({}, {})
     client.arrivals()
     client.close()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.observability.statistics.counts import LONG, OF_QUEUE, SHORT, Counts
-from fluffle.broker.observability.statistics.history import History, Level, Width
+from fluffle.broker.observability.statistics.history import Level, NumberHistory, NumberWidth
 
 FINE = 10
 LEVELS = (Level(1, FINE), Level(4, 6))
@@ -16,19 +16,19 @@ CHANGES = st.lists(st.tuples(st.integers(1, 7), st.integers(-9, 2**30)), min_siz
 """After how many ticks, and by how much."""
 
 
-@pytest.mark.parametrize("width", Width)
+@pytest.mark.parametrize("width", NumberWidth)
 @given(start=st.integers(0, 2**40), changes=CHANGES)
 def test_what_was_is_what_it_was_as_far_as_it_is_remembered(
-    width: Width, start: int, changes: list[tuple[int, int]]
+    width: NumberWidth, start: int, changes: list[tuple[int, int]]
 ) -> None:
-    history, tick, value = History(2, LEVELS, width), 100, start
+    history, tick, value = NumberHistory(2, LEVELS, width), 100, start
     known = [(tick, value)]
     history.add(tick, (value, 7))
     for ticks, by in changes:
         tick, value = tick + ticks, max(0, value + by)
         known.append((tick, value))
         history.add(tick, (value, 7))
-        if width is Width.NARROW and abs(value - known[-FINE:][0][1]) >= 2**31:
+        if width is NumberWidth.NARROW and abs(value - known[-FINE:][0][1]) >= 2**31:
             return  # more than it is made for
     for at, was in known[-FINE:]:
         assert history.at(at, (value, 7)) == [was, 7]
@@ -38,7 +38,7 @@ def test_what_was_is_what_it_was_as_far_as_it_is_remembered(
 @given(changes=CHANGES)
 def test_of_the_older_ones_fewer_are_remembered(changes: list[tuple[int, int]]) -> None:
     """What was then is exact at the end of each stretch, and between what it was at both ends."""
-    history, tick, value = History(1, LEVELS, Width.WIDE), 0, 0
+    history, tick, value = NumberHistory(1, LEVELS, NumberWidth.WIDE), 0, 0
     known = {tick: value}
     history.add(tick, (value,))
     for step, by in changes:
@@ -57,7 +57,7 @@ def test_of_the_older_ones_fewer_are_remembered(changes: list[tuple[int, int]]) 
 
 @pytest.mark.parametrize("levels", [SHORT, LONG])
 def test_what_grows_evenly_was_growing_evenly(levels: tuple[Level, ...]) -> None:
-    history = History(1, levels, Width.WIDE)
+    history = NumberHistory(1, levels, NumberWidth.WIDE)
     for tick in range(1_000, 20_000):
         history.add(tick, (12 * tick,))
     reach = levels[-1].ticks * (levels[-1].rows - 2)
@@ -66,7 +66,7 @@ def test_what_grows_evenly_was_growing_evenly(levels: tuple[Level, ...]) -> None
 
 
 def test_what_did_not_change_for_long_is_no_slope() -> None:
-    history = History(1, LEVELS, Width.WIDE)
+    history = NumberHistory(1, LEVELS, NumberWidth.WIDE)
     history.add(1, (5,))
     for tick in range(100, 100 + FINE + 4):
         history.add(tick, (1_000 + tick,))

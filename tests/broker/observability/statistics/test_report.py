@@ -7,11 +7,16 @@ from fluffle.broker.observability.statistics.counts import (
     OF_QUEUE,
     Counts,
 )
-from fluffle.broker.observability.statistics.report import Looks, only_details, row_of, whole_row_of
-from fluffle.broker.observability.statistics.sample_window import Age
+from fluffle.broker.observability.statistics.report import (
+    SampleTimes,
+    only_details,
+    row_of,
+    whole_row_of,
+)
+from fluffle.broker.observability.statistics.sample_window import SampleWindow
 
 DELIVERED_AT = 1
-LOOKS = Looks(last=103, before=102, apart_ms=5_000, tick_ms=5_000)
+LOOKS = SampleTimes(last=103, before=102, apart_ms=5_000, tick_ms=5_000)
 
 
 def acked() -> Counts:
@@ -51,7 +56,7 @@ def test_names_come_in_groups() -> None:
 
 
 def test_the_past_is_told_last_first_with_averages() -> None:
-    details = row_of(acked(), LOOKS, Age(60, 5))["ack_details"]
+    details = row_of(acked(), LOOKS, SampleWindow(60, 5))["ack_details"]
     samples = [(each["sample"], each["timestamp"]) for each in details["samples"]]
     assert samples[:5] == [
         (906, 515_000), (684, 510_000), (468, 505_000), (228, 500_000), (0, 495_000),
@@ -64,13 +69,13 @@ def test_the_past_is_told_last_first_with_averages() -> None:
 
 def test_rates_of_the_past_are_those_of_its_steps() -> None:
     """Times that lie between two looks are those of the earlier one."""
-    details = row_of(acked(), LOOKS, Age(60, 7))["ack_details"]
+    details = row_of(acked(), LOOKS, SampleWindow(60, 7))["ack_details"]
     assert [each["timestamp"] for each in details["samples"]][:2] == [515_000, 508_000]
     assert details["rate"] == (906 - 468) / 7
 
 
 def test_one_sample_has_no_average() -> None:
-    details = row_of(acked(), LOOKS, Age(5, 60))["ack_details"]
+    details = row_of(acked(), LOOKS, SampleWindow(5, 60))["ack_details"]
     assert details == {"rate": 0.0, "samples": [{"sample": 906, "timestamp": 515_000}]}
 
 

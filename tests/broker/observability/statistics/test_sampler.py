@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluffle.broker.observability.statistics.rows import Row
-from fluffle.broker.observability.statistics.sample_window import Age, Ages
+from fluffle.broker.observability.statistics.sample_window import SampleWindow, SampleWindows
 from fluffle.broker.observability.statistics.sampler import PIECE
 from fluffle.broker.runtime.background import Chore
 from fluffle.protocol.methods import Basic, make
 from tests.support.edge import Client, Edge
 
-MINUTE = Ages(Age(60, 5), Age(60, 5), Age(60, 5))
+MINUTE = SampleWindows(SampleWindow(60, 5), SampleWindow(60, 5), SampleWindow(60, 5))
 
 
 def start() -> tuple[Edge, Client]:
@@ -152,7 +152,7 @@ def test_what_came_and_went_with_a_virtual_host_has_happened_all_the_same() -> N
     assert edge.statistics.churn()["queue_declared"] == 3
     edge.advance(5)
     assert edge.statistics.churn()["queue_declared"] == 3
-    assert vhost not in edge.statistics.book.vhosts
+    assert vhost not in edge.statistics.counters.vhosts
 
 
 def test_a_look_holds_nobody_up() -> None:
@@ -163,12 +163,12 @@ def test_a_look_holds_nobody_up() -> None:
     edge.scheduler.now_s += 5
     pieces = list(look(edge))
     assert len(pieces) >= 3
-    of_vhost = edge.statistics.book.vhosts[edge.vhost]
-    assert (of_vhost.queues, of_vhost.of_lengths) == ({}, {}), "idle queues cost memory"
+    vhost_counters = edge.statistics.counters.vhosts[edge.vhost]
+    assert (vhost_counters.queues, vhost_counters.of_lengths) == ({}, {}), "idle queues cost memory"
 
 
 def look(edge: Edge) -> Chore:
-    return edge.statistics._lookout.look()
+    return edge.statistics._sampler.look()
 
 
 def test_a_look_that_is_late_tells_rates_of_the_time_that_has_passed() -> None:
@@ -197,7 +197,7 @@ def test_the_next_look_comes_though_one_has_failed(monkeypatch: pytest.MonkeyPat
         raise ValueError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(edge.statistics.book.__class__, "enter_all", lambda _self: broken())
+        patch.setattr(edge.statistics.counters.__class__, "enter_all", lambda _self: broken())
         edge.advance(5)
     client.publish(b"1")
     edge.advance(5)

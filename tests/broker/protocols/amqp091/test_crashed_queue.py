@@ -11,7 +11,7 @@ import logging
 
 import pytest
 
-from fluffle.broker.admin.context import Later, Row
+from fluffle.broker.admin.context import DeferredRow, Row
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.queues import ready_list
@@ -165,7 +165,7 @@ def test_a_turn_drops_one_batch_of_messages(rig: Rig) -> None:
     rig.settle()
     request = {"verb": "queues.repair", "arguments": Q | {"drop_damaged": True}}
     result = desk.dispatcher.act(json.dumps(request).encode()).result
-    assert isinstance(result, Later)
+    assert isinstance(result, DeferredRow)
     answers: list[Row | BrokerError] = []
     result.begin(answers.append)
     queue = engine_of(rig.edge.vhost, "q")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from fluffle.broker.config.config import KEEP, OVERWRITE, Config, StampConfig
+from fluffle.broker.config.config import KEEP, OVERWRITE, Config, InterceptorConfig
 from fluffle.broker.protocols.amqp091.firehose import Trace
 from fluffle.broker.protocols.amqp091.interceptors import Stamping, stamping_of
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
@@ -20,11 +20,11 @@ from tests.support.fakes import ScheduledClock
 
 START_MS = 1_700_000_000_123
 NODE = ("S", b"node")
-BOTH = StampConfig(OVERWRITE, OVERWRITE)
+BOTH = InterceptorConfig(OVERWRITE, OVERWRITE)
 SENT = "x-opt-rabbitmq-sent-time"
 
 
-def stamping(config: StampConfig) -> Edge:
+def stamping(config: InterceptorConfig) -> Edge:
     """A node that does so, by a clock that its scheduler moves."""
     edge = Edge()
     clock = ScheduledClock(edge.scheduler)
@@ -100,15 +100,15 @@ OWN = Properties(headers=to_table({"timestamp_in_ms": 5, "x-routed-by": "me"}), 
     ("config", "time", "node", "timestamp"),
     [
         (BOTH, ("l", START_MS), NODE, START_MS // 1000),
-        (StampConfig(KEEP, KEEP), ("l", 5), ("S", b"me"), 7),
-        (StampConfig(OVERWRITE, KEEP), ("l", START_MS), ("S", b"me"), START_MS // 1000),
-        (StampConfig(KEEP, OVERWRITE), ("l", 5), NODE, 7),
-        (StampConfig(None, OVERWRITE), ("l", 5), NODE, 7),
-        (StampConfig(KEEP, None), ("l", 5), ("S", b"me"), 7),
+        (InterceptorConfig(KEEP, KEEP), ("l", 5), ("S", b"me"), 7),
+        (InterceptorConfig(OVERWRITE, KEEP), ("l", START_MS), ("S", b"me"), START_MS // 1000),
+        (InterceptorConfig(KEEP, OVERWRITE), ("l", 5), NODE, 7),
+        (InterceptorConfig(None, OVERWRITE), ("l", 5), NODE, 7),
+        (InterceptorConfig(KEEP, None), ("l", 5), ("S", b"me"), 7),
     ],
 )
 def test_what_a_client_says_itself_is_overwritten_or_kept(
-    config: StampConfig, time: Field, node: Field, timestamp: int
+    config: InterceptorConfig, time: Field, node: Field, timestamp: int
 ) -> None:
     client = stamping(config).connect()
     client.declare()
@@ -121,7 +121,7 @@ def test_what_a_client_says_itself_is_overwritten_or_kept(
 @pytest.mark.parametrize("how", [OVERWRITE, KEEP])
 def test_each_message_of_a_read_is_stamped_once_however_it_has_to_be_sorted(how: str) -> None:
     """A headers exchange takes them one by one: they are put back, and taken again."""
-    client = stamping(StampConfig(how, how)).connect()
+    client = stamping(InterceptorConfig(how, how)).connect()
     for queue in ("q", "r"):
         client.declare(queue)
     bind = make(
@@ -217,7 +217,7 @@ def test_transactions_returns_and_traces_have_it_too() -> None:
 
 
 def test_a_delivery_says_when_it_is_sent_and_the_message_in_its_queue_does_not() -> None:
-    edge = stamping(StampConfig(sent=True))
+    edge = stamping(InterceptorConfig(sent=True))
     client = edge.connect()
     client.open_channel(2)
     client.declare()
@@ -238,7 +238,7 @@ def test_a_delivery_says_when_it_is_sent_and_the_message_in_its_queue_does_not()
 @pytest.mark.parametrize("body_bytes", range(8_140, 8_190, 7))
 def test_frames_stay_within_what_the_client_takes(body_bytes: int) -> None:
     """`Client` sees to it that none is longer."""
-    edge = stamping(StampConfig(sent=True))
+    edge = stamping(InterceptorConfig(sent=True))
     client = edge.connect(frame_bytes_max=8_192)
     client.declare()
     client.publish(b"x" * body_bytes)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.process.environment import Accepting, accept
+from fluffle.broker.process.environment import ListeningServer, accept
 from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.protocols.amqp091 import listener as module
 from fluffle.broker.protocols.amqp091.forced_closes import Consequences
@@ -168,7 +168,9 @@ async def test_who_is_suspended_before_it_listens_lets_nobody_in_until_then(
 async def test_who_is_suspended_while_it_begins_to_listen_does_not() -> None:
     """Binding and listening are not one turn of the loop."""
 
-    async def slow(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> Accepting:
+    async def slow(
+        make: Callable[[], asyncio.Protocol], listening: socket.socket
+    ) -> ListeningServer:
         listener.suspend()
         return await accept(make, listening)
 
@@ -183,7 +185,9 @@ async def test_who_is_suspended_while_it_begins_again_does_not() -> None:
     """The same, for good, if it is stopped meanwhile."""
     begun = 0
 
-    async def slow(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> Accepting:
+    async def slow(
+        make: Callable[[], asyncio.Protocol], listening: socket.socket
+    ) -> ListeningServer:
         nonlocal begun
         begun += 1
         if begun == 3:

@@ -8,7 +8,7 @@ from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoints.totals import with_counts
 
 
-class Asked:
+class Deferred:
     """A call, in one of whose virtual hosts nothing is any more."""
 
     path: dict[str, str] = {}  # noqa: RUF012  is not changed
@@ -22,5 +22,5 @@ class Asked:
 
 def test_a_virtual_host_that_is_gone_meanwhile_takes_nothing_from_the_others() -> None:
     rows = [{"vhost": vhost, "name": "q"} for vhost in ("/", "gone")]
-    told = asyncio.run(with_counts(cast(Call, Asked()), "queues.statistics", rows))
+    told = asyncio.run(with_counts(cast(Call, Deferred()), "queues.statistics", rows))
     assert told == [{**rows[0], "rate": 1}, rows[1]]

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from fluffle.broker.protocols.http.files import Files, is_known
+from fluffle.broker.protocols.http.files import StaticFiles, is_known
 from fluffle.broker.protocols.http.responses import Refusal
 from tests.support.management import Api
 
 FOLDER = Path(str(files("fluffle.broker.protocols.http"))) / "pages"
-SERVED = Files()
+SERVED = StaticFiles()
 SHORT = 320
 """Lines of a file of the pages; one that is longer does more than one thing."""
 

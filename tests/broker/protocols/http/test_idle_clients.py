@@ -3,7 +3,11 @@
 import asyncio
 from collections.abc import Callable
 
-from fluffle.broker.protocols.http.idle_clients import Patience, Watch, Watched
+from fluffle.broker.protocols.http.idle_clients import (
+    ClientLimits,
+    ConnectionGuard,
+    GuardedConnection,
+)
 
 Act = Callable[[], None]
 
@@ -60,10 +64,10 @@ class Scene:
 
     def __init__(self, connections_max: int = 2) -> None:
         self.timers: list[Timer] = []
-        patience = Patience(connections_max=connections_max)
-        self._watch = Watch(lambda _seconds, act: Timer(self.timers, act), patience)
+        patience = ClientLimits(connections_max=connections_max)
+        self._watch = ConnectionGuard(lambda _seconds, act: Timer(self.timers, act), patience)
 
-    def connect(self) -> tuple[Watched, Pipe, Answering]:
+    def connect(self) -> tuple[GuardedConnection, Pipe, Answering]:
         answering, pipe = Answering(), Pipe()
         watched = self._watch.over(answering)
         watched.connection_made(pipe)

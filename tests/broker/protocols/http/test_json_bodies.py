@@ -14,8 +14,8 @@ from fluffle.broker.protocols.http.json_bodies import (
     NESTED_MAX,
     STRETCH_BYTES_MAX,
     VALUES_MAX,
-    NoJson,
-    TooMany,
+    InvalidJson,
+    TooManyValues,
     check_stretches,
     check_values,
     parsed,
@@ -42,7 +42,7 @@ def test_what_is_json_is_read(value: object, is_ascii: bool) -> None:
     ],
 )  # fmt: skip
 def test_what_is_none_is_not(body: bytes) -> None:
-    with pytest.raises(NoJson):
+    with pytest.raises(InvalidJson):
         parsed(body)
 
 
@@ -59,7 +59,7 @@ def test_half_a_character_is_found_among_whole_ones(pieces: list[str]) -> None:
         value = json.loads(body)
         value.encode()
     except ValueError:
-        with pytest.raises(NoJson):
+        with pytest.raises(InvalidJson):
             parsed(body.encode())
     else:
         assert parsed(body.encode()) == value
@@ -96,7 +96,7 @@ def test_both_halves_of_a_character_are_one() -> None:
     ],
 )
 def test_there_is_an_end_to_values(value: object) -> None:
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyValues):
         check_values(json.dumps(value).encode() + b" ")
 
 
@@ -114,5 +114,5 @@ def test_no_stretch_without_objects_is_longer_than_may_be(before: int, behind: i
     front, back = b'[{"a":1},' * (before // 9), b"{}" * (behind // 2)
     check_stretches(front + b"1" * (STRETCH_BYTES_MAX - 10) + b"}" + back)
     for stretch in (b"1" * (STRETCH_BYTES_MAX + 1), b"1" * (STRETCH_BYTES_MAX + 1) + b"}"):
-        with pytest.raises(TooMany):
+        with pytest.raises(TooManyValues):
             check_stretches(front + stretch + back.replace(b"}", b"{"))

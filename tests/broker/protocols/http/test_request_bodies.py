@@ -1,4 +1,4 @@
-"""Bodies of requests, from contents that come as the test wants them."""
+"""RequestBodies of requests, from contents that come as the test wants them."""
 
 import asyncio
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint
-from fluffle.broker.protocols.http.request_bodies import Bodies
+from fluffle.broker.protocols.http.request_bodies import RequestBodies
 from fluffle.broker.protocols.http.responses import Refusal
 from fluffle.broker.protocols.http.rights import Right
 
@@ -39,7 +39,7 @@ def request(*pieces: bytes | Exception, transport: object = "open") -> web.BaseR
     return cast(web.BaseRequest, made)
 
 
-def status_of(bodies: Bodies, asked: web.BaseRequest) -> int:
+def status_of(bodies: RequestBodies, asked: web.BaseRequest) -> int:
     """Of the refusal."""
 
     async def ask() -> None:
@@ -51,13 +51,13 @@ def status_of(bodies: Bodies, asked: web.BaseRequest) -> int:
     return refused.value.reply.status
 
 
-async def body_in(bodies: Bodies, *pieces: bytes) -> bytes:
+async def body_in(bodies: RequestBodies, *pieces: bytes) -> bytes:
     async with bodies.of(request(*pieces), ENDPOINT) as body:
         return body
 
 
 def test_what_cannot_be_read_is_refused() -> None:
-    bodies = Bodies()
+    bodies = RequestBodies()
     assert status_of(bodies, request(b"12345", b"678901")) == 413
     assert status_of(bodies, request(b"1", web.RequestPayloadError("cannot decode"))) == 400
     assert status_of(bodies, request(b"1", TimeoutError())) == 408
@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_refused() -> None:
 
 def test_all_bodies_together_have_so_many_bytes() -> None:
     async def main() -> None:
-        bodies = Bodies(15)
+        bodies = RequestBodies(15)
         async with bodies.of(request(b"1234", b"56789"), ENDPOINT) as body:
             assert body == b"123456789"
             assert await body_in(bodies, b"123456") == b"123456"

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import ClientSession
 
 from fluffle.broker.protocols.http import server
-from fluffle.broker.protocols.http.response_budget import SHORT_BYTES, Answers
+from fluffle.broker.protocols.http.response_budget import SHORT_BYTES, ResponseBudget
 from fluffle.broker.protocols.http.responses import Refusal, Reply
 from fluffle.broker.runtime.turn import raise_it
 from tests.support.management import GUEST, Api, authorization
@@ -19,7 +19,7 @@ LONG_BYTES = 32 << 20
 
 
 async def test_long_ones_have_so_many_bytes_together() -> None:
-    answers, long = Answers(4 * SHORT_BYTES), 3 * SHORT_BYTES
+    answers, long = ResponseBudget(4 * SHORT_BYTES), 3 * SHORT_BYTES
     with answers.holding(10 * SHORT_BYTES):  # which is longer than all, and alone
         with answers.holding(SHORT_BYTES):
             pass
@@ -39,9 +39,9 @@ async def test_who_does_not_read_leaves_others_short_answers(
         return Reply(HTTPStatus.OK, b" " * (1 if path == "/api/whoami" else LONG_BYTES))
 
     monkeypatch.setattr(server, "reply_of", long)
-    served = server.begun(api.node.parts, api.node._services, raise_it)
+    served = server.make_endpoint(api.node.parts, api.node._services, raise_it)
     host, port = await served.listen("127.0.0.1", 0)
-    served._answers = Answers(LONG_BYTES)
+    served._answers = ResponseBudget(LONG_BYTES)
     head = f"GET /api/queues HTTP/1.1\r\nHost: a\r\nAuthorization: {said()}\r\n\r\n"
     reader, writer = await asyncio.open_connection(host, port, limit=1024)
     writer.write(head.encode())

@@ -15,7 +15,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.users import User
 from fluffle.broker.protocols.http import server
 from fluffle.broker.protocols.http.authentication import Peer, authenticated
-from fluffle.broker.protocols.http.idle_clients import Patience, Watch
+from fluffle.broker.protocols.http.idle_clients import ClientLimits, ConnectionGuard
 from fluffle.broker.protocols.http.json_bodies import STRETCH_BYTES_MAX, VALUES_MAX
 from fluffle.broker.protocols.http.responses import Reply
 from tests.support.management import GUEST, Api, authorization, management
@@ -42,8 +42,8 @@ async def test_who_does_not_say_who_he_is_is_asked(api: Api, user: tuple[str, st
 async def test_connections_without_a_login_keep_out_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = partial(Watch, patience=Patience(connections_max=4))
-    monkeypatch.setattr(server, "Watch", few)
+    few = partial(ConnectionGuard, limits=ClientLimits(connections_max=4))
+    monkeypatch.setattr(server, "ConnectionGuard", few)
     async with management(tmp_path) as api, AsyncExitStack() as idle:
         assert (await api.ask("GET", "whoami"))[0] == 200  # on a connection that is kept
         readers = []
@@ -184,7 +184,7 @@ async def test_a_broken_assertion_ends_the_node(api: Api, monkeypatch: pytest.Mo
 
     fatal: list[Exception] = []
     monkeypatch.setattr(server, "reply_of", broken)
-    served = server.begun(api.node.parts, api.node._services, fatal.append)
+    served = server.make_endpoint(api.node.parts, api.node._services, fatal.append)
     host, port = await served.listen("127.0.0.1", 0)
     async with ClientSession() as session:
         url = f"http://{host}:{port}/api/whoami"

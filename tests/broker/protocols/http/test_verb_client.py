@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fluffle.broker.admin import local_client as module
-from fluffle.broker.admin.dispatch import Outcome
-from fluffle.broker.protocols.http.verb_client import Asking
+from fluffle.broker.admin.dispatch import RequestOutcome
+from fluffle.broker.protocols.http.verb_client import VerbClient
 from fluffle.broker.queues.queue_api import Later
 
 
@@ -21,10 +21,10 @@ async def test_what_does_not_become_safe_is_not_waited_for_without_end(
         turn=SimpleNamespace(begin=lambda: False),
         commits=SimpleNamespace(ticket=2, durable=1, wait=lambda _waiting, _ticket: None),
     )
-    parts: Any = None
-    dispatcher: Any = SimpleNamespace(ask=lambda _verb, _: Outcome(None, {}, is_change=True))
+    context: Any = None
+    dispatcher: Any = SimpleNamespace(ask=lambda _verb, _: RequestOutcome(None, {}, is_change=True))
     with pytest.raises(TimeoutError, match="has not done 'vhosts"):
-        await Asking(parts, services, dispatcher).result("vhosts.add")
+        await VerbClient(context, services, dispatcher).result("vhosts.add")
 
 
 class SlowSteps:
@@ -37,24 +37,24 @@ class SlowSteps:
 
     def rows(self) -> Iterator[dict[str, int] | Later[None]]:
         for number in range(4):
-            self._now_s += module.PATIENCE_S * 0.75
+            self._now_s += module.ANSWER_TIMEOUT_S * 0.75
             step = Later[None]()
             self._loop.call_soon(step.answer, None)
             yield step
             yield {"number": number}
 
     @property
-    def asking(self) -> Asking:
+    def asking(self) -> VerbClient:
         services: Any = SimpleNamespace(
             turn=SimpleNamespace(begin=lambda: False),
             commits=SimpleNamespace(ticket=1, durable=1),
         )
         dispatcher: Any = SimpleNamespace(
-            ask=lambda _verb, _: Outcome(None, self.rows(), is_change=True),
+            ask=lambda _verb, _: RequestOutcome(None, self.rows(), is_change=True),
             guarded=lambda make: make(),
         )
-        parts: Any = None
-        return Asking(parts, services, dispatcher)
+        context: Any = None
+        return VerbClient(context, services, dispatcher)
 
 
 async def test_what_changes_many_things_has_its_time_for_each_step(

@@ -21,7 +21,7 @@ from pamqp.common import FieldTable
 from fluffle.broker import Cluster
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.admin import local_client
-from fluffle.broker.admin.context import Parts
+from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.admin.local_client import ask
 from fluffle.broker.cluster import metadata_group
 from fluffle.broker.cluster.queues import pending_replies
@@ -67,7 +67,7 @@ class Scene:
             await self.cluster.cut(number, self.late)
 
     @property
-    def parts(self) -> tuple[Parts, Parts]:
+    def parts(self) -> tuple[NodeContext, NodeContext]:
         """The parts of the node that hears at once, and of the one that does not."""
         return self.cluster[(self.late + 2) % NODES].parts, self.cluster[self.late].parts
 
@@ -107,7 +107,7 @@ async def look_for_ever(channel: AbstractChannel) -> None:
         await channel.get_queue("orders")
 
 
-def leads(parts: Parts) -> bool:
+def leads(parts: NodeContext) -> bool:
     """Whether it orders what is defined."""
     return parts.cluster is not None and parts.cluster.metadata.leads
 
@@ -417,5 +417,9 @@ async def test_who_cannot_know_says_why_over_http(
 
 
 def test_the_cluster_says_why_before_nobody_waits_any_more() -> None:
-    limits_s = metadata_group.GIVE_UP_MS / 1_000, local_client.PATIENCE_S, loop_thread.PATIENCE_S
+    limits_s = (
+        metadata_group.GIVE_UP_MS / 1_000,
+        local_client.ANSWER_TIMEOUT_S,
+        loop_thread.PATIENCE_S,
+    )
     assert sorted(set(limits_s)) == list(limits_s)

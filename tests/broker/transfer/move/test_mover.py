@@ -49,7 +49,7 @@ class Operator:
         self.error = ""
         self.is_over = False
         verb = desk.dispatcher._verbs["queues.move"]
-        self._told: Rows = verb.act(desk.parts, name=source, to=target, vhost="/", **how)
+        self._told: Rows = verb.act(desk.context, name=source, to=target, vhost="/", **how)
         self.read()
 
     def read(self, _answer: object = None) -> None:
