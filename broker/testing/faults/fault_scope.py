@@ -22,7 +22,11 @@ class FaultScope:
     __slots__ = ("_in_effect", "call_later", "door", "parts", "vhost_name")
 
     def __init__(
-        self, parts: NodeContext, door: ClientAcceptor, call_later: CallLater, vhost_name: str | None
+        self,
+        parts: NodeContext,
+        door: ClientAcceptor,
+        call_later: CallLater,
+        vhost_name: str | None,
     ) -> None:
         """`call_later` goes by the clock that can be moved; None: all virtual hosts."""
         self.parts = parts

@@ -271,7 +271,7 @@ def test_nothing_is_begun_before_a_change_that_takes_long_is_done() -> None:
 
 
 def test_so_many_may_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAITING_MAX", 2)
+    monkeypatch.setattr(module, "UNANSWERED_MAX", 2)
     room = Room()
     talker = room.talk()
     talker.send(b"".join(line("later", number) for number in range(5)))
@@ -332,7 +332,7 @@ def test_a_change_is_answered_once_it_is_on_disk(held: tuple[Room, ManualWriter]
 def test_so_many_answers_may_wait_for_the_disk(
     held: tuple[Room, ManualWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WAITING_MAX", 3)
+    monkeypatch.setattr(module, "UNANSWERED_MAX", 3)
     room, writer = held
     room.edge.services.commits.put("kind", b"name", b"value")
     talker = room.talk()

@@ -237,7 +237,7 @@ def test_a_broker_that_cannot_start_says_so_and_ends_its_thread() -> None:
 async def test_a_node_that_never_rests_is_waited_for_no_longer_than_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(local_client, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(local_client, "ANSWER_TIMEOUT_S", 0.01)
     async with Broker() as broker:
         busy = [broker.node.turn.touch_record]
 

@@ -385,7 +385,7 @@ async def test_many_are_waited_for_some_at_a_time(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of them is deleted meanwhile, and one is nowhere else."""
-    monkeypatch.setattr(member_changes, "LOOKED_AT_ONCE", 2)
+    monkeypatch.setattr(member_changes, "QUEUES_PER_TURN", 2)
     nodes, channel = scene.nodes, await scene.channel("a")
     for name in "vwxyz":
         arguments: FieldTable = {"x-queue-type": "quorum"}

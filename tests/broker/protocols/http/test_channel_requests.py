@@ -376,7 +376,7 @@ async def test_who_takes_many_messages_lets_others_have_their_turn() -> None:
 
 async def test_what_takes_too_long_is_named(api: Api) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_client, "PATIENCE_S", 0)
+        patch.setattr(local_client, "ANSWER_TIMEOUT_S", 0)
         told = await api.ask("PUT", "queues/%2F/slow", json={"durable": True})
     reason = "the broker has not done 'Queue.Declare' in 0 s"
     assert told == (503, {"error": "timeout", "reason": reason})

@@ -132,6 +132,6 @@ def test_who_searches_with_an_expression_lets_others_have_their_turn() -> None:
 
 
 def test_a_search_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_client, "PATIENCE_S", 0)
+    monkeypatch.setattr(local_client, "ANSWER_TIMEOUT_S", 0)
     with pytest.raises(TimeoutError, match="'name'"):
         listed([{"name": "q"}] * 100, {"page": "1", "name": "^q", "use_regex": "true"})

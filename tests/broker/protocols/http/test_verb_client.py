@@ -16,7 +16,7 @@ from fluffle.broker.queues.queue_api import Later
 async def test_what_does_not_become_safe_is_not_waited_for_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.0)
     services: Any = SimpleNamespace(
         turn=SimpleNamespace(begin=lambda: False),
         commits=SimpleNamespace(ticket=2, durable=1, wait=lambda _waiting, _ticket: None),
