@@ -12,7 +12,7 @@ from fluffle.broker.config.config import Config
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.metadata.read_barrier import Knowledge
+from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 from fluffle.broker.queues.deduplication import OnDuplicates
 from fluffle.broker.queues.queue_factory import QueueMaker
@@ -58,7 +58,7 @@ class Neighbours(Protocol):
         """None where it is alone."""
 
     @property
-    def knowledge(self) -> Knowledge:
+    def read_barrier(self) -> ReadBarrier:
         """The knowledge of definitions; in a cluster once it has begun."""
 
     @property

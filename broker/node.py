@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.access.verification import Answer, Verdict, Verifier
+from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.admin.endpoint import ControlSocket
 from fluffle.broker.admin.maintenance import Maintenance
@@ -25,9 +25,14 @@ from fluffle.broker.base.coroutines import done
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster_port import Around, Company
-from fluffle.broker.composition.http_listeners import HttpListening
-from fluffle.broker.composition.observers import own_exchanges, sampled, told_lines, watched
-from fluffle.broker.composition.single_node import Alone
+from fluffle.broker.composition.http_listeners import HttpListeners
+from fluffle.broker.composition.observers import (
+    node_observers,
+    own_exchanges,
+    start_log_publisher,
+    start_sampling,
+)
+from fluffle.broker.composition.single_node import SingleNode
 from fluffle.broker.config.config import Config, ListenAddress, listeners_of
 from fluffle.broker.config.start_error import cannot_listen
 from fluffle.broker.definitions.catalogue import Catalogue, policies_of, queues_here, restored
@@ -37,20 +42,20 @@ from fluffle.broker.definitions.first_start import (
     ignored_after_first_start,
     load_definitions,
 )
-from fluffle.broker.definitions.policy_renewal import Renewing
+from fluffle.broker.definitions.policy_renewal import PolicyRenewal
 from fluffle.broker.durability.definitions.image import Image, VhostImage
 from fluffle.broker.durability.durability import Durability, open_durability
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.durability.paging import Shedding
+from fluffle.broker.durability.paging import PageOut
 from fluffle.broker.events.event_publisher import COMMANDS, INTERNAL
-from fluffle.broker.metadata.read_barrier import Knowledge
+from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.process.environment import Environment, machine_environment
 from fluffle.broker.process.sockets import unauthenticated_max
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
-from fluffle.broker.protocols.amqp091.forced_closes import Consequences
-from fluffle.broker.protocols.amqp091.interceptors import stamping_of
+from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
+from fluffle.broker.protocols.amqp091.interceptors import interceptors_of
 from fluffle.broker.protocols.amqp091.listener import Listener
-from fluffle.broker.protocols.amqp091.observer import By
+from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.broker.protocols.amqp091.registry import Connections, Owners, delete_late
 from fluffle.broker.protocols.amqp091.server_properties import server_properties
 from fluffle.broker.protocols.amqp091.services import Services
@@ -61,10 +66,10 @@ from fluffle.broker.runtime.background import Chores
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.timers import Aging, LocalTime, Timers
 from fluffle.broker.runtime.turn import Turn
-from fluffle.broker.transfer.conversion.converter import Around as Converting
+from fluffle.broker.transfer.conversion.converter import ConversionContext as Converting
 from fluffle.broker.transfer.conversion.converter import Converter
 from fluffle.broker.transfer.dead_letters import DeadLetters
-from fluffle.broker.vhosts.declare_warnings import Noting
+from fluffle.broker.vhosts.declare_warnings import DeclareWarnings
 from fluffle.broker.vhosts.queue_changes import delete_disused
 from fluffle.broker.vhosts.vhost import VirtualHost
 
@@ -155,7 +160,7 @@ class Node:
         self._durability = self._opened(turn := Turn(call_soon, self.fail))
         self._chores = Chores(call_soon, turn, self._durability.commits, self.fail)
         self._policies = policies_of(self._durability.image)
-        self._noting = Noting(self._policies.settings_of, self._policies.definition_of)
+        self._noting = DeclareWarnings(self._policies.settings_of, self._policies.definition_of)
         company = self._restore(turn)
         try:
             self.metadata = company.begin(self.catalogue)
@@ -212,13 +217,13 @@ class Node:
         def find_vhost(name: str) -> VirtualHost | None:
             return self.catalogue.vhosts.get(name)
 
-        def knowledge() -> Knowledge:
+        def read_barrier() -> ReadBarrier:
             assert self._company is not None, "it has made what asks"
-            return self._company.knowledge
+            return self._company.read_barrier
 
         clock, call_later = self._outside.clock, self._outside.call_later
         deaths, safe = self._traffic.deaths, partial(when_safe, durability.commits)
-        self._dead_letters = DeadLetters(find_vhost, clock, deaths, safe, knowledge)
+        self._dead_letters = DeadLetters(find_vhost, clock, deaths, safe, read_barrier)
         dead_letter = self._outside.seen_dead(self._dead_letters.publish)
         touch = turn.touch_queue
         self._timers = timers = Timers(clock.now_ms, call_later, self.fail)
@@ -251,17 +256,17 @@ class Node:
             on_fatal=self.fail,
         )
         if config.cluster is None:
-            return Alone(around)
-        from fluffle.broker.composition.clustered_node import Clustered  # noqa: PLC0415  slow, and only if it is used
+            return SingleNode(around)
+        from fluffle.broker.composition.clustered_node import ClusteredNode  # noqa: PLC0415  slow, and only if it is used
 
-        return Clustered(around, config.cluster)
+        return ClusteredNode(around, config.cluster)
 
     def _delete_disused(
         self, vhost_name: str, definition: QueueDefinition, is_disused: Callable[[], bool]
     ) -> None:
         vhost = self.catalogue.vhosts.get(vhost_name)
         if vhost is not None:
-            metadata = self._services.metadata_of(By(INTERNAL, INTERNAL))
+            metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))
             metadata.settle(partial(delete_disused, vhost, definition, is_disused))
 
     def _restored(self, company: Company) -> Catalogue:
@@ -278,7 +283,7 @@ class Node:
             verifier=Verifier(self._run_elsewhere),
             tables=image.tables,
         )
-        self._renewing = Renewing(self._chores.add, self._policies.count)
+        self._renewing = PolicyRenewal(self._chores.add, self._policies.count)
         catalogue = restored(image, access, make_vhost, self._policies, self._renewing.renew)
         catalogue.transient_listeners.append(self._on_transient_queue)
         return replace(
@@ -289,7 +294,7 @@ class Node:
         )
 
     def _on_transient_queue(self, vhost: VirtualHost, definition: QueueDefinition) -> None:
-        metadata = self._services.metadata_of(By(INTERNAL, INTERNAL))
+        metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))
         delete_late(self._services.owners, metadata, vhost, definition)
 
     def _make_services(self, turn: Turn, company: Company) -> None:
@@ -297,7 +302,9 @@ class Node:
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
         alarms = Alarms(watermarks_of(config))
-        seen = self._watched = watched(config, self._outside, self.catalogue, alarms, self._traffic)
+        seen = self._watched = node_observers(
+            config, self._outside, self.catalogue, alarms, self._traffic
+        )
         self._services = Services(
             limits=config.limits,
             server_properties=server_properties(config),
@@ -315,16 +322,16 @@ class Node:
             call_later=self._outside.clients_call_later,
             connections=Connections(unauthenticated_max()),
             owners=Owners(config.node_name, company.boot),
-            consequences=Consequences(self._chores),
+            consequences=ForcedCloses(self._chores),
             on_fatal=self.fail,
             observers=seen.observers,
             mechanisms=config.auth_mechanisms,
             certificate_login=config.tls_login_from,
             quorum=config.quorum,
             traffic=self._traffic,
-            stamping=stamping_of(config, self._outside.clock),
+            interceptors=interceptors_of(config, self._outside.clock),
             wall_ms=self._outside.clock.wall_ms,
-            knowledge=company.knowledge,
+            read_barrier=company.read_barrier,
         )
 
     async def _open(self, company: Company) -> None:
@@ -337,7 +344,7 @@ class Node:
         control = self._control_socket(company, self._listener)
         self._enders.append(control.close)
         await control.open()
-        listening = HttpListening(
+        listening = HttpListeners(
             self.parts,
             self._services,
             self._outside.clock,
@@ -352,15 +359,15 @@ class Node:
         await company.enter(self.addresses)
         self._converter.open(company.boot, self.catalogue.vhosts.values())
         await self._fill()
-        self._enders.append(told_lines(config, self.catalogue.vhosts))
+        self._enders.append(start_log_publisher(config, self.catalogue.vhosts))
         self._renewing.open()
         durability.forget()
         await durability.durable()
         self._timers.start()
         self._enders.append(self._listener.accept_no_more)
         statistics = self._watched.statistics
-        self._enders.append(sampled(statistics, self._chores, self._outside))
-        shedding = Shedding(
+        self._enders.append(start_sampling(statistics, self._chores, self._outside))
+        shedding = PageOut(
             self._queues,
             durability.journals.spill,
             durability.commits,
@@ -387,7 +394,7 @@ class Node:
         self.parts = NodeContext(
             config=self._config,
             catalogue=self.catalogue,
-            metadata=self._services.metadata_of(By(COMMANDS, COMMANDS)),
+            metadata=self._services.metadata_of(ChangedBy(COMMANDS, COMMANDS)),
             connections=connections,
             chores=self._services.chores,
             commits=self._durability.commits,
@@ -492,7 +499,7 @@ class Node:
             for queue in vhost.queues.values():
                 self._noting.new_queue(queue.spec, vhost.name)
 
-    def _run_elsewhere(self, job: Callable[[], Verdict], answer: Answer) -> None:
+    def _run_elsewhere(self, job: Callable[[], PasswordVerdict], answer: Answer) -> None:
         """Compare a password in a thread, and answer in the event loop."""
         running = asyncio.get_running_loop().run_in_executor(self._password_threads, job)
         running.add_done_callback(lambda done: None if done.cancelled() else answer(done.result()))

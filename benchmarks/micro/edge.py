@@ -15,13 +15,13 @@ from fluffle.broker.access.users import User
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import Limits, QuorumConfig
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.metadata.read_barrier import COMPLETE
+from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.confirms import Confirms
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
 from fluffle.broker.protocols.amqp091.enqueue import publish_confirmed, publish_plain
-from fluffle.broker.protocols.amqp091.output_buffer import Outlet
-from fluffle.broker.protocols.amqp091.pending_requests import KeptOfAll, Waiting
+from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
+from fluffle.broker.protocols.amqp091.pending_requests import DeferredBytes, WaitingChannels
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
 from fluffle.broker.protocols.amqp091.registry import Owners
 from fluffle.broker.protocols.amqp091.services import Services
@@ -67,12 +67,12 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         vhosts={"/": vhost},
         replies=ReplyTargets(),
         metadata_of=lambda _user: None,
-        stamping=None,
+        interceptors=None,
         owners=Owners("a"),
         random_name=lambda: "",
         traffic=Traffic(),
         chores=None,
-        knowledge=COMPLETE,
+        read_barrier=LOCAL_READ_BARRIER,
         commits=None,
         limits=Limits(),
         quorum=QuorumConfig(),
@@ -83,12 +83,12 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         name="",
         user=access.users["guest"],
         vhost=vhost,
-        outlet=Outlet(Nowhere(), touch=turn.touch_outlet),
+        output=OutputBuffer(Nowhere(), touch=turn.touch_outlet),
         services=cast(Services, services),
         on_behind=lambda _queue, _count: None,
         on_disk_behind=lambda: None,
         give_up=lambda _error: None,
-        waiting=Waiting(lambda _channel, _ids, _act: None, KeptOfAll()),
+        waiting=WaitingChannels(lambda _channel, _ids, _act: None, DeferredBytes()),
         frame_bytes_max=131_072,
         notify_cancel=True,
     )
@@ -134,7 +134,7 @@ def with_expiration(number: int) -> dict[str, Any]:
 def deliveries(run_messages: int) -> float:
     """Runs to one consumer, from handout to frames."""
     channel = open_channel()
-    outlet = channel.session.outlet
+    output = channel.session.output
     queue = channel.session.vhost.queues[QUEUE]
     holder = cast(Holder, SimpleNamespace(no_ack=True, queue=queue))
     envelopes = Envelopes(channel, "c0", channel.session.traffic.from_queues)
@@ -145,9 +145,9 @@ def deliveries(run_messages: int) -> float:
         for _ in range(RUNS):
             sequences = range(1, run_messages + 1)
             envelopes.send(Handout(holder, origins, contents, sequences, redelivered=False))
-        if not outlet.pieces:
+        if not output.pieces:
             raise AssertionError("nothing was sent")
-        outlet.pieces.clear()
+        output.pieces.clear()
         return RUNS * run_messages
 
     return ns_per_message(call)

@@ -17,8 +17,8 @@ from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.access.verification import (
     Answer,
-    Asker,
-    Verdict,
+    PasswordVerdict,
+    VerificationRequest,
     Verifier,
     always,
     run_here,
@@ -26,14 +26,14 @@ from fluffle.broker.access.verification import (
 from fluffle.broker.base.listeners import tell
 from fluffle.broker.config.config import DEFAULT_USER
 
-BUSY = Verdict.BUSY
+BUSY = PasswordVerdict.BUSY
 
 
 class LoginRefused(Exception):
     """Why a login failed: for the log, never for the client."""
 
 
-class Overloaded(LoginRefused):
+class PasswordChecksOverloaded(LoginRefused):
     """So many passwords are being compared that this one is not; the log says so once."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ LoginAnswer: TypeAlias = Callable[[User | LoginRefused], None]
 
 
 @dataclass(slots=True)
-class Tables:
+class AccessTables:
     """Users by name; permissions by user and virtual host, those for topics by exchange too."""
 
     users: dict[str, User] = field(default_factory=dict)
@@ -71,10 +71,10 @@ class Access:
         *,
         loopback_users: frozenset[str] = frozenset({DEFAULT_USER}),
         verifier: Verifier | None = None,
-        tables: Tables | None = None,
+        tables: AccessTables | None = None,
     ) -> None:
         """`tables` as an earlier process left them."""
-        tables = tables or Tables()
+        tables = tables or AccessTables()
         self.users = tables.users
         self.permissions = tables.permissions
         self.topic_permissions = tables.topic_permissions
@@ -107,7 +107,7 @@ class Access:
         stored = user.password if user is not None else None
 
         def compare(stored: PasswordHash, act: Answer) -> None:
-            self._verifier.verify(stored, password, Asker(act, is_there, source))
+            self._verifier.verify(stored, password, VerificationRequest(act, is_there, source))
 
         def refuse(reason: str) -> None:
             """Where slow hashes are in use, as late as if this had been one: time tells nothing."""
@@ -115,12 +115,15 @@ class Access:
             if self._decoy is None or (stored is not None and stored.is_slow):
                 answer(refused)
             else:
-                compare(self._decoy, lambda it: answer(Overloaded() if it is BUSY else refused))
+                compare(
+                    self._decoy,
+                    lambda it: answer(PasswordChecksOverloaded() if it is BUSY else refused),
+                )
 
-        def on_verdict(verdict: Verdict) -> None:
+        def on_verdict(verdict: PasswordVerdict) -> None:
             if verdict is BUSY:
-                answer(Overloaded())
-            elif verdict is Verdict.WRONG:
+                answer(PasswordChecksOverloaded())
+            elif verdict is PasswordVerdict.WRONG:
                 unusable = stored and why_unusable(stored)
                 refuse(f"has no usable hash: {unusable}" if unusable else "gave a wrong password")
             elif self.users.get(name) is not user:

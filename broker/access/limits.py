@@ -43,7 +43,7 @@ def is_reached(limit: int | None, count: int) -> bool:
     return limit is not None and 0 <= limit <= count
 
 
-class Counted(IntEnum):
+class LimitedResource(IntEnum):
     """What is limited in number.  Between nodes as it is here."""
 
     CONNECTIONS_OF_USER = 0
@@ -51,11 +51,11 @@ class Counted(IntEnum):
     CHANNELS_OF_USER = 2
 
 
-Counts: TypeAlias = Mapping[Counted, dict[str, int]]
+Counts: TypeAlias = Mapping[LimitedResource, dict[str, int]]
 """By name of a user or virtual host; one with none has no entry."""
 
 
-def nobody_minds(_what: Counted, _name: str) -> None:
+def ignore_change(_what: LimitedResource, _name: str) -> None:
     """No other node is told."""
 
 
@@ -63,39 +63,39 @@ def nobody_minds(_what: Counted, _name: str) -> None:
 class Usage:
     """How many there are on this node, and on the others as far as they have said."""
 
-    here: Mapping[Counted, Counter[str]] = field(
-        default_factory=lambda: {what: Counter() for what in Counted}
+    here: Mapping[LimitedResource, Counter[str]] = field(
+        default_factory=lambda: {what: Counter() for what in LimitedResource}
     )
     elsewhere: dict[str, Counts] = field(default_factory=dict)
     """By node."""
-    on_change: Callable[[Counted, str], None] = nobody_minds
+    on_change: Callable[[LimitedResource, str], None] = ignore_change
 
     @property
     def connection_count(self) -> int:
-        return self.here[Counted.CONNECTIONS_TO_VHOST].total()
+        return self.here[LimitedResource.CONNECTIONS_TO_VHOST].total()
 
-    def in_all(self, what: Counted, name: str) -> int:
+    def in_all(self, what: LimitedResource, name: str) -> int:
         """On all nodes together."""
         others = sum(counts[what].get(name, 0) for counts in self.elsewhere.values())
         return self.here[what][name] + others
 
     def opened(self, user: str, vhost: str) -> None:
         """A connection has opened a virtual host."""
-        self._count(Counted.CONNECTIONS_OF_USER, user, 1)
-        self._count(Counted.CONNECTIONS_TO_VHOST, vhost, 1)
+        self._count(LimitedResource.CONNECTIONS_OF_USER, user, 1)
+        self._count(LimitedResource.CONNECTIONS_TO_VHOST, vhost, 1)
 
     def closed(self, user: str, vhost: str) -> None:
         """It has ended."""
-        self._count(Counted.CONNECTIONS_OF_USER, user, -1)
-        self._count(Counted.CONNECTIONS_TO_VHOST, vhost, -1)
+        self._count(LimitedResource.CONNECTIONS_OF_USER, user, -1)
+        self._count(LimitedResource.CONNECTIONS_TO_VHOST, vhost, -1)
 
     def channel_opened(self, user: str) -> None:
-        self._count(Counted.CHANNELS_OF_USER, user, 1)
+        self._count(LimitedResource.CHANNELS_OF_USER, user, 1)
 
     def channel_closed(self, user: str) -> None:
-        self._count(Counted.CHANNELS_OF_USER, user, -1)
+        self._count(LimitedResource.CHANNELS_OF_USER, user, -1)
 
-    def _count(self, what: Counted, name: str, more: int) -> None:
+    def _count(self, what: LimitedResource, name: str, more: int) -> None:
         counts = self.here[what]
         counts[name] += more
         if not counts[name]:

@@ -25,7 +25,7 @@ from fluffle.broker.base.logs import event
 logger = logging.getLogger(__name__)
 
 
-class Verdict(Enum):
+class PasswordVerdict(Enum):
     """Of a password."""
 
     RIGHT = "right"
@@ -34,8 +34,8 @@ class Verdict(Enum):
     """Nobody knows: too many are being compared."""
 
 
-Answer: TypeAlias = Callable[[Verdict], None]
-RunElsewhere: TypeAlias = Callable[[Callable[[], Verdict], Answer], None]
+Answer: TypeAlias = Callable[[PasswordVerdict], None]
+RunElsewhere: TypeAlias = Callable[[Callable[[], PasswordVerdict], Answer], None]
 """Runs a function outside of the event loop, then gives its result to an answer inside of it."""
 
 REMEMBERED_MAX = 4096
@@ -52,7 +52,7 @@ def always() -> bool:
     return True
 
 
-class Asker(NamedTuple):
+class VerificationRequest(NamedTuple):
     """Who wants to know."""
 
     answer: Answer
@@ -70,7 +70,7 @@ class Comparison:
     password: bytes
     source: str
     """Of the first who asked."""
-    askers: list[Asker] = field(default_factory=list)
+    askers: list[VerificationRequest] = field(default_factory=list)
 
     @property
     def is_wanted(self) -> bool:
@@ -93,14 +93,14 @@ class Verifier:
         """The digest of that one."""
         self._has_warned = False
 
-    def verify(self, stored: PasswordHash, password: bytes, asker: Asker) -> None:
+    def verify(self, stored: PasswordHash, password: bytes, asker: VerificationRequest) -> None:
         """Answer `asker`, now or later, unless he has gone; a blank password is never right."""
         if not password:
-            asker.answer(Verdict.WRONG)
+            asker.answer(PasswordVerdict.WRONG)
         elif not stored.is_slow:
             asker.answer(verdict(stored, password))
         elif (seen := self._seen(stored, password)) in self._remembered:
-            asker.answer(Verdict.RIGHT)
+            asker.answer(PasswordVerdict.RIGHT)
         elif seen in self._comparisons:
             self._comparisons[seen].askers.append(asker)
         elif self._has_room(asker.source):
@@ -108,7 +108,7 @@ class Verifier:
             self._compare_next()
         else:
             self._warn(asker.source)
-            asker.answer(Verdict.BUSY)
+            asker.answer(PasswordVerdict.BUSY)
 
     def _seen(self, stored: PasswordHash, password: bytes) -> bytes:
         return hmac.digest(self._key, stored.hash.encode() + b"\0" + password, "sha256")
@@ -145,10 +145,10 @@ class Verifier:
             self._run_elsewhere(job, partial(self._on_result, seen))
         self._has_warned &= bool(self._comparisons)
 
-    def _on_result(self, seen: bytes, result: Verdict) -> None:
+    def _on_result(self, seen: bytes, result: PasswordVerdict) -> None:
         comparison = self._comparisons.pop(seen)
         self._running = None
-        if result is Verdict.RIGHT:
+        if result is PasswordVerdict.RIGHT:
             if len(self._remembered) >= REMEMBERED_MAX:
                 del self._remembered[next(iter(self._remembered))]
             self._remembered[seen] = None
@@ -158,14 +158,14 @@ class Verifier:
                 asker.answer(result)
 
 
-def verdict(stored: PasswordHash, password: bytes) -> Verdict:
+def verdict(stored: PasswordHash, password: bytes) -> PasswordVerdict:
     """Whether this is the password; nothing is right for a hash that is none."""
     try:
-        return Verdict.RIGHT if matches(stored, password) else Verdict.WRONG
+        return PasswordVerdict.RIGHT if matches(stored, password) else PasswordVerdict.WRONG
     except UnusableHash:
-        return Verdict.WRONG
+        return PasswordVerdict.WRONG
 
 
-def run_here(job: Callable[[], Verdict], answer: Answer) -> None:
+def run_here(job: Callable[[], PasswordVerdict], answer: Answer) -> None:
     """The port for those who have no event loop to hold up."""
     answer(job())

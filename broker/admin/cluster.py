@@ -22,7 +22,7 @@ from fluffle.broker.definitions.ended_queues import (
     remove_ended,
 )
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.nodes import Nodes, Registered, admit, dismiss
+from fluffle.broker.metadata.nodes import Nodes, RegisteredNode, admit, dismiss
 from fluffle.broker.queues.journal import QueueDefinition
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def status(context: NodeContext) -> Rows:
         yield node_row(cluster, node, registered) | {"role": role}
 
 
-def node_row(cluster: Cluster, node: str, registered: Registered) -> Row:
+def node_row(cluster: Cluster, node: str, registered: RegisteredNode) -> Row:
     is_here = node == cluster.name
     hindrance = cluster.links.split if is_here else cluster.links.hindrance(node)
     return {
@@ -81,7 +81,7 @@ def node_row(cluster: Cluster, node: str, registered: Registered) -> Row:
     }
 
 
-def state_of(cluster: Cluster, node: str, registered: Registered) -> str:
+def state_of(cluster: Cluster, node: str, registered: RegisteredNode) -> str:
     """In a word."""
     if node == cluster.name or cluster.absent.is_alive(node):
         return "running" if registered.boot else "joining"
@@ -175,7 +175,7 @@ def check_forget(context: NodeContext, *, name: str) -> Rows:
         yield {"vhost": vhost, "name": spec.name, "type": spec.queue_type.value}
 
 
-def check_may_go(cluster: Cluster, nodes: Nodes, name: str) -> Registered:
+def check_may_go(cluster: Cluster, nodes: Nodes, name: str) -> RegisteredNode:
     """A node that does not run, as far as this one knows, or the other one of two, drained.
 
     NotFound, PreconditionFailed.

@@ -24,7 +24,7 @@ from fluffle.broker.admin.dispatch import (
     page_line,
 )
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFailure
-from fluffle.broker.protocols.amqp091.output_buffer import Outlet
+from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
 from fluffle.broker.protocols.amqp091.read_control import Timer
 from fluffle.broker.protocols.amqp091.services import Services
 
@@ -73,7 +73,7 @@ class ControlConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        self._outlet = Outlet(self._transport, touch=self._services.turn.touch_outlet)
+        self._outlet = OutputBuffer(self._transport, touch=self._services.turn.touch_outlet)
         self._open_connections.add(self)
         if len(self._open_connections) > CONNECTIONS_MAX:
             self._refuse(PreconditionFailed(f"there are {CONNECTIONS_MAX} connections already"))

@@ -10,7 +10,7 @@ from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows, Wo
 from fluffle.broker.admin.permissions import check_exist
 from fluffle.broker.admin.queue_statistics import ages_asked
 from fluffle.broker.base.errors import ConnectionForced, NotFound, SyntaxFailure
-from fluffle.broker.protocols.amqp091.forced_closes import PIECE, part_with
+from fluffle.broker.protocols.amqp091.forced_closes import PIECE, close_connection
 from fluffle.broker.protocols.amqp091.listings import channel_name, whose
 from fluffle.broker.runtime.background import in_pieces
 
@@ -74,7 +74,7 @@ def close_those(context: NodeContext, wanted: Row, why: ConnectionForced) -> Wor
     for piece in in_pieces(context.connections, PIECE):
         for connection in piece:
             if wanted.items() <= whose(connection).items():
-                part_with(connection, why)
+                close_connection(connection, why)
                 closed += 1
         yield None
     return {"closed": closed}

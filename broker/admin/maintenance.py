@@ -15,7 +15,7 @@ from fluffle.broker.admin.context import DeferredRow, NodeContext, Row
 from fluffle.broker.base.errors import Broken, BrokerError, ConnectionForced, PreconditionFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster_port import Neighbours
-from fluffle.broker.protocols.amqp091.forced_closes import PIECE, part_with
+from fluffle.broker.protocols.amqp091.forced_closes import PIECE, close_connection
 from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.protocols.amqp091.registry import Connections
 from fluffle.broker.runtime.background import in_pieces
@@ -58,7 +58,7 @@ class Maintenance:
         closed = 0
         for piece in in_pieces(self._connections, PIECE):
             for connection in piece:
-                part_with(connection, ConnectionForced(REASON))
+                close_connection(connection, ConnectionForced(REASON))
                 closed += 1
             await asyncio.sleep(0)
         return closed

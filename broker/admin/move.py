@@ -11,7 +11,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.queues.queue_api import ServedQueue
 from fluffle.broker.queues.queue_view import View
-from fluffle.broker.transfer.move.mover import INTERRUPTED, Around, Mover, Plan
+from fluffle.broker.transfer.move.mover import INTERRUPTED, MoveContext, MovePlan, Mover
 from fluffle.broker.transfer.move.selection import Selection
 from fluffle.broker.vhosts.vhost import VirtualHost, check_usable, existing_queue
 
@@ -49,12 +49,12 @@ def move(
         if number is not None:
             check_bounds(number, called, 1, NUMBER_MAX)
     selection = Selection(where or (), routing_key)
-    around = Around(context.chores, context.commits, context.clock, context.call_later)
-    return moved(host, source, target, Plan(selection, 0, limit, rate), around)
+    around = MoveContext(context.chores, context.commits, context.clock, context.call_later)
+    return moved(host, source, target, MovePlan(selection, 0, limit, rate), around)
 
 
 def moved(
-    host: VirtualHost, source: ServedQueue, target: ServedQueue, plan: Plan, around: Around
+    host: VirtualHost, source: ServedQueue, target: ServedQueue, plan: MovePlan, around: MoveContext
 ) -> Rows:
     tally = yield from answered(source.tally)
     for queue in (source, target):
@@ -77,7 +77,9 @@ def moved(
         raise PreconditionFailed(f"{counted(mover.moved)} moved, then stopped: {mover.why}")
 
 
-def last_meant(source: ServedQueue, plan: Plan, around: Around) -> Generator[Progress, None, int]:
+def last_meant(
+    source: ServedQueue, plan: MovePlan, around: MoveContext
+) -> Generator[Progress, None, int]:
     """How many messages have to be taken, so that those behind the last that is meant are not."""
     looked_at = meant = quota = 0
     while looked_at < plan.quota:
@@ -99,7 +101,7 @@ def last_meant(source: ServedQueue, plan: Plan, around: Around) -> Generator[Pro
     return quota
 
 
-def soon(around: Around) -> Deferred[None]:
+def soon(around: MoveContext) -> Deferred[None]:
     """Answered in another turn."""
     return soon_after(around.call_later, 0)
 

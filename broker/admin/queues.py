@@ -21,7 +21,7 @@ from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.cluster_port import Neighbours
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.policies.policies import InForce
+from fluffle.broker.policies.policies import EffectivePolicies
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage, QueueDefinition
@@ -104,7 +104,7 @@ def queue_row(
     }
 
 
-def policies_row(in_force: InForce) -> Row:
+def policies_row(in_force: EffectivePolicies) -> Row:
     """Which policies count, by their names, and what they say together."""
     policy, operator_policy, definition = in_force
     return {

@@ -14,7 +14,7 @@ from typing import Any
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
 from fluffle.broker.admin.dispatch import Verb
 from fluffle.broker.base.errors import Away, Broken, BrokerError, Gone, NotFound
-from fluffle.broker.metadata.read_barrier import Knowledge
+from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.queues.queue_api import Later as Deferred
 
 logger = logging.getLogger(__name__)
@@ -26,17 +26,19 @@ def with_read_barrier(verb: Verb) -> Verb:
     gives_rows = getattr(act, "__annotations__", {}).get("return") == "Rows"
 
     def done(context: NodeContext, **arguments: Any) -> Result:
-        knowledge, make = context.company.knowledge, partial(act, context, **arguments)
-        if knowledge.is_complete:
+        read_barrier, make = context.company.read_barrier, partial(act, context, **arguments)
+        if read_barrier.is_complete:
             made: Result = make()
             return made
-        return certain_rows(knowledge, make) if gives_rows else certain_result(knowledge, make)
+        return (
+            certain_rows(read_barrier, make) if gives_rows else certain_result(read_barrier, make)
+        )
 
     update_wrapper(done, act)
     return replace(verb, act=done)
 
 
-def certain_rows(knowledge: Knowledge, make: Callable[[], Rows]) -> Rows:
+def certain_rows(read_barrier: ReadBarrier, make: Callable[[], Rows]) -> Rows:
     """The rows of a list.  NotFound; `InternalError` where it cannot be known that it is empty."""
     is_empty = True
     try:
@@ -54,30 +56,30 @@ def certain_rows(knowledge: Knowledge, make: Callable[[], Rows]) -> Rows:
             errors.append(error)
             known.answer(None)
 
-        knowledge.ask(partial(known.answer, None), failed)
+        read_barrier.ask(partial(known.answer, None), failed)
         yield known
         if errors:
             raise errors[0]
         yield from make()
 
 
-def certain_result(knowledge: Knowledge, make: Callable[[], Result]) -> Result:
+def certain_result(read_barrier: ReadBarrier, make: Callable[[], Result]) -> Result:
     """The result, now or later."""
     try:
         made = make()
     except NotFound as error:
         if isinstance(error, Away):
             raise
-        return DeferredRow(partial(begin, knowledge, make))
+        return DeferredRow(partial(begin, read_barrier, make))
     return (
-        DeferredRow(partial(go_on, knowledge, make, made))
+        DeferredRow(partial(go_on, read_barrier, make, made))
         if isinstance(made, DeferredRow)
         else made
     )
 
 
 def go_on(
-    knowledge: Knowledge,
+    read_barrier: ReadBarrier,
     make: Callable[[], Result],
     made: DeferredRow,
     answer: Callable[[Row | BrokerError], None],
@@ -86,7 +88,7 @@ def go_on(
 
     def told(outcome: Row | BrokerError) -> None:
         if isinstance(outcome, Gone):
-            begin(knowledge, make, answer)
+            begin(read_barrier, make, answer)
         else:
             answer(outcome)
 
@@ -94,7 +96,9 @@ def go_on(
 
 
 def begin(
-    knowledge: Knowledge, make: Callable[[], Result], answer: Callable[[Row | BrokerError], None]
+    read_barrier: ReadBarrier,
+    make: Callable[[], Result],
+    answer: Callable[[Row | BrokerError], None],
 ) -> None:
     """Do it again once all is known here."""
 
@@ -110,9 +114,9 @@ def begin(
             answer(Broken())
         else:
             if isinstance(made, DeferredRow):
-                go_on(knowledge, make, made, answer)
+                go_on(read_barrier, make, made, answer)
             else:
                 assert isinstance(made, dict)
                 answer(made)
 
-    knowledge.ask(known, answer)
+    read_barrier.ask(known, answer)

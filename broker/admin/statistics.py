@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
 from typing import Any
 
-from fluffle.broker.access.limits import Counted
+from fluffle.broker.access.limits import LimitedResource
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.base.traffic import Traffic
@@ -53,7 +53,7 @@ def vhost_statistics(
     for name, counts in zip(names, counted, strict=False):
         yield {
             "name": name,
-            "connections": context.access.usage.here[Counted.CONNECTIONS_TO_VHOST][name],
+            "connections": context.access.usage.here[LimitedResource.CONNECTIONS_TO_VHOST][name],
             "channels": channels[name],
             "consumers": consumers[name],
             **counts,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fluffle.broker.access.limits import Counted
+from fluffle.broker.access.limits import LimitedResource
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.alarms.disk import free_bytes
 from fluffle.broker.alarms.memory import resident_bytes
@@ -44,7 +44,7 @@ def status(context: NodeContext) -> Row:
             for queue in vhost.queues.values()
         ),
         "connections": len(context.connections),
-        "channels": usage.here[Counted.CHANNELS_OF_USER].total(),
+        "channels": usage.here[LimitedResource.CHANNELS_OF_USER].total(),
     }
 
 

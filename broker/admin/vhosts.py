@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.access.limits import PROTECTED, Counted
+from fluffle.broker.access.limits import PROTECTED, LimitedResource
 from fluffle.broker.admin.arguments import Limits, check_name
 from fluffle.broker.admin.context import NodeContext, PendingRow, Result, Row, Rows, Work
 from fluffle.broker.admin.limits import changed_limits
@@ -14,7 +14,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.protocols.amqp091.firehose import FIREHOSE, Trace, tap
+from fluffle.broker.protocols.amqp091.firehose import FIREHOSE, Firehose, set_tracer
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
 from fluffle.broker.runtime.background import in_pieces
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -41,10 +41,10 @@ def vhost_row(context: NodeContext, vhost: VirtualHost) -> Row:
         PROTECTED: vhost.metadata.get(PROTECTED) is True,
         "metadata": dict(vhost.metadata),
         "queues": len(vhost.queues),
-        "connections": context.access.usage.here[Counted.CONNECTIONS_TO_VHOST][vhost.name],
+        "connections": context.access.usage.here[LimitedResource.CONNECTIONS_TO_VHOST][vhost.name],
         "max_connections": vhost.limits.max_connections,
         "max_queues": vhost.limits.max_queues,
-        "tracing": FIREHOSE in vhost.taps,
+        "tracing": FIREHOSE in vhost.tracers,
     }
 
 
@@ -85,7 +85,7 @@ def delete(context: NodeContext, *, name: str) -> Result:
 
 def dismantle(context: NodeContext, name: str) -> Work:
     """At the pace of the disk: what a commit removes costs the loop time at its end, too."""
-    while context.access.usage.here[Counted.CONNECTIONS_TO_VHOST][name]:
+    while context.access.usage.here[LimitedResource.CONNECTIONS_TO_VHOST][name]:
         yield None
     for piece in in_pieces(dismantling(context.catalogue, name), DELETED_PER_COMMIT):
         for decide in piece:
@@ -144,7 +144,7 @@ def set_limits(context: NodeContext, *, name: str, limits: Limits) -> Result:
 
 def set_trace(context: NodeContext, *, name: str, on: bool) -> Result:
     """Copy what clients of this node publish to it and are given from it, until it is stopped."""
-    tap(context.vhost(name), FIREHOSE, Trace(context.config.node_name) if on else None)
+    set_tracer(context.vhost(name), FIREHOSE, Firehose(context.config.node_name) if on else None)
     event(logger, logging.INFO, "tracing" if on else "tracing_stopped", vhost=name)
     return {}
 

@@ -10,7 +10,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.metadata.nodes import Registry, admit
+from fluffle.broker.metadata.nodes import NodeRegistry, admit
 from fluffle.raft.config import NodeId
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Admission:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: NodeRegistry,
         metadata: Metadata,
         what_is_left: Callable[[NodeId], bool],
         draw: Callable[[], int],

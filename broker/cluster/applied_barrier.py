@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from fluffle.broker.base.listeners import tell
 from fluffle.broker.cluster.metadata_group import Failed, ReplicatedMetadata
-from fluffle.broker.metadata.metadata import Decide, nobody_waits
+from fluffle.broker.metadata.metadata import Decide, ignore_done
 from fluffle.raft.config import NodeId
 
 WAIT_S = 1.0
@@ -90,7 +90,7 @@ class Everywhere:
         self._inner.change(decide, partial(self._applied_here, done), failed)
 
     def settle(
-        self, decide: Decide, done: Callable[[], None] = nobody_waits, late: Failed | None = None
+        self, decide: Decide, done: Callable[[], None] = ignore_done, late: Failed | None = None
     ) -> None:
         """Nobody goes elsewhere on the strength of it: done once it is applied here."""
         self._inner.settle(decide, done, late)

@@ -16,7 +16,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.links.identity import Boot, Identity, Lives
 from fluffle.broker.config.config import ClusterConfig, Config
 from fluffle.broker.config.start_error import StartFailed
-from fluffle.broker.durability.definitions.node_identity import Owned, OwnIdentity
+from fluffle.broker.durability.definitions.node_identity import NodeIdentity, StoreOwner
 from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.raft.config import NodeId
 from fluffle.storage.file_mark import FileMark
@@ -42,7 +42,7 @@ class DiskAtStart(NamedTuple):
 
 
 def begin_life(
-    kept: OwnIdentity, config: Config, cluster: ClusterConfig, nonce: bytes, disk: DiskAtStart
+    kept: NodeIdentity, config: Config, cluster: ClusterConfig, nonce: bytes, disk: DiskAtStart
 ) -> Life:
     """The identity of a node in the life that begins, for which `nonce` was drawn; it is not on
     disk yet.
@@ -51,7 +51,7 @@ def begin_life(
     that the node has written but a copy.
     """
     node = config.node_name
-    owned = kept.owned or Owned(node, cluster.name, 0, ())
+    owned = kept.owned or StoreOwner(node, cluster.name, 0, ())
     if owned.node != node:
         raise StartFailed(
             f"{config.data_dir} holds the data of node '{owned.node}', not of '{node}'; correct "

@@ -23,14 +23,14 @@ from fluffle.broker.config.config import ClusterConfig
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.durability.definitions.change_encoding import encode_proposals
 from fluffle.broker.durability.definitions.fact_encoding import decode
-from fluffle.broker.durability.definitions.known_peers import ACQUAINTANCE
-from fluffle.broker.durability.definitions.node_identity import IDENTITY, Owned, encoded
+from fluffle.broker.durability.definitions.known_peers import KNOWN_PEER
+from fluffle.broker.durability.definitions.node_identity import IDENTITY, StoreOwner, encoded
 from fluffle.broker.durability.journals.cluster_journals import JOURNAL, journal_item
 from fluffle.broker.metadata.change import Change, Fact
 from fluffle.broker.metadata.difference import place
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.nodes import found
-from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
 from fluffle.broker.process.environment import OpenStore
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
@@ -101,10 +101,10 @@ class Founder:
         self._draw_bits = draw_bits
 
     @property
-    def owned(self) -> Owned:
+    def owned(self) -> StoreOwner:
         """Whose the data are from now on; the first start is still to be counted."""
         mark = f"{self._draw_bits(4 * MARK_LETTERS):0{MARK_LETTERS}x}"
-        return Owned(self.node, marked(self.cluster.name, mark), NEVER_STARTED, ())
+        return StoreOwner(self.node, marked(self.cluster.name, mark), NEVER_STARTED, ())
 
     def placed(self, definition: QueueDefinition) -> QueueDefinition:
         """A queue of this node, as the cluster knows it."""
@@ -139,7 +139,7 @@ def move(store: Store, founder: Founder) -> None:
                 beside.put(JOURNAL, *journal_item(placed.id, fact.value.groups))
             fact = fact._replace(value=placed)
         facts.append(fact)
-    beside.remove(ACQUAINTANCE, LONE.encode())
+    beside.remove(KNOWN_PEER, LONE.encode())
     beside.put(IDENTITY, b"", encoded(founder.owned))
     writes = [definitions(founder, facts)]
     for each in groups:
@@ -158,7 +158,7 @@ def definitions(founder: Founder, facts: Iterable[Fact]) -> Write:
     """The metadata group, with all that is defined in its log."""
     state, entries = State(), []
     for index, proposal in enumerate(founder.proposals(facts), start=1):
-        if state.apply(proposal) is not Fate.APPLIED:
+        if state.apply(proposal) is not ProposalOutcome.APPLIED:
             raise AssertionError("what a node has defined is not whole")
         entries.append(Entry(index, FIRST_TERM, DATA, encode_proposals([proposal])))
     return Write(

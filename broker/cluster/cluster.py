@@ -64,10 +64,10 @@ from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.cluster.storage_progress import TELL_S, Progress, Reached
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
 from fluffle.broker.config.start_error import StartFailed, cannot_listen
-from fluffle.broker.durability.definitions.known_peers import Acquaintances
-from fluffle.broker.durability.definitions.node_identity import OwnIdentity
+from fluffle.broker.durability.definitions.known_peers import KnownPeers
+from fluffle.broker.durability.definitions.node_identity import NodeIdentity
 from fluffle.broker.metadata.metadata import Apply
-from fluffle.broker.metadata.nodes import Nodes, Registry
+from fluffle.broker.metadata.nodes import NodeRegistry, Nodes
 from fluffle.broker.runtime.timers import Aging
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -96,10 +96,10 @@ class Around(NamedTuple):
     apply: Apply
     """Does what all have agreed on."""
     vhosts: Mapping[str, VirtualHost]
-    registry: Registry
+    registry: NodeRegistry
     """In which what is applied puts the nodes."""
-    acquaintances: Acquaintances
-    kept: OwnIdentity
+    known_peers: KnownPeers
+    kept: NodeIdentity
     queues_on: Callable[[NodeId], int]
     """How many queues are on a node alone."""
     queues: QuorumQueues
@@ -112,11 +112,39 @@ class Cluster:
     """Made and used in the thread of a running event loop."""
 
     __slots__ = (
-        "_acquaintances", "_certificates", "_kept", "_looking", "_loop", "_now_ms", "_on_fatal",
-        "_queues", "_queues_on", "_registry", "_telling", "absent", "admission", "boot",
-        "common_time", "config", "deletions", "entering", "errands", "everywhere", "extents",
-        "formation", "hosting", "hub", "links", "majority", "membership", "metadata", "name",
-        "progress", "room", "running", "sightings",
+        "_certificates",
+        "_kept",
+        "_known_peers",
+        "_looking",
+        "_loop",
+        "_now_ms",
+        "_on_fatal",
+        "_queues",
+        "_queues_on",
+        "_registry",
+        "_telling",
+        "absent",
+        "admission",
+        "boot",
+        "common_time",
+        "config",
+        "deletions",
+        "entering",
+        "errands",
+        "everywhere",
+        "extents",
+        "formation",
+        "hosting",
+        "hub",
+        "links",
+        "majority",
+        "membership",
+        "metadata",
+        "name",
+        "progress",
+        "room",
+        "running",
+        "sightings",
     )  # fmt: skip
 
     def __init__(self, life: Life, config: ClusterConfig, around: Around) -> None:
@@ -125,7 +153,7 @@ class Cluster:
         self.config = config
         self.boot = boot = life.identity.boot
         self._registry = around.registry
-        self._acquaintances = around.acquaintances
+        self._known_peers = around.known_peers
         self._loop = loop = asyncio.get_running_loop()
         machine = SystemClock()
         self._now_ms = machine.now_ms
@@ -219,10 +247,10 @@ class Cluster:
         config = self.config
         if config.tls_cert is not None:
             self._certificates = LinkCertificates(config.tls_cert, config.tls_key, config.tls_ca)
-        known = self._acquaintances.known.items()
+        known = self._known_peers.known.items()
         boots = Boots(
             {node: Boot(each.boot, each.nonce) for node, each in known if each.boot},
-            lambda node, boot: self._acquaintances.lives(node, boot.count, boot.nonce),
+            lambda node, boot: self._known_peers.lives(node, boot.count, boot.nonce),
         )
         try:
             return ClusterLinks(
@@ -235,7 +263,7 @@ class Cluster:
 
     def _made_entering(self, life: Life) -> Entering:
         ports = EnteringPorts(
-            self._registry, self._acquaintances, self.metadata, self.links,
+            self._registry, self._known_peers, self.metadata, self.links,
             self.common_time.when_known, self._loop.call_later, self._founders,
         )  # fmt: skip
         return Entering(life, self.config, ports)
@@ -258,7 +286,7 @@ class Cluster:
 
     def _made_progress(self, life: Life, around: Around) -> Progress:
         return Progress(
-            self.name, life.lives, around.store.disk, Remembered(around.acquaintances),
+            self.name, life.lives, around.store.disk, Remembered(around.known_peers),
             incarnation=lambda: begun_as(self.running.host), send=self._tell_progress,
             on_put_back=around.on_fatal,
         )  # fmt: skip
@@ -454,7 +482,7 @@ class Cluster:
         except OSError as error:
             raise cannot_listen("--cluster-listen", self.config.listen, error) from error
         self.formation = self._made_formation(listening)
-        for node, known in self._acquaintances.known.items():
+        for node, known in self._known_peers.known.items():
             if known.address is not None:
                 self.set_peer(node, known.address)
         for node, address in {**self.formation.founders, **self.config.peers}.items():
@@ -472,7 +500,7 @@ class Cluster:
             is_any = config.listen.host in ANY_HOSTS
             address = ListenAddress("" if is_any else listening.host, listening.port)
         local = LocalClusterNode(self, self._kept)
-        met = self._acquaintances.known.items()
+        met = self._known_peers.known.items()
         known = {node: each.address for node, each in met if each.address is not None}
         promise = promise_of(
             owned, self.metadata_config, {**known, **config.peers, self.name: address}
@@ -508,18 +536,18 @@ class Cluster:
         """
         others = {n: known for n, known in self._registry.entries.items() if n != self.name}
         for node, known in others.items():
-            if node in self._acquaintances.known and self._acquaintances.id_of(node) != known.id:
+            if node in self._known_peers.known and self._known_peers.id_of(node) != known.id:
                 if not self.entering.is_over:
                     continue  # one of the two is long gone, and nobody knows yet which
                 if not self._is_joining(node):
                     self._forget(node)
             self.links.boots.learn(node, Boot(known.boot, known.nonce))
-            self._acquaintances.meet(node, known.address, known.id)
+            self._known_peers.meet(node, known.address, known.id)
             self.set_peer(node, known.address)
         self._loop.call_soon(self.membership.look)
         if not self.entering.is_over:
             return
-        for node in self._acquaintances.known.keys() - others.keys():
+        for node in self._known_peers.known.keys() - others.keys():
             if not self._is_joining(node):
                 self._forget(node)
         if self.name not in self._registry.entries:
@@ -530,12 +558,12 @@ class Cluster:
 
         So what is known of it is of the life in which it is let in, and none of a former node.
         """
-        known = self._acquaintances.known.get(node)
+        known = self._known_peers.known.get(node)
         return known is not None and known.address is None and self.links.is_up(node)
 
     def _forget(self, node: NodeId) -> None:
         """Whoever comes under this name begins anew."""
-        self._acquaintances.forget(node)
+        self._known_peers.forget(node)
         self.links.remove_peer(node)
         self.running.forget_node(node)
         self.common_time.forget(node)
@@ -582,19 +610,19 @@ class Cluster:
 class Remembered:
     """How far others have come, as this node remembers it with all else of them."""
 
-    __slots__ = ("_acquaintances",)
+    __slots__ = ("_known_peers",)
 
-    def __init__(self, acquaintances: Acquaintances) -> None:
-        self._acquaintances = acquaintances
+    def __init__(self, known_peers: KnownPeers) -> None:
+        self._known_peers = known_peers
 
     @property
     def known(self) -> Collection[NodeId]:
-        return self._acquaintances.known.keys()
+        return self._known_peers.known.keys()
 
     def reached(self, node: NodeId) -> Sequence[Reached]:
-        known = self._acquaintances.known.get(node)
+        known = self._known_peers.known.get(node)
         return [Reached(*row) for row in known.reached] if known is not None else []
 
     def has_reached(self, node: NodeId, rows: Sequence[Reached]) -> None:
-        if node in self._acquaintances.known:
-            self._acquaintances.has_reached(node, rows)
+        if node in self._known_peers.known:
+            self._known_peers.has_reached(node, rows)

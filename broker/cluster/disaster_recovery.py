@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fluffle.broker.durability.definitions.node_identity import IDENTITY, encoded, owned_of
+from fluffle.broker.durability.definitions.node_identity import IDENTITY, encoded, store_owner_of
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.force_single_member import TERM_STEP
 from fluffle.raft.log_store import Persist, RecoveredGroup, Write
@@ -47,7 +47,7 @@ def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
         raise nothing
     store = open_store(data_dir, call_soon=lambda _wake: None, on_fatal=failed.append)
     try:
-        owned = owned_of(store.catalog.items(IDENTITY))
+        owned = store_owner_of(store.catalog.items(IDENTITY))
         if owned is None:
             raise nothing
         # First: until its groups know that it is alone, nobody may hear it either.

@@ -20,10 +20,10 @@ from fluffle.broker.cluster.boots import Life
 from fluffle.broker.cluster.join_status import AGAIN_S, FIRST_S, Awaited, Sight, awaited, say
 from fluffle.broker.cluster.links.identity import Boot
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
-from fluffle.broker.durability.definitions.known_peers import Acquaintances
+from fluffle.broker.durability.definitions.known_peers import KnownPeers
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.metadata.nodes import Registered, Registry, enter, found
+from fluffle.broker.metadata.nodes import NodeRegistry, RegisteredNode, enter, found
 from fluffle.raft.config import NodeId
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 class Ports(NamedTuple):
     """What is around it."""
 
-    registry: Registry
-    acquaintances: Acquaintances
+    registry: NodeRegistry
+    known_peers: KnownPeers
     metadata: Metadata
     sight: Sight
     when_time_is_known: Callable[[Callable[[], None]], None]
@@ -88,7 +88,7 @@ class Entering:
         self._is_heard.set()
 
     @property
-    def _known(self) -> Registered | None:
+    def _known(self) -> RegisteredNode | None:
         """How all know this node, as far as that is applied here."""
         return self._ports.registry.entries.get(self._name)
 
@@ -105,7 +105,7 @@ class Entering:
         known = self._known
         return known is not None and self._remembers(known)
 
-    def _remembers(self, known: Registered) -> bool:
+    def _remembers(self, known: RegisteredNode) -> bool:
         """Whether this disk is the one of the node that all know: later lives may have gone on."""
         return known.boot == 0 or self._past.remember(Boot(known.boot, known.nonce))
 
@@ -138,7 +138,7 @@ class Entering:
         is_remembered = known is None or self._remembers(known)
         return awaited(
             self._name,
-            {*self._config.peers, *self._ports.acquaintances.known} - {self._name},
+            {*self._config.peers, *self._ports.known_peers.known} - {self._name},
             self._ports.sight,
             is_let_in=known is not None or self._config.admit or self._name in self._config.peers,
             forgotten_start=0 if is_remembered or known is None else known.boot,

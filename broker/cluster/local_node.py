@@ -14,7 +14,7 @@ from fluffle.broker.cluster.links.identity import MARK_LETTERS, mark_of, marked
 from fluffle.broker.cluster.membership import begun_as
 from fluffle.broker.cluster.ports import FrameKind, Lane
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.node_identity import Owned, OwnIdentity
+from fluffle.broker.durability.definitions.node_identity import NodeIdentity, StoreOwner
 from fluffle.raft.config import Config, NodeId
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class LocalClusterNode:
 
     __slots__ = ("_cluster", "_kept")
 
-    def __init__(self, cluster: Cluster, kept: OwnIdentity) -> None:
+    def __init__(self, cluster: Cluster, kept: NodeIdentity) -> None:
         self._cluster = cluster
         self._kept = kept
 
@@ -114,7 +114,7 @@ class LocalClusterNode:
             cluster.admission.admit(node, ListenAddress(host, address.port))
 
 
-def promise_of(owned: Owned, config: Config, addresses: Founders) -> Promise:
+def promise_of(owned: StoreOwner, config: Config, addresses: Founders) -> Promise:
     """The promise on disk.
 
     Earlier versions kept no founders, and made the mark of their names: they are known by that, as

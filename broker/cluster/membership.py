@@ -22,7 +22,7 @@ from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.cluster.proposal_outcome import Fate, Lost
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.config.start_error import NodeMustStop
-from fluffle.broker.metadata.nodes import Registry
+from fluffle.broker.metadata.nodes import NodeRegistry
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
 
 INCARNATION_BYTES = 8
@@ -50,7 +50,7 @@ class Membership:
         self,
         host: RaftHost,
         metadata: ReplicatedMetadata,
-        registry: Registry,
+        registry: NodeRegistry,
         send: Callable[[NodeId, bytes], None],
         on_fatal: Callable[[Exception], None],
     ) -> None:

@@ -26,7 +26,7 @@ from fluffle.broker.cluster.proposal_outcome import Fate as EntryFate
 from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.cluster.read_index import ReadIndex
 from fluffle.broker.durability.definitions.change_encoding import (
-    BadBytes,
+    InvalidEncoding,
     decode_proposals,
     decode_state,
     encode_proposals,
@@ -34,9 +34,9 @@ from fluffle.broker.durability.definitions.change_encoding import (
 )
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.difference import difference
-from fluffle.broker.metadata.metadata import Apply, Consequence, Decide, nobody_waits
-from fluffle.broker.metadata.read_barrier import DOUBTFUL
-from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.broker.metadata.metadata import Apply, Consequence, Decide, ignore_done
+from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS
+from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta
@@ -147,7 +147,7 @@ class ReplicatedMetadata:
 
     def __init__(self, node: NodeId, boot: int, apply: Apply, ports: Ports) -> None:
         """`apply` does on this node what all have agreed on."""
-        self.on_applied: Callable[[], None] = nobody_waits
+        self.on_applied: Callable[[], None] = ignore_done
         """Told when `state` has moved on, and after whoever waits for what is in it."""
         self._node = node
         self._boot = boot
@@ -200,7 +200,7 @@ class ReplicatedMetadata:
         try:
             change = decide()
         except BrokerError as error:
-            if type(error) not in DOUBTFUL:
+            if type(error) not in ABSENCE_ERRORS:
                 raise
             change = NOTHING
         if change.changes_nothing:
@@ -209,7 +209,7 @@ class ReplicatedMetadata:
             self._put_forward(pending, change)
 
     def settle(
-        self, decide: Decide, done: Callable[[], None] = nobody_waits, late: Failed | None = None
+        self, decide: Decide, done: Callable[[], None] = ignore_done, late: Failed | None = None
     ) -> None:
         pending = Pending(decide, done, None, self.give_up_at_ms())
         pending.late = late
@@ -338,8 +338,8 @@ class ReplicatedMetadata:
         try:
             proposals = decode_proposals(payload)
             if any(proposal.node != node for proposal in proposals):
-                raise BadBytes("they are in the name of another")
-        except BadBytes as error:
+                raise InvalidEncoding("they are in the name of another")
+        except InvalidEncoding as error:
             event(logger, logging.ERROR, "proposals_refused", node=node, reason=error)
         else:
             if self._leads:
@@ -389,7 +389,7 @@ class ReplicatedMetadata:
             return True
         late, pending.late = pending.late, None
         if late is not None:
-            pending.done = nobody_waits
+            pending.done = ignore_done
             tell(partial(late, timed_out()))
         return False
 
@@ -430,18 +430,18 @@ class ReplicatedMetadata:
         if self._shown is not self.state:
             if self.state.last_revision >= self._shown.last_revision:
                 self._shown = self.state
-        elif fate is Fate.APPLIED:
+        elif fate is ProposalOutcome.APPLIED:
             consequences = self._apply(change)
         if (proposal.node, proposal.boot) == (self._node, self._boot):
             self._resolve(proposal.number, fate)
         for consequence in consequences:
             tell(consequence)
 
-    def _resolve(self, number: int, fate: Fate | None) -> None:
+    def _resolve(self, number: int, fate: ProposalOutcome | None) -> None:
         """Say to who waits what has become of it, if that is known."""
-        if fate in (Fate.APPLIED, Fate.STALE) and number in self._pending:
+        if fate in (ProposalOutcome.APPLIED, ProposalOutcome.STALE) and number in self._pending:
             pending = self._pending.pop(number)
-            if fate is Fate.APPLIED:
+            if fate is ProposalOutcome.APPLIED:
                 tell(pending.done)
             else:
                 tell(lambda: self._begin_again(pending))
@@ -471,7 +471,7 @@ def proposals_of(entry: Entry) -> list[Proposal]:
     """AssertionError for an entry that this version cannot read: the image would be wrong."""
     try:
         return decode_proposals(entry.payload)
-    except BadBytes as error:
+    except InvalidEncoding as error:
         raise AssertionError(f"entry {entry.index} of the metadata group: {error}") from error
 
 

@@ -87,7 +87,7 @@ class Asker(NamedTuple):
 
 
 class ReadIndex:
-    """The rounds of one node, and the questions that wait for them: its `Knowledge`."""
+    """The rounds of one node, and the questions that wait for them: its `ReadBarrier`."""
 
     __slots__ = (
         "_applied", "_asked", "_by_entry", "_clock", "_fresh", "_group", "_is_starting",

@@ -10,7 +10,12 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from fluffle.broker.durability.definitions.node_identity import IDENTITY, Owned, encoded, owned_of
+from fluffle.broker.durability.definitions.node_identity import (
+    IDENTITY,
+    StoreOwner,
+    encoded,
+    store_owner_of,
+)
 from fluffle.raft.config import NodeId
 from fluffle.storage.batch import Batch
 from fluffle.storage.catalog import Catalog
@@ -33,7 +38,7 @@ class NotACopy(Exception):
     """There is nothing of which that could be said; says why."""
 
 
-def accept_moved(data_dir: Path) -> Owned:
+def accept_moved(data_dir: Path) -> StoreOwner:
     """Have the file that is there be the one that the node writes to, from now on; whose it is.
 
     NotACopy, StorageError.
@@ -73,13 +78,13 @@ def set_aside_restored(data_dir: Path) -> tuple[NodeId | None, Path]:
     return name, place
 
 
-def owner_of(data_dir: Path) -> Owned:
+def owner_of(data_dir: Path) -> StoreOwner:
     """The node of a cluster whose data are there.  NotACopy, StorageError."""
     if not data_file(data_dir).exists():
         raise NotACopy(f"{data_dir} holds no data of a node of a cluster")
     environment = read_environment(data_dir)
     try:
-        owned = owned_of(Catalog(environment).items(IDENTITY))
+        owned = store_owner_of(Catalog(environment).items(IDENTITY))
     finally:
         environment.close()
     if owned is None:

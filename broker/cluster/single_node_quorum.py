@@ -29,9 +29,9 @@ from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, Reach
 from fluffle.broker.cluster.queues.session_router import StreamHub, stream_boot
 from fluffle.broker.cluster.queues.session_router import Surroundings as HubSurroundings
 from fluffle.broker.config.config import QuorumConfig
-from fluffle.broker.durability.definitions.known_peers import Acquaintance, Acquaintances
+from fluffle.broker.durability.definitions.known_peers import KnownPeer, KnownPeers
 from fluffle.broker.metadata.metadata import Decide
-from fluffle.broker.metadata.read_barrier import COMPLETE
+from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 from fluffle.broker.queues.deduplication import OnDuplicates
 from fluffle.broker.queues.settings import SettingsFrom
@@ -53,7 +53,7 @@ class Around(NamedTuple):
     store: Store
     turn: Turn
     clock: Clock
-    acquaintances: Acquaintances
+    known_peers: KnownPeers
     """Which remember in which life the node itself was last, too."""
     settle: Callable[[Decide, Callable[[], None]], None]
     """Has definitions changed."""
@@ -94,9 +94,9 @@ class Lone:
     def __init__(self, around: Around) -> None:
         """A life begins: what it writes is on disk no sooner than its number."""
         loop = asyncio.get_running_loop()
-        known = around.acquaintances.known.get(LONE, Acquaintance())
+        known = around.known_peers.known.get(LONE, KnownPeer())
         boot = Boot(known.boot + 1, secrets.token_bytes(BOOT_NONCE_BYTES))
-        around.acquaintances.lives(LONE, boot.count, boot.nonce)
+        around.known_peers.lives(LONE, boot.count, boot.nonce)
         links, time = NoLinks(), CommonTime(LONE, around.clock, lambda: {LONE})
         self.hub = StreamHub(
             HubSurroundings(
@@ -131,7 +131,7 @@ class Lone:
         """Makes them."""
         reach = Reach(
             self.hub, self.hosting, lambda: LIVES, lambda _node: False, lambda _node: False,
-            around.settle, loop.call_later, Deletions(COMPLETE, {}),
+            around.settle, loop.call_later, Deletions(LOCAL_READ_BARRIER, {}),
         )  # fmt: skip
         self.queues.connect(reach)
         self.running = RunningHost(

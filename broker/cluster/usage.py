@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
-from fluffle.broker.access.limits import Counted, Usage
+from fluffle.broker.access.limits import LimitedResource, Usage
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
 from fluffle.raft.config import NodeId
 
-Key: TypeAlias = tuple[Counted, str]
+Key: TypeAlias = tuple[LimitedResource, str]
 
 
 class Ports(NamedTuple):
@@ -44,7 +44,7 @@ class SharedUsage:
         """What has changed in this turn."""
         usage.on_change = self._changed
 
-    def _changed(self, what: Counted, name: str) -> None:
+    def _changed(self, what: LimitedResource, name: str) -> None:
         if not self._untold:
             self._ports.call_soon(self._tell)
         self._untold[what, name] = None
@@ -82,7 +82,7 @@ class SharedUsage:
             return
         counts = self._usage.elsewhere.get(node)
         if is_all or counts is None:
-            counts = self._usage.elsewhere[node] = {what: {} for what in Counted}
+            counts = self._usage.elsewhere[node] = {what: {} for what in LimitedResource}
         for what, name, count in told:
             if count:
                 counts[what][name] = count
@@ -92,9 +92,9 @@ class SharedUsage:
             self._tell_all(node, is_asking=False)
 
 
-def told_in(row: Any) -> tuple[Counted, str, int]:
+def told_in(row: Any) -> tuple[LimitedResource, str, int]:
     """ValueError, TypeError."""
     what, name, count = row
     if type(name) is not str or type(count) is not int or count < 0:
         raise TypeError("no count of anybody")
-    return Counted(what), name, count
+    return LimitedResource(what), name, count

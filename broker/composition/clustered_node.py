@@ -1,4 +1,4 @@
-"""`Clustered`: a node that is one of several, and what its queues and definitions need for that."""
+"""Clustered node: the part of a node that belongs to a cluster, for its queues and definitions."""
 
 from __future__ import annotations
 
@@ -32,9 +32,14 @@ from fluffle.broker.cluster.usage import SharedUsage
 from fluffle.broker.cluster_port import Around
 from fluffle.broker.config.config import ClusterConfig
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
-from fluffle.broker.definitions.ended_queues import Leftovers, count_on, ended_before, remove_ended
+from fluffle.broker.definitions.ended_queues import (
+    EndedQueues,
+    count_on,
+    ended_before,
+    remove_ended,
+)
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.metadata.read_barrier import Knowledge
+from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_factory import QueueMaker, QueuesByType
@@ -46,7 +51,7 @@ from fluffle.storage.file_mark import mark_of
 logger = logging.getLogger(__name__)
 
 
-class Shared(Protocol):
+class SharedState(Protocol):
     """What nodes tell each other of."""
 
     def receive(self, node: NodeId, payload: bytes) -> None:
@@ -56,7 +61,7 @@ class Shared(Protocol):
         """A link has come, or gone."""
 
 
-class Clustered:
+class ClusteredNode:
     """A `Company`."""
 
     __slots__ = (
@@ -107,7 +112,7 @@ class Clustered:
                 apply=catalogue.apply,
                 vhosts=catalogue.vhosts,
                 registry=catalogue.nodes,
-                acquaintances=durability.acquaintances,
+                known_peers=durability.known_peers,
                 kept=durability.identity,
                 queues_on=partial(count_on, catalogue),
                 queues=self._quorum_queues,
@@ -151,7 +156,7 @@ class Clustered:
         known = [node for node, version in links.speaks.items() if version >= since]
         return [node for node in known if links.is_up(node)]
 
-    def _listen(self, kind: FrameKind, shared: Shared) -> None:
+    def _listen(self, kind: FrameKind, shared: SharedState) -> None:
         """Give it what is for it."""
         switch = self._begun.running.switch
         switch.takers[kind] = shared.receive
@@ -181,7 +186,7 @@ class Clustered:
         queues = {queue.definition.id for queue in queues_here(catalogue)}
         if count := around.durability.journals_by_id.sweep(queues):
             event(logger, logging.INFO, "journals_swept", count=count)
-        leftovers = Leftovers(catalogue, cluster, asyncio.get_running_loop().call_later)
+        leftovers = EndedQueues(catalogue, cluster, asyncio.get_running_loop().call_later)
         around.at_end(leftovers.stop)
         leftovers.watch()
         self._histories.ask()
@@ -194,7 +199,7 @@ class Clustered:
     # Questions
 
     @property
-    def knowledge(self) -> Knowledge:
+    def read_barrier(self) -> ReadBarrier:
         return self._begun.metadata.reads
 
     @property

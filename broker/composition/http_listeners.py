@@ -31,7 +31,7 @@ class HttpEndpoint(Protocol):
         """Accept no more, and hang up on who is there."""
 
 
-class HttpListening(NamedTuple):
+class HttpListeners(NamedTuple):
     """The node, as far as it is told of by HTTP."""
 
     parts: NodeContext

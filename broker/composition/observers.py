@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Watched(NamedTuple):
+class NodeObservers(NamedTuple):
     """How a node is."""
 
     observers: tuple[Observer, ...]
@@ -34,9 +34,9 @@ class Watched(NamedTuple):
     """None where nobody may ask for them."""
 
 
-def watched(
+def node_observers(
     config: Config, outside: Environment, catalogue: Catalogue, alarms: Alarms, traffic: Traffic
-) -> Watched:
+) -> NodeObservers:
     """As it is configured: what is announced, and counted by object for the management API and
     metrics."""
     observers = outside.observers
@@ -46,14 +46,14 @@ def watched(
         clock, known = outside.clock, catalogue.known
         observers = *observers, begun(config.node_name, catalogue.vhosts, clock, known, alarms)
     if config.management_listen is None and config.metrics_listen is None:
-        return Watched(observers)
+        return NodeObservers(observers)
     from fluffle.broker.observability.statistics.statistics import Statistics  # noqa: PLC0415  only if it is used
 
     statistics = Statistics(catalogue.vhosts, traffic, clock=outside.clock)
-    return Watched((*observers, statistics.observer), statistics)
+    return NodeObservers((*observers, statistics.observer), statistics)
 
 
-def sampled(
+def start_sampling(
     statistics: Statistics | None, chores: Chores, outside: Environment
 ) -> Callable[[], None]:
     """Have counts looked at, so that there are rates, and what is gone is forgotten; what ends
@@ -83,15 +83,15 @@ def own_exchanges(
             yield vhost, exchange
 
 
-def told_lines(config: Config, vhosts: Mapping[str, VirtualHost]) -> Callable[[], None]:
+def start_log_publisher(config: Config, vhosts: Mapping[str, VirtualHost]) -> Callable[[], None]:
     """Have lines told that are logged from now on, if that is wanted; what ends that."""
     if config.log_exchange is None:
         return nothing
-    from fluffle.broker.events.log_publisher import Lines  # noqa: PLC0415  only if it is used
+    from fluffle.broker.events.log_publisher import LogPublisher  # noqa: PLC0415  only if it is used
 
     loop, node = asyncio.get_running_loop(), config.node_name
     home = partial(vhosts.get, config.default_vhost)
-    lines = Lines(node, config.log_format, home, loop.call_soon_threadsafe, loop.call_later)
+    lines = LogPublisher(node, config.log_format, home, loop.call_soon_threadsafe, loop.call_later)
     lines.begin(level_of(config.log_exchange))
     return lines.end
 

@@ -1,4 +1,4 @@
-"""`Alone`: a node that is with nobody.  What quorum queues need is there from the first one on."""
+"""Single node: a node without a cluster, and the one-member groups of its quorum queues."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fluffle.broker.cluster_port import Around
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Decide, LocalMetadata, Metadata
-from fluffle.broker.metadata.read_barrier import COMPLETE, Knowledge
+from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_factory import QueueMaker, QueuesByType
 from fluffle.broker.runtime.turn import nothing
-from fluffle.broker.vhosts.vhost import OnKept, nobody_keeps
+from fluffle.broker.vhosts.vhost import OnKept, ignore_kept
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.hosted_group import HostedGroup
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 NO_GROUPS: Mapping[int, HostedGroup] = MappingProxyType({})
 
 
-class Alone:
+class SingleNode:
     """A `Company`."""
 
     boot = 0
     cluster = None
-    knowledge: Knowledge = COMPLETE
+    read_barrier: ReadBarrier = LOCAL_READ_BARRIER
 
     __slots__ = ("_around", "_lone", "_metadata", "_on_no_room", "kept", "maker")
 
@@ -43,7 +43,7 @@ class Alone:
                 "name its nodes with --peers, or another place with --data-dir"
             )
         self._around = around
-        self.kept: OnKept = nobody_keeps
+        self.kept: OnKept = ignore_kept
         self.maker: QueueMaker = QueuesByType(
             {QueueType.CLASSIC: lambda: around.local, QueueType.QUORUM: self._quorum_queues}
         )
@@ -69,7 +69,7 @@ class Alone:
                 store=around.durability.store,
                 turn=around.turn,
                 clock=around.clock,
-                acquaintances=around.durability.acquaintances,
+                known_peers=around.durability.known_peers,
                 settle=self._settle,
                 dead_letter=around.dead_letter,
                 on_duplicates=around.on_duplicates,

@@ -18,7 +18,7 @@ from fluffle.broker.durability.definitions.image import Entry, Image, VhostImage
 from fluffle.broker.metadata.change import Change, Fact, Name
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.metadata.metadata import Consequence
-from fluffle.broker.metadata.nodes import Registry
+from fluffle.broker.metadata.nodes import NodeRegistry
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.policies.policy import OPERATOR_POLICY, read_policy
 from fluffle.broker.queues.consumers import Consumer
@@ -29,7 +29,7 @@ from fluffle.broker.runtime.turn import nothing
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 
-class Kept:
+class StoredParameters:
     """What definitions hold as JSON, policies among it: kept as it came, and exported again."""
 
     __slots__ = ("entries", "first_start")
@@ -54,7 +54,7 @@ class Kept:
         return list(self.entries[Kind.GLOBAL_PARAMETER].values())
 
 
-def nobody_fills(_vhost: VirtualHost, _queue: str) -> None:
+def no_conversion(_vhost: VirtualHost, _queue: str) -> None:
     """Where no queue is changed into another type."""
 
 
@@ -75,19 +75,19 @@ class Catalogue:
     vhosts: dict[str, VirtualHost]
     """For reading."""
     make_vhost: Callable[[str], VirtualHost]
-    kept: Kept = field(default_factory=Kept)
+    kept: StoredParameters = field(default_factory=StoredParameters)
     doomed: dict[str, VirtualHost] = field(default_factory=dict)
     """Virtual hosts of which something is left to be deleted."""
-    nodes: Registry = field(default_factory=Registry)
+    nodes: NodeRegistry = field(default_factory=NodeRegistry)
     """Those of the cluster; none where a node is alone."""
     policies: Policies = field(default_factory=Policies)
     """As they are kept, but read; makers of queues have them, too."""
     renew: Callable[[VirtualHost], None] = renew_at_once
     """Has what is in a virtual host go by other policies."""
     rerouted: Callable[[], object] = nothing
-    """Told when messages may go where they did not before."""
-    changing: Callable[[VirtualHost, str], None] = nobody_fills
-    """Told of a queue that has another successor than before, or has become that."""
+    """NotifyUserChange when messages may go where they did not before."""
+    changing: Callable[[VirtualHost, str], None] = no_conversion
+    """NotifyUserChange of a queue that has another successor than before, or has become that."""
     transient_listeners: list[OnTransientQueue] = field(default_factory=list)
     """Called with each new queue that ends with its connection, or with the process that it is on:
     either may have ended before the queue came true."""
@@ -162,7 +162,7 @@ def restored(
         access,
         vhosts,
         make_vhost,
-        Kept(image),
+        StoredParameters(image),
         doomed,
         policies=policies if policies is not None else policies_of(image),
         renew=renew,
@@ -211,7 +211,7 @@ def queues_here(catalogue: Catalogue) -> Iterator[Queue]:
 
 
 @dataclass(frozen=True, slots=True)
-class Renewed:
+class RenewPolicies:
     """Has what is in a virtual host go by its policies; once, however often it is said."""
 
     renew: Callable[[VirtualHost], None]
@@ -222,7 +222,7 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NotifyUserChange:
     """Tells who listens that something has changed for a user; once, however often it is said."""
 
     access: Access
@@ -236,7 +236,7 @@ Act: TypeAlias = Callable[[Catalogue, Any, Any], Iterable[Consequence]]
 """(catalogue, the parts of the name, the value) -> whom it concerns."""
 
 
-class Applied(NamedTuple):
+class FactActions(NamedTuple):
     """What is done with the facts of one kind."""
 
     put: Act
@@ -245,12 +245,12 @@ class Applied(NamedTuple):
 
 def put_user(catalogue: Catalogue, key: tuple[str], user: Any) -> Iterable[Consequence]:
     catalogue.access.put_user(user)
-    return (Told(catalogue.access, *key),)
+    return (NotifyUserChange(catalogue.access, *key),)
 
 
 def remove_user(catalogue: Catalogue, key: tuple[str], _user: Any) -> Iterable[Consequence]:
     catalogue.access.remove_user(*key)
-    return (Told(catalogue.access, *key),)
+    return (NotifyUserChange(catalogue.access, *key),)
 
 
 def put_vhost(catalogue: Catalogue, key: tuple[str], settings: Any) -> Iterable[Consequence]:
@@ -268,40 +268,40 @@ def remove_vhost(catalogue: Catalogue, key: tuple[str], _settings: Any) -> Itera
     if catalogue.doomed.pop(name, None) is not None:
         return ()
     del catalogue.vhosts[name]
-    return tell_everybody(catalogue)
+    return notify_all_users(catalogue)
 
 
 def put_doomed(catalogue: Catalogue, key: tuple[str], _value: Any) -> Iterable[Consequence]:
     """Nobody can open it any more, and who is in it has to go."""
     (name,) = key
     catalogue.doomed[name] = catalogue.vhosts.pop(name)
-    return tell_everybody(catalogue)
+    return notify_all_users(catalogue)
 
 
-def tell_everybody(catalogue: Catalogue) -> Iterable[Consequence]:
-    return [Told(catalogue.access, user) for user in catalogue.access.listened_to]
+def notify_all_users(catalogue: Catalogue) -> Iterable[Consequence]:
+    return [NotifyUserChange(catalogue.access, user) for user in catalogue.access.listened_to]
 
 
 def put_permission(catalogue: Catalogue, key: Any, permission: Any) -> Iterable[Consequence]:
     catalogue.access.permissions[key] = permission
-    return (Told(catalogue.access, key[0]),)
+    return (NotifyUserChange(catalogue.access, key[0]),)
 
 
 def remove_permission(catalogue: Catalogue, key: Any, _permission: Any) -> Iterable[Consequence]:
     del catalogue.access.permissions[key]
-    return (Told(catalogue.access, key[0]),)
+    return (NotifyUserChange(catalogue.access, key[0]),)
 
 
 def put_topic_permission(catalogue: Catalogue, key: Any, permission: Any) -> Iterable[Consequence]:
     catalogue.access.topic_permissions[key] = permission
-    return (Told(catalogue.access, key[0]),)
+    return (NotifyUserChange(catalogue.access, key[0]),)
 
 
 def remove_topic_permission(
     catalogue: Catalogue, key: Any, _permission: Any
 ) -> Iterable[Consequence]:
     del catalogue.access.topic_permissions[key]
-    return (Told(catalogue.access, key[0]),)
+    return (NotifyUserChange(catalogue.access, key[0]),)
 
 
 def put_exchange(catalogue: Catalogue, key: tuple[str, str], spec: Any) -> Iterable[Consequence]:
@@ -320,7 +320,7 @@ def put_queue(catalogue: Catalogue, key: Any, definition: Any) -> Iterable[Conse
     vhost = catalogue.holder(key[0])
     there = vhost.queues.get(key[1])
     consumers = vhost.put_queue(definition)
-    told = told_of_end(consumers)
+    told = notify_consumers_of_end(consumers)
     if there is None and (definition.owner is not None or definition.boot):
         told += [partial(listener, vhost, definition) for listener in catalogue.transient_listeners]
     if definition.successor is None and (there is None or there.definition is definition):
@@ -331,10 +331,10 @@ def put_queue(catalogue: Catalogue, key: Any, definition: Any) -> Iterable[Conse
 def remove_queue(catalogue: Catalogue, key: Any, _definition: Any) -> Iterable[Consequence]:
     """Clients that want to know hear that their consumers are gone."""
     vhost, name = key
-    return told_of_end(catalogue.holder(vhost).remove_queue(name))
+    return notify_consumers_of_end(catalogue.holder(vhost).remove_queue(name))
 
 
-def told_of_end(consumers: Iterable[Consumer]) -> list[Consequence]:
+def notify_consumers_of_end(consumers: Iterable[Consumer]) -> list[Consequence]:
     """Those of a channel are told by their tags, as by RabbitMQ."""
     by_tag = sorted(consumers, key=attrgetter("tag"))
     return [partial(consumer.sink.cancelled, consumer) for consumer in by_tag]
@@ -350,7 +350,7 @@ def remove_binding(catalogue: Catalogue, key: Any, binding: Any) -> Iterable[Con
     return ()
 
 
-def keeps(kind: Kind) -> Applied:
+def keeps(kind: Kind) -> FactActions:
     """Of what is only kept."""
 
     def put(catalogue: Catalogue, key: Key, entry: Any) -> Iterable[Consequence]:
@@ -361,10 +361,10 @@ def keeps(kind: Kind) -> Applied:
         del catalogue.kept.entries[kind][key]
         return ()
 
-    return Applied(put, remove)
+    return FactActions(put, remove)
 
 
-def keeps_policies(kind: Kind) -> Applied:
+def keeps_policies(kind: Kind) -> FactActions:
     """Of what may be a policy."""
 
     def put(catalogue: Catalogue, key: Key, entry: Any) -> Iterable[Consequence]:
@@ -375,12 +375,12 @@ def keeps_policies(kind: Kind) -> Applied:
         del catalogue.kept.entries[kind][key]
         return renewed(catalogue, key, is_one=drop_policy(catalogue.policies, kind, key))
 
-    return Applied(put, remove)
+    return FactActions(put, remove)
 
 
 def renewed(catalogue: Catalogue, key: Key, *, is_one: bool) -> Iterable[Consequence]:
     vhost = catalogue.vhosts.get(str(key[0]))
-    return (Renewed(catalogue.renew, vhost),) if is_one and vhost is not None else ()
+    return (RenewPolicies(catalogue.renew, vhost),) if is_one and vhost is not None else ()
 
 
 def put_started(catalogue: Catalogue, _key: Key, made: Any) -> Iterable[Consequence]:
@@ -401,17 +401,17 @@ def leave(_catalogue: Catalogue, _key: Key, _value: Any) -> Iterable[Consequence
     return ()
 
 
-APPLIED: Mapping[Kind, Applied] = {
-    Kind.STARTED: Applied(put_started, leave),
-    Kind.NODE: Applied(put_node, remove_node),
-    Kind.USER: Applied(put_user, remove_user),
-    Kind.VHOST: Applied(put_vhost, remove_vhost),
-    Kind.DOOMED: Applied(put_doomed, leave),
-    Kind.PERMISSION: Applied(put_permission, remove_permission),
-    Kind.TOPIC_PERMISSION: Applied(put_topic_permission, remove_topic_permission),
-    Kind.EXCHANGE: Applied(put_exchange, remove_exchange),
-    Kind.QUEUE: Applied(put_queue, remove_queue),
-    Kind.BINDING: Applied(put_binding, remove_binding),
+APPLIED: Mapping[Kind, FactActions] = {
+    Kind.STARTED: FactActions(put_started, leave),
+    Kind.NODE: FactActions(put_node, remove_node),
+    Kind.USER: FactActions(put_user, remove_user),
+    Kind.VHOST: FactActions(put_vhost, remove_vhost),
+    Kind.DOOMED: FactActions(put_doomed, leave),
+    Kind.PERMISSION: FactActions(put_permission, remove_permission),
+    Kind.TOPIC_PERMISSION: FactActions(put_topic_permission, remove_topic_permission),
+    Kind.EXCHANGE: FactActions(put_exchange, remove_exchange),
+    Kind.QUEUE: FactActions(put_queue, remove_queue),
+    Kind.BINDING: FactActions(put_binding, remove_binding),
     Kind.POLICY: keeps_policies(Kind.POLICY),
     Kind.PARAMETER: keeps_policies(Kind.PARAMETER),
     Kind.GLOBAL_PARAMETER: keeps(Kind.GLOBAL_PARAMETER),

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.metadata.metadata import Metadata, nobody_waits
+from fluffle.broker.metadata.metadata import Metadata, ignore_done
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import ServedQueue
 from fluffle.broker.vhosts.queue_changes import delete_ended, places_of
@@ -41,7 +41,7 @@ def remove_ended(
     catalogue: Catalogue,
     metadata: Metadata,
     is_ended: IsEnded,
-    finished: Callable[[], None] = nobody_waits,
+    finished: Callable[[], None] = ignore_done,
 ) -> None:
     """Remove the queues of which it is so, some at a time."""
     for vhost in (*catalogue.vhosts.values(), *catalogue.doomed.values()):
@@ -81,7 +81,7 @@ def is_orphan_of(catalogue: Catalogue, node: str, definition: QueueDefinition) -
     return is_forgotten and is_on_alone(catalogue, node, definition)
 
 
-class Leftovers:
+class EndedQueues:
     """Looks after what nodes leave that are dead, or none of the cluster any more."""
 
     __slots__ = ("_asked", "_call_later", "_catalogue", "_cluster", "_done", "_names", "_timer")

@@ -61,7 +61,7 @@ Finished: TypeAlias = Callable[[list[str]], None]
 """Told what was skipped and why, a sentence each."""
 
 
-class Skipped(Exception):
+class SkippedEntry(Exception):
     """Why an entry was left out."""
 
 
@@ -90,7 +90,7 @@ def import_entries(
     finished: Finished,
 ) -> None:
     """As `import_definitions`, for some of a category: none waits for another."""
-    begun = Begun(finished)
+    begun = ImportBatch(finished)
     put = CATEGORIES[category]
     for entry in entries:
         where = f"{category}, {_shown(entry)}"
@@ -98,7 +98,7 @@ def import_entries(
     begun.over()
 
 
-class Begun:
+class ImportBatch:
     """Entries that were begun, and what was skipped of them.  All are over once `over` is called
     for each, and once more."""
 
@@ -119,7 +119,7 @@ class Begun:
         self._open_count += 1
         try:
             metadata.change(decide, self.over, lambda error: skip(error.explanation))
-        except Skipped as skipped:
+        except SkippedEntry as skipped:
             skip(str(skipped))
         except BrokerError as error:
             skip(error.explanation)
@@ -291,14 +291,14 @@ def put_binding(catalogue: Catalogue, entry: Entry) -> Change:
 
 def _unreserved(name: str) -> str:
     if name.startswith(RESERVED_PREFIX) or not name:
-        raise Skipped("such names are the broker's own")
+        raise SkippedEntry("such names are the broker's own")
     return _short(name, "name")
 
 
 def _short(text: str, what: str) -> str:
     """What AMQP can say, and clients be told."""
     if len(text.encode(errors="surrogatepass")) > SHORTSTR_BYTES_MAX:
-        raise Skipped(f"a {what} has at most {SHORTSTR_BYTES_MAX} bytes")
+        raise SkippedEntry(f"a {what} has at most {SHORTSTR_BYTES_MAX} bytes")
     return text
 
 

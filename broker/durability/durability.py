@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from fluffle.broker.durability.definitions.known_peers import ACQUAINTANCE, Acquaintances
+from fluffle.broker.durability.definitions.known_peers import KNOWN_PEER, KnownPeers
 from fluffle.broker.durability.definitions.loader import read_image
-from fluffle.broker.durability.definitions.node_identity import IDENTITY, OwnIdentity
+from fluffle.broker.durability.definitions.node_identity import IDENTITY, NodeIdentity
 from fluffle.broker.durability.definitions.recorder import Recorder
-from fluffle.broker.durability.journals.cluster_journals import JOURNAL, JournalsById
+from fluffle.broker.durability.journals.cluster_journals import JOURNAL, ClusterJournals
 from fluffle.broker.durability.journals.deduplication_keys import KEYS
 from fluffle.broker.durability.journals.local_journal import (
     NUMBER,
@@ -31,7 +31,7 @@ from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Store
 
-KINDS = frozenset((*Kind, SEEN, SPILL, ACQUAINTANCE, IDENTITY, JOURNAL, KEYS, LEVEL))
+KINDS = frozenset((*Kind, SEEN, SPILL, KNOWN_PEER, IDENTITY, JOURNAL, KEYS, LEVEL))
 """All that this version writes."""
 
 
@@ -43,13 +43,13 @@ class Durability:
         "_is_closed",
         "_seen_below",
         "_spilled",
-        "acquaintances",
         "commits",
         "facts",
         "identity",
         "image",
         "journals",
         "journals_by_id",
+        "known_peers",
         "store",
     )
 
@@ -69,14 +69,14 @@ class Durability:
         """What was told to the `facts` of the process before."""
         self._seen_below = read_seen(definitions.get(SEEN, ()))
         self._spilled = definitions.get(SPILL, [])
-        self.acquaintances = Acquaintances(definitions.get(ACQUAINTANCE, ()), self.commits)
+        self.known_peers = KnownPeers(definitions.get(KNOWN_PEER, ()), self.commits)
         """Other nodes; none for one that was always alone."""
-        self.identity = OwnIdentity(definitions.get(IDENTITY, ()), self.commits)
+        self.identity = NodeIdentity(definitions.get(IDENTITY, ()), self.commits)
         """Nobody's for one that was always alone."""
         levels, keys = definitions.get(LEVEL, ()), definitions.get(KEYS, ())
         self.journals = LocalJournals(store.log, self.commits, self._seen_below, levels, keys)
         items = definitions.get(JOURNAL, ())
-        self.journals_by_id = JournalsById(items, self.journals, self.commits)
+        self.journals_by_id = ClusterJournals(items, self.journals, self.commits)
         """For a node of a cluster."""
         self._is_closed = False
         self._awaited: asyncio.Future[None] | None = None
@@ -94,7 +94,7 @@ class Durability:
     async def durable(self) -> None:
         """Wait until everything that was told so far is on disk.  Raises what it fails by."""
         self._awaited = done = asyncio.get_running_loop().create_future()
-        self.commits.wait(Resolving(done), self.commits.ticket)
+        self.commits.wait(CommitWaiter(done), self.commits.ticket)
         self.commits.flush()
         await done
 
@@ -119,7 +119,7 @@ class Durability:
         self.commits.close()
 
 
-class Resolving:
+class CommitWaiter:
     """Waits for a commit in the place of a coroutine."""
 
     __slots__ = ("_done",)

@@ -13,7 +13,7 @@ from fluffle.broker.queues.journal import Spill
 from fluffle.broker.runtime.commits import Commits
 
 
-class Shedding:
+class PageOut:
     """Goes from queue to queue, and on when the disk has taken what came from them.
 
     A queue may be longer than what is left of memory, and what is being written is there twice.

@@ -9,20 +9,20 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.base.delayed_queues import is_calendar
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.events.event_publisher import ACTOR, INTERNAL, Telling, listed
+from fluffle.broker.events.event_publisher import ACTOR, INTERNAL, EventHeaders, listed
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.metadata import Decide, Late, Metadata, nobody_waits
+from fluffle.broker.metadata.metadata import Decide, Metadata, OnLateError, ignore_done
 from fluffle.broker.policies.policy import OPERATOR_POLICY
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.exchange import PREDECLARED
 
-Announcement: TypeAlias = tuple[str, Telling]
+ChangeEvent: TypeAlias = tuple[str, EventHeaders]
 """What has happened, and to what."""
 
 
-class Look(NamedTuple):
+class ChangeView(NamedTuple):
     """A change, and what was so before it under the names that it puts."""
 
     change: Change
@@ -30,7 +30,7 @@ class Look(NamedTuple):
     actor: str
 
 
-class Teller(Protocol):
+class EventSink(Protocol):
     """Hears of changes."""
 
     @property
@@ -41,11 +41,11 @@ class Teller(Protocol):
     def is_heard(self) -> bool:
         """Whether there is a sense in telling."""
 
-    def tell(self, what: str, headers: Telling) -> None:
+    def tell(self, what: str, headers: EventHeaders) -> None:
         """This has happened."""
 
 
-class Announced:
+class PublishingMetadata:
     """A `Metadata` that announces what comes true of what is asked of it."""
 
     __slots__ = ("_actor", "_announcer", "_find", "_inner", "_settler")
@@ -53,7 +53,7 @@ class Announced:
     def __init__(
         self,
         inner: Metadata,
-        announcer: Teller,
+        announcer: EventSink,
         find: Callable[[Name], object],
         *,
         actor: str,
@@ -70,16 +70,19 @@ class Announced:
     def change(
         self, decide: Decide, done: Callable[[], None], failed: Callable[[BrokerError], None]
     ) -> None:
-        seen = Seen(decide, self._find, self._actor)
+        seen = DecidedChange(decide, self._find, self._actor)
         self._inner.change(seen.decide, self._announcing(seen, done), failed)
 
     def settle(
-        self, decide: Decide, done: Callable[[], None] = nobody_waits, late: Late | None = None
+        self,
+        decide: Decide,
+        done: Callable[[], None] = ignore_done,
+        late: OnLateError | None = None,
     ) -> None:
-        seen = Seen(decide, self._find, self._settler)
+        seen = DecidedChange(decide, self._find, self._settler)
         self._inner.settle(seen.decide, self._announcing(seen, done), late)
 
-    def _announcing(self, seen: Seen, done: Callable[[], None]) -> Callable[[], None]:
+    def _announcing(self, seen: DecidedChange, done: Callable[[], None]) -> Callable[[], None]:
         def announced() -> None:
             if self._announcer.is_heard:
                 for what, headers in described(seen.look, self._announcer.node):
@@ -89,7 +92,7 @@ class Announced:
         return announced
 
 
-class Seen:
+class DecidedChange:
     """What was decided last."""
 
     __slots__ = ("_actor", "_decide", "_find", "look")
@@ -98,16 +101,16 @@ class Seen:
         self._decide = decide
         self._find = find
         self._actor = actor
-        self.look = Look(NOTHING, {}, actor)
+        self.look = ChangeView(NOTHING, {}, actor)
 
     def decide(self) -> Change:
         change = self._decide()
         before = {fact.name: self._find(fact.name) for fact in change.puts}
-        self.look = Look(change, before, self._actor)
+        self.look = ChangeView(change, before, self._actor)
         return change
 
 
-def described(look: Look, node: str) -> Iterator[Announcement]:
+def described(look: ChangeView, node: str) -> Iterator[ChangeEvent]:
     """What has happened, in RabbitMQ's order: an exchange goes before its bindings, a queue behind.
 
     What goes with its user is not told, nor are bindings, and an exchange that deletes itself, with
@@ -137,21 +140,21 @@ def pid(owner: Owner, channel: int = 0) -> str:
     return f"<{owner.node}.{owner.boot}.{owner.number}.{channel}>"
 
 
-Describe: TypeAlias = Callable[[Fact, Any, str], Iterator[Announcement]]
+Describe: TypeAlias = Callable[[Fact, Any, str], Iterator[ChangeEvent]]
 """(the fact, what was under its name, the node)"""
 
 
-def nothing(_fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def nothing(_fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     """RabbitMQ does not tell this."""
     return iter(())
 
 
-def exchange_put(fact: Fact, before: object, _node: str) -> Iterator[Announcement]:
+def exchange_put(fact: Fact, before: object, _node: str) -> Iterator[ChangeEvent]:
     if before is None:
         yield "exchange.created", exchange_headers(str(fact.key[0]), fact.value)
 
 
-def exchange_headers(vhost: str, spec: Any) -> Telling:
+def exchange_headers(vhost: str, spec: Any) -> EventHeaders:
     return {
         "name": spec.name,
         "vhost": vhost,
@@ -164,12 +167,12 @@ def exchange_headers(vhost: str, spec: Any) -> Telling:
     }
 
 
-def exchange_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def exchange_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     vhost, name = fact.key
     yield "exchange.deleted", {"name": name, "vhost": vhost}
 
 
-def queue_put(fact: Fact, before: object, node: str) -> Iterator[Announcement]:
+def queue_put(fact: Fact, before: object, node: str) -> Iterator[ChangeEvent]:
     if before is not None:
         return
     definition: Any = fact.value
@@ -189,7 +192,7 @@ def queue_put(fact: Fact, before: object, node: str) -> Iterator[Announcement]:
     yield "queue.created", headers
 
 
-def queue_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def queue_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     vhost, name = fact.key
     definition: Any = fact.value
     kind = type_name(definition.spec.queue_type)
@@ -200,7 +203,7 @@ def type_name(kind: QueueType) -> str:
     return f"rabbit_{kind.value}_queue"
 
 
-def binding_headers(fact: Fact) -> Telling:
+def binding_headers(fact: Fact) -> EventHeaders:
     binding: Any = fact.value
     return {
         "source_name": binding.source,
@@ -213,16 +216,16 @@ def binding_headers(fact: Fact) -> Telling:
     }
 
 
-def binding_put(fact: Fact, before: object, _node: str) -> Iterator[Announcement]:
+def binding_put(fact: Fact, before: object, _node: str) -> Iterator[ChangeEvent]:
     if before is None:
         yield "binding.created", binding_headers(fact)
 
 
-def binding_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def binding_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     yield "binding.deleted", binding_headers(fact)
 
 
-def user_put(fact: Fact, before: Any, _node: str) -> Iterator[Announcement]:
+def user_put(fact: Fact, before: Any, _node: str) -> Iterator[ChangeEvent]:
     user: Any = fact.value
     name = {"name": user.name}
     if before is None:
@@ -237,11 +240,11 @@ def user_put(fact: Fact, before: Any, _node: str) -> Iterator[Announcement]:
         yield f"user.limits.{'set' if values else 'cleared'}", {**head, **values}
 
 
-def user_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def user_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     yield "user.deleted", {"name": fact.key[0]}
 
 
-def vhost_put(fact: Fact, before: Any, node: str) -> Iterator[Announcement]:
+def vhost_put(fact: Fact, before: Any, node: str) -> Iterator[ChangeEvent]:
     (name,) = fact.key
     settings: Any = fact.value
     if before is None:
@@ -263,7 +266,7 @@ def vhost_put(fact: Fact, before: Any, node: str) -> Iterator[Announcement]:
         yield from limits_put(str(name), limits_of(settings.limits))
 
 
-def limits_put(vhost: str, values: Telling) -> Iterator[Announcement]:
+def limits_put(vhost: str, values: EventHeaders) -> Iterator[ChangeEvent]:
     """RabbitMQ keeps them as a parameter, and tells that, too."""
     head = {"name": "limits", "vhost": vhost}
     parameter = {**head, "component": "vhost-limits"}
@@ -281,7 +284,7 @@ def limits_of(limits: Any) -> dict[str, object]:
     return {name.replace("_", "-"): each for name, each in values.items() if each is not None}
 
 
-def vhost_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def vhost_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     (name,) = fact.key
     settings: Any = fact.value
     for spec in PREDECLARED:
@@ -294,7 +297,7 @@ def vhost_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcem
 def right(what: str, names: tuple[str, ...]) -> Describe:
     """A permission that is given or taken away."""
 
-    def describe(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+    def describe(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
         of = dict(zip(("user", "vhost", "exchange"), fact.key, strict=False))
         if names:
             yield what, {**of, **{name: getattr(fact.value, name) for name in names}}
@@ -304,22 +307,22 @@ def right(what: str, names: tuple[str, ...]) -> Describe:
     return describe
 
 
-def policy_put(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def policy_put(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     entry: Any = fact.value
     fields = ("pattern", "apply-to", "definition", "priority")
     values = {name: entry[name] for name in fields if name in entry}
     yield "policy.set", {**policy_headers(fact), **values}
 
 
-def policy_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def policy_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     yield "policy.cleared", policy_headers(fact)
 
 
-def policy_headers(fact: Fact) -> Telling:
+def policy_headers(fact: Fact) -> EventHeaders:
     return dict(zip(("vhost", "name"), fact.key, strict=True))
 
 
-def parameter_put(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def parameter_put(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     entry: Any = fact.value
     headers = parameter_headers(fact)
     yield "parameter.set", {**headers, "value": entry["value"]}
@@ -327,7 +330,7 @@ def parameter_put(fact: Fact, _before: object, _node: str) -> Iterator[Announcem
         yield "policy.set", {**headers, **entry["value"]}
 
 
-def parameter_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def parameter_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     headers = parameter_headers(fact)
     yield "parameter.cleared", dict(headers)
     if headers.pop("component") == OPERATOR_POLICY:
@@ -338,16 +341,16 @@ def parameter_headers(fact: Fact) -> dict[str, object]:
     return dict(zip(("vhost", "component", "name"), fact.key, strict=True))
 
 
-def global_put(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def global_put(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     entry: Any = fact.value
     yield "parameter.set", {**global_headers(fact), "value": entry["value"]}
 
 
-def global_removed(fact: Fact, _before: object, _node: str) -> Iterator[Announcement]:
+def global_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     yield "parameter.cleared", global_headers(fact)
 
 
-def global_headers(fact: Fact) -> Telling:
+def global_headers(fact: Fact) -> EventHeaders:
     return {"component": "global", "name": fact.key[0]}
 
 

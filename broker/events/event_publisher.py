@@ -1,4 +1,4 @@
-"""`Announcer`: publishes what has happened, as RabbitMQ's plugin rabbitmq_event_exchange does it.
+"""Event publisher: publishes events of the node as the plugin rabbitmq_event_exchange does.
 
 An announcement is a message without a body: its routing key says what has happened
 (`queue.created`) and its headers to what, and who did it.
@@ -39,11 +39,11 @@ SHORT_CHARACTERS = 255
 HEADER_BYTES_MAX = 1 << 16
 """Properties are one frame, of 128 KiB unless a client wants smaller ones."""
 
-Telling: TypeAlias = "Mapping[str, object]"
+EventHeaders: TypeAlias = "Mapping[str, object]"
 """Headers as plain values: text, numbers, and lists and mappings of these."""
 
 
-class Announcer:
+class EventPublisher:
     """Of one node."""
 
     __slots__ = ("_clock", "_vhosts", "node")
@@ -63,7 +63,7 @@ class Announcer:
     def now_ms(self) -> int:
         return self._clock.wall_ms()
 
-    def tell(self, what: str, headers: Telling) -> None:
+    def tell(self, what: str, headers: EventHeaders) -> None:
         """Publish that this has happened now, if anybody hears it."""
         if not self.is_heard:
             return
@@ -95,7 +95,7 @@ def header(value: object) -> Field:
     return "S", text.encode(errors="surrogateescape")[:HEADER_BYTES_MAX]
 
 
-def table(values: Telling) -> FieldTable:
+def table(values: EventHeaders) -> FieldTable:
     """Plain values as the plugin tags them: all integers are long."""
     return {name: field(value) for name, value in values.items()}
 

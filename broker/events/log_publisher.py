@@ -1,4 +1,4 @@
-"""`Lines`: the lines that a node logs as messages, as RabbitMQ's amq.rabbitmq.log has them."""
+"""Log publisher: publishes log lines as messages, as RabbitMQ's amq.rabbitmq.log has them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logged, and told again, it never becomes more."""
 CONTENT_TYPES: Mapping[str, str] = {"text": "text/plain", "json": "application/json"}
 
 
-class Lines(logging.Handler):
+class LogPublisher(logging.Handler):
     """Of one node.  Takes records in any thread, and tells them in the loop, a bit later."""
 
     def __init__(

@@ -27,7 +27,7 @@ class Fact(NamedTuple):
         return self.kind, self.key
 
 
-class Room(NamedTuple):
+class CountLimit(NamedTuple):
     """There are fewer than `limit` of a kind in a virtual host."""
 
     kind: Kind
@@ -44,7 +44,7 @@ class Change(NamedTuple):
     """Behind whatever they stand in."""
     rests_on: tuple[Name, ...] = ()
     """Names that were looked at, those of nothing too: their facts are what they were."""
-    room: tuple[Room, ...] = ()
+    room: tuple[CountLimit, ...] = ()
 
     def joined(self, other: Change) -> Change:
         """Both at once."""

@@ -52,7 +52,7 @@ class Facts(Protocol):
         """There is no such thing any more."""
 
 
-class Forgotten:
+class NoFacts:
     """Remembers nothing: for what ends with the process."""
 
     __slots__ = ()
@@ -64,4 +64,4 @@ class Forgotten:
         """Nobody will ask."""
 
 
-FORGOTTEN = Forgotten()
+NO_FACTS = NoFacts()

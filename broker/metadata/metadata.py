@@ -17,11 +17,11 @@ Raises what is to be answered if that cannot be.
 Consequence: TypeAlias = Callable[[], None]
 """Tells somebody of what was applied: a client, for one, whose consumer is gone."""
 Apply: TypeAlias = Callable[[Change], Iterable[Consequence]]
-Late: TypeAlias = Callable[[BrokerError], None]
+OnLateError: TypeAlias = Callable[[BrokerError], None]
 """Told that something takes too long, and may still come true."""
 
 
-def nobody_waits() -> None:
+def ignore_done() -> None:
     """Nobody is to be answered."""
 
 
@@ -40,8 +40,8 @@ class Metadata(Protocol):
     def settle(
         self,
         decide: Decide,
-        done: Callable[[], None] = nobody_waits,
-        late: Late | None = None,
+        done: Callable[[], None] = ignore_done,
+        late: OnLateError | None = None,
     ) -> None:
         """The same for what has to be, however long it takes; `decide` must not raise.
 
@@ -79,8 +79,8 @@ class LocalMetadata:
     def settle(
         self,
         decide: Decide,
-        done: Callable[[], None] = nobody_waits,
-        late: Late | None = None,
+        done: Callable[[], None] = ignore_done,
+        late: OnLateError | None = None,
     ) -> None:
         del late
         self.change(decide, done, never)

@@ -16,7 +16,7 @@ from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.metadata import Consequence
 
 
-class Registered(NamedTuple):
+class RegisteredNode(NamedTuple):
     """What is known of a node."""
 
     address: ListenAddress
@@ -44,19 +44,19 @@ SELECTS = 3
 KNOWS = SELECTS
 """This version; what an older one does not know is not defined as long as there is one."""
 
-Nodes: TypeAlias = Mapping[str, Registered]
+Nodes: TypeAlias = Mapping[str, RegisteredNode]
 
 
-class Registry:
+class NodeRegistry:
     """The nodes, for reading, and who must hear of a change."""
 
     __slots__ = ("entries", "listeners")
 
     def __init__(self) -> None:
-        self.entries: dict[str, Registered] = {}
+        self.entries: dict[str, RegisteredNode] = {}
         self.listeners: list[Callable[[], None]] = []
 
-    def put(self, node: str, registered: Registered) -> Consequence:
+    def put(self, node: str, registered: RegisteredNode) -> Consequence:
         self.entries[node] = registered
         return self.tell
 
@@ -84,7 +84,7 @@ def node_name(node: str) -> Name:
     return Kind.NODE, (node,)
 
 
-def node_fact(node: str, registered: Registered) -> Fact:
+def node_fact(node: str, registered: RegisteredNode) -> Fact:
     kind, key = node_name(node)
     return Fact(kind, key, registered)
 
@@ -93,7 +93,7 @@ def found(nodes: Nodes, founders: Mapping[str, ListenAddress]) -> Change:
     """Have those that found the cluster known, unless somebody has done so."""
     if nodes:
         return NOTHING
-    facts = [node_fact(node, Registered(address)) for node, address in sorted(founders.items())]
+    facts = [node_fact(node, RegisteredNode(address)) for node, address in sorted(founders.items())]
     return Change(puts=tuple(facts), rests_on=tuple(fact.name for fact in facts))
 
 
@@ -107,7 +107,7 @@ def admit(nodes: Nodes, node: str, address: ListenAddress, drawn: int) -> Change
             f"node '{node}' is one of the cluster already, at {nodes[node].address}; if its disk "
             "is lost, have the cluster forget it first"
         )
-    fact = node_fact(node, Registered(address, id=drawn))
+    fact = node_fact(node, RegisteredNode(address, id=drawn))
     return Change(puts=(fact,), rests_on=(fact.name,))
 
 

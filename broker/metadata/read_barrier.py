@@ -21,20 +21,20 @@ from fluffle.broker.base.errors import (
 )
 
 
-class Doubt(InternalError):
+class UnconfirmedAbsence(InternalError):
     """Raised, before anything is done, by what rests on something not being there."""
 
     def __init__(self) -> None:
         super().__init__("it is not known whether all definitions are known here")
 
 
-DOUBTFUL = frozenset(
-    {NotFound, AccessRefused, ResourceLocked, PreconditionFailed, NotAllowed, Doubt}
+ABSENCE_ERRORS = frozenset(
+    {NotFound, AccessRefused, ResourceLocked, PreconditionFailed, NotAllowed, UnconfirmedAbsence}
 )
 """Answers that may rest on old definitions: of these very classes, not of those below them."""
 
 
-class Knowledge(Protocol):
+class ReadBarrier(Protocol):
     """The knowledge that a node has of definitions."""
 
     @property
@@ -56,8 +56,8 @@ class Knowledge(Protocol):
         `failed` why that cannot be known.  Without `failed` it takes as long as it takes."""
 
 
-class Complete:
-    """The `Knowledge` of a node that is alone."""
+class LocalReadBarrier:
+    """The `ReadBarrier` of a node that is alone."""
 
     is_complete = True
     mark = 1
@@ -71,4 +71,4 @@ class Complete:
         done()
 
 
-COMPLETE = Complete()
+LOCAL_READ_BARRIER = LocalReadBarrier()

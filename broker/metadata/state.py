@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
-from fluffle.broker.metadata.change import Change, Fact, Name, Room
+from fluffle.broker.metadata.change import Change, CountLimit, Fact, Name
 from fluffle.broker.metadata.dependencies import is_closed, stands_in
 from fluffle.broker.metadata.facts import Kind
 
@@ -23,7 +23,7 @@ ABSENT = 0
 """The revision of every name that is not there."""
 
 
-class Known(NamedTuple):
+class VersionedValue(NamedTuple):
     """What is so under one name, and since which change."""
 
     value: object
@@ -46,7 +46,7 @@ class Proposal(NamedTuple):
 
 
 @dataclass(slots=True)
-class Outcomes:
+class ProposalOutcomes:
     """What became of the proposals of one node in its newest boot."""
 
     boot: int
@@ -56,7 +56,7 @@ class Outcomes:
     """For each number from there on that has come: whether it held."""
 
 
-class Fate(Enum):
+class ProposalOutcome(Enum):
     """What became of a proposal."""
 
     APPLIED = "applied"
@@ -75,7 +75,7 @@ class State:
     def __init__(self) -> None:
         self.last_revision = ABSENT
         """Of the last change that was applied: they are counted."""
-        self._known: dict[Name, Known] = {}
+        self._known: dict[Name, VersionedValue] = {}
         self._nodes = 0
         """How many nodes are registered; proposals of others count only while there is none."""
         self._standing: Counter[Name] = Counter()
@@ -83,7 +83,7 @@ class State:
         self._counts: Counter[tuple[Kind, str | bytes]] = Counter()
         """How many there are of a kind by the first part of their names: of queues in a virtual
         host, for one.  None that is 0."""
-        self.outcomes: dict[str, Outcomes] = {}
+        self.outcomes: dict[str, ProposalOutcomes] = {}
         """By node."""
 
     # Questions
@@ -97,7 +97,7 @@ class State:
     def __contains__(self, name: object) -> bool:
         return name in self._known
 
-    def find(self, name: Name) -> Known | None:
+    def find(self, name: Name) -> VersionedValue | None:
         return self._known.get(name)
 
     def revision(self, name: Name) -> int:
@@ -117,12 +117,12 @@ class State:
         known = self._known.get(name)
         return None if known is None else known.value
 
-    def fate(self, node: str, boot: int, number: int) -> Fate | None:
+    def fate(self, node: str, boot: int, number: int) -> ProposalOutcome | None:
         """What became of a proposal; None if it has not come, or nobody can tell any more."""
         outcomes = self.outcomes.get(node)
         if outcomes is None or outcomes.boot != boot or number not in outcomes.applied:
             return None
-        return Fate.APPLIED if outcomes.applied[number] else Fate.STALE
+        return ProposalOutcome.APPLIED if outcomes.applied[number] else ProposalOutcome.STALE
 
     def grows_by(self, change: Change) -> bool:
         """Whether there is more to be remembered after a change.
@@ -139,7 +139,7 @@ class State:
         unchanged = self.revisions(change.rests_on) == revisions
         return unchanged and all(map(self._has_room, change.room)) and self._stays_whole(change)
 
-    def _has_room(self, room: Room) -> bool:
+    def _has_room(self, room: CountLimit) -> bool:
         return self._counts[room.kind, room.vhost] < room.limit
 
     def _stays_whole(self, change: Change) -> bool:
@@ -167,21 +167,21 @@ class State:
 
     # Changes
 
-    def apply(self, proposal: Proposal) -> Fate:
+    def apply(self, proposal: Proposal) -> ProposalOutcome:
         """Apply a proposal, unless it has come before or does not hold."""
         outcomes = self._outcomes_of(proposal)
         if outcomes is None:
-            return Fate.REPEATED
+            return ProposalOutcome.REPEATED
         holds = self.holds(proposal.change, proposal.revisions)
         outcomes.applied[proposal.number] = holds
         if not holds:
-            return Fate.STALE
+            return ProposalOutcome.STALE
         self.last_revision += 1
         for fact in proposal.change.removes:
             self._remove(fact)
         for fact in proposal.change.puts:
             self.put(fact, self.last_revision)
-        return Fate.APPLIED
+        return ProposalOutcome.APPLIED
 
     def put(self, fact: Fact, revision: int) -> None:
         """This is so from now on."""
@@ -190,7 +190,7 @@ class State:
             self._nodes += fact.kind is Kind.NODE
             self._counts[fact.kind, fact.key[0] if fact.key else ""] += 1
             self._standing.update(stands_in(name))
-        self._known[name] = Known(fact.value, revision)
+        self._known[name] = VersionedValue(fact.value, revision)
 
     def _remove(self, fact: Fact) -> None:
         name = fact.name
@@ -203,14 +203,14 @@ class State:
         for each in stands_in(name):
             lessen(self._standing, each)
 
-    def _outcomes_of(self, proposal: Proposal) -> Outcomes | None:
+    def _outcomes_of(self, proposal: Proposal) -> ProposalOutcomes | None:
         """Where the outcome of a proposal belongs; None if it has one already, or if it is of an
         earlier boot, or of nobody."""
         if self._nodes and (Kind.NODE, (proposal.node,)) not in self._known:
             return None  # it was removed
         outcomes = self.outcomes.get(proposal.node)
         if outcomes is None or outcomes.boot < proposal.boot:
-            outcomes = self.outcomes[proposal.node] = Outcomes(proposal.boot)
+            outcomes = self.outcomes[proposal.node] = ProposalOutcomes(proposal.boot)
         elif proposal.boot < outcomes.boot:
             return None
         if proposal.known_below > outcomes.known_below:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.queues.settings import Definition, larger, laxer_limit, smaller
+from fluffle.broker.queues.settings import EffectivePolicy, larger, laxer_limit, smaller
 
 MERGED: Mapping[str, Callable[[Any, Any], Any]] = {
     "message-ttl": smaller,
@@ -28,7 +28,7 @@ MERGED: Mapping[str, Callable[[Any, Any], Any]] = {
 """Of other keys it is the operator who is right."""
 
 
-def merged(policy: Definition, operator: Definition) -> Definition:
+def merged(policy: EffectivePolicy, operator: EffectivePolicy) -> EffectivePolicy:
     """Both; in the order of their keys, as RabbitMQ shows it."""
     both = {**policy, **operator}
     for key in policy.keys() & operator.keys():

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from fluffle.broker.base.delayed_queues import is_calendar
 from fluffle.broker.policies.merge import merged
-from fluffle.broker.policies.policy import Policy, Target
+from fluffle.broker.policies.policy import Policy, PolicyTarget
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.settings import (
     NO_POLICY,
-    Definition,
+    EffectivePolicy,
     QueueSettings,
     is_text,
     settings_of,
@@ -28,16 +28,16 @@ REMEMBERED_MAX = 1 << 14
 """Clients choose the names of queues, so that there must be an end to what is remembered."""
 
 
-class InForce(NamedTuple):
+class EffectivePolicies(NamedTuple):
     """What somebody falls under."""
 
     policy: Policy | None
     operator_policy: Policy | None
-    definition: Definition | None
+    definition: EffectivePolicy | None
     """What they say together; None if there are none."""
 
 
-NOTHING_IN_FORCE = InForce(None, None, None)
+NO_EFFECTIVE_POLICIES = EffectivePolicies(None, None, None)
 
 
 class PolicySet:
@@ -73,7 +73,7 @@ class PolicySet:
         policies = self._by_name.values()
         self._in_order = tuple(sorted(policies, key=lambda each: (-each.priority, each.name)))
 
-    def first(self, target: Target, name: bytes) -> Policy | None:
+    def first(self, target: PolicyTarget, name: bytes) -> Policy | None:
         """The one that counts for somebody with that name."""
         for policy in self._in_order:
             if target in policy.targets and policy.finds(name):
@@ -89,19 +89,19 @@ class VhostPolicies:
     def __init__(self) -> None:
         self.of_users = PolicySet()
         self.of_operators = PolicySet()
-        self._merged: dict[tuple[Policy, Policy], Definition] = {}
+        self._merged: dict[tuple[Policy, Policy], EffectivePolicy] = {}
         """Of those that have met."""
-        self._remembered: dict[tuple[Target, str], InForce] = {}
+        self._remembered: dict[tuple[PolicyTarget, str], EffectivePolicies] = {}
         """Lists ask for each name again and again."""
 
     @property
     def count(self) -> int:
         return self.of_users.count + self.of_operators.count
 
-    def in_force(self, target: Target, name: str) -> InForce:
+    def in_force(self, target: PolicyTarget, name: str) -> EffectivePolicies:
         """For a queue or an exchange with that name."""
         if not self.count:
-            return NOTHING_IN_FORCE
+            return NO_EFFECTIVE_POLICIES
         key = target, name
         known = self._remembered.get(key)
         if known is None:
@@ -110,15 +110,15 @@ class VhostPolicies:
             known = self._remembered[key] = self._found(target, name)
         return known
 
-    def _found(self, target: Target, name: str) -> InForce:
+    def _found(self, target: PolicyTarget, name: str) -> EffectivePolicies:
         octets = name.encode(errors="surrogateescape")
         policy = self.of_users.first(target, octets)
         operator = self.of_operators.first(target, octets)
         if policy is None and operator is None:
-            return NOTHING_IN_FORCE
-        return InForce(policy, operator, self._together(policy, operator))
+            return NO_EFFECTIVE_POLICIES
+        return EffectivePolicies(policy, operator, self._together(policy, operator))
 
-    def _together(self, policy: Policy | None, operator: Policy | None) -> Definition:
+    def _together(self, policy: Policy | None, operator: Policy | None) -> EffectivePolicy:
         if policy is None or operator is None:
             only = policy or operator
             assert only is not None
@@ -170,22 +170,26 @@ class Policies:
         of_vhost = self._by_vhost.get(vhost)
         return of_vhost.count if of_vhost is not None else 0
 
-    def for_queue(self, vhost: str, spec: QueueSpec) -> InForce:
+    def for_queue(self, vhost: str, spec: QueueSpec) -> EffectivePolicies:
         """Of which there are none for calendars, which are the broker's own."""
         of_vhost = self._by_vhost.get(vhost)
         if of_vhost is None or is_calendar(spec.name):
-            return NOTHING_IN_FORCE
-        return of_vhost.in_force(Target(spec.queue_type.value), spec.name)
+            return NO_EFFECTIVE_POLICIES
+        return of_vhost.in_force(PolicyTarget(spec.queue_type.value), spec.name)
 
-    def for_exchange(self, vhost: str, name: str) -> InForce:
+    def for_exchange(self, vhost: str, name: str) -> EffectivePolicies:
         of_vhost = self._by_vhost.get(vhost)
-        return NOTHING_IN_FORCE if of_vhost is None else of_vhost.in_force(Target.EXCHANGE, name)
+        return (
+            NO_EFFECTIVE_POLICIES
+            if of_vhost is None
+            else of_vhost.in_force(PolicyTarget.EXCHANGE, name)
+        )
 
     def settings_of(self, vhost: str, spec: QueueSpec) -> QueueSettings:
         """By what a queue is to go."""
         return settings_of(spec, self.definition_of(vhost, spec))
 
-    def definition_of(self, vhost: str, spec: QueueSpec) -> Definition:
+    def definition_of(self, vhost: str, spec: QueueSpec) -> EffectivePolicy:
         """What its policies say together."""
         return self.for_queue(vhost, spec).definition or NO_POLICY
 

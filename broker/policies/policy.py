@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from fluffle.broker.patterns.patterns import Finds, UnusablePattern, compiled
-from fluffle.broker.queues.settings import Definition
+from fluffle.broker.queues.settings import EffectivePolicy
 
 EVERYWHERE = "^"
 """What an empty pattern finds; of a permission it finds nothing."""
@@ -19,7 +19,7 @@ OPERATOR_POLICY = "operator_policy"
 """The component of parameters that are policies of operators."""
 
 
-class Target(StrEnum):
+class PolicyTarget(StrEnum):
     """What falls under policies: queues, by their types, and exchanges."""
 
     CLASSIC = "classic"
@@ -28,20 +28,20 @@ class Target(StrEnum):
     EXCHANGE = "exchange"
 
 
-QUEUES = frozenset({Target.CLASSIC, Target.QUORUM, Target.STREAM})
+QUEUES = frozenset({PolicyTarget.CLASSIC, PolicyTarget.QUORUM, PolicyTarget.STREAM})
 
-APPLIES_TO: Mapping[str, frozenset[Target]] = {
-    ALL: frozenset(Target),
-    "exchanges": frozenset({Target.EXCHANGE}),
+APPLIES_TO: Mapping[str, frozenset[PolicyTarget]] = {
+    ALL: frozenset(PolicyTarget),
+    "exchanges": frozenset({PolicyTarget.EXCHANGE}),
     "queues": QUEUES,
-    "classic_queues": frozenset({Target.CLASSIC}),
-    "quorum_queues": frozenset({Target.QUORUM}),
-    "streams": frozenset({Target.STREAM}),
+    "classic_queues": frozenset({PolicyTarget.CLASSIC}),
+    "quorum_queues": frozenset({PolicyTarget.QUORUM}),
+    "streams": frozenset({PolicyTarget.STREAM}),
 }
 """The words for `apply-to`."""
 
-UNSUPPORTED: Mapping[Target, frozenset[str]] = {
-    Target.CLASSIC: frozenset(
+UNSUPPORTED: Mapping[PolicyTarget, frozenset[str]] = {
+    PolicyTarget.CLASSIC: frozenset(
         {
             "max-age",
             "stream-max-segment-size-bytes",
@@ -56,7 +56,7 @@ UNSUPPORTED: Mapping[Target, frozenset[str]] = {
             "delayed-retry-max",
         }
     ),
-    Target.QUORUM: frozenset(
+    PolicyTarget.QUORUM: frozenset(
         {
             "queue-mode",
             "queue-master-locator",
@@ -84,8 +84,8 @@ class Policy:
     pattern: str
     applies_to: str
     priority: int | float
-    definition: Definition
-    targets: frozenset[Target]
+    definition: EffectivePolicy
+    targets: frozenset[PolicyTarget]
     finds: Finds
     """Whether it is for somebody with this name."""
 

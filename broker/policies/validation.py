@@ -32,7 +32,7 @@ FIELDS = ("priority", "pattern", "apply-to", "definition")
 """RabbitMQ looks at them in this order, and tells of the last first."""
 
 
-class Key(NamedTuple):
+class PolicyKey(NamedTuple):
     """One key of a definition: what its value may be, and what it is called if it is not that."""
 
     is_valid: Callable[[Any], bool]
@@ -52,37 +52,41 @@ def is_age(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9]*[1-9][0-9]*[YMDhms]", value) is not None
 
 
-KEYS: Mapping[str, Key] = {
-    "alternate-exchange": Key(is_text, "alternate exchange name"),
-    "consumer-timeout": Key(is_count, "consumer timeout"),
-    "dead-letter-exchange": Key(is_text, "dead letter exchange name"),
-    "dead-letter-routing-key": Key(is_text, "dead letter routing key"),
-    "dead-letter-strategy": Key(is_of(DeadLetterStrategy), "dead letter strategy"),
-    "delayed-retry-max": Key(is_count, "delayed retry max"),
-    "delayed-retry-min": Key(is_count, "delayed retry min"),
-    "delayed-retry-type": Key(is_of(DelayedRetry), "delayed retry type"),
-    "delivery-limit": Key(is_number, "delivery limit"),
-    "expires": Key(is_positive, "queue expiry"),
-    "initial-cluster-size": Key(is_count, "cluster size"),
-    "max-age": Key(is_age, "max age"),
-    "max-in-memory-bytes": Key(is_count, "maximum memory in bytes"),
-    "max-in-memory-length": Key(is_count, "maximum memory in bytes"),
-    "max-length": Key(is_count, "maximum length"),
-    "max-length-bytes": Key(is_count, "maximum length in bytes"),
-    "message-ttl": Key(is_count, "message TTL"),
-    "overflow": Key(is_of(Overflow), "overflow value"),
-    "queue-leader-locator": Key(
+KEYS: Mapping[str, PolicyKey] = {
+    "alternate-exchange": PolicyKey(is_text, "alternate exchange name"),
+    "consumer-timeout": PolicyKey(is_count, "consumer timeout"),
+    "dead-letter-exchange": PolicyKey(is_text, "dead letter exchange name"),
+    "dead-letter-routing-key": PolicyKey(is_text, "dead letter routing key"),
+    "dead-letter-strategy": PolicyKey(is_of(DeadLetterStrategy), "dead letter strategy"),
+    "delayed-retry-max": PolicyKey(is_count, "delayed retry max"),
+    "delayed-retry-min": PolicyKey(is_count, "delayed retry min"),
+    "delayed-retry-type": PolicyKey(is_of(DelayedRetry), "delayed retry type"),
+    "delivery-limit": PolicyKey(is_number, "delivery limit"),
+    "expires": PolicyKey(is_positive, "queue expiry"),
+    "initial-cluster-size": PolicyKey(is_count, "cluster size"),
+    "max-age": PolicyKey(is_age, "max age"),
+    "max-in-memory-bytes": PolicyKey(is_count, "maximum memory in bytes"),
+    "max-in-memory-length": PolicyKey(is_count, "maximum memory in bytes"),
+    "max-length": PolicyKey(is_count, "maximum length"),
+    "max-length-bytes": PolicyKey(is_count, "maximum length in bytes"),
+    "message-ttl": PolicyKey(is_count, "message TTL"),
+    "overflow": PolicyKey(is_of(Overflow), "overflow value"),
+    "queue-leader-locator": PolicyKey(
         word_of("client-local", "balanced", "random", "least-leaders"), "queue leader locator value"
     ),
-    "queue-master-locator": Key(word_of("client-local", "random", "min-masters"), "master locator"),
-    "queue-mode": Key(word_of("default", "lazy"), "queue-mode value"),
-    "queue-version": Key(word_of(1, 2), "queue-version value"),
-    "stream-filter-size-bytes": Key(between(16, 255), "filter size", ". Valid range is 16-255"),
-    "stream-max-segment-size-bytes": Key(between(0, SEGMENT_BYTES_MAX), "segment size"),
-    "target-group-size": Key(is_positive, "qq target count value"),
-    "x-cache-size": Key(between(1, CACHE_SIZE_MAX), "cache size"),
-    "x-cache-ttl": Key(is_positive, "cache TTL"),
-    "x-message-deduplication": Key(is_truth, "message deduplication"),
+    "queue-master-locator": PolicyKey(
+        word_of("client-local", "random", "min-masters"), "master locator"
+    ),
+    "queue-mode": PolicyKey(word_of("default", "lazy"), "queue-mode value"),
+    "queue-version": PolicyKey(word_of(1, 2), "queue-version value"),
+    "stream-filter-size-bytes": PolicyKey(
+        between(16, 255), "filter size", ". Valid range is 16-255"
+    ),
+    "stream-max-segment-size-bytes": PolicyKey(between(0, SEGMENT_BYTES_MAX), "segment size"),
+    "target-group-size": PolicyKey(is_positive, "qq target count value"),
+    "x-cache-size": PolicyKey(between(1, CACHE_SIZE_MAX), "cache size"),
+    "x-cache-ttl": PolicyKey(is_positive, "cache TTL"),
+    "x-message-deduplication": PolicyKey(is_truth, "message deduplication"),
 }
 """Those that a policy may have."""
 

@@ -20,10 +20,10 @@ from fluffle.broker.queues.argument_checks import (
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.protocol.types import FieldValue
 
-Definition: TypeAlias = Mapping[str, object]
+EffectivePolicy: TypeAlias = Mapping[str, object]
 """What the policies of a queue say together, by their keys.  JSON."""
 
-NO_POLICY: Definition = MappingProxyType({})
+NO_POLICY: EffectivePolicy = MappingProxyType({})
 
 
 class Overflow(StrEnum):
@@ -239,7 +239,7 @@ KEYS: Mapping[str, str] = {
 """By their arguments."""
 
 
-def settings_of(spec: QueueSpec, policy: Definition = NO_POLICY) -> QueueSettings:
+def settings_of(spec: QueueSpec, policy: EffectivePolicy = NO_POLICY) -> QueueSettings:
     """What a queue goes by under a policy, which may be none.
 
     What somebody may not have checked is as if it was not said.
@@ -287,7 +287,7 @@ def unusable_arguments(spec: QueueSpec, settings: QueueSettings) -> dict[str, st
     return unusable
 
 
-def why_at_most_once(spec: QueueSpec, policy: Definition, settings: QueueSettings) -> str:
+def why_at_most_once(spec: QueueSpec, policy: EffectivePolicy, settings: QueueSettings) -> str:
     """Why what dies in a queue need not arrive though somebody has asked for that; empty if nobody
     has, or it must.  `settings` are those of the two together."""
     said = [policy.get("dead-letter-strategy")]

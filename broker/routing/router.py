@@ -82,9 +82,9 @@ class Router:
 
     def way(self, exchange: str, routing_keys: Sequence[str], properties: Properties | None) -> Way:
         """As `route`, and what keeps the message."""
-        return whole(self.way_in_steps(exchange, routing_keys, properties))
+        return whole(self.route_in_steps(exchange, routing_keys, properties))
 
-    def way_in_steps(
+    def route_in_steps(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
     ) -> Steps[Way]:
         """Find a way as `way` does.  What is bound all the while is found; queues may have gone

@@ -97,9 +97,9 @@ class Turn:
         self._queues.pop(queue, None)
         self.touch_queue(queue)
 
-    def touch_outlet(self, outlet: Flushable) -> None:
-        """`outlet` has something to write."""
-        self._outlets[outlet] = None
+    def touch_outlet(self, output: Flushable) -> None:
+        """`output` has something to write."""
+        self._outlets[output] = None
         self._schedule()
 
     def begin(self) -> bool:
@@ -180,9 +180,9 @@ class Turn:
 
     def _flush(self) -> None:
         outlets, self._outlets = self._outlets, {}
-        for outlet in outlets:
+        for output in outlets:
             try:
-                outlet.flush()
+                output.flush()
             except AssertionError as error:
                 self._on_fatal(error)
             except Exception:

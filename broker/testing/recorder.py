@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fluffle.broker.events.change_events import Announced
-from fluffle.broker.events.event_publisher import Telling
+from fluffle.broker.events.change_events import PublishingMetadata
+from fluffle.broker.events.event_publisher import EventHeaders
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.protocols.amqp091.firehose import tap
-from fluffle.broker.protocols.amqp091.observer import By
+from fluffle.broker.protocols.amqp091.firehose import set_tracer
+from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.testing.message_traces import Actor
 from fluffle.broker.testing.tapped import TimelineTap, short, who_on
@@ -61,9 +61,9 @@ class Recorder:
 
     # An `Observer`
 
-    def metadata(self, inner: Metadata, by: By) -> Metadata:
+    def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
         teller = DefinitionListener(self, Actor(short(by.connection)))
-        return Announced(inner, teller, self._find, actor=by.actor, settler=by.settler)
+        return PublishingMetadata(inner, teller, self._find, actor=by.actor, settler=by.settler)
 
     def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
         """It says so when it opens a virtual host."""
@@ -77,7 +77,7 @@ class Recorder:
         self._connections[session] = connection
         timeline, who = self._seen(session)
         timeline.channels[session] = set()
-        tap(session.vhost, TAP, TimelineTap(timeline))
+        set_tracer(session.vhost, TAP, TimelineTap(timeline))
         name = connection.handshake.client_name
         named = f", named {name!r}" if name else ""
         timeline.note(who, f"opens a connection as {session.user.name!r}{named}")
@@ -136,7 +136,7 @@ class DefinitionListener:
         self._recorder = recorder
         self._who = who
 
-    def tell(self, what: str, headers: Telling) -> None:
+    def tell(self, what: str, headers: EventHeaders) -> None:
         text = changed(what, headers)
         if not text:
             return

@@ -22,32 +22,34 @@ from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel, Settler
-    from fluffle.broker.protocols.amqp091.enqueue import Parcel
+    from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
     from fluffle.broker.protocols.amqp091.properties import PropertyFacts
     from fluffle.broker.protocols.amqp091.unacked import Stretch
     from fluffle.broker.queues.queue_api import ServedQueue
 
 
 class TimelineTap:
-    """A `Tap` of one virtual host."""
+    """A `Tracer` of one virtual host."""
 
     __slots__ = ("_timeline",)
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
 
-    def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+    def published(
+        self, channel: Channel, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+    ) -> None:
         timeline, who = self._timeline, who_on(channel)
         within = "in a transaction" if channel.transaction is not None else ""
         told = list[tuple[str, bytes]]()
-        for origin, content, parcel in in_order(parcels):
+        for origin, content, routed in in_order(routed_batches):
             message = origin.exchange, origin.routing_key, content
-            names = [each.name for each in parcel.targets]
+            names = [each.name for each in routed.targets]
             queues = [name for name in names if not name.startswith(DIRECT_REPLY_TO)]
             if not names:
-                timeline.led_nowhere(who, message, is_returned=parcel.mandatory)
+                timeline.led_nowhere(who, message, is_returned=routed.mandatory)
             timeline.published(who, message, queues, within)
-            lost = "nowhere and is returned" if parcel.mandatory else "nowhere and is dropped"
+            lost = "nowhere and is returned" if routed.mandatory else "nowhere and is dropped"
             where = f"to {' and '.join(map(repr, names))}" if names else lost
             key = f"to exchange {origin.exchange!r} with key {origin.routing_key!r}"
             told.append(

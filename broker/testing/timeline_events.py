@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.events.event_publisher import Telling
+from fluffle.broker.events.event_publisher import EventHeaders
 from fluffle.protocol.delays import X_DELAY
 from fluffle.protocol.properties import decode_properties, raw_properties
 from fluffle.protocol.types import FieldTable
@@ -16,7 +16,7 @@ BY_ITSELF = "amq."
 """So begin names of what comes with a virtual host."""
 
 
-def changed(what: str, headers: Telling) -> str:
+def changed(what: str, headers: EventHeaders) -> str:
     """In words, what the event exchange tells in headers; empty for what goes without saying."""
     if "vhost" not in headers or what.startswith(("vhost.", "permission.")):
         return ""

@@ -158,7 +158,7 @@ class Vhost:
         told = Properties(headers=to_table(dict(headers)) if headers else None, **properties)
         if exchange:
             vhost.topology.require(exchange)
-        way = vhost.way(exchange, (routing_key,), told)
+        way = vhost.route(exchange, (routing_key,), told)
         if not (way[0] or way[1]):
             why = await self.explain(exchange, routing_key, headers, **properties)
             raise AssertionError(

@@ -23,14 +23,20 @@ from fluffle.broker.base.delayed_queues import is_calendar
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.message import Origin
 from fluffle.broker.base.traffic import DISABLED, Deaths, Dropped
-from fluffle.broker.metadata.read_barrier import COMPLETE, Knowledge
+from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.conversion_buffer import WhenSafe
 from fluffle.broker.queues.dead_letter_port import DeadMessages, Stamp
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.pending_dead_letter import Parcel
 from fluffle.broker.queues.queue_api import Admission, Inlet, Partly, Postal, Put, Receipt, fates_of
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.transfer.republish import Letter, Sender, Way, Writer, identity_of
+from fluffle.broker.transfer.republish import (
+    DeathHeaders,
+    DelayedMessages,
+    Destination,
+    RepublishedMessage,
+    identity_of,
+)
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import (
     priority_of,
@@ -52,7 +58,7 @@ NOTED_MS = 600_000
 logger = logging.getLogger(__name__)
 
 
-class Tell(Protocol):
+class OnDeadLetterOutcome(Protocol):
     """What becomes of messages of a run, from one up to another."""
 
     def __call__(
@@ -60,7 +66,7 @@ class Tell(Protocol):
     ) -> None: ...
 
 
-class Trade(NamedTuple):
+class RepublishKind(NamedTuple):
     """What differs between messages that have died and those that have waited for their time."""
 
     waits: str
@@ -72,16 +78,16 @@ class Trade(NamedTuple):
     publishes."""
 
 
-class Posting(NamedTuple):
+class RepublishGroup(NamedTuple):
     """Of which trade messages are that go together, in which virtual host."""
 
-    trade: Trade
+    trade: RepublishKind
     vhost: str
     stamp: Stamp
     counts: Counts
 
 
-class Died(NamedTuple):
+class DeadRun(NamedTuple):
     """Messages of a queue of a virtual host."""
 
     vhost: str
@@ -99,8 +105,18 @@ class DeadLetters:
     """Of all virtual hosts of a node."""
 
     __slots__ = (
-        "_asking", "_clock", "_deaths", "_find", "_full", "_knowledge", "_noted", "_of_calendars",
-        "_of_others", "_stranded", "_waiting", "_when_safe",
+        "_asking",
+        "_clock",
+        "_deaths",
+        "_find",
+        "_full",
+        "_noted",
+        "_of_calendars",
+        "_of_others",
+        "_read_barrier",
+        "_stranded",
+        "_waiting",
+        "_when_safe",
     )  # fmt: skip
 
     def __init__(
@@ -109,21 +125,23 @@ class DeadLetters:
         clock: Clock,
         deaths: Deaths,
         when_safe: WhenSafe = at_once,
-        knowledge: Callable[[], Knowledge] = lambda: COMPLETE,
+        read_barrier: Callable[[], ReadBarrier] = lambda: LOCAL_READ_BARRIER,
     ) -> None:
         """`deaths` is told how many messages have died, arrived, and did not.
         `when_safe` calls something once all that queues here have recorded so far is on disk.
-        `knowledge`: of where anything leads, once there are messages."""
+        `read_barrier`: of where anything leads, once there are messages."""
         self._find = find
         self._clock = clock
         self._deaths = deaths
-        self._of_others = Trade("dead_letters_wait", deaths)
-        self._of_calendars = Trade("delayed_messages_wait", Deaths(), "delayed_messages_dropped")
-        self._knowledge = knowledge
+        self._of_others = RepublishKind("dead_letters_wait", deaths)
+        self._of_calendars = RepublishKind(
+            "delayed_messages_wait", Deaths(), "delayed_messages_dropped"
+        )
+        self._read_barrier = read_barrier
         self._asking: set[Callable[[], None]] = set()
         """The senders that are to try again once more is known."""
         self._when_safe = when_safe
-        self._waiting: deque[Died] = deque()
+        self._waiting: deque[DeadRun] = deque()
         """What is being published, and what has died of that meanwhile: a queue that drops what is
         in front of too many may lead to another one that does."""
         self._full: dict[tuple[str, str], tuple[int, int]] = {}
@@ -145,7 +163,7 @@ class DeadLetters:
             self._deaths.died[dead.queue_type, DISABLED, dead.reason] += dead.unwanted
             return
         waiting = self._waiting
-        waiting.append(Died(vhost_name, queue, settings, dead))
+        waiting.append(DeadRun(vhost_name, queue, settings, dead))
         if len(waiting) > 1:
             return  # whoever is publishing sees to it
         errors: list[Exception] = []
@@ -194,13 +212,13 @@ class DeadLetters:
         Until that is known it is kept, and who keeps it is told then."""
         if not parcel.leads_nowhere:
             return False
-        knowledge = self._knowledge()
-        parcel.doubt = parcel.doubt or knowledge.mark
-        if knowledge.confirmed >= parcel.doubt:
+        read_barrier = self._read_barrier()
+        parcel.doubt = parcel.doubt or read_barrier.mark
+        if read_barrier.confirmed >= parcel.doubt:
             return True
         if hasten not in self._asking:
             self._asking.add(hasten)
-            knowledge.ask(partial(self._known, hasten))
+            read_barrier.ask(partial(self._known, hasten))
         return False
 
     def _known(self, hasten: Callable[[], None]) -> None:
@@ -226,17 +244,19 @@ class DeadLetters:
         queue: str,
         settings: QueueSettings,
         dead: DeadMessages,
-        trade: Trade,
+        trade: RepublishKind,
     ) -> None:
         exchange = settings.dead_letter_exchange
         assert exchange is not None
         time_ms = dead.time_ms if dead.time_ms is not None else self._clock.wall_ms()
-        writer: Writer | Sender = Writer(vhost, queue, settings, dead.reason, time_ms // 1000)
+        writer: DeathHeaders | DelayedMessages = DeathHeaders(
+            vhost, queue, settings, dead.reason, time_ms // 1000
+        )
         if trade is self._of_calendars:
-            writer = Sender(vhost, exchange)
+            writer = DelayedMessages(vhost, exchange)
         is_drawn = vhost.router.needs(exchange).is_drawn
-        known: dict[tuple[Origin, bytes], Letter] = {}
-        letters: list[tuple[Letter, bytes]] = []
+        known: dict[tuple[Origin, bytes], RepublishedMessage] = {}
+        letters: list[tuple[RepublishedMessage, bytes]] = []
         parcels: Sequence[Parcel | None] = dead.parcels or (None,) * len(dead.origins)
         for origin, content, parcel in zip(dead.origins, dead.contents, parcels, strict=True):
             key = origin, raw_properties(content)
@@ -251,9 +271,14 @@ class DeadLetters:
         for (way, _priority), run in groupby(
             letters, key=lambda pair: (pair[0].way, priority_of(pair[1]))
         ):
-            self._put(list(run), way, Posting(trade, vhost.name, dead.stamp, dead.counts))
+            self._put(list(run), way, RepublishGroup(trade, vhost.name, dead.stamp, dead.counts))
 
-    def _put(self, letters: list[tuple[Letter, bytes]], way: Way, posting: Posting) -> None:
+    def _put(
+        self,
+        letters: list[tuple[RepublishedMessage, bytes]],
+        way: Destination,
+        posting: RepublishGroup,
+    ) -> None:
         """Into each of the queues, in order."""
         origins = [letter.origin for letter, _content in letters]
         contents = [content for _letter, content in letters]
@@ -261,7 +286,7 @@ class DeadLetters:
         parcels = [letter.parcel for letter, _content in letters if letter.parcel is not None]
         for target in way.targets:
             if parcels:
-                told: Tell = partial(self._tell, posting, parcels, target)
+                told: OnDeadLetterOutcome = partial(self._tell, posting, parcels, target)
                 is_shut = target.is_full
             else:
                 told = partial(self._told, posting.vhost, target.name)
@@ -293,7 +318,7 @@ class DeadLetters:
 
     def _tell(
         self,
-        posting: Posting,
+        posting: RepublishGroup,
         parcels: list[Parcel],
         target: Inlet,
         start: int,

@@ -36,7 +36,7 @@ def publish_own(
     At most once: nobody is told whether they have been taken, and what leads nowhere is gone.
     """
     for routing_key, properties, body in messages:
-        queues, histories, _ = vhost.way(exchange, (routing_key,), properties)
+        queues, histories, _ = vhost.route(exchange, (routing_key,), properties)
         if not (queues or histories):
             continue
         origin = vhost.origin(exchange, routing_key)

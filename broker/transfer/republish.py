@@ -28,7 +28,9 @@ def identity_of(target: Inlet) -> object:
     return queue.definition.id or queue
 
 
-def line_of(heir: object, predecessors: Mapping[object, object]) -> list[tuple[object, object]]:
+def successions_of(
+    heir: object, predecessors: Mapping[object, object]
+) -> list[tuple[object, object]]:
     """Who has taken the place of whom until one had this place, from the first on: who is between
     may never have been tried."""
     line: list[tuple[object, object]] = []
@@ -38,7 +40,7 @@ def line_of(heir: object, predecessors: Mapping[object, object]) -> list[tuple[o
     return line
 
 
-def inlet_now(vhost: VirtualHost, inlet: Inlet) -> Inlet | None:
+def current_queue(vhost: VirtualHost, inlet: Inlet) -> Inlet | None:
     """Where messages go by now that were for this: its queue may stand still, or have become
     another.  None if it is gone."""
     queue, now = vhost.queues.get(inlet.name), vhost.inlets.get(inlet.name)
@@ -52,7 +54,7 @@ def inlet_now(vhost: VirtualHost, inlet: Inlet) -> Inlet | None:
     return None if known is None else now or queue
 
 
-class Way(NamedTuple):
+class Destination(NamedTuple):
     """Where messages go together."""
 
     targets: tuple[Inlet, ...]
@@ -60,7 +62,7 @@ class Way(NamedTuple):
     expiration_ms: int | None
 
 
-class Letter(NamedTuple):
+class RepublishedMessage(NamedTuple):
     """What becomes of messages with one origin and the same properties."""
 
     origin: Origin
@@ -82,25 +84,27 @@ class Letter(NamedTuple):
         for history in self.histories:
             history.keep(message)
 
-    def sent_as(self, parcel: Parcel | None, predecessors: Mapping[object, object]) -> Letter:
+    def sent_as(
+        self, parcel: Parcel | None, predecessors: Mapping[object, object]
+    ) -> RepublishedMessage:
         """The same, to where the parcel has not arrived yet; `predecessors` as `VirtualHost` has
         them."""
         if parcel is None:
             return self
         for heir in predecessors.keys() & set(map(identity_of, self.targets)):
-            for younger, older in line_of(heir, predecessors):
+            for younger, older in successions_of(heir, predecessors):
                 parcel.succeed(younger, older)
         lacking = parcel.lead(map(identity_of, self.targets))
         targets = tuple(target for target in self.targets if identity_of(target) in lacking)
         return self._replace(targets=targets, parcel=parcel)
 
     @property
-    def way(self) -> Way:
+    def way(self) -> Destination:
         """What it must have in common with the one before, to be published with it."""
-        return Way(self.targets, self.persistent, self.expiration_ms)
+        return Destination(self.targets, self.persistent, self.expiration_ms)
 
 
-class Writer(NamedTuple):
+class DeathHeaders(NamedTuple):
     """Writes into headers how messages have died that did so together."""
 
     vhost: VirtualHost
@@ -109,7 +113,7 @@ class Writer(NamedTuple):
     reason: DeathReason
     time_s: int
 
-    def write(self, origin: Origin, raw: bytes) -> Letter:
+    def write(self, origin: Origin, raw: bytes) -> RepublishedMessage:
         settings = self.settings
         exchange, own_key = settings.dead_letter_exchange, settings.dead_letter_routing_key
         assert exchange is not None
@@ -120,34 +124,38 @@ class Writer(NamedTuple):
         past = max(origin.past, Past.DIED)
         if own_key is not None:
             keys, past = (cut_to_shortstr(own_key),), Past.REDIRECTED
-        targets, histories, _ = self.vhost.way(exchange, keys, decode_properties(raw))
+        targets, histories, _ = self.vhost.route(exchange, keys, decode_properties(raw))
         cycles: tuple[tuple[str, ...], ...] = ()
         if self.reason is not DeathReason.REJECTED:
             ended = [target for target in targets if is_cycle(deaths, target.name)]
             targets = tuple(target for target in targets if target not in ended)
             cycles = tuple((target.name, *queues_of(deaths)) for target in ended)
         new_origin = self.vhost.origin(exchange, keys[0], past, origin.blind_keys)
-        return Letter(new_origin, raw, targets, is_persistent(raw), cycles, keys[1:], histories)
+        return RepublishedMessage(
+            new_origin, raw, targets, is_persistent(raw), cycles, keys[1:], histories
+        )
 
 
-class Sender(NamedTuple):
+class DelayedMessages(NamedTuple):
     """Sends on what has waited in the calendar of an exchange, as if it came to that now."""
 
     vhost: VirtualHost
     exchange: str
 
-    def write(self, origin: Origin, raw: bytes) -> Letter:
+    def write(self, origin: Origin, raw: bytes) -> RepublishedMessage:
         keys, properties = all_keys(origin, raw), decode_properties(raw)
         if "BCC" in (properties.headers or {}):
             keys = routing_keys(origin, raw) + blind_keys(properties)
             raw = without_bcc(properties)
         raw = waited(raw)
         properties = decode_properties(raw)
-        targets, histories, _ = self.vhost.way(self.exchange, keys, properties)
+        targets, histories, _ = self.vhost.route(self.exchange, keys, properties)
         expiration = properties.expiration
         expiration_ms = int(expiration) if expiration is not None else None
         is_kept = is_persistent(raw)
-        return Letter(origin, raw, targets, is_kept, (), keys[1:], histories, expiration_ms)
+        return RepublishedMessage(
+            origin, raw, targets, is_kept, (), keys[1:], histories, expiration_ms
+        )
 
 
 def blind_keys(properties: Properties) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.queues.arguments import QueueSpec, features_not_in_effect
 from fluffle.broker.queues.settings import (
     NO_POLICY,
-    Definition,
+    EffectivePolicy,
     QueueSettings,
     SettingsFrom,
     unusable_arguments,
@@ -20,21 +20,21 @@ from fluffle.broker.queues.settings import (
 logger = logging.getLogger(__name__)
 
 
-DefinitionFrom: TypeAlias = Callable[[str, QueueSpec], Definition]
+EffectivePolicyFrom: TypeAlias = Callable[[str, QueueSpec], EffectivePolicy]
 
 
-def without_policies(_vhost: str, _spec: QueueSpec) -> Definition:
+def no_policies(_vhost: str, _spec: QueueSpec) -> EffectivePolicy:
     """Where there are none."""
     return NO_POLICY
 
 
-class Noting:
+class DeclareWarnings:
     """Told of each queue that comes to be, and asked by what it is to go."""
 
     __slots__ = ("_definition", "_noticed", "_settings")
 
     def __init__(
-        self, settings: SettingsFrom, definition: DefinitionFrom = without_policies
+        self, settings: SettingsFrom, definition: EffectivePolicyFrom = no_policies
     ) -> None:
         """`definition`: what the policies of a queue say, which `settings` heed."""
         self._settings = settings

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.base.delayed_queues import exchange_of, is_calendar
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name, Room
+from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Name
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.nodes import DELAYS, SELECTS, Nodes, check_known, node_name
 from fluffle.broker.queues.arguments import (
@@ -98,7 +98,7 @@ def new_queue(vhost: VirtualHost, spec: QueueSpec, owner: Owner | None) -> Chang
         return change
     return change._replace(
         rests_on=(*rests_on, (Kind.VHOST, (vhost.name,))),
-        room=(Room(Kind.QUEUE, vhost.name, limit),) if limit >= 0 else (),
+        room=(CountLimit(Kind.QUEUE, vhost.name, limit),) if limit >= 0 else (),
     )
 
 

@@ -34,7 +34,7 @@ from fluffle.protocol.properties import Properties
 from fluffle.protocol.steps import Steps, whole
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.firehose import Tap
+    from fluffle.broker.protocols.amqp091.firehose import Tracer
 
 
 OnKept: TypeAlias = "Callable[[str, str, Kept], None]"
@@ -50,11 +50,11 @@ class QueueCounts:
         self.declared = self.created = self.deleted = 0
 
 
-def nobody_notes(_spec: QueueSpec, _vhost: str) -> None:
+def ignore_new_queue(_spec: QueueSpec, _vhost: str) -> None:
     """Where nobody wants to know what queues are made."""
 
 
-def nobody_keeps(_vhost: str, _exchange: str, _message: Kept) -> None:
+def ignore_kept(_vhost: str, _exchange: str, _message: Kept) -> None:
     """Where there are no other nodes."""
 
 
@@ -104,9 +104,9 @@ class VirtualHost:
         "queues",
         "router",
         "settings",
-        "taps",
         "topology",
-        "trace",
+        "tracer",
+        "tracers",
     )
 
     def __init__(
@@ -114,10 +114,10 @@ class VirtualHost:
         name: str,
         maker: QueueMaker,
         *,
-        on_new_queue: Callable[[QueueSpec, str], None] = nobody_notes,
+        on_new_queue: Callable[[QueueSpec, str], None] = ignore_new_queue,
         policies: Policies | None = None,
         image: VhostImage | None = None,
-        on_kept: OnKept = nobody_keeps,
+        on_kept: OnKept = ignore_kept,
         pick: Callable[[int], int] = first,
         later: Callable[[Iterator[None]], None] = at_once,
     ) -> None:
@@ -155,9 +155,9 @@ class VirtualHost:
         self.counts = QueueCounts()
         self.origin = Origins().of
         """The one object that stands for an exchange and a routing key."""
-        self.taps: dict[str, Tap] = {}
-        self.trace: Tap | None = None
-        """Sees what clients of this node publish and are given: `taps` as one (`tapping.tap`)."""
+        self.tracers: dict[str, Tracer] = {}
+        self.tracer: Tracer | None = None
+        """Sees what clients of this node publish: `tracers` as one (`firehose.set_tracer`)."""
         self.maker, self._on_new_queue = maker, on_new_queue
         self._owned: dict[Owner, dict[str, ServedQueue]] = {}
         """Exclusive queues by their owner; no owner without one."""
@@ -192,19 +192,19 @@ class VirtualHost:
         """What definitions say of it besides."""
         return self.settings.metadata
 
-    def way(
+    def route(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
     ) -> tuple[tuple[Inlet, ...], tuple[History, ...], bool]:
         """The queues that a message goes to, each once, what keeps it, and whether that rests on
         something not being there (`router.Way.misses`)."""
-        return whole(self.way_in_steps(exchange, routing_keys, properties))
+        return whole(self.route_in_steps(exchange, routing_keys, properties))
 
-    def way_in_steps(
+    def route_in_steps(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
     ) -> Steps[tuple[tuple[Inlet, ...], tuple[History, ...], bool]]:
-        """Find a way as `way` does."""
+        """Find a route as `route` does."""
         epoch = self.topology.epoch, self.epoch
-        way = yield from self.router.way_in_steps(exchange, routing_keys, properties)
+        way = yield from self.router.route_in_steps(exchange, routing_keys, properties)
         names = way.queues
         if epoch != (self.topology.epoch, self.epoch):
             names = tuple(filter(self.queues.__contains__, names))  # some may have gone meanwhile

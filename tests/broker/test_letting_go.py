@@ -71,7 +71,7 @@ class Late(Sent):
 def confirmed_by_hand() -> tuple[Place, Confirming]:
     place, others = Place(), Confirming()
     place.dead_letters = DeadLetters(
-        place._find, place.clock, place.deaths, knowledge=lambda: others
+        place._find, place.clock, place.deaths, read_barrier=lambda: others
     )
     return place, others
 

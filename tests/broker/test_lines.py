@@ -14,7 +14,7 @@ from fluffle.broker.composition.observers import own_exchanges
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.events import log_publisher as module
 from fluffle.broker.events.event_publisher import LOG_EXCHANGE
-from fluffle.broker.events.log_publisher import LINES_MAX, PAUSE_S, Lines
+from fluffle.broker.events.log_publisher import LINES_MAX, PAUSE_S, LogPublisher
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.changes import have_own
 from fluffle.broker.testing.broker import Broker
@@ -34,7 +34,7 @@ class Scene:
         self.client = self.edge.connect()
         self.client.declare("lines")
         scheduler = self.edge.scheduler
-        self.lines = Lines(
+        self.lines = LogPublisher(
             "a@b",
             format_name,
             lambda: self.edge.vhost,
@@ -261,4 +261,4 @@ async def test_without_the_option_there_is_no_such_exchange() -> None:
         topology = broker.node.catalogue.vhosts["/"].topology
         assert topology.find(LOG_EXCHANGE.name) is None
         handlers = logging.getLogger(LOGGED_BY).handlers
-        assert not [each for each in handlers if isinstance(each, Lines)]
+        assert not [each for each in handlers if isinstance(each, LogPublisher)]

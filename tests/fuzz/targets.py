@@ -31,7 +31,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importer import import_definitions
 from fluffle.broker.definitions.parser import DefinitionsError, read
 from fluffle.broker.durability.definitions.change_encoding import (
-    BadBytes,
+    InvalidEncoding,
     decode_proposals,
     decode_state,
     encode_proposals,
@@ -43,8 +43,8 @@ from fluffle.broker.durability.definitions.fact_encoding import encode_key
 from fluffle.broker.durability.journals.encoding import decode as decode_messages
 from fluffle.broker.durability.journals.encoding import encode as encode_messages
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.metadata.change import Change, Fact, Room
-from fluffle.broker.metadata.facts import FORGOTTEN, Kind
+from fluffle.broker.metadata.change import Change, CountLimit, Fact
+from fluffle.broker.metadata.facts import NO_FACTS, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata
 from fluffle.broker.metadata.state import Proposal, State
 from fluffle.broker.queues.delivery import Outcome
@@ -209,7 +209,7 @@ def definitions(data: bytes) -> None:
         content = read(data.decode(errors="surrogateescape"))
     except DefinitionsError:
         return
-    metadata = LocalMetadata(catalogue.apply, FORGOTTEN)
+    metadata = LocalMetadata(catalogue.apply, NO_FACTS)
     try:
         skipped = asyncio.run(import_definitions(content, catalogue, metadata))
     except DefinitionsError:
@@ -240,7 +240,7 @@ def changes(data: bytes) -> None:
         else:
             proposals = decode_proposals(data[1:])
             assert decode_proposals(encode_proposals(proposals)) == proposals
-    except BadBytes:
+    except InvalidEncoding:
         return
 
 
@@ -249,7 +249,7 @@ def change_seeds() -> list[bytes]:
     state = State()
     vhost = Fact(Kind.VHOST, ("v",), VhostSettings())
     user = Fact(Kind.PERMISSION, ("u", "v"), Permission(".*", "", ""))
-    room = (Room(Kind.QUEUE, "v", 3),)
+    room = (CountLimit(Kind.QUEUE, "v", 3),)
     change = Change((user,), (vhost, user), ((Kind.USER, ("u",)),), room)
     proposal = Proposal("a", 1, 1, 1, change, (0,))
     state.apply(proposal._replace(change=Change(puts=(vhost,))))

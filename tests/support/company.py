@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.metadata.read_barrier import COMPLETE, Knowledge
+from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 
 
 class Nobody:
     """`Neighbours`."""
 
     cluster = None
-    knowledge: Knowledge = COMPLETE
+    read_barrier: ReadBarrier = LOCAL_READ_BARRIER
     groups: Mapping[int, HostedGroup] = {}
     leader_changes = 0
 

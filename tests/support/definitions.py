@@ -15,7 +15,7 @@ from fluffle.broker.definitions import parameters
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability.definitions.image import Entry
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.facts import FORGOTTEN, Facts, Key, Kind
+from fluffle.broker.metadata.facts import NO_FACTS, Facts, Key, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer
@@ -44,7 +44,7 @@ def engines(vhost: VirtualHost) -> list[Queue]:
 class Editor:
     """Changes a catalogue, and remembers it in `facts`."""
 
-    def __init__(self, catalogue: Catalogue, facts: Facts = FORGOTTEN) -> None:
+    def __init__(self, catalogue: Catalogue, facts: Facts = NO_FACTS) -> None:
         self.catalogue = catalogue
         self.metadata: Metadata = LocalMetadata(catalogue.apply, facts)
 
@@ -107,7 +107,7 @@ def no_other(name: str) -> VirtualHost:
 
 
 def editor_of(
-    *vhosts: VirtualHost, access: Access | None = None, facts: Facts = FORGOTTEN
+    *vhosts: VirtualHost, access: Access | None = None, facts: Facts = NO_FACTS
 ) -> Editor:
     """Of a node with these parts and nothing else."""
     named = {vhost.name: vhost for vhost in vhosts}

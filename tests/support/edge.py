@@ -22,16 +22,16 @@ from fluffle.broker.config.config import Config, Limits
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, Announcer
+from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, EventPublisher
 from fluffle.broker.metadata.facts import Facts
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
 from fluffle.broker.observability.statistics.sampler import SampleTimer
 from fluffle.broker.observability.statistics.statistics import Statistics
 from fluffle.broker.policies.policies import Policies
-from fluffle.broker.protocols.amqp091.client_events import Announcing
+from fluffle.broker.protocols.amqp091.client_events import ClientEvents
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
-from fluffle.broker.protocols.amqp091.forced_closes import Consequences
+from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
 from fluffle.broker.protocols.amqp091.registry import Connections, Owners, delete_late
 from fluffle.broker.protocols.amqp091.server_properties import server_properties
 from fluffle.broker.protocols.amqp091.services import Services
@@ -153,7 +153,7 @@ class Edge:
             call_later=self.scheduler.call_later,
             connections=Connections(now_s=lambda: self.scheduler.now_s),
             owners=Owners("a"),
-            consequences=Consequences(chores),
+            consequences=ForcedCloses(chores),
             on_fatal=raise_it,
             observers=(self.announcing(),) if announces else (),
             wall_ms=lambda: 7_999,
@@ -161,10 +161,10 @@ class Edge:
         late = partial(delete_late, self.services.owners, self.services.metadata)
         self.catalogue.transient_listeners.append(late)
 
-    def announcing(self) -> Announcing:
+    def announcing(self) -> ClientEvents:
         self.editor.have(partial(have_own, self.vhost.topology, EVENT_EXCHANGE))
-        announcer = Announcer("node", self.catalogue.vhosts, ManualClock(wall_ms=7_999))
-        return Announcing(announcer, self.catalogue.known)
+        announcer = EventPublisher("node", self.catalogue.vhosts, ManualClock(wall_ms=7_999))
+        return ClientEvents(announcer, self.catalogue.known)
 
     def count(self) -> None:
         """What clients do that come from now on is counted by object."""

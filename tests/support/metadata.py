@@ -10,8 +10,8 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.metadata_group import timed_out
 from fluffle.broker.metadata.change import Change, Fact
 from fluffle.broker.metadata.facts import Facts, Kind
-from fluffle.broker.metadata.metadata import Apply, Decide, Late, nobody_waits
-from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.broker.metadata.metadata import Apply, Decide, OnLateError, ignore_done
+from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class LaterMetadata:
         self._asked: deque[Asked] = deque()
         self._number = 0
         self.stale_count = 0
-        self.late: Late | None = None
+        self.late: OnLateError | None = None
         """Whom to tell that what has to be takes too long: the last that was asked for."""
 
     def __len__(self) -> int:
@@ -58,8 +58,8 @@ class LaterMetadata:
     def settle(
         self,
         decide: Decide,
-        done: Callable[[], None] = nobody_waits,
-        late: Late | None = None,
+        done: Callable[[], None] = ignore_done,
+        late: OnLateError | None = None,
     ) -> None:
         def impossible(error: BrokerError) -> None:
             raise AssertionError from error
@@ -75,14 +75,14 @@ class LaterMetadata:
     def give_up(self) -> None:
         """Tell who waits that it takes too long; all of it may still come true."""
         for asked in self._asked:
-            failed, asked.failed, asked.done = asked.failed, nobody_minds, nobody_waits
+            failed, asked.failed, asked.done = asked.failed, nobody_minds, ignore_done
             failed(timed_out())
 
     def commit(self) -> None:
         """Apply the oldest change, or have it decided anew if it does not hold any more."""
         asked = self._asked.popleft()
         fate = self._state.apply(asked.proposal)
-        if fate is Fate.APPLIED:
+        if fate is ProposalOutcome.APPLIED:
             consequences = self._apply(asked.proposal.change)
             asked.done()
             for consequence in consequences:

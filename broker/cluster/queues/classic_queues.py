@@ -18,7 +18,7 @@ from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
 from fluffle.broker.cluster.queues.session_router import StreamHub
-from fluffle.broker.durability.journals.cluster_journals import JournalsById
+from fluffle.broker.durability.journals.cluster_journals import ClusterJournals
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.arguments import QueueSpec
@@ -52,7 +52,7 @@ class HomeQueues:
         node: NodeId,
         boot: int,
         local: LocalQueues,
-        journals: JournalsById,
+        journals: ClusterJournals,
         *,
         draw_bits: Callable[[int], int],
     ) -> None:

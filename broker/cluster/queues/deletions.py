@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.metadata.read_barrier import Knowledge
+from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Admission
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -22,10 +22,10 @@ OnFate = Callable[[Admission], None]
 class Deletions:
     """Deletions of queues that one node has heard of."""
 
-    __slots__ = ("_knowledge", "_vhosts")
+    __slots__ = ("_read_barrier", "_vhosts")
 
-    def __init__(self, knowledge: Knowledge, vhosts: Mapping[str, VirtualHost]) -> None:
-        self._knowledge = knowledge
+    def __init__(self, read_barrier: ReadBarrier, vhosts: Mapping[str, VirtualHost]) -> None:
+        self._read_barrier = read_barrier
         self._vhosts = vhosts
 
     def decide(self, queue: QueueDefinition, vhost: str, tell: OnFate) -> None:
@@ -38,7 +38,7 @@ class Deletions:
         def unknown(_error: BrokerError) -> None:
             tell(Admission.REFUSED)
 
-        self._knowledge.ask(known, unknown)  # mutant: I7 I9
+        self._read_barrier.ask(known, unknown)  # mutant: I7 I9
 
     def _is_replaced(self, queue: QueueDefinition, vhost: str) -> bool:
         """Whether another has its name."""

@@ -11,7 +11,7 @@
     outcomes   [node, boot, known_below, [number, has_held, ...], ...]
 
 Values are those of `encoding`.  A state is the same bytes on all nodes that have applied the same.
-Whatever is not exactly this raises `BadBytes`.
+Whatever is not exactly this raises `InvalidEncoding`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from fluffle.broker.durability.definitions.fact_encoding import (
     encode,
     encode_key,
 )
-from fluffle.broker.metadata.change import Change, Fact, Name, Room
+from fluffle.broker.metadata.change import Change, CountLimit, Fact, Name
 from fluffle.broker.metadata.facts import Key, Kind
-from fluffle.broker.metadata.state import Outcomes, Proposal, State
+from fluffle.broker.metadata.state import Proposal, ProposalOutcomes, State
 from fluffle.storage.errors import StorageError
 
 SHAPE = b"\x01"
@@ -39,7 +39,7 @@ SHAPE = b"\x01"
 UNREADABLE = (ValueError, TypeError, LookupError, RecursionError, StorageError)
 
 
-class BadBytes(ValueError):
+class InvalidEncoding(ValueError):
     """These are no changes, or no state; says why."""
 
 
@@ -49,11 +49,11 @@ def encode_proposals(proposals: Iterable[Proposal]) -> bytes:
 
 
 def decode_proposals(payload: bytes) -> list[Proposal]:
-    """The proposals of an entry.  Raises `BadBytes`."""
+    """The proposals of an entry.  Raises `InvalidEncoding`."""
     try:
         return [_proposal_of(row) for row in _unpacked(payload)]
     except UNREADABLE as error:
-        raise BadBytes(f"these are no changes: {error!r}") from error
+        raise InvalidEncoding(f"these are no changes: {error!r}") from error
 
 
 def encode_state(state: State) -> bytes:
@@ -68,7 +68,7 @@ def encode_state(state: State) -> bytes:
 
 
 def decode_state(content: bytes) -> State:
-    """Raises `BadBytes`."""
+    """Raises `InvalidEncoding`."""
     state = State()
     try:
         state.last_revision, facts, outcomes = _unpacked(content)
@@ -80,9 +80,9 @@ def decode_state(content: bytes) -> State:
             applied = dict(_rows(numbers, 2))
             _check_text(node)
             _check_counts(boot, known_below, *applied)
-            state.outcomes[node] = Outcomes(boot, known_below, applied)
+            state.outcomes[node] = ProposalOutcomes(boot, known_below, applied)
     except UNREADABLE as error:
-        raise BadBytes(f"this is no state of definitions: {error!r}") from error
+        raise InvalidEncoding(f"this is no state of definitions: {error!r}") from error
     return state
 
 
@@ -124,7 +124,7 @@ def _known_row(state: State, name: Name) -> tuple[object, ...]:
     return kind, key, encode(kind, known.value), known.revision
 
 
-def _numbers_of(outcomes: Outcomes) -> list[object]:
+def _numbers_of(outcomes: ProposalOutcomes) -> list[object]:
     return _flat(sorted(outcomes.applied.items()))
 
 
@@ -134,10 +134,10 @@ def _fact_of(kind: str, key: Any, value: bytes) -> Fact:
     return Fact(known, decoded, found)
 
 
-def _room_of(kind: str, vhost: Any, limit: Any) -> Room:
+def _room_of(kind: str, vhost: Any, limit: Any) -> CountLimit:
     _check_text(vhost)
     _check_counts(limit)
-    return Room(Kind(kind), vhost, limit)
+    return CountLimit(Kind(kind), vhost, limit)
 
 
 def _key_of(parts: Any) -> Key:
@@ -174,5 +174,5 @@ def _packed(value: object) -> bytes:
 
 def _unpacked(content: bytes) -> Any:
     if content[:1] != SHAPE:
-        raise BadBytes(f"they have shape {content[:1]!r}, which this version does not know")
+        raise InvalidEncoding(f"they have shape {content[:1]!r}, which this version does not know")
     return msgpack.unpackb(content[1:], unicode_errors=TEXT_ERRORS)

@@ -23,7 +23,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.image import FirstStart
 from fluffle.broker.metadata.facts import Key, Kind
-from fluffle.broker.metadata.nodes import Registered
+from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -324,7 +324,7 @@ def _decode_binding(key: tuple[str, str, str, str, str, bytes], fields: Fields) 
     )
 
 
-def _encode_node(node: Registered) -> Fields:
+def _encode_node(node: RegisteredNode) -> Fields:
     return {
         "host": node.address.host,
         "port": node.address.port,
@@ -335,10 +335,10 @@ def _encode_node(node: Registered) -> Fields:
     }
 
 
-def _decode_node(_key: tuple[str], fields: Fields) -> Registered:
+def _decode_node(_key: tuple[str], fields: Fields) -> RegisteredNode:
     address = ListenAddress(fields["host"], fields["port"])
     knows = fields.get("knows", 0)
-    return Registered(address, fields["boot"], fields["nonce"], fields["id"], knows)
+    return RegisteredNode(address, fields["boot"], fields["nonce"], fields["id"], knows)
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from fluffle.broker.access.access import Tables
+from fluffle.broker.access.access import AccessTables
 from fluffle.broker.access.limits import VhostSettings
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.queues.journal import QueueDefinition
@@ -45,7 +45,7 @@ class Image:
 
     first_start: FirstStart | None = None
     """None if there was none yet."""
-    tables: Tables = field(default_factory=Tables)
+    tables: AccessTables = field(default_factory=AccessTables)
     vhosts: dict[str, VhostImage] = field(default_factory=dict)
     doomed: list[str] = field(default_factory=list)
     """Of `vhosts`, those whose deletion had begun."""

@@ -14,13 +14,13 @@ from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.errors import Corrupt
 
-ACQUAINTANCE = "acquaintance"
+KNOWN_PEER = "acquaintance"
 """The kind of these definitions."""
 
 UNREADABLE = (ValueError, TypeError)
 
 
-class Acquaintance(NamedTuple):
+class KnownPeer(NamedTuple):
     """Another node, as it was last heard of."""
 
     address: ListenAddress | None = None
@@ -33,7 +33,7 @@ class Acquaintance(NamedTuple):
     """How far its disk is known to have come, in some of its lives: see `Reached`."""
 
 
-class Acquaintances:
+class KnownPeers:
     """The others by name, each change of which is on disk soon."""
 
     __slots__ = ("_commits", "_known")
@@ -44,20 +44,20 @@ class Acquaintances:
         self._known = dict(_decoded(name, value) for name, value in items)
 
     @property
-    def known(self) -> Mapping[str, Acquaintance]:
+    def known(self) -> Mapping[str, KnownPeer]:
         return self._known
 
     def id_of(self, node: str) -> int:
-        return self._known.get(node, Acquaintance()).id
+        return self._known.get(node, KnownPeer()).id
 
     def meet(self, node: str, address: ListenAddress, registered: int) -> None:
         """It is there, and registered under this `id`."""
-        known = self._known.get(node, Acquaintance())
+        known = self._known.get(node, KnownPeer())
         self._put(node, known._replace(address=address, id=registered))
 
     def lives(self, node: str, boot: int, nonce: bytes) -> None:
         """It is in this life."""
-        known = self._known.get(node, Acquaintance())
+        known = self._known.get(node, KnownPeer())
         self._put(node, known._replace(boot=boot, nonce=nonce))
 
     def has_reached(self, node: str, rows: Sequence[tuple[int, int, int]]) -> None:
@@ -65,31 +65,31 @@ class Acquaintances:
 
         No commit begins for it: each would be sent, and remembered, and so on for ever.
         """
-        known = self._known.get(node, Acquaintance())._replace(reached=tuple(rows))
+        known = self._known.get(node, KnownPeer())._replace(reached=tuple(rows))
         self._known[node] = known
-        self._commits.batch().put(ACQUAINTANCE, node.encode(), encoded(known))
+        self._commits.batch().put(KNOWN_PEER, node.encode(), encoded(known))
 
     def forget(self, node: str) -> None:
         if self._known.pop(node, None) is not None:
-            self._commits.remove(ACQUAINTANCE, node.encode())
+            self._commits.remove(KNOWN_PEER, node.encode())
 
-    def _put(self, node: str, acquaintance: Acquaintance) -> None:
-        if self._known.get(node) == acquaintance:
+    def _put(self, node: str, peer: KnownPeer) -> None:
+        if self._known.get(node) == peer:
             return
-        self._known[node] = acquaintance
-        self._commits.put(ACQUAINTANCE, node.encode(), encoded(acquaintance))
+        self._known[node] = peer
+        self._commits.put(KNOWN_PEER, node.encode(), encoded(peer))
 
 
-def encoded(acquaintance: Acquaintance) -> bytes:
-    """An acquaintance as bytes; what it has reached last is apart, as it was alone once."""
-    address = acquaintance.address
+def encoded(peer: KnownPeer) -> bytes:
+    """Return a peer as bytes; what it has reached last is apart, as it was alone once."""
+    address = peer.address
     where = None if address is None else (address.host, address.port)
-    *earlier, newest = acquaintance.reached or [(0, 0, 0)]
-    value: bytes = msgpack.packb((where, *acquaintance[1:4], newest, earlier))
+    *earlier, newest = peer.reached or [(0, 0, 0)]
+    value: bytes = msgpack.packb((where, *peer[1:4], newest, earlier))
     return value
 
 
-def _decoded(name: bytes, value: bytes) -> tuple[str, Acquaintance]:
+def _decoded(name: bytes, value: bytes) -> tuple[str, KnownPeer]:
     try:
         where, boot, nonce, registered, *later = msgpack.unpackb(value)
         address = None if where is None else ListenAddress(*where)
@@ -98,6 +98,6 @@ def _decoded(name: bytes, value: bytes) -> tuple[str, Acquaintance]:
         reached = tuple((incarnation, life, commit) for incarnation, life, commit in rows)
         if not reached[-1][0]:
             reached = ()
-        return name.decode(), Acquaintance(address, boot, nonce, registered, reached)
+        return name.decode(), KnownPeer(address, boot, nonce, registered, reached)
     except UNREADABLE as error:
-        raise Corrupt(f"catalog {ACQUAINTANCE} {name!r}", f"it cannot be read: {error}") from error
+        raise Corrupt(f"catalog {KNOWN_PEER} {name!r}", f"it cannot be read: {error}") from error

@@ -18,7 +18,7 @@ IDENTITY = "identity"
 """The kind of this definition; there is one, without a name."""
 
 
-class Owned(NamedTuple):
+class StoreOwner(NamedTuple):
     """Of which node they are."""
 
     node: str
@@ -43,7 +43,7 @@ NOTHING_MORE: tuple[Any, ...] = ((), None, (), ())
 """Fields behind the first four, which earlier versions did not keep."""
 
 
-class OwnIdentity:
+class NodeIdentity:
     """What a store says of its owner."""
 
     __slots__ = ("_commits", "owned")
@@ -51,10 +51,10 @@ class OwnIdentity:
     def __init__(self, items: Iterable[tuple[bytes, bytes]], commits: Commits) -> None:
         """`items` as they are on disk.  Raises `Corrupt`."""
         self._commits = commits
-        self.owned = owned_of(items)
+        self.owned = store_owner_of(items)
         """None if no node of a cluster has ever run with it."""
 
-    def put(self, owned: Owned, done: Callable[[], None] | None = None) -> None:
+    def put(self, owned: StoreOwner, done: Callable[[], None] | None = None) -> None:
         """On disk with the next commit; `done` is called once it is."""
         self.owned = owned
         self._commits.put(IDENTITY, b"", encoded(owned))
@@ -62,7 +62,7 @@ class OwnIdentity:
             self._commits.wait(Call(done), self._commits.ticket)
 
 
-def owned_of(items: Iterable[tuple[bytes, bytes]]) -> Owned | None:
+def store_owner_of(items: Iterable[tuple[bytes, bytes]]) -> StoreOwner | None:
     """From the definitions of this kind.  Raises `Corrupt`."""
     for _, value in items:
         try:
@@ -70,13 +70,15 @@ def owned_of(items: Iterable[tuple[bytes, bytes]]) -> Owned | None:
             began, mark, founders, left = [*list(later), *NOTHING_MORE[len(later) :]]
             file = FileMark(*mark) if mark is not None else None
             whom = tuple((name, host, port) for name, host, port in founders)
-            return Owned(node, cluster, boot, tuple(nonces), tuple(began), file, whom, tuple(left))
+            return StoreOwner(
+                node, cluster, boot, tuple(nonces), tuple(began), file, whom, tuple(left)
+            )
         except (ValueError, TypeError) as error:
             raise Corrupt(f"catalog {IDENTITY}", f"it cannot be read: {error}") from error
     return None
 
 
-def encoded(owned: Owned) -> bytes:
+def encoded(owned: StoreOwner) -> bytes:
     """As its definition has it."""
     value: bytes = msgpack.packb(owned)
     return value

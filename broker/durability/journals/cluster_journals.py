@@ -28,7 +28,7 @@ def journal_item(queue: int, groups: tuple[int, ...]) -> tuple[bytes, bytes]:
     return ID.pack(queue), GROUPS.pack(*groups)
 
 
-class JournalsById:
+class ClusterJournals:
     """Of the durable queues whose home a node is."""
 
     __slots__ = ("_commits", "_groups", "_journals")

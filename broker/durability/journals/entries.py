@@ -17,7 +17,7 @@ COMPACT_ENTRIES = 512
 """Entries that are dead are swept out once there are so many, and they are half."""
 
 
-class Partial(NamedTuple):
+class PartialEntry(NamedTuple):
     """An entry of which some messages are settled."""
 
     first: int
@@ -25,12 +25,12 @@ class Partial(NamedTuple):
     """Bit `i` for the message `first + i`."""
 
 
-class Changes(NamedTuple):
+class EntryChanges(NamedTuple):
     """What has become of entries."""
 
     dead: list[tuple[int, int]]
     """The first number and the one behind the last of those of which every message is settled."""
-    partial: list[Partial]
+    partial: list[PartialEntry]
     """Those that live on, with all that is settled of them."""
 
 
@@ -62,7 +62,7 @@ class Entries:
         """The last entry has so many messages more."""
         self._counts[-1] += count
 
-    def insert(self, entries: Sequence[tuple[int, int]], settled: Iterable[Partial]) -> None:
+    def insert(self, entries: Sequence[tuple[int, int]], settled: Iterable[PartialEntry]) -> None:
         """Entries, each with its first number and its count, that lie together among the others."""
         at = bisect_left(self._firsts, entries[0][0])
         self._firsts[at:at] = array("Q", [first for first, _ in entries])
@@ -88,9 +88,9 @@ class Entries:
             if settled:
                 self._settled[first] = settled
 
-    def take_changes(self) -> Changes:
+    def take_changes(self) -> EntryChanges:
         """What has changed since this was last called; the dead are forgotten."""
-        changes = Changes([], [])
+        changes = EntryChanges([], [])
         touched, self._touched = self._touched, {}
         for first in sorted(touched):
             settled = self._settled.get(first, 0)
@@ -104,7 +104,7 @@ class Entries:
                 del self._settled[first]
                 changes.dead.append((first, first + count))
             else:
-                changes.partial.append(Partial(first, settled))
+                changes.partial.append(PartialEntry(first, settled))
         self._sweep()
         return changes
 

@@ -17,8 +17,8 @@ from struct import Struct
 from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.journals.deduplication_keys import KeyLog, KeyLogs
 from fluffle.broker.durability.journals.encoding import decode, encode
-from fluffle.broker.durability.journals.entries import Entries, Partial
-from fluffle.broker.durability.journals.priority_journal import LevelLogs, LocalJournalByLevel
+from fluffle.broker.durability.journals.entries import Entries, PartialEntry
+from fluffle.broker.durability.journals.priority_journal import PriorityJournal, PriorityLogs
 from fluffle.broker.durability.journals.spill import LogSpill
 from fluffle.broker.queues.expiry_times import Deadlines, Expiries, grown, joined, span_of
 from fluffle.broker.queues.journal import (
@@ -56,7 +56,7 @@ EARLIEST_MS_MAX = (1 << 64 - COUNT_BITS) - 1
 """In the year 2527; what expires later does so never, for whoever has not read it."""
 
 
-class Fresh:
+class UnwrittenBatch:
     """A batch of messages that is not written yet."""
 
     __slots__ = ("contents", "expiries", "first", "origins", "stop")
@@ -108,7 +108,7 @@ class LocalJournal:
         groups: tuple[int, ...],
         log: Log,
         commits: Commits,
-        level_logs: LevelLogs,
+        level_logs: PriorityLogs,
         key_logs: KeyLogs,
         *,
         redelivered_below: int,
@@ -119,7 +119,7 @@ class LocalJournal:
         self._key_logs = key_logs
         self.commits = commits
         self._entries = Entries()
-        self._fresh: list[Fresh] = []
+        self._fresh: list[UnwrittenBatch] = []
         """What the next commit writes, in order."""
         self._notes: dict[int, int] = {}
         """Where the second log says what is settled of a batch."""
@@ -233,7 +233,7 @@ class LocalJournal:
             self.commits.enlist(self)
         last = self._fresh[-1] if self._fresh else None
         if last is None or apart or last.stop != first_sequence:
-            last = Fresh(first_sequence)
+            last = UnwrittenBatch(first_sequence)
             self._fresh.append(last)
             self._entries.add(first_sequence, count)
         else:
@@ -258,13 +258,13 @@ class LocalJournal:
 
     def load(self, first: int, stop: int) -> list[Loaded]:
         entries: list[tuple[int, int]] = []
-        partials: list[Partial] = []
+        partials: list[PartialEntry] = []
         loaded: list[Loaded] = []
         for entry in self._readable(first, stop):
             origins, contents, expiries = decode(entry.payload)
             entries.append((entry.index, len(contents)))
             if settled := self._recovered.get(entry.index, 0):
-                partials.append(Partial(entry.index, settled))
+                partials.append(PartialEntry(entry.index, settled))
             sequences = range(entry.index, entry.index + len(contents))
             loaded += _live(Loaded(sequences, origins, contents, expiries), settled)
         for partial in partials:  # only now: what cannot be decoded will be asked for again
@@ -331,7 +331,7 @@ class LocalJournal:
 
     @property
     def by_level(self) -> ByLevel:
-        return LocalJournalByLevel(self, self._level_logs)
+        return PriorityJournal(self, self._level_logs)
 
     # What the next commit writes
 
@@ -380,7 +380,7 @@ class LocalJournals:
 
         Raises `Corrupt`.
         """
-        self._level_logs = LevelLogs(levels, log, commits, self.reopen)
+        self._level_logs = PriorityLogs(levels, log, commits, self.reopen)
         self._key_logs = KeyLogs(keys, log, commits)
         self._log = log
         self._commits = commits

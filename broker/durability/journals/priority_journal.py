@@ -27,7 +27,7 @@ NAME = Struct(">QB")
 GROUPS = Struct(">QQ")
 
 
-class LevelLogs:
+class PriorityLogs:
     """Those of all queues of a node."""
 
     __slots__ = ("_by_queue", "_commits", "_log", "_reopen")
@@ -72,12 +72,12 @@ class LevelLogs:
             self._commits.remove(LEVEL, NAME.pack(queue, level))
 
 
-class LocalJournalByLevel:
+class PriorityJournal:
     """A `ByLevel`.  The number of a message says in which part it is."""
 
     __slots__ = ("_logs", "_parts", "commits", "groups")
 
-    def __init__(self, first: Journal, logs: LevelLogs) -> None:
+    def __init__(self, first: Journal, logs: PriorityLogs) -> None:
         self.groups = first.groups
         self.commits = first.commits
         self._logs = logs

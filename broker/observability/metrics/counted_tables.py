@@ -190,7 +190,7 @@ class CountedTables:
                 (
                     *bytes_of(connection),
                     connection.reads,
-                    connection.outlet.writes,
+                    connection.output.writes,
                     connection.unwritten_bytes,
                 ),
             )

@@ -41,7 +41,7 @@ from fluffle.protocol.properties import body_size
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel, GetAnswerer, Send, Settler
     from fluffle.broker.protocols.amqp091.confirms import Confirms
-    from fluffle.broker.protocols.amqp091.enqueue import Answer, Parcel, Putter
+    from fluffle.broker.protocols.amqp091.enqueue import Answer, EnqueueRouted, RoutedBatch
     from fluffle.broker.protocols.amqp091.unacked import Stretch
     from fluffle.broker.queues.delivery import Handout, Holder
     from fluffle.broker.queues.queue_api import ServedQueue, Target
@@ -174,10 +174,27 @@ class ChannelStatistics:
     """The counts of one channel; its methods take the places of the channel's functions."""
 
     __slots__ = (
-        "_acked", "_acked_queue", "_answer_get", "_by_origin", "_channel",
-        "_confirmed", "_confirms", "_counters", "_epoch", "_full", "_latest",
-        "_published_to", "_put", "_settle", "_sizes", "_topology", "_unconfirmed",
-        "counts", "published", "taken", "vhost_counters",
+        "_acked",
+        "_acked_queue",
+        "_answer_get",
+        "_by_origin",
+        "_channel",
+        "_confirmed",
+        "_confirms",
+        "_counters",
+        "_enqueue",
+        "_epoch",
+        "_full",
+        "_latest",
+        "_published_to",
+        "_settle",
+        "_sizes",
+        "_topology",
+        "_unconfirmed",
+        "counts",
+        "published",
+        "taken",
+        "vhost_counters",
     )  # fmt: skip
 
     def __init__(self, counters: NodeCounters, channel: Channel) -> None:
@@ -190,7 +207,7 @@ class ChannelStatistics:
         self._epoch = vhost.topology.epoch
         """Of the topology when the exchanges in `published` were those of their names."""
         self._sizes = channel.session.traffic.sizes
-        self._put: Putter = channel.put
+        self._enqueue: EnqueueRouted = channel.enqueue
         self._settle: Settler = channel.settle
         self._answer_get: GetAnswerer = channel.answer_get
         self._confirms: Confirms | None = None
@@ -214,22 +231,26 @@ class ChannelStatistics:
         self.published: dict[str, PublishCounts] = {}
         """By exchange."""
         self.taken: dict[ServedQueue, DeliveryCounts] = {}
-        channel.put, channel.settle, channel.answer_get = self.put, self.settle, self.answer_get
+        channel.enqueue, channel.settle, channel.answer_get = (
+            self.enqueue,
+            self.settle,
+            self.answer_get,
+        )
         channel.sending = self.sending
 
     # In the places of the channel's functions
 
-    def put(self, channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
-        first, body_bytes = parcel.contents[0], parcel.content_bytes
-        answer = self._put(channel, parcel, persistent=persistent)
-        origins, cell = parcel.origins, self._latest
+    def enqueue(self, channel: Channel, routed: RoutedBatch, *, persistent: bool) -> Answer:
+        first, body_bytes = routed.contents[0], routed.content_bytes
+        answer = self._enqueue(channel, routed, persistent=persistent)
+        origins, cell = routed.origins, self._latest
         origin, count = origins[0], len(origins)
-        if cell.origin is not origin or cell.targets is not parcel.targets:
-            cell = self._latest = self._counts_of(origin, parcel)
+        if cell.origin is not origin or cell.targets is not routed.targets:
+            cell = self._latest = self._counts_of(origin, routed)
         if count == 1 or origins.count(origin) == count:
             cell.count += count
         else:
-            self._count_mixed(cell, parcel)
+            self._count_mixed(cell, routed)
         body_bytes -= count * (len(first) - body_size(first))
         self._sizes.add(max(body_bytes, 0), count)
         return answer
@@ -279,17 +300,17 @@ class ChannelStatistics:
             self._counters.touch(self)
         self._acked_queue, self._acked = queue, 0
 
-    def _counts_of(self, origin: Origin, parcel: Parcel) -> OriginCounts:
+    def _counts_of(self, origin: Origin, routed: RoutedBatch) -> OriginCounts:
         """Where messages that are like the first of these are counted.  While what exchanges lead
         to is what it was, the same targets are the same object, unless they are none."""
         if self._topology.epoch != self._epoch:
             self._leave_behind()
         cell = self._by_origin.get(origin)
-        if cell is None or cell.targets != (parcel.targets or None):
-            return self._begin(origin, parcel)
-        return cell if cell.mandatory is parcel.mandatory else self._begin(origin, parcel)
+        if cell is None or cell.targets != (routed.targets or None):
+            return self._begin(origin, routed)
+        return cell if cell.mandatory is routed.mandatory else self._begin(origin, routed)
 
-    def _begin(self, origin: Origin, parcel: Parcel) -> OriginCounts:
+    def _begin(self, origin: Origin, routed: RoutedBatch) -> OriginCounts:
         if len(self._by_origin) + len(self._full) >= ORIGINS_MAX:
             self._enter_publishes()
         elif not self._by_origin and self._acked_queue is None:
@@ -300,16 +321,16 @@ class ChannelStatistics:
         found = self._topology.find(exchange)
         if exchange not in self.published and found is not None:
             self.published[exchange] = PublishCounts(found)
-        targets = parcel.targets or None
-        cell = self._by_origin[origin] = OriginCounts(origin, targets, mandatory=parcel.mandatory)
+        targets = routed.targets or None
+        cell = self._by_origin[origin] = OriginCounts(origin, targets, mandatory=routed.mandatory)
         return cell
 
-    def _count_mixed(self, cell: OriginCounts, parcel: Parcel) -> None:
+    def _count_mixed(self, cell: OriginCounts, routed: RoutedBatch) -> None:
         """Messages of several origins, which mostly are those of one exchange."""
-        exchanges = Counter(map(exchange_of, parcel.origins))
+        exchanges = Counter(map(exchange_of, routed.origins))
         cell.count += exchanges.pop(cell.origin.exchange)
-        for origin in dict.fromkeys(parcel.origins) if exchanges else ():
-            self._begin(origin, parcel).count += exchanges.pop(origin.exchange, 0)
+        for origin in dict.fromkeys(routed.origins) if exchanges else ():
+            self._begin(origin, routed).count += exchanges.pop(origin.exchange, 0)
 
     def _leave_behind(self) -> None:
         """Names may be those of other exchanges from now on."""

@@ -35,4 +35,4 @@ class ConnectionStatistics:
 
 def bytes_of(connection: Connection) -> tuple[int, int]:
     """As `OF_BYTES`."""
-    return connection.read_bytes, connection.outlet.written_bytes
+    return connection.read_bytes, connection.output.written_bytes

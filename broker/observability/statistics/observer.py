@@ -8,7 +8,7 @@ from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
 from fluffle.broker.observability.statistics.connections import ConnectionStatistics
 from fluffle.broker.observability.statistics.counters import NodeCounters
-from fluffle.broker.protocols.amqp091.observer import By
+from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class StatisticsObserver:
         self.channels: dict[Channel, ChannelStatistics] = {}
         """Those that are open."""
 
-    def metadata(self, inner: Metadata, by: By) -> Metadata:
+    def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
         """Definitions are counted where they change."""
         del by
         return inner

@@ -159,7 +159,7 @@ class Statistics:
             **whole_row_of(counts, looks, windows.data),
             **dict(zip(OF_BYTES.names, bytes_of(connection), strict=True)),
             "recv_cnt": connection.reads,
-            "send_cnt": connection.outlet.writes,
+            "send_cnt": connection.output.writes,
             "send_pend": connection.unwritten_bytes,
         }
 

@@ -25,7 +25,7 @@ HANDSHAKE_TIMEOUT_S = 5.0
 logger = logging.getLogger(__name__)
 
 
-class Entrance:
+class ConnectionAcceptor:
     """Makes connections of those who come and get through."""
 
     __slots__ = ("_certificates", "_doorway", "_is_proxied", "_make")

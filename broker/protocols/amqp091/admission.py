@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access.limits import Counted, is_reached
+from fluffle.broker.access.limits import LimitedResource, is_reached
 from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import ConnectionForced, NotAllowed
-from fluffle.broker.protocols.amqp091.forced_closes import part_with
+from fluffle.broker.protocols.amqp091.forced_closes import close_connection
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -36,10 +36,10 @@ def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
     if services.access.users.get(user.name) is not user:
         raise NotAllowed(refused)  # another of that name, whose password nobody gave
     limit = vhost.limits.max_connections
-    if is_reached(limit, usage.in_all(Counted.CONNECTIONS_TO_VHOST, vhost_name)):
+    if is_reached(limit, usage.in_all(LimitedResource.CONNECTIONS_TO_VHOST, vhost_name)):
         raise NotAllowed(f"{refused}: connection limit ({limit}) is reached")
     limit = user.limits.max_connections
-    if is_reached(limit, usage.in_all(Counted.CONNECTIONS_OF_USER, user.name)):
+    if is_reached(limit, usage.in_all(LimitedResource.CONNECTIONS_OF_USER, user.name)):
         raise NotAllowed(
             f"connection refused for user '{user.name}': user connection limit ({limit}) is reached"
         )
@@ -52,7 +52,7 @@ def check_channel_limit(session: Session) -> None:
     """NOT_ALLOWED when the user has all the channels he may have; about no method."""
     name = session.user.name
     limit = session.user.limits.max_channels
-    if is_reached(limit, session.access.usage.in_all(Counted.CHANNELS_OF_USER, name)):
+    if is_reached(limit, session.access.usage.in_all(LimitedResource.CHANNELS_OF_USER, name)):
         raise ProtocolError(
             ReplyCode.NOT_ALLOWED,
             f"number of channels opened for user '{name}' has reached the maximum allowed user "
@@ -65,7 +65,7 @@ def on_change(connection: Connection, session: Session, channels: Channels) -> N
     services = connection.services
     why = expulsion(services, session)
     if why is not None:
-        services.consequences.add(partial(part_with, connection, why))
+        services.consequences.add(partial(close_connection, connection, why))
         return
     try:
         ask_again(session)

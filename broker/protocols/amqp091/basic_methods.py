@@ -51,8 +51,8 @@ class Getter:
         """Answer with the message, and with how many are left."""
         channel = self._channel
         session = channel.session
-        if session.vhost.trace is not None:
-            session.vhost.trace.delivered(channel, handout)
+        if session.vhost.tracer is not None:
+            session.vhost.tracer.delivered(channel, handout)
         deliveries = session.deliveries_from(self.queue)
         channel.vouch()
         if self.no_ack:
@@ -68,13 +68,13 @@ class Getter:
             routing_key=handout.origins[0].routing_key,
             message_count=self.queue.ready_count,
         )
-        session.outlet.add(frame)
+        session.output.add(frame)
         contents = handout.contents
-        if channel.stamped is not None:
-            contents = channel.stamped(contents)
-        session.outlet.add(split_content(contents[0], channel.number, session.frame_bytes_max))
-        session.outlet.reserve(burst_bytes(handout))
-        session.outlet.sent(burst_bytes(handout))
+        if channel.intercepted is not None:
+            contents = channel.intercepted(contents)
+        session.output.add(split_content(contents[0], channel.number, session.frame_bytes_max))
+        session.output.reserve(burst_bytes(handout))
+        session.output.sent(burst_bytes(handout))
 
     def took(self, handout: Handout) -> None:
         """The channel's ledger is all that counts these."""
@@ -83,10 +83,10 @@ class Getter:
         """Nothing waits for room."""
 
     def overdue(self, late: Late) -> None:
-        self.timed_out(consumer_timeout.take_back(self._channel, late))
+        self.timed_out(consumer_timeout.requeue_timed_out(self._channel, late))
 
     def timed_out(self, lost: Lost) -> None:
-        consumer_timeout.tell(self._channel, self.queue, lost)
+        consumer_timeout.log_timeout(self._channel, self.queue, lost)
         consumer_timeout.close(self._channel, lost)
 
 
@@ -215,7 +215,7 @@ def forget(channel: Channel, tag: str) -> None:
     """Have no consumer of this tag any more, if there is one."""
     subscription = channel.subscriptions.pop(tag, None)
     if subscription is not None:
-        channel.session.outlet.forget(subscription.consumer)
+        channel.session.output.forget(subscription.consumer)
         channel.shared_credit.forget(subscription.consumer)
         subscription.end()
 
@@ -236,10 +236,10 @@ def on_get(channel: Channel, method: Method) -> None:
     if queue.damage is None:
         got = queue.get(Getter(channel, queue, no_ack=method.no_ack))
     check_running(channel, queue)
-    channel.ask(method, got, partial(channel.answer_get, channel, queue), give_back)
+    channel.ask(method, got, partial(channel.answer_get, channel, queue), requeue)
 
 
-def give_back(handout: Handout | None) -> None:
+def requeue(handout: Handout | None) -> None:
     """Whoever wanted to get it is there no more."""
     if handout is not None:
         queue = handout.holder.queue

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, NotFound
-from fluffle.broker.metadata.metadata import Decide, nobody_waits
+from fluffle.broker.metadata.metadata import Decide, ignore_done
 from fluffle.broker.protocols.amqp091.confirms import Confirms
-from fluffle.broker.protocols.amqp091.enqueue import put
-from fluffle.broker.protocols.amqp091.pending_requests import Question, Request
+from fluffle.broker.protocols.amqp091.enqueue import enqueue_routed
+from fluffle.broker.protocols.amqp091.pending_requests import PendingQuery, PendingRequest
 from fluffle.broker.protocols.amqp091.publish_methods import PutBack, on_publishes
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
@@ -24,7 +24,7 @@ from fluffle.protocol.methods import Basic, Method, encode_method, make
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.enqueue import Publisher, Putter
+    from fluffle.broker.protocols.amqp091.enqueue import EnqueueRouted, PublishRouted
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.tx_methods import Transaction
     from fluffle.broker.queues.delivery import Handout
@@ -46,11 +46,11 @@ Taker: TypeAlias = "Callable[[Channel, Publishes, PutBack], int]"
 Stamper: TypeAlias = "Callable[[list[bytes]], list[bytes]]"
 
 
-def let_go(_answer: Any) -> None:
+def discard_answer(_answer: Any) -> None:
     """What becomes of an answer that nobody wants any more, where that is nothing."""
 
 
-def unseen(send: Send, _queue: ServedQueue) -> Send:
+def not_observed(send: Send, _queue: ServedQueue) -> Send:
     """Where nobody wants to see what is sent."""
     return send
 
@@ -62,14 +62,15 @@ class Channel:
         "answer_get",
         "committing",
         "confirms",
+        "enqueue",
         "far",
+        "intercepted",
         "is_certain",
         "is_open",
         "last_queue_name",
         "number",
         "prefetch",
         "publish",
-        "put",
         "putting",
         "refuse",
         "reply_subscription",
@@ -77,7 +78,6 @@ class Channel:
         "session",
         "settle",
         "shared_credit",
-        "stamped",
         "subscriptions",
         "take",
         "ticket",
@@ -85,16 +85,18 @@ class Channel:
         "unacked",
     )
 
-    def __init__(self, number: int, session: Session, publish: Publisher, refuse: Refuse) -> None:
+    def __init__(
+        self, number: int, session: Session, publish: PublishRouted, refuse: Refuse
+    ) -> None:
         self.number = number
         self.session = session
         self.take: Taker = on_publishes
         """What a batch of messages comes to first; another function where they are stamped."""
-        self.stamped: Stamper | None = None
+        self.intercepted: Stamper | None = None
         """Makes the contents that its client is given of those of a queue, if they are others."""
         self.publish = publish
         """What a batch of messages goes through; another function in confirm and tx mode."""
-        self.put: Putter = put
+        self.enqueue: EnqueueRouted = enqueue_routed
         """What puts them into their queues.  This and the next three are other functions where that
         is observed."""
         self.putting: Steps[bool] | None = None
@@ -105,13 +107,13 @@ class Channel:
         """What becomes of messages that its ledger has let go."""
         self.answer_get: GetAnswerer = answer_get
         """What tells the client what it got."""
-        self.sending: Callable[[Send, ServedQueue], Send] = unseen
+        self.sending: Callable[[Send, ServedQueue], Send] = not_observed
         """Makes what sends to a consumer of a queue, of what does so."""
         self.refuse = refuse
         """Has it closed, about nothing that its client asked for."""
         self.is_open = True
-        self.is_certain = session.knowledge.is_complete
-        """Whether what it is asked now may be answered by what is not here: see `knowledge`."""
+        self.is_certain = session.read_barrier.is_complete
+        """Whether what it is asked now may be answered by what is not here: see `read_barrier`."""
         self.confirms: Confirms | None = None
         self.transaction: Transaction | None = None
         self.unacked = Unacked()
@@ -134,7 +136,7 @@ class Channel:
     def reply(self, method: Method) -> None:
         """Send a method at the end of this turn, or once what it vouches for is safe."""
         self.vouch()
-        self.session.outlet.add(encode_method(self.number, method))
+        self.session.output.add(encode_method(self.number, method))
 
     def vouch(self) -> None:
         """What is sent from now on says that all is safe that was done on this channel.
@@ -144,27 +146,27 @@ class Channel:
         commits = self.session.commits
         ticket = max(self.ticket, commits.defined)
         if ticket > commits.durable:
-            self.session.outlet.hold(ticket)
-            commits.wait(self.session.outlet, ticket)
+            self.session.output.hold(ticket)
+            commits.wait(self.session.output, ticket)
 
     def on_durable(self, ticket: int) -> None:
         """Confirm what a commit has made safe, unless the channel has ended meanwhile."""
         confirms = self.confirms
         if confirms is not None and confirms.accept_durable(ticket):
             for frame in confirms.frames(self.number):
-                self.session.outlet.add(frame)
+                self.session.output.add(frame)
 
-    def speak(self) -> None:
+    def write_output(self) -> None:
         """Say what is known of publishes by now, unless the channel has ended."""
         if self.confirms is not None:
-            self.session.outlet.pieces += self.confirms.frames(self.number)
+            self.session.output.pieces += self.confirms.frames(self.number)
 
     def change(self, method: Method, decide: Decide, done: Callable[[], None]) -> None:
         """Have definitions changed, as `method` asks, and go on with `done`.
 
         If that takes its time, nothing that came behind it on this channel is acted on until then.
         """
-        request = Request(self, method, decide, done)
+        request = PendingRequest(self, method, decide, done)
         self.session.metadata.change(request.decide, request.done, request.failed)
         request.wait()
 
@@ -173,9 +175,9 @@ class Channel:
         method: Method,
         answer: T | Later[T],
         act: Callable[[T], None],
-        unwanted: Callable[[T], None] = let_go,
+        unwanted: Callable[[T], None] = discard_answer,
         *,
-        undo: Callable[[], None] = nobody_waits,
+        undo: Callable[[], None] = ignore_done,
     ) -> None:
         """Go on with the answer of a queue to `method`, with `unwanted` if this has ended by then.
 
@@ -183,7 +185,7 @@ class Channel:
         If the queue is deleted before, `method` is acted on anew, after `undo`.
         """
         if isinstance(answer, Later):
-            Question(self, method, act, unwanted, undo).wait(answer)
+            PendingQuery(self, method, act, unwanted, undo).wait(answer)
         else:
             act(answer)
 
@@ -221,7 +223,7 @@ class Channel:
         self.vouch()
         subscriptions, self.subscriptions = self.subscriptions, {}
         for subscription in subscriptions.values():
-            self.session.outlet.forget(subscription.consumer)
+            self.session.output.forget(subscription.consumer)
             self.shared_credit.forget(subscription.consumer)
             self.session.detach(subscription.consumer)
             for observer in self.session.observers:
@@ -232,7 +234,7 @@ class Channel:
             self.reply_subscription = None
         self._do_or_add(lose_all(self))
         if self.putting is not None:
-            self.session.chores.add(self.putting, let_go)
+            self.session.chores.add(self.putting, discard_answer)
             self.putting = None
         if self.committing is not None:
             self.session.chores.add(self.committing, self._commit_failed)
@@ -248,12 +250,12 @@ class Channel:
 
     def _commit_failed(self, _error: Exception) -> None:
         """Give back what was settled in a transaction and has not been committed."""
-        self.session.chores.add(lose_all(self), let_go)
+        self.session.chores.add(lose_all(self), discard_answer)
 
     def _do_or_add(self, steps: Steps[None]) -> None:
         """Do what is left to be done now, if that is one step."""
         for _ in steps:
-            self.session.chores.add(steps, let_go)
+            self.session.chores.add(steps, discard_answer)
             break
 
 

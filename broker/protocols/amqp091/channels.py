@@ -164,8 +164,8 @@ class Channels:
         self._late.pop(number, None)
         self._session.access.usage.channel_opened(self._session.user.name)
         channel = self._open[number] = Channel(number, self._session, publish_plain, self.refuse)
-        if self._session.stamping is not None:
-            self._session.stamping.fit(channel)
+        if self._session.interceptors is not None:
+            self._session.interceptors.fit(channel)
         self._session.traffic.channels_opened += 1
         for observer in self._session.observers:
             observer.channel_opened(channel)
@@ -189,7 +189,7 @@ class Channels:
             observer.channel_closed(channel, consumer_count)
 
     def _send(self, number: int, method: Method) -> None:
-        self._session.outlet.add(encode_method(number, method))
+        self._session.output.add(encode_method(number, method))
 
 
 def second_open() -> BrokerError:

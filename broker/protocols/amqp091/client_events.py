@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from fluffle.broker.events.change_events import Announced, pid
-from fluffle.broker.events.event_publisher import ACTOR, Announcer, Telling, listed
+from fluffle.broker.events.change_events import PublishingMetadata, pid
+from fluffle.broker.events.event_publisher import ACTOR, EventHeaders, EventPublisher, listed
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.protocols.amqp091.observer import By
+from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.journal import Owner
 from fluffle.protocol.types import FieldTable
@@ -31,20 +31,22 @@ UNKNOWN_OF_TLS = (
 """What RabbitMQ has of connections with TLS alone, and here is empty."""
 
 
-class Announcing:
+class ClientEvents:
     """An `Observer` of one node.  `find` gives the value of a fact that there is."""
 
     __slots__ = ("_closings", "_find", "announcer")
 
-    def __init__(self, announcer: Announcer, find: Callable[[Name], object]) -> None:
+    def __init__(self, announcer: EventPublisher, find: Callable[[Name], object]) -> None:
         self.announcer = announcer
         self._find = find
-        self._closings: dict[Owner, Telling] = {}
+        self._closings: dict[Owner, EventHeaders] = {}
         """What will be said of the connections that are open."""
 
-    def metadata(self, inner: Metadata, by: By) -> Metadata:
+    def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
         """Definitions whose changes are announced, as of who asks for them."""
-        return Announced(inner, self.announcer, self._find, actor=by.actor, settler=by.settler)
+        return PublishingMetadata(
+            inner, self.announcer, self._find, actor=by.actor, settler=by.settler
+        )
 
     # Connections
 
@@ -133,19 +135,19 @@ def begun(
     clock: Clock,
     find: Callable[[Name], object],
     alarms: Alarms,
-) -> Announcing:
+) -> ClientEvents:
     """That of a node, whose alarms are announced, too."""
-    announcer = Announcer(node, vhosts, clock)
-    AlarmTeller(announcer, alarms)
-    return Announcing(announcer, find)
+    announcer = EventPublisher(node, vhosts, clock)
+    AlarmEvents(announcer, alarms)
+    return ClientEvents(announcer, find)
 
 
-class AlarmTeller:
+class AlarmEvents:
     """Announces which resources are low, and which no more."""
 
     __slots__ = ("_alarms", "_announcer", "_told")
 
-    def __init__(self, announcer: Announcer, alarms: Alarms) -> None:
+    def __init__(self, announcer: EventPublisher, alarms: Alarms) -> None:
         self._announcer = announcer
         self._alarms = alarms
         self._told: tuple[str, ...] = ()
@@ -162,7 +164,7 @@ class AlarmTeller:
                     self._announcer.tell(what, {"source": source, "node": self._announcer.node})
 
 
-def login(connection: Connection, mechanism: str, name: str) -> Telling:
+def login(connection: Connection, mechanism: str, name: str) -> EventHeaders:
     return {
         "name": name,
         "auth_mechanism": mechanism,
@@ -172,7 +174,7 @@ def login(connection: Connection, mechanism: str, name: str) -> Telling:
     }
 
 
-def ends(connection: Connection) -> Telling:
+def ends(connection: Connection) -> EventHeaders:
     """The two of a socket."""
     (peer_host, peer_port), (host, _port) = connection.ends
     return {
@@ -195,7 +197,7 @@ def octets(host: str) -> str:
     return "{" + ",".join(str(int.from_bytes(each, "big")) for each in numbers) + "}"
 
 
-def consuming(channel: Channel, consumer: Consumer) -> Telling:
+def consuming(channel: Channel, consumer: Consumer) -> EventHeaders:
     session = channel.session
     return {
         "consumer_tag": consumer.tag,

@@ -3,7 +3,7 @@
 This file owns the socket's two directions, the order in which things are done, and the one place
 where errors become close frames.  What an event of a read means is in `occurrences`, what methods
 of the connection mean in `lifecycle`, what the others mean in the handlers; why it is not read in
-`holding`, what has to be done in time in `deadlines`.  Input comes as batches: all events of a
+`read_holds`, what has to be done in time in `deadlines`.  Input comes as batches: all events of a
 read, then the confirms they earned, then (in `Turn`) one write.
 """
 
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, cast
 
 from fluffle.broker.base.errors import Broken, BrokerError
 from fluffle.broker.base.logs import event
-from fluffle.broker.metadata.metadata import Late, nobody_waits
-from fluffle.broker.metadata.read_barrier import DOUBTFUL
+from fluffle.broker.metadata.metadata import OnLateError, ignore_done
+from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS
 from fluffle.broker.protocols.amqp091 import admission, connection_methods
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.channels import Channels
-from fluffle.broker.protocols.amqp091.connection_methods import Phase
-from fluffle.broker.protocols.amqp091.deadlines import Beating, Deadlines
+from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
+from fluffle.broker.protocols.amqp091.deadlines import Deadlines, HeartbeatTimer
 from fluffle.broker.protocols.amqp091.event_handlers import (
     METHOD_COST,
     OCCURRENCES,
@@ -33,12 +33,16 @@ from fluffle.broker.protocols.amqp091.event_handlers import (
     may_be_answered_too_soon,
 )
 from fluffle.broker.protocols.amqp091.heartbeat import Heartbeat
-from fluffle.broker.protocols.amqp091.long_events import Work
-from fluffle.broker.protocols.amqp091.output_buffer import Outlet
+from fluffle.broker.protocols.amqp091.long_events import LongEvent
+from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
 from fluffle.broker.protocols.amqp091.peer_addresses import address_of, ends_of, is_reset, is_unix
-from fluffle.broker.protocols.amqp091.pending_requests import Kept, Occurrence, Waiting
-from fluffle.broker.protocols.amqp091.read_control import Intake
-from fluffle.broker.protocols.amqp091.read_holds import UNREAD_BYTES_MAX, Holding
+from fluffle.broker.protocols.amqp091.pending_requests import (
+    DeferredEvent,
+    Occurrence,
+    WaitingChannels,
+)
+from fluffle.broker.protocols.amqp091.read_control import ReadControl
+from fluffle.broker.protocols.amqp091.read_holds import UNREAD_BYTES_MAX, ReadHolds
 from fluffle.broker.protocols.amqp091.sasl import PeerCertificate
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.protocols.amqp091.session import REMEMBERED_WHEN_SHORT_MAX, Session
@@ -72,7 +76,7 @@ class Connection(asyncio.Protocol):
         self.services = services
         self._forwarded = forwarded
         """For whom a proxy made this connection."""
-        self.phase = Phase.HEADER
+        self.phase = ConnectionState.HEADER
         self.handshake = connection_methods.Handshake()
         self.name = ""
         self.is_from_loopback = False
@@ -84,9 +88,9 @@ class Connection(asyncio.Protocol):
         """Invariant: there is a session while there are channels, and only in phase RUNNING."""
         self.pending: deque[Occurrence] = deque()
         """What has been read and not acted on: empty between turns, unless there is very much."""
-        self.work: Work | None = None
+        self.work: LongEvent | None = None
         """An event that takes long: nothing that came behind it is acted on before it ends."""
-        self.waiting = Waiting(self._go_on, services.connections.kept)
+        self.waiting = WaitingChannels(self._go_on, services.connections.kept)
         self.is_asking = False
         """Whether its last method was answered with a message."""
         self.reads = self.read_bytes = 0
@@ -113,10 +117,10 @@ class Connection(asyncio.Protocol):
         shown = connection_methods.shown_address
         self.name = f"{shown(*peer)} -> {shown(*here)}"
         self.certificate = transport.get_extra_info("peercert") or {}
-        self.outlet = Outlet(self._transport, touch=self.services.turn.touch_outlet)
-        self._intake = Intake(self._transport)
-        self.holding = Holding(
-            self._intake,
+        self.output = OutputBuffer(self._transport, touch=self.services.turn.touch_outlet)
+        self._read_control = ReadControl(self._transport)
+        self.read_holds = ReadHolds(
+            self._read_control,
             self.deadlines,
             alarms=self.services.alarms,
             commits=self.services.commits,
@@ -136,33 +140,33 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.reads += 1
         self.read_bytes += len(data)
-        if self.phase is Phase.CLOSED:
+        if self.phase is ConnectionState.CLOSED:
             self._pass_over(len(data))
             return
         self._act(data)
 
     def pause_writing(self) -> None:
-        self.outlet.is_draining = True
+        self.output.is_draining = True
         if self._session is not None:
             self._session.inbox.filled()
 
     def resume_writing(self) -> None:
-        self.outlet.drained()
+        self.output.drained()
         if self._session is not None:
             self._session.inbox.drained()
-        self.holding.has_read()
+        self.read_holds.has_read()
         self._act_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.close_reason:
             self.close_reason = f"connection lost: {exc}" if exc else "closed by peer without close"
-        self.phase = Phase.CLOSED
+        self.phase = ConnectionState.CLOSED
         self.deadlines.end()
-        self.holding.end()
+        self.read_holds.end()
         self.services.connections.discard(self)
         self.end_session()
         self.waiting.clear()
-        self.outlet.discard()
+        self.output.discard()
         self.pending.clear()
         self.work = None
         self._reader.discard()
@@ -188,9 +192,9 @@ class Connection(asyncio.Protocol):
         until_s = shares.begin(self, len(busy))
         if data:
             self.pending.extend(self._reader.feed(data))
-        has_enough = self.outlet.has_enough and self.is_asking
-        if self._intake.holds("alarm") or has_enough or self.waiting.is_blocking:
-            self._intake.hold("busy")
+        has_enough = self.output.has_enough and self.is_asking
+        if self._read_control.holds("alarm") or has_enough or self.waiting.is_blocking:
+            self._read_control.hold("busy")
             self._wait_for_commit()
             return
         ends_turn = self.services.turn.begin()
@@ -203,28 +207,28 @@ class Connection(asyncio.Protocol):
         finally:
             if ends_turn:
                 self.services.turn.end(len(data))
-        if self.outlet.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
-            self.holding.wait_until_read()
+        if self.output.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            self.read_holds.wait_until_read()
         is_used_up = shares.end(until_s)
         if not (self.pending or self._reader.is_waiting or is_used_up or self.work):
             if self.open_channels is not None:
                 self.open_channels.end_read(is_amid=self._reader.is_amid)
-            self._intake.release("busy")
-        elif self.phase is not Phase.CLOSED:
-            self._intake.hold("busy")
+            self._read_control.release("busy")
+        elif self.phase is not ConnectionState.CLOSED:
+            self._read_control.hold("busy")
             self._act_later()
 
     def _act_later(self) -> None:
         """Go on in the next turn, if there is anything to go on with."""
         busy = self.services.connections.busy
-        if self._intake.holds("busy") and self not in busy:
+        if self._read_control.holds("busy") and self not in busy:
             busy.add(self)
             self.services.call_soon(self._act)
 
     def _act_on_events(self, cost_max: int, until_s: float) -> None:
         """Act for so much and so long, and on one event at least; `cost_max` is more than 0."""
         events, cost, now_s = self.pending, 0, self.services.connections.shares.now_s
-        while cost < cost_max and self.phase is not Phase.CLOSED:
+        while cost < cost_max and self.phase is not ConnectionState.CLOSED:
             if self.work is not None:
                 cost += self._work_on(self.work, until_s)
                 if now_s() >= until_s:
@@ -252,7 +256,7 @@ class Connection(asyncio.Protocol):
             if now_s() >= until_s:
                 break
 
-    def _work_on(self, work: Work, until_s: float) -> int:
+    def _work_on(self, work: LongEvent, until_s: float) -> int:
         """Go on with what takes long, for so long; what that costs."""
         now_s, cost, goes_on = self.services.connections.shares.now_s, 0, True
         try:
@@ -272,16 +276,16 @@ class Connection(asyncio.Protocol):
             self.work = None
         return cost
 
-    def _wants(self, work: Work) -> bool:
+    def _wants(self, work: LongEvent) -> bool:
         """Whether the channel of the work has not ended, maybe in a step of it."""
         return work.channel is None or self._is_there(work.channel)
 
     def _doubts(self, error: BrokerError | ProtocolError, occurrence: Occurrence) -> bool:
         """Whether it is said only once more is known; then the channel waits for that."""
-        knowledge, channels = self.waiting.knowledge, self.open_channels
-        if type(error) not in DOUBTFUL or knowledge.is_complete or channels is None:
+        read_barrier, channels = self.waiting.read_barrier, self.open_channels
+        if type(error) not in ABSENCE_ERRORS or read_barrier.is_complete or channels is None:
             return False
-        if isinstance(occurrence, Kept) and is_settled(self, occurrence):
+        if isinstance(occurrence, DeferredEvent) and is_settled(self, occurrence):
             return False
         channel = channels.opened(occurrence.channel)
         if channel is None or not may_be_answered_too_soon(occurrence):
@@ -296,7 +300,7 @@ class Connection(asyncio.Protocol):
 
             self.waiting.over(channel, ids, act)
 
-        knowledge.ask(partial(self.waiting.over, channel, ids, nobody_waits), refuse)
+        read_barrier.ask(partial(self.waiting.over, channel, ids, ignore_done), refuse)
         return True
 
     def _wait(self, occurrence: Occurrence) -> int:
@@ -323,14 +327,14 @@ class Connection(asyncio.Protocol):
             self.give_up(error, ids)
         if self.open_channels is not None:
             self.pending.extendleft(reversed(kept))
-        if self.pending and self.phase is not Phase.CLOSED:
-            self._intake.hold("busy")
+        if self.pending and self.phase is not ConnectionState.CLOSED:
+            self._read_control.hold("busy")
         self._act_later()
 
     def _is_there(self, channel: Channel | None) -> bool:
         """Whether what has waited is still wanted."""
         if channel is None:
-            return self.phase not in (Phase.CLOSING, Phase.CLOSED)
+            return self.phase not in (ConnectionState.CLOSING, ConnectionState.CLOSED)
         return self.open_channels is not None and self.open_channels.has(channel)
 
     # Errors
@@ -358,7 +362,7 @@ class Connection(asyncio.Protocol):
 
     def fail(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
         """Log what was wrong, and close the connection."""
-        if self.phase not in (Phase.CLOSING, Phase.CLOSED):
+        if self.phase not in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             text = error.reply_text
             event(logger, logging.ERROR, "connection_error", connection=self.name, error=text)
             self.close(error, ids)
@@ -366,10 +370,10 @@ class Connection(asyncio.Protocol):
     def close(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
         """Say why the connection is closed; from here on only the answer to that counts."""
         self.close_reason = error.reply_text
-        self.phase = Phase.CLOSING
+        self.phase = ConnectionState.CLOSING
         self._reader.close()
         self.end_session()
-        self.holding.hear()
+        self.read_holds.hear()
         self._act_later()
         self.send(connection_methods.close_for(Methods.Close, error, ids))
         self._part_in_time()
@@ -378,31 +382,31 @@ class Connection(asyncio.Protocol):
 
     def send(self, method: Method) -> None:
         """Send a method of the connection itself, at the end of this turn."""
-        self.outlet.add(encode_method(0, method))
+        self.output.add(encode_method(0, method))
 
     def tuned(self, frame_bytes_max: int, heartbeat_s: int) -> None:
         """The limits have been negotiated; 0 is no limit and no heartbeat."""
         self._reader.frame_bytes_max = frame_bytes_max or self.services.limits.message_bytes_max
         self.heartbeat_s = heartbeat_s
         if heartbeat_s:
-            beating = Beating(Heartbeat(), self._transport, self.outlet, lambda: self.reads)
+            beating = HeartbeatTimer(Heartbeat(), self._transport, self.output, lambda: self.reads)
             self.deadlines.beat(beating, heartbeat_s)
 
     def begin(self, session: Session) -> None:
         """The client may open channels."""
-        self.phase = Phase.RUNNING
+        self.phase = ConnectionState.RUNNING
         self._reader.open()
         self._session = session
-        self.waiting.knowledge = session.knowledge
+        self.waiting.read_barrier = session.read_barrier
         self.open_channels = Channels(session, self.handshake.channels_max)
         self.deadlines.met("handshake")
         self.services.traffic.connections_opened += 1
-        self.holding.listen()
+        self.read_holds.listen()
         self.services.access.listen(session.user.name, self._on_access)
         self.services.access.usage.opened(session.user.name, session.vhost.name)
 
     def end_session(
-        self, done: Callable[[], None] = nobody_waits, late: Late | None = None
+        self, done: Callable[[], None] = ignore_done, late: OnLateError | None = None
     ) -> None:
         """Close all channels and delete the queues that only this connection could use: `done` is
         called once they are gone, `late` if that takes too long."""
@@ -433,8 +437,8 @@ class Connection(asyncio.Protocol):
         if is_client_to_close:
             self._leave_to_client()
             return
-        self.phase, self._is_finishing = Phase.CLOSED, True
-        self.outlet.flush()
+        self.phase, self._is_finishing = ConnectionState.CLOSED, True
+        self.output.flush()
         if not self._wait_for_commit():
             self._transport.close()
         self._part_in_time()
@@ -447,12 +451,12 @@ class Connection(asyncio.Protocol):
         or half closed, it would hear an error in the place of the answer.  So that is read, and
         dropped.
         """
-        self.phase = Phase.CLOSED
+        self.phase = ConnectionState.CLOSED
         self._part_in_time()
         self.pending.clear()
         self._reader.discard()
-        self.holding.hear()
-        self._intake.release("busy")
+        self.read_holds.hear()
+        self._read_control.release("busy")
         if self.heartbeat_s:
             self.deadlines.met("heartbeat")
 
@@ -464,13 +468,13 @@ class Connection(asyncio.Protocol):
 
     def _wait_for_commit(self) -> bool:
         """Go on when what is held back has gone out; whether anything is."""
-        if self.outlet.is_holding:
-            self.services.commits.wait(self, self.outlet.ticket)
-        return self.outlet.is_holding
+        if self.output.is_holding:
+            self.services.commits.wait(self, self.output.ticket)
+        return self.output.is_holding
 
     def on_durable(self, _ticket: int) -> None:
         """The commit that was waited for has been done."""
-        if self.phase is not Phase.CLOSED:
+        if self.phase is not ConnectionState.CLOSED:
             self._act_later()
         elif self._is_finishing and not self._transport.is_closing():
             self.finish()
@@ -482,13 +486,13 @@ class Connection(asyncio.Protocol):
     def _hang_up(self, reason: str) -> None:
         """Act on nothing more and close the socket as it is; the first reason is the one."""
         self.close_reason = self.close_reason or reason
-        self.phase = Phase.CLOSED
+        self.phase = ConnectionState.CLOSED
         self._transport.abort()
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more is acted on, and what is left is to close the socket."""
-        return self.phase is Phase.CLOSED
+        return self.phase is ConnectionState.CLOSED
 
     @property
     def channels(self) -> Iterable[Channel]:
@@ -501,7 +505,9 @@ class Connection(asyncio.Protocol):
     @property
     def state(self) -> str:
         """RabbitMQ's word for what it is doing, and for why it is not read."""
-        return connection_methods.state_of(self.phase, self.services.alarms, self._intake.holds)
+        return connection_methods.state_of(
+            self.phase, self.services.alarms, self._read_control.holds
+        )
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -534,9 +540,9 @@ class Connection(asyncio.Protocol):
         if self._session is None:  # they are put into their queues when it has ended
             return
         if target.is_full:
-            self.holding.wait_for_room(target)
+            self.read_holds.wait_for_room(target)
         elif self.open_channels and not self.open_channels.have_consumers:
-            self.holding.owe(target, count)
+            self.read_holds.owe(target, count)
 
     def _part_in_time(self) -> None:
         """Give the peer its time to answer, or to read what is left for it."""
@@ -554,4 +560,4 @@ class Connection(asyncio.Protocol):
 
 def ids_at(occurrence: Occurrence) -> tuple[int, int]:
     """Class and method, as `method_ids` gives them, also of what has waited."""
-    return method_ids(occurrence.event if isinstance(occurrence, Kept) else occurrence)
+    return method_ids(occurrence.event if isinstance(occurrence, DeferredEvent) else occurrence)

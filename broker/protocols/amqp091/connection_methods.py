@@ -16,7 +16,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused, Overloaded
+from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused, PasswordChecksOverloaded
 from fluffle.broker.access.users import User
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.errors import (
@@ -57,7 +57,7 @@ NO_ANSWER = "no answer in time"
 logger = logging.getLogger(__name__)
 
 
-class Phase(Enum):
+class ConnectionState(Enum):
     """Where a connection stands; it only moves on.  The values are RabbitMQ's words for it."""
 
     HEADER = "pre_init"
@@ -70,9 +70,9 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-def state_of(phase: Phase, alarms: Alarms, holds: Callable[[str], bool]) -> str:
+def state_of(phase: ConnectionState, alarms: Alarms, holds: Callable[[str], bool]) -> str:
     """What RabbitMQ calls it: `blocking` is who would be blocked if he published."""
-    if phase is not Phase.RUNNING:
+    if phase is not ConnectionState.RUNNING:
         return str(phase.value)
     if holds("alarm"):
         return "blocked"
@@ -114,7 +114,7 @@ class Handshake:
 
 def start(connection: Connection) -> None:
     """The header was right: introduce ourselves."""
-    connection.phase = Phase.START
+    connection.phase = ConnectionState.START
     connection.send(
         make(
             Methods.Start,
@@ -148,10 +148,10 @@ def on_start_ok(connection: Connection, method: Method) -> None:
         connection.handshake.client_properties = properties
     connection.handshake.mechanism = mechanism
     name = ""
-    connection.phase = Phase.SECURE
+    connection.phase = ConnectionState.SECURE
 
     def on_login(outcome: User | LoginRefused) -> None:
-        if connection.phase is not Phase.SECURE:  # it has gone meanwhile
+        if connection.phase is not ConnectionState.SECURE:  # it has gone meanwhile
             return
         if isinstance(outcome, LoginRefused):
             refuse_login(connection, mechanism, name, outcome)
@@ -173,7 +173,7 @@ def on_start_ok(connection: Connection, method: Method) -> None:
             password,
             from_loopback=connection.is_from_loopback,
             source=connection.ends[0][0],
-            is_there=lambda: connection.phase is Phase.SECURE,
+            is_there=lambda: connection.phase is ConnectionState.SECURE,
         )
     log_in(answer=partial(unless_defined, connection, name, log_in, on_login))
 
@@ -193,9 +193,11 @@ def unless_defined(
 ) -> None:
     """Tell what has come of a login; of a refusal once it is known here whether the user is another
     by what was answered elsewhere."""
-    access, knowledge = connection.services.access, connection.services.knowledge
-    is_refused = isinstance(outcome, LoginRefused) and not isinstance(outcome, Overloaded)
-    if knowledge.is_complete or not is_refused:
+    access, read_barrier = connection.services.access, connection.services.read_barrier
+    is_refused = isinstance(outcome, LoginRefused) and not isinstance(
+        outcome, PasswordChecksOverloaded
+    )
+    if read_barrier.is_complete or not is_refused:
         on_login(outcome)
         return
     before = access.users.get(name)
@@ -207,7 +209,7 @@ def unless_defined(
             log_in(answer=on_login)
 
     def failed(error: BrokerError) -> None:
-        if connection.phase is Phase.SECURE:
+        if connection.phase is ConnectionState.SECURE:
             connection.fail(error)
 
     ask_others(connection, known, failed)
@@ -222,7 +224,7 @@ def expect_client(connection: Connection) -> None:
 def ask_others(
     connection: Connection, known: Callable[[], None], failed: Callable[[BrokerError], None]
 ) -> None:
-    """Ask as `Knowledge.ask` does, for a client that is not in yet: its time begins again behind
+    """Ask as `ReadBarrier.ask` does, for a client that is not in yet: its time begins again behind
     that."""
     connection.deadlines.met("handshake")
 
@@ -230,7 +232,7 @@ def ask_others(
         expect_client(connection)
         known()
 
-    connection.services.knowledge.ask(go_on, failed)
+    connection.services.read_barrier.ask(go_on, failed)
 
 
 def propose_limits(connection: Connection, user: User) -> None:
@@ -239,7 +241,7 @@ def propose_limits(connection: Connection, user: User) -> None:
     limits = connection.services.limits
     connection.handshake.user = user
     connection.services.connections.logged_in(connection)
-    connection.phase = Phase.TUNE
+    connection.phase = ConnectionState.TUNE
     connection.send(
         make(
             Methods.Tune,
@@ -253,7 +255,7 @@ def propose_limits(connection: Connection, user: User) -> None:
 def refuse_login(connection: Connection, mechanism: str, name: str, refused: LoginRefused) -> None:
     """Tell a client that can hear it (authentication_failure_close), or just hang up."""
     connection.services.traffic.logins_failed += 1
-    if not isinstance(refused, Overloaded):
+    if not isinstance(refused, PasswordChecksOverloaded):
         event(
             logger,
             logging.WARNING,
@@ -283,7 +285,7 @@ def on_tune_ok(connection: Connection, method: Method) -> None:
     check_limit("frame_max", method.frame_max, limits.frame_bytes_min, limits.frame_bytes_max)
     connection.handshake.channels_max = method.channel_max
     connection.handshake.frame_bytes_max = method.frame_max
-    connection.phase = Phase.OPEN
+    connection.phase = ConnectionState.OPEN
     connection.tuned(method.frame_max, method.heartbeat)
 
 
@@ -293,7 +295,7 @@ def let_in(connection: Connection, user: User) -> None:
     connection.handshake.user = user
     connection.services.connections.logged_in(connection)
     connection.handshake.capabilities = frozenset({"consumer_cancel_notify"})
-    connection.phase = Phase.OPEN
+    connection.phase = ConnectionState.OPEN
     connection.tuned(0, 0)
 
 
@@ -317,7 +319,7 @@ def on_open(connection: Connection, method: Method) -> None:
     try:
         open_vhost(connection, method)
     except NotAllowed:
-        if services.knowledge.is_complete:
+        if services.read_barrier.is_complete:
             raise
         once_known(connection, method, partial(open_vhost, connection, method))
 
@@ -349,10 +351,10 @@ def open_vhost(connection: Connection, method: Methods.Open) -> None:
         name=connection.name,
         user=handshake.user,
         vhost=vhost,
-        outlet=connection.outlet,
+        output=connection.output,
         services=services,
         on_behind=connection.on_behind,
-        on_disk_behind=connection.holding.wait_for_disk,
+        on_disk_behind=connection.read_holds.wait_for_disk,
         give_up=connection.give_up,
         waiting=connection.waiting,
         frame_bytes_max=handshake.frame_bytes_max,
@@ -384,16 +386,16 @@ def on_close(connection: Connection, method: Method) -> None:
     for channel in connection.channels:
         channel.hand_out()  # mutant: CO6
     connection.close_reason = f"closed by client: {method.reply_code} {method.reply_text}"
-    connection.phase = Phase.CLOSING
+    connection.phase = ConnectionState.CLOSING
 
     def answer() -> None:
-        if connection.phase is not Phase.CLOSED:  # it has not hung up meanwhile
+        if connection.phase is not ConnectionState.CLOSED:  # it has not hung up meanwhile
             connection.send(make(Methods.CloseOk))
             connection.finish(is_client_to_close=True)
 
     def late(error: BrokerError) -> None:
         """Its queues may still be there, and it may not believe that they are not."""
-        if connection.phase is not Phase.CLOSED:
+        if connection.phase is not ConnectionState.CLOSED:
             connection.close(error, ids_of(method))
 
     connection.end_session(answer, late)
@@ -417,12 +419,12 @@ def on_update_secret(connection: Connection, method: Method) -> None:
     connection.send(make(Methods.UpdateSecretOk))
 
 
-PHASES: dict[Phase, dict[type[Method], Callable[[Connection, Method], None]]] = {
-    Phase.START: {Methods.StartOk: on_start_ok},
-    Phase.TUNE: {Methods.TuneOk: on_tune_ok},
-    Phase.OPEN: {Methods.Open: on_open},
-    Phase.RUNNING: {Methods.Close: on_close, Methods.UpdateSecret: on_update_secret},
-    Phase.CLOSING: {Methods.CloseOk: on_close_ok, Methods.Close: on_close_while_closing},
+PHASES: dict[ConnectionState, dict[type[Method], Callable[[Connection, Method], None]]] = {
+    ConnectionState.START: {Methods.StartOk: on_start_ok},
+    ConnectionState.TUNE: {Methods.TuneOk: on_tune_ok},
+    ConnectionState.OPEN: {Methods.Open: on_open},
+    ConnectionState.RUNNING: {Methods.Close: on_close, Methods.UpdateSecret: on_update_secret},
+    ConnectionState.CLOSING: {Methods.CloseOk: on_close_ok, Methods.Close: on_close_while_closing},
 }
 """What a connection listens to on channel 0; while CLOSING, nothing else counts."""
 
@@ -436,12 +438,12 @@ def on_method(connection: Connection, method: Method) -> None:
         refuse_untimely(connection.phase, 0)
 
 
-def refuse_untimely(phase: Phase, channel: int) -> None:
+def refuse_untimely(phase: ConnectionState, channel: int) -> None:
     """Raise the error for what cannot come now; say nothing if it is only too late.
 
     On a channel that is UNEXPECTED_FRAME, since there is no channel yet, on channel 0 ChannelError.
     """
-    if phase in (Phase.CLOSING, Phase.CLOSED):
+    if phase in (ConnectionState.CLOSING, ConnectionState.CLOSED):
         return
     if channel:
         raise ProtocolError(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def take_back(channel: Channel, late: Late) -> Lost:
+def requeue_timed_out(channel: Channel, late: Late) -> Lost:
     """Messages go back that are in a client's hands as far as their queue knows, though they may
     have been settled in a transaction."""
     count, firsts = 0, []
@@ -36,7 +36,9 @@ def take_back(channel: Channel, late: Late) -> Lost:
     return Lost(count, min(firsts, default=0), late.held_ms, late.timeout_ms)
 
 
-def tell(channel: Channel, queue: ServedQueue, lost: Lost, consumer_tag: str | None = None) -> None:
+def log_timeout(
+    channel: Channel, queue: ServedQueue, lost: Lost, consumer_tag: str | None = None
+) -> None:
     """For people: who held what, and for how long."""
     session = channel.session
     session.deliveries_from(queue).timed_out += lost.messages

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME, Heartbeat, Verdict
-from fluffle.broker.protocols.amqp091.output_buffer import Outlet
+from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME, Heartbeat, HeartbeatAction
+from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
 from fluffle.broker.protocols.amqp091.read_control import Timer
 
 
-class Line(Protocol):
+class HeartbeatTransport(Protocol):
     """The part of asyncio's transport that heartbeats need."""
 
     def is_reading(self) -> bool: ...
@@ -22,34 +22,38 @@ class Line(Protocol):
     def write(self, data: bytes) -> None: ...
 
 
-class Beating:
+class HeartbeatTimer:
     """The heartbeats of one connection, both ways."""
 
-    __slots__ = ("_heard", "_heartbeat", "_line", "_outlet", "_reads", "_writes")
+    __slots__ = ("_heard", "_heartbeat", "_line", "_output", "_reads", "_writes")
 
     def __init__(
-        self, heartbeat: Heartbeat, line: Line, outlet: Outlet, heard: Callable[[], int]
+        self,
+        heartbeat: Heartbeat,
+        line: HeartbeatTransport,
+        output: OutputBuffer,
+        heard: Callable[[], int],
     ) -> None:
         """`heard`: how often something has come from the client."""
         self._heartbeat = heartbeat
         self._line = line
-        self._outlet = outlet
+        self._output = output
         self._heard = heard
-        self._reads, self._writes = heard(), outlet.writes
+        self._reads, self._writes = heard(), output.writes
 
     def beat(self) -> bool:
         """Half an interval has passed.  False if the client is silent for too long."""
-        heartbeat, outlet, reads = self._heartbeat, self._outlet, self._heard()
+        heartbeat, output, reads = self._heartbeat, self._output, self._heard()
         heartbeat.heard |= reads != self._reads
-        heartbeat.spoke |= outlet.writes != self._writes
+        heartbeat.spoke |= output.writes != self._writes
         self._reads = reads
         verdict = heartbeat.beat(listening=self._line.is_reading())
-        if verdict is Verdict.SEND:
+        if verdict is HeartbeatAction.SEND:
             self._line.write(HEARTBEAT_FRAME)
-            outlet.writes += 1
-            outlet.written_bytes += len(HEARTBEAT_FRAME)
-        self._writes = outlet.writes
-        return verdict is not Verdict.GIVE_UP
+            output.writes += 1
+            output.written_bytes += len(HEARTBEAT_FRAME)
+        self._writes = output.writes
+        return verdict is not HeartbeatAction.GIVE_UP
 
 
 class Deadlines:
@@ -78,12 +82,12 @@ class Deadlines:
         if not self._is_over:
             self._timers.pop(what).cancel()
 
-    def beat(self, beating: Beating, interval_s: float) -> None:
+    def beat(self, beating: HeartbeatTimer, interval_s: float) -> None:
         """Have the client hear of us, and end it when it is silent too long."""
         act = partial(self._beat, beating, interval_s)
         self._timers["heartbeat"] = self._call_later(interval_s / 2, act)
 
-    def _beat(self, beating: Beating, interval_s: float) -> None:
+    def _beat(self, beating: HeartbeatTimer, interval_s: float) -> None:
         if beating.beat():
             self.beat(beating, interval_s)
         else:
@@ -95,8 +99,8 @@ class Deadlines:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._hang_up = nobody_is_there
+        self._hang_up = no_connection
 
 
-def nobody_is_there(_failure: str) -> None:
+def no_connection(_failure: str) -> None:
     """Where the connection is gone."""

@@ -25,7 +25,7 @@ UNREAD_BYTES_MAX = 16 * 1_048_576
 be of any size, goes beyond."""
 
 
-class Inbox:
+class ReplyInbox:
     """Where the answers to one connection go: its socket, as far as responders must know it."""
 
     __slots__ = ("_unread_bytes", "is_full")
@@ -58,7 +58,7 @@ class ReplyTarget:
 
     __slots__ = ("_inbox", "_requester", "debtors", "name")
 
-    def __init__(self, name: str, requester: Holder | None, inbox: Inbox) -> None:
+    def __init__(self, name: str, requester: Holder | None, inbox: ReplyInbox) -> None:
         self.name = name
         self._requester = requester
         self._inbox = inbox
@@ -93,7 +93,7 @@ class ReplyTarget:
         return Admission.ACCEPTED
 
 
-class Elsewhere(Protocol):
+class RemoteRequesters(Protocol):
     """The requesters of other nodes."""
 
     @property
@@ -107,7 +107,7 @@ class Elsewhere(Protocol):
         """Whether it is."""
 
 
-class Nowhere:
+class NoRemoteRequesters:
     """There is no other node."""
 
     mark = ""
@@ -128,14 +128,14 @@ class ReplyTargets:
 
     def __init__(self) -> None:
         self._targets: dict[str, ReplyTarget] = {}
-        self.elsewhere: Elsewhere = Nowhere()
+        self.elsewhere: RemoteRequesters = NoRemoteRequesters()
 
     def new_name(self, random: str) -> str:
         """For a requester of this node; by it any node finds the way here."""
         mark = self.elsewhere.mark
         return f"{PREFIX}{random}.{mark}" if mark else PREFIX + random
 
-    def add(self, name: str, requester: Holder, inbox: Inbox) -> None:
+    def add(self, name: str, requester: Holder, inbox: ReplyInbox) -> None:
         """Make `name`, which begins with PREFIX, reach `requester` on the way through `inbox`."""
         self._targets[name] = ReplyTarget(name, requester, inbox)
 
@@ -148,7 +148,7 @@ class ReplyTargets:
     def target(self, name: str) -> ReplyTarget:
         """Where messages to `name` go; nowhere when nobody is there."""
         found = self._targets.get(name)
-        return found or ReplyTarget(name, self.elsewhere.requester(name), Inbox())
+        return found or ReplyTarget(name, self.elsewhere.requester(name), ReplyInbox())
 
     def is_alive(self, name: str) -> bool | Later[bool]:
         """Whether a requester of that name is there, on any node."""

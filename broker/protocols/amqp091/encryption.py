@@ -32,7 +32,7 @@ NOT_ENCRYPTED: Mapping[str, Any] = dict.fromkeys(
 )
 
 
-class Suite(NamedTuple):
+class CipherSuite(NamedTuple):
     """What encrypts a connection."""
 
     key_exchange: str
@@ -74,11 +74,11 @@ def time_of(text: str) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def suite_of(name: str) -> Suite:
+def suite_of(name: str) -> CipherSuite:
     """By the name that OpenSSL has for it."""
     if name.startswith("TLS_"):
         cipher, _, _digest = name.removeprefix("TLS_").rpartition("_SHA")
-        return Suite("any", cipher.lower(), "aead")
+        return CipherSuite("any", cipher.lower(), "aead")
     words = name.split("-")
     at = next((at for at, word in enumerate(words) if FIRST_OF_CIPHER.match(word)), len(words))
     exchange = "_".join(words[:at]).lower() or "rsa"
@@ -86,5 +86,5 @@ def suite_of(name: str) -> Suite:
     digest = rest.pop().lower() if rest and HASH.match(rest[-1]) else ""
     cipher = SIZE.sub(r"\1_\2", "_".join(rest).lower())
     if cipher.endswith(AUTHENTICATED):
-        return Suite(exchange, cipher, "aead")
-    return Suite(exchange, f"{cipher}_cbc" if SIZED.search(cipher) else cipher, digest)
+        return CipherSuite(exchange, cipher, "aead")
+    return CipherSuite(exchange, f"{cipher}_cbc" if SIZED.search(cipher) else cipher, digest)

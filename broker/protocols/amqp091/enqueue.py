@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 from fluffle.broker.base.message import Origin
 from fluffle.broker.protocols.amqp091.confirms import Confirms
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTarget
-from fluffle.broker.protocols.amqp091.pending_publishes import Awaited
+from fluffle.broker.protocols.amqp091.pending_publishes import PendingPublishes
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.queue_api import Admission, Inlet, Partly, Receipt, Target
-from fluffle.broker.transfer.republish import inlet_now
+from fluffle.broker.transfer.republish import current_queue
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import return_frame
 from fluffle.protocol.properties import split_content
@@ -32,7 +32,7 @@ TARGETS_AT_ONCE = 512
 """Into so many queues messages are put together, for some milliseconds."""
 
 
-class Parcel:
+class RoutedBatch:
     """Messages of one batch that go to the same queues, in order."""
 
     __slots__ = (
@@ -66,8 +66,8 @@ class Parcel:
         """For how long they may wait in a queue, if that is said."""
 
 
-class Pending:
-    """Messages of a parcel that not all of their queues have taken, or not yet."""
+class PendingEnqueue:
+    """Messages of a routed batch that not all of their queues have taken, or not yet."""
 
     __slots__ = ("is_recorded", "receipts")
 
@@ -78,123 +78,135 @@ class Pending:
         """Whether they must be safe here, too."""
 
 
-Answer: TypeAlias = Admission | Pending
-"""Of all queues of a parcel together."""
+Answer: TypeAlias = Admission | PendingEnqueue
+"""Answer of all queues of a routed batch together."""
 
 
-class Putter(Protocol):
+class EnqueueRouted(Protocol):
     """Puts messages that have passed all checks into their queues, or returns them."""
 
-    def __call__(self, channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer: ...
+    def __call__(self, channel: Channel, routed: RoutedBatch, *, persistent: bool) -> Answer: ...
 
 
-class Publisher(Protocol):
+class PublishRouted(Protocol):
     """Takes messages that have passed all checks."""
 
     def __call__(
-        self, channel: Channel, parcels: Sequence[Parcel], *, persistent: bool
+        self, channel: Channel, routed_batches: Sequence[RoutedBatch], *, persistent: bool
     ) -> None: ...
 
 
-def publish_plain(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
+def publish_plain(
+    channel: Channel, routed_batches: Sequence[RoutedBatch], *, persistent: bool
+) -> None:
     """Put messages into their queues, or return them."""
-    for parcel in parcels:
-        channel.put(channel, parcel, persistent=persistent)
+    for routed in routed_batches:
+        channel.enqueue(channel, routed, persistent=persistent)
 
 
-def publish_confirmed(channel: Channel, parcels: Sequence[Parcel], *, persistent: bool) -> None:
+def publish_confirmed(
+    channel: Channel, routed_batches: Sequence[RoutedBatch], *, persistent: bool
+) -> None:
     """As `publish_plain`, and confirm: at the end of the batch, or once they are safe."""
     confirms = channel.confirms
     assert confirms is not None
     answers, count = list[Answer](), 0
-    for parcel in parcels:
-        answers.append(channel.put(channel, parcel, persistent=persistent))
-        count += len(parcel.contents)
+    for routed in routed_batches:
+        answers.append(channel.enqueue(channel, routed, persistent=persistent))
+        count += len(routed.contents)
     accepted = answers.count(Admission.ACCEPTED)
     if accepted == len(answers):
         confirms.settle(count)
         channel.session.confirming[channel] = None
     elif accepted + answers.count(Admission.RECORDED) == len(answers):
-        defer(channel, confirms, count)
+        defer_confirms(channel, confirms, count)
     else:
-        answer_each(channel, confirms, parcels, answers)
+        confirm_each(channel, confirms, routed_batches, answers)
 
 
-def defer(channel: Channel, confirms: Confirms, count: int) -> None:
+def defer_confirms(channel: Channel, confirms: Confirms, count: int) -> None:
     """Confirm the next `count` messages once they are on disk."""
     commits = channel.session.commits
     confirms.defer(count, commits.ticket)
     commits.wait(channel, commits.ticket)
 
 
-def answer_each(
+def confirm_each(
     channel: Channel,
     confirms: Confirms,
-    parcels: Sequence[Parcel],
+    routed_batches: Sequence[RoutedBatch],
     answers: Sequence[Answer],
 ) -> None:
     """Tell the publisher what became of each message, for they fare differently."""
     awaited: dict[int, list[tuple[int, int]]] = {}
-    for at, count in in_order(parcels):
+    for at, count in runs_in_order(routed_batches):
         answer = answers[at]
         if answer is Admission.REFUSED:
             confirms.refuse(confirms.assign(count))
         elif answer is Admission.RECORDED:
-            defer(channel, confirms, count)
+            defer_confirms(channel, confirms, count)
         elif answer is Admission.ACCEPTED:
             confirms.settle(count)
         else:
             awaited.setdefault(at, []).append((confirms.assign(count), count))
     for at, numbers in awaited.items():
         pending = answers[at]
-        assert isinstance(pending, Pending)
-        Awaited(channel, numbers).of(pending.receipts, is_recorded=pending.is_recorded)
+        assert isinstance(pending, PendingEnqueue)
+        PendingPublishes(channel, numbers).of(pending.receipts, is_recorded=pending.is_recorded)
     channel.session.confirming[channel] = None
 
 
-def in_order(parcels: Sequence[Parcel]) -> list[tuple[int, int]]:
-    """Which parcel messages are of, in the order in which they came, and how many follow each
+def runs_in_order(routed_batches: Sequence[RoutedBatch]) -> list[tuple[int, int]]:
+    """Return which batch messages are in, in the order in which they came, and how many follow each
     other."""
-    if len(parcels) == 1:
-        return [(0, len(parcels[0].contents))]
-    places = sorted((place, at) for at, parcel in enumerate(parcels) for place in parcel.places)
+    if len(routed_batches) == 1:
+        return [(0, len(routed_batches[0].contents))]
+    places = sorted(
+        (place, at) for at, routed in enumerate(routed_batches) for place in routed.places
+    )
     return [(at, sum(1 for _ in same)) for at, same in groupby(map(itemgetter(1), places))]
 
 
-def put(channel: Channel, parcel: Parcel, *, persistent: bool) -> Answer:
+def enqueue_routed(channel: Channel, routed: RoutedBatch, *, persistent: bool) -> Answer:
     """Put messages into their queues, or return them.
 
     REFUSED when any queue refuses them, as RabbitMQ has it, though the others keep them; else
     pending when any is yet to answer; else RECORDED when any queue records them.
     """
-    if parcel.left:
-        put_into(channel, parcel, parcel.left, persistent=persistent)
-    answer, contents = parcel.answer, parcel.contents
-    if answer is not Admission.ACCEPTED and channel.session.commits.is_behind and records(answer):
+    if routed.left:
+        enqueue_into(channel, routed, routed.left, persistent=persistent)
+    answer, contents = routed.answer, routed.contents
+    if (
+        answer is not Admission.ACCEPTED
+        and channel.session.commits.is_behind
+        and waits_for_commit(answer)
+    ):
         channel.session.on_disk_behind()
     traffic = channel.session.traffic
-    if parcel.targets:
+    if routed.targets:
         channel.session.has_put = True  # mutant: CO4
-        traffic.routed += len(contents) * len(parcel.targets)
-    elif parcel.mandatory:
+        traffic.routed += len(contents) * len(routed.targets)
+    elif routed.mandatory:
         traffic.unroutable_returned += len(contents)
-        return_unroutable(channel, parcel)
+        return_unroutable(channel, routed)
     else:
         traffic.unroutable_dropped += len(contents)
     return answer
 
 
-def put_in_steps(channel: Channel, parcels: list[Parcel], *, persistent: bool) -> Steps[bool]:
+def enqueue_in_steps(
+    channel: Channel, routed_batches: list[RoutedBatch], *, persistent: bool
+) -> Steps[bool]:
     """Put messages into their queues, unless these have gone by then; whether none has."""
     vhost, count, are_there = channel.session.vhost, 0, True
-    for parcel in parcels:
-        while parcel.left:
+    for routed in routed_batches:
+        while routed.left:
             at_once_max = TARGETS_AT_ONCE - count
-            some, parcel.left = parcel.left[:at_once_max], parcel.left[at_once_max:]
-            there = (target_now(vhost, target) for target in some)
+            some, routed.left = routed.left[:at_once_max], routed.left[at_once_max:]
+            there = (current_target(vhost, target) for target in some)
             targets = [target for target in there if target is not None]
             are_there &= len(targets) == len(some)
-            put_into(channel, parcel, targets, persistent=persistent)
+            enqueue_into(channel, routed, targets, persistent=persistent)
             count += len(some)
             if count == TARGETS_AT_ONCE:
                 count = 0
@@ -202,58 +214,60 @@ def put_in_steps(channel: Channel, parcels: list[Parcel], *, persistent: bool) -
     return are_there
 
 
-def target_now(vhost: VirtualHost, target: Target) -> Target | None:
-    """The inlet as `inlet_now` finds it; a requester need not be there."""
-    return target if isinstance(target, ReplyTarget) else inlet_now(vhost, cast(Inlet, target))
+def current_target(vhost: VirtualHost, target: Target) -> Target | None:
+    """The inlet as `current_queue` finds it; a requester need not be there."""
+    return target if isinstance(target, ReplyTarget) else current_queue(vhost, cast(Inlet, target))
 
 
-def put_into(
-    channel: Channel, parcel: Parcel, targets: Sequence[Target], *, persistent: bool
+def enqueue_into(
+    channel: Channel, routed: RoutedBatch, targets: Sequence[Target], *, persistent: bool
 ) -> None:
     """Put messages into some of their queues, and note the answer."""
-    answer, count = parcel.answer, len(parcel.contents)
-    origins, contents, content_bytes = parcel.origins, parcel.contents, parcel.content_bytes
+    answer, count = routed.answer, len(routed.contents)
+    origins, contents, content_bytes = routed.origins, routed.contents, routed.content_bytes
     for target in targets:
         one = target.enqueue(
             origins,
             contents,
             content_bytes,
             persistent=persistent,
-            expiration_ms=parcel.expiration_ms,
+            expiration_ms=routed.expiration_ms,
         )
         if one is not Admission.ACCEPTED:
-            answer = joined(answer, one)
+            answer = combined_answer(answer, one)
         if target.is_behind:
             channel.session.on_behind(target, count)
-    parcel.answer = answer
+    routed.answer = answer
 
 
-def joined(answer: Answer, one: Admission | Partly | Receipt) -> Answer:
+def combined_answer(answer: Answer, one: Admission | Partly | Receipt) -> Answer:
     """What some queues have said, and one more that has not simply taken all."""
     if answer is Admission.REFUSED or one is Admission.REFUSED:
         return Admission.REFUSED
-    receipts = [*answer.receipts] if isinstance(answer, Pending) else []
+    receipts = [*answer.receipts] if isinstance(answer, PendingEnqueue) else []
     if not isinstance(one, Admission):
         receipts.append(one)
         one = one.taken if isinstance(one, Partly) else Admission.ACCEPTED
     elif not receipts:
         return one
-    is_recorded = one is Admission.RECORDED or records(answer)
-    return Pending(receipts, is_recorded=is_recorded)
+    is_recorded = one is Admission.RECORDED or waits_for_commit(answer)
+    return PendingEnqueue(receipts, is_recorded=is_recorded)
 
 
-def records(answer: Answer) -> bool:
+def waits_for_commit(answer: Answer) -> bool:
     """Whether messages are safe only with the commit that collects."""
-    return answer is Admission.RECORDED or (isinstance(answer, Pending) and answer.is_recorded)
+    return answer is Admission.RECORDED or (
+        isinstance(answer, PendingEnqueue) and answer.is_recorded
+    )
 
 
-def return_unroutable(channel: Channel, parcel: Parcel) -> None:
+def return_unroutable(channel: Channel, routed: RoutedBatch) -> None:
     """basic.return with 312 for messages that were mandatory and went nowhere."""
     session = channel.session
-    for origin, content in zip(parcel.origins, parcel.contents, strict=True):
-        session.outlet.add(
+    for origin, content in zip(routed.origins, routed.contents, strict=True):
+        session.output.add(
             return_frame(
                 channel.number, ReplyCode.NO_ROUTE, "NO_ROUTE", origin.exchange, origin.routing_key
             )
         )
-        session.outlet.add(split_content(content, channel.number, session.frame_bytes_max))
+        session.output.add(split_content(content, channel.number, session.frame_bytes_max))

@@ -7,15 +7,15 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fluffle.broker.metadata.metadata import nobody_waits
+from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.basic_methods import on_acks
 from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
 from fluffle.broker.protocols.amqp091.channels import VOUCHING
-from fluffle.broker.protocols.amqp091.long_events import Work, take_in_steps
-from fluffle.broker.protocols.amqp091.pending_requests import Kept, Occurrence
+from fluffle.broker.protocols.amqp091.long_events import LongEvent, take_in_steps
+from fluffle.broker.protocols.amqp091.pending_requests import DeferredEvent, Occurrence
 from fluffle.broker.protocols.amqp091.publish_methods import oversized
-from fluffle.broker.protocols.amqp091.route_lookup import TooLong
+from fluffle.broker.protocols.amqp091.route_lookup import LookupTooLong
 from fluffle.protocol.events import (
     Acks,
     HeaderReceived,
@@ -51,7 +51,7 @@ def on_header(connection: Connection, occurrence: HeaderReceived) -> int:
     if occurrence.header in (PROTOCOL_HEADER, connection_methods.HEADER_0_9):
         connection_methods.start(connection)
     else:
-        connection.outlet.add(PROTOCOL_HEADER)
+        connection.output.add(PROTOCOL_HEADER)
         connection.close_reason = "bad protocol header"
         connection.finish()
     return METHOD_COST
@@ -69,7 +69,7 @@ def channel_on(connection: Connection, number: int) -> Channel | None:
 
 
 def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
-    """`mark`: of what has waited and is known to come late enough (`Kept`)."""
+    """`mark`: of what has waited and is known to come late enough (`DeferredEvent`)."""
     channel = channel_on(connection, batch.channel)
     if channel is None:
         return 1
@@ -79,13 +79,13 @@ def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
     give_back = partial(put_back, connection, mark)
     try:
         return channel.take(channel, batch, give_back)
-    except TooLong as too_long:
+    except LookupTooLong as too_long:
         steps = take_in_steps(channel, too_long.batch or batch, give_back)
-        connection.work = Work(Kept(batch, mark) if mark else batch, channel, steps)
+        connection.work = LongEvent(DeferredEvent(batch, mark) if mark else batch, channel, steps)
         return 1
 
 
-def on_kept(connection: Connection, kept: Kept) -> int:
+def on_kept(connection: Connection, kept: DeferredEvent) -> int:
     """Act on what has waited; if all is known that was defined before it came, as one who knows."""
     event = kept.event
     channels = connection.open_channels
@@ -93,7 +93,7 @@ def on_kept(connection: Connection, kept: Kept) -> int:
     if channel is None or channel.is_certain or not is_settled(connection, kept):
         return OCCURRENCES[type(event)](connection, event)
     if isinstance(event, MethodReceived) and is_long(event):
-        connection.work = Work(kept, channel, decode_and_act(connection, event, channel))
+        connection.work = LongEvent(kept, channel, decode_and_act(connection, event, channel))
         return METHOD_COST
     with certain(channel):
         if isinstance(event, Publishes):
@@ -111,14 +111,14 @@ def certain(channel: Channel) -> Iterator[None]:
         channel.is_certain = False
 
 
-def is_settled(connection: Connection, kept: Kept) -> bool:
+def is_settled(connection: Connection, kept: DeferredEvent) -> bool:
     """Whether all is known here that was answered anywhere before it came."""
-    return connection.waiting.knowledge.confirmed >= kept.mark
+    return connection.waiting.read_barrier.confirmed >= kept.mark
 
 
 def may_be_answered_too_soon(occurrence: Occurrence) -> bool:
     """Whether it asks something of definitions, and does nothing before it is refused."""
-    event = occurrence.event if isinstance(occurrence, Kept) else occurrence
+    event = occurrence.event if isinstance(occurrence, DeferredEvent) else occurrence
     if isinstance(event, Publishes):
         return True
     return isinstance(event, MethodReceived) and (
@@ -129,14 +129,14 @@ def may_be_answered_too_soon(occurrence: Occurrence) -> bool:
 def put_back(connection: Connection, mark: int, runs: list[Publishes]) -> None:
     """Act on these next, as on what has waited if they are of that."""
     if mark:
-        connection.pending.extendleft(Kept(run, mark) for run in reversed(runs))
+        connection.pending.extendleft(DeferredEvent(run, mark) for run in reversed(runs))
     else:
         connection.pending.extendleft(reversed(runs))
 
 
 def block(connection: Connection) -> int:
     """A resource alarm is raised and this connection publishes: neither read it nor act."""
-    connection.holding.block()
+    connection.read_holds.block()
     return TURN_COST_MAX
 
 
@@ -154,7 +154,7 @@ def on_settlements(connection: Connection, acks: Acks) -> int:
         try:
             on_acks(channel, acks)
         except Unfinished as rest:
-            connection.work = Work(acks, channel, rest.steps)
+            connection.work = LongEvent(acks, channel, rest.steps)
     return 1
 
 
@@ -172,7 +172,7 @@ def on_violation(_connection: Connection, occurrence: Violation) -> int:
 def on_method(connection: Connection, occurrence: MethodReceived) -> int:
     """Decode a method and give it to the connection or to its channel."""
     if is_long(occurrence):
-        connection.work = Work(occurrence, None, decode_and_act(connection, occurrence))
+        connection.work = LongEvent(occurrence, None, decode_and_act(connection, occurrence))
         return METHOD_COST
     return act_on(connection, occurrence, decode_method(occurrence.payload))
 
@@ -194,7 +194,7 @@ def decode_and_act(
 
 def act_on(connection: Connection, occurrence: MethodReceived, method: Method) -> int:
     """Give a method to the connection or to its channel; what that costs."""
-    sent_bytes = connection.outlet.sent_bytes
+    sent_bytes = connection.output.sent_bytes
     if occurrence.channel == 0:
         connection_methods.on_method(connection, method)
     elif connection.open_channels is not None:
@@ -205,10 +205,10 @@ def act_on(connection: Connection, occurrence: MethodReceived, method: Method) -
         try:
             connection.open_channels.on_method(occurrence.channel, method)
         except Unfinished as rest:
-            connection.work = Work(occurrence, channel, rest.steps)
+            connection.work = LongEvent(occurrence, channel, rest.steps)
     else:
         connection_methods.refuse_untimely(connection.phase, occurrence.channel)
-    asked_bytes = connection.outlet.sent_bytes - sent_bytes
+    asked_bytes = connection.output.sent_bytes - sent_bytes
     connection.is_asking = asked_bytes > 0
     return METHOD_COST + asked_bytes // COST_BYTES
 
@@ -217,7 +217,7 @@ def act_once_settled(
     connection: Connection, channel: Channel, occurrence: MethodReceived, method: Method
 ) -> None:
     """Act on a method of a channel as on one that comes once all is so that was settled there."""
-    once_settled(channel, method, nobody_waits)
+    once_settled(channel, method, ignore_done)
     if not connection.waiting.keeps(occurrence):
         connection.pending.appendleft(occurrence)
 
@@ -230,5 +230,5 @@ OCCURRENCES: dict[type[Occurrence], Callable[..., int]] = {
     MethodReceived: on_method,
     Oversized: on_oversized,
     Violation: on_violation,
-    Kept: on_kept,
+    DeferredEvent: on_kept,
 }

@@ -1,4 +1,4 @@
-"""The firehose: while it is on, `amq.rabbitmq.trace` gets a copy of every message that clients of
+"""The firehose: while it is on, `amq.rabbitmq.tracer` gets a copy of every message that clients of
 this node publish to a virtual host or are given from one.
 
 A copy has the body of the message, and in its headers what there was to know of it, as RabbitMQ has
@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.metadata.metadata import nobody_waits
+from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, TRACE_EXCHANGE
 from fluffle.broker.transfer.own_messages import publish_own
 from fluffle.broker.transfer.republish import routing_keys
@@ -22,7 +22,7 @@ from fluffle.protocol.types import Field, FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.enqueue import Parcel
+    from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
     from fluffle.broker.protocols.amqp091.properties import PropertyFacts
     from fluffle.broker.queues.delivery import Handout
     from fluffle.broker.queues.queue_api import ServedQueue
@@ -33,10 +33,12 @@ FIREHOSE = "firehose"
 """The name of this tap."""
 
 
-class Tap(Protocol):
+class Tracer(Protocol):
     """Sees what clients of a virtual host on this node publish, are given and purge."""
 
-    def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+    def published(
+        self, channel: Channel, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+    ) -> None:
         """A client has published messages, which are about to be put into queues."""
 
     def delivered(self, channel: Channel, handout: Handout) -> None:
@@ -47,24 +49,26 @@ class Tap(Protocol):
         that is done, if it is."""
 
 
-class Taps:
+class Tracers:
     """Several as one."""
 
-    __slots__ = ("_taps",)
+    __slots__ = ("_tracers",)
 
-    def __init__(self, taps: Sequence[Tap]) -> None:
-        self._taps = taps
+    def __init__(self, tracers: Sequence[Tracer]) -> None:
+        self._tracers = tracers
 
-    def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
-        for each in self._taps:
-            each.published(channel, parcels, facts)
+    def published(
+        self, channel: Channel, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+    ) -> None:
+        for each in self._tracers:
+            each.published(channel, routed_batches, facts)
 
     def delivered(self, channel: Channel, handout: Handout) -> None:
-        for each in self._taps:
+        for each in self._tracers:
             each.delivered(channel, handout)
 
     def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
-        all_done = [each.purging(channel, queue) for each in self._taps]
+        all_done = [each.purging(channel, queue) for each in self._tracers]
 
         def done() -> None:
             for each in all_done:
@@ -73,18 +77,18 @@ class Taps:
         return done
 
 
-def tap(vhost: VirtualHost, name: str, one: Tap | None) -> None:
+def set_tracer(vhost: VirtualHost, name: str, one: Tracer | None) -> None:
     """From now on there is such a tap under this name, or there is none."""
     if one is not None:
-        vhost.taps[name] = one
+        vhost.tracers[name] = one
     else:
-        vhost.taps.pop(name, None)
-    taps = tuple(vhost.taps.values())
-    vhost.trace = taps[0] if len(taps) == 1 else Taps(taps) if taps else None
+        vhost.tracers.pop(name, None)
+    tracers = tuple(vhost.tracers.values())
+    vhost.tracer = tracers[0] if len(tracers) == 1 else Tracers(tracers) if tracers else None
 
 
-class Trace:
-    """A `Tap` of one virtual host, on one node."""
+class Firehose:
+    """A `Tracer` of one virtual host, on one node."""
 
     __slots__ = ("_node",)
 
@@ -92,18 +96,20 @@ class Trace:
         """`node` is the name that copies say."""
         self._node = node
 
-    def published(self, channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+    def published(
+        self, channel: Channel, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+    ) -> None:
         """A client has published messages, which are about to be put into queues."""
         copies = []
-        for origin, content, parcel in in_order(parcels):
+        for origin, content, routed in in_order(routed_batches):
             keys = (origin.routing_key, *facts.more_routing_keys)
             # RabbitMQ collects them in front of each other, but those of the default exchange
             is_default = origin.exchange == DEFAULT_EXCHANGE
-            queues = sorted((each.name for each in parcel.targets), reverse=not is_default)
+            queues = sorted((each.name for each in routed.targets), reverse=not is_default)
             headers = self._described(channel, origin, keys, content)
             headers["routed_queues"] = texts(queues)
             copies.append((f"publish.{origin.exchange}", headers, content))
-        copy(channel, copies)
+        publish_copies(channel, copies)
 
     def delivered(self, channel: Channel, handout: Handout) -> None:
         """A client is about to be given messages of a queue."""
@@ -115,12 +121,12 @@ class Trace:
             headers = self._described(channel, origin, keys, content)
             headers["redelivered"] = ("I", int(handout.redelivered))
             copies.append((f"deliver.{queue}", headers, content))
-        copy(channel, copies)
+        publish_copies(channel, copies)
 
     def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
         """Nothing is to be called: RabbitMQ does not trace it."""
         del channel, queue
-        return nobody_waits
+        return ignore_done
 
     def _described(
         self, channel: Channel, origin: Origin, keys: Sequence[str], content: bytes
@@ -139,7 +145,7 @@ class Trace:
         }
 
 
-def copy(channel: Channel, copies: list[tuple[str, FieldTable, bytes]]) -> None:
+def publish_copies(channel: Channel, copies: list[tuple[str, FieldTable, bytes]]) -> None:
     """Publish what is to be known of messages under routing keys, with their bodies."""
     publish_own(
         channel.session.vhost,
@@ -148,17 +154,17 @@ def copy(channel: Channel, copies: list[tuple[str, FieldTable, bytes]]) -> None:
     )
 
 
-def in_order(parcels: Sequence[Parcel]) -> list[tuple[Origin, bytes, Parcel]]:
+def in_order(routed_batches: Sequence[RoutedBatch]) -> list[tuple[Origin, bytes, RoutedBatch]]:
     """Messages as they were published, each with the parcel that it is in."""
     placed = [
-        (place, origin, content, parcel)
-        for parcel in parcels
+        (place, origin, content, routed)
+        for routed in routed_batches
         for place, origin, content in zip(
-            parcel.places, parcel.origins, parcel.contents, strict=True
+            routed.places, routed.origins, routed.contents, strict=True
         )
     ]
     placed.sort(key=itemgetter(0))
-    return [(origin, content, parcel) for _place, origin, content, parcel in placed]
+    return [(origin, content, routed) for _place, origin, content, routed in placed]
 
 
 def table_of(properties: Properties) -> FieldTable:

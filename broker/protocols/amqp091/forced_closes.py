@@ -23,7 +23,7 @@ where there are many channels and messages."""
 logger = logging.getLogger(__name__)
 
 
-class Consequences:
+class ForcedCloses:
     """Those that are yet to come, in order."""
 
     __slots__ = ("_chores", "_due")
@@ -51,7 +51,7 @@ class Consequences:
         self._chores.add(self._work(), self._failed)
 
 
-def part_with(connection: Connection, why: BrokerError) -> None:
+def close_connection(connection: Connection, why: BrokerError) -> None:
     """Close a connection, or cut it off if that cannot be done in order.
 
     AssertionError if what it believes is wrong.

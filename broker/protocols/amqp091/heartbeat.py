@@ -11,7 +11,7 @@ SILENT_INTERVALS_MAX = 2
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
-class Verdict(Enum):
+class HeartbeatAction(Enum):
     """What to do after a beat."""
 
     NOTHING = auto()
@@ -32,7 +32,7 @@ class Heartbeat:
         self._beats = 0
         self._silent_intervals = 0
 
-    def beat(self, *, listening: bool) -> Verdict:
+    def beat(self, *, listening: bool) -> HeartbeatAction:
         """Half an interval has passed.  Without `listening` silence does not count."""
         self._beats += 1
         if self._beats % BEATS_PER_INTERVAL == 0:
@@ -40,6 +40,6 @@ class Heartbeat:
             self._silent_intervals = self._silent_intervals + 1 if silent else 0
             self.heard = False
             if self._silent_intervals >= SILENT_INTERVALS_MAX:
-                return Verdict.GIVE_UP
+                return HeartbeatAction.GIVE_UP
         spoke, self.spoke = self.spoke, False
-        return Verdict.NOTHING if spoke else Verdict.SEND
+        return HeartbeatAction.NOTHING if spoke else HeartbeatAction.SEND

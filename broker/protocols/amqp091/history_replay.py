@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel
 
 
-def give_recent(channel: Channel, binding: Binding) -> None:
+def replay_history(channel: Channel, binding: Binding) -> None:
     """Put what the source has kept into the queue of a new binding, or where the exchange leads.
 
     The oldest first.  What answers the binding then vouches for messages that are recorded.
@@ -40,7 +40,7 @@ def pass_on(channel: Channel, exchange: str, message: Kept) -> tuple[Inlet, ...]
     """Where an exchange leads a kept message, having kept it there, too."""
     keys = (message.origin.routing_key, *message.more_routing_keys)
     properties = decode_properties(raw_properties(message.content))
-    targets, histories, _ = channel.session.vhost.way(exchange, keys, properties)
+    targets, histories, _ = channel.session.vhost.route(exchange, keys, properties)
     for history in histories:
         history.keep(message)
     return targets

@@ -32,32 +32,32 @@ WallMs = Callable[[], int]
 """The time of day."""
 
 
-class Stamping:
+class Interceptors:
     """What a node does to the messages of every channel."""
 
     __slots__ = ("_incoming", "_outgoing")
 
     def __init__(self, config: InterceptorConfig, node: str, wall_ms: WallMs) -> None:
         is_told = config.received is not None or config.routing_node is not None
-        self._incoming = Incoming(config, node, wall_ms) if is_told else None
-        self._outgoing = Outgoing(wall_ms) if config.sent else None
+        self._incoming = IncomingInterceptor(config, node, wall_ms) if is_told else None
+        self._outgoing = OutgoingInterceptor(wall_ms) if config.sent else None
 
     def fit(self, channel: Channel) -> None:
         """Give a channel that is new what does it."""
         if self._incoming is not None:
             channel.take = self._incoming.take
         if self._outgoing is not None:
-            channel.stamped = self._outgoing.stamped
+            channel.intercepted = self._outgoing.intercepted
 
 
-def stamping_of(config: Config, clock: Clock) -> Stamping | None:
+def interceptors_of(config: Config, clock: Clock) -> Interceptors | None:
     """That of a node; None if it leaves messages as they are."""
     if config.stamps == InterceptorConfig():
         return None
-    return Stamping(config.stamps, config.node_name, clock.wall_ms)
+    return Interceptors(config.stamps, config.node_name, clock.wall_ms)
 
 
-class Incoming:
+class IncomingInterceptor:
     """Stamps what clients publish before anything looks at it."""
 
     __slots__ = ("_config", "_node", "_wall_ms")
@@ -75,7 +75,7 @@ class Incoming:
         except ProtocolError:  # all of them are alike: somebody will say what is wrong with them
             return on_publishes(channel, batch, put_back)
         stamp = self._stamp(self._wall_ms())
-        contents = stamped(batch.contents, stamp)
+        contents = intercepted(batch.contents, stamp)
         outline = batch.outline if is_bare(batch.outline) else stamp.on(batch.outline)
         size_bytes = sum(map(len, contents))
         batch = Publishes(batch.channel, batch.methods, contents, size_bytes, outline)
@@ -94,7 +94,7 @@ class Incoming:
         return PropertyOverlay(over, under)
 
 
-class Outgoing:
+class OutgoingInterceptor:
     """Stamps what clients are given; a message in a queue stays as it is."""
 
     __slots__ = ("_wall_ms",)
@@ -102,13 +102,13 @@ class Outgoing:
     def __init__(self, wall_ms: WallMs) -> None:
         self._wall_ms = wall_ms
 
-    def stamped(self, contents: Sequence[bytes]) -> list[bytes]:
+    def intercepted(self, contents: Sequence[bytes]) -> list[bytes]:
         """Canonical contents that are sent now."""
         now = Properties(headers={SENT: ("l", self._wall_ms())})
-        return stamped(contents, PropertyOverlay(now, Properties()))
+        return intercepted(contents, PropertyOverlay(now, Properties()))
 
 
-def stamped(contents: Sequence[bytes], stamp: PropertyOverlay) -> list[bytes]:
+def intercepted(contents: Sequence[bytes], stamp: PropertyOverlay) -> list[bytes]:
     """Canonical contents, whose properties must be well-formed, with what a stamp adds."""
     raws = [*map(raw_properties, contents)]
     changed = {raw: stamp.on(raw) for raw in {*raws}}

@@ -16,7 +16,7 @@ from fluffle.broker.process.environment import (
 )
 from fluffle.broker.process.sockets import bound_address, listening_socket
 from fluffle.broker.protocols.amqp091 import connection_methods
-from fluffle.broker.protocols.amqp091.accept import Entrance
+from fluffle.broker.protocols.amqp091.accept import ConnectionAcceptor
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.protocol.proxy import ForwardedConnection
@@ -78,7 +78,7 @@ class Listener:
         if certificates or is_proxied:
             listening.listen(BACKLOG)
             self._servers.append(
-                Entrance(
+                ConnectionAcceptor(
                     listening,
                     self._connection,
                     is_proxied=is_proxied,

@@ -9,24 +9,24 @@ from __future__ import annotations
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from fluffle.broker.metadata.read_barrier import Doubt
-from fluffle.broker.protocols.amqp091.enqueue import Parcel, put_in_steps, target_now
+from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
+from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch, current_target, enqueue_in_steps
 from fluffle.broker.protocols.amqp091.properties import read_facts_in_steps, read_lifetimes
 from fluffle.broker.protocols.amqp091.publish_methods import (
+    CachedRoute,
     PutBack,
-    Route,
     admit,
-    enter,
+    batches_found,
+    count_published,
     messages_at_once,
-    parcels_found,
     part_of,
     parted,
-    parts_for,
     rest_on_absence,
     runs_of,
     search_route,
+    split_for_routing,
 )
-from fluffle.broker.protocols.amqp091.route_lookup import Way, look_closer
+from fluffle.broker.protocols.amqp091.route_lookup import Route, lookup_routes
 from fluffle.broker.queues.expiry_times import lifetimes_at
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.steps import Steps
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.session import Session
 
 
-class Work:
+class LongEvent:
     """An event that is being acted on."""
 
     __slots__ = ("channel", "event", "steps")
@@ -76,7 +76,7 @@ def take_run(
         put_back(runs)
         return
     route = yield from route_in_steps(session, run.methods[0])
-    if route.needs is not None and (parts := parts_for(route.needs, run)):
+    if route.needs is not None and (parts := split_for_routing(route.needs, run)):
         put_back(parts)
         return
     facts = session.facts.get(run.outline)
@@ -88,53 +88,59 @@ def take_run(
         return
     if not route.is_admitted:
         admit(session, route)
-    ways = [Way(route.targets, (), route.misses)]
+    routes = [Route(route.targets, (), route.misses)]
     if facts.more_routing_keys or route.needs is not None:
-        ways = yield from look_closer(session, route, facts, run)
-    if not is_certain and rest_on_absence(route, ways):
-        raise Doubt
-    if len(ways) > 1:
-        parcels = parcels_found(channel, route, facts, run, ways=ways, lifetimes_ms=lifetimes_ms)
-        yield from give_in_steps(channel, parcels, facts)
+        routes = yield from lookup_routes(session, route, facts, run)
+    if not is_certain and rest_on_absence(route, routes):
+        raise UnconfirmedAbsence
+    if len(routes) > 1:
+        routed_batches = batches_found(
+            channel, route, facts, run, routes=routes, lifetimes_ms=lifetimes_ms
+        )
+        yield from publish_in_steps(channel, routed_batches, facts)
         return
-    at_once_max = messages_at_once(ways[0].targets)
+    at_once_max = messages_at_once(routes[0].targets)
     for start in range(0, len(run.methods), at_once_max):
         span = part_of(run, start, start + at_once_max, run.outline)
         stop = start + len(span.methods)
         these_ms = lifetimes_at(lifetimes_ms, range(start, stop))
-        ways = [there_now(session, ways[0])]
-        parcels = parcels_found(channel, route, facts, span, ways=ways, lifetimes_ms=these_ms)
-        yield from give_in_steps(channel, parcels, facts)
+        routes = [there_now(session, routes[0])]
+        routed_batches = batches_found(
+            channel, route, facts, span, routes=routes, lifetimes_ms=these_ms
+        )
+        yield from publish_in_steps(channel, routed_batches, facts)
         yield
 
 
-def give_in_steps(channel: Channel, parcels: list[Parcel], facts: PropertyFacts) -> Steps[None]:
-    """Act as `give` does: put them into some queues at a time, and answer for all when all have
+def publish_in_steps(
+    channel: Channel, routed_batches: list[RoutedBatch], facts: PropertyFacts
+) -> Steps[None]:
+    """Act as `publish_routed` does: put them into some queues at a time, and answer when all have
     them.
 
     Should the channel end meanwhile it sees to the rest: a message that is in some of its queues
     gets into all of them.
     """
-    enter(channel, parcels, facts)
+    count_published(channel, routed_batches, facts)
     if channel.transaction is None:
-        channel.putting = put_in_steps(channel, parcels, persistent=facts.persistent)
+        channel.putting = enqueue_in_steps(channel, routed_batches, persistent=facts.persistent)
         try:
             for _ in channel.putting:  # not `yield from`: it goes on when this is given up
                 yield
         finally:
             channel.putting = None
     if channel.is_open:
-        channel.publish(channel, parcels, persistent=facts.persistent)
+        channel.publish(channel, routed_batches, persistent=facts.persistent)
 
 
-def there_now(session: Session, way: Way) -> Way:
-    """The same way, without queues that have gone while others had their turn."""
-    found = (target_now(session.vhost, target) for target in way.targets)
+def there_now(session: Session, route: Route) -> Route:
+    """Return the same route without queues that have gone while others had their turn."""
+    found = (current_target(session.vhost, target) for target in route.targets)
     there = tuple(target for target in found if target is not None)
-    return Way(there, way.histories, way.misses)
+    return Route(there, route.histories, route.misses)
 
 
-def route_in_steps(session: Session, method_frame: bytes) -> Steps[Route]:
+def route_in_steps(session: Session, method_frame: bytes) -> Steps[CachedRoute]:
     """The route that a basic.publish frame means now."""
     route = session.routes.get(method_frame)
     if route is None or route.epoch != route.ground.epoch:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.consumers import Consumer
 
 
-class By(NamedTuple):
+class ChangedBy(NamedTuple):
     """Who changes definitions."""
 
     actor: str
@@ -31,7 +31,7 @@ class By(NamedTuple):
 class Observer(Protocol):
     """Sees it at the moment at which it is so."""
 
-    def metadata(self, inner: Metadata, by: By) -> Metadata:
+    def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
         """Definitions whose changes are seen."""
 
     def logged_in(self, connection: Connection, mechanism: str, name: str) -> None: ...

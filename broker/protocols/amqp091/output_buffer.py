@@ -36,7 +36,7 @@ def burst_bytes(handout: Handout) -> int:
     return max(handout.content_bytes, MESSAGE_BYTES_MIN * len(handout.contents), RUN_BYTES_MIN)
 
 
-class Writer(Protocol):
+class WriteTransport(Protocol):
     """The part of asyncio's transport that an outlet needs."""
 
     def write(self, data: bytes) -> None: ...
@@ -44,14 +44,14 @@ class Writer(Protocol):
     def writelines(self, list_of_data: list[bytes]) -> None: ...
 
 
-class Speaker(Protocol):
+class OutputSource(Protocol):
     """Whoever has something to say at the end of a turn that grows while it lasts."""
 
-    def speak(self) -> None:
+    def write_output(self) -> None:
         """Add it to `pieces`."""
 
 
-class Outlet:
+class OutputBuffer:
     """The output of one connection."""
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Outlet:
         "written_bytes",
     )
 
-    def __init__(self, writer: Writer, *, touch: Callable[[Outlet], None]) -> None:
+    def __init__(self, writer: WriteTransport, *, touch: Callable[[OutputBuffer], None]) -> None:
         self.pieces: list[bytes] = []
         """What goes out at the end of the turn.  Whoever adds here calls `touch`."""
         self.is_draining = False
@@ -95,7 +95,7 @@ class Outlet:
         self.writes = self.written_bytes = 0
         """How often something was, and how much."""
         self._waiting: dict[Consumer, None] = {}
-        self._speakers: dict[Speaker, None] = {}
+        self._speakers: dict[OutputSource, None] = {}
         """Who is asked before `pieces` goes out."""
 
     def add(self, frame: bytes) -> None:
@@ -103,7 +103,7 @@ class Outlet:
         self.pieces.append(frame)
         self._touch(self)
 
-    def ask_later(self, speaker: Speaker) -> None:
+    def ask_later(self, speaker: OutputSource) -> None:
         """Ask at the end of this turn what there is to say."""
         self._speakers[speaker] = None
         self._touch(self)
@@ -166,7 +166,7 @@ class Outlet:
         if self._speakers:
             speakers, self._speakers = self._speakers, {}
             for speaker in speakers:
-                speaker.speak()
+                speaker.write_output()
         pieces, size_bytes = self._due()
         if pieces:
             # Once a turn, because it is faster (benchmarks/compare, b16) by a factor of six.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel
 
 
-class Awaited:
+class PendingPublishes:
     """Messages of a parcel, for a channel in confirm mode."""
 
     __slots__ = ("_channel", "_confirms", "_each", "_left", "_numbers")
@@ -62,7 +62,7 @@ class Awaited:
         else:
             self._left = 0
             self._tell_all(is_taken=False)
-        self._channel.session.outlet.ask_later(self._channel)
+        self._channel.session.output.ask_later(self._channel)
 
     def _tell_all(self, *, is_taken: bool) -> None:
         assert self._confirms is not None
@@ -92,7 +92,7 @@ class Awaited:
                 tell(self._numbers[index][0])
 
 
-class Taken:
+class PendingTransactionPublishes:
     """Messages of a transaction: whether all of them were taken."""
 
     __slots__ = ("_answer", "_left", "are_all")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 from fluffle.broker.base.errors import BrokerError, Gone
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import Decide
-from fluffle.broker.metadata.read_barrier import COMPLETE, Knowledge
+from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.queue_api import Later
 from fluffle.protocol.events import Event, MethodReceived, Publishes, Violation
 from fluffle.protocol.methods import Method, encode_payload
@@ -41,13 +41,13 @@ GoOn: TypeAlias = Callable[["Channel | None", Ids, Callable[[], None]], None]
 open)."""
 
 
-def nothing_goes_on(_channel: Channel | None, _ids: Ids, _act: Callable[[], None]) -> None:
+def no_continuation(_channel: Channel | None, _ids: Ids, _act: Callable[[], None]) -> None:
     """Where the connection has ended."""
 
 
 @dataclass(slots=True)
-class Kept:
-    """An event that has waited, and the first confirmation of `Knowledge` that began after it came:
+class DeferredEvent:
+    """Event that has waited, and the first confirmation of `ReadBarrier` begun after it came:
     once that is there, the answer may rest on something not being here."""
 
     event: Event
@@ -58,10 +58,10 @@ class Kept:
         return self.event.channel
 
 
-Occurrence: TypeAlias = Event | Kept
+Occurrence: TypeAlias = Event | DeferredEvent
 
 
-class KeptOfAll:
+class DeferredBytes:
     """How much the connections of a node keep for channels that wait."""
 
     __slots__ = ("kept_bytes",)
@@ -70,16 +70,16 @@ class KeptOfAll:
         self.kept_bytes = 0
 
 
-class Waiting:
+class WaitingChannels:
     """The channels of one connection that wait."""
 
-    __slots__ = ("_go_on", "_kept_bytes", "_of_all", "is_blocking", "kept", "knowledge")
+    __slots__ = ("_go_on", "_kept_bytes", "_of_all", "is_blocking", "kept", "read_barrier")
 
-    def __init__(self, go_on: GoOn, of_all: KeptOfAll) -> None:
+    def __init__(self, go_on: GoOn, of_all: DeferredBytes) -> None:
         """`go_on` acts on a channel that has waited, and then on what is taken with `end`."""
         self._go_on = go_on
         self._of_all = of_all
-        self.knowledge: Knowledge = COMPLETE
+        self.read_barrier: ReadBarrier = LOCAL_READ_BARRIER
         """That of the node, once anything is asked of it."""
         self.kept: dict[int, list[Occurrence]] = {}
         """What came for each channel that waits."""
@@ -101,8 +101,8 @@ class Waiting:
         kept = self.kept.get(event.channel)
         if kept is None or isinstance(event, Violation):
             return False
-        if not (self.knowledge.is_complete or isinstance(event, Kept)):
-            event = Kept(event, self.knowledge.mark)
+        if not (self.read_barrier.is_complete or isinstance(event, DeferredEvent)):
+            event = DeferredEvent(event, self.read_barrier.mark)
         kept.append(event)
         self._count(size_of(event))
         self.is_blocking = self.is_blocking or self._is_much
@@ -145,13 +145,13 @@ class Waiting:
 
     def clear(self) -> None:
         """The connection has ended, and nothing here keeps it alive."""
-        self._go_on = nothing_goes_on
+        self._go_on = no_continuation
         self.kept.clear()
         self._count(-self._kept_bytes)
         self.is_blocking = False
 
 
-class Request:
+class PendingRequest:
     """Something that a channel has asked for and that may take its time."""
 
     __slots__ = ("_channel", "_decide", "_done", "_is_late", "_is_over", "_method")
@@ -199,7 +199,7 @@ class Request:
         self._channel.session.waiting.over(self._channel, ids_of(self._method), act)
 
 
-class Question(Generic[T]):
+class PendingQuery(Generic[T]):
     """What a channel has asked of a queue that is led elsewhere, and waits for."""
 
     __slots__ = ("_act", "_channel", "_method", "_undo", "_unwanted")
@@ -260,7 +260,7 @@ def ids_of(method: Method) -> Ids:
 
 def size_of(event: Occurrence) -> int:
     """What it costs to keep an event, in bytes."""
-    if isinstance(event, Kept):
+    if isinstance(event, DeferredEvent):
         event = event.event
     if isinstance(event, Publishes):
         return EVENT_BYTES * len(event.contents) + event.content_bytes

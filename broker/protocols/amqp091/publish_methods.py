@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fluffle.broker.base.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.base.message import Origin
-from fluffle.broker.metadata.read_barrier import Doubt
+from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.protocols.amqp091.confirms import Confirms
-from fluffle.broker.protocols.amqp091.enqueue import TARGETS_AT_ONCE, Parcel, publish_confirmed
+from fluffle.broker.protocols.amqp091.enqueue import TARGETS_AT_ONCE, RoutedBatch, publish_confirmed
 from fluffle.broker.protocols.amqp091.properties import (
     PropertyFacts,
     read_facts,
@@ -25,14 +25,14 @@ from fluffle.broker.protocols.amqp091.properties import (
     with_reply_to,
 )
 from fluffle.broker.protocols.amqp091.route_lookup import (
-    TooLong,
-    Way,
-    all_wait,
-    at_once,
-    find_way,
-    keep,
-    look_closer,
-    parcels_by_way,
+    LookupTooLong,
+    Route,
+    all_delayed,
+    batches_by_route,
+    keep_in_histories,
+    lookup_route,
+    lookup_routes,
+    run_at_once,
 )
 from fluffle.broker.protocols.amqp091.session import (
     REMEMBERED_MAX,
@@ -69,7 +69,7 @@ COPIES_MAX = 8192
 """Into so many places in queues messages are put together, for a millisecond or two."""
 
 DRAWN_MAX = 256
-"""So many messages are drawn a way together, for a few milliseconds."""
+"""So many messages are routed at random together, for a few milliseconds."""
 
 PATIENCE = 8
 """So many stops the searches for the routes of a batch may make before they are too long."""
@@ -82,13 +82,13 @@ PutBack: TypeAlias = Callable[[list[Publishes]], None]
 """Has batches taken next, one by one."""
 
 
-class Ground(Protocol):
+class RouteDependency(Protocol):
     """What routes depend on: for the default exchange the queues, for others the topology."""
 
     epoch: int
 
 
-class Route:
+class CachedRoute:
     """What a basic.publish frame means, and where its messages go while nothing changes."""
 
     __slots__ = (
@@ -104,7 +104,12 @@ class Route:
     )
 
     def __init__(
-        self, origin: Origin, targets: tuple[Target, ...], ground: Ground, *, mandatory: bool
+        self,
+        origin: Origin,
+        targets: tuple[Target, ...],
+        ground: RouteDependency,
+        *,
+        mandatory: bool,
     ) -> None:
         self.origin = origin
         self.targets = targets
@@ -124,16 +129,16 @@ class Route:
 
 
 def on_publishes(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
-    """Take a batch of messages; what that cost: for each parcel, each queue of it, each new route.
+    """Take a batch of messages; return its cost: for each routed batch, its queues, and new routes.
 
-    One that cannot be sorted, or has too much in it for one turn, is put back in parts.  TooLong
-    for one that `take_in_steps` must take.
+    One that cannot be sorted, or has too much in it for one turn, is put back in parts.
+    LookupTooLong for one that `take_in_steps` must take.
     """
     session = channel.session
     found, session.patience = session.routes_found, PATIENCE
     try:
         cost = take(channel, batch, put_back)
-    except TooLong as too_long:
+    except LookupTooLong as too_long:
         too_long.batch = batch
         raise
     return cost + ROUTE_COST * (session.routes_found - found)
@@ -147,14 +152,14 @@ def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
     facts = session.facts.get(batch.outline)
     if facts is None:
         if len(batch.outline) > OUTLINED_BYTES_MAX:
-            raise TooLong
+            raise LookupTooLong
         facts = remember_facts(session, batch.outline)
     lifetimes_ms = read_lifetimes(batch.contents) if facts.expires else None
     if isinstance(lifetimes_ms, list) and len(lifetimes_ms) < len(methods):
         put_back(parted(batch, len(lifetimes_ms)))
         return 1
     if methods.count(methods[0]) == len(methods):
-        if route.needs is not None and (parts := parts_for(route.needs, batch)):
+        if route.needs is not None and (parts := split_for_routing(route.needs, batch)):
             put_back(parts)
             return 1
         if len(methods) * len(route.targets) > COPIES_MAX and len(methods) > 1:
@@ -167,24 +172,24 @@ def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
         return 1
     routes, refusal = find_routes(session, kinds)
     if not channel.is_certain and (refusal or any(route.misses for route in routes.values())):
-        raise Doubt
+        raise UnconfirmedAbsence
     if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
         put_back(runs_of(batch, repeat(batch.outline)))
         return 1
-    parcels = sort(batch, routes, lifetimes_ms)
-    if are_many(parcels):
+    routed_batches = group_by_targets(batch, routes, lifetimes_ms)
+    if exceed_one_step(routed_batches):
         put_back(runs_of(batch, repeat(batch.outline)))
         return 1
-    if parcels:
-        give(channel, parcels, facts)
+    if routed_batches:
+        publish_routed(channel, routed_batches, facts)
     if refusal is not None:
         raise refusal
-    return sum(1 + len(parcel.targets) for parcel in parcels)
+    return sum(1 + len(routed.targets) for routed in routed_batches)
 
 
 def publish_run(
     channel: Channel,
-    route: Route,
+    route: CachedRoute,
     facts: PropertyFacts,
     batch: Publishes,
     lifetimes_ms: Lifetimes,
@@ -192,46 +197,48 @@ def publish_run(
     """Take messages that came with the same basic.publish frame."""
     if not route.is_admitted:
         admit(channel.session, route)
-    ways: Sequence[Way] = ()
+    routes: Sequence[Route] = ()
     if facts.more_routing_keys or route.needs is not None:
-        ways = at_once(channel.session, look_closer(channel.session, route, facts, batch))
-    if not channel.is_certain and rest_on_absence(route, ways):
-        raise Doubt
-    is_too_much = are_many(ways) if ways else len(route.targets) > TARGETS_AT_ONCE
+        routes = run_at_once(channel.session, lookup_routes(channel.session, route, facts, batch))
+    if not channel.is_certain and rest_on_absence(route, routes):
+        raise UnconfirmedAbsence
+    is_too_much = exceed_one_step(routes) if routes else len(route.targets) > TARGETS_AT_ONCE
     if is_too_much and channel.transaction is None:
-        raise TooLong
-    parcels = parcels_found(channel, route, facts, batch, ways=ways, lifetimes_ms=lifetimes_ms)
-    give(channel, parcels, facts)
-    if len(ways) > 1:
-        return 1 + ROUTE_COST * len(ways)
+        raise LookupTooLong
+    routed_batches = batches_found(
+        channel, route, facts, batch, routes=routes, lifetimes_ms=lifetimes_ms
+    )
+    publish_routed(channel, routed_batches, facts)
+    if len(routes) > 1:
+        return 1 + ROUTE_COST * len(routes)
     property_bindings = route.needs.property_bindings if route.needs is not None else 0
-    return 1 + len(parcels[0].targets) + property_bindings // PROPERTY_BINDINGS_PER_COST
+    return 1 + len(routed_batches[0].targets) + property_bindings // PROPERTY_BINDINGS_PER_COST
 
 
-def are_many(ways: Iterable[Route | Way | Parcel]) -> bool:
+def exceed_one_step(routes: Iterable[CachedRoute | Route | RoutedBatch]) -> bool:
     """Whether messages go to too many queues to be put into all of them at once."""
-    return sum(len(way.targets) for way in ways) > TARGETS_AT_ONCE
+    return sum(len(each.targets) for each in routes) > TARGETS_AT_ONCE
 
 
-def rest_on_absence(route: Route, ways: Sequence[Way]) -> bool:
+def rest_on_absence(route: CachedRoute, routes: Sequence[Route]) -> bool:
     """Whether it rests on something not being there where messages go."""
-    return any(way.misses for way in ways) if ways else route.misses
+    return any(each.misses for each in routes) if routes else route.misses
 
 
-def parcels_found(
+def batches_found(
     channel: Channel,
-    route: Route,
+    route: CachedRoute,
     facts: PropertyFacts,
     batch: Publishes,
     *,
-    ways: Sequence[Way],
+    routes: Sequence[Route],
     lifetimes_ms: Lifetimes,
-) -> list[Parcel]:
-    """Messages, once it is known where all of them go, or each; no `ways` if the route says it."""
+) -> list[RoutedBatch]:
+    """Return messages, once it is known where they go; no `routes` if the cached one says it."""
     contents, content_bytes = batch.contents, batch.content_bytes
     if facts.is_special:
         raw = facts.stored
-        if raw is None or (ways and all_wait(ways)):
+        if raw is None or (routes and all_delayed(routes)):
             raw = batch.outline
         contents = prepare(channel, facts, raw, contents)
         content_bytes = sum(map(len, contents))
@@ -239,11 +246,11 @@ def parcels_found(
     if facts.blind_keys:
         origin = Origin(origin.exchange, origin.routing_key, blind_keys=facts.blind_keys)
     if route.needs is not None and route.needs.is_kept:
-        keep(origin, facts, contents, ways)
-    if len(ways) > 1:
-        return parcels_by_way(origin, contents, ways, lifetimes_ms, mandatory=route.mandatory)
-    parcel = Parcel(
-        ways[0].targets if ways else route.targets,
+        keep_in_histories(origin, facts, contents, routes)
+    if len(routes) > 1:
+        return batches_by_route(origin, contents, routes, lifetimes_ms, mandatory=route.mandatory)
+    routed = RoutedBatch(
+        routes[0].targets if routes else route.targets,
         [origin] * len(contents),
         contents,
         content_bytes,
@@ -251,10 +258,10 @@ def parcels_found(
         mandatory=route.mandatory,
         expiration_ms=lifetimes_ms,
     )
-    return [parcel]
+    return [routed]
 
 
-def parts_for(needs: Needs, batch: Publishes) -> list[Publishes]:
+def split_for_routing(needs: Needs, batch: Publishes) -> list[Publishes]:
     """The parts of a batch that can be routed one by one; none if the whole of it can.
 
     Who asks for properties wants all of them: for him they are their own outline.
@@ -300,7 +307,9 @@ def part_of(batch: Publishes, start: int, stop: int, outline: bytes) -> Publishe
     return Publishes(batch.channel, batch.methods[start:stop], contents, size_bytes, outline)
 
 
-def sort(batch: Publishes, routes: dict[bytes, Route], lifetimes_ms: Lifetimes) -> list[Parcel]:
+def group_by_targets(
+    batch: Publishes, routes: dict[bytes, CachedRoute], lifetimes_ms: Lifetimes
+) -> list[RoutedBatch]:
     """The messages in front of the first whose route is not there, by where they go."""
     places: dict[object, list[int]] = {}
     add_place: dict[bytes, Callable[[int], None]] = {}
@@ -311,12 +320,12 @@ def sort(batch: Publishes, routes: dict[bytes, Route], lifetimes_ms: Lifetimes) 
             break
         add_place[method](place)
     methods, contents = batch.methods.__getitem__, batch.contents.__getitem__
-    parcels = []
+    routed_batches = []
     for found in places.values():
         of_each = [routes[method] for method in map(methods, found)]
         taken = list(map(contents, found))
-        parcels.append(
-            Parcel(
+        routed_batches.append(
+            RoutedBatch(
                 of_each[0].targets,
                 [route.origin for route in of_each],
                 taken,
@@ -326,10 +335,10 @@ def sort(batch: Publishes, routes: dict[bytes, Route], lifetimes_ms: Lifetimes) 
                 expiration_ms=lifetimes_at(lifetimes_ms, found),
             )
         )
-    return parcels
+    return routed_batches
 
 
-def are_apart(routes: Collection[Route]) -> bool:
+def are_apart(routes: Collection[CachedRoute]) -> bool:
     """Whether each queue is in the targets of like routes only, and nothing else is to be asked.
 
     Then messages may be sorted by their targets, and those of each queue stay in order.
@@ -340,30 +349,34 @@ def are_apart(routes: Collection[Route]) -> bool:
     )
 
 
-def give(channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+def publish_routed(
+    channel: Channel, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+) -> None:
     """Count messages that have passed all checks, and publish them as the channel does it."""
-    enter(channel, parcels, facts)
-    channel.publish(channel, parcels, persistent=facts.persistent)
+    count_published(channel, routed_batches, facts)
+    channel.publish(channel, routed_batches, persistent=facts.persistent)
 
 
-def enter(channel: Channel, parcels: Sequence[Parcel], facts: PropertyFacts) -> None:
+def count_published(
+    channel: Channel, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+) -> None:
     """Count messages that have passed all checks, and have them traced."""
     # RabbitMQ 4.0.5 counts before its checks, and so a refused message too; of a batch that is
     # refused it would have seen the first alone
-    channel.session.traffic.received += sum(len(parcel.contents) for parcel in parcels)
-    trace = channel.session.vhost.trace
-    if trace is not None:
-        trace.published(channel, parcels, facts)
+    channel.session.traffic.received += sum(len(routed.contents) for routed in routed_batches)
+    tracer = channel.session.vhost.tracer
+    if tracer is not None:
+        tracer.published(channel, routed_batches, facts)
 
 
 def find_routes(
     session: Session, kinds: Iterable[bytes]
-) -> tuple[dict[bytes, Route], BrokerError | ProtocolError | None]:
+) -> tuple[dict[bytes, CachedRoute], BrokerError | ProtocolError | None]:
     """Routes by basic.publish frame, up to the first that is refused, and what is said to that.
 
     `kinds` are the frames, each once.
     """
-    routes: dict[bytes, Route] = {}
+    routes: dict[bytes, CachedRoute] = {}
     for method in kinds:
         try:
             route = find_route(session, method)
@@ -375,7 +388,7 @@ def find_routes(
     return routes, None
 
 
-def find_route(session: Session, method_frame: bytes) -> Route:
+def find_route(session: Session, method_frame: bytes) -> CachedRoute:
     """What a basic.publish frame means now.  Raises as `remember_route` does."""
     route = session.routes.get(method_frame)
     if route is None or route.epoch != route.ground.epoch:
@@ -383,12 +396,12 @@ def find_route(session: Session, method_frame: bytes) -> Route:
     return route
 
 
-def remember_route(session: Session, method_frame: bytes) -> Route:
-    """Search as `search_route` does.  TooLong if that cannot be done at once."""
-    return at_once(session, search_route(session, method_frame))
+def remember_route(session: Session, method_frame: bytes) -> CachedRoute:
+    """Search as `search_route` does.  LookupTooLong if that cannot be done at once."""
+    return run_at_once(session, search_route(session, method_frame))
 
 
-def search_route(session: Session, method_frame: bytes) -> Steps[Route]:
+def search_route(session: Session, method_frame: bytes) -> Steps[CachedRoute]:
     """Decode a basic.publish frame and find where its messages go.
 
     Raises NotImplementedHere for immediate, NotFound and AccessRefused for the exchange.
@@ -404,10 +417,10 @@ def search_route(session: Session, method_frame: bytes) -> Steps[Route]:
     is_topic = vhost.router.publishable(exchange).type == "topic"
     ground = vhost.topology if exchange else vhost
     routes, epoch = session.routes, ground.epoch
-    way = yield from find_way(session, exchange, (routing_key,), None)
+    found = yield from lookup_route(session, exchange, (routing_key,), None)
     origin = vhost.origin(exchange, routing_key)
-    route = Route(origin, way.targets, ground, mandatory=method.mandatory)
-    route.misses, route.epoch = way.misses, epoch
+    route = CachedRoute(origin, found.targets, ground, mandatory=method.mandatory)
+    route.misses, route.epoch = found.misses, epoch
     needs = vhost.router.needs(exchange)
     route.needs = needs if needs != KEYS_SUFFICE else None
     route.guards_topics = is_topic and session.rights.guards_topics(exchange)
@@ -419,7 +432,7 @@ def search_route(session: Session, method_frame: bytes) -> Steps[Route]:
     return route
 
 
-def admit(session: Session, route: Route) -> None:
+def admit(session: Session, route: CachedRoute) -> None:
     """Ask once whether the routing key of a route may be used.  Raises AccessRefused if not."""
     session.rights.check_topic("write", route.origin.exchange, route.origin.routing_key)
     route.is_admitted = True

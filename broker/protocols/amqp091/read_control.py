@@ -1,6 +1,6 @@
 """Whether a connection is read: it is while nothing holds it.
 
-What may is in `holding`; here is what holds it for a moment when it puts messages into a queue
+What may is in `read_holds`; here is what holds it for a moment when it puts messages into a queue
 faster than that queue hands them out.
 """
 
@@ -20,7 +20,7 @@ OWED_MESSAGES_MAX = 1_000
 small batches, which cost a replicated queue most (benchmarks/compare --suite quorum, b1k)."""
 
 
-class Reading(Protocol):
+class ReadTransport(Protocol):
     """The part of asyncio's transport that an intake needs."""
 
     def pause_reading(self) -> None: ...
@@ -32,36 +32,36 @@ class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
-class Creditor(Protocol):
+class BackloggedQueue(Protocol):
     """A queue, as those see it who put too much into it."""
 
     debtors: list[Debtor]
 
 
-class Full:
+class FullQueues:
     """Queues that take nothing more for now, each of which has this among its debtors.
 
     The connection is not read until all of them take something again.
     """
 
-    __slots__ = ("_intake", "_queues")
+    __slots__ = ("_queues", "_read_control")
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
-        self._queues: dict[Creditor, None] = {}
+    def __init__(self, read_control: ReadControl) -> None:
+        self._read_control = read_control
+        self._queues: dict[BackloggedQueue, None] = {}
 
-    def wait(self, queue: Creditor) -> None:
+    def wait(self, queue: BackloggedQueue) -> None:
         if queue not in self._queues:
             self._queues[queue] = None
             queue.debtors.append(self)
-            self._intake.hold("full")
+            self._read_control.hold("full")
 
-    def paid(self, queue: Creditor, count: int) -> int:
+    def paid(self, queue: BackloggedQueue, count: int) -> int:
         """It takes something again: whatever was handed out, nothing of it was owed here."""
         queue.debtors.remove(self)
         del self._queues[queue]
         if not self._queues:
-            self._intake.release("full")
+            self._read_control.release("full")
         return count
 
     def forgive(self) -> None:
@@ -69,15 +69,15 @@ class Full:
         for queue in self._queues:
             queue.debtors.remove(self)
         self._queues.clear()
-        self._intake.release("full")
+        self._read_control.release("full")
 
 
-class Intake:
+class ReadControl:
     """The input side of one connection's socket."""
 
     __slots__ = ("_holds", "_transport")
 
-    def __init__(self, transport: Reading) -> None:
+    def __init__(self, transport: ReadTransport) -> None:
         self._transport = transport
         self._holds: set[str] = set()
 
@@ -98,21 +98,21 @@ class Intake:
                 self._transport.resume_reading()
 
 
-class Debt:
+class FlowCredit:
     """Messages a publisher put into queues that are behind: a queue's `Debtor`.
 
     Once they are many the connection is not read until the queues have handed out as many, or its
     time is up.
     """
 
-    __slots__ = ("_call_later", "_intake", "_owed", "_timer", "_untimed_count")
+    __slots__ = ("_call_later", "_owed", "_read_control", "_timer", "_untimed_count")
 
     def __init__(
-        self, intake: Intake, call_later: Callable[[float, Callable[[], None]], Timer]
+        self, read_control: ReadControl, call_later: Callable[[float, Callable[[], None]], Timer]
     ) -> None:
-        self._intake = intake
+        self._read_control = read_control
         self._call_later = call_later
-        self._owed: dict[Creditor, int] = {}
+        self._owed: dict[BackloggedQueue, int] = {}
         """How many messages each queue has to hand out.  Invariant: none that is paid."""
         self._timer: Timer | None = None
         """Invariant: set while the connection is held for this."""
@@ -120,7 +120,7 @@ class Debt:
         """Messages owed since the timer was set, which will need another term; all that are owed
         if it is not set."""
 
-    def owe(self, queue: Creditor, count: int) -> None:
+    def owe(self, queue: BackloggedQueue, count: int) -> None:
         """`count` messages were put into `queue`, which is behind."""
         if queue not in self._owed:
             self._owed[queue] = 0
@@ -128,7 +128,7 @@ class Debt:
         self._owed[queue] += count
         self._untimed_count += count
         if self._timer is None and self._untimed_count >= OWED_MESSAGES_MAX:
-            self._intake.hold("flow")
+            self._read_control.hold("flow")
             self._set_timer()
 
     def _set_timer(self) -> None:
@@ -141,7 +141,7 @@ class Debt:
         else:
             self.forgive()
 
-    def paid(self, queue: Creditor, count: int) -> int:
+    def paid(self, queue: BackloggedQueue, count: int) -> int:
         """Take what is owed of `count` messages that left `queue`; how many are left of them."""
         owed = self._owed[queue]
         if self._timer is None:
@@ -164,4 +164,4 @@ class Debt:
         for queue in self._owed:
             queue.debtors.remove(self)
         self._owed.clear()
-        self._intake.release("flow")
+        self._read_control.release("flow")

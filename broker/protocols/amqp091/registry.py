@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.protocols.amqp091.pending_requests import KeptOfAll
+from fluffle.broker.protocols.amqp091.pending_requests import DeferredBytes
 from fluffle.broker.protocols.amqp091.time_budget import Shares
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.vhosts.queue_changes import delete_owned
@@ -82,7 +82,7 @@ class Connections:
     ) -> None:
         self.shares = Shares(now_s)
         """How long each may act."""
-        self.kept = KeptOfAll()
+        self.kept = DeferredBytes()
         self._strangers: dict[Connection, None] = {}
         """Those of `_open` on which nobody has logged in."""
         self.strangers_max = strangers_max
@@ -133,7 +133,7 @@ class Connections:
         Those that leave so many answers unread that they are not read are ended.
         """
         for connection in self:
-            if connection.holding.is_unread:
+            if connection.read_holds.is_unread:
                 connection.drop()
             else:
                 connection.remember_less()

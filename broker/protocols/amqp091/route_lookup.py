@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from fluffle.broker.base.delayed_queues import is_calendar
 from fluffle.broker.base.message import Origin
 from fluffle.broker.protocols.amqp091.direct_reply_to import PREFIX
-from fluffle.broker.protocols.amqp091.enqueue import Parcel
+from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
 from fluffle.broker.protocols.amqp091.properties import PropertyFacts
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
@@ -25,13 +25,13 @@ from fluffle.protocol.properties import Properties, decode_properties_in_steps
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.publish_methods import Route
+    from fluffle.broker.protocols.amqp091.publish_methods import CachedRoute
 
 
 T = TypeVar("T")
 
 
-class Way(NamedTuple):
+class Route(NamedTuple):
     """Of a message."""
 
     targets: tuple[Target, ...]
@@ -41,15 +41,15 @@ class Way(NamedTuple):
     """Whether that rests on something not being there."""
 
 
-class TooLong(Exception):
+class LookupTooLong(Exception):
     """The search takes too long to be done at once; nothing has been done with the batch yet."""
 
     batch: Publishes | None = None
     """Set by who knows it."""
 
 
-def at_once(session: Session, steps: Steps[T]) -> T:
-    """The result of steps.  TooLong if there are more stops than the session has patience for."""
+def run_at_once(session: Session, steps: Steps[T]) -> T:
+    """Return the result of steps; LookupTooLong if they stop more often than the session allows."""
     while True:
         try:
             next(steps)
@@ -58,12 +58,12 @@ def at_once(session: Session, steps: Steps[T]) -> T:
             return found
         session.patience -= 1
         if session.patience < 0:
-            raise TooLong
+            raise LookupTooLong
 
 
-def look_closer(
-    session: Session, route: Route, facts: PropertyFacts, batch: Publishes
-) -> Steps[list[Way]]:
+def lookup_routes(
+    session: Session, route: CachedRoute, facts: PropertyFacts, batch: Publishes
+) -> Steps[list[Route]]:
     """Where messages go that the route alone does not say: all of them, or each.
 
     AccessRefused for a routing key.
@@ -77,60 +77,62 @@ def look_closer(
     properties = None
     if needs.property_bindings:
         properties = facts.properties or (yield from decode_properties_in_steps(batch.outline))
-    ways: list[Way] = []
+    routes: list[Route] = []
     for _ in range(len(batch.methods) if needs.is_drawn else 1):
-        way = yield from find_way(session, exchange, keys, properties)
-        ways.append(way)
-    return ways
+        found = yield from lookup_route(session, exchange, keys, properties)
+        routes.append(found)
+    return routes
 
 
-def find_way(
+def lookup_route(
     session: Session, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-) -> Steps[Way]:
+) -> Steps[Route]:
     """Where messages go; the default exchange also leads to requesters."""
-    found = yield from session.vhost.way_in_steps(exchange, routing_keys, properties)
+    found = yield from session.vhost.route_in_steps(exchange, routing_keys, properties)
     queues, histories, misses = found
     if exchange:
-        return Way(queues, histories, misses)
+        return Route(queues, histories, misses)
     names = dict.fromkeys(key for key in routing_keys if key.startswith(PREFIX))
     misses = len(queues) + len(names) < len(set(routing_keys))
-    return Way((*queues, *map(session.replies.target, names)), (), misses)
+    return Route((*queues, *map(session.replies.target, names)), (), misses)
 
 
-def all_wait(ways: Sequence[Way]) -> bool:
+def all_delayed(routes: Sequence[Route]) -> bool:
     """Whether messages go nowhere yet but to wait: they still need the keys that nobody may see."""
-    targets = [target for way in ways for target in way.targets]
+    targets = [target for each in routes for target in each.targets]
     return bool(targets) and all(is_calendar(target.name) for target in targets)
 
 
-def keep(origin: Origin, facts: PropertyFacts, contents: list[bytes], ways: Sequence[Way]) -> None:
-    """Have exchanges on the way keep messages; `ways` are those of each, or of all."""
+def keep_in_histories(
+    origin: Origin, facts: PropertyFacts, contents: list[bytes], routes: Sequence[Route]
+) -> None:
+    """Have exchanges on the way keep messages; `routes` are those of each, or of all."""
     more, persistent = facts.more_routing_keys, facts.persistent
-    for content, way in zip(contents, cycle(ways), strict=False):
-        for history in way.histories:
+    for content, each in zip(contents, cycle(routes), strict=False):
+        for history in each.histories:
             history.keep(Kept(origin, content, more, persistent))
 
 
-def parcels_by_way(
+def batches_by_route(
     origin: Origin,
     contents: list[bytes],
-    ways: Sequence[Way],
+    routes: Sequence[Route],
     lifetimes_ms: Lifetimes,
     *,
     mandatory: bool,
-) -> list[Parcel]:
+) -> list[RoutedBatch]:
     """Messages of one origin, of which each goes its own way; in every queue they are in order."""
     places: dict[object, list[int]] = {}
-    kinds = {way.targets for way in ways}
+    kinds = {each.targets for each in routes}
     are_apart = len(set(chain.from_iterable(kinds))) == sum(map(len, kinds))
-    for place, way in enumerate(ways):
-        places.setdefault(way.targets if are_apart else place, []).append(place)
-    parcels = []
+    for place, each in enumerate(routes):
+        places.setdefault(each.targets if are_apart else place, []).append(place)
+    routed_batches = []
     for found in places.values():
         taken = [contents[place] for place in found]
-        parcels.append(
-            Parcel(
-                ways[found[0]].targets,
+        routed_batches.append(
+            RoutedBatch(
+                routes[found[0]].targets,
                 [origin] * len(found),
                 taken,
                 sum(map(len, taken)),
@@ -139,4 +141,4 @@ def parcels_by_way(
                 expiration_ms=lifetimes_at(lifetimes_ms, found),
             )
         )
-    return parcels
+    return routed_batches

@@ -13,10 +13,10 @@ from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import AUTH_MECHANISMS, Limits, QuorumConfig
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import Nodes
-from fluffle.broker.metadata.read_barrier import COMPLETE, Knowledge
+from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
-from fluffle.broker.protocols.amqp091.forced_closes import Consequences
-from fluffle.broker.protocols.amqp091.observer import By, Observer
+from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
+from fluffle.broker.protocols.amqp091.observer import ChangedBy, Observer
 from fluffle.broker.protocols.amqp091.read_control import Timer
 from fluffle.broker.protocols.amqp091.registry import Connections, Owners
 from fluffle.broker.runtime.background import Chores
@@ -26,7 +26,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.interceptors import Stamping
+    from fluffle.broker.protocols.amqp091.interceptors import Interceptors
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Services:
     """Runs a function after so many seconds."""
     connections: Connections
     owners: Owners
-    consequences: Consequences
+    consequences: ForcedCloses
     on_fatal: Callable[[Exception], None]
     """Told when an assertion is broken: ends the node."""
     observers: tuple[Observer, ...] = ()
@@ -65,14 +65,14 @@ class Services:
     nodes: Nodes = field(default_factory=dict)
     """Those of the cluster; none where a node is alone."""
     traffic: Traffic = field(default_factory=Traffic)
-    stamping: Stamping | None = None
+    interceptors: Interceptors | None = None
     """Adds headers to messages, if there are any to add."""
     wall_ms: Callable[[], int] = SystemClock().wall_ms
     """The time of day."""
-    knowledge: Knowledge = COMPLETE
+    read_barrier: ReadBarrier = LOCAL_READ_BARRIER
     """Whether what is not here is nowhere."""
 
-    def metadata_of(self, by: By) -> Metadata:
+    def metadata_of(self, by: ChangedBy) -> Metadata:
         """Where somebody changes definitions, which is seen where that is wanted."""
         metadata = self.metadata
         for observer in self.observers:

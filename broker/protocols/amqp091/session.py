@@ -10,11 +10,11 @@ from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
 from fluffle.broker.base.traffic import Deliveries
 from fluffle.broker.events.event_publisher import INTERNAL
-from fluffle.broker.metadata.metadata import Late, nobody_waits
-from fluffle.broker.protocols.amqp091.direct_reply_to import Inbox
-from fluffle.broker.protocols.amqp091.observer import By
-from fluffle.broker.protocols.amqp091.output_buffer import Outlet
-from fluffle.broker.protocols.amqp091.pending_requests import Waiting
+from fluffle.broker.metadata.metadata import OnLateError, ignore_done
+from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyInbox
+from fluffle.broker.protocols.amqp091.observer import ChangedBy
+from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
+from fluffle.broker.protocols.amqp091.pending_requests import WaitingChannels
 from fluffle.broker.protocols.amqp091.properties import PropertyFacts
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.arguments import QueueType
@@ -29,7 +29,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.publish_methods import Route
+    from fluffle.broker.protocols.amqp091.publish_methods import CachedRoute
     from fluffle.broker.queues.queue_api import ServedQueue, Target
 
 REMEMBERED_MAX = 1024
@@ -59,7 +59,7 @@ class Session:
         "give_up",
         "has_put",
         "inbox",
-        "knowledge",
+        "interceptors",
         "limits",
         "metadata",
         "name",
@@ -68,16 +68,16 @@ class Session:
         "observers",
         "on_behind",
         "on_disk_behind",
-        "outlet",
+        "output",
         "owner",
         "patience",
         "quorum_global_qos",
         "random_name",
+        "read_barrier",
         "replies",
         "rights",
         "routes",
         "routes_found",
-        "stamping",
         "traffic",
         "uncommitted_bytes",
         "user",
@@ -92,12 +92,12 @@ class Session:
         name: str,
         user: User,
         vhost: VirtualHost,
-        outlet: Outlet,
+        output: OutputBuffer,
         services: Services,
         on_behind: Callable[[Target, int], None],
         on_disk_behind: Callable[[], None],
         give_up: Callable[[Exception], None],
-        waiting: Waiting,
+        waiting: WaitingChannels,
         frame_bytes_max: int,
         notify_cancel: bool,
     ) -> None:
@@ -105,15 +105,15 @@ class Session:
         self.owner = services.owners.of(name)
         """Of the queues that only this connection may use."""
         self.user = user
-        """As he is now: see `admitting.ask_again`."""
-        self.metadata = services.metadata_of(By(user.name, INTERNAL, name))
+        """As he is now: see `admission.ask_again`."""
+        self.metadata = services.metadata_of(ChangedBy(user.name, INTERNAL, name))
         self.nodes, self.observers = services.nodes, services.observers
         self.access, self.chores, self.commits = services.access, services.chores, services.commits
-        self.limits, self.stamping = services.limits, services.stamping
-        self.vhost, self.vhosts, self.knowledge = vhost, services.vhosts, services.knowledge
-        self.rights, self.outlet = Rights(services.access, user, vhost.name), outlet
+        self.limits, self.interceptors = services.limits, services.interceptors
+        self.vhost, self.vhosts, self.read_barrier = vhost, services.vhosts, services.read_barrier
+        self.rights, self.output = Rights(services.access, user, vhost.name), output
         self.replies, self.traffic = services.replies, services.traffic
-        self.inbox = Inbox()
+        self.inbox = ReplyInbox()
         """What the requesters of this connection are answered through."""
         self.random_name = services.random_name
         """A random, URL-safe name of 22 letters."""
@@ -133,7 +133,7 @@ class Session:
         """What the client takes in one frame; 0 is no limit."""
         self.notify_cancel = notify_cancel
         """Whether the client understands a basic.cancel from the server."""
-        self.routes: dict[bytes, Route] = {}
+        self.routes: dict[bytes, CachedRoute] = {}
         """Where messages with this very basic.publish frame go, until the user's rights change."""
         self.routes_found = self.patience = 0
         """How many had to be found (a client can send thousands in one read; none by who has never
@@ -153,7 +153,9 @@ class Session:
         if consumer.queue.spec.auto_delete:
             self.metadata.settle(partial(delete_unused, self.vhost, consumer.queue))
 
-    def drop_owned(self, done: Callable[[], None] = nobody_waits, late: Late | None = None) -> None:
+    def drop_owned(
+        self, done: Callable[[], None] = ignore_done, late: OnLateError | None = None
+    ) -> None:
         """Delete the queues that only this connection could use, and call `done` then."""
         self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
 
@@ -167,7 +169,7 @@ class Session:
         for channel in self.confirming:
             assert channel.confirms is not None
             for frame in channel.confirms.frames(channel.number):
-                self.outlet.add(frame)
+                self.output.add(frame)
         self.confirming.clear()
 
     def remember_less(self) -> None:

@@ -55,11 +55,11 @@ class Envelopes:
     def _send(self, handout: Handout) -> None:
         """Number the messages of a run and add their frames to what the connection writes."""
         channel = self._channel
-        outlet = channel.session.outlet
+        output = channel.session.output
         first_tag = channel.unacked.number(handout)
         contents, content_bytes = handout.contents, handout.content_bytes
-        if channel.stamped is not None:
-            contents = channel.stamped(contents)
+        if channel.intercepted is not None:
+            contents = channel.intercepted(contents)
             content_bytes = sum(map(len, contents))
         if (
             content_bytes > self._frame_bytes_max
@@ -76,13 +76,13 @@ class Envelopes:
         # Most runs have one origin: because it is faster (benchmarks/micro, build_deliveries).
         if origins.count(origins[0]) == len(origins):
             envelope = self._envelope(origins[0])
-            build_deliveries(outlet.pieces, envelope[0], first_tag, envelope[tail_at], contents)
+            build_deliveries(output.pieces, envelope[0], first_tag, envelope[tail_at], contents)
         else:
             envelopes = list(map(self._envelope, origins))
             prefixes = [envelope[0] for envelope in envelopes]
             tails = [envelope[tail_at] for envelope in envelopes]
-            build_mixed_deliveries(outlet.pieces, prefixes, first_tag, tails, contents)
-        outlet.sent(burst_bytes(handout))
+            build_mixed_deliveries(output.pieces, prefixes, first_tag, tails, contents)
+        output.sent(burst_bytes(handout))
         deliveries = self._deliveries
         if handout.holder.no_ack:
             deliveries.consumed_auto_ack += len(contents)
@@ -129,21 +129,21 @@ class Subscription:
         del self.consumer
 
     def room(self, consumer: Consumer) -> int:
-        return self._channel.session.outlet.room(consumer)
+        return self._channel.session.output.room(consumer)
 
     def reserve(self, handout: Handout) -> None:
-        self._channel.session.outlet.reserve(burst_bytes(handout))
+        self._channel.session.output.reserve(burst_bytes(handout))
 
     def deliver(self, handout: Handout) -> None:
         """Send a run, or give it back when this consumer has ended since it was handed out."""
         channel = self._channel
         if self._is_open:
-            trace = channel.session.vhost.trace
-            if trace is not None:
-                trace.delivered(channel, handout)
+            tracer = channel.session.vhost.tracer
+            if tracer is not None:
+                tracer.delivered(channel, handout)
             self._send(handout)
         else:
-            channel.session.outlet.unreserve(burst_bytes(handout))
+            channel.session.output.unreserve(burst_bytes(handout))
             handout.holder.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -152,7 +152,7 @@ class Subscription:
         if channel.subscriptions.pop(self._tag, None) is None:
             return
         self.end()
-        channel.session.outlet.forget(consumer)
+        channel.session.output.forget(consumer)
         channel.shared_credit.forget(consumer)
         for observer in channel.session.observers:
             observer.consumer_ended(channel, consumer)
@@ -165,14 +165,14 @@ class Subscription:
 
     def overdue(self, consumer: Consumer, late: Late) -> None:
         """Its queue is in this process: it ends there, too, as if its client had cancelled it."""
-        lost = consumer_timeout.take_back(self._channel, late)
+        lost = consumer_timeout.requeue_timed_out(self._channel, late)
         if self._is_open and self._channel.session.notify_cancel:
             self._channel.session.detach(consumer)
         self.timed_out(consumer, lost)
 
     def timed_out(self, consumer: Consumer, lost: Lost) -> None:
         channel = self._channel
-        consumer_timeout.tell(channel, consumer.queue, lost, consumer.tag)
+        consumer_timeout.log_timeout(channel, consumer.queue, lost, consumer.tag)
         if self._is_open and channel.session.notify_cancel:
             self._is_timed_out = True
             self.cancelled(consumer)
@@ -186,7 +186,7 @@ class Subscription:
 class ReplySubscription:
     """The requester of direct reply-to: a holder of messages that no queue has held."""
 
-    __slots__ = ("_envelopes", "_outlet", "name", "tag")
+    __slots__ = ("_envelopes", "_output", "name", "tag")
 
     no_ack = True
 
@@ -195,7 +195,7 @@ class ReplySubscription:
         self.name = name
         """The routing key that reaches this channel."""
         self._envelopes = Envelopes(channel, tag, channel.session.traffic.replies)
-        self._outlet = channel.session.outlet
+        self._output = channel.session.output
 
     timeout_ms = None
 
@@ -204,7 +204,7 @@ class ReplySubscription:
         raise AssertionError("a message of direct reply-to was settled, and it has no queue")
 
     def deliver(self, handout: Handout) -> None:
-        self._outlet.reserve(burst_bytes(handout))
+        self._output.reserve(burst_bytes(handout))
         self._envelopes.send(handout)
 
     def took(self, handout: Handout) -> None:

@@ -8,11 +8,11 @@ from functools import partial
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.base.errors import AccessRefused, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.metadata import nobody_waits
-from fluffle.broker.metadata.read_barrier import Doubt
+from fluffle.broker.metadata.metadata import ignore_done
+from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.protocols.amqp091.channel import Channel, check_here
 from fluffle.broker.protocols.amqp091.direct_reply_to import PREFIX
-from fluffle.broker.protocols.amqp091.history_replay import give_recent
+from fluffle.broker.protocols.amqp091.history_replay import replay_history
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import (
@@ -163,7 +163,7 @@ def bind(channel: Channel, method: Method, binding: Binding, done: Callable[[], 
 
     def bound() -> None:
         if is_new:
-            give_recent(channel, binding)
+            replay_history(channel, binding)
         done()
 
     channel.change(method, decide, bound)
@@ -192,7 +192,7 @@ def on_queue_declare(channel: Channel, method: Method) -> None:
         declared_queue(channel, method, name)
         return
     session.vhost.counts.declared += 1
-    wanted = WantedQueue(channel, method, declaration(channel, name, method))
+    wanted = QueueDeclaration(channel, method, declaration(channel, name, method))
     channel.change(method, wanted.decide, wanted.done)
 
 
@@ -214,7 +214,7 @@ def declaration(channel: Channel, name: str, method: Methods.Declare) -> Declara
     return declared
 
 
-class WantedQueue:
+class QueueDeclaration:
     """One that a client declares."""
 
     __slots__ = ("_channel", "_declared", "_is_new", "_method")
@@ -365,8 +365,8 @@ def on_queue_purge(channel: Channel, method: Method) -> None:
             channel.reply(make(Methods.PurgeOk, message_count=count))
 
     nowait, count = method.nowait, queue.purge()
-    trace = channel.session.vhost.trace
-    traced = trace.purging(channel, queue) if trace is not None else nobody_waits
+    tracer = channel.session.vhost.tracer
+    traced = tracer.purging(channel, queue) if tracer is not None else ignore_done
     channel.ask(method, count, purged)
 
 
@@ -377,7 +377,7 @@ def on_queue_delete(channel: Channel, method: Method) -> None:
     name = channel.queue_name(clean(method.queue))
     session.rights.check("configure", "queue", name)
     if name not in session.vhost.queues and not channel.is_certain:
-        raise Doubt
+        raise UnconfirmedAbsence
     tally: Tally | Later[Tally] = Tally(0, 0, 0)
     if name in session.vhost.queues:
         queue = channel.queue(name)

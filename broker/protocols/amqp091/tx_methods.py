@@ -19,13 +19,13 @@ from fluffle.broker.base.errors import PreconditionFailed, ResourceError
 from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
 from fluffle.broker.protocols.amqp091.enqueue import (
     TARGETS_AT_ONCE,
-    Parcel,
-    Pending,
-    put_in_steps,
-    records,
-    target_now,
+    PendingEnqueue,
+    RoutedBatch,
+    current_target,
+    enqueue_in_steps,
+    waits_for_commit,
 )
-from fluffle.broker.protocols.amqp091.pending_publishes import Taken
+from fluffle.broker.protocols.amqp091.pending_publishes import PendingTransactionPublishes
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
 from fluffle.broker.queues.delivery import FINAL, Handout, Outcome
@@ -49,16 +49,16 @@ MESSAGES_PER_COST = 16
 RETURNED_PER_COST = 4
 
 UNDONE_AT_ONCE = 256
-"""So much of what was kept together is undone without a stop, for about a millisecond.  A parcel
+"""So much of what was kept together is undone without a stop, for about a millisecond.  A batch
 costs 1, and so does a stretch; each 1 more for each `UNDONE_PER_COST` of its messages."""
 
 UNDONE_PER_COST = 64
 
 
-class Published(NamedTuple):
+class TransactionPublish(NamedTuple):
     """Messages that have passed all checks."""
 
-    parcel: Parcel
+    routed: RoutedBatch
     persistent: bool
 
 
@@ -85,7 +85,7 @@ class Transaction:
         self._session = session
         self._bytes = 0
         """Of what it holds to be published."""
-        self._publishes: deque[Published] = deque()
+        self._publishes: deque[TransactionPublish] = deque()
         self._settled: deque[Settled] = deque()
         """Messages that are settled for good."""
         self._returned: deque[Settled] = deque()
@@ -95,16 +95,16 @@ class Transaction:
         self.settled_count = 0
         """Deliveries that are to be settled."""
 
-    def publish(self, published: Published) -> None:
+    def publish(self, published: TransactionPublish) -> None:
         """Keep messages for the commit.  ResourceError when they are too many."""
-        session, size_bytes = self._session, held_bytes(published.parcel)
+        session, size_bytes = self._session, held_bytes(published.routed)
         bytes_max = session.limits.uncommitted_bytes_max
         if session.uncommitted_bytes + size_bytes > bytes_max:
             raise ResourceError(f"transactions exceed {bytes_max} bytes on this connection")
         session.uncommitted_bytes += size_bytes
         self._bytes += size_bytes
         self._publishes.append(published)
-        self.message_count += len(published.parcel.contents)
+        self.message_count += len(published.routed.contents)
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Keep what the queues are to be told at the commit."""
@@ -121,7 +121,7 @@ class Transaction:
         """How much may be done of it without a stop: all if it is little."""
         entries = len(self._publishes), len(self._settled), len(self._returned)
         if max(entries) <= COST_IN_ONE_GO:
-            put_cost = sum(cost_of(parcel) for parcel, _persistent in self._publishes)
+            put_cost = sum(cost_of(routed) for routed, _persistent in self._publishes)
             settled = self._settled + self._returned
             settle_cost = sum(len(stretches) for stretches, _outcome in settled)
             if put_cost + settle_cost <= COST_IN_ONE_GO:
@@ -132,15 +132,15 @@ class Transaction:
         """Give back what is to be delivered again, which would come again if this failed, too."""
         yield from self._settle(channel, self._returned, self._cost_at_once)
 
-    def commit(self, channel: Channel, taken: Taken) -> Steps[None]:
+    def commit(self, channel: Channel, taken: PendingTransactionPublishes) -> Steps[None]:
         """Publish, then settle for good; `taken` hears of all that is published."""
         cost, cost_max = 0, self._cost_at_once
         self._let_go_of_bytes()
         while self._publishes:
-            parcel, persistent = self._publishes.popleft()
-            self.message_count -= len(parcel.contents)
-            cost += cost_of(parcel)
-            yield from publish_now(channel, parcel, taken, persistent=persistent)
+            routed, persistent = self._publishes.popleft()
+            self.message_count -= len(routed.contents)
+            cost += cost_of(routed)
+            yield from publish_now(channel, routed, taken, persistent=persistent)
             if cost >= cost_max:
                 cost = 0
                 yield
@@ -167,7 +167,7 @@ class Transaction:
         self._let_go_of_bytes()
         cost = 0
         while self._publishes:
-            count = len(self._publishes.popleft().parcel.contents)
+            count = len(self._publishes.popleft().routed.contents)
             self.message_count -= count
             cost += 1 + count // UNDONE_PER_COST
             if cost >= UNDONE_AT_ONCE:
@@ -195,23 +195,25 @@ class Transaction:
         self._bytes = 0
 
 
-def publish_now(channel: Channel, parcel: Parcel, taken: Taken, *, persistent: bool) -> Steps[None]:
+def publish_now(
+    channel: Channel, routed: RoutedBatch, taken: PendingTransactionPublishes, *, persistent: bool
+) -> Steps[None]:
     """Put messages into those of their queues that are still there, or return them."""
     vhost = channel.session.vhost
-    found = [target_now(vhost, target) for target in parcel.targets]
-    parcel.targets = parcel.left = tuple(one for one in found if one is not None)
-    taken.are_all &= len(parcel.targets) == len(found)
-    if found and not parcel.targets:
+    found = [current_target(vhost, target) for target in routed.targets]
+    routed.targets = routed.left = tuple(one for one in found if one is not None)
+    taken.are_all &= len(routed.targets) == len(found)
+    if found and not routed.targets:
         return
-    if len(parcel.targets) > TARGETS_AT_ONCE:
-        are_there = yield from put_in_steps(channel, [parcel], persistent=persistent)
+    if len(routed.targets) > TARGETS_AT_ONCE:
+        are_there = yield from enqueue_in_steps(channel, [routed], persistent=persistent)
         taken.are_all &= are_there
     if not channel.is_open:
-        parcel.mandatory = False  # basic.return has no channel any more
-    answer = channel.put(channel, parcel, persistent=persistent)
-    if records(answer):
+        routed.mandatory = False  # basic.return has no channel any more
+    answer = channel.enqueue(channel, routed, persistent=persistent)
+    if waits_for_commit(answer):
         channel.recorded()
-    if isinstance(answer, Pending):
+    if isinstance(answer, PendingEnqueue):
         for receipt in answer.receipts:
             if isinstance(receipt, Receipt):
                 taken.wait(receipt)
@@ -219,28 +221,28 @@ def publish_now(channel: Channel, parcel: Parcel, taken: Taken, *, persistent: b
     taken.are_all &= answer is not Admission.REFUSED
 
 
-def cost_of(parcel: Parcel) -> int:
+def cost_of(routed: RoutedBatch) -> int:
     """The cost of putting it into its queues, or returning it: see `COST_AT_ONCE`."""
-    if not parcel.targets:
-        return 1 + (len(parcel.contents) // RETURNED_PER_COST if parcel.mandatory else 0)
-    return len(parcel.targets) * (1 + len(parcel.contents) // MESSAGES_PER_COST)
+    if not routed.targets:
+        return 1 + (len(routed.contents) // RETURNED_PER_COST if routed.mandatory else 0)
+    return len(routed.targets) * (1 + len(routed.contents) // MESSAGES_PER_COST)
 
 
 def message_count(stretches: list[Stretch]) -> int:
     return sum(stop - start for _run, start, stop in stretches)
 
 
-def held_bytes(parcel: Parcel) -> int:
-    """What a parcel costs that is kept, which for messages without a body is more than they are."""
-    return parcel.content_bytes + MESSAGE_OVERHEAD_BYTES * len(parcel.contents)
+def held_bytes(routed: RoutedBatch) -> int:
+    """Return what a kept batch costs, which for messages without a body is more than they are."""
+    return routed.content_bytes + MESSAGE_OVERHEAD_BYTES * len(routed.contents)
 
 
 def publish_in_transaction(
-    channel: Channel, parcels: Sequence[Parcel], *, persistent: bool
+    channel: Channel, routed_batches: Sequence[RoutedBatch], *, persistent: bool
 ) -> None:
     """Keep messages until tx.commit."""
-    for parcel in parcels:
-        transaction_of(channel).publish(Published(parcel, persistent=persistent))
+    for routed in routed_batches:
+        transaction_of(channel).publish(TransactionPublish(routed, persistent=persistent))
 
 
 def transaction_of(channel: Channel) -> Transaction:
@@ -267,7 +269,7 @@ def on_commit(channel: Channel, method: Method) -> None:
 def commit(channel: Channel, method: Method, transaction: Transaction) -> Steps[None]:
     """Give back, which may be left; then do the rest, whether the channel ends meanwhile or not."""
     yield from transaction.give_back(channel)
-    taken = Taken()
+    taken = PendingTransactionPublishes()
     channel.committing = transaction.commit(channel, taken)
     try:
         for _ in channel.committing:  # not `yield from`: it goes on when this is given up

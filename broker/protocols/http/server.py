@@ -203,7 +203,7 @@ class ManagementEndpoint:
 
     def _is_in_doubt(self, endpoint: Endpoint, reply: Reply) -> bool:
         """Whether it is said, by what may be old, that there is no such thing, or none at all."""
-        if self._verbs.services.knowledge.is_complete:
+        if self._verbs.services.read_barrier.is_complete:
             return False
         is_nothing = reply.status == HTTPStatus.NOT_FOUND or (
             endpoint.method in READS and reply.body in (b"[]", b"{}")
@@ -212,10 +212,10 @@ class ManagementEndpoint:
 
     async def _know(self) -> None:
         """Return once all is known here that was answered anywhere before.  BrokerError."""
-        knowledge = self._verbs.services.knowledge
+        read_barrier = self._verbs.services.read_barrier
 
         def ask(answer: Callable[[BrokerError | None], None]) -> None:
-            knowledge.ask(partial(answer, None), answer)
+            read_barrier.ask(partial(answer, None), answer)
 
         error = await answer_of(ask)
         if error is not None:
@@ -227,7 +227,7 @@ class ManagementEndpoint:
         try:
             return await self._user(request)
         except Refusal:
-            if self._verbs.services.knowledge.is_complete:
+            if self._verbs.services.read_barrier.is_complete:
                 raise
         await self._know()
         return await self._user(request)

@@ -16,7 +16,7 @@ from fluffle.broker.admin.dispatch import PAGE_ROWS, Dispatcher, RequestOutcome
 from fluffle.broker.admin.local_client import answer_of, give_more_time, in_time, wait_for
 from fluffle.broker.base.coroutines import done
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.protocols.amqp091.observer import By
+from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.queue_api import Later as Deferred
 from fluffle.broker.runtime.commits import Call as Waiting
@@ -34,7 +34,7 @@ class VerbClient:
 
     def of(self, user: User) -> VerbClient:
         """Where what changes is done by that user."""
-        metadata = self.services.metadata_of(By(user.name, user.name))
+        metadata = self.services.metadata_of(ChangedBy(user.name, user.name))
         context = self.context._replace(metadata=metadata)
         return VerbClient(context, self.services, self._dispatcher.of(context, user.name))
 

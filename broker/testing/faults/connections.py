@@ -12,7 +12,7 @@ from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import ConnectionForced, SyntaxFailure
-from fluffle.broker.protocols.amqp091.forced_closes import part_with
+from fluffle.broker.protocols.amqp091.forced_closes import close_connection
 from fluffle.broker.protocols.amqp091.listings import channel_row, connection_row, consumer_row
 from fluffle.broker.testing.faults.clients import NEXT, REASON
 from fluffle.broker.testing.faults.fault_scope import FaultScope
@@ -43,7 +43,7 @@ def row_of(line: TappedConnection) -> Row:
 
 def close(scene: FaultScope, *, connection: str, text: str = REASON) -> Row:
     """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
-    part_with(scene.line(connection).connection, ConnectionForced(text))
+    close_connection(scene.line(connection).connection, ConnectionForced(text))
     return {}
 
 

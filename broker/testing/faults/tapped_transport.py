@@ -16,9 +16,9 @@ from itertools import chain
 from typing import Any, Protocol, cast
 
 from fluffle.broker.protocols.amqp091.connection import WRITE_BUFFER_BYTES_MAX, Connection
-from fluffle.broker.protocols.amqp091.connection_methods import Phase
+from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
 
-INTRODUCING = (Phase.HEADER, Phase.START)
+INTRODUCING = (ConnectionState.HEADER, ConnectionState.START)
 
 LINGER_NOT = struct.pack("ii", 1, 0)
 """A socket that is closed with this says RST, and forgets what was to be sent."""

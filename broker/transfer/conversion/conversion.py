@@ -27,11 +27,11 @@ from fluffle.broker.queues.queue_view import Lying
 from fluffle.broker.runtime.background import Chore
 from fluffle.broker.transfer.conversion.changes import finish, give_up
 from fluffle.broker.transfer.conversion.copy_batches import first_of, portion, runs_of
-from fluffle.broker.transfer.conversion.redelivered_marker import Seeing
+from fluffle.broker.transfer.conversion.redelivered_marker import RedeliveredMarker
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.transfer.conversion.converter import Around
+    from fluffle.broker.transfer.conversion.converter import ConversionContext
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[bool, None, T]
@@ -71,7 +71,7 @@ class Conversion:
         self,
         vhost: VirtualHost,
         queue: Queue,
-        around: Around,
+        around: ConversionContext,
         on_end: Callable[[Conversion], None],
     ) -> None:
         successor = queue.definition.successor
@@ -215,7 +215,7 @@ class Conversion:
         Those that have expired meanwhile have not been.
         """
         yield from self._safe()
-        seeing = Seeing(self._heir)
+        seeing = RedeliveredMarker(self._heir)
         yield from self._answered(seeing.begin())
         while seeing.count < count:
             before = seeing.count

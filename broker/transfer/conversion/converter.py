@@ -27,7 +27,7 @@ REASONS_MAX = 100
 logger = logging.getLogger(__name__)
 
 
-class Around(NamedTuple):
+class ConversionContext(NamedTuple):
     """The rest of the node."""
 
     metadata: Callable[[], Metadata]
@@ -44,7 +44,7 @@ class Converter:
 
     __slots__ = ("_around", "_boot", "_reasons", "_running")
 
-    def __init__(self, around: Around) -> None:
+    def __init__(self, around: ConversionContext) -> None:
         self._around = around
         self._boot: int | None = None
         """Which life of the node this is; None until definitions are what they are for all."""

@@ -17,7 +17,7 @@ PORTION_BYTES = 1 << 20
 """So much is read in one turn, or one message."""
 
 
-class Run(NamedTuple):
+class CopyBatch(NamedTuple):
     """Messages that a queue takes together."""
 
     origins: list[Origin]
@@ -49,14 +49,14 @@ def first_of(stocks: Sequence[Stock]) -> int | None:
     return None
 
 
-def runs_of(messages: Sequence[Lying], now_ms: int) -> Iterator[Run]:
+def runs_of(messages: Sequence[Lying], now_ms: int) -> Iterator[CopyBatch]:
     """The same in order; what has expired may wait no more.  `now_ms`: in the time of the queue."""
     for (_priority, persistent, expires_at_ms), alike in groupby(messages, likeness):
         together = list(alike)
         expiration_ms = None if expires_at_ms == NEVER_MS else max(0, expires_at_ms - now_ms)
         if expires_at_ms == INSTANT_MS:
             expiration_ms = 0
-        yield Run(
+        yield CopyBatch(
             [each.origin for each in together],
             [each.content for each in together],
             persistent,

@@ -13,7 +13,7 @@ AHEAD = 4096
 """So many messages may come at once."""
 
 
-class Seeing:
+class RedeliveredMarker:
     """A `Sink`, and its consumer: nobody else uses the queue."""
 
     __slots__ = ("_consumer", "_handouts", "_queue", "is_cancelled")

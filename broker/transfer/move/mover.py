@@ -26,7 +26,7 @@ from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.background import Chore, Chores
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.transfer.move.selection import Selection
-from fluffle.broker.transfer.republish import inlet_now
+from fluffle.broker.transfer.republish import current_queue
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import decode_properties, is_persistent, raw_properties
 
@@ -50,7 +50,7 @@ PATIENCE_MS = 30_000
 INTERRUPTED = "it was interrupted"
 
 
-class Plan(NamedTuple):
+class MovePlan(NamedTuple):
     """What is to be moved, and how fast."""
 
     selection: Selection
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
     """How many in a second."""
 
 
-class Around(NamedTuple):
+class MoveContext(NamedTuple):
     """The rest of the node."""
 
     chores: Chores
@@ -71,7 +71,7 @@ class Around(NamedTuple):
     call_later: Callable[[float, Callable[[], None]], object]
 
 
-class Taking:
+class MoveGetter:
     """Holds one message."""
 
     __slots__ = ("queue",)
@@ -98,7 +98,7 @@ class Taking:
         """By whoever leads the queue, elsewhere: it is there still, and may be moved again."""
 
 
-class Taken(NamedTuple):
+class HeldMessage(NamedTuple):
     """A message in hands."""
 
     handout: Handout
@@ -106,7 +106,7 @@ class Taken(NamedTuple):
     content: bytes
 
 
-class Waiting:
+class MoveCommit:
     """Messages that are safe with a commit."""
 
     __slots__ = ("_safe", "_taken")
@@ -136,8 +136,8 @@ class Mover:
         vhost: VirtualHost,
         source: ServedQueue,
         target: ServedQueue,
-        plan: Plan,
-        around: Around,
+        plan: MovePlan,
+        around: MoveContext,
     ) -> None:
         self._vhost = vhost
         self._source = source
@@ -147,7 +147,7 @@ class Mover:
         self._began_ms = self._last_ms = around.clock.now_ms()
         self._asked = 0
         """Gets that have no answer yet."""
-        self._arrived: list[Taken] = []
+        self._arrived: list[HeldMessage] = []
         """Messages of which nobody has asked yet whether they are meant."""
         self._unconfirmed: dict[Handout, int] = {}
         """Published, and not known to be safe; with their sizes."""
@@ -231,7 +231,7 @@ class Mover:
         self._mean_bytes = (
             (self._mean_bytes + len(content)) // 2 if self._mean_bytes else len(content)
         )
-        self._arrived.append(Taken(handout, handout.origins[0], content))
+        self._arrived.append(HeldMessage(handout, handout.origins[0], content))
 
     def _not_got(self, error: BrokerError) -> None:
         self._asked -= 1
@@ -277,7 +277,7 @@ class Mover:
             self._take()
             self._pass_on()
         if self._recorded:
-            waiting, self._recorded = Waiting(self._recorded, self._safe), []
+            waiting, self._recorded = MoveCommit(self._recorded, self._safe), []
             self._around.commits.wait(waiting, self._around.commits.ticket)
         on_way = self._asked or self._arrived or self._unconfirmed or self._fates
         if on_way:
@@ -293,7 +293,7 @@ class Mover:
         for handout, is_taken in fates:
             if self._unconfirmed.pop(handout, None) is None:
                 continue  # it was waited for too long
-            is_there = inlet_now(self._vhost, self._target) is not None
+            is_there = current_queue(self._vhost, self._target) is not None
             if is_taken and is_there:
                 self._last_ms = self._around.clock.now_ms()
                 self._source.settle(handout, 0, 1, Outcome.ACKED)
@@ -319,12 +319,12 @@ class Mover:
             else:
                 self._publish(taken, raw)
 
-    def _publish(self, taken: Taken, raw: bytes) -> None:
+    def _publish(self, taken: HeldMessage, raw: bytes) -> None:
         handout, origin, content = taken
         if not self._unconfirmed:
             self._last_ms = self._around.clock.now_ms()
         self._unconfirmed[handout] = len(content)
-        inlet = inlet_now(self._vhost, self._target) or self._target
+        inlet = current_queue(self._vhost, self._target) or self._target
         fate = inlet.enqueue(
             [origin],
             [content],
@@ -360,7 +360,7 @@ class Mover:
                 )
                 return
             for _ in range(room):
-                got = self._source.get(Taking(self._source))
+                got = self._source.get(MoveGetter(self._source))
                 if isinstance(got, Later):
                     self._asked += 1
                     got.then(self._got, self._not_got)

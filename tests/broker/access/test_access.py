@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.access import verification
-from fluffle.broker.access.access import Access, LoginRefused, Tables
+from fluffle.broker.access.access import Access, AccessTables, LoginRefused
 from fluffle.broker.access.passwords import PasswordHash, hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import User
-from fluffle.broker.access.verification import Answer, Verdict, Verifier
+from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.definitions import editor_of
@@ -82,7 +82,7 @@ def test_a_user_who_is_changed_while_his_password_is_compared_is_refused() -> No
     outcomes: list[object] = []
     access.login("u", b"secret", outcomes.append, from_loopback=True)
     access.put_user(User("u", hashed(b"another")))
-    jobs[0](Verdict.RIGHT)
+    jobs[0](PasswordVerdict.RIGHT)
     assert [str(result) for result in outcomes] == ["user 'u' was changed meanwhile"]
 
 
@@ -163,7 +163,7 @@ class Counting:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, job: Callable[[], Verdict], answer: Answer) -> None:
+    def __call__(self, job: Callable[[], PasswordVerdict], answer: Answer) -> None:
         self.count += 1
         answer(job())
 
@@ -186,7 +186,7 @@ def test_time_does_not_tell_who_exists(name: str, reason: str, is_restored: bool
         "slow": User("slow", slow_hash(b"right")),
     }
     port = Counting()
-    access = Access(verifier=Verifier(port), tables=Tables(users) if is_restored else None)
+    access = Access(verifier=Verifier(port), tables=AccessTables(users) if is_restored else None)
     for user in users.values():
         if not is_restored:
             access.put_user(user)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fluffle.broker.admin.context import DeferredRow, PendingRow, Row
 from fluffle.broker.admin.read_barrier import certain_result
 from fluffle.broker.base.errors import BrokerError, Gone, NotFound
-from tests.support.knowledge import LateKnowledge
+from tests.support.read_barrier import LateKnowledge
 
 
 def test_a_queue_that_was_deleted_again_is_asked_for_again() -> None:
-    knowledge, asked, told = LateKnowledge(), list[PendingRow](), list[Row | BrokerError]()
+    read_barrier, asked, told = LateKnowledge(), list[PendingRow](), list[Row | BrokerError]()
 
     def make() -> Row | DeferredRow:
         if len(asked) == 3:
@@ -17,11 +17,11 @@ def test_a_queue_that_was_deleted_again_is_asked_for_again() -> None:
         asked.append(PendingRow())
         return asked[-1].result
 
-    result = certain_result(knowledge, make)
+    result = certain_result(read_barrier, make)
     assert isinstance(result, DeferredRow)
     result.begin(told.append)
     for deleted in range(1, 4):
         asked[-1].answer(Gone("no queue 'q' in vhost '/'"))
         assert (len(asked), told) == (deleted, [])
-        knowledge.confirm()
+        read_barrier.confirm()
     assert [type(outcome) for outcome in told] == [NotFound]

@@ -80,7 +80,7 @@ async def test_queues_that_end_with_a_process_go_when_it_is_dead(tmp_path: Path)
         assert queues(three["a"]) == sorted(
             [*DURABLE, "exclusive-a", "exclusive-c", "transient-a", "transient-c"]
         )
-        routed = three["c"].node.catalogue.vhosts["/"].way("amq.fanout", [""], None)[0]
+        routed = three["c"].node.catalogue.vhosts["/"].route("amq.fanout", [""], None)[0]
         assert sorted(queue.name for queue in routed) == queues(three["a"])
         await three["b"].start()
         await three.agree()

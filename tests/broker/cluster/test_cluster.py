@@ -49,7 +49,7 @@ def has(node: ClusterNode, word: str) -> bool:
     return (
         f"v-{word}" in catalogue.vhosts
         and f"u-{word}" in catalogue.access.users
-        and [queue.name for queue in vhost.way(f"x-{word}", ["a.b"], None)[0]] == [f"q-{word}"]
+        and [queue.name for queue in vhost.route(f"x-{word}", ["a.b"], None)[0]] == [f"q-{word}"]
     )
 
 

@@ -18,7 +18,7 @@ from fluffle.broker.cluster.local_node import LocalClusterNode, mark_of_names, p
 from fluffle.broker.cluster.restored_data import owner_of
 from fluffle.broker.config.config import Config as NodeConfig
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.node_identity import IDENTITY, Owned, encoded
+from fluffle.broker.durability.definitions.node_identity import IDENTITY, StoreOwner, encoded
 from fluffle.raft.config import Config, Member
 from fluffle.storage.batch import Batch
 from fluffle.storage.errors import StorageError
@@ -156,7 +156,7 @@ async def test_a_founder_that_begins_after_an_upgrade_is_one(
 
 def test_founders_of_an_earlier_version_are_known_while_all_of_them_are_members() -> None:
     at = {name: ListenAddress(LOOPBACK, 1) for name in "abcd"}
-    owned = Owned("c", f"fluffle {mark_of_names('abc')}", 1, (b"1",))
+    owned = StoreOwner("c", f"fluffle {mark_of_names('abc')}", 1, (b"1",))
     config = Config.initial("abc")
     grown = replace(config, learners=(Member("d", 2),), top_incarnation=2)
     assert promise_of(owned, grown, at).founders == {name: at[name] for name in "abc"}

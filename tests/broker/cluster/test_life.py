@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.cluster.boots import DiskAtStart, Life, begin_life
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed
-from fluffle.broker.durability.definitions.node_identity import IDENTITY, owned_of
+from fluffle.broker.durability.definitions.node_identity import IDENTITY, store_owner_of
 from fluffle.broker.durability.durability import open_durability
 from fluffle.broker.process.environment import store_in
 from fluffle.broker.runtime.turn import Turn
@@ -71,4 +71,4 @@ async def test_whose_cluster_it_is_depends_on_nothing_that_it_is_told(tmp_path: 
 @pytest.mark.parametrize("value", [b"", b"\xff", b"\xc1", b"\x90", b"\x94\xa1a\xa1c\x01\x02"])
 def test_what_cannot_be_read_is_damage(value: bytes) -> None:
     with pytest.raises(Corrupt, match=f"catalog {IDENTITY}"):
-        owned_of([(b"", value)])
+        store_owner_of([(b"", value)])

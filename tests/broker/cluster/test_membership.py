@@ -15,7 +15,7 @@ from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.membership import Membership, steps
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.metadata.nodes import Registered, dismiss
+from fluffle.broker.metadata.nodes import RegisteredNode, dismiss
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts.queue_changes import declare_queue
 from fluffle.protocol.wire import to_table
@@ -334,8 +334,8 @@ async def test_what_a_former_node_of_its_name_was_is_nothing_to_who_joins(tmp_pa
         joining.begin()
         await until(lambda: "cluster" in joining.node.addresses)
         registry = joining.node.catalogue.nodes
-        registry.put("c", Registered(ListenAddress("h", 1), 4, b"another life"))()
-        registry.put("a", Registered(ListenAddress("h", 1)))()
+        registry.put("c", RegisteredNode(ListenAddress("h", 1), 4, b"another life"))()
+        registry.put("a", RegisteredNode(ListenAddress("h", 1)))()
         for _ in range(100):
             await asyncio.sleep(0)
         assert not joining.cluster.entering.is_over

@@ -495,7 +495,7 @@ def test_who_was_away_gets_a_snapshot_and_what_he_waited_for(
     assert sorted(vhost.queues) == ["anew", "mine", "old", "taken"]
     assert vhost.queues["old"] is kept
     assert vhost.queues["anew"] is not anew
-    assert vhost.way("x", ["k"], None)[0] == (kept,)
+    assert vhost.route("x", ["k"], None)[0] == (kept,)
     assert [outcome.heard[0][:40] for outcome in asked] == [
         "done",
         "PRECONDITION_FAILED - inequivalent arg '",

@@ -14,7 +14,7 @@ from aiormq.exceptions import AMQPError
 from pika import BlockingConnection, URLParameters
 from pika.exceptions import ProbableAccessDeniedError
 
-from fluffle.broker.access.limits import Counted, Usage
+from fluffle.broker.access.limits import LimitedResource, Usage
 from fluffle.broker.cluster.codec import pack
 from fluffle.broker.cluster.usage import Ports, SharedUsage
 from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
@@ -30,7 +30,7 @@ class Scene:
         self._stack.push_async_callback(connection.close)
         return connection
 
-    async def counted(self, node: str, what: Counted, name: str, count: int) -> None:
+    async def counted(self, node: str, what: LimitedResource, name: str, count: int) -> None:
         """Until that node knows of so many on all."""
         usage = self.nodes[node].node.parts.access.usage
         await until(lambda: usage.in_all(what, name) == count)
@@ -49,19 +49,19 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         (
             "vhosts.limits",
             "/",
-            Counted.CONNECTIONS_TO_VHOST,
+            LimitedResource.CONNECTIONS_TO_VHOST,
             r"access to vhost '/' refused for user 'guest': connection limit \(2\) is reached",
         ),
         (
             "users.limits",
             "guest",
-            Counted.CONNECTIONS_OF_USER,
+            LimitedResource.CONNECTIONS_OF_USER,
             r"connection refused for user 'guest': user connection limit \(2\) is reached",
         ),
     ],
 )
 async def test_connections_of_all_nodes_count(
-    scene: Scene, verb: str, name: str, what: Counted, refused: str
+    scene: Scene, verb: str, name: str, what: LimitedResource, refused: str
 ) -> None:
     first, _second = [await scene.connection(node) for node in "ab"]
     await scene.nodes["b"].ask(verb, name=name, limits={"max-connections": 2})
@@ -85,10 +85,10 @@ async def test_channels_of_all_nodes_count(scene: Scene) -> None:
     await here.channel()
     await scene.nodes["b"].ask("users.limits", name="guest", limits={"max-channels": 2})
     await scene.nodes.agree()
-    await scene.counted("b", Counted.CHANNELS_OF_USER, "guest", 1)
+    await scene.counted("b", LimitedResource.CHANNELS_OF_USER, "guest", 1)
     await there.channel()
     refused = r"number of channels opened for user 'guest' has reached the maximum .*\(2\)"
-    await scene.counted("a", Counted.CHANNELS_OF_USER, "guest", 2)
+    await scene.counted("a", LimitedResource.CHANNELS_OF_USER, "guest", 2)
     with pytest.raises(AMQPError, match=refused):
         await here.channel()
 
@@ -129,9 +129,9 @@ def test_what_has_changed_is_told_once_a_turn() -> None:
     a.usage.closed("u", "v\udcff")
     [frame] = a.turn()
     b.shared.receive("a", frame)
-    assert b.usage.in_all(Counted.CONNECTIONS_TO_VHOST, "v\udcff") == 2
+    assert b.usage.in_all(LimitedResource.CONNECTIONS_TO_VHOST, "v\udcff") == 2
     b.usage.opened("u", "w")
-    assert b.usage.in_all(Counted.CONNECTIONS_OF_USER, "u") == 3
+    assert b.usage.in_all(LimitedResource.CONNECTIONS_OF_USER, "u") == 3
     for _ in range(2):
         a.usage.closed("u", "v\udcff")
     [frame] = a.turn()
@@ -152,10 +152,10 @@ def test_over_a_new_link_both_say_all() -> None:
     a.shared.receive("b", answer)
     assert a.turn() == []
     for node in (a, b):
-        assert node.usage.in_all(Counted.CHANNELS_OF_USER, "u") == 2
-        assert node.usage.in_all(Counted.CHANNELS_OF_USER, "gone") == 0
+        assert node.usage.in_all(LimitedResource.CHANNELS_OF_USER, "u") == 2
+        assert node.usage.in_all(LimitedResource.CHANNELS_OF_USER, "gone") == 0
     a.shared.link_changed("b", False)
-    assert a.usage.in_all(Counted.CHANNELS_OF_USER, "u") == 1
+    assert a.usage.in_all(LimitedResource.CHANNELS_OF_USER, "u") == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
 from pamqp.common import FieldTable
 
-from fluffle.broker.composition.single_node import Alone
+from fluffle.broker.composition.single_node import SingleNode
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
 from tests.broker.cluster.queues.test_three_nodes import Inbox, publish
@@ -125,7 +125,7 @@ async def test_what_was_acknowledged_does_not_come_back_after_a_stop(scene: Scen
     got = [await queue.get() for _ in range(2)]
     assert got[1] is not None
     company = scene.node.node.parts.company
-    assert isinstance(company, Alone)
+    assert isinstance(company, SingleNode)
     assert company._lone is not None
     [line] = company._lone.hub.lines._lines.values()
     await got[1].ack(multiple=True)

@@ -9,11 +9,11 @@ from typing import Any
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.absent_nodes import DEAD_AFTER_MS, Absent
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.definitions.ended_queues import Leftovers
+from fluffle.broker.definitions.ended_queues import EndedQueues
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change, Fact
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.nodes import Registered
+from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.output import Verdict
@@ -31,7 +31,7 @@ class Scene:
         self.left_by("c", "q")
         nodes = editor.catalogue.nodes.entries
         for name in "abc":
-            nodes[name] = Registered(ListenAddress("127.0.0.1", 1), boot=1)
+            nodes[name] = RegisteredNode(ListenAddress("127.0.0.1", 1), boot=1)
         self.dead = {"c"}
         self.asked: list[Told] = []
         cluster = self.cluster = SimpleNamespace(
@@ -43,7 +43,7 @@ class Scene:
             sightings=SimpleNamespace(ask=lambda _others, told: self.asked.append(told)),
         )
         there: Any = cluster
-        self.leftovers = Leftovers(editor.catalogue, there, unused)
+        self.leftovers = EndedQueues(editor.catalogue, there, unused)
 
     def left_by(self, home: str, name: str) -> None:
         """A queue of a node comes true, of its present life."""

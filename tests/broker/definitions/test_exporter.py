@@ -114,7 +114,7 @@ def test_one_virtual_host_becomes_another() -> None:
     other = again(exported, "elsewhere")
     vhost = other.vhosts["elsewhere"]
     assert vhost.limits == VhostLimits(max_queues=9)
-    assert vhost.way("x", ("key",), None)[0] == (vhost.queues["q"],)
+    assert vhost.route("x", ("key",), None)[0] == (vhost.queues["q"],)
     assert [entry["vhost"] for entry in other.kept.policies] == ["elsewhere"]
 
 

@@ -197,7 +197,7 @@ def test_exchanges_queues_and_bindings() -> None:
     assert settings_of(vhost.queues["q"].spec).max_length == 5
     assert vhost.queues["q"].spec.arguments["x-f"] == ("d", 1.5)
     assert not vhost.queues["r"].spec.durable
-    assert vhost.way("x", ("key",), None)[0] == (vhost.queues["q"],)
+    assert vhost.route("x", ("key",), None)[0] == (vhost.queues["q"],)
     (to_exchange,) = vhost.topology.bindings_to(DestinationKind.EXCHANGE, "i")
     assert to_exchange.source == "x"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fluffle.broker.access.access import Access
 from fluffle.broker.definitions.catalogue import Catalogue, policies_of
 from fluffle.broker.definitions.parameters import clear, set_operator_policy, set_policy
-from fluffle.broker.definitions.policy_renewal import PIECE, SEARCHES, Renewing, piece_for
+from fluffle.broker.definitions.policy_renewal import PIECE, SEARCHES, PolicyRenewal, piece_for
 from fluffle.broker.durability.definitions.image import Image
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.facts import Kind
@@ -26,7 +26,7 @@ class Place:
     def __init__(self) -> None:
         policies = Policies()
         self.chores: list[Chore] = []
-        self.renewing = Renewing(self.begin, policies.count)
+        self.renewing = PolicyRenewal(self.begin, policies.count)
         self.touched: list[Queue] = []
         maker = LocalQueues(self.touched.append, settings=policies.settings_of)
         self.catalogue = Catalogue(

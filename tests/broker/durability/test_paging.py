@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.durability.journals.local_journal import LocalJournals
-from fluffle.broker.durability.paging import Shedding
+from fluffle.broker.durability.paging import PageOut
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
@@ -33,7 +33,7 @@ class Rig:
         self.journals = LocalJournals(self.store.log, self.commits, {})
         ports = Ports(lambda _queue: None)
         self.queue = Queue(QueueSpec("q"), ports, Stores(spill=self.journals.spill))
-        self.shedding = Shedding(
+        self.shedding = PageOut(
             lambda: [self.queue], self.journals.spill, self.commits, lambda: None
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from fluffle.broker.metadata.change import Change, Fact, Name, Room
+from fluffle.broker.metadata.change import Change, CountLimit, Fact, Name
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.metadata.state import Proposal, State
 
@@ -38,7 +38,7 @@ class Node:
         *puts: Fact,
         removes: tuple[Fact, ...] = (),
         rests_on: tuple[Name, ...] = (),
-        room: tuple[Room, ...] = (),
+        room: tuple[CountLimit, ...] = (),
     ) -> Proposal:
         change = Change(removes, puts, rests_on, room)
         return Proposal(

@@ -9,7 +9,7 @@ from fluffle.broker.metadata.change import Change, Fact
 from fluffle.broker.metadata.dependencies import STANDS_IN
 from fluffle.broker.metadata.difference import ORDER, difference
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from tests.broker.metadata.make import VHOST, Node, binding, exchange, names, queue
@@ -40,10 +40,10 @@ def test_it_leads_from_one_to_the_other_a_fact_at_a_time(
     change = difference(before, after)
     for fact in change.removes:
         step = Proposal("b", 1, before.last_revision + 1, 1, Change(removes=(fact,)), ())
-        assert before.apply(step) is Fate.APPLIED
+        assert before.apply(step) is ProposalOutcome.APPLIED
     for fact in change.puts:
         step = Proposal("b", 1, before.last_revision + 1, 1, Change(puts=(fact,)), ())
-        assert before.apply(step) is Fate.APPLIED
+        assert before.apply(step) is ProposalOutcome.APPLIED
     values = [
         {name: known.value for name in state if (known := state.find(name)) is not None}
         for state in (before, after)

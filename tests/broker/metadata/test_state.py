@@ -6,13 +6,13 @@ import pytest
 
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.change_encoding import decode_state, encode_state
-from fluffle.broker.metadata.change import Fact, Room
+from fluffle.broker.metadata.change import CountLimit, Fact
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.nodes import Registered
-from fluffle.broker.metadata.state import ABSENT, Fate, State
+from fluffle.broker.metadata.nodes import RegisteredNode
+from fluffle.broker.metadata.state import ABSENT, ProposalOutcome, State
 from tests.broker.metadata.make import VHOST, Node, binding, exchange, names, queue
 
-APPLIED, STALE, REPEATED = Fate.APPLIED, Fate.STALE, Fate.REPEATED
+APPLIED, STALE, REPEATED = ProposalOutcome.APPLIED, ProposalOutcome.STALE, ProposalOutcome.REPEATED
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_fact_gets_another_value(state: State, node: Node) -> None:
 
 
 def test_the_last_place_is_given_once(state: State, node: Node) -> None:
-    room = (Room(Kind.QUEUE, "v", 3),)
+    room = (CountLimit(Kind.QUEUE, "v", 3),)
     one, two = (node.propose(queue(name), room=room) for name in ("s", "t"))
     assert [state.apply(one), state.apply(two)] == [APPLIED, STALE]
     state.apply(node.propose(removes=(queue(),)))
@@ -160,7 +160,7 @@ def test_nothing_of_an_earlier_boot_counts(state: State, node: Node) -> None:
 
 
 def member(name: str, boot: int = 0) -> Fact:
-    return Fact(Kind.NODE, (name,), Registered(ListenAddress("h", 1), boot))
+    return Fact(Kind.NODE, (name,), RegisteredNode(ListenAddress("h", 1), boot))
 
 
 def test_only_nodes_of_the_cluster_change_anything(state: State, node: Node) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.metadata.change import Change, Fact, Name, Room
+from fluffle.broker.metadata.change import Change, CountLimit, Fact, Name
 from fluffle.broker.metadata.dependencies import stands_in
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.state import Fate, Proposal, State
+from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
 
 Model = dict[Name, tuple[object, int]]
 """Values and revisions."""
@@ -43,7 +43,9 @@ def fact(name: Name, value: int = 0) -> Fact:
 
 
 FACTS = st.lists(st.builds(fact, st.sampled_from(NAMES), st.integers(0, 2)), max_size=3)
-ROOM = st.lists(st.builds(Room, st.just(Kind.QUEUE), st.just("v"), st.integers(1, 2)), max_size=1)
+ROOM = st.lists(
+    st.builds(CountLimit, st.just(Kind.QUEUE), st.just("v"), st.integers(1, 2)), max_size=1
+)
 
 
 @st.composite
@@ -114,9 +116,9 @@ def test_the_state_is_what_a_dict_would_be(data: st.DataObject) -> None:
         expected = None if proposal.number in seen else after(model, proposal, revision)
         fate = state.apply(proposal)
         if proposal.number in seen:
-            assert fate is Fate.REPEATED
+            assert fate is ProposalOutcome.REPEATED
         else:
-            assert fate is (Fate.STALE if expected is None else Fate.APPLIED)
+            assert fate is (ProposalOutcome.STALE if expected is None else ProposalOutcome.APPLIED)
             seen[proposal.number] = expected is not None
         model = model if expected is None else expected
         assert {name: state.find(name) for name in state} == model
@@ -128,10 +130,10 @@ def test_the_state_is_what_a_dict_would_be(data: st.DataObject) -> None:
 def test_the_order_within_a_change_does_not_matter(
     data: st.DataObject, change: Change, start: list[Change]
 ) -> None:
-    def applied_last(last: Change) -> tuple[Fate, dict[Name, object]]:
+    def applied_last(last: Change) -> tuple[ProposalOutcome, dict[Name, object]]:
         state = State()
 
-        def apply(number: int, change: Change) -> Fate:
+        def apply(number: int, change: Change) -> ProposalOutcome:
             revisions = state.revisions(change.rests_on)
             return state.apply(Proposal("a", 1, number, 1, change, revisions))
 

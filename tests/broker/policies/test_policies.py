@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fluffle.broker.policies import policies
 from fluffle.broker.policies.merge import merged
-from fluffle.broker.policies.policies import NOTHING_IN_FORCE, Policies
-from fluffle.broker.policies.policy import APPLIES_TO, Policy, Target, read_policy
+from fluffle.broker.policies.policies import NO_EFFECTIVE_POLICIES, Policies
+from fluffle.broker.policies.policy import APPLIES_TO, Policy, PolicyTarget, read_policy
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.settings import settings_of
 from fluffle.protocol.wire import to_table
@@ -46,7 +46,7 @@ def policy(
     return read_policy(name, fields)
 
 
-def name_for(policies: list[Policy], target: Target, name: str) -> str | None:
+def name_for(policies: list[Policy], target: PolicyTarget, name: str) -> str | None:
     """Of the policy that counts."""
     kept = Policies().of("/")
     for each in policies:
@@ -65,44 +65,45 @@ def test_the_highest_priority_counts_alone() -> None:
         policy("high", "^q", priority=2),
         policy("other", "^x", None, 9),
     ]
-    assert name_for(policies, Target.CLASSIC, "q1") == "high"
-    assert name_for(policies, Target.CLASSIC, "x") == "other"
-    assert name_for(policies, Target.CLASSIC, "y") is None
+    assert name_for(policies, PolicyTarget.CLASSIC, "q1") == "high"
+    assert name_for(policies, PolicyTarget.CLASSIC, "x") == "other"
+    assert name_for(policies, PolicyTarget.CLASSIC, "y") is None
 
 
 def test_of_equal_ones_it_is_the_first_by_name_whichever_came_first() -> None:
     two = [policy("b"), policy("a"), policy("c", priority=-1)]
-    assert name_for(two, Target.QUORUM, "q") == "a"
-    assert name_for(two[::-1], Target.QUORUM, "q") == "a"
+    assert name_for(two, PolicyTarget.QUORUM, "q") == "a"
+    assert name_for(two[::-1], PolicyTarget.QUORUM, "q") == "a"
 
 
 def test_priorities_may_be_fractions() -> None:
     assert (
-        name_for([policy("a", priority=1), policy("b", priority=1.5)], Target.CLASSIC, "q") == "b"
+        name_for([policy("a", priority=1), policy("b", priority=1.5)], PolicyTarget.CLASSIC, "q")
+        == "b"
     )
 
 
 @pytest.mark.parametrize("applies_to", APPLIES_TO)
 def test_what_a_policy_applies_to(applies_to: str) -> None:
     one = [policy("p", applies_to=applies_to)]
-    found = {target for target in Target if name_for(one, target, "q")}
+    found = {target for target in PolicyTarget if name_for(one, target, "q")}
     assert found == APPLIES_TO[applies_to]
 
 
 @pytest.mark.parametrize(
     ("key", "targets"),
     [
-        ("delivery-limit", {Target.QUORUM, Target.STREAM}),
-        ("target-group-size", {Target.QUORUM, Target.STREAM}),
-        ("queue-mode", {Target.CLASSIC, Target.STREAM}),
-        ("max-age", {Target.STREAM}),
-        ("expires", {Target.CLASSIC, Target.QUORUM, Target.STREAM}),
+        ("delivery-limit", {PolicyTarget.QUORUM, PolicyTarget.STREAM}),
+        ("target-group-size", {PolicyTarget.QUORUM, PolicyTarget.STREAM}),
+        ("queue-mode", {PolicyTarget.CLASSIC, PolicyTarget.STREAM}),
+        ("max-age", {PolicyTarget.STREAM}),
+        ("expires", {PolicyTarget.CLASSIC, PolicyTarget.QUORUM, PolicyTarget.STREAM}),
     ],
 )
-def test_one_key_that_a_type_does_not_know_is_enough(key: str, targets: set[Target]) -> None:
+def test_one_key_that_a_type_does_not_know_is_enough(key: str, targets: set[PolicyTarget]) -> None:
     one = policy("p", definition={"max-length": 1, key: 1}, applies_to="queues", priority=1)
     other = policy("other", applies_to="queues")
-    for target in (Target.CLASSIC, Target.QUORUM, Target.STREAM):
+    for target in (PolicyTarget.CLASSIC, PolicyTarget.QUORUM, PolicyTarget.STREAM):
         expected = "p" if target in targets else "other"
         assert name_for([one, other], target, "q") == expected
 
@@ -121,13 +122,13 @@ def test_one_key_that_a_type_does_not_know_is_enough(key: str, targets: set[Targ
     ],
 )
 def test_names_are_searched_as_octets(pattern: str, name: str, is_found: bool) -> None:
-    assert (name_for([policy("p", pattern)], Target.CLASSIC, name) == "p") is is_found
+    assert (name_for([policy("p", pattern)], PolicyTarget.CLASSIC, name) == "p") is is_found
 
 
 def test_no_pattern_holds_anybody_up() -> None:
     hostile = policy("p", "^(a+)+$")
-    assert name_for([hostile], Target.CLASSIC, "a" * 254 + "b") is None
-    assert name_for([hostile], Target.CLASSIC, "a" * 255) == "p"
+    assert name_for([hostile], PolicyTarget.CLASSIC, "a" * 254 + "b") is None
+    assert name_for([hostile], PolicyTarget.CLASSIC, "a" * 255) == "p"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_a_name_is_searched_once_until_policies_change(monkeypatch: pytest.Monke
 
 def test_a_policy_comes_changes_and_goes() -> None:
     kept = Policies()
-    assert kept.for_queue("/", queue()) == NOTHING_IN_FORCE
+    assert kept.for_queue("/", queue()) == NO_EFFECTIVE_POLICIES
     kept.of("/").put(policy("p", definition={"max-length": 9}))
     kept.of("/").put_operators(policy("o", definition={"max-length": 5}))
     assert kept.settings_of("/", queue()).max_length == 5

@@ -195,5 +195,5 @@ async def test_a_daemon_has_nobody_who_sees(tmp_path: Path) -> None:
     node = Node(Config(data_dir=tmp_path, listen=LOOPBACK))
     await node.start()
     assert node._services.observers == ()
-    assert node.catalogue.vhosts["/"].trace is None
+    assert node.catalogue.vhosts["/"].tracer is None
     await node.stop("shutdown")

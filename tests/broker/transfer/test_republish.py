@@ -11,7 +11,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.pending_dead_letter import Parcel
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.transfer.republish import Letter, Writer
+from fluffle.broker.transfer.republish import DeathHeaders, RepublishedMessage
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import Properties, encode_properties
@@ -36,7 +36,7 @@ class Sent:
     def to(self, place: int) -> list[int]:
         """To whom it is given when it is tried, with this queue in the place of the first one."""
         targets = queue(place), queue(OTHER)
-        letter = Letter(cast(Origin, None), b"", targets, True, (), (), ())
+        letter = RepublishedMessage(cast(Origin, None), b"", targets, True, (), (), ())
         sent = letter.sent_as(self.parcel, self.predecessors)
         return [target.definition.id for target in sent.targets]
 
@@ -92,6 +92,6 @@ def test_a_key_that_no_frame_holds_is_cut(key: str, shown: str) -> None:
     """An argument or a policy may be longer; a message with it could be given to nobody."""
     settings = QueueSettings(dead_letter_exchange="amq.fanout", dead_letter_routing_key=key)
     vhost = VirtualHost("/", LocalQueues(lambda _queue: None))
-    writer = Writer(vhost, "q", settings, DeathReason.REJECTED, 7)
+    writer = DeathHeaders(vhost, "q", settings, DeathReason.REJECTED, 7)
     letter = writer.write(Origin("", "q"), encode_properties(Properties()))
     assert letter.origin.routing_key == shown

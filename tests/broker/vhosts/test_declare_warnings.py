@@ -9,15 +9,15 @@ import pytest
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.queues import arguments
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, queue_spec
-from fluffle.broker.queues.settings import Definition, QueueSettings, by_arguments, settings_of
-from fluffle.broker.vhosts.declare_warnings import Noting
+from fluffle.broker.queues.settings import EffectivePolicy, QueueSettings, by_arguments, settings_of
+from fluffle.broker.vhosts.declare_warnings import DeclareWarnings
 from fluffle.protocol.wire import to_table
 
 DROPS = "its overflow is drop-head, and not reject-publish"
 WRONG = "its value cannot be used"
 
 
-def declare(noting: Noting, name: str, **asked: Any) -> None:
+def declare(noting: DeclareWarnings, name: str, **asked: Any) -> None:
     noting.new_queue(quorum(name, asked), "v")
 
 
@@ -35,7 +35,7 @@ def test_a_feature_that_is_not_in_effect_is_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arguments, "NOT_IN_EFFECT", {"x-expires", "x-message-ttl"})
-    noting = Noting(by_arguments)
+    noting = DeclareWarnings(by_arguments)
     declare(noting, "first", expires=1)
     declare(noting, "next", expires=2, message_ttl=3)
     assert logged(caplog) == [
@@ -47,7 +47,7 @@ def test_a_feature_that_is_not_in_effect_is_logged_once(
 def test_a_value_that_is_not_checked_and_not_used_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    noting = Noting(by_arguments)
+    noting = DeclareWarnings(by_arguments)
     declare(noting, "q", delayed_retry_type="foo", delayed_retry_min="1000")
     declare(noting, "r", delayed_retry_type="foo")
     declare(noting, "s", delayed_retry_type="all", delayed_retry_min=1000)
@@ -67,8 +67,8 @@ def test_a_delay_of_no_time_is_logged_unless_a_policy_says_how_long(
         return settings_of(spec, {"delayed-retry-min": 5})
 
     for settings in (by_policy, by_arguments):
-        declare(Noting(settings), "q", delayed_retry_type="all")
-        declare(Noting(settings), "q", delayed_retry_type="disabled")
+        declare(DeclareWarnings(settings), "q", delayed_retry_type="all")
+        declare(DeclareWarnings(settings), "q", delayed_retry_type="disabled")
     reason = "x-delayed-retry-min is missing, so nothing waits"
     fields = {"argument": "x-delayed-retry-type", "reason": reason, "queue": "q", "vhost": "v"}
     assert logged(caplog) == [("argument_ignored", fields)]
@@ -86,9 +86,14 @@ def test_a_delay_of_no_time_is_logged_unless_a_policy_says_how_long(
     ],
 )
 def test_who_asks_that_the_dead_arrive_and_does_not_get_it_is_told_once_for_each_queue(
-    caplog: pytest.LogCaptureFixture, asked: dict[str, Any], policy: Definition, reason: str | None
+    caplog: pytest.LogCaptureFixture,
+    asked: dict[str, Any],
+    policy: EffectivePolicy,
+    reason: str | None,
 ) -> None:
-    noting = Noting(lambda _vhost, spec: settings_of(spec, policy), lambda _vhost, _spec: policy)
+    noting = DeclareWarnings(
+        lambda _vhost, spec: settings_of(spec, policy), lambda _vhost, _spec: policy
+    )
     sure = {"dead_letter_strategy": "at-least-once", **asked}
     for name in ("q", "q", "r"):
         spec = quorum(name, sure)
@@ -102,7 +107,9 @@ def test_who_asks_that_the_dead_arrive_and_does_not_get_it_is_told_once_for_each
 
 def test_a_policy_may_ask_for_it_too(caplog: pytest.LogCaptureFixture) -> None:
     policy = {"dead-letter-strategy": "at-least-once", "dead-letter-exchange": "x"}
-    noting = Noting(lambda _vhost, spec: settings_of(spec, policy), lambda _vhost, _spec: policy)
+    noting = DeclareWarnings(
+        lambda _vhost, spec: settings_of(spec, policy), lambda _vhost, _spec: policy
+    )
     noting.settings_of("v", quorum("q", {}))
     noting.settings_of("v", QueueSpec("classic"))
     assert logged(caplog) == [

@@ -211,7 +211,7 @@ def test_what_does_not_exist_is_unbound_without_complaint() -> None:
     VhostEditor(vhost).unbind(to_queue("amq.direct"), ANNA)
     VhostEditor(vhost).bind(to_queue("amq.direct"), ANNA)
     VhostEditor(vhost).unbind(to_queue("amq.direct"), ANNA)
-    assert vhost.way("amq.direct", ["k"], None)[0] == ()
+    assert vhost.route("amq.direct", ["k"], None)[0] == ()
 
 
 # Routes
@@ -222,8 +222,8 @@ def test_a_route_names_each_queue_once() -> None:
     queue = declare(vhost)
     for key in ("k", "l"):
         VhostEditor(vhost).bind(to_queue("amq.direct", key=key), ANNA)
-    assert vhost.way("amq.direct", ["k", "l"], None)[0] == (queue,)
-    assert vhost.way("", ["q", "none", "q"], None)[0] == (queue,)
+    assert vhost.route("amq.direct", ["k", "l"], None)[0] == (queue,)
+    assert vhost.route("", ["q", "none", "q"], None)[0] == (queue,)
 
 
 CHANGES: dict[str, Callable[[VirtualHost], object]] = {

@@ -13,7 +13,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from fluffle.broker.definitions.ended_queues import Leftovers, ended_before, remove_ended
+from fluffle.broker.definitions.ended_queues import EndedQueues, ended_before, remove_ended
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.protocols.amqp091.registry import Owners, delete_late
 from fluffle.broker.queues.arguments import Declaration, QueueType
@@ -73,7 +73,7 @@ class NodeConnections:
             sightings=station.sightings,
         )
         call_later: Any = station.call_later
-        self._leftovers = Leftovers(station.catalogue, around, call_later)
+        self._leftovers = EndedQueues(station.catalogue, around, call_later)
 
     def enter(self) -> None:
         """Act as `Clustered.enter` does: what earlier lives have left goes first."""

@@ -9,7 +9,7 @@ from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.membership import Membership
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.cluster.queues.session_router import StreamHub
-from fluffle.broker.metadata.nodes import Registry
+from fluffle.broker.metadata.nodes import NodeRegistry
 from fluffle.raft.config import Config, NodeId
 from tests.simulation.process import Process
 
@@ -21,7 +21,7 @@ class Fellows:
         self,
         process: Process,
         metadata: ReplicatedMetadata,
-        registry: Registry,
+        registry: NodeRegistry,
         *,
         send: Callable[[NodeId, bytes], None],
         soon: Callable[[Callable[[], None]], object],

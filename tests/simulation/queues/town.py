@@ -15,7 +15,7 @@ from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.durability.definitions.change_encoding import decode_proposals
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.state import Fate, State
+from fluffle.broker.metadata.state import ProposalOutcome, State
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
@@ -193,7 +193,7 @@ class Town:
             return
         for proposal in decode_proposals(entry.payload):
             before = self.definitions.completed(proposal.change).removes
-            if self.definitions.apply(proposal) is not Fate.APPLIED:
+            if self.definitions.apply(proposal) is not ProposalOutcome.APPLIED:
                 continue
             if any(fact.kind is Kind.POLICY for fact in (*before, *proposal.change.puts)):
                 self.sayings.note(self.definitions)

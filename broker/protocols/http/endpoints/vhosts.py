@@ -72,7 +72,7 @@ def vhost_row(vhost: VirtualHost) -> Row:
         "default_queue_type": metadata[DEFAULT_QUEUE_TYPE],
         "protected_from_deletion": metadata.get(PROTECTED, False),
         "metadata": metadata,
-        "tracing": FIREHOSE in vhost.taps,
+        "tracing": FIREHOSE in vhost.tracers,
     }
 
 

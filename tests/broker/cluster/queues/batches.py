@@ -28,7 +28,7 @@ from fluffle.broker.cluster.queues.quorum import QuorumManners
 from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.metadata.read_barrier import COMPLETE
+from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.conversion_buffer import Standstill
 from fluffle.broker.queues.conversion_hold import Pause
@@ -336,7 +336,7 @@ class Batches:
         self.line = Line(self.leading)
         definition = QueueDefinition(self.spec, id=GROUP)
         later = Scheduler().call_later
-        hub, deletions = cast(Hub, self.line), Deletions(COMPLETE, {})
+        hub, deletions = cast(Hub, self.line), Deletions(LOCAL_READ_BARRIER, {})
         self.edge = EdgeQueue(definition, "/", hub, later, QuorumManners(), deletions=deletions)
         self.sent: list[Sent] = []
         self.told: dict[int, bool] = {}

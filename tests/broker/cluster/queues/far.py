@@ -19,7 +19,7 @@ from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.ports import Counts, OnEvents
 from fluffle.broker.cluster.queues.quorum import QuorumManners
 from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
-from fluffle.broker.metadata.read_barrier import COMPLETE
+from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_view import Peeked, View
@@ -189,7 +189,7 @@ class Rig:
             self.hub,
             self.node.scheduler.call_later,
             QuorumManners() if is_quorum else ClassicManners("far", is_durable=True),
-            deletions=Deletions(COMPLETE, {}),
+            deletions=Deletions(LOCAL_READ_BARRIER, {}),
         )
         self.node.vhost.queues["q"] = self.queue
         self.far = self.hub.far

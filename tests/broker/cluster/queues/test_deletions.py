@@ -53,10 +53,10 @@ class Scene:
     """A queue with the number 1 was deleted."""
 
     def __init__(self) -> None:
-        self.knowledge = Asked()
+        self.read_barrier = Asked()
         self.vhosts = {"/": Named()}
         self.told: list[Admission] = []
-        deletions = Deletions(self.knowledge, cast(Any, self.vhosts))
+        deletions = Deletions(self.read_barrier, cast(Any, self.vhosts))
         deletions.decide(defined(1), "/", self.told.append)
 
 
@@ -67,23 +67,23 @@ def scene() -> Scene:
 
 def test_they_are_gone_with_it_once_it_is_known_that_there_is_no_other(scene: Scene) -> None:
     assert scene.told == []
-    scene.knowledge.done()
+    scene.read_barrier.done()
     assert scene.told == [Admission.ACCEPTED]
 
 
 def test_they_are_refused_if_there_is_another_by_then(scene: Scene) -> None:
     scene.vhosts["/"].queues["q"] = Queue(2)
-    scene.knowledge.done()
+    scene.read_barrier.done()
     assert scene.told == [Admission.REFUSED]
 
 
 def test_they_are_refused_if_that_cannot_be_known(scene: Scene) -> None:
-    assert scene.knowledge.failed is not None
-    scene.knowledge.failed(InternalError("nobody leads"))
+    assert scene.read_barrier.failed is not None
+    scene.read_barrier.failed(InternalError("nobody leads"))
     assert scene.told == [Admission.REFUSED]
 
 
 def test_they_are_gone_with_their_virtual_host(scene: Scene) -> None:
     del scene.vhosts["/"]
-    scene.knowledge.done()
+    scene.read_barrier.done()
     assert scene.told == [Admission.ACCEPTED]

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from fluffle.broker.durability.definitions.change_encoding import (
     SHAPE,
-    BadBytes,
+    InvalidEncoding,
     decode_proposals,
     decode_state,
     encode_proposals,
     encode_state,
 )
-from fluffle.broker.metadata.change import Change, Fact, Room
+from fluffle.broker.metadata.change import Change, CountLimit, Fact
 from fluffle.broker.metadata.facts import Key, Kind
-from fluffle.broker.metadata.state import Outcomes, Proposal, State
+from fluffle.broker.metadata.state import Proposal, ProposalOutcomes, State
 from tests.broker.durability.definitions.test_fact_encoding import NAMES, facts
 from tests.support.digests import digest_of
 
@@ -42,7 +42,9 @@ def proposals(draw: st.DrawFn) -> Proposal:
         tuple(map(without_value, draw(some))),
         tuple(map(fact_of, draw(some))),
         tuple((kind, key) for kind, key, _ in seen),
-        tuple(draw(st.lists(st.builds(Room, st.just(Kind.QUEUE), NAMES, COUNTS), max_size=1))),
+        tuple(
+            draw(st.lists(st.builds(CountLimit, st.just(Kind.QUEUE), NAMES, COUNTS), max_size=1))
+        ),
     )
     revisions = tuple(draw(COUNTS) for _ in seen)
     return Proposal(draw(NAMES), draw(COUNTS), draw(COUNTS), draw(COUNTS), change, revisions)
@@ -56,7 +58,7 @@ def states(draw: st.DrawFn) -> State:
         state.put(fact_of(found), state.last_revision)
     for node in draw(st.lists(NAMES, max_size=2, unique=True)):
         applied = draw(st.dictionaries(COUNTS, st.booleans(), max_size=3))
-        state.outcomes[node] = Outcomes(draw(COUNTS), draw(COUNTS), applied)
+        state.outcomes[node] = ProposalOutcomes(draw(COUNTS), draw(COUNTS), applied)
     return state
 
 
@@ -98,9 +100,9 @@ def test_equal_states_are_the_same_bytes(state: State, random: st.DrawFn) -> Non
 def test_whatever_the_bytes_they_are_read_or_refused(
     proposal: Proposal, state: State, keep: int, rest: bytes
 ) -> None:
-    with contextlib.suppress(BadBytes):
+    with contextlib.suppress(InvalidEncoding):
         decode_proposals(encode_proposals([proposal])[:keep] + rest)
-    with contextlib.suppress(BadBytes):
+    with contextlib.suppress(InvalidEncoding):
         decode_state(encode_state(state)[:keep] + rest)
 
 
@@ -120,5 +122,5 @@ def test_whatever_the_bytes_they_are_read_or_refused(
     ],
 )
 def test_what_is_no_change_is_refused(payload: bytes) -> None:
-    with pytest.raises(BadBytes):
+    with pytest.raises(InvalidEncoding):
         decode_proposals(payload)

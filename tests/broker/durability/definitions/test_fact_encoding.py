@@ -24,7 +24,7 @@ from fluffle.broker.durability.definitions.fact_encoding import (
 )
 from fluffle.broker.durability.definitions.image import FirstStart
 from fluffle.broker.metadata.facts import Key, Kind
-from fluffle.broker.metadata.nodes import Registered
+from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind, binding_key
@@ -129,7 +129,7 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             address = ListenAddress(draw(st.text()), draw(st.integers(0, 65_535)))
             nonce = draw(st.binary(max_size=16))
             numbers = draw(NUMBERS), nonce, draw(NUMBERS), draw(NUMBERS)
-            return kind, (first,), Registered(address, *numbers)
+            return kind, (first,), RegisteredNode(address, *numbers)
         case Kind.BINDING:
             where = draw(st.sampled_from(DestinationKind))
             binding = Binding(second, third, where, first, draw(TABLES))

@@ -9,9 +9,9 @@ import pytest
 
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.known_peers import (
-    ACQUAINTANCE,
-    Acquaintance,
-    Acquaintances,
+    KNOWN_PEER,
+    KnownPeer,
+    KnownPeers,
     encoded,
 )
 from fluffle.broker.runtime.commits import Commits
@@ -33,17 +33,17 @@ class Written:
         return self
 
     def put(self, kind: str, key: bytes, value: bytes) -> None:
-        assert kind == ACQUAINTANCE
+        assert kind == KNOWN_PEER
         self.commits += 1
         self.items[key] = value
 
     def remove(self, kind: str, key: bytes) -> None:
-        assert kind == ACQUAINTANCE
+        assert kind == KNOWN_PEER
         del self.items[key]
 
 
-def kept(written: Written) -> Acquaintances:
-    return Acquaintances(written.items.items(), cast(Commits, written))
+def kept(written: Written) -> KnownPeers:
+    return KnownPeers(written.items.items(), cast(Commits, written))
 
 
 def test_how_far_each_life_of_a_node_has_come_is_on_disk_with_what_is_written_next() -> None:
@@ -54,7 +54,7 @@ def test_how_far_each_life_of_a_node_has_come_is_on_disk_with_what_is_written_ne
     commits = written.commits
     known.has_reached("a", ROWS)
     assert written.commits == commits, "no commit begins for it"
-    assert kept(written).known == {"a": Acquaintance(ADDRESS, 6, b"nonce", 7, ROWS)}
+    assert kept(written).known == {"a": KnownPeer(ADDRESS, 6, b"nonce", 7, ROWS)}
     known.has_reached("a", ROWS[:1])
     assert kept(written).known["a"].reached == ROWS[:1]
     known.forget("a")
@@ -70,13 +70,13 @@ def test_what_was_written_before_is_read(
 ) -> None:
     written = Written()
     written.items[b"a"] = msgpack.packb((("host", 5), 6, b"nonce", 7, *later))
-    assert kept(written).known == {"a": Acquaintance(ADDRESS, 6, b"nonce", 7, reached)}
+    assert kept(written).known == {"a": KnownPeer(ADDRESS, 6, b"nonce", 7, reached)}
 
 
 def test_who_reads_only_the_newest_life_finds_it_where_it_was() -> None:
-    *_, newest, earlier = msgpack.unpackb(encoded(Acquaintance(ADDRESS, reached=ROWS)))
+    *_, newest, earlier = msgpack.unpackb(encoded(KnownPeer(ADDRESS, reached=ROWS)))
     assert (newest, earlier) == ([*ROWS[-1]], [[*row] for row in ROWS[:-1]])
-    *_, newest, earlier = msgpack.unpackb(encoded(Acquaintance()))
+    *_, newest, earlier = msgpack.unpackb(encoded(KnownPeer()))
     assert (newest, earlier) == ([0, 0, 0], [])
 
 

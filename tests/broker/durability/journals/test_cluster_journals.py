@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.durability import Durability
-from fluffle.broker.durability.journals.cluster_journals import JournalsById
+from fluffle.broker.durability.journals.cluster_journals import ClusterJournals
 from fluffle.broker.queues.journal import Journal
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.errors import Corrupt
@@ -84,4 +84,4 @@ def test_a_deleted_queue_leaves_nothing_either() -> None:
 def test_names_that_mean_nothing_are_told() -> None:
     durability = Durability(open_store(), Turn(Scheduler().call_soon))
     with pytest.raises(Corrupt, match="the names of journals"):
-        JournalsById([(b"short", b"")], durability.journals, durability.commits)
+        ClusterJournals([(b"short", b"")], durability.journals, durability.commits)

@@ -4,7 +4,12 @@ import sys
 
 import pytest
 
-from fluffle.broker.durability.journals.entries import COMPACT_ENTRIES, Changes, Entries, Partial
+from fluffle.broker.durability.journals.entries import (
+    COMPACT_ENTRIES,
+    Entries,
+    EntryChanges,
+    PartialEntry,
+)
 
 
 def flow(entries: Entries, count: int, *, first: int = 1) -> None:
@@ -30,7 +35,7 @@ def test_one_message_that_is_kept_keeps_no_others_entry() -> None:
     assert memory_of(entries) <= 1.5 * much
     assert len(entries) == 1
     entries.settle([1])
-    assert entries.take_changes() == Changes([(1, 3)], [])
+    assert entries.take_changes() == EntryChanges([(1, 3)], [])
 
 
 def test_entries_go_on_between_those_that_are_dead() -> None:
@@ -41,7 +46,9 @@ def test_entries_go_on_between_those_that_are_dead() -> None:
     entries.add(13, 2)
     entries.insert([(7, 1), (8, 1)], [])
     entries.settle([1, 8, 14])
-    assert entries.take_changes() == Changes([(8, 9)], [Partial(1, 0b1), Partial(13, 0b10)])
+    assert entries.take_changes() == EntryChanges(
+        [(8, 9)], [PartialEntry(1, 0b1), PartialEntry(13, 0b10)]
+    )
 
 
 @pytest.mark.parametrize("sequence", [0, 3, 4])

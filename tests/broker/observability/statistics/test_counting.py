@@ -9,7 +9,7 @@ from fluffle.broker.observability.statistics.rows import Row
 from fluffle.broker.observability.statistics.statistics import ByChannel
 from fluffle.broker.protocols.amqp091.channel import answer_get, settle
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.enqueue import put
+from fluffle.broker.protocols.amqp091.enqueue import enqueue_routed
 from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
 from tests.support.edge import Client, Edge, publish_frames
@@ -351,4 +351,8 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
 def test_nobody_counts_where_nobody_asks() -> None:
     client = Edge().connect()
     channel = next(iter(client.connection.channels))
-    assert (channel.put, channel.settle, channel.answer_get) == (put, settle, answer_get)
+    assert (channel.enqueue, channel.settle, channel.answer_get) == (
+        enqueue_routed,
+        settle,
+        answer_get,
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.base.errors import Gone, InternalError
 from fluffle.broker.base.message import Origin
-from fluffle.broker.protocols.amqp091.firehose import tap
+from fluffle.broker.protocols.amqp091.firehose import set_tracer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import Handout, Holder, Outcome
@@ -189,7 +189,7 @@ def test_other_channels_go_on(rig: Rig) -> None:
 
 def test_a_purge_that_is_done_to_the_next_queue_of_that_name_is_seen_once(rig: Rig) -> None:
     seen = Count()
-    tap(rig.edge.vhost, "count", seen)
+    set_tracer(rig.edge.vhost, "count", seen)
     rig.send(make(Queue.Purge, queue="q"))
     rig.queue.asked.popleft().fail(Gone("no queue 'q' in vhost '/'"))
     rig.edge.run()

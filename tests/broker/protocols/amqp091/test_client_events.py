@@ -7,10 +7,10 @@ import pytest
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import SHA256, hashed
 from fluffle.broker.access.users import User
-from fluffle.broker.events.change_events import Announced
+from fluffle.broker.events.change_events import PublishingMetadata
 from fluffle.broker.events.event_publisher import EVENT_EXCHANGE
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.protocols.amqp091.client_events import AlarmTeller, octets
+from fluffle.broker.protocols.amqp091.client_events import AlarmEvents, octets
 from fluffle.protocol.methods import (
     Basic,
     Connection,
@@ -217,7 +217,7 @@ def test_logins() -> None:
 def test_alarms_are_told_when_they_begin_and_end() -> None:
     edge, watcher = watched("alarm.*")
     alarms = edge.services.alarms
-    AlarmTeller(edge.announcing().announcer, alarms)
+    AlarmEvents(edge.announcing().announcer, alarms)
     alarms.set("disk", low=True)
     alarms.set("memory", low=True)
     alarms.set("disk", low=False)
@@ -234,7 +234,7 @@ class Operator:
     def __init__(self, edge: Edge) -> None:
         announcing = edge.announcing()
         self.editor = Editor(edge.catalogue)
-        self.editor.metadata = Announced(
+        self.editor.metadata = PublishingMetadata(
             self.editor.metadata, announcing.announcer, edge.catalogue.known,
             actor="rmq-cli", settler="rmq-cli",
         )  # fmt: skip

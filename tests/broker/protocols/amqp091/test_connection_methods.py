@@ -12,7 +12,7 @@ from fluffle.broker.config.config import Limits
 from fluffle.broker.protocols.amqp091.connection_methods import (
     HEADER_0_9,
     PHASES,
-    Phase,
+    ConnectionState,
     capabilities_of,
     is_loopback,
     plain_host,
@@ -71,13 +71,13 @@ def to_closed(client: Client) -> None:
     send(client, CLOSE)
 
 
-TO_PHASE: dict[Phase, Callable[[Client], None]] = {
-    Phase.START: to_start,
-    Phase.TUNE: to_tune,
-    Phase.OPEN: to_open,
-    Phase.RUNNING: to_running,
-    Phase.CLOSING: to_closing,
-    Phase.CLOSED: to_closed,
+TO_PHASE: dict[ConnectionState, Callable[[Client], None]] = {
+    ConnectionState.START: to_start,
+    ConnectionState.TUNE: to_tune,
+    ConnectionState.OPEN: to_open,
+    ConnectionState.RUNNING: to_running,
+    ConnectionState.CLOSING: to_closing,
+    ConnectionState.CLOSED: to_closed,
 }
 """In HEADER no method can come: the first eight bytes are the header, whatever they are."""
 
@@ -106,28 +106,28 @@ METHODS: dict[str, Method] = {
     )
 }
 ANSWERS = {
-    (Phase.START, "Connection.StartOk"): ["Connection.Tune"],
-    (Phase.TUNE, "Connection.TuneOk"): [],
-    (Phase.OPEN, "Connection.Open"): ["Connection.OpenOk"],
-    (Phase.RUNNING, "Connection.UpdateSecret"): ["Connection.UpdateSecretOk"],
-    (Phase.RUNNING, "Connection.Close"): ["Connection.CloseOk"],
-    (Phase.CLOSING, "Connection.Close"): ["Connection.CloseOk"],
-    (Phase.CLOSING, "Connection.CloseOk"): [],
+    (ConnectionState.START, "Connection.StartOk"): ["Connection.Tune"],
+    (ConnectionState.TUNE, "Connection.TuneOk"): [],
+    (ConnectionState.OPEN, "Connection.Open"): ["Connection.OpenOk"],
+    (ConnectionState.RUNNING, "Connection.UpdateSecret"): ["Connection.UpdateSecretOk"],
+    (ConnectionState.RUNNING, "Connection.Close"): ["Connection.CloseOk"],
+    (ConnectionState.CLOSING, "Connection.Close"): ["Connection.CloseOk"],
+    (ConnectionState.CLOSING, "Connection.CloseOk"): [],
 }
 """Every other method is refused before the end, and ignored from there on."""
 
 NEXT = {
-    (Phase.START, "Connection.StartOk"): Phase.TUNE,
-    (Phase.TUNE, "Connection.TuneOk"): Phase.OPEN,
-    (Phase.OPEN, "Connection.Open"): Phase.RUNNING,
-    (Phase.RUNNING, "Connection.Close"): Phase.CLOSED,
-    (Phase.CLOSING, "Connection.CloseOk"): Phase.CLOSED,
+    (ConnectionState.START, "Connection.StartOk"): ConnectionState.TUNE,
+    (ConnectionState.TUNE, "Connection.TuneOk"): ConnectionState.OPEN,
+    (ConnectionState.OPEN, "Connection.Open"): ConnectionState.RUNNING,
+    (ConnectionState.RUNNING, "Connection.Close"): ConnectionState.CLOSED,
+    (ConnectionState.CLOSING, "Connection.CloseOk"): ConnectionState.CLOSED,
 }
 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("phase", TO_PHASE)
-def test_every_method_on_channel_0_in_every_phase(phase: Phase, name: str) -> None:
+def test_every_method_on_channel_0_in_every_phase(phase: ConnectionState, name: str) -> None:
     client = Edge().accept()
     TO_PHASE[phase](client)
     assert client.connection.phase is phase
@@ -136,14 +136,14 @@ def test_every_method_on_channel_0_in_every_phase(phase: Phase, name: str) -> No
     if (phase, name) in ANSWERS:
         assert client.names() == ANSWERS[phase, name]
         assert client.connection.phase is NEXT.get((phase, name), phase)
-    elif phase in (Phase.CLOSING, Phase.CLOSED):
+    elif phase in (ConnectionState.CLOSING, ConnectionState.CLOSED):
         client.expect_nothing()
         assert client.connection.phase is phase
     else:
         index = METHODS[name].index
         text = f"CHANNEL_ERROR - unexpected method in connection state {phase.value}"
         client.expect_closed(504, text, ids=(index >> 16, index & 0xFFFF))
-        assert client.connection.phase is Phase.CLOSING
+        assert client.connection.phase is ConnectionState.CLOSING
 
 
 def test_the_table_of_answers_is_that_of_the_phases() -> None:
@@ -151,7 +151,9 @@ def test_the_table_of_answers_is_that_of_the_phases() -> None:
     assert handled == set(ANSWERS)
 
 
-@pytest.mark.parametrize("phase", [Phase.START, Phase.TUNE, Phase.OPEN])
+@pytest.mark.parametrize(
+    "phase", [ConnectionState.START, ConnectionState.TUNE, ConnectionState.OPEN]
+)
 @pytest.mark.parametrize(
     "sent",
     [
@@ -160,7 +162,7 @@ def test_the_table_of_answers_is_that_of_the_phases() -> None:
         publish_frames(b"x"),
     ],
 )
-def test_channels_have_to_wait_for_the_connection(phase: Phase, sent: bytes) -> None:
+def test_channels_have_to_wait_for_the_connection(phase: ConnectionState, sent: bytes) -> None:
     client = Edge().accept()
     TO_PHASE[phase](client)
     client.arrivals()
@@ -198,11 +200,14 @@ def test_what_is_not_whole_is_waited_for() -> None:
 # The handshake
 
 
-@pytest.mark.parametrize("phase", [Phase.HEADER, Phase.START, Phase.TUNE, Phase.OPEN])
-def test_who_has_not_opened_in_time_is_cut_off_without_a_word(phase: Phase) -> None:
+@pytest.mark.parametrize(
+    "phase",
+    [ConnectionState.HEADER, ConnectionState.START, ConnectionState.TUNE, ConnectionState.OPEN],
+)
+def test_who_has_not_opened_in_time_is_cut_off_without_a_word(phase: ConnectionState) -> None:
     edge = Edge(Limits(handshake_timeout_ms=2_000))
     client = edge.accept()
-    if phase is not Phase.HEADER:
+    if phase is not ConnectionState.HEADER:
         TO_PHASE[phase](client)
     client.arrivals()
     edge.advance(1.9)

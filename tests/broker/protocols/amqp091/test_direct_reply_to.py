@@ -3,7 +3,7 @@
 from fluffle.broker.protocols.amqp091.direct_reply_to import (
     PREFIX,
     UNREAD_BYTES_MAX,
-    Inbox,
+    ReplyInbox,
     ReplyTargets,
 )
 from fluffle.broker.queues.delivery import Handout
@@ -36,7 +36,7 @@ class Requester(PatientHolder):
 
 def test_answers_reach_the_requester_at_once() -> None:
     targets, requester = ReplyTargets(), Requester()
-    targets.add(NAME, requester, Inbox())
+    targets.add(NAME, requester, ReplyInbox())
     target = targets.target(NAME)
     target.enqueue([ORIGIN] * 2, messages("a", "b"), 2, persistent=False)
     (handout,) = requester.got
@@ -54,7 +54,7 @@ def test_a_name_that_reaches_nobody_swallows_answers() -> None:
 
 def test_routes_that_are_remembered_fall_silent_with_their_requester() -> None:
     targets, requester = ReplyTargets(), Requester()
-    targets.add(NAME, requester, Inbox())
+    targets.add(NAME, requester, ReplyInbox())
     remembered = targets.target(NAME)
     targets.remove(NAME)
     targets.remove(NAME)
@@ -65,7 +65,7 @@ def test_routes_that_are_remembered_fall_silent_with_their_requester() -> None:
 
 
 def test_answers_to_who_does_not_read_are_dropped_once_they_are_many() -> None:
-    targets, requester, inbox = ReplyTargets(), Requester(), Inbox()
+    targets, requester, inbox = ReplyTargets(), Requester(), ReplyInbox()
     targets.add(NAME, requester, inbox)
     target = targets.target(NAME)
     target.enqueue([ORIGIN], messages("whole"), 2 * UNREAD_BYTES_MAX, persistent=False)
@@ -80,7 +80,7 @@ def test_answers_to_who_does_not_read_are_dropped_once_they_are_many() -> None:
 
 
 def test_all_requesters_of_a_connection_share_its_bound() -> None:
-    targets, first, second, inbox = ReplyTargets(), Requester(), Requester(), Inbox()
+    targets, first, second, inbox = ReplyTargets(), Requester(), Requester(), ReplyInbox()
     targets.add(NAME, first, inbox)
     targets.add(NAME + "2", second, inbox)
     inbox.filled()
@@ -90,7 +90,7 @@ def test_all_requesters_of_a_connection_share_its_bound() -> None:
 
 
 def test_nobody_is_never_behind() -> None:
-    targets, inbox = ReplyTargets(), Inbox()
+    targets, inbox = ReplyTargets(), ReplyInbox()
     targets.add(NAME, Requester(), inbox)
     target = targets.target(NAME)
     inbox.filled()

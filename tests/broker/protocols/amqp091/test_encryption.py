@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.protocols.amqp091.encryption import (
     NOT_ENCRYPTED,
-    Suite,
+    CipherSuite,
     certificate_row,
     encryption_row,
     suite_of,
@@ -44,7 +44,7 @@ class Tls:
     ],
 )
 def test_suites_have_rabbitmqs_names(name: str, suite: tuple[str, str, str]) -> None:
-    assert suite_of(name) == Suite(*suite)
+    assert suite_of(name) == CipherSuite(*suite)
 
 
 def test_who_has_shown_a_certificate_is_told() -> None:

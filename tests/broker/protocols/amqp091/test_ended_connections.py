@@ -17,7 +17,7 @@ import pytest
 from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
 from fluffle.broker.observability.statistics.connections import ConnectionStatistics
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.output_buffer import Outlet
+from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.protocols.amqp091.subscription import Subscription
 from fluffle.broker.queues.consumers import Consumer
@@ -25,7 +25,15 @@ from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.methods import Basic, Connection, Queue, Tx, encode_method, make
 from tests.support.edge import Client, Edge, publish_frames
 
-PARTS = (Session, Channel, Consumer, Subscription, Outlet, ChannelStatistics, ConnectionStatistics)
+PARTS = (
+    Session,
+    Channel,
+    Consumer,
+    Subscription,
+    OutputBuffer,
+    ChannelStatistics,
+    ConnectionStatistics,
+)
 
 MINUTES_S = 120
 """Longer than anything waits for a client, or is kept to be counted."""

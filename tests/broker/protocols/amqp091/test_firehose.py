@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.enqueue import Parcel
-from fluffle.broker.protocols.amqp091.firehose import Trace, tap
+from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
+from fluffle.broker.protocols.amqp091.firehose import Firehose, set_tracer
 from fluffle.broker.queues.delivery import Handout
 from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make
 from fluffle.protocol.properties import decode_properties
@@ -16,7 +16,7 @@ from tests.support.edge import Client, Edge, publish_frames
 def traced() -> tuple[Client, Client]:
     """Somebody who works, and who watches him."""
     edge = Edge()
-    edge.vhost.trace = Trace("node a")
+    edge.vhost.tracer = Firehose("node a")
     worker, watcher = edge.connect(), edge.connect()
     watcher.declare("watching")
     watcher.bind("watching", "amq.rabbitmq.trace", "#")
@@ -113,8 +113,10 @@ class Count:
     def __init__(self) -> None:
         self.published_count = self.delivered_count = self.purged_count = 0
 
-    def published(self, _channel: Channel, parcels: Sequence[Parcel], _facts: object) -> None:
-        self.published_count += sum(len(each.contents) for each in parcels)
+    def published(
+        self, _channel: Channel, routed_batches: Sequence[RoutedBatch], _facts: object
+    ) -> None:
+        self.published_count += sum(len(each.contents) for each in routed_batches)
 
     def delivered(self, _channel: Channel, handout: Handout) -> None:
         self.delivered_count += len(handout.contents)
@@ -129,16 +131,16 @@ class Count:
 def test_several_taps_see_the_same_and_know_nothing_of_each_other() -> None:
     worker, watcher = traced()
     vhost, count = worker.edge.vhost, Count()
-    for name, one in (("firehose", Trace("node a")), ("count", count)):
-        tap(vhost, name, one)
+    for name, one in (("firehose", Firehose("node a")), ("count", count)):
+        set_tracer(vhost, name, one)
     worker.declare("q")
     worker.call(make(Queue.Purge, queue="q"), Queue.PurgeOk)
     worker.publish(b"1", queue="q")
     worker.consume("q")
     assert (count.published_count, count.delivered_count, count.purged_count) == (1, 1, 1)
     assert [key for key, _, _ in copies(watcher)] == ["publish.", "deliver.q"]
-    tap(vhost, "firehose", None)
+    set_tracer(vhost, "firehose", None)
     worker.publish(b"2", queue="q")
     assert (count.published_count, copies(watcher)) == (2, [])
-    tap(vhost, "count", None)
-    assert vhost.trace is None
+    set_tracer(vhost, "count", None)
+    assert vhost.tracer is None

@@ -2,12 +2,12 @@
 
 from pamqp import frame, heartbeat
 
-from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME, Heartbeat, Verdict
+from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME, Heartbeat, HeartbeatAction
 
-NOTHING, SEND, GIVE_UP = Verdict.NOTHING, Verdict.SEND, Verdict.GIVE_UP
+NOTHING, SEND, GIVE_UP = HeartbeatAction.NOTHING, HeartbeatAction.SEND, HeartbeatAction.GIVE_UP
 
 
-def beats(beating: Heartbeat, *heard: bool, listening: bool = True) -> list[Verdict]:
+def beats(beating: Heartbeat, *heard: bool, listening: bool = True) -> list[HeartbeatAction]:
     """The verdict of each half interval, in which the peer was heard or not."""
     verdicts = []
     for was_heard in heard:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from fluffle.broker.config.config import KEEP, OVERWRITE, Config, InterceptorConfig
-from fluffle.broker.protocols.amqp091.firehose import Trace
-from fluffle.broker.protocols.amqp091.interceptors import Stamping, stamping_of
+from fluffle.broker.protocols.amqp091.firehose import Firehose
+from fluffle.broker.protocols.amqp091.interceptors import Interceptors, interceptors_of
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties, decode_properties
@@ -24,7 +24,7 @@ BOTH = InterceptorConfig(OVERWRITE, OVERWRITE)
 SENT = "x-opt-rabbitmq-sent-time"
 
 
-def stamping(config: InterceptorConfig) -> Edge:
+def interceptors(config: InterceptorConfig) -> Edge:
     """A node that does so, by a clock that its scheduler moves."""
     edge = Edge()
     clock = ScheduledClock(edge.scheduler)
@@ -32,7 +32,7 @@ def stamping(config: InterceptorConfig) -> Edge:
     def wall_ms() -> int:
         return START_MS + clock.now_ms()
 
-    edge.services = replace(edge.services, stamping=Stamping(config, "node", wall_ms))
+    edge.services = replace(edge.services, interceptors=Interceptors(config, "node", wall_ms))
     return edge
 
 
@@ -63,13 +63,13 @@ def test_a_node_that_is_told_nothing_does_nothing() -> None:
     client = edge.connect()
     for channel in client.connection.open_channels or ():
         channels.append(channel.take)
-        assert channel.stamped is None
+        assert channel.intercepted is None
     assert channels == [on_publishes]
-    assert stamping_of(Config(), ScheduledClock(edge.scheduler)) is None
+    assert interceptors_of(Config(), ScheduledClock(edge.scheduler)) is None
 
 
 def test_a_message_says_when_it_came_and_where() -> None:
-    edge = stamping(BOTH)
+    edge = interceptors(BOTH)
     client = edge.connect()
     client.declare()
     client.publish(b"a")
@@ -110,7 +110,7 @@ OWN = Properties(headers=to_table({"timestamp_in_ms": 5, "x-routed-by": "me"}), 
 def test_what_a_client_says_itself_is_overwritten_or_kept(
     config: InterceptorConfig, time: Field, node: Field, timestamp: int
 ) -> None:
-    client = stamping(config).connect()
+    client = interceptors(config).connect()
     client.declare()
     client.publish(b"x", properties=OWN)
     [arrival] = got(client)
@@ -121,7 +121,7 @@ def test_what_a_client_says_itself_is_overwritten_or_kept(
 @pytest.mark.parametrize("how", [OVERWRITE, KEEP])
 def test_each_message_of_a_read_is_stamped_once_however_it_has_to_be_sorted(how: str) -> None:
     """A headers exchange takes them one by one: they are put back, and taken again."""
-    client = stamping(InterceptorConfig(how, how)).connect()
+    client = interceptors(InterceptorConfig(how, how)).connect()
     for queue in ("q", "r"):
         client.declare(queue)
     bind = make(
@@ -157,7 +157,7 @@ def test_each_message_of_a_read_is_stamped_once_however_it_has_to_be_sorted(how:
 
 
 def test_what_routes_or_is_checked_stays_what_it_was() -> None:
-    client = stamping(BOTH).connect()
+    client = interceptors(BOTH).connect()
     for queue in ("q", "cc", "bcc"):
         client.declare(queue)
     headers = to_table({"CC": ["cc"], "BCC": ["bcc"]})
@@ -175,7 +175,7 @@ def test_what_routes_or_is_checked_stays_what_it_was() -> None:
 )
 def test_malformed_properties_are_refused_as_ever(raw: bytes) -> None:
     said = []
-    for edge in (Edge(), stamping(BOTH)):
+    for edge in (Edge(), interceptors(BOTH)):
         client = edge.connect()
         client.declare()
         frames = publish_frames(b"x", properties=Properties())
@@ -189,9 +189,9 @@ def test_malformed_properties_are_refused_as_ever(raw: bytes) -> None:
 
 
 def test_transactions_returns_and_traces_have_it_too() -> None:
-    edge = stamping(BOTH)
+    edge = interceptors(BOTH)
     client, watcher = edge.connect(), edge.connect()
-    edge.vhost.trace = Trace("node")
+    edge.vhost.tracer = Firehose("node")
     watcher.declare("watching")
     watcher.bind("watching", "amq.rabbitmq.trace", "publish.#")
     client.publish(b"x", queue="nowhere", mandatory=True)
@@ -217,7 +217,7 @@ def test_transactions_returns_and_traces_have_it_too() -> None:
 
 
 def test_a_delivery_says_when_it_is_sent_and_the_message_in_its_queue_does_not() -> None:
-    edge = stamping(InterceptorConfig(sent=True))
+    edge = interceptors(InterceptorConfig(sent=True))
     client = edge.connect()
     client.open_channel(2)
     client.declare()
@@ -238,7 +238,7 @@ def test_a_delivery_says_when_it_is_sent_and_the_message_in_its_queue_does_not()
 @pytest.mark.parametrize("body_bytes", range(8_140, 8_190, 7))
 def test_frames_stay_within_what_the_client_takes(body_bytes: int) -> None:
     """`Client` sees to it that none is longer."""
-    edge = stamping(InterceptorConfig(sent=True))
+    edge = interceptors(InterceptorConfig(sent=True))
     client = edge.connect(frame_bytes_max=8_192)
     client.declare()
     client.publish(b"x" * body_bytes)

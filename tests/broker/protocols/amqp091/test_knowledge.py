@@ -12,38 +12,38 @@ from fluffle.protocol.methods import Basic, Channel, Connection, Method, Queue, 
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.broker.cluster.queues.far import Rig, get
 from tests.support.edge import Edge, publish_frames, start_ok
-from tests.support.knowledge import LateKnowledge
+from tests.support.read_barrier import LateKnowledge
 
 PASSIVE = make(Queue.Declare, queue="elsewhere", passive=True)
 DELETE = make(Queue.Delete, queue="elsewhere")
 
 
 @pytest.fixture
-def knowledge() -> LateKnowledge:
+def read_barrier() -> LateKnowledge:
     return LateKnowledge()
 
 
 @pytest.fixture
-def edge(knowledge: LateKnowledge) -> Edge:
+def edge(read_barrier: LateKnowledge) -> Edge:
     edge = Edge()
-    edge.services = replace(edge.services, knowledge=knowledge)
+    edge.services = replace(edge.services, read_barrier=read_barrier)
     return edge
 
 
 def test_a_queue_that_is_not_there_yet_is_found_once_it_is(
-    edge: Edge, knowledge: LateKnowledge
+    edge: Edge, read_barrier: LateKnowledge
 ) -> None:
     client, other = edge.connect(), edge.connect()
     client.send(encode_method(1, PASSIVE))
     client.expect_nothing()
     other.declare("elsewhere")
-    knowledge.confirm()
+    read_barrier.confirm()
     edge.run()
     client.expect(Queue.DeclareOk)
 
 
 def test_what_came_behind_a_question_is_answered_behind_it(
-    edge: Edge, knowledge: LateKnowledge
+    edge: Edge, read_barrier: LateKnowledge
 ) -> None:
     client = edge.connect()
     client.confirm_select()
@@ -53,14 +53,14 @@ def test_what_came_behind_a_question_is_answered_behind_it(
         encode_method(1, Basic.Qos(prefetch_count=1)),
     )
     client.expect_nothing()
-    knowledge.confirm()
+    read_barrier.confirm()
     edge.run()
     assert sorted(client.names()) == ["Basic.Ack", "Basic.QosOk", "Basic.Return"]
 
 
 @pytest.mark.parametrize("method", [PASSIVE, DELETE])
 def test_a_question_behind_an_ack_that_is_under_way_is_no_less_in_doubt(
-    edge: Edge, knowledge: LateKnowledge, method: Method
+    edge: Edge, read_barrier: LateKnowledge, method: Method
 ) -> None:
     rig = Rig(node=edge)
     rig.client.publish(b"1")
@@ -69,8 +69,8 @@ def test_a_question_behind_an_ack_that_is_under_way_is_no_less_in_doubt(
     rig.client.send(encode_method(1, method), encode_method(1, Basic.Qos(prefetch_count=1)))
     rig.run()
     rig.client.expect_nothing()
-    assert len(knowledge) == 1
-    knowledge.confirm()
+    assert len(read_barrier) == 1
+    read_barrier.confirm()
     rig.run()
     if method is PASSIVE:
         rig.client.expect_channel_closed(404, "no queue 'elsewhere'")
@@ -79,17 +79,17 @@ def test_a_question_behind_an_ack_that_is_under_way_is_no_less_in_doubt(
 
 
 def test_who_hears_that_it_cannot_be_known_hears_it_in_the_place_of_an_answer(
-    edge: Edge, knowledge: LateKnowledge
+    edge: Edge, read_barrier: LateKnowledge
 ) -> None:
     client = edge.connect()
     client.send(encode_method(1, PASSIVE))
-    knowledge.fail()
+    read_barrier.fail()
     edge.run()
     client.expect_closed(541, "nobody has confirmed it", (50, 10))
 
 
 def test_a_client_is_read_on_whose_virtual_host_was_not_known_at_first(
-    edge: Edge, knowledge: LateKnowledge
+    edge: Edge, read_barrier: LateKnowledge
 ) -> None:
     client = edge.accept()
     client.send(PROTOCOL_HEADER)
@@ -102,7 +102,7 @@ def test_a_client_is_read_on_whose_virtual_host_was_not_known_at_first(
     client.expect_nothing()
     edge.editor.vhost("new")
     edge.editor.put_permission("guest", "new", EVERYTHING)
-    knowledge.confirm()
+    read_barrier.confirm()
     edge.run()
     client.expect(Connection.OpenOk, channel=0)
     client.send(open_channel[4:])
@@ -111,7 +111,7 @@ def test_a_client_is_read_on_whose_virtual_host_was_not_known_at_first(
 
 @pytest.mark.parametrize(("user", "vhost"), [("guest", "elsewhere"), ("elsewhere", "/")])
 def test_who_comes_in_is_not_hung_up_on_while_it_waits_for_the_node(
-    edge: Edge, knowledge: LateKnowledge, user: str, vhost: str
+    edge: Edge, read_barrier: LateKnowledge, user: str, vhost: str
 ) -> None:
     client = edge.accept()
     client.send(PROTOCOL_HEADER)
@@ -123,13 +123,13 @@ def test_who_comes_in_is_not_hung_up_on_while_it_waits_for_the_node(
         client.send(encode_method(0, tune_ok), encode_method(0, Connection.Open(vhost)))
     edge.advance(29)
     client.expect_nothing()
-    knowledge.fail()
+    read_barrier.fail()
     edge.run()
     client.expect_closed(541, "nobody has confirmed it")
 
 
 def test_who_comes_in_has_its_own_time_behind_that_of_the_node(
-    edge: Edge, knowledge: LateKnowledge
+    edge: Edge, read_barrier: LateKnowledge
 ) -> None:
     client = edge.accept()
     client.send(PROTOCOL_HEADER)
@@ -137,7 +137,7 @@ def test_who_comes_in_has_its_own_time_behind_that_of_the_node(
     client.send(encode_method(0, start_ok("\0carol\0secret")))
     edge.advance(29)
     edge.editor.grant_everything("carol", b"secret", ["/"])
-    knowledge.confirm()
+    read_barrier.confirm()
     edge.run()
     client.expect(Connection.Tune, channel=0)
     edge.advance(9)
@@ -147,7 +147,7 @@ def test_who_comes_in_has_its_own_time_behind_that_of_the_node(
 
 
 def test_a_channel_that_waits_no_more_lets_no_other_keep_more(
-    edge: Edge, knowledge: LateKnowledge, monkeypatch: pytest.MonkeyPatch
+    edge: Edge, read_barrier: LateKnowledge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pending_requests, "KEPT_BYTES_MAX", 10_000)
     rig = Rig(node=edge)
@@ -160,7 +160,7 @@ def test_a_channel_that_waits_no_more_lets_no_other_keep_more(
     for _ in range(20):
         client.publish(bytes(1_000))
     assert not client.transport.is_reading()
-    knowledge.confirm()
+    read_barrier.confirm()
     edge.run()
     assert not client.transport.is_reading()
     client.expect_nothing()

@@ -13,7 +13,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.process.environment import ListeningServer, accept
 from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.protocols.amqp091 import listener as module
-from fluffle.broker.protocols.amqp091.forced_closes import Consequences
+from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
 from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.runtime.background import Chores
@@ -48,7 +48,7 @@ def real_services() -> Services:
         call_soon=loop.call_soon,
         call_later=loop.call_later,
         connections=template.connections,
-        consequences=Consequences(chores),
+        consequences=ForcedCloses(chores),
         on_fatal=template.on_fatal,
     )
 

@@ -39,7 +39,7 @@ from fluffle.protocol.wire import to_table
 from tests.support.client import raw_frame
 from tests.support.edge import Client, Edge, publish_frames
 from tests.support.fairness import turns
-from tests.support.knowledge import LateKnowledge
+from tests.support.read_barrier import LateKnowledge
 
 LARGE = Properties(headers=to_table({f"{number:05}": number for number in range(6_000)}))
 WORDS = ".".join(["a"] * 120)
@@ -262,9 +262,9 @@ def test_a_binding_that_comes_meanwhile_counts_for_the_next(edge: Edge) -> None:
 
 
 def test_a_walk_that_leads_nowhere_is_in_doubt_until_all_is_known(edge: Edge) -> None:
-    knowledge = LateKnowledge()
+    read_barrier = LateKnowledge()
     with_topics(edge)
-    edge.services = replace(edge.services, knowledge=knowledge)
+    edge.services = replace(edge.services, read_barrier=read_barrier)
     flooder, other = edge.connect(), edge.connect()
     unbind = make(Queue.Unbind, queue="q", exchange="topics", routing_key="#")
     flooder.call(unbind, Queue.UnbindOk)
@@ -272,12 +272,12 @@ def test_a_walk_that_leads_nowhere_is_in_doubt_until_all_is_known(edge: Edge) ->
     flooder.publish(b"x", b"y", queue=WORDS, exchange="topics")
     flooder.expect_nothing()
     other.bind("q", "topics", WORDS)
-    assert len(knowledge) == 1
-    knowledge.confirm()
+    assert len(read_barrier) == 1
+    read_barrier.confirm()
     edge.run()
     assert flooder.expect(Basic.Ack).delivery_tag == 2
     assert other.ready_count() == 2
-    assert len(knowledge) == 0
+    assert len(read_barrier) == 0
 
 
 QUEUES = 3_000
@@ -452,18 +452,18 @@ def test_large_arguments_are_read_in_steps_and_in_order(edge: Edge) -> None:
 
 
 def test_large_arguments_that_have_waited_are_read_in_steps(edge: Edge) -> None:
-    knowledge = LateKnowledge()
-    edge.services = replace(edge.services, knowledge=knowledge)
+    read_barrier = LateKnowledge()
+    edge.services = replace(edge.services, read_barrier=read_barrier)
     flooder, other = edge.connect(), edge.connect()
     table = pamqp_table(to_table({f"x{number:05}": number for number in range(6_000)}))
     flooder.feed(
         encode_method(1, make(Queue.Delete, queue="elsewhere")),
         encode_method(1, make(Queue.Declare, queue="nowhere", passive=True, arguments=table)),
     )
-    knowledge.confirm()
+    read_barrier.confirm()
     assert turns(edge, flooder, other) >= 4
     assert flooder.names() == ["Queue.DeleteOk", "Channel.Close"]
-    assert len(knowledge) == 0
+    assert len(read_barrier) == 0
 
 
 def test_what_is_large_and_wrong_is_said(edge: Edge) -> None:
@@ -596,7 +596,7 @@ def test_a_bug_in_a_step_ends_its_connection_alone(
         raise RuntimeError("a bug")
 
     assert isinstance(flooder.connection, Connection)
-    monkeypatch.setattr("fluffle.broker.protocols.amqp091.long_events.Work.go_on", fails)
+    monkeypatch.setattr("fluffle.broker.protocols.amqp091.long_events.LongEvent.go_on", fails)
     edge.run()
     flooder.expect_closed(541)
     other.declare("mine")

@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.protocols.amqp091 import enqueue, tx_methods
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
-from fluffle.broker.protocols.amqp091.enqueue import Answer, Parcel
+from fluffle.broker.protocols.amqp091.enqueue import Answer, RoutedBatch
 from fluffle.broker.protocols.amqp091.time_budget import SHARE_S
 from fluffle.broker.protocols.amqp091.tx_methods import COST_IN_ONE_GO
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
@@ -198,14 +198,14 @@ def test_nothing_more_is_done_for_a_channel_that_is_closed_in_a_step(edge: Edge)
 def at_put(client: Client, number: int, act: Callable[[ServerChannel], None]) -> None:
     """Have something happen while the parcel of that number is put into its queues."""
     (channel,) = client.connection.channels
-    put, calls = channel.put, count(1)
+    put, calls = channel.enqueue, count(1)
 
-    def put_and_act(channel: ServerChannel, parcel: Parcel, *, persistent: bool) -> Answer:
+    def put_and_act(channel: ServerChannel, routed: RoutedBatch, *, persistent: bool) -> Answer:
         if next(calls) == number:
             act(channel)
-        return put(channel, parcel, persistent=persistent)
+        return put(channel, routed, persistent=persistent)
 
-    channel.put = put_and_act
+    channel.enqueue = put_and_act
 
 
 def fail(_channel: ServerChannel) -> None:

@@ -8,7 +8,7 @@ from fluffle.broker.protocols.amqp091.output_buffer import (
     BURST_BYTES,
     JOIN_BYTES_MAX,
     MESSAGE_BYTES_MIN,
-    Outlet,
+    OutputBuffer,
     burst_bytes,
 )
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
@@ -24,7 +24,7 @@ class Socket:
 
     def __init__(self) -> None:
         self.writes: list[bytes | list[bytes]] = []
-        self.fills_up: Outlet | None = None
+        self.fills_up: OutputBuffer | None = None
         self.is_broken = False
 
     def write(self, data: bytes) -> None:
@@ -41,20 +41,20 @@ class Socket:
 class OutletSink(PatientSink):
     """A client's end as the broker has it: room is that of the connection's outlet."""
 
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
+    def __init__(self, output: OutputBuffer) -> None:
+        self._output = output
         self.got = 0
 
     def room(self, consumer: Consumer) -> int:
-        return self._outlet.room(consumer)
+        return self._output.room(consumer)
 
     def reserve(self, handout: Handout) -> None:
-        self._outlet.reserve(burst_bytes(handout))
+        self._output.reserve(burst_bytes(handout))
 
     def deliver(self, handout: Handout) -> None:
         self.got += len(handout.contents)
-        self._outlet.pieces += handout.contents
-        self._outlet.sent(burst_bytes(handout))
+        self._output.pieces += handout.contents
+        self._output.sent(burst_bytes(handout))
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError("no queue is deleted here")
@@ -69,15 +69,15 @@ class Scene:
     def __init__(self) -> None:
         self.socket = Socket()
         self.touches = 0
-        self.outlet = Outlet(self.socket, touch=self.touch)
-        self.sink = OutletSink(self.outlet)
+        self.output = OutputBuffer(self.socket, touch=self.touch)
+        self.sink = OutletSink(self.output)
         self.bench = Bench()
         self.queue = self.bench.queue
         self.consumer = Consumer("c", self.queue, self.sink, shared=self.bench.shared)
         self.queue.attach(self.consumer)
 
-    def touch(self, outlet: Outlet) -> None:
-        assert outlet is self.outlet
+    def touch(self, output: OutputBuffer) -> None:
+        assert output is self.output
         self.touches += 1
 
 
@@ -88,22 +88,22 @@ def scene() -> Scene:
 
 def test_what_was_collected_is_written_at_once_and_once(scene: Scene) -> None:
     for frame in (b"a", b"b", b"c"):
-        scene.outlet.add(frame)
+        scene.output.add(frame)
     assert (scene.socket.writes, scene.touches) == ([], 3)
-    scene.outlet.flush()
-    scene.outlet.flush()
+    scene.output.flush()
+    scene.output.flush()
     assert scene.socket.writes == [b"abc"]
 
 
 def test_very_much_is_not_joined(scene: Scene) -> None:
     large = b"x" * (JOIN_BYTES_MAX // 2)
     for _ in range(2):
-        scene.outlet.pieces.append(large)
-        scene.outlet.reserve(len(large))
-        scene.outlet.sent(len(large))
-    scene.outlet.flush()
-    scene.outlet.add(b"small")
-    scene.outlet.flush()
+        scene.output.pieces.append(large)
+        scene.output.reserve(len(large))
+        scene.output.sent(len(large))
+    scene.output.flush()
+    scene.output.add(b"small")
+    scene.output.flush()
     assert scene.socket.writes == [[large, large], b"small"]
 
 
@@ -111,9 +111,9 @@ def test_what_is_written_is_counted(scene: Scene) -> None:
     counts = []
     for frames in ((), (b"a",), (b"bc", b"d")):
         for frame in frames:
-            scene.outlet.add(frame)
-        scene.outlet.flush()
-        counts.append((scene.outlet.writes, scene.outlet.written_bytes))
+            scene.output.add(frame)
+        scene.output.flush()
+        counts.append((scene.output.writes, scene.output.written_bytes))
     assert counts == [(0, 0), (1, 1), (2, 4)]
 
 
@@ -125,7 +125,7 @@ def test_a_backlog_leaves_in_bursts_of_one_a_turn(scene: Scene) -> None:
         scene.bench.pump()
         seen.append(scene.sink.got)
         assert scene.consumer.parked == (scene.queue.ready_count > 0)
-        scene.outlet.flush()
+        scene.output.flush()
     assert seen == [6, 10]
 
 
@@ -136,7 +136,7 @@ def test_a_burst_of_messages_however_small_takes_its_time(scene: Scene) -> None:
     while scene.bench.touched:
         scene.bench.pump()
         seen.append(scene.sink.got)
-        scene.outlet.flush()
+        scene.output.flush()
     assert seen[-1] == 10_000
     assert max(after - before for before, after in pairwise(seen)) == MESSAGES_MAX
 
@@ -155,11 +155,11 @@ def test_what_is_handed_out_uses_up_the_burst_until_it_is_written(scene: Scene) 
     scene.bench.enqueue("x" * BURST_BYTES)
     (handout,) = scene.queue.pump()
     scene.bench.enqueue("b")
-    scene.outlet.flush()
+    scene.output.flush()
     assert scene.queue.pump() == []
     scene.sink.deliver(handout)
     assert scene.queue.pump() == []
-    scene.outlet.flush()
+    scene.output.flush()
     (handout,) = scene.queue.pump()
     assert handout.contents == [b"b"]
 
@@ -169,92 +169,92 @@ def test_what_was_handed_out_and_will_not_come_makes_room(scene: Scene) -> None:
     (handout,) = scene.queue.pump()
     scene.bench.enqueue("b")
     assert scene.queue.pump() == []
-    scene.outlet.unreserve(burst_bytes(handout))
+    scene.output.unreserve(burst_bytes(handout))
     assert scene.touches == 1
-    scene.outlet.flush()
+    scene.output.flush()
     assert [handout.contents for handout in scene.queue.pump()] == [[b"b"]]
 
 
 def test_what_a_socket_refuses_is_not_tried_again(scene: Scene) -> None:
-    scene.outlet.add(b"a")
+    scene.output.add(b"a")
     scene.socket.is_broken = True
     with pytest.raises(RuntimeError):
-        scene.outlet.flush()
-    scene.outlet.flush()
+        scene.output.flush()
+    scene.output.flush()
 
 
 def test_nothing_is_handed_to_a_full_socket_until_it_drains(scene: Scene) -> None:
-    scene.outlet.is_draining = True
+    scene.output.is_draining = True
     scene.bench.enqueue("a")
     scene.bench.pump()
-    scene.outlet.flush()
+    scene.output.flush()
     assert (scene.sink.got, scene.consumer.parked, scene.bench.touched) == (0, True, False)
-    scene.outlet.drained()
+    scene.output.drained()
     scene.bench.pump()
     assert scene.sink.got == 1
 
 
 def test_a_socket_that_fills_up_during_the_write_wakes_nobody(scene: Scene) -> None:
     scene.bench.enqueue("x" * BURST_BYTES, "b")
-    scene.socket.fills_up = scene.outlet
+    scene.socket.fills_up = scene.output
     scene.bench.pump()
-    scene.outlet.flush()
+    scene.output.flush()
     assert (scene.sink.got, scene.bench.touched) == (1, False)
     scene.socket.fills_up = None
-    scene.outlet.drained()
+    scene.output.drained()
     scene.bench.pump()
     assert scene.sink.got == 2
 
 
 def test_replies_pass_while_the_socket_drains(scene: Scene) -> None:
-    scene.outlet.is_draining = True
-    scene.outlet.add(b"reply")
-    scene.outlet.flush()
+    scene.output.is_draining = True
+    scene.output.add(b"reply")
+    scene.output.flush()
     assert scene.socket.writes == [b"reply"]
 
 
 def test_a_consumer_that_is_gone_is_not_woken(scene: Scene) -> None:
-    scene.outlet.is_draining = True
+    scene.output.is_draining = True
     scene.bench.enqueue("a")
     scene.bench.pump()
-    scene.outlet.forget(scene.consumer)
+    scene.output.forget(scene.consumer)
     scene.queue.detach(scene.consumer)
-    scene.outlet.drained()
+    scene.output.drained()
     assert (scene.queue.consumer_count, scene.bench.touched) == (0, False)
-    assert scene.outlet.room(scene.consumer) == MESSAGES_MAX
+    assert scene.output.room(scene.consumer) == MESSAGES_MAX
 
 
 def test_a_consumer_that_was_woken_otherwise_is_left_alone(scene: Scene) -> None:
-    scene.outlet.is_draining = True
+    scene.output.is_draining = True
     scene.bench.enqueue("a")
     scene.bench.pump()
     scene.queue.wake(scene.consumer)
-    scene.outlet.drained()
+    scene.output.drained()
     assert scene.queue.consumer_count == 1
 
 
 def test_what_was_collected_for_a_lost_socket_is_forgotten(scene: Scene) -> None:
-    scene.outlet.add(b"a")
-    scene.outlet.discard()
-    scene.outlet.flush()
+    scene.output.add(b"a")
+    scene.output.discard()
+    scene.output.flush()
     assert scene.socket.writes == []
 
 
 def test_what_was_written_makes_room_though_something_newer_is_held(scene: Scene) -> None:
     """As on a connection of which one channel or another always waits for a commit."""
-    scene.outlet.hold(1)
+    scene.output.hold(1)
     scene.bench.enqueue("x" * BURST_BYTES, "b")
     scene.bench.pump()
-    scene.outlet.hold(2)
-    scene.outlet.add(b"reply")
-    scene.outlet.flush()
+    scene.output.hold(2)
+    scene.output.add(b"reply")
+    scene.output.flush()
     scene.bench.pump()
     assert (scene.sink.got, scene.socket.writes) == (1, [])
-    scene.outlet.on_durable(1)
-    scene.outlet.flush()
+    scene.output.on_durable(1)
+    scene.output.flush()
     scene.bench.pump()
     assert (scene.sink.got, len(scene.socket.writes)) == (2, 1)
-    scene.outlet.on_durable(2)
-    scene.outlet.flush()
+    scene.output.on_durable(2)
+    scene.output.flush()
     assert scene.socket.writes[1:] == [b"replyb"]
-    assert scene.outlet.sent_bytes == 0
+    assert scene.output.sent_bytes == 0

@@ -254,7 +254,7 @@ def test_routes_are_decided_once_while_nothing_changes(monkeypatch: pytest.Monke
     client.declare()
     decided: list[bytes] = []
 
-    def counted(session: Session, method_frame: bytes) -> publish_methods.Route:
+    def counted(session: Session, method_frame: bytes) -> publish_methods.CachedRoute:
         decided.append(method_frame)
         return remember(session, method_frame)
 

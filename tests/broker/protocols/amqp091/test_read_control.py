@@ -5,8 +5,8 @@ import pytest
 from fluffle.broker.protocols.amqp091.read_control import (
     OWED_MESSAGES_MAX,
     SECONDS_PER_MESSAGE,
-    Debt,
-    Intake,
+    FlowCredit,
+    ReadControl,
 )
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
@@ -43,8 +43,8 @@ class Scene:
     def __init__(self) -> None:
         self.socket = Socket()
         self.scheduler = Scheduler()
-        self.intake = Intake(self.socket)
-        self.debt = Debt(self.intake, self.scheduler.call_later)
+        self.read_control = ReadControl(self.socket)
+        self.debt = FlowCredit(self.read_control, self.scheduler.call_later)
         self.queue, self.other = SlowQueue(), SlowQueue()
 
 
@@ -54,15 +54,15 @@ def scene() -> Scene:
 
 
 def test_a_connection_is_read_again_when_the_last_reason_is_over(scene: Scene) -> None:
-    scene.intake.hold("alarm")
-    scene.intake.hold("flow")
-    scene.intake.hold("flow")
-    scene.intake.release("alarm")
-    assert (scene.intake.holds("alarm"), scene.intake.holds("flow")) == (False, True)
+    scene.read_control.hold("alarm")
+    scene.read_control.hold("flow")
+    scene.read_control.hold("flow")
+    scene.read_control.release("alarm")
+    assert (scene.read_control.holds("alarm"), scene.read_control.holds("flow")) == (False, True)
     assert not scene.socket.is_read
-    scene.intake.release("flow")
+    scene.read_control.release("flow")
     assert scene.socket.is_read
-    scene.intake.release("flow")
+    scene.read_control.release("flow")
     assert scene.socket.is_read
 
 
@@ -150,10 +150,10 @@ def test_a_debt_that_is_over_starts_from_nothing(scene: Scene) -> None:
 
 
 def test_a_debt_does_not_end_another_hold(scene: Scene) -> None:
-    scene.intake.hold("alarm")
+    scene.read_control.hold("alarm")
     scene.debt.owe(scene.queue, 1000)
     scene.debt.paid(scene.queue, 1000)
-    assert (scene.socket.is_read, scene.intake.holds("alarm")) == (False, True)
+    assert (scene.socket.is_read, scene.read_control.holds("alarm")) == (False, True)
 
 
 def test_debts_to_many_queues_need_two_timers(scene: Scene) -> None:

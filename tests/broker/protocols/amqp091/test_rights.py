@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from fluffle.broker.access import verification
-from fluffle.broker.access.limits import Counted, UserLimits, VhostLimits
+from fluffle.broker.access.limits import LimitedResource, UserLimits, VhostLimits
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
 from fluffle.broker.access.users import User
-from fluffle.broker.access.verification import Answer, Verdict, Verifier
+from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.config.config import Limits
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
@@ -147,14 +147,14 @@ def test_nothing_is_counted_or_told_once_a_connection_is_gone() -> None:
     clients = [connect(edge), edge.connect(), knock(edge)]
     clients[2].expect(Connection.OpenOk, channel=0)
     usage = edge.access.usage
-    assert usage.here[Counted.CONNECTIONS_OF_USER] == {"alice": 2, "guest": 1}
-    assert usage.here[Counted.CHANNELS_OF_USER] == {"alice": 1, "guest": 1}
+    assert usage.here[LimitedResource.CONNECTIONS_OF_USER] == {"alice": 2, "guest": 1}
+    assert usage.here[LimitedResource.CHANNELS_OF_USER] == {"alice": 1, "guest": 1}
     clients[0].close()
     clients[1].transport.lose()
     edge.editor.delete_user("alice")
     edge.run()
     assert usage.connection_count == 0
-    assert usage.here[Counted.CHANNELS_OF_USER] == {}
+    assert usage.here[LimitedResource.CHANNELS_OF_USER] == {}
     assert edge.access._listeners == {}
 
 
@@ -269,9 +269,12 @@ def slow_login(edge: Edge, elsewhere: Elsewhere) -> Client:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "answer"), [(Verdict.RIGHT, Connection.Tune), (Verdict.WRONG, Connection.Close)]
+    ("verdict", "answer"),
+    [(PasswordVerdict.RIGHT, Connection.Tune), (PasswordVerdict.WRONG, Connection.Close)],
 )
-def test_a_slow_password_is_waited_for(verdict: Verdict, answer: type[Connection.Tune]) -> None:
+def test_a_slow_password_is_waited_for(
+    verdict: PasswordVerdict, answer: type[Connection.Tune]
+) -> None:
     edge, elsewhere = Edge(), Elsewhere()
     client = slow_login(edge, elsewhere)
     edge.connect()  # others need not wait
@@ -285,7 +288,7 @@ def test_who_does_not_wait_for_his_login_is_refused() -> None:
     client = slow_login(edge, elsewhere)
     client.send(encode_method(0, Connection.TuneOk(2047, 131_072, 0)))
     client.expect_closed(504, "unexpected method in connection state securing")
-    elsewhere.answers[0](Verdict.RIGHT)
+    elsewhere.answers[0](PasswordVerdict.RIGHT)
     edge.run()
     client.expect_nothing()
 
@@ -294,7 +297,7 @@ def test_an_answer_for_a_client_that_has_gone_is_dropped() -> None:
     edge, elsewhere = Edge(), Elsewhere()
     client = slow_login(edge, elsewhere)
     client.transport.lose()
-    elsewhere.answers[0](Verdict.RIGHT)
+    elsewhere.answers[0](PasswordVerdict.RIGHT)
     edge.run()
     client.expect_nothing()
 
@@ -330,7 +333,7 @@ def test_a_login_that_cannot_be_checked_now_is_refused_as_any_other(
         client.expect_closed(403, "Login was refused using authentication mechanism PLAIN")
     assert caplog.messages.count("logins_overloaded") == 1
     assert "authentication_failed" not in caplog.messages
-    elsewhere.answers[0](Verdict.RIGHT)
+    elsewhere.answers[0](PasswordVerdict.RIGHT)
     edge.run()
     first.expect(Connection.Tune, channel=0)
 
@@ -342,5 +345,5 @@ def test_no_password_is_compared_for_a_client_that_has_gone() -> None:
     client.send(PROTOCOL_HEADER)
     client.send(encode_method(0, start_ok("\0alice\0wrong")))
     client.transport.lose()
-    elsewhere.answers[0](Verdict.RIGHT)
+    elsewhere.answers[0](PasswordVerdict.RIGHT)
     assert len(elsewhere.answers) == 1

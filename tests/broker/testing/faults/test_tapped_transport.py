@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from fluffle.broker.protocols.amqp091.connection import WRITE_BUFFER_BYTES_MAX, Connection
-from fluffle.broker.protocols.amqp091.connection_methods import Phase
+from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
 from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 
 
@@ -42,7 +42,7 @@ class Slow(asyncio.Transport):
 class Hearing:
     """A connection."""
 
-    phase = Phase.RUNNING
+    phase = ConnectionState.RUNNING
 
     def __init__(self) -> None:
         self.heard = b""

@@ -29,8 +29,8 @@ from fluffle.broker.queues.queue_factory import QueuesByType
 from fluffle.broker.queues.queue_view import lying
 from fluffle.broker.queues.settings import by_arguments
 from fluffle.broker.transfer.conversion.changes import begin, give_up
-from fluffle.broker.transfer.conversion.converter import Around, Converter
-from fluffle.broker.transfer.move.mover import Taking
+from fluffle.broker.transfer.conversion.converter import ConversionContext, Converter
+from fluffle.broker.transfer.move.mover import MoveGetter
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.suite.seeds import machine_settings
 from tests.support.edge import Edge
@@ -133,7 +133,7 @@ class Changing(RuleBasedStateMachine):
             {QueueType.CLASSIC: lambda: local, QueueType.QUORUM: lambda: self.heirs}  # type: ignore[dict-item, return-value]
         )
         services = self.edge.services
-        around = Around(
+        around = ConversionContext(
             lambda: self.late, services.chores, lambda act: act(),  # type: ignore[arg-type, return-value]
             services.call_later, lambda: 1, services.turn.touch_queue,
         )  # fmt: skip
@@ -192,7 +192,7 @@ class Changing(RuleBasedStateMachine):
     @rule(count=st.integers(1, 40))
     def get(self, count: int) -> None:
         for _ in range(count):
-            handout = self.queue.get(Taking(self.queue))
+            handout = self.queue.get(MoveGetter(self.queue))
             if handout is None:
                 break
             assert isinstance(handout, Handout)

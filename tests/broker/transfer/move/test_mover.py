@@ -23,7 +23,7 @@ from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.transfer.move import mover as movers
-from fluffle.broker.transfer.move.mover import Mover, Taken
+from fluffle.broker.transfer.move.mover import HeldMessage, Mover
 from fluffle.protocol.methods import Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import PlainValue, to_table
@@ -450,7 +450,7 @@ def test_who_acknowledges_too_soon_is_found_out(
 ) -> None:
     publish = Mover._publish
 
-    def publish_and_forget(mover: Mover, taken: Taken, raw: bytes) -> None:
+    def publish_and_forget(mover: Mover, taken: HeldMessage, raw: bytes) -> None:
         publish(mover, taken, raw)
         mover._know(taken.handout, is_taken=True)
 
