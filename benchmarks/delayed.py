@@ -29,10 +29,10 @@ from benchmarks.report import markdown_table
 from fluffle.broker.base.message import Origin
 from fluffle.broker.daemon.daemon import GC_THRESHOLDS
 from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delayed_queue_spec import calendar_spec
+from fluffle.broker.queues.delayed_queue_spec import delayed_queue_spec
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.properties import Properties, build_content, encode_properties
@@ -84,7 +84,7 @@ class Lead:
 
     def begin(self) -> None:
         """A next leader."""
-        around = Surroundings(
+        around = LeaderContext(
             propose=self._log.propose,
             read_entry=self._log.read,
             damaged=lambda index: sys.exit(f"entry {index} is damaged"),
@@ -100,7 +100,7 @@ class Lead:
             disused=lambda _led: None,
             dead_letter=self._arrive,
         )
-        self.led = Leadership(self._image, calendar_spec("x", "/", durable=True), around)
+        self.led = Leadership(self._image, delayed_queue_spec("x", "/", durable=True), around)
 
     def _touch(self, _led: Leadership) -> None:
         self.is_touched = True

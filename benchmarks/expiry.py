@@ -16,7 +16,7 @@ from fluffle.broker.base.clock import Timer
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.runtime.timers import Timers
 
@@ -27,7 +27,7 @@ LIFETIME_MS, SPREAD_MS = 60_000, 50_000
 
 
 class Standing:
-    """A `Time` that stands still until somebody moves it."""
+    """A `QueueClock` that stands still until somebody moves it."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -41,7 +41,7 @@ class Standing:
 
 def filled(clock: Standing, *, expires: bool) -> tuple[Queue, float]:
     """A queue, and how many bytes a message takes there beside its content."""
-    queue = Queue(QueueSpec("q"), Ports(lambda _queue: None, clock))
+    queue = Queue(QueueSpec("q"), QueueContext(lambda _queue: None, clock))
     content = b"x" * 100
     tracemalloc.start()
     for number in range(MESSAGES):
@@ -63,7 +63,7 @@ def emptied(queue: Queue) -> list[float]:
 
 
 class Ticking(Standing):
-    """The `Time` of queues that share one timer, which runs when somebody moves the clock."""
+    """The `QueueClock` of queues that share one timer, which runs when somebody moves the clock."""
 
     _fire: Callable[[], None]
 
@@ -98,7 +98,7 @@ def pumped(queue: Queue) -> None:
 def unused(clock: Ticking, *, expires: bool) -> tuple[list[Queue], list[Queue], float]:
     """Queues that nobody uses, those that have said so, and how many bytes one takes."""
     gone: list[Queue] = []
-    ports = Ports(lambda _queue: None, clock, on_disused=gone.append)
+    ports = QueueContext(lambda _queue: None, clock, on_disused=gone.append)
     spec = QueueSpec("q")
     tracemalloc.start()
     queues = []

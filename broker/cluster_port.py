@@ -15,9 +15,9 @@ from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 from fluffle.broker.queues.deduplication import OnDuplicates
-from fluffle.broker.queues.queue_factory import QueueMaker
+from fluffle.broker.queues.queue_factory import QueueFactory
 from fluffle.broker.queues.settings import SettingsFrom
-from fluffle.broker.runtime.timers import Aging
+from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import OnKept
 
@@ -43,7 +43,7 @@ class Around(NamedTuple):
     on_duplicates: OnDuplicates
     hasten_dead: Callable[[], None]
     """What must arrive and could not may do so now."""
-    aging: Aging
+    aging: QueueTiming
     settings: SettingsFrom
     at_end: Callable[[Callable[[], None]], object]
     """Has something called when the node ends, before it is stopped."""
@@ -90,7 +90,7 @@ class Company(Neighbours, Protocol):
 
     boot: int
     """How often the node was started as one of a cluster; 0 where it is alone."""
-    maker: QueueMaker
+    maker: QueueFactory
     kept: OnKept
     """Told that an exchange has kept a message that was published here: others are to, too."""
 

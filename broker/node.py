@@ -21,7 +21,7 @@ from fluffle.broker.admin.maintenance import Maintenance
 from fluffle.broker.alarms.alarms import Alarms, watermarks_of
 from fluffle.broker.alarms.disk import DiskWatch
 from fluffle.broker.alarms.memory import MemoryWatch
-from fluffle.broker.base.coroutines import done
+from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster_port import Around, Company
@@ -62,9 +62,9 @@ from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.changes import have_own
-from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.commits import when_safe
-from fluffle.broker.runtime.timers import Aging, LocalTime, Timers
+from fluffle.broker.runtime.timers import LocalQueueClock, QueueTiming, Timers
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.transfer.conversion.converter import ConversionContext as Converting
 from fluffle.broker.transfer.conversion.converter import Converter
@@ -158,7 +158,7 @@ class Node:
         call_soon = asyncio.get_running_loop().call_soon
         self._outside = self._make_outside(self._config.data_dir)
         self._durability = self._opened(turn := Turn(call_soon, self.fail))
-        self._chores = Chores(call_soon, turn, self._durability.commits, self.fail)
+        self._chores = BackgroundTasks(call_soon, turn, self._durability.commits, self.fail)
         self._policies = policies_of(self._durability.image)
         self._noting = DeclareWarnings(self._policies.settings_of, self._policies.definition_of)
         company = self._restore(turn)
@@ -227,7 +227,7 @@ class Node:
         dead_letter = self._outside.seen_dead(self._dead_letters.publish)
         touch = turn.touch_queue
         self._timers = timers = Timers(clock.now_ms, call_later, self.fail)
-        time = LocalTime(clock, timers, touch)
+        time = LocalQueueClock(clock, timers, touch)
         self._converter = Converter(
             Converting(lambda: self.metadata, self._chores, safe, call_later, time.now_ms, touch)
         )
@@ -250,7 +250,7 @@ class Node:
             dead_letter=dead_letter,
             on_duplicates=self._traffic.dropped_duplicates,
             hasten_dead=self._dead_letters.hasten,
-            aging=Aging(timers, self._delete_disused),
+            aging=QueueTiming(timers, self._delete_disused),
             settings=self._noting.settings_of,
             at_end=self._enders.append,
             on_fatal=self.fail,
@@ -314,7 +314,7 @@ class Node:
             metadata=self.metadata,
             turn=turn,
             commits=durability.commits,
-            chores=self._chores,
+            background_tasks=self._chores,
             replies=ReplyTargets(),
             alarms=alarms,
             random_name=random_name,
@@ -396,7 +396,7 @@ class Node:
             catalogue=self.catalogue,
             metadata=self._services.metadata_of(ChangedBy(COMMANDS, COMMANDS)),
             connections=connections,
-            chores=self._services.chores,
+            background_tasks=self._services.background_tasks,
             commits=self._durability.commits,
             alarms=self._services.alarms,
             addresses=self.addresses,
@@ -489,9 +489,11 @@ class Node:
         for decide in unfinished(catalogue):
             metadata.settle(decide)
         log_skipped(await load_definitions(catalogue, config, metadata))
-        await done(partial(metadata.settle, partial(first_start, catalogue, config)))
+        await completion_of(partial(metadata.settle, partial(first_start, catalogue, config)))
         for home, exchange in own_exchanges(config, catalogue.vhosts):
-            await done(partial(metadata.settle, partial(have_own, home.topology, exchange)))
+            await completion_of(
+                partial(metadata.settle, partial(have_own, home.topology, exchange))
+            )
         made = catalogue.kept.first_start
         if made and (commands := ignored_after_first_start(catalogue, config, made)):
             event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)

@@ -28,7 +28,7 @@ from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.protocols.amqp091.subscription import Envelopes
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Handout, Holder
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -71,7 +71,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         owners=Owners("a"),
         random_name=lambda: "",
         traffic=Traffic(),
-        chores=None,
+        background_tasks=None,
         read_barrier=LOCAL_READ_BARRIER,
         commits=None,
         limits=Limits(),
@@ -144,7 +144,7 @@ def deliveries(run_messages: int) -> float:
     def call() -> int:
         for _ in range(RUNS):
             sequences = range(1, run_messages + 1)
-            envelopes.send(Handout(holder, origins, contents, sequences, redelivered=False))
+            envelopes.send(DeliveryBatch(holder, origins, contents, sequences, redelivered=False))
         if not output.pieces:
             raise AssertionError("nothing was sent")
         output.pieces.clear()

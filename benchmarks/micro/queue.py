@@ -10,11 +10,11 @@ from itertools import count
 from benchmarks.micro.hot import content, ns_per_message
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumer_timeout import Late, Lost
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.runtime.timers import Timers
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.protocol.wire import to_table
@@ -45,19 +45,19 @@ class Taker:
         del consumer
         return UNLIMITED
 
-    def reserve(self, handout: Handout) -> None:
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
         """It has room."""
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """Whoever calls `pump` looks at what it returns."""
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError(f"{consumer.tag} was cancelled")
 
-    def overdue(self, consumer: Consumer, late: Late) -> None:
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         raise AssertionError(f"{consumer.tag} has had {late} for too long")
 
-    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
         raise AssertionError(f"{consumer.tag} has had {lost} for too long")
 
     def activity_changed(self, consumer: Consumer) -> None:
@@ -65,7 +65,7 @@ class Taker:
 
 
 class Passing:
-    """A `Time` in which a millisecond passes whenever somebody looks."""
+    """A `QueueClock` in which a millisecond passes whenever somebody looks."""
 
     def __init__(self) -> None:
         self._now_ms = count(1_000)
@@ -107,7 +107,7 @@ def rounds(
     one kind after the other."""
 
     def measure(run_messages: int) -> float:
-        queue = Queue(spec, Ports(lambda _queue: None, Passing()))
+        queue = Queue(spec, QueueContext(lambda _queue: None, Passing()))
         queue.attach(Consumer("c", queue, Taker(), shared=SharedCredit()))
         runs = [[kind] * run_messages for kind in kinds]
         origins = [ORIGIN] * run_messages
@@ -118,9 +118,9 @@ def rounds(
                 size_bytes = run_messages * len(contents[0])
                 queue.enqueue(origins, contents, size_bytes, expiration_ms=lifetimes_ms(run))
             taken = 0
-            for handout in queue.pump():
-                taken += len(handout.contents)
-                queue.settle(handout, 0, len(handout.contents), Outcome.ACKED)
+            for delivery_batch in queue.pump():
+                taken += len(delivery_batch.contents)
+                queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.ACKED)
             if taken != RUNS * run_messages:
                 raise AssertionError("messages are missing")
             return taken

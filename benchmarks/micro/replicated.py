@@ -20,15 +20,15 @@ from fluffle.broker.queues.quorum.effects import Delivery, Effect
 from fluffle.broker.queues.quorum.encoding import FactBatch, encode
 from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
+    Delivered,
     Fact,
-    HandedOut,
     Published,
     SessionId,
     SessionOpened,
     Settled,
 )
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.messages import enqueued
 
@@ -50,7 +50,7 @@ def busy_turn(turn: int, contents: list[bytes], origins: list[Origin]) -> bytes:
     first = turn * count + 1
     facts: list[Fact] = [
         Published(SESSION, first, count),
-        HandedOut(0, [CONSUMER], [range(first, first + count)]),
+        Delivered(0, [CONSUMER], [range(first, first + count)]),
     ]
     if turn:
         facts.append(Settled(CONSUMER, 0, [range(first - count, first)]))
@@ -100,7 +100,7 @@ class Alone:
         self.led = Leadership(
             self.image,
             QueueSpec("measurements"),
-            Surroundings(
+            LeaderContext(
                 propose=self.propose,
                 read_entry=self.read_entry,
                 damaged=self.read_entry,
@@ -135,7 +135,7 @@ class Alone:
         """Publish; acknowledge what came of the turn before.  How many messages that was."""
         settled = 0
         for delivery in self.deliveries:
-            run = delivery.handout.sequences
+            run = delivery.delivery_batch.sequences
             tokens = [(0, range(run[0], run[-1] + 1))]
             self.led.settle(self.session, self.next, delivery.holder, tokens, outcome=Outcome.ACKED)
             self.next += 1

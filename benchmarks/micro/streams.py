@@ -24,7 +24,7 @@ from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.facts import Key
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 
 BATCH_MESSAGES = (1, 100)
@@ -43,7 +43,7 @@ class Served:
         self.led = Leadership(
             image,
             QueueSpec("measurements"),
-            Surroundings(
+            LeaderContext(
                 propose=self.propose,
                 read_entry=self.read_entry,
                 damaged=self.read_entry,

@@ -23,7 +23,7 @@ from fluffle.broker.access.verification import (
     always,
     run_here,
 )
-from fluffle.broker.base.listeners import tell
+from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.config.config import DEFAULT_USER
 
 BUSY = PasswordVerdict.BUSY
@@ -175,7 +175,7 @@ class Access:
     def tell(self, user: str) -> None:
         """What concerns a user has changed."""
         for listener in tuple(self._listeners.get(user, ())):
-            tell(listener)
+            call_listener(listener)
 
     @property
     def listened_to(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from fluffle.broker.admin.arguments import check_arguments
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
 from fluffle.broker.admin.dispatch import Verb, audit, error_row, line_of
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound
-from fluffle.broker.queues.queue_api import Later as Deferred
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.protocol.spec import ReplyCode
 
 if TYPE_CHECKING:

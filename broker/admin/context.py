@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.clock import Clock
-from fluffle.broker.base.errors import Broken, BrokerError, NotFound
+from fluffle.broker.base.errors import BrokerError, BrokerFailed, NotFound
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster_port import Neighbours
 from fluffle.broker.config.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Decide, Metadata
 from fluffle.broker.protocols.amqp091.registry import Connections
-from fluffle.broker.queues.queue_api import Later as Deferred
-from fluffle.broker.runtime.background import Chore, Chores
+from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.runtime.background import BackgroundTasks, Task
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.transfer.conversion.converter import Converter
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -84,7 +84,7 @@ class NodeContext(NamedTuple):
     catalogue: Catalogue
     metadata: Metadata
     connections: Connections
-    chores: Chores
+    background_tasks: BackgroundTasks
     commits: Commits
     alarms: Alarms
     addresses: Mapping[str, tuple[str, int]]
@@ -106,7 +106,7 @@ class NodeContext(NamedTuple):
         """Have it done in pieces, from the next turn on."""
 
         def begin(answer: Callable[[Row | BrokerError], None]) -> None:
-            def chore() -> Chore:
+            def task() -> Task:
                 try:
                     row = yield from work
                 except BrokerError as error:
@@ -114,7 +114,7 @@ class NodeContext(NamedTuple):
                 else:
                     answer(row)
 
-            self.chores.add(chore(), lambda _error: answer(Broken()))
+            self.background_tasks.add(task(), lambda _error: answer(BrokerFailed()))
 
         return DeferredRow(begin)
 

@@ -13,8 +13,7 @@ from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import Later as Deferred
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import Deferred, QueueHandle
 from fluffle.broker.transfer.conversion.changes import begin, give_up
 from fluffle.broker.vhosts.vhost import VirtualHost
 
@@ -51,29 +50,29 @@ def converted(context: NodeContext, host: VirtualHost, name: str) -> Rows:
         return change
 
     yield from changed(context, decide)
-    queue, successor = host.queues[name], successors[-1].id
+    queue, successor_id = host.queues[name], successors[-1].id
     is_done = False
     try:
-        tally = yield from answered(queue.tally)
-        ready, copied = tally.ready, 0
-        while (heir := successor_of(host, name, successor)) is not None:
-            tally = yield from answered(heir.tally)
-            copied = max(copied, tally.ready + tally.unacked)
+        queue_counts = yield from answered(queue.queue_counts)
+        ready, copied = queue_counts.ready, 0
+        while (successor := successor_of(host, name, successor_id)) is not None:
+            queue_counts = yield from answered(successor.queue_counts)
+            copied = max(copied, queue_counts.ready + queue_counts.unacked)
             yield {"copied": copied, "ready": max(ready, copied), "is_over": False}
             yield soon_after(context.call_later, POLL_INTERVAL_S)
         is_done = True
     finally:
         if not is_done:
-            context.metadata.settle(partial(give_up, host, name, successor))
-    check_converted(context, host, name, successor)
+            context.metadata.settle(partial(give_up, host, name, successor_id))
+    check_converted(context, host, name, successor_id)
     all_of_it = max(ready, copied)
     yield {"copied": all_of_it, "ready": all_of_it, "is_over": True}
 
 
-def successor_of(host: VirtualHost, name: str, successor: int) -> ServedQueue | None:
+def successor_of(host: VirtualHost, name: str, successor_id: int) -> QueueHandle | None:
     """What it is to become, while it has not yet."""
-    heir = host.heirs.get(name)
-    return heir if heir is not None and heir.definition.id == successor else None
+    successor = host.successors.get(name)
+    return successor if successor is not None and successor.definition.id == successor_id else None
 
 
 def check_converted(context: NodeContext, host: VirtualHost, name: str, successor: int) -> None:

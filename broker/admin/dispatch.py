@@ -21,8 +21,8 @@ from fluffle.broker.access.passwords import UnusableHash
 from fluffle.broker.admin.arguments import Argument, arguments_of, check_arguments
 from fluffle.broker.admin.context import NodeContext, Result, Row, Rows
 from fluffle.broker.base.errors import (
-    Broken,
     BrokerError,
+    BrokerFailed,
     CommandInvalid,
     PreconditionFailed,
     SyntaxFailure,
@@ -30,7 +30,7 @@ from fluffle.broker.base.errors import (
 from fluffle.broker.base.logs import event
 from fluffle.broker.definitions.parser import DefinitionsError
 from fluffle.broker.patterns.patterns import UnusablePattern
-from fluffle.broker.queues.queue_api import Later as Deferred
+from fluffle.broker.queues.queue_api import Deferred
 
 PAGE_ROWS = 100
 """Rows of one line: a millisecond or so."""
@@ -151,7 +151,7 @@ class Dispatcher:
             if isinstance(error, AssertionError):  # unless what it believes is wrong
                 self._on_fatal(error)
             logger.exception("a verb of the control socket failed")
-            return Broken()
+            return BrokerFailed()
 
 
 def audit(verb: str, arguments: Mapping[str, Any], by: str = "") -> None:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from fluffle.broker.admin.context import NodeContext, Row
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.definitions.values import plain, table_of
 from fluffle.broker.protocols.amqp091.properties import sender_selected
@@ -35,13 +35,13 @@ def explain_message(
     more = (sender_selected(table, "CC"), sender_selected(table, "BCC"))
 
     def is_there(queue: str) -> bool:
-        return queue in host.queues and not is_calendar(queue)
+        return queue in host.queues and not is_delayed_queue(queue)
 
     keys = (routing_key, *chain.from_iterable(more))
     found = explain(host.topology, is_there, exchange, keys, answer)
     return {
         "routed": bool(found.queues),
-        "queues": [queue for queue in found.queues if not is_calendar(queue)],
+        "queues": [queue for queue in found.queues if not is_delayed_queue(queue)],
         "routing_keys": list(found.routing_keys),
         "exchanges": [visit_row(visit) for visit in found.visits],
         "text": str(found),

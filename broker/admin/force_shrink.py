@@ -16,7 +16,7 @@ from fluffle.broker.admin.members import quorum_queue, quorum_queues
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import Later as Deferred
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.vhosts.queue_changes import redefinition
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from fluffle.broker.vhosts.vhost import existing_queue
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.protocols.amqp091.connection import Connection
-    from fluffle.broker.queues.delivery import Handout
-    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.queues.delivery import DeliveryBatch
+    from fluffle.broker.queues.queue_api import QueueHandle
 
 SHOWN_MAX = 1000
 """Runs of messages, those held for longest in each channel first."""
@@ -42,7 +42,7 @@ def held(context: NodeContext, *, name: str, vhost: str) -> Rows:
 
 def runs_of(
     context: NodeContext, vhost: str, name: str
-) -> Iterator[tuple[Connection, Channel, Handout]]:
+) -> Iterator[tuple[Connection, Channel, DeliveryBatch]]:
     """Those of the queue, with whose they are; what is settled while they are shown is left out."""
     for connection in context.connections:
         for channel in tuple(connection.channels):
@@ -54,20 +54,20 @@ def runs_of(
                 )
 
 
-def since_of(context: NodeContext, queue: ServedQueue) -> Callable[[Handout], int]:
+def since_of(context: NodeContext, queue: QueueHandle) -> Callable[[DeliveryBatch], int]:
     """Since when a run is held; 0 where that is not on record.
 
     A quorum queue has it in its image, for whoever leads it next.
     """
     hosted = context.company.groups.get(queue.definition.id)
     if hosted is None:
-        return lambda run: run.handed_at_ms
+        return lambda run: run.delivered_at_ms
     from fluffle.broker.cluster.queues.quorum_member import held_since_ms  # noqa: PLC0415  of clusters
 
-    return lambda run: run.handed_at_ms or held_since_ms(hosted, run.sequences[run.head])
+    return lambda run: run.delivered_at_ms or held_since_ms(hosted, run.sequences[run.head])
 
 
-def run_row(run: Handout, since_ms: int, now_ms: int) -> Row:
+def run_row(run: DeliveryBatch, since_ms: int, now_ms: int) -> Row:
     """`held_ms`: None where no timeout counts, so that nobody has noted it."""
     holder = run.holder
     return {
@@ -80,7 +80,7 @@ def run_row(run: Handout, since_ms: int, now_ms: int) -> Row:
     }
 
 
-def routing_keys(run: Handout) -> Iterator[str]:
+def routing_keys(run: DeliveryBatch) -> Iterator[str]:
     """Of the first few that are held."""
     held = (at for at in range(run.head, len(run.origins)) if run.holds(at))
     for at, _ in zip(held, range(5), strict=False):

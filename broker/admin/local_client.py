@@ -10,7 +10,7 @@ from typing import Any, cast
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
 from fluffle.broker.base import coroutines
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.queues.queue_api import Later as Deferred
+from fluffle.broker.queues.queue_api import Deferred
 
 ANSWER_TIMEOUT_S = 35.0
 """The limit of an answer: more than the cluster takes to say why it does not agree, and less than a

@@ -12,7 +12,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row
-from fluffle.broker.base.errors import Broken, BrokerError, ConnectionForced, PreconditionFailed
+from fluffle.broker.base.errors import (
+    BrokerError,
+    BrokerFailed,
+    ConnectionForced,
+    PreconditionFailed,
+)
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster_port import Neighbours
 from fluffle.broker.protocols.amqp091.forced_closes import PIECE, close_connection
@@ -95,13 +100,13 @@ class Maintenance:
 def outcome_of(task: asyncio.Task[Row]) -> Row | BrokerError:
     """Of one that is done."""
     if task.cancelled():
-        return Broken()
+        return BrokerFailed()
     error = task.exception()
     if isinstance(error, BrokerError):
         return error
     if error is not None:
         logger.error("maintenance has failed", exc_info=error)
-        return Broken()
+        return BrokerFailed()
     return task.result()
 
 

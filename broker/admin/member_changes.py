@@ -21,7 +21,7 @@ from fluffle.broker.admin.queues import UNLED, state_of
 from fluffle.broker.admin.voters import VoteReports, collect_votes, has_vote
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.runtime.background import in_pieces
 
 Key: TypeAlias = tuple[str, str]
@@ -65,7 +65,7 @@ class WantedChange(NamedTuple):
 ChangeResult: TypeAlias = tuple[ChangeOutcome, str]
 """The outcome for one queue, and why it has not changed."""
 
-DescribeResult: TypeAlias = Callable[[WantedChange, ServedQueue], ChangeResult]
+DescribeResult: TypeAlias = Callable[[WantedChange, QueueHandle], ChangeResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class MemberChange:
                 outcome, error = describe(queue, served)
                 yield change_row(queue.key, served.definition, outcome, error)
 
-    def _found(self, queue: WantedChange) -> ServedQueue | None:
+    def _found(self, queue: WantedChange) -> QueueHandle | None:
         vhost, name = queue.key
         host = self.context.catalogue.vhosts.get(vhost)
         served = host.queues.get(name) if host is not None else None
@@ -163,15 +163,15 @@ class MemberChange:
             and any(has_vote(definitions[group], replica) for replica in replicas)
         }
 
-    def _outcome(self, queue: WantedChange, _served: ServedQueue) -> ChangeResult:
+    def _outcome(self, queue: WantedChange, _served: QueueHandle) -> ChangeResult:
         return ChangeOutcome.CHANGED if queue.is_asked else ChangeOutcome.UNCHANGED, ""
 
-    def _superseded(self, _queue: WantedChange, _served: ServedQueue) -> ChangeResult:
+    def _superseded(self, _queue: WantedChange, _served: QueueHandle) -> ChangeResult:
         what = "gets no member" if self.is_added else "keeps its member"
         why = f"{what} on '{self.node}': the contrary has been asked for since"
         return ChangeOutcome.SUPERSEDED, why
 
-    def _under_way(self, queue: WantedChange, served: ServedQueue) -> ChangeResult:
+    def _under_way(self, queue: WantedChange, served: QueueHandle) -> ChangeResult:
         """The changes under way, and whether anything has to be done for it."""
         if not self.is_added:
             what = f"still has its member on '{self.node}'"
@@ -188,7 +188,7 @@ class MemberChange:
         return ChangeOutcome.UNDER_WAY, why
 
 
-def refusal(error: BrokerError, _queue: WantedChange, _served: ServedQueue) -> ChangeResult:
+def refusal(error: BrokerError, _queue: WantedChange, _served: QueueHandle) -> ChangeResult:
     return ChangeOutcome.REFUSED, error.explanation
 
 

@@ -8,9 +8,8 @@ from typing import Any, TypeAlias
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.admin.peek import answered, check_bounds
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.queues.queue_api import Later as Deferred
-from fluffle.broker.queues.queue_api import ServedQueue
-from fluffle.broker.queues.queue_view import View
+from fluffle.broker.queues.queue_api import Deferred, QueueHandle
+from fluffle.broker.queues.queue_view import PeekRequest
 from fluffle.broker.transfer.move.mover import INTERRUPTED, MoveContext, MovePlan, Mover
 from fluffle.broker.transfer.move.selection import Selection
 from fluffle.broker.vhosts.vhost import VirtualHost, check_usable, existing_queue
@@ -49,20 +48,22 @@ def move(
         if number is not None:
             check_bounds(number, called, 1, NUMBER_MAX)
     selection = Selection(where or (), routing_key)
-    around = MoveContext(context.chores, context.commits, context.clock, context.call_later)
+    around = MoveContext(
+        context.background_tasks, context.commits, context.clock, context.call_later
+    )
     return moved(host, source, target, MovePlan(selection, 0, limit, rate), around)
 
 
 def moved(
-    host: VirtualHost, source: ServedQueue, target: ServedQueue, plan: MovePlan, around: MoveContext
+    host: VirtualHost, source: QueueHandle, target: QueueHandle, plan: MovePlan, around: MoveContext
 ) -> Rows:
-    tally = yield from answered(source.tally)
+    queue_counts = yield from answered(source.queue_counts)
     for queue in (source, target):
-        if queue.absence is not None:
-            raise queue.absence
-    if source.uncounted is not None:
-        raise source.uncounted
-    quota = tally.ready
+        if queue.unreachable_error is not None:
+            raise queue.unreachable_error
+    if source.counts_error is not None:
+        raise source.counts_error
+    quota = queue_counts.ready
     if not plan.selection.is_of_all:
         quota = yield from last_meant(source, plan._replace(quota=quota), around)
     mover = Mover(host, source, target, plan._replace(quota=quota), around)
@@ -70,7 +71,7 @@ def moved(
         mover.begin()
         while not mover.is_over:
             yield mover.news()
-            yield row_of(mover, tally.ready)
+            yield row_of(mover, queue_counts.ready)
     finally:
         mover.stop(INTERRUPTED)
     if mover.why is not None:
@@ -78,14 +79,14 @@ def moved(
 
 
 def last_meant(
-    source: ServedQueue, plan: MovePlan, around: MoveContext
+    source: QueueHandle, plan: MovePlan, around: MoveContext
 ) -> Generator[Progress, None, int]:
     """How many messages have to be taken, so that those behind the last that is meant are not."""
     looked_at = meant = quota = 0
     while looked_at < plan.quota:
         yield {"moved": 0, "skipped": 0, "ready": plan.quota, "is_over": False}
         yield soon(around)  # others are to have their turn
-        view = View(looked_at, min(SEEN_AT_ONCE, plan.quota - looked_at), 0)
+        view = PeekRequest(looked_at, min(SEEN_AT_ONCE, plan.quota - looked_at), 0)
         peeked = yield from answered(source.peek(view))
         places = [
             place

@@ -23,7 +23,7 @@ from fluffle.broker.alarms.disk import free_bytes
 from fluffle.broker.alarms.memory import resident_bytes
 from fluffle.broker.cluster.links.limits import LinkTuning
 from fluffle.broker.config.config import AUTH_MECHANISMS
-from fluffle.broker.queues.queue_api import Later as Deferred
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.routing.exchange import TYPES
 
 PROTOCOLS: Mapping[str, str] = {

@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFailure
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.queues.queue_api import Later as Deferred
-from fluffle.broker.queues.queue_api import ServedQueue
-from fluffle.broker.queues.queue_view import Seen, View
+from fluffle.broker.queues.queue_api import Deferred, QueueHandle
+from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.vhosts.vhost import existing_queue
 from fluffle.protocol.properties import Properties, decode_properties
@@ -40,7 +39,9 @@ def peek(
     check_bounds(count, "count", 1, MESSAGES_MAX)
     check_bounds(offset, "offset", 0, OFFSET_MAX)
     check_bounds(body_bytes, "body_bytes", 0, BODY_BYTES_MAX)
-    return rows_of(queue, View(offset, count, body_bytes), f"queue '{name}' in vhost '{vhost}'")
+    return rows_of(
+        queue, PeekRequest(offset, count, body_bytes), f"queue '{name}' in vhost '{vhost}'"
+    )
 
 
 def check_bounds(number: int, name: str, least: int, most: int) -> None:
@@ -49,7 +50,7 @@ def check_bounds(number: int, name: str, least: int, most: int) -> None:
         raise SyntaxFailure(f"'{name}' must be from {least} to {most}")
 
 
-def rows_of(queue: ServedQueue, view: View, where: str) -> Rows:
+def rows_of(queue: QueueHandle, view: PeekRequest, where: str) -> Rows:
     """As many as are shown at once, then those behind them as they are by then."""
     offset, stop = view.offset, view.offset + view.most
     while offset < stop:
@@ -85,7 +86,7 @@ def answered(asked: T | Deferred[T]) -> Generator[Deferred[None], None, T]:
     return answers[0]
 
 
-def row_of(position: int, seen: Seen) -> Row:
+def row_of(position: int, seen: PeekedMessage) -> Row:
     """Under RabbitMQ's names, as far as it has any."""
     properties = decode_properties(seen.properties)
     payload, encoding = shown_body(seen.body, is_whole=len(seen.body) == seen.size_bytes)

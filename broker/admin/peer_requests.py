@@ -16,7 +16,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.rpc_client import Page, Refusal
 from fluffle.broker.cluster.rpc_server import Tell
 from fluffle.broker.protocols.amqp091.services import Services
-from fluffle.broker.runtime.commits import Call
+from fluffle.broker.runtime.commits import WaitingCall
 
 
 def peer_dispatcher(context: NodeContext, on_fatal: Callable[[Exception], None]) -> Dispatcher:
@@ -99,6 +99,6 @@ class PeerRequest:
         commits = self._services.commits
         ticket = commits.ticket if self._is_change else commits.defined
         if ticket > commits.durable:
-            commits.wait(Call(send), ticket)
+            commits.wait(WaitingCall(send), ticket)
         else:
             send()

@@ -20,7 +20,7 @@ from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.observability.statistics.rows import added
 from fluffle.broker.observability.statistics.sample_window import SampleWindows, windows_of
 from fluffle.broker.observability.statistics.statistics import ByChannel, Statistics
-from fluffle.broker.queues.queue_api import Later as Deferred
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 Key: TypeAlias = tuple[str, str]

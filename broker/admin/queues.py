@@ -25,8 +25,7 @@ from fluffle.broker.policies.policies import EffectivePolicies
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage, QueueDefinition
-from fluffle.broker.queues.queue_api import Later as Deferred
-from fluffle.broker.queues.queue_api import ServedQueue, Tally
+from fluffle.broker.queues.queue_api import Deferred, QueueCounts, QueueHandle
 from fluffle.broker.runtime.background import in_pieces
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.broker.vhosts.vhost import VirtualHost, check_unneeded, existing_queue
@@ -54,13 +53,15 @@ def list_queues(context: NodeContext, *, vhost: str | None = None) -> Rows:
             )
 
 
-def may_answer(company: Neighbours, queues: Iterable[ServedQueue]) -> Iterator[ServedQueue]:
+def may_answer(company: Neighbours, queues: Iterable[QueueHandle]) -> Iterator[QueueHandle]:
     return (queue for queue in queues if state_of(company, queue) not in UNLED)
 
 
-def refresh_counts(queues: Iterable[ServedQueue]) -> Iterator[Deferred[None]]:
+def refresh_counts(queues: Iterable[QueueHandle]) -> Iterator[Deferred[None]]:
     """What has to be waited for until this node knows how these queues are, and who leads them."""
-    asked = [tally for queue in queues if isinstance(tally := queue.tally, Deferred)]
+    asked = [
+        queue_counts for queue in queues if isinstance(queue_counts := queue.queue_counts, Deferred)
+    ]
     if not asked:
         return
     all_told: Deferred[None] = Deferred()
@@ -78,7 +79,7 @@ def refresh_counts(queues: Iterable[ServedQueue]) -> Iterator[Deferred[None]]:
 
 
 def queue_row(
-    context: NodeContext, vhost: VirtualHost, queue: ServedQueue, *, was_asked: bool = True
+    context: NodeContext, vhost: VirtualHost, queue: QueueHandle, *, was_asked: bool = True
 ) -> Row:
     """What RabbitMQ calls these things.  What is known of a queue that was not asked now is old."""
     company = context.company
@@ -124,19 +125,19 @@ def delivery_limit_of(
     return UNLIMITED if limit is None else limit
 
 
-def group_of(queue: ServedQueue) -> int | None:
+def group_of(queue: QueueHandle) -> int | None:
     """What the log and the store call a quorum queue."""
     is_quorum = queue.spec.queue_type is QueueType.QUORUM
     return queue.definition.id if is_quorum else None
 
 
-def counts_row(company: Neighbours, queue: ServedQueue, state: str, *, was_asked: bool) -> Row:
+def counts_row(company: Neighbours, queue: QueueHandle, state: str, *, was_asked: bool) -> Row:
     """None for what nobody has told, who could know."""
     counts: tuple[int, int, int] | None = None
     consumers: int | None = None
     if state in UNLED:
         counts = counts_kept_here(company, queue.definition.id)
-    elif was_asked and queue.uncounted is None:
+    elif was_asked and queue.counts_error is None:
         counts = queue.ready_count, queue.in_flight, queue.apart_count
         consumers = queue.consumer_count
     ready, unacked, _apart = counts or (None, None, None)
@@ -158,7 +159,7 @@ def counts_kept_here(company: Neighbours, queue: int) -> tuple[int, int, int] | 
     return counts_kept(hosted)
 
 
-def active_tag(company: Neighbours, queue: ServedQueue) -> str | None:
+def active_tag(company: Neighbours, queue: QueueHandle) -> str | None:
     """That of its single active consumer, if that is known here: if it is here, or the queue, or a
     member of it."""
     if not queue.spec.single_active_consumer:
@@ -172,7 +173,7 @@ def active_tag(company: Neighbours, queue: ServedQueue) -> str | None:
     return active_tag_kept(hosted)
 
 
-def exclusive_tag(queue: ServedQueue) -> str | None:
+def exclusive_tag(queue: QueueHandle) -> str | None:
     """That of a consumer that is to be the only one, as far as that is known here."""
     return next((each.tag for each in queue.consumers if each.exclusive), None)
 
@@ -204,9 +205,9 @@ def leader_now(company: Neighbours, definition: QueueDefinition) -> str:
     return leader if leader and company.is_alive(leader) else ""
 
 
-def state_of(company: Neighbours, queue: ServedQueue) -> str:
+def state_of(company: Neighbours, queue: QueueHandle) -> str:
     """In RabbitMQ's words, and as this node sees the others."""
-    if queue.absence is not None:
+    if queue.unreachable_error is not None:
         return "down"
     if queue.spec.queue_type is QueueType.QUORUM:
         voters = voters_of(company, queue.definition)
@@ -227,11 +228,11 @@ def show(context: NodeContext, *, name: str, vhost: str) -> Row | DeferredRow:
     """One queue, with what leads to it."""
     host = context.vhost(vhost)
     queue = existing_queue(host, name)
-    tally = queue.tally if state_of(context.company, queue) not in UNLED else None
-    if not isinstance(tally, Deferred):
+    queue_counts = queue.queue_counts if state_of(context.company, queue) not in UNLED else None
+    if not isinstance(queue_counts, Deferred):
         return queue_row(context, host, queue)
     asked = PendingRow()
-    tally.then(lambda _tally: asked.answer(queue_row(context, host, queue)), asked.answer)
+    queue_counts.then(lambda _tally: asked.answer(queue_row(context, host, queue)), asked.answer)
     return asked.result
 
 
@@ -295,15 +296,15 @@ def delete(
         host = context.vhost(vhost)
         queue = existing_queue(host, name)
         check_unneeded(queue, vhost, unused=if_unused, empty=if_empty)
-        messages = queue.ready_count if queue.uncounted is None else None
+        messages = queue.ready_count if queue.counts_error is None else None
         return delete_queue(host, queue)
 
-    tally = existing_queue(context.vhost(vhost), name).tally
-    if not isinstance(tally, Deferred):
+    queue_counts = existing_queue(context.vhost(vhost), name).queue_counts
+    if not isinstance(queue_counts, Deferred):
         return context.change(decide, lambda: {"messages": messages})
     going = PendingRow()
 
-    def counted(_tally: Tally) -> None:
+    def counted(_tally: QueueCounts) -> None:
         try:
             context.metadata.change(
                 decide, lambda: going.answer({"messages": messages}), going.answer
@@ -311,7 +312,7 @@ def delete(
         except BrokerError as error:
             going.answer(error)
 
-    tally.then(counted, going.answer)
+    queue_counts.then(counted, going.answer)
     return going.result
 
 

@@ -13,9 +13,15 @@ from typing import Any
 
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
 from fluffle.broker.admin.dispatch import Verb
-from fluffle.broker.base.errors import Away, Broken, BrokerError, Gone, NotFound
+from fluffle.broker.base.errors import (
+    BrokerError,
+    BrokerFailed,
+    NotFound,
+    QueueDeleted,
+    Unreachable,
+)
 from fluffle.broker.metadata.read_barrier import ReadBarrier
-from fluffle.broker.queues.queue_api import Later as Deferred
+from fluffle.broker.queues.queue_api import Deferred
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +52,7 @@ def certain_rows(read_barrier: ReadBarrier, make: Callable[[], Rows]) -> Rows:
             is_empty = is_empty and isinstance(row, Deferred)
             yield row
     except NotFound as error:
-        if not is_empty or isinstance(error, Away):
+        if not is_empty or isinstance(error, Unreachable):
             raise
     if is_empty:
         errors: list[BrokerError] = []
@@ -68,7 +74,7 @@ def certain_result(read_barrier: ReadBarrier, make: Callable[[], Result]) -> Res
     try:
         made = make()
     except NotFound as error:
-        if isinstance(error, Away):
+        if isinstance(error, Unreachable):
             raise
         return DeferredRow(partial(begin, read_barrier, make))
     return (
@@ -87,7 +93,7 @@ def go_on(
     """Answer with the result; if that was deleted which was asked, do it again."""
 
     def told(outcome: Row | BrokerError) -> None:
-        if isinstance(outcome, Gone):
+        if isinstance(outcome, QueueDeleted):
             begin(read_barrier, make, answer)
         else:
             answer(outcome)
@@ -111,7 +117,7 @@ def begin(
             raise
         except Exception:
             logger.exception("a verb of the control socket failed")
-            answer(Broken())
+            answer(BrokerFailed())
         else:
             if isinstance(made, DeferredRow):
                 go_on(read_barrier, make, made, answer)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from fluffle.broker.admin.context import DeferredRow, Row
-from fluffle.broker.base.errors import Broken, BrokerError
+from fluffle.broker.base.errors import BrokerError, BrokerFailed
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> DeferredRow:
                 found: Row | BrokerError = row(looking.result())
             except (Exception, asyncio.CancelledError):
                 logger.exception("what was asked for in a thread has failed")
-                found = Broken()
+                found = BrokerFailed()
             answer(found)
 
         in_own_thread(look).add_done_callback(done)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fluffle.broker.admin.context import NodeContext, Row, Rows
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, ExchangeSpec
@@ -47,7 +47,7 @@ def list_bindings(context: NodeContext, *, vhost: str | None = None) -> Rows:
 
 def bindings_in(vhost: VirtualHost) -> Iterator[Binding]:
     for name in tuple(vhost.queues):
-        if not is_calendar(name):
+        if not is_delayed_queue(name):
             yield Binding(DEFAULT_EXCHANGE, name, DestinationKind.QUEUE, name)
     yield from vhost.topology.bindings
 

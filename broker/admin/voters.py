@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from fluffle.broker.admin.all_nodes import rows as rows_everywhere
 from fluffle.broker.admin.context import NodeContext, Row, Rows, RowWait
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import Member
 from fluffle.raft.quorum import majority_of
 
@@ -62,7 +62,7 @@ def collect_votes(
     """Hear all nodes, or one of them: each is asked once, and answers in a bounded time."""
     arguments = {"groups": list(groups)}
     for answer in rows_everywhere(context, what="queues.voters", arguments=arguments, node=node):
-        if isinstance(answer, Later):
+        if isinstance(answer, Deferred):
             yield answer
         elif "row" in answer:
             row = answer["row"]

@@ -22,7 +22,7 @@ async def answer_of(ask: Callable[[Callable[[T], None]], None]) -> T:
     return await answered
 
 
-async def done(begin: Callable[[Callable[[], None]], None]) -> None:
+async def completion_of(begin: Callable[[Callable[[], None]], None]) -> None:
     """Wait until the function that `begin` is given is called."""
 
     def ask(answer: Callable[[None], None]) -> None:

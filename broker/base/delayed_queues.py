@@ -4,20 +4,20 @@ Each such exchange has one, which comes and goes with it.  It is a quorum queue 
 clients cannot name it, operators see it.
 """
 
-CALENDAR_PREFIX = "amq.delayed."
+DELAYED_QUEUE_PREFIX = "amq.delayed."
 """No client may declare a name that begins so, and no definitions are imported under one."""
 
 
-def calendar_of(exchange: str) -> str:
+def delayed_queue_of(exchange: str) -> str:
     """The name of the calendar of an exchange."""
-    return CALENDAR_PREFIX + exchange
+    return DELAYED_QUEUE_PREFIX + exchange
 
 
-def is_calendar(queue: str) -> bool:
+def is_delayed_queue(queue: str) -> bool:
     """Whether a queue of this name is one."""
-    return queue.startswith(CALENDAR_PREFIX)
+    return queue.startswith(DELAYED_QUEUE_PREFIX)
 
 
 def exchange_of(calendar: str) -> str:
     """Whose it is."""
-    return calendar.removeprefix(CALENDAR_PREFIX)
+    return calendar.removeprefix(DELAYED_QUEUE_PREFIX)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NoReturn, Self
 
 
-class Unused(dict[Any, Any]):
+class EmptyDict(dict[Any, Any]):
     """Always empty.  Whatever takes out of an empty dict, or clears it, may be asked of it."""
 
     __slots__ = ()
@@ -27,4 +27,4 @@ class Unused(dict[Any, Any]):
         return self
 
 
-UNUSED: dict[Any, Any] = Unused()
+EMPTY_DICT: dict[Any, Any] = EmptyDict()

@@ -37,11 +37,11 @@ class NotFound(BrokerError):
     code, http_status = ReplyCode.NOT_FOUND, 404
 
 
-class Away(NotFound):
+class Unreachable(NotFound):
     """The thing is defined, and cannot be reached now."""
 
 
-class Gone(NotFound):
+class QueueDeleted(NotFound):
     """The queue that was asked was deleted before it answered; another may have its name."""
 
 
@@ -53,7 +53,7 @@ class PreconditionFailed(BrokerError):
     code, http_status = ReplyCode.PRECONDITION_FAILED, 400
 
 
-class Protected(BrokerError):
+class DeleteProtected(BrokerError):
     """It is there to stay, as somebody has said."""
 
     code, http_status = ReplyCode.PRECONDITION_FAILED, 412
@@ -93,7 +93,7 @@ class InternalError(BrokerError):
     code, http_status = ReplyCode.INTERNAL_ERROR, 503
 
 
-class Broken(InternalError):
+class BrokerFailed(InternalError):
     """The broker itself is at fault."""
 
     http_status = 500

@@ -6,7 +6,7 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 
-def tell(act: Callable[[], None]) -> None:
+def call_listener(act: Callable[[], None]) -> None:
     """Call what somebody hears by; what he raises is a bug of his, and is logged.
 
     AssertionError: then what the node believes is wrong, and whoever tells must let it end.

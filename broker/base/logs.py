@@ -50,21 +50,21 @@ def set_level(level: int) -> None:
     """Make lines from that level on, for whomever, even if others are logged for who wants more."""
     root = logging.getLogger()
     root.setLevel(level)
-    for handler in (*making_lines(root), *making_lines(logging.getLogger(LOGGED_BY))):
+    for handler in (*line_handlers(root), *line_handlers(logging.getLogger(LOGGED_BY))):
         handler.setLevel(level)
-    adapt()
+    adapt_level()
 
 
-def adapt() -> None:
+def adapt_level() -> None:
     """Have logged what somebody wants to be told, and nothing that nobody does."""
     ours = logging.getLogger(LOGGED_BY)
-    levels = [handler.level for handler in making_lines(ours)]
+    levels = [handler.level for handler in line_handlers(ours)]
     ours.setLevel(logging.NOTSET)
     if levels and min(levels) < ours.getEffectiveLevel():
         ours.setLevel(min(levels))
 
 
-def making_lines(logger: logging.Logger) -> Iterator[logging.Handler]:
+def line_handlers(logger: logging.Logger) -> Iterator[logging.Handler]:
     """The handlers that make lines of ours; others are not ours."""
     return (each for each in logger.handlers if isinstance(each.formatter, LineFormatter))
 

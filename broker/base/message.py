@@ -8,7 +8,7 @@ one bytes object, no instance of a class: the collector never has to walk a back
 from enum import IntEnum
 
 
-class Past(IntEnum):
+class MessageAnnotations(IntEnum):
     """What the broker knows of a message that its bytes do not tell.  On disk as it is here."""
 
     NONE = 0
@@ -33,7 +33,7 @@ class Origin:
         self,
         exchange: str,
         routing_key: str,
-        past: Past = Past.NONE,
+        past: MessageAnnotations = MessageAnnotations.NONE,
         blind_keys: tuple[str, ...] = (),
     ) -> None:
         self.exchange = exchange
@@ -56,13 +56,13 @@ class Origins:
     __slots__ = ("_origins",)
 
     def __init__(self) -> None:
-        self._origins: dict[tuple[str, str, Past], Origin] = {}
+        self._origins: dict[tuple[str, str, MessageAnnotations], Origin] = {}
 
     def of(
         self,
         exchange: str,
         routing_key: str,
-        past: Past = Past.NONE,
+        past: MessageAnnotations = MessageAnnotations.NONE,
         blind_keys: tuple[str, ...] = (),
     ) -> Origin:
         """The one object that stands for this exchange, this routing key and this past; one of its

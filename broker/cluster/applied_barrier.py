@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from fluffle.broker.base.listeners import tell
+from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.cluster.metadata_group import Failed, ReplicatedMetadata
 from fluffle.broker.metadata.metadata import Decide, ignore_done
 from fluffle.raft.config import NodeId
@@ -133,7 +133,7 @@ class Everywhere:
     def _look(self) -> None:
         """Let go of whoever waits for nobody any more."""
         while self._waiting and not self._behind(self._waiting[0].revision):
-            tell(self._waiting.popleft().done)
+            call_listener(self._waiting.popleft().done)
 
     def _time(self) -> None:
         if self._waiting and not self._is_timing:

@@ -68,7 +68,7 @@ from fluffle.broker.durability.definitions.known_peers import KnownPeers
 from fluffle.broker.durability.definitions.node_identity import NodeIdentity
 from fluffle.broker.metadata.metadata import Apply
 from fluffle.broker.metadata.nodes import NodeRegistry, Nodes
-from fluffle.broker.runtime.timers import Aging
+from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Config, NodeId
@@ -104,7 +104,7 @@ class Around(NamedTuple):
     """How many queues are on a node alone."""
     queues: QuorumQueues
     """Makes what is replicated; it is given what it makes that with."""
-    aging: Aging
+    aging: QueueTiming
     on_fatal: Callable[[Exception], None]
 
 

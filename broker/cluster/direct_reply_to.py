@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 from fluffle.broker.base.message import Origin, Origins
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.consumer_timeout import Late, Lost
-    from fluffle.broker.queues.delivery import Handout
-    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
+    from fluffle.broker.queues.delivery import DeliveryBatch
+    from fluffle.broker.queues.queue_api import QueueHandle
 
 ANSWERS, QUESTION, IT_IS = range(3)
 
@@ -83,20 +83,20 @@ class DistantReplies:
         self._ports = ports
         self._origins = Origins()
         self._number = 0
-        self._asked: dict[int, tuple[NodeId, Later[bool]]] = {}
+        self._asked: dict[int, tuple[NodeId, Deferred[bool]]] = {}
         """What others have not answered yet."""
 
     def requester(self, name: str) -> DistantRequester | None:
         """Somebody of that name elsewhere, there or not; None if it was given here."""
         return None if name.endswith(self.mark) else DistantRequester(self, name)
 
-    def is_there(self, name: str) -> bool | Later[bool]:
+    def is_there(self, name: str) -> bool | Deferred[bool]:
         """Whether a requester of another node is."""
         node = self._node_of(name)
         if node is None:
             return False
         self._number = number = self._number + 1
-        later = Later[bool]()
+        later = Deferred[bool]()
         self._asked[number] = node, later
         self._ports.send(node, pack(QUESTION, number, name, text_errors=TEXT_ERRORS))
         self._ports.call_later(PATIENCE_S, partial(self._answered, number, is_there=False))
@@ -158,22 +158,22 @@ class DistantRequester:
         self._name = name
 
     @property
-    def queue(self) -> ServedQueue:
+    def queue(self) -> QueueHandle:
         raise AssertionError("answers are in no queue")
 
-    def deliver(self, handout: Handout) -> None:
-        self._replies.send(self._name, handout.origins, handout.contents)
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        self._replies.send(self._name, delivery_batch.origins, delivery_batch.contents)
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """Nothing is counted."""
 
     def settled(self, count: int) -> None:
         raise AssertionError("it holds nothing")
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         raise AssertionError("it holds nothing")
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         raise AssertionError("it holds nothing")
 
 

@@ -30,7 +30,7 @@ from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.drain import led_here, nobody_minds, successors
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.raft_host import RaftHost
-from fluffle.broker.runtime.turn import nothing
+from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import Role
 from fluffle.raft.progress import ProgressState
@@ -66,7 +66,7 @@ class Room:
         """As all were told last."""
         self.is_aside = False
         """Whether an operator wants this node to lead nothing, room or not."""
-        self.on_needed: Callable[[], object] = nothing
+        self.on_needed: Callable[[], object] = do_nothing
         """Told when there is no room, and this node is needed from now on."""
         self.handed_over = 0
         """How often another was asked to lead a group, for lack of room here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.runtime.turn import nothing
+from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.log_store import LogStore
 
 
@@ -18,7 +18,7 @@ class Space:
         self.has_room = self.may_grow = self.takes_entries = True
         self.is_needed = True
         """Whether some group has no majority with room without this node."""
-        self.on_no_room: Callable[[], object] = nothing
+        self.on_no_room: Callable[[], object] = do_nothing
         """Called when there is none any more, maybe from within a turn."""
 
     def look(self) -> None:

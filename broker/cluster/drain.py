@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fluffle.broker.base.coroutines import done
+from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.queues.leader_routes import Lines
@@ -84,6 +84,6 @@ async def come_to_rest(lines: Lines) -> None:
     """Wait until leaders have answered what was asked of them, if they do."""
     try:
         async with asyncio.timeout(REST_S):
-            await done(lines.rest)
+            await completion_of(lines.rest)
     except TimeoutError:
         event(logger, logging.WARNING, "stopped_unanswered")

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
 from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.routing.recent_history import History, Kept
+from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
 
@@ -30,7 +30,7 @@ LONE_BYTES_MAX = 8 << 20
 ASK, KEPT, ALL = range(3)
 QUESTION = pack(ASK, [])
 
-Row: TypeAlias = tuple[str, str, Kept]
+Row: TypeAlias = tuple[str, str, HistoryMessage]
 """Virtual host, exchange, message."""
 
 NO_VHOST = ""
@@ -71,7 +71,7 @@ class SharedHistories:
         self._vhosts = vhosts
         self._call_soon = call_soon
 
-    def kept(self, vhost: str, exchange: str, message: Kept) -> None:
+    def kept(self, vhost: str, exchange: str, message: HistoryMessage) -> None:
         """An exchange has kept a message that was published here."""
         if not self._untold:
             self._call_soon(self._tell)
@@ -121,7 +121,7 @@ class SharedHistories:
                 history.forget()
             history.hear(message)
 
-    def _history(self, vhost: str, exchange: str) -> History | None:
+    def _history(self, vhost: str, exchange: str) -> MessageHistory | None:
         found = self._vhosts[vhost].topology.find(exchange) if vhost in self._vhosts else None
         return found.history if found is not None else None
 
@@ -163,6 +163,6 @@ def unpacked(rows: Any) -> Iterator[Row]:
         if vhost == NO_VHOST:
             blind_keys = tuple(more)
             continue
-        origin = Origin(published_to, routing_key, Past(past), blind_keys)
+        origin = Origin(published_to, routing_key, MessageAnnotations(past), blind_keys)
         blind_keys = ()
-        yield vhost, exchange, Kept(origin, content, tuple(more), persistent)
+        yield vhost, exchange, HistoryMessage(origin, content, tuple(more), persistent)

@@ -16,7 +16,7 @@ from fluffle.broker.cluster.frame_dispatch import Switch
 from fluffle.broker.cluster.host_limits import HostSettings
 from fluffle.broker.cluster.ports import FrameKind, Links, Owner
 from fluffle.broker.cluster.raft_host import Ports, RaftHost
-from fluffle.broker.runtime.turn import Turn, nothing
+from fluffle.broker.runtime.turn import Turn, do_nothing
 from fluffle.raft.config import NodeId
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.records import Chance, GroupId
@@ -167,5 +167,5 @@ class RunningHost:
     def stop(self) -> None:
         """Before the store is closed, which makes durable what was submitted."""
         self._schedule.host = None
-        self._turn.consensus = nothing
+        self._turn.consensus = do_nothing
         self.host.stop()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.ports import Machine
 from fluffle.broker.cluster.proposal_outcome import Lost, OnFate, Waiting
 from fluffle.raft.config import Change, Config, NodeId
@@ -87,7 +87,7 @@ class HostedGroup:
         self._waiting = Waiting()
         self._refused: ProposalRefused | None = None
         """What became of the last batch that was not taken."""
-        self._reads: dict[int, OnReadable] = UNUSED
+        self._reads: dict[int, OnReadable] = EMPTY_DICT
         """By their contexts."""
         self._next_context = 1
 
@@ -165,7 +165,7 @@ class HostedGroup:
             done(None)
         else:
             self._next_context += 1
-            if self._reads is UNUSED:
+            if self._reads is EMPTY_DICT:
                 self._reads = {}
             self._reads[context] = done
 
@@ -237,7 +237,7 @@ class HostedGroup:
         """It was deleted, or the host ends."""
         self.is_gone = True
         self._waiting.end()
-        reads, self._reads = self._reads, UNUSED
+        reads, self._reads = self._reads, EMPTY_DICT
         for done in reads.values():
             done(None)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from fluffle.broker.base.clock import CallLater, Timer
-from fluffle.broker.base.coroutines import answer_of, done
+from fluffle.broker.base.coroutines import answer_of, completion_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.boots import Life
@@ -65,7 +65,7 @@ class Entering:
         self._waiting = self._ports.call_later(FIRST_S, self._say_that_it_waits)
         try:
             await self._entered()
-            await done(self._ports.when_time_is_known)  # by a wrong clock no queue is led
+            await completion_of(self._ports.when_time_is_known)  # by a wrong clock no queue is led
         finally:
             self._waiting.cancel()
         self.is_over = True

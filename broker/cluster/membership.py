@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 
-from fluffle.broker.base.listeners import tell
+from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.links.identity import Incarnations
@@ -79,7 +79,7 @@ class Membership:
         self.look()
         for node in [node for node in self._leaving if self.has_left(node)]:
             for done in self._leaving.pop(node):
-                tell(done)
+                call_listener(done)
 
     def has_left(self, node: NodeId) -> bool:
         """Whether a node is no member, and will not be one again as the one that it was.

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from fluffle.broker.base.errors import Broken, BrokerError, InternalError
-from fluffle.broker.base.listeners import tell
+from fluffle.broker.base.errors import BrokerError, BrokerFailed, InternalError
+from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.delete_protection import is_against_protection
 from fluffle.broker.cluster.hosted_group import OnReadable
@@ -257,7 +257,7 @@ class ReplicatedMetadata:
         if pending.attempts % ATTEMPTS_MAX:
             self._decide(pending)
         else:
-            later = partial(tell, partial(self._decide, pending))
+            later = partial(call_listener, partial(self._decide, pending))
             self._ports.call_later(RETRY_MS / 1_000, later)
 
     def _decide(self, pending: Pending) -> None:
@@ -271,7 +271,7 @@ class ReplicatedMetadata:
             raise
         except Exception:
             logger.exception("a change of definitions could not be decided anew")
-            pending.refuse(Broken())
+            pending.refuse(BrokerFailed())
         else:
             self._begin(pending, change)
 
@@ -385,12 +385,12 @@ class ReplicatedMetadata:
         if self._ports.now_ms() < pending.give_up_at_ms:
             return False
         if pending.failed is not None:
-            tell(partial(pending.failed, timed_out()))
+            call_listener(partial(pending.failed, timed_out()))
             return True
         late, pending.late = pending.late, None
         if late is not None:
             pending.done = ignore_done
-            tell(partial(late, timed_out()))
+            call_listener(partial(late, timed_out()))
         return False
 
     # The image of the group
@@ -411,7 +411,7 @@ class ReplicatedMetadata:
         for number in tuple(self._pending):
             self._resolve(number, after.fate(self._node, self._boot, number))
         for consequence in consequences:
-            tell(consequence)
+            call_listener(consequence)
         self.on_applied()
         self.reads.applied(meta.index)
 
@@ -435,16 +435,16 @@ class ReplicatedMetadata:
         if (proposal.node, proposal.boot) == (self._node, self._boot):
             self._resolve(proposal.number, fate)
         for consequence in consequences:
-            tell(consequence)
+            call_listener(consequence)
 
     def _resolve(self, number: int, fate: ProposalOutcome | None) -> None:
         """Say to who waits what has become of it, if that is known."""
         if fate in (ProposalOutcome.APPLIED, ProposalOutcome.STALE) and number in self._pending:
             pending = self._pending.pop(number)
             if fate is ProposalOutcome.APPLIED:
-                tell(pending.done)
+                call_listener(pending.done)
             else:
-                tell(lambda: self._begin_again(pending))
+                call_listener(lambda: self._begin_again(pending))
 
     def led(self, _term: int) -> None:
         self._leads = True

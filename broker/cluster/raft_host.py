@@ -90,7 +90,7 @@ class RaftHost:
         self.snapshots = self._chores.snapshots
         """Which groups owe one."""
         self.rewrite = self._chores.rewrite
-        """See `Chores`."""
+        """See `BackgroundTasks`."""
         self._inbox: deque[Call] = deque()
         self._asked: deque[Call] = deque()
         """What groups were asked for."""

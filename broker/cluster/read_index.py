@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.base.listeners import tell
+from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.raft.config import NodeId
 
@@ -177,7 +177,7 @@ class ReadIndex:
         self.confirmed = self.begun
         self._start_soon()
         for asker in asked:
-            tell(asker.done)
+            call_listener(asker.done)
 
     # Who leads, and over which link
 
@@ -228,7 +228,7 @@ class ReadIndex:
         self._time()
         for asker in late:
             assert asker.failed is not None
-            tell(partial(asker.failed, self._group.not_known()))
+            call_listener(partial(asker.failed, self._group.not_known()))
 
 
 def is_late(asker: Asker, now_ms: int) -> bool:

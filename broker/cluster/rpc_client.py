@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
 
 BEGIN, GO_ON, GIVE_UP, PAGE, REFUSAL = range(5)
@@ -78,7 +78,7 @@ class Errand:
         self.node = node
         self.number = number
         self._told: Told | None = None
-        self._awaited: Later[None] | None = None
+        self._awaited: Deferred[None] | None = None
         self._waiting: Timer | None = None
 
     @property
@@ -86,9 +86,9 @@ class Errand:
         """Whether there is something to take."""
         return self._told is not None
 
-    def wait(self) -> Later[None]:
+    def wait(self) -> Deferred[None]:
         """Answered as soon as there is."""
-        self._awaited = awaited = Later[None]()
+        self._awaited = awaited = Deferred[None]()
         return awaited
 
     def take(self) -> Told:

@@ -35,7 +35,7 @@ from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 from fluffle.broker.queues.deduplication import OnDuplicates
 from fluffle.broker.queues.settings import SettingsFrom
-from fluffle.broker.runtime.timers import Aging
+from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.broker.runtime.turn import Turn
 from fluffle.raft.config import NodeId
 from fluffle.storage.store import Store
@@ -59,7 +59,7 @@ class Around(NamedTuple):
     """Has definitions changed."""
     dead_letter: DeadLetterFrom
     on_duplicates: OnDuplicates
-    aging: Aging
+    aging: QueueTiming
     settings: SettingsFrom
     config: QuorumConfig
     on_fatal: Callable[[Exception], None]

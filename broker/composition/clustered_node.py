@@ -11,7 +11,7 @@ from typing import Protocol
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.base.coroutines import done
+from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.boots import DiskAtStart, begin_life
 from fluffle.broker.cluster.cluster import Around as ClusterAround
@@ -42,7 +42,7 @@ from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_factory import QueueMaker, QueuesByType
+from fluffle.broker.queues.queue_factory import FactoryByType, QueueFactory
 from fluffle.broker.vhosts.vhost import OnKept
 from fluffle.raft.config import NodeId
 from fluffle.storage.environment import data_file
@@ -87,7 +87,7 @@ class ClusteredNode:
             node, secrets.randbits, around.dead_letter, around.config.quorum, around.settings,
             on_duplicates=around.on_duplicates,
         )  # fmt: skip
-        self.maker: QueueMaker = QueuesByType(
+        self.maker: QueueFactory = FactoryByType(
             {QueueType.CLASSIC: lambda: self._homes, QueueType.QUORUM: lambda: self._quorum_queues}
         )
         self._histories = SharedHistories(log_refused)
@@ -182,7 +182,7 @@ class ClusteredNode:
         await cluster.enter()
         catalogue = self._catalogue
         is_ended = ended_before(cluster.name, self.boot)
-        await done(partial(remove_ended, catalogue, cluster.everywhere, is_ended))
+        await completion_of(partial(remove_ended, catalogue, cluster.everywhere, is_ended))
         queues = {queue.definition.id for queue in queues_here(catalogue)}
         if count := around.durability.journals_by_id.sweep(queues):
             event(logger, logging.INFO, "journals_swept", count=count)

@@ -60,7 +60,7 @@ class HttpListeners(NamedTuple):
         readiness = Readiness(
             addresses, self.company, lambda: maintenance is not None and maintenance.is_draining
         )
-        endpoint = MetricsEndpoint(collector, services.chores, readiness)
+        endpoint = MetricsEndpoint(collector, services.background_tasks, readiness)
         addresses["metrics"] = await self._listen("--metrics", endpoint, address)
 
     async def open_management(self, addresses: dict[str, tuple[str, int]]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fluffle.broker.process.environment import Environment
     from fluffle.broker.protocols.amqp091.observer import Observer
     from fluffle.broker.routing.exchange import ExchangeSpec
-    from fluffle.broker.runtime.background import Chores
+    from fluffle.broker.runtime.background import BackgroundTasks
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ def node_observers(
 
 
 def start_sampling(
-    statistics: Statistics | None, chores: Chores, outside: Environment
+    statistics: Statistics | None, background_tasks: BackgroundTasks, outside: Environment
 ) -> Callable[[], None]:
     """Have counts looked at, so that there are rates, and what is gone is forgotten; what ends
     that."""
     if statistics is None:
         return nothing
-    sample_timer = statistics.sample_timer(chores, outside.call_later)
+    sample_timer = statistics.sample_timer(background_tasks, outside.call_later)
     sample_timer.start()
     return sample_timer.stop
 

@@ -14,8 +14,8 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Decide, LocalMetadata, Metadata
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_factory import QueueMaker, QueuesByType
-from fluffle.broker.runtime.turn import nothing
+from fluffle.broker.queues.queue_factory import FactoryByType, QueueFactory
+from fluffle.broker.runtime.turn import do_nothing
 from fluffle.broker.vhosts.vhost import OnKept, ignore_kept
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ class SingleNode:
             )
         self._around = around
         self.kept: OnKept = ignore_kept
-        self.maker: QueueMaker = QueuesByType(
+        self.maker: QueueFactory = FactoryByType(
             {QueueType.CLASSIC: lambda: around.local, QueueType.QUORUM: self._quorum_queues}
         )
         self._metadata: Metadata | None = None
         """Once it has begun."""
         self._lone: Lone | None = None
         """Once there has been a quorum queue."""
-        self._on_no_room: Callable[[], object] = nothing
+        self._on_no_room: Callable[[], object] = do_nothing
 
     def begin(self, catalogue: Catalogue) -> Metadata:
         self._metadata = LocalMetadata(catalogue.apply, self._around.durability.facts)
@@ -59,7 +59,7 @@ class SingleNode:
             self._lone.start()
         return self._metadata
 
-    def _quorum_queues(self) -> QueueMaker:
+    def _quorum_queues(self) -> QueueFactory:
         """The first one is declared, or was there when the process before this ended."""
         from fluffle.broker.cluster.single_node_quorum import Around, Lone  # noqa: PLC0415  slow, and rarely used
 

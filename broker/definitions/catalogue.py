@@ -25,7 +25,7 @@ from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE
-from fluffle.broker.runtime.turn import nothing
+from fluffle.broker.runtime.turn import do_nothing
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 
@@ -84,7 +84,7 @@ class Catalogue:
     """As they are kept, but read; makers of queues have them, too."""
     renew: Callable[[VirtualHost], None] = renew_at_once
     """Has what is in a virtual host go by other policies."""
-    rerouted: Callable[[], object] = nothing
+    rerouted: Callable[[], object] = do_nothing
     """NotifyUserChange when messages may go where they did not before."""
     changing: Callable[[VirtualHost, str], None] = no_conversion
     """NotifyUserChange of a queue that has another successor than before, or has become that."""

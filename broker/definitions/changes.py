@@ -9,7 +9,7 @@ from functools import partial
 
 from fluffle.broker.access.changes import rights
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
-from fluffle.broker.base.errors import PreconditionFailed, Protected
+from fluffle.broker.base.errors import DeleteProtected, PreconditionFailed
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability.definitions.image import KEPT, Entry
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
@@ -71,7 +71,7 @@ def doom(catalogue: Catalogue, name: str) -> Change:
     if vhost is None:
         return NOTHING
     if vhost.settings.is_protected:
-        raise Protected(
+        raise DeleteProtected(
             f"Refusing to delete virtual host '{name}' because it is protected from deletion"
         )
     kind, key = mark = doom_name(name)

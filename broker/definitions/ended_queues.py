@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Metadata, ignore_done
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.vhosts.queue_changes import delete_ended, places_of
 from fluffle.broker.vhosts.vhost import VirtualHost
 
@@ -52,7 +52,7 @@ def remove_ended(
     finished()
 
 
-def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[ServedQueue]:
+def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[QueueHandle]:
     return (queue for queue in vhost.queues.values() if is_ended(queue.definition))
 
 
@@ -61,7 +61,7 @@ def count_on(catalogue: Catalogue, node: str) -> int:
     return sum(1 for _ in queues_on(catalogue, node))
 
 
-def queues_on(catalogue: Catalogue, node: str) -> Iterator[tuple[str, ServedQueue]]:
+def queues_on(catalogue: Catalogue, node: str) -> Iterator[tuple[str, QueueHandle]]:
     """The queues that are on that node alone, each behind the name of its virtual host."""
     is_its = partial(is_on_alone, catalogue, node)
     for vhost in (*catalogue.vhosts.values(), *catalogue.doomed.values()):

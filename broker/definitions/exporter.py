@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import User
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.file_format import FORMAT, SINGLE_VHOST
 from fluffle.broker.definitions.parameters import VHOST_LIMITS
@@ -136,7 +136,7 @@ def queue_entries(vhost: VirtualHost) -> Iterator[Entry]:
             "arguments": queue_arguments(vhost, queue.spec),
         }
         for queue in tuple(vhost.queues.values())
-        if queue.owner is None and not is_calendar(queue.name)
+        if queue.owner is None and not is_delayed_queue(queue.name)
     )
 
 

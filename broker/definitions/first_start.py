@@ -10,7 +10,7 @@ from functools import partial
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.access.users import ADMINISTRATOR, User
-from fluffle.broker.base.coroutines import done
+from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.config.config import DEFAULT_USER, DEFAULT_VHOST, Config, UserRights
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import new_settings
@@ -44,7 +44,7 @@ async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metad
     for each in definitions:
         skipped += await import_definitions(each, catalogue, metadata)
     if told is not None:
-        await done(partial(metadata.settle, partial(note, told)))
+        await completion_of(partial(metadata.settle, partial(note, told)))
     return skipped
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fluffle.broker.runtime.background import Chore, in_pieces
+from fluffle.broker.runtime.background import Task, in_pieces
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 PIECE = 50
@@ -17,7 +17,7 @@ PIECE = 50
 SEARCHES = 500
 """Of a name for a pattern in one turn: with more than ten policies there are fewer names."""
 
-Begin = Callable[[Chore, Callable[[Exception], None]], object]
+Begin = Callable[[Task, Callable[[Exception], None]], object]
 """Has it done, from the next turn on; tells what it raises."""
 
 
@@ -72,7 +72,7 @@ class PolicyRenewal:
         for vhost in due:
             renew_at_once(vhost)
 
-    def _go_on(self) -> Chore:
+    def _go_on(self) -> Task:
         while self._due:
             vhost = next(iter(self._due))
             del self._due[vhost]

@@ -9,23 +9,28 @@ from functools import partial
 from fluffle.broker.base.logs import event
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
-from fluffle.broker.queues.deduplication import Around, OnDuplicates, Sieve, nobody_counts
-from fluffle.broker.queues.deduplication_window import Window
+from fluffle.broker.queues.deduplication import (
+    DeduplicationContext,
+    DuplicateFilter,
+    OnDuplicates,
+    ignore_duplicates,
+)
+from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import Journal, Journals, Owner, QueueDefinition
+from fluffle.broker.queues.journal import Journal, JournalFactory, Owner, QueueDefinition
 from fluffle.broker.queues.length_limit import Enqueue
-from fluffle.broker.queues.queue_api import ServedQueue
-from fluffle.broker.queues.queue_context import Ports, Stores
-from fluffle.broker.queues.queue_factory import Disused
-from fluffle.broker.queues.settings import Cache, SettingsFrom, by_arguments
-from fluffle.broker.queues.timer_port import TIMELESS
-from fluffle.broker.runtime.timers import LocalTime
+from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_factory import OnQueueExpired
+from fluffle.broker.queues.settings import DeduplicationCache, SettingsFrom, by_arguments
+from fluffle.broker.queues.timer_port import STOPPED_CLOCK
+from fluffle.broker.runtime.timers import LocalQueueClock
 
 logger = logging.getLogger(__name__)
 
 
 class LocalQueues:
-    """The `QueueMaker` of the classic queues of a lone node."""
+    """The `QueueFactory` of the classic queues of a lone node."""
 
     __slots__ = (
         "_dead_letter", "_disused", "_journals", "_on_duplicates", "_settings", "_time", "_touch",
@@ -35,14 +40,14 @@ class LocalQueues:
     def __init__(
         self,
         touch: Callable[[Queue], None],
-        journals: Journals | None = None,
+        journals: JournalFactory | None = None,
         dead_letter: DeadLetterFrom | None = None,
         *,
         touch_last: Callable[[Queue], None] | None = None,
-        time: LocalTime | None = None,
-        disused: Disused | None = None,
+        time: LocalQueueClock | None = None,
+        disused: OnQueueExpired | None = None,
         settings: SettingsFrom = by_arguments,
-        on_duplicates: OnDuplicates = nobody_counts,
+        on_duplicates: OnDuplicates = ignore_duplicates,
     ) -> None:
         """`journals` is None where nothing outlives the process, `dead_letter` where nobody
         republishes what has died, `time` where none passes, and `disused` where nobody deletes what
@@ -73,18 +78,18 @@ class LocalQueues:
             queue.recover()
         return queue
 
-    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+    def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         """It is here, and nowhere else: it has another successor, or none any more."""
         assert isinstance(queue, Queue), "it was made here"
         queue.definition = definition
 
-    def renew(self, queue: ServedQueue, vhost: str) -> None:
+    def renew(self, queue: QueueHandle, vhost: str) -> None:
         assert isinstance(queue, Queue), "it was made here"
         settings = self._settings(vhost, queue.spec)
         if settings != queue.settings:
             queue.settings = settings
 
-    def end(self, queue: ServedQueue) -> None:
+    def end(self, queue: QueueHandle) -> None:
         assert isinstance(queue, Queue), "it was made here"
         for consumer in queue.consumers:
             queue.detach(consumer)
@@ -94,40 +99,42 @@ class LocalQueues:
         if queue.journal is not None:
             queue.journal.drop()
 
-    def bear(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
+    def create_successor(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
         raise AssertionError(f"no queue becomes a classic one, and no '{definition.spec.name}'")
 
-    def settle_in(self, heir: ServedQueue, definition: QueueDefinition, vhost: str) -> None:
-        raise AssertionError(f"queue '{heir.name}' was not born here")
+    def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:
+        raise AssertionError(f"queue '{successor.name}' was not born here")
 
-    def part(self, queue: ServedQueue, heir: ServedQueue) -> None:
-        del heir  # what is held back here is held by whoever fills it
+    def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
+        del successor  # what is held back here is held by whoever fills it
         self.end(queue)
 
     def make_with(self, journal: Journal | None, definition: QueueDefinition, vhost: str) -> Queue:
         """With a journal that somebody else has made or found."""
         dead_letter = self._dead_letter
-        ports = Ports(
+        ports = QueueContext(
             self._touch,
-            self._time or TIMELESS,
+            self._time or STOPPED_CLOCK,
             dead_letter=partial(dead_letter, vhost) if dead_letter is not None else None,
             on_crash=partial(crashed, vhost),
             on_disused=partial(self._on_disused, vhost),
             sieve=partial(self._sieve, journal),
             touch_last=self._touch_last,
         )
-        stores = Stores(journal, self._journals.spill if self._journals else None)
+        stores = QueueStores(journal, self._journals.spill if self._journals else None)
         settings = self._settings(vhost, definition.spec)
         return Queue(definition.spec, ports, stores, settings=settings, definition=definition)
 
-    def _sieve(self, journal: Journal | None, cache: Cache, enqueue: Enqueue) -> Sieve:
+    def _sieve(
+        self, journal: Journal | None, cache: DeduplicationCache, enqueue: Enqueue
+    ) -> DuplicateFilter:
         journals = self._journals
         keys = journals.keys(journal.groups) if journals and journal else None
-        window = keys.recover() if keys is not None else Window()
+        window = keys.recover() if keys is not None else DeduplicationWindow()
         window.keep(cache.size)
-        now_ms = (self._time or TIMELESS).now_ms
+        now_ms = (self._time or STOPPED_CLOCK).now_ms
         told = partial(self._on_duplicates, QueueType.CLASSIC)
-        return Sieve(cache, window, Around(enqueue, now_ms, told, keys))
+        return DuplicateFilter(cache, window, DeduplicationContext(enqueue, now_ms, told, keys))
 
     def _on_disused(self, vhost: str, queue: Queue) -> None:
         if self._disused is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import Spill
+from fluffle.broker.queues.journal import PageStore
 from fluffle.broker.runtime.commits import Commits
 
 
@@ -24,7 +24,7 @@ class PageOut:
     def __init__(
         self,
         queues: Callable[[], Iterable[Queue]],
-        spill: Spill,
+        spill: PageStore,
         commits: Commits,
         relieve: Callable[[], None],
     ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.limits import UserLimits, VhostLimits
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.events.event_publisher import ACTOR, INTERNAL, EventHeaders, listed
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
@@ -132,7 +132,7 @@ def described(look: ChangeView, node: str) -> Iterator[ChangeEvent]:
 
 def is_own_queue(fact: Fact) -> bool:
     """Whether it is a queue that somebody has declared: a calendar goes with its exchange."""
-    return fact.kind is Kind.QUEUE and not is_calendar(str(fact.key[1]))
+    return fact.kind is Kind.QUEUE and not is_delayed_queue(str(fact.key[1]))
 
 
 def pid(owner: Owner, channel: int = 0) -> str:

@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from fluffle.broker.base.clock import CallLater
-from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, FORMATS, LOGGED_BY, LineFormatter, adapt
+from fluffle.broker.base.logs import (
+    FIELDS_ATTRIBUTE,
+    FORMATS,
+    LOGGED_BY,
+    LineFormatter,
+    adapt_level,
+)
 from fluffle.broker.events.event_publisher import LOG_EXCHANGE, header
 from fluffle.broker.transfer.own_messages import publish_own, while_it_has_room
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -61,12 +67,12 @@ class LogPublisher(logging.Handler):
         """From now on, those of this level and above."""
         self.setLevel(level)
         logging.getLogger(LOGGED_BY).addHandler(self)
-        adapt()
+        adapt_level()
 
     def end(self) -> None:
         """No more; what waits is dropped."""
         logging.getLogger(LOGGED_BY).removeHandler(self)
-        adapt()
+        adapt_level()
         with locked(self):
             self._has_ended = True
             self._waiting.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.policies.merge import merged
 from fluffle.broker.policies.policy import Policy, PolicyTarget
 from fluffle.broker.queues.arguments import QueueSpec
@@ -173,7 +173,7 @@ class Policies:
     def for_queue(self, vhost: str, spec: QueueSpec) -> EffectivePolicies:
         """Of which there are none for calendars, which are the broker's own."""
         of_vhost = self._by_vhost.get(vhost)
-        if of_vhost is None or is_calendar(spec.name):
+        if of_vhost is None or is_delayed_queue(spec.name):
             return NO_EFFECTIVE_POLICIES
         return of_vhost.in_force(PolicyTarget(spec.queue_type.value), spec.name)
 

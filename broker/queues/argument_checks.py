@@ -1,7 +1,7 @@
 """What the value of an argument may be: one function a kind of argument.
 
 Each is given the argument and the table it stands in, returns the value as the broker keeps it, and
-raises `Unacceptable` with the reason that RabbitMQ gives.
+raises `InvalidArgument` with the reason that RabbitMQ gives.
 """
 
 import re
@@ -28,7 +28,7 @@ DELIVERY_LIMIT = 20
 INTEGER_TAGS = frozenset("bBsuIilL")
 
 
-class Unacceptable(Exception):
+class InvalidArgument(Exception):
     """Why a value is refused, as the Erlang term that RabbitMQ prints."""
 
 
@@ -39,28 +39,28 @@ Check = Callable[[Field, FieldTable], object]
 def integer(argument: Field, _table: FieldTable) -> int:
     tag, value = argument
     if not isinstance(value, int) or tag not in INTEGER_TAGS:
-        raise Unacceptable(f'"expected integer, got {TYPE_NAMES[tag]}"')
+        raise InvalidArgument(f'"expected integer, got {TYPE_NAMES[tag]}"')
     return value
 
 
 def non_negative(argument: Field, table: FieldTable) -> int:
     value = integer(argument, table)
     if value < 0:
-        raise Unacceptable(f"{{value_negative,{value}}}")
+        raise InvalidArgument(f"{{value_negative,{value}}}")
     return value
 
 
 def positive(argument: Field, table: FieldTable) -> int:
     value = non_negative(argument, table)
     if value == 0:
-        raise Unacceptable("{value_zero,0}")
+        raise InvalidArgument("{value_zero,0}")
     return value
 
 
 def duration(argument: Field, table: FieldTable) -> int:
     value = non_negative(argument, table)
     if value > DURATION_MS_MAX:
-        raise Unacceptable(f"{{value_too_large,{value}}}")
+        raise InvalidArgument(f"{{value_too_large,{value}}}")
     return value
 
 
@@ -72,49 +72,49 @@ def positive_duration(argument: Field, table: FieldTable) -> int:
 def cache_size(argument: Field, table: FieldTable) -> int:
     value = positive(argument, table)
     if value > CACHE_SIZE_MAX:
-        raise Unacceptable(f"{{value_too_large,{value}}}")
+        raise InvalidArgument(f"{{value_too_large,{value}}}")
     return value
 
 
 def max_priority(argument: Field, table: FieldTable) -> int:
     value = non_negative(argument, table)
     if value > MAX_PRIORITY_MAX:
-        raise Unacceptable(f"{{max_value_exceeded,{value}}}")
+        raise InvalidArgument(f"{{max_value_exceeded,{value}}}")
     return value
 
 
 def queue_version(argument: Field, table: FieldTable) -> int:
     value = non_negative(argument, table)
     if value != 2:
-        raise Unacceptable(f"\"unsupported queue version '{value}'\"")
+        raise InvalidArgument(f"\"unsupported queue version '{value}'\"")
     return value
 
 
 def boolean(argument: Field, _table: FieldTable) -> bool:
     tag, value = argument
     if not isinstance(value, bool):
-        raise Unacceptable(f"{{unacceptable_type,{TYPE_NAMES[tag]}}}")
+        raise InvalidArgument(f"{{unacceptable_type,{TYPE_NAMES[tag]}}}")
     return value
 
 
 def string(argument: Field, _table: FieldTable) -> str:
     tag, value = argument
     if not isinstance(value, bytes) or tag != "S":
-        raise Unacceptable(f"{{unacceptable_type,{TYPE_NAMES[tag]}}}")
+        raise InvalidArgument(f"{{unacceptable_type,{TYPE_NAMES[tag]}}}")
     return value.decode(errors="surrogateescape")
 
 
 def dead_letter_routing_key(argument: Field, table: FieldTable) -> str:
     value = string(argument, table)
     if DEAD_LETTER_EXCHANGE not in table:
-        raise Unacceptable("routing_key_but_no_dlx_defined")
+        raise InvalidArgument("routing_key_but_no_dlx_defined")
     return value
 
 
 def max_age(argument: Field, table: FieldTable) -> str:
     value = string(argument, table)
     if re.fullmatch("0*[1-9][0-9]*[YMDhms]", value) is None:
-        raise Unacceptable("invalid_max_age")
+        raise InvalidArgument("invalid_max_age")
     return value
 
 
@@ -124,7 +124,7 @@ def one_of(*words: str, refusal: str) -> Check:
     def check(argument: Field, table: FieldTable) -> str:
         value = string(argument, table)
         if value not in words:
-            raise Unacceptable(refusal.format(escaped(text(argument[1]))))
+            raise InvalidArgument(refusal.format(escaped(text(argument[1]))))
         return value
 
     return check

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.errors import NotImplementedHere, PreconditionFailed
 from fluffle.broker.base.inequivalent import check_same, inequivalent, plain
 from fluffle.broker.queues import argument_checks as check
 from fluffle.broker.queues.argument_checks import (
     DEAD_LETTER_EXCHANGE,
     Check,
-    Unacceptable,
+    InvalidArgument,
 )
 from fluffle.protocol.terms import text
 from fluffle.protocol.types import Field, FieldTable
@@ -93,7 +93,7 @@ _QUEUES = _CLASSIC | _QUORUM
 _ALL = _QUEUES | _STREAM
 
 
-class Argument(NamedTuple):
+class ArgumentRule(NamedTuple):
     """One row: how a value is checked, which types of queue have it, where a QueueSpec keeps it."""
 
     check: Check
@@ -101,44 +101,46 @@ class Argument(NamedTuple):
     spec_field: str | None = None
 
 
-ARGUMENTS: Mapping[str, Argument] = {
-    "x-expires": Argument(check.positive_duration, _QUEUES),
-    "x-message-ttl": Argument(check.duration, _QUEUES),
-    DEAD_LETTER_EXCHANGE: Argument(check.string, _QUEUES),
-    "x-dead-letter-routing-key": Argument(check.dead_letter_routing_key, _QUEUES),
-    "x-dead-letter-strategy": Argument(
+ARGUMENTS: Mapping[str, ArgumentRule] = {
+    "x-expires": ArgumentRule(check.positive_duration, _QUEUES),
+    "x-message-ttl": ArgumentRule(check.duration, _QUEUES),
+    DEAD_LETTER_EXCHANGE: ArgumentRule(check.string, _QUEUES),
+    "x-dead-letter-routing-key": ArgumentRule(check.dead_letter_routing_key, _QUEUES),
+    "x-dead-letter-strategy": ArgumentRule(
         check.one_of("at-most-once", "at-least-once", refusal="invalid_dlx_strategy"), _QUORUM
     ),
-    "x-max-length": Argument(check.non_negative, _QUEUES),
-    "x-max-length-bytes": Argument(check.non_negative, _ALL),
-    "x-max-in-memory-length": Argument(check.non_negative, _QUORUM),
-    "x-max-in-memory-bytes": Argument(check.non_negative, _QUORUM),
-    "x-max-priority": Argument(check.max_priority, _CLASSIC, "max_priority"),
-    "x-overflow": Argument(
+    "x-max-length": ArgumentRule(check.non_negative, _QUEUES),
+    "x-max-length-bytes": ArgumentRule(check.non_negative, _ALL),
+    "x-max-in-memory-length": ArgumentRule(check.non_negative, _QUORUM),
+    "x-max-in-memory-bytes": ArgumentRule(check.non_negative, _QUORUM),
+    "x-max-priority": ArgumentRule(check.max_priority, _CLASSIC, "max_priority"),
+    "x-overflow": ArgumentRule(
         check.one_of(
             "drop-head", "reject-publish", "reject-publish-dlx", refusal="invalid_overflow"
         ),
         _QUEUES,
     ),
-    "x-queue-mode": Argument(
+    "x-queue-mode": ArgumentRule(
         check.one_of("default", "lazy", refusal="\"unsupported queue mode '{}'\""), _CLASSIC
     ),
-    "x-queue-version": Argument(check.queue_version, _CLASSIC),
-    "x-single-active-consumer": Argument(check.boolean, _QUEUES, "single_active_consumer"),
-    QUEUE_TYPE: Argument(check.one_of(*QueueType, refusal="\"unsupported queue type '{}'\""), _ALL),
-    "x-quorum-initial-group-size": Argument(check.positive, _QUORUM),
-    "x-delivery-limit": Argument(check.anything, _QUORUM),
-    "x-consumer-timeout": Argument(check.non_negative, _QUEUES),
-    "x-consumer-disconnected-timeout": Argument(check.non_negative, _QUORUM),
-    "x-delayed-retry-type": Argument(check.anything, _QUORUM),
-    "x-delayed-retry-min": Argument(check.anything, _QUORUM),
-    "x-delayed-retry-max": Argument(check.anything, _QUORUM),
-    "x-max-age": Argument(check.max_age, _STREAM),
-    "x-stream-max-segment-size-bytes": Argument(check.non_negative, _STREAM),
-    "x-stream-filter-size-bytes": Argument(check.non_negative, _STREAM),
-    "x-initial-cluster-size": Argument(check.positive, _STREAM),
-    "x-queue-master-locator": Argument(check.anything, _CLASSIC),
-    "x-queue-leader-locator": Argument(
+    "x-queue-version": ArgumentRule(check.queue_version, _CLASSIC),
+    "x-single-active-consumer": ArgumentRule(check.boolean, _QUEUES, "single_active_consumer"),
+    QUEUE_TYPE: ArgumentRule(
+        check.one_of(*QueueType, refusal="\"unsupported queue type '{}'\""), _ALL
+    ),
+    "x-quorum-initial-group-size": ArgumentRule(check.positive, _QUORUM),
+    "x-delivery-limit": ArgumentRule(check.anything, _QUORUM),
+    "x-consumer-timeout": ArgumentRule(check.non_negative, _QUEUES),
+    "x-consumer-disconnected-timeout": ArgumentRule(check.non_negative, _QUORUM),
+    "x-delayed-retry-type": ArgumentRule(check.anything, _QUORUM),
+    "x-delayed-retry-min": ArgumentRule(check.anything, _QUORUM),
+    "x-delayed-retry-max": ArgumentRule(check.anything, _QUORUM),
+    "x-max-age": ArgumentRule(check.max_age, _STREAM),
+    "x-stream-max-segment-size-bytes": ArgumentRule(check.non_negative, _STREAM),
+    "x-stream-filter-size-bytes": ArgumentRule(check.non_negative, _STREAM),
+    "x-initial-cluster-size": ArgumentRule(check.positive, _STREAM),
+    "x-queue-master-locator": ArgumentRule(check.anything, _CLASSIC),
+    "x-queue-leader-locator": ArgumentRule(
         check.one_of(
             "client-local",
             "balanced",
@@ -149,9 +151,9 @@ ARGUMENTS: Mapping[str, Argument] = {
         ),
         _ALL,
     ),
-    "x-message-deduplication": Argument(check.boolean, _QUEUES),
-    "x-cache-size": Argument(check.cache_size, _QUEUES),
-    "x-cache-ttl": Argument(check.positive_duration, _QUEUES),
+    "x-message-deduplication": ArgumentRule(check.boolean, _QUEUES),
+    "x-cache-size": ArgumentRule(check.cache_size, _QUEUES),
+    "x-cache-ttl": ArgumentRule(check.positive_duration, _QUEUES),
 }
 
 COMPARED: Mapping[QueueType, Sequence[str]] = {
@@ -170,12 +172,12 @@ COMPARED: Mapping[QueueType, Sequence[str]] = {
 """By the type of a queue that is there, the arguments that must be the same, in the order in which
 RabbitMQ compares them, which is not always that of its checks."""
 
-CONSUMER_ARGUMENTS: Mapping[str, Argument] = {
-    "x-priority": Argument(check.integer, _ALL, "priority"),
-    "x-consumer-timeout": Argument(check.non_negative, _QUEUES, "timeout_ms"),
-    "x-stream-offset": Argument(check.anything, _STREAM),
-    "x-stream-filter": Argument(check.anything, _STREAM),
-    "x-stream-match-unfiltered": Argument(check.anything, _STREAM),
+CONSUMER_ARGUMENTS: Mapping[str, ArgumentRule] = {
+    "x-priority": ArgumentRule(check.integer, _ALL, "priority"),
+    "x-consumer-timeout": ArgumentRule(check.non_negative, _QUEUES, "timeout_ms"),
+    "x-stream-offset": ArgumentRule(check.anything, _STREAM),
+    "x-stream-filter": ArgumentRule(check.anything, _STREAM),
+    "x-stream-match-unfiltered": ArgumentRule(check.anything, _STREAM),
 }
 
 NOT_IN_EFFECT = frozenset[str]()
@@ -198,7 +200,7 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
     _checked({QUEUE_TYPE: ARGUMENTS[QUEUE_TYPE]}, table, QueueType.CLASSIC, where)
     queue_type = QueueType(text(_queue_type(table)[1]))
     values = _checked(ARGUMENTS, table, queue_type, where)
-    if queue_type is not QueueType.CLASSIC and not is_calendar(declared.name):
+    if queue_type is not QueueType.CLASSIC and not is_delayed_queue(declared.name):
         _check_properties(declared, where)
     if queue_type is QueueType.STREAM:
         raise NotImplementedHere(f"streams are not supported by fluffle: {where}")
@@ -276,7 +278,7 @@ def features_not_in_effect(spec: QueueSpec) -> tuple[str, ...]:
 
 
 def _checked(
-    rows: Mapping[str, Argument], table: FieldTable, queue_type: QueueType, where: str
+    rows: Mapping[str, ArgumentRule], table: FieldTable, queue_type: QueueType, where: str
 ) -> dict[str, Any]:
     """The checked values by their fields; what other types of queue know is refused last."""
     values = {}
@@ -285,7 +287,7 @@ def _checked(
             continue
         try:
             value = row.check(table[key], table)
-        except Unacceptable as why:
+        except InvalidArgument as why:
             raise PreconditionFailed(f"invalid arg '{key}' for {where}: {why}") from None
         if row.spec_field is not None:
             values[row.spec_field] = value

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fluffle.broker.queues.journal import Journal, Spill, Unreadable
+from fluffle.broker.queues.journal import Journal, PageStore, UnreadableMessages
 from fluffle.broker.queues.limits import Sizes
-from fluffle.broker.queues.requeue import FETCH_BYTES_MAX, Returned, Returns
-from fluffle.broker.queues.segment import ROUGH, UNWEIGHED, Place, Segment
+from fluffle.broker.queues.requeue import FETCH_BYTES_MAX, RequeuedRun, RequeueOrder
+from fluffle.broker.queues.segment import ROUGH, UNWEIGHED, Segment, SegmentLocation
 
 WEIGHED_MAX = 16
 """So many segments are read at once for that, each a megabyte or a thousand messages."""
@@ -24,7 +24,7 @@ RETURNED_WEIGHED_MAX = 64
 than is read at once."""
 
 
-class Sum:
+class ByteSum:
     """Of what waits in all lanes of a queue."""
 
     __slots__ = ("_rough", "_rough_bytes", "_weighed_bytes", "is_unsure")
@@ -32,7 +32,7 @@ class Sum:
     def __init__(self) -> None:
         self._weighed_bytes = 0
         """Of all that is weighed."""
-        self._rough: dict[Segment, Scale] = {}
+        self._rough: dict[Segment, ByteCount] = {}
         """Segments of which only all contents are counted, taken or not, each with its scale."""
         self._rough_bytes = 0
         """Of all these contents."""
@@ -61,7 +61,7 @@ class Sum:
         """So much has been weighed that comes, or, below 0, goes."""
         self._weighed_bytes += size_bytes
 
-    def put_roughly(self, segment: Segment, scale: Scale, content_bytes: int) -> None:
+    def put_roughly(self, segment: Segment, scale: ByteCount, content_bytes: int) -> None:
         """These come into a segment, nobody knows what they count."""
         self._rough[segment] = scale
         self._rough_bytes += content_bytes
@@ -71,13 +71,13 @@ class Sum:
         del self._rough[segment]
         self._rough_bytes -= segment.content_bytes
 
-    def forget_rough(self, scale: Scale) -> None:
+    def forget_rough(self, scale: ByteCount) -> None:
         """Begin anew with what is on this one."""
         for segment in [each for each, of_it in self._rough.items() if of_it is scale]:
             self.took_rough(segment)
 
 
-class Scale:
+class ByteCount:
     """Of one lane."""
 
     __slots__ = (
@@ -89,9 +89,9 @@ class Scale:
         self,
         sizes: Sizes,
         journal: Journal | None,
-        spill: Spill | None,
-        returns: Returns,
-        of_all: Sum,
+        spill: PageStore | None,
+        returns: RequeueOrder,
+        of_all: ByteSum,
     ) -> None:
         self._sizes = sizes
         self._journal = journal
@@ -109,7 +109,7 @@ class Scale:
         self._size_bytes += size_bytes
         self.sum.add(size_bytes)
 
-    def begin(self, ready: Iterable[Segment], returned: Iterable[Returned]) -> None:
+    def begin(self, ready: Iterable[Segment], returned: Iterable[RequeuedRun]) -> None:
         """These wait; what may still grow is weighed at once."""
         self._add(-self._size_bytes)
         self.sum.forget_rough(self)
@@ -118,7 +118,7 @@ class Scale:
             segment.size_bytes = UNWEIGHED
         for run in returned:
             self.came_back(run)
-        if self._unweighed and self._unweighed[-1].place is Place.MEMORY:
+        if self._unweighed and self._unweighed[-1].place is SegmentLocation.MEMORY:
             self._weigh(self._unweighed.pop())
         self.sum.is_unsure |= self.is_unsure
 
@@ -141,13 +141,13 @@ class Scale:
             return
         try:
             contents = self._contents(segment)
-        except Unreadable:
+        except UnreadableMessages:
             return  # the lane will come upon it, and the queue stops there
         self._put_exactly(segment, contents[segment.head :])
 
     def _contents(self, segment: Segment) -> list[bytes]:
-        """Wherever they are, there they stay.  Raises `Unreadable`."""
-        if segment.place is not Place.DISK:
+        """Wherever they are, there they stay.  Raises `UnreadableMessages`."""
+        if segment.place is not SegmentLocation.DISK:
             return segment.contents
         if segment.spilled_at:
             assert self._spill is not None
@@ -194,7 +194,7 @@ class Scale:
         segment.head = segment.count
         self.took(segment, [])
         for each in others:
-            if each.place is Place.DISK:
+            if each.place is SegmentLocation.DISK:
                 self._unweighed.append(each)
                 self.sum.is_unsure = True
             else:
@@ -218,7 +218,7 @@ class Scale:
         self._unweighed.append(segment)
         self.sum.is_unsure = True
 
-    def came_back(self, run: Returned) -> None:
+    def came_back(self, run: RequeuedRun) -> None:
         """A run is in nobody's hands any more; it may be on disk only."""
         if run.contents:
             run.weighed_from = run.head
@@ -239,7 +239,7 @@ class Scale:
             contents: list[bytes] = []
             try:
                 contents = self._returns.read_last(run, start, stop, left_bytes)
-            except Unreadable:
+            except UnreadableMessages:
                 run.weighed_from = start  # nobody can take it either
             else:
                 run.weighed_from = stop - len(contents)
@@ -250,7 +250,7 @@ class Scale:
             if left <= 0 or left_bytes <= 0:
                 break
 
-    def took_back(self, run: Returned, start: int, stop: int) -> None:
+    def took_back(self, run: RequeuedRun, start: int, stop: int) -> None:
         """These of what came back have been taken."""
         weighed_at = min(max(start, run.weighed_from), stop)
         self._unweighed_returned -= weighed_at - start

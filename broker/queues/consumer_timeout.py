@@ -10,9 +10,9 @@ from collections import deque
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from fluffle.broker.base.empty_dict import UNUSED
-from fluffle.broker.queues.delivery import Handout, Holder
-from fluffle.broker.queues.timer_port import NEVER_MS, Time
+from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder
+from fluffle.broker.queues.timer_port import NEVER_MS, QueueClock
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.engine import Queue
@@ -21,20 +21,20 @@ GAP_MS = 50
 """Between two looks at all who hold something."""
 
 SWEEP_MIN = 64
-"""Runs of one holder beyond which those are swept out that ended before the first of them."""
+"""Deliveries of one holder beyond which the ended ones before the first open one are removed."""
 
 
-class Late(NamedTuple):
+class OverdueDeliveries(NamedTuple):
     """What somebody has had for too long."""
 
-    handouts: list[Handout]
+    delivery_batches: list[DeliveryBatch]
     """Something of each is in hands still."""
     held_ms: int
     """For how long, the first of them."""
     timeout_ms: int
 
 
-class Lost(NamedTuple):
+class TimedOutDeliveries(NamedTuple):
     """What has been taken from somebody for that."""
 
     messages: int
@@ -44,20 +44,22 @@ class Lost(NamedTuple):
     timeout_ms: int
 
 
-class Runs:
+class HeldDeliveries:
     """Of one holder, in the order in which they were handed out, as far as that is on record."""
 
     __slots__ = ("_sweep_at", "runs")
 
     def __init__(self) -> None:
-        self.runs: deque[Handout] = deque()
+        self.runs: deque[DeliveryBatch] = deque()
         self._sweep_at = SWEEP_MIN
 
-    def add(self, handout: Handout) -> None:
-        is_in_order = not self.runs or self.runs[-1].handed_at_ms <= handout.handed_at_ms
-        self.runs.append(handout)
+    def add(self, delivery_batch: DeliveryBatch) -> None:
+        is_in_order = (
+            not self.runs or self.runs[-1].delivered_at_ms <= delivery_batch.delivered_at_ms
+        )
+        self.runs.append(delivery_batch)
         if not is_in_order:  # mutant: WA9
-            self.runs = deque(sorted(self.runs, key=attrgetter("handed_at_ms")))
+            self.runs = deque(sorted(self.runs, key=attrgetter("delivered_at_ms")))
         if len(self.runs) >= self._sweep_at:
             self.runs = deque(run for run in self.runs if run.left)  # mutant: WA10
             self._sweep_at = max(SWEEP_MIN, 2 * len(self.runs))
@@ -67,25 +69,25 @@ class Runs:
         while self.runs and not self.runs[0].left:
             self.runs.popleft()
 
-    def take_until(self, handed_at_ms: int) -> list[Handout]:
+    def take_until(self, delivered_at_ms: int) -> list[DeliveryBatch]:
         """Those handed out by then, of which something is held; they are kept here no more."""
         late = []
-        while self.runs and self.runs[0].handed_at_ms <= handed_at_ms:  # mutant: WA11 WA12
+        while self.runs and self.runs[0].delivered_at_ms <= delivered_at_ms:  # mutant: WA11 WA12
             late.append(self.runs.popleft())
         return [run for run in late if run.left]  # mutant: WA13
 
 
-class Overdue:
+class ConsumerTimeouts:
     """Of one queue, which is told with each call: neither keeps the other alive."""
 
     __slots__ = ("_default_ms", "_held", "_time", "_timeout_ms", "due_ms")
 
-    def __init__(self, time: Time, default_ms: int | None) -> None:
+    def __init__(self, time: QueueClock, default_ms: int | None) -> None:
         """`default_ms`: how long anything may be held if nobody says so; None: for ever."""
         self._timeout_ms = self._default_ms = default_ms
         """Of holders that have none of their own."""
         self._time = time
-        self._held: dict[Holder, Runs] = UNUSED
+        self._held: dict[Holder, HeldDeliveries] = EMPTY_DICT
         """Invariant: nobody without runs."""
         self.due_ms = NEVER_MS
         """When something may have been held for too long: its queue is woken then."""
@@ -95,32 +97,34 @@ class Overdue:
         timeout_ms = own if own is not None else self._timeout_ms  # mutant: WA14
         return NEVER_MS if timeout_ms is None else timeout_ms
 
-    def handed(self, queue: Queue, handout: Handout) -> None:
+    def handed(self, queue: Queue, delivery_batch: DeliveryBatch) -> None:
         """Somebody who acknowledges has been handed messages: now, if the run does not say."""
-        holder = handout.holder
+        holder = delivery_batch.holder
         timeout_ms = self._timeout_of(holder)
         if timeout_ms == NEVER_MS:
-            handout.handed_at_ms = 0
+            delivery_batch.delivered_at_ms = 0
             return
-        handout.handed_at_ms = handout.handed_at_ms or self._time.now_ms()  # mutant: WA15
+        delivery_batch.delivered_at_ms = (
+            delivery_batch.delivered_at_ms or self._time.now_ms()
+        )  # mutant: WA15
         if (held := self._held.get(holder)) is None:
-            if self._held is UNUSED:
+            if self._held is EMPTY_DICT:
                 self._held = {}
-            held = self._held[holder] = Runs()
-        held.add(handout)
-        self._ask(queue, handout.handed_at_ms + timeout_ms)  # mutant: WA16
+            held = self._held[holder] = HeldDeliveries()
+        held.add(delivery_batch)
+        self._ask(queue, delivery_batch.delivered_at_ms + timeout_ms)  # mutant: WA16
 
-    def settled(self, handout: Handout, count: int) -> bool:
+    def settled(self, delivery_batch: DeliveryBatch, count: int) -> bool:
         """Some of a run is in hands no more; False if none of it was, for it had been there too
         long."""
-        if not handout.left:
+        if not delivery_batch.left:
             return False
-        handout.left -= count  # mutant: WA17
-        held = None if handout.left else self._held.get(handout.holder)
+        delivery_batch.left -= count  # mutant: WA17
+        held = None if delivery_batch.left else self._held.get(delivery_batch.holder)
         if held is not None:
             held.drop_ended()
             if not held.runs:  # mutant: WA18
-                del self._held[handout.holder]
+                del self._held[delivery_batch.holder]
         return True
 
     def go_by(self, queue: Queue, timeout_ms: int | None) -> None:
@@ -144,7 +148,7 @@ class Overdue:
         for holder, late in self._take(queue, now_ms):
             holder.overdue(late)
 
-    def _take(self, queue: Queue, now_ms: int) -> list[tuple[Holder, Late]]:
+    def _take(self, queue: Queue, now_ms: int) -> list[tuple[Holder, OverdueDeliveries]]:
         self.due_ms, taken = NEVER_MS, []
         for holder, held in list(self._held.items()):
             timeout_ms = self._timeout_of(holder)
@@ -154,13 +158,15 @@ class Overdue:
                 del self._held[holder]
             if late:
                 # mutant: WA22
-                taken.append((holder, Late(late, now_ms - late[0].handed_at_ms, timeout_ms)))
+                taken.append(
+                    (holder, OverdueDeliveries(late, now_ms - late[0].delivered_at_ms, timeout_ms))
+                )
         self._ask_again(queue, now_ms + GAP_MS)  # mutant: WA23 WA24
         return taken
 
     def _ask_again(self, queue: Queue, at_least_ms: int) -> None:
         for holder, held in self._held.items():
-            due_ms = held.runs[0].handed_at_ms + self._timeout_of(holder)  # mutant: WA25
+            due_ms = held.runs[0].delivered_at_ms + self._timeout_of(holder)  # mutant: WA25
             self._ask(queue, max(at_least_ms, due_ms))
 
     def _ask(self, queue: Queue, due_ms: int) -> None:

@@ -11,12 +11,12 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.consumer_timeout import Late, Lost
-    from fluffle.broker.queues.delivery import Handout
-    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
+    from fluffle.broker.queues.delivery import DeliveryBatch
+    from fluffle.broker.queues.queue_api import QueueHandle
 
 UNLIMITED = 1 << 62
 
@@ -34,7 +34,7 @@ class SharedCredit:
         self.limit = 0
         """How many messages may be unsettled at once; 0 means no limit."""
         self.in_flight = 0
-        self._takers: dict[Consumer, int] = UNUSED
+        self._takers: dict[Consumer, int] = EMPTY_DICT
         """The consumers that have asked for room under a limit, and when each has taken last."""
         self._takes = 0
         """How often one has: their time."""
@@ -48,7 +48,7 @@ class SharedCredit:
         if not self.limit:
             return UNLIMITED
         if consumer not in self._takers:
-            if self._takers is UNUSED:
+            if self._takers is EMPTY_DICT:
                 self._takers = {}
             self._takers[consumer] = 0
         return max(self.limit - self.in_flight, 0)
@@ -85,19 +85,19 @@ class Sink(Protocol):
     def room(self, consumer: Consumer) -> int:
         """How many messages it takes now.  A sink that answers 0 wakes the consumer later."""
 
-    def reserve(self, handout: Handout) -> None:
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
         """A run is handed out and will be delivered: from now on it takes its room."""
 
-    def deliver(self, handout: Handout) -> None:
-        """Take a run of messages; `handout.holder` is the consumer they are for."""
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        """Take a run of messages; `delivery_batch.holder` is the consumer they are for."""
 
     def cancelled(self, consumer: Consumer) -> None:
         """The queue is gone, and this consumer with it."""
 
-    def overdue(self, consumer: Consumer, late: Late) -> None:
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         """It has had these for too long: see `Holder`."""
 
-    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
         """These have been taken from it, and it is served no more."""
 
     def activity_changed(self, consumer: Consumer) -> None:
@@ -125,7 +125,7 @@ class Consumer:
     def __init__(
         self,
         tag: str,
-        queue: ServedQueue,
+        queue: QueueHandle,
         sink: Sink,
         *,
         shared: SharedCredit,
@@ -165,9 +165,9 @@ class Consumer:
             return False
         return not shared.is_full and (self.no_ack or not 0 < self.prefetch <= self.in_flight)
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """Pass on a run that the queue has handed out."""
-        self.sink.deliver(handout)
+        self.sink.deliver(delivery_batch)
 
     def room(self) -> int:
         """How many messages can be handed to it now."""
@@ -178,12 +178,12 @@ class Consumer:
             room = min(room, self.prefetch - self.in_flight)
         return min(room, self.sink.room(self)) if room > 0 else 0
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """Account for messages that are handed to it."""
-        count = 0 if self.no_ack else len(handout.contents)
+        count = 0 if self.no_ack else len(delivery_batch.contents)
         self.in_flight += count
         self.shared.took(self, count)
-        self.sink.reserve(handout)
+        self.sink.reserve(delivery_batch)
 
     def settled(self, count: int) -> None:
         """Count messages of its own that are settled, which may make room."""
@@ -192,10 +192,10 @@ class Consumer:
         if self.parked:
             self.queue.wake(self)
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         self.sink.overdue(self, late)
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         self.sink.timed_out(self, lost)
 
 
@@ -204,7 +204,7 @@ Turn: TypeAlias = "OrderedDict[Consumer, None]"
 again means stepping over all that were there before it."""
 
 
-class Turns:
+class ConsumerSchedule:
     """The consumers of one queue that may have room, and in which order they are served."""
 
     __slots__ = ("_by_priority", "_parked", "_priorities")
@@ -213,10 +213,10 @@ class Turns:
     """Nobody is served alone."""
 
     def __init__(self) -> None:
-        self._by_priority: dict[int, Turn] = UNUSED
+        self._by_priority: dict[int, Turn] = EMPTY_DICT
         self._priorities: list[int] = []
         """Negated, so that the highest priority comes first."""
-        self._parked: dict[Consumer, None] = UNUSED
+        self._parked: dict[Consumer, None] = EMPTY_DICT
 
     def __len__(self) -> int:
         return len(self._parked) + sum(map(len, self._by_priority.values()))
@@ -235,7 +235,7 @@ class Turns:
         """Put a consumer at the end of the turn of its priority."""
         turn = self._by_priority.get(consumer.priority)
         if turn is None:
-            if self._by_priority is UNUSED:
+            if self._by_priority is EMPTY_DICT:
                 self._by_priority, self._parked = {}, {}
             turn = self._by_priority[consumer.priority] = OrderedDict()
             insort(self._priorities, -consumer.priority)

@@ -16,14 +16,14 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import (
-    Admission,
-    Debtor,
-    Inlet,
-    Partly,
-    Posted,
-    Receipt,
-    fates_of,
-    put_again,
+    BlockedPublisher,
+    DeadLetterIds,
+    EnqueueResult,
+    PartialResult,
+    PublishReceipt,
+    QueueTarget,
+    enqueue_again,
+    taken_spans,
 )
 
 FULL_BYTES = 2 << 20
@@ -38,7 +38,7 @@ WhenSafe: TypeAlias = Callable[[Callable[[], None]], None]
 """Has something done once the commit that collects has been done."""
 
 
-class Held(NamedTuple):
+class BufferedRun(NamedTuple):
     """A run of messages, as it was published."""
 
     origins: list[Origin]
@@ -46,43 +46,43 @@ class Held(NamedTuple):
     content_bytes: int
     persistent: bool
     expiration_ms: Lifetimes
-    posted: Posted | None
+    posted: DeadLetterIds | None
     counts: Counts
-    receipt: Receipt
+    receipt: PublishReceipt
 
-    def put_into(self, target: Inlet, when_safe: WhenSafe) -> None:
+    def put_into(self, target: QueueTarget, when_safe: WhenSafe) -> None:
         """Their publisher hears what becomes of them there."""
-        fate = put_again(target, self.posted, self.counts)(
+        fate = enqueue_again(target, self.posted, self.counts)(
             self.origins,
             self.contents,
             self.content_bytes,
             persistent=self.persistent,
             expiration_ms=self.expiration_ms,
         )
-        if isinstance(fate, Receipt):
+        if isinstance(fate, PublishReceipt):
             fate.then(self.receipt.known)
             return
-        taken = fate.taken if isinstance(fate, Partly) else fate
-        for start, stop, is_taken in fates_of(fate, len(self.contents)):
+        taken = fate.taken if isinstance(fate, PartialResult) else fate
+        for start, stop, is_taken in taken_spans(fate, len(self.contents)):
             tell = partial(self.receipt.known, start, stop, is_taken=is_taken)
-            if is_taken and taken is Admission.RECORDED:
+            if is_taken and taken is EnqueueResult.RECORDED:
                 when_safe(tell)
             else:
                 tell()
 
 
-class Standstill:
-    """An `Inlet`, in the place of a queue."""
+class ConversionBuffer:
+    """An `QueueTarget`, in the place of a queue."""
 
-    __slots__ = ("_elsewhere", "_held", "_held_bytes", "_when_safe", "debtors", "queue")
+    __slots__ = ("_elsewhere", "_held", "_held_bytes", "_when_safe", "blocked_publishers", "queue")
 
-    def __init__(self, queue: Inlet, when_safe: WhenSafe) -> None:
+    def __init__(self, queue: QueueTarget, when_safe: WhenSafe) -> None:
         self.queue = queue
-        self.debtors: list[Debtor] = []
+        self.blocked_publishers: list[BlockedPublisher] = []
         self._when_safe = when_safe
-        self._held: list[Held] = []
+        self._held: list[BufferedRun] = []
         self._held_bytes = 0
-        self._elsewhere: set[Receipt] = set()
+        self._elsewhere: set[PublishReceipt] = set()
         """Of those that other nodes have, too."""
 
     @property
@@ -107,16 +107,16 @@ class Standstill:
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
-        posted: Posted | None = None,
+        posted: DeadLetterIds | None = None,
         counts: Counts = NEW,
-    ) -> Admission | Receipt:
+    ) -> EnqueueResult | PublishReceipt:
         cost_bytes = content_bytes + MESSAGE_COST_BYTES * len(contents)
         if self._held and self._held_bytes + cost_bytes > HELD_BYTES_MAX:
-            return Admission.REFUSED
-        receipt = Receipt(len(contents))
+            return EnqueueResult.REFUSED
+        receipt = PublishReceipt(len(contents))
         self._held_bytes += cost_bytes
         self._held.append(
-            Held(
+            BufferedRun(
                 origins, contents, content_bytes, persistent, expiration_ms, posted, counts, receipt
             )
         )
@@ -124,21 +124,21 @@ class Standstill:
 
     post = enqueue
 
-    def is_elsewhere(self, receipt: Receipt) -> None:
+    def is_elsewhere(self, receipt: PublishReceipt) -> None:
         """Another node has these messages until it hears what becomes of them."""
         self._elsewhere.add(receipt)
 
-    def give_back(self, queue: Inlet) -> None:
+    def give_back(self, queue: QueueTarget) -> None:
         """The queue takes messages again: all of these, in order."""
         self._end(queue, self._held)
 
-    def pass_on(self, heir: Inlet) -> None:
+    def pass_on(self, successor: QueueTarget) -> None:
         """Another queue has taken its place: it gets those that only this node has."""
-        self._end(heir, [held for held in self._held if held.receipt not in self._elsewhere])
+        self._end(successor, [held for held in self._held if held.receipt not in self._elsewhere])
 
-    def _end(self, target: Inlet, held: list[Held]) -> None:
+    def _end(self, target: QueueTarget, held: list[BufferedRun]) -> None:
         self._held, self._held_bytes = [], 0
         for each in held:
             each.put_into(target, self._when_safe)
-        for debtor in tuple(self.debtors):
+        for debtor in tuple(self.blocked_publishers):
             debtor.paid(self, 0)

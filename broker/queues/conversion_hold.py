@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from fluffle.broker.base.errors import PreconditionFailed
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.conversion_buffer import Standstill
+    from fluffle.broker.queues.conversion_buffer import ConversionBuffer
 
 
-class Pause:
+class ConversionHold:
     """Who uses the queue stays, and is served again when it is over."""
 
     __slots__ = ("_where", "is_decided", "standstill")
@@ -21,14 +21,14 @@ class Pause:
         self.is_decided = False
         """Whether the change is asked for after which another queue has its messages.  That cannot
         be undone by taking them away here."""
-        self.standstill: Standstill | None = None
+        self.standstill: ConversionBuffer | None = None
         """What takes messages in its place; None as long as it takes them itself."""
 
     def check_purge(self) -> None:
         """PreconditionFailed once all that is purged would be back."""
         if self.is_decided:
-            raise becoming(self._where)
+            raise conversion_in_progress(self._where)
 
 
-def becoming(where: str) -> PreconditionFailed:
+def conversion_in_progress(where: str) -> PreconditionFailed:
     return PreconditionFailed(f"{where} is becoming a quorum queue; purge it again")

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.dead_letter_port import DeadLetter, DeadMessages
+from fluffle.broker.queues.dead_letter_port import DeadMessages, RepublishDeadLetters
 from fluffle.broker.queues.journal import Journal
-from fluffle.broker.queues.segment import Taken
+from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
 
-Bury: TypeAlias = Callable[[DeathReason, Taken], None]
+Bury: TypeAlias = Callable[[DeathReason, TakenMessages], None]
 """Is given what has died in front of a queue, and why."""
 
 
-class Dying:
+class AtMostOnceDeadLettering:
     """Of a queue whose journal is told, if it has one, and asked for nothing."""
 
     __slots__ = ("_dead_letter", "_journal", "_name", "settings")
@@ -26,7 +26,7 @@ class Dying:
         name: str,
         settings: QueueSettings,
         journal: Journal | None,
-        dead_letter: DeadLetter | None,
+        dead_letter: RepublishDeadLetters | None,
     ) -> None:
         """`dead_letter` is None where nobody republishes what has died."""
         self._name = name
@@ -40,7 +40,7 @@ class Dying:
         """Whether somebody wants the dead."""
         return self._dead_letter is not None and self.settings.dead_letter_exchange is not None
 
-    def bury(self, reason: DeathReason, taken: Taken) -> None:
+    def bury(self, reason: DeathReason, taken: TakenMessages) -> None:
         """Messages that nobody held are dead: see `Bury`."""
         if taken.is_recorded and self._journal is not None:
             if taken.contents:

@@ -20,20 +20,20 @@ from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.deduplication_window import DIGEST_BYTES, KEY, Window
+from fluffle.broker.queues.deduplication_window import DIGEST_BYTES, KEY, DeduplicationWindow
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
-from fluffle.broker.queues.journal import Keys
-from fluffle.broker.queues.queue_api import Admission, Partly
-from fluffle.broker.queues.settings import Cache
-from fluffle.broker.queues.timer_port import TIMELESS
+from fluffle.broker.queues.journal import DeduplicationKeys
+from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
+from fluffle.broker.queues.settings import DeduplicationCache
+from fluffle.broker.queues.timer_port import STOPPED_CLOCK
 from fluffle.protocol.properties import headers_of
 from fluffle.protocol.types import FieldValue
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.length_limit import Bound, Enqueue
+    from fluffle.broker.queues.length_limit import Enqueue, LengthLimit
 
 KEY_HEADER = "x-deduplication-header"
 TTL_HEADER = "x-cache-ttl"
@@ -44,11 +44,11 @@ OnDuplicates: TypeAlias = Callable[[QueueType, int], None]
 """Is told how many messages a queue of some type has dropped."""
 
 
-def nobody_counts(_queue_type: QueueType, _count: int) -> None:
+def ignore_duplicates(_queue_type: QueueType, _count: int) -> None:
     """Where duplicates are not counted."""
 
 
-class Named(NamedTuple):
+class MessageKey(NamedTuple):
     """What a message says of itself."""
 
     digest: bytes
@@ -56,7 +56,7 @@ class Named(NamedTuple):
     """For how long it is to be known, if it says so."""
 
 
-def name_of(content: bytes) -> Named | None:
+def key_of(content: bytes) -> MessageKey | None:
     """None if a message names no key, or none that could be one: a table, an array, or nothing.
 
     A number is another key than the text of it.
@@ -70,7 +70,7 @@ def name_of(content: bytes) -> Named | None:
     _tag, ttl_ms = headers.get(TTL_HEADER, ("V", None))
     is_time = isinstance(ttl_ms, int) and not isinstance(ttl_ms, bool) and ttl_ms > 0
     digest = blake2b(said, digest_size=DIGEST_BYTES).digest()
-    return Named(digest, min(int(str(ttl_ms)), DURATION_MS_MAX) if is_time else None)
+    return MessageKey(digest, min(int(str(ttl_ms)), DURATION_MS_MAX) if is_time else None)
 
 
 def _said(value: FieldValue) -> bytes | None:
@@ -83,7 +83,7 @@ def _said(value: FieldValue) -> bytes | None:
     return None
 
 
-class Around(NamedTuple):
+class DeduplicationContext(NamedTuple):
     """What a sieve needs of its queue and of whoever made that."""
 
     enqueue: Enqueue
@@ -92,16 +92,18 @@ class Around(NamedTuple):
     """The time of the queue."""
     on_duplicates: Callable[[int], None]
     """Is told how many were dropped."""
-    record: Keys | None
+    record: DeduplicationKeys | None
     """None where the queue ends with the process."""
 
 
-class Sieve:
+class DuplicateFilter:
     """Of one queue that is to deduplicate."""
 
     __slots__ = ("_around", "_fleeting", "_is_passing", "cache", "window")
 
-    def __init__(self, cache: Cache, window: Window, around: Around) -> None:
+    def __init__(
+        self, cache: DeduplicationCache, window: DeduplicationWindow, around: DeduplicationContext
+    ) -> None:
         """`window`: what is known already; it is changed here alone from now on."""
         self.cache = cache
         """How much it knows; it may be given another."""
@@ -120,7 +122,7 @@ class Sieve:
         content_bytes: int,
         persistent: bool,  # noqa: FBT001 - in order, as `enqueue` has them
         expiration_ms: Lifetimes,
-    ) -> Admission | Partly | None:
+    ) -> EnqueueResult | PartialResult | None:
         """Add those that are no duplicates; None if none names a key, and none is added yet.
 
         A duplicate of one that comes with it has the fate of that.
@@ -128,7 +130,7 @@ class Sieve:
         if self._is_passing:
             return None
         names = [
-            name_of(content) if origin.past is Past.NONE else None
+            key_of(content) if origin.past is MessageAnnotations.NONE else None
             for origin, content in zip(origins, contents, strict=True)
         ]
         if not any(names):
@@ -143,8 +145,8 @@ class Sieve:
             persistent=persistent,
             expiration_ms=expiration_ms,
         )
-        is_refused = dict.fromkeys(fresh, fate is Admission.REFUSED)
-        if isinstance(fate, Partly):
+        is_refused = dict.fromkeys(fresh, fate is EnqueueResult.REFUSED)
+        if isinstance(fate, PartialResult):
             spans = (range(start, stop) for start, stop in fate.refused)
             is_refused.update((fresh[at], True) for span in spans for at in span)
         taken = [place for place in fresh if not is_refused[place]]
@@ -155,14 +157,14 @@ class Sieve:
         refused += [place for place, first in copies.items() if is_refused.get(first, False)]
         dropped = sorted(copies.keys() - refused)
         self._around.on_duplicates(len(dropped))
-        if isinstance(fate, Partly):
+        if isinstance(fate, PartialResult):
             fate = fate.taken
-        elif fate is Admission.REFUSED:
+        elif fate is EnqueueResult.REFUSED:
             fate = self._vouched(persistent)
-        return Partly(len(contents), fate, spans_of(sorted(refused)), spans_of(dropped))
+        return PartialResult(len(contents), fate, spans_of(sorted(refused)), spans_of(dropped))
 
     def _sorted_out(
-        self, names: Sequence[Named | None], now_ms: int, beside: AbstractSet[bytes]
+        self, names: Sequence[MessageKey | None], now_ms: int, beside: AbstractSet[bytes]
     ) -> tuple[list[int], dict[int, int]]:
         """Where messages stand that are no duplicates, and where others do, each with the place of
         the first of its kind; -1 if that came before.  Keys that are in `beside` do not count."""
@@ -188,7 +190,7 @@ class Sieve:
         *,
         persistent: bool,
         expiration_ms: Lifetimes,
-    ) -> Admission | Partly:
+    ) -> EnqueueResult | PartialResult:
         """Add the messages at these places."""
         if not fresh:
             return self._vouched(persistent)
@@ -209,14 +211,14 @@ class Sieve:
         finally:
             self._is_passing = False
 
-    def _vouched(self, persistent: bool) -> Admission:  # noqa: FBT001 - as of `sift`
+    def _vouched(self, persistent: bool) -> EnqueueResult:  # noqa: FBT001 - as of `sift`
         """What is said of duplicates: the first of their kind may not be safe yet."""
         is_recorded = persistent and self._around.record is not None
-        return Admission.RECORDED if is_recorded else Admission.ACCEPTED
+        return EnqueueResult.RECORDED if is_recorded else EnqueueResult.ACCEPTED
 
     def _remember(
         self,
-        names: list[Named],
+        names: list[MessageKey],
         now_ms: int,
         persistent: bool,  # noqa: FBT001 - as of `sift`
     ) -> None:
@@ -238,7 +240,7 @@ class Sieve:
         if len(self._fleeting) > 2 * len(self.window):
             self._fleeting = {digest for digest in self._fleeting if digest in self.window}
 
-    def _until_ms(self, name: Named, now_ms: int) -> int:
+    def _until_ms(self, name: MessageKey, now_ms: int) -> int:
         ttl_ms = name.ttl_ms if name.ttl_ms is not None else self.cache.ttl_ms
         return now_ms + ttl_ms if ttl_ms is not None else 0
 
@@ -261,33 +263,37 @@ def spans_of(places: Sequence[int]) -> list[tuple[int, int]]:
     return spans
 
 
-SieveFrom: TypeAlias = "Callable[[Cache, Enqueue], Sieve]"
+FilterFactory: TypeAlias = "Callable[[DeduplicationCache, Enqueue], DuplicateFilter]"
 """Makes the sieve of a queue that deduplicates from now on, or did before the process began."""
 
 
-def forgetful(cache: Cache, enqueue: Enqueue) -> Sieve:
+def forgetful(cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
     """Of a queue without time or disk, where nobody counts."""
-    return Sieve(cache, Window(), Around(enqueue, TIMELESS.now_ms, lambda _count: None, None))
+    return DuplicateFilter(
+        cache,
+        DeduplicationWindow(),
+        DeduplicationContext(enqueue, STOPPED_CLOCK.now_ms, lambda _count: None, None),
+    )
 
 
 Guard: TypeAlias = Callable[
-    [list[Origin], list[bytes], int, bool, Lifetimes], Admission | Partly | int | None
+    [list[Origin], list[bytes], int, bool, Lifetimes], EnqueueResult | PartialResult | int | None
 ]
 """Takes some of what is to come in, or refuses it.  A number, if it has counted how many bytes all
 of that are, or None: it is all right as it is."""
 
 
-class Entrance:
+class EnqueueFilter:
     """Of one queue: what looks at messages before they come in."""
 
     __slots__ = ("_make", "_sieve")
 
-    def __init__(self, make: SieveFrom) -> None:
+    def __init__(self, make: FilterFactory) -> None:
         self._make = make
-        self._sieve: Sieve | None = None
+        self._sieve: DuplicateFilter | None = None
 
     def go_by(
-        self, cache: Cache | None, bound: Bound | None, enqueue: Enqueue
+        self, cache: DeduplicationCache | None, bound: LengthLimit | None, enqueue: Enqueue
     ) -> tuple[Guard, ...]:
         """The settings of the queue may have changed: whom it is to ask, in turn.  What is known
         already needs no room."""

@@ -18,7 +18,7 @@ COMPACT_KEYS = 1024
 """Keys that are known no more are let go of once there are so many of them, and they are half."""
 
 
-class Window:
+class DeduplicationWindow:
     """Keys in the order in which they came, each once.  Everything here costs a constant."""
 
     __slots__ = ("_before", "_first", "_holes", "_places", "_written")
@@ -121,16 +121,16 @@ class Window:
         end = None if stop is None else (stop - self._before) * KEY.size
         return self._written[(place - self._before) * KEY.size : end]
 
-    def copy(self) -> Window:
+    def copy(self) -> DeduplicationWindow:
         """Another with the same keys, which then changes by itself."""
-        other = Window()
+        other = DeduplicationWindow()
         other._written, other._before, other._first = self._written[:], self._before, self._first
         other._places, other._holes = self._places.copy(), self._holes.copy()
         return other
 
 
-def window_of(packed: bytes) -> Window:
+def window_of(packed: bytes) -> DeduplicationWindow:
     """What was packed.  `struct.error` for no keys."""
-    window = Window()
+    window = DeduplicationWindow()
     window.add(packed)
     return window

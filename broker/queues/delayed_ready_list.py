@@ -17,15 +17,15 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple, NoReturn, Protocol
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.due_index import Agenda
+from fluffle.broker.queues.due_index import DueIndex
 from fluffle.broker.queues.expiry_times import INSTANT_MS, Deadlines, Expiries
 from fluffle.broker.queues.journal import Journal, Recovery
 from fluffle.broker.queues.limits import Sizes
-from fluffle.broker.queues.priorities import Numbers
-from fluffle.broker.queues.queue_view import Stock
+from fluffle.broker.queues.priorities import SequenceNumbers
+from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.ready_list import NO_MESSAGE
-from fluffle.broker.queues.requeue import ByAge, Returned
-from fluffle.broker.queues.segment import Taken, on_disk_only, unread_ones
+from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
+from fluffle.broker.queues.segment import TakenMessages, on_disk_only, unread_ones
 from fluffle.broker.queues.timer_port import NEVER_MS
 
 TAKEN_MAX, LOOKED_MAX = 16, 1024
@@ -38,7 +38,7 @@ FIRST_LOOKED_MAX = 8
 """Stretches of which it is looked together when the first of each is due."""
 
 
-class Dues(Protocol):
+class DueTimes(Protocol):
     """What is known of messages that are in the log."""
 
     def earliest_ms(self, first: int, stop: int) -> int:
@@ -60,8 +60,8 @@ class Stretch(NamedTuple):
     stop: int
 
 
-class CalendarLane:
-    """Used like a `Lane`, by a queue that has neither consumers nor a limit."""
+class DelayedReadyList:
+    """Used like a `ReadyList`, by a queue that has neither consumers nor a limit."""
 
     damage = scale = None
     """It reads no contents, and nobody asks how many bytes wait."""
@@ -73,7 +73,7 @@ class CalendarLane:
     )  # fmt: skip
 
     def __init__(
-        self, journal: Journal, dues: Dues, due_count: Callable[[], int], due_max: int
+        self, journal: Journal, dues: DueTimes, due_count: Callable[[], int], due_max: int
     ) -> None:
         """`due_count`: how many are due that have not arrived, for they are kept elsewhere until
         then.  Once there are `due_max` no others are due, and whoever keeps them pumps the queue
@@ -82,14 +82,14 @@ class CalendarLane:
         self._dues = dues
         self._due_count = due_count
         self._due_max = due_max
-        self._agenda = Agenda()
+        self._agenda = DueIndex()
         self._stretches: list[Stretch] = []
         """A heap."""
         self._taken = deque[int](maxlen=due_max + TAKEN_MAX)
         """Messages that were taken off last: of these it may not be on record yet."""
         self._cleared_to = 0
         """Messages with lower numbers were cleared or taken off, which may not be on record yet."""
-        self.numbers = Numbers()
+        self.numbers = SequenceNumbers()
         self.count = 0
         self.now_ms = 0
         self.new_from = NO_MESSAGE
@@ -140,7 +140,7 @@ class CalendarLane:
         """No message is due before of which that is not known."""
         return self._stretches[0].due_ms if self._stretches else NEVER_MS
 
-    def expire(self, *, are_read: bool) -> Taken | None:
+    def expire(self, *, are_read: bool) -> TakenMessages | None:
         """Take off messages that are due; none, if it has to be read first which are, and None if
         there are none."""
         del are_read
@@ -185,7 +185,7 @@ class CalendarLane:
     def clear(self) -> int:
         """Forget every message; how many there were."""
         dropped, self.count = self.count, 0
-        self._agenda, self._stretches = Agenda(), []
+        self._agenda, self._stretches = DueIndex(), []
         first, self._cleared_to = self._cleared_to, self.numbers.next
         taken = sorted(number for number in self._taken if number >= first)
         for number in (*taken, self.numbers.next):
@@ -199,10 +199,10 @@ class CalendarLane:
         return True
 
     @property
-    def stocks(self) -> list[Stock]:
+    def stocks(self) -> list[ReadyMessages]:
         """As they were published, for that is how they lie in the log."""
         segments = map(on_disk_only, self._journal.recover().stored)
-        return [Stock(ByAge(), segments, 0, None, self._journal, None)]
+        return [ReadyMessages(RequeueByPosition(), segments, 0, None, self._journal, None)]
 
     @property
     def unseen(self) -> list[tuple[int, int]]:
@@ -229,5 +229,5 @@ class CalendarLane:
     def drop_damaged(self) -> NoReturn:
         raise AssertionError("a calendar reads nothing that could be damaged")
 
-    def give_back(self, run: Returned) -> NoReturn:
+    def give_back(self, run: RequeuedRun) -> NoReturn:
         raise AssertionError(f"{run.sequences} were handed out by a calendar")

@@ -14,14 +14,14 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.expiry_times import Expiries
-from fluffle.broker.queues.requeue import Returned
+from fluffle.broker.queues.requeue import RequeuedRun
 from fluffle.broker.queues.settings import DelayedRetry, QueueSettings
 from fluffle.broker.queues.timer_port import NEVER_MS
 
 Messages: TypeAlias = tuple[list[Origin], list[bytes]]
 
 
-class Delayed(NamedTuple):
+class DelayedRun(NamedTuple):
     """Those of one run."""
 
     ready_at_ms: int
@@ -29,11 +29,11 @@ class Delayed(NamedTuple):
     """Those of the same moment go in the order in which they came back."""
     run: range
     """Which they are."""
-    back: Returned
+    back: RequeuedRun
     """The same, as they go back; on disk only, unless they cannot be read yet."""
 
 
-class Delays:
+class DelayedRetries:
     """Of one queue."""
 
     __slots__ = ("_heap", "_next_number", "_on_matured", "count")
@@ -43,7 +43,7 @@ class Delays:
         self._on_matured = on_matured
         self.count = 0
         """How many messages wait."""
-        self._heap: list[Delayed] = []
+        self._heap: list[DelayedRun] = []
         self._next_number = 0
 
     @property
@@ -62,12 +62,12 @@ class Delays:
         """Messages are to wait; `messages`: with these contents, for they cannot be read yet."""
         kept = messages or ([], [])
         # mutant: WA1
-        back = Returned(*kept, run, counts=counts, is_recorded=True, expiries=expiries)
-        heappush(self._heap, Delayed(ready_at_ms, self._next_number, run, back))
+        back = RequeuedRun(*kept, run, counts=counts, is_recorded=True, expiries=expiries)
+        heappush(self._heap, DelayedRun(ready_at_ms, self._next_number, run, back))
         self._next_number += 1  # mutant: WA2
         self.count += len(run)  # mutant: WA3
 
-    def mature(self, give_back: Callable[[Returned], None], now_ms: int) -> None:
+    def mature(self, give_back: Callable[[RequeuedRun], None], now_ms: int) -> None:
         """Those whose time has come go back, and wait here no more."""
         runs = []
         while self.due_ms <= now_ms:  # mutant: WA4 WA5
@@ -86,7 +86,7 @@ class Delays:
         return runs
 
 
-NO_DELAYS = Delays(lambda _runs: None)
+NO_DELAYS = DelayedRetries(lambda _runs: None)
 """Of queues in which nothing is ever put there."""
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Expiries, part_of
-from fluffle.broker.queues.requeue import Returned
+from fluffle.broker.queues.requeue import RequeuedRun
 from fluffle.protocol.properties import BODY_SIZE_STOP
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.consumer_timeout import Late, Lost
-    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
+    from fluffle.broker.queues.queue_api import QueueHandle
 
 
 class Outcome(Enum):
@@ -27,9 +27,9 @@ class Outcome(Enum):
     ACKED = auto()
     REJECTED = auto()
     """basic.reject or basic.nack, and not wanted back: what dead-lettering will ask for."""
-    RETURNED = auto()
+    NACK_REQUEUED = auto()
     """Given back by the client: basic.nack with requeue, basic.recover."""
-    REFUSED = auto()
+    REJECT_REQUEUED = auto()
     """Given back by basic.reject with requeue."""
     LOST = auto()
     """Unsettled when its channel ended."""
@@ -44,10 +44,10 @@ class Outcome(Enum):
 FINAL = (Outcome.ACKED, Outcome.REJECTED)
 """After these the queue is done with a message."""
 
-BY_CLIENT = (*FINAL, Outcome.RETURNED, Outcome.REFUSED)
+BY_CLIENT = (*FINAL, Outcome.NACK_REQUEUED, Outcome.REJECT_REQUEUED)
 """These a client has asked for."""
 
-FAILED = (Outcome.REFUSED, Outcome.LOST)
+FAILED = (Outcome.REJECT_REQUEUED, Outcome.LOST)
 """After these handing it out counts as failed."""
 
 
@@ -55,7 +55,7 @@ class Holder(Protocol):
     """Who holds messages until they are settled: a consumer, or a basic.get."""
 
     @property
-    def queue(self) -> ServedQueue: ...
+    def queue(self) -> QueueHandle: ...
 
     @property
     def no_ack(self) -> bool:
@@ -65,34 +65,34 @@ class Holder(Protocol):
     def timeout_ms(self) -> int | None:
         """How long it may hold a message; None: as its queue says."""
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """Pass on to the client what was handed out."""
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """Account for messages that are handed to it: what room it has left depends on them."""
 
     def settled(self, count: int) -> None:
         """Count messages of its own that are settled."""
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         """Have it give back what it still holds of these, and know why: see `timed_out`."""
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         """Messages have been taken from it, for it has held them for too long.  A consumer is
         served no more."""
 
 
-class Handout:
+class DeliveryBatch:
     """Messages handed to one holder at one time."""
 
     __slots__ = (
         "content_bytes",
         "contents",
         "counts",
+        "delivered_at_ms",
         "expiries",
         "first",
         "first_tag",
-        "handed_at_ms",
         "head",
         "holder",
         "holes",
@@ -115,7 +115,7 @@ class Handout:
         counts: Counts = NEW,
         expiries: Expiries | None = None,
         content_bytes: int | None = None,
-        handed_at_ms: int = 0,
+        delivered_at_ms: int = 0,
     ) -> None:
         self.holder = holder
         self.origins = origins
@@ -136,7 +136,7 @@ class Handout:
         """Of each of them, before this hand-out."""
         self.expiries = expiries
         """When each of them expires, once it has come back; None if none ever does."""
-        self.handed_at_ms = handed_at_ms
+        self.delivered_at_ms = delivered_at_ms
         """When, in the time of its queue; 0 if it may be held for ever, or until it is known."""
         self.left = len(contents)
         """How many of them are in hands, as its queue knows, if they may not be for ever."""
@@ -151,7 +151,7 @@ class Handout:
     def has_gone_back(self) -> bool:
         """Whether it was all settled, or taken from its holder, though it may not be held for ever:
         if it has not left for its client, it must not."""
-        return self.handed_at_ms > 0 and not self.left
+        return self.delivered_at_ms > 0 and not self.left
 
     @property
     def is_settled(self) -> bool:
@@ -201,10 +201,10 @@ class Handout:
         self.head = min(self.head, start)
         self.holes = holes or None
 
-    def back(self, start: int, stop: int, outcome: Outcome) -> Returned:
+    def back(self, start: int, stop: int, outcome: Outcome) -> RequeuedRun:
         """The messages at `start` to `stop` as they come back to their queue."""
         part = slice(start, stop)
-        return Returned(
+        return RequeuedRun(
             self.origins[part],
             self.contents[part] if self.origins else [],
             self.sequences[part],
@@ -232,7 +232,7 @@ class Handout:
             self.contents[start:stop] = [b""] * (stop - start)
 
 
-def deliver_all(handouts: list[Handout]) -> None:
+def deliver_all(delivery_batches: list[DeliveryBatch]) -> None:
     """To those who were handed them."""
-    for handout in handouts:
-        handout.holder.deliver(handout)
+    for delivery_batch in delivery_batches:
+        delivery_batch.holder.deliver(delivery_batch)

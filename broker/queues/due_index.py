@@ -40,7 +40,7 @@ Row: TypeAlias = "tuple[int, int, array[int], array[int]]"
 """When the next is due and its number; and the same of all others, the last of them in front."""
 
 
-class Agenda:
+class DueIndex:
     """Of one queue."""
 
     __slots__ = ("_lasts_ms", "_leaves", "_rows", "count")

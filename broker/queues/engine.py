@@ -12,26 +12,32 @@ from functools import partial
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumer_timeout import Overdue
+from fluffle.broker.queues.consumer_timeout import ConsumerTimeouts
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.conversion_hold import Pause
-from fluffle.broker.queues.dead_lettering import Dying
-from fluffle.broker.queues.deduplication import Entrance
-from fluffle.broker.queues.delivery import FINAL, Handout, Holder, Outcome
+from fluffle.broker.queues.conversion_hold import ConversionHold
+from fluffle.broker.queues.dead_lettering import AtMostOnceDeadLettering
+from fluffle.broker.queues.deduplication import EnqueueFilter
+from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Holder, Outcome
 from fluffle.broker.queues.expiry_times import Deadlines, Lifetimes, deadlines_of, is_instant
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
-from fluffle.broker.queues.length_limit import Acts, Bound, bound_of
+from fluffle.broker.queues.length_limit import LengthLimit, LimitActions, length_limit_of
 from fluffle.broker.queues.limits import limit_of
-from fluffle.broker.queues.priorities import Levels
-from fluffle.broker.queues.priority_ready_lists import begin, spread
-from fluffle.broker.queues.queue_api import Admission, Debtor, Partly, Tally, pay
-from fluffle.broker.queues.queue_context import NO_STORES, Ports, Stores
-from fluffle.broker.queues.queue_expiry import Disuse
-from fluffle.broker.queues.queue_view import Shelf, peek
-from fluffle.broker.queues.ready_list import NO_MESSAGE, Lane
-from fluffle.broker.queues.segment import Taken
+from fluffle.broker.queues.priorities import PriorityLevels
+from fluffle.broker.queues.priority_ready_lists import initial_ready_list, spread
+from fluffle.broker.queues.queue_api import (
+    BlockedPublisher,
+    EnqueueResult,
+    PartialResult,
+    QueueCounts,
+    release_publishers,
+)
+from fluffle.broker.queues.queue_context import NO_STORES, QueueContext, QueueStores
+from fluffle.broker.queues.queue_expiry import QueueExpiry
+from fluffle.broker.queues.queue_view import PeekRequest, PeekResult, ReadyView, peek
+from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList
+from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DEFAULTS, QueueSettings, settings_of
-from fluffle.broker.queues.single_active import turns_of
+from fluffle.broker.queues.single_active import schedule_of
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.deaths import DeathReason
 
@@ -48,25 +54,50 @@ BEHIND_MESSAGES = 4096
 class Queue:
     """One queue: its specification, its messages and its consumers."""
 
-    absence = uncounted = settling = None
-    """It is here, and what is settled is once the commit that collects has been done."""
+    unreachable_error = None
+    """No error: a queue that lives on this node can always be asked."""
+    counts_error = None
+    """No error: its counts are known here."""
+    settling = None
+    """Nothing to wait for: a settlement is final once the commit that collects has been done."""
     is_full = False
     """Messages beyond what memory holds are on disk."""
     apart_count = 0
     """Whoever leads a quorum queue counts them himself."""
 
     __slots__ = (
-        "_bound", "_bury", "_dying", "_entrance", "_guards", "_is_fed", "_lane", "_message_ttl_ms",
-        "_overdue", "_ports", "_settings", "_time", "_touch", "_turns", "_unspread", "damage",
-        "debtors", "definition", "delays", "disuse", "in_exclusive_use", "in_flight", "journal",
-        "pause", "spec",
+        "_bound",
+        "_bury",
+        "_dying",
+        "_entrance",
+        "_guards",
+        "_is_fed",
+        "_message_ttl_ms",
+        "_overdue",
+        "_ports",
+        "_ready_list",
+        "_settings",
+        "_time",
+        "_touch",
+        "_turns",
+        "_unspread",
+        "blocked_publishers",
+        "damage",
+        "definition",
+        "delays",
+        "disuse",
+        "in_exclusive_use",
+        "in_flight",
+        "journal",
+        "pause",
+        "spec",
     )  # fmt: skip
 
     def __init__(
         self,
         spec: QueueSpec,
-        ports: Ports,
-        stores: Stores = NO_STORES,
+        ports: QueueContext,
+        stores: QueueStores = NO_STORES,
         *,
         settings: QueueSettings | None = None,
         definition: QueueDefinition | None = None,
@@ -78,31 +109,31 @@ class Queue:
         self.damage: Damage | None = None
         """What is next and cannot be read.  The queue has crashed: it takes messages, as safely as
         ever, and hands out none until `drop_damaged` or `purge`."""
-        self._lane, self.journal, self._unspread = begin(spec, stores)
+        self._ready_list, self.journal, self._unspread = initial_ready_list(spec, stores)
         """The journal is told of persistent messages; None if it ends with the process."""
         self.delays = stores.delays
         """What came back and must wait."""
         self._ports, self._touch, self._time = ports, ports.touch, ports.time
-        self._dying = Dying(spec.name, DEFAULTS, self.journal, ports.dead_letter)
+        self._dying = AtMostOnceDeadLettering(spec.name, DEFAULTS, self.journal, ports.dead_letter)
         self._bury = ports.bury or self._dying.bury
         self.in_flight = 0
         """Messages handed out and not settled."""
         self.in_exclusive_use = False
         """Whether its consumer is exclusive, and so the only one."""
-        self.debtors: list[Debtor] = []
+        self.blocked_publishers: list[BlockedPublisher] = []
         """Who has put in too much, whoever did so first in front."""
         self._message_ttl_ms: int | None = None
-        self._bound: Bound | None = None
-        self._entrance = Entrance(ports.sieve)
-        self._turns = turns_of(spec)
+        self._bound: LengthLimit | None = None
+        self._entrance = EnqueueFilter(ports.sieve)
+        self._turns = schedule_of(spec)
         self._is_fed = False
         """Whether messages have come that some consumer may have had room for, since the last
-        `pump` or `hand_out`."""
-        self.disuse: Disuse | None = None
+        `pump` or `deliver_ready`."""
+        self.disuse: QueueExpiry | None = None
         """Of one that is to go when nobody has used it for long."""
-        self._overdue = Overdue(self._time, ports.consumer_timeout_ms)
+        self._overdue = ConsumerTimeouts(self._time, ports.consumer_timeout_ms)
         self._settings = DEFAULTS
-        self.pause: Pause | None = None
+        self.pause: ConversionHold | None = None
         """While somebody changes it: then nothing leaves it."""
         self._go_by(settings if settings is not None else settings_of(spec))
 
@@ -125,18 +156,20 @@ class Queue:
         expires_ms, time = settings.expires_ms, self._time
         if expires_ms != self._settings.expires_ms:
             wake = partial(time.wake, self)
-            self.disuse = Disuse(expires_ms, time.now_ms, wake) if expires_ms is not None else None
+            self.disuse = (
+                QueueExpiry(expires_ms, time.now_ms, wake) if expires_ms is not None else None
+            )
         if settings.limits != self._settings.limits:
             limit = limit_of(settings, self.spec.queue_type)
-            self._bound = bound_of(limit, self._lane, self._acts())
+            self._bound = length_limit_of(limit, self._ready_list, self._acts())
         self._guards = self._entrance.go_by(settings.cache, self._bound, self.enqueue)
         self._overdue.go_by(self, settings.consumer_timeout_ms)
         self._settings = self._dying.settings = settings
         self._message_ttl_ms = settings.message_ttl_ms
 
-    def _acts(self) -> Acts:
+    def _acts(self) -> LimitActions:
         """What is asked of it if no more than something may wait."""
-        return Acts(
+        return LimitActions(
             enqueue=self.enqueue,
             pump=self.pump,
             deliver=self._ports.deliver,
@@ -158,12 +191,12 @@ class Queue:
     @property
     def ready_count(self) -> int:
         """Messages that could be delivered now."""
-        return self._lane.count
+        return self._ready_list.count
 
     @property
     def waiting_count(self) -> int:
         """The same, and those that wait to be."""
-        return self._lane.count + self.delays.count
+        return self._ready_list.count + self.delays.count
 
     @property
     def consumer_count(self) -> int:
@@ -178,16 +211,17 @@ class Queue:
         return not len(self._turns)
 
     @property
-    def tally(self) -> Tally:
-        return Tally(self._lane.count, self.in_flight, len(self._turns))
+    def queue_counts(self) -> QueueCounts:
+        return QueueCounts(self._ready_list.count, self.in_flight, len(self._turns))
 
-    here = tally
+    local_counts = queue_counts
+    """The same counts: this node leads the queue."""
 
     @property
-    def tally_in_use(self) -> Tally:
-        self.hand_out()
+    def queue_counts_in_use(self) -> QueueCounts:
+        self.deliver_ready()
         self._used()
-        return self.tally
+        return self.queue_counts
 
     @property
     def is_disused(self) -> bool:
@@ -197,7 +231,7 @@ class Queue:
     @property
     def unseen(self) -> list[tuple[int, int]]:
         """By log of the journal: from which number on no message was ever handed out."""
-        return self._lane.unseen
+        return self._ready_list.unseen
 
     def recover(self) -> None:
         """Take up what the journal holds, before anything else happens."""
@@ -205,9 +239,9 @@ class Queue:
         levels = self._unspread
         if levels is not None and {*self.journal.by_level.levels} - {levels.missing}:
             self._spread(levels)
-        self._lane.recover(self.journal.recover())
+        self._ready_list.recover(self.journal.recover())
         self._ask_to_be_woken()
-        if self._lane.damage is not None:
+        if self._ready_list.damage is not None:
             self._crash(is_told=True)
 
     def enqueue(
@@ -218,7 +252,7 @@ class Queue:
         *,
         persistent: bool = False,
         expiration_ms: Lifetimes = None,
-    ) -> Admission | Partly:
+    ) -> EnqueueResult | PartialResult:
         """Add messages at the end.  The caller may keep the lists but must not change them.
 
         All name a priority or none does.  Once it is deleted, too, it accepts them, as RabbitMQ
@@ -240,7 +274,7 @@ class Queue:
             self._is_fed = True
             self._touch(self)
         is_recorded = persistent and self.journal is not None
-        self._lane.put(
+        self._ready_list.put(
             origins,
             contents,
             content_bytes,
@@ -250,56 +284,58 @@ class Queue:
         )
         if self._bound is not None:
             self._bound.added(len(contents), content_bytes)
-        return Admission.RECORDED if is_recorded else Admission.ACCEPTED
+        return EnqueueResult.RECORDED if is_recorded else EnqueueResult.ACCEPTED
 
-    def _spread(self, levels: Levels) -> None:
+    def _spread(self, levels: PriorityLevels) -> None:
         """Not all messages have the same priority any more."""
-        self._lane, self._unspread = spread(self._lane, levels, self.journal), None
+        self._ready_list, self._unspread = spread(self._ready_list, levels, self.journal), None
         if self._bound is not None:
-            self._bound.move(self._lane)
+            self._bound.move(self._ready_list)
 
-    def _take_off(self, reason: DeathReason, taken: Taken) -> None:
+    def _take_off(self, reason: DeathReason, taken: TakenMessages) -> None:
         """Messages have died in front."""
         self._bury(reason, taken)
-        pay(self, taken.count)
+        release_publishers(self, taken.count)
 
     def _expires_at_ms(self, expiration_ms: Lifetimes) -> Deadlines:
         """Of messages that come in now: who is next, or does not live at all, must be looked at."""
         expires_at_ms = deadlines_of(expiration_ms, self._message_ttl_ms, self._time.now_ms())
-        if not (self._lane.count and isinstance(self._lane, Lane)) or is_instant(expires_at_ms):
+        if not (self._ready_list.count and isinstance(self._ready_list, ReadyList)) or is_instant(
+            expires_at_ms
+        ):
             self._touch(self)
         return expires_at_ms
 
     @property
     def is_behind(self) -> bool:
         """Whether more waits here than its consumers are likely to take soon."""
-        return self._lane.count > BEHIND_MESSAGES and len(self._turns) > 0
+        return self._ready_list.count > BEHIND_MESSAGES and len(self._turns) > 0
 
-    def pump(self) -> list[Handout]:
+    def pump(self) -> list[DeliveryBatch]:
         """Hand out what the consumers have room for, message by message in turn.
 
         Everything is accounted for then, and each run must be delivered, whenever that is.
         """
         self._overdue.look(self)
-        self._is_fed, handouts = False, list[Handout]()
+        self._is_fed, delivery_batches = False, list[DeliveryBatch]()
         is_timed = self._is_timed
         if self.pause is not None or (is_timed and not self._do_due()):
-            return handouts
-        if not self._deal(handouts, is_timed=is_timed):
-            return handouts
+            return delivery_batches
+        if not self._deal(delivery_batches, is_timed=is_timed):
+            return delivery_batches
         if self._bound is not None:
             self._bound.keep()
         if is_timed:
             self._look_ahead()
         if self._bound is not None:
             self._bound.judge()
-        return handouts
+        return delivery_batches
 
-    def hand_out(self) -> None:
+    def deliver_ready(self) -> None:
         """Hand out at once what has come since the last time: what is done next might have it
         handed to others, and what was published before has happened before.
 
-        `get`, `attach`, `purge` and `tally_in_use` call this.  `detach` and `settle` do not, since
+        `get`, `attach`, `purge`, `queue_counts_in_use` call this; `detach`, `settle` do not, since
         they are done for clients that are gone, too: the caller that acts for one that
         asked calls it before.
         """
@@ -307,23 +343,25 @@ class Queue:
             return
         self._is_fed, is_timed = False, self._is_timed
         if self.pause is None and self.damage is None and (not is_timed or self._do_due()):
-            handouts: list[Handout] = []
-            self._deal(handouts, is_timed=is_timed, is_crash_told=False)
-            self._ports.deliver(handouts)
+            delivery_batches: list[DeliveryBatch] = []
+            self._deal(delivery_batches, is_timed=is_timed, is_crash_told=False)
+            self._ports.deliver(delivery_batches)
 
     @property
     def _is_timed(self) -> bool:
         """Whether anything here is to be done by the time."""
-        return self._lane.is_timed or self.disuse is not None or self.delays.count > 0
+        return self._ready_list.is_timed or self.disuse is not None or self.delays.count > 0
 
-    def _deal(self, handouts: list[Handout], *, is_timed: bool, is_crash_told: bool = True) -> bool:
+    def _deal(
+        self, delivery_batches: list[DeliveryBatch], *, is_timed: bool, is_crash_told: bool = True
+    ) -> bool:
         """Deal out what is ready and there is room for; whether that is all for now."""
-        lane = self._lane
-        while lane.count and (not is_timed or self._turns.any_awake):
-            available = lane.available(BURST_BYTES)
+        ready_list = self._ready_list
+        while ready_list.count and (not is_timed or self._turns.any_awake):
+            available = ready_list.available(BURST_BYTES)
             if not available:
-                if lane.damage is not None:
-                    self._crash(is_told=is_crash_told and not handouts)
+                if ready_list.damage is not None:
+                    self._crash(is_told=is_crash_told and not delivery_batches)
                     break
                 if self._expire():
                     continue
@@ -332,14 +370,14 @@ class Queue:
             if not served:
                 break
             rounds = min(available // len(served), *(room for _, room in served))
-            handouts += self._share(lane.take(rounds * len(served)), served)
+            delivery_batches += self._share(ready_list.take(rounds * len(served)), served)
         return True
 
     @property
     def due_ms(self) -> int | None:
         """When there is something to do here though nobody asks for anything: `pump` does it."""
-        is_aging = self._lane.is_timed and not self._settings.is_still
-        due_ms = min(self.delays.due_ms, self._lane.due_ms if is_aging else NEVER_MS)
+        is_aging = self._ready_list.is_timed and not self._settings.is_still
+        due_ms = min(self.delays.due_ms, self._ready_list.due_ms if is_aging else NEVER_MS)
         if self.disuse is not None and self.is_unused:
             due_ms = min(due_ms, self.disuse.due_ms)
         return due_ms if due_ms < NEVER_MS else None
@@ -350,13 +388,13 @@ class Queue:
         if disuse is not None and self.is_unused and disuse.is_to_be_told():
             self._ports.on_disused(self)
         now_ms = self._time.now_ms()
-        self._lane.now_ms = 0 if self._settings.is_still else now_ms
-        self.delays.mature(self._lane.give_back, now_ms)
+        self._ready_list.now_ms = 0 if self._settings.is_still else now_ms
+        self.delays.mature(self._ready_list.give_back, now_ms)
         return self._expire()
 
     def _look_ahead(self) -> None:
         """Whoever has no time to live, and was wanted by nobody, has expired; and what is next?"""
-        self._lane.new_from = NO_MESSAGE
+        self._ready_list.new_from = NO_MESSAGE
         self._expire()
         self._ask_to_be_woken()
 
@@ -370,7 +408,7 @@ class Queue:
         Whether the next one has not: there is a limit to what is done in one turn.
         """
         for _ in range(EXPIRED_SEGMENTS_MAX):
-            taken = self._lane.expire(are_read=self._dying.are_wanted)
+            taken = self._ready_list.expire(are_read=self._dying.are_wanted)
             if taken is None:
                 return True
             self._take_off(DeathReason.EXPIRED, taken)
@@ -387,106 +425,113 @@ class Queue:
         if not is_told:
             self._touch(self)
         elif self.damage is None:
-            self.damage = self._lane.damage
+            self.damage = self._ready_list.damage
             self._ports.on_crash(self)
 
-    def _share(self, taken: Taken, served: list[tuple[Consumer, int]]) -> list[Handout]:
+    def _share(
+        self, taken: TakenMessages, served: list[tuple[Consumer, int]]
+    ) -> list[DeliveryBatch]:
         """Deal a run out to the consumers, the first message to the first and so on."""
-        handouts = []
+        delivery_batches = []
         for start, (consumer, _room) in enumerate(served):
-            handout = taken.handed_to(consumer, start, len(served))
-            self._hand(handout)
-            handouts.append(handout)
-        pay(self, len(taken.contents))
-        return handouts
+            delivery_batch = taken.handed_to(consumer, start, len(served))
+            self.account_delivery(delivery_batch)
+            delivery_batches.append(delivery_batch)
+        release_publishers(self, len(taken.contents))
+        return delivery_batches
 
-    def _hand(self, handout: Handout) -> None:
-        """Account for messages that are in somebody's hands from now on."""
-        holder = handout.holder
-        holder.took(handout)
+    def account_delivery(self, delivery_batch: DeliveryBatch) -> None:
+        """Account for messages that their holder has from now on."""
+        holder = delivery_batch.holder
+        holder.took(delivery_batch)
         if not holder.no_ack:
-            self.in_flight += len(handout.contents)
-            self._overdue.handed(self, handout)
-        elif handout.is_recorded and self.journal is not None:
-            self.journal.settled(handout.sequences)
+            self.in_flight += len(delivery_batch.contents)
+            self._overdue.handed(self, delivery_batch)
+        elif delivery_batch.is_recorded and self.journal is not None:
+            self.journal.settled(delivery_batch.sequences)
 
-    take_up = _hand
-    """Messages were in somebody's hands before this queue was made."""
-
-    def get(self, holder: Holder) -> Handout | None:
+    def get(self, holder: Holder) -> DeliveryBatch | None:
         """Hand out the next message to `holder` (basic.get), if there is one and no `damage`."""
-        self.hand_out()  # mutant: OR2
+        self.deliver_ready()  # mutant: OR2
         self._used()
-        lane = self._lane
-        if lane.is_timed and self.pause is None and not self._settings.is_still:
-            lane.now_ms, lane.new_from = self._time.now_ms(), NO_MESSAGE
+        ready_list = self._ready_list
+        if ready_list.is_timed and self.pause is None and not self._settings.is_still:
+            ready_list.now_ms, ready_list.new_from = self._time.now_ms(), NO_MESSAGE
             while not self._expire():  # who asks must not be told that there is none if there is
                 pass
-        if self.pause is not None or not lane.count:
+        if self.pause is not None or not ready_list.count:
             return None
-        if not lane.available(1):
+        if not ready_list.available(1):
             self._crash(is_told=True)
             return None
-        handout = lane.take(1).handed_to(holder)
-        pay(self, 1)
-        self._hand(handout)
-        if lane.is_timed:  # its client is told how many more there are
+        delivery_batch = ready_list.take(1).handed_to(holder)
+        release_publishers(self, 1)
+        self.account_delivery(delivery_batch)
+        if ready_list.is_timed:  # its client is told how many more there are
             self._look_ahead()
-        return handout
+        return delivery_batch
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+    def settle(
+        self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
+    ) -> None:
         """The messages `start` to `stop` of a run are in nobody's hands any more.
 
         Done with, or back; so is what a holder with no_ack was handed, if it could not be sent.
         Those that came back before, for they were held for too long, are passed over.
         """
-        if handout.handed_at_ms and not self._overdue.settled(handout, stop - start):
+        if delivery_batch.delivered_at_ms and not self._overdue.settled(
+            delivery_batch, stop - start
+        ):
             return
         if outcome not in FINAL:
-            self._take_back(handout, start, stop, outcome)
-        elif handout.is_recorded and self.journal is not None:
-            self.journal.settled(handout.sequences[start:stop])
-        dead = handout.contents[start:stop] if outcome is Outcome.REJECTED else []
-        handout.release(start, stop)
-        if not handout.holder.no_ack:
+            self._take_back(delivery_batch, start, stop, outcome)
+        elif delivery_batch.is_recorded and self.journal is not None:
+            self.journal.settled(delivery_batch.sequences[start:stop])
+        dead = delivery_batch.contents[start:stop] if outcome is Outcome.REJECTED else []
+        delivery_batch.release(start, stop)
+        if not delivery_batch.holder.no_ack:
             self.in_flight -= stop - start
-            handout.holder.settled(stop - start)
+            delivery_batch.holder.settled(stop - start)
         if dead:
-            self._dying.hand_on(DeathReason.REJECTED, handout.origins[start:stop], dead)
+            self._dying.hand_on(DeathReason.REJECTED, delivery_batch.origins[start:stop], dead)
 
-    def _take_back(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
-        self._lane.give_back(handout.back(start, stop, outcome))
-        if handout.is_recorded and handout.holder.no_ack and self.journal is not None:
-            self.journal.unsettled(handout.sequences[start:stop])
+    def _take_back(
+        self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
+    ) -> None:
+        self._ready_list.give_back(delivery_batch.back(start, stop, outcome))
+        if delivery_batch.is_recorded and delivery_batch.holder.no_ack and self.journal is not None:
+            self.journal.unsettled(delivery_batch.sequences[start:stop])
         if self._bound is not None and self.pause is None:
-            self._bound.came_back(handout.contents[start:stop])
-        if self._turns.any_awake or handout.expiries is not None or self._bound is not None:
+            self._bound.came_back(delivery_batch.contents[start:stop])
+        if self._turns.any_awake or delivery_batch.expiries is not None or self._bound is not None:
             self._touch(self)
 
-    peek = peek
+    def peek(self, request: PeekRequest) -> PeekResult:
+        """Look at ready messages, which changes nothing."""
+        return peek(self, request)
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> ReadyView:
         """What is ready, for who only looks at it."""
-        return Shelf(self._lane.stocks)
+        return ReadyView(self._ready_list.stocks)
 
     def purge(self) -> int:
-        """The same as `clear`, for somebody who asks.  PreconditionFailed if `Pause` has it so."""
+        """Do `clear` for a client.  Raises PreconditionFailed while `ConversionHold` forbids it."""
         if self.pause is not None:
             self.pause.check_purge()
-        self.hand_out()  # mutant: OR3
+        self.deliver_ready()  # mutant: OR3
         return self.clear()
 
     def clear(self) -> int:
         """Drop every ready message, damaged or not, and those that wait to be; how many."""
-        dropped = self._lane.clear()
+        dropped = self._ready_list.clear()
         for run in self.delays.clear():
             dropped += len(run)
             if self.journal is not None:
                 self.journal.settled(run)
         self.damage = None
         self._entrance.forget()
-        pay(self, dropped)
+        release_publishers(self, dropped)
         return dropped
 
     def drop_damaged(self) -> int:
@@ -495,26 +540,26 @@ class Queue:
         `damage` is still set if what comes behind them is damaged as well, and, with 0, if it
         cannot be told where they end.
         """
-        lane = self._lane
-        dropped = lane.drop_damaged() if lane.damage is not None else 0
-        if lane.damage is None and lane.count:
-            lane.available(1)
-        if lane.is_timed:
+        ready_list = self._ready_list
+        dropped = ready_list.drop_damaged() if ready_list.damage is not None else 0
+        if ready_list.damage is None and ready_list.count:
+            ready_list.available(1)
+        if ready_list.is_timed:
             self._touch(self)
-        self.damage = lane.damage
-        pay(self, dropped)
+        self.damage = ready_list.damage
+        release_publishers(self, dropped)
         return dropped
 
     def shed(self) -> bool:
         """Memory is short: keep what is next.  False if more may go once the disk catches up."""
-        return self._lane.shed()
+        return self._ready_list.shed()
 
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""
-        self.hand_out()  # mutant: OR1
+        self.deliver_ready()  # mutant: OR1
         self.in_exclusive_use |= consumer.exclusive
         self._turns.add(consumer)
-        if self._lane.count:
+        if self._ready_list.count:
             self._touch(self)
 
     def detach(self, consumer: Consumer) -> None:
@@ -522,7 +567,7 @@ class Queue:
         self._turns.remove(consumer)
         self.in_exclusive_use &= not consumer.exclusive
         self._used()  # mutant: X6
-        if self._lane.count and self._turns.any_awake:
+        if self._ready_list.count and self._turns.any_awake:
             self._touch(self)
 
     def wake(self, consumer: Consumer) -> None:
@@ -530,5 +575,5 @@ class Queue:
         pumped behind those whose consumers were woken before."""
         if consumer.parked:
             self._turns.wake(consumer)
-        if self._lane.count:
+        if self._ready_list.count:
             (self._ports.touch_last or self._touch)(self)

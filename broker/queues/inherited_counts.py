@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.segment import Segment
 
 
-class Alike(NamedTuple):
+class EqualCountsRun(NamedTuple):
     """Messages with equal counts, from one number up to, not including, another."""
 
     first: int
@@ -28,16 +28,16 @@ class Alike(NamedTuple):
 
 
 NO_STARTS: list[int] = []
-NO_RUNS: list[Alike] = []
+NO_RUNS: list[EqualCountsRun] = []
 """Never changed: nothing is brought along to most queues."""
 
 
-class Carried:
+class InheritedCounts:
     """By sequence number: what is not in it is new."""
 
     __slots__ = ("_gone_count", "_runs", "_starts", "coming", "has_any")
 
-    def __init__(self, runs: Sequence[Alike] = ()) -> None:
+    def __init__(self, runs: Sequence[EqualCountsRun] = ()) -> None:
         """`runs` rise."""
         self._runs = [*runs] if runs else NO_RUNS
         self._starts = [run.first for run in runs] if runs else NO_STARTS
@@ -49,7 +49,7 @@ class Carried:
         """Of what comes into the queue now."""
 
     @property
-    def runs(self) -> list[Alike]:
+    def runs(self) -> list[EqualCountsRun]:
         """All of it, rising."""
         return self._runs[self._gone_count :]
 
@@ -67,17 +67,17 @@ class Carried:
         elif (last := self._runs[-1]).stop == first and last.counts == counts:  # mutant: CA15 CA16
             self._runs[-1] = last._replace(stop=stop)
             return
-        self._runs.append(Alike(first, stop, counts))
+        self._runs.append(EqualCountsRun(first, stop, counts))
         self._starts.append(first)
 
-    def alike(self, first: int, stop: int) -> Alike:
+    def alike(self, first: int, stop: int) -> EqualCountsRun:
         """The messages from the one at `first` on, before `stop`, that have equal counts."""
         at = bisect_right(self._starts, first, self._gone_count) - 1
         if at >= self._gone_count and first < (run := self._runs[at]).stop:
-            return Alike(first, min(stop, run.stop), run.counts)  # mutant: CA13
+            return EqualCountsRun(first, min(stop, run.stop), run.counts)  # mutant: CA13
         if at + 1 < len(self._starts):
             stop = min(stop, self._starts[at + 1])  # mutant: CA14
-        return Alike(first, stop, NEW)
+        return EqualCountsRun(first, stop, NEW)
 
     def take(self, sequences: Sequence[int]) -> None:
         """Messages are ready no more."""
@@ -118,7 +118,7 @@ class Carried:
         self._gone_count, self.has_any = 0, False
 
 
-def alike_in(segment: Segment, stop: int, carried: Carried) -> tuple[int, Counts]:
+def equal_counts_in(segment: Segment, stop: int, carried: InheritedCounts) -> tuple[int, Counts]:
     """Up to where in a segment messages have the counts of the next one, at most up to `stop`."""
     sequences = segment.sequences(segment.head, stop)
     alike = carried.alike(sequences[0], sequences[-1] + 1)

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.deduplication_window import Window
+from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.expiry_times import Deadlines, Expiries, part_of
 from fluffle.broker.queues.timer_port import NEVER_MS
@@ -94,7 +94,7 @@ class Stored:
 
 
 @dataclass(slots=True)
-class Loaded:
+class LoadedMessages:
     """Messages read back."""
 
     sequences: Sequence[int]
@@ -105,10 +105,10 @@ class Loaded:
     """One a message, or None if none ever expires."""
 
 
-def part_of_loaded(loaded: Loaded, start: int, stop: int) -> Loaded:
+def part_of_loaded(loaded: LoadedMessages, start: int, stop: int) -> LoadedMessages:
     """The messages from the one at `start` up to the one at `stop`."""
     part = slice(start, stop)
-    return Loaded(
+    return LoadedMessages(
         loaded.sequences[part],
         loaded.origins[part],
         loaded.contents[part],
@@ -149,7 +149,7 @@ class Damage:
     """Whether the messages can be read, but not what was settled of them."""
 
 
-class Unreadable(Exception):
+class UnreadableMessages(Exception):
     """What is asked for begins with damage."""
 
     def __init__(self, damage: Damage) -> None:
@@ -157,7 +157,7 @@ class Unreadable(Exception):
         self.damage = damage
 
 
-class Progress(Protocol):
+class DiskProgress(Protocol):
     """How far the disk is."""
 
     ticket: int
@@ -173,7 +173,7 @@ class Journal(Protocol):
     """Its logs in the store: recorded with the queue, so that they are found again."""
 
     @property
-    def commits(self) -> Progress:
+    def commits(self) -> DiskProgress:
         """To which what is told goes."""
 
     def recover(self) -> Recovery:
@@ -201,13 +201,13 @@ class Journal(Protocol):
     def evicted(self, first: int, stop: int) -> None:
         """A stretch that began apart, durable and with nothing settled, has left memory."""
 
-    def load(self, first: int, stop: int) -> list[Loaded]:
+    def load(self, first: int, stop: int) -> list[LoadedMessages]:
         """Read back a stretch that was evicted or recovered: what of it is not settled.
 
-        As far as it can be read; raises `Unreadable` if that is nothing.
+        As far as it can be read; raises `UnreadableMessages` if that is nothing.
         """
 
-    def peek(self, first: int, stop: int) -> list[Loaded]:
+    def peek(self, first: int, stop: int) -> list[LoadedMessages]:
         """As `load`, of a stretch that stays where it is."""
 
     def discarded(self, first: int, stop: int) -> None:
@@ -220,14 +220,14 @@ class Journal(Protocol):
         """The queue is gone: so is all that was written of it."""
 
     @property
-    def by_level(self) -> ByLevel:
+    def by_level(self) -> JournalByPriority:
         """The same, for a queue that keeps messages of each priority apart.
 
         That of a classic queue is a `Journal`, too: numbers say in which part messages are.
         """
 
 
-class ByLevel(Protocol):
+class JournalByPriority(Protocol):
     """A journal of which each lane has a part, all of which are recovered together."""
 
     @property
@@ -241,7 +241,7 @@ class ByLevel(Protocol):
         """The part of one lane."""
 
 
-class Spilled(NamedTuple):
+class PagedOutMessages(NamedTuple):
     """Messages, one origin a content."""
 
     origins: list[Origin]
@@ -249,7 +249,7 @@ class Spilled(NamedTuple):
     expiries: Expiries | None
 
 
-class Spill(Protocol):
+class PageStore(Protocol):
     """Where messages go that no journal holds, when memory is short."""
 
     is_wanted: bool
@@ -260,38 +260,38 @@ class Spill(Protocol):
         """Whether the disk should catch up before it is given more."""
 
     @property
-    def commits(self) -> Progress:
+    def commits(self) -> DiskProgress:
         """To which what is written goes."""
 
     def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
         """Write messages; under which number they are found."""
 
-    def read(self, index: int) -> Spilled:
-        """Read back what is durable.  Raises `Unreadable`."""
+    def read(self, index: int) -> PagedOutMessages:
+        """Read back what is durable.  Raises `UnreadableMessages`."""
 
     def forget(self, index: int) -> None:
         """They are not wanted any more."""
 
 
-class Keys(Protocol):
-    """The keys of messages that a queue has taken: see `Window`."""
+class DeduplicationKeys(Protocol):
+    """The keys of messages that a queue has taken: see `DeduplicationWindow`."""
 
     def remembered(self, packed: bytes, kept: int) -> None:
         """These are the newest keys from now on, in the commit that collects, and no more than so
         many of all are kept, the newest.  If none is kept, all is forgotten."""
 
 
-class KeysOnDisk(Keys, Protocol):
+class StoredDeduplicationKeys(DeduplicationKeys, Protocol):
     """The same, of a queue that may have been there before."""
 
-    def recover(self) -> Window:
+    def recover(self) -> DeduplicationWindow:
         """What is there, before anything else is told; it is known from now on what is in this."""
 
 
-class Journals(Protocol):
+class JournalFactory(Protocol):
     """Makes journals, for the queues of a node."""
 
-    spill: Spill
+    spill: PageStore
     """For the messages that none of them holds."""
 
     def new_groups(self) -> tuple[int, ...]:
@@ -303,5 +303,5 @@ class Journals(Protocol):
     def reopen(self, groups: tuple[int, ...]) -> Journal:
         """For a queue that was there when the node last ended."""
 
-    def keys(self, groups: tuple[int, ...]) -> KeysOnDisk:
+    def keys(self, groups: tuple[int, ...]) -> StoredDeduplicationKeys:
         """What such a queue knows of messages that it has taken."""

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
 from fluffle.broker.queues.limits import NO_LIMIT, Limit, reaching
-from fluffle.broker.queues.priority_ready_lists import AnyLane
-from fluffle.broker.queues.queue_api import Admission, Partly
-from fluffle.broker.queues.segment import Taken
+from fluffle.broker.queues.priority_ready_lists import AnyReadyList
+from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
+from fluffle.broker.queues.segment import TakenMessages
 
 LOOK_BYTES = 1_048_576
 """Of messages that are dropped together."""
@@ -42,18 +42,18 @@ class Enqueue(Protocol):
         *,
         persistent: bool,
         expiration_ms: Lifetimes,
-    ) -> Admission | Partly: ...
+    ) -> EnqueueResult | PartialResult: ...
 
 
-class Acts(NamedTuple):
+class LimitActions(NamedTuple):
     """What a queue is asked to do."""
 
     enqueue: Enqueue
-    pump: Callable[[], list[Handout]]
+    pump: Callable[[], list[DeliveryBatch]]
     """Hand out what consumers have room for, and `keep` to the limit."""
-    deliver: Callable[[list[Handout]], None]
+    deliver: Callable[[list[DeliveryBatch]], None]
     """Pass that on to them."""
-    drop: Callable[[Taken], None]
+    drop: Callable[[TakenMessages], None]
     """These have been taken off, and die."""
     expire: Callable[[], bool]
     """Take off what has expired; whether the next one has not."""
@@ -65,17 +65,23 @@ class Acts(NamedTuple):
     """How many messages count that are not in the lane."""
 
 
-class Bound:
+class LengthLimit:
     """The limit of one queue."""
 
     __slots__ = (
-        "_acts", "_added", "_fitting_bytes", "_fitting_part", "_is_shut", "_lane", "_limit",
+        "_acts",
+        "_added",
+        "_fitting_bytes",
+        "_fitting_part",
+        "_is_shut",
+        "_limit",
+        "_ready_list",
         "refuses",
     )  # fmt: skip
 
-    def __init__(self, limit: Limit, lane: AnyLane, acts: Acts) -> None:
+    def __init__(self, limit: Limit, ready_list: AnyReadyList, acts: LimitActions) -> None:
         self._limit = limit
-        self._lane = lane
+        self._ready_list = ready_list
         self._acts = acts
         self._added = NOTHING
         """How many messages have come in since it was kept to, and how many bytes at most."""
@@ -90,21 +96,23 @@ class Bound:
     @property
     def _waiting(self) -> tuple[int, int]:
         """How many messages count, and how many bytes."""
-        scale = self._lane.scale
-        count = self._lane.count + self._acts.besides()
+        scale = self._ready_list.scale
+        count = self._ready_list.count + self._acts.besides()
         return count, 0 if scale is None else scale.sum.size_bytes
 
     def _is_passed(self, count: int = 0, content_bytes: int = 0) -> bool:
         """Whether more waits than may, or would with so much more: for that not each is weighed."""
-        lane, limit = self._lane, self._limit
-        if lane.count + self._acts.besides() > limit.count_max - count:
+        ready_list, limit = self._ready_list, self._limit
+        if ready_list.count + self._acts.besides() > limit.count_max - count:
             return True
-        return lane.scale is not None and lane.scale.sum.exceeds(limit.bytes_max - content_bytes)
+        return ready_list.scale is not None and ready_list.scale.sum.exceeds(
+            limit.bytes_max - content_bytes
+        )
 
     @property
     def may_be_passed(self) -> bool:
         """Whether more waits than may, or nobody knows yet."""
-        scale = self._lane.scale
+        scale = self._ready_list.scale
         return self._is_passed() or (scale is not None and scale.sum.is_unsure)
 
     def refuse(
@@ -114,7 +122,7 @@ class Bound:
         content_bytes: int,
         persistent: bool,  # noqa: FBT001 - in order, as `enqueue` has them
         expiration_ms: Lifetimes,
-    ) -> Admission | Partly | int | None:
+    ) -> EnqueueResult | PartialResult | int | None:
         """Add those messages that fit, each as if it came alone; or how many bytes all of them
         count, if all fit, and none is added yet; None if they do, whatever that is."""
         if contents is self._fitting_part:
@@ -127,11 +135,11 @@ class Bound:
         sizes = limit.sizes(contents) if limit.sizes is not None else ()
         if self._fitting(sizes, count) == count:
             return sum(sizes)
-        at, refused, taken = 0, list[tuple[int, int]](), Admission.REFUSED
+        at, refused, taken = 0, list[tuple[int, int]](), EnqueueResult.REFUSED
         while left := count - at:
             fitting = self._fitting(sizes[at:], left)
             if not fitting:  # what has expired goes by this, too
-                self.hand_out()
+                self.deliver_ready()
                 self.judge()
                 fitting = self._fitting(sizes[at:], left)
             if fitting:
@@ -146,7 +154,7 @@ class Bound:
                     expiration_ms=lifetimes_in(expiration_ms, part),
                 )
                 self._fitting_part = None
-                assert isinstance(admission, Admission), "all of them fit"
+                assert isinstance(admission, EnqueueResult), "all of them fit"
                 taken, at = admission, part.stop
             else:
                 stop = at + limit.misfits(sizes[at:], left, *self._waiting)
@@ -154,15 +162,15 @@ class Bound:
                 if limit.is_dead_lettered:
                     self._acts.refused(origins[at:stop], contents[at:stop])
                 at = stop
-        if not refused or taken is Admission.REFUSED:
+        if not refused or taken is EnqueueResult.REFUSED:
             return taken
-        return Partly(count, taken, refused)
+        return PartialResult(count, taken, refused)
 
     def added(self, count: int, content_bytes: int) -> None:
         """Messages have come in: for so many at least others go if there are too many."""
         if self.may_be_passed:
             self._note(count, content_bytes)
-            self.hand_out()
+            self.deliver_ready()
 
     def came_back(self, contents: list[bytes]) -> None:
         """Messages are in front again."""
@@ -174,7 +182,7 @@ class Bound:
         before, before_bytes = self._added
         self._added = before + count, before_bytes + content_bytes
 
-    def hand_out(self) -> None:
+    def deliver_ready(self) -> None:
         """Whoever has room takes what waits, and the rest is kept within the limit."""
         self._acts.deliver(self._acts.pump())
 
@@ -190,7 +198,7 @@ class Bound:
         added, self._added = self._added, NOTHING
         if added == NOTHING:
             self._weigh()
-        lane, left_bytes = self._lane, DROPPED_BYTES_MAX
+        ready_list, left_bytes = self._ready_list, DROPPED_BYTES_MAX
         if self._limit.refuses or not self.may_be_passed:
             return
         count_max, bytes_max = self._limit.count_max, self._limit.bytes_max
@@ -199,21 +207,21 @@ class Bound:
             count_max = max(count_max, count - added_count)
             bytes_max = max(bytes_max, size_bytes - added_bytes)
             left_bytes = NO_LIMIT
-        while lane.count and left_bytes > 0:
+        while ready_list.count and left_bytes > 0:
             count, size_bytes = self._waiting
             excess, excess_bytes = count - count_max, size_bytes - bytes_max
             if excess <= 0 and excess_bytes <= 0:  # mutant: B1
                 break
-            available = lane.available(LOOK_BYTES)
+            available = ready_list.available(LOOK_BYTES)
             if available:
-                taken = lane.take(self._surplus(available, excess, excess_bytes))
+                taken = ready_list.take(self._surplus(available, excess, excess_bytes))
                 left_bytes -= sum(map(len, taken.contents)) + MESSAGE_COST_BYTES * taken.count
                 self._acts.drop(taken)
-            elif lane.damage is None and self._acts.expire():
+            elif ready_list.damage is None and self._acts.expire():
                 left_bytes -= LOOK_BYTES
             else:
                 return
-        if lane.count and self.may_be_passed:
+        if ready_list.count and self.may_be_passed:
             self._acts.touch()
 
     def _surplus(self, available: int, excess: int, excess_bytes: int) -> int:
@@ -224,16 +232,16 @@ class Bound:
             return surplus
         # No more are looked at than are dropped, if all are of one size.
         looked_at = min(available, 1 + excess_bytes * count // size_bytes)
-        return max(surplus, reaching(sizes(self._lane.ahead(looked_at)), excess_bytes))
+        return max(surplus, reaching(sizes(self._ready_list.ahead(looked_at)), excess_bytes))
 
-    def move(self, lane: AnyLane) -> None:
+    def move(self, ready_list: AnyReadyList) -> None:
         """What waits is there from now on."""
-        self._lane = lane
-        lane.weigh_by(self._limit.sizes)
+        self._ready_list = ready_list
+        ready_list.weigh_by(self._limit.sizes)
 
     def _weigh(self) -> None:
         """Come to know more of how much waits."""
-        scale = self._lane.scale
+        scale = self._ready_list.scale
         if scale is not None and scale.sum.is_unsure:
             scale.go_on()
             self._acts.touch()
@@ -247,7 +255,9 @@ class Bound:
             self._is_shut = self._is_passed()
 
 
-def bound_of(limit: Limit | None, lane: AnyLane, acts: Acts) -> Bound | None:
+def length_limit_of(
+    limit: Limit | None, ready_list: AnyReadyList, acts: LimitActions
+) -> LengthLimit | None:
     """None where there is no limit; bytes are counted where there is one of them."""
-    lane.weigh_by(limit.sizes if limit is not None else None)
-    return Bound(limit, lane, acts) if limit is not None else None
+    ready_list.weigh_by(limit.sizes if limit is not None else None)
+    return LengthLimit(limit, ready_list, acts) if limit is not None else None

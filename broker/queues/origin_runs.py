@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from struct import Struct
 
-from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.base.message import MessageAnnotations, Origin
 
 RUN = Struct(">IBB")
 PAST_SHIFT = 30
@@ -57,7 +57,7 @@ def unpack_origins(data: bytes, at: int, runs: int, messages: int) -> tuple[list
         names = data[key_at - exchange_size : key_at], data[key_at:at], past, blind
         if names not in known:
             exchange, key, *blind_keys = map(text_of, (*names[:2], *blind))
-            known[names] = Origin(exchange, key, Past(past), tuple(blind_keys))
+            known[names] = Origin(exchange, key, MessageAnnotations(past), tuple(blind_keys))
         blind = ()
         if count > messages - len(origins):
             raise ValueError(f"an entry of {messages} messages has runs of more")

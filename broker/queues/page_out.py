@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from fluffle.broker.queues.journal import Journal, Spill
-from fluffle.broker.queues.segment import Place, Segment
+from fluffle.broker.queues.journal import Journal, PageStore
+from fluffle.broker.queues.segment import Segment, SegmentLocation
 
 
-class Leaving:
+class PageOut:
     """Of one lane."""
 
     __slots__ = ("_segments", "_spill", "journal")
 
-    def __init__(self, journal: Journal | None, spill: Spill | None) -> None:
+    def __init__(self, journal: Journal | None, spill: PageStore | None) -> None:
         self.journal = journal
         """That of the lane, which may come to have but a part of it."""
         self._spill = spill
@@ -48,22 +48,22 @@ class Leaving:
         durable = port.commits.durable if port is not None else 0
         while self._segments and self._segments[0].ticket <= durable:
             segment = self._segments.popleft()
-            if segment.place is Place.LEAVING:
+            if segment.place is SegmentLocation.LEAVING:
                 if segment.is_recorded and self.journal is not None:
                     self.journal.evicted(segment.first_sequence, segment.stop_sequence)
                 segment.forget()
-                segment.place = Place.DISK
+                segment.place = SegmentLocation.DISK
 
 
-def leaves(segment: Segment, spill: Spill | None) -> bool:
+def leaves(segment: Segment, spill: PageStore | None) -> bool:
     """Have a segment leave memory if it is on disk, will be, or may go there now; whether it
     does."""
-    if segment.place is not Place.MEMORY:
+    if segment.place is not SegmentLocation.MEMORY:
         return False
     if not (segment.is_recorded or segment.spilled_at):
         if spill is None or not spill.is_wanted:
             return False
         segment.ticket = spill.commits.ticket
         segment.spilled_at = spill.write(segment.origins, segment.contents, segment.expiries)
-    segment.place = Place.LEAVING
+    segment.place = SegmentLocation.LEAVING
     return True

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 
-class Tell(Protocol):
+class OnDeadLetterResult(Protocol):
     """Hears of a try whether the parcel has arrived, or must be tried again."""
 
     def __call__(self, *, is_there: bool) -> None: ...
@@ -17,7 +17,7 @@ NOBODY: frozenset[object] = frozenset()
 NO_HEIRS: Mapping[object, object] = MappingProxyType({})
 
 
-class Parcel:
+class PendingDeadLetter:
     """Arrives once every queue has it where it leads, and one at least.
 
     It is kept until then, and tried again; where it is known to have arrived, or is sure to, it is
@@ -30,7 +30,7 @@ class Parcel:
         "tries",
     )  # fmt: skip
 
-    def __init__(self, tell: Tell, sequence: int = 0) -> None:
+    def __init__(self, tell: OnDeadLetterResult, sequence: int = 0) -> None:
         """`sequence`: its number in its queue, if it has one there.
 
         `tell` may be called before a try is over, and after the next has begun: queues may say
@@ -62,13 +62,13 @@ class Parcel:
         """A queue has it, and says so by `known` once it is on disk."""
         self._sure |= {queue}
 
-    def succeed(self, heir: object, queue: object) -> None:
+    def succeed(self, successor: object, queue: object) -> None:
         """A queue has taken the place of another, with its messages."""
         if queue in self.reached:
-            self.reached |= {heir}
+            self.reached |= {successor}
         elif queue in self._sure:
-            self._sure |= {heir}
-            self._heirs = {**self._heirs, queue: heir}
+            self._sure |= {successor}
+            self._heirs = {**self._heirs, queue: successor}
 
     @property
     def is_there(self) -> bool:

@@ -13,7 +13,7 @@ LEVEL_BITS = 54
 lanes all are less than 2 ** 62."""
 
 
-class Levels(NamedTuple):
+class PriorityLevels(NamedTuple):
     """From 0 up to the highest."""
 
     highest: int
@@ -38,7 +38,7 @@ def _capped(highest: int) -> bytes:
     return bytes(min(priority, highest) for priority in range(256))
 
 
-QUORUM_LEVELS = Levels(highest=31, missing=4)
+QUORUM_LEVELS = PriorityLevels(highest=31, missing=4)
 """RabbitMQ 4.3: rabbit_fifo.  4.0 has two, of which the higher begins at 5."""
 
 
@@ -46,13 +46,13 @@ CLASSIC_HIGHEST_MIN = 1
 """RabbitMQ 4.0.5 tells two apart where x-max-priority is 0."""
 
 
-def levels_of(spec: QueueSpec) -> Levels | None:
+def levels_of(spec: QueueSpec) -> PriorityLevels | None:
     """None if all messages of such a queue are alike."""
     if spec.queue_type is QueueType.QUORUM:
         return QUORUM_LEVELS
     if spec.max_priority is None:
         return None
-    return Levels(max(spec.max_priority, CLASSIC_HIGHEST_MIN), missing=0)
+    return PriorityLevels(max(spec.max_priority, CLASSIC_HIGHEST_MIN), missing=0)
 
 
 def first_of(level: int) -> int:
@@ -65,7 +65,7 @@ def level_of(sequence: int) -> int:
     return sequence >> LEVEL_BITS
 
 
-class Numbers:
+class SequenceNumbers:
     """Gives out sequence numbers, to one lane or to several."""
 
     __slots__ = ("next",)

@@ -2,7 +2,7 @@
 
     returned (of quorum queues)  ->  31  ->  30  ->  ...  ->  0
 
-It is used like a `Lane`.  Which lanes have something in them is a number with a bit for each, so
+Used like a `ReadyList`.  Which lists have something in them is a number with a bit for each, so
 that nothing here costs more for there being many.
 
 In a classic queue each lane has numbers and a log of its own, and what comes back goes to its place
@@ -18,86 +18,118 @@ from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.byte_count import Sum
-from fluffle.broker.queues.delayed_ready_list import CalendarLane
+from fluffle.broker.queues.byte_count import ByteSum
+from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
 from fluffle.broker.queues.expiry_times import Deadlines, is_instant, spread_over
-from fluffle.broker.queues.inherited_counts import Carried
-from fluffle.broker.queues.journal import ByLevel, Damage, Journal, Recovery, Spill
+from fluffle.broker.queues.inherited_counts import InheritedCounts
+from fluffle.broker.queues.journal import Damage, Journal, JournalByPriority, PageStore, Recovery
 from fluffle.broker.queues.limits import Sizes
-from fluffle.broker.queues.priorities import Levels, Numbers, first_of, level_of, levels_of
-from fluffle.broker.queues.queue_context import Stores
-from fluffle.broker.queues.queue_view import Stock
-from fluffle.broker.queues.ready_list import NO_MESSAGE, Lane
-from fluffle.broker.queues.requeue import ByAge, Returned
-from fluffle.broker.queues.segment import Taken
+from fluffle.broker.queues.priorities import (
+    PriorityLevels,
+    SequenceNumbers,
+    first_of,
+    level_of,
+    levels_of,
+)
+from fluffle.broker.queues.queue_context import QueueStores
+from fluffle.broker.queues.queue_view import ReadyMessages
+from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList
+from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
+from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.columns import PriorityColumn, kinds_of
 
 
-class Scales:
+class PriorityByteCounts:
     """How many bytes wait in some lanes: each of these adds to one sum."""
 
-    __slots__ = ("_lanes", "sum")
+    __slots__ = ("_ready_lists", "sum")
 
-    def __init__(self, lanes: Mapping[int, Lane]) -> None:
-        self._lanes = lanes
-        self.sum = Sum()
+    def __init__(self, ready_lists: Mapping[int, ReadyList]) -> None:
+        self._ready_lists = ready_lists
+        self.sum = ByteSum()
 
     def go_on(self) -> None:
         """As each does."""
-        scales = [lane.scale for lane in self._lanes.values() if lane.scale is not None]
+        scales = [
+            ready_list.scale
+            for ready_list in self._ready_lists.values()
+            if ready_list.scale is not None
+        ]
         for scale in scales:
             scale.go_on()
         self.sum.is_unsure = any(scale.is_unsure for scale in scales)
 
 
-class Lanes:
+class PriorityReadyLists:
     """The lanes of one queue."""
 
     __slots__ = (
-        "_carried", "_due_ms", "_filled", "_front", "_in_turn", "_journal", "_lanes", "_levels",
-        "_numbers", "_sizes", "_spill", "count", "is_timed", "now_ms", "scale",
+        "_carried",
+        "_due_ms",
+        "_filled",
+        "_front",
+        "_in_turn",
+        "_journal",
+        "_levels",
+        "_numbers",
+        "_ready_lists",
+        "_sizes",
+        "_spill",
+        "count",
+        "is_timed",
+        "now_ms",
+        "scale",
     )  # fmt: skip
 
     def __init__(
-        self, levels: Levels, journal: ByLevel | None = None, spill: Spill | None = None
+        self,
+        levels: PriorityLevels,
+        journal: JournalByPriority | None = None,
+        spill: PageStore | None = None,
     ) -> None:
         self._levels = levels
-        self._numbers: Numbers | None = None
+        self._numbers: SequenceNumbers | None = None
         """Of all lanes, if they share them."""
-        self._carried: Carried | None = None
+        self._carried: InheritedCounts | None = None
         self._sizes: Sizes | None = None
-        self.scale: Scales | None = None
+        self.scale: PriorityByteCounts | None = None
         """None where nobody asks how many bytes wait."""
         self._journal = journal
         self._spill = spill
-        self._lanes: dict[int, Lane] = {}
+        self._ready_lists: dict[int, ReadyList] = {}
         """By level, each made when it is first used."""
-        self._front: Lane | None = None
+        self._front: ReadyList | None = None
         """What came back, if that is to be served first: a level above all others."""
         self._filled = 0
         """Bit `i` if there is anything at level `i`."""
         self._due_ms = NEVER_MS
         """Nothing in front of any lane expires before this."""
-        self._in_turn: list[Lane] = []
+        self._in_turn: list[ReadyList] = []
         """Those with messages of this turn that have no time to live."""
         self.count = 0
         self.is_timed = False
         self.now_ms = 0
 
     @classmethod
-    def around(cls, lane: Lane, levels: Levels, journal: ByLevel | None) -> Lanes:
+    def around(
+        cls, ready_list: ReadyList, levels: PriorityLevels, journal: JournalByPriority | None
+    ) -> PriorityReadyLists:
         """The first message of another priority comes to a quorum queue, in which there was one."""
-        lanes = cls(levels, journal)
+        ready_lists = cls(levels, journal)
         part = journal.at(levels.missing) if journal is not None else None
-        lanes._front = lanes._lanes[levels.highest + 1] = parted(lane, part)
-        lanes._lanes[levels.missing] = lane
-        lanes._numbers, lanes._carried, lanes.now_ms = lane.numbers, lane.carried, lane.now_ms
-        if lane.new_from != NO_MESSAGE:
-            lanes._in_turn.append(lane)
-        for level in lanes._lanes:
-            lanes._changed(level)
-        return lanes
+        ready_lists._front = ready_lists._ready_lists[levels.highest + 1] = parted(ready_list, part)
+        ready_lists._ready_lists[levels.missing] = ready_list
+        ready_lists._numbers, ready_lists._carried, ready_lists.now_ms = (
+            ready_list.numbers,
+            ready_list.carried,
+            ready_list.now_ms,
+        )
+        if ready_list.new_from != NO_MESSAGE:
+            ready_lists._in_turn.append(ready_list)
+        for level in ready_lists._ready_lists:
+            ready_lists._changed(level)
+        return ready_lists
 
     @property
     def damage(self) -> Damage | None:
@@ -105,23 +137,23 @@ class Lanes:
         return self._top.damage if self._filled else None
 
     @property
-    def _top(self) -> Lane:
+    def _top(self) -> ReadyList:
         """The lane that is served; there must be something in one."""
-        return self._lanes[self._filled.bit_length() - 1]
+        return self._ready_lists[self._filled.bit_length() - 1]
 
-    def _at(self, level: int) -> Lane:
+    def _at(self, level: int) -> ReadyList:
         """A lane, which may be new."""
-        lane = self._lanes.get(level)
-        if lane is None:
+        ready_list = self._ready_lists.get(level)
+        if ready_list is None:
             journal = self._journal
             part = journal.at(level) if journal is not None else None
-            numbers = self._numbers or Numbers(first_of(level))
-            lane = Lane(
+            numbers = self._numbers or SequenceNumbers(first_of(level))
+            ready_list = ReadyList(
                 part, self._spill, numbers=numbers, carried=self._carried, is_one_of_many=True
             )
-            lane.weigh_by(self._sizes, self._sum)
-            self._lanes[level] = lane
-        return lane
+            ready_list.weigh_by(self._sizes, self._sum)
+            self._ready_lists[level] = ready_list
+        return ready_list
 
     def recover(self, recovery: Recovery) -> None:
         """Begin with what the journal holds; there must be nothing yet."""
@@ -153,8 +185,8 @@ class Lanes:
         else:
             lots = apart(levels, origins, contents, expires_at_ms)
         for level, of_each, own, own_bytes, own_size_bytes, own_expires_at_ms in lots:
-            lane = self._lanes.get(level) or self._at(level)
-            lane.put(
+            ready_list = self._ready_lists.get(level) or self._at(level)
+            ready_list.put(
                 of_each,
                 own,
                 own_bytes,
@@ -165,51 +197,51 @@ class Lanes:
             self.count += len(own)
             self._filled |= 1 << level
             if own_expires_at_ms:
-                self._timed(lane, own_expires_at_ms)
+                self._timed(ready_list, own_expires_at_ms)
 
-    def _timed(self, lane: Lane, expires_at_ms: Deadlines) -> None:
+    def _timed(self, ready_list: ReadyList, expires_at_ms: Deadlines) -> None:
         """Messages that expire have come into a lane."""
         self.is_timed = True
-        self._due_ms = min(self._due_ms, lane.due_ms)
+        self._due_ms = min(self._due_ms, ready_list.due_ms)
         if is_instant(expires_at_ms):
-            self._in_turn.append(lane)
+            self._in_turn.append(ready_list)
 
-    def give_back(self, run: Returned) -> None:
+    def give_back(self, run: RequeuedRun) -> None:
         """Messages that were taken together come back."""
         level = self._levels.highest + 1
         if self._front is None:
             level = level_of(run.sequences[0])
-        lane = self._at(level)
-        lane.give_back(run)
+        ready_list = self._at(level)
+        ready_list.give_back(run)
         self.count += len(run.sequences)
         self._filled |= 1 << level
         if run.expiries is not None:
             self.is_timed = True
-            self._due_ms = min(self._due_ms, lane.due_ms)
+            self._due_ms = min(self._due_ms, ready_list.due_ms)
 
     # What is next
 
     def available(self, bytes_max: int) -> int:
         """As of the lane that is served."""
-        lane = self._top
-        lane.now_ms = self.now_ms
-        return lane.available(bytes_max)
+        ready_list = self._top
+        ready_list.now_ms = self.now_ms
+        return ready_list.available(bytes_max)
 
-    def take(self, count: int) -> Taken:
+    def take(self, count: int) -> TakenMessages:
         """The next messages, all of one lane; `available` must have said that there are some."""
         level = self._filled.bit_length() - 1  # mutant: P4
-        return self._took(level, self._lanes[level].take(count))
+        return self._took(level, self._ready_lists[level].take(count))
 
-    def _took(self, level: int, taken: Taken) -> Taken:
-        lane = self._lanes[level]
+    def _took(self, level: int, taken: TakenMessages) -> TakenMessages:
+        ready_list = self._ready_lists[level]
         self.count -= taken.count
-        if not lane.count:
+        if not ready_list.count:
             self._filled ^= 1 << level
         elif self.is_timed:
-            self._due_ms = min(self._due_ms, lane.due_ms)
+            self._due_ms = min(self._due_ms, ready_list.due_ms)
         return taken
 
-    def expire(self, *, are_read: bool) -> Taken | None:
+    def expire(self, *, are_read: bool) -> TakenMessages | None:
         """Take off messages in front of a lane that have expired; None if there are none."""
         if self._due_ms > self.now_ms:
             return None
@@ -217,13 +249,13 @@ class Lanes:
         while filled:
             level = filled.bit_length() - 1
             filled ^= 1 << level
-            lane = self._lanes[level]
-            lane.now_ms = self.now_ms
-            taken = lane.expire(are_read=are_read)
+            ready_list = self._ready_lists[level]
+            ready_list.now_ms = self.now_ms
+            taken = ready_list.expire(are_read=are_read)
             if taken is not None:
                 return self._took(level, taken)
-            if lane.damage is None:
-                due_ms = min(due_ms, lane.due_ms)
+            if ready_list.damage is None:
+                due_ms = min(due_ms, ready_list.due_ms)
         self._due_ms = due_ms
         return None
 
@@ -235,24 +267,24 @@ class Lanes:
     @property
     def new_from(self) -> int:
         """`NO_MESSAGE`, if no message has come in this turn that has no time to live."""
-        return min((lane.new_from for lane in self._in_turn), default=NO_MESSAGE)
+        return min((ready_list.new_from for ready_list in self._in_turn), default=NO_MESSAGE)
 
     @new_from.setter
     def new_from(self, sequence: int) -> None:
         """`NO_MESSAGE`: the turn has ended."""
-        for lane in self._in_turn:
-            lane.new_from = sequence
+        for ready_list in self._in_turn:
+            ready_list.new_from = sequence
         self._in_turn.clear()
 
     def weigh_by(self, sizes: Sizes | None) -> None:
         """As of all lanes."""
         self._sizes = sizes
-        self.scale = Scales(self._lanes) if sizes is not None else None
-        for lane in self._lanes.values():
-            lane.weigh_by(sizes, self._sum)
+        self.scale = PriorityByteCounts(self._ready_lists) if sizes is not None else None
+        for ready_list in self._ready_lists.values():
+            ready_list.weigh_by(sizes, self._sum)
 
     @property
-    def _sum(self) -> Sum | None:
+    def _sum(self) -> ByteSum | None:
         return self.scale.sum if self.scale is not None else None
 
     def ahead(self, count: int) -> list[bytes]:
@@ -263,16 +295,16 @@ class Lanes:
 
     def _changed(self, level: int) -> None:
         """A lane has been filled beside this."""
-        lane = self._lanes[level]
-        self.count += lane.count
-        self._filled |= (lane.count > 0) << level
-        self.is_timed |= lane.is_timed
-        if lane.is_timed:
-            self._due_ms = min(self._due_ms, lane.due_ms)
+        ready_list = self._ready_lists[level]
+        self.count += ready_list.count
+        self._filled |= (ready_list.count > 0) << level
+        self.is_timed |= ready_list.is_timed
+        if ready_list.is_timed:
+            self._due_ms = min(self._due_ms, ready_list.due_ms)
 
     def clear(self) -> int:
         """Forget every message; how many there were."""
-        dropped = sum(lane.clear() for lane in self._lanes.values())
+        dropped = sum(ready_list.clear() for ready_list in self._ready_lists.values())
         self.count = self._filled = 0
         self.is_timed, self._due_ms = False, NEVER_MS
         return dropped
@@ -280,38 +312,38 @@ class Lanes:
     def drop_damaged(self) -> int:
         """Give up what is damaged in the lane that is served."""
         level = self._filled.bit_length() - 1
-        lane = self._lanes[level]
-        dropped = lane.drop_damaged()
+        ready_list = self._ready_lists[level]
+        dropped = ready_list.drop_damaged()
         self.count -= dropped
-        self._due_ms = min(self._due_ms, lane.due_ms)
-        if not lane.count:
+        self._due_ms = min(self._due_ms, ready_list.due_ms)
+        if not ready_list.count:
             self._filled ^= 1 << level
         return dropped
 
     def shed(self) -> bool:
-        """Memory is short: what is served last leaves it first.  As `Lane.shed`."""
-        return all(self._lanes[level].shed() for level in sorted(self._lanes))
+        """Memory is short: what is served last leaves it first.  As `ReadyList.shed`."""
+        return all(self._ready_lists[level].shed() for level in sorted(self._ready_lists))
 
     @property
-    def stocks(self) -> list[Stock]:
+    def stocks(self) -> list[ReadyMessages]:
         """As of all lanes, in the order in which they are served."""
-        levels = sorted(self._lanes, reverse=True)
+        levels = sorted(self._ready_lists, reverse=True)
         return [
             stock._replace(priority=level)
             for level in levels
-            for stock in self._lanes[level].stocks
+            for stock in self._ready_lists[level].stocks
         ]
 
     @property
     def unseen(self) -> list[tuple[int, int]]:
         """As of all lanes."""
-        return [unseen for lane in self._lanes.values() for unseen in lane.unseen]
+        return [unseen for ready_list in self._ready_lists.values() for unseen in ready_list.unseen]
 
 
 T = TypeVar("T")
 
 Lot: TypeAlias = tuple[int, list[Origin], list[bytes], int, int | None, Deadlines]
-"""Messages of one level: which that is, and as `Lane.put` is given them."""
+"""Messages of one level: which that is, and as `ReadyList.put` is given them."""
 
 
 def apart(
@@ -344,44 +376,56 @@ def dealt(levels: bytes, kinds: bytes, values: Sequence[T]) -> dict[int, list[T]
     return by_level
 
 
-AnyLane: TypeAlias = Lane | Lanes | CalendarLane
+AnyReadyList: TypeAlias = ReadyList | PriorityReadyLists | DelayedReadyList
 
 
-def spread(lane: AnyLane, levels: Levels, journal: Journal | None) -> Lanes:
+def spread(
+    ready_list: AnyReadyList, levels: PriorityLevels, journal: Journal | None
+) -> PriorityReadyLists:
     """The lanes of a quorum queue that had one."""
-    assert isinstance(lane, Lane)
-    return Lanes.around(lane, levels, journal.by_level if journal is not None else None)
+    assert isinstance(ready_list, ReadyList)
+    return PriorityReadyLists.around(
+        ready_list, levels, journal.by_level if journal is not None else None
+    )
 
 
-def parted(lane: Lane, journal: Journal | None) -> Lane:
+def parted(ready_list: ReadyList, journal: Journal | None) -> ReadyList:
     """A lane is one of many from now on, with a part of its journal; who comes back does so to the
     lane that is returned, which is to be served first."""
-    front = Lane(lane._journal, None, lane._returned, numbers=lane.numbers)
-    front.count = sum(len(run.sequences) - run.head for run in lane._returned.runs)
-    front.is_timed = lane.is_timed
-    lane.count -= front.count
-    lane._returned, lane._journal, lane._is_one_of_many = ByAge(), journal, True
-    if lane._leaving is not None:
-        lane._leaving.journal = journal
+    front = ReadyList(ready_list._journal, None, ready_list._returned, numbers=ready_list.numbers)
+    front.count = sum(len(run.sequences) - run.head for run in ready_list._returned.runs)
+    front.is_timed = ready_list.is_timed
+    ready_list.count -= front.count
+    ready_list._returned, ready_list._journal, ready_list._is_one_of_many = (
+        RequeueByPosition(),
+        journal,
+        True,
+    )
+    if ready_list._leaving is not None:
+        ready_list._leaving.journal = journal
     return front
 
 
-class Begun(NamedTuple):
+class InitialReadyList(NamedTuple):
     """With what a queue begins."""
 
-    lane: AnyLane
+    ready_list: AnyReadyList
     journal: Journal | None
-    unspread: Levels | None
+    unspread: PriorityLevels | None
     """The lanes to be made once a message comes whose priority is not that of most."""
 
 
-def begin(spec: QueueSpec, stores: Stores) -> Begun:
+def initial_ready_list(spec: QueueSpec, stores: QueueStores) -> InitialReadyList:
     """A queue pays for no lane that it does not need."""
     journal, spill, returned, _delays, calendar, carried = stores
     if calendar is not None:
-        return Begun(calendar, journal, None)
+        return InitialReadyList(calendar, journal, None)
     levels = levels_of(spec)
     if levels is None or spec.queue_type is QueueType.QUORUM:
-        return Begun(Lane(journal, spill, returned, carried=carried), journal, levels)
+        return InitialReadyList(
+            ReadyList(journal, spill, returned, carried=carried), journal, levels
+        )
     by_level = journal.by_level if journal is not None else None
-    return Begun(Lanes(levels, by_level, spill), cast("Journal | None", by_level), None)
+    return InitialReadyList(
+        PriorityReadyLists(levels, by_level, spill), cast("Journal | None", by_level), None
+    )

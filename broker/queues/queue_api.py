@@ -1,7 +1,7 @@
 """A queue as the rest of a node sees it, wherever it is led.
 
 The engine's `Queue` answers at once.  One that is led elsewhere has to ask: where the return type
-allows it, it gives a `Later`, which is answered or fails some turns afterwards, within a bounded
+allows it, it gives a `Deferred`, which is answered or fails some turns afterwards, within a bounded
 time.  So whoever can only meet the engine's may go on without looking.
 """
 
@@ -22,14 +22,14 @@ from fluffle.broker.queues.expiry_times import Lifetimes
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.consumers import Consumer
-    from fluffle.broker.queues.delivery import Handout, Holder, Outcome
+    from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
     from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
-    from fluffle.broker.queues.queue_view import Peeked, View
+    from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
 
 T = TypeVar("T")
 
 
-class Admission(Enum):
+class EnqueueResult(Enum):
     """What becomes of messages that were published to a queue here: all of a run, or none."""
 
     ACCEPTED = auto()
@@ -40,7 +40,7 @@ class Admission(Enum):
     """They are not, and the publisher must know."""
 
 
-class Partly:
+class PartialResult:
     """What becomes of messages of a run of which a queue here takes some."""
 
     __slots__ = ("count", "duplicates", "refused", "taken")
@@ -48,7 +48,7 @@ class Partly:
     def __init__(
         self,
         count: int,
-        taken: Admission,
+        taken: EnqueueResult,
         refused: list[tuple[int, int]],
         duplicates: Sequence[tuple[int, int]] = (),
     ) -> None:
@@ -60,13 +60,13 @@ class Partly:
         self.duplicates = duplicates
         """Which are not either, for the queue has had them before: they count as taken."""
 
-    def then(self, tell: Tell) -> None:
-        """Tell of each at once, as a `Receipt` does later."""
-        for start, stop, is_taken in fates_of(self, self.count):
+    def then(self, tell: OnPublishResult) -> None:
+        """Tell of each at once, as a `PublishReceipt` does later."""
+        for start, stop, is_taken in taken_spans(self, self.count):
             tell(start, stop, is_taken=is_taken)
 
 
-class Part(Enum):
+class MessageResult(Enum):
     """What becomes of some messages of a run."""
 
     TAKEN = auto()
@@ -75,44 +75,52 @@ class Part(Enum):
     """They are dropped, for the queue has had them before."""
 
 
-def parts_of(fate: Admission | Partly, count: int) -> list[tuple[int, int, Part]]:
+def results_of(
+    fate: EnqueueResult | PartialResult, count: int
+) -> list[tuple[int, int, MessageResult]]:
     """From where to where the same becomes of messages, in order."""
-    if not isinstance(fate, Partly):
-        return [(0, count, Part.REFUSED if fate is Admission.REFUSED else Part.TAKEN)]
-    others = [(*span, Part.REFUSED) for span in fate.refused]
+    if not isinstance(fate, PartialResult):
+        return [
+            (
+                0,
+                count,
+                MessageResult.REFUSED if fate is EnqueueResult.REFUSED else MessageResult.TAKEN,
+            )
+        ]
+    others = [(*span, MessageResult.REFUSED) for span in fate.refused]
     if fate.duplicates:
-        others += [(*span, Part.DUPLICATE) for span in fate.duplicates]
+        others += [(*span, MessageResult.DUPLICATE) for span in fate.duplicates]
         others.sort(key=itemgetter(0))
     parts, at = [], 0
     for start, stop, part in others:
-        parts += [(at, start, Part.TAKEN), (start, stop, part)]
+        parts += [(at, start, MessageResult.TAKEN), (start, stop, part)]
         at = stop
-    parts.append((at, count, Part.TAKEN))
+    parts.append((at, count, MessageResult.TAKEN))
     return [(start, stop, part) for start, stop, part in parts if start < stop]
 
 
-def fates_of(fate: Admission | Partly, count: int) -> list[tuple[int, int, bool]]:
+def taken_spans(fate: EnqueueResult | PartialResult, count: int) -> list[tuple[int, int, bool]]:
     """From where to where messages are taken, or not, in order."""
-    parts = parts_of(fate, count)
-    return [(start, stop, part is not Part.REFUSED) for start, stop, part in parts]
+    parts = results_of(fate, count)
+    return [(start, stop, part is not MessageResult.REFUSED) for start, stop, part in parts]
 
 
-class Debtor(Protocol):
+class BlockedPublisher(Protocol):
     """A publisher that waits until the queue has handed out what it put in."""
 
-    def paid(self, queue: Target, count: int) -> int:
+    def paid(self, queue: PublishTarget, count: int) -> int:
         """Take what it owes of `count` messages that left `queue`; how many are left of them."""
 
 
-def pay(queue: ServedQueue, count: int) -> None:
+def release_publishers(queue: QueueHandle, count: int) -> None:
     """Tell the publishers that wait for it, in turn, that `count` messages have left."""
-    for debtor in tuple(queue.debtors):
+    for debtor in tuple(queue.blocked_publishers):
         count = debtor.paid(queue, count)
         if not count:
             break
 
 
-class Tally(NamedTuple):
+class QueueCounts(NamedTuple):
     """What is in a queue, and who takes from it."""
 
     ready: int
@@ -122,13 +130,13 @@ class Tally(NamedTuple):
     """Messages that wait to be ready again, and those that have died and must arrive elsewhere."""
 
 
-class Tell(Protocol):
+class OnPublishResult(Protocol):
     """Hears of the messages of a run from `start` up to `stop`, of each once."""
 
     def __call__(self, start: int, stop: int, *, is_taken: bool) -> None: ...
 
 
-class Receipt:
+class PublishReceipt:
     """Messages of a run that a queue elsewhere was asked to take.
 
     It says of each whether it has, or of several together, once that is known: a leader may have to
@@ -142,9 +150,9 @@ class Receipt:
         self._early: list[tuple[int, int, bool]] | None = None
         """Outcomes that became known before `then`: from where to where, and whether they were
         taken."""
-        self._tell: Tell | None = None
+        self._tell: OnPublishResult | None = None
 
-    def then(self, tell: Tell) -> None:
+    def then(self, tell: OnPublishResult) -> None:
         """Have `tell` called with each outcome; with those that are known already, at once.
 
         No outcome is known before the call that gave this receipt returns.  A message for thousands
@@ -165,7 +173,7 @@ class Receipt:
         self._early.append((start, stop, is_taken))  # mutant: PU1
 
 
-class Later(Generic[T]):
+class Deferred(Generic[T]):
     """An answer that has yet to come, or the error that comes in its place."""
 
     __slots__ = ("_answered", "_failed")
@@ -194,14 +202,14 @@ class Later(Generic[T]):
 
 
 @dataclass(slots=True, eq=False)
-class Settling:
+class SettlementStatus:
     """What clients have settled at a queue elsewhere, between two moments when all was known."""
 
     error: BrokerError | None = None
     """Some of it has not come true, and never will: what was acknowledged may come again."""
 
 
-class Posted(NamedTuple):
+class DeadLetterIds(NamedTuple):
     """Dead letters of a quorum queue that must arrive, as it knows them: one that comes again is
     not taken again, whoever leads that queue by then."""
 
@@ -216,20 +224,20 @@ class Posted(NamedTuple):
     sequences: list[int]
     """Its numbers of the messages, one for each."""
 
-    def part(self, start: int, stop: int) -> Posted:
+    def part(self, start: int, stop: int) -> DeadLetterIds:
         """Of some of them, which go in parts: the first says what is settled."""
         settled = [] if start else self.settled
         return self._replace(settled=settled, sequences=self.sequences[start:stop])
 
-    def after(self, count: int) -> Posted:
+    def after(self, count: int) -> DeadLetterIds:
         """Of those that are left when so many at the front are known."""
         return self._replace(sequences=self.sequences[count:])
 
 
-class Target(Protocol):
+class PublishTarget(Protocol):
     """Where messages go: a queue, or a requester of direct reply-to."""
 
-    debtors: list[Debtor]
+    blocked_publishers: list[BlockedPublisher]
 
     @property
     def name(self) -> str: ...
@@ -250,7 +258,7 @@ class Target(Protocol):
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
-    ) -> Admission | Partly | Receipt:
+    ) -> EnqueueResult | PartialResult | PublishReceipt:
         """Add messages at the end, which all name a priority or do not.  The caller may keep the
         lists, and must not change them.
 
@@ -258,8 +266,8 @@ class Target(Protocol):
         """
 
 
-class Put(Protocol):
-    """As `Target.enqueue`."""
+class EnqueueFunction(Protocol):
+    """As `PublishTarget.enqueue`."""
 
     def __call__(
         self,
@@ -269,11 +277,11 @@ class Put(Protocol):
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
-    ) -> Admission | Partly | Receipt: ...
+    ) -> EnqueueResult | PartialResult | PublishReceipt: ...
 
 
 @runtime_checkable
-class Postal(Protocol):
+class AcceptsDeadLetters(Protocol):
     """A queue that others may lead."""
 
     def post(
@@ -284,13 +292,13 @@ class Postal(Protocol):
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
-        posted: Posted | None = None,
+        posted: DeadLetterIds | None = None,
         counts: Counts = NEW,
-    ) -> Admission | Receipt:
+    ) -> EnqueueResult | PublishReceipt:
         """`enqueue` dead letters, which bring along such counts."""
 
 
-class Inlet(Target, Protocol):
+class QueueTarget(PublishTarget, Protocol):
     """A queue, or what takes messages in its place."""
 
     @property
@@ -298,15 +306,17 @@ class Inlet(Target, Protocol):
         """Of the queue."""
 
 
-def put_again(target: Inlet, posted: Posted | None, counts: Counts) -> Put:
+def enqueue_again(
+    target: QueueTarget, posted: DeadLetterIds | None, counts: Counts
+) -> EnqueueFunction:
     """How messages that were for another queue get into this one: those with numbers or counts keep
     them, if it is one that knows them."""
-    if (posted is not None or counts is not NEW) and isinstance(target, Postal):
+    if (posted is not None or counts is not NEW) and isinstance(target, AcceptsDeadLetters):
         return partial(target.post, posted=posted, counts=counts)
     return target.enqueue
 
 
-class ServedQueue(Inlet, Protocol):
+class QueueHandle(QueueTarget, Protocol):
     """What clients of this node can do with a queue."""
 
     @property
@@ -337,7 +347,7 @@ class ServedQueue(Inlet, Protocol):
 
     @property
     def apart_count(self) -> int:
-        """Messages that are neither, as far as this node knows: see `Tally`."""
+        """Messages that are neither, as far as this node knows: see `QueueCounts`."""
 
     @property
     def consumer_count(self) -> int:
@@ -352,54 +362,56 @@ class ServedQueue(Inlet, Protocol):
         """Whether it is for this node to say that it has no consumer, and it has none."""
 
     @property
-    def absence(self) -> BrokerError | None:
+    def unreachable_error(self) -> BrokerError | None:
         """What is said to who asks something of it, while it lives on a node that is away."""
 
     @property
     def in_exclusive_use(self) -> bool:
         """Whether it is known here that its consumer is exclusive, and so the only one."""
 
-    def hand_out(self) -> None:
+    def deliver_ready(self) -> None:
         """Have what was published before handed out before what is done next: see
-        `engine.Queue.hand_out`.  A queue that is led elsewhere is asked for all in order."""
+        `engine.Queue.deliver_ready`.  A queue that is led elsewhere is asked for all in order."""
 
     @property
-    def tally(self) -> Tally | Later[Tally]:
+    def queue_counts(self) -> QueueCounts | Deferred[QueueCounts]:
         """How it is."""
 
     @property
-    def tally_in_use(self) -> Tally | Later[Tally]:
+    def queue_counts_in_use(self) -> QueueCounts | Deferred[QueueCounts]:
         """The same, and that it is asked for is a use of the queue, if it is a classic one: it does
         not expire for a while."""
 
     @property
-    def uncounted(self) -> BrokerError | None:
+    def counts_error(self) -> BrokerError | None:
         """What is said to who needs the counts, if nobody has told them when asked for last."""
 
     @property
-    def here(self) -> Tally | None:
+    def local_counts(self) -> QueueCounts | None:
         """How it is, if this node leads it: who adds up what nodes say counts each once."""
 
-    def get(self, holder: Holder) -> Handout | Later[Handout | None] | None:
+    def get(self, holder: Holder) -> DeliveryBatch | Deferred[DeliveryBatch | None] | None:
         """Hand out the next message to `holder` (basic.get), if there is one."""
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> Settling | None:
+    def settle(
+        self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
+    ) -> SettlementStatus | None:
         """The messages `start` to `stop` of a run are in nobody's hands any more.
 
         None if it is so by now; else what becomes of it is known once `settling` is answered.
         """
 
     @property
-    def settling(self) -> Later[None] | None:
+    def settling(self) -> Deferred[None] | None:
         """Answered once it is known what becomes of all that was asked for so far, if it is not."""
 
-    def peek(self, view: View) -> Peeked | Later[Peeked]:
+    def peek(self, view: PeekRequest) -> PeekResult | Deferred[PeekResult]:
         """Look at ready messages, which changes nothing."""
 
-    def purge(self) -> int | Later[int]:
+    def purge(self) -> int | Deferred[int]:
         """Drop every ready message; how many there were."""
 
-    def attach(self, consumer: Consumer) -> Later[None] | None:
+    def attach(self, consumer: Consumer) -> Deferred[None] | None:
         """Let a consumer take part."""
 
     def detach(self, consumer: Consumer) -> None:

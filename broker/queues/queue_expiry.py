@@ -7,11 +7,11 @@ from collections.abc import Callable
 from fluffle.broker.queues.timer_port import NEVER_MS
 
 
-def nobody_minds(_queue: object) -> None:
+def ignore_expiry(_queue: object) -> None:
     """Where a queue may stay for ever."""
 
 
-class Disuse:
+class QueueExpiry:
     """Since when nobody has used a queue.  While it has consumers they do."""
 
     __slots__ = ("_after_ms", "_is_told", "_now_ms", "_since_ms", "_wake")

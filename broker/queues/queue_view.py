@@ -11,10 +11,16 @@ from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.inherited_counts import Carried
-from fluffle.broker.queues.journal import Damage, Journal, Loaded, Spill, Unreadable
-from fluffle.broker.queues.requeue import Returns
-from fluffle.broker.queues.segment import Place, Segment
+from fluffle.broker.queues.inherited_counts import InheritedCounts
+from fluffle.broker.queues.journal import (
+    Damage,
+    Journal,
+    LoadedMessages,
+    PageStore,
+    UnreadableMessages,
+)
+from fluffle.broker.queues.requeue import RequeueOrder
+from fluffle.broker.queues.segment import Segment, SegmentLocation
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.properties import body_of, body_size, raw_properties
 
@@ -28,7 +34,7 @@ RETURNED_MAX = 256
 """Messages that came back and are taken together."""
 
 
-class View(NamedTuple):
+class PeekRequest(NamedTuple):
     """Which of the ready messages somebody wants to see, and how much of each."""
 
     offset: int
@@ -39,7 +45,7 @@ class View(NamedTuple):
     """How much of each body."""
 
 
-class Seen(NamedTuple):
+class PeekedMessage(NamedTuple):
     """A message, as it lies in the queue."""
 
     exchange: str
@@ -59,31 +65,31 @@ class Seen(NamedTuple):
     """In the time of the queue, which is UTC; `NEVER_MS` if it never does."""
 
 
-class Peeked(NamedTuple):
+class PeekResult(NamedTuple):
     """Fewer messages than were wanted, if it would be too much at once: then there is one at
     least, if there is any."""
 
-    seen: list[Seen]
+    seen: list[PeekedMessage]
     damage: str = ""
     """Where and why what comes next cannot be read."""
 
 
-class Stock(NamedTuple):
+class ReadyMessages(NamedTuple):
     """The ready messages of a lane, as they lie there; to be looked at."""
 
-    returns: Returns
+    returns: RequeueOrder
     segments: Iterable[Segment]
     redelivered_below: int
     """Messages with lower numbers have been handed out before."""
     damage: Damage | None
     journal: Journal | None
-    spill: Spill | None
-    carried: Carried | None = None
+    spill: PageStore | None
+    carried: InheritedCounts | None = None
     priority: int | None = None
     """That of the messages in `segments`; None where it is that of messages that name none."""
 
 
-class Lying(NamedTuple):
+class StoredMessage(NamedTuple):
     """A message in its place."""
 
     sequence: int
@@ -94,49 +100,49 @@ class Lying(NamedTuple):
     expires_at_ms: int
 
 
-class Shelf(NamedTuple):
+class ReadyView(NamedTuple):
     """The ready messages of a queue."""
 
-    stocks: Sequence[Stock]
+    stocks: Sequence[ReadyMessages]
     """In the order in which they are handed out."""
     below: int | None = None
     """Only those with lower numbers, if it is not None."""
 
 
-class Shelved(Protocol):
+class Peekable(Protocol):
     """A queue."""
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> ReadyView:
         """What of it may be seen."""
 
 
-def peek(queue: Shelved, view: View) -> Peeked:
+def peek(queue: Peekable, view: PeekRequest) -> PeekResult:
     """What there is to be seen of a queue."""
-    seen: list[Seen] = []
+    seen: list[PeekedMessage] = []
     shown_bytes = looked_at_bytes = 0
     stocks, below = queue.shelf
     try:
-        for message in lying(stocks, view.offset):
+        for message in messages_from(stocks, view.offset):
             is_enough = shown_bytes >= SHOWN_BYTES_MAX or looked_at_bytes >= LOOKED_AT_BYTES_MAX
             if len(seen) >= view.most or is_enough:
                 break
             if below is not None and message.sequence >= below:
                 continue
-            each = seen_of(message, view.body_bytes)
+            each = peeked_message(message, view.body_bytes)
             seen.append(each)
             shown_bytes += len(each.properties) + len(each.body)
             looked_at_bytes += len(message.content)
-    except Unreadable as error:
-        return Peeked(seen, f"{error.damage.place}: {error.damage.what}")
-    return Peeked(seen)
+    except UnreadableMessages as error:
+        return PeekResult(seen, f"{error.damage.place}: {error.damage.what}")
+    return PeekResult(seen)
 
 
-def seen_of(message: Lying, body_bytes: int) -> Seen:
+def peeked_message(message: StoredMessage, body_bytes: int) -> PeekedMessage:
     """What is shown of a message."""
     content = message.content
     size_bytes = body_size(content)
-    return Seen(
+    return PeekedMessage(
         message.origin.exchange,
         message.origin.routing_key,
         raw_properties(content),
@@ -149,26 +155,26 @@ def seen_of(message: Lying, body_bytes: int) -> Seen:
     )
 
 
-def lying(stocks: Iterable[Stock], offset: int) -> Iterator[Lying]:
-    """The messages of lanes behind the first `offset`, in order.  Raises `Unreadable`."""
+def messages_from(stocks: Iterable[ReadyMessages], offset: int) -> Iterator[StoredMessage]:
+    """The messages of lanes behind the first `offset`, in order.  Raises `UnreadableMessages`."""
     for stock in stocks:
         returned = sum(len(run.sequences) - run.head for run in stock.returns.runs)
         if offset < returned:
-            yield from returned_ones(stock.returns.behind(offset))
+            yield from requeued_messages(stock.returns.behind(offset))
         offset = max(0, offset - returned)
         for segment in stock.segments:
             left = segment.count - segment.head
             if offset < left:
-                yield from of_segment(stock, segment, offset)
+                yield from segment_messages(stock, segment, offset)
             offset = max(0, offset - left)
 
 
-def returned_ones(returns: Returns) -> Iterator[Lying]:
+def requeued_messages(returns: RequeueOrder) -> Iterator[StoredMessage]:
     """Those that came back; `returns` are nobody's but whose who looks."""
     while returns.runs:
         run, start, stop = returns.take(RETURNED_MAX)
         for at in range(start, stop):
-            yield Lying(
+            yield StoredMessage(
                 run.sequences[at],
                 run.origins[at],
                 run.contents[at],
@@ -178,11 +184,17 @@ def returned_ones(returns: Returns) -> Iterator[Lying]:
             )
 
 
-def of_segment(stock: Stock, segment: Segment, offset: int) -> Iterator[Lying]:
+def segment_messages(
+    stock: ReadyMessages, segment: Segment, offset: int
+) -> Iterator[StoredMessage]:
     """Those of a segment behind the first `offset` that are not taken."""
     if stock.damage is not None:
-        raise Unreadable(stock.damage)
-    parts = on_disk(stock, segment) if segment.place is Place.DISK else in_memory(segment)
+        raise UnreadableMessages(stock.damage)
+    parts = (
+        messages_on_disk(stock, segment)
+        if segment.place is SegmentLocation.DISK
+        else messages_in_memory(segment)
+    )
     for sequence, origin, content, expires_at_ms in parts:
         if offset:
             offset -= 1
@@ -192,10 +204,10 @@ def of_segment(stock: Stock, segment: Segment, offset: int) -> Iterator[Lying]:
             counts = stock.carried.alike(sequence, sequence + 1).counts
         is_new = counts is NEW and not segment.redelivered
         redelivered = not is_new or sequence < stock.redelivered_below
-        yield Lying(sequence, origin, content, redelivered, counts, expires_at_ms)
+        yield StoredMessage(sequence, origin, content, redelivered, counts, expires_at_ms)
 
 
-def in_memory(segment: Segment) -> Iterator[tuple[int, Origin, bytes, int]]:
+def messages_in_memory(segment: Segment) -> Iterator[tuple[int, Origin, bytes, int]]:
     """Number, origin, content and expiry of each."""
     places = range(segment.head, segment.count)
     for at, sequence in zip(places, segment.sequences(segment.head, segment.count), strict=True):
@@ -203,13 +215,15 @@ def in_memory(segment: Segment) -> Iterator[tuple[int, Origin, bytes, int]]:
         yield sequence, segment.origins[at], segment.contents[at], expires_at_ms
 
 
-def on_disk(stock: Stock, segment: Segment) -> Iterator[tuple[int, Origin, bytes, int]]:
+def messages_on_disk(
+    stock: ReadyMessages, segment: Segment
+) -> Iterator[tuple[int, Origin, bytes, int]]:
     """The same, read for once; what lies behind damage is not."""
     if segment.spilled_at:
         assert stock.spill is not None
         origins, contents, expiries = stock.spill.read(segment.spilled_at)
         sequences = segment.sequences(0, segment.count)
-        yield from of_part(Loaded(sequences, origins, contents, expiries))
+        yield from loaded_messages(LoadedMessages(sequences, origins, contents, expiries))
         return
     assert stock.journal is not None
     found, stop = 0, segment.first_sequence
@@ -217,10 +231,10 @@ def on_disk(stock: Stock, segment: Segment) -> Iterator[tuple[int, Origin, bytes
         parts = stock.journal.peek(stop, segment.stop_sequence)
         found += sum(len(part.contents) for part in parts)
         stop = parts[-1].sequences[-1] + 1
-        yield from chain.from_iterable(map(of_part, parts))
+        yield from chain.from_iterable(map(loaded_messages, parts))
 
 
-def of_part(part: Loaded) -> Iterator[tuple[int, Origin, bytes, int]]:
+def loaded_messages(part: LoadedMessages) -> Iterator[tuple[int, Origin, bytes, int]]:
     for at, (sequence, content) in enumerate(zip(part.sequences, part.contents, strict=True)):
         expires_at_ms = part.expiries[at] if part.expiries is not None else NEVER_MS
         yield sequence, part.origins[at], content, expires_at_ms

@@ -19,20 +19,20 @@ from collections import deque
 from itertools import islice
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.byte_count import Scale, Sum
+from fluffle.broker.queues.byte_count import ByteCount, ByteSum
 from fluffle.broker.queues.delivery_counts import NEW
 from fluffle.broker.queues.expiry_times import INSTANT_MS, Deadlines, part_of
-from fluffle.broker.queues.inherited_counts import Carried, alike_in
-from fluffle.broker.queues.journal import Damage, Journal, Recovery, Spill, Unreadable
+from fluffle.broker.queues.inherited_counts import InheritedCounts, equal_counts_in
+from fluffle.broker.queues.journal import Damage, Journal, PageStore, Recovery, UnreadableMessages
 from fluffle.broker.queues.limits import Sizes
-from fluffle.broker.queues.page_out import Leaving
-from fluffle.broker.queues.priorities import Numbers
-from fluffle.broker.queues.queue_view import Stock
-from fluffle.broker.queues.requeue import ByAge, Returned, Returns
+from fluffle.broker.queues.page_out import PageOut
+from fluffle.broker.queues.priorities import SequenceNumbers
+from fluffle.broker.queues.queue_view import ReadyMessages
+from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun, RequeueOrder
 from fluffle.broker.queues.segment import (
-    Place,
     Segment,
-    Taken,
+    SegmentLocation,
+    TakenMessages,
     on_disk_only,
     unread,
 )
@@ -60,7 +60,7 @@ NO_SEGMENTS: deque[Segment] = deque()
 """Never changed: a deque of one's own takes 600 bytes, and most queues are empty for long."""
 
 
-class Lane:
+class ReadyList:
     """Messages in order, and those that came back."""
 
     __slots__ = (
@@ -72,26 +72,26 @@ class Lane:
     def __init__(
         self,
         journal: Journal | None = None,
-        spill: Spill | None = None,
-        returned: Returns | None = None,
+        spill: PageStore | None = None,
+        returned: RequeueOrder | None = None,
         *,
-        numbers: Numbers | None = None,
-        carried: Carried | None = None,
+        numbers: SequenceNumbers | None = None,
+        carried: InheritedCounts | None = None,
         is_one_of_many: bool = False,
     ) -> None:
         """`numbers` are given to what comes in: to messages of this lane alone, if that is None."""
         self.carried = carried
         """Of all lanes of the queue; None where what comes in brings along nothing."""
-        self.numbers = numbers if numbers is not None else Numbers()
+        self.numbers = numbers if numbers is not None else SequenceNumbers()
         self._is_one_of_many = is_one_of_many
         """Whether messages of other lanes may have numbers between those of its own."""
         self._journal = journal
         self._spill = spill
         self._ready = NO_SEGMENTS
-        self._leaving: Leaving | None = None
+        self._leaving: PageOut | None = None
         """None where none ever had to."""
-        self._returned = returned if returned is not None else ByAge()
-        self.scale: Scale | None = None
+        self._returned = returned if returned is not None else RequeueByPosition()
+        self.scale: ByteCount | None = None
         """None where nobody asks how many bytes wait."""
         self._redelivered_below = 0
         """Messages with lower numbers were there before the node last ended."""
@@ -121,7 +121,9 @@ class Lane:
         if self.scale is not None:
             self.scale.begin(self._ready, ())
         for sequences, counts, expiries in recovery.returned:
-            back = Returned([], [], sequences, counts=counts, is_recorded=True, expiries=expiries)
+            back = RequeuedRun(
+                [], [], sequences, counts=counts, is_recorded=True, expiries=expiries
+            )
             self.give_back(back)
 
     def put(
@@ -184,7 +186,7 @@ class Lane:
             tail is not None
             and (tail.stop_sequence == first_sequence or self._is_one_of_many)
             and tail.is_recorded == (ticket > 0)
-            and tail.place is Place.MEMORY
+            and tail.place is SegmentLocation.MEMORY
             and not tail.redelivered
             and tail.count + count <= SEGMENT_MESSAGES_MAX
             and tail.content_bytes + content_bytes <= SEGMENT_BYTES_MAX
@@ -220,14 +222,16 @@ class Lane:
         elif self._is_one_of_many and len(self._ready) > OF_MANY_SEGMENTS:
             self._let_go(self._ready[-OF_MANY_SEGMENTS])
 
-    def weigh_by(self, sizes: Sizes | None, of_all: Sum | None = None) -> None:
+    def weigh_by(self, sizes: Sizes | None, of_all: ByteSum | None = None) -> None:
         """From now on it is known how many bytes wait, by these sizes; or it need not be.
 
         `of_all`: the sum that all lanes of its queue make up, if there are others.
         """
         self.scale = None
         if sizes is not None:
-            self.scale = Scale(sizes, self._journal, self._spill, self._returned, of_all or Sum())
+            self.scale = ByteCount(
+                sizes, self._journal, self._spill, self._returned, of_all or ByteSum()
+            )
             self.scale.begin(self._ready, self._returned.runs)
 
     def ahead(self, count: int) -> list[bytes]:
@@ -246,9 +250,9 @@ class Lane:
         return self._on_their_way.shed(islice(self._ready, 1, None))
 
     @property
-    def _on_their_way(self) -> Leaving:
+    def _on_their_way(self) -> PageOut:
         if self._leaving is None:
-            self._leaving = Leaving(self._journal, self._spill)
+            self._leaving = PageOut(self._journal, self._spill)
         return self._leaving
 
     def _let_go(self, segment: Segment) -> None:
@@ -258,7 +262,7 @@ class Lane:
             self.scale.settle(segment)
         on_their_way.forget_durable()
 
-    def give_back(self, run: Returned) -> None:
+    def give_back(self, run: RequeuedRun) -> None:
         """Messages come back; they may be on disk only."""
         self.is_timed |= run.expiries is not None
         if self.scale is not None:
@@ -278,19 +282,19 @@ class Lane:
             if self.damage is not None:
                 return 0
             segment = self._front()
-        except Unreadable as error:
+        except UnreadableMessages as error:
             self.damage = error.damage
             return 0
         mean_bytes = segment.content_bytes // segment.count + 1
         available = min(segment.count - segment.head, bytes_max // mean_bytes or 1)
         if self.carried is not None and self.carried.has_any:
-            stop, _counts = alike_in(segment, segment.head + available, self.carried)
+            stop, _counts = equal_counts_in(segment, segment.head + available, self.carried)
             available = stop - segment.head
         if segment.expiries is None:
             return available
         return segment.undue_count(segment.head + available, self.now_ms, self.new_from)
 
-    def expire(self, *, are_read: bool) -> Taken | None:
+    def expire(self, *, are_read: bool) -> TakenMessages | None:
         """Take off messages in front that have expired; None if the next one has not, or cannot be
         read.
 
@@ -307,7 +311,7 @@ class Lane:
             segment = self._ready[0]
             if segment.earliest_ms > self.now_ms:
                 return None
-            is_on_disk = segment.place is Place.DISK
+            is_on_disk = segment.place is SegmentLocation.DISK
             if (
                 segment.latest_ms <= self.now_ms
                 and is_on_disk
@@ -317,13 +321,13 @@ class Lane:
             ):
                 return self._take_unread()
             segment = self._front()
-        except Unreadable as error:
+        except UnreadableMessages as error:
             self.damage = error.damage
             return None
         due = segment.due_count(self.now_ms, self.new_from)
         return self.take(due) if due else None
 
-    def _take_unread(self) -> Taken:
+    def _take_unread(self) -> TakenMessages:
         """All of the first segment, which is on disk only."""
         segment = self._ready.popleft()
         self.count -= segment.count
@@ -342,7 +346,7 @@ class Lane:
             return self._returned.runs[0].due_ms
         return self._ready[0].due_ms if self._ready else NEVER_MS
 
-    def take(self, count: int) -> Taken:
+    def take(self, count: int) -> TakenMessages:
         """The next messages, at most `count`; `available` must have said that there are some."""
         if self._returned.runs:
             return self._take_returned(count)
@@ -350,7 +354,7 @@ class Lane:
         start = segment.head
         stop, counts = min(start + count, segment.count), NEW
         if self.carried is not None and self.carried.has_any:
-            stop, counts = alike_in(segment, stop, self.carried)  # mutant: CA7
+            stop, counts = equal_counts_in(segment, stop, self.carried)  # mutant: CA7
             self.carried.take(segment.sequences(start, stop))  # mutant: CA6
         sequences = segment.sequences(start, stop)
         origins, contents, expiries = segment.origins, segment.contents, segment.expiries
@@ -368,7 +372,7 @@ class Lane:
             segment.origins, segment.contents = [], []  # it may still be among those that leave
             segment.expiries = segment.numbers = None
         self.count -= stop - start
-        return Taken(
+        return TakenMessages(
             origins,
             contents,
             sequences,
@@ -382,7 +386,7 @@ class Lane:
     def _front(self) -> Segment:
         """The first segment, in memory."""
         segment = self._ready[0]
-        if segment.place in (Place.LEAVING, Place.DISK):
+        if segment.place in (SegmentLocation.LEAVING, SegmentLocation.DISK):
             self._take_back(segment)
             segment = self._ready[0]
         return segment
@@ -391,12 +395,12 @@ class Lane:
         """Have the first segment in memory again, and stay there."""
         if segment.spilled_at:
             assert self._spill is not None
-            if segment.place is Place.DISK:
+            if segment.place is SegmentLocation.DISK:
                 read = self._spill.read(segment.spilled_at)
                 segment.origins, segment.contents, segment.expiries = read
             self._spill.forget(segment.spilled_at)
             segment.spilled_at = 0
-        elif segment.place is Place.DISK:
+        elif segment.place is SegmentLocation.DISK:
             assert self._journal is not None
             below, many = self._redelivered_below, self._is_one_of_many
             parts = loaded(segment, self._journal, below, is_one_of_many=many)
@@ -405,15 +409,15 @@ class Lane:
             if self.scale is not None:
                 self.scale.loaded(segment, parts)
             return
-        segment.place = Place.MEMORY
+        segment.place = SegmentLocation.MEMORY
 
-    def _take_returned(self, count: int) -> Taken:
+    def _take_returned(self, count: int) -> TakenMessages:
         run, start, stop = self._returned.take(count)
         self.count -= stop - start
         contents = run.contents[start:stop]
         if self.scale is not None:
             self.scale.took_back(run, start, stop)
-        return Taken(
+        return TakenMessages(
             run.origins[start:stop],
             contents,
             run.sequences[start:stop],
@@ -462,11 +466,11 @@ class Lane:
         return next_sequence
 
     @property
-    def stocks(self) -> list[Stock]:
+    def stocks(self) -> list[ReadyMessages]:
         """All that lies here, for who looks at it now."""
         returned, below, damage = self._returned, self._redelivered_below, self.damage
         journal, spill = self._journal, self._spill
-        return [Stock(returned, self._ready, below, damage, journal, spill, self.carried)]
+        return [ReadyMessages(returned, self._ready, below, damage, journal, spill, self.carried)]
 
     @property
     def unseen(self) -> list[tuple[int, int]]:

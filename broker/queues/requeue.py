@@ -1,7 +1,7 @@
 """Messages that came back to a queue, and in which order they are handed out again.
 
-They come before all that is ready, in either order: `ByAge` is RabbitMQ's for classic queues,
-`InOrder` its for quorum queues.
+They come before all that is ready: `RequeueByPosition` is RabbitMQ's order for classic queues,
+`RequeueByReturn` its for quorum queues.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FETCH_BYTES_MAX = 1_048_576
 UNLIMITED_BYTES = 1 << 62
 
 
-class Returned:
+class RequeuedRun:
     """Messages that came back together, in rising sequence; read from `head` on."""
 
     __slots__ = (
@@ -58,9 +58,9 @@ class Returned:
     def oldest(self) -> int:
         return self.sequences[self.head]
 
-    def copied(self) -> Returned:
+    def copied(self) -> RequeuedRun:
         """The same messages, for who only looks."""
-        copy = Returned(
+        copy = RequeuedRun(
             self.origins,
             self.contents,
             self.sequences,
@@ -98,47 +98,47 @@ class Returned:
         """When the next one expires."""
         return NEVER_MS if self.expiries is None else self.expiries[self.head]
 
-    def __lt__(self, other: Returned) -> bool:
+    def __lt__(self, other: RequeuedRun) -> bool:
         return self.oldest < other.oldest
 
 
-class Returns(Protocol):
+class RequeueOrder(Protocol):
     """What came back to a queue and has not been handed out again."""
 
     @property
-    def runs(self) -> Sequence[Returned]:
+    def runs(self) -> Sequence[RequeuedRun]:
         """All there is, the one first that has the next message; empty if there is nothing."""
 
-    def add(self, run: Returned) -> None:
+    def add(self, run: RequeuedRun) -> None:
         """Messages come back."""
 
     def available(self) -> int:
-        """How many `take` would give at most, if there is anything.  Raises `Unreadable`."""
+        """Return how many `take` gives at most, if there is any.  Raises `UnreadableMessages`."""
 
-    def take(self, count: int) -> tuple[Returned, int, int]:
+    def take(self, count: int) -> tuple[RequeuedRun, int, int]:
         """Some of the next ones, at most `count`: a run, and from where to where in it."""
 
-    def read_last(self, run: Returned, start: int, stop: int, bytes_max: int) -> list[bytes]:
+    def read_last(self, run: RequeuedRun, start: int, stop: int, bytes_max: int) -> list[bytes]:
         """Contents of a run that are not taken, the last one first: those that make up `bytes_max`
-        bytes, or all.  It stays where it is.  Raises `Unreadable`."""
+        bytes, or all.  It stays where it is.  Raises `UnreadableMessages`."""
 
     def clear(self) -> None:
         """Forget all."""
 
-    def behind(self, count: int) -> Returns:
+    def behind(self, count: int) -> RequeueOrder:
         """The same without the first `count`, for who only looks: nothing is taken by it."""
 
 
-class ByAge:
+class RequeueByPosition:
     """Each goes back to its original place, so that the oldest is next."""
 
     __slots__ = ("runs",)
 
     def __init__(self) -> None:
-        self.runs: list[Returned] = []
+        self.runs: list[RequeuedRun] = []
         """A heap.  All have contents."""
 
-    def add(self, run: Returned) -> None:
+    def add(self, run: RequeuedRun) -> None:
         assert run.contents, f"messages {run.sequences} came back without their contents"
         heappush(self.runs, run)
 
@@ -150,7 +150,7 @@ class ByAge:
             stop = bisect_left(run.sequences, min(rivals).oldest, lo=run.head)
         return stop - run.head
 
-    def take(self, count: int) -> tuple[Returned, int, int]:
+    def take(self, count: int) -> tuple[RequeuedRun, int, int]:
         run = self.runs[0]
         start = run.head
         stop = run.head = start + min(count, self.available())
@@ -160,15 +160,15 @@ class ByAge:
             heappop(self.runs)
         return run, start, stop
 
-    def read_last(self, run: Returned, start: int, stop: int, bytes_max: int) -> list[bytes]:
+    def read_last(self, run: RequeuedRun, start: int, stop: int, bytes_max: int) -> list[bytes]:
         del bytes_max
         return run.contents[start:stop][::-1]
 
     def clear(self) -> None:
         self.runs.clear()
 
-    def behind(self, count: int) -> ByAge:
-        copy = ByAge()
+    def behind(self, count: int) -> RequeueByPosition:
+        copy = RequeueByPosition()
         copy.runs = [run.copied() for run in self.runs]
         while count and copy.runs:
             _run, start, stop = copy.take(count)
@@ -183,14 +183,14 @@ class Fetch(Protocol):
         self, sequences: Sequence[int], bytes_max: int = UNLIMITED_BYTES
     ) -> tuple[list[Origin], list[bytes]]:
         """One origin and one content a number, of the first ones: those that make up `bytes_max`
-        bytes, or all.  Raises `Unreadable`."""
+        bytes, or all.  Raises `UnreadableMessages`."""
 
 
-NO_RUNS: deque[Returned] = deque()
+NO_RUNS: deque[RequeuedRun] = deque()
 """Never changed: a deque of one's own takes 600 bytes."""
 
 
-class InOrder:
+class RequeueByReturn:
     """What came back first is next, whatever its age; some may still be on disk."""
 
     __slots__ = ("_fetch", "runs")
@@ -199,7 +199,7 @@ class InOrder:
         self.runs = NO_RUNS
         self._fetch = fetch
 
-    def add(self, run: Returned) -> None:
+    def add(self, run: RequeuedRun) -> None:
         if self.runs is NO_RUNS:
             self.runs = deque()
         self.runs.append(run)  # mutant: P3
@@ -210,14 +210,14 @@ class InOrder:
             run = self._front_in_memory()
         return len(run.contents) - run.head
 
-    def _front_in_memory(self) -> Returned:
+    def _front_in_memory(self) -> RequeuedRun:
         """The foremost run, or as much of it as is read at once."""
         run = self.runs[0]
         wanted = run.sequences[:FETCH_MESSAGES_MAX]
         run.origins, run.contents = self._fetch(wanted, FETCH_BYTES_MAX)
         first, rest = slice(len(run.contents)), slice(len(run.contents), None)
         if run.sequences[rest]:
-            behind = Returned(
+            behind = RequeuedRun(
                 [],
                 [],
                 run.sequences[rest],
@@ -232,7 +232,7 @@ class InOrder:
             run.expiries = part_of(run.expiries, first)
         return run
 
-    def take(self, count: int) -> tuple[Returned, int, int]:
+    def take(self, count: int) -> tuple[RequeuedRun, int, int]:
         run = self.runs[0]
         start = run.head
         stop = run.head = start + min(count, self.available())
@@ -240,7 +240,7 @@ class InOrder:
             self.runs.popleft()
         return run, start, stop
 
-    def read_last(self, run: Returned, start: int, stop: int, bytes_max: int) -> list[bytes]:
+    def read_last(self, run: RequeuedRun, start: int, stop: int, bytes_max: int) -> list[bytes]:
         if run.contents:
             return run.contents[start:stop][::-1]
         return self._fetch(run.sequences[start:stop][::-1], bytes_max)[1]
@@ -248,8 +248,8 @@ class InOrder:
     def clear(self) -> None:
         self.runs = NO_RUNS
 
-    def behind(self, count: int) -> InOrder:
-        copy = InOrder(self._fetch)
+    def behind(self, count: int) -> RequeueByReturn:
+        copy = RequeueByReturn(self._fetch)
         for run in self.runs:
             copied = run.copied()
             count -= copied.skipped(count)

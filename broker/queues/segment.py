@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import Handout, Holder
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import (
     Deadlines,
@@ -38,7 +38,7 @@ ROUGH = -2
 """Nobody has, and it is taken for all of its contents."""
 
 
-class Place(Enum):
+class SegmentLocation(Enum):
     """Where the messages of a segment are."""
 
     MEMORY = auto()
@@ -102,7 +102,7 @@ class Segment:
         """Of the commit after which the disk has it; 0 if none will."""
         self.is_recorded = ticket > 0
         """Whether the journal has it."""
-        self.place = Place.MEMORY
+        self.place = SegmentLocation.MEMORY
         self.spilled_at = 0
         """Where the spill has it, or will; 0 if it has not."""
         self.redelivered = False
@@ -201,12 +201,12 @@ def on_disk_only(stored: Stored) -> Segment:
     segment = Segment([], [], stored.content_bytes, stored.first, ticket=1)
     segment.count = stored.count
     segment.stop_sequence = stored.stop
-    segment.place = Place.DISK
+    segment.place = SegmentLocation.DISK
     segment.earliest_ms, segment.latest_ms = stored.earliest_ms, stored.latest_ms
     return segment
 
 
-class Taken:
+class TakenMessages:
     """Messages taken off the head of a lane together."""
 
     __slots__ = (
@@ -244,7 +244,7 @@ class Taken:
         """How many there are."""
         return self._unread_count or len(self.contents)
 
-    def handed_to(self, holder: Holder, start: int = 0, step: int = 1) -> Handout:
+    def handed_to(self, holder: Holder, start: int = 0, step: int = 1) -> DeliveryBatch:
         """The messages that one of `step` holders gets, to whom they are dealt out in turn."""
         origins, contents, sequences = self.origins, self.contents, self.sequences
         expiries = self.expiries
@@ -252,7 +252,7 @@ class Taken:
             origins, contents = origins[start::step], contents[start::step]
             sequences = sequences[start::step]
             expiries = part_of(expiries, slice(start, None, step))
-        return Handout(
+        return DeliveryBatch(
             holder,
             origins,
             contents,
@@ -265,17 +265,19 @@ class Taken:
         )
 
 
-def unread(segment: Segment) -> Taken:
+def unread(segment: Segment) -> TakenMessages:
     """All of a segment that is on disk only, and is not read for that: `sequences` may have some in
     it that are settled, `count` has not."""
     stretch = range(segment.first_sequence, segment.stop_sequence)
-    taken = Taken([], [], stretch, redelivered=segment.redelivered, is_recorded=segment.is_recorded)
+    taken = TakenMessages(
+        [], [], stretch, redelivered=segment.redelivered, is_recorded=segment.is_recorded
+    )
     taken._unread_count = segment.count
     return taken
 
 
-def unread_ones(sequences: Sequence[int]) -> Taken:
+def unread_ones(sequences: Sequence[int]) -> TakenMessages:
     """These, and no others, in this order, of which none was read."""
-    taken = Taken([], [], sequences, redelivered=False, is_recorded=True)
+    taken = TakenMessages([], [], sequences, redelivered=False, is_recorded=True)
     taken._unread_count, taken.is_exact = len(sequences), True
     return taken

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from fluffle.broker.queues.expiry_times import joined, span_of
-from fluffle.broker.queues.journal import Journal, Loaded, part_of_loaded
-from fluffle.broker.queues.requeue import Returned
-from fluffle.broker.queues.segment import Place, Segment
+from fluffle.broker.queues.journal import Journal, LoadedMessages, part_of_loaded
+from fluffle.broker.queues.requeue import RequeuedRun
+from fluffle.broker.queues.segment import Segment, SegmentLocation
 
 
 def loaded(
     segment: Segment, journal: Journal, redelivered_below: int, *, is_one_of_many: bool
 ) -> list[Segment]:
-    """What is to be in the place of a segment of a lane.  Raises `Unreadable`.
+    """What is to be in the place of a segment of a lane.  Raises `UnreadableMessages`.
 
     Where some is settled it becomes several.  What lies behind damage stays on disk, as a segment
     that begins with it.
@@ -33,13 +33,13 @@ def loaded(
     again = [of_loaded(part, segment.ticket) for part in together]
     for each in again:
         each.redelivered = each.first_sequence < redelivered_below
-        each.place = Place.MEMORY if is_whole else Place.KEPT
+        each.place = SegmentLocation.MEMORY if is_whole else SegmentLocation.KEPT
     if count < segment.count:
         again.append(behind(segment, found[-1], count))
     return again
 
 
-def of_loaded(parts: Sequence[Loaded], ticket: int) -> Segment:
+def of_loaded(parts: Sequence[LoadedMessages], ticket: int) -> Segment:
     """Stretches that were read, as one segment."""
     first, *others = parts
     sequences = first.sequences
@@ -66,18 +66,18 @@ def of_loaded(parts: Sequence[Loaded], ticket: int) -> Segment:
     return segment
 
 
-def behind(segment: Segment, last: Loaded, found: int) -> Segment:
+def behind(segment: Segment, last: LoadedMessages, found: int) -> Segment:
     """What is left of a segment on disk when `found` messages of it, up to `last`, were read."""
     first = last.sequences[-1] + 1
     rest = Segment([], [], segment.content_bytes, first, ticket=segment.ticket)
     rest.count = segment.count - found
     rest.stop_sequence = segment.stop_sequence
-    rest.place = Place.DISK
+    rest.place = SegmentLocation.DISK
     rest.earliest_ms, rest.latest_ms = segment.earliest_ms, segment.latest_ms
     return rest
 
 
-def split_at(part: Loaded, sequence: int) -> list[Loaded]:
+def split_at(part: LoadedMessages, sequence: int) -> list[LoadedMessages]:
     """A stretch as what lies before a sequence number and what does not, if there is both."""
     count = bisect_left(part.sequences, sequence)
     if not 0 < count < len(part.contents):
@@ -88,7 +88,9 @@ def split_at(part: Loaded, sequence: int) -> list[Loaded]:
     ]
 
 
-def settle_all(journal: Journal, returned: Iterable[Returned], segments: Iterable[Segment]) -> None:
+def settle_all(
+    journal: Journal, returned: Iterable[RequeuedRun], segments: Iterable[Segment]
+) -> None:
     """Nothing of a lane is wanted any more."""
     for run in returned:
         if run.is_recorded:
@@ -104,4 +106,4 @@ def settle_all(journal: Journal, returned: Iterable[Returned], segments: Iterabl
 
 
 def is_only_in_journal(segment: Segment) -> bool:
-    return segment.is_recorded and segment.place is Place.DISK
+    return segment.is_recorded and segment.place is SegmentLocation.DISK

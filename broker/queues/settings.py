@@ -50,7 +50,7 @@ class DelayedRetry(StrEnum):
     RETURNED = "returned"
 
 
-class Cache(NamedTuple):
+class DeduplicationCache(NamedTuple):
     """How much is known of messages that a queue has taken."""
 
     size: int
@@ -98,14 +98,14 @@ class QueueSettings:
         return self.max_length, self.max_length_bytes, self.overflow
 
     @property
-    def cache(self) -> Cache | None:
+    def cache(self) -> DeduplicationCache | None:
         """By what messages are known that come again; None if nobody wants to know."""
         if not self.deduplicates:
             return None
-        return Cache(self.cache_size or CACHE_SIZE, self.cache_ttl_ms)
+        return DeduplicationCache(self.cache_size or CACHE_SIZE, self.cache_ttl_ms)
 
     @property
-    def of_heir(self) -> QueueSettings:
+    def of_successor(self) -> QueueSettings:
         """As long as the queue is being filled with what another has, and is nobody's: it takes all
         of that, and stays.  Messages bring what is left of their time; none dies of that before
         it is known which of the two queues has them, or it might die in both."""
@@ -186,7 +186,7 @@ def none_below_zero(value: int) -> int | None:
     return bounded(value) if value >= 0 else None
 
 
-class Rule(NamedTuple):
+class SettingRule(NamedTuple):
     """Of one setting: what may be said of it, and who is right if an argument and a policy say."""
 
     field: str
@@ -197,29 +197,31 @@ class Rule(NamedTuple):
     read: Callable[[Any], object] = bounded
 
 
-RULES: Mapping[str, Rule] = {
-    "expires": Rule("expires_ms", is_count, smaller, bounded_ms),
-    "message-ttl": Rule("message_ttl_ms", is_count, smaller, bounded_ms),
-    "dead-letter-exchange": Rule("dead_letter_exchange", is_text, of_argument, str),
-    "dead-letter-routing-key": Rule("dead_letter_routing_key", is_text, of_argument, str),
-    "dead-letter-strategy": Rule(
+RULES: Mapping[str, SettingRule] = {
+    "expires": SettingRule("expires_ms", is_count, smaller, bounded_ms),
+    "message-ttl": SettingRule("message_ttl_ms", is_count, smaller, bounded_ms),
+    "dead-letter-exchange": SettingRule("dead_letter_exchange", is_text, of_argument, str),
+    "dead-letter-routing-key": SettingRule("dead_letter_routing_key", is_text, of_argument, str),
+    "dead-letter-strategy": SettingRule(
         "dead_letter_strategy", is_of(DeadLetterStrategy), of_argument, DeadLetterStrategy
     ),
-    "max-length": Rule("max_length", is_count, smaller),
-    "max-length-bytes": Rule("max_length_bytes", is_count, smaller),
-    "overflow": Rule("overflow", is_of(Overflow), of_argument, Overflow),
-    "delivery-limit": Rule("delivery_limit", is_number, laxer_limit, none_below_zero),
-    "consumer-timeout": Rule("consumer_timeout_ms", is_count, smaller, bounded_ms),
-    "consumer-disconnected-timeout": Rule(
+    "max-length": SettingRule("max_length", is_count, smaller),
+    "max-length-bytes": SettingRule("max_length_bytes", is_count, smaller),
+    "overflow": SettingRule("overflow", is_of(Overflow), of_argument, Overflow),
+    "delivery-limit": SettingRule("delivery_limit", is_number, laxer_limit, none_below_zero),
+    "consumer-timeout": SettingRule("consumer_timeout_ms", is_count, smaller, bounded_ms),
+    "consumer-disconnected-timeout": SettingRule(
         "consumer_disconnected_timeout_ms", is_count, smaller, bounded_ms
     ),
-    "delayed-retry-type": Rule("delayed_retry", is_of(DelayedRetry), of_policy, DelayedRetry),
-    "delayed-retry-min": Rule("delayed_retry_min_ms", is_count, smaller, bounded_ms),
-    "delayed-retry-max": Rule("delayed_retry_max_ms", is_count, smaller, bounded_ms),
-    "target-group-size": Rule("target_group_size", is_count, larger),
-    "x-message-deduplication": Rule("deduplicates", is_truth, of_argument, bool),
-    "x-cache-size": Rule("cache_size", is_positive, smaller, bounded_size),
-    "x-cache-ttl": Rule("cache_ttl_ms", is_positive, smaller, bounded_ms),
+    "delayed-retry-type": SettingRule(
+        "delayed_retry", is_of(DelayedRetry), of_policy, DelayedRetry
+    ),
+    "delayed-retry-min": SettingRule("delayed_retry_min_ms", is_count, smaller, bounded_ms),
+    "delayed-retry-max": SettingRule("delayed_retry_max_ms", is_count, smaller, bounded_ms),
+    "target-group-size": SettingRule("target_group_size", is_count, larger),
+    "x-message-deduplication": SettingRule("deduplicates", is_truth, of_argument, bool),
+    "x-cache-size": SettingRule("cache_size", is_positive, smaller, bounded_size),
+    "x-cache-ttl": SettingRule("cache_ttl_ms", is_positive, smaller, bounded_ms),
 }
 """By the keys of policies: arguments are called the same behind `x-`, or the same, but for one.
 

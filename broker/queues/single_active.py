@@ -14,11 +14,11 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.consumers import Consumer, Turns
+from fluffle.broker.queues.consumers import Consumer, ConsumerSchedule
 
 
 class SingleActive:
-    """What `Turns` is for other queues."""
+    """What `ConsumerSchedule` is for other queues."""
 
     __slots__ = ("_arrived", "_gives_way", "_line", "_places", "active")
 
@@ -97,8 +97,8 @@ class SingleActive:
                 each.sink.activity_changed(each)
 
 
-def turns_of(spec: QueueSpec) -> Turns | SingleActive:
+def schedule_of(spec: QueueSpec) -> ConsumerSchedule | SingleActive:
     """Who is served, of the consumers that such a queue will have."""
     if not spec.single_active_consumer:
-        return Turns()
+        return ConsumerSchedule()
     return SingleActive(gives_way=spec.queue_type is QueueType.QUORUM)

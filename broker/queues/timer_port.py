@@ -11,7 +11,7 @@ NEVER_MS = (1 << 63) - 1
 """When nothing happens, in any time."""
 
 
-class Time(Protocol):
+class QueueClock(Protocol):
     """The time of a queue, in which all is measured that is to happen there later."""
 
     def now_ms(self) -> int:
@@ -22,7 +22,7 @@ class Time(Protocol):
         """Have `pump` called then, or somewhat later; earlier wishes are not taken back."""
 
 
-class Timeless:
+class StoppedClock:
     """For a queue in which nothing is ever due: its time stands still."""
 
     __slots__ = ()
@@ -34,4 +34,4 @@ class Timeless:
         """Nobody looks."""
 
 
-TIMELESS = Timeless()
+STOPPED_CLOCK = StoppedClock()

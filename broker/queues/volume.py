@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from fluffle.broker.queues.delivery import Handout
-from fluffle.broker.queues.queue_view import Shelf, Stock
-from fluffle.broker.queues.segment import Place
+from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.queue_view import ReadyMessages, ReadyView
+from fluffle.broker.queues.segment import SegmentLocation
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.properties import body_size, body_sizes, decode_properties, raw_properties
 
@@ -56,7 +56,7 @@ class KeptDead(NamedTuple):
     content_bytes: int = 0
 
 
-class Stretch(NamedTuple):
+class MeasuredRun(NamedTuple):
     """Messages that lie together."""
 
     contents: list[bytes]
@@ -69,7 +69,7 @@ class Stretch(NamedTuple):
     """Bytes of their bodies, if that is known."""
 
 
-class Measure:
+class VolumeMeter:
     """Measures a queue, exactly as long as that is little work."""
 
     __slots__ = ("_exact_left", "_overhead_bytes")
@@ -78,11 +78,11 @@ class Measure:
         self._exact_left = EXACT_MAX
         self._overhead_bytes = OVERHEAD_BYTES
 
-    def ready(self, shelf: Shelf) -> Volume:
+    def ready(self, shelf: ReadyView) -> Volume:
         """The volume of ready messages."""
         return self._total(stretch for stock in shelf.stocks for stretch in ready_in(stock))
 
-    def held(self, runs: Iterable[Handout], *, is_persistent: bool) -> Volume:
+    def held(self, runs: Iterable[DeliveryBatch], *, is_persistent: bool) -> Volume:
         """The volume of what clients have in hands; `is_persistent`: all of it is, whatever a run
         says."""
         return self._total(
@@ -98,7 +98,7 @@ class Measure:
         size_bytes = max(0, kept.content_bytes - count * self._overhead_bytes)
         return Volume(count, size_bytes, persistent_count=count, persistent_bytes=size_bytes)
 
-    def _total(self, stretches: Iterable[Stretch]) -> Volume:
+    def _total(self, stretches: Iterable[MeasuredRun]) -> Volume:
         count = size_bytes = ram_count = ram_bytes = persistent_count = persistent_bytes = 0
         for stretch in stretches:
             stretch_bytes = self._size_bytes(stretch)
@@ -112,7 +112,7 @@ class Measure:
                 persistent_bytes += stretch_bytes
         return Volume(count, size_bytes, ram_count, ram_bytes, persistent_count, persistent_bytes)
 
-    def _size_bytes(self, stretch: Stretch) -> int:
+    def _size_bytes(self, stretch: MeasuredRun) -> int:
         if stretch.size_bytes is not None:
             return stretch.size_bytes
         contents, count = stretch.contents, stretch.message_count
@@ -124,7 +124,7 @@ class Measure:
         return max(0, stretch.content_bytes - count * self._overhead_bytes)
 
 
-def ready_in(stock: Stock) -> Iterator[Stretch]:
+def ready_in(stock: ReadyMessages) -> Iterator[MeasuredRun]:
     """Messages that came back, of which some may be on disk only, and then the rest."""
     mean_bytes = 0
     for run in islice(stock.returns.runs, RUNS_MAX):
@@ -133,16 +133,20 @@ def ready_in(stock: Stock) -> Iterator[Stretch]:
             contents = run.contents[run.head :]
             content_bytes = sum(map(len, contents)) or count * mean_bytes
             mean_bytes = content_bytes // count
-            yield Stretch(contents, count, content_bytes, run.is_recorded)
+            yield MeasuredRun(contents, count, content_bytes, run.is_recorded)
     for segment in stock.segments:
         count = segment.count - segment.head
         if count:
             content_bytes = segment.content_bytes * count // segment.count
-            contents = segment.contents[segment.head :] if segment.place is not Place.DISK else []
-            yield Stretch(contents, count, content_bytes, segment.is_recorded)
+            contents = (
+                segment.contents[segment.head :]
+                if segment.place is not SegmentLocation.DISK
+                else []
+            )
+            yield MeasuredRun(contents, count, content_bytes, segment.is_recorded)
 
 
-def held_in(run: Handout) -> Iterator[Stretch]:
+def held_in(run: DeliveryBatch) -> Iterator[MeasuredRun]:
     """The unsettled messages of a run."""
     mean_bytes = 0
     if run.first is not None:
@@ -151,13 +155,13 @@ def held_in(run: Handout) -> Iterator[Stretch]:
     for start, stop in run.unsettled():
         contents = run.contents[start:stop]
         if all(contents):
-            yield Stretch(contents, stop - start, sum(map(len, contents)), run.is_recorded)
+            yield MeasuredRun(contents, stop - start, sum(map(len, contents)), run.is_recorded)
         else:  # it was forgotten once it was on its way
             count = stop - start
-            yield Stretch([], count, 0, run.is_recorded, size_bytes=count * mean_bytes)
+            yield MeasuredRun([], count, 0, run.is_recorded, size_bytes=count * mean_bytes)
 
 
-def ready_counts(shelf: Shelf, count: int) -> ReadyCounts:
+def ready_counts(shelf: ReadyView, count: int) -> ReadyCounts:
     """How many of the `count` messages that are ready are of which kind."""
     high = normal = 0
     for stock in shelf.stocks:
@@ -169,7 +173,7 @@ def ready_counts(shelf: Shelf, count: int) -> ReadyCounts:
     return ReadyCounts(high, normal, count - high - normal)
 
 
-def head_timestamp(shelf: Shelf) -> int | None:
+def head_timestamp(shelf: ReadyView) -> int | None:
     """That of the next message, if it has one and is in memory."""
     content = head_of(shelf)
     if content is None:
@@ -180,13 +184,13 @@ def head_timestamp(shelf: Shelf) -> int | None:
         return None
 
 
-def head_of(shelf: Shelf) -> bytes | None:
+def head_of(shelf: ReadyView) -> bytes | None:
     """The next message, if it is in memory."""
     for stock in shelf.stocks:
         for run in islice(stock.returns.runs, 1):
             return run.contents[run.head] if run.contents else None
         for segment in stock.segments:
             if segment.head < segment.count:
-                is_in_ram = segment.place is not Place.DISK
+                is_in_ram = segment.place is not SegmentLocation.DISK
                 return segment.contents[segment.head] if is_in_ram else None
     return None

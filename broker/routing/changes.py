@@ -96,7 +96,7 @@ def drop_exchange(topology: Topology, name: str) -> Change:
         return NOTHING
     if not (len(exchange.matcher) or topology.bindings_to(EXCHANGE, name)):
         return removal(exchange_facts(topology, exchange))
-    going = Going(topology)
+    going = RemovalPlan(topology)
     going.add_exchange(exchange)
     return going.change()
 
@@ -132,7 +132,7 @@ def unbind(topology: Topology, binding: Binding) -> Change:
     if not topology.require(binding.source).spec.auto_delete:
         source = exchange_name(topology.vhost, binding.source)
         return Change((binding_fact(topology, binding),), rests_on=(source,))
-    going = Going(topology)
+    going = RemovalPlan(topology)
     going.add_bindings([binding])
     return going.change()
 
@@ -179,7 +179,7 @@ def binding_facts(topology: Topology, bindings: Iterable[Binding]) -> list[Fact]
     return facts
 
 
-class Going:
+class RemovalPlan:
     """What goes: bindings, exchanges with theirs, and auto-delete exchanges without any.
 
     Everything is still there while this is filled.

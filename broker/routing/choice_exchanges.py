@@ -10,8 +10,8 @@ from typing import Protocol
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.erlang_hash import hash_of_binaries
-from fluffle.broker.routing.exchange_context import Surroundings
-from fluffle.broker.routing.matcher import Asks
+from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.matcher import MatchInput
 from fluffle.protocol.properties import Properties
 
 CLASSIC = "rabbit_classic_queue"
@@ -20,7 +20,7 @@ CLASSIC = "rabbit_classic_queue"
 class Choice(Protocol):
     """Chooses one of several bindings."""
 
-    asks: Asks
+    asks: MatchInput
 
     def check(self, binding: Binding) -> None:
         """PreconditionFailed if there can be no such binding."""
@@ -33,7 +33,7 @@ class Choice(Protocol):
     ) -> Binding | None: ...
 
 
-class OneOfAll:
+class ChoiceMatcher:
     """A matcher that has a choice made."""
 
     __slots__ = ("_bindings", "_choice", "_is_arranged")
@@ -45,7 +45,7 @@ class OneOfAll:
         """Whether the choice knows the bindings: it is told when the next message comes."""
 
     @property
-    def asks(self) -> Asks:
+    def asks(self) -> MatchInput:
         return self._choice.asks
 
     def check(self, binding: Binding) -> None:
@@ -89,7 +89,7 @@ class OneOfAll:
 class Random:
     """`x-random`: a queue that is bound twice is chosen twice as often."""
 
-    asks = Asks.CHANCE
+    asks = MatchInput.CHANCE
 
     __slots__ = ("_bindings", "_pick")
 
@@ -113,11 +113,11 @@ class LocalRandom:
     If no queue that is bound is here, the message matches nothing.
     """
 
-    asks = Asks.CHANCE
+    asks = MatchInput.CHANCE
 
     __slots__ = ("_around", "_bindings")
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: ExchangeContext) -> None:
         self._around = around
         self._bindings: tuple[Binding, ...] = ()
 
@@ -148,7 +148,7 @@ class ModulusHash:
     they were bound.
     """
 
-    asks = Asks.KEYS
+    asks = MatchInput.KEYS
 
     __slots__ = ("_bindings",)
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
-from fluffle.broker.routing.matcher import Asks
+from fluffle.broker.routing.matcher import MatchInput
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.terms import term, text
 from fluffle.protocol.types import FieldTable
@@ -42,7 +42,7 @@ WEIGHT_MAX = 10_000
 _MASK = (1 << 64) - 1
 
 
-class Rival(NamedTuple):
+class Candidate(NamedTuple):
     """A destination that would like to have the message."""
 
     seed: int
@@ -61,8 +61,8 @@ class ConsistentHash:
         header, name = _hashed_on(arguments)
         self._header = None if header is None else header.decode(errors="surrogateescape")
         self._property = None if name is None else name.decode()
-        self.asks = Asks.KEYS if header is None and name is None else Asks.PROPERTIES
-        self._rivals: tuple[Rival, ...] = ()
+        self.asks = MatchInput.KEYS if header is None and name is None else MatchInput.PROPERTIES
+        self._rivals: tuple[Candidate, ...] = ()
 
     def check(self, binding: Binding) -> None:
         """The rules and texts of RabbitMQ 4.3."""
@@ -77,13 +77,13 @@ class ConsistentHash:
             raise PreconditionFailed(f"The binding key must not exceed {WEIGHT_MAX}")
 
     def arrange(self, bindings: Iterable[Binding]) -> None:
-        rivals: dict[tuple[str, str], Rival] = {}
+        rivals: dict[tuple[str, str], Candidate] = {}
         for binding in bindings:
             end = binding.destination_kind.value, binding.destination
             weight = int(binding.routing_key)
             if end in rivals:
                 weight += rivals[end].weight
-            rivals[end] = Rival(_digest("\0".join(end)), weight, binding)
+            rivals[end] = Candidate(_digest("\0".join(end)), weight, binding)
         self._rivals = tuple(rivals.values())
 
     def choose(self, routing_keys: Sequence[str], properties: Properties | None) -> Binding:

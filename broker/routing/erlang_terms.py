@@ -34,19 +34,19 @@ _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _CONTROLS = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
 
-class Unreadable(Exception):
+class InvalidTerm(Exception):
     """No such term; says why, as Erlang prints it."""
 
 
 def read_term(text: bytes) -> Term:
-    """Unreadable, if it is not one."""
+    """InvalidTerm, if it is not one."""
     if len(text) > TEXT_BYTES_MAX:
-        raise Unreadable("max_size_exceeded")
+        raise InvalidTerm("max_size_exceeded")
     reader = Reader(text)
     term = reader.term(0)
     reader.skip(b".")
     if not reader.is_at_end():
-        raise Unreadable("trailing_characters")
+        raise InvalidTerm("trailing_characters")
     return term
 
 
@@ -62,9 +62,9 @@ class Reader:
     def term(self, depth: int) -> Term:
         """The next one, so deep in others."""
         if depth > DEPTH_MAX:
-            raise Unreadable("max_depth_exceeded")
+            raise InvalidTerm("max_depth_exceeded")
         if self.is_at_end():
-            raise Unreadable("unexpected_end")
+            raise InvalidTerm("unexpected_end")
         match self._text[self._at : self._at + 1]:
             case b"{":
                 return self._tuple(depth + 1)
@@ -112,7 +112,7 @@ class Reader:
             items.append(self.term(depth))
             if not self.skip(b","):
                 if not self.skip(b"}"):
-                    raise Unreadable("expected_comma_or_closing_brace")
+                    raise InvalidTerm("expected_comma_or_closing_brace")
                 break
         return tuple(items)
 
@@ -126,18 +126,18 @@ class Reader:
             if self.skip(b"]"):
                 return items
             if not self.skip(b","):
-                raise Unreadable("expected_comma_or_closing_bracket")
+                raise InvalidTerm("expected_comma_or_closing_bracket")
 
     def _binary(self) -> bytes:
         if not self.skip(b"<<"):
-            raise Unreadable("unexpected_character")
+            raise InvalidTerm("unexpected_character")
         if self.skip(b">>"):
             return b""
         octets = self._string() if self._text.startswith(b'"', self._at) else None
         if octets is None:
-            raise Unreadable("invalid_binary")
+            raise InvalidTerm("invalid_binary")
         if not self.skip(b">>"):
-            raise Unreadable("expected_closing_binary")
+            raise InvalidTerm("expected_closing_binary")
         return octets
 
     def _string(self) -> bytes:
@@ -148,7 +148,7 @@ class Reader:
         """What stands between its quotes."""
         found = pattern.match(self._text, self._at)
         if found is None:
-            raise Unreadable(otherwise)
+            raise InvalidTerm(otherwise)
         self._at = found.end()
         octets: bytes = found[1]
         return octets
@@ -158,18 +158,18 @@ class Reader:
         self._skip_space()
         found = _NUMBER.match(self._text, self._at)
         if found is None:
-            raise Unreadable("unexpected_character")
+            raise InvalidTerm("unexpected_character")
         self._at = found.end()
         if found[1] is None:
             if len(found[0]) > DIGITS_MAX:
-                raise Unreadable("invalid_term")
+                raise InvalidTerm("invalid_term")
             return int(found[0])
         try:
             number = float(found[0])
         except ValueError:  # an exponent without digits
             number = float("inf")
         if isinf(number):
-            raise Unreadable("invalid_term")
+            raise InvalidTerm("invalid_term")
         return number
 
 
@@ -177,5 +177,5 @@ def atom(name: bytes) -> str:
     """RabbitMQ calls some of the others disallowed: those that are atoms of its Erlang node."""
     decoded = name.decode("latin-1")
     if decoded not in ATOMS:
-        raise Unreadable(f"{{unknown_atom,{string(decoded)}}}")
+        raise InvalidTerm(f"{{unknown_atom,{string(decoded)}}}")
     return decoded

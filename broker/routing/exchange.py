@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from fluffle.broker.base.delayed_queues import calendar_of
+from fluffle.broker.base.delayed_queues import delayed_queue_of
 from fluffle.broker.base.errors import AccessRefused, PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.choice_exchanges import LocalRandom, ModulusHash, OneOfAll, Random
+from fluffle.broker.routing.choice_exchanges import ChoiceMatcher, LocalRandom, ModulusHash, Random
 from fluffle.broker.routing.consistent_hash import ConsistentHash, check_arguments
-from fluffle.broker.routing.exchange_context import Surroundings
+from fluffle.broker.routing.exchange_context import ExchangeContext
 from fluffle.broker.routing.headers import headers_matcher
 from fluffle.broker.routing.jms_topic import JMS_TOPIC, selector_matcher
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
-from fluffle.broker.routing.recent_history import History, check_length
+from fluffle.broker.routing.recent_history import MessageHistory, check_length
 from fluffle.broker.routing.stale import StaleMatcher
 from fluffle.broker.routing.topic import TopicMatcher
 from fluffle.protocol.types import FieldTable
@@ -35,7 +35,7 @@ def _anything(_arguments: FieldTable) -> None:
 class ExchangeType(NamedTuple):
     """How an exchange of some type matches."""
 
-    make: Callable[[FieldTable, Surroundings], Matcher]
+    make: Callable[[FieldTable, ExchangeContext], Matcher]
     """Of the arguments that it was declared with."""
     check: Callable[[FieldTable], None] = _anything
     """Raises PreconditionFailed for arguments that it cannot be made with."""
@@ -47,13 +47,13 @@ TYPES: dict[str, ExchangeType] = {
     "topic": ExchangeType(lambda _arguments, _around: TopicMatcher()),
     "headers": ExchangeType(lambda _arguments, _around: headers_matcher()),
     "x-consistent-hash": ExchangeType(
-        lambda arguments, _around: OneOfAll(ConsistentHash(arguments)), check_arguments
+        lambda arguments, _around: ChoiceMatcher(ConsistentHash(arguments)), check_arguments
     ),
     JMS_TOPIC: ExchangeType(lambda _arguments, _around: selector_matcher()),
-    LOCAL_RANDOM: ExchangeType(lambda _arguments, around: OneOfAll(LocalRandom(around))),
-    "x-modulus-hash": ExchangeType(lambda _arguments, _around: OneOfAll(ModulusHash())),
+    LOCAL_RANDOM: ExchangeType(lambda _arguments, around: ChoiceMatcher(LocalRandom(around))),
+    "x-modulus-hash": ExchangeType(lambda _arguments, _around: ChoiceMatcher(ModulusHash())),
     RECENT_HISTORY: ExchangeType(lambda _arguments, _around: FanoutMatcher(), check_length),
-    "x-random": ExchangeType(lambda _arguments, around: OneOfAll(Random(around.pick))),
+    "x-random": ExchangeType(lambda _arguments, around: ChoiceMatcher(Random(around.pick))),
     DELAYED: ExchangeType(
         lambda arguments, around: TYPES[type_inside(arguments)].make(arguments, around),
         lambda arguments: TYPES[type_inside(arguments)].check(arguments),
@@ -125,19 +125,19 @@ class Exchange:
 
     __slots__ = ("alternate", "calendar", "history", "matcher", "onward", "spec")
 
-    def __init__(self, spec: ExchangeSpec, around: Surroundings) -> None:
+    def __init__(self, spec: ExchangeSpec, around: ExchangeContext) -> None:
         self.spec = spec
         self.matcher: Matcher = TYPES[spec.type].make(spec.arguments, around)
         self.onward: dict[str, int] = {}
         """How many bindings lead to each other exchange."""
         self.calendar: str | None = None
         """The queue in which messages wait that are to be routed later, if it has one."""
-        self.history: History | None = None
+        self.history: MessageHistory | None = None
         """The last messages, if it keeps them for those who will be bound to it."""
         if spec.type == DELAYED:
-            self.calendar = calendar_of(spec.name)
+            self.calendar = delayed_queue_of(spec.name)
         if routes_as(spec) == RECENT_HISTORY:
-            self.history = History(spec.arguments, partial(around.kept, spec.name))
+            self.history = MessageHistory(spec.arguments, partial(around.kept, spec.name))
         self.alternate = alternate_of(spec, around)
         """Where messages go that match no binding."""
 
@@ -167,7 +167,9 @@ class Exchange:
         """
         if bindings[0].destination_kind is DestinationKind.EXCHANGE:
             self._lead_less(bindings[0].destination, len(bindings))
-        if isinstance(self.matcher, OneOfAll):  # which asks for all that there are, and is flat
+        if isinstance(
+            self.matcher, ChoiceMatcher
+        ):  # which asks for all that there are, and is flat
             for binding in bindings:
                 self.matcher.discard(binding)
             return None
@@ -195,7 +197,7 @@ def declared_alternate(spec: ExchangeSpec) -> str | None:
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else None
 
 
-def alternate_of(spec: ExchangeSpec, around: Surroundings) -> str | None:
+def alternate_of(spec: ExchangeSpec, around: ExchangeContext) -> str | None:
     """The alternate exchange in force: a policy counts if the declaration asks for none."""
     declared = declared_alternate(spec)
     return declared if declared is not None else around.alternate_of(spec.name)

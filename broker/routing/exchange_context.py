@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from fluffle.broker.metadata.change import Fact
-from fluffle.broker.routing.recent_history import Kept
+from fluffle.broker.routing.recent_history import HistoryMessage
 
 
 def first(_count: int) -> int:
@@ -13,7 +13,7 @@ def first(_count: int) -> int:
     return 0
 
 
-def nobody_hears(_exchange: str, _message: Kept) -> None:
+def nobody_hears(_exchange: str, _message: HistoryMessage) -> None:
     """Where there are no other nodes."""
 
 
@@ -22,7 +22,7 @@ def at_once(pieces: Iterator[None]) -> None:
     deque(pieces, maxlen=0)
 
 
-class Surroundings(NamedTuple):
+class ExchangeContext(NamedTuple):
     """Ports of one virtual host; each takes the name of a queue, but for the last three."""
 
     is_durable_queue: Callable[[str], bool] = lambda _name: False
@@ -32,7 +32,7 @@ class Surroundings(NamedTuple):
     """What is so of the queue, if it is there."""
     is_here: Callable[[str], bool] = lambda _name: True
     """Whether the queue is there, and its messages are in this process."""
-    kept: Callable[[str, Kept], None] = nobody_hears
+    kept: Callable[[str, HistoryMessage], None] = nobody_hears
     """Told that an exchange of this name has kept a message that was published here."""
     pick: Callable[[int], int] = first
     """One of the numbers from 0 up to, but not including, the one that is given, by chance."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, routes_as
-from fluffle.broker.routing.matcher import Asks
+from fluffle.broker.routing.matcher import MatchInput
 from fluffle.broker.routing.mismatch_reasons import REASONS, shown
 from fluffle.broker.routing.router import Walk
 from fluffle.broker.routing.topology import Topology
@@ -107,7 +107,7 @@ def explain(
         visit = default_visit(queue_exists, keys)
         found = dict.fromkeys(each.binding.destination for each in visit.verdicts if each.is_match)
         return Explanation(keys, (visit,), tuple(found))
-    return Explaining(topology, exchange, keys, properties).whole()
+    return ExplainedWalk(topology, exchange, keys, properties).whole()
 
 
 def default_visit(queue_exists: Callable[[str], bool], keys: tuple[str, ...]) -> Visit:
@@ -122,7 +122,7 @@ def default_visit(queue_exists: Callable[[str], bool], keys: tuple[str, ...]) ->
     return Visit(DEFAULT_EXCHANGE, "direct", PUBLISHED, tuple(verdicts), ())
 
 
-class Explaining:
+class ExplainedWalk:
     """One walk."""
 
     __slots__ = ("_came", "_keys", "_properties", "_queues", "_topology", "_walk")
@@ -152,7 +152,7 @@ class Explaining:
             notes = [*self._onward(exchange, verdicts)]
         if exchange.spec.internal and self._came[name] == PUBLISHED:
             notes.append("is internal: a client that publishes to it is refused (ACCESS_REFUSED)")
-        if exchange.matcher.asks is Asks.CHANCE:
+        if exchange.matcher.asks is MatchInput.CHANCE:
             notes.append("chance has a say: another message may go elsewhere")
         return Visit(name, exchange.spec.type, self._came[name], tuple(verdicts), tuple(notes))
 

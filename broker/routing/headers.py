@@ -15,7 +15,7 @@ from collections.abc import Hashable
 from typing import TypeAlias
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.routing.matcher import AskingMatcher
+from fluffle.broker.routing.matcher import ConditionMatcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.terms import term
 from fluffle.protocol.types import Field, FieldTable, FieldValue
@@ -35,7 +35,7 @@ Comparable: TypeAlias = "tuple[type, Hashable]"
 """A value such that two of them are equal if RabbitMQ finds the values identical."""
 
 
-class Condition:
+class HeadersCondition:
     """What a binding asks of message headers."""
 
     __slots__ = ("_any_is_enough", "_wanted")
@@ -65,8 +65,8 @@ class Condition:
         ]
 
 
-def headers_matcher() -> AskingMatcher[dict[str, Comparable]]:
-    return AskingMatcher(lambda binding: Condition(binding.arguments), given_by)
+def headers_matcher() -> ConditionMatcher[dict[str, Comparable]]:
+    return ConditionMatcher(lambda binding: HeadersCondition(binding.arguments), given_by)
 
 
 def given_by(properties: Properties | None) -> dict[str, Comparable]:

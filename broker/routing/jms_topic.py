@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
-from fluffle.broker.routing.erlang_terms import Unreadable, read_term
+from fluffle.broker.routing.erlang_terms import InvalidTerm, read_term
 from fluffle.broker.routing.jms_selector import TRUE, BadPattern, Expression, compiled
-from fluffle.broker.routing.matcher import AskingMatcher
+from fluffle.broker.routing.matcher import ConditionMatcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import FieldTable
 
@@ -18,9 +18,9 @@ JMS_TOPIC = "x-jms-topic"
 SELECTOR_ARGUMENT = "rjms_erlang_selector"
 
 
-def selector_matcher() -> AskingMatcher[FieldTable]:
+def selector_matcher() -> ConditionMatcher[FieldTable]:
     """Selectors are compiled once, when their bindings are made."""
-    return AskingMatcher(Selector, headers_of)
+    return ConditionMatcher(Selector, headers_of)
 
 
 def headers_of(properties: Properties | None) -> FieldTable:
@@ -53,7 +53,7 @@ def selector_of(binding: Binding) -> Expression:
         )
     try:
         return compiled(read_term(text))
-    except Unreadable as unreadable:
+    except InvalidTerm as unreadable:
         raise PreconditionFailed(f"invalid JMS selector: {unreadable}") from None
     except BadPattern as bad:
         raise PreconditionFailed(f"invalid JMS selector pattern: {bad}") from None

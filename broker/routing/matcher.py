@@ -26,13 +26,13 @@ Given_contra = TypeVar("Given_contra", contravariant=True)
 """What is known of a message."""
 
 
-class Condition(Protocol[Given_contra]):
+class MatchCondition(Protocol[Given_contra]):
     """What a binding asks of messages."""
 
     def holds(self, given: Given_contra) -> bool: ...
 
 
-class Asks(Enum):
+class MatchInput(Enum):
     """What decides, besides the bindings, which of them match."""
 
     KEYS = auto()
@@ -51,7 +51,7 @@ class Matcher(Protocol):
     """
 
     @property
-    def asks(self) -> Asks: ...
+    def asks(self) -> MatchInput: ...
 
     def check(self, binding: Binding) -> None:
         """PreconditionFailed if the exchange type cannot have such a binding."""
@@ -91,7 +91,7 @@ def in_parts(found: Bindings) -> Iterator[Iterable[Binding]]:
 class DirectMatcher:
     """AMQP 0-9-1 §3.1.3.1: the routing keys must be equal."""
 
-    asks = Asks.KEYS
+    asks = MatchInput.KEYS
 
     __slots__ = ("_by_key", "_count")
 
@@ -148,7 +148,7 @@ class DirectMatcher:
 class FanoutMatcher:
     """AMQP 0-9-1 §3.1.3.2: every binding matches."""
 
-    asks = Asks.KEYS
+    asks = MatchInput.KEYS
 
     __slots__ = ("_bindings",)
 
@@ -185,23 +185,23 @@ class FanoutMatcher:
         return len(self._bindings)
 
 
-class AskingMatcher(Generic[Given_contra]):
+class ConditionMatcher(Generic[Given_contra]):
     """Asks every binding about the properties of a message.
 
     Routing keys count for the identity of a binding only.
     """
 
-    asks = Asks.PROPERTIES
+    asks = MatchInput.PROPERTIES
 
     __slots__ = ("_condition", "_conditions", "_given")
 
     def __init__(
         self,
-        condition: Callable[[Binding], Condition[Given_contra]],
+        condition: Callable[[Binding], MatchCondition[Given_contra]],
         given: Callable[[Properties | None], Given_contra],
     ) -> None:
         """`condition` says what a binding asks, or raises PreconditionFailed."""
-        self._conditions: dict[Binding, Condition[Given_contra]] = {}
+        self._conditions: dict[Binding, MatchCondition[Given_contra]] = {}
         self._condition = condition
         self._given = given
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from fluffle.broker.routing.bindings import Binding
-from fluffle.broker.routing.headers import X_MATCH, Condition, given_by
+from fluffle.broker.routing.headers import X_MATCH, HeadersCondition, given_by
 from fluffle.broker.routing.jms_selector import FALSE, TRUE
 from fluffle.broker.routing.jms_topic import JMS_TOPIC, headers_of, selector_of
 from fluffle.broker.routing.topic import ANY_WORDS, ONE_WORD, words_of
@@ -73,7 +73,7 @@ def places(words: Sequence[str], reached: set[int]) -> str:
 
 
 def of_headers(binding: Binding, _routing_keys: object, properties: Properties | None) -> str:
-    condition, given = Condition(binding.arguments), given_by(properties)
+    condition, given = HeadersCondition(binding.arguments), given_by(properties)
     if condition.holds(given):
         return ""
     headers = (properties and properties.headers) or {}

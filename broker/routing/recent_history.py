@@ -23,7 +23,7 @@ INTEGERS = frozenset(("byte", "short", "signedint", "long"))
 _NO_STORE = NO_STORE.encode()
 
 
-class Kept(NamedTuple):
+class HistoryMessage(NamedTuple):
     """A message as it was published."""
 
     origin: Origin
@@ -33,29 +33,31 @@ class Kept(NamedTuple):
     persistent: bool
 
 
-def nobody_hears(_message: Kept) -> None:
+def nobody_hears(_message: HistoryMessage) -> None:
     """Where there is nobody else."""
 
 
-class History:
+class MessageHistory:
     """The last messages of one exchange."""
 
     __slots__ = ("_kept", "_tell")
 
-    def __init__(self, arguments: FieldTable, tell: Callable[[Kept], None] = nobody_hears) -> None:
+    def __init__(
+        self, arguments: FieldTable, tell: Callable[[HistoryMessage], None] = nobody_hears
+    ) -> None:
         """`arguments` of the exchange have passed `check_length`; `tell` is told what is kept."""
         self._tell = tell
         _tag, length = arguments.get(HISTORY_LENGTH, ("l", DEFAULT_LENGTH))
         assert isinstance(length, int)
-        self._kept: deque[Kept] = deque(maxlen=length)
+        self._kept: deque[HistoryMessage] = deque(maxlen=length)
 
-    def keep(self, message: Kept) -> None:
+    def keep(self, message: HistoryMessage) -> None:
         """Unless the message asks not to be."""
         if wants_to_be_kept(message.content):
             self._kept.append(message)
             self._tell(message)
 
-    def hear(self, message: Kept) -> None:
+    def hear(self, message: HistoryMessage) -> None:
         """It was kept elsewhere."""
         self._kept.append(message)
 
@@ -63,7 +65,7 @@ class History:
         """Somebody knows better."""
         self._kept.clear()
 
-    def __iter__(self) -> Iterator[Kept]:
+    def __iter__(self) -> Iterator[HistoryMessage]:
         """The oldest first; those that are there now."""
         return iter(tuple(self._kept))
 

@@ -14,8 +14,8 @@ from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, ExchangeSpec
 from fluffle.broker.routing.exchange_rules import resource
-from fluffle.broker.routing.matcher import STOP, Asks
-from fluffle.broker.routing.recent_history import History
+from fluffle.broker.routing.matcher import STOP, MatchInput
+from fluffle.broker.routing.recent_history import MessageHistory
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.delays import delay_of
 from fluffle.protocol.properties import Properties
@@ -24,7 +24,7 @@ from fluffle.protocol.steps import Steps, whole
 QUEUE = DestinationKind.QUEUE
 
 
-class Needs(NamedTuple):
+class RouteInputs(NamedTuple):
     """What it takes, besides routing keys, to say where messages go."""
 
     property_bindings: int = 0
@@ -35,15 +35,15 @@ class Needs(NamedTuple):
     """Whether they may have to be kept as recent ones."""
 
 
-KEYS_SUFFICE = Needs()
+KEYS_SUFFICE = RouteInputs()
 
 
-class Way(NamedTuple):
+class Route(NamedTuple):
     """Where a message goes."""
 
     queues: tuple[str, ...]
     """Their names, each once."""
-    histories: tuple[History, ...]
+    histories: tuple[MessageHistory, ...]
     """Those that keep it."""
     misses: bool = False
     """Whether it rests on something not being there: nothing was found, or not all that was named,
@@ -80,25 +80,27 @@ class Router:
             return tuple(dict.fromkeys(filter(self._queue_exists, routing_keys)))
         return whole(self._follow(exchange, routing_keys, properties)).queues
 
-    def way(self, exchange: str, routing_keys: Sequence[str], properties: Properties | None) -> Way:
+    def way(
+        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Route:
         """As `route`, and what keeps the message."""
         return whole(self.route_in_steps(exchange, routing_keys, properties))
 
     def route_in_steps(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Steps[Way]:
+    ) -> Steps[Route]:
         """Find a way as `way` does.  What is bound all the while is found; queues may have gone
         meanwhile."""
         if exchange == DEFAULT_EXCHANGE:
             queues = self.route(exchange, routing_keys, properties)
-            return Way(queues, (), misses=len(queues) < len(set(routing_keys)))
+            return Route(queues, (), misses=len(queues) < len(set(routing_keys)))
         return (yield from self._follow(exchange, routing_keys, properties))
 
     def _follow(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Steps[Way]:
+    ) -> Steps[Route]:
         queues: dict[str, None] = {}
-        histories: list[History] = []
+        histories: list[MessageHistory] = []
         misses = False
         walk = Walk(self._topology, exchange)
         waits = properties is not None and delay_of(properties.headers) > 0
@@ -117,9 +119,9 @@ class Router:
             if not matched and visited.alternate is not None:
                 walk.add(visited.alternate)
                 misses = True
-        return Way(tuple(queues), tuple(histories), misses=misses or not queues)
+        return Route(tuple(queues), tuple(histories), misses=misses or not queues)
 
-    def needs(self, exchange: str) -> Needs:
+    def needs(self, exchange: str) -> RouteInputs:
         """What it takes to route what is published to `exchange`."""
         property_bindings, is_drawn, is_kept = 0, False, False
         walk = Walk(self._topology, exchange)
@@ -127,14 +129,14 @@ class Router:
             is_kept = is_kept or visited.history is not None
             asks = visited.matcher.asks
             property_bindings += visited.calendar is not None
-            if asks is Asks.PROPERTIES:
+            if asks is MatchInput.PROPERTIES:
                 property_bindings += len(visited.matcher)
-            is_drawn = is_drawn or asks is Asks.CHANCE
+            is_drawn = is_drawn or asks is MatchInput.CHANCE
             for name in visited.onward:
                 walk.add(name)
             if visited.alternate is not None:
                 walk.add(visited.alternate)
-        return Needs(property_bindings, is_drawn, is_kept)
+        return RouteInputs(property_bindings, is_drawn, is_kept)
 
 
 def follow(found: Iterable[Binding], queues: dict[str, None], walk: Walk) -> bool:

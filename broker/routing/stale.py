@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fluffle.broker.routing.bindings import Binding
-from fluffle.broker.routing.matcher import STOP, Asks, Matcher
+from fluffle.broker.routing.matcher import STOP, Matcher, MatchInput
 from fluffle.protocol.properties import Properties
 
 WORDS_AT_ONCE = 3_000
@@ -30,7 +30,7 @@ class StaleMatcher:
         """Those in `inner` that do not count."""
 
     @property
-    def asks(self) -> Asks:
+    def asks(self) -> MatchInput:
         return self.inner.asks
 
     def check(self, binding: Binding) -> None:

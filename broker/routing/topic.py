@@ -19,7 +19,7 @@ from sys import intern
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, Bindings, with_binding, without_binding
-from fluffle.broker.routing.matcher import STOP, Asks, in_parts
+from fluffle.broker.routing.matcher import STOP, MatchInput, in_parts
 from fluffle.protocol.properties import Properties
 
 ONE_WORD = "*"
@@ -82,7 +82,7 @@ def words_of(key: str) -> list[str]:
 class TopicMatcher:
     """A trie; no node without a binding below or at it is kept, the root excepted."""
 
-    asks = Asks.KEYS
+    asks = MatchInput.KEYS
 
     __slots__ = ("_count", "_root")
 

@@ -18,23 +18,23 @@ from fluffle.broker.runtime.turn import Turn
 
 T = TypeVar("T")
 
-Chore: TypeAlias = Iterator[int | None]
+Task: TypeAlias = Iterator[int | None]
 
 logger = logging.getLogger(__name__)
 
 
-def nobody_waits(_error: Exception) -> None:
+def ignore_end(_error: Exception) -> None:
     """It has been logged."""
 
 
-class Due(NamedTuple):
+class ReadyTask(NamedTuple):
     """A chore that may go on."""
 
-    chore: Chore
+    task: Task
     failed: Callable[[Exception], None]
 
 
-class Chores:
+class BackgroundTasks:
     """The chores of one node.  `on_fatal` is told of a broken assertion."""
 
     __slots__ = ("_call_soon", "_commits", "_due", "_is_scheduled", "_on_fatal", "_turn")
@@ -50,7 +50,7 @@ class Chores:
         self._turn = turn
         self._commits = commits
         self._on_fatal = on_fatal
-        self._due: deque[Due] = deque()
+        self._due: deque[ReadyTask] = deque()
         """Whoever has waited longest in front."""
         self._is_scheduled = False
 
@@ -59,15 +59,15 @@ class Chores:
         """Whether there is a piece to be done that waits for no commit."""
         return self._is_scheduled
 
-    def add(self, chore: Chore, failed: Callable[[Exception], None]) -> None:
+    def add(self, task: Task, failed: Callable[[Exception], None]) -> None:
         """Do it, from the next turn on; `failed` is called with what it raises."""
-        self._add(Due(chore, failed))
+        self._add(ReadyTask(task, failed))
 
     def finish(self, pieces: Iterator[None]) -> None:
         """Do what is left of something whose end nobody waits for."""
-        self.add(pieces, nobody_waits)
+        self.add(pieces, ignore_end)
 
-    def _add(self, due: Due) -> None:
+    def _add(self, due: ReadyTask) -> None:
         self._due.append(due)
         self._schedule()
 
@@ -86,9 +86,9 @@ class Chores:
                 self._turn.end()
         self._schedule()
 
-    def _do_piece(self, due: Due) -> None:
+    def _do_piece(self, due: ReadyTask) -> None:
         try:
-            ticket = next(due.chore)
+            ticket = next(due.task)
         except StopIteration:
             return
         except Exception as error:  # a bug ends one chore, not the node
@@ -100,10 +100,10 @@ class Chores:
         if ticket is None or ticket <= self._commits.durable:
             self._add(due)
         else:
-            self._commits.wait(Paused(lambda: self._add(due)), ticket)
+            self._commits.wait(CommitPause(lambda: self._add(due)), ticket)
 
 
-class Paused:
+class CommitPause:
     """Waits for a commit in the place of a chore."""
 
     __slots__ = ("_go_on",)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.runtime.turn import Turn, nothing
+from fluffle.broker.runtime.turn import Turn, do_nothing
 from fluffle.storage.batch import Batch
 from fluffle.storage.histogram import Histogram
 from fluffle.storage.store import Store
@@ -30,22 +30,22 @@ BEHIND_BYTES = 1 << 25
 """So much that is not durable holds publishers up: what a slow disk writes in a second."""
 
 
-class Scribe(Protocol):
+class CommitWriter(Protocol):
     """Somebody who has something to write."""
 
     def write(self) -> None:
         """Add all of it to what `Commits.batch` returns."""
 
 
-class Waiter(Protocol):
+class CommitWaiter(Protocol):
     """Somebody who must not speak before something is durable."""
 
     def on_durable(self, ticket: int) -> None:
         """Everything up to this ticket is."""
 
 
-class Call:
-    """A `Waiter` that calls something."""
+class WaitingCall:
+    """A `CommitWaiter` that calls something."""
 
     __slots__ = ("_act",)
 
@@ -56,7 +56,7 @@ class Call:
         self._act()
 
 
-class Done:
+class CommitProgress:
     """What has been committed since the node started: numbers for who asks, nothing else."""
 
     __slots__ = ("changes", "commits", "seconds", "written_bytes")
@@ -100,7 +100,7 @@ class Commits:
         self._now_s = now_s
         self._began_s = 0.0
         """When the commit that runs began."""
-        self.done = Done()
+        self.done = CommitProgress()
         self._turn = turn
         turn.record = self.flush
         self.ticket = 1
@@ -117,10 +117,10 @@ class Commits:
         """Of those that the commit which runs writes."""
         self._batches: list[Batch] = [Batch()]
         """Invariant: at least one."""
-        self._scribes: dict[Scribe, None] = {}
-        self._waiters: dict[Waiter, None] = {}
+        self._scribes: dict[CommitWriter, None] = {}
+        self._waiters: dict[CommitWaiter, None] = {}
         """For the commit that collects."""
-        self._running_waiters: dict[Waiter, None] = {}
+        self._running_waiters: dict[CommitWaiter, None] = {}
         """For the one that runs."""
         self._held: dict[Callable[[], None], None] = {}
         """What to call once the disk has caught up."""
@@ -152,12 +152,12 @@ class Commits:
 
     # What is to be written
 
-    def enlist(self, scribe: Scribe) -> None:
+    def enlist(self, scribe: CommitWriter) -> None:
         """Have `scribe` write when the next commit begins."""
         self._scribes[scribe] = None
         self._turn.touch_record()
 
-    def strike(self, scribe: Scribe) -> None:
+    def strike(self, scribe: CommitWriter) -> None:
         """It has nothing to write any more."""
         self._scribes.pop(scribe, None)
 
@@ -192,7 +192,7 @@ class Commits:
 
     # Who waits for it
 
-    def wait(self, waiter: Waiter, ticket: int) -> None:
+    def wait(self, waiter: CommitWaiter, ticket: int) -> None:
         """Tell `waiter` once the commit `ticket`, which is yet to be done, has been."""
         if ticket < self.ticket:
             self._running_waiters[waiter] = None
@@ -252,7 +252,7 @@ class Commits:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Call who has waited for the disk, if it has caught up."""
+        """WaitingCall who has waited for the disk, if it has caught up."""
         if self._held and not self.is_behind:
             held, self._held = self._held, {}
             for act in held:
@@ -275,11 +275,11 @@ class Commits:
 
         Connections may end later; what they then tell is not written.
         """
-        self._turn.record = nothing
+        self._turn.record = do_nothing
         self.flush()
         self._store.close()
 
 
 def when_safe(commits: Commits, act: Callable[[], None]) -> None:
     """Call `act` once all that was told so far is durable."""
-    commits.wait(Call(act), commits.ticket)
+    commits.wait(WaitingCall(act), commits.ticket)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.base.clock import CallLater, Clock, Timer
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_factory import Disused
+from fluffle.broker.queues.queue_factory import OnQueueExpired
 
 DUE_MAX = 64
 """So many are looked at in one turn of the loop: thousands may be due at the same moment."""
@@ -126,16 +126,16 @@ class Timers:
             logger.exception("what was due has failed")
 
 
-class Aging(NamedTuple):
+class QueueTiming(NamedTuple):
     """What time does to the queues of a node."""
 
     timers: Timers
-    disused: Disused
+    disused: OnQueueExpired
 
 
-class LocalTime:
-    """The `Time` of queues that live on one node: that of the wall as it was at the start, and what
-    has passed since.  So a clock that is set does not expire a backlog."""
+class LocalQueueClock:
+    """The `QueueClock` of queues that live on one node: the wall clock at the start, and the time
+    that has passed since.  So a clock that is set does not expire a backlog."""
 
     __slots__ = ("_clock", "_offset_ms", "_timers", "_touch")
 

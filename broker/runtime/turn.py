@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
 
 logger = logging.getLogger(__name__)
@@ -66,10 +66,10 @@ class Turn:
         self._scheduled = False
         self.watchers: set[Callable[[], None]] = set()
         """Called after each batch of input and each turn; nobody in a daemon."""
-        self.consensus: Callable[[], None] = nothing
+        self.consensus: Callable[[], None] = do_nothing
         """Has the Raft groups take their turn: what queues have just proposed is in it, and what it
         writes goes with the commit that `record` begins."""
-        self.record: Callable[[], None] = nothing
+        self.record: Callable[[], None] = do_nothing
         """Begins to make durable what was told to journals in this turn."""
 
     @property
@@ -137,13 +137,13 @@ class Turn:
         queues, self._queues = self._queues, {}
         for queue in queues:
             try:
-                handouts = queue.pump()
+                delivery_batches = queue.pump()
             except AssertionError as error:
                 self._on_fatal(error)
             except Exception:
                 logger.exception("queue '%s' failed to hand out its messages", queue.name)
             else:
-                self._deliver(handouts)
+                self._deliver(delivery_batches)
         if self._is_consensus_due:
             self._is_consensus_due = False
             self._do(self.consensus)
@@ -168,15 +168,17 @@ class Turn:
         except Exception as error:  # noqa: BLE001 - of whatever kind
             self._on_fatal(error)
 
-    def _deliver(self, handouts: list[Handout]) -> None:
+    def _deliver(self, delivery_batches: list[DeliveryBatch]) -> None:
         """Pass runs on to their holders."""
-        for handout in handouts:
+        for delivery_batch in delivery_batches:
             try:
-                handout.holder.deliver(handout)
+                delivery_batch.holder.deliver(delivery_batch)
             except AssertionError as error:
                 self._on_fatal(error)
             except Exception:
-                logger.exception("a delivery from queue '%s' failed", handout.holder.queue.name)
+                logger.exception(
+                    "a delivery from queue '%s' failed", delivery_batch.holder.queue.name
+                )
 
     def _flush(self) -> None:
         outlets, self._outlets = self._outlets, {}
@@ -189,5 +191,5 @@ class Turn:
                 logger.exception("a connection failed to write")
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     """What a node without a store records."""

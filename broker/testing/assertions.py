@@ -12,8 +12,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from fluffle.broker.base.errors import NotFound
-from fluffle.broker.queues.queue_api import Later, ServedQueue, Tally
-from fluffle.broker.queues.queue_view import Peeked, Seen, View
+from fluffle.broker.queues.queue_api import Deferred, QueueCounts, QueueHandle
+from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest, PeekResult
 from fluffle.broker.testing.message_traces import Passage, StepKind, TraceStep
 from fluffle.broker.testing.tapped import short
 from fluffle.broker.testing.timeline import Timeline
@@ -34,7 +34,7 @@ class VhostQueries(NamedTuple):
 
     vhost: Callable[[], VirtualHost]
     """NotFound."""
-    tally: Callable[[ServedQueue], Tally | None]
+    queue_counts: Callable[[QueueHandle], QueueCounts | None]
     """What is in a queue that is led here."""
     settle: Callable[[], Awaitable[object]]
     """Return when there is nothing to do for the node."""
@@ -63,14 +63,14 @@ class VhostAssertions:
         served = vhost.queues[queue]
         seen = await lying_in(served)
         gone = self._compare(queue, seen)
-        tally = self._around.tally(served)
-        if tally is None or tally.apart or len(seen) >= PEEKED_MAX:
+        queue_counts = self._around.queue_counts(served)
+        if queue_counts is None or queue_counts.apart or len(seen) >= PEEKED_MAX:
             gone = set()  # they may be where nobody has looked
         step = TraceStep(StepKind.GONE, timeline.at_ms, detail=UNSEEN)
         found = timeline.of_queue(queue)
         return [each.view(step) if each.number in gone else each.view() for each in found]
 
-    def _compare(self, queue: str, seen: Sequence[Seen]) -> set[int]:
+    def _compare(self, queue: str, seen: Sequence[PeekedMessage]) -> set[int]:
         """Put into the timeline what is in a queue by its own account; the numbers of those that
         are not, though they should be."""
         timeline, course = self._timeline, self._timeline.course(queue)
@@ -110,10 +110,12 @@ class VhostAssertions:
         if not timeline.lines:
             yield "nothing has happened"
         for queue in self._around.vhost().queues.values():
-            tally = self._around.tally(queue)
-            if tally is not None and any((tally.ready, tally.unacked, tally.apart)):
-                apart = f", {tally.apart} apart" if tally.apart else ""
-                told = f"{tally.ready} ready, {tally.unacked} unacknowledged{apart}"
+            queue_counts = self._around.queue_counts(queue)
+            if queue_counts is not None and any(
+                (queue_counts.ready, queue_counts.unacked, queue_counts.apart)
+            ):
+                apart = f", {queue_counts.apart} apart" if queue_counts.apart else ""
+                told = f"{queue_counts.ready} ready, {queue_counts.unacked} unacknowledged{apart}"
                 yield f"left in queue {queue.name!r}: {told}"
         yield from some("left unacknowledged", list(map(repr, self._unacked())))
         yield from some("unroutable", list(map(str, timeline.unroutable)))
@@ -132,13 +134,15 @@ class VhostAssertions:
             if each.queue in queues and self._may_have(queues[each.queue], each)
         ]
 
-    def _may_have(self, queue: ServedQueue, passage: Passage) -> bool:
+    def _may_have(self, queue: QueueHandle, passage: Passage) -> bool:
         """Whether the queue has messages that stand as this one does."""
-        tally = self._around.tally(queue)
-        if tally is None:
+        queue_counts = self._around.queue_counts(queue)
+        if queue_counts is None:
             return True
         is_held = passage.last.what is StepKind.DELIVERED
-        return tally.unacked > 0 or (not is_held and tally.ready + tally.apart > 0)
+        return queue_counts.unacked > 0 or (
+            not is_held and queue_counts.ready + queue_counts.apart > 0
+        )
 
     def _open(self) -> list[str]:
         return [
@@ -203,12 +207,12 @@ def some(what: str, items: Sequence[str]) -> Iterator[str]:
         yield f"  and {len(items) - LEFT_SHOWN_MAX} more"
 
 
-async def lying_in(queue: ServedQueue) -> list[Seen]:
+async def lying_in(queue: QueueHandle) -> list[PeekedMessage]:
     """The messages of a queue that are ready, whole; up to `PEEKED_MAX`, or to what is damaged."""
-    found: list[Seen] = []
+    found: list[PeekedMessage] = []
     while len(found) < PEEKED_MAX:
-        peeked = queue.peek(View(len(found), PEEKED_MAX - len(found), body_bytes=1 << 40))
-        if isinstance(peeked, Later):
+        peeked = queue.peek(PeekRequest(len(found), PEEKED_MAX - len(found), body_bytes=1 << 40))
+        if isinstance(peeked, Deferred):
             peeked = await answered(peeked)
         found += peeked.seen
         if not peeked.seen or peeked.damage:
@@ -216,7 +220,7 @@ async def lying_in(queue: ServedQueue) -> list[Seen]:
     return found
 
 
-async def answered(later: Later[Peeked]) -> Peeked:
-    come: asyncio.Future[Peeked] = asyncio.get_running_loop().create_future()
+async def answered(later: Deferred[PeekResult]) -> PeekResult:
+    come: asyncio.Future[PeekResult] = asyncio.get_running_loop().create_future()
     later.then(come.set_result, come.set_exception)
     return await come

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.testing.message_traces import Actor, StepKind, TraceStep
 from fluffle.broker.testing.timeline import Message, Timeline, listed
 from fluffle.broker.testing.timeline_events import origin_of
@@ -21,10 +21,17 @@ def published(timeline: Timeline, message: Message, queues: Sequence[str]) -> No
     timeline.note(TEST, f"publishes {listed([body_of(content)])} {where}: it goes to {to}")
 
 
-def taken(timeline: Timeline, handout: Handout) -> None:
+def taken(timeline: Timeline, delivery_batch: DeliveryBatch) -> None:
     """One message."""
-    (origin,), (content,), (sequence,) = handout.origins, handout.contents, handout.sequences
-    queue, again = handout.holder.queue.name, "redelivered" if handout.redelivered else ""
+    (origin,), (content,), (sequence,) = (
+        delivery_batch.origins,
+        delivery_batch.contents,
+        delivery_batch.sequences,
+    )
+    queue, again = (
+        delivery_batch.holder.queue.name,
+        "redelivered" if delivery_batch.redelivered else "",
+    )
     step = TraceStep(StepKind.DELIVERED, timeline.at_ms, TEST, detail=again)
     message = origin.exchange, origin.routing_key, content
     timeline.delivered(queue, sequence, message, step, origin_of(content))

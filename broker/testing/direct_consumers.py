@@ -17,8 +17,8 @@ from fluffle.broker.admin.peek import shown_properties
 from fluffle.broker.base.errors import ResourceLocked
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.delivery import Handout, Outcome
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.testing import direct
 from fluffle.broker.testing.message import Message
@@ -28,8 +28,8 @@ from fluffle.protocol.properties import body_of, decode_properties, raw_properti
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.queues.consumer_timeout import Late, Lost
-    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
+    from fluffle.broker.queues.queue_api import QueueHandle
 
 
 class SettleOnce:
@@ -63,7 +63,7 @@ class HeldMessage(Message):
 
     def reject(self, *, requeue: bool = False) -> None:
         """It is dropped or dead-lettered, or goes back.  RuntimeError if it is settled already."""
-        self.hand.empty(Outcome.RETURNED if requeue else Outcome.REJECTED)
+        self.hand.empty(Outcome.NACK_REQUEUED if requeue else Outcome.REJECTED)
 
 
 class DirectConsumer(NamedTuple):
@@ -83,24 +83,24 @@ class DirectHolder:
     no_ack = False
     timeout_ms = None
 
-    def __init__(self, queue: ServedQueue, taker: DirectConsumer) -> None:
+    def __init__(self, queue: QueueHandle, taker: DirectConsumer) -> None:
         self.queue = queue
         self._taker = taker
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """Who takes has it."""
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """There is room for one, and for no more."""
 
     def settled(self, count: int) -> None:
         """Nothing waits for room."""
 
-    def overdue(self, late: Late) -> None:
-        for handout in late.handouts:
-            settle(handout, self._taker, Outcome.TIMED_OUT)
+    def overdue(self, late: OverdueDeliveries) -> None:
+        for delivery_batch in late.delivery_batches:
+            settle(delivery_batch, self._taker, Outcome.TIMED_OUT)
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         """A test that held it for so long knows."""
 
 
@@ -153,7 +153,7 @@ async def has_taken(found: list[HeldMessage], taker: DirectConsumer, name: str) 
             "nobody else takes from it"
         )
     got = queue.get(DirectHolder(queue, taker))
-    if isinstance(got, Later):
+    if isinstance(got, Deferred):
         return await has_later_taken(found, got, taker)
     if got is not None:
         found.append(taken_of(got, taker))
@@ -161,19 +161,21 @@ async def has_taken(found: list[HeldMessage], taker: DirectConsumer, name: str) 
 
 
 async def has_later_taken(
-    found: list[HeldMessage], later: Later[Handout | None], taker: DirectConsumer
+    found: list[HeldMessage], later: Deferred[DeliveryBatch | None], taker: DirectConsumer
 ) -> bool:
     """What comes when nobody waits any more goes back."""
     come: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    def answered(handout: Handout | None) -> None:
+    def answered(delivery_batch: DeliveryBatch | None) -> None:
         if come.done():
-            if handout is not None:
-                settle(handout, taker, Outcome.UNSENT)
+            if delivery_batch is not None:
+                settle(delivery_batch, taker, Outcome.UNSENT)
             return
-        if handout is not None:  # now, for it is not kept in memory, and who waits may be cancelled
-            found.append(taken_of(handout, taker))
-        come.set_result(handout is not None)
+        if (
+            delivery_batch is not None
+        ):  # now, for it is not kept in memory, and who waits may be cancelled
+            found.append(taken_of(delivery_batch, taker))
+        come.set_result(delivery_batch is not None)
 
     def failed(error: BrokerError) -> None:
         if not come.done():
@@ -183,9 +185,9 @@ async def has_later_taken(
     return await come
 
 
-def taken_of(handout: Handout, taker: DirectConsumer) -> HeldMessage:
-    direct.taken(taker.timeline, handout)
-    (origin,), (content,) = handout.origins, handout.contents
+def taken_of(delivery_batch: DeliveryBatch, taker: DirectConsumer) -> HeldMessage:
+    direct.taken(taker.timeline, delivery_batch)
+    (origin,), (content,) = delivery_batch.origins, delivery_batch.contents
     properties = decode_properties(raw_properties(content))
     shown = dict(shown_properties(properties))
     if properties.priority is not None:
@@ -196,18 +198,18 @@ def taken_of(handout: Handout, taker: DirectConsumer) -> HeldMessage:
         origin.routing_key,
         plain(properties.headers or {}),
         shown,
-        handout.redelivered,
-        SettleOnce(partial(settle, handout, taker)),
+        delivery_batch.redelivered,
+        SettleOnce(partial(settle, delivery_batch, taker)),
     )
 
 
-def settle(handout: Handout, taker: DirectConsumer, outcome: Outcome) -> None:
+def settle(delivery_batch: DeliveryBatch, taker: DirectConsumer, outcome: Outcome) -> None:
     """Once; afterwards in vain."""
-    queue = handout.holder.queue
-    for start, stop in handout.settle(0, 1):
+    queue = delivery_batch.holder.queue
+    for start, stop in delivery_batch.settle(0, 1):
         if taker.vhost.has(queue):
-            taker.timeline.settled(direct.TEST, queue.name, handout.sequences, outcome)
-        queue.settle(handout, start, stop, outcome)
+            taker.timeline.settled(direct.TEST, queue.name, delivery_batch.sequences, outcome)
+        queue.settle(delivery_batch, start, stop, outcome)
     look_again(taker.turn)
 
 

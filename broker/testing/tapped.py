@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.protocols.amqp091.firehose import in_order
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
-from fluffle.broker.queues.delivery import Handout, Holder, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.testing.faults.redelivery import FormerHolder
 from fluffle.broker.testing.message_traces import Actor, StepKind, TraceStep
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
     from fluffle.broker.protocols.amqp091.properties import PropertyFacts
     from fluffle.broker.protocols.amqp091.unacked import Stretch
-    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.queues.queue_api import QueueHandle
 
 
 class TimelineTap:
@@ -58,29 +58,34 @@ class TimelineTap:
         for where, same in groupby(told, lambda each: each[0]):
             timeline.note(who, f"publishes {listed([body for _, body in same])} {where}")
 
-    def delivered(self, channel: Channel, handout: Handout) -> None:
+    def delivered(self, channel: Channel, delivery_batch: DeliveryBatch) -> None:
         timeline, who = self._timeline, who_on(channel)
-        holder, first = handout.holder, channel.unacked.next_tag
+        holder, first = delivery_batch.holder, channel.unacked.next_tag
         tag = holder.tag if isinstance(holder, Consumer) else ""
         what = StepKind.TAKEN if holder.no_ack else StepKind.DELIVERED
-        again = ", redelivered" if handout.redelivered else ""
+        again = ", redelivered" if delivery_batch.redelivered else ""
         told = f"delivery tag {first}"
-        if len(handout.contents) > 1:
-            told = f"delivery tags {first} to {first + len(handout.contents) - 1}"
+        if len(delivery_batch.contents) > 1:
+            told = f"delivery tags {first} to {first + len(delivery_batch.contents) - 1}"
         taker = f"{tag!r} is given" if tag else "gets"
-        bodies = [body_of(content) for content in handout.contents]
+        bodies = [body_of(content) for content in delivery_batch.contents]
         timeline.note(
             who, f"{taker} {listed(bodies)} of queue {holder.queue.name!r}, {told}{again}"
         )
         for at, (sequence, origin, content) in enumerate(
-            zip(handout.sequences, handout.origins, handout.contents, strict=True)
+            zip(
+                delivery_batch.sequences,
+                delivery_batch.origins,
+                delivery_batch.contents,
+                strict=True,
+            )
         ):
             message = origin.exchange, origin.routing_key, content
             step = TraceStep(what, timeline.at_ms, who, tag, f"tag {first + at}{again}")
             found = origin_of(content)
             timeline.delivered(holder.queue.name, sequence, message, step, found)
 
-    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+    def purging(self, channel: Channel, queue: QueueHandle) -> Callable[[], None]:
         return self._timeline.purging(who_on(channel), queue.name)
 
     def settler(self, inner: Settler) -> Settler:
@@ -88,8 +93,8 @@ class TimelineTap:
 
         def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
             timeline, who = self._timeline, who_on(channel)
-            known = [each for each in stretches if is_there(channel, each.handout.holder)]
-            for queue, same in groupby(known, lambda each: each.handout.holder.queue.name):
+            known = [each for each in stretches if is_there(channel, each.delivery_batch.holder)]
+            for queue, same in groupby(known, lambda each: each.delivery_batch.holder.queue.name):
                 timeline.settled(who, queue, sequences_of(same), outcome)
             inner(channel, stretches, outcome)
 
@@ -134,5 +139,7 @@ def short(connection: str) -> str:
 
 def sequences_of(stretches: Iterable[Stretch]) -> list[int]:
     return [
-        sequence for handout, start, stop in stretches for sequence in handout.sequences[start:stop]
+        sequence
+        for delivery_batch, start, stop in stretches
+        for sequence in delivery_batch.sequences[start:stop]
     ]

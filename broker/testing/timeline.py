@@ -39,8 +39,8 @@ Message: TypeAlias = "tuple[str, str, bytes]"
 OUTCOMES: dict[Outcome, tuple[StepKind, str, str]] = {
     Outcome.ACKED: (StepKind.ACKED, "acks", ""),
     Outcome.REJECTED: (StepKind.REJECTED, "rejects", ""),
-    Outcome.RETURNED: (StepKind.REQUEUED, "requeues", "nack"),
-    Outcome.REFUSED: (StepKind.REQUEUED, "requeues", "reject"),
+    Outcome.NACK_REQUEUED: (StepKind.REQUEUED, "requeues", "nack"),
+    Outcome.REJECT_REQUEUED: (StepKind.REQUEUED, "requeues", "reject"),
     Outcome.LOST: (StepKind.ABANDONED, "leaves unacknowledged", ""),
 }
 """What is said of a settlement: of each message, of all, and why."""

@@ -15,10 +15,10 @@ from typing import Any
 
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.local_client import ask, rows
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.protocols.amqp091.properties import sender_selected
-from fluffle.broker.queues.queue_api import ServedQueue, Tally
+from fluffle.broker.queues.queue_api import QueueCounts, QueueHandle
 from fluffle.broker.routing.explain import Explanation, explain
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.testing import direct
@@ -186,7 +186,7 @@ class Vhost:
         keys = (routing_key, *chain.from_iterable(more))
 
         def is_there(queue: str) -> bool:
-            return queue in vhost.queues and not is_calendar(queue)
+            return queue in vhost.queues and not is_delayed_queue(queue)
 
         told = Properties(headers=table, **properties)
         encode_properties(told)  # what cannot be
@@ -228,8 +228,10 @@ class Vhost:
         queue = self._parts.vhost(self.name).queues.get(name)
         if queue is None:
             return None
-        tally = tally_here(self._parts, queue)
-        return tally and Counts(tally.ready + tally.unacked + tally.apart, *tally[:3])
+        queue_counts = tally_here(self._parts, queue)
+        return queue_counts and Counts(
+            queue_counts.ready + queue_counts.unacked + queue_counts.apart, *queue_counts[:3]
+        )
 
     def _check_there(self, queue: str) -> None:
         """NotFound, with the queues that are."""
@@ -265,12 +267,12 @@ def check_message(body: object, properties: Iterable[str]) -> None:
             raise TypeError(f"a message has no property '{name}', but: {', '.join(known)}")
 
 
-def tally_here(parts: NodeContext, queue: ServedQueue) -> Tally | None:
+def tally_here(parts: NodeContext, queue: QueueHandle) -> QueueCounts | None:
     """What is in a queue, without asking anybody; None for one that is led elsewhere."""
     hosted = parts.company.groups.get(queue.definition.id)
     if hosted is None:
-        return Tally(queue.ready_count, queue.in_flight, queue.consumer_count)
+        return QueueCounts(queue.ready_count, queue.in_flight, queue.consumer_count)
     from fluffle.broker.cluster.queues.quorum_member import QueueGroup  # noqa: PLC0415  slow to import
 
     assert isinstance(hosted.machine, QueueGroup)
-    return Tally(*hosted.machine.counts) if hosted.machine.member.leadership else None
+    return QueueCounts(*hosted.machine.counts) if hosted.machine.member.leadership else None

@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.clock import Clock
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.message import Origin
 from fluffle.broker.base.traffic import DISABLED, Deaths, Dropped
@@ -27,8 +27,16 @@ from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.conversion_buffer import WhenSafe
 from fluffle.broker.queues.dead_letter_port import DeadMessages, Stamp
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.pending_dead_letter import Parcel
-from fluffle.broker.queues.queue_api import Admission, Inlet, Partly, Postal, Put, Receipt, fates_of
+from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
+from fluffle.broker.queues.queue_api import (
+    AcceptsDeadLetters,
+    EnqueueFunction,
+    EnqueueResult,
+    PartialResult,
+    PublishReceipt,
+    QueueTarget,
+    taken_spans,
+)
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.transfer.republish import (
     DeathHeaders,
@@ -182,7 +190,7 @@ class DeadLetters:
     def _give(
         self, vhost_name: str, queue: str, settings: QueueSettings, dead: DeadMessages
     ) -> None:
-        trade = self._of_calendars if is_calendar(queue) else self._of_others
+        trade = self._of_calendars if is_delayed_queue(queue) else self._of_others
         new = sum(not parcel.tries for parcel in dead.parcels or ())
         count = len(dead.origins) if dead.parcels is None else new
         vhost, exchange = self._find(vhost_name), settings.dead_letter_exchange
@@ -206,7 +214,7 @@ class DeadLetters:
             if parcel.is_refused:
                 self._stranded[dead.hasten] = None
 
-    def _need_not_arrive(self, parcel: Parcel, hasten: Callable[[], None]) -> bool:
+    def _need_not_arrive(self, parcel: PendingDeadLetter, hasten: Callable[[], None]) -> bool:
         """Whether one leads nowhere, by all that was defined anywhere before it was first tried.
 
         Until that is known it is kept, and who keeps it is told then."""
@@ -226,7 +234,7 @@ class DeadLetters:
         self._asking.remove(hasten)
         hasten()
 
-    def _let_go(self, parcel: Parcel, what: str, vhost: str, queue: str) -> None:
+    def _let_go(self, parcel: PendingDeadLetter, what: str, vhost: str, queue: str) -> None:
         self._deaths.dropped[Dropped.NO_ROUTE] += 1
         self._note(what, Dropped.NO_ROUTE, vhost, queue)
         parcel.let_go()
@@ -257,7 +265,7 @@ class DeadLetters:
         is_drawn = vhost.router.needs(exchange).is_drawn
         known: dict[tuple[Origin, bytes], RepublishedMessage] = {}
         letters: list[tuple[RepublishedMessage, bytes]] = []
-        parcels: Sequence[Parcel | None] = dead.parcels or (None,) * len(dead.origins)
+        parcels: Sequence[PendingDeadLetter | None] = dead.parcels or (None,) * len(dead.origins)
         for origin, content, parcel in zip(dead.origins, dead.contents, parcels, strict=True):
             key = origin, raw_properties(content)
             if is_drawn or key not in known:
@@ -294,8 +302,8 @@ class DeadLetters:
             if is_shut:
                 told(0, len(letters), is_taken=False, why=Dropped.NO_ROOM)
                 continue
-            put: Put = target.enqueue
-            if (parcels or posting.counts is not NEW) and isinstance(target, Postal):
+            put: EnqueueFunction = target.enqueue
+            if (parcels or posting.counts is not NEW) and isinstance(target, AcceptsDeadLetters):
                 stamp = posting.stamp(identity_of(target), parcels) if parcels else None
                 put = partial(target.post, posted=stamp, counts=posting.counts)
             fate = put(
@@ -305,12 +313,12 @@ class DeadLetters:
                 persistent=way.persistent,
                 expiration_ms=way.expiration_ms,
             )
-            if isinstance(fate, Receipt):
+            if isinstance(fate, PublishReceipt):
                 fate.then(told)
                 continue
-            taken = fate.taken if isinstance(fate, Partly) else fate
-            for start, stop, is_taken in fates_of(fate, len(letters)):
-                if is_taken and parcels and taken is Admission.RECORDED:
+            taken = fate.taken if isinstance(fate, PartialResult) else fate
+            for start, stop, is_taken in taken_spans(fate, len(letters)):
+                if is_taken and parcels and taken is EnqueueResult.RECORDED:
                     put_on_record(parcels[start:stop], target)
                     self._when_safe(partial(told, start, stop, is_taken=True))
                 else:
@@ -319,8 +327,8 @@ class DeadLetters:
     def _tell(
         self,
         posting: RepublishGroup,
-        parcels: list[Parcel],
-        target: Inlet,
+        parcels: list[PendingDeadLetter],
+        target: QueueTarget,
         start: int,
         stop: int,
         *,
@@ -348,7 +356,7 @@ class DeadLetters:
         if not is_taken:
             self._drop(why, vhost, queue, stop - start)
 
-    def _is_stuck(self, vhost: str, target: Inlet) -> bool:
+    def _is_stuck(self, vhost: str, target: QueueTarget) -> bool:
         """Whether a queue has had no room for too long."""
         key, now_ms = (vhost, target.name), self._clock.now_ms()
         if not target.is_full:
@@ -377,6 +385,6 @@ class DeadLetters:
         event(logger, logging.WARNING, what, reason=why, vhost=vhost, queues=queues)
 
 
-def put_on_record(parcels: list[Parcel], target: Inlet) -> None:
+def put_on_record(parcels: list[PendingDeadLetter], target: QueueTarget) -> None:
     for parcel in parcels:
         parcel.recorded(identity_of(target))

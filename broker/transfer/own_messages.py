@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from fluffle.broker.queues.queue_api import Target
-from fluffle.broker.routing.recent_history import Kept
+from fluffle.broker.queues.queue_api import PublishTarget
+from fluffle.broker.routing.recent_history import HistoryMessage
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import (
     DELIVERY_MODE_PERSISTENT,
@@ -15,12 +15,12 @@ from fluffle.protocol.properties import (
 )
 
 
-def whatever_waits(_queue: Target) -> bool:
+def whatever_waits(_queue: PublishTarget) -> bool:
     """It is given all of them."""
     return True
 
 
-def while_it_has_room(queue: Target) -> bool:
+def while_it_has_room(queue: PublishTarget) -> bool:
     """It is given none while so much waits for it that clients have to wait with theirs."""
     return not queue.is_full
 
@@ -29,7 +29,7 @@ def publish_own(
     vhost: VirtualHost,
     exchange: str,
     messages: Iterable[tuple[str, Properties, bytes]],
-    is_given: Callable[[Target], bool] = whatever_waits,
+    is_given: Callable[[PublishTarget], bool] = whatever_waits,
 ) -> None:
     """Put messages (routing key, properties, body) where an exchange leads.
 
@@ -43,6 +43,6 @@ def publish_own(
         content = build_content(encode_properties(properties), body)
         persistent = properties.delivery_mode == DELIVERY_MODE_PERSISTENT
         for history in histories:
-            history.keep(Kept(origin, content, (), persistent))
+            history.keep(HistoryMessage(origin, content, (), persistent))
         for queue in filter(is_given, queues):
             queue.enqueue([origin], [content], len(content), persistent=persistent)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from fluffle.broker.base.message import Origin, Past
-from fluffle.broker.queues.conversion_buffer import Standstill
-from fluffle.broker.queues.pending_dead_letter import Parcel
-from fluffle.broker.queues.queue_api import Inlet
+from fluffle.broker.base.message import MessageAnnotations, Origin
+from fluffle.broker.queues.conversion_buffer import ConversionBuffer
+from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
+from fluffle.broker.queues.queue_api import QueueTarget
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.routing.recent_history import History, Kept
+from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.deaths import Death, DeathReason, died, is_cycle, queues_of
 from fluffle.protocol.delays import waited
@@ -22,25 +22,25 @@ from fluffle.protocol.properties import Properties, decode_properties, is_persis
 from fluffle.protocol.wire import cut_to_shortstr
 
 
-def identity_of(target: Inlet) -> object:
+def identity_of(target: QueueTarget) -> object:
     """What no other queue has, of the same name neither; on a lone node there is but itself."""
-    queue = target.queue if isinstance(target, Standstill) else target
+    queue = target.queue if isinstance(target, ConversionBuffer) else target
     return queue.definition.id or queue
 
 
 def successions_of(
-    heir: object, predecessors: Mapping[object, object]
+    successor: object, predecessors: Mapping[object, object]
 ) -> list[tuple[object, object]]:
     """Who has taken the place of whom until one had this place, from the first on: who is between
     may never have been tried."""
     line: list[tuple[object, object]] = []
-    while (older := predecessors.get(heir)) is not None:
-        line.insert(0, (heir, older))
-        heir = older
+    while (older := predecessors.get(successor)) is not None:
+        line.insert(0, (successor, older))
+        successor = older
     return line
 
 
-def current_queue(vhost: VirtualHost, inlet: Inlet) -> Inlet | None:
+def current_queue(vhost: VirtualHost, inlet: QueueTarget) -> QueueTarget | None:
     """Where messages go by now that were for this: its queue may stand still, or have become
     another.  None if it is gone."""
     queue, now = vhost.queues.get(inlet.name), vhost.inlets.get(inlet.name)
@@ -57,7 +57,7 @@ def current_queue(vhost: VirtualHost, inlet: Inlet) -> Inlet | None:
 class Destination(NamedTuple):
     """Where messages go together."""
 
-    targets: tuple[Inlet, ...]
+    targets: tuple[QueueTarget, ...]
     persistent: bool
     expiration_ms: int | None
 
@@ -67,32 +67,32 @@ class RepublishedMessage(NamedTuple):
 
     origin: Origin
     raw: bytes
-    targets: tuple[Inlet, ...]
+    targets: tuple[QueueTarget, ...]
     persistent: bool
     cycles: tuple[tuple[str, ...], ...]
     """Round which queues it would go, once for each that does not get it."""
     more_routing_keys: tuple[str, ...]
-    histories: tuple[History, ...]
+    histories: tuple[MessageHistory, ...]
     """What keeps it."""
     expiration_ms: int | None = None
     """For how long it may wait at most where it goes, if its publisher says so."""
-    parcel: Parcel | None = None
+    parcel: PendingDeadLetter | None = None
 
     def keep(self, content: bytes) -> None:
         """Have exchanges on its way keep one of the messages."""
-        message = Kept(self.origin, content, self.more_routing_keys, self.persistent)
+        message = HistoryMessage(self.origin, content, self.more_routing_keys, self.persistent)
         for history in self.histories:
             history.keep(message)
 
     def sent_as(
-        self, parcel: Parcel | None, predecessors: Mapping[object, object]
+        self, parcel: PendingDeadLetter | None, predecessors: Mapping[object, object]
     ) -> RepublishedMessage:
         """The same, to where the parcel has not arrived yet; `predecessors` as `VirtualHost` has
         them."""
         if parcel is None:
             return self
-        for heir in predecessors.keys() & set(map(identity_of, self.targets)):
-            for younger, older in successions_of(heir, predecessors):
+        for successor in predecessors.keys() & set(map(identity_of, self.targets)):
+            for younger, older in successions_of(successor, predecessors):
                 parcel.succeed(younger, older)
         lacking = parcel.lead(map(identity_of, self.targets))
         targets = tuple(target for target in self.targets if identity_of(target) in lacking)
@@ -120,10 +120,10 @@ class DeathHeaders(NamedTuple):
         keys = all_keys(origin, raw)
         seen = shown_keys(keys, origin.blind_keys)
         death = Death(self.queue, self.reason, self.time_s, origin.exchange, seen)
-        raw, deaths = died(raw, death, again=origin.past is not Past.NONE)
-        past = max(origin.past, Past.DIED)
+        raw, deaths = died(raw, death, again=origin.past is not MessageAnnotations.NONE)
+        past = max(origin.past, MessageAnnotations.DIED)
         if own_key is not None:
-            keys, past = (cut_to_shortstr(own_key),), Past.REDIRECTED
+            keys, past = (cut_to_shortstr(own_key),), MessageAnnotations.REDIRECTED
         targets, histories, _ = self.vhost.route(exchange, keys, decode_properties(raw))
         cycles: tuple[tuple[str, ...], ...] = ()
         if self.reason is not DeathReason.REJECTED:
@@ -167,7 +167,7 @@ def blind_keys(properties: Properties) -> tuple[str, ...]:
 def all_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:
     """Under which keys a message was published, those of BCC included."""
     keys = routing_keys(origin, raw)
-    return keys if origin.past is Past.REDIRECTED else (*keys, *origin.blind_keys)
+    return keys if origin.past is MessageAnnotations.REDIRECTED else (*keys, *origin.blind_keys)
 
 
 def shown_keys(keys: tuple[str, ...], blind_keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ def shown_keys(keys: tuple[str, ...], blind_keys: tuple[str, ...]) -> tuple[str,
 
 def routing_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:
     """Under which keys a message was published, as everybody may see."""
-    if origin.past is Past.REDIRECTED:
+    if origin.past is MessageAnnotations.REDIRECTED:
         return (origin.routing_key,)
     _tag, more = (decode_properties(raw).headers or {}).get("CC", ("A", []))
     return (origin.routing_key, *(long_strings(more) if isinstance(more, list) else ()))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import is_reached
-from fluffle.broker.base.delayed_queues import exchange_of, is_calendar
+from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Name
 from fluffle.broker.metadata.facts import Kind
@@ -22,12 +22,12 @@ from fluffle.broker.queues.arguments import (
     queue_spec,
     takes_for_classic,
 )
-from fluffle.broker.queues.delayed_queue_spec import calendar_spec
+from fluffle.broker.queues.delayed_queue_spec import delayed_queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.routing import changes
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.changes import Going, removal
+from fluffle.broker.routing.changes import RemovalPlan, removal
 from fluffle.broker.routing.exchange import (
     DELAYED,
     Exchange,
@@ -43,13 +43,13 @@ def queue_name(vhost: VirtualHost, name: str) -> Name:
     return Kind.QUEUE, (vhost.name, name)
 
 
-Compare: TypeAlias = Callable[[VirtualHost, ServedQueue, Declaration, Owner | None], None]
+Compare: TypeAlias = Callable[[VirtualHost, QueueHandle, Declaration, Owner | None], None]
 """Raises what is to be said if a queue that is there, and whose owner should be that one, is not as
 it is declared again."""
 
 
 def compare(
-    vhost: VirtualHost, queue: ServedQueue, declared: Declaration, owner: Owner | None
+    vhost: VirtualHost, queue: QueueHandle, declared: Declaration, owner: Owner | None
 ) -> None:
     if queue.owner != owner:
         raise vhost.locked(declared.name)
@@ -57,7 +57,7 @@ def compare(
 
 
 def compare_relaxed(
-    vhost: VirtualHost, queue: ServedQueue, declared: Declaration, owner: Owner | None
+    vhost: VirtualHost, queue: QueueHandle, declared: Declaration, owner: Owner | None
 ) -> None:
     """A quorum queue may be declared again as a classic one, also as none that lasts or is for
     everybody."""
@@ -116,7 +116,7 @@ def declare_exchange(vhost: VirtualHost, spec: ExchangeSpec, nodes: Nodes) -> Ch
         change = change._replace(rests_on=(*change.rests_on, *check_known(asked, nodes)))
     if spec.type != DELAYED:
         return change
-    calendar = calendar_spec(spec.name, vhost.name, durable=spec.durable)
+    calendar = delayed_queue_spec(spec.name, vhost.name, durable=spec.durable)
     return new_queue(vhost, calendar, None).joined(change)
 
 
@@ -126,18 +126,20 @@ def places_of(definition: QueueDefinition) -> tuple[str, ...]:
     return (definition.home, *members) if definition.home else members
 
 
-def delete_queue(vhost: VirtualHost, queue: ServedQueue) -> Change:
+def delete_queue(vhost: VirtualHost, queue: QueueHandle) -> Change:
     """Remove a queue with its bindings, unless it is gone already."""
     return delete_queues(vhost, (queue,))
 
 
-def delete_queues(vhost: VirtualHost, queues: tuple[ServedQueue, ...]) -> Change:
+def delete_queues(vhost: VirtualHost, queues: tuple[QueueHandle, ...]) -> Change:
     """Those that are there; a calendar with its exchange."""
     facts: list[Fact] = []
     bindings: list[Collection[Binding]] = []
     exchanges: list[Exchange] = []
     for queue in filter(vhost.has, queues):
-        exchange = vhost.topology.find(exchange_of(queue.name)) if is_calendar(queue.name) else None
+        exchange = (
+            vhost.topology.find(exchange_of(queue.name)) if is_delayed_queue(queue.name) else None
+        )
         if exchange is not None:
             exchanges.append(exchange)
             continue
@@ -147,7 +149,7 @@ def delete_queues(vhost: VirtualHost, queues: tuple[ServedQueue, ...]) -> Change
     change = removal(facts)
     if not (bindings or exchanges):
         return change
-    going = Going(vhost.topology)
+    going = RemovalPlan(vhost.topology)
     for exchange in exchanges:
         going.add_exchange(exchange)
     for found in bindings:
@@ -156,14 +158,14 @@ def delete_queues(vhost: VirtualHost, queues: tuple[ServedQueue, ...]) -> Change
 
 
 def delete_ended(
-    vhost: VirtualHost, queues: tuple[ServedQueue, ...], is_ended: Callable[[QueueDefinition], bool]
+    vhost: VirtualHost, queues: tuple[QueueHandle, ...], is_ended: Callable[[QueueDefinition], bool]
 ) -> Change:
     """Remove those of which it is so."""
     ended = tuple(queue for queue in queues if is_ended(queue.definition))
     return delete_queues(vhost, ended)
 
 
-def queue_fact(vhost: VirtualHost, queue: ServedQueue) -> Fact:
+def queue_fact(vhost: VirtualHost, queue: QueueHandle) -> Fact:
     """What is so of a queue that is there."""
     kind, key = queue_name(vhost, queue.name)
     return Fact(kind, key, queue.definition, queue.spec.durable)
@@ -175,7 +177,7 @@ def redefinition(vhost: str, definition: QueueDefinition) -> Change:
     return Change(puts=(fact,), rests_on=(fact.name,))
 
 
-def delete_unused(vhost: VirtualHost, queue: ServedQueue) -> Change:
+def delete_unused(vhost: VirtualHost, queue: QueueHandle) -> Change:
     """Remove a queue that goes with its last consumer, if that is gone."""
     is_unused = queue.spec.auto_delete and queue.is_unused
     return delete_queue(vhost, queue) if is_unused else NOTHING

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.access.limits import VhostLimits
-from fluffle.broker.base.delayed_queues import exchange_of, is_calendar
+from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
 from fluffle.broker.base.errors import (
     AccessRefused,
     NotFound,
@@ -24,10 +24,10 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same_or_changing
-from fluffle.broker.queues.queue_api import Inlet, Later, ServedQueue
-from fluffle.broker.queues.queue_factory import QueueMaker
-from fluffle.broker.routing.exchange_context import Surroundings, at_once, first
-from fluffle.broker.routing.recent_history import History, Kept
+from fluffle.broker.queues.queue_api import Deferred, QueueHandle, QueueTarget
+from fluffle.broker.queues.queue_factory import QueueFactory
+from fluffle.broker.routing.exchange_context import ExchangeContext, at_once, first
+from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.firehose import Tracer
 
 
-OnKept: TypeAlias = "Callable[[str, str, Kept], None]"
+OnKept: TypeAlias = "Callable[[str, str, HistoryMessage], None]"
 """Told a virtual host, an exchange, and a message that it has kept."""
 
 
@@ -54,27 +54,27 @@ def ignore_new_queue(_spec: QueueSpec, _vhost: str) -> None:
     """Where nobody wants to know what queues are made."""
 
 
-def ignore_kept(_vhost: str, _exchange: str, _message: Kept) -> None:
+def ignore_kept(_vhost: str, _exchange: str, _message: HistoryMessage) -> None:
     """Where there are no other nodes."""
 
 
-def check_usable(queue: ServedQueue, vhost: str) -> None:
+def check_usable(queue: QueueHandle, vhost: str) -> None:
     """AccessRefused for a queue of the broker's own, into which nobody else may put anything."""
-    if is_calendar(queue.name):
+    if is_delayed_queue(queue.name):
         raise AccessRefused(
             f"queue '{queue.name}' in vhost '{vhost}' holds the delayed messages of "
             f"exchange '{exchange_of(queue.name)}'"
         )
 
 
-def check_unneeded(queue: ServedQueue, vhost: str, *, unused: bool, empty: bool) -> None:
+def check_unneeded(queue: QueueHandle, vhost: str, *, unused: bool, empty: bool) -> None:
     """PreconditionFailed when a condition that was asked for fails; NotFound if the node that
     could tell did not, when the queue was asked for its tally.
 
     Nobody uses a queue whose node is known to be away, which may hold messages all the same.
     """
     check_usable(queue, vhost)
-    unknown = queue.uncounted if empty or (unused and queue.absence is None) else None
+    unknown = queue.counts_error if empty or (unused and queue.unreachable_error is None) else None
     if unknown is not None:
         raise unknown
     if empty and queue.ready_count:
@@ -95,7 +95,6 @@ class VirtualHost:
         "_owned",
         "counts",
         "epoch",
-        "heirs",
         "inlets",
         "maker",
         "name",
@@ -104,6 +103,7 @@ class VirtualHost:
         "queues",
         "router",
         "settings",
+        "successors",
         "topology",
         "tracer",
         "tracers",
@@ -112,7 +112,7 @@ class VirtualHost:
     def __init__(
         self,
         name: str,
-        maker: QueueMaker,
+        maker: QueueFactory,
         *,
         on_new_queue: Callable[[QueueSpec, str], None] = ignore_new_queue,
         policies: Policies | None = None,
@@ -133,12 +133,12 @@ class VirtualHost:
         self.name = name
         self.settings = image.settings
         """As the fact of this virtual host has it."""
-        self.queues: dict[str, ServedQueue] = {}
-        self.heirs: dict[str, ServedQueue] = {}
+        self.queues: dict[str, QueueHandle] = {}
+        self.successors: dict[str, QueueHandle] = {}
         """By the names of those whose place they are to take, and that say so (`successor`)."""
         self.predecessors: dict[object, object] = {}
         """By the id of a queue that has become what it is in this life of the node: what it was."""
-        self.inlets: dict[str, Inlet] = {}
+        self.inlets: dict[str, QueueTarget] = {}
         """Where messages go in the place of a queue that takes none for now: see `lead_in`."""
         self.epoch = 0
         """Rises when a queue comes or goes, with which the default exchange leads elsewhere; the
@@ -150,7 +150,7 @@ class VirtualHost:
             bindings=image.bindings,
         )
         self.router = Router(
-            self.topology, lambda queue: queue in self.queues and not is_calendar(queue)
+            self.topology, lambda queue: queue in self.queues and not is_delayed_queue(queue)
         )
         self.counts = QueueCounts()
         self.origin = Origins().of
@@ -159,7 +159,7 @@ class VirtualHost:
         self.tracer: Tracer | None = None
         """Sees what clients of this node publish: `tracers` as one (`firehose.set_tracer`)."""
         self.maker, self._on_new_queue = maker, on_new_queue
-        self._owned: dict[Owner, dict[str, ServedQueue]] = {}
+        self._owned: dict[Owner, dict[str, QueueHandle]] = {}
         """Exclusive queues by their owner; no owner without one."""
         for definition in image.queues:
             self.queues[definition.spec.name] = maker.reopen(definition, name)
@@ -170,9 +170,9 @@ class VirtualHost:
         pick: Callable[[int], int],
         later: Callable[[Iterator[None]], None],
         policies: Policies,
-    ) -> Surroundings:
+    ) -> ExchangeContext:
         """What exchanges ask for."""
-        return Surroundings(
+        return ExchangeContext(
             is_durable_queue=lambda queue: self.queues[queue].spec.durable,
             queue_type=self._queue_type,
             queue_fact=self._queue_fact,
@@ -194,14 +194,14 @@ class VirtualHost:
 
     def route(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-    ) -> tuple[tuple[Inlet, ...], tuple[History, ...], bool]:
+    ) -> tuple[tuple[QueueTarget, ...], tuple[MessageHistory, ...], bool]:
         """The queues that a message goes to, each once, what keeps it, and whether that rests on
         something not being there (`router.Way.misses`)."""
         return whole(self.route_in_steps(exchange, routing_keys, properties))
 
     def route_in_steps(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-    ) -> Steps[tuple[tuple[Inlet, ...], tuple[History, ...], bool]]:
+    ) -> Steps[tuple[tuple[QueueTarget, ...], tuple[MessageHistory, ...], bool]]:
         """Find a route as `route` does."""
         epoch = self.topology.epoch, self.epoch
         way = yield from self.router.route_in_steps(exchange, routing_keys, properties)
@@ -210,12 +210,12 @@ class VirtualHost:
             names = tuple(filter(self.queues.__contains__, names))  # some may have gone meanwhile
         return self._inlets_of(names), way.histories, way.misses or len(names) < len(way.queues)
 
-    def _inlets_of(self, names: Iterable[str]) -> tuple[Inlet, ...]:
+    def _inlets_of(self, names: Iterable[str]) -> tuple[QueueTarget, ...]:
         if not self.inlets:
             return tuple(self.queues[name] for name in names)
         return tuple(self.inlets.get(name) or self.queues[name] for name in names)
 
-    def lead_in(self, name: str, inlet: Inlet | None) -> None:
+    def lead_in(self, name: str, inlet: QueueTarget | None) -> None:
         """Messages for a queue go elsewhere from now on, or to the queue itself again."""
         if inlet is not None:
             self.inlets[name] = inlet
@@ -228,7 +228,7 @@ class VirtualHost:
         self.epoch += 1
         self.topology.epoch += 1
 
-    def queue(self, name: str, owner: Owner | None) -> ServedQueue:
+    def queue(self, name: str, owner: Owner | None) -> QueueHandle:
         """The queue that `owner` may use.  NotFound; ResourceLocked when it is another's;
         AccessRefused for those of the broker."""
         queue = existing_queue(self, name)
@@ -247,9 +247,9 @@ class VirtualHost:
             if is_same_or_changing(there.definition, definition):
                 self._redefine(there, definition)
                 return ()
-            heir = self.heirs.pop(definition.spec.name, None)
-            if heir is not None and heir.definition.id == definition.id:
-                return self._inherit(there, heir, definition)
+            successor = self.successors.pop(definition.spec.name, None)
+            if successor is not None and successor.definition.id == definition.id:
+                return self._inherit(there, successor, definition)
         spec, owner = definition.spec, definition.owner
         queue = self.queues[spec.name] = self.maker.make(definition, self.name)
         if owner is not None:
@@ -258,30 +258,32 @@ class VirtualHost:
         self.counts.created += 1
         self._on_new_queue(spec, self.name)
         if definition.successor is not None:
-            self.heirs[spec.name] = self.maker.bear(definition.successor, self.name)
+            self.successors[spec.name] = self.maker.create_successor(
+                definition.successor, self.name
+            )
         return ()
 
-    def _redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+    def _redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         before, after = queue.definition.successor, definition.successor
         self.maker.redefine(queue, definition)
         if before == after:
             return
-        if (heir := self.heirs.pop(queue.name, None)) is not None:
-            self.maker.end(heir)
+        if (successor := self.successors.pop(queue.name, None)) is not None:
+            self.maker.end(successor)
         if after is not None:
-            self.heirs[queue.name] = self.maker.bear(after, self.name)
+            self.successors[queue.name] = self.maker.create_successor(after, self.name)
 
     def _inherit(
-        self, queue: ServedQueue, heir: ServedQueue, definition: QueueDefinition
+        self, queue: QueueHandle, successor: QueueHandle, definition: QueueDefinition
     ) -> tuple[Consumer, ...]:
         """The heir has the messages: from now on it is the queue of that name."""
         consumers = queue.consumers
-        self.queues[queue.name] = heir
+        self.queues[queue.name] = successor
         self.predecessors[definition.id] = queue.definition.id or queue
         self.inlets.pop(queue.name, None)
         self._lead_elsewhere()
-        self.maker.settle_in(heir, definition, self.name)
-        self.maker.part(queue, heir)
+        self.maker.promote(successor, definition, self.name)
+        self.maker.part(queue, successor)
         return consumers
 
     def remove_queue(self, name: str) -> tuple[Consumer, ...]:
@@ -297,17 +299,17 @@ class VirtualHost:
         consumers = queue.consumers
         self.maker.end(queue)
         self.inlets.pop(name, None)
-        if (heir := self.heirs.pop(name, None)) is not None:
-            self.maker.end(heir)
+        if (successor := self.successors.pop(name, None)) is not None:
+            self.maker.end(successor)
         return consumers
 
     # Questions, and consumers
 
-    def has(self, queue: ServedQueue) -> bool:
+    def has(self, queue: QueueHandle) -> bool:
         """Whether a queue, not another one of its name, is still there."""
         return self.queues.get(queue.name) is queue
 
-    def check_deletable(self, queue: ServedQueue, *, unused: bool, empty: bool) -> None:
+    def check_deletable(self, queue: QueueHandle, *, unused: bool, empty: bool) -> None:
         """For a client: as `check_unneeded`, and NotImplementedHere if that cannot be asked for."""
         check_usable(queue, self.name)
         if queue.spec.queue_type is QueueType.QUORUM and (unused or empty):
@@ -318,7 +320,7 @@ class VirtualHost:
             )
         check_unneeded(queue, self.name, unused=unused, empty=empty)
 
-    def attach(self, consumer: Consumer) -> Later[None] | None:
+    def attach(self, consumer: Consumer) -> Deferred[None] | None:
         """Start a consumer.  AccessRefused when one of two that meet is exclusive, which means
         nothing to a quorum queue."""
         queue = consumer.queue
@@ -333,7 +335,7 @@ class VirtualHost:
         if self.has(consumer.queue):
             consumer.queue.detach(consumer)
 
-    def owned_by(self, owner: Owner) -> tuple[ServedQueue, ...]:
+    def owned_by(self, owner: Owner) -> tuple[QueueHandle, ...]:
         """The exclusive queues of a connection."""
         return tuple(self._owned.get(owner, {}).values())
 
@@ -367,7 +369,7 @@ class VirtualHost:
         )
 
 
-def existing_queue(vhost: VirtualHost, name: str) -> ServedQueue:
+def existing_queue(vhost: VirtualHost, name: str) -> QueueHandle:
     """NotFound."""
     queue = vhost.queues.get(name)
     if queue is None:

@@ -33,7 +33,9 @@ def test_who_takes_it_is_told(*, is_able: bool, counts: Counts, is_told: list[Co
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     dead.__class__ = Counting if is_able else Queue
     place.publish(queue, Properties())
-    handout = take(queue)
-    died = DeadMessages(DeathReason.REJECTED, handout.origins, handout.contents, counts=counts)
+    delivery_batch = take(queue)
+    died = DeadMessages(
+        DeathReason.REJECTED, delivery_batch.origins, delivery_batch.contents, counts=counts
+    )
     place.dead_letters.publish("/", queue.name, queue.settings, died)
     assert (dead.ready_count, told) == (1, is_told)

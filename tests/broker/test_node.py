@@ -221,9 +221,11 @@ async def test_a_start_that_fails_forgets_nothing(config: Config, tmp_path: Path
     last = Node(config)
     await last.start()
     queue = engine_of(last.catalogue.vhosts["/"], "q")
-    handouts = [queue.get(holder(queue)) for _ in range(2)]
+    delivery_batches = [queue.get(holder(queue)) for _ in range(2)]
     assert [
-        (handout.contents, handout.redelivered) for handout in handouts if handout is not None
+        (delivery_batch.contents, delivery_batch.redelivered)
+        for delivery_batch in delivery_batches
+        if delivery_batch is not None
     ] == [([b"1"], True), ([b"2"], False)]
     await last.stop("shutdown")
 

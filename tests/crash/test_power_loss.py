@@ -16,7 +16,7 @@ import pytest
 
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.torture.connection import NodeAddress
@@ -43,10 +43,10 @@ class Taker(PatientHolder):
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """Nothing is counted."""
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """Nobody is told."""
 
     def settled(self, count: int) -> None:
@@ -84,8 +84,8 @@ def found_on(directory: Path) -> list[Event]:
 def drained(queue: Queue) -> Iterator[Event]:
     """All messages of a queue, which come in the order of their publisher."""
     last: dict[str, int] = {}
-    while (handout := queue.get(Taker(queue))) is not None:
-        (content,) = handout.contents
+    while (delivery_batch := queue.get(Taker(queue))) is not None:
+        (content,) = delivery_batch.contents
         message = message_of(content_body(content))
         if message is None:
             yield Strange(f"a message in {queue.name} is damaged")
@@ -93,7 +93,7 @@ def drained(queue: Queue) -> Iterator[Event]:
         if message.number <= last.get(message.publisher, 0):
             yield Strange(f"{message} in {queue.name} came after {last[message.publisher]}")
         last[message.publisher] = message.number
-        yield Received("the next process", queue.name, message, handout.redelivered)
+        yield Received("the next process", queue.name, message, delivery_batch.redelivered)
 
 
 def begins_at(recording: Recording) -> int:

@@ -51,7 +51,7 @@ from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum.encoding import decode as decode_entry
 from fluffle.broker.queues.quorum.encoding import encode as encode_entry
 from fluffle.broker.queues.quorum.encoding import read_messages
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.jms_topic import selector_matcher
@@ -288,7 +288,7 @@ def entry(data: bytes) -> None:
         assert (again.facts, again.stamp_ms) == (batch.facts, batch.stamp_ms)
         read_messages(data)
         Image().apply(1, data)
-    except Unfit:
+    except InvalidEntry:
         return
 
 
@@ -296,7 +296,7 @@ def image(data: bytes) -> None:
     """A snapshot of a quorum queue is restored or refused; one of that says the same."""
     try:
         restored = Image.restored(data)
-    except Unfit:
+    except InvalidEntry:
         return
     assert Image.restored(restored.snapshot()[1]).digest() == restored.digest()
 

@@ -105,11 +105,11 @@ class Cluster:
         disks: Callable[[], DiskProfile],
         machines: Callable[[], tuple[Tuning, int, float]],
         *,
-        settle_in: Callable[[Process, Links], Tenant],
+        promote: Callable[[Process, Links], Tenant],
     ) -> None:
         self.clockwork = clockwork
         self.names = tuple(names)
-        self._settle_in = settle_in
+        self._settle_in = promote
         self._chance = clockwork.chance("cluster")
         self.network = self._made_network(network)
         self.machines: dict[NodeId, Machine] = {}

@@ -331,7 +331,7 @@ class Process:
         identity: Identity,
         store: LogStore,
         world: World,
-        settle_in: Callable[["Process", Links], Tenant] = lambda process, _links: Toys(process),
+        promote: Callable[["Process", Links], Tenant] = lambda process, _links: Toys(process),
     ) -> None:
         self.node = identity.node
         self.boot = identity.boot
@@ -343,7 +343,7 @@ class Process:
         self.host = RaftHost(
             self.multi, Ports(store, around, around, around, around, _raise), SETTINGS
         )
-        self.tenant = settle_in(self, around)
+        self.tenant = promote(self, around)
 
     def start(self) -> list[GroupId]:
         """Load what is on disk; returns the groups whose head is lost, which are not here."""

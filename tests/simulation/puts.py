@@ -40,7 +40,7 @@ class Puts:
 
     def join(self, cluster: Cluster) -> None: ...
 
-    def settle_in(self, process: Process, links: Links) -> Tenant:
+    def promote(self, process: Process, links: Links) -> Tenant:
         return Toys(process)
 
     def serves(self, node: NodeId) -> bool:

@@ -113,7 +113,7 @@ class Run:
             profile.network,
             lambda: profiles.draw_disk(chance, profile),
             lambda: profiles.draw_machine(chance, profile),
-            settle_in=self.trade.settle_in,
+            promote=self.trade.promote,
         )
         self.trade.join(self.cluster)
         self.workload = Workload(self.cluster, profile.workload, self.trade)

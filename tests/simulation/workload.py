@@ -55,7 +55,7 @@ class Trade(Protocol):
     def join(self, cluster: Cluster) -> None:
         """Before anything is started."""
 
-    def settle_in(self, process: Process, links: Links) -> Tenant:
+    def promote(self, process: Process, links: Links) -> Tenant:
         """What a process has its groups for, in this life."""
 
     def serves(self, node: NodeId) -> bool:

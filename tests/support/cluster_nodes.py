@@ -30,7 +30,7 @@ from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.node import Node, NodeFailed
-from fluffle.broker.queues.queue_api import Later as Asked
+from fluffle.broker.queues.queue_api import Deferred as Asked
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.raft.tuning import Tuning
 from tests.support.deadlines import soon

@@ -21,7 +21,7 @@ from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.routing import changes as topologies
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -131,7 +131,7 @@ class VhostEditor:
         self._have(lambda: queues.declare_queue(self.vhost, declared, owner))
         return engine_of(self.vhost, declared.name)
 
-    def delete_queue(self, queue: ServedQueue) -> None:
+    def delete_queue(self, queue: QueueHandle) -> None:
         self._have(lambda: queues.delete_queue(self.vhost, queue))
 
     def drop_owned(self, owner: Owner) -> None:

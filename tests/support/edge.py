@@ -37,8 +37,8 @@ from fluffle.broker.protocols.amqp091.server_properties import server_properties
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.changes import have_own
-from fluffle.broker.runtime.background import Chores
-from fluffle.broker.runtime.timers import LocalTime, Timers
+from fluffle.broker.runtime.background import BackgroundTasks
+from fluffle.broker.runtime.timers import LocalQueueClock, Timers
 from fluffle.broker.runtime.turn import Turn, raise_it
 from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.queue_changes import delete_disused
@@ -115,14 +115,14 @@ class Edge:
         self.turn = Turn(self.scheduler.call_soon)
         durability = Durability(store or open_store(), self.turn)
         policies = Policies()
-        chores = Chores(self.scheduler.call_soon, self.turn, durability.commits, raise_it)
+        tasks = BackgroundTasks(self.scheduler.call_soon, self.turn, durability.commits, raise_it)
         self.vhost = VirtualHost(
             "/",
             self._maker(durability, policies),
             policies=policies,
             on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
             pick=Random(1).randrange,
-            later=chores.finish,
+            later=tasks.finish,
         )
         self.facts: Facts = durability.facts
         self.new_queues: list[tuple[str, str]] = []
@@ -145,7 +145,7 @@ class Edge:
             metadata=make_metadata(self.catalogue.apply, self.facts),
             turn=self.turn,
             commits=durability.commits,
-            chores=chores,
+            background_tasks=tasks,
             replies=ReplyTargets(),
             alarms=Alarms(watermarks_of(Config())),
             random_name=lambda: f"{next(names):022}",
@@ -153,7 +153,7 @@ class Edge:
             call_later=self.scheduler.call_later,
             connections=Connections(now_s=lambda: self.scheduler.now_s),
             owners=Owners("a"),
-            consequences=ForcedCloses(chores),
+            consequences=ForcedCloses(tasks),
             on_fatal=raise_it,
             observers=(self.announcing(),) if announces else (),
             wall_ms=lambda: 7_999,
@@ -170,14 +170,16 @@ class Edge:
         """What clients do that come from now on is counted by object."""
         services, clock = self.services, ScheduledClock(self.scheduler)
         statistics = self.statistics = Statistics(services.vhosts, services.traffic, clock=clock)
-        self.clockwork = statistics.sample_timer(services.chores, self.scheduler.call_later)
+        self.clockwork = statistics.sample_timer(
+            services.background_tasks, self.scheduler.call_later
+        )
         observers = *services.observers, statistics.observer
         self.services = replace(services, observers=observers)
 
-    def _time(self, clock: ScheduledClock) -> LocalTime:
+    def _time(self, clock: ScheduledClock) -> LocalQueueClock:
         timers = Timers(clock.now_ms, self.scheduler.call_later, raise_it)
         timers.start()
-        return LocalTime(clock, timers, self.turn.touch_queue)
+        return LocalQueueClock(clock, timers, self.turn.touch_queue)
 
     def _maker(self, durability: Durability, policies: Policies) -> LocalQueues:
         clock = ScheduledClock(self.scheduler)

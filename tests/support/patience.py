@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.consumer_timeout import Late, Lost
+    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.consumers import Consumer
 
 
 class PatientSink:
     """The part of a `Sink` that is about that."""
 
-    def overdue(self, consumer: Consumer, late: Late) -> None:
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         raise AssertionError(f"{consumer.tag} may hold {late} for ever")
 
-    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
         raise AssertionError(f"{consumer.tag} may hold {lost} for ever")
 
 
@@ -24,8 +24,8 @@ class PatientHolder:
 
     timeout_ms = None
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         raise AssertionError(f"{late} may be held for ever")
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         raise AssertionError(f"{lost} may be held for ever")

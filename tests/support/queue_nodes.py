@@ -16,7 +16,7 @@ from fluffle.broker.queues.dead_letter_port import DeadMessages
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.runtime.timers import Aging, Timers
+from fluffle.broker.runtime.timers import QueueTiming, Timers
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.wire import PlainValue
@@ -99,7 +99,7 @@ class QueueNode(Node):
                 self.call_later,
                 lambda: 1,
                 self._dead_letter,
-                Aging(timers, self._disused),
+                QueueTiming(timers, self._disused),
                 reads_of=self._reads_of,
             )
         )

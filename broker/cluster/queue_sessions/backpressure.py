@@ -7,11 +7,11 @@ out, as those of the leader's own node do at a queue that is there.
 from __future__ import annotations
 
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import Target
+from fluffle.broker.queues.queue_api import PublishTarget
 
 
 class Owed:
-    """A queue's `Debtor`: the messages of one session."""
+    """A queue's `BlockedPublisher`: the messages of one session."""
 
     __slots__ = ("_count", "_queue", "_told")
 
@@ -29,22 +29,22 @@ class Owed:
     def add(self, count: int) -> None:
         """So many more were put in."""
         if not self._count:
-            self._queue.debtors.append(self)
+            self._queue.blocked_publishers.append(self)
         self._count += count
 
-    def paid(self, queue: Target, count: int) -> int:
+    def paid(self, queue: PublishTarget, count: int) -> int:
         """Some were handed out; how many of these are somebody else's."""
         paid = min(count, self._count)
         self._count -= paid
         if not self._count:
-            queue.debtors.remove(self)
+            queue.blocked_publishers.remove(self)
         return count - paid
 
     def forgive(self) -> None:
         """The queue is not behind any more, or the session is over."""
         if self._count:
             self._count = 0
-            self._queue.debtors.remove(self)
+            self._queue.blocked_publishers.remove(self)
 
     def news(self) -> int | None:
         """How many to tell the edge; None if it is not much otherwise than what it was told."""

@@ -30,7 +30,7 @@ from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
-from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.queue_api import DeadLetterIds
 
 NUMBER_MAX = (1 << 63) - 1
 """So that a number and a count may be added."""
@@ -72,8 +72,8 @@ FROM_LEADER: tuple[type[m.FromLeader], ...] = (
 OUTCOMES = (
     Outcome.ACKED,
     Outcome.REJECTED,
-    Outcome.RETURNED,
-    Outcome.REFUSED,
+    Outcome.NACK_REQUEUED,
+    Outcome.REJECT_REQUEUED,
     Outcome.LOST,
     Outcome.SUSPECTED,
     Outcome.UNSENT,
@@ -337,12 +337,12 @@ def _read_lifetimes(value: object) -> Lifetimes:
     return lifetimes_ms
 
 
-def _write_posted(posted: Posted | None) -> object:
+def _write_posted(posted: DeadLetterIds | None) -> object:
     return None if posted is None else _POSTED.write(posted)
 
 
-def _read_posted(value: object) -> Posted | None:
-    return None if value is None else cast(Posted, _POSTED.read(value))
+def _read_posted(value: object) -> DeadLetterIds | None:
+    return None if value is None else cast(DeadLetterIds, _POSTED.read(value))
 
 
 def _write_counts(counts: Counts) -> object:
@@ -362,7 +362,7 @@ def _read_counts(value: object) -> Counts:
 
 _COUNTS = Form(_write_counts, _read_counts)
 _NUMBER = Form(_same, _number)
-_POSTED = _row_of(Posted, *[_NUMBER] * 3, *[_list_of(_NUMBER)] * 2)
+_POSTED = _row_of(DeadLetterIds, *[_NUMBER] * 3, *[_list_of(_NUMBER)] * 2)
 _RUN = Form(lambda run: (run.start, run.step, len(run)), _row_of(_run, *[_NUMBER] * 3).read)
 _ORIGINS = _row_of(_tuple, _NUMBER, _NUMBER, _plain(bytes))
 _TOKEN = _row_of(m.Token, _NUMBER, _NUMBER, _RUN)
@@ -383,7 +383,7 @@ _BY_TYPE: dict[Any, Form] = {
     list[Origin]: Form(_write_origins, _read_origins),
     Outcome: _OUTCOME,
     Lifetimes: Form(_same, _read_lifetimes),
-    Posted | None: Form(_write_posted, _read_posted),
+    DeadLetterIds | None: Form(_write_posted, _read_posted),
     Counts: _COUNTS,
     Outcome | None: Form(_write_outcome, _read_outcome_or_none),
     list[m.FromEdge]: Form(_same, _same),

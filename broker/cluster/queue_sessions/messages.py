@@ -23,7 +23,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.queue_api import DeadLetterIds
 from fluffle.broker.queues.quorum.facts import Key
 
 IN_EXCLUSIVE_USE = 0
@@ -70,7 +70,7 @@ class Publish:
     """Whether they are to outlive the process, if the queue does."""
     expiration_ms: Lifetimes = None
     """For how long they may wait at most."""
-    posted: Posted | None = None
+    posted: DeadLetterIds | None = None
     """What dead letters of another queue are there."""
     counts: Counts = NEW
     """What each of them has brought along."""
@@ -135,7 +135,7 @@ class Credit:
 
 @dataclass(slots=True)
 class Holding:
-    """The answer to `OnRecord`: what of it has never arrived."""
+    """The answer to `RecordedDeliveries`: what of it has never arrived."""
 
     missing: list[Token]
 

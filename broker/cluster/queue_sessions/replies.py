@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
@@ -141,7 +141,7 @@ def _got(
     known = edge.pending.of_kinds(number, 1, (m.Get, m.Detach))
     if known and isinstance(operation := known[0].operation, m.Get):
         if holder is not None:
-            if edge.getters is UNUSED:
+            if edge.getters is EMPTY_DICT:
                 edge.getters = {}
             edge.getters[operation.channel] = holder
         if deliver is not None and not operation.no_ack:
@@ -272,7 +272,7 @@ def _await(edge: Edge, getter: Key, channel: int, next_number: int) -> None:
             and operation.number < next_number
             and not operation.no_ack
         ):
-            if edge.awaited is UNUSED:
+            if edge.awaited is EMPTY_DICT:
                 edge.awaited = {}
             edge.awaited[getter] = operation.number
 

@@ -11,16 +11,16 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.backpressure import Owed
 from fluffle.broker.cluster.queue_sessions.send_queue import Outbox
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.queue_api import DeadLetterIds
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.facts import NOBODY, GetterAttached, Key, SessionId
 from fluffle.broker.queues.quorum.holders import Holders
-from fluffle.broker.queues.quorum.runs import Marked, runs_of, without
+from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 from fluffle.broker.queues.quorum.state import State
 
 
@@ -62,7 +62,7 @@ class Led(Protocol):
         *,
         persistent: bool,
         expiration_ms: Lifetimes,
-        posted: Posted | None,
+        posted: DeadLetterIds | None,
         counts: Counts,
     ) -> None:
         """Operations `first`, `first + 1` ... are a message each."""
@@ -167,7 +167,7 @@ def room_of(stream: Stream, led: Led, holder: Key) -> int:
     if stream.outbox.is_full:  # mutant: ST8
         return 0
     held = led.holders.get(holder)
-    in_hands = held.handouts.count if held is not None else 0
+    in_hands = held.delivery_batches.count if held is not None else 0
     return max(0, stream.limits.get(holder, 0) - max(in_hands, stream.outbox.under_way(holder)))
 
 
@@ -251,11 +251,11 @@ def on_holding(led: Led, stream: Stream, message: m.Holding) -> None:
     if stream.is_served:
         return
     stream.is_served = True
-    said: dict[tuple[Key, int], Marked[None]] = {}
+    said: dict[tuple[Key, int], MarkedRuns[None]] = {}
     for holder, ordinal, run in message.missing:
         if (held := led.holders.get(holder)) is None or held.session != stream.key:
             continue
-        before = said.setdefault((holder, ordinal), Marked())
+        before = said.setdefault((holder, ordinal), MarkedRuns())
         for part in without(run, [part for part, _mark in before.found(run)]):
             before.put(part, None)
             led.deliver_again(holder, [(ordinal, part)])
@@ -279,21 +279,21 @@ TAKE: Mapping[type[m.FromEdge], Callable[[Led, Stream, Any], None]] = {
 # To an edge
 
 
-def deliver(holder: Key, handout: Handout) -> m.Deliver:
+def deliver(holder: Key, delivery_batch: DeliveryBatch) -> m.Deliver:
     """With lists of its own: those of the hand-out are emptied when it is settled."""
     return m.Deliver(
         holder,
-        handout.counts.acquired,
-        handout.counts.failed,
-        handout.redelivered,
-        runs_of(handout.sequences),
-        handout.origins[:],
-        handout.contents[:],
+        delivery_batch.counts.acquired,
+        delivery_batch.counts.failed,
+        delivery_batch.redelivered,
+        runs_of(delivery_batch.sequences),
+        delivery_batch.origins[:],
+        delivery_batch.contents[:],
     )
 
 
-def tell_got(led: Led, got: e.Got) -> list[m.FromLeader]:
-    delivers = [deliver(got.holder, got.handout)] if got.handout is not None else []
+def tell_got(led: Led, got: e.GetResult) -> list[m.FromLeader]:
+    delivers = [deliver(got.holder, got.delivery_batch)] if got.delivery_batch is not None else []
     is_crashed = not delivers and led.queue.damage is not None
     return [m.GetAnswer(got.number, got.holder, led.queue.ready_count, delivers, is_crashed)]
 
@@ -313,8 +313,8 @@ TELL: Mapping[type[e.Effect], Callable[[Led, Any], list[m.FromLeader]]] = {
     e.NotTaken: lambda _led, refused: [m.NotTaken(refused.first, refused.count)],
     e.Answer: lambda _led, answer: [m.Answer(answer.number, answer.answer)],
     e.Expected: lambda _led, expected: [m.Expected(expected.number)],
-    e.Delivery: lambda _led, delivery: [deliver(delivery.holder, delivery.handout)],
-    e.Got: tell_got,
+    e.Delivery: lambda _led, delivery: [deliver(delivery.holder, delivery.delivery_batch)],
+    e.GetResult: tell_got,
     e.Withdrawn: tell_withdrawn,
     e.TimedOut: tell_timed_out,
     e.Activity: lambda _led, told: [m.Activity(told.holder, told.is_active)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import MESSAGES_MAX
@@ -13,7 +13,7 @@ from fluffle.broker.cluster.queue_sessions.session_client import Edge
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.queue_api import DeadLetterIds
 from fluffle.broker.queues.quorum.facts import NOBODY, Key
 
 
@@ -43,7 +43,7 @@ class Asking:
         *,
         persistent: bool = True,
         expiration_ms: Lifetimes = None,
-        posted: Posted | None = None,
+        posted: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> int:
         """A message each; the number of the first."""
@@ -66,7 +66,7 @@ class Asking:
     def attach(self, channel: int, terms: Terms, credit: int) -> int:
         """Its number, by which it is known from now on; `credit` as for `set_credit`."""
         number = self._edge.pending.next
-        if self._edge.credits is UNUSED:
+        if self._edge.credits is EMPTY_DICT:
             self._edge.credits = {}
         self._edge.credits[number] = credit
         tag, prefetch, priority, no_ack, is_exclusive, arguments = terms
@@ -92,7 +92,7 @@ class Asking:
         if key is not None:
             self._edge.leave(key, None)
         elif self._edge.pending.find(consumer) is not None:
-            if self._edge.unwanted is UNUSED:
+            if self._edge.unwanted is EMPTY_DICT:
                 self._edge.unwanted = {}
             self._edge.unwanted[consumer] = None
 

@@ -15,7 +15,7 @@ is committed counts.  What a new leader has on record is compared with what clie
 
 from __future__ import annotations
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
@@ -58,19 +58,19 @@ class Edge:
         self.session = 1
         self.pending = Pending()
         self.hands = Hands()
-        self.consumers: dict[Key, m.Attach] = UNUSED
+        self.consumers: dict[Key, m.Attach] = EMPTY_DICT
         """Those whose key is known, until it is known that nothing more comes for them."""
-        self.keys: dict[int, Key] = UNUSED
+        self.keys: dict[int, Key] = EMPTY_DICT
         """Of those that are wanted, by their numbers."""
-        self.credits: dict[int, int] = UNUSED
+        self.credits: dict[int, int] = EMPTY_DICT
         """By the number of a consumer that is wanted, which has a key or has none yet."""
-        self.news: dict[Key, int] = UNUSED
+        self.news: dict[Key, int] = EMPTY_DICT
         """Credits that the leader has not been told."""
-        self.getters: dict[int, Key] = UNUSED
+        self.getters: dict[int, Key] = EMPTY_DICT
         """By channel."""
-        self.unwanted: dict[int, None] = UNUSED
+        self.unwanted: dict[int, None] = EMPTY_DICT
         """Attachments that are pending, and whose channels have ended."""
-        self.awaited: dict[Key, int] = UNUSED
+        self.awaited: dict[Key, int] = EMPTY_DICT
         """By getter: the get that is answered by what it holds on record, once that is here."""
         self.unsent: list[m.FromEdge] = []
         self.put_off = 0
@@ -183,15 +183,15 @@ class Edge:
         self.credits[consumer] = limit
         key = self.keys.get(consumer)
         if key is not None and self.leader is not None:
-            if self.news is UNUSED:
+            if self.news is EMPTY_DICT:
                 self.news = {}
             self.news[key] = limit
 
     def know(self, holder: Key, attach: m.Attach) -> None:
         """A consumer has its key."""
-        if self.consumers is UNUSED:
+        if self.consumers is EMPTY_DICT:
             self.consumers = {}
-        if self.keys is UNUSED:
+        if self.keys is EMPTY_DICT:
             self.keys = {}
         self.consumers[holder] = attach
         self.keys[attach.number] = holder
@@ -242,7 +242,7 @@ class Edge:
         if self.session > 1:
             self.unsent.append(m.Forget(self.session))
         news = {key: self.credits[consumer] for consumer, key in self.keys.items()}
-        self.news = news or UNUSED
+        self.news = news or EMPTY_DICT
         if self.answer is not None:
             self.unsent.append(self.answer)
         self.unsent += self.pending  # mutant: R6a ST1

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.backpressure import Owed
 from fluffle.broker.cluster.queue_sessions.request_handlers import (
@@ -76,10 +76,10 @@ class Sessions:
         self._state = state
         self._own = own
         self._led = leadership
-        self._streams: dict[Key, Stream] = UNUSED
+        self._streams: dict[Key, Stream] = EMPTY_DICT
         self._talking: dict[Key, Stream] = {}
         """Those that may have something to say."""
-        self._owing: dict[Key, Stream] = UNUSED
+        self._owing: dict[Key, Stream] = EMPTY_DICT
         """Those that have put in more than the queue's consumers soon take."""
         self._nodes: dict[str, Node] = {
             session.node: Node(silent_since_ms=now_ms) for session in leadership.sessions.ids()
@@ -221,7 +221,7 @@ class Sessions:
             else:
                 TAKE[type(message)](self._led, stream, message)
         if stream.owed:
-            if self._owing is UNUSED:
+            if self._owing is EMPTY_DICT:
                 self._owing = {}
             self._owing[stream.key] = stream
 
@@ -252,7 +252,7 @@ class Sessions:
         if stream is None:
             boot = m.Boot(session.boot, session.nonce)
             owed = Owed(self._led.queue)
-            if self._streams is UNUSED:
+            if self._streams is EMPTY_DICT:
                 self._streams = {}
             stream = self._streams[key] = Stream(key, session.node, boot, session.counter, owed)
             tell_record(stream, self._state)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.queue_sessions.messages import Token
 from fluffle.broker.queues.quorum.facts import Key
-from fluffle.broker.queues.quorum.runs import Marked, without
+from fluffle.broker.queues.quorum.runs import MarkedRuns, without
 
 
 def join(tokens: list[Token], others: list[Token]) -> None:
@@ -28,7 +28,7 @@ class Hands:
     __slots__ = ("_held",)
 
     def __init__(self) -> None:
-        self._held: dict[Key, Marked[int]] = UNUSED
+        self._held: dict[Key, MarkedRuns[int]] = EMPTY_DICT
 
     def __iter__(self) -> Iterator[Token]:
         """Everything, by holder, in the order in which it came."""
@@ -46,9 +46,9 @@ class Hands:
 
     def put(self, token: Token) -> None:
         """Messages that nobody has."""
-        if self._held is UNUSED:
+        if self._held is EMPTY_DICT:
             self._held = {}
-        self._held.setdefault(token.holder, Marked()).put(token.run, token.ordinal)
+        self._held.setdefault(token.holder, MarkedRuns()).put(token.run, token.ordinal)
 
     def found(self, token: Token) -> list[range]:
         """What of a hand-out is in its holder's hands."""

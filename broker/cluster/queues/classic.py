@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.base.errors import Away, BrokerError
+from fluffle.broker.base.errors import BrokerError, Unreachable
 from fluffle.broker.cluster.queues.error_texts import Doing
 from fluffle.raft.config import NodeId
 
@@ -23,5 +23,5 @@ class ClassicManners:
         """RabbitMQ finds other words for this, and takes a minute, while it still hopes."""
         del doing
         if not self._is_durable:
-            return Away(f"no {where}")
-        return Away(f"home node '{self._home}' of durable {where} is down or inaccessible")
+            return Unreachable(f"no {where}")
+        return Unreachable(f"home node '{self._home}' of durable {where} is down or inaccessible")

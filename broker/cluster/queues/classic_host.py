@@ -21,14 +21,20 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions.messages import IN_EXCLUSIVE_USE, Leader
 from fluffle.broker.cluster.queue_sessions.session_server import Sessions
 from fluffle.broker.cluster.queues.ports import Counts, Known, named
-from fluffle.broker.queues.consumer_timeout import Late
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import BY_CLIENT, FINAL, Handout, Outcome
+from fluffle.broker.queues.delivery import BY_CLIENT, FINAL, DeliveryBatch, Outcome
 from fluffle.broker.queues.delivery_counts import Counts as Brought
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
-from fluffle.broker.queues.queue_api import Admission, Partly, Posted, Receipt, fates_of
-from fluffle.broker.queues.queue_view import Shelf
+from fluffle.broker.queues.queue_api import (
+    DeadLetterIds,
+    EnqueueResult,
+    PartialResult,
+    PublishReceipt,
+    taken_spans,
+)
+from fluffle.broker.queues.queue_view import ReadyView
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.effects import (
     Activity,
@@ -37,7 +43,7 @@ from fluffle.broker.queues.quorum.effects import (
     Done,
     Effect,
     Expected,
-    Got,
+    GetResult,
     NotTaken,
     TimedOut,
     Withdrawn,
@@ -47,7 +53,7 @@ from fluffle.broker.queues.quorum.facts import (
     Key,
     SessionId,
 )
-from fluffle.broker.queues.quorum.holders import Getter, Held, Holders, Room
+from fluffle.broker.queues.quorum.holders import Getter, Holders, HolderState, Room
 from fluffle.broker.queues.quorum.state import State
 from fluffle.broker.queues.volume import KeptDead
 
@@ -88,9 +94,9 @@ class Edges:
     """What a home makes of what its queue does with their consumers."""
 
     room: Room
-    deliver: Callable[[Key, Handout], None]
+    deliver: Callable[[Key, DeliveryBatch], None]
     cancelled: Callable[[Key], None]
-    overdue: Callable[[Key, Late], None]
+    overdue: Callable[[Key, OverdueDeliveries], None]
     activity_changed: Callable[[Key, Consumer], None]
 
 
@@ -180,7 +186,7 @@ class Home:
         *,
         persistent: bool,
         expiration_ms: Lifetimes,
-        posted: Posted | None,
+        posted: DeadLetterIds | None,
         counts: Brought,
     ) -> None:
         del posted, counts  # nothing of this is on record
@@ -196,14 +202,16 @@ class Home:
             origins, contents, content_bytes, persistent=persistent, expiration_ms=expiration_ms
         )
         self.sessions.advance(session, count)  # mutant: BA34
-        if isinstance(admission, Receipt):
+        if isinstance(admission, PublishReceipt):
             assert standstill is not None, "the queue answers at once"
             standstill.is_elsewhere(admission)
             admission.then(partial(self._told, session, first))
             return
-        fates = fates_of(admission, count)
-        taken = admission.taken if isinstance(admission, Partly) else admission  # mutant: BA31
-        say = self._say_later if taken is Admission.RECORDED else self._say  # mutant: HO1
+        fates = taken_spans(admission, count)
+        taken = (
+            admission.taken if isinstance(admission, PartialResult) else admission
+        )  # mutant: BA31
+        say = self._say_later if taken is EnqueueResult.RECORDED else self._say  # mutant: HO1
         for start, stop, is_taken in fates:
             if is_taken:
                 say(Done(session, first + start, stop - start))  # mutant: BA32
@@ -227,13 +235,13 @@ class Home:
         if self._known(session, number, 1):
             return
         if outcome in BY_CLIENT:
-            self.queue.hand_out()
+            self.queue.deliver_ready()
         held, is_recorded, is_late = self.holders.get(holder), False, False
         for ordinal, run in tokens:
             parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
             for part in parts:  # mutant: HO4
-                self.queue.settle(part.handout, part.start, part.stop, outcome)
-                is_recorded = is_recorded or part.handout.is_recorded
+                self.queue.settle(part.delivery_batch, part.start, part.stop, outcome)
+                is_recorded = is_recorded or part.delivery_batch.is_recorded
             is_late = is_late or bool(stale)
         if held is not None:
             self.holders.release(holder)
@@ -248,11 +256,11 @@ class Home:
             return
         key, held = self._getter(session, channel)
         holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
-        handout = self.queue.get(holder)
-        if handout is not None and not no_ack:  # mutant: HO5
-            held.add(handout)
+        delivery_batch = self.queue.get(holder)
+        if delivery_batch is not None and not no_ack:  # mutant: HO5
+            held.add(delivery_batch)
         self.sessions.advance(session, 1)
-        self._say(Got(session, number, key, handout))
+        self._say(GetResult(session, number, key, delivery_batch))
 
     def attach(self, session: Key, number: int, terms: Terms) -> None:
         if self._known(session, number, 1):
@@ -278,7 +286,7 @@ class Home:
         if self._known(session, number, 1):
             return
         if outcome is None:
-            self.queue.hand_out()
+            self.queue.deliver_ready()
         self._detach(holder, outcome)
         self._acted(session, number)
 
@@ -308,16 +316,16 @@ class Home:
 
     # What the queue does
 
-    def deliver(self, holder: Key, handout: Handout) -> None:
+    def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
         """A consumer of an edge is handed messages."""
-        self.holders.left(handout)
+        self.holders.left(delivery_batch)
         held = self.holders.get(holder)
         assert held is not None, "who is detached gets nothing"
         if held.holder.no_ack:
-            held.note(handout)
+            held.note(delivery_batch)
         else:
-            held.add(handout)  # mutant: HO8
-        self._say(Delivery(held.session, holder, handout))
+            held.add(delivery_batch)  # mutant: HO8
+        self._say(Delivery(held.session, holder, delivery_batch))
 
     def cancelled(self, holder: Key) -> None:
         """A consumer is not served any more: what it holds stays in its client's hands."""
@@ -326,14 +334,14 @@ class Home:
             self.holders.detach(holder)
             self._say(Withdrawn(held.session, holder, []))
 
-    def _overdue(self, holder: Key, late: Late) -> None:
+    def _overdue(self, holder: Key, late: OverdueDeliveries) -> None:
         """Somebody at an edge has held messages for too long."""
         held = self.holders.get(holder)
         assert held is not None, "it holds something"
         tokens = []
-        for part in held.take_of(late.handouts):
-            tokens.append((part.handout.counts.acquired, part.run))
-            self.queue.settle(part.handout, part.start, part.stop, Outcome.TIMED_OUT)
+        for part in held.take_of(late.delivery_batches):
+            tokens.append((part.delivery_batch.counts.acquired, part.run))
+            self.queue.settle(part.delivery_batch, part.start, part.stop, Outcome.TIMED_OUT)
         self._say(TimedOut(held.session, holder, tokens, late.held_ms, late.timeout_ms))
         if isinstance(held.holder, Consumer):
             self._detach(holder, None)
@@ -395,12 +403,12 @@ class Home:
             self.holders.detach(key)
         if outcome is not None:
             for part in held.take_all():
-                self.queue.settle(part.handout, part.start, part.stop, outcome)
+                self.queue.settle(part.delivery_batch, part.start, part.stop, outcome)
             self.holders.release(key)
         if is_served and not self.queue.consumer_count:
             self._around.on_unused(self.queue)
 
-    def _getter(self, session: Key, channel: int) -> tuple[Key, Held]:
+    def _getter(self, session: Key, channel: int) -> tuple[Key, HolderState]:
         """Whoever holds what this channel gets."""
         found = self.holders.getter(session, channel)
         if found is not None:
@@ -438,10 +446,10 @@ class Homed:
 
     @property
     def counts(self) -> Counts:
-        return Counts(*self.home.queue.tally)
+        return Counts(*self.home.queue.queue_counts)
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> ReadyView:
         return self.home.queue.shelf
 
     @property

@@ -24,7 +24,7 @@ from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.vhosts.queue_changes import delete_unused
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
@@ -43,7 +43,7 @@ class HomeReach(NamedTuple):
 
 
 class HomeQueues:
-    """The `QueueMaker` of the classic queues of a node of a cluster."""
+    """The `QueueFactory` of the classic queues of a node of a cluster."""
 
     __slots__ = ("_boot", "_draw_bits", "_journals", "_local", "_node", "reach")
 
@@ -72,7 +72,7 @@ class HomeQueues:
         queue = self._draw_bits(ID_BITS)
         return QueueDefinition(spec, owner=owner, id=queue, home=self._node, boot=boot)
 
-    def make(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
+    def make(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
         reach = self.reach
         if definition.home != self._node:
             manners = ClassicManners(definition.home, is_durable=definition.spec.durable)
@@ -109,30 +109,30 @@ class HomeQueues:
             queue.recover()
         return queue
 
-    def reopen(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
+    def reopen(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
         return self.make(definition, vhost)
 
-    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+    def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         """It stays at its home: it has another successor, or none any more."""
         assert isinstance(queue, Queue | EdgeQueue), "it was made here"
         queue.definition = definition
 
-    def renew(self, queue: ServedQueue, vhost: str) -> None:
+    def renew(self, queue: QueueHandle, vhost: str) -> None:
         if isinstance(queue, Queue):
             self._local.renew(queue, vhost)
 
-    def bear(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
-        return self._local.bear(definition, vhost)
+    def create_successor(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
+        return self._local.create_successor(definition, vhost)
 
-    def settle_in(self, heir: ServedQueue, definition: QueueDefinition, vhost: str) -> None:
-        self._local.settle_in(heir, definition, vhost)
+    def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:
+        self._local.promote(successor, definition, vhost)
 
-    def part(self, queue: ServedQueue, heir: ServedQueue) -> None:
+    def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
         if isinstance(queue, EdgeQueue):
-            queue.pass_on(heir)
+            queue.pass_on(successor)
         self.end(queue)
 
-    def end(self, queue: ServedQueue) -> None:
+    def end(self, queue: QueueHandle) -> None:
         if isinstance(queue, EdgeQueue):
             queue.end()
             return

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fluffle.broker.base.clock import CallLater, Timer
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.queues.pending_replies import ANSWER_S_MAX
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 
 T = TypeVar("T")
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 class Request:
     """Of one client."""
 
-    ask: Callable[[], Later[Any]]
-    later: Later[Any]
+    ask: Callable[[], Deferred[Any]]
+    later: Deferred[Any]
     """What it waits for."""
     timer: Timer
 
@@ -36,17 +36,19 @@ class Postponed:
 
     def __init__(self, call_later: CallLater) -> None:
         self._call_later = call_later
-        self._requests: dict[object, Request] = UNUSED
+        self._requests: dict[object, Request] = EMPTY_DICT
         """By who asks."""
 
     def __bool__(self) -> bool:
         return bool(self._requests)
 
-    def add(self, who: object, ask: Callable[[], Later[T]], too_late: BrokerError) -> Later[T]:
+    def add(
+        self, who: object, ask: Callable[[], Deferred[T]], too_late: BrokerError
+    ) -> Deferred[T]:
         """Have something asked later; `too_late` is what it fails with, if that takes too long."""
-        later: Later[T] = Later()
+        later: Deferred[T] = Deferred()
         timer = self._call_later(ANSWER_S_MAX, lambda: self._fail(who, too_late))
-        if self._requests is UNUSED:
+        if self._requests is EMPTY_DICT:
             self._requests = {}
         self._requests[who] = Request(ask, later, timer)
         return later

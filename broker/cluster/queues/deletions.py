@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import Admission
+from fluffle.broker.queues.queue_api import EnqueueResult
 from fluffle.broker.vhosts.vhost import VirtualHost
 
-OnFate = Callable[[Admission], None]
+OnFate = Callable[[EnqueueResult], None]
 
 
 class Deletions:
@@ -33,10 +33,10 @@ class Deletions:
 
         def known() -> None:
             is_replaced = self._is_replaced(queue, vhost)
-            tell(Admission.REFUSED if is_replaced else Admission.ACCEPTED)
+            tell(EnqueueResult.REFUSED if is_replaced else EnqueueResult.ACCEPTED)
 
         def unknown(_error: BrokerError) -> None:
-            tell(Admission.REFUSED)
+            tell(EnqueueResult.REFUSED)
 
         self._read_barrier.ask(known, unknown)  # mutant: I7 I9
 

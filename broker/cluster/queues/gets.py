@@ -8,8 +8,8 @@ from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.queue_sessions.requests import Asking
 from fluffle.broker.cluster.queues.pending_replies import Questions
-from fluffle.broker.queues.delivery import Handout, Holder
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder
+from fluffle.broker.queues.queue_api import Deferred
 
 
 class Gets:
@@ -26,9 +26,9 @@ class Gets:
         """Channels of the stream that have had a get, and have none now.  Clients share them."""
         self._begun: dict[int, tuple[Holder, int]] = {}
         """For whom, and in which slot."""
-        self._answers: Questions[Handout | None] = Questions(call_later, self._give_up)
+        self._answers: Questions[DeliveryBatch | None] = Questions(call_later, self._give_up)
 
-    def ask(self, holder: Holder) -> Later[Handout | None]:
+    def ask(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         """For the next message, or none."""
         slot = self._slots.pop() if self._slots else len(self._begun) + 1
         number = self._asking.get(slot, no_ack=False)
@@ -41,8 +41,8 @@ class Gets:
         self._slots.append(slot)
         return holder
 
-    def answer(self, number: int, handout: Handout | None) -> None:
-        self._answers.answer(number, handout)
+    def answer(self, number: int, delivery_batch: DeliveryBatch | None) -> None:
+        self._answers.answer(number, delivery_batch)
 
     def fail(self, number: int, error: BrokerError) -> None:
         """Nothing, if nobody waits for it any more."""

@@ -25,7 +25,7 @@ from fluffle.broker.cluster.queues.ports import (
     Reachable,
     Served,
 )
-from fluffle.broker.queues.queue_view import Peeked, Seen, View, peek
+from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest, PeekResult, peek
 from fluffle.raft.config import NodeId
 
 GIVE_UP_S = 5.0
@@ -96,7 +96,7 @@ class Inquiries:
         """See `Hub.ask_counts`."""
         self._ask(queue, USED if in_use else ASKED, (), done)
 
-    def peek(self, queue: QueueId, view: View, done: OnPeeked) -> None:
+    def peek(self, queue: QueueId, view: PeekRequest, done: OnPeeked) -> None:
         """See `Hub.peek`."""
         self._ask(queue, PEEKED, view, done)
 
@@ -192,21 +192,23 @@ def read_counts(fields: Sequence[Any]) -> Counts:
     return Counts(*fields)
 
 
-def peeked_of(served: Served, arguments: Sequence[int]) -> Peeked:
-    return peek(served, View(*arguments))
+def peeked_of(served: Served, arguments: Sequence[int]) -> PeekResult:
+    return peek(served, PeekRequest(*arguments))
 
 
-def write_peeked(peeked: Peeked) -> Sequence[object]:
+def write_peeked(peeked: PeekResult) -> Sequence[object]:
     """Names that are no UTF-8 stay what they are."""
     rows = [[named(each) for each in seen] for seen in peeked.seen]
     return (peeked.damage, *rows)
 
 
-def read_peeked(fields: Sequence[Any]) -> Peeked:
+def read_peeked(fields: Sequence[Any]) -> PeekResult:
     damage, *rows = fields
     if type(damage) is not str or any(kinds_of(row) != SEEN for row in rows):
         raise BadFrame("this is nothing that was seen")
-    return Peeked([Seen(unnamed(row[0]), unnamed(row[1]), *row[2:]) for row in rows], damage)
+    return PeekResult(
+        [PeekedMessage(unnamed(row[0]), unnamed(row[1]), *row[2:]) for row in rows], damage
+    )
 
 
 SEEN = (bytes, bytes, bytes, bytes, int, bool, int, int, int)
@@ -228,7 +230,7 @@ def unnamed(name: bytes) -> str:
 KINDS: Mapping[int, Kind] = {
     ASKED: Kind(0, counts_of, tuple, read_counts),
     USED: Kind(0, counts_of, tuple, read_counts),
-    PEEKED: Kind(len(View._fields), peeked_of, write_peeked, read_peeked),
+    PEEKED: Kind(len(PeekRequest._fields), peeked_of, write_peeked, read_peeked),
 }
 
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 
-from fluffle.broker.base.listeners import tell
+from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event, Misled
 from fluffle.broker.cluster.queue_sessions.replies import hear
 from fluffle.broker.cluster.queue_sessions.session_client import Edge
 from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, OnEvents, QueueId, Reachable
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.runtime.turn import nothing
+from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId
 from fluffle.raft.pending_news import PendingNews
 from fluffle.raft.quorum import majority_of
@@ -130,7 +130,7 @@ class Lines:
         """Homes that cannot be reached, and are waited for."""
         self._beat = 0
         self._is_beating = False
-        self._on_rest: Callable[[], None] = nothing
+        self._on_rest: Callable[[], None] = do_nothing
         """Told when nothing is pending, if somebody waits for that."""
         self._on_touch = self._touch
         """For all: a method is another object each time that it is looked up."""
@@ -193,7 +193,7 @@ class Lines:
 
     def _look_whether_at_rest(self) -> None:
         """In the next turn, if somebody waits: what was pending may have ended without a leader."""
-        if self._on_rest is not nothing:
+        if self._on_rest is not do_nothing:
             self._around.touch()
 
     def _see_whether_at_rest(self) -> None:
@@ -201,7 +201,7 @@ class Lines:
         concerned = chain(self._waiting, self._touched, self._lost, self._untold)
         if any(map(self._is_under_way, concerned)):
             return
-        on_rest, self._on_rest = self._on_rest, nothing
+        on_rest, self._on_rest = self._on_rest, do_nothing
         on_rest()
 
     def _is_under_way(self, line: Line) -> bool:
@@ -368,7 +368,7 @@ class Lines:
             self._touch(line)
         elif line.edge.untold_bytes:
             self._tell_later(line)
-        if self._on_rest is not nothing:
+        if self._on_rest is not do_nothing:
             self._see_whether_at_rest()
 
     def _tell_later(self, line: Line) -> None:
@@ -415,7 +415,7 @@ class Lines:
     def _tell(self, line: Line, events: list[Event]) -> None:
         """What fails there is a bug of a channel: the others go on."""
         if events:
-            tell(partial(line.on_events, events))
+            call_listener(partial(line.on_events, events))
 
     # A turn
 
@@ -449,7 +449,7 @@ class Lines:
                 if (sent := edge.output()) is not None:
                     self._wait(line)
                     yield sent
-        if self._on_rest is not nothing:
+        if self._on_rest is not do_nothing:
             self._see_whether_at_rest()
 
     def _wait(self, line: Line) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.quorum.encoding import slim
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.log_store import DamagedLog
 
@@ -116,7 +116,7 @@ class Slimming:
                 is_done = self._host().rewrite(queue, index, partial(slim, live=runs))
             except DamagedLog:
                 continue  # whoever looks for damage finds it, and has it mended
-            except Unfit as unfit:
+            except InvalidEntry as unfit:
                 self._unfit.setdefault(queue, set()).add(index)
                 if not due.is_told:
                     due.is_told = True

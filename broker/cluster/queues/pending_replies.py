@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from fluffle.broker.base.clock import CallLater, Timer
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 
 ANSWER_S_MAX = 30
 """For so long a leader is waited for.  RabbitMQ: 65 s, which is longer than most clients wait."""
@@ -27,14 +27,14 @@ class Questions(Generic[T]):
         """`given_up` is told of one that has taken too long, and says what it fails with."""
         self._call_later = call_later
         self._given_up = given_up
-        self._asked: dict[int, tuple[Later[T], Timer]] = NOTHING_ASKED
+        self._asked: dict[int, tuple[Deferred[T], Timer]] = NOTHING_ASKED
 
     def __contains__(self, number: int) -> bool:
         """Whether somebody waits for it."""
         return number in self._asked
 
-    def ask(self, number: int) -> Later[T]:
-        later: Later[T] = Later()
+    def ask(self, number: int) -> Deferred[T]:
+        later: Deferred[T] = Deferred()
         timer = self._call_later(ANSWER_S_MAX, lambda: self.fail(number, self._given_up(number)))
         if self._asked is NOTHING_ASKED:
             self._asked = {}
@@ -52,7 +52,7 @@ class Questions(Generic[T]):
         """Somebody waits for it."""
         self._take(number).fail(error)
 
-    def _take(self, number: int) -> Later[T]:
+    def _take(self, number: int) -> Deferred[T]:
         later, timer = self._asked.pop(number)
         timer.cancel()
         return later
@@ -70,7 +70,7 @@ NO_QUESTIONS: Questions[Any] = Questions(never, nobody)
 """Of a queue of which nothing was asked yet."""
 
 
-def answered(later: Later[T], unanswered: BrokerError, answer: T | None) -> None:
+def answered(later: Deferred[T], unanswered: BrokerError, answer: T | None) -> None:
     """Whoever waits has an answer, or is told so if there is none."""
     if answer is not None:
         later.answer(answer)

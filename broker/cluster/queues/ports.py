@@ -11,7 +11,7 @@ from fluffle.broker.cluster.queue_sessions.messages import Boot, Frame
 from fluffle.broker.cluster.queue_sessions.session_client import Edge
 from fluffle.broker.cluster.queue_sessions.session_server import Sessions
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_view import Peeked, Shelf, View
+from fluffle.broker.queues.queue_view import PeekRequest, PeekResult, ReadyView
 from fluffle.broker.queues.volume import KeptDead
 from fluffle.raft.config import NodeId
 
@@ -41,7 +41,7 @@ class Counts(NamedTuple):
     unacked: int
     consumers: int
     apart: int = 0
-    """See `Tally`."""
+    """See `QueueCounts`."""
 
 
 OnFailure = Callable[[Mapping[str, object], Exception], None]
@@ -50,7 +50,7 @@ OnFailure = Callable[[Mapping[str, object], Exception], None]
 OnCounts = Callable[[Counts | None], None]
 """None: nobody could be asked."""
 
-OnPeeked = Callable[[Peeked | None], None]
+OnPeeked = Callable[[PeekResult | None], None]
 """The same."""
 
 
@@ -72,7 +72,7 @@ class Hub(Protocol):
         `in_use`: by somebody who uses the queue with that.
         """
 
-    def peek(self, queue: QueueId, view: View, done: OnPeeked) -> None:
+    def peek(self, queue: QueueId, view: PeekRequest, done: OnPeeked) -> None:
         """Told in the same way what is seen."""
 
 
@@ -126,7 +126,7 @@ class Served(Protocol):
         """While it is led here, as far as is known here: maybe others have taken over."""
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> ReadyView:
         """What of it may be seen, while it is led here."""
 
     @property

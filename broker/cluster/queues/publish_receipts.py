@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions.codec import MESSAGES_MAX
 from fluffle.broker.cluster.queue_sessions.messages import Publish
@@ -13,7 +13,13 @@ from fluffle.broker.cluster.queue_sessions.pending import Pending
 from fluffle.broker.cluster.queue_sessions.requests import Asking
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
-from fluffle.broker.queues.queue_api import Admission, Inlet, Posted, Receipt, put_again
+from fluffle.broker.queues.queue_api import (
+    DeadLetterIds,
+    EnqueueResult,
+    PublishReceipt,
+    QueueTarget,
+    enqueue_again,
+)
 
 RUN_BYTES_MAX = 1 << 20
 """Of an operation of more than one message, so that others come between."""
@@ -25,7 +31,7 @@ class Run:
 
     first: int
     count: int
-    receipt: Receipt
+    receipt: PublishReceipt
     offset: int
     """Of the first message, among those of the receipt."""
     left: int
@@ -38,7 +44,7 @@ class Receipts:
     __slots__ = ("_runs",)
 
     def __init__(self) -> None:
-        self._runs: dict[int, Run] = UNUSED
+        self._runs: dict[int, Run] = EMPTY_DICT
         """By the number of the first operation."""
 
     def __len__(self) -> int:
@@ -53,16 +59,16 @@ class Receipts:
         *,
         persistent: bool,
         expiration_ms: Lifetimes,
-        posted: Posted | None = None,
+        posted: DeadLetterIds | None = None,
         counts: Counts = NEW,
-    ) -> Receipt:
+    ) -> PublishReceipt:
         """Have messages published, so many in a run that others come between."""
         count = len(contents)
-        receipt = Receipt(count)
+        receipt = PublishReceipt(count)
         step = min(MESSAGES_MAX, count)
         if content_bytes > RUN_BYTES_MAX:
             step = max(1, min(step, count * RUN_BYTES_MAX // content_bytes))
-        if self._runs is UNUSED:
+        if self._runs is EMPTY_DICT:
             self._runs = {}
         for start in range(0, count, step):  # mutant: BA21
             stop = min(start + step, count)
@@ -78,7 +84,7 @@ class Receipts:
             self._runs[first] = Run(first, stop - start, receipt, start, stop - start)
         return receipt
 
-    def pass_on(self, pending: Pending, heir: Inlet) -> None:
+    def pass_on(self, pending: Pending, successor: QueueTarget) -> None:
         """What has no outcome is for another queue, which has all that has one."""
         publishes = pending.of_kinds(0, pending.next, (Publish,))  # mutant: BA23
         for operation, first, count in publishes:
@@ -87,7 +93,7 @@ class Receipts:
             part = slice(start, start + count)
             contents = operation.contents[part]
             posted = posted.part(start, part.stop) if posted is not None else None  # mutant: BA26
-            put = put_again(heir, posted, operation.counts)  # mutant: BA27
+            put = enqueue_again(successor, posted, operation.counts)  # mutant: BA27
             fate = put(
                 operation.origins[part],
                 contents,
@@ -95,10 +101,10 @@ class Receipts:
                 persistent=operation.is_persistent,
                 expiration_ms=lifetimes_in(operation.expiration_ms, part),  # mutant: BA25
             )
-            if isinstance(fate, Receipt):
+            if isinstance(fate, PublishReceipt):
                 fate.then(partial(self._passed, first))
             else:
-                self.known(first, count, is_taken=fate is not Admission.REFUSED)  # mutant: BA28
+                self.known(first, count, is_taken=fate is not EnqueueResult.REFUSED)  # mutant: BA28
 
     def _passed(self, first: int, start: int, stop: int, *, is_taken: bool) -> None:
         self.known(first + start, stop - start, is_taken=is_taken)

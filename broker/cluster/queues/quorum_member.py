@@ -25,17 +25,17 @@ from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.deduplication import OnDuplicates
-from fluffle.broker.queues.journal import Damage, QueueDefinition, Unreadable
-from fluffle.broker.queues.queue_view import Shelf
+from fluffle.broker.queues.journal import Damage, QueueDefinition, UnreadableMessages
+from fluffle.broker.queues.queue_view import ReadyView
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.entries import content_bytes_of
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Key
-from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.member import Member
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.queues.volume import KeptDead
-from fluffle.broker.runtime.timers import Aging
+from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.raft.config import Member as Voter
 from fluffle.raft.config import NodeId
 from fluffle.raft.group import Position
@@ -66,7 +66,7 @@ class Place(NamedTuple):
     dead_letter: DeadLetterFrom
     dead_letter_patience_ms: int
     """For how long who is given what must arrive there may say nothing."""
-    aging: Aging
+    aging: QueueTiming
     slimming: Slimming
     settings: Callable[[str, QueueDefinition], QueueSettings]
     """By what a queue of a virtual host is to go now."""
@@ -181,7 +181,7 @@ class QueueGroup:
         return Counts(queue.ready_count, queue.in_flight, consumers, apart)
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> ReadyView:
         """Of what is on record: more may be in the engine by now, and come to nothing."""
         led = self.member.leadership
         assert led is not None
@@ -254,8 +254,8 @@ class QueueGroup:
 
     # For the leadership
 
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(
+    def _surroundings(self) -> LeaderContext:
+        return LeaderContext(
             propose=self._propose,
             read_entry=self._read_entry,
             damaged=self._damaged,
@@ -385,12 +385,12 @@ class QueueGroup:
             return self._place.host().read_entry(self.group, index)
         except DamagedLog as error:
             place = f"group {self.group}, entry {error.index}"
-            raise Unreadable(Damage(place, "it cannot be read")) from error
+            raise UnreadableMessages(Damage(place, "it cannot be read")) from error
 
 
 def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:
-    """Messages that are ready, unacknowledged, or apart as `Tally` says, as the member on this node
-    knows them.
+    """Messages that are ready, unacknowledged, or apart as `QueueCounts` says, as the member on
+    this node knows them.
 
     None unless it is a voter that was led before, and if its log is damaged, or may have more in it
     than this node knows to be committed.

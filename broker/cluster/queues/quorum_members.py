@@ -26,13 +26,13 @@ from fluffle.broker.cluster.queues.quorum_member import Place, QueueGroup
 from fluffle.broker.cluster.queues.session_router import StreamHub
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
-from fluffle.broker.queues.deduplication import OnDuplicates, nobody_counts
+from fluffle.broker.queues.deduplication import OnDuplicates, ignore_duplicates
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
 from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.broker.queues.settings import QueueSettings, SettingsFrom, by_arguments
 from fluffle.broker.runtime.background import in_pieces
-from fluffle.broker.runtime.timers import Aging
+from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.records import GroupId
@@ -62,7 +62,7 @@ class Surroundings(NamedTuple):
     life: Callable[[], int]
     """The incarnation of this node in the cluster."""
     dead_letter: DeadLetterFrom
-    aging: Aging
+    aging: QueueTiming
     settings: SettingsFrom = by_arguments
     revision: Callable[[], int | None] = lambda: None
     """Of the definitions from which these come; None where a node is alone."""
@@ -72,7 +72,7 @@ class Surroundings(NamedTuple):
     """Of an entry, before it is made smaller."""
     consumer_timeout_ms: int | None = None
     """For how long messages may be in hands, where nobody says otherwise; None: for ever."""
-    on_duplicates: OnDuplicates = nobody_counts
+    on_duplicates: OnDuplicates = ignore_duplicates
     reads_of: Callable[[NodeId], int] = lambda _node: VERSION
     """As `Place.reads_of`."""
 
@@ -81,8 +81,19 @@ class Hosting:
     """The `Owner` of the groups of queues."""
 
     __slots__ = (
-        "_around", "_coming", "_definitions", "_gone", "_groups", "_is_current", "_lost",
-        "_news", "_place", "force_single_member", "heirs", "host", "members",
+        "_around",
+        "_coming",
+        "_definitions",
+        "_gone",
+        "_groups",
+        "_is_current",
+        "_lost",
+        "_news",
+        "_place",
+        "force_single_member",
+        "host",
+        "members",
+        "successors",
     )  # fmt: skip
 
     def __init__(self, around: Surroundings) -> None:
@@ -97,7 +108,7 @@ class Hosting:
             clock=around.clock,
             dead_letter=around.dead_letter,
             dead_letter_patience_ms=around.dead_letter_patience_ms,
-            aging=Aging(around.aging.timers, self._disused),
+            aging=QueueTiming(around.aging.timers, self._disused),
             settings=self._settings,
             revision=around.revision,
             slimming=Slimming(
@@ -118,7 +129,7 @@ class Hosting:
         self._groups: dict[QueueId, QueueGroup] = {}
         self._definitions: dict[QueueId, tuple[QueueDefinition, str]] = {}
         """Of all quorum queues, wherever they are, with their virtual hosts."""
-        self.heirs: set[QueueId] = set()
+        self.successors: set[QueueId] = set()
         """Those that are to take the place of another queue, and are nobody's yet; whoever defines
         them knows."""
         self._gone: dict[QueueId, None] = {}
@@ -149,7 +160,7 @@ class Hosting:
 
     def _settings(self, vhost: str, definition: QueueDefinition) -> QueueSettings:
         settings = self._around.settings(vhost, definition.spec)
-        return settings.of_heir if definition.id in self.heirs else settings
+        return settings.of_successor if definition.id in self.successors else settings
 
     def _settle(self, definition: QueueDefinition) -> None:
         """Be the member that this node is to be, and none that it is not any more."""
@@ -199,7 +210,7 @@ class Hosting:
         self._gone[queue] = None
         if len(self._gone) > GONE_MAX:
             del self._gone[next(iter(self._gone))]
-        self.heirs.discard(queue)
+        self.successors.discard(queue)
         was_lost = self._lost.pop(queue, None) is not None
         if was_lost or self._incarnation_of(queue):
             self._leave(queue)

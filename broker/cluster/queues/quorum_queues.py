@@ -29,9 +29,9 @@ from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
-from fluffle.broker.queues.deduplication import OnDuplicates, nobody_counts
+from fluffle.broker.queues.deduplication import OnDuplicates, ignore_duplicates
 from fluffle.broker.queues.journal import Owner, QueueDefinition
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.queues.settings import SettingsFrom, by_arguments
 from fluffle.protocol.terms import text
 from fluffle.raft.config import NodeId
@@ -69,7 +69,7 @@ class Reach(NamedTuple):
 
 
 class QuorumQueues:
-    """A `QueueMaker` of quorum queues."""
+    """A `QueueFactory` of quorum queues."""
 
     __slots__ = (
         "_draw_bits", "_loads", "_members", "_node", "_reach", "config", "dead_letter",
@@ -84,7 +84,7 @@ class QuorumQueues:
         config: QuorumConfig,
         settings: SettingsFrom = by_arguments,
         *,
-        on_duplicates: OnDuplicates = nobody_counts,
+        on_duplicates: OnDuplicates = ignore_duplicates,
     ) -> None:
         self._node = node
         self._draw_bits = draw_bits
@@ -169,9 +169,9 @@ class QuorumQueues:
         self._reach.hosting.define(definition, vhost)
         return self._made(definition, vhost)
 
-    def bear(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
+    def create_successor(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         """Its members are those that it begins with until it is defined under a name."""
-        self._reach.hosting.heirs.add(definition.id)
+        self._reach.hosting.successors.add(definition.id)
         self._reach.hosting.define(definition, vhost)
         return self._made(definition, vhost)
 
@@ -182,21 +182,21 @@ class QuorumQueues:
             definition, vhost, reach.hub, reach.call_later, MANNERS, deletions=reach.deletions
         )
 
-    def settle_in(self, heir: ServedQueue, definition: QueueDefinition, vhost: str) -> None:
-        assert isinstance(heir, EdgeQueue)
-        heir.definition = definition
+    def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:
+        assert isinstance(successor, EdgeQueue)
+        successor.definition = definition
         self._members.define(vhost, definition)
-        self._reach.hosting.heirs.discard(definition.id)
+        self._reach.hosting.successors.discard(definition.id)
         self._reach.hosting.define(definition, vhost)
-        self.renew(heir, vhost)
+        self.renew(successor, vhost)
 
-    def part(self, queue: ServedQueue, heir: ServedQueue) -> None:
-        raise AssertionError(f"queue '{queue.name}' stays what it is, and is no '{heir.name}'")
+    def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
+        raise AssertionError(f"queue '{queue.name}' stays what it is, and is no '{successor.name}'")
 
     def reopen(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         return self.make(definition, vhost)
 
-    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+    def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         assert isinstance(queue, EdgeQueue)
         self._loads.subtract(queue.definition.wanted)
         self._loads.update(definition.wanted)
@@ -205,13 +205,13 @@ class QuorumQueues:
         self._reach.hub.redefined(definition)
         self._members.redefine(definition)
 
-    def renew(self, queue: ServedQueue, vhost: str) -> None:
+    def renew(self, queue: QueueHandle, vhost: str) -> None:
         del vhost
         group = self._reach.hub.leading.queues.get(queue.definition.id)
         if isinstance(group, QueueGroup):
             group.renew()  # mutant: R17e
 
-    def end(self, queue: ServedQueue) -> None:
+    def end(self, queue: QueueHandle) -> None:
         assert isinstance(queue, EdgeQueue)
         self._loads.subtract(queue.definition.wanted)
         self._members.forget(queue.definition.id)

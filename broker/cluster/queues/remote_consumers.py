@@ -18,9 +18,9 @@ from fluffle.broker.base.clock import CallLater
 from fluffle.broker.cluster.queue_sessions.events import TimedOut
 from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
 from fluffle.broker.cluster.queue_sessions.requests import Terms
-from fluffle.broker.queues.consumer_timeout import Lost
+from fluffle.broker.queues.consumer_timeout import TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import Handout, Holder
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum.consumer_terms import arguments_of
 from fluffle.broker.queues.quorum.facts import Key
@@ -143,9 +143,9 @@ class Taker:
             if (each.holder, each.ordinal, each.runs[0].start) not in gone
         )
 
-    def measure(self, handout: Handout) -> None:
+    def measure(self, delivery_batch: DeliveryBatch) -> None:
         """See from what has come how large messages are."""
-        size_bytes = max(1, handout.content_bytes // len(handout.contents))
+        size_bytes = max(1, delivery_batch.content_bytes // len(delivery_batch.contents))
         way_bytes = PREFETCH_BYTES if self.prefetch else WINDOW_BYTES
         self.window = max(1, min(WINDOW_MAX, way_bytes // size_bytes))
 
@@ -179,12 +179,12 @@ def one_by_one(deliver: Deliver) -> Iterator[Deliver]:
         )
 
 
-def handed(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> Handout:
+def handed(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> DeliveryBatch:
     """Messages are in somebody's hands."""
     contents, runs = deliver.contents, deliver.runs
     if deliver.ordinal and tells_counts:
         contents = counted(contents, deliver.ordinal, deliver.failed)
-    handout = Handout(
+    delivery_batch = DeliveryBatch(
         holder,
         deliver.origins,
         contents,
@@ -192,8 +192,8 @@ def handed(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> Handout:
         redelivered=deliver.redelivered,
         counts=Counts(deliver.ordinal, deliver.failed),
     )
-    holder.took(handout)
-    return handout
+    holder.took(delivery_batch)
+    return delivery_batch
 
 
 def terms_of(consumer: Consumer) -> Terms:
@@ -210,7 +210,7 @@ def terms_of(consumer: Consumer) -> Terms:
 
 def losers_of(
     event: TimedOut, seats: Mapping[Holder, Seat], taker: Taker | None
-) -> list[tuple[Holder, Lost]]:
+) -> list[tuple[Holder, TimedOutDeliveries]]:
     """What was taken from whom: from the consumer that it is about, if that is there, or from who
     had it in hands."""
     if taker is not None:
@@ -219,6 +219,8 @@ def losers_of(
     return [(holder, lost_of(event, tokens)) for holder, tokens in had if tokens]
 
 
-def lost_of(event: TimedOut, tokens: list[Token]) -> Lost:
+def lost_of(event: TimedOut, tokens: list[Token]) -> TimedOutDeliveries:
     first = min((token.run.start for token in tokens), default=0)
-    return Lost(sum(len(token.run) for token in tokens), first, event.held_ms, event.timeout_ms)
+    return TimedOutDeliveries(
+        sum(len(token.run) for token in tokens), first, event.held_ms, event.timeout_ms
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fluffle.broker.cluster.queues.ports import Counts, EdgePort, Hub, QueueId
-from fluffle.broker.queues.queue_api import Later, Tally
+from fluffle.broker.queues.queue_api import Deferred, QueueCounts
 
-UNKNOWN = Tally(0, 0, 0)
+UNKNOWN = QueueCounts(0, 0, 0)
 """What is told, as RabbitMQ does, of a queue that cannot be asked."""
 
 
@@ -29,21 +29,21 @@ class Counted:
         return self._is_whole and not self._port.is_away
 
     @property
-    def here(self) -> Tally | None:
+    def local_counts(self) -> QueueCounts | None:
         """If this node leads the queue."""
         counts = self._hub.counts_here(self._queue)
-        return Tally(*counts) if counts is not None else None
+        return QueueCounts(*counts) if counts is not None else None
 
-    def ask(self, *, in_use: bool) -> Tally | Later[Tally]:
+    def ask(self, *, in_use: bool) -> QueueCounts | Deferred[QueueCounts]:
         """RabbitMQ says 0 of what it cannot ask; so does this."""
         if self._port.is_away:
             self.last, self._is_whole = UNKNOWN, False
             return UNKNOWN
-        later: Later[Tally] = Later()
+        later: Deferred[QueueCounts] = Deferred()
 
         def told(counts: Counts | None) -> None:
             self._is_whole = counts is not None
-            self.last = Tally(*counts) if counts is not None else UNKNOWN
+            self.last = QueueCounts(*counts) if counts is not None else UNKNOWN
             later.answer(self.last)
 
         self._hub.ask_counts(self._queue, told, in_use=in_use)

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fluffle.broker.base.clock import CallLater
-from fluffle.broker.base.empty_dict import UNUSED
-from fluffle.broker.base.errors import AccessRefused, BrokerError, Gone, NotFound
+from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.events import Event
@@ -34,29 +34,29 @@ from fluffle.broker.cluster.queues.remote_counts import Counted
 from fluffle.broker.cluster.queues.settlements import Settlements
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.conversion_hold import becoming
-from fluffle.broker.queues.delivery import Handout, Holder, Outcome
+from fluffle.broker.queues.conversion_hold import conversion_in_progress
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
 from fluffle.broker.queues.queue_api import (
-    Admission,
-    Debtor,
-    Inlet,
-    Later,
-    Posted,
-    Receipt,
-    Settling,
-    Tally,
+    BlockedPublisher,
+    DeadLetterIds,
+    Deferred,
+    EnqueueResult,
+    PublishReceipt,
+    QueueCounts,
+    QueueTarget,
+    SettlementStatus,
 )
-from fluffle.broker.queues.queue_view import Peeked, View
+from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
 from fluffle.broker.queues.quorum.runs import runs_of
 
 T = TypeVar("T")
 
 
 class EdgeQueue:
-    """A `ServedQueue`."""
+    """A `QueueHandle`."""
 
     damage: Damage | None = None
     in_exclusive_use = False
@@ -65,7 +65,7 @@ class EdgeQueue:
     __slots__ = (
         "_asking", "_attaching", "_by_number", "_call_later", "_counted", "_deletions", "_gets",
         "_hub", "_is_over", "_manners", "_paid", "_port", "_postponed", "_purging", "_receipts",
-        "_seats", "_settlements", "_takers", "_vhost", "debtors", "definition",
+        "_seats", "_settlements", "_takers", "_vhost", "blocked_publishers", "definition",
     )  # fmt: skip
 
     def __init__(
@@ -73,7 +73,7 @@ class EdgeQueue:
         manners: Manners, *, deletions: Deletions,
     ) -> None:  # fmt: skip
         self.definition = definition
-        self.debtors: list[Debtor] = []
+        self.blocked_publishers: list[BlockedPublisher] = []
         self._vhost, self._hub, self._manners, self._call_later = vhost, hub, manners, call_later
         self._deletions = deletions
         self._port = hub.open(definition, self.hear)
@@ -84,9 +84,9 @@ class EdgeQueue:
         self._paid = 0
         """Messages that were handed out of a queue that is behind, which debtors wait for."""
         self._receipts = Receipts()
-        self._seats: dict[Holder, Seat] = UNUSED
-        self._takers: dict[Consumer, Taker] = UNUSED
-        self._by_number: dict[int, Taker] = UNUSED
+        self._seats: dict[Holder, Seat] = EMPTY_DICT
+        self._takers: dict[Consumer, Taker] = EMPTY_DICT
+        self._by_number: dict[int, Taker] = EMPTY_DICT
         self._gets: Gets | None = None
         self._settlements: Settlements | None = None
         """Each made with the first."""
@@ -135,32 +135,32 @@ class EdgeQueue:
         return False
 
     @property
-    def absence(self) -> BrokerError | None:
+    def unreachable_error(self) -> BrokerError | None:
         return self._not_done(Doing.ASKING) if self._port.is_away else None
 
     def _not_done(self, doing: Doing) -> BrokerError:
         return self._manners.unanswered(doing, self._where)
 
     @property
-    def tally(self) -> Tally | Later[Tally]:
+    def queue_counts(self) -> QueueCounts | Deferred[QueueCounts]:
         return self._counted.ask(in_use=False)
 
     @property
-    def tally_in_use(self) -> Tally | Later[Tally]:
+    def queue_counts_in_use(self) -> QueueCounts | Deferred[QueueCounts]:
         return self._counted.ask(in_use=True)
 
-    def peek(self, view: View) -> Later[Peeked]:
-        later, unanswered = Later[Peeked](), self._not_done(Doing.ASKING)
+    def peek(self, view: PeekRequest) -> Deferred[PeekResult]:
+        later, unanswered = Deferred[PeekResult](), self._not_done(Doing.ASKING)
         self._hub.peek(self.definition.id, view, partial(answered, later, unanswered))
         return later
 
     @property
-    def uncounted(self) -> BrokerError | None:
+    def counts_error(self) -> BrokerError | None:
         return None if self._counted.is_known else self._not_done(Doing.ASKING)
 
     @property
-    def here(self) -> Tally | None:
-        return self._counted.here
+    def local_counts(self) -> QueueCounts | None:
+        return self._counted.local_counts
 
     # Publishing
 
@@ -174,11 +174,11 @@ class EdgeQueue:
 
     def enqueue(
         self, origins: list[Origin], contents: list[bytes], content_bytes: int,
-        *, persistent: bool, expiration_ms: Lifetimes = None, posted: Posted | None = None,
+        *, persistent: bool, expiration_ms: Lifetimes = None, posted: DeadLetterIds | None = None,
         counts: Counts = NEW,
-    ) -> Admission | Receipt:  # fmt: skip
+    ) -> EnqueueResult | PublishReceipt:  # fmt: skip
         if self._port.is_away or self._is_over:
-            return Admission.REFUSED
+            return EnqueueResult.REFUSED
         self._port.touch()
         return self._receipts.ask(
             self._asking, origins, contents, content_bytes,
@@ -189,22 +189,22 @@ class EdgeQueue:
 
     # What has an answer
 
-    def get(self, holder: Holder) -> Later[Handout | None]:
+    def get(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         return self._ask(holder, partial(self._get, holder), Doing.GETTING)
 
-    def purge(self) -> Later[int]:
+    def purge(self) -> Deferred[int]:
         return self._ask(object(), self._purge, Doing.PURGING)
 
-    def attach(self, consumer: Consumer) -> Later[None]:
+    def attach(self, consumer: Consumer) -> Deferred[None]:
         return self._ask(consumer, partial(self._attach, consumer), Doing.CONSUMING)
 
-    def _ask(self, who: object, ask: Callable[[], Later[T]], doing: Doing) -> Later[T]:
+    def _ask(self, who: object, ask: Callable[[], Deferred[T]], doing: Doing) -> Deferred[T]:
         """Now, unless others wait or so much is pending that they must."""
         if not (self._postponed or self.is_full):
             return ask()
         return self._postponed.add(who, ask, self._not_done(doing))
 
-    def _get(self, holder: Holder) -> Later[Handout | None]:
+    def _get(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         if self._gets is None:
             unanswered = partial(self._not_done, Doing.GETTING)
             self._gets = Gets(self._asking, self._call_later, unanswered)
@@ -212,16 +212,16 @@ class EdgeQueue:
         self._port.touch()
         return later
 
-    def _purge(self) -> Later[int]:
+    def _purge(self) -> Deferred[int]:
         if self._purging is NO_QUESTIONS:
             self._purging = Questions(self._call_later, self._purged_too_late)
         number = self._asking.purge()
         self._port.touch()
         return self._purging.ask(number)
 
-    def _attach(self, consumer: Consumer) -> Later[None]:
+    def _attach(self, consumer: Consumer) -> Deferred[None]:
         consumer.is_active = not self.spec.single_active_consumer
-        if self._takers is UNUSED:
+        if self._takers is EMPTY_DICT:
             self._takers, self._by_number = {}, {}
             self._attaching = Questions(self._call_later, self._attached_too_late)
         seat = self._seat(consumer, Seat())
@@ -263,7 +263,7 @@ class EdgeQueue:
             self._port.touch()
 
     def _seat(self, holder: Holder, seat: Seat) -> Seat:
-        if self._seats is UNUSED:
+        if self._seats is EMPTY_DICT:
             self._seats = {}
         self._seats[holder] = seat
         return seat
@@ -285,7 +285,7 @@ class EdgeQueue:
     @property
     def _gone(self) -> BrokerError:
         """The answer to what was pending when it was deleted."""
-        return Gone(f"no {self._where}")
+        return QueueDeleted(f"no {self._where}")
 
     @property
     def _where(self) -> str:
@@ -293,7 +293,7 @@ class EdgeQueue:
 
     # Messages in hands
 
-    def hand_out(self) -> None:
+    def deliver_ready(self) -> None:
         """Its leader does, before it does what it is asked for next."""
 
     def wake(self, consumer: Consumer) -> None:
@@ -314,11 +314,13 @@ class EdgeQueue:
             self._port.edge.set_credit(taker.number, limit)
             self._port.touch()
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> Settling | None:
+    def settle(
+        self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
+    ) -> SettlementStatus | None:
         """What has come back before is asked of nobody: with RabbitMQ, too, that is in vain."""
-        holder, count = handout.holder, stop - start
-        sequences, ordinal = handout.sequences[start:stop], handout.counts.acquired
-        handout.release(start, stop)
+        holder, count = delivery_batch.holder, stop - start
+        sequences, ordinal = delivery_batch.sequences[start:stop], delivery_batch.counts.acquired
+        delivery_batch.release(start, stop)
         if holder.no_ack and isinstance(holder, Consumer):
             return None  # it is gone, sent or not
         seat = self._seats[holder]
@@ -336,7 +338,7 @@ class EdgeQueue:
         return (self._settlements or self._made_settlements()).asked()
 
     @property
-    def settling(self) -> Later[None] | None:
+    def settling(self) -> Deferred[None] | None:
         return (self._settlements or self._made_settlements()).ask()
 
     def _made_settlements(self) -> Settlements:
@@ -353,9 +355,9 @@ class EdgeQueue:
             self._settlements.look()
         while self._postponed and self._port.edge.has_room and not self._is_over:
             self._postponed.ask()
-        if self.debtors and self._port.edge.has_room:
+        if self.blocked_publishers and self._port.edge.has_room:
             count, self._paid = self._paid, 0
-            for debtor in tuple(self.debtors):
+            for debtor in tuple(self.blocked_publishers):
                 count = debtor.paid(self, count)
 
     def _on_confirmed(self, event: happened.Confirmed) -> None:
@@ -368,11 +370,11 @@ class EdgeQueue:
         decided = partial(self._on_decided, event.first, event.count)
         self._deletions.decide(self.definition, self._vhost, decided)
 
-    def _on_decided(self, first: int, count: int, fate: Admission) -> None:
-        self._receipts.known(first, count, is_taken=fate is not Admission.REFUSED)
+    def _on_decided(self, first: int, count: int, fate: EnqueueResult) -> None:
+        self._receipts.known(first, count, is_taken=fate is not EnqueueResult.REFUSED)
 
     def _on_paid(self, event: happened.Paid) -> None:
-        if self.debtors:
+        if self.blocked_publishers:
             self._paid += event.count
 
     def _on_attached(self, event: happened.Attached) -> None:
@@ -399,12 +401,14 @@ class EdgeQueue:
 
     def _deliver(self, taker: Taker, delivers: Iterator[Deliver]) -> None:
         for deliver in delivers:
-            handout = handed(taker.consumer, deliver, tells_counts=self._manners.tells_counts)
+            delivery_batch = handed(
+                taker.consumer, deliver, tells_counts=self._manners.tells_counts
+            )
             if not taker.consumer.no_ack:
-                taker.seat.held += len(handout.contents)
-            taker.measure(handout)
-            taker.consumer.deliver(handout)
-            handout.forget()
+                taker.seat.held += len(delivery_batch.contents)
+            taker.measure(delivery_batch)
+            taker.consumer.deliver(delivery_batch)
+            delivery_batch.forget()
 
     def _on_activity(self, event: happened.Activity) -> None:
         if (taker := self._by_number.get(event.consumer)) is not None:
@@ -428,16 +432,16 @@ class EdgeQueue:
         if self._is_over and event.deliver is None:
             self._gets.fail(event.number, self._gone)
             return
-        handout = None
+        delivery_batch = None
         if event.deliver is not None:
             first = event.deliver.runs[0].start
             self._seat(holder, Seat(event.deliver.holder, 1, is_left=True, sequence=first))
-            handout = handed(holder, event.deliver, tells_counts=self._manners.tells_counts)
-        self._gets.answer(event.number, handout)
-        if handout is not None:
-            handout.forget()
+            delivery_batch = handed(holder, event.deliver, tells_counts=self._manners.tells_counts)
+        self._gets.answer(event.number, delivery_batch)
+        if delivery_batch is not None:
+            delivery_batch.forget()
             if holder.no_ack and holder in self._seats:
-                self.settle(handout, 0, 1, Outcome.ACKED)
+                self.settle(delivery_batch, 0, 1, Outcome.ACKED)
 
     def _on_unanswered(self, event: happened.Unanswered) -> None:
         if event.number in self._purging:
@@ -457,7 +461,7 @@ class EdgeQueue:
 
     def _on_not_purged(self, event: happened.NotPurged) -> None:
         if event.number in self._purging:
-            self._purging.fail(event.number, becoming(self._where))
+            self._purging.fail(event.number, conversion_in_progress(self._where))
 
     def _on_cancelled(self, event: happened.Cancelled) -> None:
         """Consumers of a queue that is deleted are told of that by whoever deletes it."""
@@ -481,9 +485,9 @@ class EdgeQueue:
         for holder, lost in losers:
             holder.timed_out(lost)
 
-    def pass_on(self, heir: Inlet) -> None:
+    def pass_on(self, successor: QueueTarget) -> None:
         """Another queue takes its place; `end` is to come."""
-        self._receipts.pass_on(self._port.edge.pending, heir)
+        self._receipts.pass_on(self._port.edge.pending, successor)
 
     def end(self) -> None:
         """It is deleted."""

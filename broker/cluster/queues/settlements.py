@@ -9,7 +9,7 @@ from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.cluster.queues.pending_replies import NO_QUESTIONS, Questions
 from fluffle.broker.cluster.queues.ports import EdgePort
-from fluffle.broker.queues.queue_api import Later, Settling
+from fluffle.broker.queues.queue_api import Deferred, SettlementStatus
 
 
 class Mark(NamedTuple):
@@ -45,11 +45,11 @@ class Settlements:
         self._marks: list[Mark] = NO_MARKS
         """In order."""
         self._count = 0
-        self._current = Settling()
+        self._current = SettlementStatus()
         self._is_current = False
         """Whether anything was settled in it."""
 
-    def asked(self) -> Settling:
+    def asked(self) -> SettlementStatus:
         """Something more is."""
         self._is_current = True
         return self._current
@@ -61,9 +61,9 @@ class Settlements:
         self._begin()
 
     def _begin(self) -> None:
-        self._current, self._is_current = Settling(), False
+        self._current, self._is_current = SettlementStatus(), False
 
-    def ask(self) -> Later[None] | None:
+    def ask(self) -> Deferred[None] | None:
         """None if it is known of everything that was asked for so far."""
         edge = self._port.edge
         last = edge.pending.next - 1

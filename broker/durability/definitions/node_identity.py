@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from fluffle.broker.runtime.commits import Call, Commits
+from fluffle.broker.runtime.commits import Commits, WaitingCall
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.file_mark import FileMark
 
@@ -59,7 +59,7 @@ class NodeIdentity:
         self.owned = owned
         self._commits.put(IDENTITY, b"", encoded(owned))
         if done is not None:
-            self._commits.wait(Call(done), self._commits.ticket)
+            self._commits.wait(WaitingCall(done), self._commits.ticket)
 
 
 def store_owner_of(items: Iterable[tuple[bytes, bytes]]) -> StoreOwner | None:

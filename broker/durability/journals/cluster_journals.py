@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from struct import Struct
 from struct import error as StructError  # noqa: N812  it is an exception
 
-from fluffle.broker.queues.journal import Journal, Journals
+from fluffle.broker.queues.journal import Journal, JournalFactory
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.errors import Corrupt
 
@@ -34,7 +34,7 @@ class ClusterJournals:
     __slots__ = ("_commits", "_groups", "_journals")
 
     def __init__(
-        self, items: Iterable[tuple[bytes, bytes]], journals: Journals, commits: Commits
+        self, items: Iterable[tuple[bytes, bytes]], journals: JournalFactory, commits: Commits
     ) -> None:
         """`items` as they are on disk.  Raises `Corrupt`."""
         self._journals = journals

@@ -15,7 +15,7 @@ from struct import Struct
 from struct import error as StructError  # noqa: N812  it is an exception
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.queues.deduplication_window import DIGEST_BYTES, KEY, Window
+from fluffle.broker.queues.deduplication_window import DIGEST_BYTES, KEY, DeduplicationWindow
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import INDEX_END
@@ -76,7 +76,7 @@ class KeyLogs:
 
 
 class KeyLog:
-    """The `Keys` of one queue."""
+    """The `DeduplicationKeys` of one queue."""
 
     __slots__ = (
         "_at", "_commits", "_entries", "_fresh", "_is_dropped", "_last", "_log", "_logs", "_next",
@@ -96,12 +96,12 @@ class KeyLog:
         """Where the first key in the first of them is that may be known."""
         self._fresh: list[bytes] = []
         """What the next commit writes."""
-        self._window = Window()
+        self._window = DeduplicationWindow()
         """What is known: changed by whoever has asked for it."""
         self._next = 1
         self._is_dropped = False
 
-    def recover(self) -> Window:
+    def recover(self) -> DeduplicationWindow:
         """What is known, before anything else is asked or told.
 
         An entry that cannot be read is forgotten: no message is lost by it, but one may come twice.

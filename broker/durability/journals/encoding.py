@@ -18,7 +18,7 @@ from struct import error as StructError  # noqa: N812  it is an exception
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.expiry_times import Expiries
-from fluffle.broker.queues.journal import Spilled
+from fluffle.broker.queues.journal import PagedOutMessages
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
 from fluffle.storage.errors import StorageError
 
@@ -43,7 +43,7 @@ def encode(
     return b"".join((head, *runs, sizes, times, *contents))
 
 
-def decode(payload: bytes) -> Spilled:
+def decode(payload: bytes) -> PagedOutMessages:
     """Origins, contents and when they expire; equal origins are one object.
 
     StorageError for another shape, and for what `encode` has never made.
@@ -67,7 +67,7 @@ def decode(payload: bytes) -> Spilled:
     for size in sizes:
         contents.append(payload[at : at + size])
         at += size
-    return Spilled(origins, contents, expiries)
+    return PagedOutMessages(origins, contents, expiries)
 
 
 def _origins(payload: bytes) -> tuple[list[Origin], int]:

@@ -22,14 +22,14 @@ from fluffle.broker.durability.journals.priority_journal import PriorityJournal,
 from fluffle.broker.durability.journals.spill import LogSpill
 from fluffle.broker.queues.expiry_times import Deadlines, Expiries, grown, joined, span_of
 from fluffle.broker.queues.journal import (
-    ByLevel,
     Damage,
     Journal,
-    Loaded,
+    JournalByPriority,
+    LoadedMessages,
+    PageStore,
     Recovery,
-    Spill,
     Stored,
-    Unreadable,
+    UnreadableMessages,
     part_of_loaded,
 )
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
@@ -256,29 +256,29 @@ class LocalJournal:
     def evicted(self, first: int, stop: int) -> None:
         self._entries.remove(first, stop)
 
-    def load(self, first: int, stop: int) -> list[Loaded]:
+    def load(self, first: int, stop: int) -> list[LoadedMessages]:
         entries: list[tuple[int, int]] = []
         partials: list[PartialEntry] = []
-        loaded: list[Loaded] = []
+        loaded: list[LoadedMessages] = []
         for entry in self._readable(first, stop):
             origins, contents, expiries = decode(entry.payload)
             entries.append((entry.index, len(contents)))
             if settled := self._recovered.get(entry.index, 0):
                 partials.append(PartialEntry(entry.index, settled))
             sequences = range(entry.index, entry.index + len(contents))
-            loaded += _live(Loaded(sequences, origins, contents, expiries), settled)
+            loaded += _live(LoadedMessages(sequences, origins, contents, expiries), settled)
         for partial in partials:  # only now: what cannot be decoded will be asked for again
             del self._recovered[partial.first]
         self._entries.insert(entries, partials)
         return _joined(loaded)
 
-    def peek(self, first: int, stop: int) -> list[Loaded]:
-        loaded: list[Loaded] = []
+    def peek(self, first: int, stop: int) -> list[LoadedMessages]:
+        loaded: list[LoadedMessages] = []
         for entry in self._readable(first, stop):
             settled = self._recovered.get(entry.index, 0)
             origins, contents, expiries = decode(entry.payload)
             sequences = range(entry.index, entry.index + len(contents))
-            loaded += _live(Loaded(sequences, origins, contents, expiries), settled)
+            loaded += _live(LoadedMessages(sequences, origins, contents, expiries), settled)
         return loaded
 
     def _readable(self, first: int, stop: int) -> list[Entry]:
@@ -289,9 +289,9 @@ class LocalJournal:
         except CorruptEntry as error:
             if error.index > first and (entries := self._log.read(messages, first, error.index)):
                 return entries
-            raise Unreadable(self._damage(error)) from error
+            raise UnreadableMessages(self._damage(error)) from error
         except Corrupt as error:
-            raise Unreadable(Damage(error.where, error.what)) from error
+            raise UnreadableMessages(Damage(error.where, error.what)) from error
 
     def _damage(self, error: CorruptEntry) -> Damage:
         """How many messages there were is said beside them, under a checksum of its own."""
@@ -330,7 +330,7 @@ class LocalJournal:
         self._key_logs.drop(self.groups[0])
 
     @property
-    def by_level(self) -> ByLevel:
+    def by_level(self) -> JournalByPriority:
         return PriorityJournal(self, self._level_logs)
 
     # What the next commit writes
@@ -385,7 +385,7 @@ class LocalJournals:
         self._log = log
         self._commits = commits
         self._seen_below = seen_below
-        self.spill: Spill = LogSpill(log, commits)
+        self.spill: PageStore = LogSpill(log, commits)
 
     def new_groups(self) -> tuple[int, ...]:
         return self._log.unused_group(), self._log.unused_group()
@@ -423,7 +423,7 @@ def _note(first: int, settled: int) -> bytes:
     return FIRST.pack(first) + settled.to_bytes(size, "little")
 
 
-def _live(part: Loaded, settled: int) -> list[Loaded]:
+def _live(part: LoadedMessages, settled: int) -> list[LoadedMessages]:
     """What is left of an entry, as stretches."""
     if not settled:
         return [part]
@@ -431,9 +431,9 @@ def _live(part: Loaded, settled: int) -> list[Loaded]:
     return [part_of_loaded(part, *found.span()) for found in finditer("0+", bits)]
 
 
-def _joined(parts: list[Loaded]) -> list[Loaded]:
+def _joined(parts: list[LoadedMessages]) -> list[LoadedMessages]:
     """Stretches of which none begins where another ends."""
-    whole: list[Loaded] = []
+    whole: list[LoadedMessages] = []
     for part in parts:
         last = whole[-1] if whole else None
         if last is not None and last.sequences[-1] + 1 == part.sequences[0]:

@@ -13,7 +13,7 @@ from struct import error as StructError  # noqa: N812  it is an exception
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.expiry_times import Deadlines
-from fluffle.broker.queues.journal import ByLevel, Journal, Loaded, Recovery
+from fluffle.broker.queues.journal import Journal, JournalByPriority, LoadedMessages, Recovery
 from fluffle.broker.queues.priorities import level_of
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.errors import Corrupt
@@ -73,7 +73,7 @@ class PriorityLogs:
 
 
 class PriorityJournal:
-    """A `ByLevel`.  The number of a message says in which part it is."""
+    """A `JournalByPriority`.  The number of a message says in which part it is."""
 
     __slots__ = ("_logs", "_parts", "commits", "groups")
 
@@ -131,10 +131,10 @@ class PriorityJournal:
     def evicted(self, first: int, stop: int) -> None:
         self._of(first).evicted(first, stop)
 
-    def load(self, first: int, stop: int) -> list[Loaded]:
+    def load(self, first: int, stop: int) -> list[LoadedMessages]:
         return self._of(first).load(first, stop)
 
-    def peek(self, first: int, stop: int) -> list[Loaded]:
+    def peek(self, first: int, stop: int) -> list[LoadedMessages]:
         return self._of(first).peek(first, stop)
 
     def discarded(self, first: int, stop: int) -> None:
@@ -149,5 +149,5 @@ class PriorityJournal:
             part.drop()
 
     @property
-    def by_level(self) -> ByLevel:
+    def by_level(self) -> JournalByPriority:
         return self

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.journals.encoding import decode, encode
 from fluffle.broker.queues.expiry_times import Expiries
-from fluffle.broker.queues.journal import Damage, Spilled, Unreadable
+from fluffle.broker.queues.journal import Damage, PagedOutMessages, UnreadableMessages
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import INDEX_END
@@ -48,13 +48,13 @@ class LogSpill:
         self.commits.touch()
         return index
 
-    def read(self, index: int) -> Spilled:
+    def read(self, index: int) -> PagedOutMessages:
         try:
             for entry in self._log.read(self._group, index, index + 1):
                 return decode(entry.payload)
         except Corrupt as error:
-            raise Unreadable(Damage(error.where, error.what)) from error
-        raise Unreadable(Damage(f"group {self._group} index {index}", "it is missing"))
+            raise UnreadableMessages(Damage(error.where, error.what)) from error
+        raise UnreadableMessages(Damage(f"group {self._group} index {index}", "it is missing"))
 
     def forget(self, index: int) -> None:
         self.commits.delete(self._group, index, index + 1)

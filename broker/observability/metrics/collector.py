@@ -180,9 +180,13 @@ class NodeCollector:
     def _queues(self) -> Iterator[Step]:
         count = consumers = crashed = 0
         for piece in pieces(self.objects.queues_here()):
-            led = [(queue, tally) for _, queue in piece if (tally := queue.here) is not None]
+            led = [
+                (queue, queue_counts)
+                for _, queue in piece
+                if (queue_counts := queue.local_counts) is not None
+            ]
             count += len(led)
-            consumers += sum(tally.consumers for _, tally in led)
+            consumers += sum(queue_counts.consumers for _, queue_counts in led)
             crashed += sum(queue.damage is not None for queue, _ in led)
             yield []
         traffic = self._services.traffic

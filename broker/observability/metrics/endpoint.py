@@ -20,7 +20,7 @@ from fluffle.broker.observability.metrics.memory import memory_metrics
 from fluffle.broker.observability.metrics.queries import InvalidQuery, detailed_view
 from fluffle.broker.observability.metrics.tables import TableView
 from fluffle.broker.process.sockets import listening_socket
-from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.background import BackgroundTasks
 
 AGGREGATED = TableView("aggregated")
 PER_OBJECT = TableView("per-object", has_rows=True)
@@ -31,8 +31,10 @@ class MetricsEndpoint:
 
     __slots__ = ("_chores", "_open", "_pages", "_server")
 
-    def __init__(self, collector: NodeCollector, chores: Chores, readiness: Readiness) -> None:
-        self._chores = chores
+    def __init__(
+        self, collector: NodeCollector, background_tasks: BackgroundTasks, readiness: Readiness
+    ) -> None:
+        self._chores = background_tasks
         aggregated = page(partial(collector.steps, AGGREGATED))
         self._pages: Pages = {
             "/metrics": aggregated,

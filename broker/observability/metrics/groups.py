@@ -105,22 +105,26 @@ def group_steps(
         for named in pieces(group_names(vhosts)):
             names.update(named)
             yield []
-    tally = GroupTotals(neighbours.is_alive)
+    queue_counts = GroupTotals(neighbours.is_alive)
     queues: list[Reading] = []
     for piece in pieces(tuple(neighbours.groups.items())):
         for group, hosted in piece:
-            values = tally.add(group, hosted)
+            values = queue_counts.add(group, hosted)
             if group in names:
                 queues.append(Reading(names[group], values))
         yield []
     if view.has_rows:
         for columns, labels in ((OLDER, DEFINITIONS), (NEWER, COORDINATION)):
-            rows = [*queues, Reading(labels, tally.metadata)] if tally.metadata else queues
+            rows = (
+                [*queues, Reading(labels, queue_counts.metadata)]
+                if queue_counts.metadata
+                else queues
+            )
             yield from table_steps(Table(columns, partial(iter, rows)), view)
     else:
-        yield list(tally.sums(view))
+        yield list(queue_counts.sums(view))
     if view.families is None:
-        yield [*tally.metrics(), changes(neighbours.leader_changes)]
+        yield [*queue_counts.metrics(), changes(neighbours.leader_changes)]
 
 
 def changes(count: int) -> Metric:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol, TypeAlias, cast
 
-from fluffle.broker.runtime.background import Chore, Chores
+from fluffle.broker.runtime.background import BackgroundTasks, Task
 
 HEAD_BYTES_MAX = 8_192
 CONNECTIONS_MAX = 32
@@ -96,13 +96,13 @@ class HttpConnection(asyncio.Protocol):
         pages: Pages,
         open_connections: dict[HttpConnection, None],
         call_later: Callable[[float, Callable[[], None]], Timer],
-        chores: Chores,
+        background_tasks: BackgroundTasks,
     ) -> None:
         """It is in `open_connections` while its socket is open: who has asked last, last."""
         self._pages = pages
         self._open_connections = open_connections
         self._call_later = call_later
-        self._chores = chores
+        self._chores = background_tasks
         self._data = b""
         self._is_answering = False
         """Whether a page is being made."""
@@ -177,7 +177,7 @@ class HttpConnection(asyncio.Protocol):
                 self._make(page, with_body=with_body, is_last=is_last), lambda _error: self.drop()
             )
 
-    def _make(self, page: Page, *, with_body: bool, is_last: bool) -> Chore:
+    def _make(self, page: Page, *, with_body: bool, is_last: bool) -> Task:
         """Make a page and send it, unless nobody waits for it any more."""
         body = []
         for piece in page.pieces:

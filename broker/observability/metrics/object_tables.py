@@ -24,7 +24,7 @@ from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.listings import channel_name
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.queues.volume import head_timestamp
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -131,7 +131,7 @@ class ObjectTables:
         """Every node of a cluster tells the same of these."""
         return Table(VHOSTS, self._vhosts), Table(EXCHANGES, self._exchanges)
 
-    def queues_here(self) -> Iterator[tuple[VirtualHost, ServedQueue]]:
+    def queues_here(self) -> Iterator[tuple[VirtualHost, QueueHandle]]:
         """All that there are; others come and go in between."""
         for vhost in tuple(self._services.vhosts.values()):
             for queue in tuple(vhost.queues.values()):
@@ -139,10 +139,10 @@ class ObjectTables:
 
     def _queues(self) -> Iterator[Reading | None]:
         for vhost, queue in self.queues_here():
-            if (tally := queue.here) is None:
+            if (queue_counts := queue.local_counts) is None:
                 yield None  # the node that leads it tells of it
                 continue
-            ready, unacked, consumers, apart = tally
+            ready, unacked, consumers, apart = queue_counts
             labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}
             yield Reading(labels, (ready, unacked, ready + unacked + apart, consumers))
 

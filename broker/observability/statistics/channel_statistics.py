@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.confirms import Confirms
     from fluffle.broker.protocols.amqp091.enqueue import Answer, EnqueueRouted, RoutedBatch
     from fluffle.broker.protocols.amqp091.unacked import Stretch
-    from fluffle.broker.queues.delivery import Handout, Holder
-    from fluffle.broker.queues.queue_api import ServedQueue, Target
+    from fluffle.broker.queues.delivery import DeliveryBatch, Holder
+    from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
     from fluffle.broker.routing.exchange import Exchange
 
 DELIVERED_AT = len(PUBLISHED)
@@ -88,7 +88,7 @@ class DeliveryCounts:
         counters: NodeCounters,
         vhost_counters: VhostCounters,
         channel: Counts,
-        queue: ServedQueue,
+        queue: QueueHandle,
     ) -> None:
         """`channel`: the counts of that."""
         self._counters = counters
@@ -132,14 +132,14 @@ class CountedSender:
         self._count = self._redelivered = 0
         """Messages that are yet to be entered; and those of them that had been delivered before."""
 
-    def send(self, handout: Handout) -> None:
-        self._send(handout)
+    def send(self, delivery_batch: DeliveryBatch) -> None:
+        self._send(delivery_batch)
         if not self._count:
-            self._holder = handout.holder
+            self._holder = delivery_batch.holder
             self._counters.touch(self)
-        count = len(handout.contents)
+        count = len(delivery_batch.contents)
         self._count += count
-        if handout.redelivered:
+        if delivery_batch.redelivered:
             self._redelivered += count
 
     def enter(self) -> None:
@@ -157,7 +157,7 @@ class OriginCounts:
     __slots__ = ("count", "mandatory", "origin", "targets")
 
     def __init__(
-        self, origin: Origin, targets: tuple[Target, ...] | None, *, mandatory: bool
+        self, origin: Origin, targets: tuple[PublishTarget, ...] | None, *, mandatory: bool
     ) -> None:
         self.origin = origin
         self.targets = targets
@@ -214,11 +214,11 @@ class ChannelStatistics:
         """Those of the channel when it ended."""
         self._confirmed = 0
         """How many of them are entered."""
-        self._published_to: set[ServedQueue] = set()
+        self._published_to: set[QueueHandle] = set()
         """The quorum queues that it counts as a publisher of."""
         self._unconfirmed: dict[str, int] = {}
         """Publishes that are not known to be confirmed, by exchange."""
-        self._acked_queue: ServedQueue | None = None
+        self._acked_queue: QueueHandle | None = None
         self._acked = 0
         """How many messages of it were acknowledged and are yet to be counted."""
         self._latest = NO_ORIGIN
@@ -230,7 +230,7 @@ class ChannelStatistics:
         self.counts = Counts(OF_CHANNEL)
         self.published: dict[str, PublishCounts] = {}
         """By exchange."""
-        self.taken: dict[ServedQueue, DeliveryCounts] = {}
+        self.taken: dict[QueueHandle, DeliveryCounts] = {}
         channel.enqueue, channel.settle, channel.answer_get = (
             self.enqueue,
             self.settle,
@@ -255,31 +255,33 @@ class ChannelStatistics:
         self._sizes.add(max(body_bytes, 0), count)
         return answer
 
-    def sending(self, send: Send, queue: ServedQueue) -> Send:
+    def sending(self, send: Send, queue: QueueHandle) -> Send:
         del queue  # that of its holder counts: it may have become another
         return CountedSender(send, self, self._counters).send
 
     def settle(self, channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
         self._settle(channel, stretches, outcome)
         if outcome is ACKED:
-            for handout, start, stop in stretches:
-                queue = handout.holder.queue
+            for delivery_batch, start, stop in stretches:
+                queue = delivery_batch.holder.queue
                 if queue is not self._acked_queue:
                     self._turn_to(queue)
                 self._acked += stop - start
         elif outcome is LOST:
             self._confirms = channel.confirms  # it ends, and will not have them any more
 
-    def answer_get(self, channel: Channel, queue: ServedQueue, handout: Handout | None) -> None:
-        self._answer_get(channel, queue, handout)
+    def answer_get(
+        self, channel: Channel, queue: QueueHandle, delivery_batch: DeliveryBatch | None
+    ) -> None:
+        self._answer_get(channel, queue, delivery_batch)
         counted = self.counted_of(queue)
-        if handout is None:
+        if delivery_batch is None:
             counted[GET_EMPTY] += 1
             return
-        counted[GET_NO_ACK if handout.holder.no_ack else GET] += 1
-        counted[REDELIVER] += handout.redelivered
+        counted[GET_NO_ACK if delivery_batch.holder.no_ack else GET] += 1
+        counted[REDELIVER] += delivery_batch.redelivered
 
-    def counted_of(self, queue: ServedQueue) -> list[int]:
+    def counted_of(self, queue: QueueHandle) -> list[int]:
         """Where what is got from it is counted: `DELIVERED`, until it is entered."""
         taken = self.taken.get(queue)
         if taken is None:
@@ -292,7 +294,7 @@ class ChannelStatistics:
 
     # What is rare
 
-    def _turn_to(self, queue: ServedQueue | None) -> None:
+    def _turn_to(self, queue: QueueHandle | None) -> None:
         """From now on acknowledgements are of another queue, or of none that is known."""
         if self._acked_queue is not None:
             self.counted_of(self._acked_queue)[ACK] += self._acked
@@ -389,7 +391,7 @@ class ChannelStatistics:
         if published is not None:
             counters.enter(0, counted, (published.counts,))
 
-    def _enter_routed(self, exchange: str, queues: tuple[Target, ...], count: int) -> None:
+    def _enter_routed(self, exchange: str, queues: tuple[PublishTarget, ...], count: int) -> None:
         """Messages went through an exchange into queues, if it is still there, and they are."""
         counters, vhost_counters, published = (
             self._counters,
@@ -406,7 +408,7 @@ class ChannelStatistics:
         if self._channel is not None:
             self._note_publisher(there)
 
-    def _note_publisher(self, queues: Iterable[ServedQueue]) -> None:
+    def _note_publisher(self, queues: Iterable[QueueHandle]) -> None:
         """The channel is open and has published to some queues; RabbitMQ counts who has, of quorum
         queues."""
         for queue in queues:

@@ -19,7 +19,7 @@ from fluffle.broker.observability.statistics.counts import (
     OF_QUEUE,
     Counts,
 )
-from fluffle.broker.queues.queue_api import ServedQueue, Target
+from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
 from fluffle.broker.routing.exchange import Exchange
 from fluffle.broker.vhosts.vhost import VirtualHost
 
@@ -48,15 +48,15 @@ class VhostCounters:
         self.lengths = Counts(OF_LENGTHS)
         """Of all its queues that are led here."""
         self.bytes = Counts(OF_BYTES)
-        self.queues: dict[ServedQueue, Counts] = {}
-        self.of_lengths: dict[ServedQueue, Counts] = {}
+        self.queues: dict[QueueHandle, Counts] = {}
+        self.of_lengths: dict[QueueHandle, Counts] = {}
         self.exchanges: dict[Exchange, Counts] = {}
-        self.seen: dict[ServedQueue, int] = {}
+        self.seen: dict[QueueHandle, int] = {}
         """At which tick each queue was there first."""
-        self.publishers: dict[ServedQueue, int] = {}
+        self.publishers: dict[QueueHandle, int] = {}
         """How many open channels have published to each quorum queue, where any has."""
 
-    def queue_of(self, target: Target) -> ServedQueue | None:
+    def queue_of(self, target: PublishTarget) -> QueueHandle | None:
         """The queue that this is, or stands for; None if it is gone, or never was one."""
         vhost, name = self.vhost, target.name
         queue = vhost.queues.get(name)
@@ -64,23 +64,23 @@ class VhostCounters:
             return None
         return queue
 
-    def of_queue(self, target: Target) -> Counts | None:
+    def of_queue(self, target: PublishTarget) -> Counts | None:
         """The counts of the queue that this is, or stands for; None if it is gone, or never was
         one."""
         queue = self.queue_of(target)
         return None if queue is None else self.counts_of(queue)
 
-    def counts_of(self, queue: ServedQueue) -> Counts:
+    def counts_of(self, queue: QueueHandle) -> Counts:
         """The counts of a queue that exists; zeros if it had none yet."""
         if queue not in self.queues:
             self.queues[queue] = Counts(OF_QUEUE)
         return self.queues[queue]
 
-    def add_publisher(self, queue: ServedQueue) -> None:
+    def add_publisher(self, queue: QueueHandle) -> None:
         """A channel has published to a quorum queue for the first time."""
         self.publishers[queue] = self.publishers.get(queue, 0) + 1
 
-    def remove_publishers(self, queues: Iterable[ServedQueue]) -> None:
+    def remove_publishers(self, queues: Iterable[QueueHandle]) -> None:
         """A channel that has published to quorum queues has ended; some of them may be gone."""
         for queue in queues:
             left = self.publishers.pop(queue, 0) - 1

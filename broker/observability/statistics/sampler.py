@@ -23,8 +23,8 @@ from fluffle.broker.observability.statistics.counts import (
 from fluffle.broker.observability.statistics.observer import StatisticsObserver
 from fluffle.broker.observability.statistics.report import SampleTimes
 from fluffle.broker.observability.statistics.rows import Row, time_of
-from fluffle.broker.queues.queue_api import ServedQueue
-from fluffle.broker.runtime.background import Chore, Chores, in_pieces
+from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.runtime.background import BackgroundTasks, Task, in_pieces
 from fluffle.broker.vhosts.vhost import QueueCounts, VirtualHost
 
 PIECE = 256
@@ -88,7 +88,7 @@ class Sampler:
         """How long until the next one."""
         return self._tick_ms - self.wall_ms % self._tick_ms
 
-    def look(self) -> Chore:
+    def look(self) -> Task:
         """Once, in pieces; nothing if that has been done at this tick."""
         tick, now_ms = self.tick, self._clock.now_ms()
         if tick <= self.looks.last:
@@ -108,7 +108,7 @@ class Sampler:
         self.looks = SampleTimes(tick, self.looks.last, apart_ms, self._tick_ms)
         self._looked_ms, self._is_first = now_ms, False
 
-    def _sample_changed(self, tick: int) -> Chore:
+    def _sample_changed(self, tick: int) -> Task:
         changed, self._counters.changed = self._counters.changed, {}
         for piece in in_pieces(changed, PIECE):
             for counts in piece:
@@ -121,7 +121,7 @@ class Sampler:
     def _lengths(self) -> Iterable[Counts]:
         return (vhost_counters.lengths for vhost_counters in self._counters.vhosts.values())
 
-    def _measure(self, vhost_counters: VhostCounters, tick: int) -> Chore:
+    def _measure(self, vhost_counters: VhostCounters, tick: int) -> Task:
         """How long each queue is that is led here."""
         totals = [0, 0, 0]
         for piece in in_pieces(tuple(vhost_counters.vhost.queues.values()), PIECE):
@@ -131,7 +131,7 @@ class Sampler:
         self._renew(vhost_counters.lengths, totals, tick)
 
     def _measure_queue(
-        self, vhost_counters: VhostCounters, queue: ServedQueue, totals: list[int], tick: int
+        self, vhost_counters: VhostCounters, queue: QueueHandle, totals: list[int], tick: int
     ) -> None:
         lengths = length_of(queue)
         known = vhost_counters.of_lengths.get(queue)
@@ -173,7 +173,7 @@ class Sampler:
             return {}
         return {"idle_since": time_of(used_ms)}
 
-    def queue_used_ms(self, vhost_counters: VhostCounters, queue: ServedQueue) -> int | None:
+    def queue_used_ms(self, vhost_counters: VhostCounters, queue: QueueHandle) -> int | None:
         """As `used_ms`.  To one that was never used it happened that it was found to be there; None
         before that."""
         seen, lengths = vhost_counters.seen.get(queue), length_of(queue)
@@ -187,7 +187,7 @@ class Sampler:
 
     # Bytes and churn
 
-    def _count_bytes(self) -> Chore:
+    def _count_bytes(self) -> Task:
         for piece in in_pieces(tuple(self._counting.connections.values()), PIECE):
             for on_connection in piece:
                 on_connection.enter()
@@ -224,7 +224,7 @@ class Sampler:
             self._gone.created += vhost.counts.created
             self._gone.deleted += vhost.counts.deleted
 
-    def _forget_gone(self, vhost_counters: VhostCounters) -> Chore:
+    def _forget_gone(self, vhost_counters: VhostCounters) -> Task:
         """What is in a virtual host no more; nothing is looked for if nothing has gone."""
         vhost = vhost_counters.vhost
         state = vhost.epoch, vhost.topology.epoch
@@ -248,12 +248,16 @@ class Sampler:
             yield None
 
 
-def length_of(queue: ServedQueue) -> tuple[int, int, int] | None:
+def length_of(queue: QueueHandle) -> tuple[int, int, int] | None:
     """As `OF_LENGTHS`; None if the queue is led elsewhere."""
-    tally = queue.here
-    if tally is None:
+    queue_counts = queue.local_counts
+    if queue_counts is None:
         return None
-    return tally.ready + tally.unacked + tally.apart, tally.ready, tally.unacked
+    return (
+        queue_counts.ready + queue_counts.unacked + queue_counts.apart,
+        queue_counts.ready,
+        queue_counts.unacked,
+    )
 
 
 def lengths_of(lengths: Iterable[Counts]) -> list[int]:
@@ -266,9 +270,11 @@ class SampleTimer:
 
     __slots__ = ("_call_later", "_chores", "_is_ended", "_sampler", "_timer")
 
-    def __init__(self, sampler: Sampler, chores: Chores, call_later: CallLater) -> None:
+    def __init__(
+        self, sampler: Sampler, background_tasks: BackgroundTasks, call_later: CallLater
+    ) -> None:
         self._sampler = sampler
-        self._chores = chores
+        self._chores = background_tasks
         self._call_later = call_later
         self._timer: Timer | None = None
         self._is_ended = False
@@ -290,7 +296,7 @@ class SampleTimer:
     def _look(self) -> None:
         self._chores.add(self._looked(), self._failed)
 
-    def _looked(self) -> Chore:
+    def _looked(self) -> Task:
         yield from self._sampler.look()
         self._wait()
 

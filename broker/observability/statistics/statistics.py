@@ -20,7 +20,7 @@ from fluffle.broker.observability.statistics.sampler import (
     SampleTimer,
     length_of,
 )
-from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ class Statistics:
             self.counters, self.observer, vhosts, traffic, clock=clock, tick_ms=tick_ms
         )
 
-    def sample_timer(self, chores: Chores, call_later: CallLater) -> SampleTimer:
+    def sample_timer(self, background_tasks: BackgroundTasks, call_later: CallLater) -> SampleTimer:
         """What has them sampled in time, once it is started."""
-        return SampleTimer(self._sampler, chores, call_later)
+        return SampleTimer(self._sampler, background_tasks, call_later)
 
     def of_queue(self, vhost: str, name: str, windows: SampleWindows = NO_PAST) -> Row:
         """`message_stats`, `consumers_with_room`, `publishers` of a quorum queue, and

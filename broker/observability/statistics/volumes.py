@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.cluster_port import Neighbours
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.queues.volume import (
-    Measure,
     Volume,
+    VolumeMeter,
     head_timestamp,
     ready_counts,
 )
@@ -23,7 +23,7 @@ from fluffle.broker.queues.volume import (
 if TYPE_CHECKING:
     from fluffle.broker.cluster.queues.ports import Served
     from fluffle.broker.protocols.amqp091.connection import Connection
-    from fluffle.broker.queues.delivery import Handout
+    from fluffle.broker.queues.delivery import DeliveryBatch
 
 QUEUE_BYTES = 2_000
 MESSAGE_BYTES = 80
@@ -43,9 +43,9 @@ QUORUM_NAMES = (
 HEAD_TIMESTAMP = "head_message_timestamp"
 """Beside them, if the next message has one."""
 
-Held: TypeAlias = dict[tuple[str, str], list["Handout"]]
+Held: TypeAlias = dict[tuple[str, str], list["DeliveryBatch"]]
 """Runs by virtual host and queue."""
-NOTHING: list[Handout] = []
+NOTHING: list[DeliveryBatch] = []
 
 
 def note_held(connection: Connection, held: Held) -> None:
@@ -56,10 +56,10 @@ def note_held(connection: Connection, held: Held) -> None:
             held.setdefault((vhost, run.holder.queue.name), []).append(run)
 
 
-def led_here(company: Neighbours, queue: ServedQueue) -> Queue | Served | None:
+def led_here(company: Neighbours, queue: QueueHandle) -> Queue | Served | None:
     """The part that knows what is ready in a queue, if it is led here; calendars are not looked at,
     whose messages wait on disk for their time."""
-    if is_calendar(queue.name):
+    if is_delayed_queue(queue.name):
         return None
     if isinstance(queue, Queue):
         return queue
@@ -81,7 +81,7 @@ def served_of(company: Neighbours, queue: int) -> Served | None:
 
 
 def volume_row(
-    company: Neighbours, queue: ServedQueue, runs: list[Handout]
+    company: Neighbours, queue: QueueHandle, runs: list[DeliveryBatch]
 ) -> dict[str, int] | None:
     """The volume that this node has of a queue, of which its clients hold `runs`; None for
     nothing."""
@@ -90,7 +90,7 @@ def volume_row(
         return None
     shelf = led.shelf if led is not None else None
     is_quorum = queue.spec.queue_type is QueueType.QUORUM
-    measure = Measure()
+    measure = VolumeMeter()
     ready = measure.ready(shelf) if shelf is not None else Volume()
     held = measure.held(runs, is_persistent=is_quorum)
     served = None if isinstance(led, Queue) else led

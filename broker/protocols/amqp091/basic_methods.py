@@ -21,7 +21,7 @@ from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Sub
 from fluffle.broker.queues.arguments import QueueType, consumer_arguments
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import Outcome
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.protocol.events import Acks
 from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
 from fluffle.protocol.properties import split_content
@@ -30,9 +30,9 @@ from fluffle.protocol.steps import Steps, Unfinished
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.unacked import Stretch
-    from fluffle.broker.queues.consumer_timeout import Late, Lost
-    from fluffle.broker.queues.delivery import Handout
-    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
+    from fluffle.broker.queues.delivery import DeliveryBatch
+    from fluffle.broker.queues.queue_api import QueueHandle
 
 
 class Getter:
@@ -42,50 +42,50 @@ class Getter:
 
     timeout_ms = None
 
-    def __init__(self, channel: Channel, queue: ServedQueue, *, no_ack: bool) -> None:
+    def __init__(self, channel: Channel, queue: QueueHandle, *, no_ack: bool) -> None:
         self._channel = channel
         self.queue = queue
         self.no_ack = no_ack
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """Answer with the message, and with how many are left."""
         channel = self._channel
         session = channel.session
         if session.vhost.tracer is not None:
-            session.vhost.tracer.delivered(channel, handout)
+            session.vhost.tracer.delivered(channel, delivery_batch)
         deliveries = session.deliveries_from(self.queue)
         channel.vouch()
         if self.no_ack:
             deliveries.got_auto_ack += 1
         else:
             deliveries.got_manual_ack += 1
-        deliveries.redelivered += handout.redelivered
+        deliveries.redelivered += delivery_batch.redelivered
         frame = get_ok_frame(
             channel.number,
-            channel.unacked.number(handout),
-            redelivered=handout.redelivered,
-            exchange=handout.origins[0].exchange,
-            routing_key=handout.origins[0].routing_key,
+            channel.unacked.number(delivery_batch),
+            redelivered=delivery_batch.redelivered,
+            exchange=delivery_batch.origins[0].exchange,
+            routing_key=delivery_batch.origins[0].routing_key,
             message_count=self.queue.ready_count,
         )
         session.output.add(frame)
-        contents = handout.contents
+        contents = delivery_batch.contents
         if channel.intercepted is not None:
             contents = channel.intercepted(contents)
         session.output.add(split_content(contents[0], channel.number, session.frame_bytes_max))
-        session.output.reserve(burst_bytes(handout))
-        session.output.sent(burst_bytes(handout))
+        session.output.reserve(burst_bytes(delivery_batch))
+        session.output.sent(burst_bytes(delivery_batch))
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """The channel's ledger is all that counts these."""
 
     def settled(self, count: int) -> None:
         """Nothing waits for room."""
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         self.timed_out(consumer_timeout.requeue_timed_out(self._channel, late))
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         consumer_timeout.log_timeout(self._channel, self.queue, lost)
         consumer_timeout.close(self._channel, lost)
 
@@ -97,7 +97,7 @@ def on_qos(channel: Channel, method: Method) -> None:
         raise NotImplementedHere(f"prefetch_size!=0 ({method.prefetch_size})")
     channel.reply(make(Basic.QosOk))
     if method.global_:
-        channel.hand_out()  # mutant: CO2
+        channel.deliver_ready()  # mutant: CO2
         channel.shared_credit.limit = method.prefetch_count
         channel.shared_credit.wake()
     else:
@@ -148,13 +148,13 @@ def consuming(channel: Channel, tag: str, method: Basic.Consume, _attached: None
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
 
 
-def check_running(channel: Channel, queue: ServedQueue) -> None:
+def check_running(channel: Channel, queue: QueueHandle) -> None:
     """NotFound, as with RabbitMQ, for a queue that came upon damage."""
     if queue.damage is not None:
         raise NotFound(f"{where(channel, queue)} has crashed and failed to restart")
 
 
-def where(channel: Channel, queue: ServedQueue) -> str:
+def where(channel: Channel, queue: QueueHandle) -> str:
     return f"queue '{queue.name}' in vhost '{channel.session.vhost.name}'"
 
 
@@ -191,9 +191,9 @@ def on_cancel(channel: Channel, method: Method) -> None:
     tag = method.consumer_tag or ""
     subscription = channel.subscriptions.get(tag)
     replies = channel.reply_subscription
-    left: Later[None] | None = None
+    left: Deferred[None] | None = None
     if subscription is not None:
-        subscription.consumer.queue.hand_out()  # mutant: CO1
+        subscription.consumer.queue.deliver_ready()  # mutant: CO1
         channel.session.detach(subscription.consumer)
         for observer in channel.session.observers:
             observer.consumer_ended(channel, subscription.consumer)
@@ -232,18 +232,18 @@ def on_get(channel: Channel, method: Method) -> None:
             f"cannot obtain access to locked {where(channel, queue)}. basic.get operations are not "
             "supported by quorum queues with single active consumer"
         )
-    got: Handout | Later[Handout | None] | None = None
+    got: DeliveryBatch | Deferred[DeliveryBatch | None] | None = None
     if queue.damage is None:
         got = queue.get(Getter(channel, queue, no_ack=method.no_ack))
     check_running(channel, queue)
     channel.ask(method, got, partial(channel.answer_get, channel, queue), requeue)
 
 
-def requeue(handout: Handout | None) -> None:
+def requeue(delivery_batch: DeliveryBatch | None) -> None:
     """Whoever wanted to get it is there no more."""
-    if handout is not None:
-        queue = handout.holder.queue
-        queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
+    if delivery_batch is not None:
+        queue = delivery_batch.holder.queue
+        queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT)
 
 
 def on_acks(channel: Channel, acks: Acks) -> None:
@@ -257,7 +257,7 @@ def on_nack(channel: Channel, method: Method) -> None:
     settle_tags(
         channel,
         Acks(channel.number, tag, tag, method.multiple),
-        Outcome.RETURNED if method.requeue else Outcome.REJECTED,
+        Outcome.NACK_REQUEUED if method.requeue else Outcome.REJECTED,
     )
 
 
@@ -267,7 +267,7 @@ def on_reject(channel: Channel, method: Method) -> None:
     settle_tags(
         channel,
         Acks(channel.number, tag, tag, multiple=False),
-        Outcome.REFUSED if method.requeue else Outcome.REJECTED,
+        Outcome.REJECT_REQUEUED if method.requeue else Outcome.REJECTED,
     )
 
 
@@ -311,8 +311,8 @@ def recover(channel: Channel, method: Method) -> Steps[None]:
     if not method["requeue"]:
         raise NotImplementedHere("requeue=false")
     stretches, _unknown = channel.unacked.take_up_to(0, SETTLED_AT_ONCE)
-    channel.settle(channel, stretches, Outcome.RETURNED)
-    yield from settle_rest(channel, Outcome.RETURNED)
+    channel.settle(channel, stretches, Outcome.NACK_REQUEUED)
+    yield from settle_rest(channel, Outcome.NACK_REQUEUED)
     if isinstance(method, Basic.Recover):
         channel.reply(make(Basic.RecoverOk))
 

@@ -19,7 +19,7 @@ from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.delivery import BY_CLIENT, Outcome
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.protocol.methods import Basic, Method, encode_method, make
 from fluffle.protocol.steps import Steps
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.enqueue import EnqueueRouted, PublishRouted
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.tx_methods import Transaction
-    from fluffle.broker.queues.delivery import Handout
-    from fluffle.broker.queues.queue_api import ServedQueue, Settling
+    from fluffle.broker.queues.delivery import DeliveryBatch
+    from fluffle.broker.queues.queue_api import QueueHandle, SettlementStatus
     from fluffle.protocol.events import Publishes
 
 
@@ -40,8 +40,8 @@ T = TypeVar("T")
 
 Refuse: TypeAlias = "Callable[[Channel, BrokerError], None]"
 Settler: TypeAlias = "Callable[[Channel, list[Stretch], Outcome], None]"
-GetAnswerer: TypeAlias = "Callable[[Channel, ServedQueue, Handout | None], None]"
-Send: TypeAlias = "Callable[[Handout], None]"
+GetAnswerer: TypeAlias = "Callable[[Channel, QueueHandle, DeliveryBatch | None], None]"
+Send: TypeAlias = "Callable[[DeliveryBatch], None]"
 Taker: TypeAlias = "Callable[[Channel, Publishes, PutBack], int]"
 Stamper: TypeAlias = "Callable[[list[bytes]], list[bytes]]"
 
@@ -50,7 +50,7 @@ def discard_answer(_answer: Any) -> None:
     """What becomes of an answer that nobody wants any more, where that is nothing."""
 
 
-def not_observed(send: Send, _queue: ServedQueue) -> Send:
+def not_observed(send: Send, _queue: QueueHandle) -> Send:
     """Where nobody wants to see what is sent."""
     return send
 
@@ -107,7 +107,7 @@ class Channel:
         """What becomes of messages that its ledger has let go."""
         self.answer_get: GetAnswerer = answer_get
         """What tells the client what it got."""
-        self.sending: Callable[[Send, ServedQueue], Send] = not_observed
+        self.sending: Callable[[Send, QueueHandle], Send] = not_observed
         """Makes what sends to a consumer of a queue, of what does so."""
         self.refuse = refuse
         """Has it closed, about nothing that its client asked for."""
@@ -126,7 +126,7 @@ class Channel:
         self.last_queue_name = ""
         self.ticket = 0
         """Of the last commit that makes something safe which was done on this channel."""
-        self.far: dict[ServedQueue, Settling] = {}
+        self.far: dict[QueueHandle, SettlementStatus] = {}
         """Queues led elsewhere that may not know yet what was settled here, or never will."""
 
     def recorded(self) -> None:
@@ -173,7 +173,7 @@ class Channel:
     def ask(
         self,
         method: Method,
-        answer: T | Later[T],
+        answer: T | Deferred[T],
         act: Callable[[T], None],
         unwanted: Callable[[T], None] = discard_answer,
         *,
@@ -184,7 +184,7 @@ class Channel:
         If it is yet to come, nothing that came behind it on this channel is acted on until then.
         If the queue is deleted before, `method` is acted on anew, after `undo`.
         """
-        if isinstance(answer, Later):
+        if isinstance(answer, Deferred):
             PendingQuery(self, method, act, unwanted, undo).wait(answer)
         else:
             act(answer)
@@ -197,11 +197,11 @@ class Channel:
             raise NotFound("no previously declared queue")
         return self.last_queue_name
 
-    def queue(self, name: str) -> ServedQueue:
+    def queue(self, name: str) -> QueueHandle:
         """The queue of that name that this connection may use."""
         return self.session.vhost.queue(self.queue_name(name), self.session.owner)
 
-    def readable_queue(self, name: str) -> ServedQueue:
+    def readable_queue(self, name: str) -> QueueHandle:
         """The same, if the user may read it; RabbitMQ asks that before whether it is there."""
         name = self.queue_name(name)
         self.session.rights.check("read", "queue", name)
@@ -209,10 +209,10 @@ class Channel:
         check_here(queue)
         return queue
 
-    def hand_out(self) -> None:
+    def deliver_ready(self) -> None:
         """Its consumers get what was published before what its client asks for now."""
         for subscription in tuple(self.subscriptions.values()):
-            subscription.consumer.queue.hand_out()
+            subscription.consumer.queue.deliver_ready()
 
     def close(self) -> None:
         """Stop all consumers and give back what is unacknowledged; say nothing.
@@ -234,10 +234,10 @@ class Channel:
             self.reply_subscription = None
         self._do_or_add(lose_all(self))
         if self.putting is not None:
-            self.session.chores.add(self.putting, discard_answer)
+            self.session.background_tasks.add(self.putting, discard_answer)
             self.putting = None
         if self.committing is not None:
-            self.session.chores.add(self.committing, self._commit_failed)
+            self.session.background_tasks.add(self.committing, self._commit_failed)
             self.committing = None
         self.session.confirming.pop(self, None)
         traffic = self.session.traffic
@@ -250,12 +250,12 @@ class Channel:
 
     def _commit_failed(self, _error: Exception) -> None:
         """Give back what was settled in a transaction and has not been committed."""
-        self.session.chores.add(lose_all(self), discard_answer)
+        self.session.background_tasks.add(lose_all(self), discard_answer)
 
     def _do_or_add(self, steps: Steps[None]) -> None:
         """Do what is left to be done now, if that is one step."""
         for _ in steps:
-            self.session.chores.add(steps, discard_answer)
+            self.session.background_tasks.add(steps, discard_answer)
             break
 
 
@@ -282,18 +282,18 @@ def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None
     """Tell the queues what became of messages that the ledger has let go."""
     count = of_quorum_queues = 0
     if channel.session.has_put and outcome in BY_CLIENT:
-        for queue in dict.fromkeys(each.handout.holder.queue for each in stretches):
-            queue.hand_out()  # mutant: CO3
-    for handout, start, stop in stretches:
+        for queue in dict.fromkeys(each.delivery_batch.holder.queue for each in stretches):
+            queue.deliver_ready()  # mutant: CO3
+    for delivery_batch, start, stop in stretches:
         count += stop - start
-        queue = handout.holder.queue
-        settling = queue.settle(handout, start, stop, outcome)
+        queue = delivery_batch.holder.queue
+        settling = queue.settle(delivery_batch, start, stop, outcome)
         if settling is not None:
             if (before := channel.far.get(queue)) is None or before.error is None:
                 channel.far[queue] = settling
             if queue.spec.queue_type is QueueType.QUORUM:
                 of_quorum_queues += stop - start
-        if handout.is_recorded:
+        if delivery_batch.is_recorded:
             channel.recorded()
     if outcome is Outcome.ACKED:
         traffic = channel.session.traffic
@@ -301,13 +301,13 @@ def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None
         traffic.from_queues.acknowledged += count - of_quorum_queues
 
 
-def answer_get(channel: Channel, queue: ServedQueue, handout: Handout | None) -> None:
+def answer_get(channel: Channel, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
     """Tell a client what it has got of a queue."""
-    if handout is None:
+    if delivery_batch is None:
         channel.session.deliveries_from(queue).get_empty += 1
         channel.reply(make(Basic.GetEmpty))
     else:
-        handout.holder.deliver(handout)
+        delivery_batch.holder.deliver(delivery_batch)
 
 
 def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> None:
@@ -335,7 +335,7 @@ def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> N
     channel.ask(method, queue.settling, known)
 
 
-def check_here(queue: ServedQueue) -> None:
+def check_here(queue: QueueHandle) -> None:
     """NotFound while the queue lives on a node that is away."""
-    if queue.absence is not None:
-        raise queue.absence
+    if queue.unreachable_error is not None:
+        raise queue.unreachable_error

@@ -111,7 +111,7 @@ class Channels:
             if isinstance(method, Methods.Close):  # once more
                 self._send(number, make(Methods.CloseOk))
         elif isinstance(method, Methods.Close):
-            channel.hand_out()  # mutant: CO5
+            channel.deliver_ready()  # mutant: CO5
             self._end(number)
             self._send(number, make(Methods.CloseOk))
             self._late[number] = 0

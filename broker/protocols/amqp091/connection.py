@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from fluffle.broker.base.errors import Broken, BrokerError
+from fluffle.broker.base.errors import BrokerError, BrokerFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
 from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS
@@ -46,7 +46,7 @@ from fluffle.broker.protocols.amqp091.read_holds import UNREAD_BYTES_MAX, ReadHo
 from fluffle.broker.protocols.amqp091.sasl import PeerCertificate
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.protocols.amqp091.session import REMEMBERED_WHEN_SHORT_MAX, Session
-from fluffle.broker.queues.queue_api import Target
+from fluffle.broker.queues.queue_api import PublishTarget
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import method_ids
 from fluffle.protocol.methods import Connection as Methods
@@ -358,7 +358,7 @@ class Connection(asyncio.Protocol):
         if isinstance(error, AssertionError):
             self.services.on_fatal(error)
         logger.error("a handler failed on %s, method %s", self.name, ids, exc_info=error)
-        self.fail(Broken(), ids)
+        self.fail(BrokerFailed(), ids)
 
     def fail(self, error: BrokerError | ProtocolError, ids: tuple[int, int] = NO_IDS) -> None:
         """Log what was wrong, and close the connection."""
@@ -535,7 +535,7 @@ class Connection(asyncio.Protocol):
         if self._session is not None:
             self._session.remember_less()
 
-    def on_behind(self, target: Target, count: int) -> None:
+    def on_behind(self, target: PublishTarget, count: int) -> None:
         """Messages went to a queue that is behind: pause, unless acks come this way and help."""
         if self._session is None:  # they are put into their queues when it has ended
             return

@@ -384,7 +384,7 @@ def on_close(connection: Connection, method: Method) -> None:
             once_settled(channel, method, partial(on_close, connection, method))
             return
     for channel in connection.channels:
-        channel.hand_out()  # mutant: CO6
+        channel.deliver_ready()  # mutant: CO6
     connection.close_reason = f"closed by client: {method.reply_code} {method.reply_text}"
     connection.phase = ConnectionState.CLOSING
 

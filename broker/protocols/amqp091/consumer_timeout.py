@@ -11,33 +11,33 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
-from fluffle.broker.queues.consumer_timeout import Late, Lost
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.delivery import Outcome
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.queues.queue_api import QueueHandle
 
 logger = logging.getLogger(__name__)
 
 
-def requeue_timed_out(channel: Channel, late: Late) -> Lost:
+def requeue_timed_out(channel: Channel, late: OverdueDeliveries) -> TimedOutDeliveries:
     """Messages go back that are in a client's hands as far as their queue knows, though they may
     have been settled in a transaction."""
     count, firsts = 0, []
-    for handout in late.handouts:
-        stretches = [*handout.unsettled()]
+    for delivery_batch in late.delivery_batches:
+        stretches = [*delivery_batch.unsettled()]
         if channel.transaction is not None:
-            stretches += channel.transaction.settled_of(handout)
+            stretches += channel.transaction.settled_of(delivery_batch)
         for start, stop in stretches:
             count += stop - start
-            firsts.append(handout.sequences[start])
-            handout.holder.queue.settle(handout, start, stop, Outcome.TIMED_OUT)
-    return Lost(count, min(firsts, default=0), late.held_ms, late.timeout_ms)
+            firsts.append(delivery_batch.sequences[start])
+            delivery_batch.holder.queue.settle(delivery_batch, start, stop, Outcome.TIMED_OUT)
+    return TimedOutDeliveries(count, min(firsts, default=0), late.held_ms, late.timeout_ms)
 
 
 def log_timeout(
-    channel: Channel, queue: ServedQueue, lost: Lost, consumer_tag: str | None = None
+    channel: Channel, queue: QueueHandle, lost: TimedOutDeliveries, consumer_tag: str | None = None
 ) -> None:
     """For people: who held what, and for how long."""
     session = channel.session
@@ -58,7 +58,7 @@ def log_timeout(
     )
 
 
-def close(channel: Channel, lost: Lost) -> None:
+def close(channel: Channel, lost: TimedOutDeliveries) -> None:
     """The channel ends, and all that its client holds comes back."""
     text = (
         f"delivery acknowledgement on channel {channel.number} timed out. Timeout value used: "

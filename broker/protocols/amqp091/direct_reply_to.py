@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import Handout, Holder
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import Admission, Debtor, Later
+from fluffle.broker.queues.queue_api import BlockedPublisher, Deferred, EnqueueResult
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 PREFIX = DIRECT_REPLY_TO + "."
@@ -56,13 +56,13 @@ class ReplyInbox:
 class ReplyTarget:
     """Where messages for one requester go: a target of publishing, as a queue is."""
 
-    __slots__ = ("_inbox", "_requester", "debtors", "name")
+    __slots__ = ("_inbox", "_requester", "blocked_publishers", "name")
 
     def __init__(self, name: str, requester: Holder | None, inbox: ReplyInbox) -> None:
         self.name = name
         self._requester = requester
         self._inbox = inbox
-        self.debtors: list[Debtor] = []
+        self.blocked_publishers: list[BlockedPublisher] = []
         """They wait for their time to be up: nothing is kept here that could be handed out."""
 
     @property
@@ -83,14 +83,16 @@ class ReplyTarget:
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
-    ) -> Admission:
+    ) -> EnqueueResult:
         """Deliver at once, or drop when nobody asks any more, or does not read."""
         del persistent, expiration_ms  # nothing is kept
         requester = self._requester
         if requester is not None and self._inbox.takes(content_bytes):
             sequences: Sequence[int] = range(1, len(contents) + 1)
-            requester.deliver(Handout(requester, origins, contents, sequences, redelivered=False))
-        return Admission.ACCEPTED
+            requester.deliver(
+                DeliveryBatch(requester, origins, contents, sequences, redelivered=False)
+            )
+        return EnqueueResult.ACCEPTED
 
 
 class RemoteRequesters(Protocol):
@@ -103,7 +105,7 @@ class RemoteRequesters(Protocol):
     def requester(self, name: str) -> Holder | None:
         """One of that name, there or not; None if only this node could have it."""
 
-    def is_there(self, name: str) -> bool | Later[bool]:
+    def is_there(self, name: str) -> bool | Deferred[bool]:
         """Whether it is."""
 
 
@@ -150,7 +152,7 @@ class ReplyTargets:
         found = self._targets.get(name)
         return found or ReplyTarget(name, self.elsewhere.requester(name), ReplyInbox())
 
-    def is_alive(self, name: str) -> bool | Later[bool]:
+    def is_alive(self, name: str) -> bool | Deferred[bool]:
         """Whether a requester of that name is there, on any node."""
         return self.has(name) or self.elsewhere.is_there(name)
 

@@ -17,7 +17,13 @@ from fluffle.broker.protocols.amqp091.confirms import Confirms
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTarget
 from fluffle.broker.protocols.amqp091.pending_publishes import PendingPublishes
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import Admission, Inlet, Partly, Receipt, Target
+from fluffle.broker.queues.queue_api import (
+    EnqueueResult,
+    PartialResult,
+    PublishReceipt,
+    PublishTarget,
+    QueueTarget,
+)
 from fluffle.broker.transfer.republish import current_queue
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import return_frame
@@ -42,7 +48,7 @@ class RoutedBatch:
 
     def __init__(
         self,
-        targets: tuple[Target, ...],
+        targets: tuple[PublishTarget, ...],
         origins: list[Origin],
         contents: list[bytes],
         content_bytes: int,
@@ -53,7 +59,7 @@ class RoutedBatch:
     ) -> None:
         self.targets = self.left = targets
         """And `left`: those into which it has not been put yet."""
-        self.answer: Answer = Admission.ACCEPTED
+        self.answer: Answer = EnqueueResult.ACCEPTED
         """The answer of the other queues, together."""
         self.origins = origins
         self.contents = contents
@@ -71,14 +77,16 @@ class PendingEnqueue:
 
     __slots__ = ("is_recorded", "receipts")
 
-    def __init__(self, receipts: list[Receipt | Partly], *, is_recorded: bool) -> None:
+    def __init__(
+        self, receipts: list[PublishReceipt | PartialResult], *, is_recorded: bool
+    ) -> None:
         self.receipts = receipts
         """At least one."""
         self.is_recorded = is_recorded
         """Whether they must be safe here, too."""
 
 
-Answer: TypeAlias = Admission | PendingEnqueue
+Answer: TypeAlias = EnqueueResult | PendingEnqueue
 """Answer of all queues of a routed batch together."""
 
 
@@ -114,11 +122,11 @@ def publish_confirmed(
     for routed in routed_batches:
         answers.append(channel.enqueue(channel, routed, persistent=persistent))
         count += len(routed.contents)
-    accepted = answers.count(Admission.ACCEPTED)
+    accepted = answers.count(EnqueueResult.ACCEPTED)
     if accepted == len(answers):
         confirms.settle(count)
         channel.session.confirming[channel] = None
-    elif accepted + answers.count(Admission.RECORDED) == len(answers):
+    elif accepted + answers.count(EnqueueResult.RECORDED) == len(answers):
         defer_confirms(channel, confirms, count)
     else:
         confirm_each(channel, confirms, routed_batches, answers)
@@ -141,11 +149,11 @@ def confirm_each(
     awaited: dict[int, list[tuple[int, int]]] = {}
     for at, count in runs_in_order(routed_batches):
         answer = answers[at]
-        if answer is Admission.REFUSED:
+        if answer is EnqueueResult.REFUSED:
             confirms.refuse(confirms.assign(count))
-        elif answer is Admission.RECORDED:
+        elif answer is EnqueueResult.RECORDED:
             defer_confirms(channel, confirms, count)
-        elif answer is Admission.ACCEPTED:
+        elif answer is EnqueueResult.ACCEPTED:
             confirms.settle(count)
         else:
             awaited.setdefault(at, []).append((confirms.assign(count), count))
@@ -177,7 +185,7 @@ def enqueue_routed(channel: Channel, routed: RoutedBatch, *, persistent: bool) -
         enqueue_into(channel, routed, routed.left, persistent=persistent)
     answer, contents = routed.answer, routed.contents
     if (
-        answer is not Admission.ACCEPTED
+        answer is not EnqueueResult.ACCEPTED
         and channel.session.commits.is_behind
         and waits_for_commit(answer)
     ):
@@ -214,13 +222,17 @@ def enqueue_in_steps(
     return are_there
 
 
-def current_target(vhost: VirtualHost, target: Target) -> Target | None:
+def current_target(vhost: VirtualHost, target: PublishTarget) -> PublishTarget | None:
     """The inlet as `current_queue` finds it; a requester need not be there."""
-    return target if isinstance(target, ReplyTarget) else current_queue(vhost, cast(Inlet, target))
+    return (
+        target
+        if isinstance(target, ReplyTarget)
+        else current_queue(vhost, cast(QueueTarget, target))
+    )
 
 
 def enqueue_into(
-    channel: Channel, routed: RoutedBatch, targets: Sequence[Target], *, persistent: bool
+    channel: Channel, routed: RoutedBatch, targets: Sequence[PublishTarget], *, persistent: bool
 ) -> None:
     """Put messages into some of their queues, and note the answer."""
     answer, count = routed.answer, len(routed.contents)
@@ -233,30 +245,30 @@ def enqueue_into(
             persistent=persistent,
             expiration_ms=routed.expiration_ms,
         )
-        if one is not Admission.ACCEPTED:
+        if one is not EnqueueResult.ACCEPTED:
             answer = combined_answer(answer, one)
         if target.is_behind:
             channel.session.on_behind(target, count)
     routed.answer = answer
 
 
-def combined_answer(answer: Answer, one: Admission | Partly | Receipt) -> Answer:
+def combined_answer(answer: Answer, one: EnqueueResult | PartialResult | PublishReceipt) -> Answer:
     """What some queues have said, and one more that has not simply taken all."""
-    if answer is Admission.REFUSED or one is Admission.REFUSED:
-        return Admission.REFUSED
+    if answer is EnqueueResult.REFUSED or one is EnqueueResult.REFUSED:
+        return EnqueueResult.REFUSED
     receipts = [*answer.receipts] if isinstance(answer, PendingEnqueue) else []
-    if not isinstance(one, Admission):
+    if not isinstance(one, EnqueueResult):
         receipts.append(one)
-        one = one.taken if isinstance(one, Partly) else Admission.ACCEPTED
+        one = one.taken if isinstance(one, PartialResult) else EnqueueResult.ACCEPTED
     elif not receipts:
         return one
-    is_recorded = one is Admission.RECORDED or waits_for_commit(answer)
+    is_recorded = one is EnqueueResult.RECORDED or waits_for_commit(answer)
     return PendingEnqueue(receipts, is_recorded=is_recorded)
 
 
 def waits_for_commit(answer: Answer) -> bool:
     """Whether messages are safe only with the commit that collects."""
-    return answer is Admission.RECORDED or (
+    return answer is EnqueueResult.RECORDED or (
         isinstance(answer, PendingEnqueue) and answer.is_recorded
     )
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
     from fluffle.broker.protocols.amqp091.properties import PropertyFacts
-    from fluffle.broker.queues.delivery import Handout
-    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.queues.delivery import DeliveryBatch
+    from fluffle.broker.queues.queue_api import QueueHandle
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 
@@ -41,10 +41,10 @@ class Tracer(Protocol):
     ) -> None:
         """A client has published messages, which are about to be put into queues."""
 
-    def delivered(self, channel: Channel, handout: Handout) -> None:
+    def delivered(self, channel: Channel, delivery_batch: DeliveryBatch) -> None:
         """A client is about to be given messages of a queue, which have no tags yet."""
 
-    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+    def purging(self, channel: Channel, queue: QueueHandle) -> Callable[[], None]:
         """A client purges a queue: what comes from now on stays.  What is returned is called once
         that is done, if it is."""
 
@@ -63,11 +63,11 @@ class Tracers:
         for each in self._tracers:
             each.published(channel, routed_batches, facts)
 
-    def delivered(self, channel: Channel, handout: Handout) -> None:
+    def delivered(self, channel: Channel, delivery_batch: DeliveryBatch) -> None:
         for each in self._tracers:
-            each.delivered(channel, handout)
+            each.delivered(channel, delivery_batch)
 
-    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+    def purging(self, channel: Channel, queue: QueueHandle) -> Callable[[], None]:
         all_done = [each.purging(channel, queue) for each in self._tracers]
 
         def done() -> None:
@@ -111,19 +111,19 @@ class Firehose:
             copies.append((f"publish.{origin.exchange}", headers, content))
         publish_copies(channel, copies)
 
-    def delivered(self, channel: Channel, handout: Handout) -> None:
+    def delivered(self, channel: Channel, delivery_batch: DeliveryBatch) -> None:
         """A client is about to be given messages of a queue."""
-        queue, copies = handout.holder.queue.name, []
-        for origin, content in zip(handout.origins, handout.contents, strict=True):
+        queue, copies = delivery_batch.holder.queue.name, []
+        for origin, content in zip(delivery_batch.origins, delivery_batch.contents, strict=True):
             if origin.exchange == TRACE_EXCHANGE:
                 continue
             keys = routing_keys(origin, raw_properties(content))
             headers = self._described(channel, origin, keys, content)
-            headers["redelivered"] = ("I", int(handout.redelivered))
+            headers["redelivered"] = ("I", int(delivery_batch.redelivered))
             copies.append((f"deliver.{queue}", headers, content))
         publish_copies(channel, copies)
 
-    def purging(self, channel: Channel, queue: ServedQueue) -> Callable[[], None]:
+    def purging(self, channel: Channel, queue: QueueHandle) -> Callable[[], None]:
         """Nothing is to be called: RabbitMQ does not trace it."""
         del channel, queue
         return ignore_done

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.runtime.background import Chore, Chores
+from fluffle.broker.runtime.background import BackgroundTasks, Task
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.connection import Connection
@@ -28,8 +28,8 @@ class ForcedCloses:
 
     __slots__ = ("_chores", "_due")
 
-    def __init__(self, chores: Chores) -> None:
-        self._chores = chores
+    def __init__(self, background_tasks: BackgroundTasks) -> None:
+        self._chores = background_tasks
         self._due: deque[Callable[[], None]] = deque()
 
     def add(self, act: Callable[[], None]) -> None:
@@ -38,7 +38,7 @@ class ForcedCloses:
         if len(self._due) == 1:
             self._chores.add(self._work(), self._failed)
 
-    def _work(self) -> Chore:
+    def _work(self) -> Task:
         while self._due:
             for _ in range(min(PIECE, len(self._due))):
                 self._due[0]()

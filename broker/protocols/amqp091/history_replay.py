@@ -6,9 +6,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from fluffle.broker.protocols.amqp091.properties import read_expiration
-from fluffle.broker.queues.queue_api import Admission, Inlet, Partly
+from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult, QueueTarget
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.recent_history import Kept
+from fluffle.broker.routing.recent_history import HistoryMessage
 from fluffle.protocol.properties import decode_properties, priority_of, raw_properties
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def replay_history(channel: Channel, binding: Binding) -> None:
             put(channel, inlet, list(run))
 
 
-def pass_on(channel: Channel, exchange: str, message: Kept) -> tuple[Inlet, ...]:
+def pass_on(channel: Channel, exchange: str, message: HistoryMessage) -> tuple[QueueTarget, ...]:
     """Where an exchange leads a kept message, having kept it there, too."""
     keys = (message.origin.routing_key, *message.more_routing_keys)
     properties = decode_properties(raw_properties(message.content))
@@ -46,19 +46,19 @@ def pass_on(channel: Channel, exchange: str, message: Kept) -> tuple[Inlet, ...]
     return targets
 
 
-def way_in(message: Kept) -> tuple[bool, int | None, int | None]:
+def way_in(message: HistoryMessage) -> tuple[bool, int | None, int | None]:
     """Whether it is persistent, its priority, and for how long it may wait: what those have in
     common that a queue is given together."""
     return message.persistent, priority_of(message.content), lifetime_ms(message)
 
 
-def lifetime_ms(message: Kept) -> int | None:
+def lifetime_ms(message: HistoryMessage) -> int | None:
     """It begins anew, as with RabbitMQ."""
     text = decode_properties(raw_properties(message.content)).expiration
     return read_expiration(text) if text is not None else None
 
 
-def put(channel: Channel, target: Inlet, run: list[Kept]) -> None:
+def put(channel: Channel, target: QueueTarget, run: list[HistoryMessage]) -> None:
     """Messages with one way in; nobody waits until a queue elsewhere has them, as with RabbitMQ."""
     contents = [message.content for message in run]
     answer = target.enqueue(
@@ -68,5 +68,5 @@ def put(channel: Channel, target: Inlet, run: list[Kept]) -> None:
         persistent=run[0].persistent,
         expiration_ms=lifetime_ms(run[0]),
     )
-    if (answer.taken if isinstance(answer, Partly) else answer) is Admission.RECORDED:
+    if (answer.taken if isinstance(answer, PartialResult) else answer) is EnqueueResult.RECORDED:
         channel.recorded()

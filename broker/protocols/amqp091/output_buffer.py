@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 
 BURST_BYTES = 1_048_576
 """Deliveries to one connection in one turn: about the kernel's largest socket buffer."""
@@ -31,9 +31,13 @@ JOIN_BYTES_MAX = 4 << 20
 """A turn's output beyond this goes to the transport in pieces, not as one copy."""
 
 
-def burst_bytes(handout: Handout) -> int:
+def burst_bytes(delivery_batch: DeliveryBatch) -> int:
     """How much of a burst the messages of a run use up."""
-    return max(handout.content_bytes, MESSAGE_BYTES_MIN * len(handout.contents), RUN_BYTES_MIN)
+    return max(
+        delivery_batch.content_bytes,
+        MESSAGE_BYTES_MIN * len(delivery_batch.contents),
+        RUN_BYTES_MIN,
+    )
 
 
 class WriteTransport(Protocol):

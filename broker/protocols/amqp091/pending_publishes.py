@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fluffle.broker.queues.queue_api import Later, Partly, Receipt
+from fluffle.broker.queues.queue_api import Deferred, PartialResult, PublishReceipt
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel
@@ -30,7 +30,7 @@ class PendingPublishes:
         self._each: list[int] = []
         """The same for each message, once they fare differently; empty until then."""
 
-    def of(self, receipts: Sequence[Receipt | Partly], *, is_recorded: bool) -> None:
+    def of(self, receipts: Sequence[PublishReceipt | PartialResult], *, is_recorded: bool) -> None:
         """Wait for these, and for the commit that collects if they are recorded here as well."""
         self._left = len(receipts) + is_recorded
         for receipt in receipts:
@@ -102,18 +102,18 @@ class PendingTransactionPublishes:
         """Whether all have been taken, as far as that is known."""
         self._left = 0
         """How many have no answer yet."""
-        self._answer: Later[bool] | None = None
+        self._answer: Deferred[bool] | None = None
 
-    def wait(self, receipt: Receipt) -> None:
+    def wait(self, receipt: PublishReceipt) -> None:
         """Some of them are taken only if a queue says so, which it has not yet."""
         self._left += receipt.count
         receipt.then(self._known)
 
-    def answer(self) -> bool | Later[bool]:
+    def answer(self) -> bool | Deferred[bool]:
         """Whether all of them were, if that is known; there are no more to come."""
         if not (self.are_all and self._left):
             return self.are_all
-        self._answer = Later()
+        self._answer = Deferred()
         return self._answer
 
     def _known(self, start: int, stop: int, *, is_taken: bool) -> None:

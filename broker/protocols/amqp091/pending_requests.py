@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
-from fluffle.broker.base.errors import BrokerError, Gone
+from fluffle.broker.base.errors import BrokerError, QueueDeleted
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.protocol.events import Event, MethodReceived, Publishes, Violation
 from fluffle.protocol.methods import Method, encode_payload
 
@@ -220,7 +220,7 @@ class PendingQuery(Generic[T]):
         self._unwanted = unwanted
         self._undo = undo
 
-    def wait(self, later: Later[T]) -> None:
+    def wait(self, later: Deferred[T]) -> None:
         self._channel.session.waiting.begin(self._channel.number)
         later.then(self._answered, self._failed)
 
@@ -242,7 +242,7 @@ class PendingQuery(Generic[T]):
         def refuse() -> None:
             raise error
 
-        if not isinstance(error, Gone):
+        if not isinstance(error, QueueDeleted):
             self._go_on(refuse)
             return
         number, method = self._channel.number, self._method

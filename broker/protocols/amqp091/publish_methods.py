@@ -41,8 +41,8 @@ from fluffle.broker.protocols.amqp091.session import (
     Session,
 )
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
-from fluffle.broker.queues.queue_api import Target
-from fluffle.broker.routing.router import KEYS_SUFFICE, Needs
+from fluffle.broker.queues.queue_api import PublishTarget
+from fluffle.broker.routing.router import KEYS_SUFFICE, RouteInputs
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import Basic, Confirm, Method, decode_method, make
@@ -106,7 +106,7 @@ class CachedRoute:
     def __init__(
         self,
         origin: Origin,
-        targets: tuple[Target, ...],
+        targets: tuple[PublishTarget, ...],
         ground: RouteDependency,
         *,
         mandatory: bool,
@@ -120,7 +120,7 @@ class CachedRoute:
         self.mandatory = mandatory
         self.misses = False
         """Whether `targets` rest on something not being there: see `router.Way.misses`."""
-        self.needs: Needs | None = None
+        self.needs: RouteInputs | None = None
         """What it takes besides keys; if it takes anything, `targets` says nothing."""
         self.guards_topics = False
         """Whether each routing key needs a permission."""
@@ -261,7 +261,7 @@ def batches_found(
     return [routed]
 
 
-def split_for_routing(needs: Needs, batch: Publishes) -> list[Publishes]:
+def split_for_routing(needs: RouteInputs, batch: Publishes) -> list[Publishes]:
     """The parts of a batch that can be routed one by one; none if the whole of it can.
 
     Who asks for properties wants all of them: for him they are their own outline.
@@ -273,7 +273,7 @@ def split_for_routing(needs: Needs, batch: Publishes) -> list[Publishes]:
     return []
 
 
-def messages_at_once(targets: Sequence[Target]) -> int:
+def messages_at_once(targets: Sequence[PublishTarget]) -> int:
     """How many messages may go to so many queues together."""
     return max(1, COPIES_MAX // (len(targets) or 1))
 

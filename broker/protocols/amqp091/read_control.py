@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.queues.queue_api import Debtor
+from fluffle.broker.queues.queue_api import BlockedPublisher
 
 SECONDS_PER_MESSAGE = 20e-6
 """A publisher in debt waits no longer than this for each message it owes, so that consumers
@@ -35,7 +35,7 @@ class Timer(Protocol):
 class BackloggedQueue(Protocol):
     """A queue, as those see it who put too much into it."""
 
-    debtors: list[Debtor]
+    blocked_publishers: list[BlockedPublisher]
 
 
 class FullQueues:
@@ -53,12 +53,12 @@ class FullQueues:
     def wait(self, queue: BackloggedQueue) -> None:
         if queue not in self._queues:
             self._queues[queue] = None
-            queue.debtors.append(self)
+            queue.blocked_publishers.append(self)
             self._read_control.hold("full")
 
     def paid(self, queue: BackloggedQueue, count: int) -> int:
         """It takes something again: whatever was handed out, nothing of it was owed here."""
-        queue.debtors.remove(self)
+        queue.blocked_publishers.remove(self)
         del self._queues[queue]
         if not self._queues:
             self._read_control.release("full")
@@ -67,7 +67,7 @@ class FullQueues:
     def forgive(self) -> None:
         """Read the publisher again."""
         for queue in self._queues:
-            queue.debtors.remove(self)
+            queue.blocked_publishers.remove(self)
         self._queues.clear()
         self._read_control.release("full")
 
@@ -99,7 +99,7 @@ class ReadControl:
 
 
 class FlowCredit:
-    """Messages a publisher put into queues that are behind: a queue's `Debtor`.
+    """Messages a publisher put into queues that are behind: a queue's `BlockedPublisher`.
 
     Once they are many the connection is not read until the queues have handed out as many, or its
     time is up.
@@ -124,7 +124,7 @@ class FlowCredit:
         """`count` messages were put into `queue`, which is behind."""
         if queue not in self._owed:
             self._owed[queue] = 0
-            queue.debtors.append(self)
+            queue.blocked_publishers.append(self)
         self._owed[queue] += count
         self._untimed_count += count
         if self._timer is None and self._untimed_count >= OWED_MESSAGES_MAX:
@@ -150,7 +150,7 @@ class FlowCredit:
             self._owed[queue] = owed - count
             return 0
         del self._owed[queue]
-        queue.debtors.remove(self)
+        queue.blocked_publishers.remove(self)
         if not self._owed:
             self.forgive()
         return count - owed
@@ -162,6 +162,6 @@ class FlowCredit:
             self._timer = None
         self._untimed_count = 0
         for queue in self._owed:
-            queue.debtors.remove(self)
+            queue.blocked_publishers.remove(self)
         self._owed.clear()
         self._read_control.release("flow")

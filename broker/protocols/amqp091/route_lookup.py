@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from itertools import chain, cycle
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
 from fluffle.broker.protocols.amqp091.direct_reply_to import PREFIX
 from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
 from fluffle.broker.protocols.amqp091.properties import PropertyFacts
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
-from fluffle.broker.queues.queue_api import Target
-from fluffle.broker.routing.recent_history import History, Kept
+from fluffle.broker.queues.queue_api import PublishTarget
+from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import KEYS_SUFFICE
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.properties import Properties, decode_properties_in_steps
@@ -34,8 +34,8 @@ T = TypeVar("T")
 class Route(NamedTuple):
     """Of a message."""
 
-    targets: tuple[Target, ...]
-    histories: tuple[History, ...]
+    targets: tuple[PublishTarget, ...]
+    histories: tuple[MessageHistory, ...]
     """What keeps it."""
     misses: bool
     """Whether that rests on something not being there."""
@@ -100,7 +100,7 @@ def lookup_route(
 def all_delayed(routes: Sequence[Route]) -> bool:
     """Whether messages go nowhere yet but to wait: they still need the keys that nobody may see."""
     targets = [target for each in routes for target in each.targets]
-    return bool(targets) and all(is_calendar(target.name) for target in targets)
+    return bool(targets) and all(is_delayed_queue(target.name) for target in targets)
 
 
 def keep_in_histories(
@@ -110,7 +110,7 @@ def keep_in_histories(
     more, persistent = facts.more_routing_keys, facts.persistent
     for content, each in zip(contents, cycle(routes), strict=False):
         for history in each.histories:
-            history.keep(Kept(origin, content, more, persistent))
+            history.keep(HistoryMessage(origin, content, more, persistent))
 
 
 def batches_by_route(

@@ -19,7 +19,7 @@ from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
 from fluffle.broker.protocols.amqp091.observer import ChangedBy, Observer
 from fluffle.broker.protocols.amqp091.read_control import Timer
 from fluffle.broker.protocols.amqp091.registry import Connections, Owners
-from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -40,7 +40,7 @@ class Services:
     metadata: Metadata
     turn: Turn
     commits: Commits
-    chores: Chores
+    background_tasks: BackgroundTasks
     replies: ReplyTargets
     alarms: Alarms
     random_name: Callable[[], str]

@@ -30,7 +30,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.protocols.amqp091.publish_methods import CachedRoute
-    from fluffle.broker.queues.queue_api import ServedQueue, Target
+    from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
 
 REMEMBERED_MAX = 1024
 """Routes a connection remembers; beyond, it starts afresh.  Each is as long as a method."""
@@ -50,7 +50,7 @@ class Session:
 
     __slots__ = (
         "access",
-        "chores",
+        "background_tasks",
         "commits",
         "compare",
         "confirming",
@@ -94,7 +94,7 @@ class Session:
         vhost: VirtualHost,
         output: OutputBuffer,
         services: Services,
-        on_behind: Callable[[Target, int], None],
+        on_behind: Callable[[PublishTarget, int], None],
         on_disk_behind: Callable[[], None],
         give_up: Callable[[Exception], None],
         waiting: WaitingChannels,
@@ -108,8 +108,8 @@ class Session:
         """As he is now: see `admission.ask_again`."""
         self.metadata = services.metadata_of(ChangedBy(user.name, INTERNAL, name))
         self.nodes, self.observers = services.nodes, services.observers
-        self.access, self.chores, self.commits = services.access, services.chores, services.commits
-        self.limits, self.interceptors = services.limits, services.interceptors
+        self.access, self.commits, self.limits = services.access, services.commits, services.limits
+        self.background_tasks, self.interceptors = services.background_tasks, services.interceptors
         self.vhost, self.vhosts, self.read_barrier = vhost, services.vhosts, services.read_barrier
         self.rights, self.output = Rights(services.access, user, vhost.name), output
         self.replies, self.traffic = services.replies, services.traffic
@@ -159,7 +159,7 @@ class Session:
         """Delete the queues that only this connection could use, and call `done` then."""
         self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
 
-    def deliveries_from(self, queue: ServedQueue) -> Deliveries:
+    def deliveries_from(self, queue: QueueHandle) -> Deliveries:
         """Where what its clients get from a queue is counted."""
         is_quorum = queue.spec.queue_type is QueueType.QUORUM
         return self.traffic.from_quorum_queues if is_quorum else self.traffic.from_queues

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.traffic import Deliveries
 from fluffle.broker.protocols.amqp091 import consumer_timeout
 from fluffle.broker.protocols.amqp091.output_buffer import burst_bytes
-from fluffle.broker.queues.consumer_timeout import Late, Lost
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
 from fluffle.protocol.methods import Basic, deliver_prefix, make
 from fluffle.protocol.properties import split_content
@@ -22,7 +22,7 @@ from fluffle.protocol.properties import split_content
 if TYPE_CHECKING:
     from fluffle.broker.base.message import Origin
     from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.queues.queue_api import ServedQueue
+    from fluffle.broker.queues.queue_api import QueueHandle
     from fluffle.protocol.types import FieldTable
 
 Envelope: TypeAlias = tuple[bytes, bytes, bytes]
@@ -45,19 +45,19 @@ class Envelopes:
         self._frame_bytes_max = channel.session.frame_bytes_max or 1 << 32
         self._envelopes: dict[Origin, Envelope] = {}
 
-    def send(self, handout: Handout) -> None:
+    def send(self, delivery_batch: DeliveryBatch) -> None:
         """Send a run of messages; a bug ends this connection, and not the turn of all."""
         try:
-            self._send(handout)
+            self._send(delivery_batch)
         except Exception as error:  # noqa: BLE001
             self._channel.session.give_up(error)
 
-    def _send(self, handout: Handout) -> None:
+    def _send(self, delivery_batch: DeliveryBatch) -> None:
         """Number the messages of a run and add their frames to what the connection writes."""
         channel = self._channel
         output = channel.session.output
-        first_tag = channel.unacked.number(handout)
-        contents, content_bytes = handout.contents, handout.content_bytes
+        first_tag = channel.unacked.number(delivery_batch)
+        contents, content_bytes = delivery_batch.contents, delivery_batch.content_bytes
         if channel.intercepted is not None:
             contents = channel.intercepted(contents)
             content_bytes = sum(map(len, contents))
@@ -71,8 +71,8 @@ class Envelopes:
             ]
         elif channel.number != 1:
             contents = renumber(contents, channel.number)
-        tail_at = 2 if handout.redelivered else 1
-        origins = handout.origins
+        tail_at = 2 if delivery_batch.redelivered else 1
+        origins = delivery_batch.origins
         # Most runs have one origin: because it is faster (benchmarks/micro, build_deliveries).
         if origins.count(origins[0]) == len(origins):
             envelope = self._envelope(origins[0])
@@ -82,13 +82,13 @@ class Envelopes:
             prefixes = [envelope[0] for envelope in envelopes]
             tails = [envelope[tail_at] for envelope in envelopes]
             build_mixed_deliveries(output.pieces, prefixes, first_tag, tails, contents)
-        output.sent(burst_bytes(handout))
+        output.sent(burst_bytes(delivery_batch))
         deliveries = self._deliveries
-        if handout.holder.no_ack:
+        if delivery_batch.holder.no_ack:
             deliveries.consumed_auto_ack += len(contents)
         else:
             deliveries.consumed_manual_ack += len(contents)
-        if handout.redelivered:
+        if delivery_batch.redelivered:
             deliveries.redelivered += len(contents)
 
     def _envelope(self, origin: Origin) -> Envelope:
@@ -112,14 +112,14 @@ class Subscription:
 
     __slots__ = ("_channel", "_is_timed_out", "_send", "_tag", "arguments", "consumer")
 
-    def __init__(self, channel: Channel, tag: str, queue: ServedQueue) -> None:
+    def __init__(self, channel: Channel, tag: str, queue: QueueHandle) -> None:
         self._channel = channel
         self._tag = tag
         envelopes = Envelopes(channel, tag, channel.session.deliveries_from(queue))
         self._send = channel.sending(envelopes.send, queue)
         self._is_timed_out = False
         """Whether that has ended it."""
-        self.arguments: FieldTable = UNUSED
+        self.arguments: FieldTable = EMPTY_DICT
         """Of its basic.consume; only where they will be told."""
         self.consumer: Consumer
         """Until `end`."""
@@ -131,20 +131,22 @@ class Subscription:
     def room(self, consumer: Consumer) -> int:
         return self._channel.session.output.room(consumer)
 
-    def reserve(self, handout: Handout) -> None:
-        self._channel.session.output.reserve(burst_bytes(handout))
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        self._channel.session.output.reserve(burst_bytes(delivery_batch))
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """Send a run, or give it back when this consumer has ended since it was handed out."""
         channel = self._channel
         if self._is_open:
             tracer = channel.session.vhost.tracer
             if tracer is not None:
-                tracer.delivered(channel, handout)
-            self._send(handout)
+                tracer.delivered(channel, delivery_batch)
+            self._send(delivery_batch)
         else:
-            channel.session.output.unreserve(burst_bytes(handout))
-            handout.holder.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
+            channel.session.output.unreserve(burst_bytes(delivery_batch))
+            delivery_batch.holder.queue.settle(
+                delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT
+            )
 
     def cancelled(self, consumer: Consumer) -> None:
         """Tell a client that wants to know that its queue is gone."""
@@ -163,14 +165,14 @@ class Subscription:
     def _is_open(self) -> bool:
         return self._channel.subscriptions.get(self._tag) is self
 
-    def overdue(self, consumer: Consumer, late: Late) -> None:
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         """Its queue is in this process: it ends there, too, as if its client had cancelled it."""
         lost = consumer_timeout.requeue_timed_out(self._channel, late)
         if self._is_open and self._channel.session.notify_cancel:
             self._channel.session.detach(consumer)
         self.timed_out(consumer, lost)
 
-    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
         channel = self._channel
         consumer_timeout.log_timeout(channel, consumer.queue, lost, consumer.tag)
         if self._is_open and channel.session.notify_cancel:
@@ -200,21 +202,21 @@ class ReplySubscription:
     timeout_ms = None
 
     @property
-    def queue(self) -> ServedQueue:
+    def queue(self) -> QueueHandle:
         raise AssertionError("a message of direct reply-to was settled, and it has no queue")
 
-    def deliver(self, handout: Handout) -> None:
-        self._output.reserve(burst_bytes(handout))
-        self._envelopes.send(handout)
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        self._output.reserve(burst_bytes(delivery_batch))
+        self._envelopes.send(delivery_batch)
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """Nothing is counted: all is settled once it is sent."""
 
     def settled(self, count: int) -> None:
         raise AssertionError("a message of direct reply-to was settled, and it has no queue")
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         raise AssertionError("it holds nothing")
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         raise AssertionError("it holds nothing")

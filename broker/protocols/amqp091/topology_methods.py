@@ -21,7 +21,7 @@ from fluffle.broker.queues.arguments import (
     check_server_named,
     with_type,
 )
-from fluffle.broker.queues.queue_api import Later, Tally
+from fluffle.broker.queues.queue_api import Deferred, QueueCounts
 from fluffle.broker.routing import changes as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import (
@@ -248,7 +248,7 @@ class QueueDeclaration:
             return
         channel.last_queue_name = name
         if not self._method.nowait:
-            answer_declare(channel, name, Tally(0, 0, 0))
+            answer_declare(channel, name, QueueCounts(0, 0, 0))
 
 
 def declared_queue(channel: Channel, method: Methods.Declare, name: str) -> None:
@@ -257,11 +257,11 @@ def declared_queue(channel: Channel, method: Methods.Declare, name: str) -> None
     if not method.nowait:
         queue = channel.session.vhost.queues[name]
 
-        def told(tally: Tally) -> None:
+        def told(queue_counts: QueueCounts) -> None:
             check_here(queue)  # that its node is away may have been found out meanwhile
-            answer_declare(channel, name, tally)
+            answer_declare(channel, name, queue_counts)
 
-        channel.ask(method, queue.tally_in_use, told)
+        channel.ask(method, queue.queue_counts_in_use, told)
 
 
 def check_queue_limit(session: Session, name: str) -> None:
@@ -293,13 +293,13 @@ def check_may_dead_letter(session: Session, declared: Declaration) -> None:
         session.rights.check("write", "exchange", value.decode(errors="surrogateescape"))
 
 
-def answer_declare(channel: Channel, name: str, tally: Tally) -> None:
+def answer_declare(channel: Channel, name: str, queue_counts: QueueCounts) -> None:
     channel.reply(
         make(
             Methods.DeclareOk,
             queue=name,
-            message_count=tally.ready,
-            consumer_count=tally.consumers,
+            message_count=queue_counts.ready,
+            consumer_count=queue_counts.consumers,
         )
     )
 
@@ -312,7 +312,7 @@ def declare_reply_target(channel: Channel, method: Methods.Declare, name: str) -
             raise NotFound(f"no queue '{name}' in vhost '{channel.session.vhost.name}'")
         channel.last_queue_name = name
         if not method.nowait:
-            answer_declare(channel, name, Tally(ready=0, unacked=0, consumers=1))
+            answer_declare(channel, name, QueueCounts(ready=0, unacked=0, consumers=1))
 
     is_bare = name == DIRECT_REPLY_TO
     channel.ask(method, is_bare or channel.session.replies.is_alive(name), known)
@@ -378,15 +378,15 @@ def on_queue_delete(channel: Channel, method: Method) -> None:
     session.rights.check("configure", "queue", name)
     if name not in session.vhost.queues and not channel.is_certain:
         raise UnconfirmedAbsence
-    tally: Tally | Later[Tally] = Tally(0, 0, 0)
+    queue_counts: QueueCounts | Deferred[QueueCounts] = QueueCounts(0, 0, 0)
     if name in session.vhost.queues:
         queue = channel.queue(name)
-        queue.hand_out()  # mutant: CO7
-        tally = queue.tally
-    channel.ask(method, tally, partial(delete_queue, channel, method, name))
+        queue.deliver_ready()  # mutant: CO7
+        queue_counts = queue.queue_counts
+    channel.ask(method, queue_counts, partial(delete_queue, channel, method, name))
 
 
-def delete_queue(channel: Channel, method: Methods.Delete, name: str, _tally: Tally) -> None:
+def delete_queue(channel: Channel, method: Methods.Delete, name: str, _tally: QueueCounts) -> None:
     """Once it is known here how many messages and consumers there are."""
     session = channel.session
     count: int | None = None

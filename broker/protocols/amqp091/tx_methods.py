@@ -28,8 +28,8 @@ from fluffle.broker.protocols.amqp091.enqueue import (
 from fluffle.broker.protocols.amqp091.pending_publishes import PendingTransactionPublishes
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
-from fluffle.broker.queues.delivery import FINAL, Handout, Outcome
-from fluffle.broker.queues.queue_api import Admission, Partly, Receipt
+from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
+from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult, PublishReceipt
 from fluffle.protocol.methods import Method, Tx, make
 from fluffle.protocol.steps import Steps, Unfinished
 
@@ -185,9 +185,9 @@ class Transaction:
                     yield
             settled.popleft()
 
-    def settled_of(self, handout: Handout) -> list[tuple[int, int]]:
+    def settled_of(self, delivery_batch: DeliveryBatch) -> list[tuple[int, int]]:
         """The stretches of a run that its queue is to be told of."""
-        return [(start, stop) for run, start, stop in self._stretches() if run is handout]
+        return [(start, stop) for run, start, stop in self._stretches() if run is delivery_batch]
 
     def _let_go_of_bytes(self) -> None:
         """Others may be published in their place."""
@@ -215,10 +215,10 @@ def publish_now(
         channel.recorded()
     if isinstance(answer, PendingEnqueue):
         for receipt in answer.receipts:
-            if isinstance(receipt, Receipt):
+            if isinstance(receipt, PublishReceipt):
                 taken.wait(receipt)
-            taken.are_all &= not isinstance(receipt, Partly)
-    taken.are_all &= answer is not Admission.REFUSED
+            taken.are_all &= not isinstance(receipt, PartialResult)
+    taken.are_all &= answer is not EnqueueResult.REFUSED
 
 
 def cost_of(routed: RoutedBatch) -> int:

@@ -8,7 +8,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.protocol.steps import Steps
 
 RUN_COST = COST_WITH_HOLES = 4
@@ -29,14 +29,14 @@ SWEPT_AT_ONCE = 512
 """So many runs are looked at together once a transaction is over."""
 
 
-def first_tag_of(handout: Handout) -> int:
-    return handout.first_tag
+def first_tag_of(delivery_batch: DeliveryBatch) -> int:
+    return delivery_batch.first_tag
 
 
 class Stretch(NamedTuple):
     """The messages `start` to `stop` of a run: consecutive, and settled together."""
 
-    handout: Handout
+    delivery_batch: DeliveryBatch
     start: int
     stop: int
 
@@ -47,7 +47,7 @@ class Unacked:
     __slots__ = ("_front", "_keeps", "_runs", "_settled_runs", "next_tag", "rest")
 
     def __init__(self) -> None:
-        self._runs: list[Handout] = []
+        self._runs: list[DeliveryBatch] = []
         """Invariant: rising `first_tag`."""
         self._front = 0
         """Index of a run before which all are settled: of the first that is not, or the length,
@@ -79,16 +79,16 @@ class Unacked:
         run = self._runs[self._front]
         return run.first_tag + run.head
 
-    def open_runs(self) -> tuple[Handout, ...]:
+    def open_runs(self) -> tuple[DeliveryBatch, ...]:
         """Those in which something is not settled; not to be changed."""
         return tuple(run for run in self._runs[self._front :] if not run.is_settled)
 
-    def number(self, handout: Handout) -> int:
+    def number(self, delivery_batch: DeliveryBatch) -> int:
         """Give the messages of a run their tags; the first of them."""
-        first = handout.first_tag = self.next_tag
-        self.next_tag = first + len(handout.contents)
-        if not handout.holder.no_ack:
-            self._runs.append(handout)
+        first = delivery_batch.first_tag = self.next_tag
+        self.next_tag = first + len(delivery_batch.contents)
+        if not delivery_batch.holder.no_ack:
+            self._runs.append(delivery_batch)
         return first
 
     def take(self, first: int, last: int) -> tuple[list[Stretch], int | None]:
@@ -153,7 +153,7 @@ class Unacked:
         self.rest = 0
         return stretches
 
-    def unsettle(self, run: Handout, start: int, stop: int) -> None:
+    def unsettle(self, run: DeliveryBatch, start: int, stop: int) -> None:
         """Undo `take` for messages that were settled and are kept: they have the tags they had."""
         if run.is_settled:
             self._settled_runs -= 1
@@ -176,7 +176,7 @@ class Unacked:
                 break
             yield
 
-    def _run_of(self, tag: int) -> Handout | None:
+    def _run_of(self, tag: int) -> DeliveryBatch | None:
         """The run that holds `tag` unsettled, if there is one."""
         runs, front = self._runs, self._front
         if front == len(runs) or tag < runs[front].first_tag:
@@ -187,10 +187,10 @@ class Unacked:
         return run if run.holds(tag - run.first_tag) else None
 
     @staticmethod
-    def _known_until(run: Handout, start: int, stop: int) -> int:
+    def _known_until(run: DeliveryBatch, start: int, stop: int) -> int:
         return next((index for index in range(start, stop) if not run.holds(index)), stop)
 
-    def _sweep(self, run: Handout) -> None:
+    def _sweep(self, run: DeliveryBatch) -> None:
         """Let go of settled runs once they are many, so that each costs a constant."""
         if not run.is_settled:
             return
@@ -217,6 +217,6 @@ class Unacked:
         self._front = front
         return front == len(runs) or not runs[front].is_settled
 
-    def _reset(self, runs: list[Handout]) -> None:
+    def _reset(self, runs: list[DeliveryBatch]) -> None:
         self._runs = runs
         self._front = self._settled_runs = 0

@@ -15,12 +15,12 @@ from typing import Any, TypeAlias
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import (
     AccessRefused,
-    Broken,
     BrokerError,
+    BrokerFailed,
+    DeleteProtected,
     InternalError,
     NotAllowed,
     NotFound,
-    Protected,
 )
 
 JSON = "application/json"
@@ -116,7 +116,7 @@ def as_json(content: object) -> bytes:
 def internal_error(explanation: str) -> Reply:
     """503 with the reason why the cluster has not done something in time; 500 for a failure of
     the broker itself."""
-    if explanation == Broken().explanation:
+    if explanation == BrokerFailed().explanation:
         return error_reply(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", explanation)
     return error_reply(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", explanation)
 
@@ -131,7 +131,7 @@ def reply_to(error: BrokerError) -> Reply:
         return not_found().reply
     if isinstance(error, AccessRefused | NotAllowed):
         return Reply(UNAUTHORIZED, body_of("not_authorised", "Access refused."))
-    if isinstance(error, Protected):
+    if isinstance(error, DeleteProtected):
         status = HTTPStatus.PRECONDITION_FAILED
         return Reply(status, body_of("precondition_failed", error.explanation))
     if isinstance(error, InternalError):

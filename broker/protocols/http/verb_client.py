@@ -14,12 +14,12 @@ from fluffle.broker.access.users import User
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
 from fluffle.broker.admin.dispatch import PAGE_ROWS, Dispatcher, RequestOutcome
 from fluffle.broker.admin.local_client import answer_of, give_more_time, in_time, wait_for
-from fluffle.broker.base.coroutines import done
+from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.broker.protocols.amqp091.services import Services
-from fluffle.broker.queues.queue_api import Later as Deferred
-from fluffle.broker.runtime.commits import Call as Waiting
+from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.runtime.commits import WaitingCall as Waiting
 
 
 class VerbClient:
@@ -100,7 +100,7 @@ class VerbClient:
         commits = self.services.commits
         ticket = commits.ticket if outcome.is_change else commits.defined
         if ticket > commits.durable:
-            await done(lambda act: commits.wait(Waiting(act), ticket))
+            await completion_of(lambda act: commits.wait(Waiting(act), ticket))
 
 
 def take_piece(rows: Rows, found: list[Row]) -> Deferred[None] | bool | None:

@@ -27,18 +27,18 @@ from collections.abc import Callable
 from enum import Enum, auto
 from itertools import groupby
 
-from fluffle.broker.base.empty_dict import UNUSED
-from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.queues.queue_api import DeadLetterIds
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
-from fluffle.broker.queues.quorum.entry_builder import Draft
-from fluffle.broker.queues.quorum.entry_version import Announcing
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
+from fluffle.broker.queues.quorum.entry_version import EntryVersions
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived, SourceGone
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import UNKNOWN_SOURCE, Source, State
 from fluffle.raft.force_single_member import was_forced
 
 
-class Fate(Enum):
+class ArrivalKind(Enum):
     """What a dead letter of another queue is here."""
 
     NEW = auto()
@@ -51,7 +51,7 @@ class Fate(Enum):
     """It would not be remembered; if it is given again, it may be."""
 
 
-class Arrivals:
+class DeadLetterDedup:
     """Of one leadership: what is under way included."""
 
     __slots__ = ("_announcing", "_draft", "_is_gone", "_is_there", "_sources")
@@ -59,21 +59,21 @@ class Arrivals:
     def __init__(
         self,
         state: State,
-        draft: Draft,
-        announcing: Announcing,
+        draft: EntryBuilder,
+        announcing: EntryVersions,
         is_there: Callable[[int], bool],
         is_gone: Callable[[int], bool],
     ) -> None:
-        """See `Surroundings`.  Who led before may have known of queues that are yet to be heard of:
+        """See `LeaderContext`.  A leader before may have known queues that are yet to be heard of:
         only what is gone for certain is forgotten."""
-        self._sources = dict(state.sources) or UNUSED  # mutant: R14h
+        self._sources = dict(state.sources) or EMPTY_DICT  # mutant: R14h
         self._draft = draft
         self._announcing = announcing
         self._is_there = is_there
         self._is_gone = is_gone
         self._forget_gone()
 
-    def sift(self, posted: Posted) -> list[tuple[int, int, Fate]]:
+    def sift(self, posted: DeadLetterIds) -> list[tuple[int, int, ArrivalKind]]:
         """From where to where those of a run are what, in order.
 
         What is said with them of others is on record then.
@@ -81,23 +81,25 @@ class Arrivals:
         source = self._sources.get(posted.source)
         if source is None:
             if not self._is_there(posted.source):
-                return [(0, len(posted.sequences), Fate.STALE)]
+                return [(0, len(posted.sequences), ArrivalKind.STALE)]
             self._forget_gone()
             source = UNKNOWN_SOURCE
         elif posted.term < source.term:
-            return [(0, len(posted.sequences), Fate.STALE)]
+            return [(0, len(posted.sequences), ArrivalKind.STALE)]
         else:
             source = self._know(source, posted)
-        new = Fate.EARLY if self._announcing.is_coming(ARRIVALS) else Fate.NEW  # mutant: R14i
-        fates: list[tuple[int, int, Fate]] = []
+        new = (
+            ArrivalKind.EARLY if self._announcing.is_coming(ARRIVALS) else ArrivalKind.NEW
+        )  # mutant: R14i
+        fates: list[tuple[int, int, ArrivalKind]] = []
         start = 0
         for is_here, alike in groupby(posted.sequences, source.arrived.__contains__):
             stop = start + sum(1 for _ in alike)
-            fates.append((start, stop, Fate.HERE if is_here else new))  # mutant: R14g
+            fates.append((start, stop, ArrivalKind.HERE if is_here else new))  # mutant: R14g
             start = stop
         return fates
 
-    def _know(self, source: Source, posted: Posted) -> Source:
+    def _know(self, source: Source, posted: DeadLetterIds) -> Source:
         settled = runs_of(sorted(number for number in posted.settled if number in source.arrived))
         if was_forced(source.term, posted.term):
             settled = [range(low, high) for low, high in source.arrived]
@@ -107,17 +109,17 @@ class Arrivals:
             return source
         fact = ArrivalsKnown(posted.source, posted.term, posted.below, settled)
         self._say(fact)
-        if self._sources is UNUSED:
+        if self._sources is EMPTY_DICT:
             self._sources = {}
         known = self._sources[posted.source] = source.with_known(fact)
         return known
 
-    def add(self, posted: Posted) -> None:
+    def add(self, posted: DeadLetterIds) -> None:
         """New ones are taken, with the entry that is drafted."""
         fact = Arrived(posted.source, posted.term, runs_of(sorted(posted.sequences)))
         self._say(fact)
         source = self._sources.get(posted.source, UNKNOWN_SOURCE)
-        if self._sources is UNUSED:
+        if self._sources is EMPTY_DICT:
             self._sources = {}
         self._sources[posted.source] = source.with_arrived(fact)
 

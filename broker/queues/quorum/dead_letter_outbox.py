@@ -11,7 +11,8 @@ those that wait only the numbers are known: contents are read from the log for e
 the backlog is.
 
 A next leader finds those on record whose arrival is not, and begins with them anew: to a classic
-queue they may come twice, and are the same then; a quorum queue knows their numbers (`Arrivals`).
+queue they may come twice, and are the same then; a quorum queue knows their
+numbers (`DeadLetterDedup`).
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.dead_letter_port import DeadLetter, DeadMessages
+from fluffle.broker.queues.dead_letter_port import DeadMessages, RepublishDeadLetters
 from fluffle.broker.queues.delivery_counts import Counts, brought_along
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import Unreadable
-from fluffle.broker.queues.pending_dead_letter import Parcel
-from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.journal import UnreadableMessages
+from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
+from fluffle.broker.queues.queue_api import DeadLetterIds
 from fluffle.broker.queues.quorum.death_reasons import DEATH_REASONS
 from fluffle.broker.queues.quorum.effects import Dead
-from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.facts import DeadLettered, Purged, Reason
-from fluffle.broker.queues.quorum.message_reader import Contents, Reading
+from fluffle.broker.queues.quorum.message_reader import EntryReader, LogJournal
 from fluffle.broker.queues.quorum.queue_time import QueueTime
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.settings import DeadLetterStrategy
@@ -63,13 +64,13 @@ PAUSE_MS, PAUSES_MAX = 250, 6
 each time, up to 16 s.  RabbitMQ waits as long as for those that say nothing."""
 
 
-class Way(NamedTuple):
+class UnconfirmedDeadLetter(NamedTuple):
     """One that is under way, or is to be again."""
 
     sequence: int
     dead: Dead
     """With whom it died."""
-    parcel: Parcel
+    parcel: PendingDeadLetter
     size_bytes: int
     due_ms: int
     """When it is tried again."""
@@ -79,7 +80,7 @@ NOTHING_WAITS: deque[Dead] = deque()
 """Never changed: most queues have no such dead, and an empty deque takes 600 bytes."""
 
 
-class Outbox:
+class DeadLetterOutbox:
     """Called from one thread.  Whoever `post`s is to be called again when it says so."""
 
     __slots__ = (
@@ -91,23 +92,23 @@ class Outbox:
     def __init__(
         self,
         queue: Queue,
-        contents: Contents,
-        draft: Draft,
+        contents: LogJournal,
+        draft: EntryBuilder,
         *,
-        dead_letter: DeadLetter | None,
+        dead_letter: RepublishDeadLetters | None,
         source: tuple[int, int],
         time: QueueTime,
         touch: Callable[[], None],
         patience_ms: int = PATIENCE_MS,
     ) -> None:
-        """`source`: see `Surroundings`.  `touch` asks for `post`, once something has arrived."""
+        """`source`: see `LeaderContext`.  `touch` asks for `post`, once something has arrived."""
         self._queue = queue
-        self._reading = Reading(contents)
+        self._reading = EntryReader(contents)
         self._pending = contents.state.pending
         self._source = source
-        self._arrived: dict[object, list[int]] = UNUSED
+        self._arrived: dict[object, list[int]] = EMPTY_DICT
         """Of queues that are told of it, those used last: what each has, and it has not been told
-        yet that it is kept no more.  Of who is not here any more it hears by `Posted.below`."""
+        yet that it is kept no more.  `DeadLetterIds.below` speaks of those not here any more."""
         self._draft = draft
         self._dead_letter = dead_letter
         self._time = time
@@ -117,7 +118,7 @@ class Outbox:
         """Messages that have died, and it is not on record yet."""
         self.waiting: deque[Dead] = NOTHING_WAITS
         self._waiting_count = 0
-        self._under_way: dict[int, Way] = UNUSED
+        self._under_way: dict[int, UnconfirmedDeadLetter] = EMPTY_DICT
         """By sequence number, no more than `UNDER_WAY_MAX`."""
         self._under_way_bytes = 0
         """Of their contents."""
@@ -183,7 +184,7 @@ class Outbox:
             left = TURN_MAX
             while self.waiting and self._has_room and left > 0:
                 left -= self._send_next(now_ms, left)
-        except Unreadable:
+        except UnreadableMessages:
             return  # whoever owns this has been told that it is damaged
         if not self.waiting:
             self._reading.forget()
@@ -212,10 +213,10 @@ class Outbox:
         self._begin(len(contents))
         due_ms = now_ms + self.patience_ms
         ways = [
-            Way(
+            UnconfirmedDeadLetter(
                 sequence,
                 dead,
-                Parcel(partial(self._told, sequence), sequence),
+                PendingDeadLetter(partial(self._told, sequence), sequence),
                 len(content),
                 due_ms,
             )
@@ -244,12 +245,14 @@ class Outbox:
                 self.waiting.appendleft(replace(dead, run=dead.run[count:]))  # mutant: OU3
             count -= min(count, len(dead.run))
 
-    def _send(self, ways: list[Way], origins: list[Origin], contents: list[bytes]) -> None:
+    def _send(
+        self, ways: list[UnconfirmedDeadLetter], origins: list[Origin], contents: list[bytes]
+    ) -> None:
         """Some of one cause.  It may be known at once what becomes of them."""
         self._under_way_bytes += sum(
             way.size_bytes for way in ways if way.sequence not in self._under_way
         )
-        if self._under_way is UNUSED:
+        if self._under_way is EMPTY_DICT:
             self._under_way = {}
         self._under_way |= {way.sequence: way for way in ways}
         dead, parcels = ways[0].dead, [way.parcel for way in ways]
@@ -261,17 +264,17 @@ class Outbox:
         assert self._dead_letter is not None
         self._dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14d
 
-    def _stamped(self, queue: object, parcels: list[Parcel]) -> Posted:
+    def _stamped(self, queue: object, parcels: list[PendingDeadLetter]) -> DeadLetterIds:
         """What is on record, not what is decided: the next leader knows nothing else."""
         arrived, pending = self._arrived.pop(queue, []), self._pending
         settled = [sequence for sequence in arrived if sequence not in pending]
-        if self._arrived is UNUSED:
+        if self._arrived is EMPTY_DICT:
             self._arrived = {}
         self._arrived[queue] = [sequence for sequence in arrived if sequence in pending]
         if len(self._arrived) > TOLD_MAX:
             del self._arrived[next(iter(self._arrived))]
         below = pending.first or 0
-        return Posted(*self._source, below, settled, [parcel.sequence for parcel in parcels])
+        return DeadLetterIds(*self._source, below, settled, [parcel.sequence for parcel in parcels])
 
     def _told(self, sequence: int, *, is_there: bool) -> None:
         """Of one that may have been purged meanwhile."""

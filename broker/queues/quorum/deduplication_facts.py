@@ -10,22 +10,22 @@ from __future__ import annotations
 from functools import partial
 
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.deduplication import Around, OnDuplicates, Sieve
-from fluffle.broker.queues.deduplication_window import Window
+from fluffle.broker.queues.deduplication import DeduplicationContext, DuplicateFilter, OnDuplicates
+from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.length_limit import Enqueue
 from fluffle.broker.queues.quorum.encoding import REMEMBERS
-from fluffle.broker.queues.quorum.entry_builder import Draft
-from fluffle.broker.queues.quorum.entry_version import Announcing
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
+from fluffle.broker.queues.quorum.entry_version import EntryVersions
 from fluffle.broker.queues.quorum.facts import Remembered
 from fluffle.broker.queues.quorum.queue_time import QueueTime
-from fluffle.broker.queues.settings import Cache
+from fluffle.broker.queues.settings import DeduplicationCache
 
-NO_WINDOW = Window()
+NO_WINDOW = DeduplicationWindow()
 """Never changed: most queues take what comes again."""
 
 
-class Remembering:
-    """The `Keys` of one leadership."""
+class LoggedDeduplicationKeys:
+    """The `DeduplicationKeys` of one leadership."""
 
     __slots__ = (
         "_announcing", "_draft", "_is_behind", "_kept", "_known", "_news", "_on_duplicates",
@@ -34,9 +34,9 @@ class Remembering:
 
     def __init__(
         self,
-        known: Window | None,
-        draft: Draft,
-        announcing: Announcing,
+        known: DeduplicationWindow | None,
+        draft: EntryBuilder,
+        announcing: EntryVersions,
         time: QueueTime,
         on_duplicates: OnDuplicates,
     ) -> None:
@@ -55,12 +55,14 @@ class Remembering:
         self._is_behind = False
         """Whether there are others that could not be said."""
 
-    def sieve(self, cache: Cache, enqueue: Enqueue) -> Sieve:
-        """A `SieveFrom`."""
+    def sieve(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
+        """A `FilterFactory`."""
         known, self._known = self._known, None
-        self._window = known.copy() if known is not None else Window()
+        self._window = known.copy() if known is not None else DeduplicationWindow()
         told = partial(self._on_duplicates, QueueType.QUORUM)
-        return Sieve(cache, self._window, Around(enqueue, self._time.now_ms, told, self))
+        return DuplicateFilter(
+            cache, self._window, DeduplicationContext(enqueue, self._time.now_ms, told, self)
+        )
 
     def remembered(self, packed: bytes, kept: int) -> None:
         if not kept:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.base.delayed_queues import is_calendar
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delayed_ready_list import CalendarLane
+from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import Stored
 from fluffle.broker.queues.length_limit import Enqueue
-from fluffle.broker.queues.queue_api import Admission, Partly
+from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
 from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX
 from fluffle.broker.queues.quorum.entries import Entries
-from fluffle.broker.queues.quorum.message_reader import Contents
+from fluffle.broker.queues.quorum.message_reader import LogJournal
 from fluffle.broker.queues.quorum.ready_ranges import earliest_ms, stored, undated
 from fluffle.protocol.delays import delay_in
 from fluffle.protocol.properties import raw_properties
@@ -25,12 +25,12 @@ DUE_MAX = 2 * UNDER_WAY_MAX
 are, which costs less."""
 
 
-class InImage:
-    """A `Dues`: of messages that were there when a leader began."""
+class ImageDueTimes:
+    """A `DueTimes`: of messages that were there when a leader began."""
 
     __slots__ = ("_contents", "expiries_of", "ready_within")
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: LogJournal) -> None:
         self._contents = contents
         self.ready_within = contents.ready_within
         self.expiries_of = contents.expiries_of
@@ -39,23 +39,23 @@ class InImage:
         return earliest_ms(self._contents.state.entries, first, stop)
 
 
-def calendar_of(
-    spec: QueueSpec, contents: Contents, due_count: Callable[[], int]
-) -> CalendarLane | None:
+def delayed_list_of(
+    spec: QueueSpec, contents: LogJournal, due_count: Callable[[], int]
+) -> DelayedReadyList | None:
     """Where the messages of a calendar wait; `due_count`: how many have died and not arrived."""
-    if not is_calendar(spec.name):
+    if not is_delayed_queue(spec.name):
         return None
-    return CalendarLane(contents, InImage(contents), due_count, DUE_MAX)
+    return DelayedReadyList(contents, ImageDueTimes(contents), due_count, DUE_MAX)
 
 
 def stored_of(spec: QueueSpec) -> Callable[[Entries], list[Stored]]:
     """How whoever begins with what is in the image gets to know it."""
-    return undated if is_calendar(spec.name) else stored
+    return undated if is_delayed_queue(spec.name) else stored
 
 
 def intake_of(queue: Queue) -> Enqueue:
     """What takes messages into a queue: one that is a calendar reads how long each has to wait."""
-    if not is_calendar(queue.name):
+    if not is_delayed_queue(queue.name):
         return queue.enqueue
 
     def enqueue(
@@ -65,7 +65,7 @@ def intake_of(queue: Queue) -> Enqueue:
         *,
         persistent: bool = False,
         expiration_ms: Lifetimes = None,
-    ) -> Admission | Partly:
+    ) -> EnqueueResult | PartialResult:
         del expiration_ms  # that counts from when it is routed
         delays_ms = [delay_in(raw_properties(content)) for content in contents]
         return queue.enqueue(

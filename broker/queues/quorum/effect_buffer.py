@@ -13,33 +13,33 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from fluffle.broker.queues.quorum.effects import Dead, Effect
-from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 
-Kept: TypeAlias = Effect | Dead
+BufferedEffect: TypeAlias = Effect | Dead
 
-Later: TypeAlias = Callable[[], Sequence[Kept]]
+EffectSource: TypeAlias = Callable[[], Sequence[BufferedEffect]]
 """Effects that are only known when they may leave."""
 
 
-class Gate:
+class EffectBuffer:
     """Of one leadership, and dropped with it."""
 
     __slots__ = ("_draft", "_known", "_under_way", "_waiting")
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: EntryBuilder) -> None:
         self._draft = draft
-        self._waiting: list[Later] = []
+        self._waiting: list[EffectSource] = []
         """What rests on the entry that is being drafted."""
-        self._under_way: list[list[Later]] = []
+        self._under_way: list[list[EffectSource]] = []
         """The same of each entry that is proposed and not applied."""
-        self._known: list[Later] = []
+        self._known: list[EffectSource] = []
         """What rests on nothing that is not applied."""
 
-    def keep(self, later: Later) -> None:
+    def keep(self, later: EffectSource) -> None:
         """Until the entry that is being drafted is applied."""
         self._waiting.append(later)  # mutant: R1
 
-    def keep_known(self, later: Later) -> None:
+    def keep_known(self, later: EffectSource) -> None:
         """Until everything is applied that has been decided so far; maybe it is."""
         if self._draft:  # mutant: LE1
             self._waiting.append(later)
@@ -53,15 +53,15 @@ class Gate:
         self._under_way.append(self._waiting)
         self._waiting = []
 
-    def apply(self) -> list[Kept]:
+    def apply(self) -> list[BufferedEffect]:
         """The first entry under way is applied: what leaves now."""
         return _all(self._under_way.pop(0))
 
-    def take_known(self) -> list[Kept]:
+    def take_known(self) -> list[BufferedEffect]:
         """What leaves without an entry."""
         known, self._known = self._known, []
         return _all(known)
 
 
-def _all(kept: list[Later]) -> list[Kept]:
+def _all(kept: list[EffectSource]) -> list[BufferedEffect]:
     return [effect for later in kept for effect in later()]

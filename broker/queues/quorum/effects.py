@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum.facts import Key, Reason
 
@@ -27,8 +27,8 @@ class Done:
 
 @dataclass(slots=True)
 class NotTaken:
-    """Publishes were refused, or settlements came too late to count: see `Refused`.  A purge, too,
-    but that is not on record."""
+    """Publishes were refused, or settlements came too late to count: see
+    `OperationsRefused`.  A purge, too, but that is not on record."""
 
     session: Key
     first: int
@@ -71,18 +71,18 @@ class Delivery:
 
     session: Key
     holder: Key
-    handout: Handout
+    delivery_batch: DeliveryBatch
     """With the counts that make its tokens, and the contents."""
 
 
 @dataclass(slots=True)
-class Got:
+class GetResult:
     """basic.get is done."""
 
     session: Key
     number: int
     holder: Key
-    handout: Handout | None
+    delivery_batch: DeliveryBatch | None
     """None: there was nothing."""
 
 
@@ -106,7 +106,7 @@ class Activity:
 
 
 Effect: TypeAlias = (
-    Done | NotTaken | Answer | Expected | Delivery | Got | Withdrawn | TimedOut | Activity
+    Done | NotTaken | Answer | Expected | Delivery | GetResult | Withdrawn | TimedOut | Activity
 )
 """For edges."""
 
@@ -124,4 +124,4 @@ class Dead:
     """None at all if the messages have to be read."""
     contents: list[bytes]
     must_arrive: bool = False
-    """See `Outbox`."""
+    """See `DeadLetterOutbox`."""

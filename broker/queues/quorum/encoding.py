@@ -10,9 +10,10 @@
 The first is made once, by the leader, and is the same on each wire and each disk.  The second is
 what a member makes of one that it has applied long ago, when most of its messages are dead.
 
-Decoding believes nothing: what is not exactly an entry raises `Unfit`.  Whoever changes the form,
-or adds a kind of fact, raises the version, and decides on it only where `Announcing.version` has
-come so far: when every member has announced it.  What was decided so is written so.
+Decoding believes nothing: bytes that are not exactly an entry raise `InvalidEntry`.  A change
+of the form, or a new kind of fact, raises the version.  It is decided on only where
+`EntryVersions.version` has come so far: when every member has announced it.  What was decided
+so is written so.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from typing import Any, cast, get_type_hints
 import msgpack
 
 from fluffle.broker.queues.quorum import messages
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.facts import (
     KINDS,
     ArrivalsKnown,
     Arrived,
     ConsumerAttached,
     Fact,
-    How,
     Reason,
     Remembered,
+    RequeueReason,
     SourceGone,
 )
 from fluffle.broker.queues.quorum.messages import Enqueued, Stored
@@ -91,7 +92,7 @@ class FactBatch:
 
 
 class _Layout:
-    """How the fields of one kind of fact are written and read."""
+    """RequeueReason the fields of one kind of fact are written and read."""
 
     __slots__ = (
         "enums",
@@ -114,7 +115,9 @@ class _Layout:
         self.numbers_at = [at for at, kind in enumerate(self.types) if kind is int]
         self.runs_at = hints.index(list[range]) if list[range] in hints else None
         self.holders_at = hints.index(list[int]) if list[int] in hints else None
-        self.enums = [(at, hint) for at, hint in enumerate(hints) if hint in (Reason, How)]
+        self.enums = [
+            (at, hint) for at, hint in enumerate(hints) if hint in (Reason, RequeueReason)
+        ]
         self.lowest = NUMBER_MIN.get(kind, 0)
 
     def row(self, fact: Fact) -> list[Any]:
@@ -130,20 +133,20 @@ class _Layout:
         return row
 
     def fact(self, values: list[Any]) -> Fact:
-        """Raises `Unfit`."""
+        """Raises `InvalidEntry`."""
         if list(map(type, values)) != self.types:
-            raise Unfit(f"the fields of a {self.kind.__name__} are others")
+            raise InvalidEntry(f"the fields of a {self.kind.__name__} are others")
         for at in self.numbers_at:
             if not self.lowest <= values[at] <= NUMBER_MAX:
-                raise Unfit(f"a {self.kind.__name__} with a number that none is")
+                raise InvalidEntry(f"a {self.kind.__name__} with a number that none is")
         for at, enumeration in self.enums:
             if values[at] >= len(enumeration):
-                raise Unfit(f"a {self.kind.__name__} of an unknown sort: {values[at]}")
+                raise InvalidEntry(f"a {self.kind.__name__} of an unknown sort: {values[at]}")
             values[at] = enumeration(values[at])
         if self.runs_at is not None:
             runs = _unpack_runs(values[self.runs_at])
             if not runs and self.kind not in MAY_NAME_NONE:
-                raise Unfit("runs that are not three numbers each")
+                raise InvalidEntry("runs that are not three numbers each")
             values[self.runs_at] = runs
         if self.holders_at is not None:
             _check_holders(values[self.holders_at])
@@ -166,12 +169,12 @@ def row_of(fact: Fact) -> list[Any]:
 
 
 def fact_of(row: object) -> Fact:
-    """The fact that `row_of` made a list of.  Raises `Unfit`."""
+    """The fact that `row_of` made a list of.  Raises `InvalidEntry`."""
     if type(row) is not list or not row or type(row[0]) is not int:
-        raise Unfit("a fact that is not a list with a number")
+        raise InvalidEntry("a fact that is not a list with a number")
     layout = _BY_NUMBER.get(row[0])
     if layout is None:
-        raise Unfit(f"no fact has the number {row[0]}")
+        raise InvalidEntry(f"no fact has the number {row[0]}")
     return layout.fact(row[1:])
 
 
@@ -195,7 +198,7 @@ def encode(batch: FactBatch, version: int = FIRST_VERSION) -> bytes:
 
 
 def decode(entry: bytes, reads: int = VERSION) -> FactBatch:
-    """What an entry says; what its messages are is not looked at.  Raises `Unfit`.
+    """What an entry says; what its messages are is not looked at.  Raises `InvalidEntry`.
 
     `reads`: the newest version that may be taken for known here.
     """
@@ -205,9 +208,9 @@ def decode(entry: bytes, reads: int = VERSION) -> FactBatch:
     try:
         rows = msgpack.unpackb(entry[facts_at:stop], unicode_errors="surrogateescape")
     except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise Unfit(f"facts that are not msgpack: {error}") from error
+        raise InvalidEntry(f"facts that are not msgpack: {error}") from error
     if type(rows) is not list:
-        raise Unfit("facts that are not a list")
+        raise InvalidEntry("facts that are not a list")
     facts = list(map(fact_of, rows))
     new = messages.look_at(entry, stop) if stop < len(entry) else None
     return FactBatch(stamp_ms, revision, facts, new, version)
@@ -219,39 +222,39 @@ def version_of(entry: bytes) -> int:
 
 
 def read_messages(entry: bytes) -> Stored:
-    """The messages of an entry, or what is left of it.  Raises `Unfit`.
+    """The messages of an entry, or what is left of it.  Raises `InvalidEntry`.
 
     That its version is known was seen when it was applied, or with the snapshot that covers it.
     """
     at, sequences = _messages_in(entry)
     stored = messages.read(entry, at, sequences)
     if sequences and len(stored.contents) != len(sequences):
-        raise Unfit(f"{len(stored.contents)} messages of {len(sequences)}")
+        raise InvalidEntry(f"{len(stored.contents)} messages of {len(sequences)}")
     return stored
 
 
 def pick_messages(entry: bytes, wanted: Sequence[int]) -> Stored:
     """As `read_messages`, of some that are in it: it costs little for the others.  Raises
-    `Unfit`."""
+    `InvalidEntry`."""
     at, sequences = _messages_in(entry)
     return messages.pick(entry, at, wanted, sequences)
 
 
 def _messages_in(entry: bytes) -> tuple[int, Sequence[int]]:
     """Where the messages of an entry begin, and which these are, if they are not consecutive.
-    Raises `Unfit`."""
+    Raises `InvalidEntry`."""
     if entry[:1] != bytes((BODIES,)):
         return _frame(entry)[-1], ()
     try:
         _kind, _version, count = BODIES_HEAD.unpack_from(entry)
         sequences = unpack_from(f">{count}Q", entry, BODIES_HEAD.size)
     except StructError as error:
-        raise Unfit(f"what is left of an entry ends too soon: {error}") from error
+        raise InvalidEntry(f"what is left of an entry ends too soon: {error}") from error
     return BODIES_HEAD.size + SEQUENCE_BYTES * count, sequences
 
 
 def slim(entry: bytes, live: Iterable[range]) -> bytes:
-    """The same entry without the messages that are not in `live`; some must be.  Raises `Unfit`.
+    """Return the entry without the messages not in `live`; some must be.  Raises `InvalidEntry`.
 
     What it makes holds messages and no facts: good enough for an entry that is not applied again.
     """
@@ -260,7 +263,7 @@ def slim(entry: bytes, live: Iterable[range]) -> bytes:
     keep = [sequence in wanted for sequence in stored.sequences]  # mutant: IM44
     kept = [sequence for sequence in stored.sequences if sequence in wanted]  # mutant: IM45
     if not kept:
-        raise Unfit("no live message is in an entry that should have some")
+        raise InvalidEntry("no live message is in an entry that should have some")
     head = BODIES_HEAD.pack(BODIES, version_of(entry), len(kept)) + pack(f">{len(kept)}Q", *kept)
     return b"".join((head, *messages.packed_again(stored, keep)))
 
@@ -270,24 +273,24 @@ def _frame(entry: bytes) -> tuple[int, int, int, int]:
     try:
         kind, _version, stamp_ms, revision, facts_bytes = HEAD.unpack_from(entry)
     except StructError as error:
-        raise Unfit(f"an entry of {len(entry)} bytes") from error
+        raise InvalidEntry(f"an entry of {len(entry)} bytes") from error
     if kind != FACTS:
-        raise Unfit(f"an entry of kind {kind}")
+        raise InvalidEntry(f"an entry of kind {kind}")
     stop = HEAD.size + facts_bytes
     if stop > len(entry):
-        raise Unfit(f"{facts_bytes} bytes of facts in an entry of {len(entry)}")
+        raise InvalidEntry(f"{facts_bytes} bytes of facts in an entry of {len(entry)}")
     return stamp_ms, revision, HEAD.size, stop
 
 
 def check_version(what: str, version: int, reads: int) -> None:
-    """Raises `Unfit` for a version that is not known here, or is none."""
+    """Raises `InvalidEntry` for a version that is not known here, or is none."""
     if version > reads:
-        raise Unfit(
+        raise InvalidEntry(
             f"{what} of version {version}; this fluffle reads up to {reads}: run the one that the "
             "other members run"
         )
     if version < FIRST_VERSION:
-        raise Unfit(f"{what} of version {version}, which nobody writes")
+        raise InvalidEntry(f"{what} of version {version}, which nobody writes")
 
 
 def _pack_runs(runs: list[range]) -> list[int]:
@@ -296,16 +299,16 @@ def _pack_runs(runs: list[range]) -> list[int]:
 
 def _unpack_runs(numbers: list[Any]) -> list[range]:
     if len(numbers) % 3 or set(map(type, numbers)) - {int}:
-        raise Unfit("runs that are not three numbers each")
+        raise InvalidEntry("runs that are not three numbers each")
     runs = []
     three_at_a_time = [iter(numbers)] * 3
     for first, step, count in zip(*three_at_a_time, strict=True):
         if first < 1 or step < 1 or count < 1 or first + step * count > NUMBER_MAX:
-            raise Unfit(f"a run of {count} messages from {first} on by steps of {step}")
+            raise InvalidEntry(f"a run of {count} messages from {first} on by steps of {step}")
         runs.append(range(first, first + step * count, step))
     return runs
 
 
 def _check_holders(holders: list[Any]) -> None:
     if set(map(type, holders)) != {int} or min(holders) < 1:
-        raise Unfit("holders that are not keys")
+        raise InvalidEntry("holders that are not keys")

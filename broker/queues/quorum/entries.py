@@ -22,10 +22,10 @@ from operator import mul
 from re import finditer
 from typing import NamedTuple, TypeAlias
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.bits import comb
 from fluffle.broker.queues.expiry_times import Expiries, alike, joined
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.messages import Enqueued
 from fluffle.broker.queues.quorum.runs import common
 from fluffle.broker.queues.timer_port import NEVER_MS
@@ -61,7 +61,7 @@ NO_ROWS = new_rows()
 """Never changed: eight empty arrays take a kilobyte, and most queues are empty."""
 
 
-class Each(NamedTuple):
+class PerMessageValues(NamedTuple):
     """What differs from message to message of an entry."""
 
     priorities: bytes
@@ -83,7 +83,7 @@ class Entry:
     mean_bytes: int
     priority: int
     expires_at_ms: int
-    each: Each | None
+    each: PerMessageValues | None
     """Where not all are alike."""
 
     @property
@@ -103,9 +103,9 @@ class Entries:
     def __init__(self) -> None:
         self.rows = NO_ROWS
         """Invariant: all of one length."""
-        self.each: dict[int, Each] = UNUSED
+        self.each: dict[int, PerMessageValues] = EMPTY_DICT
         """By the first number of an entry."""
-        self.ready_bits: dict[int, int] = UNUSED
+        self.ready_bits: dict[int, int] = EMPTY_DICT
         """By the first number of an entry of which some messages are ready and some are not."""
         self._dead = 0
         self.ready_count = 0
@@ -129,19 +129,19 @@ class Entries:
         rows["priorities"].append(columns.priority)
         rows["expiries"].append(columns.expires_at_ms)
         if columns.priorities or columns.expiries:
-            if self.each is UNUSED:
+            if self.each is EMPTY_DICT:
                 self.each = {}
-            self.each[new.first] = Each(columns.priorities, columns.expiries)
+            self.each[new.first] = PerMessageValues(columns.priorities, columns.expiries)
         self.ready_count += new.count
         self.content_bytes += mean * new.count
 
     def take(self, run: range) -> None:
-        """Messages are ready no more.  Raises `Unfit` if one is not now."""
+        """Messages are ready no more.  Raises `InvalidEntry` if one is not now."""
         firsts, counts, ready = self.rows["firsts"], self.rows["counts"], self.rows["ready"]
         for at, inside in self._spread(run):
             wanted, there = len(inside), ready[at]
             if wanted > there:  # mutant: RE18
-                raise Unfit(f"not all messages from {firsts[at]} on are ready")
+                raise InvalidEntry(f"not all messages from {firsts[at]} on are ready")
             if wanted < counts[at]:
                 self._take_bits(firsts[at], counts[at], inside, there)
             ready[at] = there - wanted
@@ -152,11 +152,11 @@ class Entries:
         bits = comb(len(inside), inside.step) << (inside.start - first)
         now = (1 << count) - 1 if there == count else self.ready_bits.get(first, 0)
         if bits & ~now:  # mutant: RE19
-            raise Unfit(f"not all messages of {inside} are ready")
+            raise InvalidEntry(f"not all messages of {inside} are ready")
         if len(inside) == there:
             self.ready_bits.pop(first, None)
         else:
-            if self.ready_bits is UNUSED:
+            if self.ready_bits is EMPTY_DICT:
                 self.ready_bits = {}
             self.ready_bits[first] = now ^ bits  # mutant: IM35
 
@@ -168,7 +168,7 @@ class Entries:
         for at, inside in self._spread(run):
             left = live[at] - len(inside)
             if left < ready[at]:
-                raise Unfit(f"more messages of {inside} are gone than were there")
+                raise InvalidEntry(f"more messages of {inside} are gone than were there")
             live[at] = left
             size_bytes = rows["means"][at] * len(inside)
             self.content_bytes -= size_bytes  # mutant: IM33
@@ -181,7 +181,7 @@ class Entries:
         return dead
 
     def _spread(self, run: range) -> list[tuple[int, range]]:
-        """Where the entries of a run are, each with what it has of it.  Raises `Unfit`."""
+        """Where the entries of a run are, each with what it has of it.  Raises `InvalidEntry`."""
         firsts, counts = self.rows["firsts"], self.rows["counts"]
         at = bisect_right(firsts, run.start) - 1
         if at >= 0 and run[-1] < firsts[at] + counts[at]:
@@ -191,7 +191,7 @@ class Entries:
             at = bisect_right(firsts, run.start, lo=max(at, 0)) - 1
             stop = firsts[at] + counts[at] if at >= 0 else 0
             if run.start >= stop:
-                raise Unfit(f"message {run.start} is in no entry")
+                raise InvalidEntry(f"message {run.start} is in no entry")
             inside = run[: -((run.start - stop) // run.step)]
             spread.append((at, inside))
             run = run[len(inside) :]
@@ -282,7 +282,7 @@ class Entries:
         return min(firsts_ms), max(lasts_ms)
 
     def expiries_of(self, run: range) -> Expiries | None:
-        """When each message of a run expires; None if none ever does.  Raises `Unfit`."""
+        """When each message of a run expires; None if none ever does.  Raises `InvalidEntry`."""
         expiries, firsts = self.rows["expiries"], self.rows["firsts"]
         found: Expiries | None = None
         count = 0
@@ -302,7 +302,7 @@ class Entries:
 
     def extent_of(self, sequence: int) -> tuple[int, int, int]:
         """The index of the entry that holds a message, and from which number up to which others
-        are that came with it.  Raises `Unfit`."""
+        are that came with it.  Raises `InvalidEntry`."""
         [(at, _)] = self._spread(range(sequence, sequence + 1))
         first = self.rows["firsts"][at]
         return self.rows["indexes"][at], first, first + self.rows["counts"][at]
@@ -317,34 +317,38 @@ class Entries:
         return [range(entry.first + start, entry.first + end) for start, end in found]
 
     def restore(self) -> None:
-        """Begin with what was put into `rows`, `ready_bits` and `each`.  Raises `Unfit`."""
+        """Begin with what was put into `rows`, `ready_bits` and `each`.  Raises `InvalidEntry`."""
         rows = self.rows
         if len(set(map(len, rows.values()))) != 1:
-            raise Unfit("the columns of entries are not of one length")
+            raise InvalidEntry("the columns of entries are not of one length")
         before = Entry(0, 0, 0, 0, 0, 0, 0, 0, None)
         partial = 0
         for entry in self:
             if entry.first < before.first + before.count or entry.index <= before.index:
-                raise Unfit(f"the entry of message {entry.first} is not behind the one before")
+                raise InvalidEntry(
+                    f"the entry of message {entry.first} is not behind the one before"
+                )
             if not entry.ready <= entry.live <= entry.count:
-                raise Unfit(f"{entry.ready} of {entry.live} of {entry.count} messages are ready")
+                raise InvalidEntry(
+                    f"{entry.ready} of {entry.live} of {entry.count} messages are ready"
+                )
             if 0 < entry.ready < entry.count:
                 self._check_bits(entry)
                 partial += 1
             if entry.each is not None and {*map(len, entry.each)} - {0, entry.count}:
-                raise Unfit(f"the entry of message {entry.first} has more columns, or fewer")
+                raise InvalidEntry(f"the entry of message {entry.first} has more columns, or fewer")
             before = entry
         if partial != len(self.ready_bits) or not all(rows["live"]):
-            raise Unfit("entries are dead, or bits are those of none")
+            raise InvalidEntry("entries are dead, or bits are those of none")
         if sum(entry.each is not None for entry in self) != len(self.each):
-            raise Unfit("priorities or expiries are those of no entry")
+            raise InvalidEntry("priorities or expiries are those of no entry")
         self.ready_count = sum(rows["ready"])
         self.content_bytes = sum(map(mul, rows["means"], rows["live"]))
 
     def _check_bits(self, entry: Entry) -> None:
         bits = self.ready_bits.get(entry.first, 0)
         if bits.bit_count() != entry.ready or bits.bit_length() > entry.count:
-            raise Unfit(f"of the entry of message {entry.first} other messages are ready")
+            raise InvalidEntry(f"of the entry of message {entry.first} other messages are ready")
 
 
 def cut(runs: Iterable[range], first: int, stop: int) -> list[range]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Deadlines, Expiries, grown
-from fluffle.broker.queues.inherited_counts import Carried
+from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.quorum.encoding import FactBatch
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
@@ -14,14 +14,14 @@ from fluffle.broker.queues.quorum.facts import (
     Arrived,
     DeadLettered,
     DeadLettering,
+    DelayElapsed,
+    Delivered,
+    DeliveredWithoutAck,
     Dropped,
     Fact,
-    HandedOut,
-    HandedOver,
     Key,
-    Matured,
+    OperationsRefused,
     Published,
-    Refused,
     SacActive,
     SessionClosed,
     SessionOpened,
@@ -38,12 +38,12 @@ from fluffle.broker.queues.quorum.messages import (
 )
 from fluffle.broker.queues.quorum.state import State
 
-NUMBERS = (Published, Refused, Acted, Answered, Acknowledged, SessionClosed)
+NUMBERS = (Published, OperationsRefused, Acted, Answered, Acknowledged, SessionClosed)
 """Facts about sessions that stand behind all others: what they answer for is in the same entry, so
 that their place among the others means nothing, and those of many operations become few."""
 
 
-class Draft:
+class EntryBuilder:
     """Facts and messages in the order in which they were decided, and what is next of each kind."""
 
     __slots__ = (
@@ -74,7 +74,7 @@ class Draft:
         self._expiries: Expiries | None = None
         self._priorities: bytearray | None = None
         """One a message, or None while all have the same as most."""
-        self._carried: Carried | None = None
+        self._carried: InheritedCounts | None = None
         """By place among the messages; None while none has brought along anything."""
         self.content_bytes = 0
         self._first = 0
@@ -94,7 +94,7 @@ class Draft:
 
     def mature(self, runs: list[range]) -> None:
         """Messages that had to wait are ready."""
-        self.say(Matured(runs))
+        self.say(DelayElapsed(runs))
 
     @property
     def last_revision(self) -> int:
@@ -136,7 +136,7 @@ class Draft:
         if self._priorities is not None:
             self._priorities += bytes((priority,)) * len(contents)
         if counts is not NEW:  # mutant: CA1
-            self._carried = self._carried or Carried()
+            self._carried = self._carried or InheritedCounts()
             self._carried.put(before, before + len(contents), counts)  # mutant: CA2
         self._origins += origins
         self._contents += contents
@@ -166,7 +166,10 @@ def _is_continued(last: Fact, fact: Fact) -> bool:
     if type(last) is not type(fact):
         return False
     match last, fact:
-        case (Published() | Refused() | Acted(), Published() | Refused() | Acted()):
+        case (
+            Published() | OperationsRefused() | Acted(),
+            Published() | OperationsRefused() | Acted(),
+        ):
             # mutant: LE12
             if last.session != fact.session or last.first + last.count != fact.first:
                 return False
@@ -187,7 +190,7 @@ def _is_continued(last: Fact, fact: Fact) -> bool:
             last.runs = _joined(last.runs, fact.runs)
         case (DeadLettered(), DeadLettered()):
             last.runs = _joined(last.runs, fact.runs)
-        case (HandedOut() | HandedOver(), HandedOut() | HandedOver()):
+        case (Delivered() | DeliveredWithoutAck(), Delivered() | DeliveredWithoutAck()):
             if (last.holders, last.ordinal) != (fact.holders, fact.ordinal):
                 return False
             if len(last.holders) > 1:  # they were dealt out, each time from the first holder on

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.quorum.encoding import FIRST_VERSION
-from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.facts import VersionAnnounced
 from fluffle.broker.queues.quorum.image import Image
 
@@ -21,16 +21,16 @@ Readers = Mapping[str, int]
 node says on its link; 0 if it has said nothing yet."""
 
 
-class Announcing:
+class EntryVersions:
     """Of one leadership."""
 
     __slots__ = ("_draft", "_image", "_readers", "_said")
 
-    def __init__(self, image: Image, draft: Draft, readers: Callable[[], Readers]) -> None:
+    def __init__(self, image: Image, draft: EntryBuilder, readers: Callable[[], Readers]) -> None:
         self._image = image
         self._draft = draft
         self._readers = readers
-        self._said: dict[str, int] = UNUSED
+        self._said: dict[str, int] = EMPTY_DICT
         """What is said here, applied or not."""
 
     @property
@@ -66,7 +66,7 @@ class Announcing:
             version = min(known, self._image.reads)
             said = max(self._said.get(member, FIRST_VERSION), on_record.get(member, FIRST_VERSION))
             if version > said:
-                if self._said is UNUSED:
+                if self._said is EMPTY_DICT:
                     self._said = {}
                 self._said[member] = version
                 self._draft.say(VersionAnnounced(version, member))

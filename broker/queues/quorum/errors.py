@@ -1,7 +1,7 @@
 """What is wrong with bytes that a member of a replicated queue was given."""
 
 
-class Unfit(ValueError):
+class InvalidEntry(ValueError):
     """An entry or a snapshot that cannot be taken for true here; says why.
 
     Its kind or version is not known, it is damaged, or a fact in it contradicts what all facts

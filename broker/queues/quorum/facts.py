@@ -43,7 +43,7 @@ DEATHS = frozenset({Reason.REJECTED, Reason.EXPIRED, Reason.MAXLEN, Reason.DELIV
 """Those for which a message is dead-lettered, where there is an exchange for that."""
 
 
-class How(IntEnum):
+class RequeueReason(IntEnum):
     """Why a message came back."""
 
     NACKED = 0
@@ -83,7 +83,7 @@ class Published:
 
 
 @dataclass(slots=True)
-class Refused:
+class OperationsRefused:
     """Operations of a session came to nothing: publishes that the queue did not take, settlements
     for good of what had come back before."""
 
@@ -182,7 +182,7 @@ class SacActive:
 
 
 @dataclass(slots=True)
-class HandedOut:
+class Delivered:
     """Messages were dealt out: the first to the first holder, the second to the second, in turn.
 
     Each is in its holder's hands until a fact says otherwise.
@@ -194,7 +194,7 @@ class HandedOut:
 
 
 @dataclass(slots=True)
-class HandedOver:
+class DeliveredWithoutAck:
     """The same, to those that do not acknowledge: hand-out and settlement in one."""
 
     ordinal: int
@@ -212,7 +212,7 @@ class Settled:
 
 
 @dataclass(slots=True)
-class Returned:
+class Requeued:
     """Messages have left their holder's hands and wait again, in this order, behind those that
     came back before.
 
@@ -222,15 +222,15 @@ class Returned:
     holder: Key
     ordinal: int
     delivery_count: int
-    """How often handing each of them out has failed, this time included if it has."""
-    how: How
+    """RequeueReason often handing each of them out has failed, this time included if it has."""
+    how: RequeueReason
     ready_at_ms: int
-    """They are handed out again only after a `Matured` that names them; 0: at once."""
+    """They are handed out again only after a `DelayElapsed` that names them; 0: at once."""
     runs: list[range]
 
 
 @dataclass(slots=True)
-class Matured:
+class DelayElapsed:
     """Messages that came back have waited for long enough."""
 
     runs: list[range]
@@ -331,14 +331,14 @@ class Remembered:
     dropped."""
 
     packed: bytes
-    """The newest keys from now on: see `Window`."""
+    """The newest keys from now on: see `DeduplicationWindow`."""
     kept: int
     """So many are known from now on, the newest of all."""
 
 
 Fact: TypeAlias = (
     Published
-    | Refused
+    | OperationsRefused
     | Acted
     | Answered
     | Acknowledged
@@ -348,11 +348,11 @@ Fact: TypeAlias = (
     | GetterAttached
     | Detached
     | SacActive
-    | HandedOut
-    | HandedOver
+    | Delivered
+    | DeliveredWithoutAck
     | Settled
-    | Returned
-    | Matured
+    | Requeued
+    | DelayElapsed
     | Dropped
     | DeadLettering
     | DeadLettered
@@ -367,7 +367,7 @@ Fact: TypeAlias = (
 
 KINDS: Mapping[int, type[Fact]] = {
     1: Published,
-    2: Refused,
+    2: OperationsRefused,
     3: Acted,
     4: Answered,
     5: Acknowledged,
@@ -377,11 +377,11 @@ KINDS: Mapping[int, type[Fact]] = {
     9: GetterAttached,
     10: Detached,
     11: SacActive,
-    12: HandedOut,
-    13: HandedOver,
+    12: Delivered,
+    13: DeliveredWithoutAck,
     14: Settled,
-    15: Returned,
-    16: Matured,
+    15: Requeued,
+    16: DelayElapsed,
     17: Dropped,
     18: DeadLettering,
     19: DeadLettered,

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from fluffle.broker.base.empty_dict import UNUSED
-from fluffle.broker.queues.consumer_timeout import Late, Lost
+from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.quorum.consumer_terms import timeout_of
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, GetterAttached, Key
-from fluffle.broker.queues.quorum.runs import Marked, runs_of, without
+from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 
 LEAVING_BYTES_MAX = 8 << 20
 """Of one queue."""
@@ -27,19 +27,19 @@ Room = Callable[[Key], int]
 """How many messages the edge of a consumer takes now; it wakes the consumer after a 0."""
 
 
-class Edges(Protocol):
+class HolderNotifications(Protocol):
     """What edges make of what the engine does with their consumers."""
 
     @property
     def room(self) -> Room: ...
 
-    def deliver(self, holder: Key, handout: Handout) -> None:
+    def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
         """A consumer is handed messages."""
 
     def cancelled(self, holder: Key) -> None:
         """A consumer is not served any more, for the queue is gone or has crashed."""
 
-    def overdue(self, holder: Key, late: Late) -> None:
+    def overdue(self, holder: Key, late: OverdueDeliveries) -> None:
         """See `Holder`."""
 
     def activity_changed(self, holder: Key, consumer: Consumer) -> None:
@@ -47,14 +47,14 @@ class Edges(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Gated:
+class BufferedNotifications:
     """The edges of a leadership."""
 
     room: Room
-    overdue: Callable[[Key, Late], None]
+    overdue: Callable[[Key, OverdueDeliveries], None]
     activity_changed: Callable[[Key, Consumer], None]
 
-    def deliver(self, holder: Key, handout: Handout) -> None:
+    def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError("a hand-out leaves through the gate")
 
     def cancelled(self, holder: Key) -> None:
@@ -69,31 +69,35 @@ class Getter:
     timeout_ms = None
 
     def __init__(
-        self, queue: Queue, *, no_ack: bool, on_overdue: Callable[[Late], None] | None = None
+        self,
+        queue: Queue,
+        *,
+        no_ack: bool,
+        on_overdue: Callable[[OverdueDeliveries], None] | None = None,
     ) -> None:
         self.queue = queue
         self.no_ack = no_ack
         self._on_overdue = on_overdue
         """None for one that holds nothing."""
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError("what is got leaves with its answer")
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """Nothing limits it."""
 
     def settled(self, count: int) -> None:
         """Nothing waits for room."""
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         assert self._on_overdue is not None
         self._on_overdue(late)
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         raise AssertionError("its edge is told")
 
 
-class Leaving:
+class UnsentContents:
     """Contents that are handed out, and have not left for their edges.
 
     However many the consumers of a queue have room for, there is a limit to them.
@@ -103,36 +107,36 @@ class Leaving:
 
     def __init__(self) -> None:
         self._bytes = 0
-        self._waiting: dict[Consumer, None] = UNUSED
+        self._waiting: dict[Consumer, None] = EMPTY_DICT
 
     def has_room(self, consumer: Consumer) -> bool:
         """Whoever finds none is woken when there is."""
         if self._bytes < LEAVING_BYTES_MAX:
             return True
-        if self._waiting is UNUSED:
+        if self._waiting is EMPTY_DICT:
             self._waiting = {}
         self._waiting[consumer] = None
         return False
 
-    def add(self, handout: Handout) -> None:
-        self._bytes += handout.content_bytes
+    def add(self, delivery_batch: DeliveryBatch) -> None:
+        self._bytes += delivery_batch.content_bytes
 
-    def left(self, handout: Handout) -> None:
+    def left(self, delivery_batch: DeliveryBatch) -> None:
         """It is gone, or need not go."""
-        self._bytes -= handout.content_bytes
+        self._bytes -= delivery_batch.content_bytes
         if self._waiting and self._bytes < LEAVING_BYTES_MAX:
-            waiting, self._waiting = self._waiting, UNUSED
+            waiting, self._waiting = self._waiting, EMPTY_DICT
             for consumer in waiting:
                 if consumer.parked:
                     consumer.queue.wake(consumer)
 
 
-class Far:
+class RemoteSink:
     """The `Sink` of a consumer that is at an edge."""
 
     __slots__ = ("_edges", "_leaving", "key", "unnoted")
 
-    def __init__(self, key: Key, edges: Edges, leaving: Leaving) -> None:
+    def __init__(self, key: Key, edges: HolderNotifications, leaving: UnsentContents) -> None:
         self.key = key
         self._edges = edges
         self._leaving = leaving
@@ -144,88 +148,92 @@ class Far:
         room = max(0, self._edges.room(self.key) - self.unnoted)
         return room if room and self._leaving.has_room(consumer) else 0
 
-    def reserve(self, handout: Handout) -> None:
-        self.unnoted += len(handout.sequences)
-        self._leaving.add(handout)
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        self.unnoted += len(delivery_batch.sequences)
+        self._leaving.add(delivery_batch)
 
-    def deliver(self, handout: Handout) -> None:
-        self._edges.deliver(self.key, handout)
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        self._edges.deliver(self.key, delivery_batch)
 
     def cancelled(self, consumer: Consumer) -> None:
         self._edges.cancelled(self.key)
 
-    def overdue(self, consumer: Consumer, late: Late) -> None:
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         self._edges.overdue(self.key, late)
 
-    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
         raise AssertionError("its edge is told")
 
     def activity_changed(self, consumer: Consumer) -> None:
         self._edges.activity_changed(self.key, consumer)
 
 
-class Part(NamedTuple):
+class DeliveryPart(NamedTuple):
     """Messages of a hand-out, from `start` up to, not including, `stop`."""
 
     run: range
-    handout: Handout
+    delivery_batch: DeliveryBatch
     start: int
     stop: int
 
 
 @dataclass(slots=True)
-class Held:
+class HolderState:
     """One of them."""
 
     attached: ConsumerAttached | GetterAttached
     holder: Consumer | Getter
     is_detached: bool = False
     """Invariant: it holds something."""
-    handouts: Marked[Handout] = field(default_factory=Marked)
+    delivery_batches: MarkedRuns[DeliveryBatch] = field(default_factory=MarkedRuns)
 
     @property
     def session(self) -> Key:
         return self.attached.session
 
-    def add(self, handout: Handout) -> None:
-        for run in runs_of(handout.sequences):
-            self.handouts.put(run, handout)
-        self.note(handout)
+    def add(self, delivery_batch: DeliveryBatch) -> None:
+        for run in runs_of(delivery_batch.sequences):
+            self.delivery_batches.put(run, delivery_batch)
+        self.note(delivery_batch)
 
-    def note(self, handout: Handout) -> None:
+    def note(self, delivery_batch: DeliveryBatch) -> None:
         """It is held, or has left for a consumer that does not acknowledge: the room is less."""
         if isinstance(self.holder, Consumer):
-            assert isinstance(self.holder.sink, Far)
-            self.holder.sink.unnoted -= len(handout.sequences)
+            assert isinstance(self.holder.sink, RemoteSink)
+            self.holder.sink.unnoted -= len(delivery_batch.sequences)
 
-    def holding(self, run: range, ordinal: int) -> list[tuple[range, Handout]]:
+    def holding(self, run: range, ordinal: int) -> list[tuple[range, DeliveryBatch]]:
         """What of a run is held under these tokens, in pieces of hand-outs."""
         return [
-            (piece, handout)
-            for piece, handout in self.handouts.found(run)
-            if handout.counts.acquired == ordinal  # mutant: R5
+            (piece, delivery_batch)
+            for piece, delivery_batch in self.delivery_batches.found(run)
+            if delivery_batch.counts.acquired == ordinal  # mutant: R5
         ]
 
-    def take(self, run: range, ordinal: int) -> tuple[list[Part], list[range]]:
+    def take(self, run: range, ordinal: int) -> tuple[list[DeliveryPart], list[range]]:
         """What of a run is held under these tokens, which it is no longer then; and what is not."""
         pieces = self.holding(run, ordinal)
         parts = [self._part(*piece) for piece in pieces]
         return parts, without(run, (part.run for part in parts))
 
-    def take_all(self) -> list[Part]:
+    def take_all(self) -> list[DeliveryPart]:
         """Everything, in the order in which it was handed out."""
-        return [self._part(run, handout) for run, handout in list(self.handouts)]
-
-    def take_of(self, handouts: Collection[Handout]) -> list[Part]:
-        """What of these is held, in that order."""
         return [
-            self._part(run, handout) for run, handout in list(self.handouts) if handout in handouts
+            self._part(run, delivery_batch) for run, delivery_batch in list(self.delivery_batches)
         ]
 
-    def _part(self, run: range, handout: Handout) -> Part:
-        self.handouts.take(run)
-        start = bisect_left(handout.sequences, run.start)
-        return Part(run, handout, start, start + len(run))
+    def take_of(self, delivery_batches: Collection[DeliveryBatch]) -> list[DeliveryPart]:
+        """What of these is held, in that order."""
+        return [
+            self._part(run, delivery_batch)
+            for run, delivery_batch in list(self.delivery_batches)
+            if delivery_batch in delivery_batches
+        ]
+
+    def _part(self, run: range, delivery_batch: DeliveryBatch) -> DeliveryPart:
+        self.delivery_batches.take(run)
+        start = bisect_left(delivery_batch.sequences, run.start)
+        return DeliveryPart(run, delivery_batch, start, start + len(run))
 
 
 class Holders:
@@ -233,21 +241,21 @@ class Holders:
 
     __slots__ = ("_counts", "_edges", "_getters", "_held", "_leaving", "_queue")
 
-    def __init__(self, queue: Queue, edges: Edges) -> None:
-        self._held: dict[Key, Held] = UNUSED
-        self._getters: dict[tuple[Key, int], Key] = UNUSED
+    def __init__(self, queue: Queue, edges: HolderNotifications) -> None:
+        self._held: dict[Key, HolderState] = EMPTY_DICT
+        self._getters: dict[tuple[Key, int], Key] = EMPTY_DICT
         """By session and channel."""
-        self._counts: dict[Key, int] = UNUSED
+        self._counts: dict[Key, int] = EMPTY_DICT
         """How many a session has."""
         self._queue = queue
         self._edges = edges
-        self._leaving = Leaving()
+        self._leaving = UnsentContents()
 
-    def left(self, handout: Handout) -> None:
+    def left(self, delivery_batch: DeliveryBatch) -> None:
         """Messages that consumers were handed are on their way, or need not be."""
-        self._leaving.left(handout)
+        self._leaving.left(delivery_batch)
 
-    def get(self, key: Key) -> Held | None:
+    def get(self, key: Key) -> HolderState | None:
         return self._held.get(key)
 
     def count_of(self, session: Key) -> int:
@@ -259,19 +267,19 @@ class Holders:
 
     def tokens_of(self, key: Key) -> list[tuple[int, range]]:
         """What somebody holds: ordinal, and which messages."""
-        held = self._held[key].handouts
-        return [(handout.counts.acquired, run) for run, handout in held]
+        held = self._held[key].delivery_batches
+        return [(delivery_batch.counts.acquired, run) for run, delivery_batch in held]
 
-    def key_of(self, handout: Handout) -> Key:
+    def key_of(self, delivery_batch: DeliveryBatch) -> Key:
         """Of the consumer that the engine has handed messages."""
-        holder = handout.holder
+        holder = delivery_batch.holder
         assert isinstance(holder, Consumer)
-        assert isinstance(holder.sink, Far)
+        assert isinstance(holder.sink, RemoteSink)
         return holder.sink.key
 
     def add(
         self, attached: ConsumerAttached | GetterAttached, *, is_detached: bool = False
-    ) -> Held:
+    ) -> HolderState:
         """Somebody is there; a consumer is not served before the engine has it."""
         holder: Consumer | Getter
         if isinstance(attached, GetterAttached):
@@ -281,7 +289,7 @@ class Holders:
             holder = Consumer(
                 attached.tag,
                 self._queue,
-                Far(attached.key, self._edges, self._leaving),
+                RemoteSink(attached.key, self._edges, self._leaving),
                 shared=SharedCredit(),
                 prefetch=attached.prefetch,
                 priority=attached.priority,  # mutant: C1
@@ -289,16 +297,16 @@ class Holders:
                 exclusive=attached.is_exclusive,
                 timeout_ms=timeout_of(attached.arguments),
             )
-        if self._held is UNUSED:
+        if self._held is EMPTY_DICT:
             self._held, self._getters, self._counts = {}, {}, {}
-        held = self._held[attached.key] = Held(attached, holder)
+        held = self._held[attached.key] = HolderState(attached, holder)
         self._counts[held.session] = self.count_of(held.session) + 1
         if isinstance(holder, Getter) and not is_detached:
             self._getters[held.session, attached.channel] = attached.key
         held.is_detached = is_detached
         return held
 
-    def getter(self, session: Key, channel: int) -> tuple[Key, Held] | None:
+    def getter(self, session: Key, channel: int) -> tuple[Key, HolderState] | None:
         """Whoever holds what this channel gets, if it has got something."""
         key = self._getters.get((session, channel))
         return (key, self._held[key]) if key is not None else None
@@ -320,7 +328,7 @@ class Holders:
     def release(self, key: Key) -> None:
         """Forget whoever is detached and holds nothing any more."""
         held = self._held.get(key)
-        if held is not None and held.is_detached and not held.handouts:  # mutant: LE4
+        if held is not None and held.is_detached and not held.delivery_batches:  # mutant: LE4
             del self._held[key]
             self._counts[held.session] -= 1
             if not self._counts[held.session]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.quorum import apply_facts, snapshot
 from fluffle.broker.queues.quorum.encoding import (
     FIRST_VERSION,
@@ -20,7 +20,7 @@ from fluffle.broker.queues.quorum.encoding import (
     version_of,
 )
 from fluffle.broker.queues.quorum.entries import Entry
-from fluffle.broker.queues.quorum.runs import Marked
+from fluffle.broker.queues.quorum.runs import MarkedRuns
 from fluffle.broker.queues.quorum.state import State
 from fluffle.raft.ranges import Ranges
 
@@ -33,7 +33,7 @@ SLIM_BELOW = 4
 class Image:
     """The state of one queue after some entry of its log.
 
-    After `Unfit` it is worth nothing: throw it away, and quarantine the member.
+    After `InvalidEntry` it is worth nothing: throw it away, and quarantine the member.
     """
 
     __slots__ = ("_slimmed", "reads", "state", "version")
@@ -47,20 +47,20 @@ class Image:
         """The newest that has come."""
         self.state = state or State()
         """To be read by whoever builds on it, and changed by entries alone."""
-        self._slimmed: dict[int, int] = UNUSED
+        self._slimmed: dict[int, int] = EMPTY_DICT
         """By index: how many messages are left of an entry that this member has made smaller.  No
         part of the state, for each member does that when it likes."""
 
     @classmethod
     def restored(cls, taken: bytes, reads: int = VERSION) -> Image:
-        """The image that a snapshot was taken of.  Raises `Unfit`."""
+        """The image that a snapshot was taken of.  Raises `InvalidEntry`."""
         return cls(snapshot.restore(taken, reads), reads=reads, version=taken[0])
 
     def apply(self, index: int, payload: bytes) -> list[int]:
         """An entry, the next of the log: which entries no live message is in any more.
 
         Entries that have brought no messages are never needed again and not among them.
-        Raises `Unfit`.
+        Raises `InvalidEntry`.
         """
         apply_facts.apply(self.state, index, decode(payload, self.reads))
         self.version = max(self.version, version_of(payload))
@@ -68,7 +68,7 @@ class Image:
         return dead
 
     def pass_over(self, index: int) -> None:
-        """An entry of consensus itself, the next of the log.  Raises `Unfit`."""
+        """An entry of consensus itself, the next of the log.  Raises `InvalidEntry`."""
         apply_facts.pass_over(self.state, index)
 
     def snapshot(self) -> tuple[Ranges, bytes]:
@@ -85,7 +85,7 @@ class Image:
         state, stop = self.state, entry.first + entry.count
         held = (holder.held for holder in state.holders.values())
         # mutant: IM43
-        places: list[Marked[Any]] = [state.returned, state.delayed, state.pending, *held]
+        places: list[MarkedRuns[Any]] = [state.returned, state.delayed, state.pending, *held]
         runs = [run for place in places for run in place.within(entry.first, stop)]
         return state.entries.ready_of(entry) + runs
 
@@ -94,7 +94,7 @@ class Image:
         entries = list(self.state.entries.mostly_dead(SLIM_BELOW))
         indexes = {entry.index for entry in entries}
         slimmed = {index: left for index, left in self._slimmed.items() if index in indexes}
-        self._slimmed = slimmed or UNUSED
+        self._slimmed = slimmed or EMPTY_DICT
         for entry in entries:
             kept = self._slimmed.get(entry.index, entry.count)
             dead_bytes = (kept - entry.live) * entry.mean_bytes
@@ -103,6 +103,6 @@ class Image:
 
     def slimmed(self, index: int, left: int) -> None:
         """An entry has been made smaller here; `left` messages are in it."""
-        if self._slimmed is UNUSED:
+        if self._slimmed is EMPTY_DICT:
             self._slimmed = {}
         self._slimmed[index] = left

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fluffle.broker.queues.dead_letter_port import DeadLetter
-from fluffle.broker.queues.deduplication import OnDuplicates, nobody_counts
+from fluffle.broker.queues.dead_letter_port import RepublishDeadLetters
+from fluffle.broker.queues.deduplication import OnDuplicates, ignore_duplicates
 from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.holders import Room
@@ -24,7 +24,7 @@ class Propose(Protocol):
         """`on_fate` hears once whether it was applied, in the order of the proposals."""
 
 
-class Proposing(Protocol):
+class ProposalPort(Protocol):
     """Where the entries of a leadership go."""
 
     @property
@@ -36,7 +36,7 @@ class Proposing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class LeaderContext:
     """The ports of one leadership."""
 
     propose: Propose
@@ -66,7 +66,7 @@ class Surroundings:
     disused: Callable[[Leadership], None]
     """Nobody has used the queue for as long as it is to be there without: it is to be deleted, if
     this still leads."""
-    dead_letter: DeadLetter | None = None
+    dead_letter: RepublishDeadLetters | None = None
     """Republishes what has died.  None: nobody does, and it is gone."""
     source: tuple[int, int] = (0, 0)
     """The group of this queue and the term in which it is led, for those that get its dead."""
@@ -78,6 +78,6 @@ class Surroundings:
     """For how long a queue may say nothing of what has died and must arrive there."""
     consumer_timeout_ms: int | None = None
     """For how long messages may be in hands, where nobody says otherwise; None: for ever."""
-    on_duplicates: OnDuplicates = nobody_counts
+    on_duplicates: OnDuplicates = ignore_duplicates
     readers: Callable[[], Mapping[str, int]] = dict
     """As `announcing.Readers`."""

@@ -21,22 +21,23 @@ from functools import partial
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumer_timeout import Late
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delayed_retry import Delays
-from fluffle.broker.queues.delivery import FINAL, Handout, Outcome
+from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
+from fluffle.broker.queues.delayed_retry import DelayedRetries
+from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import Posted
-from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.queues.queue_api import DeadLetterIds
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
 from fluffle.broker.queues.quorum.consumer_terms import Terms
-from fluffle.broker.queues.quorum.dead_letter_dedup import Arrivals
-from fluffle.broker.queues.quorum.dead_letter_outbox import Outbox
-from fluffle.broker.queues.quorum.deduplication_facts import Remembering
-from fluffle.broker.queues.quorum.delayed_queue import calendar_of, intake_of, stored_of
+from fluffle.broker.queues.quorum.dead_letter_dedup import DeadLetterDedup
+from fluffle.broker.queues.quorum.dead_letter_outbox import DeadLetterOutbox
+from fluffle.broker.queues.quorum.deduplication_facts import LoggedDeduplicationKeys
+from fluffle.broker.queues.quorum.delayed_queue import delayed_list_of, intake_of, stored_of
 from fluffle.broker.queues.quorum.delivery_facts import facts_of
-from fluffle.broker.queues.quorum.effect_buffer import Gate, Kept
+from fluffle.broker.queues.quorum.effect_buffer import BufferedEffect, EffectBuffer
 from fluffle.broker.queues.quorum.effects import (
     Activity,
     Answer,
@@ -44,12 +45,12 @@ from fluffle.broker.queues.quorum.effects import (
     Delivery,
     Done,
     Effect,
-    Got,
+    GetResult,
     NotTaken,
     Withdrawn,
 )
-from fluffle.broker.queues.quorum.entry_builder import Draft
-from fluffle.broker.queues.quorum.entry_version import Announcing
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
+from fluffle.broker.queues.quorum.entry_version import EntryVersions
 from fluffle.broker.queues.quorum.facts import (
     NOBODY,
     Acted,
@@ -58,24 +59,24 @@ from fluffle.broker.queues.quorum.facts import (
     Detached,
     GetterAttached,
     Key,
+    OperationsRefused,
     Purged,
-    Refused,
     SpecChanged,
 )
-from fluffle.broker.queues.quorum.holders import Gated, Getter, Held, Holders
+from fluffle.broker.queues.quorum.holders import BufferedNotifications, Getter, Holders, HolderState
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import Proposing, Surroundings
-from fluffle.broker.queues.quorum.message_reader import Contents
+from fluffle.broker.queues.quorum.leader_context import LeaderContext, ProposalPort
+from fluffle.broker.queues.quorum.message_reader import LogJournal
 from fluffle.broker.queues.quorum.proposals import Proposals
-from fluffle.broker.queues.quorum.publisher import Publishing
-from fluffle.broker.queues.quorum.purge import Sweep
+from fluffle.broker.queues.quorum.publisher import Publisher
+from fluffle.broker.queues.quorum.purge import Purge
 from fluffle.broker.queues.quorum.queue_time import QueueTime
-from fluffle.broker.queues.quorum.redelivery import OnRecord, on_record_before
-from fluffle.broker.queues.quorum.session_table import Numbering
-from fluffle.broker.queues.quorum.settlement import Ending
+from fluffle.broker.queues.quorum.redelivery import RecordedDeliveries, on_record_before
+from fluffle.broker.queues.quorum.session_table import SessionTable
+from fluffle.broker.queues.quorum.settlement import Settlement
 from fluffle.broker.queues.quorum.specification import encode_settings, settings_on_record
-from fluffle.broker.queues.requeue import InOrder
-from fluffle.broker.queues.segment import Taken
+from fluffle.broker.queues.requeue import RequeueByReturn
+from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
 
@@ -94,70 +95,90 @@ class Leadership:
     )  # fmt: skip
 
     def __init__(
-        self, image: Image, spec: QueueSpec, around: Surroundings, log: Proposing | None = None
+        self, image: Image, spec: QueueSpec, around: LeaderContext, log: ProposalPort | None = None
     ) -> None:
         """Everything up to the first entry of the own term is applied to the image.  `log` takes
-        entries in the place of `around`.  Raises `Unfit` if the settings that are on record
+        entries in the place of `around`.  Raises `InvalidEntry` if the settings that are on record
         cannot be read.
         """
         self._image = image
         self._around = around
         self._log = log or around
-        self._draft = draft = Draft(image.state)
-        self._gate = Gate(self._draft)
-        self._announcing = Announcing(image, self._draft, around.readers)
+        self._draft = draft = EntryBuilder(image.state)
+        self._gate = EffectBuffer(self._draft)
+        self._announcing = EntryVersions(image, self._draft, around.readers)
         self._proposals = Proposals(
             self._announcing, around.takes, self._log.propose, self._touch,
             on_fate=self._on_fate, on_swept=self._end_unless,
         )  # fmt: skip
-        self._contents = contents = Contents(
+        self._contents = contents = LogJournal(
             image.state, self._draft, around.read_entry, around.damaged, stored_of(spec)
         )
         self._time = time = QueueTime(
             image.state.queue_time_ms, around.wall_ms, around.count_ms, around.wake
         )
         self.is_over = False
-        self.sessions = Numbering(image.state, self._draft, self._gate, self._touch)
+        self.sessions = SessionTable(image.state, self._draft, self._gate, self._touch)
         """Who may ask for something, and what of it is done."""
-        self._remembering = Remembering(  # mutant: K1
+        self._remembering = LoggedDeduplicationKeys(  # mutant: K1
             image.state.window, self._draft, self._announcing, time, around.on_duplicates
         )
-        ports = Ports(
-            self._touch, time, sieve=self._remembering.sieve, deliver=self._handed,
-            bury=self._bury, besides=self._besides, on_disused=self._on_disused,
-            consumer_timeout_ms=around.consumer_timeout_ms,
-        )  # fmt: skip
-        stores = Stores(  # mutant: LE28
-            contents, returned=InOrder(self._contents.fetch), delays=Delays(self._draft.mature),
-            calendar=calendar_of(spec, contents, self._besides), carried=contents.carried,
-        )  # fmt: skip
-        # mutant: R17b
-        self.queue = Queue(spec, ports, stores, settings=settings_on_record(image.state.spec, spec))
+        calendar = delayed_list_of(spec, contents, self._besides)
+        self.queue = self._engine(spec, calendar)
         """The engine: to be looked at, and used through this alone."""
-        carried = contents.carried if stores.calendar is None else None
-        arrivals = Arrivals(image.state, draft, self._announcing, around.is_there, around.is_gone)
-        self._publishing = Publishing(
+        carried = contents.carried if calendar is None else None
+        arrivals = DeadLetterDedup(
+            image.state, draft, self._announcing, around.is_there, around.is_gone
+        )
+        self._publishing = Publisher(
             intake_of(self.queue), self.sessions, self._gate, arrivals, carried,
             self._announcing, around.may_grow,
         )  # fmt: skip
-        self.holders = Holders(self.queue, Gated(around.room, self._overdue, self._on_activity))
-        self.on_record = OnRecord(image.state, self.holders, contents, self._gate, self._delivery)
-        self.outbox = Outbox(
+        self.holders = Holders(
+            self.queue, BufferedNotifications(around.room, self._overdue, self._on_activity)
+        )
+        self.on_record = RecordedDeliveries(
+            image.state, self.holders, contents, self._gate, self._delivery
+        )
+        self.outbox = DeadLetterOutbox(
             self.queue, self._contents, self._draft,
             dead_letter=around.dead_letter, source=around.source, time=time, touch=self._touch,
             patience_ms=around.dead_letter_patience_ms,
         )  # fmt: skip
         """What has died and must arrive."""
-        self._ending = Ending(
+        self._ending = Settlement(
             self.queue, self._contents, self._draft, self._gate,
             dead_letter=around.dead_letter, time=time, outbox=self.outbox,
         )  # fmt: skip
         self._take_up()
 
+    def _engine(self, spec: QueueSpec, calendar: DelayedReadyList | None) -> Queue:
+        """Make the queue that this leadership decides with."""
+        context = QueueContext(
+            self._touch,
+            self._time,
+            sieve=self._remembering.sieve,
+            deliver=self._handed,
+            bury=self._bury,
+            besides=self._besides,
+            on_disused=self._on_disused,
+            consumer_timeout_ms=self._around.consumer_timeout_ms,
+        )
+        stores = QueueStores(  # mutant: LE28
+            self._contents,
+            returned=RequeueByReturn(self._contents.fetch),
+            delays=DelayedRetries(self._draft.mature),
+            calendar=calendar,
+            carried=self._contents.carried,
+        )
+        # mutant: R17b
+        settings = settings_on_record(self._image.state.spec, spec)
+        return Queue(spec, context, stores, settings=settings)
+
     def _touch(self, _queue: object = None) -> None:
         self._around.touch(self)
 
-    def _bury(self, reason: DeathReason, taken: Taken) -> None:
+    def _bury(self, reason: DeathReason, taken: TakenMessages) -> None:
         self._ending.drop(reason, taken)
 
     def _besides(self) -> int:
@@ -174,9 +195,9 @@ class Leadership:
             for run, (counts, since_ms) in row.held:
                 expiries = self._contents.expiries_of(run)
                 # mutant: H1
-                handout = on_record_before(held.holder, run, counts, since_ms, expiries)
-                self.queue.take_up(handout)
-                held.add(handout)  # mutant: LE25
+                delivery_batch = on_record_before(held.holder, run, counts, since_ms, expiries)
+                self.queue.account_delivery(delivery_batch)
+                held.add(delivery_batch)  # mutant: LE25
         self._attach_all()
         self._ending.take_up(self._image.state)
         self._touch()
@@ -204,10 +225,10 @@ class Leadership:
 
     def publish(
         self, session: Key, first: int, origins: list[Origin], contents: list[bytes],
-        *, persistent: bool = True, expiration_ms: Lifetimes = None, posted: Posted | None = None,
-        counts: Counts = NEW,
+        *, persistent: bool = True, expiration_ms: Lifetimes = None,
+        posted: DeadLetterIds | None = None, counts: Counts = NEW,
     ) -> None:  # fmt: skip
-        """See `Publishing`."""
+        """See `Publisher`."""
         del persistent
         self._publishing.publish(
             session, first, origins, contents,
@@ -248,23 +269,27 @@ class Leadership:
         """Hand the next message to a channel, if there is one."""
         if self.sessions.known(session, number, 1):
             return
-        self.queue.hand_out()
+        self.queue.deliver_ready()
         key, held = self._getter(session, channel)
         holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
         is_shared = not self.queue.spec.single_active_consumer
-        handout = self.queue.get(holder) if is_shared else None  # as edges know, who ask nothing
-        if handout is not None:
-            self._handed_out([handout], lambda _handout: key)
+        delivery_batch = (
+            self.queue.get(holder) if is_shared else None
+        )  # as edges know, who ask nothing
+        if delivery_batch is not None:
+            self._handed_out([delivery_batch], lambda _handout: key)
         elif self.queue.damage is not None:
             return  # there is one: whoever leads next is asked again, and can read it
         self._acted(session, number)
-        self._gate.keep(lambda: [self._got(Got(session, number, key, handout))])  # mutant: R18
+        self._gate.keep(
+            lambda: [self._got(GetResult(session, number, key, delivery_batch))]
+        )  # mutant: R18
 
     def attach(self, session: Key, number: int, terms: Terms) -> None:
         """Let a consumer take part.  The answer is its key."""
         if self.sessions.known(session, number, 1):
             return
-        self.queue.hand_out()
+        self.queue.deliver_ready()
         key = self._draft.take_key()
         fact = terms.attached(key, session)
         self._draft.say(fact)
@@ -283,7 +308,7 @@ class Leadership:
         if self.sessions.known(session, number, 1):
             return
         if outcome is None:
-            self.queue.hand_out()
+            self.queue.deliver_ready()
         self._detach(holder, outcome)
         self._acted(session, number)
 
@@ -292,8 +317,8 @@ class Leadership:
         former there were, as with RabbitMQ."""
         if self.sessions.known(session, number, 1):
             return
-        self.queue.hand_out()
-        self._contents.gone = sweep = Sweep(self._contents)
+        self.queue.deliver_ready()
+        self._contents.gone = sweep = Purge(self._contents)
         count, self._contents.gone = self.queue.purge(), None
         runs = sweep.next()
         if runs:  # mutant: R7
@@ -345,7 +370,7 @@ class Leadership:
         self._gate.keep(lambda: [effect])
 
     def _refused(self, session: Key, first: int, count: int) -> None:
-        self.sessions.advance(Refused(session, first, count))
+        self.sessions.advance(OperationsRefused(session, first, count))
         self._keep(NotTaken(session, first, count))
 
     def _acted(self, session: Key, number: int) -> None:
@@ -364,7 +389,7 @@ class Leadership:
             told = Activity(held.session, key, consumer.is_active)
             self._gate.keep_known(lambda: [told])
 
-    def _overdue(self, key: Key, late: Late) -> None:
+    def _overdue(self, key: Key, late: OverdueDeliveries) -> None:
         """Somebody has held messages for too long."""
         held = self.holders.get(key)
         assert held is not None, "it holds something"
@@ -388,7 +413,7 @@ class Leadership:
             self.holders.release(key)
         self._touch()
 
-    def _getter(self, session: Key, channel: int) -> tuple[Key, Held]:
+    def _getter(self, session: Key, channel: int) -> tuple[Key, HolderState]:
         """Whoever holds what this channel gets."""
         found = self.holders.getter(session, channel)
         if found is not None:
@@ -398,19 +423,21 @@ class Leadership:
         self._draft.say(attached)
         return key, self.holders.add(attached)
 
-    def _handed_out(self, handouts: list[Handout], key_of: Callable[[Handout], Key]) -> None:
+    def _handed_out(
+        self, delivery_batches: list[DeliveryBatch], key_of: Callable[[DeliveryBatch], Key]
+    ) -> None:
         """Messages are in hands: said, and remembered unless they are gone with that."""
-        for fact in facts_of(handouts, key_of):
+        for fact in facts_of(delivery_batches, key_of):
             self._draft.say(fact)
-        for handout in handouts:
-            held = self.holders.get(key_of(handout))
+        for delivery_batch in delivery_batches:
+            held = self.holders.get(key_of(delivery_batch))
             assert held is not None
-            if not handout.holder.no_ack:
-                held.add(handout)
+            if not delivery_batch.holder.no_ack:
+                held.add(delivery_batch)
 
     # Turns
 
-    def pump(self) -> list[Handout]:
+    def pump(self) -> list[DeliveryBatch]:
         """Once a turn: hand out, propose an entry with all that was decided, tell what is known.
 
         There are more if it is much: no entry has many more than `ENTRY_BYTES`.
@@ -443,35 +470,35 @@ class Leadership:
         """Serve those consumers that have room."""
         self._handed(self.queue.pump())
 
-    def _handed(self, handouts: list[Handout]) -> None:
+    def _handed(self, delivery_batches: list[DeliveryBatch]) -> None:
         """Messages are in consumers' hands, and leave when that is applied."""
-        self._handed_out(handouts, self.holders.key_of)
-        for handout in handouts:
-            key = self.holders.key_of(handout)
+        self._handed_out(delivery_batches, self.holders.key_of)
+        for delivery_batch in delivery_batches:
+            key = self.holders.key_of(delivery_batch)
             held = self.holders.get(key)
             assert held is not None
-            self._gate.keep(partial(self._leave, key, held, handout))
+            self._gate.keep(partial(self._leave, key, held, delivery_batch))
 
-    def _leave(self, key: Key, held: Held, handout: Handout) -> list[Effect]:
+    def _leave(self, key: Key, held: HolderState, delivery_batch: DeliveryBatch) -> list[Effect]:
         """What consumers were handed is on its way: what the queue has no more, in any case."""
-        self.holders.left(handout)
+        self.holders.left(delivery_batch)
         if held.holder.no_ack:
-            held.note(handout)
-            return [Delivery(held.session, key, handout)]
-        return self._delivery(key, handout)
+            held.note(delivery_batch)
+            return [Delivery(held.session, key, delivery_batch)]
+        return self._delivery(key, delivery_batch)
 
-    def _delivery(self, key: Key, handout: Handout) -> list[Effect]:
+    def _delivery(self, key: Key, delivery_batch: DeliveryBatch) -> list[Effect]:
         """Nothing, if the consumer went before it could leave."""
         held = self.holders.get(key)
-        if held is None or handout.has_gone_back:
+        if held is None or delivery_batch.has_gone_back:
             return []
-        return [Delivery(held.session, key, handout)]
+        return [Delivery(held.session, key, delivery_batch)]
 
-    def _got(self, got: Got) -> Got:
+    def _got(self, got: GetResult) -> GetResult:
         """Without the message, if the channel went before it could leave."""
-        is_over = got.handout is not None and got.handout.has_gone_back
+        is_over = got.delivery_batch is not None and got.delivery_batch.has_gone_back
         if is_over or self.holders.get(got.holder) is None:
-            got.handout = None
+            got.delivery_batch = None
         return got
 
     def _end_unless(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
@@ -488,7 +515,7 @@ class Leadership:
             self._touch()
         self._release(self._gate.apply())
 
-    def _release(self, kept: list[Kept]) -> None:
+    def _release(self, kept: list[BufferedEffect]) -> None:
         """Edges are told what is known, and the dead are handed on."""
         effects = [effect for effect in kept if not isinstance(effect, Dead)]
         if effects:
@@ -497,5 +524,5 @@ class Leadership:
             if isinstance(each, Dead):
                 self._ending.hand_on(each)
                 self._touch()
-            elif isinstance(each, Delivery | Got) and each.handout is not None:
-                each.handout.forget()  # the log has it, however long it is held
+            elif isinstance(each, Delivery | GetResult) and each.delivery_batch is not None:
+                each.delivery_batch.forget()  # the log has it, however long it is held

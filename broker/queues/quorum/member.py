@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum.encoding import VERSION
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
@@ -30,7 +30,7 @@ class Member:
     def __init__(
         self,
         spec: Callable[[], QueueSpec],
-        around: Callable[[], Surroundings],
+        around: Callable[[], LeaderContext],
         *,
         reads: int = VERSION,
     ) -> None:
@@ -45,7 +45,7 @@ class Member:
         """Term and number in it, from 1, of the last leadership here."""
         self._spec = spec
         self._around = around
-        self._led_around: Surroundings | None = None
+        self._led_around: LeaderContext | None = None
         """What is around the last leadership."""
         self._is_led = False
         self._is_failing = False
@@ -54,19 +54,19 @@ class Member:
         """How many proposals have no fate yet."""
 
     def restore(self, meta: SnapshotMeta, state: bytes) -> None:
-        """Raises `Unfit`, a ValueError."""
+        """Raises `InvalidEntry`, a ValueError."""
         self._end()
         reads = self._reads
         self.image = Image.restored(state, reads) if meta.index else Image(reads=reads)
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Raises `Unfit`: the image is worth nothing then, and nobody leads with it."""
+        """Raises `InvalidEntry`: the image is worth nothing then, and nobody leads with it."""
         for entry in entries:
             try:
                 self._apply(entry)
-            except Unfit as unfit:
+            except InvalidEntry as unfit:
                 self._end()
-                raise Unfit(f"entry {entry.index}: {unfit}") from unfit
+                raise InvalidEntry(f"entry {entry.index}: {unfit}") from unfit
 
     def _apply(self, entry: Entry) -> None:
         if entry.kind == DATA:

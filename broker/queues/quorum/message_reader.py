@@ -13,30 +13,30 @@ from typing import Protocol, TypeAlias
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.expiry_times import Deadlines, Expiries
-from fluffle.broker.queues.inherited_counts import Carried
+from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.journal import (
-    ByLevel,
     Damage,
-    Loaded,
+    JournalByPriority,
+    LoadedMessages,
     Recovery,
     Stored,
-    Unreadable,
+    UnreadableMessages,
 )
 from fluffle.broker.queues.quorum.encoding import pick_messages, read_messages
 from fluffle.broker.queues.quorum.entries import Entries, Entry, cut
-from fluffle.broker.queues.quorum.entry_builder import Draft
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.messages import Stored as Read
-from fluffle.broker.queues.quorum.priority_contents import ContentsByLevel
+from fluffle.broker.queues.quorum.priority_contents import PriorityLogJournal
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import State
 from fluffle.broker.queues.requeue import UNLIMITED_BYTES
 
 ReadEntry: TypeAlias = Callable[[int], bytes]
-"""The payload of the entry at an index, which is durable here.  Raises `Unreadable`."""
+"""The payload of the entry at an index, which is durable here.  Raises `UnreadableMessages`."""
 
 
-class Gone(Protocol):
+class ProposalListener(Protocol):
     """Whoever wants to know what is done with."""
 
     def add(self, runs: list[range]) -> None: ...
@@ -46,7 +46,7 @@ class Gone(Protocol):
         also what is only ready once it is applied."""
 
 
-class Applied:
+class AppliedProgress:
     """How far the disk is, for the engine: in entries of this leadership."""
 
     __slots__ = ("durable", "ticket")
@@ -58,7 +58,7 @@ class Applied:
         """Of the last one that is applied."""
 
 
-class Contents:
+class LogJournal:
     """A `Journal`.  Whatever is on disk only is in the image, too, and ready or returned there."""
 
     __slots__ = (
@@ -68,7 +68,7 @@ class Contents:
     def __init__(
         self,
         state: State,
-        draft: Draft,
+        draft: EntryBuilder,
         read_entry: ReadEntry,
         damaged: Callable[[int], None],
         stored: Callable[[Entries], list[Stored]],
@@ -76,17 +76,17 @@ class Contents:
         """`damaged` is told the index of an entry that cannot be read; `stored` says how whoever
         begins with what is in the image gets to know it."""
         self.groups: tuple[int, ...] = ()
-        self.commits = Applied()
-        self.gone: Gone | None = None
+        self.commits = AppliedProgress()
+        self.gone: ProposalListener | None = None
         """Hears what the engine says is done with, while somebody wants to know."""
         self.state = state
         """The image: of what is under way nothing can be read."""
-        self.carried = Carried(state.carried.runs)  # mutant: CA5
+        self.carried = InheritedCounts(state.carried.runs)  # mutant: CA5
         """What ready messages have brought along, those under way included."""
         self.entry: Callable[[int], bytes] = partial(_entry, read_entry, damaged)
-        """The entry at an index.  Raises `Unreadable`."""
+        """The entry at an index.  Raises `UnreadableMessages`."""
         self.parsed: Callable[[int, bytes, Callable[[bytes], Read]], Read]
-        """Messages of the entry at an index, as somebody reads them.  Raises `Unreadable`."""
+        """Return the messages of the entry at an index.  Raises `UnreadableMessages`."""
         self.parsed = partial(_parsed, damaged)
         self._stored = stored
         self._draft = draft
@@ -149,17 +149,17 @@ class Contents:
         """The group goes, not the engine's messages one by one."""
 
     @property
-    def by_level(self) -> ByLevel:
-        return ContentsByLevel(self, self.state.entries, self._draft)
+    def by_level(self) -> JournalByPriority:
+        return PriorityLogJournal(self, self.state.entries, self._draft)
 
     # What the engine reads
 
-    def load(self, first: int, stop: int) -> list[Loaded]:
-        loaded: list[Loaded] = []
+    def load(self, first: int, stop: int) -> list[LoadedMessages]:
+        loaded: list[LoadedMessages] = []
         for entry in self.state.entries.between(first, stop):
             try:
                 read = self.parsed(entry.index, self.entry(entry.index), read_messages)
-            except Unreadable:
+            except UnreadableMessages:
                 if loaded:
                     return loaded
                 raise
@@ -167,7 +167,7 @@ class Contents:
                 start = bisect_left(read.sequences, run.start)
                 end = start + len(run)
                 loaded.append(
-                    Loaded(
+                    LoadedMessages(
                         run,
                         read.origins[start:end],
                         read.contents[start:end],
@@ -186,16 +186,16 @@ class Contents:
         self, sequences: Sequence[int], bytes_max: int = UNLIMITED_BYTES
     ) -> tuple[list[Origin], list[bytes]]:
         """Any live messages, as `Fetch` says; those of one entry are read at once."""
-        return Reading(self).fetch(sequences, bytes_max)
+        return EntryReader(self).fetch(sequences, bytes_max)
 
 
-class Reading:
+class EntryReader:
     """Fetches messages, and keeps the last entry that it has read: what is asked for next was
     mostly written with it."""
 
     __slots__ = ("_contents", "_entry", "_index")
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: LogJournal) -> None:
         self._contents = contents
         self._entry, self._index = b"", 0
 
@@ -203,7 +203,7 @@ class Reading:
         self, sequences: Iterable[int], bytes_max: int = UNLIMITED_BYTES
     ) -> tuple[list[Origin], list[bytes]]:
         """Live messages in this order, as `Fetch` says: those of one entry are read with the first
-        of them.  Raises `Unreadable`."""
+        of them.  Raises `UnreadableMessages`."""
         together = self._by_entry(sequences)
         found: dict[int, tuple[Origin, bytes]] = {}
         origins: list[Origin] = []
@@ -246,7 +246,7 @@ class Reading:
 def _entry(read_entry: ReadEntry, damaged: Callable[[int], None], index: int) -> bytes:
     try:
         return read_entry(index)
-    except Unreadable:
+    except UnreadableMessages:
         damaged(index)
         raise
 
@@ -256,6 +256,6 @@ def _parsed(
 ) -> Read:
     try:
         return parse(entry)
-    except Unfit as error:
+    except InvalidEntry as error:
         damaged(index)
-        raise Unreadable(Damage(f"entry {index}", str(error))) from error
+        raise UnreadableMessages(Damage(f"entry {index}", str(error))) from error

@@ -30,9 +30,9 @@ from zlib import crc32
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.expiry_times import Expiries
-from fluffle.broker.queues.inherited_counts import Alike
+from fluffle.broker.queues.inherited_counts import EqualCountsRun
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.timer_port import NEVER_MS
 
 HEAD = Struct(">QIIII")
@@ -60,7 +60,7 @@ class Columns:
     """In queue time, of all of them, unless `expiries` says otherwise; 0: never."""
     expiries: array[int] = field(default_factory=lambda: array("Q"))
     """One for each, or empty."""
-    counts: tuple[Alike, ...] = ()
+    counts: tuple[EqualCountsRun, ...] = ()
     """By place, from 0, rising: of those that have come from another queue with counts."""
 
 
@@ -92,7 +92,7 @@ class Stored(NamedTuple):
 def columns_of(
     priorities: Sequence[int] = (),
     expiries_ms: Sequence[int] = (),
-    counts: Sequence[Alike] = (),
+    counts: Sequence[EqualCountsRun] = (),
 ) -> Columns:
     """Columns in their shortest form.  One value for each message; none at all if not given."""
     columns = Columns(counts=tuple(counts))
@@ -162,7 +162,7 @@ def _seed(origin: Origin) -> int:
 def look_at(data: bytes, at: int) -> Enqueued:
     """What of the messages at `at`, which end where `data` does, all members must know.
 
-    It costs the same however many they are.  Raises `Unfit`.
+    It costs the same however many they are.  Raises `InvalidEntry`.
     """
     try:
         first, count, columns_bytes, _runs, origins_bytes = HEAD.unpack_from(data, at)
@@ -171,14 +171,14 @@ def look_at(data: bytes, at: int) -> Enqueued:
         content_bytes = NUMBER.unpack_from(data, ends_at + NUMBER.size * (count - 1))[0]
         columns = _unpack_columns(data, columns_at, columns_at + columns_bytes, count)
     except (StructError, ValueError, LookupError) as error:
-        raise Unfit(f"the messages of an entry cannot be found: {error!r}") from error
+        raise InvalidEntry(f"the messages of an entry cannot be found: {error!r}") from error
     if not count or ends_at + 2 * NUMBER.size * count + content_bytes != len(data):
-        raise Unfit(f"{len(data) - at} bytes are not {count} messages of {content_bytes}")
+        raise InvalidEntry(f"{len(data) - at} bytes are not {count} messages of {content_bytes}")
     return Enqueued(first, count, content_bytes, columns, [memoryview(data)[at:]])
 
 
 def read(data: bytes, at: int, sequences: Sequence[int] = ()) -> Stored:
-    """Everything of the messages at `at`; whose they are, if not consecutive.  Raises `Unfit`."""
+    """Everything of the messages at `at`; whose, if not consecutive.  Raises `InvalidEntry`."""
     try:
         first, count, columns_bytes, runs, origins_bytes = HEAD.unpack_from(data, at)
         at += HEAD.size + columns_bytes
@@ -187,22 +187,22 @@ def read(data: bytes, at: int, sequences: Sequence[int] = ()) -> Stored:
         origins, stop = unpack_origins(data, at, runs, count)
         numbers = unpack_from(f">{2 * count}I", data, stop)
     except (StructError, ValueError) as error:
-        raise Unfit(f"the messages of an entry cannot be read: {error}") from error
+        raise InvalidEntry(f"the messages of an entry cannot be read: {error}") from error
     if stop != at + origins_bytes:
-        raise Unfit(f"origins of {stop - at} bytes should have {origins_bytes}")
+        raise InvalidEntry(f"origins of {stop - at} bytes should have {origins_bytes}")
     begin = stop + 2 * NUMBER.size * count
     ends, checks = numbers[:count], numbers[count:]
     contents = [data[begin + low : begin + high] for low, high in pairwise((0, *ends))]
     if not contents or begin + ends[-1] != len(data):
-        raise Unfit(f"{len(data) - begin} bytes of contents should be another number")
+        raise InvalidEntry(f"{len(data) - begin} bytes of contents should be another number")
     if tuple(map(crc32, contents, _seeds(origins))) != checks:
-        raise Unfit("the content of a message is not what it was")
+        raise InvalidEntry("the content of a message is not what it was")
     return Stored(sequences or range(first, first + count), origins, contents)
 
 
 def pick(data: bytes, at: int, wanted: Sequence[int], sequences: Sequence[int] = ()) -> Stored:
     """As `read`, of some of the messages, by their numbers: the others are not looked at, and cost
-    nothing.  Raises `Unfit`."""
+    nothing.  Raises `InvalidEntry`."""
     try:
         first, count, columns_bytes, runs, origins_bytes = HEAD.unpack_from(data, at)
         at += HEAD.size + columns_bytes
@@ -223,7 +223,7 @@ def pick(data: bytes, at: int, wanted: Sequence[int], sequences: Sequence[int] =
         if list(map(crc32, contents, _seeds(origins))) != checks:
             raise ValueError("the content of a message is not what it was")
     except (StructError, ValueError, LookupError) as error:
-        raise Unfit(f"messages of an entry cannot be read: {error!r}") from error
+        raise InvalidEntry(f"messages of an entry cannot be read: {error!r}") from error
     return Stored(wanted, origins, contents)
 
 
@@ -321,7 +321,7 @@ def _read_counts(columns: Columns, data: bytes, at: int, count: int) -> int:
     if stop > len(data):
         raise ValueError("counts end beyond the entry")
     rows = COUNTED.iter_unpack(memoryview(data)[begin:stop])
-    columns.counts = tuple(Alike(first, stop, Counts(*of)) for first, stop, *of in rows)
+    columns.counts = tuple(EqualCountsRun(first, stop, Counts(*of)) for first, stop, *of in rows)
     bounds = [0, *(bound for run in columns.counts for bound in run[:2]), count]
     if any(low > high for low, high in pairwise(bounds)):
         raise ValueError("counts of messages that are not there")

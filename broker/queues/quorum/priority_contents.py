@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.expiry_times import Deadlines, Expiries, alike
 from fluffle.broker.queues.journal import (
-    ByLevel,
+    DiskProgress,
     Journal,
-    Loaded,
-    Progress,
+    JournalByPriority,
+    LoadedMessages,
     Recovery,
-    Unreadable,
+    UnreadableMessages,
 )
 from fluffle.broker.queues.quorum.encoding import pick_messages
 from fluffle.broker.queues.quorum.entries import Entries, Entry, cut
-from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.ready_ranges import stored_by_level
 from fluffle.broker.queues.timer_port import NEVER_MS
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.quorum.message_reader import Contents
+    from fluffle.broker.queues.quorum.message_reader import LogJournal
 
 
 def runs_at(entry: Entry, runs: list[range], level: int) -> list[range]:
@@ -58,12 +58,12 @@ def expiries_of(entry: Entry, wanted: Sequence[int]) -> Expiries | None:
     return alike(entry.expires_at_ms, len(wanted)) if entry.expires_at_ms else None
 
 
-class ContentsByLevel:
-    """A `ByLevel`."""
+class PriorityLogJournal:
+    """A `JournalByPriority`."""
 
     __slots__ = ("_contents", "_draft", "_entries")
 
-    def __init__(self, contents: Contents, entries: Entries, draft: Draft) -> None:
+    def __init__(self, contents: LogJournal, entries: Entries, draft: EntryBuilder) -> None:
         self._contents = contents
         self._entries = entries
         self._draft = draft
@@ -81,15 +81,17 @@ class ContentsByLevel:
         return {level: Recovery(of_level) for level, of_level in pieces.items()}
 
     def at(self, level: int) -> Journal:
-        return OfLevel(self._contents, self._entries, self._draft, level)
+        return LevelLogJournal(self._contents, self._entries, self._draft, level)
 
 
-class OfLevel:
-    """The part of a `Contents` that one lane has."""
+class LevelLogJournal:
+    """The part of a `LogJournal` that one lane has."""
 
     __slots__ = ("_contents", "_draft", "_entries", "_level", "groups")
 
-    def __init__(self, contents: Contents, entries: Entries, draft: Draft, level: int) -> None:
+    def __init__(
+        self, contents: LogJournal, entries: Entries, draft: EntryBuilder, level: int
+    ) -> None:
         self.groups: tuple[int, ...] = ()
         self._contents = contents
         self._entries = entries
@@ -97,7 +99,7 @@ class OfLevel:
         self._level = level
 
     @property
-    def commits(self) -> Progress:
+    def commits(self) -> DiskProgress:
         return self._contents.commits
 
     def recover(self) -> Recovery:
@@ -132,16 +134,16 @@ class OfLevel:
     def evicted(self, first: int, stop: int) -> None:
         """The log has it."""
 
-    def load(self, first: int, stop: int) -> list[Loaded]:
+    def load(self, first: int, stop: int) -> list[LoadedMessages]:
         """Entries with nothing of this lane are not read."""
-        loaded: list[Loaded] = []
+        loaded: list[LoadedMessages] = []
         for entry in self._entries.between(first, stop):
             runs = runs_at(entry, cut(self._entries.ready_of(entry), first, stop), self._level)
             if not runs:
                 continue
             try:
                 loaded.append(self._picked(entry, array("Q", chain.from_iterable(runs))))
-            except Unreadable:
+            except UnreadableMessages:
                 if loaded:
                     return loaded
                 raise
@@ -149,11 +151,11 @@ class OfLevel:
 
     peek = load
 
-    def _picked(self, entry: Entry, wanted: array[int]) -> Loaded:
-        """These messages of an entry.  Raises `Unreadable`."""
+    def _picked(self, entry: Entry, wanted: array[int]) -> LoadedMessages:
+        """These messages of an entry.  Raises `UnreadableMessages`."""
         pick = partial(pick_messages, wanted=wanted)
         read = self._contents.parsed(entry.index, self._contents.entry(entry.index), pick)
-        return Loaded(wanted, read.origins, read.contents, expiries_of(entry, wanted))
+        return LoadedMessages(wanted, read.origins, read.contents, expiries_of(entry, wanted))
 
     def discarded(self, first: int, stop: int) -> None:
         if (gone := self._contents.gone) is not None:
@@ -166,5 +168,5 @@ class OfLevel:
         """The group goes, not the engine's messages one by one."""
 
     @property
-    def by_level(self) -> ByLevel:
+    def by_level(self) -> JournalByPriority:
         return self._contents.by_level

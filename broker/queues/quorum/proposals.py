@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fluffle.broker.queues.quorum.encoding import FactBatch, encode
-from fluffle.broker.queues.quorum.entry_version import Announcing
+from fluffle.broker.queues.quorum.entry_version import EntryVersions
 from fluffle.broker.queues.quorum.facts import Purged
 from fluffle.broker.queues.quorum.leader_context import Propose
-from fluffle.broker.queues.quorum.purge import Sweep
+from fluffle.broker.queues.quorum.purge import Purge
 
 
 @dataclass(slots=True)
-class Drafted:
+class ProposedEntry:
     """An entry."""
 
     payload: bytes
@@ -23,10 +23,10 @@ class Drafted:
 
 
 @dataclass(slots=True)
-class Swept:
+class ProposedPurge:
     """Entries that are only made when it is their turn."""
 
-    sweep: Sweep
+    sweep: Purge
     batch: FactBatch
     """As each of them begins: made when the purge was decided, like what comes behind it."""
 
@@ -40,7 +40,7 @@ class Proposals:
 
     def __init__(
         self,
-        announcing: Announcing,
+        announcing: EntryVersions,
         takes: Callable[[int], bool],
         propose: Propose,
         touch: Callable[[], None],
@@ -56,7 +56,7 @@ class Proposals:
         self._touch = touch
         self._on_fate = on_fate
         self._on_swept = on_swept
-        self._waiting: deque[Drafted | Swept] = deque()
+        self._waiting: deque[ProposedEntry | ProposedPurge] = deque()
 
     def __bool__(self) -> bool:
         """Whether any waits."""
@@ -65,25 +65,25 @@ class Proposals:
     def add(self, batch: FactBatch, content_bytes: int) -> None:
         """An entry is drafted."""
         payload = encode(batch, self._announcing.version)
-        self._waiting.append(Drafted(payload, content_bytes))
+        self._waiting.append(ProposedEntry(payload, content_bytes))
 
-    def sweep(self, sweep: Sweep, batch: FactBatch) -> None:
+    def sweep(self, sweep: Purge, batch: FactBatch) -> None:
         """A purge is to be said before all that comes."""
-        self._waiting.append(Swept(sweep, batch))
+        self._waiting.append(ProposedPurge(sweep, batch))
 
     def propose(self) -> None:
         """As many as the log takes now, up to a piece of a purge: more is for other turns."""
         while self._waiting:
             first = self._waiting[0]
-            if not self._takes(first.content_bytes if isinstance(first, Drafted) else 0):
+            if not self._takes(first.content_bytes if isinstance(first, ProposedEntry) else 0):
                 return
-            if isinstance(first, Swept):
+            if isinstance(first, ProposedPurge):
                 self._sweep(first)
                 return
             self._waiting.popleft()
             self._propose(first.payload, self._on_fate)
 
-    def _sweep(self, swept: Swept) -> None:
+    def _sweep(self, swept: ProposedPurge) -> None:
         if runs := swept.sweep.next():
             piece = replace(swept.batch, facts=[Purged(runs)])
             self._propose(encode(piece, self._announcing.version), self._on_swept)

@@ -5,34 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
-from fluffle.broker.queues.inherited_counts import Carried
+from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.length_limit import Enqueue
-from fluffle.broker.queues.queue_api import Admission, Part, Partly, Posted, parts_of
-from fluffle.broker.queues.quorum.dead_letter_dedup import Arrivals, Fate
-from fluffle.broker.queues.quorum.effect_buffer import Gate
+from fluffle.broker.queues.queue_api import (
+    DeadLetterIds,
+    EnqueueResult,
+    MessageResult,
+    PartialResult,
+    results_of,
+)
+from fluffle.broker.queues.quorum.dead_letter_dedup import ArrivalKind, DeadLetterDedup
+from fluffle.broker.queues.quorum.effect_buffer import EffectBuffer
 from fluffle.broker.queues.quorum.effects import Done, NotTaken
 from fluffle.broker.queues.quorum.encoding import CARRIES
-from fluffle.broker.queues.quorum.entry_version import Announcing
-from fluffle.broker.queues.quorum.facts import Acted, Key, Published, Refused
-from fluffle.broker.queues.quorum.session_table import Numbering
+from fluffle.broker.queues.quorum.entry_version import EntryVersions
+from fluffle.broker.queues.quorum.facts import Acted, Key, OperationsRefused, Published
+from fluffle.broker.queues.quorum.session_table import SessionTable
 
 
-class Publishing(NamedTuple):
+class Publisher(NamedTuple):
     """Of one leadership."""
 
     enqueue: Enqueue
     """Into the queue."""
-    sessions: Numbering
-    gate: Gate
-    arrivals: Arrivals
-    carried: Carried | None
+    sessions: SessionTable
+    gate: EffectBuffer
+    arrivals: DeadLetterDedup
+    carried: InheritedCounts | None
     """None in a calendar, where messages wait and are handed to nobody."""
-    announcing: Announcing
+    announcing: EntryVersions
     may_grow: Callable[[], bool]
-    """See `Surroundings`."""
+    """See `LeaderContext`."""
 
     def publish(
         self,
@@ -42,7 +48,7 @@ class Publishing(NamedTuple):
         contents: list[bytes],
         *,
         expiration_ms: Lifetimes,
-        posted: Posted | None,
+        posted: DeadLetterIds | None,
         counts: Counts,
     ) -> None:
         """Operations `first`, `first + 1` ... are a message each; those that were done before are
@@ -68,16 +74,16 @@ class Publishing(NamedTuple):
         contents: list[bytes],
         *,
         expiration_ms: Lifetimes,
-        posted: Posted | None,
+        posted: DeadLetterIds | None,
     ) -> None:
         """What has not been done before."""
         if posted is None:
             self._put(session, first, origins, contents, expiration_ms)
             return
         for start, stop, fate in self.arrivals.sift(posted):
-            if fate in (Fate.STALE, Fate.EARLY):  # mutant: BA8
+            if fate in (ArrivalKind.STALE, ArrivalKind.EARLY):  # mutant: BA8
                 self._refuse(session, first + start, stop - start)
-            elif fate is Fate.HERE:
+            elif fate is ArrivalKind.HERE:
                 self.sessions.advance(Acted(session, first + start, stop - start))
                 self._confirm(session, first + start, stop - start)  # mutant: BA9
             else:
@@ -96,20 +102,20 @@ class Publishing(NamedTuple):
         expiration_ms: Lifetimes,
     ) -> list[tuple[int, int]]:
         """From where to where they are taken."""
-        fate: Admission | Partly = Admission.REFUSED
+        fate: EnqueueResult | PartialResult = EnqueueResult.REFUSED
         # What has died makes room where it did, and nobody has it any more if it is refused.
-        if origins[0].past is not Past.NONE or self.may_grow():  # mutant: BA11 BA12
+        if origins[0].past is not MessageAnnotations.NONE or self.may_grow():  # mutant: BA11 BA12
             size_bytes = sum(map(len, contents))
             fate = self.enqueue(  # mutant: BA10
                 origins, contents, size_bytes, persistent=True, expiration_ms=expiration_ms
             )
         taken: list[tuple[int, int]] = []
-        for start, stop, part in parts_of(fate, len(contents)):  # mutant: LE23
+        for start, stop, part in results_of(fate, len(contents)):  # mutant: LE23
             number, count = first + start, stop - start  # mutant: BA15
-            if part is Part.REFUSED:  # mutant: BA13
+            if part is MessageResult.REFUSED:  # mutant: BA13
                 self._refuse(session, number, count)
                 continue
-            if part is Part.DUPLICATE:
+            if part is MessageResult.DUPLICATE:
                 self.sessions.advance(Acted(session, number, count))
             else:
                 taken.append((start, stop))  # mutant: BA14
@@ -118,7 +124,7 @@ class Publishing(NamedTuple):
         return taken
 
     def _refuse(self, session: Key, first: int, count: int) -> None:
-        self.sessions.advance(Refused(session, first, count))
+        self.sessions.advance(OperationsRefused(session, first, count))
         told = NotTaken(session, first, count)
         self.gate.keep(lambda: [told])  # mutant: LE24
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 from fluffle.broker.queues.quorum.entries import Entry, cut
-from fluffle.broker.queues.quorum.message_reader import Contents
+from fluffle.broker.queues.quorum.message_reader import LogJournal
 from fluffle.broker.queues.quorum.priority_contents import runs_at
 
 PIECE_RUNS = 512
@@ -24,12 +24,12 @@ NOTHING = range(0)
 _start = attrgetter("start")
 
 
-class Sweep:
-    """Of one purge; a `Gone` while that is done."""
+class Purge:
+    """Of one purge; a `ProposalListener` while that is done."""
 
     __slots__ = ("_contents", "_left", "_runs", "_stretches")
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: LogJournal) -> None:
         self._contents = contents
         self._runs: deque[range] = deque()
         """What is known of one by one."""

@@ -17,7 +17,7 @@ STEP_MS = 10
 
 
 class QueueTime:
-    """A `Time`, of one leadership: by it entries are stamped, too, and dated when messages died.
+    """The `QueueClock` of one leadership: it also stamps entries, and dates the deaths of messages.
 
     Deadlines that are written down are to be told by it, and by no clock: only so is one that this
     leader has written true for the next.

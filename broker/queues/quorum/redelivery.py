@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from fluffle.broker.queues.delivery import Handout, Holder
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.expiry_times import Expiries
-from fluffle.broker.queues.journal import Unreadable
-from fluffle.broker.queues.quorum.effect_buffer import Gate
+from fluffle.broker.queues.journal import UnreadableMessages
+from fluffle.broker.queues.quorum.effect_buffer import EffectBuffer
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.facts import Key
 from fluffle.broker.queues.quorum.holders import Holders
-from fluffle.broker.queues.quorum.message_reader import Contents
+from fluffle.broker.queues.quorum.message_reader import LogJournal
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import Hold, State
 
 
-class OnRecord:
+class RecordedDeliveries:
     """Of one leadership."""
 
     __slots__ = ("_contents", "_delivery", "_gate", "_holders", "_state")
@@ -27,9 +27,9 @@ class OnRecord:
         self,
         state: State,
         holders: Holders,
-        contents: Contents,
-        gate: Gate,
-        delivery: Callable[[Key, Handout], list[Effect]],
+        contents: LogJournal,
+        gate: EffectBuffer,
+        delivery: Callable[[Key, DeliveryBatch], list[Effect]],
     ) -> None:
         """`delivery`: how messages leave for whoever holds them."""
         self._state = state
@@ -53,10 +53,10 @@ class OnRecord:
     def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
         """It is delivered as if for the first time."""
         for ordinal, run in tokens:
-            for piece, handout in self._held_too(holder, run, ordinal):
+            for piece, delivery_batch in self._held_too(holder, run, ordinal):
                 try:
-                    again = self._read_again(piece, handout)
-                except Unreadable:
+                    again = self._read_again(piece, delivery_batch)
+                except UnreadableMessages:
                     return  # whoever owns this has been told that it is damaged
                 self._gate.keep_known(partial(self._repeated, holder, again))
 
@@ -64,7 +64,7 @@ class OnRecord:
         row = self._state.holders.get(key)
         return list(row.held) if row is not None else []
 
-    def _held_too(self, key: Key, run: range, ordinal: int) -> list[tuple[range, Handout]]:
+    def _held_too(self, key: Key, run: range, ordinal: int) -> list[tuple[range, DeliveryBatch]]:
         """What of a run is in somebody's hands by the image and by what is decided since."""
         row, held = self._state.holders.get(key), self._holders.get(key)
         if row is None or held is None:
@@ -76,19 +76,19 @@ class OnRecord:
             for part in held.holding(piece, ordinal)
         ]
 
-    def _read_again(self, run: range, handout: Handout) -> Handout:
+    def _read_again(self, run: range, delivery_batch: DeliveryBatch) -> DeliveryBatch:
         origins, contents = self._contents.fetch(run)
-        return Handout(
-            handout.holder,
+        return DeliveryBatch(
+            delivery_batch.holder,
             origins,
             contents,
             run,
-            redelivered=handout.redelivered,
+            redelivered=delivery_batch.redelivered,
             is_recorded=True,
-            counts=handout.counts,
+            counts=delivery_batch.counts,
         )
 
-    def _repeated(self, key: Key, again: Handout) -> list[Effect]:
+    def _repeated(self, key: Key, again: DeliveryBatch) -> list[Effect]:
         """Nothing, if any of it has been settled or has come back before this could leave."""
         runs = runs_of(again.sequences)
         held = [piece for run in runs for piece in self._held_too(key, run, again.counts.acquired)]
@@ -99,9 +99,9 @@ class OnRecord:
 
 def on_record_before(
     holder: Holder, run: range, counts: Counts, since_ms: int, expiries: Expiries | None
-) -> Handout:
+) -> DeliveryBatch:
     """What was in hands when this leadership began: it has left, or is delivered again."""
-    return Handout(
+    return DeliveryBatch(
         holder,
         [],
         [b""] * len(run),
@@ -110,5 +110,5 @@ def on_record_before(
         is_recorded=True,
         counts=counts,
         expiries=expiries,
-        handed_at_ms=since_ms,
+        delivered_at_ms=since_ms,
     )

@@ -14,7 +14,7 @@ from math import gcd
 from operator import attrgetter, sub
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 
 Mark = TypeVar("Mark")
 
@@ -75,7 +75,7 @@ def without(run: range, parts: Iterable[range]) -> list[range]:
     return [piece for piece in (*left, run[at:]) if piece]
 
 
-class Piece(NamedTuple, Generic[Mark]):
+class RunPiece(NamedTuple, Generic[Mark]):
     """A run, or what is left of one."""
 
     run: range
@@ -90,7 +90,7 @@ NOTHING: list[Any] = []
 """Never changed: nothing is at most places of most queues."""
 
 
-class Marked(Generic[Mark]):
+class MarkedRuns(Generic[Mark]):
     """Messages that are somewhere, each with a mark, in the order in which they came there.
 
     What was put in as a run and is taken out in order costs nothing per message.
@@ -99,7 +99,7 @@ class Marked(Generic[Mark]):
     __slots__ = ("_next_order", "_pieces", "_starts", "count")
 
     def __init__(self) -> None:
-        self._pieces: list[Piece[Mark]] = NOTHING
+        self._pieces: list[RunPiece[Mark]] = NOTHING
         """Sorted by the first number."""
         self._starts: list[int] = NOTHING
         """Of each piece, for the search."""
@@ -109,17 +109,17 @@ class Marked(Generic[Mark]):
 
     def put(self, run: range, mark: Mark) -> None:
         """Messages that are not here, behind all others."""
-        self._insert(Piece(run, mark, self._next_order))
+        self._insert(RunPiece(run, mark, self._next_order))
         self._next_order += 1
         self.count += len(run)
 
     def take(self, run: range) -> list[tuple[range, Mark]]:
-        """Take messages out, in whatever pieces they lie here.  Raises `Unfit`."""
+        """Take messages out, in whatever pieces they lie here.  Raises `InvalidEntry`."""
         taken: list[tuple[range, Mark]] = []
         while run:
             at = self._find(run.start)
             if at is None:
-                raise Unfit(f"message {run.start} is not where it is taken from")
+                raise InvalidEntry(f"message {run.start} is not where it is taken from")
             piece = self._pieces[at]
             count = _shared(run, piece.run)
             self._cut(at, piece.run.index(run.start), count)
@@ -151,17 +151,17 @@ class Marked(Generic[Mark]):
         run, mark, order = self._pieces[at]
         before, behind = run[:place], run[place + count :]
         if before:
-            self._pieces[at] = Piece(before, mark, order)  # it begins where it began
+            self._pieces[at] = RunPiece(before, mark, order)  # it begins where it began
         elif behind and (at + 1 == len(self._starts) or behind.start < self._starts[at + 1]):
-            self._pieces[at] = Piece(behind, mark, order)  # it is where it was among the others
+            self._pieces[at] = RunPiece(behind, mark, order)  # it is where it was among the others
             self._starts[at] = behind.start
             return
         else:
             del self._pieces[at], self._starts[at]
         if behind:
-            self._insert(Piece(behind, mark, order))  # mutant: IM29
+            self._insert(RunPiece(behind, mark, order))  # mutant: IM29
 
-    def _insert(self, piece: Piece[Mark]) -> None:
+    def _insert(self, piece: RunPiece[Mark]) -> None:
         if self._pieces is NOTHING:
             self._pieces, self._starts = [], []
         first = piece.run.start

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fluffle.broker.base.empty_dict import UNUSED
-from fluffle.broker.queues.quorum.effect_buffer import Gate
+from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.queues.quorum.effect_buffer import EffectBuffer
 from fluffle.broker.queues.quorum.effects import Answer, Done, Effect, Expected, NotTaken
-from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
     Acted,
     Answered,
     Key,
+    OperationsRefused,
     Published,
-    Refused,
     SessionClosed,
     SessionId,
     SessionOpened,
@@ -28,23 +28,25 @@ from fluffle.raft.ranges import Ranges
 NONE = Ranges()
 
 
-class Numbering:
+class SessionTable:
     """All sessions of one queue."""
 
     __slots__ = ("_again", "_draft", "_gate", "_keys", "_next", "_state", "_too_soon", "_touch")
 
-    def __init__(self, state: State, draft: Draft, gate: Gate, touch: Callable[[], None]) -> None:
+    def __init__(
+        self, state: State, draft: EntryBuilder, gate: EffectBuffer, touch: Callable[[], None]
+    ) -> None:
         self._state = state
         self._draft = draft
         self._gate = gate
         self._touch = touch
         sessions = state.sessions.items()
-        self._next = {key: session.next for key, session in sessions} or UNUSED
-        self._again: dict[Key, Ranges] = UNUSED
+        self._next = {key: session.next for key, session in sessions} or EMPTY_DICT
+        self._again: dict[Key, Ranges] = EMPTY_DICT
         """Operations that were asked for again, and will be answered: once for all times."""
-        self._too_soon: dict[Key, None] = UNUSED
+        self._too_soon: dict[Key, None] = EMPTY_DICT
         """Sessions that will be told what is expected of them."""
-        self._keys = {session.id: key for key, session in sessions} or UNUSED
+        self._keys = {session.id: key for key, session in sessions} or EMPTY_DICT
 
     def key_of(self, session_id: SessionId) -> Key | None:
         """None for one that is not open: an edge that goes on with it has lost it."""
@@ -58,7 +60,7 @@ class Numbering:
         """The key of a session, which is opened if it is not open."""
         key = self._keys.get(session_id)
         if key is None:
-            if self._keys is UNUSED:
+            if self._keys is EMPTY_DICT:
                 self._keys, self._next = {}, {}
             key = self._keys[session_id] = self._draft.take_key()
             self._next[key] = 1
@@ -73,7 +75,7 @@ class Numbering:
         self._again.pop(session, None)
         self._too_soon.pop(session, None)
         left = {session_id: key for session_id, key in self._keys.items() if key != session}
-        self._keys, self._next = left or UNUSED, self._next if left else UNUSED
+        self._keys, self._next = left or EMPTY_DICT, self._next if left else EMPTY_DICT
         self._draft.say(SessionClosed(session))
         self._touch()
 
@@ -95,7 +97,7 @@ class Numbering:
         expected = self._next[session]
         if first > expected:  # mutant: R24
             if session not in self._too_soon:
-                if self._too_soon is UNUSED:
+                if self._too_soon is EMPTY_DICT:
                     self._too_soon = {}
                 self._too_soon[session] = None
                 self._gate.keep_known(lambda: self._expected(session, expected))
@@ -104,14 +106,14 @@ class Numbering:
         known = min(expected - first, count)  # mutant: R4a
         again = self._again.get(session, NONE)
         if known and again.gaps(first, first + known):
-            if self._again is UNUSED:
+            if self._again is EMPTY_DICT:
                 self._again = {}
             self._again[session] = again.plus(Ranges.of((first, first + known)))
             self._gate.keep_known(lambda: self._answered_again(session, first, first + known))
             self._touch()
         return known
 
-    def advance(self, fact: Published | Refused | Acted | Answered) -> None:
+    def advance(self, fact: Published | OperationsRefused | Acted | Answered) -> None:
         """The next operations of a session are done."""
         self._draft.say(fact)
         self._next[fact.session] += 1 if isinstance(fact, Answered) else fact.count  # mutant: LE3

@@ -8,11 +8,11 @@
 
     dead, without an exchange for that ----> Dropped
           with one ------------------------> DeadLettering --> handed on --> DeadLettered
-               where they must arrive ----------> DeadLettering --> see `Outbox`
+               where they must arrive ----------> DeadLettering --> see `DeadLetterOutbox`
 
 The dead are kept, and handed on when the log has it that they are dead.  A leader that finds some
 in its log hands them on again: none is lost by a change of leader, but some may come twice, except
-those that must arrive in a quorum queue (`Arrivals`).
+those that must arrive in a quorum queue (`DeadLetterDedup`).
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ from functools import partial
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.consumer_timeout import Late
-from fluffle.broker.queues.dead_letter_port import DeadLetter, DeadMessages
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries
+from fluffle.broker.queues.dead_letter_port import DeadMessages, RepublishDeadLetters
 from fluffle.broker.queues.delayed_retry import delay_ms
 from fluffle.broker.queues.delivery import FAILED, Outcome
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import Unreadable
-from fluffle.broker.queues.quorum.dead_letter_outbox import Outbox, counts_along
+from fluffle.broker.queues.journal import UnreadableMessages
+from fluffle.broker.queues.quorum.dead_letter_outbox import DeadLetterOutbox, counts_along
 from fluffle.broker.queues.quorum.death_reasons import DEATH_REASONS, REASONS
-from fluffle.broker.queues.quorum.effect_buffer import Gate
+from fluffle.broker.queues.quorum.effect_buffer import EffectBuffer
 from fluffle.broker.queues.quorum.effects import Dead, TimedOut
-from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.facts import (
     NOBODY,
     DeadLettered,
     DeadLettering,
     Dropped,
-    How,
     Key,
     Reason,
-    Returned,
+    Requeued,
+    RequeueReason,
     Settled,
 )
-from fluffle.broker.queues.quorum.holders import Held, Part
-from fluffle.broker.queues.quorum.message_reader import Contents
+from fluffle.broker.queues.quorum.holders import DeliveryPart, HolderState
+from fluffle.broker.queues.quorum.message_reader import LogJournal
 from fluffle.broker.queues.quorum.queue_time import QueueTime
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import State
-from fluffle.broker.queues.segment import Taken
+from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DelayedRetry
 from fluffle.protocol.deaths import DeathReason
 
 HOW = {
-    Outcome.RETURNED: How.NACKED,
-    Outcome.REFUSED: How.REJECTED,
-    Outcome.LOST: How.LOST,
-    Outcome.SUSPECTED: How.SUSPECTED,
-    Outcome.UNSENT: How.UNKNOWN,
-    Outcome.TIMED_OUT: How.TIMED_OUT,
+    Outcome.NACK_REQUEUED: RequeueReason.NACKED,
+    Outcome.REJECT_REQUEUED: RequeueReason.REJECTED,
+    Outcome.LOST: RequeueReason.LOST,
+    Outcome.SUSPECTED: RequeueReason.SUSPECTED,
+    Outcome.UNSENT: RequeueReason.UNKNOWN,
+    Outcome.TIMED_OUT: RequeueReason.TIMED_OUT,
 }
 """Outcomes after which a message comes back."""
 
 
-class Ending:
+class Settlement:
     """Of one leadership."""
 
     __slots__ = ("_contents", "_dead_letter", "_draft", "_gate", "_outbox", "_queue", "_time")
@@ -73,13 +73,13 @@ class Ending:
     def __init__(
         self,
         queue: Queue,
-        contents: Contents,
-        draft: Draft,
-        gate: Gate,
+        contents: LogJournal,
+        draft: EntryBuilder,
+        gate: EffectBuffer,
         *,
-        dead_letter: DeadLetter | None,
+        dead_letter: RepublishDeadLetters | None,
         time: QueueTime,
-        outbox: Outbox,
+        outbox: DeadLetterOutbox,
     ) -> None:
         self._queue = queue
         self._contents = contents
@@ -89,10 +89,10 @@ class Ending:
         self._time = time
         self._outbox = outbox
 
-    def settle(self, holder: Key, parts: Iterable[Part], outcome: Outcome) -> None:
+    def settle(self, holder: Key, parts: Iterable[DeliveryPart], outcome: Outcome) -> None:
         """Parts of hand-outs of somebody have ended: said, and told to the engine."""
         for part in parts:
-            counts = part.handout.counts
+            counts = part.delivery_batch.counts
             engine_outcome = outcome
             if outcome is Outcome.ACKED:
                 self._draft.say(Settled(holder, counts.acquired, [part.run]))
@@ -100,26 +100,26 @@ class Ending:
                 self._die(Reason.REJECTED, holder, counts, part)
             else:
                 engine_outcome = self._come_back(holder, part, outcome)
-            self._queue.settle(part.handout, part.start, part.stop, engine_outcome)
+            self._queue.settle(part.delivery_batch, part.start, part.stop, engine_outcome)
 
-    def take_back(self, held: Held, late: Late) -> None:
+    def take_back(self, held: HolderState, late: OverdueDeliveries) -> None:
         """Somebody has held these for too long."""
-        key, parts = held.attached.key, held.take_of(late.handouts)
-        tokens = [(part.handout.counts.acquired, part.run) for part in parts]
+        key, parts = held.attached.key, held.take_of(late.delivery_batches)
+        tokens = [(part.delivery_batch.counts.acquired, part.run) for part in parts]
         self.settle(key, parts, Outcome.TIMED_OUT)
         told = TimedOut(held.session, key, tokens, late.held_ms, late.timeout_ms)
         self._gate.keep(lambda: [told])
 
-    def _come_back(self, holder: Key, part: Part, outcome: Outcome) -> Outcome:
+    def _come_back(self, holder: Key, part: DeliveryPart, outcome: Outcome) -> Outcome:
         """Messages wait again, unless that is once too often, or must wait for that; what it is for
         the engine.  As in RabbitMQ 4.3, what has a limit is failures."""
-        before, limit = part.handout.counts, self._queue.settings.delivery_limit
+        before, limit = part.delivery_batch.counts, self._queue.settings.delivery_limit
         is_failure = outcome in FAILED  # mutant: LE13 LE14
         counts = Counts(before.acquired + 1, before.failed + is_failure)
         is_dead = limit is not None and counts.failed > limit  # mutant: B3 LE15
         ready_at_ms = 0 if is_dead else self._ready_at_ms(counts, outcome)
         how, ordinal = HOW[outcome], before.acquired
-        self._draft.say(Returned(holder, ordinal, counts.failed, how, ready_at_ms, [part.run]))
+        self._draft.say(Requeued(holder, ordinal, counts.failed, how, ready_at_ms, [part.run]))
         if is_dead:
             self._die(Reason.DELIVERY_LIMIT, NOBODY, counts, part)
             return Outcome.REJECTED  # mutant: LE16
@@ -136,16 +136,16 @@ class Ending:
         wait_ms = delay_ms(settings, counts, is_failure=outcome in FAILED)
         return self._time.now_ms() + wait_ms if wait_ms else 0
 
-    def _delay(self, part: Part, counts: Counts, ready_at_ms: int) -> None:
+    def _delay(self, part: DeliveryPart, counts: Counts, ready_at_ms: int) -> None:
         """An edge may be gone before what it was to be handed is in the image."""
-        handout, inside = part.handout, slice(part.start, part.stop)
-        expiries = handout.expiries and handout.expiries[inside]
+        delivery_batch, inside = part.delivery_batch, slice(part.start, part.stop)
+        expiries = delivery_batch.expiries and delivery_batch.expiries[inside]
         messages = None
         if part.run[-1] >= self._contents.state.next_sequence:
-            messages = handout.origins[inside], handout.contents[inside]
+            messages = delivery_batch.origins[inside], delivery_batch.contents[inside]
         self._queue.delays.add(part.run, counts, ready_at_ms, expiries, messages)
 
-    def drop(self, why: DeathReason, taken: Taken) -> None:
+    def drop(self, why: DeathReason, taken: TakenMessages) -> None:
         """Messages are off the front of the queue, because too many waited or they have expired."""
         start, reason = 0, REASONS[why]
         runs: Iterable[range]
@@ -159,11 +159,11 @@ class Ending:
             self._bury(reason, NOBODY, taken.counts, run, *messages)  # mutant: LE17
             start = inside.stop
 
-    def _die(self, reason: Reason, holder: Key, counts: Counts, part: Part) -> None:
+    def _die(self, reason: Reason, holder: Key, counts: Counts, part: DeliveryPart) -> None:
         """Messages that somebody held until now, or nobody; with the counts they have now."""
-        handout, inside = part.handout, slice(part.start, part.stop)
-        contents = handout.contents[inside] if handout.origins else []
-        self._bury(reason, holder, counts, part.run, handout.origins[inside], contents)
+        delivery_batch, inside = part.delivery_batch, slice(part.start, part.stop)
+        contents = delivery_batch.contents[inside] if delivery_batch.origins else []
+        self._bury(reason, holder, counts, part.run, delivery_batch.origins[inside], contents)
 
     def _bury(
         self,
@@ -223,7 +223,7 @@ class Ending:
             if not contents:
                 try:
                     origins, contents = self._contents.fetch(dead.run)  # mutant: LE21
-                except Unreadable:
+                except UnreadableMessages:
                     return  # whoever owns this has been told that it is damaged
             reason, counts = DEATH_REASONS[dead.reason], counts_along(dead)
             died = DeadMessages(reason, origins, contents, dead.time_ms, counts, QueueType.QUORUM)

@@ -20,8 +20,8 @@ from typing import Any, TypeVar, cast
 
 import msgpack
 
-from fluffle.broker.base.empty_dict import UNUSED
-from fluffle.broker.queues.deduplication_window import KEY, Window, window_of
+from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.queues.deduplication_window import KEY, DeduplicationWindow, window_of
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum.encoding import (
     ARRIVALS,
@@ -31,24 +31,24 @@ from fluffle.broker.queues.quorum.encoding import (
     fact_of,
     row_of,
 )
-from fluffle.broker.queues.quorum.entries import COLUMNS, Each, Entries, new_rows
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.entries import COLUMNS, Entries, PerMessageValues, new_rows
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
     GetterAttached,
     Reason,
     SessionId,
 )
-from fluffle.broker.queues.quorum.runs import Marked
+from fluffle.broker.queues.quorum.runs import MarkedRuns
 from fluffle.broker.queues.quorum.specification import TEXT_ERRORS
 from fluffle.broker.queues.quorum.state import (
     Delayed,
     Hold,
     Holder,
-    Pending,
     Session,
     Source,
     State,
+    UnrepublishedDead,
 )
 from fluffle.raft.ranges import Ranges
 
@@ -90,14 +90,14 @@ def _compressed(data: bytes, keys_bytes: int) -> bytes:
 
 
 def restore(snapshot: bytes, reads: int) -> State:
-    """What a snapshot was taken of.  Raises `Unfit`, also for a version that is not known here."""
+    """What a snapshot was taken of.  Raises `InvalidEntry`, also for an unknown version."""
     version = snapshot[0] if snapshot else 0
     check_version("a snapshot", version, reads)
     try:
         tables = msgpack.unpackb(zlib.decompress(snapshot[1:]), unicode_errors=TEXT_ERRORS)
         state = _load(tables, version)
     except UNREADABLE as error:
-        raise Unfit(f"a snapshot cannot be read: {error!r}") from error
+        raise InvalidEntry(f"a snapshot cannot be read: {error!r}") from error
     state.check()
     return state
 
@@ -141,7 +141,7 @@ def _load(tables: object, version: int) -> State:
     state.returned = _load_marked(returned, 2, Counts._make)
     state.delayed = _load_marked(delayed, 3, lambda mark: Delayed(mark[0], Counts(*mark[1:])))
     state.pending = _load_marked(  # mutant: IM40
-        pending, 4, lambda mark: Pending(Reason(mark[0]), mark[1], Counts(*mark[2:]))
+        pending, 4, lambda mark: UnrepublishedDead(Reason(mark[0]), mark[1], Counts(*mark[2:]))
     )
     for row in sessions:
         _load_session(state, row)
@@ -149,7 +149,7 @@ def _load(tables: object, version: int) -> State:
         _load_holder(state, row, version)
     for row in chain.from_iterable(rows[TABLES : TABLES + 1]):
         key, term, arrived = _row(row, int, int, bytes)
-        if state.sources is UNUSED:
+        if state.sources is EMPTY_DICT:
             state.sources = {}
         state.sources[key] = Source(term, Ranges.from_bytes(arrived))
     for row in rows[TABLES + 1 :]:
@@ -157,7 +157,7 @@ def _load(tables: object, version: int) -> State:
     return state
 
 
-def _load_window(row: Row) -> Window | None:
+def _load_window(row: Row) -> DeduplicationWindow | None:
     if not row:
         return None
     (packed,) = _row(row, bytes)
@@ -237,14 +237,14 @@ def _load_entries(row: Row) -> Entries:
         entries.rows = rows
     for item in bits:
         first, ready = _row(item, int, bytes)
-        if entries.ready_bits is UNUSED:
+        if entries.ready_bits is EMPTY_DICT:
             entries.ready_bits = {}
         entries.ready_bits[first] = int.from_bytes(ready, "big")
     for item in each:
         first, priorities, expiries = _row(item, int, bytes, bytes)
-        if entries.each is UNUSED:
+        if entries.each is EMPTY_DICT:
             entries.each = {}
-        entries.each[first] = Each(priorities, _unpacked("Q", expiries))
+        entries.each[first] = PerMessageValues(priorities, _unpacked("Q", expiries))
     entries.restore()
     return entries
 
@@ -279,12 +279,12 @@ def _unpacked(code: str, data: bytes) -> array[int]:
     return column
 
 
-def _dump_marked(marked: Marked[Mark], values: Callable[[Mark], Iterable[int]]) -> list[Row]:
+def _dump_marked(marked: MarkedRuns[Mark], values: Callable[[Mark], Iterable[int]]) -> list[Row]:
     return [[run.start, run.step, len(run), *values(mark)] for run, mark in marked]
 
 
-def _load_marked(rows: list[object], width: int, mark: Callable[[Row], Mark]) -> Marked[Mark]:
-    marked: Marked[Mark] = Marked()
+def _load_marked(rows: list[object], width: int, mark: Callable[[Row], Mark]) -> MarkedRuns[Mark]:
+    marked: MarkedRuns[Mark] = MarkedRuns()
     for row in rows:
         first, step, count, *values = _row(row, *[int] * (3 + width))
         if not count:
@@ -312,7 +312,7 @@ def _load_holder(state: State, row: object, version: int) -> None:
         holds = _load_marked(held, 2, lambda mark: Hold(Counts(*mark), 0))
     else:
         holds = _load_marked(held, 3, lambda mark: Hold(Counts(*mark[:2]), mark[2]))
-    if state.holders is UNUSED:
+    if state.holders is EMPTY_DICT:
         state.holders = {}
     state.holders[fact.key] = Holder(fact, is_detached, holds)  # mutant: IM39
 
@@ -330,7 +330,7 @@ def _load_session(state: State, row: object) -> None:
     if key >= state.next_key:
         raise ValueError(f"session {key}, where {state.next_key} is the next key")
     _row(answers, *[int] * len(answers))
-    if state.sessions is UNUSED:
+    if state.sessions is EMPTY_DICT:
         state.sessions = {}
     state.sessions[key] = Session(
         SessionId(node, *numbers),

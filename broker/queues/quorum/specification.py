@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 import msgpack
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.settings import DEFAULTS, QueueSettings, settings_of
 
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -37,7 +37,7 @@ def encode_settings(settings: QueueSettings) -> bytes:
 
 
 def settings_on_record(encoded: bytes, spec: QueueSpec) -> QueueSettings:
-    """Raises `Unfit` for what nobody has written."""
+    """Raises `InvalidEntry` for what nobody has written."""
     if not encoded:
         return settings_of(spec)
     try:
@@ -45,7 +45,7 @@ def settings_on_record(encoded: bytes, spec: QueueSpec) -> QueueSettings:
         known = {name: read(name, value) for name, value in said.items() if name in KINDS}
         return QueueSettings(**known)
     except (ValueError, TypeError, AttributeError, msgpack.exceptions.UnpackException) as error:
-        raise Unfit(f"settings that are none: {error}") from error
+        raise InvalidEntry(f"settings that are none: {error}") from error
 
 
 def read(name: str, value: Any) -> Any:

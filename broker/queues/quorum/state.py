@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fluffle.broker.base.empty_dict import UNUSED
-from fluffle.broker.queues.deduplication_window import Window
+from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.inherited_counts import Carried
+from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.quorum.encoding import NUMBER_MAX
 from fluffle.broker.queues.quorum.entries import Entries
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.facts import (
     NOBODY,
     ArrivalsKnown,
@@ -35,7 +35,7 @@ from fluffle.broker.queues.quorum.facts import (
     Reason,
     SessionId,
 )
-from fluffle.broker.queues.quorum.runs import Marked, without
+from fluffle.broker.queues.quorum.runs import MarkedRuns, without
 from fluffle.raft.ranges import Ranges
 
 
@@ -55,7 +55,7 @@ class Hold(NamedTuple):
     """In queue time; 0 if nobody wrote that down yet."""
 
 
-class Pending(NamedTuple):
+class UnrepublishedDead(NamedTuple):
     """Messages that are dead and not republished yet."""
 
     reason: Reason
@@ -70,7 +70,7 @@ class Holder:
     attached: ConsumerAttached | GetterAttached
     is_detached: bool = False
     """It gets nothing more.  Invariant: it holds something."""
-    held: Marked[Hold] = field(default_factory=Marked)
+    held: MarkedRuns[Hold] = field(default_factory=MarkedRuns)
 
 
 @dataclass(slots=True)
@@ -86,9 +86,9 @@ class Session:
     """By number, of operations whose answer it may not know yet."""
 
     def advance(self, first: int, count: int) -> None:
-        """Operations are done.  Raises `Unfit` if they are not the next ones."""
+        """Operations are done.  Raises `InvalidEntry` if they are not the next ones."""
         if first != self.next or not 0 < count <= NUMBER_MAX - first:  # mutant: RE1 RE2 RE3
-            raise Unfit(f"operation {first} of a session whose next is {self.next}")
+            raise InvalidEntry(f"operation {first} of a session whose next is {self.next}")
         self.next += count  # mutant: IM26
 
 
@@ -143,19 +143,19 @@ class State:
     """By member: what it can read."""
     entries: Entries = field(default_factory=Entries)
     """Which messages are ready, and in which entry of the log each live one is."""
-    carried: Carried = field(default_factory=Carried)
+    carried: InheritedCounts = field(default_factory=InheritedCounts)
     """Of ready messages that came with counts from another queue."""
-    returned: Marked[Counts] = field(default_factory=Marked)
-    delayed: Marked[Delayed] = field(default_factory=Marked)
-    pending: Marked[Pending] = field(default_factory=Marked)
-    holders: dict[Key, Holder] = field(default_factory=lambda: UNUSED)
+    returned: MarkedRuns[Counts] = field(default_factory=MarkedRuns)
+    delayed: MarkedRuns[Delayed] = field(default_factory=MarkedRuns)
+    pending: MarkedRuns[UnrepublishedDead] = field(default_factory=MarkedRuns)
+    holders: dict[Key, Holder] = field(default_factory=lambda: EMPTY_DICT)
     """In the order in which they were attached."""
-    sessions: dict[Key, Session] = field(default_factory=lambda: UNUSED)
-    sources: dict[int, Source] = field(default_factory=lambda: UNUSED)
+    sessions: dict[Key, Session] = field(default_factory=lambda: EMPTY_DICT)
+    sources: dict[int, Source] = field(default_factory=lambda: EMPTY_DICT)
     """By the group of that queue."""
     gone: list[int] = field(default_factory=lambda: NONE_GONE)
     """How many messages are, by reason."""
-    window: Window | None = None
+    window: DeduplicationWindow | None = None
     """What is known of messages that must not come twice, if the queue wants that."""
     dead: list[int] = field(default_factory=list)
     """Entries of the log of which every message is gone since this was last taken."""
@@ -174,12 +174,12 @@ class State:
         return self.waiting_count + self.held_count + self.delayed.count + self.pending.count
 
     def check(self) -> None:
-        """Every message there ever was is somewhere, or gone for a reason.  Raises `Unfit`."""
+        """Check that every message is somewhere, or gone for a reason.  Raises `InvalidEntry`."""
         live = self.live_count
         if live + sum(self.gone) != self.next_sequence - 1:
-            raise Unfit(f"{live} live and {sum(self.gone)} gone of {self.next_sequence - 1}")
+            raise InvalidEntry(f"{live} live and {sum(self.gone)} gone of {self.next_sequence - 1}")
         if live != sum(self.entries.rows["live"]):
-            raise Unfit(f"{live} messages are somewhere, entries have another number")
+            raise InvalidEntry(f"{live} messages are somewhere, entries have another number")
 
     # Messages leave the places where they are
 
@@ -236,23 +236,23 @@ class State:
     # Who uses the queue
 
     def holder(self, key: Key) -> Holder:
-        """Raises `Unfit`."""
+        """Raises `InvalidEntry`."""
         holder = self.holders.get(key)
         if holder is None:
-            raise Unfit(f"there is no holder {key}")
+            raise InvalidEntry(f"there is no holder {key}")
         return holder
 
     def session(self, key: Key) -> Session:
-        """Raises `Unfit`."""
+        """Raises `InvalidEntry`."""
         session = self.sessions.get(key)
         if session is None:
-            raise Unfit(f"there is no session {key}")
+            raise InvalidEntry(f"there is no session {key}")
         return session
 
     def take_key(self, key: Key) -> None:
-        """A new key is used.  Raises `Unfit` if it is not the next one."""
+        """A new key is used.  Raises `InvalidEntry` if it is not the next one."""
         if key != self.next_key:  # mutant: RE4 RE5
-            raise Unfit(f"key {key}, where {self.next_key} is next")
+            raise InvalidEntry(f"key {key}, where {self.next_key} is next")
         self.next_key += 1  # mutant: IM25
 
     def release(self, key: Key) -> None:
@@ -267,7 +267,7 @@ def _first(piece: tuple[range, Counts]) -> int:
 
 
 def check_ordinal(pieces: list[tuple[range, Counts]], ordinal: int) -> None:
-    """Raises `Unfit` if messages have come back another number of times."""
+    """Raises `InvalidEntry` if messages have come back another number of times."""
     for run, counts in pieces:
         if counts.acquired != ordinal:  # mutant: RE6 RE7
-            raise Unfit(f"messages {run} have ordinal {counts.acquired}, not {ordinal}")
+            raise InvalidEntry(f"messages {run} have ordinal {counts.acquired}, not {ordinal}")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fluffle.broker.admin.local_client import ask
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.cluster.queues.quorum_member import QueueGroup
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.cluster.nodes import Nodes
 
@@ -20,7 +20,7 @@ class Led(NamedTuple):
     """A queue where it is led."""
 
     node: ClusterNode
-    queue: ServedQueue
+    queue: QueueHandle
 
 
 class Leaders:
@@ -112,7 +112,7 @@ class Leaders:
         return {node.number for node in self.nodes if node.name in names}
 
 
-def reign(node: ClusterNode, queue: ServedQueue) -> tuple[int, ...] | None:
+def reign(node: ClusterNode, queue: QueueHandle) -> tuple[int, ...] | None:
     """Since when a node leads a queue; None if it does not.  Greater is later."""
     definition = queue.definition
     if definition.home:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fluffle.broker.admin.context import Row
-from fluffle.broker.queues.queue_api import ServedQueue, Tally
+from fluffle.broker.queues.queue_api import QueueCounts, QueueHandle
 from fluffle.broker.routing.explain import Explanation
 from fluffle.broker.testing.assertions import VhostAssertions, VhostQueries
 from fluffle.broker.testing.cluster.leaders import Leaders
@@ -124,13 +124,15 @@ class ClusterVhost:
         led = self._leaders.led(self.name, queue)
         if led is None:
             return None
-        tally = tally_here(led.node.parts, led.queue)
-        return tally and Counts(tally.ready + tally.unacked + tally.apart, *tally[:3])
+        queue_counts = tally_here(led.node.parts, led.queue)
+        return queue_counts and Counts(
+            queue_counts.ready + queue_counts.unacked + queue_counts.apart, *queue_counts[:3]
+        )
 
     def _vhost(self) -> VirtualHost:
         return self._leaders.nodes.well().parts.vhost(self.name)
 
-    def _tally(self, queue: ServedQueue) -> Tally | None:
+    def _tally(self, queue: QueueHandle) -> QueueCounts | None:
         """As its leader has it."""
         led = self._leaders.led(self.name, queue.name)
         return tally_here(led.node.parts, led.queue) if led is not None else None

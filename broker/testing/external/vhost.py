@@ -213,7 +213,7 @@ class ExternalVhost:
         if outcome is Outcome.ACKED:
             self._client.settle(make(Basic.Ack, delivery_tag=tag))
         else:
-            requeue = outcome is Outcome.RETURNED
+            requeue = outcome is Outcome.NACK_REQUEUED
             self._client.settle(make(Basic.Reject, delivery_tag=tag, requeue=requeue))
 
     async def purge(self, queue: str) -> int:

@@ -11,9 +11,9 @@ from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.listings import consumer_row
 from fluffle.broker.protocols.amqp091.subscription import Subscription
-from fluffle.broker.queues.consumer_timeout import Late, Lost
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer, Sink
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.redelivery import give_back
@@ -64,19 +64,19 @@ class FrozenSink:
     def room(self, _consumer: Consumer) -> int:
         return 0
 
-    def reserve(self, handout: Handout) -> None:
-        self.sink.reserve(handout)
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        self.sink.reserve(delivery_batch)
 
-    def deliver(self, handout: Handout) -> None:
-        self.sink.deliver(handout)
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        self.sink.deliver(delivery_batch)
 
     def cancelled(self, consumer: Consumer) -> None:
         self.sink.cancelled(consumer)
 
-    def overdue(self, consumer: Consumer, late: Late) -> None:
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         self.sink.overdue(consumer, late)
 
-    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
         self.sink.timed_out(consumer, lost)
 
     def activity_changed(self, consumer: Consumer) -> None:
@@ -137,7 +137,7 @@ def redeliver(scene: FaultScope, *, consumer: str) -> Row:
     consumer is.  That client does not know of it: what it still acknowledges counts for nothing.
     """
     found = find(scene, consumer)
-    count = give_back(found.channel, lambda handout: handout.holder is found.consumer)
+    count = give_back(found.channel, lambda delivery_batch: delivery_batch.holder is found.consumer)
     return {"messages": count}
 
 

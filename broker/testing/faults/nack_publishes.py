@@ -14,12 +14,12 @@ from fluffle.broker.queues.deduplication import spans_of
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import (
-    Admission,
-    Debtor,
-    Partly,
-    Receipt,
-    Target,
-    fates_of,
+    BlockedPublisher,
+    EnqueueResult,
+    PartialResult,
+    PublishReceipt,
+    PublishTarget,
+    taken_spans,
 )
 from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -70,7 +70,7 @@ class NackQueue:
         self._quota = quota
 
     @property
-    def _queue(self) -> Target:
+    def _queue(self) -> PublishTarget:
         return self._vhost.queues[self._name]
 
     @property
@@ -82,12 +82,12 @@ class NackQueue:
         return self._vhost.queues[self._name].definition
 
     @property
-    def debtors(self) -> list[Debtor]:
-        return self._queue.debtors
+    def blocked_publishers(self) -> list[BlockedPublisher]:
+        return self._queue.blocked_publishers
 
-    @debtors.setter
-    def debtors(self, debtors: list[Debtor]) -> None:
-        self._queue.debtors = debtors
+    @blocked_publishers.setter
+    def blocked_publishers(self, blocked_publishers: list[BlockedPublisher]) -> None:
+        self._queue.blocked_publishers = blocked_publishers
 
     @property
     def is_behind(self) -> bool:
@@ -105,7 +105,7 @@ class NackQueue:
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
-    ) -> Admission | Partly | Receipt:
+    ) -> EnqueueResult | PartialResult | PublishReceipt:
         refused = self._quota.take(origins, contents)
         if not refused:
             return self._queue.enqueue(
@@ -113,7 +113,7 @@ class NackQueue:
             )
         left = sorted(set(range(len(contents))).difference(refused))
         if not left:
-            return Admission.REFUSED
+            return EnqueueResult.REFUSED
         contents = [contents[place] for place in left]
         answer = self._queue.enqueue(
             [origins[place] for place in left],
@@ -126,13 +126,13 @@ class NackQueue:
 
 
 def among(
-    refused: list[int], left: list[int], answer: Admission | Partly | Receipt
-) -> Partly | Receipt:
+    refused: list[int], left: list[int], answer: EnqueueResult | PartialResult | PublishReceipt
+) -> PartialResult | PublishReceipt:
     """What becomes of messages of which those in some places are refused, and of what is left there
     is that."""
     count = len(refused) + len(left)
-    if isinstance(answer, Receipt):
-        receipt = Receipt(count)
+    if isinstance(answer, PublishReceipt):
+        receipt = PublishReceipt(count)
 
         def tell(start: int, stop: int, *, is_taken: bool) -> None:
             for span in spans_of(left[start:stop]):
@@ -145,12 +145,12 @@ def among(
         answer.then(tell)
         asyncio.get_running_loop().call_soon(refuse)
         return receipt
-    fates = fates_of(answer, len(left))
+    fates = taken_spans(answer, len(left))
     theirs = (left[start:stop] for start, stop, is_taken in fates if not is_taken)
-    taken = answer.taken if isinstance(answer, Partly) else answer
-    if taken is Admission.REFUSED:
-        taken = Admission.ACCEPTED  # of none
-    return Partly(count, taken, spans_of(sorted(chain(refused, *theirs))))
+    taken = answer.taken if isinstance(answer, PartialResult) else answer
+    if taken is EnqueueResult.REFUSED:
+        taken = EnqueueResult.ACCEPTED  # of none
+    return PartialResult(count, taken, spans_of(sorted(chain(refused, *theirs))))
 
 
 def nack_next(

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import cast
 
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.queues.consumer_timeout import Late, Lost
-from fluffle.broker.queues.delivery import Handout, Holder, Outcome
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
+from fluffle.broker.queues.queue_api import QueueHandle
 
 
 class FormerHolder:
@@ -24,32 +24,34 @@ class FormerHolder:
         """That of the queue: the timeline tells where an acknowledgement was in vain."""
 
     @property
-    def queue(self) -> ServedQueue:
-        return cast(ServedQueue, self)
+    def queue(self) -> QueueHandle:
+        return cast(QueueHandle, self)
 
-    def hand_out(self) -> None:
+    def deliver_ready(self) -> None:
         """Nothing is published to it."""
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
+    def settle(
+        self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
+    ) -> None:
         """Nobody asks any more what has become of them."""
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError("nothing is handed to nobody")
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError("nothing is handed to nobody")
 
     def settled(self, count: int) -> None:
         """Nothing waits for room."""
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         raise AssertionError("it holds nothing")
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         raise AssertionError("it holds nothing")
 
 
-def give_back(channel: Channel, is_meant: Callable[[Handout], bool]) -> int:
+def give_back(channel: Channel, is_meant: Callable[[DeliveryBatch], bool]) -> int:
     """Have queues hand out again what is unacknowledged on a channel; how many messages.
 
     `is_meant` is asked of each run, which goes back whole; its tags stay known to the channel.
@@ -57,9 +59,9 @@ def give_back(channel: Channel, is_meant: Callable[[Handout], bool]) -> int:
     runs = channel.unacked.open_runs()
     meant = [run for run in runs if not isinstance(run.holder, FormerHolder) and is_meant(run)]
     count = 0
-    for handout in meant:
-        for start, stop in tuple(handout.unsettled()):
-            handout.holder.queue.settle(handout, start, stop, Outcome.SUSPECTED)
+    for delivery_batch in meant:
+        for start, stop in tuple(delivery_batch.unsettled()):
+            delivery_batch.holder.queue.settle(delivery_batch, start, stop, Outcome.SUSPECTED)
             count += stop - start
-        handout.holder = cast(Holder, FormerHolder(handout.holder.queue.name))
+        delivery_batch.holder = cast(Holder, FormerHolder(delivery_batch.holder.queue.name))
     return count

@@ -27,7 +27,7 @@ from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.testing.faults.consumers import end_consumer
 from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.frames import (
@@ -203,7 +203,7 @@ class AdversarialFilter:
 def redeliver(channel: Channel, tag: int) -> None:
     """The run that a message of a consumer was delivered with goes out once more."""
 
-    def is_meant(run: Handout) -> bool:
+    def is_meant(run: DeliveryBatch) -> bool:
         return isinstance(run.holder, Consumer) and 0 <= tag - run.first_tag < len(run.contents)
 
     give_back(channel, is_meant)

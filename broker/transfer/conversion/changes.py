@@ -29,8 +29,8 @@ def begin(vhost: VirtualHost, name: str, settings_from: SettingsFrom, nodes: Nod
     where = f"queue '{name}' in vhost '{vhost.name}'"
     if before.successor is not None:
         raise PreconditionFailed(f"{where} is being changed already")
-    if queue.absence is not None:
-        raise queue.absence
+    if queue.unreachable_error is not None:
+        raise queue.unreachable_error
     if queue.damage is not None:
         raise PreconditionFailed(f"{where} has crashed")
     for binding in vhost.topology.bindings_to(DestinationKind.QUEUE, name):

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.queues.conversion_buffer import Standstill
-from fluffle.broker.queues.conversion_hold import Pause
+from fluffle.broker.queues.conversion_buffer import ConversionBuffer
+from fluffle.broker.queues.conversion_hold import ConversionHold
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.journal import Unreadable
-from fluffle.broker.queues.queue_api import Admission, Later, Receipt, Tally
-from fluffle.broker.queues.queue_view import Lying
-from fluffle.broker.runtime.background import Chore
+from fluffle.broker.queues.journal import UnreadableMessages
+from fluffle.broker.queues.queue_api import Deferred, EnqueueResult, PublishReceipt, QueueCounts
+from fluffle.broker.queues.queue_view import StoredMessage
+from fluffle.broker.runtime.background import Task
 from fluffle.broker.transfer.conversion.changes import finish, give_up
 from fluffle.broker.transfer.conversion.copy_batches import first_of, portion, runs_of
 from fluffle.broker.transfer.conversion.redelivered_marker import RedeliveredMarker
@@ -78,12 +78,12 @@ class Conversion:
         assert successor is not None
         self._vhost = vhost
         self._queue = queue
-        self._heir = vhost.heirs[queue.name]
+        self._heir = vhost.successors[queue.name]
         self.successor = successor.id
         """The id of the other queue."""
         self._around = around
         self._on_end = on_end
-        self._pause = queue.pause = Pause(f"queue '{queue.name}' in vhost '{vhost.name}'")
+        self._pause = queue.pause = ConversionHold(f"queue '{queue.name}' in vhost '{vhost.name}'")
         self._first: int | None = None
         """The number of the message that is next in the queue, and stays so."""
         self._unconfirmed = 0
@@ -155,16 +155,18 @@ class Conversion:
     def _wake(self) -> None:
         if not (self._is_scheduled or self._is_asked):
             self._is_scheduled = True
-            self._around.chores.add(self._piece(), lambda error: self.give_up(repr(error)))
+            self._around.background_tasks.add(
+                self._piece(), lambda error: self.give_up(repr(error))
+            )
 
-    def _piece(self) -> Chore:
+    def _piece(self) -> Task:
         self._is_scheduled = False
         self.look()
         if not (self.is_over or self._is_asked):
             try:
                 if next(self._work, LATER):
                     self._wake()
-            except (Unreadable, BrokerError) as error:
+            except (UnreadableMessages, BrokerError) as error:
                 self.give_up(str(error))
         yield None
 
@@ -193,7 +195,7 @@ class Conversion:
 
     def _hold(self) -> None:
         """From now on nothing comes in."""
-        standstill = Standstill(self._queue, self._around.when_safe)
+        standstill = ConversionBuffer(self._queue, self._around.when_safe)
         self._pause.standstill = standstill
         self._vhost.lead_in(self._queue.name, standstill)
 
@@ -219,8 +221,12 @@ class Conversion:
         yield from self._answered(seeing.begin())
         while seeing.count < count:
             before = seeing.count
-            tally = yield from self._answered(self._heir.tally)
-            if isinstance(tally, Tally) and not tally.ready and tally.unacked == seeing.count:
+            queue_counts = yield from self._answered(self._heir.queue_counts)
+            if (
+                isinstance(queue_counts, QueueCounts)
+                and not queue_counts.ready
+                and queue_counts.unacked == seeing.count
+            ):
                 break
             if seeing.count > before:
                 self._got_on()
@@ -242,8 +248,8 @@ class Conversion:
             yield from self._room()
         yield from self._safe()
 
-    def _portion(self, offset: int) -> list[Lying]:
-        """Raises `Unreadable`."""
+    def _portion(self, offset: int) -> list[StoredMessage]:
+        """Raises `UnreadableMessages`."""
         return portion(self._queue.shelf.stocks, offset) if self._is_as_it_was() else []
 
     def _is_as_it_was(self) -> bool:
@@ -255,7 +261,7 @@ class Conversion:
             self.give_up(TAKEN)
         return first == self._first
 
-    def _put(self, messages: list[Lying]) -> None:
+    def _put(self, messages: list[StoredMessage]) -> None:
         """Into the other queue."""
         for run in runs_of(messages, self._around.now_ms()):
             count = len(run.contents)
@@ -266,10 +272,10 @@ class Conversion:
                 persistent=run.persistent,
                 expiration_ms=run.expiration_ms,
             )
-            if isinstance(fate, Receipt):
+            if isinstance(fate, PublishReceipt):
                 self._unconfirmed += count
                 fate.then(self._told)
-            elif fate is Admission.REFUSED:
+            elif fate is EnqueueResult.REFUSED:
                 self.give_up(REFUSED)
 
     def _told(self, start: int, stop: int, *, is_taken: bool) -> None:
@@ -294,7 +300,7 @@ class Conversion:
 
     def _answered(self, later: object) -> Steps[object]:
         """Raises the error that comes in the place of an answer."""
-        if not isinstance(later, Later):
+        if not isinstance(later, Deferred):
             return later
         answers: list[object] = []
         errors: list[BrokerError] = []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fluffle.broker.base.logs import event
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ConversionContext(NamedTuple):
     """The rest of the node."""
 
     metadata: Callable[[], Metadata]
-    chores: Chores
+    background_tasks: BackgroundTasks
     when_safe: WhenSafe
     call_later: Callable[[float, Callable[[], None]], object]
     now_ms: Callable[[], int]
@@ -56,7 +56,7 @@ class Converter:
         """From now on what definitions say is done.  `boot`: 0 for a node that is alone."""
         self._boot = boot
         for vhost in vhosts:
-            for name in list(vhost.heirs):
+            for name in list(vhost.successors):
                 self.changing(vhost, name)
 
     def reason(self, successor: int) -> str | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.expiry_times import INSTANT_MS
-from fluffle.broker.queues.queue_view import Lying, Stock, lying
+from fluffle.broker.queues.queue_view import ReadyMessages, StoredMessage, messages_from
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.properties import is_persistent, priority_of, raw_properties
 
@@ -27,11 +27,11 @@ class CopyBatch(NamedTuple):
     """For how long they may wait from now on."""
 
 
-def portion(stocks: Sequence[Stock], offset: int) -> list[Lying]:
+def portion(stocks: Sequence[ReadyMessages], offset: int) -> list[StoredMessage]:
     """Those behind the first `offset`.  Raises `Unreadable`."""
-    messages: list[Lying] = []
+    messages: list[StoredMessage] = []
     size_bytes = 0
-    for message in lying(stocks, offset):
+    for message in messages_from(stocks, offset):
         messages.append(message)
         size_bytes += len(message.content)
         if len(messages) == PORTION_MESSAGES or size_bytes >= PORTION_BYTES:
@@ -39,7 +39,7 @@ def portion(stocks: Sequence[Stock], offset: int) -> list[Lying]:
     return messages
 
 
-def first_of(stocks: Sequence[Stock]) -> int | None:
+def first_of(stocks: Sequence[ReadyMessages]) -> int | None:
     """The number of the message that is next; None if there is none."""
     for stock in stocks:
         for run in stock.returns.runs:
@@ -49,7 +49,7 @@ def first_of(stocks: Sequence[Stock]) -> int | None:
     return None
 
 
-def runs_of(messages: Sequence[Lying], now_ms: int) -> Iterator[CopyBatch]:
+def runs_of(messages: Sequence[StoredMessage], now_ms: int) -> Iterator[CopyBatch]:
     """The same in order; what has expired may wait no more.  `now_ms`: in the time of the queue."""
     for (_priority, persistent, expires_at_ms), alike in groupby(messages, likeness):
         together = list(alike)
@@ -64,7 +64,7 @@ def runs_of(messages: Sequence[Lying], now_ms: int) -> Iterator[CopyBatch]:
         )
 
 
-def likeness(message: Lying) -> tuple[int | None, bool, int]:
+def likeness(message: StoredMessage) -> tuple[int | None, bool, int]:
     content = message.content
     return (
         priority_of(content),

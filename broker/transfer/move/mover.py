@@ -19,11 +19,17 @@ from typing import NamedTuple
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.consumer_timeout import Late, Lost
-from fluffle.broker.queues.delivery import Handout, Outcome
-from fluffle.broker.queues.queue_api import Admission, Later, Partly, Receipt, ServedQueue
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.queue_api import (
+    Deferred,
+    EnqueueResult,
+    PartialResult,
+    PublishReceipt,
+    QueueHandle,
+)
 from fluffle.broker.queues.timer_port import NEVER_MS
-from fluffle.broker.runtime.background import Chore, Chores
+from fluffle.broker.runtime.background import BackgroundTasks, Task
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.transfer.move.selection import Selection
 from fluffle.broker.transfer.republish import current_queue
@@ -65,7 +71,7 @@ class MovePlan(NamedTuple):
 class MoveContext(NamedTuple):
     """The rest of the node."""
 
-    chores: Chores
+    background_tasks: BackgroundTasks
     commits: Commits
     clock: Clock
     call_later: Callable[[float, Callable[[], None]], object]
@@ -79,29 +85,29 @@ class MoveGetter:
     no_ack = False
     timeout_ms = NEVER_MS
 
-    def __init__(self, queue: ServedQueue) -> None:
+    def __init__(self, queue: QueueHandle) -> None:
         self.queue = queue
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError("nothing comes that is not asked for")
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """The window limits it."""
 
     def settled(self, count: int) -> None:
         """Nothing waits for room."""
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         raise AssertionError(f"{late} may be held for ever")
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         """By whoever leads the queue, elsewhere: it is there still, and may be moved again."""
 
 
 class HeldMessage(NamedTuple):
     """A message in hands."""
 
-    handout: Handout
+    delivery_batch: DeliveryBatch
     origin: Origin
     content: bytes
 
@@ -111,14 +117,14 @@ class MoveCommit:
 
     __slots__ = ("_safe", "_taken")
 
-    def __init__(self, taken: list[Handout], safe: Callable[[Handout], None]) -> None:
+    def __init__(self, taken: list[DeliveryBatch], safe: Callable[[DeliveryBatch], None]) -> None:
         self._taken = taken
         self._safe = safe
 
     def on_durable(self, ticket: int) -> None:
         del ticket
-        for handout in self._taken:
-            self._safe(handout)
+        for delivery_batch in self._taken:
+            self._safe(delivery_batch)
 
 
 class Mover:
@@ -134,8 +140,8 @@ class Mover:
     def __init__(
         self,
         vhost: VirtualHost,
-        source: ServedQueue,
-        target: ServedQueue,
+        source: QueueHandle,
+        target: QueueHandle,
         plan: MovePlan,
         around: MoveContext,
     ) -> None:
@@ -149,13 +155,13 @@ class Mover:
         """Gets that have no answer yet."""
         self._arrived: list[HeldMessage] = []
         """Messages of which nobody has asked yet whether they are meant."""
-        self._unconfirmed: dict[Handout, int] = {}
+        self._unconfirmed: dict[DeliveryBatch, int] = {}
         """Published, and not known to be safe; with their sizes."""
-        self._recorded: list[Handout] = []
+        self._recorded: list[DeliveryBatch] = []
         """Those of them that are with the commit that collects."""
-        self._fates: list[tuple[Handout, bool]] = []
+        self._fates: list[tuple[DeliveryBatch, bool]] = []
         """What has become known of them: whether they are safe."""
-        self._held: list[Handout] = []
+        self._held: list[DeliveryBatch] = []
         """To go back in the end."""
         self._held_bytes = self._mean_bytes = 0
         self._is_empty = self._is_stopping = self._is_scheduled = False
@@ -163,7 +169,7 @@ class Mover:
         """Whether all has been given back or acknowledged."""
         self._is_resting = False
         """Whether it is ahead of its rate; a timer runs."""
-        self._news: Later[None] | None = None
+        self._news: Deferred[None] | None = None
         self.moved = self.looked_at = 0
         self.is_over = False
         self.why: str | None = None
@@ -187,9 +193,9 @@ class Mover:
         """Messages that were looked at and not moved."""
         return len(self._held)
 
-    def news(self) -> Later[None]:
+    def news(self) -> Deferred[None]:
         """Answered after a while, and when it is over.  It is not, and nobody else waits."""
-        self._news = Later()
+        self._news = Deferred()
         return self._news
 
     def _tell(self) -> None:
@@ -212,40 +218,42 @@ class Mover:
             )
         self._tell()
 
-    def _where(self, queue: ServedQueue) -> str:
+    def _where(self, queue: QueueHandle) -> str:
         return f"queue '{queue.name}' in vhost '{self._vhost.name}'"
 
     # What happens
 
-    def _got(self, handout: Handout | None) -> None:
+    def _got(self, delivery_batch: DeliveryBatch | None) -> None:
         """The source has answered; what is in a hand-out is there for this moment only."""
         self._asked -= 1
-        self._take_in(handout)
+        self._take_in(delivery_batch)
         self._wake()
 
-    def _take_in(self, handout: Handout | None) -> None:
-        if handout is None:
+    def _take_in(self, delivery_batch: DeliveryBatch | None) -> None:
+        if delivery_batch is None:
             self._is_empty = True
             return
-        content = handout.contents[0]
+        content = delivery_batch.contents[0]
         self._mean_bytes = (
             (self._mean_bytes + len(content)) // 2 if self._mean_bytes else len(content)
         )
-        self._arrived.append(HeldMessage(handout, handout.origins[0], content))
+        self._arrived.append(HeldMessage(delivery_batch, delivery_batch.origins[0], content))
 
     def _not_got(self, error: BrokerError) -> None:
         self._asked -= 1
         self.stop(error.explanation)
         self._wake()
 
-    def _told(self, handout: Handout, _start: int, _stop: int, *, is_taken: bool) -> None:
-        self._know(handout, is_taken=is_taken)
+    def _told(
+        self, delivery_batch: DeliveryBatch, _start: int, _stop: int, *, is_taken: bool
+    ) -> None:
+        self._know(delivery_batch, is_taken=is_taken)
 
-    def _safe(self, handout: Handout) -> None:
-        self._know(handout, is_taken=True)
+    def _safe(self, delivery_batch: DeliveryBatch) -> None:
+        self._know(delivery_batch, is_taken=True)
 
-    def _know(self, handout: Handout, *, is_taken: bool) -> None:
-        self._fates.append((handout, is_taken))
+    def _know(self, delivery_batch: DeliveryBatch, *, is_taken: bool) -> None:
+        self._fates.append((delivery_batch, is_taken))
         self._wake()
 
     # What is done
@@ -254,9 +262,9 @@ class Mover:
         """Go on in a turn of the node."""
         if not (self._is_scheduled or self._is_ending):
             self._is_scheduled = True
-            self._around.chores.add(self._piece(), self._failed)
+            self._around.background_tasks.add(self._piece(), self._failed)
 
-    def _piece(self) -> Chore:
+    def _piece(self) -> Task:
         self._is_scheduled = False
         if not self._is_ending:
             self._step()
@@ -290,16 +298,16 @@ class Mover:
     def _settle(self) -> None:
         """What is safe is acknowledged, unless the target is gone with it."""
         fates, self._fates = self._fates, []
-        for handout, is_taken in fates:
-            if self._unconfirmed.pop(handout, None) is None:
+        for delivery_batch, is_taken in fates:
+            if self._unconfirmed.pop(delivery_batch, None) is None:
                 continue  # it was waited for too long
             is_there = current_queue(self._vhost, self._target) is not None
             if is_taken and is_there:
                 self._last_ms = self._around.clock.now_ms()
-                self._source.settle(handout, 0, 1, Outcome.ACKED)
+                self._source.settle(delivery_batch, 0, 1, Outcome.ACKED)
                 self.moved += 1
                 continue
-            self._held.append(handout)
+            self._held.append(delivery_batch)
             self.stop(
                 f"{self._where(self._target)} does not take what is published to it"
                 if is_there
@@ -310,20 +318,20 @@ class Mover:
         """What is meant is published."""
         arrived, self._arrived = self._arrived, []
         for taken in arrived:
-            handout, origin, content = taken
+            delivery_batch, origin, content = taken
             raw = raw_properties(content)
             self.looked_at += 1
             if self._is_stopping or not self._plan.selection.takes(origin.routing_key, raw):
-                self._held.append(handout)
+                self._held.append(delivery_batch)
                 self._held_bytes += len(content)
             else:
                 self._publish(taken, raw)
 
     def _publish(self, taken: HeldMessage, raw: bytes) -> None:
-        handout, origin, content = taken
+        delivery_batch, origin, content = taken
         if not self._unconfirmed:
             self._last_ms = self._around.clock.now_ms()
-        self._unconfirmed[handout] = len(content)
+        self._unconfirmed[delivery_batch] = len(content)
         inlet = current_queue(self._vhost, self._target) or self._target
         fate = inlet.enqueue(
             [origin],
@@ -332,15 +340,15 @@ class Mover:
             persistent=is_persistent(raw),
             expiration_ms=expiration_of(raw),
         )
-        if isinstance(fate, Receipt):
-            fate.then(partial(self._told, handout))
+        if isinstance(fate, PublishReceipt):
+            fate.then(partial(self._told, delivery_batch))
             return
-        if isinstance(fate, Partly):  # a duplicate, which the target has had before
+        if isinstance(fate, PartialResult):  # a duplicate, which the target has had before
             fate = fate.taken
-        if fate is Admission.RECORDED:
-            self._recorded.append(handout)
+        if fate is EnqueueResult.RECORDED:
+            self._recorded.append(delivery_batch)
         else:
-            self._know(handout, is_taken=fate is Admission.ACCEPTED)
+            self._know(delivery_batch, is_taken=fate is EnqueueResult.ACCEPTED)
 
     # What is taken
 
@@ -361,7 +369,7 @@ class Mover:
                 return
             for _ in range(room):
                 got = self._source.get(MoveGetter(self._source))
-                if isinstance(got, Later):
+                if isinstance(got, Deferred):
                     self._asked += 1
                     got.then(self._got, self._not_got)
                 else:
@@ -404,9 +412,9 @@ class Mover:
     def _give_back(self) -> None:
         """What was not moved, in the order in which it was."""
         self._is_ending = True
-        self._held.sort(key=lambda handout: handout.sequences[0])
-        for handout in self._held:
-            self._source.settle(handout, 0, 1, Outcome.UNSENT)
+        self._held.sort(key=lambda delivery_batch: delivery_batch.sequences[0])
+        for delivery_batch in self._held:
+            self._source.settle(delivery_batch, 0, 1, Outcome.UNSENT)
         settling = self._source.settling
         if settling is None:
             self._end()

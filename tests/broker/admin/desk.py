@@ -31,7 +31,7 @@ class Desk:
             catalogue=self.edge.catalogue,
             metadata=services.metadata,
             connections=services.connections,
-            chores=services.chores,
+            background_tasks=services.background_tasks,
             commits=services.commits,
             alarms=services.alarms,
             addresses={"amqp": ("127.0.0.1", 5672)},

@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.admin.all_nodes import OF_A_NODE, rows
 from fluffle.broker.admin.verbs import VERBS
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 from tests.broker.admin.desk import Desk
 
 
@@ -33,7 +33,7 @@ def test_what_takes_its_time_is_awaited(caplog: pytest.LogCaptureFixture) -> Non
     told = rows(desk.context, what="connections.close", arguments={"everybody": True})
     with caplog.at_level(logging.INFO):
         asked = next(told)
-    assert isinstance(asked, Later)
+    assert isinstance(asked, Deferred)
     asked.then(lambda _: None, lambda _: None)
     desk.edge.run()
     assert list(told) == [{"node": "a", "row": {"closed": 1}}]

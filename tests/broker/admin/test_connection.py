@@ -11,7 +11,7 @@ from fluffle.broker.admin.connection import LINE_BYTES_MAX, UNREAD_WAIT_S_MAX, C
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
 from fluffle.broker.admin.dispatch import PAGE_ROWS, Dispatcher, verbs_of
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.queues.queue_api import Later as Deferred
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.storage.disk import Disk

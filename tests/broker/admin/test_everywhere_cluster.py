@@ -18,7 +18,7 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.local_client import rows, wait_for
 from fluffle.broker.cluster.cluster import Cluster as NodesCluster
 from fluffle.broker.cluster.rpc_server import OPEN_MAX
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 
 CHANNELS = 230
 """More than two pages of them."""
@@ -136,7 +136,7 @@ async def test_who_dies_in_the_middle_of_a_list_ends_it(
         await clients[1].channel()
     found: list[Row] = []
     for row in begin(cluster[0].node.parts, what="channels.list"):
-        if isinstance(row, Later):
+        if isinstance(row, Deferred):
             await wait_for(row)
         else:
             found.append(row)
@@ -165,7 +165,7 @@ async def test_lists_that_nobody_reads_to_their_end_hold_up_no_others(
         await clients[1].channel()
     for _ in range(OPEN_MAX + 1):
         listed = begin(cluster[0].node.parts, what="channels.list")
-        while isinstance(row := next(listed), Later):
+        while isinstance(row := next(listed), Deferred):
             await wait_for(row)
         assert "row" in row
         del listed

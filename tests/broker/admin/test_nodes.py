@@ -12,7 +12,7 @@ import pytest
 from fluffle.broker.admin.local_client import answer_of
 from fluffle.broker.admin.nodes import memory
 from fluffle.broker.admin.threads import in_thread
-from fluffle.broker.base.errors import Broken
+from fluffle.broker.base.errors import BrokerFailed
 from tests.broker.admin.desk import Desk
 
 KINDS = {
@@ -105,13 +105,13 @@ async def test_what_a_thread_stumbles_over_is_an_answer(caplog: pytest.LogCaptur
     def look() -> int:
         raise ZeroDivisionError
 
-    with pytest.raises(Broken):
+    with pytest.raises(BrokerFailed):
         await answer_of(in_thread(look, lambda found: {"found": found}))
     assert "ZeroDivisionError" in caplog.text
 
 
 async def test_what_nobody_can_make_a_row_of_is_an_answer_too() -> None:
-    with pytest.raises(Broken):
+    with pytest.raises(BrokerFailed):
         await answer_of(in_thread(lambda: 0, lambda found: {"found": 1 / found}))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from fluffle.broker.admin.queues import list_queues
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_api import Later, Tally
+from fluffle.broker.queues.queue_api import Deferred, QueueCounts
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.methods import Basic, pamqp_table
 from fluffle.protocol.wire import to_table
@@ -124,10 +124,10 @@ def test_what_was_not_asked_shows_no_earlier_counts() -> None:
     rig.far.is_away = True
     rows = list_queues(Desk(edge=rig.node).context)
     asked = next(rows)
-    assert isinstance(asked, Later)
+    assert isinstance(asked, Deferred)
     asked.then(nothing_of, raise_it)
     rig.far.is_away = False
-    other.answer(Tally(0, 0, 0))
+    other.answer(QueueCounts(0, 0, 0))
     shown = [row for row in rows if isinstance(row, dict)]
     assert [(row["name"], row["state"], row["messages"], row["consumers"]) for row in shown] == [
         ("q", "running", None, None),

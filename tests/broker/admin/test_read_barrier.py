@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluffle.broker.admin.context import DeferredRow, PendingRow, Row
 from fluffle.broker.admin.read_barrier import certain_result
-from fluffle.broker.base.errors import BrokerError, Gone, NotFound
+from fluffle.broker.base.errors import BrokerError, NotFound, QueueDeleted
 from tests.support.read_barrier import LateKnowledge
 
 
@@ -21,7 +21,7 @@ def test_a_queue_that_was_deleted_again_is_asked_for_again() -> None:
     assert isinstance(result, DeferredRow)
     result.begin(told.append)
     for deleted in range(1, 4):
-        asked[-1].answer(Gone("no queue 'q' in vhost '/'"))
+        asked[-1].answer(QueueDeleted("no queue 'q' in vhost '/'"))
         assert (len(asked), told) == (deleted, [])
         read_barrier.confirm()
     assert [type(outcome) for outcome in told] == [NotFound]

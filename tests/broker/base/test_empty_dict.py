@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.base.empty_dict import UNUSED
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 
 
 def add(table: dict[str, int]) -> None:
@@ -28,12 +28,12 @@ WRITES: dict[str, Callable[[dict[str, int]], object]] = {
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_a_write_is_a_bug(write: Callable[[dict[str, int]], object]) -> None:
     with pytest.raises(AssertionError, match="a dict of your own"):
-        write(UNUSED)
-    assert len(UNUSED) == 0
+        write(EMPTY_DICT)
+    assert len(EMPTY_DICT) == 0
 
 
 def test_it_can_be_used_as_any_that_is_empty() -> None:
-    nothing: Any = UNUSED
+    nothing: Any = EMPTY_DICT
     nothing.clear()
     assert nothing.pop("a", None) is None
     assert nothing == {}

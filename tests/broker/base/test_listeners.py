@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.base.listeners import tell
+from fluffle.broker.base.listeners import call_listener
 
 
 def test_what_fails_in_one_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -14,7 +14,7 @@ def test_what_fails_in_one_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         raise RuntimeError("deaf")
 
     for act in (deaf, lambda: heard.append("second")):
-        tell(act)
+        call_listener(act)
     assert heard == ["second"]
     assert caplog.messages == ["what has happened could not be told to all"]
     assert "RuntimeError: deaf" in caplog.text
@@ -25,5 +25,5 @@ def test_what_cannot_be_is_not_swallowed(caplog: pytest.LogCaptureFixture) -> No
         raise AssertionError("two at once")
 
     with pytest.raises(AssertionError, match="two at once"):
-        tell(impossible)
+        call_listener(impossible)
     assert caplog.messages == []

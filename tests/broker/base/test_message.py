@@ -1,6 +1,6 @@
 """Origins are one object each, as far as the table goes."""
 
-from fluffle.broker.base.message import ORIGINS_MAX, Origins, Past
+from fluffle.broker.base.message import ORIGINS_MAX, MessageAnnotations, Origins
 
 
 def test_equal_origins_are_one_object() -> None:
@@ -8,7 +8,7 @@ def test_equal_origins_are_one_object() -> None:
     assert origins.of("x", "k") is origins.of("x", "k")
     assert origins.of("x", "k") is not origins.of("x", "l")
     assert origins.of("x", "k") is not Origins().of("x", "k")
-    assert origins.of("x", "k") is not origins.of("x", "k", Past.DIED)
+    assert origins.of("x", "k") is not origins.of("x", "k", MessageAnnotations.DIED)
 
 
 def test_origins_are_bounded() -> None:

@@ -55,9 +55,9 @@ async def test_without_consumers_messages_stay(node: Node, plan: Plan) -> None:
     kept = replace(plan, consumers=0, keep=True, window=1, persistent=False)
     figures = await BenchRun(kept, unheeded).run()
     assert figures["received"] == 0
-    tally = node.parts.vhost("/").queues["b"].here
-    assert tally is not None
-    assert tally.ready == figures["confirmed"] > 0
+    queue_counts = node.parts.vhost("/").queues["b"].local_counts
+    assert queue_counts is not None
+    assert queue_counts.ready == figures["confirmed"] > 0
 
 
 async def test_nobody_is_there() -> None:
@@ -88,10 +88,10 @@ def test_percentiles() -> None:
 
 
 def test_figures_for_people() -> None:
-    tally = Tally()
-    tally.published = tally.refused = 10
-    tally.confirm.add(0.001)
-    shown = "\n".join(lines(tally.row(2.0)))
+    queue_counts = Tally()
+    queue_counts.published = queue_counts.refused = 10
+    queue_counts.confirm.add(0.001)
+    shown = "\n".join(lines(queue_counts.row(2.0)))
     assert "5/s" in shown
     assert "refused" in shown
     assert "p99.9 1" in shown

@@ -138,7 +138,7 @@ async def publish_to_exchange(channel: AbstractChannel) -> None:
 
 def quorum_ready(scene: Scene) -> int:
     queue = scene.node.node.catalogue.vhosts["/"].queues["quorum"]
-    here = queue.here
+    here = queue.local_counts
     return here.ready if here is not None else -1
 
 

@@ -296,7 +296,7 @@ async def test_what_clients_are_told_when_the_home_goes(scene: Scene, is_killed:
 
 
 def absent(node: ClusterNode, queue: str) -> bool:
-    return node.node.catalogue.vhosts["/"].queues[queue].absence is not None
+    return node.node.catalogue.vhosts["/"].queues[queue].unreachable_error is not None
 
 
 @pytest.mark.parametrize("asked", ["declare", "passive", "consume", "get", "purge"])

@@ -24,8 +24,8 @@ from fluffle.broker.cluster.direct_reply_to import (
     Ports,
     mark_of,
 )
-from fluffle.broker.queues.delivery import Handout
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.queue_api import Deferred
 from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
 
 REPLY_TO = "amq.rabbitmq.reply-to"
@@ -178,14 +178,20 @@ class Pair:
 
     def ask(self, name: str) -> None:
         answer = self.a.is_there(name)
-        assert isinstance(answer, Later)
+        assert isinstance(answer, Deferred)
         answer.then(self.heard.append, lambda error: None)
 
 
-def handed(requester: object, *contents: bytes) -> Handout:
+def handed(requester: object, *contents: bytes) -> DeliveryBatch:
     origin = Origin("", "k\udcff")
     numbers = range(1, len(contents) + 1)
-    return Handout(requester, [origin] * len(contents), list(contents), numbers, redelivered=False)  # type: ignore[arg-type]
+    return DeliveryBatch(
+        requester,  # type: ignore[arg-type]
+        [origin] * len(contents),
+        list(contents),
+        numbers,
+        redelivered=False,
+    )
 
 
 @pytest.mark.parametrize(

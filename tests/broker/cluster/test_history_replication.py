@@ -11,7 +11,7 @@ import aio_pika.abc
 import msgpack
 import pytest
 
-from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.cluster.history_replication import (
     FRAME_BYTES_MAX,
     KEPT,
@@ -20,7 +20,7 @@ from fluffle.broker.cluster.history_replication import (
     packed,
     unpacked,
 )
-from fluffle.broker.routing.recent_history import Kept
+from fluffle.broker.routing.recent_history import HistoryMessage
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 from tests.support.deadlines import soon
 
@@ -116,8 +116,8 @@ async def test_a_local_random_exchange_leads_to_queues_of_the_node_alone(tmp_pat
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_messages_come_out_as_they_went_in(count: int) -> None:
-    origin = Origin("x", "k\udcff", Past.DIED, ("blind\udcff", "b"))
-    message = Kept(origin, bytes(FRAME_BYTES_MAX // 2 - 1), ("a",), True)
+    origin = Origin("x", "k\udcff", MessageAnnotations.DIED, ("blind\udcff", "b"))
+    message = HistoryMessage(origin, bytes(FRAME_BYTES_MAX // 2 - 1), ("a",), True)
     rows = [("v", "x", message)] * count
     frames = list(packed(KEPT, rows))
     assert len(frames) == max(1, -(-count // 2))
@@ -135,7 +135,9 @@ def vars_of(origin: Origin) -> tuple[object, ...]:
 
 
 def test_the_message_behind_one_with_keys_of_bcc_has_none() -> None:
-    messages = [Kept(Origin("x", "k", blind_keys=keys), b"", (), False) for keys in (("b",), ())]
+    messages = [
+        HistoryMessage(Origin("x", "k", blind_keys=keys), b"", (), False) for keys in (("b",), ())
+    ]
     (frame,) = packed(KEPT, [("v", "x", message) for message in messages])
     _kind, part = msgpack.unpackb(frame)
     assert [each.origin.blind_keys for _v, _x, each in unpacked(part)] == [("b",), ()]

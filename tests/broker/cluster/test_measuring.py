@@ -36,9 +36,9 @@ def test_a_leader_knows_how_long_a_commit_has_taken(cluster: HostCluster) -> Non
 def test_another_leader_is_counted_by_all_who_hear_of_it(cluster: HostCluster) -> None:
     assert {node.host.leader_changes for node in cluster.running()} == {1}
     leader = cluster.leader(GROUP)
-    heir = cluster.followers(GROUP)[0]
-    leader.host.group(GROUP).transfer(heir.name, lambda _refused: None)
+    successor = cluster.followers(GROUP)[0]
+    leader.host.group(GROUP).transfer(successor.name, lambda _refused: None)
     cluster.settle()
-    assert cluster.leader(GROUP) is heir
+    assert cluster.leader(GROUP) is successor
     assert {node.host.leader_changes for node in cluster.running()} == {2}
     assert leader.host.group(GROUP).commit_ms is None

@@ -11,7 +11,7 @@ from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import PasswordHash, matches
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
-from fluffle.broker.base.errors import Protected
+from fluffle.broker.base.errors import DeleteProtected
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import doom
 from fluffle.broker.definitions.exporter import export_all
@@ -171,7 +171,7 @@ def test_what_definitions_do_not_say_of_a_virtual_host_stays() -> None:
     catalogue = imported(vhosts=[{"name": "w", "metadata": {**kept, "description": "old"}}])
     imported(catalogue, vhosts=[{"name": "w", "metadata": {"description": "new"}}])
     assert catalogue.vhosts["w"].metadata == {**kept, "description": "new"}
-    with pytest.raises(Protected):
+    with pytest.raises(DeleteProtected):
         doom(catalogue, "w")
 
 

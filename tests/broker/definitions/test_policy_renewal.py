@@ -15,7 +15,7 @@ from fluffle.broker.policies.policies import Policies
 from fluffle.broker.queues.arguments import Declaration, QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.runtime.background import Chore
+from fluffle.broker.runtime.background import Task
 from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.definitions import Editor, engine_of
 
@@ -25,7 +25,7 @@ class Place:
 
     def __init__(self) -> None:
         policies = Policies()
-        self.chores: list[Chore] = []
+        self.background_tasks: list[Task] = []
         self.renewing = PolicyRenewal(self.begin, policies.count)
         self.touched: list[Queue] = []
         maker = LocalQueues(self.touched.append, settings=policies.settings_of)
@@ -40,13 +40,13 @@ class Place:
         self.vhost = self.editor.vhost("/")
         self.inside = self.editor.inside("/")
 
-    def begin(self, chore: Chore, _failed: Callable[[Exception], None]) -> None:
-        self.chores.append(chore)
+    def begin(self, task: Task, _failed: Callable[[Exception], None]) -> None:
+        self.background_tasks.append(task)
 
     def work(self) -> int:
         """Until all is done; in how many steps."""
-        steps = sum(1 for chore in self.chores for _ in chore)
-        self.chores.clear()
+        steps = sum(1 for task in self.background_tasks for _ in task)
+        self.background_tasks.clear()
         return steps
 
     def policy(self, name: str, pattern: str, **definition: object) -> None:
@@ -95,12 +95,12 @@ def test_many_are_done_some_at_a_time_and_anew_if_it_changes_meanwhile() -> None
         place.inside.declare_queue(Declaration(str(number)), None)
     place.policy("p", "", max_length=5)
     place.policy("p", "", max_length=6)
-    [chore] = place.chores
-    next(chore)
+    [task] = place.background_tasks
+    next(task)
     done = [name for name in place.vhost.queues if place.max_length(name) == 6]
     assert len(done) == PIECE
     place.policy("p", "", max_length=7)
-    assert len(place.chores) == 1, "it goes on with that"
+    assert len(place.background_tasks) == 1, "it goes on with that"
     assert place.work() == 4, "three pieces of queues, and one of exchanges"
     assert {place.max_length(name) for name in place.vhost.queues} == {7}
     place.policy("p", "", max_length=8)
@@ -136,9 +136,9 @@ def test_at_a_start_nobody_waits() -> None:
     place = Place()
     place.inside.declare_queue(Declaration("q"), None)
     place.policy("p", "", max_length=5)
-    assert (place.chores, place.max_length("q")) == ([], None)
+    assert (place.background_tasks, place.max_length("q")) == ([], None)
     place.renewing.open()
-    assert (place.chores, place.max_length("q")) == ([], 5)
+    assert (place.background_tasks, place.max_length("q")) == ([], 5)
 
 
 def test_what_is_gone_meanwhile_is_left_alone() -> None:

@@ -21,7 +21,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.process.environment import store_in
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -197,10 +197,10 @@ class Taker(PatientHolder):
         self.queue = queue
         self.no_ack = no_ack
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """Nobody looks at it."""
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """Nothing limits it."""
 
     def settled(self, count: int) -> None:

@@ -13,7 +13,7 @@ from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
 from fluffle.broker.runtime import commits as group_commit
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
@@ -31,8 +31,8 @@ class Rig:
         self.store = open_store(make_writer=self._make_writer)
         self.commits = Commits(self.store, self.turn)
         self.journals = LocalJournals(self.store.log, self.commits, {})
-        ports = Ports(lambda _queue: None)
-        self.queue = Queue(QueueSpec("q"), ports, Stores(spill=self.journals.spill))
+        ports = QueueContext(lambda _queue: None)
+        self.queue = Queue(QueueSpec("q"), ports, QueueStores(spill=self.journals.spill))
         self.shedding = PageOut(
             lambda: [self.queue], self.journals.spill, self.commits, lambda: None
         )
@@ -58,8 +58,8 @@ def take_all(queue: Queue) -> list[bytes]:
     sink = FakeSink()
     consumer = Consumer("c", queue, sink, shared=SharedCredit(), no_ack=True)
     queue.attach(consumer)
-    for handout in queue.pump():
-        sink.deliver(handout)
+    for delivery_batch in queue.pump():
+        sink.deliver(delivery_batch)
     queue.detach(consumer)
     return sink.contents
 

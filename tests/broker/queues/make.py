@@ -6,13 +6,13 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Expiries, Lifetimes
-from fluffle.broker.queues.journal import Spill, Spilled
-from fluffle.broker.queues.queue_context import Ports, Stores
-from fluffle.broker.queues.ready_list import Lane
-from fluffle.broker.queues.requeue import Returns
+from fluffle.broker.queues.journal import PagedOutMessages, PageStore
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.ready_list import ReadyList
+from fluffle.broker.queues.requeue import RequeueOrder
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from tests.support.patience import PatientSink
@@ -22,10 +22,10 @@ OTHER_ORIGIN = Origin("ex", "other")
 PLAIN = QueueSpec("q")
 
 
-def lane_of(queue: Queue) -> Lane:
+def lane_of(queue: Queue) -> ReadyList:
     """Of a queue that has one."""
-    assert isinstance(queue._lane, Lane)
-    return queue._lane
+    assert isinstance(queue._ready_list, ReadyList)
+    return queue._ready_list
 
 
 def messages(*texts: str) -> list[bytes]:
@@ -45,20 +45,20 @@ class MemorySpill:
     def __init__(self) -> None:
         self.commits = self
         self.ticket = self.durable = 1
-        self.held: dict[int, Spilled] = {}
+        self.held: dict[int, PagedOutMessages] = {}
         self.reads = 0
 
     def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
         index = len(self.held) + 1
-        self.held[index] = Spilled(origins, contents, expiries)
+        self.held[index] = PagedOutMessages(origins, contents, expiries)
         return index
 
-    def read(self, index: int) -> Spilled:
+    def read(self, index: int) -> PagedOutMessages:
         self.reads += 1
         return self.held[index]
 
     def forget(self, index: int) -> None:
-        self.held[index] = Spilled([], [], None)
+        self.held[index] = PagedOutMessages([], [], None)
 
 
 class FakeSink(PatientSink):
@@ -76,11 +76,11 @@ class FakeSink(PatientSink):
             self._waiting.append(consumer)
         return self.left
 
-    def reserve(self, handout: Handout) -> None:
-        self.left -= len(handout.contents)
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        self.left -= len(delivery_batch.contents)
 
-    def deliver(self, handout: Handout) -> None:
-        self.contents += handout.contents
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        self.contents += delivery_batch.contents
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError(f"{consumer.tag} was cancelled, and no queue was deleted")
@@ -101,7 +101,7 @@ class Bench:
 
     def __init__(self, spec: QueueSpec = PLAIN) -> None:
         self.touched = False
-        self.queue = Queue(spec, Ports(self.touch))
+        self.queue = Queue(spec, QueueContext(self.touch))
         self.consumers: dict[str, Consumer] = {}
         self.sinks: dict[str, FakeSink] = {}
         self.shared = SharedCredit()
@@ -144,16 +144,16 @@ class Bench:
             expiration_ms=expiration_ms,
         )
 
-    def pump(self) -> list[Handout]:
+    def pump(self) -> list[DeliveryBatch]:
         """Deliver until the queue asks for no more."""
-        handouts = []
+        delivery_batches = []
         while self.touched:
             self.touched = False
-            for handout in self.queue.pump():
-                assert isinstance(handout.holder, Consumer)
-                handout.holder.deliver(handout)
-                handouts.append(handout)
-        return handouts
+            for delivery_batch in self.queue.pump():
+                assert isinstance(delivery_batch.holder, Consumer)
+                delivery_batch.holder.deliver(delivery_batch)
+                delivery_batches.append(delivery_batch)
+        return delivery_batches
 
     def got(self, tag: str) -> str:
         """What a consumer has got, in a word."""
@@ -164,7 +164,7 @@ class Aging(Bench):
     """A queue in which time passes, and that is pumped at the moments for which it asks."""
 
     def __init__(
-        self, spec: QueueSpec, spill: Spill | None = None, returned: Returns | None = None
+        self, spec: QueueSpec, spill: PageStore | None = None, returned: RequeueOrder | None = None
     ) -> None:
         super().__init__()
         self.now = 1_000
@@ -175,8 +175,8 @@ class Aging(Bench):
         self.unwanted = 0
         """Those that nobody wanted to have."""
         """What has expired, if somebody wants to know."""
-        ports = Ports(self.touch, self, dead_letter=self.on_dead, on_disused=self.on_disused)
-        self.queue = Queue(spec, ports, Stores(spill=spill, returned=returned))
+        ports = QueueContext(self.touch, self, dead_letter=self.on_dead, on_disused=self.on_disused)
+        self.queue = Queue(spec, ports, QueueStores(spill=spill, returned=returned))
 
     def on_disused(self, queue: Queue) -> None:
         assert queue.is_disused

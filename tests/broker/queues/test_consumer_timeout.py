@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumer_timeout import SWEEP_MIN, Late, Lost
+from fluffle.broker.queues.consumer_timeout import SWEEP_MIN, OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.queues.make import Aging, FakeSink
 from tests.support.asking import asking
@@ -26,17 +26,17 @@ class SlowSink(FakeSink):
         self.lost: list[tuple[str, int]] = []
         """What was taken from it, in a word, and how long it had had that."""
 
-    def overdue(self, consumer: Consumer, late: Late) -> None:
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         queue = consumer.queue
-        for handout in late.handouts:
-            for start, stop in [*handout.unsettled()]:
-                word = b"".join(handout.contents[start:stop]).decode()
-                queue.settle(handout, start, stop, Outcome.TIMED_OUT)
+        for delivery_batch in late.delivery_batches:
+            for start, stop in [*delivery_batch.unsettled()]:
+                word = b"".join(delivery_batch.contents[start:stop]).decode()
+                queue.settle(delivery_batch, start, stop, Outcome.TIMED_OUT)
                 self.lost.append((word, late.held_ms))
         if consumer in queue.consumers:
             queue.detach(consumer)
 
-    def timed_out(self, consumer: Consumer, lost: Lost) -> None:
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
         raise AssertionError("its queue is here")
 
 
@@ -45,9 +45,9 @@ class Rig(Aging):
 
     def __init__(self, default_ms: int | None = None, spec: QueueSpec | None = None) -> None:
         super().__init__(QueueSpec("q"))
-        ports = Ports(self.touch, self, consumer_timeout_ms=default_ms)
+        ports = QueueContext(self.touch, self, consumer_timeout_ms=default_ms)
         self.queue = Queue(spec or QueueSpec("q"), ports)
-        self.handouts: list[Handout] = []
+        self.delivery_batches: list[DeliveryBatch] = []
 
     def slow(self, tag: str, timeout_ms: int | None = None, prefetch: int = 0) -> SlowSink:
         sink = SlowSink()
@@ -58,7 +58,7 @@ class Rig(Aging):
         self.queue.attach(consumer)
         return sink
 
-    def give(self, *texts: str) -> list[Handout]:
+    def give(self, *texts: str) -> list[DeliveryBatch]:
         self.enqueue(*texts)
         return self.pump()
 
@@ -68,18 +68,18 @@ def rig() -> Rig:
     return Rig(TIMEOUT_MS)
 
 
-def ack(handout: Handout, start: int, stop: int) -> None:
-    for part in handout.settle(start, stop):
-        handout.holder.queue.settle(handout, *part, Outcome.ACKED)
+def ack(delivery_batch: DeliveryBatch, start: int, stop: int) -> None:
+    for part in delivery_batch.settle(start, stop):
+        delivery_batch.holder.queue.settle(delivery_batch, *part, Outcome.ACKED)
 
 
 def test_what_is_held_for_too_long_goes_back_and_its_consumer_goes(rig: Rig) -> None:
     sink = rig.slow("c")
     rig.give("a", "b")
     rig.advance(TIMEOUT_MS - 1)
-    assert (sink.lost, rig.queue.tally) == ([], (0, 2, 1, 0))
+    assert (sink.lost, rig.queue.queue_counts) == ([], (0, 2, 1, 0))
     rig.advance(1)
-    assert (sink.lost, rig.queue.tally) == ([("ab", TIMEOUT_MS)], (2, 0, 0, 0))
+    assert (sink.lost, rig.queue.queue_counts) == ([("ab", TIMEOUT_MS)], (2, 0, 0, 0))
 
 
 @pytest.mark.parametrize("sooner_ms", [1, TIMEOUT_MS // 2])
@@ -94,23 +94,23 @@ def test_a_queue_that_is_woken_too_soon_asks_again(rig: Rig, sooner_ms: int) -> 
 
 def test_what_is_said_of_it_afterwards_is_in_vain(rig: Rig) -> None:
     rig.slow("c")
-    (handout,) = rig.give("a", "b")
+    (delivery_batch,) = rig.give("a", "b")
     rig.advance(TIMEOUT_MS)
     other = rig.slow("d")
     (again,) = rig.pump()
-    ack(handout, 0, 2)
-    assert (other.contents, rig.queue.tally) == ([b"a", b"b"], (0, 2, 1, 0))
+    ack(delivery_batch, 0, 2)
+    assert (other.contents, rig.queue.queue_counts) == ([b"a", b"b"], (0, 2, 1, 0))
     assert (again.redelivered, again.counts) == (True, (1, 0)), "and that is no failure"
 
 
 def test_what_was_acknowledged_is_gone_and_only_the_rest_goes_back(rig: Rig) -> None:
     sink = rig.slow("c")
-    (handout,) = rig.give("a", "b", "c", "d")
-    ack(handout, 1, 2)
-    ack(handout, 3, 4)
+    (delivery_batch,) = rig.give("a", "b", "c", "d")
+    ack(delivery_batch, 1, 2)
+    ack(delivery_batch, 3, 4)
     rig.advance(TIMEOUT_MS)
     assert [word for word, _held_ms in sink.lost] == ["a", "c"]
-    assert rig.queue.tally == (2, 0, 0, 0)
+    assert rig.queue.queue_counts == (2, 0, 0, 0)
 
 
 def test_each_run_has_its_own_time(rig: Rig) -> None:
@@ -128,11 +128,11 @@ def test_each_run_has_its_own_time(rig: Rig) -> None:
 def test_who_acknowledges_in_time_loses_nothing(rig: Rig) -> None:
     sink = rig.slow("c")
     for _ in range(5):
-        (handout,) = rig.give("a")
+        (delivery_batch,) = rig.give("a")
         rig.advance(TIMEOUT_MS - 1)
-        ack(handout, 0, 1)
+        ack(delivery_batch, 0, 1)
     rig.advance(10 * TIMEOUT_MS)
-    assert (sink.lost, rig.queue.tally) == ([], (0, 0, 1, 0))
+    assert (sink.lost, rig.queue.queue_counts) == ([], (0, 0, 1, 0))
 
 
 def test_who_does_not_acknowledge_may_keep_it(rig: Rig) -> None:
@@ -196,8 +196,8 @@ def test_nothing_is_kept_of_runs_that_end_in_any_order(rig: Rig) -> None:
     rig.slow("c")
     (first,) = rig.give("a")
     for _ in range(4 * SWEEP_MIN):
-        (handout,) = rig.give("a")
-        ack(handout, 0, 1)
+        (delivery_batch,) = rig.give("a")
+        ack(delivery_batch, 0, 1)
     ((_holder, runs),) = rig.queue._overdue._held.items()
     assert len(runs.runs) <= SWEEP_MIN
     ack(first, 0, 1)
@@ -210,6 +210,6 @@ def test_a_message_in_hands_is_not_one_that_expires_there() -> None:
     rig.slow("c")
     rig.give("a")
     rig.advance(TIMEOUT_MS - 1)
-    assert rig.queue.tally == (0, 1, 1, 0)
+    assert rig.queue.queue_counts == (0, 1, 1, 0)
     rig.advance(1)
-    assert rig.queue.tally == (0, 0, 0, 0)
+    assert rig.queue.queue_counts == (0, 0, 0, 0)

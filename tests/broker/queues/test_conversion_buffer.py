@@ -7,15 +7,20 @@ from typing import Any, cast
 import pytest
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.conversion_buffer import FULL_BYTES, HELD_BYTES_MAX, Standstill
+from fluffle.broker.queues.conversion_buffer import FULL_BYTES, HELD_BYTES_MAX, ConversionBuffer
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import Admission, Postal, Posted, Receipt
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_api import (
+    AcceptsDeadLetters,
+    DeadLetterIds,
+    EnqueueResult,
+    PublishReceipt,
+)
+from fluffle.broker.queues.queue_context import QueueContext
 from tests.broker.queues.quorum.leading import PLAIN
 
 ORIGIN = Origin("", "q")
-POSTED = Posted(7, 3, 1, [2], [4, 5])
+POSTED = DeadLetterIds(7, 3, 1, [2], [4, 5])
 BROUGHT = Counts(3, 1)
 
 
@@ -23,8 +28,8 @@ class Heir:
     """A queue that knows the numbers of dead letters."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[list[bytes], Any, Posted | None, Counts]] = []
-        self.receipt = Receipt(0)
+        self.got: list[tuple[list[bytes], Any, DeadLetterIds | None, Counts]] = []
+        self.receipt = PublishReceipt(0)
 
     def post(
         self,
@@ -34,9 +39,9 @@ class Heir:
         *,
         persistent: bool,
         expiration_ms: Any = None,
-        posted: Posted | None = None,
+        posted: DeadLetterIds | None = None,
         counts: Counts = NEW,
-    ) -> Receipt:
+    ) -> PublishReceipt:
         assert persistent
         self.got.append((contents, expiration_ms, posted, counts))
         return self.receipt
@@ -45,18 +50,20 @@ class Heir:
 
 
 class Told:
-    def __init__(self, receipt: Admission | Receipt) -> None:
+    def __init__(self, receipt: EnqueueResult | PublishReceipt) -> None:
         self.said: list[tuple[int, int, bool]] = []
-        assert isinstance(receipt, Receipt)
+        assert isinstance(receipt, PublishReceipt)
         receipt.then(lambda start, stop, *, is_taken: self.said.append((start, stop, is_taken)))
 
 
-def held() -> tuple[Standstill, Queue]:
-    queue = Queue(PLAIN, Ports(lambda _queue: None))
-    return Standstill(queue, lambda act: act()), queue
+def held() -> tuple[ConversionBuffer, Queue]:
+    queue = Queue(PLAIN, QueueContext(lambda _queue: None))
+    return ConversionBuffer(queue, lambda act: act()), queue
 
 
-def put(standstill: Standstill, *contents: bytes, **how: Any) -> Admission | Receipt:
+def put(
+    standstill: ConversionBuffer, *contents: bytes, **how: Any
+) -> EnqueueResult | PublishReceipt:
     post = standstill.post if {*how} & {"posted", "counts"} else standstill.enqueue
     size = sum(map(len, contents))
     return post([ORIGIN] * len(contents), list(contents), size, persistent=True, **how)
@@ -64,13 +71,13 @@ def put(standstill: Standstill, *contents: bytes, **how: Any) -> Admission | Rec
 
 def test_dead_letters_keep_their_numbers_and_counts() -> None:
     standstill, _queue = held()
-    heir = Heir()
-    assert isinstance(standstill, Postal)
+    successor = Heir()
+    assert isinstance(standstill, AcceptsDeadLetters)
     first, second = Told(put(standstill, b"1", b"2", posted=POSTED)), Told(put(standstill, b"3"))
     put(standstill, b"4", counts=BROUGHT)
     put(standstill, b"5", posted=POSTED.part(0, 1), counts=BROUGHT)
-    standstill.pass_on(cast(Any, heir))
-    assert heir.got == [
+    standstill.pass_on(cast(Any, successor))
+    assert successor.got == [
         ([b"1", b"2"], None, POSTED, NEW),
         ([b"3"], None, None, NEW),
         ([b"4"], None, None, BROUGHT),
@@ -88,12 +95,12 @@ def test_who_takes_them_again_knows_no_numbers() -> None:
 
 def test_what_another_node_has_is_passed_on_by_that() -> None:
     standstill, _queue = held()
-    heir, elsewhere = Heir(), put(standstill, b"1", posted=POSTED.part(0, 1))
-    assert isinstance(elsewhere, Receipt)
+    successor, elsewhere = Heir(), put(standstill, b"1", posted=POSTED.part(0, 1))
+    assert isinstance(elsewhere, PublishReceipt)
     standstill.is_elsewhere(elsewhere)
     put(standstill, b"2", expiration_ms=9)
-    standstill.pass_on(cast(Any, heir))
-    assert heir.got == [([b"2"], 9, None, NEW)]
+    standstill.pass_on(cast(Any, successor))
+    assert successor.got == [([b"2"], 9, None, NEW)]
 
 
 @pytest.mark.parametrize("how", [{}, {"posted": POSTED.part(0, 1)}])
@@ -102,5 +109,5 @@ def test_no_more_is_held_than_there_is_room_for(how: dict[str, Any]) -> None:
     assert not standstill.is_full
     put(standstill, bytes(FULL_BYTES), **how)
     assert standstill.is_full
-    assert put(standstill, bytes(HELD_BYTES_MAX - FULL_BYTES - 256), **how) is Admission.REFUSED
-    assert isinstance(put(standstill, b"1", **how), Receipt)
+    assert put(standstill, bytes(HELD_BYTES_MAX - FULL_BYTES - 256), **how) is EnqueueResult.REFUSED
+    assert isinstance(put(standstill, b"1", **how), PublishReceipt)

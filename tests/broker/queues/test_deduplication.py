@@ -6,16 +6,21 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.deduplication import Around, Sieve, name_of
-from fluffle.broker.queues.deduplication_window import Window
+from fluffle.broker.queues.deduplication import DeduplicationContext, DuplicateFilter, key_of
+from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.length_limit import Enqueue
-from fluffle.broker.queues.queue_api import Admission, Part, Partly, parts_of
-from fluffle.broker.queues.queue_context import Ports
-from fluffle.broker.queues.queue_view import lying
-from fluffle.broker.queues.settings import CACHE_SIZE, Cache, QueueSettings, settings_of
+from fluffle.broker.queues.queue_api import EnqueueResult, MessageResult, PartialResult, results_of
+from fluffle.broker.queues.queue_context import QueueContext
+from fluffle.broker.queues.queue_view import messages_from
+from fluffle.broker.queues.settings import (
+    CACHE_SIZE,
+    DeduplicationCache,
+    QueueSettings,
+    settings_of,
+)
 from fluffle.protocol.properties import body_of
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.keyed import Notebook, keyed
@@ -23,7 +28,7 @@ from tests.broker.queues.make import ORIGIN, Bench
 from tests.suite.seeds import machine_settings
 from tests.support.asking import asking
 
-DIED = Origin("ex", "key", Past.DIED)
+DIED = Origin("ex", "key", MessageAnnotations.DIED)
 KEYS: list[PlainValue] = ["a", "b", "c", 1, "1", None]
 
 
@@ -45,25 +50,29 @@ class Deduplicating:
 
     def __init__(self, settings: QueueSettings) -> None:
         self.time, self.dropped = Time(), 0
-        ports = Ports(lambda _queue: None, self.time, sieve=self.sieve)
+        ports = QueueContext(lambda _queue: None, self.time, sieve=self.sieve)
         self.queue = Queue(QueueSpec("q"), ports, settings=settings)
 
-    def sieve(self, cache: Cache, enqueue: Enqueue) -> Sieve:
-        return Sieve(cache, Window(), Around(enqueue, self.time.now_ms, self.drop, None))
+    def sieve(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
+        return DuplicateFilter(
+            cache,
+            DeduplicationWindow(),
+            DeduplicationContext(enqueue, self.time.now_ms, self.drop, None),
+        )
 
     def drop(self, count: int) -> None:
         self.dropped += count
 
-    def put(self, contents: list[bytes], origin: Origin = ORIGIN) -> list[Part]:
+    def put(self, contents: list[bytes], origin: Origin = ORIGIN) -> list[MessageResult]:
         """What becomes of each."""
         size_bytes = sum(map(len, contents))
         admission = self.queue.enqueue([origin] * len(contents), contents, size_bytes)
-        parts = parts_of(admission, len(contents))
+        parts = results_of(admission, len(contents))
         return [part for start, stop, part in parts for _ in range(start, stop)]
 
     @property
     def bodies(self) -> list[bytes]:
-        return [body_of(each.content) for each in lying(self.queue.shelf.stocks, 0)]
+        return [body_of(each.content) for each in messages_from(self.queue.shelf.stocks, 0)]
 
 
 def deduplicating(size: int = 3, ttl_ms: int | None = None, **others: object) -> Deduplicating:
@@ -75,7 +84,7 @@ def test_what_is_left_of_a_batch_keeps_its_lifetimes() -> None:
     one = deduplicating()
     contents = [keyed(body, key) for body, key in ((b"0", "a"), (b"1", "a"), (b"2", "b"))]
     one.queue.enqueue([ORIGIN] * 3, contents, sum(map(len, contents)), expiration_ms=[10, 20, 30])
-    seen = [each.expires_at_ms - one.time.ms for each in lying(one.queue.shelf.stocks, 0)]
+    seen = [each.expires_at_ms - one.time.ms for each in messages_from(one.queue.shelf.stocks, 0)]
     assert (one.bodies, seen) == ([b"0", b"2"], [10, 30])
 
 
@@ -99,7 +108,7 @@ class Machine(RuleBasedStateMachine):
         fates = self.one.put(contents)
         for content, said, fate in zip(contents, batch, fates, strict=True):
             is_taken = self.book.comes(*said, self.one.time.ms)
-            assert fate is (Part.TAKEN if is_taken else Part.DUPLICATE)
+            assert fate is (MessageResult.TAKEN if is_taken else MessageResult.DUPLICATE)
             if is_taken:
                 self.expected.append(body_of(content))
             self.dropped += not is_taken
@@ -128,7 +137,7 @@ def test_against_a_notebook() -> None:
 
 def test_a_message_without_a_key_always_comes_in() -> None:
     one = deduplicating()
-    assert one.put([keyed(b"1"), keyed(b"1")]) == [Part.TAKEN, Part.TAKEN]
+    assert one.put([keyed(b"1"), keyed(b"1")]) == [MessageResult.TAKEN, MessageResult.TAKEN]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +152,7 @@ def test_a_message_without_a_key_always_comes_in() -> None:
     ],
 )
 def test_which_keys_are_the_same(one: PlainValue, other: PlainValue, *, are_same: bool) -> None:
-    first, second = name_of(keyed(b"x", one)), name_of(keyed(b"y", other))
+    first, second = key_of(keyed(b"x", one)), key_of(keyed(b"y", other))
     assert first is not None
     assert second is not None
     assert (first.digest == second.digest) is are_same
@@ -151,12 +160,12 @@ def test_which_keys_are_the_same(one: PlainValue, other: PlainValue, *, are_same
 
 @pytest.mark.parametrize("value", [{"a": 1}, [1]])
 def test_what_is_no_key(value: PlainValue) -> None:
-    assert name_of(keyed(b"x", value)) is None
+    assert key_of(keyed(b"x", value)) is None
 
 
 @pytest.mark.parametrize(("said", "ttl_ms"), [(5, 5), (0, None), (-1, None), ("5", None)])
 def test_how_long_a_message_wants_to_be_known(said: PlainValue, ttl_ms: int | None) -> None:
-    name = name_of(keyed(b"x", "a", said))
+    name = key_of(keyed(b"x", "a", said))
     assert name is not None
     assert name.ttl_ms == ttl_ms
 
@@ -165,48 +174,56 @@ def test_what_is_acknowledged_is_still_known() -> None:
     bench = Bench(QueueSpec("q", arguments=asking(message_deduplication=True)))
     consumer = bench.consume("c")
     content = keyed(b"1", "a")
-    assert bench.queue.enqueue([ORIGIN], [content], len(content)) is Admission.ACCEPTED
-    (handout,) = bench.queue.pump()
-    assert handout.holder is consumer
+    assert bench.queue.enqueue([ORIGIN], [content], len(content)) is EnqueueResult.ACCEPTED
+    (delivery_batch,) = bench.queue.pump()
+    assert delivery_batch.holder is consumer
     fate = bench.queue.enqueue([ORIGIN], [content], len(content))
-    assert isinstance(fate, Partly)
-    assert (fate.taken, fate.duplicates) == (Admission.ACCEPTED, [(0, 1)])
+    assert isinstance(fate, PartialResult)
+    assert (fate.taken, fate.duplicates) == (EnqueueResult.ACCEPTED, [(0, 1)])
     assert bench.queue.pump() == []
 
 
 def test_what_a_full_queue_refuses_is_not_known() -> None:
     one = deduplicating(max_length=1, overflow="reject-publish")
     contents = [keyed(b"1", "a"), keyed(b"2", "b"), keyed(b"3", "b"), keyed(b"4", "a")]
-    assert one.put(contents) == [Part.TAKEN, Part.REFUSED, Part.REFUSED, Part.DUPLICATE]
-    assert one.put([keyed(b"5", "a")]) == [Part.DUPLICATE]
+    assert one.put(contents) == [
+        MessageResult.TAKEN,
+        MessageResult.REFUSED,
+        MessageResult.REFUSED,
+        MessageResult.DUPLICATE,
+    ]
+    assert one.put([keyed(b"5", "a")]) == [MessageResult.DUPLICATE]
     one.queue.settings = QueueSettings(deduplicates=True)
-    assert one.put([keyed(b"6", "b")]) == [Part.TAKEN]
+    assert one.put([keyed(b"6", "b")]) == [MessageResult.TAKEN]
 
 
 def test_who_sends_dead_letters_round_in_circles_loses_none() -> None:
     one = deduplicating()
-    assert one.put([keyed(b"1", "a")]) == [Part.TAKEN]
-    assert one.put([keyed(b"1", "a")], DIED) == [Part.TAKEN]
-    assert one.put([keyed(b"2", "b")], DIED) == [Part.TAKEN]
-    assert one.put([keyed(b"2", "b")]) == [Part.TAKEN]
+    assert one.put([keyed(b"1", "a")]) == [MessageResult.TAKEN]
+    assert one.put([keyed(b"1", "a")], DIED) == [MessageResult.TAKEN]
+    assert one.put([keyed(b"2", "b")], DIED) == [MessageResult.TAKEN]
+    assert one.put([keyed(b"2", "b")]) == [MessageResult.TAKEN]
 
 
 def test_who_wants_it_no_more_has_all_forgotten() -> None:
     one = deduplicating()
-    assert one.put([keyed(b"1", "a")]) == [Part.TAKEN]
+    assert one.put([keyed(b"1", "a")]) == [MessageResult.TAKEN]
     one.queue.settings = QueueSettings()
-    assert one.put([keyed(b"1", "a")]) == [Part.TAKEN]
+    assert one.put([keyed(b"1", "a")]) == [MessageResult.TAKEN]
     one.queue.settings = QueueSettings(deduplicates=True)
-    assert one.put([keyed(b"1", "a")]) == [Part.TAKEN]
-    assert one.put([keyed(b"1", "a")]) == [Part.DUPLICATE]
+    assert one.put([keyed(b"1", "a")]) == [MessageResult.TAKEN]
+    assert one.put([keyed(b"1", "a")]) == [MessageResult.DUPLICATE]
 
 
 def test_a_smaller_cache_forgets_the_oldest() -> None:
     one = deduplicating(size=3)
     one.put([keyed(b"%d" % number, number) for number in range(3)])
     one.queue.settings = QueueSettings(deduplicates=True, cache_size=2)
-    assert one.put([keyed(b"3", 3), keyed(b"2", 2)]) == [Part.TAKEN, Part.DUPLICATE]
-    assert one.put([keyed(b"1", 1)]) == [Part.TAKEN]
+    assert one.put([keyed(b"3", 3), keyed(b"2", 2)]) == [
+        MessageResult.TAKEN,
+        MessageResult.DUPLICATE,
+    ]
+    assert one.put([keyed(b"1", 1)]) == [MessageResult.TAKEN]
 
 
 def test_what_is_over_takes_no_room() -> None:
@@ -224,19 +241,27 @@ def test_what_is_over_takes_no_room() -> None:
     ("arguments", "policy", "cache"),
     [
         ({}, {}, None),
-        ({"message_deduplication": True}, {}, Cache(CACHE_SIZE, None)),
+        ({"message_deduplication": True}, {}, DeduplicationCache(CACHE_SIZE, None)),
         ({"cache_size": 5}, {}, None),
-        ({}, {"x-message-deduplication": True, "x-cache-size": 5}, Cache(5, None)),
+        ({}, {"x-message-deduplication": True, "x-cache-size": 5}, DeduplicationCache(5, None)),
         ({"message_deduplication": False}, {"x-message-deduplication": True}, None),
-        ({"message_deduplication": True, "cache_ttl": 9}, {"x-cache-ttl": 7}, Cache(CACHE_SIZE, 7)),
-        ({"message_deduplication": True}, {"x-cache-size": 1_000_000}, Cache(100_000, None)),
+        (
+            {"message_deduplication": True, "cache_ttl": 9},
+            {"x-cache-ttl": 7},
+            DeduplicationCache(CACHE_SIZE, 7),
+        ),
+        (
+            {"message_deduplication": True},
+            {"x-cache-size": 1_000_000},
+            DeduplicationCache(100_000, None),
+        ),
     ],
 )
 @pytest.mark.parametrize("queue_type", [QueueType.CLASSIC, QueueType.QUORUM])
 def test_who_asks_for_it(
     arguments: dict[str, PlainValue],
     policy: dict[str, object],
-    cache: Cache | None,
+    cache: DeduplicationCache | None,
     queue_type: QueueType,
 ) -> None:
     spec = QueueSpec("q", queue_type=queue_type, arguments=asking(**arguments))

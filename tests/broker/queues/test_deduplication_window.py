@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from fluffle.broker.queues import deduplication_window
-from fluffle.broker.queues.deduplication_window import KEY, Window, window_of
+from fluffle.broker.queues.deduplication_window import KEY, DeduplicationWindow, window_of
 from tests.suite.seeds import seeds
 
 
@@ -40,7 +40,7 @@ class Known(OrderedDict[bytes, int]):
 @seeds(40)
 def test_it_knows_what_a_dict_knows(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deduplication_window, "COMPACT_KEYS", 3)
-    chance, found, known, now_ms = Random(seed), Window(), Known(), 0
+    chance, found, known, now_ms = Random(seed), DeduplicationWindow(), Known(), 0
     names = chance.choice([5, 40, 1_000])
     for _ in range(300):
         dice = chance.random()
@@ -75,7 +75,7 @@ def test_it_knows_what_a_dict_knows(seed: int, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("until_ms", [0, 10**9])
 def test_keys_that_come_again_and_again_take_no_more_room(until_ms: int) -> None:
-    found = Window()
+    found = DeduplicationWindow()
     for _ in range(200):
         for number in range(0, 100, 10):
             found.add(b"".join(KEY.pack(digest(number + at), until_ms) for at in range(10)))
@@ -88,7 +88,7 @@ def test_keys_that_come_again_and_again_take_no_more_room(until_ms: int) -> None
 
 
 def test_keys_that_go_leave_their_room() -> None:
-    found = Window()
+    found = DeduplicationWindow()
     for number in range(20_000):
         found.add(KEY.pack(digest(number), 0))
         found.keep(100)

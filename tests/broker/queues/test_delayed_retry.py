@@ -6,9 +6,9 @@ from array import array
 from random import Random
 from typing import NamedTuple
 
-from fluffle.broker.queues.delayed_retry import Delays
+from fluffle.broker.queues.delayed_retry import DelayedRetries
 from fluffle.broker.queues.delivery_counts import Counts
-from fluffle.broker.queues.requeue import Returned
+from fluffle.broker.queues.requeue import RequeuedRun
 from fluffle.broker.queues.timer_port import NEVER_MS
 from tests.suite.seeds import seeds
 
@@ -24,8 +24,8 @@ class Waiting(NamedTuple):
 @seeds(30)
 def test_each_comes_back_once_at_its_time_as_it_was(seed: int) -> None:
     chance, now_ms, following = Random(seed), 0, 1
-    matured, back = list[range](), list[Returned]()
-    delays, model = Delays(matured.extend), list[Waiting]()
+    matured, back = list[range](), list[RequeuedRun]()
+    delays, model = DelayedRetries(matured.extend), list[Waiting]()
     for number in range(80):
         if chance.random() < 0.5:
             run = range(following, following := following + chance.randint(1, 5))

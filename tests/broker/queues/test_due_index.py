@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from fluffle.broker.queues import due_index
-from fluffle.broker.queues.due_index import Agenda
+from fluffle.broker.queues.due_index import DueIndex
 from fluffle.broker.queues.timer_port import NEVER_MS
 from tests.suite.seeds import seeds
 
@@ -17,7 +17,7 @@ from tests.suite.seeds import seeds
 @seeds(20)
 def test_whatever_comes_leaves_in_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(due_index, "LEAF", 4)
-    chance, found, expected, number = Random(seed), Agenda(), list[tuple[int, int]](), 0
+    chance, found, expected, number = Random(seed), DueIndex(), list[tuple[int, int]](), 0
     for _ in range(chance.randrange(20)):  # all that is found was there before
         times_ms = array("Q", [chance.randrange(40) for _ in range(chance.randrange(9))])
         numbers = range(number, number + len(times_ms))
@@ -45,7 +45,7 @@ def test_whatever_comes_leaves_in_order(seed: int, monkeypatch: pytest.MonkeyPat
 
 def test_no_leaf_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(due_index, "LEAF", 4)
-    chance, found = Random(1), Agenda()
+    chance, found = Random(1), DueIndex()
     for number in range(500):
         found.add(chance.randrange(50), range(3 * number, 3 * number + 3))
     sizes = [len(leaf.numbers) for leaf in found._leaves]

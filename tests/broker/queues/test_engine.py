@@ -3,9 +3,9 @@
 import pytest
 
 from fluffle.broker.queues.consumers import SharedCredit
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Queue
-from fluffle.broker.queues.queue_api import Target
+from fluffle.broker.queues.queue_api import PublishTarget
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, Bench
 
 
@@ -14,12 +14,16 @@ def bench() -> Bench:
     return Bench()
 
 
-def settle(handout: Handout) -> None:
-    handout.holder.queue.settle(handout, 0, len(handout.contents), Outcome.ACKED)
+def settle(delivery_batch: DeliveryBatch) -> None:
+    delivery_batch.holder.queue.settle(
+        delivery_batch, 0, len(delivery_batch.contents), Outcome.ACKED
+    )
 
 
-def give_back(handout: Handout) -> None:
-    handout.holder.queue.settle(handout, 0, len(handout.contents), Outcome.RETURNED)
+def give_back(delivery_batch: DeliveryBatch) -> None:
+    delivery_batch.holder.queue.settle(
+        delivery_batch, 0, len(delivery_batch.contents), Outcome.NACK_REQUEUED
+    )
 
 
 def test_a_queue_asks_for_a_pump_only_when_it_can_deliver(bench: Bench) -> None:
@@ -27,7 +31,7 @@ def test_a_queue_asks_for_a_pump_only_when_it_can_deliver(bench: Bench) -> None:
     assert not bench.touched
     bench.consume("c")
     assert bench.touched
-    assert [handout.contents for handout in bench.pump()] == [[b"a"]]
+    assert [delivery_batch.contents for delivery_batch in bench.pump()] == [[b"a"]]
     bench.enqueue("b")
     assert bench.touched
 
@@ -45,9 +49,13 @@ def test_one_consumer_gets_a_backlog_as_one_run(bench: Bench) -> None:
     bench.enqueue("c")
     bench.enqueue("d", origin=OTHER_ORIGIN)
     bench.consume("c")
-    handouts = bench.pump()
-    assert [handout.contents for handout in handouts] == [[b"a", b"b", b"c", b"d"]]
-    assert [handout.origins for handout in handouts] == [[ORIGIN] * 3 + [OTHER_ORIGIN]]
+    delivery_batches = bench.pump()
+    assert [delivery_batch.contents for delivery_batch in delivery_batches] == [
+        [b"a", b"b", b"c", b"d"]
+    ]
+    assert [delivery_batch.origins for delivery_batch in delivery_batches] == [
+        [ORIGIN] * 3 + [OTHER_ORIGIN]
+    ]
     assert bench.queue.in_flight == 4
 
 
@@ -66,7 +74,9 @@ def test_a_run_dealt_out_keeps_its_sequence_numbers(bench: Bench) -> None:
     bench.consume("x")
     bench.consume("y")
     bench.enqueue(*"abcde")
-    assert [(list(handout.sequences), handout.contents) for handout in bench.pump()] == [
+    assert [
+        (list(delivery_batch.sequences), delivery_batch.contents) for delivery_batch in bench.pump()
+    ] == [
         ([1, 3], [b"a", b"c"]),
         ([2, 4], [b"b", b"d"]),
         ([5], [b"e"]),
@@ -90,9 +100,9 @@ def test_higher_priorities_come_first_while_they_have_room(bench: Bench) -> None
     bench.consume("high", priority=10, prefetch=2)
     bench.consume("middle", prefetch=1)
     bench.enqueue(*"abcde")
-    handouts = bench.pump()
+    delivery_batches = bench.pump()
     assert [bench.got(tag) for tag in ("high", "middle", "low")] == ["ab", "c", "de"]
-    settle(handouts[0])
+    settle(delivery_batches[0])
     bench.enqueue("f")
     bench.pump()
     assert bench.got("high") == "abf"
@@ -101,9 +111,9 @@ def test_higher_priorities_come_first_while_they_have_room(bench: Bench) -> None
 def test_prefetch_makes_room_as_messages_are_settled(bench: Bench) -> None:
     consumer = bench.consume("c", prefetch=2)
     bench.enqueue(*"abcd")
-    (handout,) = bench.pump()
+    (delivery_batch,) = bench.pump()
     assert (bench.got("c"), consumer.parked) == ("ab", True)
-    bench.queue.settle(handout, 0, 1, Outcome.ACKED)
+    bench.queue.settle(delivery_batch, 0, 1, Outcome.ACKED)
     bench.pump()
     assert bench.got("c") == "abc"
 
@@ -127,8 +137,8 @@ def test_consumers_of_one_channel_take_turns_within_their_limit(bench: Bench) ->
     bench.consume("y")
     bench.enqueue(*"abcd")
     for _ in range(4):
-        (handout,) = bench.pump()
-        settle(handout)
+        (delivery_batch,) = bench.pump()
+        settle(delivery_batch)
     assert (bench.got("x"), bench.got("y")) == ("ac", "bd")
 
 
@@ -140,9 +150,9 @@ def test_room_made_in_one_queue_serves_consumers_of_another() -> None:
     second.consume("y")
     first.enqueue("a")
     second.enqueue("b")
-    (handout,) = first.pump()
+    (delivery_batch,) = first.pump()
     assert second.pump() == []
-    settle(handout)
+    settle(delivery_batch)
     second.pump()
     assert second.got("y") == "b"
 
@@ -167,7 +177,7 @@ def test_a_sink_that_is_full_gets_no_more_from_the_same_pump(bench: Bench) -> No
     for _ in range(5):
         bench.enqueue(message, message)
     bench.sinks["c"].left = 4
-    assert [len(handout.contents) for handout in bench.queue.pump()] == [3, 1]
+    assert [len(delivery_batch.contents) for delivery_batch in bench.queue.pump()] == [3, 1]
     assert (bench.queue.ready_count, bench.queue.in_flight) == (6, 4)
     assert bench.queue.pump() == []
 
@@ -176,7 +186,7 @@ def test_no_run_is_much_larger_than_a_burst(bench: Bench) -> None:
     bench.consume("c")
     message = "x" * (BURST_BYTES // 4)
     bench.enqueue(*[message] * 10)
-    assert [len(handout.contents) for handout in bench.pump()] == [3, 3, 3, 1]
+    assert [len(delivery_batch.contents) for delivery_batch in bench.pump()] == [3, 3, 3, 1]
 
 
 # Coming back
@@ -185,9 +195,9 @@ def test_no_run_is_much_larger_than_a_burst(bench: Bench) -> None:
 def test_what_comes_back_takes_its_old_place_and_says_so(bench: Bench) -> None:
     bench.consume("c", prefetch=2)
     bench.enqueue(*"abcd")
-    (handout,) = bench.pump()
-    assert not handout.redelivered
-    give_back(handout)
+    (delivery_batch,) = bench.pump()
+    assert not delivery_batch.redelivered
+    give_back(delivery_batch)
     (again,) = bench.pump()
     assert (again.contents, again.redelivered) == ([b"a", b"b"], True)
     settle(again)
@@ -199,10 +209,10 @@ def test_a_consumer_that_leaves_keeps_what_it_holds(bench: Bench) -> None:
     for prefetch in (0, 1):
         consumer = bench.consume(f"c{prefetch}", prefetch=prefetch)
         bench.enqueue("a", "b")
-        handouts = bench.pump()
+        delivery_batches = bench.pump()
         bench.queue.detach(consumer)
         assert not consumer.parked
-        settle(handouts[0])
+        settle(delivery_batches[0])
         assert (consumer.in_flight, bench.queue.consumer_count) == (0, 0)
         bench.queue.purge()
 
@@ -210,11 +220,11 @@ def test_a_consumer_that_leaves_keeps_what_it_holds(bench: Bench) -> None:
 def test_get_takes_the_oldest_whoever_consumes(bench: Bench) -> None:
     holder = bench.consume("c", prefetch=1)
     bench.enqueue(*"abc")
-    (handout,) = bench.pump()
+    (delivery_batch,) = bench.pump()
     got = bench.queue.get(holder)
     assert got is not None
     assert (got.contents, got.redelivered, bench.queue.in_flight) == ([b"b"], False, 2)
-    give_back(handout)
+    give_back(delivery_batch)
     again = bench.queue.get(holder)
     assert again is not None
     assert (again.contents, again.redelivered) == ([b"a"], True)
@@ -229,13 +239,13 @@ def test_get_takes_the_oldest_whoever_consumes(bench: Bench) -> None:
 def test_one_message_that_is_kept_keeps_no_other_in_memory(bench: Bench, kept: int) -> None:
     bench.consume("c")
     bench.enqueue(*(f"message {number}" for number in range(1000)))
-    (handout,) = bench.pump()
+    (delivery_batch,) = bench.pump()
     for start, stop in ((0, kept), (kept + 1, 1000)):
         if start < stop:
-            bench.queue.settle(handout, start, stop, Outcome.ACKED)
-    assert [content for content in handout.contents if content] == [b"message %d" % kept]
-    bench.queue.settle(handout, kept, kept + 1, Outcome.RETURNED)
-    assert not any(handout.contents)
+            bench.queue.settle(delivery_batch, start, stop, Outcome.ACKED)
+    assert [content for content in delivery_batch.contents if content] == [b"message %d" % kept]
+    bench.queue.settle(delivery_batch, kept, kept + 1, Outcome.NACK_REQUEUED)
+    assert not any(delivery_batch.contents)
     bench.pump()
     assert bench.sinks["c"].contents[1000:] == [b"message %d" % kept]
 
@@ -247,9 +257,9 @@ def test_what_is_settled_in_one_queue_stays_in_the_others() -> None:
     for bench in (first, second):
         bench.queue.enqueue(origins, contents, 2)
         bench.consume("c")
-    (handout,) = first.pump()
+    (delivery_batch,) = first.pump()
     first.enqueue("c")
-    settle(handout)
+    settle(delivery_batch)
     assert contents == [b"a", b"b"]
     first.pump()
     second.pump()
@@ -287,24 +297,24 @@ class CountingDebtor:
 
     def __init__(self, queue: Queue, count: int) -> None:
         self.count = count
-        queue.debtors.append(self)
+        queue.blocked_publishers.append(self)
 
-    def paid(self, queue: Target, count: int) -> int:
+    def paid(self, queue: PublishTarget, count: int) -> int:
         taken = min(count, self.count)
         self.count -= taken
         if not self.count:
-            queue.debtors.remove(self)
+            queue.blocked_publishers.remove(self)
         return count - taken
 
 
 def test_what_leaves_pays_one_debtor_after_the_other(bench: Bench) -> None:
     bench.enqueue(*"abcdefgh")
-    debtors = [CountingDebtor(bench.queue, count) for count in (2, 4, 3)]
+    blocked_publishers = [CountingDebtor(bench.queue, count) for count in (2, 4, 3)]
     holder = bench.consume("c", prefetch=2)
     bench.queue.get(holder)
-    assert [debtor.count for debtor in debtors] == [1, 4, 3]
+    assert [debtor.count for debtor in blocked_publishers] == [1, 4, 3]
     bench.pump()
-    assert [debtor.count for debtor in debtors] == [0, 4, 3]
+    assert [debtor.count for debtor in blocked_publishers] == [0, 4, 3]
     bench.queue.purge()
-    assert [debtor.count for debtor in debtors] == [0, 0, 1]
-    assert bench.queue.debtors == [debtors[2]]
+    assert [debtor.count for debtor in blocked_publishers] == [0, 0, 1]
+    assert bench.queue.blocked_publishers == [blocked_publishers[2]]

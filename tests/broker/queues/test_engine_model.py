@@ -26,14 +26,14 @@ from hypothesis.stateful import (
 from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_context import QueueContext
 from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, FakeSink
 from tests.suite.seeds import machine_settings
 from tests.support.patience import PatientHolder
 
-OUTCOMES = {"drop": Outcome.ACKED, "give back": Outcome.RETURNED}
+OUTCOMES = {"drop": Outcome.ACKED, "give back": Outcome.NACK_REQUEUED}
 
 
 @dataclass
@@ -56,13 +56,13 @@ class Getter(PatientHolder):
     queue: Queue
     no_ack: bool
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """Nothing limits it."""
 
     def settled(self, count: int) -> None:
         """Nothing waits."""
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError("what basic.get takes is its answer, not a delivery")
 
 
@@ -114,11 +114,11 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.is_touched = False
-        self.early: list[Handout] = []
+        self.early: list[DeliveryBatch] = []
         """Messages that were handed out before the end of the turn, and has not been looked at."""
         self.is_owed = False
         """Whether somebody had room for what has been published since the last turn."""
-        self.queue = Queue(self.spec, Ports(self.touch, deliver=self.early.extend))
+        self.queue = Queue(self.spec, QueueContext(self.touch, deliver=self.early.extend))
         self.active: Member | None = None
         """Who alone is served, where one alone is."""
         self.clients = [Client(), Client()]
@@ -192,7 +192,7 @@ class QueueMachine(RuleBasedStateMachine):
     def detach(self, member: Member, is_gone: bool) -> None:
         """A consumer is cancelled, or its client is gone and gets nothing more."""
         if not is_gone:
-            self.queue.hand_out()
+            self.queue.deliver_ready()
             self.look_before()
         self.queue.detach(member.consumer)
         self.attached.remove(member)
@@ -209,7 +209,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(client=st.integers(0, 1), limit=st.sampled_from([0, 1, 2, 4, 7]))
     def limit_channel(self, client: int, limit: int) -> None:
-        self.queue.hand_out()
+        self.queue.deliver_ready()
         self.look_before()
         self.clients[client].shared.limit = limit
         self.clients[client].shared.wake()
@@ -219,7 +219,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def turn(self) -> None:
         """What the broker does at the end of a turn, until the queue asks for no more."""
-        handed_out: list[Handout] = []
+        handed_out: list[DeliveryBatch] = []
         while self.is_touched:
             self.is_touched = False
             handed_out += self.queue.pump()
@@ -243,18 +243,20 @@ class QueueMachine(RuleBasedStateMachine):
         held, held_by_client = self.counts()
         return any(one.has_room(held, held_by_client) for one in self.served())
 
-    def look(self, handouts: list[Handout]) -> None:
+    def look(self, delivery_batches: list[DeliveryBatch]) -> None:
         """Both ledgers take what was handed out, and it was right."""
         handed_out: list[tuple[int, Member, bool, bytes]] = []
-        for handout in handouts:
-            member = next(one for one in self.attached if one.consumer is handout.holder)
-            member.sink.deliver(handout)
-            assert handout.contents, "an empty run"
+        for delivery_batch in delivery_batches:
+            member = next(one for one in self.attached if one.consumer is delivery_batch.holder)
+            member.sink.deliver(delivery_batch)
+            assert delivery_batch.contents, "an empty run"
             handed_out += [
-                (sequence, member, handout.redelivered, content)
-                for sequence, content in zip(handout.sequences, handout.contents, strict=True)
+                (sequence, member, delivery_batch.redelivered, content)
+                for sequence, content in zip(
+                    delivery_batch.sequences, delivery_batch.contents, strict=True
+                )
             ]
-            self.hold(member.client, handout, member.consumer)
+            self.hold(member.client, delivery_batch, member.consumer)
         self.replay(handed_out)
 
     def served(self) -> list[Member]:
@@ -327,26 +329,28 @@ class QueueMachine(RuleBasedStateMachine):
             assert all(counts[id(one)] in (1, -1000) for one in others), "not in turn"
         since_last[id(member)] = Counter({id(one): 0 for one in others})
 
-    def hold(self, client: Client, handout: Handout, consumer: Consumer | None) -> None:
+    def hold(
+        self, client: Client, delivery_batch: DeliveryBatch, consumer: Consumer | None
+    ) -> None:
         """Both ledgers take what was handed out."""
-        assert client.unacked.number(handout) == client.next_tag
-        for sequence in handout.sequences:
-            if not handout.holder.no_ack:
+        assert client.unacked.number(delivery_batch) == client.next_tag
+        for sequence in delivery_batch.sequences:
+            if not delivery_batch.holder.no_ack:
                 message = next(one for one in self.ready if one.sequence == sequence)
                 client.held[client.next_tag] = (message, consumer)
             client.next_tag += 1
 
     @rule(client=st.integers(0, 1), no_ack=st.booleans())
     def get(self, client: int, no_ack: bool) -> None:
-        handout = self.queue.get(Getter(self.queue, no_ack))
+        delivery_batch = self.queue.get(Getter(self.queue, no_ack))
         self.look_before()
-        if handout is None:
+        if delivery_batch is None:
             assert not self.ready
             return
         message = self.ready[0]
-        assert handout.contents == [message.content]
-        assert handout.redelivered == message.was_handed_out
-        self.hold(self.clients[client], handout, None)
+        assert delivery_batch.contents == [message.content]
+        assert delivery_batch.redelivered == message.was_handed_out
+        self.hold(self.clients[client], delivery_batch, None)
         self.ready.pop(0)
         message.was_handed_out = True
         self.settled += no_ack
@@ -356,15 +360,15 @@ class QueueMachine(RuleBasedStateMachine):
     def settle(self, client: Client, stretches: list[Stretch], tags: list[int], verb: str) -> None:
         """Both queues drop or take back `tags`, which the ledger says are `stretches`."""
         assert tags == [
-            handout.first_tag + index
-            for handout, start, stop in stretches
+            delivery_batch.first_tag + index
+            for delivery_batch, start, stop in stretches
             for index in range(start, stop)
         ]
         if verb == "roll back":
             for stretch in stretches:
                 client.unacked.unsettle(*stretch)
             return
-        self.queue.hand_out()
+        self.queue.deliver_ready()
         self.look_before()
         for stretch in stretches:
             self.queue.settle(*stretch, OUTCOMES[verb])

@@ -24,18 +24,18 @@ from hypothesis.stateful import (
 )
 
 import fluffle.broker.queues.length_limit as bounds
-import fluffle.broker.queues.ready_list as lanes
+import fluffle.broker.queues.ready_list as ready_lists
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.consumer_timeout import GAP_MS, Late
+from fluffle.broker.queues.consumer_timeout import GAP_MS, OverdueDeliveries
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
-from fluffle.broker.queues.queue_api import fates_of
-from fluffle.broker.queues.queue_context import Ports, Stores
-from fluffle.broker.queues.requeue import InOrder
+from fluffle.broker.queues.queue_api import taken_spans
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.requeue import RequeueByReturn
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import body_of, raw_properties
@@ -89,7 +89,7 @@ SPECS = st.sampled_from(
 class Held:
     """A message in somebody's hands."""
 
-    handout: Handout
+    delivery_batch: DeliveryBatch
     index: int
     message: Message
     since_ms: int
@@ -102,10 +102,10 @@ class Sink(FakeSink):
         super().__init__()
         self.machine = machine
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError("the machine sees what is handed out")
 
-    def overdue(self, consumer: Consumer, late: Late) -> None:
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         self.machine.lose(late)
         if consumer in consumer.queue.consumers:  # it may only hold what it got before it left
             consumer.queue.detach(consumer)
@@ -120,16 +120,16 @@ class Getter:
     no_ack: bool
     timeout_ms = None
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """Nothing limits it."""
 
     def settled(self, count: int) -> None:
         """Nothing waits."""
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError("what basic.get takes is its answer, not a delivery")
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         self.machine.lose(late)
 
     def timed_out(self, lost: object) -> None:
@@ -146,18 +146,18 @@ class EverythingMachine(RuleBasedStateMachine):
         self.naive.now_ms = 1_000
         self.wakes: list[int] = []
         self.is_touched = self.is_late = False
-        self.handouts: list[Handout] = []
+        self.delivery_batches: list[DeliveryBatch] = []
         """Not looked at yet."""
         self.held: list[Held] = []
         self.dead: list[bytes] = []
         self.gone: Counter[str] = Counter()
         """By why."""
         self.published = self.looked_ms = 0
-        returned = InOrder(self.fetch) if spec.queue_type is QueueType.QUORUM else None
+        returned = RequeueByReturn(self.fetch) if spec.queue_type is QueueType.QUORUM else None
         self.queue = Queue(
             spec,
-            Ports(self.touch, time=self, deliver=self.deliver, dead_letter=self.on_dead),
-            Stores(spill=MemorySpill() if is_spilled else None, returned=returned),
+            QueueContext(self.touch, time=self, deliver=self.deliver, dead_letter=self.on_dead),
+            QueueStores(spill=MemorySpill() if is_spilled else None, returned=returned),
             settings=said,
         )
 
@@ -172,8 +172,8 @@ class EverythingMachine(RuleBasedStateMachine):
     def wake(self, _queue: Queue, at_ms: int) -> None:
         self.wakes.append(at_ms)
 
-    def deliver(self, handouts: list[Handout]) -> None:
-        self.handouts += handouts
+    def deliver(self, delivery_batches: list[DeliveryBatch]) -> None:
+        self.delivery_batches += delivery_batches
 
     def fetch(
         self, sequences: Sequence[int], bytes_max: int = 0
@@ -187,9 +187,9 @@ class EverythingMachine(RuleBasedStateMachine):
         if dead.reason is not DeathReason.REJECTED:
             self.dead += dead.contents
 
-    def lose(self, late: Late) -> None:
+    def lose(self, late: OverdueDeliveries) -> None:
         """Somebody has held something for too long: it goes back."""
-        for one in [one for one in self.held if one.handout in late.handouts]:
+        for one in [one for one in self.held if one.delivery_batch in late.delivery_batches]:
             assert self.naive.now_ms - one.since_ms >= late.timeout_ms
             self.end(one, Outcome.TIMED_OUT)
 
@@ -209,7 +209,7 @@ class EverythingMachine(RuleBasedStateMachine):
             contents = [message.content for message in batch]
             origins, size_bytes = [ORIGIN] * len(batch), sum(map(len, contents))
             fate = self.queue.enqueue(origins, contents, size_bytes, expiration_ms=expiration_ms)
-            for start, stop, is_taken in fates_of(fate, len(batch)):
+            for start, stop, is_taken in taken_spans(fate, len(batch)):
                 are_taken += [is_taken] * (stop - start)
             published += batch
         assert are_taken == self.naive.publish(published)
@@ -258,18 +258,24 @@ class EverythingMachine(RuleBasedStateMachine):
     @rule(no_ack=st.booleans())
     def get(self, no_ack: bool) -> None:
         self.turn()
-        handout, message = self.queue.get(Getter(self, self.queue, no_ack)), self.naive.get()
-        assert (handout is None) == (message is None)
-        if handout is not None and message is not None:
-            assert handout.contents == [message.content]
-            self.take(handout, [message])
+        delivery_batch, message = self.queue.get(Getter(self, self.queue, no_ack)), self.naive.get()
+        assert (delivery_batch is None) == (message is None)
+        if delivery_batch is not None and message is not None:
+            assert delivery_batch.contents == [message.content]
+            self.take(delivery_batch, [message])
         self.turn()
 
     @precondition(lambda self: self.held)
     @rule(
         data=st.data(),
         outcome=st.sampled_from(
-            [Outcome.ACKED, Outcome.RETURNED, Outcome.LOST, Outcome.REJECTED, Outcome.REFUSED]
+            [
+                Outcome.ACKED,
+                Outcome.NACK_REQUEUED,
+                Outcome.LOST,
+                Outcome.REJECTED,
+                Outcome.REJECT_REQUEUED,
+            ]
         ),
     )
     def settle(self, data: st.DataObject, outcome: Outcome) -> None:
@@ -278,7 +284,7 @@ class EverythingMachine(RuleBasedStateMachine):
 
     def end(self, one: Held, outcome: Outcome) -> None:
         self.held.remove(one)
-        self.queue.settle(one.handout, one.index, one.index + 1, outcome)
+        self.queue.settle(one.delivery_batch, one.index, one.index + 1, outcome)
         if outcome is Outcome.ACKED:
             self.gone["acked"] += 1
         elif outcome is not Outcome.REJECTED:
@@ -296,7 +302,7 @@ class EverythingMachine(RuleBasedStateMachine):
     @rule()
     def weigh(self) -> None:
         """Not after each step: that would be another way to weigh."""
-        scale = self.queue._lane.scale
+        scale = self.queue._ready_list.scale
         assert scale is None or scale.sum.is_unsure or scale.sum.size_bytes == self.naive.size_bytes
 
     @rule()
@@ -340,7 +346,7 @@ class EverythingMachine(RuleBasedStateMachine):
             return 0
         if consumer.no_ack or not consumer.prefetch:
             return PLENTY
-        return consumer.prefetch - sum(one.handout.holder is consumer for one in self.held)
+        return consumer.prefetch - sum(one.delivery_batch.holder is consumer for one in self.held)
 
     def turn(self) -> None:
         """The broker pumps until nothing is asked for any more."""
@@ -356,23 +362,25 @@ class EverythingMachine(RuleBasedStateMachine):
     def look(self) -> None:
         """What was handed out was next, each time, and in order to each."""
         places = {message.content: at for at, message in enumerate(self.naive.taken)}
-        handouts, self.handouts = self.handouts, []
-        found = [content for handout in handouts for content in handout.contents]
+        delivery_batches, self.delivery_batches = self.delivery_batches, []
+        found = [
+            content for delivery_batch in delivery_batches for content in delivery_batch.contents
+        ]
         assert sorted(found) == sorted(places)
-        for handout in handouts:
-            at = [places[content] for content in handout.contents]
+        for delivery_batch in delivery_batches:
+            at = [places[content] for content in delivery_batch.contents]
             assert at == sorted(at), "a consumer gets them in order"
-            self.take(handout, [self.naive.taken[place] for place in at])
+            self.take(delivery_batch, [self.naive.taken[place] for place in at])
         self.naive.taken.clear()
 
-    def take(self, handout: Handout, messages: list[Message]) -> None:
+    def take(self, delivery_batch: DeliveryBatch, messages: list[Message]) -> None:
         for index, message in enumerate(messages):
-            assert handout.redelivered == message.was_handed_out
+            assert delivery_batch.redelivered == message.was_handed_out
             message.was_handed_out, message.is_new = True, False
-            if handout.holder.no_ack:
+            if delivery_batch.holder.no_ack:
                 self.gone["handed over"] += 1
             else:
-                self.held.append(Held(handout, index, message, self.naive.now_ms))
+                self.held.append(Held(delivery_batch, index, message, self.naive.now_ms))
 
     # What holds
 
@@ -381,7 +389,7 @@ class EverythingMachine(RuleBasedStateMachine):
         assert sorted(self.dead) == sorted(message.content for message in self.naive.died)
         assert self.queue.ready_count == len(self.naive.ready)
         assert self.queue.in_flight == len(self.held)
-        scale = self.queue._lane.scale
+        scale = self.queue._ready_list.scale
         assert (scale is None) == (self.naive.settings.max_length_bytes is None)
         if scale is not None:
             most_bytes = scale.sum._weighed_bytes + scale.sum._rough_bytes
@@ -398,7 +406,7 @@ class EverythingMachine(RuleBasedStateMachine):
         timeout_ms = self.naive.settings.consumer_timeout_ms
         if timeout_ms is not None and not self.is_late:
             # What nobody minded when it was handed out may be held for ever.
-            since_ms = [one.since_ms for one in self.held if one.handout.handed_at_ms]
+            since_ms = [one.since_ms for one in self.held if one.delivery_batch.delivered_at_ms]
             oldest_ms = min(since_ms, default=self.naive.now_ms)
             assert self.naive.now_ms - oldest_ms <= timeout_ms + GAP_MS
 
@@ -409,7 +417,7 @@ def test_everything_together(monkeypatch: pytest.MonkeyPatch) -> None:
         "FRONT_SEGMENTS": 1,
         "RECENT_SEGMENTS": 1,
     }.items():
-        monkeypatch.setattr(lanes, name, value)
+        monkeypatch.setattr(ready_lists, name, value)
     monkeypatch.setattr(bounds, "DROPPED_BYTES_MAX", 2 * bounds.MESSAGE_COST_BYTES)
     run_state_machine_as_test(
         EverythingMachine,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-import fluffle.broker.queues.ready_list as lanes
+import fluffle.broker.queues.ready_list as ready_lists
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
@@ -133,9 +133,9 @@ def test_get_passes_over_what_has_expired() -> None:
     bench.enqueue("a", expiration_ms=10)
     bench.enqueue("b")
     bench.now += 10
-    handout = bench.queue.get(holder)
-    assert handout is not None
-    assert (handout.contents, expired(bench)) == ([b"b"], "a")
+    delivery_batch = bench.queue.get(holder)
+    assert delivery_batch is not None
+    assert (delivery_batch.contents, expired(bench)) == ([b"b"], "a")
     assert bench.queue.get(holder) is None
 
 
@@ -143,10 +143,10 @@ def test_what_is_in_hands_does_not_expire_and_does_when_it_comes_back() -> None:
     bench = Aging(TTL)
     bench.consume("c", prefetch=3)
     bench.enqueue(*"abcd")
-    [handout] = bench.pump()
+    [delivery_batch] = bench.pump()
     bench.advance(TTL_MS)
     assert expired(bench) == "d"
-    bench.queue.settle(handout, 0, 2, Outcome.RETURNED)
+    bench.queue.settle(delivery_batch, 0, 2, Outcome.NACK_REQUEUED)
     bench.pump()
     assert (expired(bench), bench.got("c")) == ("dab", "abc")
 
@@ -155,9 +155,9 @@ def test_the_head_of_what_came_back_expires_too() -> None:
     bench = Aging(TTL)
     consumer = bench.consume("c", prefetch=2)
     bench.enqueue(*"ab")
-    [handout] = bench.pump()
+    [delivery_batch] = bench.pump()
     bench.queue.detach(consumer)
-    bench.queue.settle(handout, 0, 2, Outcome.RETURNED)
+    bench.queue.settle(delivery_batch, 0, 2, Outcome.NACK_REQUEUED)
     bench.pump()
     bench.advance(TTL_MS - 1)
     assert expired(bench) == ""
@@ -169,7 +169,7 @@ def test_what_has_no_time_to_live_is_for_who_has_room_at_once() -> None:
     bench = Aging(spec(message_ttl=0, dead_letter_exchange="dlx"))
     bench.consume("c", prefetch=2)
     bench.enqueue(*"abc")
-    assert [len(handout.contents) for handout in bench.pump()] == [2]
+    assert [len(delivery_batch.contents) for delivery_batch in bench.pump()] == [2]
     assert (bench.got("c"), expired(bench)) == ("ab", "c")
     bench.enqueue("d")
     bench.pump()
@@ -246,7 +246,7 @@ def test_a_queue_in_use_is_woken_rarely() -> None:
 
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "SEGMENT_MESSAGES_MAX", 2)
+    monkeypatch.setattr(ready_lists, "SEGMENT_MESSAGES_MAX", 2)
 
 
 @pytest.mark.usefixtures("small_segments")
@@ -301,8 +301,12 @@ def test_few_are_looked_at_where_some_are_due_behind_others() -> None:
     bench.enqueue(*"c" * 499)
     bench.now += 1
     bench.consume("c")
-    handouts = bench.pump()
-    assert [len(handout.contents) for handout in handouts] == [*[LOOK_MAX] * 7, 500 % LOOK_MAX, 499]
+    delivery_batches = bench.pump()
+    assert [len(delivery_batch.contents) for delivery_batch in delivery_batches] == [
+        *[LOOK_MAX] * 7,
+        500 % LOOK_MAX,
+        499,
+    ]
     assert bench.got("c") == "a" * 500 + "c" * 499
     assert expired(bench) == "b"
 
@@ -363,9 +367,9 @@ def test_of_a_run_each_comes_back_with_its_own_time() -> None:
     bench = Aging(NO_TTL)
     bench.enqueue(*"abc", expiration_ms=[10, 500, 30])
     bench.consume("c")
-    (handout,) = bench.pump()
+    (delivery_batch,) = bench.pump()
     bench.queue.detach(bench.consumers["c"])
-    bench.queue.settle(handout, 1, 3, Outcome.RETURNED)
+    bench.queue.settle(delivery_batch, 1, 3, Outcome.NACK_REQUEUED)
     bench.pump()
     bench.advance(40)
     assert (expired(bench), bench.queue.ready_count) == ("", 2)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.queues.delivery_counts import NEW, Counts, brought_along
-from fluffle.broker.queues.inherited_counts import Carried
+from fluffle.broker.queues.inherited_counts import InheritedCounts
 from tests.suite.seeds import seeds
 
 COUNTS = [NEW, Counts(1, 1), Counts(4, 2)]
@@ -16,7 +16,7 @@ COUNTS = [NEW, Counts(1, 1), Counts(4, 2)]
 
 @seeds(40)
 def test_it_knows_of_each_message_what_it_brought_along(seed: int) -> None:
-    chance, carried = Random(seed), Carried()
+    chance, carried = Random(seed), InheritedCounts()
     known: dict[int, Counts] = {}
     following = 1
     for _ in range(120):
@@ -47,13 +47,13 @@ def test_it_knows_of_each_message_what_it_brought_along(seed: int) -> None:
 
 
 def test_a_million_that_were_rejected_once_are_one_run() -> None:
-    carried = Carried()
+    carried = InheritedCounts()
     for first in range(1, 1_000_001, 100):
         carried.put(first, first + 100, Counts(1, 1))
     assert carried.runs == [(1, 1_000_001, (1, 1))]
     carried.take(range(1, 900_001))
     assert carried.runs == [(900_001, 1_000_001, (1, 1))]
-    copy = Carried(carried.runs)
+    copy = InheritedCounts(carried.runs)
     carried.clear()
     assert (carried.runs, len(copy.runs)) == ([], 1)
 
@@ -74,7 +74,7 @@ class Moved(list[Any]):
 
 
 def test_taking_one_after_the_other_moves_none_of_those_behind_again_and_again() -> None:
-    carried, count = Carried(), 10_000
+    carried, count = InheritedCounts(), 10_000
     for number in range(1, count + 1):
         carried.put(number, number + 1, Counts(1 + number % 2, 1))
     carried._runs = moved = Moved(carried._runs)

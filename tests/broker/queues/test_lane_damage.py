@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues import ready_list as lanes
+from fluffle.broker.queues import ready_list as ready_lists
 from fluffle.broker.queues.expiry_times import Expiries
-from fluffle.broker.queues.journal import Damage, Spilled, Unreadable
-from fluffle.broker.queues.ready_list import Lane
-from fluffle.broker.queues.requeue import Returned
+from fluffle.broker.queues.journal import Damage, PagedOutMessages, UnreadableMessages
+from fluffle.broker.queues.ready_list import ReadyList
+from fluffle.broker.queues.requeue import RequeuedRun
 from fluffle.protocol.properties import body_of
 from tests.broker.queues.make import ORIGIN, MemorySpill
 from tests.broker.queues.urgent import Urgent, up_to
@@ -32,38 +32,38 @@ class Spill:
     def __init__(self, *lost: bytes) -> None:
         self._lost = lost
         self.commits = Progress()
-        self.held: dict[int, Spilled] = {}
+        self.held: dict[int, PagedOutMessages] = {}
 
     def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
         index = int(contents[0])
-        self.held[index] = Spilled(origins, contents, expiries)
+        self.held[index] = PagedOutMessages(origins, contents, expiries)
         return index
 
-    def read(self, index: int) -> Spilled:
+    def read(self, index: int) -> PagedOutMessages:
         if self.held[index].contents[0] in self._lost:
-            raise Unreadable(DAMAGE)
+            raise UnreadableMessages(DAMAGE)
         return self.held[index]
 
     def forget(self, index: int) -> None:
         del self.held[index]
 
 
-def spilled(monkeypatch: pytest.MonkeyPatch, spill: Spill) -> Lane:
+def spilled(monkeypatch: pytest.MonkeyPatch, spill: Spill) -> ReadyList:
     """Messages 1 to 5, a segment each, all but the first spilled."""
-    monkeypatch.setattr(lanes, "SEGMENT_MESSAGES_MAX", 1)
-    lane = Lane(None, spill)
+    monkeypatch.setattr(ready_lists, "SEGMENT_MESSAGES_MAX", 1)
+    ready_list = ReadyList(None, spill)
     for number in range(1, 6):
-        lane.append([ORIGIN], [b"%d" % number], 1, number)
-    assert lane.shed()
+        ready_list.append([ORIGIN], [b"%d" % number], 1, number)
+    assert ready_list.shed()
     assert list(spill.held) == [2, 3, 4, 5]
-    return lane
+    return ready_list
 
 
-def taken(lane: Lane) -> list[bytes]:
+def taken(ready_list: ReadyList) -> list[bytes]:
     """All that can be taken."""
     contents: list[bytes] = []
-    while lane.count and lane.available(1000):
-        contents += lane.take(1).contents
+    while ready_list.count and ready_list.available(1000):
+        contents += ready_list.take(1).contents
     return contents
 
 
@@ -71,44 +71,49 @@ def test_what_was_spilled_and_is_lost_stops_the_lane_until_it_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spill = Spill(b"3", b"4")
-    lane = spilled(monkeypatch, spill)
-    assert taken(lane) == [b"1", b"2"]
-    assert (lane.damage, lane.count, list(spill.held)) == (DAMAGE, 3, [3, 4, 5])
-    assert lane.drop_damaged() == 1
-    assert (taken(lane), lane.damage, list(spill.held)) == ([], DAMAGE, [4, 5])
-    assert lane.drop_damaged() == 1
-    assert (taken(lane), lane.damage, lane.count, spill.held) == ([b"5"], None, 0, {})
+    ready_list = spilled(monkeypatch, spill)
+    assert taken(ready_list) == [b"1", b"2"]
+    assert (ready_list.damage, ready_list.count, list(spill.held)) == (DAMAGE, 3, [3, 4, 5])
+    assert ready_list.drop_damaged() == 1
+    assert (taken(ready_list), ready_list.damage, list(spill.held)) == ([], DAMAGE, [4, 5])
+    assert ready_list.drop_damaged() == 1
+    assert (taken(ready_list), ready_list.damage, ready_list.count, spill.held) == (
+        [b"5"],
+        None,
+        0,
+        {},
+    )
 
 
 def test_what_comes_back_is_served_before_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    lane = spilled(monkeypatch, Spill(b"2"))
-    assert taken(lane) == [b"1"]
-    lane.give_back(Returned([ORIGIN], [b"1"], [1]))
-    assert taken(lane) == [b"1"]
-    assert lane.damage == DAMAGE
+    ready_list = spilled(monkeypatch, Spill(b"2"))
+    assert taken(ready_list) == [b"1"]
+    ready_list.give_back(RequeuedRun([ORIGIN], [b"1"], [1]))
+    assert taken(ready_list) == [b"1"]
+    assert ready_list.damage == DAMAGE
 
 
 def test_clearing_is_possible_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     spill = Spill(b"2")
-    lane = spilled(monkeypatch, spill)
-    assert taken(lane) == [b"1"]
-    assert (lane.clear(), lane.damage, spill.held) == (4, None, {})
+    ready_list = spilled(monkeypatch, spill)
+    assert taken(ready_list) == [b"1"]
+    assert (ready_list.clear(), ready_list.damage, spill.held) == (4, None, {})
 
 
 class Losing(MemorySpill):
     """A disk that has lost one message."""
 
-    def read(self, index: int) -> Spilled:
+    def read(self, index: int) -> PagedOutMessages:
         found = super().read(index)
         if body_of(found.contents[0]) == b"lost":
-            raise Unreadable(DAMAGE)
+            raise UnreadableMessages(DAMAGE)
         return found
 
 
 def test_a_priority_of_which_all_that_is_left_is_damaged_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lanes, "SEGMENT_MESSAGES_MAX", 1)
+    monkeypatch.setattr(ready_lists, "SEGMENT_MESSAGES_MAX", 1)
     bench = Urgent(up_to(9), Losing())
     for text, priority in (("a", 9), ("lost", 9), ("b", 1), ("c", 1)):
         bench.enqueue(text, priority=priority)

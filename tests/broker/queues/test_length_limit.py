@@ -9,14 +9,14 @@ import pytest
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues import limits
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.conversion_hold import Pause
+from fluffle.broker.queues.conversion_hold import ConversionHold
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.length_limit import DROPPED_BYTES_MAX, MESSAGE_COST_BYTES
-from fluffle.broker.queues.queue_api import Admission, Partly
-from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
 from fluffle.broker.queues.quorum.holders import Getter
-from fluffle.broker.queues.requeue import InOrder, Returned
+from fluffle.broker.queues.requeue import RequeueByReturn, RequeuedRun
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.properties import body_sizes, build_content
 from tests.broker.queues.make import ORIGIN, Bench, MemorySpill, lane_of
@@ -85,13 +85,13 @@ def test_it_does_not_grow_by_what_comes_meanwhile(settings: QueueSettings) -> No
 def test_little_that_came_back_at_a_time_goes_no_slower() -> None:
     bench = Bench()
     bench.consume("a")
-    handouts = []
+    delivery_batches = []
     for _ in range(2_000):
         put(bench, 1)
-        handouts += bench.pump()
+        delivery_batches += bench.pump()
     bench.queue.detach(bench.consumers["a"])
-    for handout in handouts:
-        bench.queue.settle(handout, 0, 1, Outcome.RETURNED)
+    for delivery_batch in delivery_batches:
+        bench.queue.settle(delivery_batch, 0, 1, Outcome.NACK_REQUEUED)
     bench.queue.settings = BY_COUNT
     assert (turn(bench), bench.touched) == (1_990, False)
 
@@ -101,21 +101,21 @@ def test_what_fits_is_judged_once_while_it_is_not_known_how_much_waits(
     queue_type: QueueType,
 ) -> None:
     bench = Bench()
-    disk = InOrder(fetch)
+    disk = RequeueByReturn(fetch)
     spec = QueueSpec("q", queue_type=queue_type)
-    bench.queue = Queue(spec, Ports(bench.touch), Stores(returned=disk))
-    lane_of(bench.queue).give_back(Returned([], [], range(1, 301)))
+    bench.queue = Queue(spec, QueueContext(bench.touch), QueueStores(returned=disk))
+    lane_of(bench.queue).give_back(RequeuedRun([], [], range(1, 301)))
     limit_bytes = 400 * (1 if queue_type is QueueType.CLASSIC else 3)
     bench.queue.settings = QueueSettings(
         max_length_bytes=limit_bytes, overflow=Overflow.REJECT_PUBLISH
     )
     contents = [CONTENT] * 500
     fate = bench.queue.enqueue([ORIGIN] * 500, contents, sum(map(len, contents)))
-    assert isinstance(fate, Partly)
+    assert isinstance(fate, PartialResult)
     taken = 500 - sum(stop - start for start, stop in fate.refused)
     assert bench.queue.ready_count == 300 + taken
     bench.pump()
-    assert bench.queue.enqueue([ORIGIN], [CONTENT], len(CONTENT)) is Admission.REFUSED
+    assert bench.queue.enqueue([ORIGIN], [CONTENT], len(CONTENT)) is EnqueueResult.REFUSED
 
 
 @pytest.mark.parametrize("overflow", [Overflow.DROP_HEAD, Overflow.REJECT_PUBLISH])
@@ -135,8 +135,8 @@ def test_messages_are_weighed_once_they_might_be_too_many(
     bench.queue.settings = QueueSettings(max_length_bytes=far, overflow=overflow)
     for _ in range(2):
         put(bench, 10)
-        for handout in bench.pump():
-            bench.queue.settle(handout, 0, len(handout.contents), Outcome.ACKED)
+        for delivery_batch in bench.pump():
+            bench.queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.ACKED)
     bench.queue.detach(bench.consumers["a"])
     put(bench, 4)
     put(bench, 6)
@@ -161,7 +161,7 @@ def test_a_backlog_is_weighed_before_it_leaves_memory_and_not_if_it_stays(
     monkeypatch.setattr(limits, "body_sizes", sizes)
     bench, spill = Bench(), MemorySpill()
     spec = QueueSpec("q", max_priority=max_priority)
-    bench.queue = Queue(spec, Ports(bench.touch), Stores(spill=spill))
+    bench.queue = Queue(spec, QueueContext(bench.touch), QueueStores(spill=spill))
     bench.queue.settings = QueueSettings(max_length_bytes=1 << 40)
     spill.is_wanted = False
     put(bench, BACKLOG)
@@ -170,7 +170,7 @@ def test_a_backlog_is_weighed_before_it_leaves_memory_and_not_if_it_stays(
     put(bench, BACKLOG)
     left = sum(len(held.contents) for held in spill.held.values())
     assert BACKLOG - 11 * 1024 < left <= sum(weighed) < 2 * BACKLOG
-    scale = bench.queue._lane.scale
+    scale = bench.queue._ready_list.scale
     assert scale is not None
     assert (scale.sum.size_bytes, sum(weighed)) == (2 * BACKLOG, 2 * BACKLOG)
 
@@ -179,11 +179,11 @@ def test_nothing_leaves_a_queue_that_somebody_changes_because_something_comes_ba
     bench = Bench()
     bench.queue.settings = QueueSettings(max_length=1)
     put(bench, 1)
-    handout = bench.queue.get(Getter(bench.queue, no_ack=False))
-    assert handout is not None
-    bench.queue.pause = Pause("q")
+    delivery_batch = bench.queue.get(Getter(bench.queue, no_ack=False))
+    assert delivery_batch is not None
+    bench.queue.pause = ConversionHold("q")
     put(bench, 1)
-    bench.queue.settle(handout, 0, 1, Outcome.RETURNED)
+    bench.queue.settle(delivery_batch, 0, 1, Outcome.NACK_REQUEUED)
     assert bench.queue.ready_count == 2
     bench.queue.pause = None
     bench.pump()

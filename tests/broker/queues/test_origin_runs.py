@@ -6,15 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
 
 NAMES = st.binary(max_size=255).map(lambda name: name.decode(errors="surrogateescape"))
 BLIND = st.lists(NAMES, max_size=3).map(tuple)
-ORIGINS = st.lists(st.builds(Origin, NAMES, NAMES, st.sampled_from(Past), BLIND), max_size=4)
+ORIGINS = st.lists(
+    st.builds(Origin, NAMES, NAMES, st.sampled_from(MessageAnnotations), BLIND), max_size=4
+)
 
 
-Plain = tuple[str, str, Past, tuple[str, ...]]
+Plain = tuple[str, str, MessageAnnotations, tuple[str, ...]]
 
 
 def plain(origins: list[Origin]) -> list[Plain]:
@@ -33,7 +35,7 @@ def test_what_is_packed_is_unpacked(kinds: list[Origin], data: st.DataObject) ->
 
 def test_who_does_not_know_of_blind_keys_passes_over_them() -> None:
     """A run of no messages gives nobody an origin, and is no end."""
-    runs = pack_origins([Origin("x", "k", Past.NONE, ("b", "c"))])
+    runs = pack_origins([Origin("x", "k", MessageAnnotations.NONE, ("b", "c"))])
     assert [int.from_bytes(run[:4]) for run in runs] == [0, 0, 1]
 
 

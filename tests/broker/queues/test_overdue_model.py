@@ -9,8 +9,8 @@ import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues import consumer_timeout
-from fluffle.broker.queues.consumer_timeout import GAP_MS, Late, Overdue
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.consumer_timeout import GAP_MS, ConsumerTimeouts, OverdueDeliveries
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.timer_port import NEVER_MS
 from tests.suite.seeds import seeds
 
@@ -25,9 +25,9 @@ class Somebody:
 
     def __init__(self, timeout_ms: int | None) -> None:
         self.timeout_ms = timeout_ms
-        self.told: list[Late] = []
+        self.told: list[OverdueDeliveries] = []
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         self.told.append(late)
 
 
@@ -39,9 +39,9 @@ class Holding:
         self.now = 1_000
         self.wakes: list[int] = []
         self.policy_ms: int | None = None
-        self.overdue = Overdue(self, DEFAULT_MS)
+        self.overdue = ConsumerTimeouts(self, DEFAULT_MS)
         self.holders = [Somebody(timeout_ms) for timeout_ms in (None, None, 100, 700)]
-        self.handed: dict[int, list[Handout]] = {id(each): [] for each in self.holders}
+        self.handed: dict[int, list[DeliveryBatch]] = {id(each): [] for each in self.holders}
         self.looked_ms = -NEVER_MS
         """When those were told last who were late."""
 
@@ -60,14 +60,14 @@ class Holding:
         """Maybe something that was on record before."""
         somebody, count = self.chance.choice(self.holders), self.chance.randint(1, 4)
         holder: Any = somebody
-        handed_at_ms = self.now - self.chance.randint(1, 90) if self.chance.random() < 0.3 else 0
-        handout = Handout(
+        delivered_at_ms = self.now - self.chance.randint(1, 90) if self.chance.random() < 0.3 else 0
+        delivery_batch = DeliveryBatch(
             holder, [Origin("", "q")] * count, [b"m"] * count, range(count),
-            redelivered=False, handed_at_ms=handed_at_ms,
+            redelivered=False, delivered_at_ms=delivered_at_ms,
         )  # fmt: skip
-        self.overdue.handed(QUEUE, handout)
-        assert handout.handed_at_ms == (handed_at_ms or self.now)
-        self.handed[id(somebody)].append(handout)
+        self.overdue.handed(QUEUE, delivery_batch)
+        assert delivery_batch.delivered_at_ms == (delivered_at_ms or self.now)
+        self.handed[id(somebody)].append(delivery_batch)
 
     def settle(self) -> None:
         runs = [run for of_it in self.handed.values() for run in of_it]
@@ -82,7 +82,7 @@ class Holding:
             self.forget(run)
             assert not self.overdue.settled(run, 1), "it is over"
 
-    def forget(self, run: Handout) -> None:
+    def forget(self, run: DeliveryBatch) -> None:
         for of_it in self.handed.values():
             of_it[:] = [each for each in of_it if each is not run]
 
@@ -95,16 +95,16 @@ class Holding:
         self.overdue.look(QUEUE)
         for somebody in self.holders:
             timeout_ms, of_it = self.timeout_of(somebody), self.handed[id(somebody)]
-            late = [run for run in of_it if run.handed_at_ms + timeout_ms <= self.now]
-            late.sort(key=lambda run: run.handed_at_ms)
+            late = [run for run in of_it if run.delivered_at_ms + timeout_ms <= self.now]
+            late.sort(key=lambda run: run.delivered_at_ms)
             told, somebody.told = somebody.told, []
             if not (late and may_tell):
                 assert told == [], "too soon, or it was told before"
                 continue
             (one,) = told
-            assert {*map(id, one.handouts)} == {*map(id, late)}
+            assert {*map(id, one.delivery_batches)} == {*map(id, late)}
             assert one.timeout_ms == timeout_ms
-            assert self.now - one.held_ms <= late[0].handed_at_ms
+            assert self.now - one.held_ms <= late[0].delivered_at_ms
             for run in late:
                 run.left = 0
                 self.forget(run)
@@ -123,7 +123,7 @@ class Holding:
         latest_ms = max(GAP_MS, 0)
         for somebody in self.holders:
             for run in self.handed[id(somebody)]:
-                due_ms = max(run.handed_at_ms + self.timeout_of(somebody), self.looked_ms)
+                due_ms = max(run.delivered_at_ms + self.timeout_of(somebody), self.looked_ms)
                 assert self.now <= due_ms + latest_ms, "nobody looks"
 
 

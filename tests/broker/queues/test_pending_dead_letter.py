@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.queues.pending_dead_letter import Parcel
+from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
 
 
 class Heard:
@@ -10,7 +10,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.said: list[bool] = []
-        self.parcel = Parcel(self.tell)
+        self.parcel = PendingDeadLetter(self.tell)
 
     def tell(self, *, is_there: bool) -> None:
         self.said.append(is_there)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-import fluffle.broker.queues.ready_list as lanes
+import fluffle.broker.queues.ready_list as ready_lists
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.priorities import first_of, level_of
-from fluffle.broker.queues.priority_ready_lists import Lanes
-from fluffle.broker.queues.ready_list import Lane
+from fluffle.broker.queues.priority_ready_lists import PriorityReadyLists
+from fluffle.broker.queues.ready_list import ReadyList
 from tests.broker.queues.make import PLAIN, MemorySpill
 from tests.broker.queues.urgent import QUORUM, Urgent, up_to
 from tests.support.asking import asking
@@ -50,7 +50,7 @@ def test_a_queue_without_priorities_heeds_none() -> None:
     bench = Urgent(PLAIN)
     for text, priority in [("a", 1), ("b", 5), ("c", 3)]:
         bench.enqueue(text, priority=priority)
-    assert isinstance(bench.queue._lane, Lane)
+    assert isinstance(bench.queue._ready_list, ReadyList)
     assert order_of(bench) == "abc"
 
 
@@ -82,9 +82,9 @@ def test_a_quorum_queue_has_one_lane_until_another_priority_comes() -> None:
     bench = Urgent(QUORUM)
     bench.enqueue("a", "b")
     bench.enqueue("c", priority=4)
-    assert isinstance(bench.queue._lane, Lane)
+    assert isinstance(bench.queue._ready_list, ReadyList)
     bench.enqueue("d", priority=0)
-    assert isinstance(bench.queue._lane, Lanes)
+    assert isinstance(bench.queue._ready_list, PriorityReadyLists)
     assert order_of(bench) == "abcd"
 
 
@@ -95,9 +95,9 @@ def test_what_comes_back_to_a_classic_queue_goes_to_its_place() -> None:
     bench.consume("one", prefetch=3)
     held = bench.pump()
     assert bench.got("one") == "cda"
-    for handout in reversed(held):
-        bench.queue.settle(handout, 0, len(handout.contents), Outcome.RETURNED)
-        assert level_of(handout.sequences[0]) in (1, 7)
+    for delivery_batch in reversed(held):
+        bench.queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.NACK_REQUEUED)
+        assert level_of(delivery_batch.sequences[0]) in (1, 7)
     bench.queue.detach(bench.consumers["one"])
     assert order_of(bench) == "cdab"
 
@@ -109,8 +109,8 @@ def test_what_comes_back_to_a_quorum_queue_is_next_whatever_its_priority() -> No
     bench.consume("one", prefetch=3)
     held = bench.pump()
     bench.queue.detach(bench.consumers["one"])
-    for handout in reversed(held):
-        bench.queue.settle(handout, 0, len(handout.contents), Outcome.RETURNED)
+    for delivery_batch in reversed(held):
+        bench.queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.NACK_REQUEUED)
     assert order_of(bench) == "acdb"
 
 
@@ -118,8 +118,8 @@ def test_what_came_back_before_there_were_priorities_is_next() -> None:
     bench = Urgent(QUORUM)
     bench.enqueue("a", "b", "c")
     bench.consume("one", prefetch=2)
-    (handout,) = bench.pump()
-    bench.queue.settle(handout, 1, 2, Outcome.RETURNED)
+    (delivery_batch,) = bench.pump()
+    bench.queue.settle(delivery_batch, 1, 2, Outcome.NACK_REQUEUED)
     bench.queue.detach(bench.consumers["one"])
     bench.enqueue("d", priority=9)
     assert order_of(bench) == "bdc"
@@ -132,8 +132,8 @@ def test_a_run_is_of_one_priority_and_dealt_out_in_turn() -> None:
     bench.enqueue("c", "d", "e", priority=2)
     bench.consume("one")
     bench.consume("two")
-    for handout in bench.pump():
-        assert len({*map(level_of, handout.sequences)}) == 1
+    for delivery_batch in bench.pump():
+        assert len({*map(level_of, delivery_batch.sequences)}) == 1
     assert (bench.got("one"), bench.got("two")) == ("ceb", "da")
 
 
@@ -179,7 +179,7 @@ def test_without_time_to_live_it_is_for_whoever_has_room_now() -> None:
 
 
 def test_a_backlog_of_all_priorities_leaves_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "SEGMENT_MESSAGES_MAX", 2)
+    monkeypatch.setattr(ready_lists, "SEGMENT_MESSAGES_MAX", 2)
     spill = MemorySpill()
     bench = Urgent(up_to(255), spill)
     for _ in range(6):

@@ -43,18 +43,18 @@ def test_it_lasts_while_it_has_a_consumer(bench: Aging) -> None:
 def test_to_get_and_to_declare_again_are_uses(bench: Aging) -> None:
     holder = bench.consume("c")
     bench.queue.detach(holder)
-    for use in (lambda: bench.queue.get(holder), lambda: bench.queue.tally_in_use):
+    for use in (lambda: bench.queue.get(holder), lambda: bench.queue.queue_counts_in_use):
         bench.advance(EXPIRES_MS - 1)
         use()
     bench.advance(EXPIRES_MS - 1)
-    assert (bench.queue.tally.ready, bench.disused) == (0, [])
+    assert (bench.queue.queue_counts.ready, bench.disused) == (0, [])
     bench.advance(1)
     assert bench.disused == [START_MS + 3 * (EXPIRES_MS - 1) + 1]
 
 
 def test_whoever_comes_too_late_begins_anew(bench: Aging) -> None:
     bench.advance(EXPIRES_MS)
-    assert bench.queue.tally_in_use.ready == 0
+    assert bench.queue.queue_counts_in_use.ready == 0
     assert not bench.queue.is_disused
     bench.advance(EXPIRES_MS)
     assert bench.disused == [START_MS + EXPIRES_MS, START_MS + 2 * EXPIRES_MS]

@@ -18,9 +18,9 @@ def test_the_first_alone_is_served() -> None:
         for tag in "ab":
             bench.consume(tag, prefetch=1)
         bench.enqueue("1", "2")
-        (handout,) = bench.pump()
+        (delivery_batch,) = bench.pump()
         assert (bench.got("a"), bench.got("b"), active(bench)) == ("1", "", ["a"])
-        bench.queue.settle(handout, 0, 1, Outcome.ACKED)
+        bench.queue.settle(delivery_batch, 0, 1, Outcome.ACKED)
         bench.pump()
         assert (bench.got("a"), bench.got("b")) == ("12", "")
 
@@ -52,12 +52,12 @@ def test_a_quorum_queue_changes_over_once_nothing_is_held() -> None:
     bench = Bench(QUORUM)
     bench.consume("low", prefetch=3)
     bench.enqueue("1", "2", "3", "4")
-    (handout,) = bench.pump()
+    (delivery_batch,) = bench.pump()
     bench.consume("high", priority=1)
-    bench.queue.settle(handout, 0, 2, Outcome.ACKED)
+    bench.queue.settle(delivery_batch, 0, 2, Outcome.ACKED)
     bench.pump()
     assert (bench.got("low"), bench.got("high"), active(bench)) == ("123", "", ["low"])
-    bench.queue.settle(handout, 2, 3, Outcome.RETURNED)
+    bench.queue.settle(delivery_batch, 2, 3, Outcome.NACK_REQUEUED)
     bench.pump()
     assert (bench.got("low"), bench.got("high"), active(bench)) == ("123", "34", ["high"])
 

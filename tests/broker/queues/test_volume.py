@@ -7,15 +7,15 @@ import pytest
 from fluffle.broker.queues import volume
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports
-from fluffle.broker.queues.segment import Place
+from fluffle.broker.queues.queue_context import QueueContext
+from fluffle.broker.queues.segment import SegmentLocation
 from fluffle.broker.queues.volume import (
     KeptDead,
-    Measure,
     ReadyCounts,
     Volume,
+    VolumeMeter,
     head_timestamp,
     ready_counts,
 )
@@ -28,7 +28,7 @@ def content(size_bytes: int, **properties: int) -> bytes:
 
 
 def queue_of(*contents: bytes) -> Queue:
-    queue = Queue(QueueSpec("q"), Ports(lambda _queue: None))
+    queue = Queue(QueueSpec("q"), QueueContext(lambda _queue: None))
     put(queue, *contents)
     return queue
 
@@ -38,7 +38,7 @@ def put(queue: Queue, *contents: bytes) -> None:
         queue.enqueue([ORIGIN] * len(contents), [*contents], sum(map(len, contents)))
 
 
-def taken(queue: Queue, prefetch: int) -> list[Handout]:
+def taken(queue: Queue, prefetch: int) -> list[DeliveryBatch]:
     shared = SharedCredit()
     queue.attach(Consumer("c", queue, FakeSink(), shared=shared, prefetch=prefetch))
     return queue.pump()
@@ -50,19 +50,19 @@ def of(count: int, size_bytes: int) -> Volume:
 
 
 def test_what_is_in_memory_is_measured_to_the_byte() -> None:
-    assert Measure().ready(queue_of().shelf) == of(0, 0)
+    assert VolumeMeter().ready(queue_of().shelf) == of(0, 0)
     queue = queue_of(content(100, priority=1), content(1), content(0), content(7, timestamp=9))
-    assert Measure().ready(queue.shelf) == of(4, 108)
+    assert VolumeMeter().ready(queue.shelf) == of(4, 108)
 
 
 def test_ready_messages_of_a_quorum_queue_are_told_apart_by_priority_and_return() -> None:
-    queue = Queue(QueueSpec("q", queue_type=QueueType.QUORUM), Ports(lambda _queue: None))
+    queue = Queue(QueueSpec("q", queue_type=QueueType.QUORUM), QueueContext(lambda _queue: None))
     assert ready_counts(queue.shelf, 0) == ReadyCounts(0, 0, 0)
     put(queue, content(1), content(1))
     (run,) = taken(queue, 2)
     for consumer in queue.consumers:
         queue.detach(consumer)
-    queue.settle(run, 1, 2, Outcome.RETURNED)
+    queue.settle(run, 1, 2, Outcome.NACK_REQUEUED)
     for priority in (0, 4, 5, 5, 31, 255):
         put(queue, content(1, priority=priority))
     assert ready_counts(queue.shelf, queue.ready_count) == ReadyCounts(4, 2, 1)
@@ -70,9 +70,9 @@ def test_ready_messages_of_a_quorum_queue_are_told_apart_by_priority_and_return(
 
 def test_what_is_dead_and_kept_is_estimated_by_what_lies_beside_it() -> None:
     kept, size_bytes = KeptDead(3, 3 * 130), len(content(100)) - 100
-    assert Measure().dead(KeptDead()) == Volume()
-    assert Measure().dead(kept) == Volume(3, 300, 0, 0, 3, 300)
-    beside = Measure()
+    assert VolumeMeter().dead(KeptDead()) == Volume()
+    assert VolumeMeter().dead(kept) == Volume(3, 300, 0, 0, 3, 300)
+    beside = VolumeMeter()
     beside.ready(queue_of(content(100)).shelf)
     assert beside.dead(KeptDead(2, 2 * (7 + size_bytes))) == Volume(2, 14, 0, 0, 2, 14)
 
@@ -80,16 +80,16 @@ def test_what_is_dead_and_kept_is_estimated_by_what_lies_beside_it() -> None:
 def test_what_somebody_has_in_hands_is_not_ready_and_comes_back() -> None:
     queue = queue_of(*(content(size) for size in (1, 10, 100, 1_000)))
     (run,) = taken(queue, 3)
-    assert Measure().ready(queue.shelf) == of(1, 1_000)
-    assert Measure().held([run], is_persistent=False) == of(3, 111)
+    assert VolumeMeter().ready(queue.shelf) == of(1, 1_000)
+    assert VolumeMeter().held([run], is_persistent=False) == of(3, 111)
     run.settle(1, 2)
     queue.settle(run, 1, 2, Outcome.ACKED)
-    assert Measure().held([run], is_persistent=True) == Volume(2, 101, 2, 101, 2, 101)
+    assert VolumeMeter().held([run], is_persistent=True) == Volume(2, 101, 2, 101, 2, 101)
     for consumer in queue.consumers:
         queue.detach(consumer)
     run.settle(0, 1)
-    queue.settle(run, 0, 1, Outcome.RETURNED)
-    assert Measure().ready(queue.shelf) == of(2, 1_001)
+    queue.settle(run, 0, 1, Outcome.NACK_REQUEUED)
+    assert VolumeMeter().ready(queue.shelf) == of(2, 1_001)
 
 
 def test_what_was_forgotten_on_its_way_is_taken_for_as_long_as_the_mean() -> None:
@@ -97,7 +97,7 @@ def test_what_was_forgotten_on_its_way_is_taken_for_as_long_as_the_mean() -> Non
     (run,) = taken(queue, 3)
     for _ in range(2):
         run.forget()
-        assert Measure().held([run], is_persistent=True) == Volume(3, 150, 0, 0, 3, 150)
+        assert VolumeMeter().held([run], is_persistent=True) == Volume(3, 150, 0, 0, 3, 150)
 
 
 def test_what_is_on_disk_is_estimated() -> None:
@@ -105,9 +105,9 @@ def test_what_is_on_disk_is_estimated() -> None:
     put(queue, content(30))
     (stock,) = queue.shelf.stocks
     first, *_ = stock.segments
-    known = Measure()
+    known = VolumeMeter()
     known.ready(queue_of(content(1)).shelf)
-    first.place, first.contents = Place.DISK, []
+    first.place, first.contents = SegmentLocation.DISK, []
     assert known.ready(queue.shelf) == Volume(1_025, 1_025 * 30, 1, 30)
 
 
@@ -123,7 +123,7 @@ def test_no_more_than_so_many_are_measured_one_by_one(monkeypatch: pytest.Monkey
     queue = queue_of()
     for _ in range(20):
         put(queue, *[content(30)] * 1_000)
-    assert Measure().ready(queue.shelf) == of(20_000, 600_000)
+    assert VolumeMeter().ready(queue.shelf) == of(20_000, 600_000)
     assert looked_at <= volume.EXACT_MAX
 
 
@@ -139,5 +139,5 @@ def test_the_time_of_what_is_on_disk_is_not_known() -> None:
     queue = queue_of(content(1, timestamp=7))
     (stock,) = queue.shelf.stocks
     (segment,) = stock.segments
-    segment.place, segment.contents = Place.DISK, []
+    segment.place, segment.contents = SegmentLocation.DISK, []
     assert head_timestamp(queue.shelf) is None

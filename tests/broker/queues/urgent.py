@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.journal import Spill
-from fluffle.broker.queues.requeue import InOrder
+from fluffle.broker.queues.journal import PageStore
+from fluffle.broker.queues.requeue import RequeueByReturn
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
 from tests.broker.queues.make import ORIGIN, Aging
 from tests.support.asking import asking
@@ -30,9 +30,9 @@ def urgent(text: str, priority: int | None) -> bytes:
 class Urgent(Aging):
     """A queue, its consumers and its time.  What comes back to a quorum queue is next."""
 
-    def __init__(self, spec: QueueSpec, spill: Spill | None = None) -> None:
+    def __init__(self, spec: QueueSpec, spill: PageStore | None = None) -> None:
         is_quorum = spec.queue_type is QueueType.QUORUM
-        super().__init__(spec, spill, InOrder(self._fetch) if is_quorum else None)
+        super().__init__(spec, spill, RequeueByReturn(self._fetch) if is_quorum else None)
 
     def _fetch(
         self, sequences: Sequence[int], bytes_max: int = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.routing import changes
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.changes import Going
+from fluffle.broker.routing.changes import RemovalPlan
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
@@ -89,7 +89,7 @@ def unbind(topology: Topology, binding: Binding) -> Removed:
 
 def drop_queue(topology: Topology, name: str) -> Removed:
     """What goes with a queue that is deleted."""
-    going = Going(topology)
+    going = RemovalPlan(topology)
     going.add_bindings(topology.bindings_to(DestinationKind.QUEUE, name))
     return apply(topology, going.change())
 

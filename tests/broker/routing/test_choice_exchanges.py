@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
-from fluffle.broker.routing.exchange_context import Surroundings
-from fluffle.broker.routing.matcher import Asks, Matcher
-from fluffle.broker.routing.router import Needs, Router
+from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.matcher import Matcher, MatchInput
+from fluffle.broker.routing.router import RouteInputs, Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
 from tests.broker.routing.make import bind, declare, to_exchange, to_queue
@@ -21,8 +21,8 @@ from tests.broker.routing.make import bind, declare, to_exchange, to_queue
 ONE_OF_ALL = ("x-consistent-hash", "x-local-random", "x-modulus-hash", "x-random")
 
 
-def made(kind: str, around: Surroundings | None = None) -> Matcher:
-    return TYPES[kind].make({}, around or Surroundings())
+def made(kind: str, around: ExchangeContext | None = None) -> Matcher:
+    return TYPES[kind].make({}, around or ExchangeContext())
 
 
 def chosen(matcher: Matcher, *keys: str) -> str | None:
@@ -55,16 +55,16 @@ def test_random_takes_the_binding_that_chance_says(picks: list[int]) -> None:
         asked.append(count)
         return next(left)
 
-    matcher = made("x-random", Surroundings(pick=pick))
+    matcher = made("x-random", ExchangeContext(pick=pick))
     for number in range(6):
         matcher.add(to_queue("x", f"q{number}", str(number)))
     assert [chosen(matcher) for _ in picks] == [f"q{each}" for each in picks]
     assert asked == [6] * len(picks)
-    assert matcher.asks is Asks.CHANCE
+    assert matcher.asks is MatchInput.CHANCE
 
 
 def test_random_gives_twice_as_much_to_who_is_bound_twice() -> None:
-    matcher = made("x-random", Surroundings(pick=Dice(1).randrange))
+    matcher = made("x-random", ExchangeContext(pick=Dice(1).randrange))
     for queue, key in (("twice", "a"), ("twice", "b"), ("once", "a")):
         matcher.add(to_queue("x", queue, key))
     counts = Counter(chosen(matcher) for _ in range(3000))
@@ -76,7 +76,7 @@ class Node:
 
     def __init__(self, here: Sequence[str]) -> None:
         self.here = here
-        self.around = Surroundings(
+        self.around = ExchangeContext(
             queue_type={"here": "rabbit_classic_queue", "three": "rabbit_quorum_queue"}.get,
             is_here=lambda name: name in self.here,
             pick=lambda count: count - 1,
@@ -161,8 +161,8 @@ def test_needs_say_what_can_be_reached() -> None:
     router = Router(topology, bool)
     bind(topology, to_queue("keys", "q", "1"))
     bind(topology, to_exchange("fan", "keys"))
-    assert router.needs("fan") == Needs()
+    assert router.needs("fan") == RouteInputs()
     bind(topology, to_exchange("headers", "dice", "1"))
-    assert router.needs("headers") == Needs(property_bindings=1, is_drawn=True)
+    assert router.needs("headers") == RouteInputs(property_bindings=1, is_drawn=True)
     bind(topology, to_exchange("fan", "recent"))
-    assert router.needs("fan") == Needs(is_kept=True)
+    assert router.needs("fan") == RouteInputs(is_kept=True)

@@ -10,8 +10,8 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.changes import declare_exchange
 from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
-from fluffle.broker.routing.exchange_context import Surroundings
-from fluffle.broker.routing.matcher import Asks, Matcher
+from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.matcher import Matcher, MatchInput
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
@@ -21,7 +21,7 @@ KEYS = [f"key {number}" for number in range(300)]
 
 
 def hashing(arguments: FieldTable | None = None) -> Matcher:
-    return TYPES["x-consistent-hash"].make(arguments or {}, Surroundings())
+    return TYPES["x-consistent-hash"].make(arguments or {}, ExchangeContext())
 
 
 def bound(*bindings: Binding, arguments: FieldTable | None = None) -> Matcher:
@@ -111,9 +111,9 @@ def test_only_the_first_routing_key_counts() -> None:
 
 
 def test_without_arguments_properties_are_not_asked_for() -> None:
-    assert hashing().asks is Asks.KEYS
-    assert hashing({"hash-header": ("S", b"h")}).asks is Asks.PROPERTIES
-    assert hashing({"hash-property": ("S", b"timestamp")}).asks is Asks.PROPERTIES
+    assert hashing().asks is MatchInput.KEYS
+    assert hashing({"hash-header": ("S", b"h")}).asks is MatchInput.PROPERTIES
+    assert hashing({"hash-property": ("S", b"timestamp")}).asks is MatchInput.PROPERTIES
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from fluffle.broker.metadata.change import Fact
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.routing import changes
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.routing.exchange_context import Surroundings
-from fluffle.broker.routing.router import Needs, Router
+from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.router import RouteInputs, Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import FieldTable
@@ -35,7 +35,7 @@ def calendar_fact(queue: str) -> Fact:
 
 @pytest.fixture
 def topology() -> Topology:
-    return Topology("v", around=Surroundings(queue_fact=calendar_fact))
+    return Topology("v", around=ExchangeContext(queue_fact=calendar_fact))
 
 
 def routes(topology: Topology, exchange: str, properties: Properties | None) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def test_recent_messages_are_kept_when_they_are_routed(topology: Topology) -> No
 
 def test_properties_are_asked_for(topology: Topology) -> None:
     declare(topology, delayed("x"))
-    assert Router(topology, lambda _name: False).needs("x") == Needs(property_bindings=1)
+    assert Router(topology, lambda _name: False).needs("x") == RouteInputs(property_bindings=1)
 
 
 def test_bindings_are_those_of_the_inner_type(topology: Topology) -> None:

@@ -11,8 +11,8 @@ from fluffle.broker.routing.erlang_terms import (
     DEPTH_MAX,
     DIGITS_MAX,
     TEXT_BYTES_MAX,
+    InvalidTerm,
     Term,
-    Unreadable,
     read_term,
 )
 from tests.support.selectors import Drawn, selector
@@ -92,7 +92,7 @@ def test_terms(text: str, term: Term) -> None:
     ],
 )
 def test_what_is_no_term(text: str, reason: str) -> None:
-    with pytest.raises(Unreadable) as unreadable:
+    with pytest.raises(InvalidTerm) as unreadable:
         read_term(text.encode())
     assert str(unreadable.value) == reason
 
@@ -104,13 +104,13 @@ def test_how_deep_it_may_be(opening: str, closing: str) -> None:
 
     read_term(nested(DEPTH_MAX))
     for depth in (DEPTH_MAX + 1, TEXT_BYTES_MAX // 4):
-        with pytest.raises(Unreadable, match="max_depth_exceeded"):
+        with pytest.raises(InvalidTerm, match="max_depth_exceeded"):
             read_term(nested(depth))
 
 
 def test_how_long_it_may_be() -> None:
     assert read_term(b'"' + b"a" * (TEXT_BYTES_MAX - 2) + b'"') == [97] * (TEXT_BYTES_MAX - 2)
-    with pytest.raises(Unreadable, match="max_size_exceeded"):
+    with pytest.raises(InvalidTerm, match="max_size_exceeded"):
         read_term(b" " * TEXT_BYTES_MAX + b"1")
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.erlang_terms import DEPTH_MAX, Term, read_term
 from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
-from fluffle.broker.routing.exchange_context import Surroundings
+from fluffle.broker.routing.exchange_context import ExchangeContext
 from fluffle.broker.routing.jms_like import ITEMS_MAX, VALUE_BYTES_MAX, LikePattern
 from fluffle.broker.routing.jms_selector import (
     PATTERNS_MAX,
@@ -25,7 +25,7 @@ from fluffle.broker.routing.jms_selector import (
     compiled,
     expression,
 )
-from fluffle.broker.routing.matcher import Asks
+from fluffle.broker.routing.matcher import MatchInput
 from fluffle.broker.routing.mismatch_reasons import of_selector
 from fluffle.broker.routing.router import KEYS_SUFFICE, Router
 from fluffle.protocol.properties import Properties
@@ -395,9 +395,9 @@ def test_who_has_no_selector_pays_nothing() -> None:
 
 
 def test_its_bindings_are_kept_once() -> None:
-    matcher = TYPES["x-jms-topic"].make({}, Surroundings())
+    matcher = TYPES["x-jms-topic"].make({}, ExchangeContext())
     one = to_queue("x", "q", "k", selecting("true."))
-    assert matcher.asks is Asks.PROPERTIES
+    assert matcher.asks is MatchInput.PROPERTIES
     assert matcher.add(one)
     assert not matcher.add(one)
     assert [*matcher] == [one]

@@ -8,7 +8,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.routing.changes import declare_exchange
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.routing.recent_history import History, Kept
+from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties, build_content, encode_properties
@@ -18,14 +18,14 @@ from tests.broker.routing.make import to_exchange, to_queue, topology
 ORIGIN = Origin("x", "k")
 
 
-def message(body: str, headers: FieldTable | None = None) -> Kept:
+def message(body: str, headers: FieldTable | None = None) -> HistoryMessage:
     raw = encode_properties(Properties(headers=headers))
-    return Kept(ORIGIN, build_content(raw, body.encode()), (), persistent=False)
+    return HistoryMessage(ORIGIN, build_content(raw, body.encode()), (), persistent=False)
 
 
 @given(st.integers(1, 30), st.integers(0, 60))
 def test_the_last_ones_are_there_the_oldest_first(length: int, count: int) -> None:
-    history = History({"x-recent-history-length": ("l", length)})
+    history = MessageHistory({"x-recent-history-length": ("l", length)})
     messages = [message(str(number)) for number in range(count)]
     for each in messages:
         history.keep(each)
@@ -34,7 +34,7 @@ def test_the_last_ones_are_there_the_oldest_first(length: int, count: int) -> No
 
 
 def test_twenty_are_kept_if_nobody_says_how_many() -> None:
-    history = History({})
+    history = MessageHistory({})
     for number in range(50):
         history.keep(message(str(number)))
     assert len(history) == 20
@@ -51,7 +51,7 @@ def test_twenty_are_kept_if_nobody_says_how_many() -> None:
     ],
 )
 def test_a_header_says_that_a_message_is_not_kept(headers: FieldTable | None, count: int) -> None:
-    history = History({})
+    history = MessageHistory({})
     history.keep(message("x-recent-history-no-store", headers))
     assert len(history) == count
 

@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import Exchange, ExchangeSpec
-from fluffle.broker.routing.exchange_context import Surroundings
+from fluffle.broker.routing.exchange_context import ExchangeContext
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.stale import WORDS_AT_ONCE, WORDS_EACH
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology
@@ -24,7 +24,7 @@ class Place:
 
     def __init__(self, *kinds: str) -> None:
         self.later: list[Iterator[None]] = []
-        self.topology = Topology("/", around=Surroundings(later=self.later.append))
+        self.topology = Topology("/", around=ExchangeContext(later=self.later.append))
         for kind in kinds:
             assert declare(self.topology, ExchangeSpec(kind, kind))
         self.router = Router(self.topology, lambda _queue: True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fluffle.broker.runtime.background import Chore, Chores, in_pieces
+from fluffle.broker.runtime.background import BackgroundTasks, Task, in_pieces
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk
@@ -24,22 +24,24 @@ class Rig:
         self.commits = Commits(open_store(make_writer=self._make_writer), self.turn)
         self.fatal: list[Exception] = []
         self.failures: list[Exception] = []
-        self.chores = Chores(self.scheduler.call_soon, self.turn, self.commits, self.fatal.append)
+        self.background_tasks = BackgroundTasks(
+            self.scheduler.call_soon, self.turn, self.commits, self.fatal.append
+        )
         self.done: list[str] = []
 
     def _make_writer(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:
         self.writer = ManualWriter(disk, wake)
         return self.writer
 
-    def add(self, chore: Chore) -> None:
-        self.chores.add(chore, self.failures.append)
+    def add(self, task: Task) -> None:
+        self.background_tasks.add(task, self.failures.append)
 
-    def work(self, name: str, pieces: int) -> Chore:
+    def work(self, name: str, pieces: int) -> Task:
         for number in range(pieces):
             self.done.append(f"{name}{number}")
             yield None
 
-    def saved(self, name: str, pieces: int) -> Chore:
+    def saved(self, name: str, pieces: int) -> Task:
         for number in range(pieces):
             self.done.append(f"{name}{number}")
             self.commits.put("kind", f"{name}{number}".encode(), b"")
@@ -87,7 +89,7 @@ def test_who_waits_for_the_disk_holds_up_no_other(rig: Rig) -> None:
 
 @pytest.mark.parametrize(("error", "is_fatal"), [(RuntimeError(), False), (AssertionError(), True)])
 def test_what_fails_ends_alone(rig: Rig, error: Exception, is_fatal: bool) -> None:
-    def failing() -> Chore:
+    def failing() -> Task:
         yield None
         raise error
 

@@ -6,8 +6,8 @@ import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports
-from fluffle.broker.runtime.timers import DUE_MAX, REST_S_MAX, STALE_MIN, LocalTime, Timers
+from fluffle.broker.queues.queue_context import QueueContext
+from fluffle.broker.runtime.timers import DUE_MAX, REST_S_MAX, STALE_MIN, LocalQueueClock, Timers
 from tests.support.asking import asking
 from tests.support.fakes import ScheduledClock, Scheduler
 
@@ -137,8 +137,10 @@ def test_one_that_fails_does_not_hold_up_the_others(
 
 def test_queues_of_a_node_do_not_notice_when_its_clock_is_set(rig: Rig) -> None:
     touched: list[Queue] = []
-    time = LocalTime(rig.clock, rig.timers, touched.append)
-    queue = Queue(QueueSpec("q", arguments=asking(expires=1_000)), Ports(touched.append, time))
+    time = LocalQueueClock(rig.clock, rig.timers, touched.append)
+    queue = Queue(
+        QueueSpec("q", arguments=asking(expires=1_000)), QueueContext(touched.append, time)
+    )
     before_ms = time.now_ms()
     assert before_ms == rig.clock.wall_ms()
     rig.clock.jump_wall(3_600_000)

@@ -6,9 +6,9 @@ import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX
 from fluffle.broker.runtime.turn import LARGE_READ_BYTES, Turn
 from tests.broker.queues.make import ORIGIN, FakeSink, messages
@@ -45,12 +45,12 @@ class Client(PatientSink):
     def room(self, consumer: Consumer) -> int:
         return self.left
 
-    def reserve(self, handout: Handout) -> None: ...
+    def reserve(self, delivery_batch: DeliveryBatch) -> None: ...
 
-    def deliver(self, handout: Handout) -> None:
-        if handout.contents == [b"fails"]:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        if delivery_batch.contents == [b"fails"]:
             raise RuntimeError("the delivery failed")
-        self._log += [f"deliver {content.decode()}" for content in handout.contents]
+        self._log += [f"deliver {content.decode()}" for content in delivery_batch.contents]
         self._turn.touch_outlet(self)
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -76,7 +76,7 @@ class Broker:
         self.log: list[str] = []
 
     def queue(self) -> Queue:
-        return Queue(QueueSpec("q"), Ports(self.turn.touch_queue))
+        return Queue(QueueSpec("q"), QueueContext(self.turn.touch_queue))
 
     def client(self) -> Client:
         return Client(self.turn, self.log)
@@ -137,9 +137,9 @@ def test_a_queue_that_is_touched_while_it_is_pumped_is_pumped_again(broker: Brok
     queue, answers = broker.queue(), broker.queue()
 
     class Echo(Client):
-        def deliver(self, handout: Handout) -> None:
-            super().deliver(handout)
-            if handout.contents == [b"ask"]:
+        def deliver(self, delivery_batch: DeliveryBatch) -> None:
+            super().deliver(delivery_batch)
+            if delivery_batch.contents == [b"ask"]:
                 enqueue(answers, "answer")
 
     broker.consume(queue, Echo(broker.turn, broker.log))

@@ -15,16 +15,16 @@ import pytest
 
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.base.message import Past
+from fluffle.broker.base.message import MessageAnnotations
 from fluffle.broker.base.traffic import DISABLED, Deaths, Dropped
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration, QueueType
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.pending_dead_letter import Parcel
-from fluffle.broker.queues.queue_api import Admission, Receipt
+from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
+from fluffle.broker.queues.queue_api import EnqueueResult, PublishReceipt
 from fluffle.broker.queues.settings import DeadLetterStrategy, QueueSettings
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -71,26 +71,26 @@ class Place:
 
     def die(self, queue: Queue, reason: DeathReason) -> None:
         """The next message of a queue dies for a reason."""
-        handout = take(queue)
-        dead = DeadMessages(reason, handout.origins[:], handout.contents[:])
-        queue.settle(handout, 0, 1, Outcome.ACKED)
+        delivery_batch = take(queue)
+        dead = DeadMessages(reason, delivery_batch.origins[:], delivery_batch.contents[:])
+        queue.settle(delivery_batch, 0, 1, Outcome.ACKED)
         self.dead_letters.publish("/", queue.name, queue.settings, dead)
 
 
-def take(queue: Queue) -> Handout:
+def take(queue: Queue) -> DeliveryBatch:
     """The next message, in somebody's hands."""
     anybody = Consumer("anybody", queue, FakeSink(), shared=SharedCredit())
-    handout = queue.get(anybody)
-    assert handout is not None
-    return handout
+    delivery_batch = queue.get(anybody)
+    assert delivery_batch is not None
+    return delivery_batch
 
 
 def reject(queue: Queue) -> None:
     queue.settle(take(queue), 0, 1, Outcome.REJECTED)
 
 
-def headers_of(handout: Handout) -> FieldTable:
-    headers = decode_properties(raw_properties(handout.contents[0])).headers
+def headers_of(delivery_batch: DeliveryBatch) -> FieldTable:
+    headers = decode_properties(raw_properties(delivery_batch.contents[0])).headers
     assert headers is not None
     return headers
 
@@ -101,10 +101,10 @@ def test_a_rejected_message_is_in_the_other_queue_at_once() -> None:
     place.publish(queue, Properties())
     reject(queue)
     assert (queue.ready_count, queue.in_flight, dead.ready_count) == (0, 0, 1)
-    handout = take(dead)
-    [death] = deaths_of(headers_of(handout))
+    delivery_batch = take(dead)
+    [death] = deaths_of(headers_of(delivery_batch))
     assert death["time"] == ("T", 7)
-    assert handout.origins[0].past is Past.REDIRECTED
+    assert delivery_batch.origins[0].past is MessageAnnotations.REDIRECTED
 
 
 def test_messages_that_die_together_stay_in_order_and_are_told_apart() -> None:
@@ -112,9 +112,11 @@ def test_messages_that_die_together_stay_in_order_and_are_told_apart() -> None:
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     kinds = [Properties(priority=1), Properties(priority=2), Properties(delivery_mode=2)]
     place.publish(queue, *kinds, *kinds)
-    handouts = [take(queue) for _ in range(6)]
-    contents = [content for handout in handouts for content in handout.contents]
-    origins = [origin for handout in handouts for origin in handout.origins]
+    delivery_batches = [take(queue) for _ in range(6)]
+    contents = [
+        content for delivery_batch in delivery_batches for content in delivery_batch.contents
+    ]
+    origins = [origin for delivery_batch in delivery_batches for origin in delivery_batch.origins]
     died = DeadMessages(DeathReason.MAXLEN, origins, contents)
     place.dead_letters.publish("/", queue.name, queue.settings, died)
     seen = [decode_properties(raw_properties(take(dead).contents[0])) for _ in range(6)]
@@ -135,9 +137,11 @@ def test_where_chance_leads_is_asked_for_each_and_all_are_kept_on_their_way() ->
         topology.put_binding(Binding("dice", name, DestinationKind.EXCHANGE, ""))
         topology.put_binding(Binding(name, name, DestinationKind.QUEUE, ""))
     place.publish(queue, *[Properties(delivery_mode=2)] * 60)
-    handouts = [take(queue) for _ in range(60)]
-    contents = [content for handout in handouts for content in handout.contents]
-    origins = [origin for handout in handouts for origin in handout.origins]
+    delivery_batches = [take(queue) for _ in range(60)]
+    contents = [
+        content for delivery_batch in delivery_batches for content in delivery_batch.contents
+    ]
+    origins = [origin for delivery_batch in delivery_batches for origin in delivery_batch.origins]
     died = DeadMessages(DeathReason.MAXLEN, origins, contents)
     place.dead_letters.publish("/", "q", to_dice, died)
     counts = [place.vhost.queues[name].ready_count for name in names]
@@ -206,15 +210,15 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
     place = Place()
     place.declare("dead")
     queue = place.declare("q", to="dead")
-    fates: list[Admission | Receipt] = [Admission.REFUSED, Admission.ACCEPTED]
-    fates += [Receipt(1), Receipt(1), Admission.REFUSED]
+    fates: list[EnqueueResult | PublishReceipt] = [EnqueueResult.REFUSED, EnqueueResult.ACCEPTED]
+    fates += [PublishReceipt(1), PublishReceipt(1), EnqueueResult.REFUSED]
 
-    def die_into(fate: Admission | Receipt) -> None:
+    def die_into(fate: EnqueueResult | PublishReceipt) -> None:
         place.publish(queue, Properties())
         with monkeypatch.context() as patched:
             patched.setattr(Queue, "enqueue", lambda *_args, **_options: fate)
             reject(queue)
-        if isinstance(fate, Receipt):
+        if isinstance(fate, PublishReceipt):
             fate.known(0, 1, is_taken=fate is fates[2])
 
     for fate, gone in zip(fates, (1, 1, 1, 2, 3), strict=True):
@@ -222,7 +226,7 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
         assert place.dropped[Dropped.REFUSED] == gone
     assert caplog.messages.count("dead_letters_dropped") == 1
     place.clock.advance(NOTED_MS)
-    die_into(Admission.REFUSED)
+    die_into(EnqueueResult.REFUSED)
     assert caplog.messages.count("dead_letters_dropped") == 2
     fields = getattr(caplog.records[-1], FIELDS_ATTRIBUTE)
     assert fields == {"reason": "refused", "vhost": "/", "queues": "dead"}
@@ -302,13 +306,13 @@ class Sent:
 
     def __init__(self, place: Place, queue: Queue, settings: QueueSettings | None = None) -> None:
         self.said: list[bool] = []
-        self.parcel = Parcel(lambda *, is_there: self.said.append(is_there))
+        self.parcel = PendingDeadLetter(lambda *, is_there: self.said.append(is_there))
         self.hasten: Callable[[], None] = lambda: None
         self._settings = settings or queue.settings
         self._place, self._queue = place, queue
         place.publish(queue, Properties(delivery_mode=2))
-        handout = take(queue)
-        self._message = handout.origins[:], handout.contents[:]
+        delivery_batch = take(queue)
+        self._message = delivery_batch.origins[:], delivery_batch.contents[:]
 
     def send(self) -> list[bool]:
         """What is said of this try so far."""
@@ -332,7 +336,7 @@ def test_what_is_recorded_has_arrived_once_it_is_on_disk(monkeypatch: pytest.Mon
     place.dead_letters = DeadLetters(place._find, place.clock, place.deaths, safe)
     place.declare("dead")
     sent = Sent(place, place.declare("q", to="dead"))
-    monkeypatch.setattr(Queue, "enqueue", lambda *_, **__: Admission.RECORDED)
+    monkeypatch.setattr(Queue, "enqueue", lambda *_, **__: EnqueueResult.RECORDED)
     assert not sent.send()
     safe.commit()
     assert sent.said == [True]
@@ -363,8 +367,8 @@ def test_who_refuses_what_must_arrive_is_asked_again(monkeypatch: pytest.MonkeyP
     place = Place()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     sent = Sent(place, queue)
-    receipt = Receipt(1)
-    for fate in (Admission.REFUSED, receipt):
+    receipt = PublishReceipt(1)
+    for fate in (EnqueueResult.REFUSED, receipt):
         monkeypatch.setattr(Queue, "enqueue", lambda *_, fate=fate, **__: fate)
         said = sent.send()
         assert said == ([] if fate is receipt else [False])

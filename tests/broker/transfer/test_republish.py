@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.queues.pending_dead_letter import Parcel
+from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.transfer.republish import DeathHeaders, RepublishedMessage
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -29,7 +29,7 @@ class Sent:
 
     def __init__(self) -> None:
         self.said: list[bool] = []
-        self.parcel = Parcel(lambda *, is_there: self.said.append(is_there))
+        self.parcel = PendingDeadLetter(lambda *, is_there: self.said.append(is_there))
         self.predecessors: dict[object, object] = {}
         assert self.to(FIRST) == [FIRST, OTHER]
 

@@ -26,7 +26,7 @@ LEADERSHIP = [
     Mutant("LE20", "dead twice", Swap("A(B, C)", "lambda: [C] * 2")),
     Mutant("LE21", "another dies", Swap("A(B)", "A([1] * len(B))")),
     Mutant("LE22", "the dead stay", Remove()),
-    Mutant("LE23", "what does not fit is taken", Swap("A(B, C)", "A(Admission.ACCEPTED, C)")),
+    Mutant("LE23", "what does not fit is taken", Swap("A(B, C)", "A(EnqueueResult.ACCEPTED, C)")),
     Mutant("LE24", "refusals are forgotten", Swap("A(B)", "_ = B")),
     Mutant("LE25", "what is held is not taken up", Remove()),
     Mutant("LE26", "who is detached is served", Swap("A and B", "A")),

@@ -54,7 +54,7 @@ QUEUES = [
     Mutant(
         "R18",
         "an empty queue is told of from memory",
-        Swap("A.B(lambda: C)", "(A.B if handout else A._known.append)(lambda: C)"),
+        Swap("A.B(lambda: C)", "(A.B if delivery_batch else A._known.append)(lambda: C)"),
     ),
     Mutant(
         "R19",

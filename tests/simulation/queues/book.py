@@ -9,7 +9,7 @@ from itertools import chain, cycle
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.ports import EdgePort
 from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
-from fluffle.broker.queues.inherited_counts import Carried
+from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import FactBatch, decode, read_messages
@@ -126,7 +126,7 @@ class Book:
         self._write_cards(index, payload, batch)
         self._bury(batch)
         for fact in batch.facts:
-            if isinstance(fact, f.HandedOut | f.HandedOver):
+            if isinstance(fact, f.Delivered | f.DeliveredWithoutAck):
                 handed = [n for run in fact.runs for n in run]
                 self._handed_at.update(((n, fact.ordinal), index) for n in handed)
                 self.holders |= zip(handed, cycle(fact.holders), strict=False)
@@ -163,7 +163,7 @@ class Book:
     def _nobody_is_given_up(self, batch: FactBatch) -> None:
         """Rule 13: a node that can be reached keeps what its clients hold."""
         for fact in batch.facts:
-            if isinstance(fact, f.Returned) and fact.how is f.How.SUSPECTED:
+            if isinstance(fact, f.Requeued) and fact.how is f.RequeueReason.SUSPECTED:
                 user = self.cards.users.get(fact.holder)
                 if user is None:
                     continue  # who came in this very entry
@@ -175,7 +175,7 @@ class Book:
         contents: list[bytes] = []
         if batch.enqueued is not None:
             read = read_messages(payload)
-            contents, brought = read.contents, Carried(batch.enqueued.columns.counts)
+            contents, brought = read.contents, InheritedCounts(batch.enqueued.columns.counts)
             for place, (sequence, origin, content) in enumerate(zip(*read, strict=True)):
                 card = Card(content, origin.exchange, origin.routing_key, index)
                 card.acquired, card.failed = counts = brought.alike(place, place + 1).counts

@@ -18,12 +18,17 @@ from fluffle.broker.cluster.queue_sessions.requests import Asking
 from fluffle.broker.cluster.queue_sessions.session_client import Edge
 from fluffle.broker.cluster.queues.ports import EdgePort
 from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
-from fluffle.broker.queues.consumer_timeout import Late, Lost
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import FINAL, Handout, Outcome
+from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import Later, Posted, Receipt, Settling
+from fluffle.broker.queues.queue_api import (
+    DeadLetterIds,
+    Deferred,
+    PublishReceipt,
+    SettlementStatus,
+)
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.cluster.queue_sessions.client import Names
 from tests.broker.cluster.queue_sessions.ghost import Ghost
@@ -52,7 +57,7 @@ class Heard(Asking):
         *,
         persistent: bool = True,
         expiration_ms: Lifetimes = None,
-        posted: Posted | None = None,
+        posted: DeadLetterIds | None = None,
         counts: Counts = NEW,
     ) -> int:
         first = super().publish(
@@ -89,22 +94,24 @@ class Subscriber:
     def room(self, _consumer: Consumer) -> int:
         return 0 if self.is_stuck else UNLIMITED
 
-    def reserve(self, handout: Handout) -> None:
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
         """Its room is as it is."""
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         if self.is_open:
-            self.customers.took(self.channel, handout)
+            self.customers.took(self.channel, delivery_batch)
         else:
-            handout.holder.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
+            delivery_batch.holder.queue.settle(
+                delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT
+            )
 
     def cancelled(self, _consumer: Consumer) -> None:
         self.is_open = False
 
-    def overdue(self, _consumer: Consumer, late: Late) -> None:
+    def overdue(self, _consumer: Consumer, late: OverdueDeliveries) -> None:
         raise AssertionError(f"{late} were held at an edge")
 
-    def timed_out(self, _consumer: Consumer, lost: Lost) -> None:
+    def timed_out(self, _consumer: Consumer, lost: TimedOutDeliveries) -> None:
         """What its client still says of these is swallowed."""
         self.is_open = False
         self.customers.timed_out += lost.messages
@@ -126,22 +133,22 @@ class Getter:
 
     timeout_ms = None
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         if self.is_open:
-            self.customers.took(self.channel, handout)
+            self.customers.took(self.channel, delivery_batch)
         else:
-            self.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
+            self.queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT)
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         """Nothing limits it."""
 
     def settled(self, count: int) -> None:
         """Nothing waits for room."""
 
-    def overdue(self, late: Late) -> None:
+    def overdue(self, late: OverdueDeliveries) -> None:
         raise AssertionError(f"{late} were held at an edge")
 
-    def timed_out(self, lost: Lost) -> None:
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
         self.customers.timed_out += lost.messages
 
 
@@ -150,7 +157,7 @@ class Held:
     """One message in a client's hands, as it believes."""
 
     channel: int
-    handout: Handout
+    delivery_batch: DeliveryBatch
     index: int
 
 
@@ -159,7 +166,7 @@ class Final:
     """Messages that clients had in hands and are done with, and what is known of that."""
 
     messages: list[Message]
-    settling: Settling
+    settling: SettlementStatus
     """Has an error, if it has not come true."""
 
 
@@ -220,13 +227,13 @@ class Customers:
             subscriber = self.subscribers[number]
             subscriber.most = max(subscriber.most, credit)
 
-    def took(self, channel: int, handout: Handout) -> None:
+    def took(self, channel: int, delivery_batch: DeliveryBatch) -> None:
         """Messages are in a client's hands; without acknowledgements they are its own."""
-        if not handout.holder.no_ack:
-            for index, sequence in enumerate(handout.sequences):
-                message = sequence, handout.counts.acquired
+        if not delivery_batch.holder.no_ack:
+            for index, sequence in enumerate(delivery_batch.sequences):
+                message = sequence, delivery_batch.counts.acquired
                 assert message not in self.held, f"{message} comes twice"
-                self.held[message] = Held(channel, handout, index)
+                self.held[message] = Held(channel, delivery_batch, index)
 
     # What they ask for
 
@@ -263,7 +270,7 @@ class Customers:
             persistent=True,
             expiration_ms=expiration_ms,
         )
-        assert isinstance(receipt, Receipt)
+        assert isinstance(receipt, PublishReceipt)
         self.unpaid += count
         waiting, asked_us = set(range(count)), self.successions.now_us
 
@@ -324,14 +331,14 @@ class Customers:
         got = self.queue.get(getter)
         self.ghost.asks(self.node, number, "get", channel, no_ack=False)
 
-        def answered(handout: Handout | None) -> None:
+        def answered(delivery_batch: DeliveryBatch | None) -> None:
             del self.getters[number]
-            if handout is not None:
-                getter.deliver(handout)
+            if delivery_batch is not None:
+                getter.deliver(delivery_batch)
 
         got.then(answered, lambda _error: self._given_up(number))
 
-    def _ask(self, number: int, later: Later[None]) -> None:
+    def _ask(self, number: int, later: Deferred[None]) -> None:
         def failed(error: BrokerError) -> None:
             assert not isinstance(error, AccessRefused), "nobody has a quorum queue for himself"
             self._given_up(number)
@@ -350,7 +357,7 @@ class Customers:
         """In stretches of what was handed out together."""
         by_handout: dict[int, list[Message]] = {}
         for message in sorted(messages):
-            by_handout.setdefault(id(self.held[message].handout), []).append(message)
+            by_handout.setdefault(id(self.held[message].delivery_batch), []).append(message)
         for of_it in by_handout.values():
             stretch: list[Message] = []
             for message in of_it:
@@ -365,7 +372,7 @@ class Customers:
         for message in messages:
             del self.held[message]
         in_hands = [message for message in messages if self._is_in_hands(message)]
-        settling = self.queue.settle(first.handout, first.index, last.index + 1, outcome)
+        settling = self.queue.settle(first.delivery_batch, first.index, last.index + 1, outcome)
         self._note_credits()
         assert settling is not None
         if outcome in FINAL and in_hands and not self.is_over:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.base.message import Past
+from fluffle.broker.base.message import MessageAnnotations
 from fluffle.broker.queues.dead_letter_port import DeadMessages
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
@@ -157,7 +157,7 @@ class Graves:
             elif is_full:
                 self.full += 1
             elif self._goes_round(
-                name, dead, target, content, has_died=origin.past is not Past.NONE
+                name, dead, target, content, has_died=origin.past is not MessageAnnotations.NONE
             ):
                 self.cycles += 1
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from fluffle.broker.queues.deduplication import KEY_HEADER, name_of
+from fluffle.broker.queues.deduplication import KEY_HEADER, key_of
 from fluffle.broker.queues.deduplication_window import DIGEST_BYTES
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import REMEMBERS, FactBatch
@@ -30,7 +30,7 @@ class Keys:
 
     def stands_for(self, content: bytes) -> bool:
         """Whether one of the same key is, or was, in the queue: then it may be confirmed."""
-        name = name_of(content)
+        name = key_of(content)
         is_there = name is not None and name.digest in self._taken
         self.dropped += is_there
         return is_there
@@ -47,7 +47,7 @@ class Keys:
         """`published`: what clients have sent that comes with the entry; `before` and `after`: the
         keys that were and are on record, packed.  `is_sure`: the queue deduplicates, before and
         behind the entry."""
-        names = [name for content in published if (name := name_of(content)) is not None]
+        names = [name for content in published if (name := key_of(content)) is not None]
         digests = [name.digest for name in names]
         self._taken.update(digests)
         if not is_sure or batch.version < REMEMBERS:

@@ -47,7 +47,7 @@ class Lifetimes:
         if changes:
             self._ttl_ms = said(changes[-1], self._spec).message_ttl_ms
         for fact in batch.facts:
-            if isinstance(fact, f.HandedOut | f.HandedOver):
+            if isinstance(fact, f.Delivered | f.DeliveredWithoutAck):
                 came = new.first if new is not None else NO_MESSAGE
                 numbers = [n for run in fact.runs for n in run]
                 late = [n for n in numbers if self._is_late(n, fact.ordinal, came)]

@@ -13,7 +13,7 @@ from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation
 from tests.simulation.queues.settings import said
 
-LEAVES = f.HandedOut | f.HandedOver | f.Purged | f.Dropped | f.DeadLettering
+LEAVES = f.Delivered | f.DeliveredWithoutAck | f.Purged | f.Dropped | f.DeadLettering
 """After these messages do not wait any more, those apart that somebody held."""
 
 
@@ -51,7 +51,7 @@ class Limits:
                 self._go_by(said(fact, self._spec))
             count = sum(map(len, fact.runs)) if isinstance(fact, LEAVES) else 0
             left += count
-            if isinstance(fact, f.Returned) and self._delivery_limit is not None:
+            if isinstance(fact, f.Requeued) and self._delivery_limit is not None:
                 counts = dict.fromkeys(_messages(fact), fact.delivery_count)
                 failed |= {n: times for n, times in counts.items() if times > self._delivery_limit}
             if isinstance(fact, f.Dropped | f.DeadLettering):
@@ -89,5 +89,5 @@ class Limits:
             raise Violation(f"rule 7: {new} have come to {group}, where {room} had room")
 
 
-def _messages(fact: f.Returned | f.Dropped | f.DeadLettering) -> list[int]:
+def _messages(fact: f.Requeued | f.Dropped | f.DeadLettering) -> list[int]:
     return [sequence for run in fact.runs for sequence in run]

@@ -42,18 +42,18 @@ class Patience:
                 own_ms = timeout_of(fact.arguments)
                 if own_ms is not None:
                     self._own_ms[fact.key] = own_ms
-            elif isinstance(fact, f.Returned) and fact.how is f.How.TIMED_OUT:
+            elif isinstance(fact, f.Requeued) and fact.how is f.RequeueReason.TIMED_OUT:
                 self._check_due([n for run in fact.runs for n in run], batch.stamp_ms, group)
-            if isinstance(fact, f.Returned | f.Settled | f.Dropped | f.DeadLettering):
+            if isinstance(fact, f.Requeued | f.Settled | f.Dropped | f.DeadLettering):
                 for run in fact.runs:
                     for sequence in run:
                         self._due_ms.pop(sequence, None)
-            elif isinstance(fact, f.HandedOut):
+            elif isinstance(fact, f.Delivered):
                 self._hand_out(fact, batch)
         self._check_none_late(term, group)
         self._before = term, batch.stamp_ms
 
-    def _hand_out(self, fact: f.HandedOut, batch: FactBatch) -> None:
+    def _hand_out(self, fact: f.Delivered, batch: FactBatch) -> None:
         """What is not dated may be looked at anew by each leader."""
         count, before = len(fact.holders), 0
         for run in fact.runs:

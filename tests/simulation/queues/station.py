@@ -39,9 +39,9 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letter_port import DeadMessages
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import Owner, QueueDefinition
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.runtime.timers import Aging, Timers
+from fluffle.broker.runtime.timers import QueueTiming, Timers
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.queue_changes import delete_disused
@@ -70,7 +70,7 @@ IMPATIENCE_S = 1.0
 
 
 class Station:
-    """A `Tenant`, and the `QueueMaker` of its definitions."""
+    """A `Tenant`, and the `QueueFactory` of its definitions."""
 
     def __init__(self, process: Process, links: Links, boot: m.Boot, town: Town) -> None:
         self.process = process
@@ -111,7 +111,7 @@ class Station:
                 self.call_later,
                 self._life,
                 self._hand_on,
-                Aging(timers, self._delete_disused),
+                QueueTiming(timers, self._delete_disused),
                 dead_bytes_min=1,
                 settings=self.catalogue.policies.settings_of,
                 revision=lambda: quorum_members.CLUSTER_REVISIONS + self.metadata.revision,
@@ -471,7 +471,7 @@ class Station:
         process, queue = self.process, self._town.chance.getrandbits(ID_BITS)
         return QueueDefinition(spec, owner=owner, id=queue, home=process.node, boot=process.boot)
 
-    def make(self, definition: QueueDefinition, vhost: str) -> ServedQueue:
+    def make(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
         if not is_quorum(definition):
             return self._local.make(definition, vhost)
         group = definition.id
@@ -483,26 +483,26 @@ class Station:
         self.clients[group] = customers
         return queue
 
-    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+    def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         self.queues.redefine(queue, definition)
 
     def reopen(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         raise AssertionError("nothing but the log is read at a start")
 
-    def renew(self, queue: ServedQueue, vhost: str) -> None:
+    def renew(self, queue: QueueHandle, vhost: str) -> None:
         if is_quorum(queue.definition):
             self.queues.renew(queue, vhost)
 
-    def bear(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
+    def create_successor(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
         raise AssertionError("all queues are quorum queues from the beginning")
 
-    def settle_in(self, heir: ServedQueue, definition: QueueDefinition, vhost: str) -> None:
+    def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:
         raise AssertionError("none was born")
 
-    def part(self, queue: ServedQueue, heir: ServedQueue) -> None:
+    def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
         raise AssertionError("none has an heir")
 
-    def end(self, queue: ServedQueue) -> None:
+    def end(self, queue: QueueHandle) -> None:
         if not is_quorum(queue.definition):
             return
         group = queue.definition.id

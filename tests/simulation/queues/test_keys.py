@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fluffle.broker.queues.deduplication import name_of
+from fluffle.broker.queues.deduplication import key_of
 from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, REMEMBERS, FactBatch
 from fluffle.broker.queues.quorum.facts import Fact, Purged, Remembered
 from fluffle.protocol.properties import Properties, build_content, encode_properties
@@ -21,7 +21,7 @@ def content(key: int | None) -> bytes:
 
 
 def packed(*keys: int) -> list[bytes]:
-    names = [name_of(content(key)) for key in keys]
+    names = [key_of(content(key)) for key in keys]
     return [name.digest + bytes(8) for name in names if name is not None]
 
 

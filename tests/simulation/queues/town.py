@@ -132,7 +132,7 @@ class Town:
 
     # Lives of processes
 
-    def settle_in(self, process: Process, links: Links) -> Tenant:
+    def promote(self, process: Process, links: Links) -> Tenant:
         if process.node in self._lives:
             self.fluffles.begins_again(process.node)
         before = self._lives.get(process.node, m.Boot(0, 0))
@@ -316,10 +316,10 @@ class Town:
             back_us = soon_us + int((0.5 + self.chance.random()) * SECOND_US)
             clockwork.after(back_us, self.cluster.start, leader)
 
-    def _hand_over(self, leader: NodeId, group: GroupId, heir: NodeId) -> None:
+    def _hand_over(self, leader: NodeId, group: GroupId, successor: NodeId) -> None:
         process = self.cluster.machines[leader].process
         if process is not None:
-            process.feed(transferred, process, group, heir)
+            process.feed(transferred, process, group, successor)
 
     def _strike_sender(self, source: GroupId) -> None:
         """The next leader knows of no arrival, and sends anew."""
@@ -497,11 +497,11 @@ class Town:
                 station.clients[spec.group].at_rest()
 
 
-def transferred(process: Process, group: GroupId, heir: NodeId) -> None:
+def transferred(process: Process, group: GroupId, successor: NodeId) -> None:
     """If it is led there, and the other may lead it."""
     if group in process.members:
         with contextlib.suppress(ProposalRefused):
-            process.multi.group(group).transfer(heir)
+            process.multi.group(group).transfer(successor)
 
 
 def draw_links(chance: Random) -> LinkProfile:

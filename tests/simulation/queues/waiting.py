@@ -42,10 +42,10 @@ class Waiting:
         handed: set[int] = set()
         gone: set[int] = set()
         for fact in batch.facts:
-            if isinstance(fact, f.HandedOut | f.HandedOver):
+            if isinstance(fact, f.Delivered | f.DeliveredWithoutAck):
                 handed.update(self._take(fact))
-            elif isinstance(fact, f.Returned | f.Matured):
-                if isinstance(fact, f.Returned) and fact.ready_at_ms:
+            elif isinstance(fact, f.Requeued | f.DelayElapsed):
+                if isinstance(fact, f.Requeued) and fact.ready_at_ms:
                     continue
                 self._returned |= dict.fromkeys(n for run in fact.runs for n in run)
             elif isinstance(fact, f.Purged | f.Dropped | f.DeadLettering):

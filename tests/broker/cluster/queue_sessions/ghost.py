@@ -19,7 +19,7 @@ from fluffle.broker.queues.quorum.encoding import decode, read_messages
 from fluffle.broker.queues.quorum.state import State
 from fluffle.protocol.properties import priority_of
 
-TAKEN = (f.How.SUSPECTED, f.How.TIMED_OUT)
+TAKEN = (f.RequeueReason.SUSPECTED, f.RequeueReason.TIMED_OUT)
 """How messages come back that nobody gives back."""
 
 
@@ -44,7 +44,7 @@ class Ghost:
     """Contents in the log, with their sequence numbers."""
     handed: set[tuple[int, int]] = field(default_factory=set)
     """Sequence numbers and ordinals in committed hand-outs."""
-    back: dict[tuple[int, int], f.How] = field(default_factory=dict)
+    back: dict[tuple[int, int], f.RequeueReason] = field(default_factory=dict)
     """The same of what came back, and how."""
     gone: set[int] = field(default_factory=set)
     """Sequence numbers of what is settled, in the log."""
@@ -102,9 +102,9 @@ class Ghost:
                 assert self.latest.get(source, 0) < count, "what one publishes stays in order"
                 self.latest[source] = count
         for fact in batch.facts:
-            if isinstance(fact, f.HandedOut | f.HandedOver):
+            if isinstance(fact, f.Delivered | f.DeliveredWithoutAck):
                 self.handed.update((n, fact.ordinal) for run in fact.runs for n in run)
-            elif isinstance(fact, f.Returned):
+            elif isinstance(fact, f.Requeued):
                 self.back.update({(n, fact.ordinal): fact.how for run in fact.runs for n in run})
             elif isinstance(fact, f.Settled | f.Dropped | f.DeadLettering):
                 self.gone.update(n for run in fact.runs for n in run)

@@ -15,8 +15,8 @@ OUTCOMES = [
     Outcome.ACKED,
     Outcome.ACKED,
     Outcome.REJECTED,
-    Outcome.RETURNED,
-    Outcome.REFUSED,
+    Outcome.NACK_REQUEUED,
+    Outcome.REJECT_REQUEUED,
 ]
 
 

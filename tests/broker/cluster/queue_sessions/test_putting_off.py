@@ -57,7 +57,9 @@ def test_nobody_waits_for_room_that_acknowledgements_make() -> None:
     assert on_its_way(world)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.REJECTED, Outcome.RETURNED, Outcome.REFUSED])
+@pytest.mark.parametrize(
+    "outcome", [Outcome.REJECTED, Outcome.NACK_REQUEUED, Outcome.REJECT_REQUEUED]
+)
 def test_what_comes_back_or_dies_waits_for_nothing(outcome: Outcome) -> None:
     world = holding(2, credit=10)
     settle(world, 1, outcome)

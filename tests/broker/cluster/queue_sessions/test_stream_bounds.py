@@ -24,7 +24,7 @@ from fluffle.broker.cluster.queue_sessions.session_client import (
     UNTOLD_BYTES_MAX,
 )
 from fluffle.broker.cluster.queue_sessions.session_server import SESSIONS_MAX
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import BURST_BYTES
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import SessionId
@@ -99,10 +99,10 @@ def test_what_was_not_listened_to_is_asked_for_again() -> None:
     world.rest()
     (key,) = world.led.image.state.sessions
     origins, contents = [ORIGIN], [bytes(5 * SIZE_MAX)]
-    handout = Handout(
+    delivery_batch = DeliveryBatch(
         Getter(world.led.leadership.queue, no_ack=True), origins, contents, [1], redelivered=False
     )
-    world.led.sessions.release([e.Got(key, 99, 99, handout)])
+    world.led.sessions.release([e.GetResult(key, 99, 99, delivery_batch)])
     world.publish("near", 3)
     world.arrive()
     assert not world.led.proposals
@@ -339,7 +339,7 @@ def test_nobody_settles_what_is_in_the_hands_of_another_node(outcome: Outcome) -
 def test_nobody_gives_back_what_is_in_the_hands_of_another_node() -> None:
     world, token = two_hold()
     number = world.clients["near"].edge.pending.next
-    from_edge(world, [m.Settle(number, Outcome.RETURNED, [token])])
+    from_edge(world, [m.Settle(number, Outcome.NACK_REQUEUED, [token])])
     world.commit()
     assert sent(world, "near", m.Done) == [m.Done(number, 1)]
     assert token in held_by(world, "left")

@@ -87,7 +87,7 @@ def test_a_settlement_that_did_not_count_is_told_so_also_by_who_led_before() -> 
 def test_an_end_of_an_earlier_hand_out_ends_no_later_one() -> None:
     """Rule 5: a message comes back, and to the same consumer again."""
     world = holding()
-    world.settle("near", world.in_hands("near"), Outcome.RETURNED)
+    world.settle("near", world.in_hands("near"), Outcome.NACK_REQUEUED)
     world.rest()
     (token,) = world.in_hands("near")
     assert token.ordinal == 1

@@ -24,7 +24,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from tests.broker.cluster.queue_sessions.client import Client, Names
 from tests.broker.cluster.queue_sessions.ghost import Ghost, check_rest
@@ -53,7 +53,7 @@ class Led:
         self.image = image
         self.proposals: deque[tuple[bytes, Callable[[bool], None]]] = deque()
         self.is_touched = False
-        around = Surroundings(
+        around = LeaderContext(
             propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
             read_entry=lambda index: log[index - 1],
             damaged=self.on_damage,

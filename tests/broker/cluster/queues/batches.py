@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple, Protocol, cast
 
-from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
@@ -30,18 +30,18 @@ from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.conversion_buffer import Standstill
-from fluffle.broker.queues.conversion_hold import Pause
+from fluffle.broker.queues.conversion_buffer import ConversionBuffer
+from fluffle.broker.queues.conversion_hold import ConversionHold
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import Posted, Receipt
-from fluffle.broker.queues.queue_view import lying
+from fluffle.broker.queues.queue_api import DeadLetterIds, PublishReceipt
+from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.commits import when_safe
@@ -63,7 +63,7 @@ NOW_MS = 5_000_000
 BROUGHT = Counts(3, 1)
 """By dead letters."""
 NODE, BOOT = "near", m.Boot(1, 100)
-ALIVE, DEAD = Origin("", "q"), Origin("x", "q", Past.DIED)
+ALIVE, DEAD = Origin("", "q"), Origin("x", "q", MessageAnnotations.DIED)
 
 
 class Sent(NamedTuple):
@@ -165,7 +165,9 @@ class Classic:
 
     def lying(self) -> list[tuple[bytes, int, Counts]]:
         stocks = self.queue.shelf.stocks
-        return [(each.content, each.expires_at_ms, each.counts) for each in lying(stocks, 0)]
+        return [
+            (each.content, each.expires_at_ms, each.counts) for each in messages_from(stocks, 0)
+        ]
 
     def stored(self) -> list[bytes]:
         durability = Durability(open_store(self.disk), Turn(Scheduler().call_soon))
@@ -177,10 +179,12 @@ class Classic:
             for content in part.contents
         ]
 
-    def hold(self) -> Standstill:
+    def hold(self) -> ConversionBuffer:
         """From now on nothing comes in."""
-        self.queue.pause = pause = Pause("queue 'q' in vhost '/'")
-        pause.standstill = standstill = Standstill(self.queue, partial(when_safe, self.commits))
+        self.queue.pause = pause = ConversionHold("queue 'q' in vhost '/'")
+        pause.standstill = standstill = ConversionBuffer(
+            self.queue, partial(when_safe, self.commits)
+        )
         return standstill
 
     def let_in(self) -> None:
@@ -206,7 +210,7 @@ class Quorum:
         self.may_grow = True
         self.told: list[Effect] = []
         """All that has left."""
-        around = Surroundings(
+        around = LeaderContext(
             propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
             read_entry=lambda index: self.log[index - 1], damaged=self.never,
             takes=lambda _size: True, may_grow=lambda: self.may_grow,
@@ -253,7 +257,9 @@ class Quorum:
 
     def lying(self) -> list[tuple[bytes, int, Counts]]:
         stocks = self.led.queue.shelf.stocks
-        return [(each.content, each.expires_at_ms, each.counts) for each in lying(stocks, 0)]
+        return [
+            (each.content, each.expires_at_ms, each.counts) for each in messages_from(stocks, 0)
+        ]
 
     def stored(self) -> list[bytes]:
         return [content for content, *_ in self.lying()]
@@ -367,14 +373,14 @@ class Batches:
                 lifetimes = lifetimes[0]
         contents = [each.content for each in run]
         numbers = [each.number for each in run if each.number is not None]
-        posted = Posted(SOURCE, 1, 1, [], numbers) if numbers else None
+        posted = DeadLetterIds(SOURCE, 1, 1, [], numbers) if numbers else None
         origins = [DEAD if numbers else ALIVE] * len(run)
         self.sent += run
         fate = self.edge.post(
             origins, contents, sum(map(len, contents)),
             persistent=persistent, expiration_ms=lifetimes, posted=posted, counts=run[0].counts,
         )  # fmt: skip
-        assert isinstance(fate, Receipt)
+        assert isinstance(fate, PublishReceipt)
         assert fate.count == len(run)
         fate.then(partial(self.tell, first))
 

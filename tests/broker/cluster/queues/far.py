@@ -22,7 +22,7 @@ from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_view import Peeked, View
+from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import decode_properties
@@ -161,7 +161,9 @@ class FarHub:
         del in_use
         self._call_soon(lambda: done(self._counts()))
 
-    def peek(self, queue: int, view: View, done: Callable[[Peeked | None], None]) -> None:
+    def peek(
+        self, queue: int, view: PeekRequest, done: Callable[[PeekResult | None], None]
+    ) -> None:
         assert queue == GROUP
         led = self.far.led.leadership
         self._call_soon(lambda: done(led.queue.peek(view) if self.far.is_linked else None))

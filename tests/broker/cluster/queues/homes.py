@@ -15,12 +15,12 @@ from fluffle.broker.cluster.queues.classic_host import Homed
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import FINAL, Handout, Outcome
+from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import Admission, Partly
-from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
 from fluffle.broker.queues.quorum.settlement import HOW
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk
@@ -54,7 +54,7 @@ class Watched(Queue):
         *,
         persistent: bool = False,
         expiration_ms: Lifetimes = None,
-    ) -> Admission | Partly:
+    ) -> EnqueueResult | PartialResult:
         first = lane_of(self).numbers.next
         for place, content in enumerate(contents):
             assert content not in self.ghost.stored, f"{content!r} is enqueued twice"
@@ -67,19 +67,23 @@ class Watched(Queue):
         self.purged_below = lane_of(self).numbers.next
         return super().purge()
 
-    def _hand(self, handout: Handout) -> None:
-        super()._hand(handout)
-        self.ghost.handed.update((n, handout.counts.acquired) for n in handout.sequences)
-        if handout.holder.no_ack:
-            self.ghost.gone.update(handout.sequences)
+    def account_delivery(self, delivery_batch: DeliveryBatch) -> None:
+        super().account_delivery(delivery_batch)
+        self.ghost.handed.update(
+            (n, delivery_batch.counts.acquired) for n in delivery_batch.sequences
+        )
+        if delivery_batch.holder.no_ack:
+            self.ghost.gone.update(delivery_batch.sequences)
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
-        for sequence in handout.sequences[start:stop]:
+    def settle(
+        self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
+    ) -> None:
+        for sequence in delivery_batch.sequences[start:stop]:
             if outcome in FINAL:
                 self.ghost.gone.add(sequence)
             else:
-                self.ghost.back[sequence, handout.counts.acquired] = HOW[outcome]
-        super().settle(handout, start, stop, outcome)
+                self.ghost.back[sequence, delivery_batch.counts.acquired] = HOW[outcome]
+        super().settle(delivery_batch, start, stop, outcome)
 
 
 class Neighbour(PatientSink):
@@ -88,24 +92,26 @@ class Neighbour(PatientSink):
     def __init__(self, ghost: Ghost, room: int = UNLIMITED) -> None:
         self.ghost = ghost
         self.left = room
-        self.handouts: list[Handout] = []
+        self.delivery_batches: list[DeliveryBatch] = []
         self.contents: list[bytes] = []
 
     def room(self, consumer: Consumer) -> int:
         return self.left
 
-    def reserve(self, handout: Handout) -> None:
-        self.left -= len(handout.contents)
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        self.left -= len(delivery_batch.contents)
 
-    def deliver(self, handout: Handout) -> None:
-        self.handouts.append(handout)
-        self.contents += handout.contents
-        for sequence in handout.sequences:
-            token = sequence, handout.counts.acquired
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        self.delivery_batches.append(delivery_batch)
+        self.contents += delivery_batch.contents
+        for sequence in delivery_batch.sequences:
+            token = sequence, delivery_batch.counts.acquired
             assert token not in self.ghost.tokens, f"{token} is delivered twice"
             self.ghost.tokens.add(token)
             self.ghost.check_acked(sequence)
-            assert handout.redelivered or sequence not in self.ghost.seen, "G1: it was seen before"
+            assert delivery_batch.redelivered or sequence not in self.ghost.seen, (
+                "G1: it was seen before"
+            )
             self.ghost.seen.add(sequence)
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -116,11 +122,13 @@ class Neighbour(PatientSink):
 
     def settle(self, outcome: Outcome) -> None:
         """All that it has."""
-        handouts, self.handouts = self.handouts, []
-        for handout in handouts:
-            for sequence in handout.sequences if outcome in FINAL else ():
-                self.ghost.acked[sequence, handout.counts.acquired] = HOME
-            handout.holder.queue.settle(handout, 0, len(handout.contents), outcome)
+        delivery_batches, self.delivery_batches = self.delivery_batches, []
+        for delivery_batch in delivery_batches:
+            for sequence in delivery_batch.sequences if outcome in FINAL else ():
+                self.ghost.acked[sequence, delivery_batch.counts.acquired] = HOME
+            delivery_batch.holder.queue.settle(
+                delivery_batch, 0, len(delivery_batch.contents), outcome
+            )
 
 
 class Homestead:
@@ -157,8 +165,8 @@ class Homestead:
         definition = QueueDefinition(self.spec, GROUPS, id=GROUP, home=HOME)
         self.queue = Watched(
             self.spec,
-            Ports(turn.touch_queue),
-            Stores(journal if self.spec.durable else None),
+            QueueContext(turn.touch_queue),
+            QueueStores(journal if self.spec.durable else None),
             definition=definition,
         )
         self.queue.ghost = self.ghost

@@ -250,5 +250,8 @@ async def test_one_node_tells_metrics_of_a_queue(scene: Scene) -> None:
     await scene.declare("a")
     await scene.is_led_by("a")
     await publish(await scene.channel("b"), b"1", b"2")
-    here = {name: scene.nodes[name].node.catalogue.vhosts["/"].queues["q"].here for name in NODES}
+    here = {
+        name: scene.nodes[name].node.catalogue.vhosts["/"].queues["q"].local_counts
+        for name in NODES
+    }
     assert here == {"a": (2, 0, 0, 0), "b": None, "c": None}

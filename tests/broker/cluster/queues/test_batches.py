@@ -19,7 +19,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import lifetimes_at
-from fluffle.broker.queues.queue_api import Admission, Posted, Receipt
+from fluffle.broker.queues.queue_api import DeadLetterIds, EnqueueResult, PublishReceipt
 from fluffle.broker.queues.quorum.effects import Done, Expected, NotTaken
 from fluffle.broker.queues.quorum.facts import SessionId
 from tests.broker.cluster.queues.batches import (
@@ -172,7 +172,9 @@ class Asked:
         if self.how == "alike":
             lifetimes = 9_000
         numbers = [each.number or 0 for each in run]
-        posted = Posted(SOURCE, 4 if is_stale else 5, 1, [], numbers) if self.is_dead else None
+        posted = (
+            DeadLetterIds(SOURCE, 4 if is_stale else 5, 1, [], numbers) if self.is_dead else None
+        )
         if run:
             leading.led.publish(
                 self.session, first, [DEAD if self.is_dead else ALIVE] * len(run),
@@ -186,7 +188,7 @@ class Asked:
             self.leading.led.publish(
                 self.session, 1, [DEAD], [self.sents[0].content],
                 expiration_ms=self.sents[0].lifetime_ms,
-                posted=Posted(SOURCE, 5, 1, [], [self.sents[0].number or 0]), counts=BROUGHT,
+                posted=DeadLetterIds(SOURCE, 5, 1, [], [self.sents[0].number or 0]), counts=BROUGHT,
             )  # fmt: skip
             self.fates.append(True)
             self.had.add(self.sents[0].name)
@@ -314,9 +316,9 @@ class Heir:
         *,
         persistent: bool,
         expiration_ms: Any = None,
-        posted: Posted | None = None,
+        posted: DeadLetterIds | None = None,
         counts: Counts = NEW,
-    ) -> Admission | Receipt:
+    ) -> EnqueueResult | PublishReceipt:
         assert counts == (BROUGHT if posted is not None else NEW)
         assert [origin.routing_key for origin in origins] == [*map(bytes.decode, contents)]
         assert content_bytes == sum(map(len, contents))
@@ -329,13 +331,13 @@ class Heir:
         if self.chance.random() < 0.3:
             is_taken = self.chance.random() < 0.5
             self.fates |= dict.fromkeys(contents, is_taken)
-            return Admission.ACCEPTED if is_taken else Admission.REFUSED
+            return EnqueueResult.ACCEPTED if is_taken else EnqueueResult.REFUSED
         return self.asked(contents)
 
     enqueue = post
 
-    def asked(self, contents: list[bytes]) -> Receipt:
-        receipt, start = Receipt(len(contents)), 0
+    def asked(self, contents: list[bytes]) -> PublishReceipt:
+        receipt, start = PublishReceipt(len(contents)), 0
         while start < len(contents):
             stop = self.chance.randint(start + 1, len(contents))
             is_taken = self.chance.random() < 0.5
@@ -345,7 +347,7 @@ class Heir:
         return receipt
 
 
-def telling(receipt: Receipt, start: int, stop: int, is_taken: bool) -> Callable[[], None]:
+def telling(receipt: PublishReceipt, start: int, stop: int, is_taken: bool) -> Callable[[], None]:
     return lambda: receipt.known(start, stop, is_taken=is_taken)
 
 
@@ -366,7 +368,7 @@ class Told:
 def passes_on(seed: int) -> None:
     """Of some messages there is an outcome when the queue has an heir, and of the others none."""
     chance, given, edge = Random(seed), Receipts(), Edge(GROUP, BOOT)
-    heir, publishers, expected = Heir(chance), list[Told](), list[Any]()
+    successor, publishers, expected = Heir(chance), list[Told](), list[Any]()
     names: Iterator[bytes] = iter([b"%d" % number for number in range(1_000)])
     for _ in range(chance.randint(1, 5)):
         contents = [next(names) for _ in range(chance.randint(1, 15))]
@@ -374,7 +376,7 @@ def passes_on(seed: int) -> None:
         own = [chance.randrange(1, 1_000) for _ in contents]
         said = {"never": None, "alike": own[0], "each": own}[how]
         numbers = [int(content) for content in contents] if chance.random() < 0.5 else None
-        posted = Posted(GROUP, 1, 1, [], numbers) if numbers is not None else None
+        posted = DeadLetterIds(GROUP, 1, 1, [], numbers) if numbers is not None else None
         told = Told(contents)
         publishers.append(told)
         given.ask(
@@ -392,16 +394,16 @@ def passes_on(seed: int) -> None:
         for _operation, first, known in edge.pending.of_kinds(number, count, (Publish,)):
             given.known(first, known, is_taken=True)
     has_outcome = {content for told in publishers for content in told.fates}
-    given.pass_on(edge.pending, cast(Any, heir))
-    assert heir.got == [each for each in expected if each[0] not in has_outcome]
-    chance.shuffle(heir.later)
-    for tell in heir.later:
+    given.pass_on(edge.pending, cast(Any, successor))
+    assert successor.got == [each for each in expected if each[0] not in has_outcome]
+    chance.shuffle(successor.later)
+    for tell in successor.later:
         tell()
     assert len(given) == 0
     for told in publishers:
         assert told.fates.keys() == {*told.contents}
         for content, is_taken in told.fates.items():
-            assert is_taken == heir.fates.get(content, True)
+            assert is_taken == successor.fates.get(content, True)
 
 
 @seeds(50)
@@ -437,9 +439,9 @@ def test_what_is_held_back_of_an_edge_is_for_the_edge_to_pass_on() -> None:
     standstill = world.leading.hold()
     world.publish(Making(Random(1), has_keys=False).run()[0])
     world.rest()
-    heir = Heir(Random(1))
-    standstill.pass_on(cast(Any, heir))
-    assert (heir.got, world.told) == ([], {})
+    successor = Heir(Random(1))
+    standstill.pass_on(cast(Any, successor))
+    assert (successor.got, world.told) == ([], {})
 
 
 def test_a_home_says_how_large_messages_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def test_a_publisher_waits_until_the_queue_has_handed_out_what_it_put_in(rig: Ri
     for handed_out in range(2_000, BEHIND_MESSAGES, 1_000):
         consumer.ack(handed_out, multiple=True)
     assert rig.client.transport.is_reading()
-    assert rig.queue.debtors == rig.far.led.leadership.queue.debtors == []
+    assert rig.queue.blocked_publishers == rig.far.led.leadership.queue.blocked_publishers == []
 
 
 def test_a_publisher_waits_for_a_time_in_proportion_at_most(rig: Rig) -> None:
@@ -61,7 +61,7 @@ def test_what_waits_at_another_leader_is_nobodys_debt(rig: Rig) -> None:
 
 def test_whose_session_has_ended_owes_nothing(rig: Rig) -> None:
     behind(rig)
-    debtors = rig.far.led.leadership.queue.debtors
-    assert len(debtors) == 1
+    blocked_publishers = rig.far.led.leadership.queue.blocked_publishers
+    assert len(blocked_publishers) == 1
     rig.far.forget_node()
-    assert debtors == []
+    assert blocked_publishers == []

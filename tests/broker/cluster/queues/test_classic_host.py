@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.requests import Terms
 from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCONNECTED_MS
-from fluffle.broker.queues.conversion_hold import Pause
+from fluffle.broker.queues.conversion_hold import ConversionHold
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import Damage
 from tests.broker.cluster.queue_sessions.happenings import OUTCOMES
@@ -144,7 +144,7 @@ def test_what_a_dead_edge_held_comes_back_for_others() -> None:
     world.restart("near")
     world.rest()
     assert sorted(own.contents) == [b"body 0", b"body 1", b"body 2", b"body 3"]
-    assert all(handout.redelivered for handout in own.handouts)
+    assert all(delivery_batch.redelivered for delivery_batch in own.delivery_batches)
 
 
 def test_a_silent_edge_keeps_what_it_holds_for_a_minute() -> None:
@@ -250,7 +250,7 @@ def test_a_purge_is_refused_once_the_messages_of_the_queue_are_another_s() -> No
     near = world.clients["near"]
     near.publish(3)
     world.rest()
-    world.queue.pause = pause = Pause("queue 'q' in vhost '/'")
+    world.queue.pause = pause = ConversionHold("queue 'q' in vhost '/'")
     pause.is_decided = True
     near.heard.clear()
     number = near.asking.purge()

@@ -11,7 +11,7 @@ from fluffle.broker.base.errors import BrokerError, InternalError
 from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import Admission
+from fluffle.broker.queues.queue_api import EnqueueResult
 
 
 class Asked:
@@ -55,7 +55,7 @@ class Scene:
     def __init__(self) -> None:
         self.read_barrier = Asked()
         self.vhosts = {"/": Named()}
-        self.told: list[Admission] = []
+        self.told: list[EnqueueResult] = []
         deletions = Deletions(self.read_barrier, cast(Any, self.vhosts))
         deletions.decide(defined(1), "/", self.told.append)
 
@@ -68,22 +68,22 @@ def scene() -> Scene:
 def test_they_are_gone_with_it_once_it_is_known_that_there_is_no_other(scene: Scene) -> None:
     assert scene.told == []
     scene.read_barrier.done()
-    assert scene.told == [Admission.ACCEPTED]
+    assert scene.told == [EnqueueResult.ACCEPTED]
 
 
 def test_they_are_refused_if_there_is_another_by_then(scene: Scene) -> None:
     scene.vhosts["/"].queues["q"] = Queue(2)
     scene.read_barrier.done()
-    assert scene.told == [Admission.REFUSED]
+    assert scene.told == [EnqueueResult.REFUSED]
 
 
 def test_they_are_refused_if_that_cannot_be_known(scene: Scene) -> None:
     assert scene.read_barrier.failed is not None
     scene.read_barrier.failed(InternalError("nobody leads"))
-    assert scene.told == [Admission.REFUSED]
+    assert scene.told == [EnqueueResult.REFUSED]
 
 
 def test_they_are_gone_with_their_virtual_host(scene: Scene) -> None:
     del scene.vhosts["/"]
     scene.read_barrier.done()
-    assert scene.told == [Admission.ACCEPTED]
+    assert scene.told == [EnqueueResult.ACCEPTED]

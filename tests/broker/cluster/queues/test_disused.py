@@ -69,14 +69,14 @@ def born() -> QueueCluster:
     made = QueueCluster()
     made.declare(expires=EXPIRES_MS)
     for node in made.nodes.values():
-        node.hosting.heirs.add(made.queue)
+        node.hosting.successors.add(made.queue)
     made.hosts.settle()
     return made
 
 
-def settle_in(cluster: QueueCluster) -> None:
+def promote(cluster: QueueCluster) -> None:
     for node in cluster.nodes.values():
-        node.hosting.heirs.discard(cluster.queue)
+        node.hosting.successors.discard(cluster.queue)
         group = node.hub.leading.queues[cluster.queue]
         assert isinstance(group, QueueGroup)
         group.renew()
@@ -84,7 +84,7 @@ def settle_in(cluster: QueueCluster) -> None:
 
 def test_the_time_of_an_heir_begins_when_it_takes_its_place(born: QueueCluster) -> None:
     born.hosts.advance(EXPIRES_MS - 5_000, step_ms=200)
-    settle_in(born)
+    promote(born)
     born.hosts.advance(EXPIRES_MS - 1_000, step_ms=200)
     assert told(born) == {}
     born.hosts.advance(2_000, step_ms=200)
@@ -94,6 +94,6 @@ def test_the_time_of_an_heir_begins_when_it_takes_its_place(born: QueueCluster) 
 def test_an_heir_is_not_disused_however_long_it_waits(born: QueueCluster) -> None:
     born.hosts.advance(2 * EXPIRES_MS, step_ms=200)
     assert told(born) == {}
-    settle_in(born)
+    promote(born)
     born.hosts.advance(EXPIRES_MS + 1_000, step_ms=200)
     assert told(born) == {"a": ["q"]}

@@ -12,7 +12,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_context import QueueContext
 from tests.broker.cluster.queues.homes import Watched
 from tests.support.queue_nodes import NONCE, QueueCluster
 
@@ -35,7 +35,9 @@ class HomeCluster(QueueCluster):
     def begin(self) -> None:
         """A life of the home."""
         node = self.nodes["a"]
-        self.engine = Watched(self.definition.spec, Ports(self._pump), definition=self.definition)
+        self.engine = Watched(
+            self.definition.spec, QueueContext(self._pump), definition=self.definition
+        )
         self.engine.ghost = self.ghost
         homed = Homed(
             self.engine,
@@ -50,8 +52,8 @@ class HomeCluster(QueueCluster):
 
     def _pump(self, queue: Queue) -> None:
         def pump() -> None:
-            for handout in queue.pump():
-                handout.holder.deliver(handout)
+            for delivery_batch in queue.pump():
+                delivery_batch.holder.deliver(delivery_batch)
 
         self.nodes["a"]._soon.append(pump)
 

@@ -72,7 +72,7 @@ def test_what_is_left_is_handed_out_by_whoever_leads_next(cluster: QueueCluster)
     cluster.nodes[cluster.leader()].kill()
     cluster.hosts.advance(3_000)
     client = cluster.ask("b")
-    client.settle(client.in_hands(), Outcome.RETURNED)
+    client.settle(client.in_hands(), Outcome.NACK_REQUEUED)
     cluster.hosts.advance(3_000)
     held = sorted(number for token in client.in_hands() for number in token.run)
     assert held == [1, 1 + COUNT, 3 * COUNT]

@@ -59,18 +59,18 @@ def asked(
     lost: str = "",
     away: str = "",
     full: str = "",
-    heirs: str = "",
+    successors: str = "",
 ) -> Asked:
     """Of node a, which leads.  All nodes from a to e are there, but for those that are away.
 
-    `heirs`: who lacks little of the log.  `full`: whose disk is.
+    `successors`: who lacks little of the log.  `full`: whose disk is.
     """
     config = Config(
         voters=tuple(Member(node, 1) for node in voters),
         learners=tuple(Member(node, 1) for node in learners),
     )
     group = Asked(config)
-    group.transfer_targets = [*heirs]
+    group.transfer_targets = [*successors]
     members = tuple((node, 1) for node in sorted(voters + learners))
     definition = QueueDefinition(
         QueueSpec("q", durable=True, queue_type=QueueType.QUORUM),
@@ -175,13 +175,13 @@ def test_what_a_leader_was_told_is_nothing_to_its_next_time() -> None:
 @pytest.mark.parametrize(
     ("group", "to"),
     [
-        (asked("abc", "bc", heirs="cb"), ["c"]),
-        (asked("abc", "bc", heirs="bc", lost="b"), ["c"]),
-        (asked("abcd", "bc", heirs="dbc"), ["b"]),
-        (asked("abc", "bc", heirs="bc", full="b"), ["c"]),
-        (asked("abc", "bc", heirs="bc", full="bc"), []),
+        (asked("abc", "bc", successors="cb"), ["c"]),
+        (asked("abc", "bc", successors="bc", lost="b"), ["c"]),
+        (asked("abcd", "bc", successors="dbc"), ["b"]),
+        (asked("abc", "bc", successors="bc", full="b"), ["c"]),
+        (asked("abc", "bc", successors="bc", full="bc"), []),
         (asked("abc", "bc"), []),
-        (asked("abc", "abc", heirs="bc"), []),
+        (asked("abc", "abc", successors="bc"), []),
     ],
 )
 def test_a_leader_that_is_to_go_hands_over_to_who_has_most_of_the_log(
@@ -204,7 +204,7 @@ def tries(group: Asked, looks: int) -> list[str]:
 
 def test_a_leader_that_is_to_go_tries_one_after_the_other_and_ever_less() -> None:
     """Nobody says that the other has not come to lead, and the queue rests during each try."""
-    tried = tries(asked("abc", "bc", heirs="bc"), looks=1_000)
+    tried = tries(asked("abc", "bc", successors="bc"), looks=1_000)
     assert tried[:16] == ["b", "c", "", "b", "", "", "", "c", *[""] * 7, "b"]
     count = len([node for node in tried[500:] if node])
     assert 500 // LOOKS_APART_MAX <= count <= 500 // LOOKS_APART_MAX + 1
@@ -238,18 +238,18 @@ def wished(group: Asked, leader: NodeId) -> list[str]:
 
 def test_a_wish_for_a_leader_that_does_not_come_to_lead_is_tried_ever_less() -> None:
     """The queue rests during each try: twenty of them were most of ten seconds."""
-    tried = wished(asked("abc", "abc", heirs="bc"), "b")
+    tried = wished(asked("abc", "abc", successors="bc"), "b")
     assert [at for at, node in enumerate(tried) if node] == [0, 1, 3, 7, 15]
     assert len(tried) == WISH_LOOKS + 1
 
 
 def test_a_wish_for_a_leader_whose_disk_is_full_is_not_tried() -> None:
     """It would hand the queue back."""
-    assert set(wished(asked("abc", "abc", heirs="bc", full="b"), "b")) == {""}
+    assert set(wished(asked("abc", "abc", successors="bc", full="b"), "b")) == {""}
 
 
 def test_a_wish_for_another_leader_waits_until_that_lacks_little() -> None:
-    group = asked("abc", "abc", heirs="c")
+    group = asked("abc", "abc", successors="c")
     _vhost, definition = group.members.defined[7]
     group.members.redefine(definition._replace(leader="b"))
     assert group.to == []

@@ -10,7 +10,7 @@ from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.queues import leader_queries
 from fluffle.broker.cluster.queues.leader_queries import KINDS, PEEKED
 from fluffle.broker.cluster.queues.quorum_member import QueueGroup
-from fluffle.broker.queues.queue_view import Peeked, Seen, View, peek
+from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest, PeekResult, peek
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.admin.desk import Desk
@@ -116,8 +116,8 @@ def test_who_asks_in_vain_is_told() -> None:
 
 
 def test_what_is_seen_is_the_same_behind_a_link() -> None:
-    seen = Seen("e\udcff", "key", b"\x00\x00", b"body", 4, True, 2, 1, NEVER_MS)
-    peeked = Peeked([seen, seen], "group 3: gone")
+    seen = PeekedMessage("e\udcff", "key", b"\x00\x00", b"body", 4, True, 2, 1, NEVER_MS)
+    peeked = PeekResult([seen, seen], "group 3: gone")
     kind = KINDS[PEEKED]
     fields = leader_queries.fields_of(pack(1, 2, *kind.write(peeked)))[2:]
     assert kind.read(fields) == peeked
@@ -135,5 +135,5 @@ def test_a_leader_shows_nothing_that_may_come_to_nothing(cluster: QueueCluster) 
     queue = served.member.leadership.queue
     queue.enqueue([ORIGIN], [content], len(content), persistent=True)
     assert queue.ready_count == 1
-    assert peek(served, View(0, 9, 9)) == Peeked([])
-    assert len(queue.peek(View(0, 9, 9)).seen) == 1
+    assert peek(served, PeekRequest(0, 9, 9)) == PeekResult([])
+    assert len(queue.peek(PeekRequest(0, 9, 9)).seen) == 1

@@ -15,9 +15,9 @@ from fluffle.broker.cluster.queues.remote_consumers import (
 )
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_context import QueueContext
 from tests.support.patience import PatientSink
 
 
@@ -31,10 +31,10 @@ class Socket(PatientSink):
         del consumer
         return 0 if self.is_full else 1
 
-    def reserve(self, handout: Handout) -> None:
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
         """It has room or not, whatever there is."""
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -51,7 +51,7 @@ class Scene:
         self.socket = Socket()
         credit = SharedCredit()
         credit.limit = shared
-        queue = Queue(QueueSpec("q"), Ports(lambda _queue: None))
+        queue = Queue(QueueSpec("q"), QueueContext(lambda _queue: None))
         self.consumer = Consumer(
             "c", queue, self.socket, shared=credit, prefetch=prefetch, no_ack=no_ack
         )
@@ -67,9 +67,11 @@ class Scene:
     def deliver(self, count: int, size_bytes: int = 10) -> None:
         contents = [bytes(size_bytes)] * count
         origins = [Origin("", "q")] * count
-        handout = Handout(self.consumer, origins, contents, range(count), redelivered=False)
-        self.consumer.took(handout)
-        self.taker.measure(handout)
+        delivery_batch = DeliveryBatch(
+            self.consumer, origins, contents, range(count), redelivered=False
+        )
+        self.consumer.took(delivery_batch)
+        self.taker.measure(delivery_batch)
 
 
 def test_a_prefetch_is_the_limit_and_is_told_once() -> None:

@@ -12,7 +12,7 @@ from fluffle.broker.cluster.queue_sessions import session_client as streams
 from fluffle.broker.cluster.queue_sessions.replies import on_not_taken
 from fluffle.broker.cluster.queues import pending_replies, remote_consumers
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_api import Tally
+from fluffle.broker.queues.queue_api import QueueCounts
 from fluffle.protocol.methods import (
     Basic,
     Channel,
@@ -123,7 +123,7 @@ def test_nobody_uses_a_queue_whose_home_is_away_but_it_may_hold_messages() -> No
     rig = Rig(QueueType.CLASSIC)
     rig.far.is_away = True
     host = rig.node.vhost
-    assert rig.queue.tally == Tally(0, 0, 0)
+    assert rig.queue.queue_counts == QueueCounts(0, 0, 0)
     with pytest.raises(NotFound, match="down or inaccessible"):
         host.check_deletable(rig.queue, unused=False, empty=True)
     host.check_deletable(rig.queue, unused=True, empty=False)
@@ -133,11 +133,11 @@ def test_what_a_get_and_a_purge_tell_is_no_count(rig: Rig) -> None:
     """They say nothing of consumers, and of messages in hands."""
     rig.client.publish(b"1", b"2")
     assert get(rig.client) is not None
-    assert rig.queue.uncounted is not None
+    assert rig.queue.counts_error is not None
     rig.client.call(make(Queue.Purge, queue="q"), Queue.PurgeOk)
-    assert rig.queue.uncounted is not None
+    assert rig.queue.counts_error is not None
     rig.client.declare(passive=True)
-    assert rig.queue.uncounted is None
+    assert rig.queue.counts_error is None
 
 
 def test_what_is_given_back_says_how_often(rig: Rig) -> None:
@@ -354,7 +354,9 @@ def test_what_a_client_holds_takes_no_room_here_nor_where_it_is_led(rig: Rig) ->
     assert channel is not None
     kept = [each for run in channel.unacked._runs for each in run.contents]
     (holder,) = rig.far.led.leadership.holders._held.values()
-    led = [each for _run, handout in holder.handouts for each in handout.contents]
+    led = [
+        each for _run, delivery_batch in holder.delivery_batches for each in delivery_batch.contents
+    ]
     assert kept == led == [b""] * 3
     rig.client.send(encode_method(1, Basic.Recover(requeue=True)))
     rig.client.expect(Basic.RecoverOk)

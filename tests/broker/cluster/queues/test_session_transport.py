@@ -24,8 +24,8 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_context import Ports
-from fluffle.broker.runtime.commits import Waiter
+from fluffle.broker.queues.queue_context import QueueContext
+from fluffle.broker.runtime.commits import CommitWaiter
 
 BODY = bytes(16 << 10)
 BATCH = 64
@@ -36,7 +36,7 @@ STEP_BYTES = 1 << 20
 BOOTS = {"a": Boot(1, 11), "b": Boot(1, 22)}
 
 
-def never(waiter: Waiter, ticket: int) -> None:
+def never(waiter: CommitWaiter, ticket: int) -> None:
     """Nothing is durable here, so nobody waits."""
     raise AssertionError(f"{waiter} waits for {ticket}")
 
@@ -111,7 +111,7 @@ class TwoNodes:
 
     def _queue(self, number: int) -> Line:
         definition = QueueDefinition(QueueSpec(f"q{number}"), id=100 + number, home="b")
-        queue = Queue(definition.spec, Ports(lambda _queue: None), definition=definition)
+        queue = Queue(definition.spec, QueueContext(lambda _queue: None), definition=definition)
         self.queues.append(queue)
         leading = self.hubs["b"].leading
         leader = Leader("b", BOOTS["b"], 1)
@@ -193,8 +193,8 @@ def test_consumers_of_all_queues_get_their_share() -> None:
         for queue in nodes.queues:
             if queue.ready_count < 4 * BATCH:
                 queue.enqueue([origin] * BATCH, [BODY] * BATCH, BATCH * len(BODY))
-            for handout in queue.pump():
-                handout.holder.deliver(handout)
+            for delivery_batch in queue.pump():
+                delivery_batch.holder.deliver(delivery_batch)
         nodes.step()
     share = sum(nodes.delivered.values()) / QUEUES
     assert share > 500

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.cluster.queues.log_compaction import ENTRIES_MAX, PATIENCE, Slimming
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.raft.log_store import DamagedLog
 
 FLOOR = 100
@@ -104,7 +104,7 @@ def test_what_stays_in_the_hot_window_holds_up_nobody_and_is_left(scene: Scene) 
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
-    [(Unfit("of another version"), [(1, 3, "of another version")]), (DamagedLog(1, 5), [])],
+    [(InvalidEntry("of another version"), [(1, 3, "of another version")]), (DamagedLog(1, 5), [])],
 )
 def test_an_entry_that_cannot_be_made_smaller_is_left_and_others_are(
     scene: Scene, wrong: Exception, told: list[tuple[int, int, str]]
@@ -123,7 +123,7 @@ def test_an_entry_that_cannot_be_made_smaller_is_left_and_others_are(
 
 def test_what_becomes_unfit_later_is_told_of_and_nothing_twice(scene: Scene) -> None:
     image, seen = Image(9), []
-    scene.wrong = Unfit("of another version")
+    scene.wrong = InvalidEntry("of another version")
     for fit in ({1, 2, 4, 6, 7, 8, 9}, {1, 2, 6, 7, 8, 9}, {1, 2, 6, 7, 8, 9}):
         scene.fit = fit
         scene.note(1, image)

@@ -33,7 +33,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import PREDECLARED, ExchangeSpec
@@ -85,10 +85,10 @@ class Sink(PatientSink):
     def room(self, consumer: Consumer) -> int:
         return 0
 
-    def reserve(self, handout: Handout) -> None:
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
         """There is no room."""
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """There is no room."""
 
     def cancelled(self, consumer: Consumer) -> None:

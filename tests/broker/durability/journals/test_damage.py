@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.errors import StorageError
@@ -36,11 +36,11 @@ class Getter(PatientHolder):
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
 
-    def took(self, handout: Handout) -> None: ...
+    def took(self, delivery_batch: DeliveryBatch) -> None: ...
 
     def settled(self, count: int) -> None: ...
 
-    def deliver(self, handout: Handout) -> None: ...
+    def deliver(self, delivery_batch: DeliveryBatch) -> None: ...
 
 
 class Node:
@@ -56,8 +56,8 @@ class Node:
         self.crashes = 0
         self.queue = Queue(
             QueueSpec("q", durable=True),
-            Ports(lambda _queue: None, on_crash=self._crashed),
-            Stores(journal),
+            QueueContext(lambda _queue: None, on_crash=self._crashed),
+            QueueStores(journal),
         )
         self.queue.recover()
 
@@ -65,13 +65,13 @@ class Node:
         assert queue.damage is not None
         self.crashes += 1
 
-    def take(self) -> Iterator[Handout]:
+    def take(self) -> Iterator[DeliveryBatch]:
         """Messages one by one, as long as there are any."""
-        while (handout := self.queue.get(Getter(self.queue))) is not None:
-            yield handout
+        while (delivery_batch := self.queue.get(Getter(self.queue))) is not None:
+            yield delivery_batch
 
     def bodies(self) -> list[bytes]:
-        return [handout.contents[0] for handout in self.take()]
+        return [delivery_batch.contents[0] for delivery_batch in self.take()]
 
 
 def flip_cold(disk: MemoryDisk, group: int, index: int, at: int) -> None:
@@ -111,9 +111,9 @@ def test_all_that_can_be_read_is_served_around_what_cannot(
         before.queue.enqueue([ORIGIN] * count, bodies, sum(map(len, bodies)), persistent=True)
         before.commits.flush()
         entries.append((bodies, is_damaged))
-    for each, handout in enumerate(list(before.take())):
+    for each, delivery_batch in enumerate(list(before.take())):
         if each in settled:
-            before.queue.settle(handout, 0, 1, Outcome.ACKED)
+            before.queue.settle(delivery_batch, 0, 1, Outcome.ACKED)
     before.commits.flush()
     gone = {b"<%d>" % each for each in settled}
     entries = [(bodies, bad) for bodies, bad in entries if not gone.issuperset(bodies)]
@@ -231,9 +231,9 @@ def test_a_head_that_is_damaged_while_the_node_runs_needs_a_start() -> None:
 def noted(disk: MemoryDisk) -> Node:
     """Three batches of two messages, of which the second of each is settled."""
     node = filled(disk, 2, 2, 2)
-    for number, handout in enumerate(list(node.take())):
+    for number, delivery_batch in enumerate(list(node.take())):
         if number % 2:
-            node.queue.settle(handout, 0, 1, Outcome.ACKED)
+            node.queue.settle(delivery_batch, 0, 1, Outcome.ACKED)
             node.commits.flush()
     push_out(node)
     return node

@@ -15,10 +15,10 @@ from fluffle.broker.durability.journals.deduplication_keys import KEYS as KEYS_K
 from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.deduplication import name_of
+from fluffle.broker.queues.deduplication import key_of
 from fluffle.broker.queues.deduplication_window import KEY
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import Admission, Part, parts_of
+from fluffle.broker.queues.queue_api import EnqueueResult, MessageResult, results_of
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.wire import PlainValue
@@ -101,13 +101,15 @@ class Durable:
         assert isinstance(queue, Queue)
         self.queue = queue
 
-    def put(self, key: PlainValue, *, persistent: bool = True, ttl_ms: int | None = None) -> Part:
+    def put(
+        self, key: PlainValue, *, persistent: bool = True, ttl_ms: int | None = None
+    ) -> MessageResult:
         self.count += 1
         content = keyed(b"%d" % self.count, key, ttl_ms)
         fate = self.queue.enqueue([ORIGIN], [content], len(content), persistent=persistent)
-        ((_start, _stop, part),) = parts_of(fate, 1)
-        taken = fate if isinstance(fate, Admission) else fate.taken
-        assert taken is (Admission.RECORDED if persistent else Admission.ACCEPTED)
+        ((_start, _stop, part),) = results_of(fate, 1)
+        taken = fate if isinstance(fate, EnqueueResult) else fate.taken
+        assert taken is (EnqueueResult.RECORDED if persistent else EnqueueResult.ACCEPTED)
         return part
 
     @property
@@ -136,7 +138,7 @@ class Taken(NamedTuple):
 
 
 def digest_of(key: str) -> bytes:
-    name = name_of(keyed(b"", key))
+    name = key_of(keyed(b"", key))
     assert name is not None
     return name.digest
 
@@ -172,7 +174,7 @@ class Machine(RuleBasedStateMachine):
         last = {taken.key: taken.persistent for taken in self.taken}
         is_known = key in self.book(self.one.commits.ticket) and (not persistent or last[key])
         assert self.one.put(key, persistent=persistent) is (
-            Part.DUPLICATE if is_known else Part.TAKEN
+            MessageResult.DUPLICATE if is_known else MessageResult.TAKEN
         )
         if not is_known:
             self.taken.append(Taken(self.one.commits.ticket, key, persistent))
@@ -232,8 +234,8 @@ def test_what_is_not_known_any_more_leaves_the_disk() -> None:
         one.commit()
     assert one.keys_on_disk == SIZE
     one.restart()
-    assert one.put(99) is Part.DUPLICATE
-    assert one.put(96) is Part.TAKEN
+    assert one.put(99) is MessageResult.DUPLICATE
+    assert one.put(96) is MessageResult.TAKEN
 
 
 def test_whoever_lives_long_stays_known_though_others_come_again() -> None:
@@ -244,8 +246,8 @@ def test_whoever_lives_long_stays_known_though_others_come_again() -> None:
         one.commit()
         one.time_ms += 10
     one.restart()
-    assert one.put("long") is Part.DUPLICATE
-    assert one.put("short") is Part.TAKEN
+    assert one.put("long") is MessageResult.DUPLICATE
+    assert one.put("short") is MessageResult.TAKEN
 
 
 def test_a_queue_that_is_deleted_leaves_no_keys() -> None:
@@ -275,8 +277,8 @@ def test_an_entry_that_is_damaged_is_forgotten(caplog: pytest.LogCaptureFixture)
     assert one.known == [digest_of("b")]
     one.commit()
     one.restart()
-    assert one.put("b") is Part.DUPLICATE
-    assert one.put("a") is Part.TAKEN
+    assert one.put("b") is MessageResult.DUPLICATE
+    assert one.put("a") is MessageResult.TAKEN
 
 
 def test_a_key_that_comes_again_when_its_time_is_over_keeps_nothing_before_it() -> None:
@@ -284,7 +286,7 @@ def test_a_key_that_comes_again_when_its_time_is_over_keeps_nothing_before_it() 
     for number in range(2_000):
         durable.time_ms += 10
         if number % 20 == 0:
-            assert durable.put("again", ttl_ms=150) is Part.TAKEN
+            assert durable.put("again", ttl_ms=150) is MessageResult.TAKEN
         durable.put(f"{number}")
         durable.commit()
     assert durable.keys_on_disk < 2 * len(durable.known)
@@ -292,12 +294,12 @@ def test_a_key_that_comes_again_when_its_time_is_over_keeps_nothing_before_it() 
 
 def test_what_ends_with_the_process_vouches_for_nothing_that_outlives_it() -> None:
     durable = Durable(MANY)
-    assert durable.put("a", persistent=False) is Part.TAKEN
-    assert durable.put("a", persistent=False) is Part.DUPLICATE
-    assert durable.put("a") is Part.TAKEN
-    assert durable.put("a") is Part.DUPLICATE
-    assert durable.put("a", persistent=False) is Part.DUPLICATE
+    assert durable.put("a", persistent=False) is MessageResult.TAKEN
+    assert durable.put("a", persistent=False) is MessageResult.DUPLICATE
+    assert durable.put("a") is MessageResult.TAKEN
+    assert durable.put("a") is MessageResult.DUPLICATE
+    assert durable.put("a", persistent=False) is MessageResult.DUPLICATE
     durable.commit()
     durable.restart()
     assert durable.queue.ready_count == 1
-    assert durable.put("a") is Part.DUPLICATE
+    assert durable.put("a") is MessageResult.DUPLICATE

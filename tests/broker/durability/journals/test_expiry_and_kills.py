@@ -51,12 +51,12 @@ class Life:
     def take(self) -> None:
         """Get a message and acknowledge it."""
         taker = Consumer("tag", self.node.queue, FakeSink(), shared=SharedCredit())
-        handout = self.node.queue.get(taker)
+        delivery_batch = self.node.queue.get(taker)
         self._bury()
         left = [body for body, at_ms in self.there.items() if at_ms > self.node.now]
-        assert (handout.contents[:] if handout is not None else []) == left[:1]
-        if handout is not None:
-            self.node.queue.settle(handout, 0, 1, Outcome.ACKED)
+        assert (delivery_batch.contents[:] if delivery_batch is not None else []) == left[:1]
+        if delivery_batch is not None:
+            self.node.queue.settle(delivery_batch, 0, 1, Outcome.ACKED)
             del self.there[left[0]]
 
     def _bury(self) -> None:

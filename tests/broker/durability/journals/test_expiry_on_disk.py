@@ -9,7 +9,7 @@ from fluffle.broker.durability.journals.local_journal import LocalJournals, of_t
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letter_port import DeadMessages
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports, Stores
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.commits import Commits
@@ -40,8 +40,8 @@ class Node:
         self.dead: list[bytes] = []
         self.queue = Queue(
             QueueSpec("q", durable=True, arguments=asking(dead_letter_exchange="dlx")),
-            Ports(lambda _queue: None, self, dead_letter=self.on_dead),
-            Stores(journal),
+            QueueContext(lambda _queue: None, self, dead_letter=self.on_dead),
+            QueueStores(journal),
         )
         self.queue.recover()
 

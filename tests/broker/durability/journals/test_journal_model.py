@@ -27,13 +27,13 @@ from fluffle.broker.durability.journals.spill import SPILL, delete_spilled
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
 from fluffle.broker.queues.priorities import level_of
-from fluffle.broker.queues.priority_ready_lists import Lanes
-from fluffle.broker.queues.queue_context import Ports, Stores
-from fluffle.broker.queues.queue_view import lying
+from fluffle.broker.queues.priority_ready_lists import PriorityReadyLists
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
@@ -69,10 +69,10 @@ class Sink(PatientSink):
     def room(self, consumer: Consumer) -> int:
         return self.rooms
 
-    def reserve(self, handout: Handout) -> None:
-        self.rooms -= len(handout.contents)
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        self.rooms -= len(delivery_batch.contents)
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """The machine looks at what `pump` returns."""
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -109,12 +109,12 @@ class JournalMachine(RuleBasedStateMachine):
         )
         self.groups = journal.groups
         self.spill = journals.spill
-        self.queue = Queue(self.spec, Ports(self.touched), Stores(journal, self.spill))
+        self.queue = Queue(self.spec, QueueContext(self.touched), QueueStores(journal, self.spill))
         self.queue.recover()
         for group in seen:
             self.commits.remove(SEEN, NUMBER.pack(group))
         delete_spilled(self.store.catalog.items(SPILL), self.commits)
-        self.held: list[Handout] = []
+        self.held: list[DeliveryBatch] = []
         self.sinks = {no_ack: Sink() for no_ack in (False, True)}
         self.consumers = {
             no_ack: Consumer("c", self.queue, sink, shared=SharedCredit(), no_ack=no_ack)
@@ -189,74 +189,80 @@ class JournalMachine(RuleBasedStateMachine):
         self.sinks[no_ack].rooms = room
         if self.consumers[no_ack].parked:
             self.queue.wake(self.consumers[no_ack])
-        handouts = self.queue.pump()
-        for handout in handouts:
-            self.check(handout)
-        for handout in handouts:
+        delivery_batches = self.queue.pump()
+        for delivery_batch in delivery_batches:
+            self.check(delivery_batch)
+        for delivery_batch in delivery_batches:
             if not is_sent:
-                handout.settle(0, len(handout.contents))
-                self.queue.settle(handout, 0, len(handout.contents), Outcome.UNSENT)
-                for sequence in handout.sequences:
+                delivery_batch.settle(0, len(delivery_batch.contents))
+                self.queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT)
+                for sequence in delivery_batch.sequences:
                     self.model[sequence].is_held = False
-            elif handout.holder.no_ack:
-                self.mark_settled(handout.sequences)
+            elif delivery_batch.holder.no_ack:
+                self.mark_settled(delivery_batch.sequences)
             else:
-                self.held.append(handout)
+                self.held.append(delivery_batch)
         self.sinks[no_ack].rooms = 0
 
-    def check(self, handout: Handout) -> None:
+    def check(self, delivery_batch: DeliveryBatch) -> None:
         """It is what the model says comes next."""
-        for at, sequence in enumerate(handout.sequences):
+        for at, sequence in enumerate(delivery_batch.sequences):
             message = self.model[sequence]
-            text = handout.origins[at].routing_key.encode() + handout.contents[at]
+            text = delivery_batch.origins[at].routing_key.encode() + delivery_batch.contents[at]
             assert text == message.content
-            expires_at_ms = handout.expiries[at] if handout.expiries is not None else NEVER_MS
+            expires_at_ms = (
+                delivery_batch.expiries[at] if delivery_batch.expiries is not None else NEVER_MS
+            )
             assert expires_at_ms == message.expires_at_ms, "time stands still here"
             assert not message.is_held
             assert message.settled is None
-            assert handout.redelivered == message.was_handed_out
-        for sequence in handout.sequences:
+            assert delivery_batch.redelivered == message.was_handed_out
+        for sequence in delivery_batch.sequences:
             self.model[sequence].is_held = self.model[sequence].was_handed_out = True
         ready = [n for n, m in self.model.items() if m.settled is None and not m.is_held]
         two = all(consumer.parked is False for consumer in self.consumers.values())
-        assert two or not ready or min(map(turn_of, ready)) > max(map(turn_of, handout.sequences))
+        assert (
+            two
+            or not ready
+            or min(map(turn_of, ready)) > max(map(turn_of, delivery_batch.sequences))
+        )
 
     def next_number(self, priority: int | None) -> int:
         """Of a message with this priority."""
-        ready_list = self.queue._lane
-        if isinstance(ready_list, Lanes):
+        ready_list = self.queue._ready_list
+        if isinstance(ready_list, PriorityReadyLists):
             ready_list = ready_list._at(priority or 0)
         return ready_list.numbers.next
 
     @precondition(lambda self: self.held)
     @rule(
         data=st.data(),
-        outcome=st.sampled_from([Outcome.ACKED, Outcome.REJECTED, Outcome.RETURNED]),
+        outcome=st.sampled_from([Outcome.ACKED, Outcome.REJECTED, Outcome.NACK_REQUEUED]),
     )
     def settle(self, data: st.DataObject, outcome: Outcome) -> None:
-        handout = data.draw(st.sampled_from(self.held))
-        start = data.draw(st.integers(0, len(handout.contents) - 1))
-        stop = data.draw(st.integers(start + 1, len(handout.contents)))
-        for part in handout.settle(start, stop):
-            sequences = handout.sequences[part[0] : part[1]]
-            self.queue.settle(handout, *part, outcome)
-            if outcome is Outcome.RETURNED:
+        delivery_batch = data.draw(st.sampled_from(self.held))
+        start = data.draw(st.integers(0, len(delivery_batch.contents) - 1))
+        stop = data.draw(st.integers(start + 1, len(delivery_batch.contents)))
+        for part in delivery_batch.settle(start, stop):
+            sequences = delivery_batch.sequences[part[0] : part[1]]
+            self.queue.settle(delivery_batch, *part, outcome)
+            if outcome is Outcome.NACK_REQUEUED:
                 for sequence in sequences:
                     self.model[sequence].is_held = False
             else:
                 self.mark_settled(sequences)
-        if handout.is_settled:
-            self.held.remove(handout)
+        if delivery_batch.is_settled:
+            self.held.remove(delivery_batch)
 
     @precondition(lambda self: self.held)
     @rule(at=st.integers(0, 20), room=st.integers(1, 3))
     def crash_with_a_hole(self, at: int, room: int) -> None:
         """The first messages are settled but for one; the next process begins with them."""
-        for handout in self.held:
-            for start, stop in [(0, at), (at + 1, len(handout.contents))]:
-                for part in handout.settle(start, min(stop, len(handout.contents))):
-                    self.queue.settle(handout, *part, Outcome.ACKED)
-                    self.mark_settled(handout.sequences[part[0] : part[1]])
+        for delivery_batch in self.held:
+            for start, stop in [(0, at), (at + 1, len(delivery_batch.contents))]:
+                for part in delivery_batch.settle(start, min(stop, len(delivery_batch.contents))):
+                    self.queue.settle(delivery_batch, *part, Outcome.ACKED)
+                    self.mark_settled(delivery_batch.sequences[part[0] : part[1]])
         self.complete_commit()
         self.crash(is_done=False)
         self.consume(no_ack=False, room=room, is_sent=True)
@@ -267,7 +273,7 @@ class JournalMachine(RuleBasedStateMachine):
         """Wherever they are, and whatever happens to them after that."""
         ready = [n for n, m in self.model.items() if m.settled is None and not m.is_held]
         ready.sort(key=turn_of)
-        seen = list(islice(lying(self.queue.shelf.stocks, offset), count))
+        seen = list(islice(messages_from(self.queue.shelf.stocks, offset), count))
         assert [message.sequence for message in seen] == ready[offset : offset + count]
         for sequence, origin, content, redelivered, _counts, expires_at_ms in seen:
             message = self.model[sequence]
@@ -317,9 +323,9 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def stop_in_order(self) -> None:
-        for handout in self.held:
-            for start, stop in handout.settle(0, len(handout.contents)):
-                self.queue.settle(handout, start, stop, Outcome.LOST)
+        for delivery_batch in self.held:
+            for start, stop in delivery_batch.settle(0, len(delivery_batch.contents)):
+                self.queue.settle(delivery_batch, start, stop, Outcome.LOST)
         for message in self.model.values():
             if not message.persistent:
                 message.settled = 0
@@ -357,9 +363,9 @@ class JournalMachine(RuleBasedStateMachine):
         if self.consumers[False].parked:
             self.queue.wake(self.consumers[False])
         self.held += self.queue.pump()
-        for handout in self.held:
-            for start, stop in handout.settle(0, len(handout.contents)):
-                self.queue.settle(handout, start, stop, Outcome.ACKED)
+        for delivery_batch in self.held:
+            for start, stop in delivery_batch.settle(0, len(delivery_batch.contents)):
+                self.queue.settle(delivery_batch, start, stop, Outcome.ACKED)
         self.complete_commit()
         assert self.store.log.groups() == []
 

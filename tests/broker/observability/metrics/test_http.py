@@ -15,7 +15,7 @@ from fluffle.broker.observability.metrics.http import (
     HttpConnection,
     Page,
 )
-from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.turn import Turn, raise_it
 from tests.support.fakes import FakeTransport, Scheduler
 from tests.support.store import commits_in_memory
@@ -32,7 +32,9 @@ class Visit:
     def __init__(self) -> None:
         self.scheduler = Scheduler()
         turn = Turn(self.scheduler.call_soon)
-        self.chores = Chores(self.scheduler.call_soon, turn, commits_in_memory(turn), raise_it)
+        self.background_tasks = BackgroundTasks(
+            self.scheduler.call_soon, turn, commits_in_memory(turn), raise_it
+        )
         self.made = 0
         """Pieces."""
         self.open: dict[HttpConnection, None] = {}
@@ -44,7 +46,9 @@ class Visit:
             "/here": lambda request: Page("text/x", self.pieces(request.accept)),
             "/broken": lambda _request: Page("text/x", broken()),
         }
-        transport.connect(HttpConnection(pages, self.open, self.scheduler.call_later, self.chores))
+        transport.connect(
+            HttpConnection(pages, self.open, self.scheduler.call_later, self.background_tasks)
+        )
         return transport
 
     def pieces(self, accept: str) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fluffle.broker.observability.statistics.rows import Row
 from fluffle.broker.observability.statistics.sample_window import SampleWindow, SampleWindows
 from fluffle.broker.observability.statistics.sampler import PIECE
-from fluffle.broker.runtime.background import Chore
+from fluffle.broker.runtime.background import Task
 from fluffle.protocol.methods import Basic, make
 from tests.support.edge import Client, Edge
 
@@ -167,7 +167,7 @@ def test_a_look_holds_nobody_up() -> None:
     assert (vhost_counters.queues, vhost_counters.of_lengths) == ({}, {}), "idle queues cost memory"
 
 
-def look(edge: Edge) -> Chore:
+def look(edge: Edge) -> Task:
     return edge.statistics._sampler.look()
 
 

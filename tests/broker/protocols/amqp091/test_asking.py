@@ -7,16 +7,22 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.base.errors import Gone, InternalError
+from fluffle.broker.base.errors import InternalError, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.protocols.amqp091.firehose import set_tracer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import Handout, Holder, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import Debtor, Later, Receipt, ServedQueue, Tally
-from fluffle.broker.queues.queue_view import Peeked, View
+from fluffle.broker.queues.queue_api import (
+    BlockedPublisher,
+    Deferred,
+    PublishReceipt,
+    QueueCounts,
+    QueueHandle,
+)
+from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties
 from tests.broker.protocols.amqp091.test_firehose import Count
@@ -27,23 +33,23 @@ from tests.support.patience import PatientHolder
 class SlowQueue:
     """A queue whose answers come when a test says so."""
 
-    absence = damage = owner = here = uncounted = None
+    unreachable_error = damage = owner = local_counts = counts_error = None
     in_exclusive_use = is_unused = False
 
     def __init__(self, name: str) -> None:
         self.spec = QueueSpec(name)
         self.name = name
         self.definition = QueueDefinition(self.spec)
-        self.debtors: list[Debtor] = []
+        self.blocked_publishers: list[BlockedPublisher] = []
         self.ready_count = self.in_flight = self.apart_count = self.consumer_count = 0
         self.consumers: tuple[Consumer, ...] = ()
-        self.asked: deque[Later[Any]] = deque()
+        self.asked: deque[Deferred[Any]] = deque()
         self.settled: list[tuple[int, int, Outcome]] = []
-        self.receipts: deque[Receipt] = deque()
+        self.receipts: deque[PublishReceipt] = deque()
         self.is_full = False
 
-    def _ask(self) -> Later[Any]:
-        self.asked.append(Later())
+    def _ask(self) -> Deferred[Any]:
+        self.asked.append(Deferred())
         return self.asked[-1]
 
     def answer(self, value: Any) -> None:
@@ -54,11 +60,11 @@ class SlowQueue:
         return self.is_full
 
     @property
-    def tally(self) -> Later[Tally]:
+    def queue_counts(self) -> Deferred[QueueCounts]:
         return self._ask()
 
     @property
-    def tally_in_use(self) -> Later[Tally]:
+    def queue_counts_in_use(self) -> Deferred[QueueCounts]:
         return self._ask()
 
     def enqueue(
@@ -69,31 +75,33 @@ class SlowQueue:
         *,
         persistent: bool,
         expiration_ms: Lifetimes = None,
-    ) -> Receipt:
+    ) -> PublishReceipt:
         del origins, content_bytes, persistent, expiration_ms
         self.ready_count += len(contents)
-        self.receipts.append(Receipt(len(contents)))
+        self.receipts.append(PublishReceipt(len(contents)))
         return self.receipts[-1]
 
-    def get(self, holder: Holder) -> Later[Handout | None]:
+    def get(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         del holder
         return self._ask()
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
-        del handout
+    def settle(
+        self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
+    ) -> None:
+        del delivery_batch
         self.settled.append((start, stop, outcome))
 
-    def hand_out(self) -> None:
+    def deliver_ready(self) -> None:
         """Its leader does."""
 
-    def purge(self) -> Later[int]:
+    def purge(self) -> Deferred[int]:
         return self._ask()
 
-    def peek(self, view: View) -> Later[Peeked]:
+    def peek(self, view: PeekRequest) -> Deferred[PeekResult]:
         del view
         return self._ask()
 
-    def attach(self, consumer: Consumer) -> Later[None]:
+    def attach(self, consumer: Consumer) -> Deferred[None]:
         self.consumers += (consumer,)
         return self._ask()
 
@@ -101,7 +109,7 @@ class SlowQueue:
         self.consumers = tuple(each for each in self.consumers if each is not consumer)
 
     @property
-    def settling(self) -> Later[None]:
+    def settling(self) -> Deferred[None]:
         return self._ask()
 
     def wake(self, consumer: Consumer) -> None:
@@ -112,12 +120,12 @@ class Getter(PatientHolder):
     no_ack = False
 
     def __init__(self, queue: SlowQueue) -> None:
-        self.queue: ServedQueue = queue
+        self.queue: QueueHandle = queue
 
-    def deliver(self, handout: Handout) -> None:
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError
 
-    def took(self, handout: Handout) -> None:
+    def took(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError
 
     def settled(self, count: int) -> None:
@@ -131,12 +139,14 @@ class Rig:
         self.edge.vhost.queues["q"] = self.queue
         self.client = self.edge.connect()
 
-    def publish(self, *bodies: bytes, **where: Any) -> Receipt:
+    def publish(self, *bodies: bytes, **where: Any) -> PublishReceipt:
         """What the queue owes for it."""
         self.client.publish(*bodies, **where)
         return self.queue.receipts.pop()
 
-    def know(self, receipt: Receipt, start: int, stop: int, *, is_taken: bool = True) -> None:
+    def know(
+        self, receipt: PublishReceipt, start: int, stop: int, *, is_taken: bool = True
+    ) -> None:
         receipt.known(start, stop, is_taken=is_taken)
         self.edge.run()
 
@@ -191,7 +201,7 @@ def test_a_purge_that_is_done_to_the_next_queue_of_that_name_is_seen_once(rig: R
     seen = Count()
     set_tracer(rig.edge.vhost, "count", seen)
     rig.send(make(Queue.Purge, queue="q"))
-    rig.queue.asked.popleft().fail(Gone("no queue 'q' in vhost '/'"))
+    rig.queue.asked.popleft().fail(QueueDeleted("no queue 'q' in vhost '/'"))
     rig.edge.run()
     assert (len(rig.queue.asked), seen.purged_count) == (1, 0)
     rig.answer(3)
@@ -218,7 +228,7 @@ def test_a_new_queue_need_not_be_asked_what_is_in_it(
 def test_a_passive_declaration_asks_for_counts(rig: Rig) -> None:
     rig.send(make(Queue.Declare, queue="q", passive=True))
     rig.client.expect_nothing()
-    rig.answer(Tally(3, 4, 5))
+    rig.answer(QueueCounts(3, 4, 5))
     declared = rig.client.expect(Queue.DeclareOk)
     assert (declared.message_count, declared.consumer_count) == (3, 5)
 
@@ -227,7 +237,7 @@ def test_a_deletion_asks_first_and_waits_twice(rig: Rig) -> None:
     """What came behind it waits for both."""
     rig.send(make(Queue.Delete, queue="q", if_empty=True), make(Queue.Purge, queue="q"))
     rig.queue.ready_count = 7
-    rig.answer(Tally(7, 0, 0))
+    rig.answer(QueueCounts(7, 0, 0))
     rig.client.expect_channel_closed(406, "not empty")
     assert not rig.queue.asked
 
@@ -251,7 +261,7 @@ def test_a_consumer_whose_channel_ends_meanwhile_is_detached(rig: Rig) -> None:
 def test_what_is_got_too_late_goes_back(rig: Rig) -> None:
     rig.send(make(Basic.Get, queue="q"))
     rig.client.transport.lose()
-    rig.answer(Handout(Getter(rig.queue), [Origin("", "q")], [b"m"], [1], redelivered=False))
+    rig.answer(DeliveryBatch(Getter(rig.queue), [Origin("", "q")], [b"m"], [1], redelivered=False))
     assert rig.queue.settled == [(0, 1, Outcome.UNSENT)]
 
 
@@ -391,14 +401,14 @@ def test_a_publisher_is_not_read_while_a_queue_is_full(rig: Rig) -> None:
     rig.edge.advance(60)
     assert not rig.client.transport.is_reading()
     rig.queue.is_full = False
-    for debtor in tuple(rig.queue.debtors):
+    for debtor in tuple(rig.queue.blocked_publishers):
         debtor.paid(rig.queue, 1)
     assert rig.client.transport.is_reading()
-    assert not rig.queue.debtors
+    assert not rig.queue.blocked_publishers
 
 
 def test_a_full_queue_forgets_who_is_gone(rig: Rig) -> None:
     rig.queue.is_full = True
     rig.publish(b"1")
     rig.client.transport.lose()
-    assert not rig.queue.debtors
+    assert not rig.queue.blocked_publishers

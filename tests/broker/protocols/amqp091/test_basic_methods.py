@@ -536,13 +536,13 @@ def test_a_settlement_asks_each_queue_once_and_only_behind_a_publish(
     other.declare("other")
     client.consume("other", tag="c")
     asked: list[str] = []
-    hand_out = Engine.hand_out
+    deliver_ready = Engine.deliver_ready
 
     def seen(queue: Engine) -> None:
         asked.append(queue.name)
-        hand_out(queue)
+        deliver_ready(queue)
 
-    monkeypatch.setattr(Engine, "hand_out", seen)
+    monkeypatch.setattr(Engine, "deliver_ready", seen)
     for published, expected in (b"", []), (publish_frames(b"m"), ["other", "q"]):
         for number in range(6):
             other.publish(b"m", queue="q" if number % 2 else "other")

@@ -61,12 +61,12 @@ def test_the_consumer_of_a_client_that_understands_it_is_cancelled(
     client.expect(Basic.Deliver)
     client.expect(Basic.Deliver)
     edge.advance(TIMEOUT_S - 0.01)
-    assert queue.tally == (0, 2, 1, 0)
+    assert queue.queue_counts == (0, 2, 1, 0)
     with caplog.at_level(logging.WARNING):
         edge.advance(0.02)
     cancel = client.expect(Basic.Cancel)
     assert (cancel.consumer_tag, cancel.nowait) == ("tag", True)
-    assert queue.tally == (2, 0, 0, 0)
+    assert queue.queue_counts == (2, 0, 0, 0)
     (record,) = [each for each in caplog.records if each.getMessage() == "consumer_timed_out"]
     fields = record.fluffle_fields  # type: ignore[attr-defined]
     assert fields.pop("connection")
@@ -86,11 +86,11 @@ def test_what_it_acknowledges_then_is_swallowed_and_it_may_consume_again(
     edge.advance(TIMEOUT_S + 0.01)
     client.expect(Basic.Cancel)
     ack(client, 1)
-    assert edge.vhost.queues["q"].tally == (1, 0, 0, 0)
+    assert edge.vhost.queues["q"].queue_counts == (1, 0, 0, 0)
     consume(client)
     assert client.expect(Basic.Deliver).redelivered
     ack(client, 2)
-    assert edge.vhost.queues["q"].tally == (0, 0, 1, 0)
+    assert edge.vhost.queues["q"].queue_counts == (0, 0, 1, 0)
 
 
 def test_the_time_that_a_consumer_asks_for_counts_in_any_queue(edge: Edge) -> None:
@@ -110,7 +110,7 @@ def test_without_any_it_may_take_as_long_as_it_likes(edge: Edge) -> None:
     consume(client)
     client.expect(Basic.Deliver)
     edge.advance(1_000_000)
-    assert edge.vhost.queues["q"].tally == (0, 1, 1, 0)
+    assert edge.vhost.queues["q"].queue_counts == (0, 1, 1, 0)
 
 
 def test_the_channel_of_one_that_does_not_is_closed(edge: Edge) -> None:
@@ -123,7 +123,7 @@ def test_the_channel_of_one_that_does_not_is_closed(edge: Edge) -> None:
     close = client.expect(Channel.Close)
     assert (close.reply_code, close.reply_text) == (406, TEXT)
     assert (close.class_id, close.method_id) == (0, 0)
-    assert edge.vhost.queues["q"].tally == (1, 0, 0, 0)
+    assert edge.vhost.queues["q"].queue_counts == (1, 0, 0, 0)
 
 
 def test_so_is_that_of_one_that_got_a_message(edge: Edge, client: Client) -> None:
@@ -132,7 +132,7 @@ def test_so_is_that_of_one_that_got_a_message(edge: Edge, client: Client) -> Non
     client.expect(Basic.GetOk)
     edge.advance(TIMEOUT_S + 0.01)
     assert client.expect(Channel.Close).reply_text == TEXT
-    assert edge.vhost.queues["q"].tally == (1, 0, 0, 0)
+    assert edge.vhost.queues["q"].queue_counts == (1, 0, 0, 0)
 
 
 def test_so_is_that_of_one_that_has_cancelled_its_consumer(edge: Edge, client: Client) -> None:
@@ -157,10 +157,10 @@ def test_what_is_acknowledged_in_a_transaction_is_in_hands_until_its_commit(
     ack(client, 1)
     edge.advance(TIMEOUT_S + 0.01)
     client.expect(Basic.Cancel)
-    assert edge.vhost.queues["q"].tally == (2, 0, 0, 0)
+    assert edge.vhost.queues["q"].queue_counts == (2, 0, 0, 0)
     client.send(encode_method(1, make(Tx.Commit)))
     client.expect(Tx.CommitOk)
-    assert edge.vhost.queues["q"].tally == (2, 0, 0, 0)
+    assert edge.vhost.queues["q"].queue_counts == (2, 0, 0, 0)
 
 
 def test_a_queue_that_goes_with_its_last_consumer_goes(edge: Edge) -> None:

@@ -6,7 +6,7 @@ from fluffle.broker.protocols.amqp091.direct_reply_to import (
     ReplyInbox,
     ReplyTargets,
 )
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
 from tests.broker.queues.make import ORIGIN, messages
 from tests.support.patience import PatientHolder
@@ -20,16 +20,16 @@ class Requester(PatientHolder):
     no_ack = True
 
     def __init__(self) -> None:
-        self.got: list[Handout] = []
+        self.got: list[DeliveryBatch] = []
 
     @property
     def queue(self) -> Queue:
         raise AssertionError("answers come from no queue")
 
-    def deliver(self, handout: Handout) -> None:
-        self.got.append(handout)
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        self.got.append(delivery_batch)
 
-    def took(self, handout: Handout) -> None: ...
+    def took(self, delivery_batch: DeliveryBatch) -> None: ...
 
     def settled(self, count: int) -> None: ...
 
@@ -39,11 +39,15 @@ def test_answers_reach_the_requester_at_once() -> None:
     targets.add(NAME, requester, ReplyInbox())
     target = targets.target(NAME)
     target.enqueue([ORIGIN] * 2, messages("a", "b"), 2, persistent=False)
-    (handout,) = requester.got
-    assert (handout.holder, handout.origins) == (requester, [ORIGIN, ORIGIN])
-    assert (handout.contents, handout.redelivered) == ([b"a", b"b"], False)
-    assert len(handout.sequences) == 2
-    assert (targets.is_alive(NAME), target.is_behind, target.debtors) == (True, False, [])
+    (delivery_batch,) = requester.got
+    assert (delivery_batch.holder, delivery_batch.origins) == (requester, [ORIGIN, ORIGIN])
+    assert (delivery_batch.contents, delivery_batch.redelivered) == ([b"a", b"b"], False)
+    assert len(delivery_batch.sequences) == 2
+    assert (targets.is_alive(NAME), target.is_behind, target.blocked_publishers) == (
+        True,
+        False,
+        [],
+    )
 
 
 def test_a_name_that_reaches_nobody_swallows_answers() -> None:
@@ -76,7 +80,11 @@ def test_answers_to_who_does_not_read_are_dropped_once_they_are_many() -> None:
     inbox.drained()
     assert not target.is_behind
     target.enqueue([ORIGIN], messages("again"), UNREAD_BYTES_MAX, persistent=False)
-    assert [handout.contents for handout in requester.got] == [[b"whole"], [b"last"], [b"again"]]
+    assert [delivery_batch.contents for delivery_batch in requester.got] == [
+        [b"whole"],
+        [b"last"],
+        [b"again"],
+    ]
 
 
 def test_all_requesters_of_a_connection_share_its_bound() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.protocols.amqp091.enqueue import TARGETS_AT_ONCE
 from fluffle.broker.protocols.amqp091.time_budget import SHARE_S
-from fluffle.broker.queues.queue_api import Receipt
+from fluffle.broker.queues.queue_api import PublishReceipt
 from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
 from tests.broker.protocols.amqp091.test_asking import SlowQueue
 from tests.mutants.mutant import Mutant
@@ -95,7 +95,7 @@ def test_a_commit_is_partial_that_the_first_queue_refused_before_the_last_was_as
 
 
 def test_a_receipt_tells_each_outcome_once_whenever_it_is_asked() -> None:
-    receipt, told = Receipt(6), list[tuple[int, int, bool]]()
+    receipt, told = PublishReceipt(6), list[tuple[int, int, bool]]()
     receipt.known(0, 2, is_taken=True)
     receipt.known(4, 5, is_taken=False)
     receipt.then(lambda start, stop, *, is_taken: told.append((start, stop, is_taken)))

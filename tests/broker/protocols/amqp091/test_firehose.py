@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
 from fluffle.broker.protocols.amqp091.firehose import Firehose, set_tracer
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make
 from fluffle.protocol.properties import decode_properties
 from fluffle.protocol.types import Field
@@ -118,8 +118,8 @@ class Count:
     ) -> None:
         self.published_count += sum(len(each.contents) for each in routed_batches)
 
-    def delivered(self, _channel: Channel, handout: Handout) -> None:
-        self.delivered_count += len(handout.contents)
+    def delivered(self, _channel: Channel, delivery_batch: DeliveryBatch) -> None:
+        self.delivered_count += len(delivery_batch.contents)
 
     def purging(self, _channel: Channel, _queue: object) -> Callable[[], None]:
         return self._purged

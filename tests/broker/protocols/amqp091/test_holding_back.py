@@ -336,7 +336,7 @@ def test_a_debt_ends_with_its_connection() -> None:
     edge = Edge()
     publisher, _consumer = overrun(edge)
     publisher.transport.lose()
-    assert edge.vhost.queues["q0"].debtors == []
+    assert edge.vhost.queues["q0"].blocked_publishers == []
     assert edge.scheduler.timer_count == 0
 
 

@@ -16,7 +16,7 @@ from fluffle.broker.protocols.amqp091 import listener as module
 from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
 from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.protocols.amqp091.services import Services
-from fluffle.broker.runtime.background import Chores
+from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Connection, encode_method
@@ -31,7 +31,7 @@ def real_services() -> Services:
     turn = Turn(loop.call_soon)
     template = Edge().services
     commits = commits_in_memory(turn)
-    chores = Chores(loop.call_soon, turn, commits, template.on_fatal)
+    background_tasks = BackgroundTasks(loop.call_soon, turn, commits, template.on_fatal)
     return Services(
         limits=template.limits,
         server_properties=template.server_properties,
@@ -41,14 +41,14 @@ def real_services() -> Services:
         vhosts={"/": VirtualHost("/", LocalQueues(turn.touch_queue))},
         turn=turn,
         commits=commits,
-        chores=chores,
+        background_tasks=background_tasks,
         replies=template.replies,
         alarms=template.alarms,
         random_name=template.random_name,
         call_soon=loop.call_soon,
         call_later=loop.call_later,
         connections=template.connections,
-        consequences=ForcedCloses(chores),
+        consequences=ForcedCloses(background_tasks),
         on_fatal=template.on_fatal,
     )
 

@@ -19,7 +19,7 @@ from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.enqueue import TARGETS_AT_ONCE
 from fluffle.broker.protocols.amqp091.output_buffer import BURST_BYTES, RUN_BYTES_MIN
 from fluffle.broker.protocols.amqp091.time_budget import SHARE_S
-from fluffle.broker.queues.queue_api import ServedQueue, Target
+from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.protocol.methods import (
     Basic,
@@ -354,8 +354,8 @@ class Full:
 
     is_full = True
 
-    def __init__(self, queue: ServedQueue) -> None:
-        self.debtors = queue.debtors
+    def __init__(self, queue: QueueHandle) -> None:
+        self.blocked_publishers = queue.blocked_publishers
 
 
 def test_a_message_that_is_in_some_queues_gets_into_all_though_its_publisher_goes(
@@ -377,8 +377,8 @@ def test_nobody_who_has_gone_waits_for_a_queue_that_is_full(edge: Edge) -> None:
     assert session is not None
     client.transport.lose()
     edge.run()
-    session.on_behind(cast(Target, Full(full)), 1)
-    assert full.debtors == []
+    session.on_behind(cast(PublishTarget, Full(full)), 1)
+    assert full.blocked_publishers == []
 
 
 def test_nor_for_a_disk_that_is_behind(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:

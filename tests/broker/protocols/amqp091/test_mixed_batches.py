@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.queue_api import Admission
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_api import EnqueueResult
+from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.protocol.methods import Basic, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import to_table
@@ -15,8 +15,8 @@ from tests.support.edge import Client, Edge, publish_frames
 class FullQueue(engine.Queue):
     """A queue that refuses what is published to it."""
 
-    def enqueue(self, *_messages: object, **_how: object) -> Admission:
-        return Admission.REFUSED
+    def enqueue(self, *_messages: object, **_how: object) -> EnqueueResult:
+        return EnqueueResult.REFUSED
 
 
 def keys_of(client: Client, queue: str) -> list[tuple[str, bytes]]:
@@ -69,7 +69,7 @@ def test_each_message_of_a_batch_has_its_own_answer() -> None:
     client.declare("q")
     client.declare("full")
     queues = client.edge.vhost.queues
-    queues["full"] = FullQueue(QueueSpec("full"), Ports(lambda _queue: None))
+    queues["full"] = FullQueue(QueueSpec("full"), QueueContext(lambda _queue: None))
     client.edge.vhost.epoch += 1
     client.confirm_select()
     frames = [publish_frames(b"x", key) for key in ("q", "full", "q", "q", "full")]

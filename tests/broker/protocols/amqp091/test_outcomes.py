@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Handout, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.protocol.methods import Basic, Channel, Method, Tx, encode_method
 from tests.support.edge import Client, Edge
 
@@ -16,13 +16,15 @@ class NotingQueue(Queue):
     """Notes what became of messages: the outcome and the bodies' last bytes."""
 
     def __init__(self, edge: Edge) -> None:
-        super().__init__(QueueSpec("q"), Ports(edge.turn.touch_queue))
+        super().__init__(QueueSpec("q"), QueueContext(edge.turn.touch_queue))
         self.outcomes: list[tuple[Outcome, str]] = []
 
-    def settle(self, handout: Handout, start: int, stop: int, outcome: Outcome) -> None:
-        bodies = b"".join(content[-2:-1] for content in handout.contents[start:stop])
+    def settle(
+        self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
+    ) -> None:
+        bodies = b"".join(content[-2:-1] for content in delivery_batch.contents[start:stop])
         self.outcomes.append((outcome, bodies.decode()))
-        super().settle(handout, start, stop, outcome)
+        super().settle(delivery_batch, start, stop, outcome)
 
 
 def consuming(*bodies: bytes) -> tuple[Client, NotingQueue]:
@@ -42,10 +44,10 @@ def consuming(*bodies: bytes) -> tuple[Client, NotingQueue]:
         (Basic.Ack(2), Outcome.ACKED, "b"),
         (Basic.Ack(2, multiple=True), Outcome.ACKED, "ab"),
         (Basic.Reject(1, requeue=False), Outcome.REJECTED, "a"),
-        (Basic.Reject(1, requeue=True), Outcome.REFUSED, "a"),
+        (Basic.Reject(1, requeue=True), Outcome.REJECT_REQUEUED, "a"),
         (Basic.Nack(2, multiple=True, requeue=False), Outcome.REJECTED, "ab"),
-        (Basic.Nack(0, multiple=True, requeue=True), Outcome.RETURNED, "abc"),
-        (Basic.Recover(requeue=True), Outcome.RETURNED, "abc"),
+        (Basic.Nack(0, multiple=True, requeue=True), Outcome.NACK_REQUEUED, "abc"),
+        (Basic.Recover(requeue=True), Outcome.NACK_REQUEUED, "abc"),
         (Channel.Close(200, "", 0, 0), Outcome.LOST, "abc"),
     ],
 )
@@ -76,7 +78,7 @@ def test_a_commit_tells_what_was_settled_how_in_the_order_of_the_client() -> Non
     assert queue.outcomes == []
     client.call(Tx.Commit(), Tx.CommitOk)
     assert queue.outcomes == [
-        (Outcome.REFUSED, "a"),
+        (Outcome.REJECT_REQUEUED, "a"),
         (Outcome.ACKED, "b"),
         (Outcome.REJECTED, "c"),
         (Outcome.ACKED, "d"),

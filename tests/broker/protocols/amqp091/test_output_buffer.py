@@ -12,7 +12,7 @@ from fluffle.broker.protocols.amqp091.output_buffer import (
     burst_bytes,
 )
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from tests.broker.queues.make import Bench
 from tests.support.patience import PatientSink
 
@@ -48,13 +48,13 @@ class OutletSink(PatientSink):
     def room(self, consumer: Consumer) -> int:
         return self._output.room(consumer)
 
-    def reserve(self, handout: Handout) -> None:
-        self._output.reserve(burst_bytes(handout))
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        self._output.reserve(burst_bytes(delivery_batch))
 
-    def deliver(self, handout: Handout) -> None:
-        self.got += len(handout.contents)
-        self._output.pieces += handout.contents
-        self._output.sent(burst_bytes(handout))
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        self.got += len(delivery_batch.contents)
+        self._output.pieces += delivery_batch.contents
+        self._output.sent(burst_bytes(delivery_batch))
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError("no queue is deleted here")
@@ -153,26 +153,26 @@ def test_consumers_of_one_connection_share_a_burst_of_messages(scene: Scene) -> 
 def test_what_is_handed_out_uses_up_the_burst_until_it_is_written(scene: Scene) -> None:
     """However long it takes until it may be sent."""
     scene.bench.enqueue("x" * BURST_BYTES)
-    (handout,) = scene.queue.pump()
+    (delivery_batch,) = scene.queue.pump()
     scene.bench.enqueue("b")
     scene.output.flush()
     assert scene.queue.pump() == []
-    scene.sink.deliver(handout)
+    scene.sink.deliver(delivery_batch)
     assert scene.queue.pump() == []
     scene.output.flush()
-    (handout,) = scene.queue.pump()
-    assert handout.contents == [b"b"]
+    (delivery_batch,) = scene.queue.pump()
+    assert delivery_batch.contents == [b"b"]
 
 
 def test_what_was_handed_out_and_will_not_come_makes_room(scene: Scene) -> None:
     scene.bench.enqueue("x" * BURST_BYTES)
-    (handout,) = scene.queue.pump()
+    (delivery_batch,) = scene.queue.pump()
     scene.bench.enqueue("b")
     assert scene.queue.pump() == []
-    scene.output.unreserve(burst_bytes(handout))
+    scene.output.unreserve(burst_bytes(delivery_batch))
     assert scene.touches == 1
     scene.output.flush()
-    assert [handout.contents for handout in scene.queue.pump()] == [[b"b"]]
+    assert [delivery_batch.contents for delivery_batch in scene.queue.pump()] == [[b"b"]]
 
 
 def test_what_a_socket_refuses_is_not_tried_again(scene: Scene) -> None:

@@ -16,8 +16,8 @@ from fluffle.broker.protocols.amqp091.session import (
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import Admission
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_api import EnqueueResult
+from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.protocol.methods import Basic, Confirm, Exchange, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties, decode_properties
 from fluffle.protocol.wire import to_table
@@ -452,8 +452,8 @@ class FullQueue(engine.Queue):
         *,
         persistent: bool = False,
         expiration_ms: Lifetimes = None,
-    ) -> Admission:
-        return Admission.REFUSED
+    ) -> EnqueueResult:
+        return EnqueueResult.REFUSED
 
 
 def test_what_one_queue_refuses_is_nacked_and_the_others_keep_it() -> None:
@@ -463,7 +463,7 @@ def test_what_one_queue_refuses_is_nacked_and_the_others_keep_it() -> None:
         client.declare(name)
         client.bind(name, "ex")
     vhost = client.edge.vhost
-    vhost.queues["full"] = FullQueue(QueueSpec("full"), Ports(lambda _queue: None))
+    vhost.queues["full"] = FullQueue(QueueSpec("full"), QueueContext(lambda _queue: None))
     client.confirm_select()
     client.send(
         publish_frames(b"1") + publish_frames(b"2", exchange="ex") * 2 + publish_frames(b"4")

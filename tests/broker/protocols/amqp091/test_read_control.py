@@ -11,8 +11,8 @@ from fluffle.broker.protocols.amqp091.read_control import (
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import Debtor
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_api import BlockedPublisher
+from fluffle.broker.queues.queue_context import QueueContext
 from tests.broker.queues.make import ORIGIN, FakeSink
 from tests.support.fakes import Scheduler
 
@@ -36,7 +36,7 @@ class SlowQueue:
     """A queue, as far as those know it who put too much into it."""
 
     def __init__(self) -> None:
-        self.debtors: list[Debtor] = []
+        self.blocked_publishers: list[BlockedPublisher] = []
 
 
 class Scene:
@@ -68,16 +68,16 @@ def test_a_connection_is_read_again_when_the_last_reason_is_over(scene: Scene) -
 
 def test_a_debt_is_paid_by_as_many_messages(scene: Scene) -> None:
     scene.debt.owe(scene.queue, 1000)
-    assert (scene.socket.is_read, scene.queue.debtors) == (False, [scene.debt])
+    assert (scene.socket.is_read, scene.queue.blocked_publishers) == (False, [scene.debt])
     assert scene.debt.paid(scene.queue, 999) == 0
     assert not scene.socket.is_read
     assert scene.debt.paid(scene.queue, 3) == 2
-    assert (scene.socket.is_read, scene.queue.debtors) == (True, [])
+    assert (scene.socket.is_read, scene.queue.blocked_publishers) == (True, [])
 
 
 def test_a_publisher_is_read_until_it_owes_much(scene: Scene) -> None:
     scene.debt.owe(scene.queue, OWED_MESSAGES_MAX - 1)
-    assert (scene.socket.is_read, scene.queue.debtors) == (True, [scene.debt])
+    assert (scene.socket.is_read, scene.queue.blocked_publishers) == (True, [scene.debt])
     scene.debt.paid(scene.queue, 1)
     scene.debt.owe(scene.queue, 1)
     assert scene.socket.is_read
@@ -98,7 +98,7 @@ def test_what_is_paid_to_one_of_several_queues_is_owed_no_more(scene: Scene) -> 
 def test_a_small_debt_ends_with_its_connection(scene: Scene) -> None:
     scene.debt.owe(scene.queue, 1)
     scene.debt.forgive()
-    assert scene.queue.debtors == []
+    assert scene.queue.blocked_publishers == []
     scene.debt.owe(scene.queue, OWED_MESSAGES_MAX - 1)
     assert scene.socket.is_read
 
@@ -106,15 +106,15 @@ def test_a_small_debt_ends_with_its_connection(scene: Scene) -> None:
 def test_a_debt_to_several_queues_is_paid_by_each(scene: Scene) -> None:
     for queue in (scene.queue, scene.other, scene.queue):
         scene.debt.owe(queue, 500)
-    assert scene.queue.debtors == scene.other.debtors == [scene.debt]
+    assert scene.queue.blocked_publishers == scene.other.blocked_publishers == [scene.debt]
     assert scene.debt.paid(scene.queue, 1100) == 100
-    assert (scene.socket.is_read, scene.queue.debtors) == (False, [])
+    assert (scene.socket.is_read, scene.queue.blocked_publishers) == (False, [])
     assert scene.debt.paid(scene.other, 500) == 0
-    assert (scene.socket.is_read, scene.other.debtors) == (True, [])
+    assert (scene.socket.is_read, scene.other.blocked_publishers) == (True, [])
 
 
 def test_publishers_of_one_queue_are_read_one_after_the_other() -> None:
-    queue = Queue(QueueSpec("q"), Ports(lambda _queue: None))
+    queue = Queue(QueueSpec("q"), QueueContext(lambda _queue: None))
     scenes = [Scene() for _ in range(3)]
     for scene in scenes:
         queue.enqueue([ORIGIN] * 1000, [b""] * 1000, 0)
@@ -133,7 +133,7 @@ def test_time_forgives_a_debt(scene: Scene) -> None:
     scene.scheduler.advance(1999 * SECONDS_PER_MESSAGE)
     assert not scene.socket.is_read
     scene.scheduler.advance(2 * SECONDS_PER_MESSAGE)
-    assert (scene.socket.is_read, scene.queue.debtors) == (True, [])
+    assert (scene.socket.is_read, scene.queue.blocked_publishers) == (True, [])
 
 
 def test_a_debt_that_is_over_starts_from_nothing(scene: Scene) -> None:

@@ -60,10 +60,10 @@ def test_what_was_handed_to_a_consumer_that_was_cancelled_goes_back() -> None:
     client.consume()
     queue = engine_of(edge.vhost, "q")
     queue.enqueue([ORIGIN] * 2, [b"1", b"2"], 2)
-    handouts = list(queue.pump())
+    delivery_batches = list(queue.pump())
     client.feed(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
-    for handout in handouts:
-        handout.holder.deliver(handout)
+    for delivery_batch in delivery_batches:
+        delivery_batch.holder.deliver(delivery_batch)
     edge.run()
     assert client.names() == ["Basic.CancelOk"]
     assert (queue.ready_count, queue.in_flight) == (2, 0)

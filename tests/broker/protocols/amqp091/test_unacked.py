@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fluffle.broker.protocols.amqp091 import unacked as unackeds
 from fluffle.broker.protocols.amqp091.unacked import COMPACT_AT, FRONT_RUNS_MAX, Stretch, Unacked
-from fluffle.broker.queues.delivery import Handout
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.protocol.steps import whole
 from tests.broker.queues.make import ORIGIN, Bench, numbered
 from tests.support.patience import PatientHolder
@@ -22,21 +22,21 @@ class Holder(PatientHolder):
     def __init__(self, *, no_ack: bool = False) -> None:
         self.no_ack = no_ack
 
-    def took(self, handout: Handout) -> None: ...
+    def took(self, delivery_batch: DeliveryBatch) -> None: ...
 
     def settled(self, count: int) -> None: ...
 
-    def deliver(self, handout: Handout) -> None: ...
+    def deliver(self, delivery_batch: DeliveryBatch) -> None: ...
 
 
 HOLDER, NO_ACK = Holder(), Holder(no_ack=True)
 
 
-def hand_out(unacked: Unacked, count: int, holder: Holder = HOLDER) -> int:
+def deliver_ready(unacked: Unacked, count: int, holder: Holder = HOLDER) -> int:
     """Number a run of `count` messages whose contents are their tags; the first tag."""
     contents = [b""] * count
     first = unacked.number(
-        Handout(holder, [ORIGIN] * count, contents, range(count), redelivered=False)
+        DeliveryBatch(holder, [ORIGIN] * count, contents, range(count), redelivered=False)
     )
     contents[:] = numbered(first, count)
     return first
@@ -63,7 +63,7 @@ def take_up_to(unacked: Unacked, last: int) -> list[int]:
 def unacked() -> Unacked:
     """Tags 1 to 3, 4 and 5, 6."""
     unacked = Unacked()
-    assert [hand_out(unacked, count) for count in (3, 2, 1)] == [1, 4, 6]
+    assert [deliver_ready(unacked, count) for count in (3, 2, 1)] == [1, 4, 6]
     return unacked
 
 
@@ -111,7 +111,7 @@ def test_a_run_of_acks_ends_at_the_first_unknown_tag(unacked: Unacked) -> None:
 
 def test_no_ack_takes_tags_but_leaves_nothing_to_settle() -> None:
     unacked = Unacked()
-    firsts = [hand_out(unacked, 2, holder) for holder in (NO_ACK, HOLDER, NO_ACK, HOLDER)]
+    firsts = [deliver_ready(unacked, 2, holder) for holder in (NO_ACK, HOLDER, NO_ACK, HOLDER)]
     assert firsts == [1, 3, 5, 7]
     for tag in (1, 2, 5, 6):
         assert unacked.take(tag, tag) == ([], tag)
@@ -139,7 +139,7 @@ def test_restoring_costs_no_more_than_settling() -> None:
     unacked = Unacked()
     unacked.keep()
     for count in (1, 1_000) * 40:
-        hand_out(unacked, count)
+        deliver_ready(unacked, count)
     stretches = [stretch for tag in range(1, 40_041) for stretch in unacked.take(tag, tag)[0]]
     unsettle(unacked, stretches)
     assert take_up_to(unacked, 0) == list(range(1, 40_041))
@@ -151,7 +151,7 @@ def test_what_a_transaction_has_settled_is_swept_out_some_at_a_time(order: int) 
     unacked = Unacked()
     unacked.keep()
     for _ in range(10_000):
-        hand_out(unacked, 1)
+        deliver_ready(unacked, 1)
     for tag in range(1, 10_001)[::order]:
         if tag % 3:
             assert take(unacked, tag) == [tag]
@@ -159,7 +159,7 @@ def test_what_a_transaction_has_settled_is_swept_out_some_at_a_time(order: int) 
     steps = 0
     for _ in unacked.sweep():
         steps += 1
-        hand_out(unacked, 1)
+        deliver_ready(unacked, 1)
         assert unacked.oldest_tag == 3
         assert len(unacked) == 3_333 + steps
     assert steps > 10
@@ -174,7 +174,7 @@ def test_few_that_are_settled_among_many_are_not_looked_for() -> None:
     unacked = Unacked()
     unacked.keep()
     for _ in range(10_000):
-        hand_out(unacked, 1)
+        deliver_ready(unacked, 1)
     assert take(unacked, 5_000) == [5_000]
     assert [*unacked.sweep()] == []
     assert len(unacked._runs) == 10_000
@@ -183,9 +183,9 @@ def test_few_that_are_settled_among_many_are_not_looked_for() -> None:
 @pytest.mark.parametrize("run", [1, 100])
 def test_one_message_that_stays_does_not_keep_the_others(run: int) -> None:
     unacked = Unacked()
-    hand_out(unacked, 1)
+    deliver_ready(unacked, 1)
     for first in range(2, 100_002, run):
-        hand_out(unacked, run)
+        deliver_ready(unacked, run)
         assert take(unacked, first, first + run - 1) == list(range(first, first + run))
     assert len(unacked) == 1
     assert len(unacked._runs) <= 2 * COMPACT_AT
@@ -223,7 +223,7 @@ def test_the_ledger_equals_a_set(
         unacked.keep()
     for verb, number, more in steps:
         if verb == "hand out":
-            assert hand_out(unacked, number, HOLDER if more else NO_ACK) == next_tag
+            assert deliver_ready(unacked, number, HOLDER if more else NO_ACK) == next_tag
             naive |= set(range(next_tag, next_tag + number)) if more else set()
             next_tag += number
         elif verb == "take":
@@ -265,7 +265,7 @@ def test_sweeping_loses_nothing(order: list[int], keep: int) -> None:
     """Many short runs, settled in any order, but for one message."""
     unacked = Unacked()
     for count in (1, 2) * 66:
-        hand_out(unacked, count)
+        deliver_ready(unacked, count)
     for tag in order:
         if tag != keep:
             assert take(unacked, tag) == [tag]
@@ -279,20 +279,20 @@ def test_very_many_that_are_settled_are_passed_some_at_a_time(
     unacked, count = Unacked(), 20 * FRONT_RUNS_MAX
     unacked.keep()
     for _ in range(count):
-        hand_out(unacked, 1)
+        deliver_ready(unacked, 1)
     assert len(take(unacked, 2, count)) == count - 1
     looked_at: list[int] = []
-    was_settled = vars(Handout)["is_settled"].fget
+    was_settled = vars(DeliveryBatch)["is_settled"].fget
 
-    def is_settled(run: Handout) -> bool:
+    def is_settled(run: DeliveryBatch) -> bool:
         looked_at.append(run.first_tag)
         return bool(was_settled(run))
 
-    monkeypatch.setattr(Handout, "is_settled", property(is_settled))
+    monkeypatch.setattr(DeliveryBatch, "is_settled", property(is_settled))
     stretches, _unknown = unacked.take(1, 1)
     assert len(looked_at) < 2 * FRONT_RUNS_MAX
     assert unacked.take(1, 1) == ([], 1)
-    last = hand_out(unacked, 1)
+    last = deliver_ready(unacked, 1)
     looked_at.clear()
     assert unacked.take_up_to(0, 1) == ([], None)
     assert unacked.rest > 0
@@ -314,11 +314,11 @@ def test_very_many_that_are_settled_are_passed_some_at_a_time(
 
 def test_few_are_taken_together_where_no_two_follow_one_another() -> None:
     apart, short = Unacked(), Unacked()
-    hand_out(apart, 1_000)
+    deliver_ready(apart, 1_000)
     for tag in range(2, 1_001, 2):
         apart.take(tag, tag)
     for _ in range(500):
-        hand_out(short, 1)
+        deliver_ready(short, 1)
     for unacked in (apart, short):
         stretches, _ = unacked.take_up_to(0, 400)
         assert 40 < len(stretches) < 110

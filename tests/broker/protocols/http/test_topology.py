@@ -36,7 +36,7 @@ async def topology(api: Api) -> AsyncIterator[None]:
 async def test_queues(api: Api) -> None:
     rows = {row["name"]: row for row in await api.get("queues")}
     assert sorted(rows) == ["kept", "mine", "orders"]
-    assert uncounted(rows["orders"]) == {
+    assert counts_error(rows["orders"]) == {
         "name": "orders",
         "vhost": "/",
         "type": "classic",
@@ -84,7 +84,7 @@ def volume(*, ready: int, size_bytes: int) -> Row:
     }
 
 
-def uncounted(row: Row) -> Row:
+def counts_error(row: Row) -> Row:
     """What does not change by itself."""
     return {
         name: value

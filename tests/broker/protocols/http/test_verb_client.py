@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.admin import local_client as module
 from fluffle.broker.admin.dispatch import RequestOutcome
 from fluffle.broker.protocols.http.verb_client import VerbClient
-from fluffle.broker.queues.queue_api import Later
+from fluffle.broker.queues.queue_api import Deferred
 
 
 async def test_what_does_not_become_safe_is_not_waited_for_without_end(
@@ -35,10 +35,10 @@ class SlowSteps:
         self._now_s = self._loop.time()
         monkeypatch.setattr(self._loop, "time", lambda: self._now_s)
 
-    def rows(self) -> Iterator[dict[str, int] | Later[None]]:
+    def rows(self) -> Iterator[dict[str, int] | Deferred[None]]:
         for number in range(4):
             self._now_s += module.ANSWER_TIMEOUT_S * 0.75
-            step = Later[None]()
+            step = Deferred[None]()
             self._loop.call_soon(step.answer, None)
             yield step
             yield {"number": number}

@@ -28,11 +28,11 @@ class Alone:
                     self._priorities.pop(fact.key, None)
                 case f.SacActive():
                     self._changes(fact.key, going)
-                case f.HandedOut() | f.HandedOver():
+                case f.Delivered() | f.DeliveredWithoutAck():
                     assert {*fact.holders} == {self.active}, f"{fact}; {self.active} is active"
-                    if isinstance(fact, f.HandedOut):
+                    if isinstance(fact, f.Delivered):
                         self._held[self.active].update(n for run in fact.runs for n in run)
-                case f.Settled() | f.Returned() | f.Dropped() | f.DeadLettering():
+                case f.Settled() | f.Requeued() | f.Dropped() | f.DeadLettering():
                     for run in fact.runs:
                         self._held.get(fact.holder, set()).difference_update(run)
 

@@ -7,7 +7,7 @@ from typing import Any
 from fluffle.broker.queues.quorum import encoding
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.runs import Marked
+from fluffle.broker.queues.quorum.runs import MarkedRuns
 from fluffle.raft.ranges import Ranges
 from tests.broker.queues.quorum.ghost import Card, Ghost, Place, User
 from tests.broker.queues.quorum.going import priority_of
@@ -192,7 +192,7 @@ def seen(image: Image) -> dict[str, Any]:
     }
 
 
-def numbers(marked: Marked[Any]) -> list[int]:
+def numbers(marked: MarkedRuns[Any]) -> list[int]:
     return [number for run, _mark in marked for number in run]
 
 

@@ -6,8 +6,8 @@ The model is a list: who was taken, when he is due, and who has come out, in whi
 from __future__ import annotations
 
 from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delayed_queue_spec import calendar_spec
-from fluffle.broker.queues.pending_dead_letter import Parcel
+from fluffle.broker.queues.delayed_queue_spec import delayed_queue_spec
+from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.settings import QueueSettings
@@ -16,7 +16,7 @@ from fluffle.protocol.properties import Properties, body_of, build_content, enco
 from tests.broker.queues.quorum.make import ORIGIN
 from tests.broker.queues.quorum.telling import Told
 
-SPEC = calendar_spec("x", "/", durable=True)
+SPEC = delayed_queue_spec("x", "/", durable=True)
 
 
 def message(number: int, delay_ms: int) -> bytes:
@@ -36,7 +36,7 @@ class Calendar(Told):
         """By number, what the publisher has not heard of."""
         self.safe: set[int] = set()
         self.sent = 0
-        self.parcels: list[Parcel] = []
+        self.parcels: list[PendingDeadLetter] = []
         """What is under way, while it is not taken at once."""
         self.takes_at_once = True
         self.purges = 0

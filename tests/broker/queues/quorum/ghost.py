@@ -105,7 +105,7 @@ class Ghost:
     def published(self, fact: f.Published | f.Acted) -> None:
         self.streams[fact.session].next += fact.count
 
-    def refused(self, fact: f.Refused) -> None:
+    def refused(self, fact: f.OperationsRefused) -> None:
         self.streams[fact.session].next += fact.count
         self.streams[fact.session].refused.update(range(fact.first, fact.first + fact.count))
 
@@ -138,19 +138,19 @@ class Ghost:
     def sac_active_is(self, fact: f.SacActive) -> None:
         self.sac_active = fact.key
 
-    def handed_out(self, fact: f.HandedOut) -> None:
+    def handed_out(self, fact: f.Delivered) -> None:
         for number, sequence in enumerate(messages(fact)):
             key = fact.holders[number % len(fact.holders)]
             for card in self._move(iter((sequence,)), ("held", key), "ready", "returned"):
                 assert card.acquired == fact.ordinal
 
-    def handed_over(self, fact: f.HandedOver) -> None:
+    def handed_over(self, fact: f.DeliveredWithoutAck) -> None:
         self._gone(fact, f.Reason.HANDED_OVER, "ready", "returned")
 
     def settled(self, fact: f.Settled) -> None:
         self._gone(fact, f.Reason.ACKED, "held")
 
-    def returned(self, fact: f.Returned) -> None:
+    def returned(self, fact: f.Requeued) -> None:
         place = ("delayed", fact.ready_at_ms) if fact.ready_at_ms else ("returned",)
         for card in self._move(messages(fact), place, "held"):
             assert card.acquired == fact.ordinal
@@ -158,7 +158,7 @@ class Ghost:
             card.failed = fact.delivery_count
         self._let_go()
 
-    def matured(self, fact: f.Matured) -> None:
+    def matured(self, fact: f.DelayElapsed) -> None:
         list(self._move(messages(fact), ("returned",), "delayed"))
 
     def dropped(self, fact: f.Dropped) -> None:
@@ -209,7 +209,7 @@ class Ghost:
 
     DO: ClassVar[dict[type[f.Fact], Callable[[Ghost, Any], None]]] = {
         f.Published: published,
-        f.Refused: refused,
+        f.OperationsRefused: refused,
         f.Acted: published,
         f.Answered: answered,
         f.Acknowledged: acknowledged,
@@ -219,11 +219,11 @@ class Ghost:
         f.GetterAttached: attached,
         f.Detached: detached,
         f.SacActive: sac_active_is,
-        f.HandedOut: handed_out,
-        f.HandedOver: handed_over,
+        f.Delivered: handed_out,
+        f.DeliveredWithoutAck: handed_over,
         f.Settled: settled,
-        f.Returned: returned,
-        f.Matured: matured,
+        f.Requeued: returned,
+        f.DelayElapsed: matured,
         f.Dropped: dropped,
         f.DeadLettering: dead_lettering,
         f.DeadLettered: dead_lettered,

@@ -6,19 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.priority_ready_lists import Lanes
+from fluffle.broker.queues.priority_ready_lists import PriorityReadyLists
 from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.entries import Entries, Entry
 from fluffle.broker.queues.quorum.facts import (
     DeadLettering,
+    Delivered,
+    DeliveredWithoutAck,
     Dropped,
-    HandedOut,
-    HandedOver,
     Purged,
     Reason,
 )
 from fluffle.broker.queues.quorum.state import State
-from fluffle.broker.queues.ready_list import Lane
+from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.urgent import urgent
@@ -57,9 +57,9 @@ def check_order(payload: bytes, entries: Entries) -> None:
     }
     handed, pushed_out = list[int](), list[int]()
     for fact in decode(payload).facts:
-        if isinstance(fact, HandedOut | HandedOver | Dropped | DeadLettering | Purged):
+        if isinstance(fact, Delivered | DeliveredWithoutAck | Dropped | DeadLettering | Purged):
             found = [levels.pop(n) for run in fact.runs for n in run if n in levels]
-            if isinstance(fact, HandedOut | HandedOver):
+            if isinstance(fact, Delivered | DeliveredWithoutAck):
                 handed += found
             elif not isinstance(fact, Purged) and fact.reason is Reason.MAXLEN:
                 pushed_out += found
@@ -69,9 +69,13 @@ def check_order(payload: bytes, entries: Entries) -> None:
 
 def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
     """What has come back, in the order in which the engine hands it out."""
-    lane = queue._lane._front if isinstance(queue._lane, Lanes) else queue._lane
-    assert isinstance(lane, Lane)
-    runs = lane._returned.runs
+    ready_list = (
+        queue._ready_list._front
+        if isinstance(queue._ready_list, PriorityReadyLists)
+        else queue._ready_list
+    )
+    assert isinstance(ready_list, ReadyList)
+    runs = ready_list._returned.runs
     return ((number, run.counts) for run in runs for number in run.sequences[run.head :])
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.deduplication_window import KEY
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.inherited_counts import Carried
+from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, SINCE, FactBatch, encode
 from fluffle.broker.queues.quorum.messages import (
@@ -25,7 +25,7 @@ from tests.broker.queues.quorum.ghost import Card, Ghost
 
 Item = TypeVar("Item")
 
-ORIGINS = [Origin("", "q"), Origin("ex", "a"), Origin("ex", "b\udcff", Past.DIED)]
+ORIGINS = [Origin("", "q"), Origin("ex", "a"), Origin("ex", "b\udcff", MessageAnnotations.DIED)]
 UNHELD_DEATHS = [f.Reason.EXPIRED, f.Reason.MAXLEN, f.Reason.DELIVERY_LIMIT]
 
 
@@ -48,7 +48,7 @@ class History:
         self._origins: list[Origin] = []
         self._decided_by = 0
         """The revision of the specification when the entry was begun."""
-        self._carried = Carried()
+        self._carried = InheritedCounts()
         self._boots = 0
 
     def entry(self) -> bytes:
@@ -69,7 +69,7 @@ class History:
         payload = encode(batch, version_for(self._facts))
         self.index += 1
         self._facts, self._origins, self._decided_by = [], [], ghost.revision
-        self._carried = Carried()
+        self._carried = InheritedCounts()
         return payload
 
     def _say(self, fact: f.Fact) -> None:
@@ -143,7 +143,9 @@ class History:
 
     def refuse(self, chance: Chance) -> None:
         for session in some(chance, self.ghost.streams, 1):
-            self._say(f.Refused(session, self.ghost.streams[session].next, chance.randint(1, 3)))
+            self._say(
+                f.OperationsRefused(session, self.ghost.streams[session].next, chance.randint(1, 3))
+            )
 
     def act(self, chance: Chance) -> None:
         for session in some(chance, self.ghost.streams, 1):
@@ -160,19 +162,19 @@ class History:
 
     # What becomes of messages
 
-    def hand_out(self, chance: Chance) -> None:
+    def deliver_ready(self, chance: Chance) -> None:
         """Mostly the first ones, in turn to some consumers."""
         holders = self._served(holds=True)
         for ordinal, sequences in self._waiting(chance):
             dealt_to = some(chance, holders, 3)
             if dealt_to:
-                self._say(f.HandedOut(ordinal, dealt_to, runs_of(sequences)))
+                self._say(f.Delivered(ordinal, dealt_to, runs_of(sequences)))
 
     def hand_over(self, chance: Chance) -> None:
         holders = self._served(holds=False)
         for ordinal, sequences in self._waiting(chance):
             if dealt_to := some(chance, holders, 2):
-                self._say(f.HandedOver(ordinal, dealt_to, runs_of(sequences)))
+                self._say(f.DeliveredWithoutAck(ordinal, dealt_to, runs_of(sequences)))
 
     def _served(self, *, holds: bool) -> list[int]:
         return [
@@ -205,11 +207,11 @@ class History:
             for sequence in sequences:
                 delivery_count = self.ghost.cards[sequence].failed + has_failed
                 self._say(
-                    f.Returned(
+                    f.Requeued(
                         key,
                         ordinal,
                         delivery_count,
-                        chance.choice(list(f.How)),
+                        chance.choice(list(f.RequeueReason)),
                         ready_at_ms,
                         [range(sequence, sequence + 1)],
                     )
@@ -223,7 +225,9 @@ class History:
                 for delivery_count in failed:
                     alike = [s for s in sequences if self.ghost.cards[s].failed == delivery_count]
                     self._say(
-                        f.Returned(key, ordinal, delivery_count, f.How.LOST, 0, runs_of(alike))
+                        f.Requeued(
+                            key, ordinal, delivery_count, f.RequeueReason.LOST, 0, runs_of(alike)
+                        )
                     )
 
     def reject(self, chance: Chance) -> None:
@@ -243,7 +247,7 @@ class History:
 
     def mature(self, chance: Chance) -> None:
         if sequences := chosen(chance, self.ghost.at("delayed")):
-            self._say(f.Matured(runs_of(sequences)))
+            self._say(f.DelayElapsed(runs_of(sequences)))
 
     def die(self, chance: Chance) -> None:
         """Messages that nobody holds expire, are too many or came back too often."""
@@ -302,10 +306,10 @@ OPERATIONS: list[Callable[[History, Any], None]] = [
     History.refuse,
     History.act,
     History.acknowledge,
-    History.hand_out,
-    History.hand_out,
-    History.hand_out,
-    History.hand_out,
+    History.deliver_ready,
+    History.deliver_ready,
+    History.deliver_ready,
+    History.deliver_ready,
     History.hand_over,
     History.settle,
     History.settle,

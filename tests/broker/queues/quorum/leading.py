@@ -16,15 +16,15 @@ from typing import Any, ClassVar
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED
 from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import FINAL, Handout, Outcome
+from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.encoding import VERSION, decode
-from fluffle.broker.queues.quorum.facts import Reason, Returned, SessionId
+from fluffle.broker.queues.quorum.facts import Reason, Requeued, SessionId
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of
 from fluffle.protocol.deaths import DeathReason
@@ -133,7 +133,7 @@ class Bench:
     # Leading
 
     def lead(self) -> None:
-        around = Surroundings(
+        around = LeaderContext(
             propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
             read_entry=lambda index: self.log[index - 1], damaged=self.on_damage,
             takes=lambda _content_bytes: self.is_open, may_grow=lambda: self.may_grow,
@@ -192,7 +192,7 @@ class Bench:
         if self.spec.single_active_consumer:
             self.alone.apply(decode(payload))
         for fact in decode(payload).facts:
-            if isinstance(fact, Returned):
+            if isinstance(fact, Requeued):
                 self.came_back.update(number for run in fact.runs for number in run)
         check_expired(payload, self.image.state.entries)
         check_order(payload, self.image.state.entries)
@@ -398,13 +398,13 @@ class Bench:
                 edge.consumers[effect.answer] = operation.acknowledges
 
     def on_delivery(self, edge: Edge, effect: e.Delivery) -> None:
-        self.receive(edge, effect.holder, effect.handout)
+        self.receive(edge, effect.holder, effect.delivery_batch)
 
-    def on_got(self, edge: Edge, effect: e.Got) -> None:
+    def on_got(self, edge: Edge, effect: e.GetResult) -> None:
         self.over(edge, effect.session, effect.number, 1)
         edge.getters.add(effect.holder)
-        if effect.handout is not None:
-            self.receive(edge, effect.holder, effect.handout)
+        if effect.delivery_batch is not None:
+            self.receive(edge, effect.holder, effect.delivery_batch)
 
     def on_activity(self, edge: Edge, effect: e.Activity) -> None:
         assert self.spec.single_active_consumer
@@ -429,33 +429,35 @@ class Bench:
         e.NotTaken: on_not_taken,
         e.Answer: on_answer,
         e.Delivery: on_delivery,
-        e.Got: on_got,
+        e.GetResult: on_got,
         e.Activity: on_activity,
         e.TimedOut: on_timed_out,
         e.Expected: never_told,
     }
 
-    def receive(self, edge: Edge, holder: int, handout: Handout) -> None:
+    def receive(self, edge: Edge, holder: int, delivery_batch: DeliveryBatch) -> None:
         """A client gets messages: nobody else has them, and what is said of them is true."""
         limits = [each.delivery_limit for each in self.said if each.delivery_limit is not None]
-        has_none, counts = len(limits) < len(self.said), handout.counts
-        assert handout.redelivered == (counts.acquired > 0)
-        for sequence, content in zip(handout.sequences, handout.contents, strict=True):
+        has_none, counts = len(limits) < len(self.said), delivery_batch.counts
+        assert delivery_batch.redelivered == (counts.acquired > 0)
+        for sequence, content in zip(
+            delivery_batch.sequences, delivery_batch.contents, strict=True
+        ):
             brought = self.brought.get(content, NEW)
             assert has_none or counts.failed <= max(brought.failed, *limits), "it failed too often"
             check_counts(counts, brought, came_back=sequence in self.came_back)
-            if edge.holds.get(sequence) == Hold(holder, handout.counts.acquired):
+            if edge.holds.get(sequence) == Hold(holder, delivery_batch.counts.acquired):
                 continue  # it was asked for again, twice
             assert sequence not in self.settled, "it was settled"
-            assert handout.redelivered or sequence not in self.seen, "it was seen"
+            assert delivery_batch.redelivered or sequence not in self.seen, "it was seen"
             assert all(sequence not in other.holds for other in self.edges), "two have it"
             assert self.seen.setdefault(sequence, content) == content
-            if handout.holder.no_ack:
+            if delivery_batch.holder.no_ack:
                 self.settled.add(sequence)
             else:
                 held = self.image.state.holders[holder].held
                 assert sequence in held, "it left before it was applied"
-                edge.holds[sequence] = Hold(holder, handout.counts.acquired)
+                edge.holds[sequence] = Hold(holder, delivery_batch.counts.acquired)
 
     # What must hold
 

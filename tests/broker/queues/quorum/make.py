@@ -41,11 +41,11 @@ def busy() -> Image:
     told(image, f.GetterAttached(4, 1, 1), f.Published(1, 1, 10), messages=new(1, 10))
     told(
         image,
-        f.HandedOut(0, [2], [range(1, 8)]),
-        f.Returned(2, 0, 0, f.How.NACKED, 0, [range(4, 6)]),
-        f.Returned(2, 0, 1, f.How.REJECTED, 500, [range(6, 7)]),
+        f.Delivered(0, [2], [range(1, 8)]),
+        f.Requeued(2, 0, 0, f.RequeueReason.NACKED, 0, [range(4, 6)]),
+        f.Requeued(2, 0, 1, f.RequeueReason.REJECTED, 500, [range(6, 7)]),
         f.DeadLettering(f.Reason.REJECTED, 0, 2, 0, [range(7, 8)]),
-        f.HandedOut(1, [4], [range(4, 5)]),
+        f.Delivered(1, [4], [range(4, 5)]),
     )
     return image
 

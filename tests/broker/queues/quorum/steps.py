@@ -9,7 +9,7 @@ from typing import Any
 from fluffle.broker.queues.delivery import Outcome
 from tests.broker.queues.quorum.leading import Bench
 
-COMES_BACK = [Outcome.RETURNED, Outcome.REFUSED, Outcome.LOST]
+COMES_BACK = [Outcome.NACK_REQUEUED, Outcome.REJECT_REQUEUED, Outcome.LOST]
 
 
 def step(bench: Bench, chance: Random) -> None:

@@ -40,9 +40,9 @@ class Told(Bench):
     def release(self, effects: list[e.Effect]) -> None:
         self.told += effects
         self.left += [
-            each.handout.contents
+            each.delivery_batch.contents
             for each in effects
-            if isinstance(each, e.Delivery | e.Got) and each.handout is not None
+            if isinstance(each, e.Delivery | e.GetResult) and each.delivery_batch is not None
         ]
 
     def take(self) -> list[e.Effect]:

@@ -45,6 +45,6 @@ def test_nobody_else_is(alone: Alone, facts: list[f.Fact]) -> None:
 
 
 def test_whoever_gives_way_and_stays_holds_nothing(alone: Alone) -> None:
-    alone.apply(FactBatch(0, 0, [f.HandedOut(0, [LOW], [range(1, 2)])]))
+    alone.apply(FactBatch(0, 0, [f.Delivered(0, [LOW], [range(1, 2)])]))
     with pytest.raises(AssertionError, match="11 gives way with"):
         alone.apply(FactBatch(0, 0, [f.SacActive(HIGH)]))

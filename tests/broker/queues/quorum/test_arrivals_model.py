@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.queue_api import DeadLetterIds
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.broker.queues.quorum.image import Image
@@ -34,17 +34,17 @@ class Source:
     """Those of them that the target was not told to forget."""
     done: set[int] = field(default_factory=set)
     """Those that it was told to forget."""
-    before: Posted | None = None
+    before: DeadLetterIds | None = None
     """Something that the one who led before had under way."""
 
     def content(self, number: int) -> bytes:
         return b"%d of %d" % (number, self.group)
 
-    def posted(self, numbers: list[int]) -> Posted:
+    def posted(self, numbers: list[int]) -> DeadLetterIds:
         below = next(n for n in range(1, self.dead + 2) if n not in self.arrived)
         settled, self.unsaid = sorted(self.unsaid), set()
         self.done |= {*settled, *range(1, below)}
-        return Posted(self.group, self.term, below, settled, numbers)
+        return DeadLetterIds(self.group, self.term, below, settled, numbers)
 
 
 class Arriving:
@@ -63,21 +63,21 @@ class Arriving:
         self.gone: list[Source] = []
         self.next = 1
         self.has_grown = False
-        self.pending: dict[int, Posted | None] = {}
+        self.pending: dict[int, DeadLetterIds | None] = {}
         """By the number of its first operation; None: it is a purge."""
         self.taken: dict[int, tuple[int, int]] = {}
         """By the number of an operation: the group and the number of what it gives."""
         self.stale: set[int] = set()
         """Operations that must not be taken."""
 
-    def give(self, posted: Posted) -> None:
+    def give(self, posted: DeadLetterIds) -> None:
         first, self.next = self.next, self.next + len(posted.sequences)
         self.pending[first] = posted
         for at, number in enumerate(posted.sequences):
             self.taken[first + at] = posted.source, number
         self.ask(first, posted)
 
-    def ask(self, first: int, posted: Posted | None) -> None:
+    def ask(self, first: int, posted: DeadLetterIds | None) -> None:
         session = self.bench.session()
         if posted is None:
             self.bench.led.purge(session, first)
@@ -127,7 +127,7 @@ class Arriving:
         source = self.chance.choice(self.sources)
         live = [n for n in range(1, source.dead + 1) if n not in source.arrived]
         if live:
-            source.before = Posted(source.group, source.term, 1, [], live[:5])
+            source.before = DeadLetterIds(source.group, source.term, 1, [], live[:5])
         source.term += 1
 
     def be_late(self) -> None:
@@ -154,7 +154,7 @@ class Arriving:
             self.change_leader()
             if source.dead:
                 self.stale |= {self.next}
-                self.give(Posted(source.group, source.term, 1, [], [source.dead]))
+                self.give(DeadLetterIds(source.group, source.term, 1, [], [source.dead]))
             made = Source(max(each.group for each in (*self.sources, *self.gone)) + 1)
             self.sources.append(made)
             self.bench.unknown.add(made.group)

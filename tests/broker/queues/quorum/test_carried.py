@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.queue_view import lying
+from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.encoding import (
@@ -18,7 +18,7 @@ from fluffle.broker.queues.quorum.encoding import (
     encode,
     version_of,
 )
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.facts import Published
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.protocol.deaths import DeathReason
@@ -55,8 +55,10 @@ class Next(Told):
 
     def delivered(self) -> list[tuple[int, bool, Counts]]:
         """How many together, and what is said of them."""
-        handouts = [each.handout for each in self.take() if isinstance(each, e.Delivery)]
-        return [(len(each.sequences), each.redelivered, each.counts) for each in handouts]
+        delivery_batches = [
+            each.delivery_batch for each in self.take() if isinstance(each, e.Delivery)
+        ]
+        return [(len(each.sequences), each.redelivered, each.counts) for each in delivery_batches]
 
 
 @pytest.mark.parametrize("no_ack", [False, True])
@@ -77,7 +79,11 @@ def test_the_limit_of_the_queue_counts_on() -> None:
     bench = Next(quorum(delivery_limit=3, dead_letter_exchange="dlx"))
     bench.put(1, BROUGHT)
     holder = bench.consume()
-    for ordinal, outcome in ((3, Outcome.RETURNED), (4, Outcome.REFUSED), (5, Outcome.REFUSED)):
+    for ordinal, outcome in (
+        (3, Outcome.NACK_REQUEUED),
+        (4, Outcome.REJECT_REQUEUED),
+        (5, Outcome.REJECT_REQUEUED),
+    ):
         tokens = [(ordinal, range(1, 2))]
         bench.led.settle(bench.key, bench.next, holder, tokens, outcome=outcome)
         bench.next += 1
@@ -91,7 +97,7 @@ def test_who_looks_sees_it_and_a_purge_forgets_it() -> None:
     bench = Next()
     bench.put(1, NEW)
     bench.put(2, BROUGHT)
-    seen = lying(bench.led.queue.shelf.stocks, 0)
+    seen = messages_from(bench.led.queue.shelf.stocks, 0)
     assert [(each.redelivered, each.counts) for each in seen] == [
         (False, NEW),
         (True, BROUGHT),
@@ -133,7 +139,7 @@ def test_who_was_added_since_and_knows_nothing_of_it_does_not_take_it() -> None:
     bench.readers = {"a": VERSION, "b": REMEMBERS}
     bench.settle_down()
     assert version_of(bench.log[-1]) == CARRIES
-    with pytest.raises(Unfit, match="run the one that the other members run"):
+    with pytest.raises(InvalidEntry, match="run the one that the other members run"):
         Image(reads=REMEMBERS).apply(1, bench.log[-1])
 
 

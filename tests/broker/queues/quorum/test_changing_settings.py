@@ -8,7 +8,7 @@ from msgpack import packb
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.encoding import decode
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.facts import Dropped, SpecChanged
 from fluffle.broker.queues.quorum.specification import encode_settings, settings_on_record
 from fluffle.broker.queues.settings import (
@@ -125,5 +125,5 @@ def test_a_setting_of_a_later_version_is_left_out() -> None:
     ],
 )
 def test_what_nobody_wrote_is_refused(encoded: bytes) -> None:
-    with pytest.raises(Unfit, match="settings that are none"):
+    with pytest.raises(InvalidEntry, match="settings that are none"):
         settings_on_record(encoded, QueueSpec("q"))

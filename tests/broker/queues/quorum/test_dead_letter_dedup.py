@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.queue_api import DeadLetterIds
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.encoding import (
     ARRIVALS,
@@ -16,7 +16,7 @@ from fluffle.broker.queues.quorum.encoding import (
     decode,
     version_of,
 )
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.force_single_member import TERM_STEP
@@ -59,7 +59,7 @@ class Target:
         below: int = 1,
         settled: Iterable[int] = (),
     ) -> None:
-        posted = Posted(source, term, below, [*settled], [*sequences])
+        posted = DeadLetterIds(source, term, below, [*settled], [*sequences])
         contents = [b"dead %d" % sequence for sequence in sequences]
         first, self.next = self.next, self.next + len(contents)
         self.bench.led.publish(
@@ -118,7 +118,7 @@ def test_it_is_forgotten_though_some_that_it_is_said_with_are_known() -> None:
     """An edge that asks again begins with those that it has heard nothing of."""
     target = Target()
     target.post(5, 6)
-    posted = Posted(SOURCE, 1, 1, [5], [6, 7])
+    posted = DeadLetterIds(SOURCE, 1, 1, [5], [6, 7])
     bench = target.bench
     bench.led.publish(target.session, 2, [ORIGIN] * 2, [b"6", b"7"], posted=posted)
     bench.settle_down()
@@ -228,7 +228,7 @@ def test_what_contradicts_it_is_unfit(fact: Arrived | ArrivalsKnown) -> None:
     target.post(5, term=2)
     target.bench.led._draft.say(fact)
     target.bench.is_touched = True
-    with pytest.raises(Unfit):
+    with pytest.raises(InvalidEntry):
         target.bench.settle_down()
 
 
@@ -294,7 +294,7 @@ def test_a_member_that_cannot_read_what_is_remembered_does_not_take_it() -> None
     target.bench.settle_down()
     assert version_of(target.bench.log[-1]) == ARRIVALS
     older = Image(reads=DATED_HOLDS)
-    with pytest.raises(Unfit, match="run the one that the other members run"):
+    with pytest.raises(InvalidEntry, match="run the one that the other members run"):
         older.apply(1, target.bench.log[-1])
 
 

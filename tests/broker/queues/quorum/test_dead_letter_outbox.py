@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
-from fluffle.broker.queues.queue_api import Posted
+from fluffle.broker.queues.queue_api import DeadLetterIds
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.dead_letter_outbox import (
     PATIENCE_MS,
@@ -252,7 +252,7 @@ def test_what_was_refused_is_tried_at_once_when_that_may_help() -> None:
     assert not bench.died, "it is under way"
 
 
-def stamped(bench: Told, queue: str = "target") -> Posted:
+def stamped(bench: Told, queue: str = "target") -> DeadLetterIds:
     """What a queue is told of all that were sent last."""
     [dead] = bench.died
     assert dead.parcels is not None
@@ -264,23 +264,23 @@ def stamped(bench: Told, queue: str = "target") -> Posted:
 def test_a_queue_is_told_once_of_what_it_has_that_is_kept_no_more() -> None:
     bench, _session = with_dead(3)
     term = bench.leaders
-    assert stamped(bench) == Posted(GROUP, term, 1, [], [1, 2, 3])
-    assert stamped(bench, "other") == Posted(GROUP, term, 1, [], [1, 2, 3])
+    assert stamped(bench) == DeadLetterIds(GROUP, term, 1, [], [1, 2, 3])
+    assert stamped(bench, "other") == DeadLetterIds(GROUP, term, 1, [], [1, 2, 3])
     first, second, _third = bench.died[0].parcels or []
     for parcel in (first, second):
         parcel.lead(["target", "other"])
         parcel.known("target", is_taken=True)
     first.known("other", is_taken=True)
     bench.turn()
-    assert stamped(bench) == Posted(GROUP, term, 1, [], [1, 2, 3]), "it is not on record"
+    assert stamped(bench) == DeadLetterIds(GROUP, term, 1, [], [1, 2, 3]), "it is not on record"
     bench.settle_down()
-    assert stamped(bench) == Posted(GROUP, term, 2, [1], [1, 2, 3])
+    assert stamped(bench) == DeadLetterIds(GROUP, term, 2, [1], [1, 2, 3])
     assert stamped(bench).settled == []
     assert stamped(bench, "other").settled == [1]
     assert stamped(bench, "third").settled == []
     second.known("other", is_taken=True)
     bench.settle_down()
-    assert stamped(bench) == Posted(GROUP, term, 3, [2], [1, 2, 3])
+    assert stamped(bench) == DeadLetterIds(GROUP, term, 3, [2], [1, 2, 3])
 
 
 def remembered(bench: Told) -> dict[object, list[int]]:

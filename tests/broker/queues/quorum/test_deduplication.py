@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from fluffle.broker.queues.deduplication_window import Window
+from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import (
     DATED_HOLDS,
@@ -18,7 +18,7 @@ from fluffle.broker.queues.quorum.encoding import (
     decode,
     version_of,
 )
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import QueueSettings
@@ -69,7 +69,9 @@ class Once(Bench):
         """To all, who agree."""
         sieve = self.led.queue._entrance._sieve
         assert sieve is not None
-        windows = [image.state.window or Window() for image in (self.image, self.follower)]
+        windows = [
+            image.state.window or DeduplicationWindow() for image in (self.image, self.follower)
+        ]
         (packed,) = {window.packed() for window in (sieve.window, *windows)}
         return packed
 
@@ -276,5 +278,5 @@ def test_who_reads_no_more_than_an_older_version_refuses_what_has_keys() -> None
     bench.settle_down()
     taken = bench.image.snapshot()[1]
     assert Image.restored(taken).digest() == bench.image.digest()
-    with pytest.raises(Unfit, match=f"version {VERSION}"):
+    with pytest.raises(InvalidEntry, match=f"version {VERSION}"):
         Image.restored(taken, reads=DATED_HOLDS)

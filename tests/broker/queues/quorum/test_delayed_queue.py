@@ -12,7 +12,7 @@ import pytest
 from fluffle.broker.queues import delayed_ready_list
 from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
 from fluffle.broker.queues.expiry_times import Expiries
-from fluffle.broker.queues.queue_view import View
+from fluffle.broker.queues.queue_view import PeekRequest
 from fluffle.broker.queues.quorum import dead_letter_outbox, delayed_queue
 from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.entries import Entries
@@ -21,7 +21,7 @@ from fluffle.broker.queues.quorum.facts import (
     DeadLettering,
     Reason,
 )
-from fluffle.broker.queues.quorum.message_reader import Contents
+from fluffle.broker.queues.quorum.message_reader import LogJournal
 from tests.broker.queues.quorum.delaying import Calendar
 from tests.broker.queues.quorum.test_leadership import make_small
 from tests.suite.seeds import seeds
@@ -63,7 +63,7 @@ def test_a_next_leader_knows_when_each_is_due() -> None:
     bench.settle_down()
     bench.now_ms = 40
     bench.change_leader(0, is_elsewhere=True)
-    assert bench.led.queue._lane.count == 5_000
+    assert bench.led.queue._ready_list.count == 5_000
     assert bench.led.queue.due_ms == 0, "nobody has looked yet"
     bench.touch(bench.led)
     bench.settle_down()
@@ -77,17 +77,17 @@ def test_a_next_leader_looks_at_each_once_and_at_few_in_a_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(delayed_ready_list, "LOOKED_MAX", 8)
-    bench, looked, asked = Calendar(), list[int](), Contents.expiries_of
+    bench, looked, asked = Calendar(), list[int](), LogJournal.expiries_of
     for _ in range(20):
         bench.publish_all(*range(1_000, 2_000, 50))
         bench.turn()
     bench.settle_down()
 
-    def expiries_of(contents: Contents, run: range) -> Expiries | None:
+    def expiries_of(contents: LogJournal, run: range) -> Expiries | None:
         looked.extend(run)
         return asked(contents, run)
 
-    monkeypatch.setattr(Contents, "expiries_of", expiries_of)
+    monkeypatch.setattr(LogJournal, "expiries_of", expiries_of)
     bench.change_leader(0, is_elsewhere=False)
     bench.at(999)
     bench.turn()
@@ -188,7 +188,7 @@ def test_it_may_be_looked_at() -> None:
     bench = Calendar()
     bench.publish_all(30, 20)
     bench.settle_down()
-    seen = bench.led.queue.peek(View(0, 5, 10)).seen
+    seen = bench.led.queue.peek(PeekRequest(0, 5, 10)).seen
     assert [(each.body, each.expires_at_ms) for each in seen] == [(b"1", 30), (b"2", 20)]
 
 

@@ -15,7 +15,7 @@ from fluffle.broker.queues.delayed_retry import delay_ms
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum.encoding import decode
-from fluffle.broker.queues.quorum.facts import How, Matured, Purged, Returned
+from fluffle.broker.queues.quorum.facts import DelayElapsed, Purged, Requeued, RequeueReason
 from fluffle.broker.queues.settings import DelayedRetry, QueueSettings
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.quorum.edges import Edge
@@ -84,9 +84,9 @@ def test_nothing_waits_for_more_than_ten_years(least_ms: int, most_ms: int | Non
     said = {} if most_ms is None else {"delayed_retry_max": most_ms}
     bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=least_ms, **said)
     bench.now_ms = now_ms = 1_700_000_000_000
-    give_back(bench, edge, [1], Outcome.REFUSED)
-    (returned,) = facts(bench, Returned)
-    assert isinstance(returned, Returned)
+    give_back(bench, edge, [1], Outcome.REJECT_REQUEUED)
+    (returned,) = facts(bench, Requeued)
+    assert isinstance(returned, Requeued)
     assert returned.ready_at_ms == now_ms + DURATION_MS_MAX
     settings = bench.led.queue.settings
     assert delay_ms(settings, Counts(2, 2), is_failure=True) == DURATION_MS_MAX
@@ -94,46 +94,46 @@ def test_nothing_waits_for_more_than_ten_years(least_ms: int, most_ms: int | Non
 
 def test_a_message_waits_and_comes_again() -> None:
     bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100, delayed_retry_max=300)
-    give_back(bench, edge, [2], Outcome.RETURNED)
+    give_back(bench, edge, [2], Outcome.NACK_REQUEUED)
     queue = bench.led.queue
     assert (queue.ready_count, queue.waiting_count, queue.in_flight) == (0, 1, 2)
-    (returned,) = facts(bench, Returned)
-    assert isinstance(returned, Returned)
-    assert (returned.how, returned.ready_at_ms) == (How.NACKED, 100)
+    (returned,) = facts(bench, Requeued)
+    assert isinstance(returned, Requeued)
+    assert (returned.how, returned.ready_at_ms) == (RequeueReason.NACKED, 100)
     at(bench, 99)
     assert 2 not in edge.holds
     at(bench, 100)
     assert edge.holds[2].ordinal == 1
-    assert facts(bench, Matured) == [Matured([range(2, 3)])]
+    assert facts(bench, DelayElapsed) == [DelayElapsed([range(2, 3)])]
 
 
 def test_who_fails_again_waits_longer() -> None:
     bench, edge = waiting(delayed_retry_type="failed", delayed_retry_min=100, delayed_retry_max=900)
     for then_ms in (100, 300, 600):
-        give_back(bench, edge, [1], Outcome.REFUSED)
+        give_back(bench, edge, [1], Outcome.REJECT_REQUEUED)
         at(bench, then_ms - 1)
         assert 1 not in edge.holds
         at(bench, then_ms)
         assert 1 in edge.holds
-    give_back(bench, edge, [1], Outcome.RETURNED)
+    give_back(bench, edge, [1], Outcome.NACK_REQUEUED)
     assert edge.holds[1].ordinal == 4, "that was no failure"
 
 
 def test_they_come_in_the_order_of_their_times() -> None:
     bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
-    give_back(bench, edge, [3], Outcome.RETURNED)
+    give_back(bench, edge, [3], Outcome.NACK_REQUEUED)
     at(bench, 50)
-    give_back(bench, edge, [1], Outcome.RETURNED)
-    give_back(bench, edge, [2], Outcome.RETURNED)
+    give_back(bench, edge, [1], Outcome.NACK_REQUEUED)
+    give_back(bench, edge, [2], Outcome.NACK_REQUEUED)
     at(bench, 200)
-    runs = chain.from_iterable(fact.runs for fact in facts(bench, Matured))  # type: ignore[attr-defined]
+    runs = chain.from_iterable(fact.runs for fact in facts(bench, DelayElapsed))  # type: ignore[attr-defined]
     assert [number for run in runs for number in run] == [3, 1, 2]
 
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_the_next_leader_waits_for_the_same_moment(is_elsewhere: bool) -> None:
     bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
-    give_back(bench, edge, [1, 2], Outcome.RETURNED)
+    give_back(bench, edge, [1, 2], Outcome.NACK_REQUEUED)
     bench.now_ms = 60
     bench.wakes.clear()
     bench.change_leader(0, is_elsewhere=is_elsewhere)
@@ -146,14 +146,14 @@ def test_the_next_leader_waits_for_the_same_moment(is_elsewhere: bool) -> None:
 
 def test_a_purge_takes_them() -> None:
     bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
-    give_back(bench, edge, [1, 3], Outcome.RETURNED)
+    give_back(bench, edge, [1, 3], Outcome.NACK_REQUEUED)
     bench.purge(edge)
     bench.settle_down()
     assert {n for fact in facts(bench, Purged) for run in fact.runs for n in run} == {1, 3}  # type: ignore[attr-defined]
     assert bench.led.queue.waiting_count == 0
     bench.is_touched, bench.now_ms = True, 500
     bench.settle_down()
-    assert facts(bench, Matured) == []
+    assert facts(bench, DelayElapsed) == []
 
 
 def test_they_count_where_no_more_may_wait() -> None:
@@ -161,7 +161,7 @@ def test_they_count_where_no_more_may_wait() -> None:
         delayed_retry_type="all", delayed_retry_min=100, max_length=2, overflow="reject-publish"
     )
     bench.detach(edge, list(edge.consumers), None)
-    give_back(bench, edge, [1, 2], Outcome.RETURNED)
+    give_back(bench, edge, [1, 2], Outcome.NACK_REQUEUED)
     bench.publish(edge, 2)
     bench.settle_down()
     assert len(bench.refused) == 1
@@ -169,7 +169,7 @@ def test_they_count_where_no_more_may_wait() -> None:
 
 def test_who_dies_does_not_wait() -> None:
     bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100, delivery_limit=0)
-    give_back(bench, edge, [1], Outcome.REFUSED)
+    give_back(bench, edge, [1], Outcome.REJECT_REQUEUED)
     assert bench.led.queue.waiting_count == 0
     bench.check()
 
@@ -204,7 +204,7 @@ def test_every_second_message_waits_and_comes_with_its_contents() -> None:
     bench.settle_down()
     assert [sorted(each.holds) for each in (edge, other)] == [[1, 3, 5], [2, 4, 6]]
     (key,) = other.consumers
-    bench.ask(other, bench._ending(key, [(0, range(2, 8, 2))], Outcome.RETURNED))
+    bench.ask(other, bench._ending(key, [(0, range(2, 8, 2))], Outcome.NACK_REQUEUED))
     other.holds.clear()
     bench.settle_down()
     assert bench.led.queue.waiting_count == 3
@@ -239,7 +239,7 @@ def test_each_expires_at_its_time_all_the_same(changes: int) -> None:
     bench.attach(edge)
     bench.publish(edge, 3, [900, 50, 900])
     bench.settle_down()
-    give_back(bench, edge, [2, 3], Outcome.RETURNED)
+    give_back(bench, edge, [2, 3], Outcome.NACK_REQUEUED)
     bench.detach(edge, list(edge.consumers), None)
     bench.settle_down()
     for _ in range(changes):
@@ -257,7 +257,7 @@ def test_a_purge_counts_each_of_those_that_wait() -> None:
     """All of a run."""
     bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
     (key,) = edge.consumers
-    bench.ask(edge, bench._ending(key, [(0, range(1, 4))], Outcome.RETURNED))
+    bench.ask(edge, bench._ending(key, [(0, range(1, 4))], Outcome.NACK_REQUEUED))
     edge.holds.clear()
     bench.settle_down()
     assert bench.led.queue.purge() == 3

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import Counts
-from fluffle.broker.queues.inherited_counts import Alike
+from fluffle.broker.queues.inherited_counts import EqualCountsRun
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import (
     HEAD,
@@ -28,7 +28,7 @@ from fluffle.broker.queues.quorum.encoding import (
     row_of,
     slim,
 )
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.messages import (
     Enqueued,
@@ -53,7 +53,7 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     str: texts,
     bytes: st.binary(max_size=9),
     f.Reason: st.sampled_from(f.Reason),
-    f.How: st.sampled_from(f.How),
+    f.RequeueReason: st.sampled_from(f.RequeueReason),
     list[int]: st.lists(st.integers(1, 2**63 - 1), min_size=1, max_size=4),
     list[range]: st.lists(runs, min_size=1, max_size=4),
 }
@@ -82,12 +82,12 @@ counts = st.integers(0, 2**32 - 1)
 
 
 @st.composite
-def brought(draw: st.DrawFn, count: int) -> tuple[Alike, ...]:
+def brought(draw: st.DrawFn, count: int) -> tuple[EqualCountsRun, ...]:
     """What some of so many messages have brought along."""
     bounds = sorted(draw(st.sets(st.integers(0, count), max_size=4)))
     pairs = zip(bounds[::2], bounds[1::2], strict=False)
     drawn = ((low, high, draw(st.builds(Counts, counts, counts))) for low, high in pairs)
-    return tuple(Alike(*run) for run in drawn)
+    return tuple(EqualCountsRun(*run) for run in drawn)
 
 
 def plain(batch: FactBatch) -> tuple[object, ...]:
@@ -101,7 +101,7 @@ def plain(batch: FactBatch) -> tuple[object, ...]:
 @pytest.mark.parametrize(
     "fact",
     [
-        f.Returned(1, 0, 1, f.How.NACKED, 2**63, [range(1, 2)]),
+        f.Requeued(1, 0, 1, f.RequeueReason.NACKED, 2**63, [range(1, 2)]),
         f.Settled(1, -1, [range(1, 2)]),
         f.SessionClosed(2**63),
         f.ConsumerAttached(1, 1, 1, -(2**63) - 1, 0, False, False, "c", b""),
@@ -134,7 +134,7 @@ EXAMPLES: Mapping[Any, Any] = {
     str: "name",
     bytes: b"octets",
     f.Reason: f.Reason.EXPIRED,
-    f.How: f.How.LOST,
+    f.RequeueReason: f.RequeueReason.LOST,
     list[int]: [1, 2],
     list[range]: [range(1, 9, 2), range(3, 4)],
 }
@@ -164,13 +164,13 @@ def rows(stored: Stored) -> list[tuple[int, str, str, bytes]]:
 
 def test_what_is_slim_is_not_applied() -> None:
     entry = encode(FactBatch(0, 0, [], enqueued(1, [Origin("", "q")], [b"body"])))
-    with pytest.raises(Unfit, match="kind 2"):
+    with pytest.raises(InvalidEntry, match="kind 2"):
         Image().apply(1, slim(entry, [range(1, 2)]))
 
 
 def test_slimming_away_everything_is_a_mistake() -> None:
     entry = encode(FactBatch(0, 0, [], enqueued(1, [Origin("", "q")], [b"body"])))
-    with pytest.raises(Unfit, match="no live message"):
+    with pytest.raises(InvalidEntry, match="no live message"):
         slim(entry, [range(2, 3)])
 
 
@@ -180,11 +180,11 @@ def test_a_content_that_has_changed(change: int) -> None:
     new = enqueued(1, [Origin("", "q")] * 2, [b"aa", b"bb"])
     entry = bytearray(encode(FactBatch(0, 0, [], new)))
     entry[-2 - change] ^= 1
-    with pytest.raises(Unfit, match="content of a message is not what it was"):
+    with pytest.raises(InvalidEntry, match="content of a message is not what it was"):
         read_messages(bytes(entry))
     whole, broken = (1, 2) if change == -1 else (2, 1)
     assert pick_messages(bytes(entry), [whole]).contents == [b"aa" if whole == 1 else b"bb"]
-    with pytest.raises(Unfit, match="content of a message is not what it was"):
+    with pytest.raises(InvalidEntry, match="content of a message is not what it was"):
         pick_messages(bytes(entry), [whole, broken])
 
 
@@ -194,13 +194,13 @@ def test_what_is_not_in_an_entry_is_not_picked_from_it() -> None:
     left = slim(entry, [range(3, 4), range(5, 6)])
     assert pick_messages(left, [5, 3]).contents == [b"c", b"a"]
     for of_entry, other in ((entry, 2), (entry, 6), (left, 4)):
-        with pytest.raises(Unfit, match="messages of an entry cannot be read"):
+        with pytest.raises(InvalidEntry, match="messages of an entry cannot be read"):
             pick_messages(of_entry, [other])
 
 
 def test_an_origin_that_has_changed() -> None:
     entry = encode(FactBatch(0, 0, [], enqueued(1, [Origin("here", "q")], [b"aa"])))
-    with pytest.raises(Unfit, match="content of a message is not what it was"):
+    with pytest.raises(InvalidEntry, match="content of a message is not what it was"):
         read_messages(entry.replace(b"here", b"herd"))
 
 
@@ -234,7 +234,7 @@ ROWS: list[tuple[object, str]] = [
 @pytest.mark.parametrize(("facts", "why"), ROWS, ids=[f"{facts}" for facts, _ in ROWS])
 def test_facts_that_nobody_wrote(facts: object, why: str) -> None:
     packed = msgpack.packb(facts)
-    with pytest.raises(Unfit, match=why):
+    with pytest.raises(InvalidEntry, match=why):
         decode(HEAD.pack(1, 1, 0, 0, len(packed)) + packed)
 
 
@@ -253,13 +253,13 @@ def test_facts_that_nobody_wrote(facts: object, why: str) -> None:
     ],
 )
 def test_entries_that_nobody_wrote(entry: bytes, why: str) -> None:
-    with pytest.raises(Unfit, match=why):
+    with pytest.raises(InvalidEntry, match=why):
         decode(entry)
 
 
 @given(st.randoms(use_true_random=False), st.data())
 def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> None:
-    """Whatever octets of an entry are others: it can be read, or it is `Unfit`."""
+    """Whatever octets of an entry are others: it can be read, or it is `InvalidEntry`."""
     told = Told()
     for operation in (OPERATIONS[0], OPERATIONS[2], *chance.choices(OPERATIONS, k=12)):
         told.do(operation, chance)
@@ -271,5 +271,5 @@ def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> N
     for read in (lambda damaged: Image().apply(1, damaged), read_messages, pick):
         try:
             read(bytes(entry[:size]))
-        except Unfit:
+        except InvalidEntry:
             continue

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fluffle.broker.queues.quorum.encoding import FIRST_VERSION
-from fluffle.broker.queues.quorum.entry_builder import Draft
-from fluffle.broker.queues.quorum.entry_version import Announcing
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
+from fluffle.broker.queues.quorum.entry_version import EntryVersions
 from fluffle.broker.queues.quorum.facts import VersionAnnounced
 from fluffle.broker.queues.quorum.image import Image
 
@@ -15,8 +15,8 @@ class Bench:
     def __init__(self, reads: int, **known: int) -> None:
         self.known = known
         self.image = Image(reads=reads)
-        self.draft = Draft(self.image.state)
-        self.announcing = Announcing(self.image, self.draft, lambda: self.known)
+        self.draft = EntryBuilder(self.image.state)
+        self.announcing = EntryVersions(self.image, self.draft, lambda: self.known)
 
     def said(self) -> list[tuple[str, int]]:
         """What is news, which is then on its way."""

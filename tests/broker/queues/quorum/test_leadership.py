@@ -18,11 +18,11 @@ from fluffle.broker.queues.quorum.encoding import decode, encode
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
     Acted,
-    HandedOut,
-    HandedOver,
-    How,
+    Delivered,
+    DeliveredWithoutAck,
     Reason,
-    Returned,
+    Requeued,
+    RequeueReason,
     SessionId,
     Settled,
 )
@@ -138,7 +138,7 @@ def test_a_batch_and_its_hand_outs_are_one_entry_and_dealt_out_in_one_fact() -> 
     batch = decode(payload)
     assert batch.enqueued is not None
     assert batch.enqueued.count == 4
-    assert HandedOut(0, [key, key + 1], [range(1, 5)]) in batch.facts
+    assert Delivered(0, [key, key + 1], [range(1, 5)]) in batch.facts
 
 
 def test_hand_outs_to_one_consumer_are_one_run() -> None:
@@ -148,7 +148,7 @@ def test_hand_outs_to_one_consumer_are_one_run() -> None:
     bench.led.settle(session, 11, key, [(0, range(1, 2)), (0, range(2, 4))], outcome=Outcome.ACKED)
     bench.turn()
     assert Settled(key, 0, [range(1, 4)]) in bench.facts()
-    assert HandedOut(0, [key], [range(4, 7)]) in bench.facts()
+    assert Delivered(0, [key], [range(4, 7)]) in bench.facts()
 
 
 def test_what_many_operations_say_is_said_once() -> None:
@@ -166,7 +166,7 @@ def test_what_needs_no_ack_is_handed_over() -> None:
     bench, session, key = with_consumer(no_ack=True)
     bench.led.publish(session, 2, *bodies(2))
     bench.turn()
-    assert HandedOver(0, [key], [range(1, 3)]) in bench.facts()
+    assert DeliveredWithoutAck(0, [key], [range(1, 3)]) in bench.facts()
     bench.settle_down()
     assert bench.image.state.live_count == 0
 
@@ -174,32 +174,32 @@ def test_what_needs_no_ack_is_handed_over() -> None:
 @pytest.mark.parametrize(
     ("outcome", "how", "failed"),
     [
-        (Outcome.RETURNED, How.NACKED, 0),
-        (Outcome.REFUSED, How.REJECTED, 1),
-        (Outcome.LOST, How.LOST, 1),
-        (Outcome.SUSPECTED, How.SUSPECTED, 0),
-        (Outcome.UNSENT, How.UNKNOWN, 0),
+        (Outcome.NACK_REQUEUED, RequeueReason.NACKED, 0),
+        (Outcome.REJECT_REQUEUED, RequeueReason.REJECTED, 1),
+        (Outcome.LOST, RequeueReason.LOST, 1),
+        (Outcome.SUSPECTED, RequeueReason.SUSPECTED, 0),
+        (Outcome.UNSENT, RequeueReason.UNKNOWN, 0),
     ],
 )
-def test_what_comes_back(outcome: Outcome, how: How, failed: int) -> None:
+def test_what_comes_back(outcome: Outcome, how: RequeueReason, failed: int) -> None:
     bench, session, key = with_consumer()
     bench.led.publish(session, 2, *bodies(1))
     bench.settle_down()
     bench.led.settle(session, 3, key, [(0, range(1, 2))], outcome=outcome)
     bench.turn()
-    assert Returned(key, 0, failed, how, 0, [range(1, 2)]) in bench.facts()
+    assert Requeued(key, 0, failed, how, 0, [range(1, 2)]) in bench.facts()
     bench.settle_down()
     *_, again = bench.take()
     assert isinstance(again, e.Delivery)
-    assert again.handout.redelivered
-    assert again.handout.counts == (1, failed)
+    assert again.delivery_batch.redelivered
+    assert again.delivery_batch.counts == (1, failed)
 
 
 def test_a_token_that_has_ended_ends_nothing_and_that_is_on_record() -> None:
     bench, session, key = with_consumer()
     bench.led.publish(session, 2, *bodies(2))
     bench.settle_down()
-    bench.led.settle(session, 4, key, [(0, range(1, 2))], outcome=Outcome.RETURNED)
+    bench.led.settle(session, 4, key, [(0, range(1, 2))], outcome=Outcome.NACK_REQUEUED)
     bench.settle_down()
     bench.take()
     bench.led.settle(session, 5, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
@@ -215,7 +215,7 @@ def test_what_is_given_back_too_late_is_done_all_the_same() -> None:
     bench.led.publish(session, 2, *bodies(1))
     bench.settle_down()
     for number in (3, 4):
-        bench.led.settle(session, number, key, [(0, range(1, 2))], outcome=Outcome.RETURNED)
+        bench.led.settle(session, number, key, [(0, range(1, 2))], outcome=Outcome.NACK_REQUEUED)
     bench.turn()
     assert Acted(session, 3, 2) in bench.facts()
 
@@ -248,7 +248,7 @@ def test_what_has_ended_is_not_delivered_again() -> None:
     bench.settle_down()
     again = [effect for effect in bench.take() if isinstance(effect, e.Delivery)]
     assert bench.left[1:] == [[b"body 0"]]
-    assert not again[0].handout.redelivered
+    assert not again[0].delivery_batch.redelivered
 
 
 def test_what_comes_too_soon_is_not_done() -> None:
@@ -279,8 +279,8 @@ def test_basic_get() -> None:
     bench.led.get(session, 5, 7, no_ack=False)
     bench.led.get(session, 6, 7, no_ack=True)
     bench.settle_down()
-    got = [effect for effect in bench.take() if isinstance(effect, e.Got)]
-    assert [effect.handout is not None for effect in got] == [False, True, True]
+    got = [effect for effect in bench.take() if isinstance(effect, e.GetResult)]
+    assert [effect.delivery_batch is not None for effect in got] == [False, True, True]
     assert bench.left == [[b"body 0"], [b"body 1"]]
     assert bench.led.on_record.holds(session) == [(got[1].holder, 0, range(1, 2))]
     bench.led.detach(session, 7, got[1].holder, outcome=Outcome.LOST)
@@ -294,7 +294,7 @@ def test_a_purge_takes_what_waits_wherever_it_is() -> None:
     for number in range(30):
         bench.led.publish(session, 2 + number, *bodies(1))
         bench.settle_down()
-    bench.led.settle(session, 32, key, [(0, range(1, 3))], outcome=Outcome.RETURNED)
+    bench.led.settle(session, 32, key, [(0, range(1, 3))], outcome=Outcome.NACK_REQUEUED)
     bench.led.detach(session, 33, key)
     bench.take()
     bench.led.purge(session, 34)
@@ -307,7 +307,7 @@ def test_a_purge_takes_what_has_come_back_in_front_of_what_is_on_disk() -> None:
     bench, session, key = with_consumer(prefetch=2)
     bench.led.publish(session, 2, *bodies(5))
     bench.settle_down()
-    bench.led.settle(session, 7, key, [(0, range(1, 3))], outcome=Outcome.RETURNED)
+    bench.led.settle(session, 7, key, [(0, range(1, 3))], outcome=Outcome.NACK_REQUEUED)
     bench.led.detach(session, 8, key)
     bench.settle_down()
     bench.change_leader(0, is_elsewhere=False)
@@ -389,8 +389,8 @@ def test_what_cannot_be_read_is_not_said_to_be_nothing() -> None:
     bench.change_leader(0, is_elsewhere=True)
     bench.led.get(session, 4, 1, no_ack=False)
     bench.settle_down()
-    (got,) = [effect for effect in bench.take() if isinstance(effect, e.Got)]
-    assert got.handout is not None
+    (got,) = [effect for effect in bench.take() if isinstance(effect, e.GetResult)]
+    assert got.delivery_batch is not None
 
 
 def test_an_edge_that_is_gone_leaves_nothing_behind() -> None:

@@ -14,7 +14,7 @@ from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.facts import SessionId
-from fluffle.broker.queues.quorum.leader_context import Surroundings
+from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.member import Member
 from fluffle.raft.group import Position
@@ -34,7 +34,7 @@ class Seat:
         self.bodies: list[list[bytes]] = []
         """What is delivered, each time."""
         self.touched: Leadership | None = None
-        around = Surroundings(
+        around = LeaderContext(
             propose=self.propose,
             read_entry=self.read_entry,
             damaged=self.never,
@@ -53,7 +53,9 @@ class Seat:
 
     def release(self, effects: list[e.Effect]) -> None:
         self.told += effects
-        self.bodies += [each.handout.contents for each in effects if isinstance(each, e.Delivery)]
+        self.bodies += [
+            each.delivery_batch.contents for each in effects if isinstance(each, e.Delivery)
+        ]
 
     def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
         def told(fate: Fate) -> None:
@@ -163,7 +165,7 @@ def test_the_next_leader_goes_on_where_the_log_ends(cluster: Cluster) -> None:
     done, delivery = leader.told
     assert done == e.Done(session, 7, 1)
     assert isinstance(delivery, e.Delivery)
-    assert (leader.bodies, delivery.handout.redelivered) == ([[b"body 2", b"body 3"]], False)
+    assert (leader.bodies, delivery.delivery_batch.redelivered) == ([[b"body 2", b"body 3"]], False)
 
 
 def test_a_node_that_starts_again_has_what_it_had(cluster: Cluster) -> None:

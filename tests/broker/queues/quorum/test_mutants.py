@@ -13,7 +13,7 @@ import pytest
 
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum import entries
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from tests.broker.queues.quorum import test_outbox_model
 from tests.broker.queues.quorum.make import busy, told
 from tests.broker.queues.quorum.test_image_model import tell
@@ -80,7 +80,7 @@ def test_the_model_finds_what_is_wrong(mutant: Mutant, monkeypatch: pytest.Monke
 def fails(seed: int) -> bool:
     try:
         tell(Random(seed), count=50)
-    except (AssertionError, Unfit, LookupError):
+    except (AssertionError, InvalidEntry, LookupError):
         return True
     return False
 
@@ -95,6 +95,6 @@ def is_refused(number: int) -> bool:
     fact, why = REFUSED[number]
     try:
         told(busy(), fact)
-    except Unfit as error:
+    except InvalidEntry as error:
         return any(part in str(error) for part in why.split("|"))
     return False

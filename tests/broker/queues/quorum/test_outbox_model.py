@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.pending_dead_letter import Parcel
+from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
 from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
 from fluffle.broker.queues.quorum.facts import Reason
 from fluffle.broker.queues.settings import QueueSettings
@@ -37,7 +37,7 @@ class Sending(Bench):
     """With one queue where the dead lead; it takes them, or not, or says nothing."""
 
     def __init__(self, spec: QueueSpec) -> None:
-        self.under_way: list[tuple[bytes, Parcel]] = []
+        self.under_way: list[tuple[bytes, PendingDeadLetter]] = []
         self.arrived: set[bytes] = set()
         super().__init__(spec)
 

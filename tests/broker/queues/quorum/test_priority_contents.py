@@ -6,12 +6,12 @@ from array import array
 
 import pytest
 
-from fluffle.broker.queues.journal import Unreadable
+from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import FactBatch, encode
-from fluffle.broker.queues.quorum.entry_builder import Draft
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.message_reader import Contents
+from fluffle.broker.queues.quorum.message_reader import LogJournal
 from fluffle.broker.queues.quorum.messages import columns_of, enqueued
 from fluffle.broker.queues.quorum.ready_ranges import stored
 from fluffle.broker.queues.timer_port import NEVER_MS
@@ -30,12 +30,14 @@ class Bench:
         contents = [b"message %d" % number for number in range(1, 8)]
         columns = columns_of(priorities=PRIORITIES, expiries_ms=TIMES_MS)
         messages = enqueued(1, [ORIGIN] * 7, contents, columns)
-        facts: list[f.Fact] = [f.Published(1, 1, 7), f.HandedOut(0, [2], [range(3, 4)])]
+        facts: list[f.Fact] = [f.Published(1, 1, 7), f.Delivered(0, [2], [range(3, 4)])]
         self.entry = encode(FactBatch(0, 0, facts, messages))
         self.image.apply(2, self.entry)
         self.damaged: list[int] = []
         state, damaged = self.image.state, self.damaged.append
-        self.contents = Contents(state, Draft(state), lambda _at: self.entry, damaged, stored)
+        self.contents = LogJournal(
+            state, EntryBuilder(state), lambda _at: self.entry, damaged, stored
+        )
 
     def numbers_of(self, level: int, first: int = 1, stop: int = 8) -> list[int]:
         """Read by a lane, each with its content."""
@@ -66,6 +68,6 @@ def test_damage_to_messages_of_one_priority_is_none_to_those_of_others() -> None
     bench.entry = bench.entry.replace(b"message 6", b"massage 6")
     assert [bench.numbers_of(level) for level in (4, 9)] == [[1, 2, 4], [5, 7]]
     assert bench.damaged == []
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableMessages):
         bench.numbers_of(0)
     assert bench.damaged == [2]

@@ -14,7 +14,7 @@ from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.entries import Entry
 from fluffle.broker.queues.quorum.facts import Purged, Reason, SessionId
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.purge import Sweep
+from fluffle.broker.queues.quorum.purge import Purge
 from tests.broker.queues.quorum.delaying import Calendar
 from tests.broker.queues.quorum.leading import Bench, quorum
 from tests.suite.seeds import seeds
@@ -222,7 +222,7 @@ def test_a_purge_takes_what_waits_of_all_priorities(
             bench.get(edge, no_ack=False)
             bench.settle_down()
         back = [number for number in edge.holds if chance.random() < 0.5]
-        bench.end(edge, back, chance.choice([Outcome.RETURNED, Outcome.LOST]))
+        bench.end(edge, back, chance.choice([Outcome.NACK_REQUEUED, Outcome.LOST]))
         for _ in range(chance.randrange(4)):
             bench.publish(edge, chance.randrange(1, 5), priority=chance.choice([None, 0, 7]))
             if chance.random() < 0.5:
@@ -253,13 +253,13 @@ def test_no_turn_looks_for_more_of_many_priorities_than_so_much(
     bench.settle_down()
     bench.change_leader(0, is_elsewhere=False)
     waiting, looked = bench.led.queue.ready_count, list[int]()
-    look = Sweep._of
+    look = Purge._of
 
-    def noted(self: Sweep, entry: Entry) -> list[range]:
+    def noted(self: Purge, entry: Entry) -> list[range]:
         looked[-1] += 1
         return look(self, entry)
 
-    monkeypatch.setattr(Sweep, "_of", noted)
+    monkeypatch.setattr(Purge, "_of", noted)
     looked.append(0)
     bench.purge(edge)
     while bench.is_touched or bench.proposals:

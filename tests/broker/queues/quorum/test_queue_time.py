@@ -5,7 +5,7 @@ from random import Random
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import Ports
+from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.quorum.queue_time import STEP_MS, QueueTime
 from tests.suite.seeds import seeds
 
@@ -90,5 +90,5 @@ def test_it_is_woken_after_so_much_of_its_own_time() -> None:
     woken: list[int] = []
     clock = at(NOON_MS - HOUR_MS)
     time = QueueTime(NOON_MS, clock.wall_ms, clock.now_ms, woken.append)
-    time.wake(Queue(QueueSpec("q"), Ports(lambda _queue: None)), NOON_MS + 70)
+    time.wake(Queue(QueueSpec("q"), QueueContext(lambda _queue: None)), NOON_MS + 70)
     assert woken == [70]

@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import FactBatch, encode
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
 from tests.broker.queues.quorum.make import busy, consumer, new, told
 
@@ -19,8 +19,8 @@ REFUSED: list[tuple[f.Fact, str]] = [
     (f.Acted(1, 12, 1), "operation 12 of a session whose next is 11"),
     (f.Acted(1, 11, 0), "operation 11"),
     (f.Acted(1, 11, 2**63 - 1), "operation 11"),
-    (f.Refused(9, 1, 1), "no session 9"),
-    (f.Refused(1, 12, 1), "operation 12"),
+    (f.OperationsRefused(9, 1, 1), "no session 9"),
+    (f.OperationsRefused(1, 12, 1), "operation 12"),
     (f.Answered(9, 1, 0), "no session 9"),
     (f.Answered(1, 10, 0), "operation 10"),
     (f.Acknowledged(9, 1), "no session 9"),
@@ -36,28 +36,28 @@ REFUSED: list[tuple[f.Fact, str]] = [
     (f.Detached(9), "no holder 9"),
     (f.SacActive(9), "no holder 9"),
     (f.SacActive(4), "cannot be the active consumer"),
-    (f.HandedOut(0, [9], READY), "no holder 9"),
-    (f.HandedOut(0, [3], READY), "as if it acknowledged otherwise"),
-    (f.HandedOut(0, [2], ONE), "not all messages"),
-    (f.HandedOut(0, [2], [range(8, 12)]), "message 11 is in no entry"),
-    (f.HandedOut(1, [2], READY), "have ordinal 0, not 1"),
-    (f.HandedOut(0, [2], [range(5, 6)]), "have ordinal 1, not 0"),
-    (f.HandedOut(1, [2], [range(5, 7)]), "message 6 is not where it is taken from"),
-    (f.HandedOver(0, [9], READY), "no holder 9"),
-    (f.HandedOver(0, [2], READY), "as if it acknowledged otherwise"),
-    (f.HandedOver(0, [3], ONE), "not all messages"),
-    (f.HandedOver(1, [3], READY), "have ordinal 0, not 1"),
+    (f.Delivered(0, [9], READY), "no holder 9"),
+    (f.Delivered(0, [3], READY), "as if it acknowledged otherwise"),
+    (f.Delivered(0, [2], ONE), "not all messages"),
+    (f.Delivered(0, [2], [range(8, 12)]), "message 11 is in no entry"),
+    (f.Delivered(1, [2], READY), "have ordinal 0, not 1"),
+    (f.Delivered(0, [2], [range(5, 6)]), "have ordinal 1, not 0"),
+    (f.Delivered(1, [2], [range(5, 7)]), "message 6 is not where it is taken from"),
+    (f.DeliveredWithoutAck(0, [9], READY), "no holder 9"),
+    (f.DeliveredWithoutAck(0, [2], READY), "as if it acknowledged otherwise"),
+    (f.DeliveredWithoutAck(0, [3], ONE), "not all messages"),
+    (f.DeliveredWithoutAck(1, [3], READY), "have ordinal 0, not 1"),
     (f.Settled(9, 0, ONE), "no holder 9"),
     (f.Settled(3, 0, ONE), "message 1 is not where it is taken from"),
     (f.Settled(2, 1, ONE), "have ordinal 0, not 1"),
     (f.Settled(2, 0, [range(1, 5)]), "message 4 is not where it is taken from"),
     (f.Settled(4, 0, [range(4, 5)]), "have ordinal 1, not 0"),
     (f.Settled(2, 0, READY), "message 8 is not where it is taken from"),
-    (f.Returned(9, 0, 0, f.How.LOST, 0, ONE), "no holder 9"),
-    (f.Returned(3, 0, 0, f.How.LOST, 0, ONE), "message 1 is not where it is taken from"),
-    (f.Returned(2, 1, 0, f.How.LOST, 0, ONE), "have ordinal 0, not 1"),
-    (f.Returned(2, 0, 2, f.How.LOST, 0, ONE), "delivery count 2 behind 0"),
-    (f.Matured([range(5, 6)]), "message 5 is not where it is taken from"),
+    (f.Requeued(9, 0, 0, f.RequeueReason.LOST, 0, ONE), "no holder 9"),
+    (f.Requeued(3, 0, 0, f.RequeueReason.LOST, 0, ONE), "message 1 is not where it is taken from"),
+    (f.Requeued(2, 1, 0, f.RequeueReason.LOST, 0, ONE), "have ordinal 0, not 1"),
+    (f.Requeued(2, 0, 2, f.RequeueReason.LOST, 0, ONE), "delivery count 2 behind 0"),
+    (f.DelayElapsed([range(5, 6)]), "message 5 is not where it is taken from"),
     (f.Dropped(EXPIRED, f.NOBODY, 0, ONE), "not all messages"),
     (f.Dropped(EXPIRED, f.NOBODY, 0, [range(6, 7)]), "not all messages"),
     (f.Dropped(EXPIRED, f.NOBODY, 1, READY), "have ordinal 0, not 1"),
@@ -87,7 +87,7 @@ def test_a_fact_that_does_not_fit(fact: f.Fact, why: str) -> None:
     image = busy()
     told(image, f.VersionAnnounced(1, "a"))
     told(image, f.ArrivalsKnown(7, 3, 1, []))
-    with pytest.raises(Unfit, match=why):
+    with pytest.raises(InvalidEntry, match=why):
         told(image, fact)
 
 
@@ -101,32 +101,32 @@ def test_every_kind_is_refused_for_something() -> None:
 
 
 def test_messages_that_nobody_published() -> None:
-    with pytest.raises(Unfit, match="1 messages more than publishes"):
+    with pytest.raises(InvalidEntry, match="1 messages more than publishes"):
         told(busy(), messages=new(11, 1))
 
 
 def test_a_publish_without_its_message() -> None:
-    with pytest.raises(Unfit, match="-1 messages more than publishes"):
+    with pytest.raises(InvalidEntry, match="-1 messages more than publishes"):
         told(busy(), f.Published(1, 11, 1))
 
 
 def test_a_publish_that_was_there_before() -> None:
-    with pytest.raises(Unfit, match="operation 10 of a session whose next is 11"):
+    with pytest.raises(InvalidEntry, match="operation 10 of a session whose next is 11"):
         told(busy(), f.Published(1, 10, 1), messages=new(11, 1))
 
 
 @pytest.mark.parametrize("first", [10, 12])
 def test_messages_that_do_not_follow(first: int) -> None:
-    with pytest.raises(Unfit, match=f"message {first}, where 11 is next"):
+    with pytest.raises(InvalidEntry, match=f"message {first}, where 11 is next"):
         told(busy(), f.Published(1, 11, 1), messages=new(first, 1))
 
 
 def test_an_entry_that_does_not_follow() -> None:
     image = busy()
     for index in (image.state.index, image.state.index + 2):
-        with pytest.raises(Unfit, match=f"entry {index} behind {image.state.index}"):
+        with pytest.raises(InvalidEntry, match=f"entry {index} behind {image.state.index}"):
             image.apply(index, encode(FactBatch(0, 0, [])))
-        with pytest.raises(Unfit, match=f"entry {index} behind {image.state.index}"):
+        with pytest.raises(InvalidEntry, match=f"entry {index} behind {image.state.index}"):
             image.pass_over(index)
 
 
@@ -134,7 +134,7 @@ def test_time_that_runs_backwards() -> None:
     image = Image()
     image.apply(1, encode(FactBatch(5, 0, [])))
     image.apply(2, encode(FactBatch(5, 0, [])))
-    with pytest.raises(Unfit, match="queue time 4 behind 5"):
+    with pytest.raises(InvalidEntry, match="queue time 4 behind 5"):
         image.apply(3, encode(FactBatch(4, 0, [])))
 
 
@@ -142,27 +142,27 @@ def test_time_that_runs_backwards() -> None:
 def test_an_entry_that_was_decided_by_another_specification(revision: int) -> None:
     image = Image()
     told(image, f.SpecChanged(3, b"spec"))
-    with pytest.raises(Unfit, match=f"decided by specification {revision}; 3 is in force"):
+    with pytest.raises(InvalidEntry, match=f"decided by specification {revision}; 3 is in force"):
         image.apply(2, encode(FactBatch(0, revision, [])))
 
 
 def test_a_hand_out_beside_the_active_consumer() -> None:
     image = busy()
     told(image, consumer(5), f.SacActive(5))
-    with pytest.raises(Unfit, match="2 gets messages; 5 is the active consumer"):
-        told(image, f.HandedOut(0, [2], READY))
+    with pytest.raises(InvalidEntry, match="2 gets messages; 5 is the active consumer"):
+        told(image, f.Delivered(0, [2], READY))
 
 
 def test_the_active_consumer_must_be_replaced_before_it_goes() -> None:
     image = busy()
     told(image, f.SacActive(2))
-    with pytest.raises(Unfit, match="2 is detached while it is the active consumer"):
+    with pytest.raises(InvalidEntry, match="2 is detached while it is the active consumer"):
         told(image, f.Detached(2))
 
 
-@pytest.mark.parametrize("fact", [f.Detached(2), f.HandedOut(0, [2], READY), f.SacActive(2)])
+@pytest.mark.parametrize("fact", [f.Detached(2), f.Delivered(0, [2], READY), f.SacActive(2)])
 def test_who_is_detached(fact: f.Fact) -> None:
-    with pytest.raises(Unfit, match=r"detached|cannot be"):
+    with pytest.raises(InvalidEntry, match=r"detached|cannot be"):
         told(busy_without_consumer(), fact)
 
 
@@ -176,7 +176,7 @@ def test_a_holder_is_there_until_nothing_is_held() -> None:
     image = busy_without_consumer()
     assert 2 in image.state.holders
     told(image, f.Settled(2, 0, [range(1, 3)]))
-    told(image, f.Returned(2, 0, 0, f.How.LOST, 0, [range(3, 4)]))
+    told(image, f.Requeued(2, 0, 0, f.RequeueReason.LOST, 0, [range(3, 4)]))
     assert 2 not in image.state.holders
-    with pytest.raises(Unfit, match="no holder 2"):
+    with pytest.raises(InvalidEntry, match="no holder 2"):
         told(image, f.Settled(2, 0, ONE))

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.queues.quorum.errors import Unfit
-from fluffle.broker.queues.quorum.runs import Marked, common, dealt, runs_of, without
+from fluffle.broker.queues.quorum.errors import InvalidEntry
+from fluffle.broker.queues.quorum.runs import MarkedRuns, common, dealt, runs_of, without
 
 
 @given(st.lists(st.integers(1, 40), unique=True))
@@ -47,7 +47,7 @@ def test_runs_are_dealt_out_in_turn(counts: list[int], holders: int, step: int) 
 
 
 def test_what_comes_out_in_order_is_not_cut() -> None:
-    marked: Marked[str] = Marked()
+    marked: MarkedRuns[str] = MarkedRuns()
     marked.put(range(1, 11), "a")
     marked.put(range(12, 30, 3), "b")
     assert marked.take(range(1, 4)) == [(range(1, 4), "a")]
@@ -58,7 +58,7 @@ def test_what_comes_out_in_order_is_not_cut() -> None:
 
 
 def test_pieces_stay_where_they_were_in_the_order() -> None:
-    marked: Marked[int] = Marked()
+    marked: MarkedRuns[int] = MarkedRuns()
     marked.put(range(10, 15), 1)
     marked.put(range(1, 4), 2)
     marked.take(range(12, 13))
@@ -66,7 +66,7 @@ def test_pieces_stay_where_they_were_in_the_order() -> None:
 
 
 def test_interleaved_runs_are_told_apart() -> None:
-    marked: Marked[str] = Marked()
+    marked: MarkedRuns[str] = MarkedRuns()
     marked.put(range(1, 10, 3), "a")
     marked.put(range(2, 10, 3), "b")
     assert 4 in marked
@@ -77,9 +77,9 @@ def test_interleaved_runs_are_told_apart() -> None:
 
 
 def test_a_message_that_is_not_there() -> None:
-    marked: Marked[None] = Marked()
+    marked: MarkedRuns[None] = MarkedRuns()
     marked.put(range(1, 4), None)
-    with pytest.raises(Unfit, match="message 4 is not where it is taken from"):
+    with pytest.raises(InvalidEntry, match="message 4 is not where it is taken from"):
         marked.take(range(3, 5))
 
 
@@ -110,7 +110,7 @@ def test_what_is_left_of_a_run(run: range, data: st.DataObject) -> None:
 
 @given(st.lists(RUN, max_size=5), RUN)
 def test_what_of_a_run_is_there(runs: list[range], wanted: range) -> None:
-    marked: Marked[int] = Marked()
+    marked: MarkedRuns[int] = MarkedRuns()
     naive: dict[int, int] = {}
     for mark, run in enumerate(runs):
         if naive.keys().isdisjoint(run):
@@ -121,7 +121,7 @@ def test_what_of_a_run_is_there(runs: list[range], wanted: range) -> None:
 
 
 def test_a_run_that_is_very_long_costs_no_more_than_what_of_it_is_there() -> None:
-    marked: Marked[str] = Marked()
+    marked: MarkedRuns[str] = MarkedRuns()
     marked.put(range(5, 9), "a")
     marked.put(range(1 << 40, (1 << 40) + 30, 10), "b")
     everything = range(1, 1 << 60)
@@ -134,7 +134,7 @@ def test_a_run_that_is_very_long_costs_no_more_than_what_of_it_is_there() -> Non
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 12), st.integers(1, 4))
 def test_within(first: int, stop: int, start: int, step: int) -> None:
-    marked: Marked[None] = Marked()
+    marked: MarkedRuns[None] = MarkedRuns()
     marked.put(range(start, start + 5 * step, step), None)
     found = [number for run in marked.within(first, stop) for number in run]
     assert found == [n for n in range(start, start + 5 * step, step) if first <= n < stop]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.base.message import Origin, Past
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW
 from fluffle.broker.queues.quorum import effects as e
@@ -11,10 +11,10 @@ from fluffle.broker.queues.quorum.facts import (
     DeadLettered,
     DeadLettering,
     Dropped,
-    How,
+    OperationsRefused,
     Reason,
-    Refused,
-    Returned,
+    Requeued,
+    RequeueReason,
 )
 from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.quorum.leading import Bench, full, quorum
@@ -25,7 +25,9 @@ def fail(bench: Told, session: int, key: int, times: int) -> None:
     """Reject the first message so often."""
     for ordinal in range(times):
         number = bench.led.sessions._next[session]
-        bench.led.settle(session, number, key, [(ordinal, range(1, 2))], outcome=Outcome.REFUSED)
+        bench.led.settle(
+            session, number, key, [(ordinal, range(1, 2))], outcome=Outcome.REJECT_REQUEUED
+        )
         bench.turn()
         if ordinal < times - 1:
             bench.settle_down()
@@ -37,7 +39,7 @@ def test_who_has_failed_too_often_is_dropped_with_the_last_return() -> None:
     bench.settle_down()
     fail(bench, session, key, 3)
     assert bench.facts()[:2] == [
-        Returned(key, 2, 3, How.REJECTED, 0, [range(1, 2)]),
+        Requeued(key, 2, 3, RequeueReason.REJECTED, 0, [range(1, 2)]),
         Dropped(Reason.DELIVERY_LIMIT, NOBODY, 3, [range(1, 2)]),
     ]
     bench.settle_down()
@@ -51,7 +53,7 @@ def test_twenty_failures_are_too_many_by_default() -> None:
     fail(bench, session, key, 20)
     bench.settle_down()
     assert bench.image.state.held_count == 1, "and is handed out for the 21st time"
-    bench.led.settle(session, 23, key, [(20, range(1, 2))], outcome=Outcome.RETURNED)
+    bench.led.settle(session, 23, key, [(20, range(1, 2))], outcome=Outcome.NACK_REQUEUED)
     bench.settle_down()
     assert bench.image.state.held_count == 1, "what is given back has not failed"
     bench.led.settle(session, 24, key, [(21, range(1, 2))], outcome=Outcome.LOST)
@@ -105,7 +107,7 @@ def test_what_comes_behind_the_one_that_passes_the_limit_is_refused() -> None:
     bench.led.publish(session, 1, *bodies(2))
     bench.led.publish(session, 3, *bodies(4))
     bench.turn()
-    assert Refused(session, 5, 2) in bench.facts()
+    assert OperationsRefused(session, 5, 2) in bench.facts()
     bench.settle_down()
     refusal = e.NotTaken(session, 5, 2)
     assert outcomes(bench) == [e.Done(session, 1, 2), e.Done(session, 3, 2), refusal]
@@ -178,7 +180,7 @@ def test_what_came_back_is_dropped_first_and_what_is_handed_out_is_not() -> None
     bench.settle_down()
     assert not bench.died
     bench.led.detach(session, 7, key)
-    bench.led.settle(session, 8, key, [(0, range(2, 3))], outcome=Outcome.RETURNED)
+    bench.led.settle(session, 8, key, [(0, range(2, 3))], outcome=Outcome.NACK_REQUEUED)
     bench.settle_down()
     [dead] = bench.died
     assert (dead.reason, dead.contents, dead.counts) == (DeathReason.MAXLEN, [b"body 1"], NEW)
@@ -194,12 +196,12 @@ def test_what_has_died_elsewhere_is_taken_while_the_disk_lets_no_publish_in() ->
     bench.led.publish(session, 1, *bodies(2))
     bench.settle_down()
     assert bench.take() == [e.NotTaken(session, 1, 2)]
-    for number, past in ((3, Past.DIED), (4, Past.REDIRECTED)):
+    for number, past in ((3, MessageAnnotations.DIED), (4, MessageAnnotations.REDIRECTED)):
         bench.led.publish(session, number, [Origin("dlx", "key", past)], [b"dead"])
         bench.settle_down()
         assert bench.take() == [e.Done(session, number, 1)]
     bench.is_open = False
-    bench.led.publish(session, 5, [Origin("dlx", "key", Past.DIED)], [b"dead"])
+    bench.led.publish(session, 5, [Origin("dlx", "key", MessageAnnotations.DIED)], [b"dead"])
     bench.settle_down()
     assert not bench.take(), "neither taken nor refused"
     bench.is_open = True

@@ -15,7 +15,7 @@ from fluffle.broker.queues.deduplication_window import KEY, window_of
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum import snapshot
 from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, REMEMBERS, VERSION
-from fluffle.broker.queues.quorum.errors import Unfit
+from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
 from tests.broker.queues.quorum.comparing import Told
 from tests.broker.queues.quorum.history import OPERATIONS
@@ -100,13 +100,13 @@ CHANGES: list[tuple[str, Any, str]] = [
 def test_a_snapshot_that_nobody_took(what: str, change: Any, why: str) -> None:
     tables = tables_of(busy())
     change(tables)
-    with pytest.raises(Unfit, match=why):
+    with pytest.raises(InvalidEntry, match=why):
         Image.restored(taken_with(tables))
 
 
 @pytest.mark.parametrize("taken", [b"", b"\x03", b"\x01", b"\x01 not of zlib"])
 def test_bytes_that_are_no_snapshot(taken: bytes) -> None:
-    with pytest.raises(Unfit, match="snapshot"):
+    with pytest.raises(InvalidEntry, match="snapshot"):
         Image.restored(taken)
 
 
@@ -121,7 +121,7 @@ def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> N
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:
         image = Image.restored(bytes((VERSION,)) + zlib.compress(bytes(raw)))
-    except Unfit:
+    except InvalidEntry:
         return
     image.digest()
 

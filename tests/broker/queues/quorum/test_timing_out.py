@@ -12,8 +12,8 @@ import pytest
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum.consumer_terms import TIMEOUT, timeout_of
 from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, VERSION, version_of
-from fluffle.broker.queues.quorum.entry_version import Announcing
-from fluffle.broker.queues.quorum.facts import Detached, How, Returned
+from fluffle.broker.queues.quorum.entry_version import EntryVersions
+from fluffle.broker.queues.quorum.facts import Detached, Requeued, RequeueReason
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.protocol.wire import encode_table
 from tests.broker.queues.quorum.edges import Edge
@@ -32,7 +32,7 @@ class Timing(Bench):
 
     def lead(self) -> None:
         super().lead()
-        self.led._announcing = Announcing(self.image, self.led._draft, lambda: self.readers)
+        self.led._announcing = EntryVersions(self.image, self.led._draft, lambda: self.readers)
 
 
 def holding(count: int = 3, **readers: int) -> tuple[Timing, Edge]:
@@ -54,9 +54,9 @@ def test_what_is_held_for_too_long_goes_back_and_its_consumer_is_gone() -> None:
     at(bench, 100 + TIMEOUT_MS)
     (told,) = bench.timed_out
     assert (told.tokens, told.held_ms, told.timeout_ms) == ([(0, range(1, 4))], 1_000, 1_000)
-    (returned,) = facts(bench, Returned)
-    assert isinstance(returned, Returned)
-    assert (returned.how, returned.delivery_count) == (How.TIMED_OUT, 0)
+    (returned,) = facts(bench, Requeued)
+    assert isinstance(returned, Requeued)
+    assert (returned.how, returned.delivery_count) == (RequeueReason.TIMED_OUT, 0)
     assert facts(bench, Detached) == [Detached(told.holder)]
     assert bench.image.state.holders == {}
     bench.attach(edge)
@@ -71,7 +71,7 @@ def test_who_does_not_hear_that_time_is_up_learns_it_from_the_next_leader() -> N
     bench.is_touched = True
     bench.turn()
     bench.change_leader(len(bench.proposals), is_elsewhere=True)
-    assert facts(bench, Returned), "it is kept"
+    assert facts(bench, Requeued), "it is kept"
     assert (bench.timed_out, edge.holds) == ([], {})
     other = bench.open_edge()
     bench.attach(other)
@@ -227,7 +227,7 @@ def test_before_all_members_read_it_nobody_writes_down_since_when() -> None:
 
 def test_what_is_told_is_which_hand_outs_and_for_how_long() -> None:
     bench, edge = holding(1)
-    bench.end(edge, [1], Outcome.RETURNED)
+    bench.end(edge, [1], Outcome.NACK_REQUEUED)
     bench.settle_down()
     assert edge.holds[1].ordinal == 1
     at(bench, 170 + TIMEOUT_MS)

@@ -221,7 +221,7 @@ async def test_the_node_that_has_the_queue_is_killed_at_some_steps(
         assert await bodies(scene.nodes["b"]) == published
         if type_of(scene.nodes["b"]) is QueueType.QUORUM:
             break
-        await until(lambda: not scene.nodes["b"].node.catalogue.vhosts["/"].heirs)
+        await until(lambda: not scene.nodes["b"].node.catalogue.vhosts["/"].successors)
     else:
         await converted(scene.nodes["c"])
     assert {type_of(node) for node in scene.nodes} == {QueueType.QUORUM}
@@ -236,8 +236,8 @@ async def test_the_leader_of_what_it_becomes_is_killed(scene: Scene, steps: Step
     await filled(scene, *BODIES)
 
     def kill(count: int) -> None:
-        heir = scene.nodes["a"].node.catalogue.vhosts["/"].heirs["q"].definition
-        served = scene.nodes["c"].cluster.hub.leading.queues.get(heir.id)
+        successor = scene.nodes["a"].node.catalogue.vhosts["/"].successors["q"].definition
+        served = scene.nodes["c"].cluster.hub.leading.queues.get(successor.id)
         if count >= 2 and served is not None and served.sessions is not None:
             steps.at = lambda _count: None
             scene.nodes["c"].node.fail(Killed())

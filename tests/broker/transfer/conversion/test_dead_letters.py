@@ -12,8 +12,8 @@ import pytest
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.cluster.queues.quorum_member import QueueGroup
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.conversion_buffer import Standstill
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.conversion_buffer import ConversionBuffer
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.transfer.conversion.changes import give_up
 from fluffle.broker.transfer.conversion.conversion import Conversion
 from tests.broker.cluster.queues.test_three_nodes import publish
@@ -76,7 +76,7 @@ async def test_a_dead_letter_that_is_held_back_keeps_its_number(
     converting = asyncio.ensure_future(converted(scene.node))
     await until(lambda: bool(waits))
     await (await (await channel.get_queue("dying")).get()).reject()
-    await until(lambda: bool(cast(Standstill, vhost.inlets["q"])._held))
+    await until(lambda: bool(cast(ConversionBuffer, vhost.inlets["q"])._held))
     settle(*waits[0])
     await converting
     await until(lambda: len(numbers_of(scene, vhost.queues["q"])) > 0)
@@ -85,7 +85,7 @@ async def test_a_dead_letter_that_is_held_back_keeps_its_number(
     assert await bodies(scene.node) == [b"once"]
 
 
-def numbers_of(scene: Scene, queue: ServedQueue) -> dict[int, list[tuple[int, int]]]:
+def numbers_of(scene: Scene, queue: QueueHandle) -> dict[int, list[tuple[int, int]]]:
     """By queue where they died: which dead letters are remembered."""
     machine = scene.node.node.parts.company.groups[queue.definition.id].machine
     assert isinstance(machine, QueueGroup)
@@ -105,11 +105,11 @@ async def test_what_expires_meanwhile_dies_once(
     seen: list[int] = []
 
     def settle_later(self: Conversion, decide: Any) -> None:
-        group = scene.node.node.parts.company.groups[vhost.heirs["q"].definition.id]
+        group = scene.node.node.parts.company.groups[vhost.successors["q"].definition.id]
         assert isinstance(group.machine, QueueGroup)
         assert group.machine.member.leadership is not None
-        heir = group.machine.member.leadership.queue
-        seen.extend((len(heir.pump()), heir.ready_count, dead.ready_count))
+        successor = group.machine.member.leadership.queue
+        seen.extend((len(successor.pump()), successor.ready_count, dead.ready_count))
         settle(self, give_up if is_given_up else decide)
 
     monkeypatch.setattr(Conversion, "_settle", settle_later)
@@ -117,7 +117,7 @@ async def test_what_expires_meanwhile_dies_once(
     await publish(channel, b"held")
     held = await (await channel.get_queue("q")).get()
     converting = asyncio.ensure_future(converted(scene.node))
-    await until(lambda: bool(vhost.heirs))
+    await until(lambda: bool(vhost.successors))
     message = aio_pika.Message(b"dies", delivery_mode=2, expiration=0)
     await channel.default_exchange.publish(message, "q")
     assert held is not None

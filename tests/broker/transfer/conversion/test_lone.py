@@ -16,7 +16,7 @@ from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.cluster.queues.quorum_member import QueueGroup
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_api import ServedQueue
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.transfer.conversion import conversion
 from fluffle.broker.transfer.conversion.conversion import Conversion
@@ -276,7 +276,7 @@ async def test_it_is_given_up_if_that_takes_too_long(
     with pytest.raises(PreconditionFailed, match="clients hold 1 messages of it"):
         await converted(scene.node)
     assert type_of(scene.node) is QueueType.CLASSIC
-    assert scene.node.node.catalogue.vhosts["/"].heirs == {}
+    assert scene.node.node.catalogue.vhosts["/"].successors == {}
     await message.ack()
     await queue.consume(inbox.take)
     await inbox.has(1)
@@ -366,7 +366,7 @@ async def deduplicate_quorum_queues(scene: Scene) -> None:
     )  # fmt: skip
 
 
-def settings_of(scene: Scene, queue: ServedQueue) -> list[QueueSettings]:
+def settings_of(scene: Scene, queue: QueueHandle) -> list[QueueSettings]:
     """By which a quorum queue goes, if it is led."""
     group = scene.node.node.parts.company.groups.get(queue.definition.id)
     if group is None:
@@ -384,8 +384,8 @@ async def test_its_settings_count_from_the_change_on(scene: Scene, steps: Steps)
     seen: list[QueueSettings] = []
 
     def look() -> None:
-        for heir in vhost.heirs.values():
-            seen.extend(settings_of(scene, heir))
+        for successor in vhost.successors.values():
+            seen.extend(settings_of(scene, successor))
 
     steps.at_confirm = look
     await converted(scene.node)
@@ -409,7 +409,7 @@ async def test_whoever_hangs_up_gives_it_up(scene: Scene, steps: Steps) -> None:
     told = scene.node.listed("queues.convert", name="q", vhost="/")
     await anext(told)
     await told.aclose()  # type: ignore[attr-defined]
-    await until(lambda: not scene.node.node.catalogue.vhosts["/"].heirs)
+    await until(lambda: not scene.node.node.catalogue.vhosts["/"].successors)
     assert type_of(scene.node) is QueueType.CLASSIC
     await publish(channel, b"more")
     assert await bodies(scene.node) == [*BODIES, b"more"]
@@ -440,7 +440,7 @@ async def test_a_queue_that_is_deleted_meanwhile_is_gone(scene: Scene, steps: St
     with suppress(BrokerError):
         await converting
     vhost = scene.node.node.catalogue.vhosts["/"]
-    assert (vhost.queues, vhost.heirs, vhost.inlets) == ({}, {}, {})
+    assert (vhost.queues, vhost.successors, vhost.inlets) == ({}, {}, {})
     await declare(channel)
     assert await bodies(scene.node) == []
 
@@ -476,7 +476,7 @@ async def test_it_is_killed_at_each_step(scene: Scene, steps: Steps) -> None:
         await died(scene) if not is_done else await scene.restart(kill=True)
         seen.add(type_of(scene.node))
         assert await bodies(scene.node) == published
-        assert scene.node.node.catalogue.vhosts["/"].heirs == {}
+        assert scene.node.node.catalogue.vhosts["/"].successors == {}
         if type_of(scene.node) is QueueType.QUORUM:
             break
         channel = await scene.channel()

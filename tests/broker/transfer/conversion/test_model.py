@@ -20,13 +20,13 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.metadata.metadata import Decide, LocalMetadata
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, QueueType, queue_spec
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import Handout, Outcome, deliver_all
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome, deliver_all
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition
-from fluffle.broker.queues.queue_api import Admission, Receipt, ServedQueue, Tally
-from fluffle.broker.queues.queue_context import Ports
-from fluffle.broker.queues.queue_factory import QueuesByType
-from fluffle.broker.queues.queue_view import lying
+from fluffle.broker.queues.queue_api import EnqueueResult, PublishReceipt, QueueCounts, QueueHandle
+from fluffle.broker.queues.queue_context import QueueContext
+from fluffle.broker.queues.queue_factory import FactoryByType
+from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.settings import by_arguments
 from fluffle.broker.transfer.conversion.changes import begin, give_up
 from fluffle.broker.transfer.conversion.converter import ConversionContext, Converter
@@ -39,15 +39,15 @@ NO_LIMIT = 1 << 30
 
 
 class Heir:
-    """A `ServedQueue` that has taken messages once `know` says so."""
+    """A `QueueHandle` that has taken messages once `know` says so."""
 
     is_full = False
     settling = None
 
     def __init__(self, definition: QueueDefinition, touch: Any) -> None:
         self.definition = definition
-        self.queue = Queue(definition.spec, Ports(touch))
-        self.untold: deque[Receipt] = deque()
+        self.queue = Queue(definition.spec, QueueContext(touch))
+        self.untold: deque[PublishReceipt] = deque()
         self.refuses = False
 
     def __getattr__(self, name: str) -> Any:
@@ -55,9 +55,9 @@ class Heir:
 
     def enqueue(self, origins: list[Origin], contents: list[bytes], *size: int, **how: Any) -> Any:
         if self.refuses:
-            return Admission.REFUSED
+            return EnqueueResult.REFUSED
         self.queue.enqueue(origins, contents, *size, **how)
-        receipt = Receipt(len(contents))
+        receipt = PublishReceipt(len(contents))
         self.untold.append(receipt)
         return receipt
 
@@ -70,8 +70,8 @@ class Heir:
         deliver_all(self.queue.pump())
 
     @property
-    def tally(self) -> Tally:
-        return self.queue.tally
+    def queue_counts(self) -> QueueCounts:
+        return self.queue.queue_counts
 
 
 class Heirs:
@@ -86,18 +86,18 @@ class Heirs:
         self.count += 1
         return QueueDefinition(spec, owner=owner, id=self.count)
 
-    def bear(self, definition: QueueDefinition, _vhost: str) -> Heir:
+    def create_successor(self, definition: QueueDefinition, _vhost: str) -> Heir:
         self.now = Heir(definition, lambda _queue: None)
         return self.now
 
-    make = reopen = bear
+    make = reopen = create_successor
 
-    def settle_in(self, heir: Heir, definition: QueueDefinition, _vhost: str) -> None:
-        assert not heir.untold, "all that was copied is safe"
-        heir.definition = definition
-        heir.refuses = False
+    def promote(self, successor: Heir, definition: QueueDefinition, _vhost: str) -> None:
+        assert not successor.untold, "all that was copied is safe"
+        successor.definition = definition
+        successor.refuses = False
 
-    def redefine(self, queue: ServedQueue, definition: QueueDefinition) -> None:
+    def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         raise AssertionError("it has no members")
 
     renew = part = redefine
@@ -126,15 +126,15 @@ class Changing(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.edge = Edge()
-        self.heirs = Heirs()
+        self.successors = Heirs()
         self.vhost = vhost = self.edge.vhost
         local = vhost.maker
-        vhost.maker = QueuesByType(
-            {QueueType.CLASSIC: lambda: local, QueueType.QUORUM: lambda: self.heirs}  # type: ignore[dict-item, return-value]
+        vhost.maker = FactoryByType(
+            {QueueType.CLASSIC: lambda: local, QueueType.QUORUM: lambda: self.successors}  # type: ignore[dict-item, return-value]
         )
         services = self.edge.services
         around = ConversionContext(
-            lambda: self.late, services.chores, lambda act: act(),  # type: ignore[arg-type, return-value]
+            lambda: self.late, services.background_tasks, lambda act: act(),  # type: ignore[arg-type, return-value]
             services.call_later, lambda: 1, services.turn.touch_queue,
         )  # fmt: skip
         self.converter = Converter(around)
@@ -145,13 +145,13 @@ class Changing(RuleBasedStateMachine):
         self.ready: list[tuple[bytes, bool]] = []
         """What is to be there in order, and whether it is to be redelivered."""
         self.confirmed: set[bytes] = set()
-        self.handouts: list[Handout] = []
+        self.delivery_batches: list[DeliveryBatch] = []
         self.number = 0
         spec = queue_spec(Declaration("q", durable=True), "/")
         vhost.put_queue(local.define(spec, None, "/"))
 
     @property
-    def queue(self) -> ServedQueue:
+    def queue(self) -> QueueHandle:
         return self.vhost.queues["q"]
 
     @property
@@ -160,7 +160,7 @@ class Changing(RuleBasedStateMachine):
 
     @property
     def is_changing(self) -> bool:
-        return "q" in self.vhost.heirs
+        return "q" in self.vhost.successors
 
     def run_some(self, turns: int) -> None:
         for _ in range(turns):
@@ -177,9 +177,9 @@ class Changing(RuleBasedStateMachine):
         inlet = self.vhost.inlets.get("q", self.queue)
         fate = inlet.enqueue([origin] * count, contents, sum(map(len, contents)),
                              persistent=persistent)  # fmt: skip
-        assert fate is not Admission.REFUSED
+        assert fate is not EnqueueResult.REFUSED
         self.ready += [(content, False) for content in contents]
-        if isinstance(fate, Receipt):
+        if isinstance(fate, PublishReceipt):
             fate.then(partial(self.told, contents))
         else:
             self.confirmed |= {*contents}
@@ -192,23 +192,23 @@ class Changing(RuleBasedStateMachine):
     @rule(count=st.integers(1, 40))
     def get(self, count: int) -> None:
         for _ in range(count):
-            handout = self.queue.get(MoveGetter(self.queue))
-            if handout is None:
+            delivery_batch = self.queue.get(MoveGetter(self.queue))
+            if delivery_batch is None:
                 break
-            assert isinstance(handout, Handout)
-            assert (handout.contents[0], handout.redelivered) == self.ready.pop(0)
-            self.handouts.append(handout)
+            assert isinstance(delivery_batch, DeliveryBatch)
+            assert (delivery_batch.contents[0], delivery_batch.redelivered) == self.ready.pop(0)
+            self.delivery_batches.append(delivery_batch)
 
-    @precondition(lambda self: self.is_classic and self.handouts)
+    @precondition(lambda self: self.is_classic and self.delivery_batches)
     @rule(is_back=st.booleans())
     def settle(self, is_back: bool) -> None:
         """All of them, in order."""
-        for handout in reversed(self.handouts) if is_back else self.handouts:
+        for delivery_batch in reversed(self.delivery_batches) if is_back else self.delivery_batches:
             if is_back:
-                self.ready.insert(0, (handout.contents[0], True))
-            outcome = Outcome.RETURNED if is_back else Outcome.ACKED
-            self.queue.settle(handout, 0, 1, outcome)
-        self.handouts.clear()
+                self.ready.insert(0, (delivery_batch.contents[0], True))
+            outcome = Outcome.NACK_REQUEUED if is_back else Outcome.ACKED
+            self.queue.settle(delivery_batch, 0, 1, outcome)
+        self.delivery_batches.clear()
 
     @precondition(lambda self: self.is_classic and not self.is_changing)
     @rule()
@@ -221,12 +221,12 @@ class Changing(RuleBasedStateMachine):
     def disturb(self, how: str, chance: int) -> None:
         if chance:
             return
-        heir = self.heirs.now
-        assert heir is not None
+        successor = self.successors.now
+        assert successor is not None
         if how == "interrupt":
-            self.metadata.settle(partial(give_up, self.vhost, "q", heir.definition.id))
+            self.metadata.settle(partial(give_up, self.vhost, "q", successor.definition.id))
         elif how == "refuse":
-            heir.refuses = True
+            successor.refuses = True
         else:
             self.purge()
 
@@ -252,34 +252,34 @@ class Changing(RuleBasedStateMachine):
     def wait(self) -> None:
         self.edge.advance(0.06)
 
-    @precondition(lambda self: self.heirs.now is not None and self.heirs.now.untold)
+    @precondition(lambda self: self.successors.now is not None and self.successors.now.untold)
     @rule(count=st.integers(1, 9))
     def know(self, count: int) -> None:
-        heir = self.heirs.now
-        assert heir is not None
-        for _ in range(min(count, len(heir.untold))):
-            heir.know()
+        successor = self.successors.now
+        assert successor is not None
+        for _ in range(min(count, len(successor.untold))):
+            successor.know()
 
     @invariant()
     def one_of_the_two_is_whole(self) -> None:
         """What is there is what is to be, but for what is held back and not confirmed."""
         queue = self.queue
         shelf = (queue if isinstance(queue, Queue) else queue.queue).shelf  # type: ignore[attr-defined]
-        found = [(each.content, each.redelivered) for each in lying(shelf.stocks, 0)]
+        found = [(each.content, each.redelivered) for each in messages_from(shelf.stocks, 0)]
         assert found == self.ready[: len(found)]
         assert self.confirmed.isdisjoint(content for content, _ in self.ready[len(found) :])
-        assert self.is_classic or not self.handouts, "who holds something can settle it"
+        assert self.is_classic or not self.delivery_batches, "who holds something can settle it"
 
     def teardown(self) -> None:
         """Left alone but for a purge in the last moment, it comes to an end."""
-        if self.handouts and self.is_classic:
+        if self.delivery_batches and self.is_classic:
             self.settle(is_back=True)
         for _ in range(400):
             self.edge.advance(0.1)
             if self.late.asked:
                 self.come_true(is_purged=True)
-            while self.heirs.now is not None and self.heirs.now.untold:
-                self.heirs.now.know()
+            while self.successors.now is not None and self.successors.now.untold:
+                self.successors.now.know()
             if not self.is_changing:
                 break
         assert not self.is_changing

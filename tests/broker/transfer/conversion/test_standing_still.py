@@ -8,7 +8,7 @@ from typing import Any, cast
 import aio_pika
 import pytest
 
-from fluffle.broker.queues.conversion_buffer import Standstill
+from fluffle.broker.queues.conversion_buffer import ConversionBuffer
 from fluffle.broker.transfer.conversion.conversion import Conversion
 from tests.broker.cluster.queues.test_three_nodes import publish
 from tests.broker.composition.test_single_node import Scene, scene
@@ -40,7 +40,7 @@ async def test_what_is_committed_while_it_stands_still_is_not_lost(
     if not is_published_before:
         await publish(channel, b"2")
     committing = asyncio.ensure_future(transaction.commit())
-    standstill = cast(Standstill, vhost.inlets["q"])
+    standstill = cast(ConversionBuffer, vhost.inlets["q"])
     await until(lambda: committing.done() or bool(standstill._held))
     settle(*waits[0])
     async with soon():
@@ -84,7 +84,7 @@ async def test_what_is_moved_there_while_it_stands_still_is_in_one_queue(
         return [row async for row in listed]
 
     moving = asyncio.ensure_future(moved())
-    standstill = cast(Standstill, vhost.inlets["q"])
+    standstill = cast(ConversionBuffer, vhost.inlets["q"])
     await until(lambda: bool(standstill._held))
     settle(*waits[0])
     async with soon():

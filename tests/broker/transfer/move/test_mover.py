@@ -16,9 +16,9 @@ from fluffle.broker.cluster.queue_sessions.messages import Leader
 from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue as Engine
-from fluffle.broker.queues.queue_api import Later
-from fluffle.broker.queues.queue_context import Ports, Stores
-from fluffle.broker.queues.queue_view import View
+from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_view import PeekRequest
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
@@ -37,7 +37,7 @@ from tests.suite.seeds import seeds
 from tests.support.edge import Client, Edge
 from tests.support.store import open_store
 
-ALL = View(0, 999, 99)
+ALL = PeekRequest(0, 999, 99)
 
 
 class Operator:
@@ -55,7 +55,7 @@ class Operator:
     def read(self, _answer: object = None) -> None:
         try:
             for row in self._told:
-                if isinstance(row, Later):
+                if isinstance(row, Deferred):
                     row.then(self.read, self.read)
                     return
                 self.rows.append(row)
@@ -282,7 +282,7 @@ def test_from_a_queue_elsewhere() -> None:
     settle(desk)
     assert (operator.error, operator.moved) == ("", (300, 0))
     assert bodies(desk, "w") == [f"{number}" for number in range(300)]
-    assert rig.far.led.leadership.queue.tally == (0, 0, 0, 0)
+    assert rig.far.led.leadership.queue.queue_counts == (0, 0, 0, 0)
 
 
 def test_a_filter_leaves_the_others_of_a_queue_elsewhere_in_order() -> None:
@@ -410,7 +410,7 @@ class Crashing:
         store = open_store(self.disk.after_power_loss())
         journals = LocalJournals(store.log, Commits(store, turn), {})
         journal = journals.reopen(self.groups)
-        queue = Engine(QueueSpec("w"), Ports(lambda _queue: None), Stores(journal))
+        queue = Engine(QueueSpec("w"), QueueContext(lambda _queue: None), QueueStores(journal))
         queue.recover()
         return {seen.body for seen in queue.peek(ALL).seen}
 
@@ -452,7 +452,7 @@ def test_who_acknowledges_too_soon_is_found_out(
 
     def publish_and_forget(mover: Mover, taken: HeldMessage, raw: bytes) -> None:
         publish(mover, taken, raw)
-        mover._know(taken.handout, is_taken=True)
+        mover._know(taken.delivery_batch, is_taken=True)
 
     monkeypatch.setattr(Mover, "_publish", publish_and_forget)
     with pytest.raises(AssertionError, match="some are lost"):
