@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.raft.config import Config, NodeId
 from fluffle.storage.raft_memory import Image
 from tests.simulation.clockwork import MS_US, SECOND_US
@@ -33,6 +34,9 @@ class Fault:
 
 
 AGAIN_US = SECOND_US // 4
+COPY_US = SECOND_US // 10
+"""Time between two copies of a disk that is put back by a little."""
+COPIES_MAX = 50
 
 Undo = Callable[[], bool | None]
 """Whether it is to be tried again in a while."""
@@ -389,30 +393,54 @@ def roll_back(cluster: Cluster, chance: Random) -> Undo | None:
     finds out alone, or of its blocks, which only others can know.
 
     That is done only while all others remember what it has had since: what else there is nobody
-    finds out, by design.
+    finds out, by design.  Of blocks it is often the last copy of which that is so: then few commits
+    are missing, and soon it has made more than it ever had.
     """
     name, is_copy = chance.choice(cluster.names), chance.random() < 0.5
-    disk = cluster.machines[name].disk
-    backup, stored = disk.backup(), cluster.watch.facts.backup(name)
+    is_little = not is_copy and chance.random() < 0.7
+    disk, facts = cluster.machines[name].disk, cluster.watch.facts
+    first = disk.backup()
+    copies = [(first, facts.backup(name))]
+
+    def is_same_life() -> bool:
+        return disk.boot == first.boot and disk.book.lives == first.book.lives
+
+    def copy_again(left: int) -> None:
+        if left and copies and is_same_life():
+            copies.append((disk.backup(), facts.backup(name)))
+            cluster.clockwork.after(COPY_US, copy_again, left - 1)
 
     def undo() -> bool:
-        if disk.boot != backup.boot or disk.book.lives != backup.book.lives:
-            return False  # it is another life
-        if not (is_copy or is_remembered(cluster, name, backup)) or not may_be_hurt(cluster, name):
+        if not is_same_life():
+            copies.clear()
+            return False
+        remembered = [each for each in copies if is_copy or is_remembered(cluster, name, each[0])]
+        if not remembered or not may_be_hurt(cluster, name):
             return True
+        backup, stored = remembered[-1]
+        copies.clear()
         cluster.kill(name, is_silent=True)
         cluster.put_back(name, backup, stored, is_copy=is_copy)
         cluster.clockwork.after(SECOND_US, cluster.start, name)
         return False
 
+    if is_little:
+        cluster.clockwork.after(COPY_US, copy_again, COPIES_MAX)
     return undo
 
 
 def is_remembered(cluster: Cluster, name: NodeId, backup: Backup) -> bool:
-    """Whether all others have it on their disks that a disk has come further."""
+    """Whether all others have it on their disks that this one has come further, as the node that it
+    was when it was copied: one that had not joined yet does not know itself again."""
+    group = backup.image.groups.get(METADATA_GROUP)
+    if group is None or not group.last_index:
+        return False
     others = [machine.disk for other, machine in cluster.machines.items() if other != name]
     return all(
-        any(row.commit > backup.book.commit_number for row in disk.book.reached.get(name, ()))
+        any(
+            row.incarnation == group.incarnation and row.commit > backup.book.commit_number
+            for row in disk.book.reached.get(name, ())
+        )
         for disk in others
     )
 
