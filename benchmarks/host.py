@@ -20,10 +20,10 @@ from typing import Protocol
 from benchmarks.report import markdown_table
 from fluffle.broker.base.clock import SystemClock
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.host_limits import HostSettings
+from fluffle.broker.cluster.host_limits import HostLimits
 from fluffle.broker.cluster.msgpack_parts import Payload, joined
-from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
-from fluffle.broker.cluster.raft_host import Ports, RaftHost
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
+from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import LogStore
 from fluffle.raft.multiraft import MultiRaft
@@ -130,7 +130,9 @@ class Node:
         self._wake_at_ms: int | None = None
         multi = MultiRaft(name, 1, Tuning(), Random(name))
         day = CommonTime(name, SystemClock(), lambda: {name})
-        self.host = RaftHost(multi, Ports(disk.log, self, self, self, day, _raise), HostSettings())
+        self.host = RaftHost(
+            multi, RaftHostEnvironment(disk.log, self, self, self, day, _raise), HostLimits()
+        )
         self.host.start()
 
     def step(self) -> bool:
@@ -146,13 +148,13 @@ class Node:
 
     # As links
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
         self._cluster.frames.append((self.name, node, joined(payload)))
 
     def is_up(self, node: NodeId) -> bool:
         return True
 
-    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
         return 0
 
     # As schedule

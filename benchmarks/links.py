@@ -20,9 +20,9 @@ import uvloop
 from benchmarks.report import markdown_table
 from fluffle.broker.alarms.memory import keep_buffers
 from fluffle.broker.cluster.links.identity import Boot, Identity
-from fluffle.broker.cluster.links.limits import LinkTuning
+from fluffle.broker.cluster.links.limits import LinkLimits
 from fluffle.broker.cluster.links.links import ClusterLinks
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 
 SECRET = b"measured in the open"
 ROUNDS = 5
@@ -35,7 +35,7 @@ PINGS = 2_000
 PAUSE_S = 0.0005
 """Between two."""
 DEATHS = 9
-SETTLED_S = LinkTuning().settled_ms / 1_000 + 0.1
+SETTLED_S = LinkLimits().settled_ms / 1_000 + 0.1
 """After so long a link that is lost is dialled again at once."""
 BULK_BYTES = 256 << 10
 PING, PONG = b"ping", b"pong"
@@ -57,7 +57,7 @@ class End:
         self._wanted = 0
         self._changed = asyncio.Event()
 
-    def send(self, payload: bytes, lane: Lane) -> None:
+    def send(self, payload: bytes, lane: TrafficClass) -> None:
         self.links.send("b", FrameKind.STREAM, payload, lane=lane)
 
     async def linked(self, node: str) -> None:
@@ -76,7 +76,7 @@ class End:
 
     def _on_frame(self, node: str, kind: FrameKind, payload: bytes) -> None:
         if payload == PING:
-            self.links.send(node, kind, PONG, lane=Lane.URGENT)
+            self.links.send(node, kind, PONG, lane=TrafficClass.URGENT)
         elif payload == PONG:
             self.pongs.put_nowait(perf_counter_ns())
         else:
@@ -96,9 +96,9 @@ async def us_a_frame(size_bytes: int, turn_frames: int) -> float:
     for number in range(1, ROUNDS + 1):
         start = process_time_ns()
         while sent < number * count:
-            if one.links.waiting_bytes("b", Lane.NORMAL) < WAITING_BYTES:
+            if one.links.waiting_bytes("b", TrafficClass.NORMAL) < WAITING_BYTES:
                 for _ in range(turn_frames):
-                    one.send(payload, Lane.NORMAL)
+                    one.send(payload, TrafficClass.NORMAL)
                 sent += turn_frames
             await asyncio.sleep(0)
         await other.receives(sent)
@@ -135,7 +135,7 @@ async def echo(port: int) -> None:
     other.links.set_peer("a", "127.0.0.1", port)
     print(other.address.port, flush=True)
     await other.linked("a")
-    other.links.send("a", FrameKind.STREAM, b"there", lane=Lane.NORMAL)
+    other.links.send("a", FrameKind.STREAM, b"there", lane=TrafficClass.NORMAL)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
@@ -144,7 +144,7 @@ async def delays_us(one: End) -> list[float]:
     delays = []
     for _ in range(PINGS):
         start = perf_counter_ns()
-        one.send(PING, Lane.URGENT)
+        one.send(PING, TrafficClass.URGENT)
         delays.append((await one.pongs.get() - start) / 1_000)
         await asyncio.sleep(PAUSE_S)
     return sorted(delays)
@@ -153,8 +153,8 @@ async def delays_us(one: End) -> list[float]:
 async def keep_full(one: End) -> None:
     payload = bytes(BULK_BYTES)
     while True:
-        while one.links.waiting_bytes("b", Lane.BULK) < WAITING_BYTES:
-            one.send(payload, Lane.BULK)
+        while one.links.waiting_bytes("b", TrafficClass.BULK) < WAITING_BYTES:
+            one.send(payload, TrafficClass.BULK)
         await asyncio.sleep(PAUSE_S)
 
 

@@ -1,4 +1,4 @@
-"""The port to whom a node is with: to nobody, or to the other nodes of a cluster."""
+"""The port to the rest of the cluster: of one node alone, or of several."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
 
 
-class Around(NamedTuple):
-    """What both kinds of it are made with."""
+class NodeServices(NamedTuple):
+    """Services of the node that both kinds of cluster port are made with."""
 
     config: Config
     clock: Clock
@@ -50,8 +50,8 @@ class Around(NamedTuple):
     on_fatal: Callable[[Exception], None]
 
 
-class Neighbours(Protocol):
-    """What can be asked about the other nodes, and about what this one shares with them."""
+class ClusterView(Protocol):
+    """View of the other nodes, and of what this one shares with them."""
 
     @property
     def cluster(self) -> Cluster | None:
@@ -82,7 +82,7 @@ class Neighbours(Protocol):
         """Which member leads a quorum queue, as far as it is known; empty if it is not."""
 
 
-class Company(Neighbours, Protocol):
+class ClusterPort(ClusterView, Protocol):
     """Made before the catalogue, whose queues it makes.
 
     A start goes so: the catalogue is restored with `maker`, `begin`, `enter`; then clients come.

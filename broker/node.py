@@ -24,7 +24,7 @@ from fluffle.broker.alarms.memory import MemoryWatch
 from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.cluster_port import Around, Company
+from fluffle.broker.cluster_port import ClusterPort, NodeServices
 from fluffle.broker.composition.http_listeners import HttpListeners
 from fluffle.broker.composition.observers import (
     node_observers,
@@ -130,7 +130,7 @@ class Node:
         self._traffic = Traffic()
         self._certificates: Certificates | None = None
         self._listener: Listener | None = None
-        self._company: Company | None = None
+        self._company: ClusterPort | None = None
         """Once it has been started."""
 
     @property
@@ -195,13 +195,13 @@ class Node:
         if config.cluster is None or durability.image == Image():
             return durability
         durability.close(())
-        from fluffle.broker.cluster.bootstrap import Founder, take_along  # noqa: PLC0415  once
+        from fluffle.broker.cluster.bootstrap import Bootstrap, take_along  # noqa: PLC0415  once
 
-        founder = Founder(config.node_name, config.cluster, secrets.randbits)
+        founder = Bootstrap(config.node_name, config.cluster, secrets.randbits)
         take_along(config.data_dir, open_store, founder)
         return open_durability(open_store, turn, on_fatal=self.fail)
 
-    def _restore(self, turn: Turn) -> Company:
+    def _restore(self, turn: Turn) -> ClusterPort:
         """Make the parts of the node as they were; whom it is with.  StartFailed, StorageError."""
         try:
             company = self._company = self._made_company(turn)
@@ -211,7 +211,7 @@ class Node:
             raise
         return company
 
-    def _made_company(self, turn: Turn) -> Company:
+    def _made_company(self, turn: Turn) -> ClusterPort:
         config, durability = self._config, self._durability
 
         def find_vhost(name: str) -> VirtualHost | None:
@@ -231,7 +231,7 @@ class Node:
         self._converter = Converter(
             Converting(lambda: self.metadata, self._chores, safe, call_later, time.now_ms, touch)
         )
-        around = Around(
+        around = NodeServices(
             config=config,
             clock=clock,
             moved=self._outside.moved,
@@ -269,7 +269,7 @@ class Node:
             metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))
             metadata.settle(partial(delete_disused, vhost, definition, is_disused))
 
-    def _restored(self, company: Company) -> Catalogue:
+    def _restored(self, company: ClusterPort) -> Catalogue:
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
             return VirtualHost(
                 name, company.maker, on_new_queue=self._noting.new_queue, on_kept=company.kept,
@@ -297,7 +297,7 @@ class Node:
         metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))
         delete_late(self._services.owners, metadata, vhost, definition)
 
-    def _make_services(self, turn: Turn, company: Company) -> None:
+    def _make_services(self, turn: Turn, company: ClusterPort) -> None:
         """What connections use; there are none yet."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
@@ -334,7 +334,7 @@ class Node:
             read_barrier=company.read_barrier,
         )
 
-    async def _open(self, company: Company) -> None:
+    async def _open(self, company: ClusterPort) -> None:
         """Be as one was before, and let clients in."""
         loop = asyncio.get_running_loop()
         config, durability = self._config, self._durability
@@ -389,7 +389,7 @@ class Node:
         await listening.open_management(self.addresses)
         self._check()
 
-    def _control_socket(self, company: Company, listener: Listener) -> ControlSocket:
+    def _control_socket(self, company: ClusterPort, listener: Listener) -> ControlSocket:
         clock, connections = self._outside.clock, self._services.connections
         self.parts = NodeContext(
             config=self._config,

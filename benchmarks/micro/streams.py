@@ -15,10 +15,10 @@ from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
-from fluffle.broker.cluster.queue_sessions.replies import hear
-from fluffle.broker.cluster.queue_sessions.requests import Asking, Terms
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
-from fluffle.broker.cluster.queue_sessions.session_server import Sessions
+from fluffle.broker.cluster.queue_sessions.replies import apply_frame
+from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms, QueueRequests
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
+from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum.effects import Effect
@@ -60,12 +60,12 @@ class Served:
             ),
         )
         own, far = m.Leader("a", m.Boot(1, 1), 1), m.Boot(1, 2)
-        self.sessions = Sessions(GROUP, own, image.state, self.led, 0)
+        self.sessions = SessionServer(GROUP, own, image.state, self.led, 0)
         self.sessions.linked("b", far)
-        self.edge = Edge(GROUP, far)
-        self.asking = Asking(self.edge)
+        self.edge = SessionClient(GROUP, far)
+        self.asking = QueueRequests(self.edge)
         self.edge.connect(own)
-        self.asking.attach(1, Terms("c"), CREDIT)
+        self.asking.attach(1, ConsumerTerms("c"), CREDIT)
         self.delivers: list[m.Deliver] = []
         self.confirmed = 0
         self.turn()
@@ -99,16 +99,16 @@ class Served:
         edge, sessions = self.edge, self.sessions
         while (sent := edge.output()) is not None:
             frame = self.pass_on(sent[1])
-            assert isinstance(frame, m.EdgeFrame)
+            assert isinstance(frame, m.ClientFrame)
             sessions.take("b", frame)
         self.led.pump()
         for _node, told in sessions.output(lambda _node: True):
             frame = self.pass_on(told)
             assert isinstance(frame, m.LeaderFrame)
-            for event in hear(edge, frame):
+            for event in apply_frame(edge, frame):
                 if isinstance(event, happened.Delivered):
                     self.delivers.append(event.deliver)
-                elif isinstance(event, happened.Confirmed):
+                elif isinstance(event, happened.PublishConfirmed):
                     self.confirmed += event.count
 
 
@@ -152,7 +152,7 @@ def framing(body_bytes: int) -> Callable[[int], float]:
         deliver = m.Deliver(2, 0, 0, False, [range(1, batch + 1)], origins, contents)
         one, other = m.Boot(1, 1), m.Boot(1, 2)
         frames: list[m.Frame] = [
-            m.EdgeFrame(GROUP, 1, 1, other, one, 1, 1, 1, 1, [publish]),
+            m.ClientFrame(GROUP, 1, 1, other, one, 1, 1, 1, 1, [publish]),
             m.LeaderFrame(GROUP, 1, 1, one, other, 1, 1, 1, [m.Done(1, batch), deliver]),
         ]
 

@@ -24,7 +24,7 @@ from fluffle.protocol.spec import ReplyCode
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
-    from fluffle.broker.cluster.rpc_client import Errand, Told
+    from fluffle.broker.cluster.rpc_client import RpcRequest, Told
 
 OF_A_NODE = frozenset(
     {
@@ -81,7 +81,7 @@ def rows_of_some(
             errand.stop()
 
 
-def rows_of_another(errand: Errand) -> Rows:
+def rows_of_another(errand: RpcRequest) -> Rows:
     """Until it has said all, or falls silent."""
     node, has_more = errand.node, True
     while has_more:
@@ -93,12 +93,12 @@ def rows_of_another(errand: Errand) -> Rows:
 
 def read(told: Told) -> tuple[list[Row], bool]:
     """What a node has said, row by row, and whether it has more to say."""
-    from fluffle.broker.cluster.rpc_client import Page, Refusal  # noqa: PLC0415  of clusters alone
+    from fluffle.broker.cluster.rpc_client import Page, RequestRefused  # noqa: PLC0415  of clusters alone
 
     try:
         if isinstance(told, Page):
             return [{"row": dict(row)} for row in json.loads(told.rows)], told.has_more
-        if isinstance(told, Refusal):
+        if isinstance(told, RequestRefused):
             name = ReplyCode(told.code).name
             return [{"error": {"code": told.code, "name": name, "text": told.text}}], False
     except (ValueError, TypeError):

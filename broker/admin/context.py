@@ -10,7 +10,7 @@ from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.errors import BrokerError, BrokerFailed, NotFound
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Decide, Metadata
@@ -90,7 +90,7 @@ class NodeContext(NamedTuple):
     addresses: Mapping[str, tuple[str, int]]
     clock: Clock
     started_ms: int
-    company: Neighbours
+    company: ClusterView
     call_later: Callable[[float, Callable[[], None]], object]
     """Runs a function after so many seconds."""
     converter: Converter | None = None

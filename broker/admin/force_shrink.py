@@ -22,7 +22,7 @@ from fluffle.broker.vhosts.queue_changes import redefinition
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
     from fluffle.broker.cluster.hosted_group import HostedGroup
-    from fluffle.broker.cluster.queues.log_positions import Extent
+    from fluffle.broker.cluster.queues.log_positions import LogPosition
     from fluffle.raft.config import Config, NodeId
 
 INCARNATIONS = 1 << 20
@@ -51,7 +51,7 @@ def force_shrink(context: NodeContext, *, name: str, vhost: str) -> Result:
         hosted = check(cluster, queue)
         return redefinition(vhost, force_single_member(cluster, queue.definition, hosted.configs))
 
-    def told(extents: Mapping[NodeId, Extent]) -> None:
+    def told(extents: Mapping[NodeId, LogPosition]) -> None:
         try:
             queue = found()
             hosted = check(cluster, queue)
@@ -76,7 +76,7 @@ def check_force_shrink(
     for queue in asked_for(context, name, vhost):
         try:
             hosted = check(cluster, queue)
-            extents: dict[NodeId, Extent] = {}
+            extents: dict[NodeId, LogPosition] = {}
             yield collect_lags(cluster, queue.definition, extents)
             check_others(cluster, queue, hosted, extents)
         except BrokerError as error:
@@ -97,12 +97,12 @@ def asked_for(context: NodeContext, name: str | None, vhost: str | None) -> Iter
 
 
 def collect_lags(
-    cluster: Cluster, definition: QueueDefinition, extents: dict[NodeId, Extent]
+    cluster: Cluster, definition: QueueDefinition, extents: dict[NodeId, LogPosition]
 ) -> Deferred[None]:
     """To be waited for: fills in how far the others are that can be reached."""
     told: Deferred[None] = Deferred()
 
-    def answer(found: Mapping[NodeId, Extent]) -> None:
+    def answer(found: Mapping[NodeId, LogPosition]) -> None:
         extents.update(found)
         told.answer(None)
 
@@ -173,7 +173,7 @@ def has_majority(cluster: Cluster, config: Config) -> bool:
 
 
 def check_others(
-    cluster: Cluster, queue: NamedQueue, hosted: HostedGroup, extents: Mapping[NodeId, Extent]
+    cluster: Cluster, queue: NamedQueue, hosted: HostedGroup, extents: Mapping[NodeId, LogPosition]
 ) -> None:
     """PreconditionFailed if others can do without, or one of them has more."""
     own = cluster.extents.here(queue.definition.id)
@@ -188,7 +188,7 @@ def check_others(
         )
 
 
-def newer(own: Extent | None, extents: Mapping[NodeId, Extent]) -> NodeId | None:
+def newer(own: LogPosition | None, extents: Mapping[NodeId, LogPosition]) -> NodeId | None:
     """Who has most, if that is more than `own`."""
     best = max(extents, key=lambda node: (extents[node], node), default=None)
     return best if best is not None and (own is None or extents[best] > own) else None

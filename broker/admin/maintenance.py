@@ -19,7 +19,7 @@ from fluffle.broker.base.errors import (
     PreconditionFailed,
 )
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.protocols.amqp091.forced_closes import PIECE, close_connection
 from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.protocols.amqp091.registry import Connections
@@ -35,7 +35,7 @@ class Maintenance:
 
     __slots__ = ("_alone", "_company", "_connections", "_listener", "_tasks", "is_draining")
 
-    def __init__(self, listener: Listener, connections: Connections, company: Neighbours) -> None:
+    def __init__(self, listener: Listener, connections: Connections, company: ClusterView) -> None:
         self._listener = listener
         self._connections = connections
         self._company = company

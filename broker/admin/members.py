@@ -24,7 +24,7 @@ from fluffle.broker.admin.member_changes import (
 )
 from fluffle.broker.admin.queues import leader_now, may_answer, refresh_counts
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
-from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
@@ -247,7 +247,7 @@ def rebalance(context: NodeContext) -> Result:
     return for_each(context, steps)
 
 
-def may_have_more(company: Neighbours, node: str) -> bool:
+def may_have_more(company: ClusterView, node: str) -> bool:
     """Whether a node is there, and not set aside."""
     is_aside = company.cluster is not None and company.cluster.room.is_set_aside(node)
     return company.is_alive(node) and not is_aside

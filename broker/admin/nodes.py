@@ -21,7 +21,7 @@ from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
 from fluffle.broker.admin.threads import in_thread
 from fluffle.broker.alarms.disk import free_bytes
 from fluffle.broker.alarms.memory import resident_bytes
-from fluffle.broker.cluster.links.limits import LinkTuning
+from fluffle.broker.cluster.links.limits import LinkLimits
 from fluffle.broker.config.config import AUTH_MECHANISMS
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.routing.exchange import TYPES
@@ -102,7 +102,7 @@ def row(context: NodeContext) -> Row:
         "db_dir": str(config.data_dir.absolute()),
         "config_files": [],
         "enabled_plugins": enabled_plugins(context),
-        "net_ticktime": LinkTuning().silent_after_ms // 1000,
+        "net_ticktime": LinkLimits().silent_after_ms // 1000,
         "rates_mode": "none" if context.statistics is None else "basic",
         "partitions": [],
         "cluster_links": list(cluster_links(context)),

@@ -13,7 +13,7 @@ from fluffle.broker.admin.dispatch import Dispatcher
 from fluffle.broker.admin.dispatch import RowPage as Rendered
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.cluster.rpc_client import Page, Refusal
+from fluffle.broker.cluster.rpc_client import Page, RequestRefused
 from fluffle.broker.cluster.rpc_server import Tell
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.runtime.commits import WaitingCall
@@ -76,7 +76,7 @@ class PeerRequest:
     def _send(self, page: Rendered | BrokerError) -> None:
         """That page, unless it still has to be waited for."""
         if isinstance(page, BrokerError):
-            self._send_when_durable(Refusal(int(page.code), page.explanation))
+            self._send_when_durable(RequestRefused(int(page.code), page.explanation))
             return
         self._texts += page.rows
         if page.awaits is not None:
@@ -89,7 +89,7 @@ class PeerRequest:
     def _on_answered(self, _answer: object) -> None:
         self.go_on()
 
-    def _send_when_durable(self, reply: Page | Refusal) -> None:
+    def _send_when_durable(self, reply: Page | RequestRefused) -> None:
         """Once all has been written that it may speak of."""
 
         def send() -> None:

@@ -18,7 +18,7 @@ from fluffle.broker.admin.context import (
     Work,
 )
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
-from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.policies.policies import EffectivePolicies
@@ -53,7 +53,7 @@ def list_queues(context: NodeContext, *, vhost: str | None = None) -> Rows:
             )
 
 
-def may_answer(company: Neighbours, queues: Iterable[QueueHandle]) -> Iterator[QueueHandle]:
+def may_answer(company: ClusterView, queues: Iterable[QueueHandle]) -> Iterator[QueueHandle]:
     return (queue for queue in queues if state_of(company, queue) not in UNLED)
 
 
@@ -131,7 +131,7 @@ def group_of(queue: QueueHandle) -> int | None:
     return queue.definition.id if is_quorum else None
 
 
-def counts_row(company: Neighbours, queue: QueueHandle, state: str, *, was_asked: bool) -> Row:
+def counts_row(company: ClusterView, queue: QueueHandle, state: str, *, was_asked: bool) -> Row:
     """None for what nobody has told, who could know."""
     counts: tuple[int, int, int] | None = None
     consumers: int | None = None
@@ -149,7 +149,7 @@ def counts_row(company: Neighbours, queue: QueueHandle, state: str, *, was_asked
     }
 
 
-def counts_kept_here(company: Neighbours, queue: int) -> tuple[int, int, int] | None:
+def counts_kept_here(company: ClusterView, queue: int) -> tuple[int, int, int] | None:
     """As `counts_kept`, of a queue that nobody leads, if they are known here."""
     hosted = company.groups.get(queue)
     if hosted is None:
@@ -159,7 +159,7 @@ def counts_kept_here(company: Neighbours, queue: int) -> tuple[int, int, int] | 
     return counts_kept(hosted)
 
 
-def active_tag(company: Neighbours, queue: QueueHandle) -> str | None:
+def active_tag(company: ClusterView, queue: QueueHandle) -> str | None:
     """That of its single active consumer, if that is known here: if it is here, or the queue, or a
     member of it."""
     if not queue.spec.single_active_consumer:
@@ -178,7 +178,7 @@ def exclusive_tag(queue: QueueHandle) -> str | None:
     return next((each.tag for each in queue.consumers if each.exclusive), None)
 
 
-def members_row(company: Neighbours, definition: QueueDefinition) -> Row:
+def members_row(company: ClusterView, definition: QueueDefinition) -> Row:
     """As far as this node knows; None of a queue that has none, since it is no quorum queue."""
     if definition.spec.queue_type is not QueueType.QUORUM:
         return {"leader": None, "members": None, "online": None}
@@ -199,13 +199,13 @@ def node_of(context: NodeContext, definition: QueueDefinition) -> str | None:
     return context.company.shown(definition.home) if definition.home else context.config.node_name
 
 
-def leader_now(company: Neighbours, definition: QueueDefinition) -> str:
+def leader_now(company: ClusterView, definition: QueueDefinition) -> str:
     """Who leads a queue, if it is there: members follow one that is gone until there is another."""
     leader = company.leader_of(definition.id)
     return leader if leader and company.is_alive(leader) else ""
 
 
-def state_of(company: Neighbours, queue: QueueHandle) -> str:
+def state_of(company: ClusterView, queue: QueueHandle) -> str:
     """In RabbitMQ's words, and as this node sees the others."""
     if queue.unreachable_error is not None:
         return "down"
@@ -217,7 +217,7 @@ def state_of(company: Neighbours, queue: QueueHandle) -> str:
     return "running" if queue.damage is None else "crashed"
 
 
-def voters_of(company: Neighbours, definition: QueueDefinition) -> list[str]:
+def voters_of(company: ClusterView, definition: QueueDefinition) -> list[str]:
     """As the member here knows, if there is one: in the definition some may be learners."""
     hosted = company.groups.get(definition.id)
     voters = [voter.node for voter in hosted.status.config.voters] if hosted is not None else []

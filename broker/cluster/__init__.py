@@ -1,1 +1,1 @@
-"""What joins the nodes of a cluster: messages on the wire, links, and the groups a node hosts."""
+"""The nodes of a cluster joined: messages on the wire, links, and the Raft groups a node hosts."""

@@ -15,8 +15,8 @@ DEAD_AFTER_MS = 60_000
 """As RabbitMQ's consumer_disconnected_timeout."""
 
 
-class Absent:
-    """What is known of the other nodes, as far as they are not here."""
+class AbsentNodes:
+    """Nodes of the cluster to which there is no link, and what is known of each."""
 
     __slots__ = ("_alive", "_away_since_ms", "_began_ms", "_is_nobody_there", "_node", "_now_ms")
 

@@ -1,4 +1,4 @@
-"""What a member takes of its leader when its disk is nearly full: all but what has to be written.
+"""Filter of a leader's appends while the disk is nearly full: only what must be written is taken.
 
 Votes and the like are small, and go on.  Entries are asked for again by whoever sends them, ever
 more rarely, so that dropping them is like losing them: the others are a majority, or nothing is

@@ -29,14 +29,14 @@ TELL = 1
 FRAME_BYTES = 9
 
 
-class Waiter(NamedTuple):
-    """Somebody whose change is applied here, with this revision."""
+class WaitingChange(NamedTuple):
+    """A change applied here with this revision, whose caller waits until the peers have it."""
 
     revision: int
     done: Callable[[], None]
 
 
-class Other:
+class PeerRevision:
     """Another node, while there is a link to it."""
 
     __slots__ = ("asked", "is_late", "reached")
@@ -50,8 +50,8 @@ class Other:
         """Whether it has not answered in time, and nobody waits for it."""
 
 
-class Ports(NamedTuple):
-    """What is around it."""
+class BarrierCallbacks(NamedTuple):
+    """Functions of the node that the barrier calls."""
 
     send: Callable[[NodeId, bytes], None]
     """To the `receive` of another node; lost only with the link."""
@@ -61,19 +61,19 @@ class Ports(NamedTuple):
     """Hears what was not one of ours."""
 
 
-class Everywhere:
+class AppliedBarrier:
     """A `Metadata` over the one that all nodes share."""
 
     __slots__ = (
         "_inner", "_is_asking", "_is_timing", "_others", "_ports", "_told", "_waiting", "_wanted",
     )  # fmt: skip
 
-    def __init__(self, inner: ReplicatedMetadata, ports: Ports) -> None:
+    def __init__(self, inner: ReplicatedMetadata, ports: BarrierCallbacks) -> None:
         self._inner = inner
         self._ports = ports
-        self._others: dict[NodeId, Other] = {}
+        self._others: dict[NodeId, PeerRevision] = {}
         """Those to which there is a link."""
-        self._waiting: deque[Waiter] = deque()
+        self._waiting: deque[WaitingChange] = deque()
         """Invariant: rising revisions."""
         self._wanted: dict[NodeId, int] = {}
         """By node, the highest revision that it has asked for and not been told of."""
@@ -102,7 +102,7 @@ class Everywhere:
         if not self._behind(revision):
             done()
             return
-        self._waiting.append(Waiter(revision, done))
+        self._waiting.append(WaitingChange(revision, done))
         if not self._is_asking:
             self._is_asking = True
             self._ports.call_soon(self._ask)
@@ -155,7 +155,7 @@ class Everywhere:
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """Over a new link nothing is under way; to who is not there nobody goes."""
         if is_up:
-            self._others[node] = Other()
+            self._others[node] = PeerRevision()
             if self._waiting:
                 self._ask_of(node, self._waiting[-1].revision)
             if node in self._told:

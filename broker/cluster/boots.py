@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.links.identity import Boot, Identity, Lives
+from fluffle.broker.cluster.links.identity import Boot, Boots, Identity
 from fluffle.broker.config.config import ClusterConfig, Config
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.durability.definitions.node_identity import NodeIdentity, StoreOwner
@@ -24,11 +24,11 @@ from fluffle.storage.file_mark import FileMark
 logger = logging.getLogger(__name__)
 
 
-class Life(NamedTuple):
-    """One of a node."""
+class BootRecord(NamedTuple):
+    """The present boot of a node, as its data directory records it."""
 
     identity: Identity
-    lives: Lives
+    lives: Boots
     """Those that its disk remembers, this one at the end."""
 
 
@@ -41,9 +41,9 @@ class DiskAtStart(NamedTuple):
     """The mark that sets its file apart; None where there is no file, as in memory."""
 
 
-def begin_life(
+def begin_boot(
     kept: NodeIdentity, config: Config, cluster: ClusterConfig, nonce: bytes, disk: DiskAtStart
-) -> Life:
+) -> BootRecord:
     """The identity of a node in the life that begins, for which `nonce` was drawn; it is not on
     disk yet.
 
@@ -67,11 +67,11 @@ def begin_life(
         raise StartFailed(copied(config.data_dir, node))
     if disk.mark is not None and not disk.mark.tells:
         event(logger, logging.WARNING, "copies_not_recognised", data_dir=config.data_dir)
-    lives = Lives(owned.boot, owned.nonces, owned.began).followed_by(nonce, disk.commit)
+    lives = Boots(owned.boot, owned.nonces, owned.began).followed_by(nonce, disk.commit)
     kept.put(
         owned._replace(boot=lives.count, nonces=lives.nonces, began=lives.began, mark=disk.mark)
     )
-    return Life(Identity(owned.cluster, node, Boot(lives.count, nonce), VERSION), lives)
+    return BootRecord(Identity(owned.cluster, node, Boot(lives.count, nonce), VERSION), lives)
 
 
 def copied(data_dir: Path, node: NodeId) -> str:

@@ -54,7 +54,7 @@ FACTS_MAX = 256
 DrawBits = Callable[[int], int]
 
 
-def take_along(data_dir: Path, open_store: OpenStore, founder: Founder) -> None:
+def take_along(data_dir: Path, open_store: OpenStore, founder: Bootstrap) -> None:
     """Have what a node that was alone has left be that of a cluster.  It must not run.
 
     StartFailed unless it is the first of the founders: without that one no other node founds any,
@@ -90,8 +90,8 @@ def refusal(data_dir: Path, node: NodeId, cluster: ClusterConfig) -> str:
     )
 
 
-class Founder:
-    """Who founds it, and how things are called there."""
+class Bootstrap:
+    """Bootstrap of a cluster by one node, from what is on its disk."""
 
     __slots__ = ("_draw_bits", "cluster", "node")
 
@@ -126,7 +126,7 @@ class Founder:
             yield Proposal(self.node, NEVER_STARTED, number, number, change, ())
 
 
-def move(store: Store, founder: Founder) -> None:
+def move(store: Store, founder: Bootstrap) -> None:
     """Submit all of it as one batch."""
     log = RaftLog(store, flush=store.flush)
     groups = log.load().groups
@@ -154,7 +154,7 @@ def facts_of(store: Store) -> Iterator[tuple[Kind, bytes, Fact]]:
             yield kind, name, Fact(kind, *decode(kind, name, value))
 
 
-def definitions(founder: Founder, facts: Iterable[Fact]) -> Write:
+def definitions(founder: Bootstrap, facts: Iterable[Fact]) -> Write:
     """The metadata group, with all that is defined in its log."""
     state, entries = State(), []
     for index, proposal in enumerate(founder.proposals(facts), start=1):

@@ -20,48 +20,50 @@ from typing import NamedTuple
 
 from fluffle.broker.base.clock import Clock, SystemClock
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.absent_nodes import Absent
+from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.admission import Admission
-from fluffle.broker.cluster.applied_barrier import Everywhere
-from fluffle.broker.cluster.applied_barrier import Ports as EverywherePorts
-from fluffle.broker.cluster.boots import Life
+from fluffle.broker.cluster.applied_barrier import AppliedBarrier
+from fluffle.broker.cluster.applied_barrier import BarrierCallbacks as EverywherePorts
+from fluffle.broker.cluster.boots import BootRecord
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.disk_full import Ports as RoomPorts
-from fluffle.broker.cluster.disk_full import Room
-from fluffle.broker.cluster.drain import come_to_rest, hand_over
+from fluffle.broker.cluster.disk_full import DiskFullCallbacks as RoomPorts
+from fluffle.broker.cluster.disk_full import DiskFullHandover
+from fluffle.broker.cluster.drain import await_settled_sessions, drain_leaderships
 from fluffle.broker.cluster.formation import Formation, Founders
-from fluffle.broker.cluster.group_owner import METADATA_GROUP, Owners, log_refused
-from fluffle.broker.cluster.host_loop import Identity, RunningHost, Surroundings
-from fluffle.broker.cluster.join import Entering
-from fluffle.broker.cluster.join import Ports as EnteringPorts
+from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch, log_refused
+from fluffle.broker.cluster.host_loop import HostIdentity, HostLoopEnvironment, RunningHost
+from fluffle.broker.cluster.join import ClusterJoin
+from fluffle.broker.cluster.join import JoinCallbacks as EnteringPorts
 from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE, PROGRESS_SINCE, READS_SINCE
-from fluffle.broker.cluster.links.identity import Boot, Boots, mark_of
+from fluffle.broker.cluster.links.identity import Boot, PeerBoots, mark_of
 from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.local_node import LocalClusterNode, promise_of
-from fluffle.broker.cluster.majority import Majority
-from fluffle.broker.cluster.membership import Membership, Removed, begun_as, known_by
-from fluffle.broker.cluster.metadata_group import Ports, ReplicatedMetadata
-from fluffle.broker.cluster.peer_views import Sightings
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.majority import MajorityMonitor
+from fluffle.broker.cluster.membership import MetadataMembership, NodeRemoved, begun_as, known_by
+from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
+from fluffle.broker.cluster.peer_views import PeerViews
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.cluster.queue_sessions.messages import Boot as StreamBoot
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.log_positions import Extents
+from fluffle.broker.cluster.queues.log_positions import LogPositions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import QueueId
-from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, Hosting
-from fluffle.broker.cluster.queues.quorum_members import Surroundings as HostingSurroundings
-from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, Reach
-from fluffle.broker.cluster.queues.session_router import StreamHub, stream_boot
-from fluffle.broker.cluster.queues.session_router import Surroundings as HubSurroundings
-from fluffle.broker.cluster.rpc_client import Errands
-from fluffle.broker.cluster.rpc_client import Ports as ErrandPorts
-from fluffle.broker.cluster.rpc_server import Begin, Obliging
-from fluffle.broker.cluster.rpc_server import Ports as ObligingPorts
+from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, QuorumMembers
+from fluffle.broker.cluster.queues.quorum_members import (
+    QuorumMembersEnvironment as HostingSurroundings,
+)
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, QuorumQueuesEnvironment
+from fluffle.broker.cluster.queues.session_router import RouterEnvironment as HubSurroundings
+from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
+from fluffle.broker.cluster.rpc_client import RpcClient
+from fluffle.broker.cluster.rpc_client import RpcClientCallbacks as ErrandPorts
+from fluffle.broker.cluster.rpc_server import Begin, RpcServer
+from fluffle.broker.cluster.rpc_server import RpcServerCallbacks as ObligingPorts
 from fluffle.broker.cluster.single_node_quorum import LONE
-from fluffle.broker.cluster.storage_progress import TELL_S, Progress, Reached
+from fluffle.broker.cluster.storage_progress import TELL_S, DurableCommit, StorageProgress
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
 from fluffle.broker.config.start_error import StartFailed, cannot_listen
 from fluffle.broker.durability.definitions.known_peers import KnownPeers
@@ -84,8 +86,8 @@ LOOK_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class Around(NamedTuple):
-    """The rest of the node."""
+class ClusterEnvironment(NamedTuple):
+    """The parts of a node that its cluster uses."""
 
     store: Store
     turn: Turn
@@ -147,7 +149,7 @@ class Cluster:
         "sightings",
     )  # fmt: skip
 
-    def __init__(self, life: Life, config: ClusterConfig, around: Around) -> None:
+    def __init__(self, life: BootRecord, config: ClusterConfig, around: ClusterEnvironment) -> None:
         """`life` is on disk before it starts.  StartFailed."""
         self.name = name = life.identity.node
         self.config = config
@@ -160,38 +162,38 @@ class Cluster:
         self._certificates: LinkCertificates | None = None
         self.links = self._made_links(life)
         self.common_time = CommonTime(name, machine, self._deciding)
-        self.absent = Absent(self.name, machine.now_ms, self.links.is_nobody_there)
+        self.absent = AbsentNodes(self.name, machine.now_ms, self.links.is_nobody_there)
         sends, soon, later = self._sends, loop.call_soon, loop.call_later
-        self.sightings = Sightings(self.absent, sends(FrameKind.SIGHTING), later)
+        self.sightings = PeerViews(self.absent, sends(FrameKind.SIGHTING), later)
         self.metadata = ReplicatedMetadata(
             name, boot.count, around.apply, self._metadata_ports(machine)
         )
-        self.everywhere = Everywhere(
+        self.everywhere = AppliedBarrier(
             self.metadata, EverywherePorts(sends(FrameKind.REVISION), soon, later, log_refused)
         )
-        self.errands = Errands(ErrandPorts(sends(FrameKind.ERRAND), self._unheard, later))
+        self.errands = RpcClient(ErrandPorts(sends(FrameKind.ERRAND), self._unheard, later))
         self.deletions = Deletions(self.metadata.reads, around.vhosts)
         self.hub = self._made_hub(around)
         self.hosting = self._made_hosting(around)
         self._queues = around.queues
-        surroundings = Surroundings(
+        surroundings = HostLoopEnvironment(
             store=around.store,
             turn=around.turn,
             links=self.links,
-            owner=Owners(self.metadata, self.hosting, self),
+            owner=GroupOwnerDispatch(self.metadata, self.hosting, self),
             clock=self.common_time,
             call_soon=soon,
             call_later=later,
             on_fatal=around.on_fatal,
         )
-        self.running = RunningHost(Identity(name, boot.count, Random()), surroundings)
+        self.running = RunningHost(HostIdentity(name, boot.count, Random()), surroundings)
         self.hosting.host = host = self.running.host
         self.hosting.force_single_member = self.running.force_single_member
-        self.extents = Extents(name, host, sends(FrameKind.EXTENT), later)
+        self.extents = LogPositions(name, host, sends(FrameKind.EXTENT), later)
         self.room = self._made_room()
         self._on_fatal = around.on_fatal
         self.progress = self._made_progress(life, around)
-        self.membership = Membership(
+        self.membership = MetadataMembership(
             host, self.metadata, self._registry, sends(FrameKind.MEMBERSHIP), self._on_fatal
         )
         self._queues_on = around.queues_on
@@ -202,7 +204,7 @@ class Cluster:
         """From `start` on: before it is not known where this node listens."""
         self._kept = around.kept
         self.entering = self._made_entering(life)
-        self.majority = Majority(lambda: self.metadata_config, self._is_here, self._now_ms)
+        self.majority = MajorityMonitor(lambda: self.metadata_config, self._is_here, self._now_ms)
         self._connect()
         self._looking: asyncio.TimerHandle | None = None
         self._telling: asyncio.TimerHandle | None = None
@@ -231,8 +233,8 @@ class Cluster:
             self.room.link_changed, self.errands.link_changed,
         ]  # fmt: skip
 
-    def _metadata_ports(self, machine: Clock) -> Ports:
-        return Ports(
+    def _metadata_ports(self, machine: Clock) -> MetadataCallbacks:
+        return MetadataCallbacks(
             propose=self._propose,
             send=self._sends(FrameKind.METADATA),
             call_soon=self._loop.call_soon,
@@ -243,12 +245,12 @@ class Cluster:
             send_read=self._send_read,
         )
 
-    def _made_links(self, life: Life) -> ClusterLinks:
+    def _made_links(self, life: BootRecord) -> ClusterLinks:
         config = self.config
         if config.tls_cert is not None:
             self._certificates = LinkCertificates(config.tls_cert, config.tls_key, config.tls_ca)
         known = self._known_peers.known.items()
-        boots = Boots(
+        boots = PeerBoots(
             {node: Boot(each.boot, each.nonce) for node, each in known if each.boot},
             lambda node, boot: self._known_peers.lives(node, boot.count, boot.nonce),
         )
@@ -261,12 +263,12 @@ class Cluster:
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
 
-    def _made_entering(self, life: Life) -> Entering:
+    def _made_entering(self, life: BootRecord) -> ClusterJoin:
         ports = EnteringPorts(
             self._registry, self._known_peers, self.metadata, self.links,
             self.common_time.when_known, self._loop.call_later, self._founders,
         )  # fmt: skip
-        return Entering(life, self.config, ports)
+        return ClusterJoin(life, self.config, ports)
 
     def _founders(self) -> Founders:
         """The nodes that found a cluster with this one, once it founds one."""
@@ -284,9 +286,9 @@ class Cluster:
         """
         return not self.membership.has_left(node) or self._queues_on(node) > 0
 
-    def _made_progress(self, life: Life, around: Around) -> Progress:
-        return Progress(
-            self.name, life.lives, around.store.disk, Remembered(around.known_peers),
+    def _made_progress(self, life: BootRecord, around: ClusterEnvironment) -> StorageProgress:
+        return StorageProgress(
+            self.name, life.lives, around.store.disk, RememberedProgress(around.known_peers),
             incarnation=lambda: begun_as(self.running.host), send=self._tell_progress,
             on_put_back=around.on_fatal,
         )  # fmt: skip
@@ -294,27 +296,27 @@ class Cluster:
     def _tell_progress(self, node: NodeId, payload: bytes) -> None:
         """Before all that waits: it may have to end there."""
         if self.links.speaks.get(node, 0) >= PROGRESS_SINCE:
-            self.links.send(node, FrameKind.PROGRESS, payload, lane=Lane.URGENT)
+            self.links.send(node, FrameKind.PROGRESS, payload, lane=TrafficClass.URGENT)
 
     def _tell_for_ever(self) -> None:
         self.progress.look()
         self._telling = self._loop.call_later(TELL_S, self._tell_for_ever)
 
-    def _made_room(self) -> Room:
+    def _made_room(self) -> DiskFullHandover:
         ports = RoomPorts(
             self.name, self.running.host, self.absent.is_alive,
             self._sends(FrameKind.ROOM), self._tell_room,
         )  # fmt: skip
-        return Room(ports)
+        return DiskFullHandover(ports)
 
-    def _made_hub(self, around: Around) -> StreamHub:
+    def _made_hub(self, around: ClusterEnvironment) -> SessionRouter:
         def boot_of(node: NodeId) -> StreamBoot | None:
             boot = self.links.boots.latest(node)
-            return stream_boot(boot) if boot is not None else None
+            return session_boot(boot) if boot is not None else None
 
         surroundings = HubSurroundings(
             node=self.name,
-            boot=stream_boot(self.boot),
+            boot=session_boot(self.boot),
             links=self.links,
             boot_of=boot_of,
             touch=around.turn.touch_consensus,
@@ -325,7 +327,7 @@ class Cluster:
             hasten=self._hasten,
             speaks=lambda node: self.links.speaks.get(node, 0),
         )
-        return StreamHub(surroundings)
+        return SessionRouter(surroundings)
 
     def _hasten(self, queue: QueueId) -> None:
         self.running.hasten(queue)
@@ -334,10 +336,10 @@ class Cluster:
         """Whether its host has said so last.  Nor is anybody where this node was when alone."""
         return node == LONE or self.links.is_nobody_there(node)
 
-    def _made_hosting(self, around: Around) -> Hosting:
+    def _made_hosting(self, around: ClusterEnvironment) -> QuorumMembers:
         """What makes queues is given what it makes them with."""
         surroundings = HostingSurroundings(
-            node=self.name, boot=stream_boot(self.boot), hub=self.hub,
+            node=self.name, boot=session_boot(self.boot), hub=self.hub,
             clock=around.moved(self.common_time),
             call_later=self._loop.call_later, life=self._life,
             dead_letter=around.queues.dead_letter,
@@ -349,9 +351,9 @@ class Cluster:
             on_duplicates=around.queues.on_duplicates,
             reads_of=lambda node: self.links.reads.get(node, 0),
         )  # fmt: skip
-        hosting = Hosting(surroundings)
+        hosting = QuorumMembers(surroundings)
         around.queues.connect(
-            Reach(
+            QuorumQueuesEnvironment(
                 self.hub, hosting, self._lives, self.absent.is_alive, self._may_lead,
                 self.metadata.settle, self._loop.call_later, self.deletions,
             )
@@ -386,9 +388,9 @@ class Cluster:
         """Have other nodes told what they ask of this one: see `errands`."""
 
         def send(node: NodeId, payload: bytes) -> None:
-            self.links.send(node, FrameKind.ERRAND, payload, lane=Lane.BULK)
+            self.links.send(node, FrameKind.ERRAND, payload, lane=TrafficClass.BULK)
 
-        obliging = Obliging(ObligingPorts(send, begin, self._loop.call_later))
+        obliging = RpcServer(ObligingPorts(send, begin, self._loop.call_later))
         self.errands.on_asked = obliging.asked
         self.running.switch.link_listeners.append(obliging.link_changed)
 
@@ -400,12 +402,12 @@ class Cluster:
         return "" if is_known else "it is of an earlier version"
 
     def _send(self, kind: FrameKind, node: NodeId, payload: bytes) -> None:
-        self.links.send(node, kind, payload, lane=Lane.NORMAL)
+        self.links.send(node, kind, payload, lane=TrafficClass.NORMAL)
 
     def _send_read(self, node: NodeId, payload: bytes) -> bool:
         if self.links.is_up(node) and self.links.speaks.get(node, 0) < READS_SINCE:
             return False
-        self.links.send(node, FrameKind.READ_INDEX, payload, lane=Lane.URGENT)
+        self.links.send(node, FrameKind.READ_INDEX, payload, lane=TrafficClass.URGENT)
         return True
 
     def _tell_room(self, payload: bytes) -> None:
@@ -525,7 +527,9 @@ class Cluster:
             await asyncio.sleep(0)  # the others hear of this node meanwhile
         self.running.wake()
         self.formation.entered()
-        event(logger, logging.INFO, "entered", cluster=self.config.name, boot=self.boot.count)
+        event(
+            logger, logging.INFO, "cluster_joined", cluster=self.config.name, boot=self.boot.count
+        )
 
     # Who the others are
 
@@ -551,7 +555,7 @@ class Cluster:
             if not self._is_joining(node):
                 self._forget(node)
         if self.name not in self._registry.entries:
-            self._on_fatal(Removed(f"node '{self.name}' was removed from the cluster"))
+            self._on_fatal(NodeRemoved(f"node '{self.name}' was removed from the cluster"))
 
     def _is_joining(self, node: NodeId) -> bool:
         """Whether a node is there that never was one of the cluster here.
@@ -584,13 +588,13 @@ class Cluster:
 
     async def hand_over(self) -> None:
         """Have others lead what is led here, as far as they can, before it ends."""
-        numbers = await hand_over(self.running.host, self.name, self.room.may_lead)
-        event(logger, logging.INFO, "handed_over", **numbers._asdict())
+        numbers = await drain_leaderships(self.running.host, self.name, self.room.may_lead)
+        event(logger, logging.INFO, "leadership_drained", **numbers._asdict())
 
     async def stop(self) -> None:
         """Have leaders know what was asked of them here, end all links, and do nothing any more."""
         if self.running.is_running:
-            await come_to_rest(self.hub.lines)
+            await await_settled_sessions(self.hub.lines)
         self._stop_timers()
         self.running.stop()
         await self.links.stop()
@@ -607,7 +611,7 @@ class Cluster:
                 timer.cancel()
 
 
-class Remembered:
+class RememberedProgress:
     """How far others have come, as this node remembers it with all else of them."""
 
     __slots__ = ("_known_peers",)
@@ -619,10 +623,10 @@ class Remembered:
     def known(self) -> Collection[NodeId]:
         return self._known_peers.known.keys()
 
-    def reached(self, node: NodeId) -> Sequence[Reached]:
+    def reached(self, node: NodeId) -> Sequence[DurableCommit]:
         known = self._known_peers.known.get(node)
-        return [Reached(*row) for row in known.reached] if known is not None else []
+        return [DurableCommit(*row) for row in known.reached] if known is not None else []
 
-    def has_reached(self, node: NodeId, rows: Sequence[Reached]) -> None:
+    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit]) -> None:
         if node in self._known_peers.known:
             self._known_peers.has_reached(node, rows)

@@ -13,7 +13,7 @@ import msgpack
 
 from fluffle.broker.alarms.alarms import RESOURCES, Alarms
 from fluffle.broker.cluster.links.links import ClusterLinks
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.raft.config import NodeId
 
 Refused = Callable[[NodeId, str], None]
@@ -41,7 +41,7 @@ class SharedAlarms:
     def _say(self, node: NodeId) -> None:
         """Urgently: a frame that does not fit resets the link, and is not lost with it."""
         payload = msgpack.packb(self._said)
-        self._links.send(node, FrameKind.ALARM, payload, lane=Lane.URGENT)
+        self._links.send(node, FrameKind.ALARM, payload, lane=TrafficClass.URGENT)
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         self._alarms.set_elsewhere(node, ())

@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 class RoundTrip(NamedTuple):
-    """What a ping and its echo tell; the shortest is the least."""
+    """The offset that a ping and its echo show; the shortest round trip errs least."""
 
     round_trip_ms: int
     ahead_ms: int
@@ -62,7 +62,7 @@ class RoundTrip(NamedTuple):
         return apart_ms <= (self.round_trip_ms + other.round_trip_ms) / 2 + DRIFT_MS
 
 
-class Other:
+class PeerClock:
     """Another node, in one life: its clocks, in terms of what this machine counts.
 
     An *epoch* is the time of day, by some clock, at which the count of this machine was 0.
@@ -106,7 +106,7 @@ class CommonTime:
         self._name = name
         self._clock = clock
         self._deciding = deciding
-        self._others: dict[NodeId, Other] = {}
+        self._others: dict[NodeId, PeerClock] = {}
         """All that were ever heard in this life: clocks go on when a node is away."""
         self._epoch_ms: int | None = None
         """Of common time; None while it is not known."""
@@ -152,7 +152,7 @@ class CommonTime:
     def heard(self, echo: Echo) -> None:
         other = self._others.get(echo.node)
         if other is None or other.boot != echo.ping.boot:
-            other = self._others[echo.node] = Other(echo.ping.boot)
+            other = self._others[echo.node] = PeerClock(echo.ping.boot)
         other.heard(echo)
         self._agree(self._clock.now_ms())
         self._look()
@@ -181,7 +181,7 @@ class CommonTime:
                 event(logger, logging.WARNING, "clock_skewed", **fields)
             elif node in self._skewed and abs(ahead_ms) <= SKEW_MS_MAX // 2:
                 self._skewed.discard(node)
-                event(logger, logging.INFO, "clock_right_again", node=node, ahead_ms=ahead_ms)
+                event(logger, logging.INFO, "clock_in_sync", node=node, ahead_ms=ahead_ms)
 
     # What is common
 

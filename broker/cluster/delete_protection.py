@@ -1,4 +1,4 @@
-"""Whether a change would delete what is not to be deleted, though who decided it should know."""
+"""Check of a proposed change for deletions of protected things that its proposer missed."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def mark_of(node: NodeId) -> str:
     return urlsafe_b64encode(digest).decode()
 
 
-class Requesters(Protocol):
+class LocalRequesters(Protocol):
     """Those of this node."""
 
     def has(self, name: str) -> bool:
@@ -58,8 +58,8 @@ class Requesters(Protocol):
         """Have it hear answers, if it is."""
 
 
-class Ports(NamedTuple):
-    """The other nodes."""
+class DirectReplyCallbacks(NamedTuple):
+    """Functions that reach the other nodes, for direct reply-to."""
 
     send: Callable[[NodeId, bytes], None]
     """To the `receive` of another one; may be lost."""
@@ -71,12 +71,12 @@ class Ports(NamedTuple):
     """Hears what was not one of ours."""
 
 
-class DistantReplies:
-    """What one node tells and asks the others, and they it."""
+class RemoteReplies:
+    """Frames of direct reply-to that one node exchanges with the others."""
 
     __slots__ = ("_asked", "_here", "_number", "_origins", "_ports", "mark")
 
-    def __init__(self, node: NodeId, here: Requesters, ports: Ports) -> None:
+    def __init__(self, node: NodeId, here: LocalRequesters, ports: DirectReplyCallbacks) -> None:
         self.mark = mark_of(node)
         """Of this node."""
         self._here = here
@@ -86,9 +86,9 @@ class DistantReplies:
         self._asked: dict[int, tuple[NodeId, Deferred[bool]]] = {}
         """What others have not answered yet."""
 
-    def requester(self, name: str) -> DistantRequester | None:
+    def requester(self, name: str) -> RemoteRequester | None:
         """Somebody of that name elsewhere, there or not; None if it was given here."""
-        return None if name.endswith(self.mark) else DistantRequester(self, name)
+        return None if name.endswith(self.mark) else RemoteRequester(self, name)
 
     def is_there(self, name: str) -> bool | Deferred[bool]:
         """Whether a requester of another node is."""
@@ -145,7 +145,7 @@ class DistantReplies:
                 raise BadFrame("neither answers nor a question")
 
 
-class DistantRequester:
+class RemoteRequester:
     """Stands for one at another node: what it is handed goes there."""
 
     __slots__ = ("_name", "_replies")
@@ -153,7 +153,7 @@ class DistantRequester:
     no_ack = True
     timeout_ms = None
 
-    def __init__(self, replies: DistantReplies, name: str) -> None:
+    def __init__(self, replies: RemoteReplies, name: str) -> None:
         self._replies = replies
         self._name = name
 

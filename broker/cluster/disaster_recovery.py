@@ -23,12 +23,12 @@ from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.store import open_store
 
 
-class NotHere(Exception):
-    """There is nothing to go on with; says why."""
+class NothingToRecover(Exception):
+    """A data directory with nothing to go on with; says why."""
 
 
-class Salvaged(NamedTuple):
-    """What was done."""
+class RecoveryReport(NamedTuple):
+    """Result of making one node a cluster of its own."""
 
     groups: tuple[GroupId, ...]
     """They go on with what is here."""
@@ -36,13 +36,13 @@ class Salvaged(NamedTuple):
     """What is here of them is damaged: they do not."""
 
 
-def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
+def force_single_node(data_dir: Path, draw_mark: Callable[[], str]) -> RecoveryReport:
     """Make the node that keeps its data there the only one of its cluster.  It must not run.
 
-    NotHere, StorageError.
+    NothingToRecover, StorageError.
     """
     failed: list[StorageError] = []
-    nothing = NotHere(f"{data_dir} holds no data of a node of a cluster")
+    nothing = NothingToRecover(f"{data_dir} holds no data of a node of a cluster")
     if not (data_dir / STORE_FOLDER).exists():
         raise nothing
     store = open_store(data_dir, call_soon=lambda _wake: None, on_fatal=failed.append)
@@ -71,7 +71,7 @@ def salvage(data_dir: Path, draw_mark: Callable[[], str]) -> Salvaged:
         raise failed[0]
     done = tuple(write.group for write in writes)
     damaged = {found.group for found in loaded.groups if found.quarantine is not None}
-    return Salvaged(done, tuple(sorted(damaged | set(loaded.lost))))
+    return RecoveryReport(done, tuple(sorted(damaged | set(loaded.lost))))
 
 
 def alone_from_here(

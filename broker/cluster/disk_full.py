@@ -27,7 +27,7 @@ import msgpack
 
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, unpack
-from fluffle.broker.cluster.drain import led_here, nobody_minds, successors
+from fluffle.broker.cluster.drain import ignore_refusal, led_here, successors
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.runtime.turn import do_nothing
@@ -40,8 +40,8 @@ from fluffle.raft.records import GroupId
 logger = logging.getLogger(__name__)
 
 
-class Ports(NamedTuple):
-    """The rest of the node."""
+class DiskFullCallbacks(NamedTuple):
+    """The parts of a node that a disk's handover calls."""
 
     node: NodeId
     host: RaftHost
@@ -52,15 +52,15 @@ class Ports(NamedTuple):
     """Likewise, to all to which there is a link."""
 
 
-class Room:
-    """Of one node: whether its disk has room, and whose has not."""
+class DiskFullHandover:
+    """State of one node's disk and of those of the others: full disks lead no group."""
 
     __slots__ = (
         "_aside", "_full", "_is_needed", "_lent", "_owed", "_ports", "handed_over", "has_room",
         "is_aside", "on_needed",
     )  # fmt: skip
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: DiskFullCallbacks) -> None:
         self._ports = ports
         self.has_room = True
         """As all were told last."""
@@ -152,12 +152,12 @@ class Room:
         for hosted in led_here(self._ports.host):
             willing = [*filter(self.may_lead, successors(hosted, self._ports.node))]
             if willing:
-                hosted.transfer(willing[hosted.group % len(willing)], nobody_minds)
+                hosted.transfer(willing[hosted.group % len(willing)], ignore_refusal)
                 self._lent.add(hosted.group)
                 asked += 1
         if asked:
             self.handed_over += asked
-            event(logger, logging.WARNING, "leadership_handed_over", groups=asked, why=why)
+            event(logger, logging.WARNING, "leadership_transferred", groups=asked, why=why)
 
     def _give_back(self) -> None:
         """While it catches up the other would only keep the group from working."""
@@ -167,7 +167,7 @@ class Room:
                 del self._owed[group]
             elif has_caught_up(hosted, node):
                 del self._owed[group]
-                hosted.transfer(node, nobody_minds)
+                hosted.transfer(node, ignore_refusal)
 
     # Others
 

@@ -1,4 +1,4 @@
-"""What the disk of a node has room for: for whoever lets something in, and whoever writes it."""
+"""Free space of a node's disk, for those who admit work and those who write."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.log_store import LogStore
 
 
-class Space:
-    """As the disk has said last: see `LogStore`."""
+class DiskSpace:
+    """Free space of the disk as last reported; see `LogStore`."""
 
     __slots__ = ("_store", "has_room", "is_needed", "may_grow", "on_no_room", "takes_entries")
 

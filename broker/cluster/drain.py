@@ -1,4 +1,4 @@
-"""What a node does for others before it stops.
+"""Leadership drain: a node moves its leaderships to others before it stops.
 
 It has them lead what it leads, with no pause for an election.  Once its clients are gone it says
 what they have done: acknowledgements may have been put off, and nobody else knows of them.
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.queues.leader_routes import Lines
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import Role
@@ -33,8 +33,8 @@ REST_S = 2.0
 """So long an answer is waited for that may never come."""
 
 
-class HandedOver(NamedTuple):
-    """Numbers of groups: quorum queues, and the definitions of the cluster."""
+class DrainReport(NamedTuple):
+    """Numbers of groups that were handed over: quorum queues, and the metadata group."""
 
     groups: int
     """Others lead them now."""
@@ -42,7 +42,9 @@ class HandedOver(NamedTuple):
     """Nobody else could: they have no other member that is there."""
 
 
-async def hand_over(host: RaftHost, name: NodeId, is_alive: Callable[[NodeId], bool]) -> HandedOver:
+async def drain_leaderships(
+    host: RaftHost, name: NodeId, is_alive: Callable[[NodeId], bool]
+) -> DrainReport:
     """Return once others lead all that they could."""
     before = len(led_here(host))
     for round_ in range(ROUNDS):
@@ -50,12 +52,12 @@ async def hand_over(host: RaftHost, name: NodeId, is_alive: Callable[[NodeId], b
         for number, hosted in enumerate(led_here(host)):
             willing = [node for node in successors(hosted, name) if is_alive(node)]
             if willing:
-                hosted.transfer(willing[(number + round_) % len(willing)], nobody_minds)
+                hosted.transfer(willing[(number + round_) % len(willing)], ignore_refusal)
                 asked.append(hosted)
         if await are_led_elsewhere(asked):
             break
     after = len(led_here(host))
-    return HandedOver(max(before - after, 0), after)
+    return DrainReport(max(before - after, 0), after)
 
 
 def led_here(host: RaftHost) -> list[HostedGroup]:
@@ -76,14 +78,14 @@ async def are_led_elsewhere(groups: list[HostedGroup]) -> bool:
     return False
 
 
-def nobody_minds(_refused: ProposalRefused) -> None:
+def ignore_refusal(_refused: ProposalRefused) -> None:
     """The next round asks another."""
 
 
-async def come_to_rest(lines: Lines) -> None:
+async def await_settled_sessions(lines: LeaderRoutes) -> None:
     """Wait until leaders have answered what was asked of them, if they do."""
     try:
         async with asyncio.timeout(REST_S):
             await completion_of(lines.rest)
     except TimeoutError:
-        event(logger, logging.WARNING, "stopped_unanswered")
+        event(logger, logging.WARNING, "stop_timed_out")

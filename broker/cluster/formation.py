@@ -56,7 +56,7 @@ class Stage(IntEnum):
 STAGES = tuple(map(int, Stage))
 
 
-class Standing(NamedTuple):
+class FormationState(NamedTuple):
     """The state that a node has last sent of itself."""
 
     mark: str
@@ -144,7 +144,7 @@ class Formation:
         self._node = node
         self._is_keeping = False
         """A promise is on its way to the disk: nothing else is promised."""
-        self.standings: dict[NodeId, Standing] = {}
+        self.standings: dict[NodeId, FormationState] = {}
         """The statement that each node has sent over the link that is up."""
         self._refused: set[str] = set()
         """The marks that were asked for in vain."""
@@ -224,7 +224,7 @@ class Formation:
             case [0, str(host), int(port)]:
                 self._on_asked(node, ListenAddress(host, port))
             case [1, str(mark), int(stage), list(rows), bool(joins), str(first)] if stage in STAGES:
-                standing = Standing(mark, Stage(stage), first)
+                standing = FormationState(mark, Stage(stage), first)
                 self._on_told(node, standing, read_rows(rows), joins=joins)
             case [2, str(mark), list(rows)] if mark and rows:
                 self._on_invited(node, Promise(mark, read_rows(rows)))
@@ -245,7 +245,9 @@ class Formation:
         if node in self.promise.founders:
             self._invite(node)
 
-    def _on_told(self, node: NodeId, standing: Standing, members: Founders, *, joins: bool) -> None:
+    def _on_told(
+        self, node: NodeId, standing: FormationState, members: Founders, *, joins: bool
+    ) -> None:
         self._met[node] = standing.mark
         self.standings[node] = standing
         if self._name in members:
@@ -326,7 +328,7 @@ class Formation:
             self.promise = promise
             event(
                 logger, logging.INFO,
-                "founding_promised" if promise.founders else "cluster_joined",
+                "founding_promised" if promise.founders else "join_accepted",
                 mark=promise.mark, founders=",".join(promise.founders) or None,
             )  # fmt: skip
             for node in tuple(self._node.linked):
@@ -340,7 +342,7 @@ class Formation:
         self._node.keep(promise, done)  # mutant: FO5
 
 
-NOT_SAID = Standing("", Stage.PROMISED, "")
+NOT_SAID = FormationState("", Stage.PROMISED, "")
 """The standing of a node that has said nothing yet: nothing comes of it."""
 
 

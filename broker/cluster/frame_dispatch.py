@@ -1,4 +1,4 @@
-"""Who gets which frame: links know no kinds, and those behind them see only their own.
+"""Dispatch of frames by kind: links know no kinds, and receivers see only their own.
 
 Frames of a kind that nobody takes come from a node of a later version, and are dropped with a word
 to `refused`; so is what whoever takes them calls a `BadFrame`.
@@ -13,12 +13,12 @@ from fluffle.raft.config import NodeId
 OnPayload = Callable[[NodeId, bytes], None]
 
 
-def hear_all(_node: NodeId, _kind: FrameKind) -> bool:
+def accept_all(_node: NodeId, _kind: FrameKind) -> bool:
     """Where there is one cluster."""
     return True
 
 
-class Switch:
+class FrameDispatch:
     """Takes the two hooks of a node's links, and passes on."""
 
     __slots__ = ("_refused", "link_listeners", "may_hear", "takers")
@@ -29,7 +29,7 @@ class Switch:
         """Whoever takes a kind adds itself before the links open."""
         self.link_listeners: list[OnLink] = []
         """Told in this order."""
-        self.may_hear: Callable[[NodeId, FrameKind], bool] = hear_all
+        self.may_hear: Callable[[NodeId, FrameKind], bool] = accept_all
         """Whether a frame of a node is for this one: two that help to found different clusters
         have nothing to say to each other's groups."""
         links.on_frame = self._on_frame

@@ -17,8 +17,8 @@ Answer = TypeVar("Answer")
 OnAnswers: TypeAlias = Callable[[Mapping[NodeId, Answer]], None]
 
 
-class Poll(Generic[Answer]):
-    """Somebody waits for these nodes."""
+class PendingGather(Generic[Answer]):
+    """A request that waits for the answers of these nodes."""
 
     __slots__ = ("done", "found", "missing")
 
@@ -28,8 +28,8 @@ class Poll(Generic[Answer]):
         self.done = done
 
 
-class Polls(Generic[Answer]):
-    """Those of one node that have no answer yet."""
+class Gather(Generic[Answer]):
+    """Requests of one node to several, without all answers yet."""
 
     __slots__ = ("_call_later", "_polls", "_send", "asked")
 
@@ -41,7 +41,7 @@ class Polls(Generic[Answer]):
         """`send`: to another node; may be lost."""
         self._send = send
         self._call_later = call_later
-        self._polls: dict[int, Poll[Answer]] = {}
+        self._polls: dict[int, PendingGather[Answer]] = {}
         self.asked = 0
         """How many there were; the number of the last."""
 
@@ -56,7 +56,7 @@ class Polls(Generic[Answer]):
         `question`: what is sent, with the number that comes back with the answer.
         """
         self.asked = number = self.asked + 1
-        self._polls[number] = Poll(nodes, done)
+        self._polls[number] = PendingGather(nodes, done)
         for node in nodes:
             self._send(node, question(number))
         self._call_later(GIVE_UP_S if nodes else 0.0, partial(self._end, number))

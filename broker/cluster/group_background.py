@@ -1,4 +1,4 @@
-"""What a host does a slice at a time, so that nobody waits for it: reads, snapshots, scrubbing.
+"""Background work of a host, a slice at a time: reads, snapshots, scrubbing.
 
 In this order: a follower, or this node's own image, waits for what is read; space and the length of
 the next start depend on snapshots; nobody waits for scrubbing.  All of it is done from within a
@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from fluffle.broker.cluster.host_limits import HostSettings
+from fluffle.broker.cluster.host_limits import HostLimits
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.scrubber import Scrubber
-from fluffle.broker.cluster.snapshots import FULL_BYTES, Snapshots
-from fluffle.broker.cluster.traffic_class import Lanes
+from fluffle.broker.cluster.snapshots import FULL_BYTES, SnapshotSchedule
+from fluffle.broker.cluster.traffic_class import TrafficClasses
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ReadEntries, ReadState
@@ -26,8 +26,8 @@ SNAPSHOT_BYTES = 1 << 16
 """As which a snapshot counts beside its state: it costs something even if that is small."""
 
 
-class Chores:
-    """Of one host."""
+class GroupBackground:
+    """Background work of one host, done in slices."""
 
     __slots__ = (
         "_groups", "_is_over", "_lanes", "_multi", "_on_damaged", "_reads", "_scrubber",
@@ -39,8 +39,8 @@ class Chores:
         multi: MultiRaft,
         store: LogStore,
         groups: dict[GroupId, HostedGroup],
-        lanes: Lanes,
-        settings: HostSettings,
+        lanes: TrafficClasses,
+        settings: HostLimits,
     ) -> None:
         self._multi = multi
         self._store = store
@@ -50,7 +50,9 @@ class Chores:
         self._reads: deque[ReadEntries | ReadState] = deque()
         self._wanted: dict[GroupId, None] = {}
         """Followers cannot go on without a snapshot of these."""
-        self.snapshots = Snapshots(settings.snapshot_bytes_min, settings.snapshot_node_bytes_max)
+        self.snapshots = SnapshotSchedule(
+            settings.snapshot_bytes_min, settings.snapshot_node_bytes_max
+        )
         self._scrubber: Scrubber | None = None
         self._on_damaged: Callable[[GroupId, int], None] = _nobody
         self._is_over = False

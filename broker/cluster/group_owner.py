@@ -6,7 +6,7 @@ import logging
 from typing import Protocol
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.ports import Machine, Owner
+from fluffle.broker.cluster.ports import GroupOwner, Machine
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.records import GroupId
@@ -17,11 +17,11 @@ METADATA_GROUP: GroupId = 1
 logger = logging.getLogger(__name__)
 
 
-class Nodes(Protocol):
-    """Who must know of the nodes of the cluster."""
+class NodesListener(Protocol):
+    """Listener for changes of the nodes of the cluster."""
 
     def judged(self, verdict: Verdict) -> None:
-        """As `Owner.judged`."""
+        """As `GroupOwner.judged`."""
 
     def configured(self) -> None:
         """A configuration of the metadata group is committed."""
@@ -30,12 +30,12 @@ class Nodes(Protocol):
         """A node says that it does not have the metadata group."""
 
 
-class Owners:
-    """An `Owner` that asks the one whose group it is."""
+class GroupOwnerDispatch:
+    """An `GroupOwner` that asks the one whose group it is."""
 
     __slots__ = ("_hosting", "_metadata", "_nodes")
 
-    def __init__(self, metadata: Machine, hosting: Owner, nodes: Nodes) -> None:
+    def __init__(self, metadata: Machine, hosting: GroupOwner, nodes: NodesListener) -> None:
         self._metadata = metadata
         self._hosting = hosting
         self._nodes = nodes
@@ -74,7 +74,7 @@ class Owners:
 
     def given_up(self, group: GroupId, wrong: str) -> None:
         if group == METADATA_GROUP:
-            event(logger, logging.ERROR, "log_misfit", group=group, wrong=wrong)
+            event(logger, logging.ERROR, "log_rejected", group=group, wrong=wrong)
         else:
             self._hosting.given_up(group, wrong)
 
@@ -84,4 +84,4 @@ class Owners:
 
 def log_refused(node: NodeId, reason: str) -> None:
     """A frame of a node is not one of ours."""
-    event(logger, logging.ERROR, "frame_refused", node=node, reason=reason)
+    event(logger, logging.ERROR, "frame_rejected", node=node, reason=reason)

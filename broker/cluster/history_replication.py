@@ -1,4 +1,4 @@
-"""What x-recent-history exchanges keep on one node the others keep as well.
+"""Replication of what x-recent-history exchanges keep, from each node to the others.
 
     kept --> told to each node that there is a link to, once a turn
     a node that has started asks the others for all of it, and takes what the first one says
@@ -17,7 +17,7 @@ from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
@@ -38,7 +38,7 @@ NO_VHOST = ""
 know of them passes over it, since there is no such virtual host."""
 
 
-class SharedHistories:
+class HistoryReplication:
     """Those of one node, and what it hears of the others."""
 
     __slots__ = (
@@ -85,7 +85,7 @@ class SharedHistories:
 
     def _send(self, node: NodeId, frames: Iterable[bytes]) -> None:
         for frame in frames:
-            self._links.send(node, FrameKind.HISTORY, frame, lane=Lane.BULK)
+            self._links.send(node, FrameKind.HISTORY, frame, lane=TrafficClass.BULK)
 
     def ask(self) -> None:
         """The exchanges that there are are known."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class ScrubSettings:
+class ScrubLimits:
     """How fast the disk is read for the sake of reading."""
 
     piece_bytes: int = 128 << 10
@@ -15,8 +15,8 @@ class ScrubSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class HostSettings:
-    """Of one node."""
+class HostLimits:
+    """Limits of one host, each with its unit in its name."""
 
     slice_bytes: int = 1 << 20
     """Read for followers, or written as snapshots, before everything else has its turn again."""
@@ -26,5 +26,5 @@ class HostSettings:
     snapshot_node_bytes_max: int = 16 << 20
     """By all groups together, beyond what their states have: half of the hot window of the log, so
     that most of what dies young is never moved."""
-    scrub: ScrubSettings | None = field(default_factory=ScrubSettings)
+    scrub: ScrubLimits | None = field(default_factory=ScrubLimits)
     """None: nothing is read but for a reason."""

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.frame_dispatch import Switch
-from fluffle.broker.cluster.host_limits import HostSettings
-from fluffle.broker.cluster.ports import FrameKind, Links, Owner
-from fluffle.broker.cluster.raft_host import Ports, RaftHost
+from fluffle.broker.cluster.frame_dispatch import FrameDispatch
+from fluffle.broker.cluster.host_limits import HostLimits
+from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Links
+from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.broker.runtime.turn import Turn, do_nothing
 from fluffle.raft.config import NodeId
 from fluffle.raft.multiraft import MultiRaft
@@ -25,8 +25,8 @@ from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.store import Store
 
 
-class Identity(NamedTuple):
-    """Who a node is, in this life of its process."""
+class HostIdentity(NamedTuple):
+    """Name and boot of a node, in this run of its process."""
 
     node: NodeId
     boot: int
@@ -34,14 +34,14 @@ class Identity(NamedTuple):
     chance: Chance
 
 
-class Surroundings(NamedTuple):
-    """What a host shares with the rest of its node."""
+class HostLoopEnvironment(NamedTuple):
+    """The parts of a node that its host shares."""
 
     store: Store
     turn: Turn
     """Its `record` must flush the store, as that of `Commits` does."""
     links: Links
-    owner: Owner
+    owner: GroupOwner
     clock: CommonTime
     call_soon: Callable[[Callable[[], None]], object]
     call_later: Callable[[float, Callable[[], None]], object]
@@ -54,7 +54,7 @@ class LoopSchedule:
 
     __slots__ = ("_around", "host", "is_turn_coming", "is_turn_due")
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: HostLoopEnvironment) -> None:
         self._around = around
         self.host: RaftHost | None = None
         """Set before anything is asked for; None again when it has stopped."""
@@ -97,11 +97,11 @@ class RunningHost:
 
     def __init__(
         self,
-        identity: Identity,
-        around: Surroundings,
+        identity: HostIdentity,
+        around: HostLoopEnvironment,
         *,
         tuning: Tuning | None = None,
-        settings: HostSettings | None = None,
+        settings: HostLimits | None = None,
     ) -> None:
         self._turn = around.turn
         self._schedule = schedule = LoopSchedule(around)
@@ -109,15 +109,17 @@ class RunningHost:
             identity.node, identity.boot, tuning or Tuning(), identity.chance
         )
         log = RaftLog(around.store, flush=around.turn.touch_record)
-        ports = Ports(log, around.links, schedule, around.owner, around.clock, around.on_fatal)
-        self.host = RaftHost(multi, ports, settings or HostSettings())
+        ports = RaftHostEnvironment(
+            log, around.links, schedule, around.owner, around.clock, around.on_fatal
+        )
+        self.host = RaftHost(multi, ports, settings or HostLimits())
         schedule.host = self.host
         self.before: list[Callable[[], None]] = []
         """What is done in front of the groups' turn: what it proposes is in it.  Whoever adds
         itself touches the node's `Turn` when it has something to do."""
         self.after: list[Callable[[], None]] = []
         """What is done behind it: what it has brought is told."""
-        self.switch = Switch(around.links, around.owner.refused)
+        self.switch = FrameDispatch(around.links, around.owner.refused)
         self.switch.takers[FrameKind.CONSENSUS] = self.host.receive
         self.switch.link_listeners.append(self.host.link_changed)
 

@@ -1,4 +1,4 @@
-"""One group on this node: its image, who waits for what of it, and what can be asked of it.
+"""A Raft group on this node: its image, its callers that wait, and its queries.
 
 Whatever is asked is done in the next turn of the host, after everything that came in; whoever asks
 is answered exactly once, mostly from within a turn.  Methods named `on_` are the host's.
@@ -12,7 +12,7 @@ from typing import Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.ports import Machine
-from fluffle.broker.cluster.proposal_outcome import Lost, OnFate, Waiting
+from fluffle.broker.cluster.proposal_outcome import OnFate, PendingProposals, ProposalLost
 from fluffle.raft.config import Change, Config, NodeId
 from fluffle.raft.group import Group, Status
 from fluffle.raft.multiraft import MultiRaft
@@ -26,15 +26,16 @@ OnReadable = Callable[[int | None], None]
 OnRefused = Callable[[ProposalRefused], None]
 
 
-class Ask(Protocol):
+class NextTurn(Protocol):
     """Has something done in the next turn; at once if there will be none."""
 
     def __call__(self, call: Callable[..., object], *args: object) -> None: ...
 
 
 @dataclass(slots=True)
-class Misfit:
-    """What an image did not take, and so what else was there is gone: the member is repaired.
+class RejectedLog:
+    """An entry that the image did not take; the member is repaired.  The same entry rejected again
+    after that repair is no damage of the disk.
 
     If it is the same again then, that is no damage of this disk: the image waits for a snapshot
     that is further on, or for a process that knows better.
@@ -60,7 +61,7 @@ class HostedGroup:
     )  # fmt: skip
 
     def __init__(
-        self, group: GroupId, incarnation: int, machine: Machine, multi: MultiRaft, ask: Ask
+        self, group: GroupId, incarnation: int, machine: Machine, multi: MultiRaft, ask: NextTurn
     ) -> None:
         self.group = group
         self.incarnation = incarnation
@@ -71,7 +72,7 @@ class HostedGroup:
         """Whether the image is one; not before the first restore, nor after it has failed."""
         self.is_gone = False
         """Deleted here.  Its id may be here again, as another member."""
-        self.misfit: Misfit | None = None
+        self.misfit: RejectedLog | None = None
         """What the image did not take when it was last made anew."""
         self.commit_ms: int | None = None
         """How long it took until an entry was applied that was proposed here; none yet, or this
@@ -84,7 +85,7 @@ class HostedGroup:
         """Term and leader; "followed" as in `Machine`."""
         self._told: tuple[int, NodeId | None] | None = None
         """The same as the image was told last."""
-        self._waiting = Waiting()
+        self._waiting = PendingProposals()
         self._refused: ProposalRefused | None = None
         """What became of the last batch that was not taken."""
         self._reads: dict[int, OnReadable] = EMPTY_DICT
@@ -137,13 +138,13 @@ class HostedGroup:
 
     def _propose(self, payload: bytes, on_fate: OnFate, known: ProposalRefused | None) -> None:
         if self._refused is not None and self._refused is not known:
-            on_fate(Lost(self._refused))
+            on_fate(ProposalLost(self._refused))
             return
         try:
             position = self._here().propose(payload)
         except ProposalRefused as refused:
             self._refused = refused
-            on_fate(Lost(refused))
+            on_fate(ProposalLost(refused))
         else:
             self._waiting.add(position, on_fate)
             if self._timed is None:
@@ -153,7 +154,7 @@ class HostedGroup:
         try:
             position = self._here().change(change)
         except ProposalRefused as refused:
-            on_fate(Lost(refused))
+            on_fate(ProposalLost(refused))
         else:
             self._waiting.add(position, on_fate)
 

@@ -16,8 +16,15 @@ from fluffle.broker.base.clock import CallLater, Timer
 from fluffle.broker.base.coroutines import answer_of, completion_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.boots import Life
-from fluffle.broker.cluster.join_status import AGAIN_S, FIRST_S, Awaited, Sight, awaited, say
+from fluffle.broker.cluster.boots import BootRecord
+from fluffle.broker.cluster.join_status import (
+    AGAIN_S,
+    FIRST_S,
+    JoinStatus,
+    LinkView,
+    join_status_of,
+    log_join_status,
+)
 from fluffle.broker.cluster.links.identity import Boot
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
 from fluffle.broker.durability.definitions.known_peers import KnownPeers
@@ -29,13 +36,13 @@ from fluffle.raft.config import NodeId
 logger = logging.getLogger(__name__)
 
 
-class Ports(NamedTuple):
-    """What is around it."""
+class JoinCallbacks(NamedTuple):
+    """Functions of the node that a join calls."""
 
     registry: NodeRegistry
     known_peers: KnownPeers
     metadata: Metadata
-    sight: Sight
+    sight: LinkView
     when_time_is_known: Callable[[Callable[[], None]], None]
     """Calls what it is given once it is known what time it is in the cluster."""
     call_later: CallLater
@@ -43,12 +50,12 @@ class Ports(NamedTuple):
     """The nodes that found a cluster with this one; none if it founds none."""
 
 
-class Entering:
-    """Of one node, once."""
+class ClusterJoin:
+    """The join of one node to its cluster, done once."""
 
     __slots__ = ("_boot", "_config", "_is_heard", "_name", "_past", "_ports", "_waiting", "is_over")
 
-    def __init__(self, life: Life, config: ClusterConfig, ports: Ports) -> None:
+    def __init__(self, life: BootRecord, config: ClusterConfig, ports: JoinCallbacks) -> None:
         self._name, self._boot = life.identity.node, life.identity.boot
         self._past = life.lives
         self._config = config
@@ -117,7 +124,7 @@ class Entering:
 
         error = await answer_of(ask)
         if error is not None:
-            event(logger, logging.WARNING, "not_entered_yet", reason=error.explanation)
+            event(logger, logging.WARNING, "join_delayed", reason=error.explanation)
 
     def _decide(self) -> Change:
         """Found the cluster, unless somebody has; else say in which life this node is."""
@@ -128,15 +135,15 @@ class Entering:
         return enter(nodes, self._name, self._boot.count, self._boot.nonce)
 
     def _say_that_it_waits(self) -> None:
-        say(self.awaited)
+        log_join_status(self.awaited)
         self._waiting = self._ports.call_later(AGAIN_S, self._say_that_it_waits)
 
     @property
-    def awaited(self) -> Awaited:
+    def awaited(self) -> JoinStatus:
         """For whom it waits, as long as it has not entered."""
         known = self._known
         is_remembered = known is None or self._remembers(known)
-        return awaited(
+        return join_status_of(
             self._name,
             {*self._config.peers, *self._ports.known_peers.known} - {self._name},
             self._ports.sight,

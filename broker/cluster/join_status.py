@@ -1,4 +1,4 @@
-"""For whom a node waits that is not one of the cluster yet, and what helps."""
+"""Status of a join: the nodes that are missing, and what an operator can do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.links.refusals import Hindrance
+from fluffle.broker.cluster.links.refusals import LinkFailure
 from fluffle.raft.config import NodeId
 
 FIRST_S = 2.0
@@ -18,16 +18,16 @@ AGAIN_S = 10.0
 logger = logging.getLogger(__name__)
 
 
-class Sight(Protocol):
-    """Of the other nodes: see `ClusterLinks`."""
+class LinkView(Protocol):
+    """View of the links to other nodes: see `ClusterLinks`."""
 
     @property
     def dialled_by(self) -> Collection[NodeId]: ...
     def is_up(self, node: NodeId) -> bool: ...
-    def hindrance(self, node: NodeId) -> Hindrance | None: ...
+    def hindrance(self, node: NodeId) -> LinkFailure | None: ...
 
 
-class Awaited(NamedTuple):
+class JoinStatus(NamedTuple):
     """The other nodes that are known, and what an operator can do."""
 
     linked: list[NodeId]
@@ -38,14 +38,14 @@ class Awaited(NamedTuple):
     advice: str
 
 
-def awaited(
+def join_status_of(
     name: NodeId,
     others: Iterable[NodeId],
-    sight: Sight,
+    sight: LinkView,
     *,
     is_let_in: bool,
     forgotten_start: int,
-) -> Awaited:
+) -> JoinStatus:
     """`is_let_in`: as far as this node knows.  `forgotten_start`: of this node, as the cluster has
     seen and its disk does not know; 0 if there is none."""
     of = sorted(others)
@@ -73,12 +73,12 @@ def awaited(
         advice = "start the other nodes, and look why there is no link to them"
     else:
         advice = "the others are linked, and have yet to agree; look at their logs if this lasts"
-    return Awaited(linked, of, [why.reason for why in refused], advice)
+    return JoinStatus(linked, of, [why.reason for why in refused], advice)
 
 
-def say(awaited: Awaited) -> None:
+def log_join_status(status: JoinStatus) -> None:
     event(
         logger, logging.WARNING, "waiting_for_cluster",
-        linked=",".join(awaited.linked) or "none", of=",".join(awaited.of),
-        hindered="; ".join(awaited.hindered) or None, advice=awaited.advice,
+        linked=",".join(status.linked) or "none", of=",".join(status.of),
+        hindered="; ".join(status.hindered) or None, advice=status.advice,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.links.handshake import FORMATION_SINCE
 from fluffle.broker.cluster.links.identity import MARK_LETTERS, mark_of, marked
 from fluffle.broker.cluster.membership import begun_as
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.node_identity import NodeIdentity, StoreOwner
 from fluffle.raft.config import Config, NodeId
@@ -68,7 +68,7 @@ class LocalClusterNode:
     def send(self, node: NodeId, payload: bytes) -> None:
         links = self._cluster.links
         if links.speaks.get(node, 0) >= FORMATION_SINCE:
-            links.send(node, FrameKind.FORMATION, payload, lane=Lane.URGENT)
+            links.send(node, FrameKind.FORMATION, payload, lane=TrafficClass.URGENT)
 
     def draw_mark(self) -> str:
         return secrets.token_hex(MARK_LETTERS // 2)

@@ -1,4 +1,4 @@
-"""Whether this node sees a majority of those who decide on definitions; it says so when it changes.
+"""Monitor of whether this node sees a majority of the metadata group; logs each change.
 
 Without one nothing fails at once: what is asked for waits, and nobody may ask.
 """
@@ -18,9 +18,10 @@ SEEN_AFTER_MS = 5_000
 logger = logging.getLogger(__name__)
 
 
-class Majority:
-    """Of one node, from when it has entered: then there was one, though it had a link with the
-    leader alone perhaps."""
+class MajorityMonitor:
+    """Majority as one node sees it, from its join on: there was one then, perhaps seen through its
+    link with the leader alone.
+    """
 
     __slots__ = ("_config", "_is_alive", "_is_seen", "_now_ms", "_since_ms", "_voters", "is_there")
 

@@ -19,7 +19,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.links.identity import Incarnations
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
-from fluffle.broker.cluster.proposal_outcome import Fate, Lost
+from fluffle.broker.cluster.proposal_outcome import Fate, ProposalLost
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.config.start_error import NodeMustStop
 from fluffle.broker.metadata.nodes import NodeRegistry
@@ -35,12 +35,14 @@ FORMER = (
 logger = logging.getLogger(__name__)
 
 
-class Removed(NodeMustStop):
+class NodeRemoved(NodeMustStop):
     """This node is none of the cluster any more, and must end."""
 
 
-class Membership:
-    """Of one node: as the leader, and as who is let in."""
+class MetadataMembership:
+    """Membership of the metadata group as one node keeps it, as leader and as a node to be
+    admitted.
+    """
 
     __slots__ = (
         "_host", "_incarnation", "_leaving", "_metadata", "_on_fatal", "_registry", "_send",
@@ -117,7 +119,7 @@ class Membership:
             if self._host.group(METADATA_GROUP).incarnation >= incarnation:
                 return
             if begun_as(self._host):
-                self._on_fatal(Removed(FORMER))
+                self._on_fatal(NodeRemoved(FORMER))
                 return
             self._host.delete(METADATA_GROUP)
         self._incarnation = incarnation
@@ -167,7 +169,7 @@ def on_fate_of(step: Change) -> Callable[[Fate], None]:
     """Says what was done."""
 
     def on_fate(fate: Fate) -> None:
-        if not isinstance(fate, Lost):
+        if not isinstance(fate, ProposalLost):
             event(
                 logger, logging.INFO, "membership_changed", node=step.node,
                 step=type(step).__name__,

@@ -63,8 +63,8 @@ logger = logging.getLogger(__name__)
 Failed: TypeAlias = Callable[[BrokerError], None]
 
 
-class Ports(NamedTuple):
-    """What is around it."""
+class MetadataCallbacks(NamedTuple):
+    """Functions of the node that the metadata group calls."""
 
     propose: Callable[[bytes, OnFate], None]
     """To the metadata group, which this node leads; its answer comes in a later turn."""
@@ -82,7 +82,7 @@ class Ports(NamedTuple):
     """Sends to `reads` of another node; may be lost.  False if that is of a version without."""
 
 
-class Pending:
+class PendingChange:
     """A change that somebody has asked for and that has no outcome yet."""
 
     __slots__ = (
@@ -145,7 +145,7 @@ class ReplicatedMetadata:
         "state",
     )
 
-    def __init__(self, node: NodeId, boot: int, apply: Apply, ports: Ports) -> None:
+    def __init__(self, node: NodeId, boot: int, apply: Apply, ports: MetadataCallbacks) -> None:
         """`apply` does on this node what all have agreed on."""
         self.on_applied: Callable[[], None] = ignore_done
         """Told when `state` has moved on, and after whoever waits for what is in it."""
@@ -166,7 +166,7 @@ class ReplicatedMetadata:
         self._leader: NodeId | None = None
         """Who else leads, as far as it is known."""
         self._next_number = 1
-        self._pending: dict[int, Pending] = {}
+        self._pending: dict[int, PendingChange] = {}
         """By number, rising."""
         self._unsent: dict[int, None] = {}
         self._is_flushing = False
@@ -196,7 +196,7 @@ class ReplicatedMetadata:
     def change(self, decide: Decide, done: Callable[[], None], failed: Failed) -> None:
         """A change that changes nothing, or cannot be, by what is applied here, may be otherwise by
         what was answered elsewhere: it is decided anew once that is applied."""
-        pending = Pending(decide, done, failed, self.give_up_at_ms())
+        pending = PendingChange(decide, done, failed, self.give_up_at_ms())
         try:
             change = decide()
         except BrokerError as error:
@@ -211,14 +211,14 @@ class ReplicatedMetadata:
     def settle(
         self, decide: Decide, done: Callable[[], None] = ignore_done, late: Failed | None = None
     ) -> None:
-        pending = Pending(decide, done, None, self.give_up_at_ms())
+        pending = PendingChange(decide, done, None, self.give_up_at_ms())
         pending.late = late
         self._begin(pending, decide())
 
     def commit_nothing(self, done: Callable[[], None]) -> None:
         """Call `done` once all is applied here that has been agreed on before, by whomever: it is
         behind that in the log, as a change of nothing."""
-        pending = Pending(lambda: NOTHING, done, None, self.give_up_at_ms())
+        pending = PendingChange(lambda: NOTHING, done, None, self.give_up_at_ms())
         self._put_forward(pending, NOTHING)
 
     def give_up_at_ms(self) -> int:
@@ -232,14 +232,14 @@ class ReplicatedMetadata:
             f"{GIVE_UP_MS // 1_000} s that this node knows all that is defined"
         )
 
-    def _begin(self, pending: Pending, change: Change) -> None:
+    def _begin(self, pending: PendingChange, change: Change) -> None:
         """Propose what was decided, if it is anything."""
         if change.changes_nothing:
             pending.done()
             return
         self._put_forward(pending, change)
 
-    def _put_forward(self, pending: Pending, change: Change) -> None:
+    def _put_forward(self, pending: PendingChange, change: Change) -> None:
         number, self._next_number = self._next_number, self._next_number + 1
         revisions = self.state.revisions(change.rests_on)
         pending.proposal = Proposal(self._node, self._boot, number, 0, change, revisions)
@@ -248,7 +248,7 @@ class ReplicatedMetadata:
         self._flush_soon()
         self._time()
 
-    def _begin_again(self, pending: Pending) -> None:
+    def _begin_again(self, pending: PendingChange) -> None:
         """What it rested on is no longer so.
 
         Who meets others so often lets them go first: it must not fill the log.
@@ -260,7 +260,7 @@ class ReplicatedMetadata:
             later = partial(call_listener, partial(self._decide, pending))
             self._ports.call_later(RETRY_MS / 1_000, later)
 
-    def _decide(self, pending: Pending) -> None:
+    def _decide(self, pending: PendingChange) -> None:
         if self._give_up_if_late(pending):
             return
         try:
@@ -377,7 +377,7 @@ class ReplicatedMetadata:
                 self._send((number,))
         self._time()
 
-    def _give_up_if_late(self, pending: Pending) -> bool:
+    def _give_up_if_late(self, pending: PendingChange) -> bool:
         """Whoever waits must not wait any longer; what has to be goes on without him.
 
         Whether it is over.

@@ -10,27 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from fluffle.broker.cluster.absent_nodes import Absent
+from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
-from fluffle.broker.cluster.gather import OnAnswers, Polls
+from fluffle.broker.cluster.gather import Gather, OnAnswers
 from fluffle.raft.config import NodeId
 
 
-class Sightings:
+class PeerViews:
     """The questions of one node that have no answer yet, and the answers to others."""
 
     __slots__ = ("_absent", "_polls", "_send")
 
     def __init__(
         self,
-        absent: Absent,
+        absent: AbsentNodes,
         send: Callable[[NodeId, bytes], None],
         call_later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         """`send`: to the `receive` of another node; may be lost."""
         self._absent = absent
         self._send = send
-        self._polls: Polls[frozenset[NodeId]] = Polls(send, call_later)
+        self._polls: Gather[frozenset[NodeId]] = Gather(send, call_later)
 
     def ask(self, nodes: Collection[NodeId], done: OnAnswers[frozenset[NodeId]]) -> None:
         """Told once, within seconds and not before this returns, whom those see that answered."""

@@ -3,7 +3,7 @@
 `Links` is TCP in a daemon, queues of bytes in the embedded cluster, a model of bad networks in the
 simulator.  `Machine` is a quorum queue, the metadata of the cluster, or a toy.  The host stands
 between them and knows neither; nor does it know an event loop (`Schedule`), or why a group is here
-(`Owner`).
+(`GroupOwner`).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
 
-class Lane(IntEnum):
+class TrafficClass(IntEnum):
     """Frames keep their order within a lane; those of a lower number go first."""
 
     URGENT = 0
@@ -29,7 +29,7 @@ class Lane(IntEnum):
 
 
 class FrameKind(IntEnum):
-    """What a payload is; links do not look into it.  The numbers are on the wire."""
+    """The kind of a payload, into which links do not look.  The numbers are on the wire."""
 
     CONSENSUS = 0
     METADATA = 1
@@ -81,13 +81,13 @@ class Links(Protocol):
     """Up: a new link is open, what was sent over an earlier one may be lost.  Down: the link is
     gone, and it could not be opened again at once."""
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
         """To a node whose link is down: dropped.  Consensus repeats, streams resend."""
 
     def is_up(self, node: NodeId) -> bool:
         """Whether `on_link` has last said so; a node that is not known is not up."""
 
-    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
         """Given to `send` and not yet to the network, for back-pressure; 0 if the link is down."""
 
 
@@ -146,8 +146,8 @@ class Schedule(Protocol):
         """`RaftHost.wake(at_ms)`, not before this time.  An earlier wish is not taken back."""
 
 
-class Day(Protocol):
-    """What time of day it is, here and for others: pings tell."""
+class ClockExchange(Protocol):
+    """Exchange of the time of day between nodes, carried by pings."""
 
     def told(self) -> tuple[int, int]:
         """What pings of this turn say of it: `Ping.wall_ms` and `Ping.common_ms`."""
@@ -156,8 +156,9 @@ class Day(Protocol):
         """What another node has said of it; from within a turn."""
 
 
-class Owner(Protocol):
-    """Whoever knows which groups are to be on this node.  Called from within a turn.
+class GroupOwner(Protocol):
+    """The owner of a set of groups, who knows which belong on this node.  Called from within a
+    turn.  What it then wants is asked of the host at once, and done in the next turn.
 
     What it then wants is asked of the host at once, and done in the next turn.
     """

@@ -1,4 +1,4 @@
-"""What becomes of a proposal: its caller is told exactly once.
+"""Outcome of a proposal: its caller is notified exactly once.
 
 proposed --> refused                              it never was in any log
          --> appended --> applied                 at this position, on a majority of disks
@@ -14,7 +14,7 @@ from fluffle.raft.rejection import ProposalRefused
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class ProposalLost:
     """Not applied by the leader that was asked."""
 
     refused: ProposalRefused | None
@@ -22,15 +22,15 @@ class Lost:
     later leader may have it still, or not."""
 
 
-Fate = Position | Lost
-"""Where it was applied, or `Lost`."""
+Fate = Position | ProposalLost
+"""Where it was applied, or `ProposalLost`."""
 
 OnFate = Callable[[Fate], None]
 
-UNSURE = Lost(None)
+UNKNOWN_OUTCOME = ProposalLost(None)
 
 
-class Waiting:
+class PendingProposals:
     """Proposals of one group that have no fate yet, in the order of their positions."""
 
     __slots__ = ("_waiting",)
@@ -57,7 +57,7 @@ class Waiting:
     def ended(self, term_now: int) -> None:
         """Whatever was proposed in an earlier term may be applied by others, or never."""
         for _, on_fate in self._take(lambda position: position.term < term_now):
-            on_fate(UNSURE)
+            on_fate(UNKNOWN_OUTCOME)
 
     def _take(self, is_over: Callable[[Position], bool]) -> list[tuple[Position, OnFate]]:
         """The first ones, as far as that holds."""
@@ -73,4 +73,4 @@ class Waiting:
         """Nothing is led here any more."""
         waiting, self._waiting = self._waiting, []
         for _, on_fate in waiting:
-            on_fate(UNSURE)
+            on_fate(UNKNOWN_OUTCOME)

@@ -28,12 +28,12 @@ from typing import NamedTuple
 
 from fluffle.broker.cluster.append_filter import without_entries
 from fluffle.broker.cluster.codec import BadFrame, decode, encode
-from fluffle.broker.cluster.disk_space import Space
-from fluffle.broker.cluster.group_background import Chores
-from fluffle.broker.cluster.host_limits import HostSettings
-from fluffle.broker.cluster.hosted_group import HostedGroup, Misfit
-from fluffle.broker.cluster.ports import Day, FrameKind, Links, Owner, Schedule
-from fluffle.broker.cluster.traffic_class import Lanes
+from fluffle.broker.cluster.disk_space import DiskSpace
+from fluffle.broker.cluster.group_background import GroupBackground
+from fluffle.broker.cluster.host_limits import HostLimits
+from fluffle.broker.cluster.hosted_group import HostedGroup, RejectedLog
+from fluffle.broker.cluster.ports import ClockExchange, FrameKind, GroupOwner, Links, Schedule
+from fluffle.broker.cluster.traffic_class import TrafficClasses
 from fluffle.broker.cluster.validate import check
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import DamagedLog, LogStore
@@ -53,14 +53,14 @@ bring some hundred: what they bring together must not become two turns, for a tu
 Call = tuple[Callable[..., object], tuple[object, ...]]
 
 
-class Ports(NamedTuple):
-    """Everything around a host."""
+class RaftHostEnvironment(NamedTuple):
+    """The parts of a node that its Raft host uses."""
 
     store: LogStore
     links: Links
     schedule: Schedule
-    owner: Owner
-    day: Day
+    owner: GroupOwner
+    day: ClockExchange
     on_fatal: Callable[[Exception], None]
     """The node must end: this host does nothing any more."""
 
@@ -75,7 +75,7 @@ class RaftHost:
         "rewrite", "snapshots", "space", "submitted",
     )  # fmt: skip
 
-    def __init__(self, multi: MultiRaft, ports: Ports, settings: HostSettings) -> None:
+    def __init__(self, multi: MultiRaft, ports: RaftHostEnvironment, settings: HostLimits) -> None:
         """`multi` is new: this node's name, its boot and its chance are in it."""
         self._multi = multi
         self._store = ports.store
@@ -85,12 +85,12 @@ class RaftHost:
         self._day = ports.day
         self._on_fatal = ports.on_fatal
         self._groups: dict[GroupId, HostedGroup] = {}
-        self._lanes = Lanes(ports.links)
-        self._chores = Chores(multi, ports.store, self._groups, self._lanes, settings)
+        self._lanes = TrafficClasses(ports.links)
+        self._chores = GroupBackground(multi, ports.store, self._groups, self._lanes, settings)
         self.snapshots = self._chores.snapshots
         """Which groups owe one."""
         self.rewrite = self._chores.rewrite
-        """See `BackgroundTasks`."""
+        """See `GroupBackground`."""
         self._inbox: deque[Call] = deque()
         self._asked: deque[Call] = deque()
         """What groups were asked for."""
@@ -105,7 +105,7 @@ class RaftHost:
         """The earliest wake that was asked for and has not come."""
         self.submitted = self.durable = 0
         """The last write that the disk was given, and the last of them that is on it."""
-        self.space = Space(ports.store)
+        self.space = DiskSpace(ports.store)
         self.leader_changes = 0
         """How often a group was found to have another leader, or the same anew: for metrics."""
 
@@ -386,7 +386,7 @@ class RaftHost:
         if hosted.misfit is not None and hosted.misfit.is_again:
             self._resign(hosted, hosted.misfit)
 
-    def _resign(self, hosted: HostedGroup, misfit: Misfit) -> None:
+    def _resign(self, hosted: HostedGroup, misfit: RejectedLog) -> None:
         """If it leads.  Where nobody can serve, somebody has to lead all the same."""
         is_leading = hosted.status.role is Role.LEADER
         if is_leading and misfit.resignations < RESIGNATIONS_MAX:
@@ -408,7 +408,7 @@ class RaftHost:
             self._lose_image(hosted)
             self.feed(self._damaged, group, index)
         except ValueError as error:
-            self._misfit(hosted, Misfit(str(error), index, snapshot.index + 1))
+            self._misfit(hosted, RejectedLog(str(error), index, snapshot.index + 1))
         else:
             self.snapshots.taken(group, snapshot.state_bytes)
 
@@ -421,7 +421,7 @@ class RaftHost:
             hosted.on_apply(apply.entries)
         except ValueError as error:
             entries = apply.entries
-            self._misfit(hosted, Misfit(str(error), entries[0].index, entries[-1].index))
+            self._misfit(hosted, RejectedLog(str(error), entries[0].index, entries[-1].index))
             return
         hosted.on_applied(apply.entries)
         self.snapshots.applied(apply.group, sum(map(size_of, apply.entries)))
@@ -433,7 +433,7 @@ class RaftHost:
         hosted.is_restored = False
         self.snapshots.forget(hosted.group)
 
-    def _misfit(self, hosted: HostedGroup, found: Misfit) -> None:
+    def _misfit(self, hosted: HostedGroup, found: RejectedLog) -> None:
         """It is received anew, but not for ever; where there was nothing, nobody could send it."""
         self._lose_image(hosted)
         before, hosted.misfit = hosted.misfit, found

@@ -35,7 +35,7 @@ RETRY_MS = 1_000
 Failed: TypeAlias = Callable[[BrokerError], None]
 
 
-class Group(Protocol):
+class MetadataRaft(Protocol):
     """The metadata group on this node, and its leader, as rounds need them."""
 
     @property
@@ -64,7 +64,7 @@ class Group(Protocol):
         """Put an entry without a change into the log: once it is applied, so is all before it."""
 
 
-class Clock(Protocol):
+class ReadIndexClock(Protocol):
     """Time, and turns of the loop."""
 
     @property
@@ -77,7 +77,7 @@ class Clock(Protocol):
     def now_ms(self) -> Callable[[], int]: ...
 
 
-class Asker(NamedTuple):
+class PendingRead(NamedTuple):
     """A question that waits for a round."""
 
     done: Callable[[], None]
@@ -96,7 +96,7 @@ class ReadIndex:
 
     is_complete = False
 
-    def __init__(self, group: Group, clock: Clock, boot: int) -> None:
+    def __init__(self, group: MetadataRaft, clock: ReadIndexClock, boot: int) -> None:
         """`boot`: how often the node has started.  What the leader answers to an earlier start must
         not count for a round of this one."""
         self._group = group
@@ -108,9 +108,9 @@ class ReadIndex:
         self._applied = 0
         self._needed: int | None = None
         """The index that the round under way needs, once that is known."""
-        self._fresh: list[Asker] = []
+        self._fresh: list[PendingRead] = []
         """The questions for which no round has begun."""
-        self._asked: list[Asker] = []
+        self._asked: list[PendingRead] = []
         """The questions that the round under way answers; none is under way without any."""
         self._is_starting = False
         """Whether the next turn begins one."""
@@ -127,7 +127,7 @@ class ReadIndex:
     def ask(self, done: Callable[[], None], failed: Failed | None = None) -> None:
         """Call `done`, later, once all is applied here that was answered anywhere before; or tell
         `failed` why that cannot be known."""
-        self._fresh.append(Asker(done, failed, self._group.give_up_at_ms()))  # mutant: I2 I5
+        self._fresh.append(PendingRead(done, failed, self._group.give_up_at_ms()))  # mutant: I2 I5
         self._start_soon()
         self._time()
 
@@ -231,7 +231,7 @@ class ReadIndex:
             call_listener(partial(asker.failed, self._group.not_known()))
 
 
-def is_late(asker: Asker, now_ms: int) -> bool:
+def is_late(asker: PendingRead, now_ms: int) -> bool:
     """Whether a question must not wait any longer."""
     return asker.failed is not None and asker.give_up_at_ms <= now_ms
 

@@ -1,4 +1,4 @@
-"""Errands: what other nodes are to tell or do for somebody who has asked this one.
+"""RPC client: what other nodes are asked to report or do.
 
     begin     [0, number, request]               say the first page
     go on     [1, number]                        and the next
@@ -34,31 +34,31 @@ class Page(NamedTuple):
     has_more: bool
 
 
-class Refusal(NamedTuple):
-    """Why there are none, or no more."""
+class RequestRefused(NamedTuple):
+    """The reason of a node that does not answer, or no further."""
 
     code: int
     """Of AMQP."""
     text: str
 
 
-class Silence(NamedTuple):
-    """The node says nothing, or nothing more."""
+class NoReply(NamedTuple):
+    """A node that does not answer, or no further."""
 
     why: str
 
 
-Told: TypeAlias = Page | Refusal | Silence
+Told: TypeAlias = Page | RequestRefused | NoReply
 
 
 class Timer(Protocol):
-    """What `call_later` gives."""
+    """The timer that `call_later` returns."""
 
     def cancel(self) -> object: ...
 
 
-class Ports(NamedTuple):
-    """Whom to ask, and how."""
+class RpcClientCallbacks(NamedTuple):
+    """Functions that reach another node."""
 
     send: Callable[[NodeId, bytes], None]
     """To the `receive` of another node; may be lost."""
@@ -68,12 +68,12 @@ class Ports(NamedTuple):
     """After so many seconds."""
 
 
-class Errand:
-    """Of one node.  `take` when there is something; `stop` it in the end."""
+class RpcRequest:
+    """A request to one node.  `take` when there is something; `stop` it in the end."""
 
     __slots__ = ("_awaited", "_errands", "_told", "_waiting", "node", "number")
 
-    def __init__(self, errands: Errands, node: NodeId, number: int) -> None:
+    def __init__(self, errands: RpcClient, node: NodeId, number: int) -> None:
         self._errands = errands
         self.node = node
         self.number = number
@@ -120,47 +120,47 @@ class Errand:
             awaited.answer(None)
 
 
-class Errands:
-    """Those of one node that others have not done yet."""
+class RpcClient:
+    """Requests of one node to others that have not been answered."""
 
     __slots__ = ("_begun", "_number", "_ports", "on_asked", "patience_s")
 
-    def __init__(self, ports: Ports, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, ports: RpcClientCallbacks, *, patience_s: float = PATIENCE_S) -> None:
         self._ports = ports
         self.patience_s = patience_s
         """For a page, in seconds."""
-        self._begun: dict[int, Errand] = {}
+        self._begun: dict[int, RpcRequest] = {}
         self._number = 0
         self.on_asked: Callable[[NodeId, list[Any]], None] = _nothing
-        """What others ask of this node: see `Obliging`."""
+        """What others ask of this node: see `RpcServer`."""
 
-    def begin(self, node: NodeId, request: bytes) -> Errand:
+    def begin(self, node: NodeId, request: bytes) -> RpcRequest:
         """Whatever comes of it is there to be taken at once, or in a bounded time."""
         self._number = number = self._number + 1
-        errand = Errand(self, node, number)
+        errand = RpcRequest(self, node, number)
         if hindrance := self._ports.hindrance(node):
-            errand.tell(Silence(hindrance))
+            errand.tell(NoReply(hindrance))
         else:
             self._begun[number] = errand
             self.send(errand, BEGIN, request)
         return errand
 
-    def send(self, errand: Errand, kind: int, *fields: object) -> None:
+    def send(self, errand: RpcRequest, kind: int, *fields: object) -> None:
         """Have it say something, in time."""
         silent = partial(self._silent, errand, f"it has said nothing for {self.patience_s:g} s")
         errand.wait_at_most(self._ports.call_later(self.patience_s, silent))
         self._ports.send(errand.node, pack(kind, errand.number, *fields))
 
-    def end(self, errand: Errand) -> None:
+    def end(self, errand: RpcRequest) -> None:
         """Unless it has ended: who does it may stop, too, if it is not of an older version now."""
         errand.wait_at_most(None)
         is_begun = self._begun.pop(errand.number, None) is not None
         if is_begun and not self._ports.hindrance(errand.node):
             self._ports.send(errand.node, pack(GIVE_UP, errand.number))
 
-    def _silent(self, errand: Errand, why: str) -> None:
+    def _silent(self, errand: RpcRequest, why: str) -> None:
         self.end(errand)
-        errand.tell(Silence(why))
+        errand.tell(NoReply(why))
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """What was under way over the link before is lost, also if there is another."""
@@ -176,7 +176,7 @@ class Errands:
             case [3 as kind, int(number), bool(has_more), bytes(rows)] if are_numbers(kind, number):
                 self._tell(node, number, Page(rows, has_more))
             case [4 as kind, int(number), int(code), str(text)] if are_numbers(kind, number, code):
-                self._tell(node, number, Refusal(code, text))
+                self._tell(node, number, RequestRefused(code, text))
             case _:
                 raise BadFrame("no errand, and nothing that is said to one")
 

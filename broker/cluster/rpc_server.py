@@ -1,4 +1,4 @@
-"""What this node tells and does because another was asked; the other end of `errands`.
+"""Requests of other nodes, answered here; the other end of `rpc_client`.
 
 A list is open until it is told to its end, nobody reads it any more, or its next page is not wanted
 for long.  So that no node can be asked to hold much, another may have some open and no more.
@@ -16,7 +16,7 @@ from fluffle.broker.cluster.rpc_client import (
     PAGE,
     REFUSAL,
     Page,
-    Refusal,
+    RequestRefused,
     Timer,
 )
 from fluffle.raft.config import NodeId
@@ -38,13 +38,13 @@ class Listing(Protocol):
         """Nobody reads it any more: tell nothing, and end what is done for it."""
 
 
-Tell: TypeAlias = Callable[[Page | Refusal], None]
+Tell: TypeAlias = Callable[[Page | RequestRefused], None]
 Begin: TypeAlias = Callable[[bytes, Tell], Listing]
 """Looks at a request; what comes of it is told to that function, when it is asked to go on."""
 
 
-class Ports(NamedTuple):
-    """What it does that with."""
+class RpcServerCallbacks(NamedTuple):
+    """Functions of the node that the server calls."""
 
     send: Callable[[NodeId, bytes], None]
     """To the `receive` of another node; may be lost."""
@@ -52,8 +52,8 @@ class Ports(NamedTuple):
     call_later: Callable[[float, Callable[[], None]], Timer]
 
 
-class Open:
-    """A list that another node reads."""
+class OpenListing:
+    """A listing that another node reads."""
 
     __slots__ = ("listing", "unread")
 
@@ -68,17 +68,17 @@ class Open:
             self.unread = None
 
 
-class Obliging:
-    """All that others have asked of this node."""
+class RpcServer:
+    """Answers to all requests of other nodes."""
 
     __slots__ = ("_open", "_ports")
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: RpcServerCallbacks) -> None:
         self._ports = ports
-        self._open: dict[NodeId, dict[int, Open]] = {}
+        self._open: dict[NodeId, dict[int, OpenListing]] = {}
 
     def asked(self, node: NodeId, row: list[Any]) -> None:
-        """See `Errands.receive`.  Raises `BadFrame`."""
+        """See `RpcClient.receive`.  Raises `BadFrame`."""
         match row:
             case [0, number, bytes(request)]:
                 self._begin(node, number, request)
@@ -102,7 +102,7 @@ class Obliging:
             text = f"{OPEN_MAX} lists are read by '{node}' already"
             self._ports.send(node, pack(REFUSAL, number, int(ResourceError.code), text))
             return
-        of_it[number] = begun = Open()
+        of_it[number] = begun = OpenListing()
         begun.listing = self._ports.begin(request, partial(self._tell, node, number))
         begun.listing.go_on()
 
@@ -113,9 +113,9 @@ class Obliging:
             begun.read()
             begun.listing.go_on()
 
-    def _tell(self, node: NodeId, number: int, told: Page | Refusal) -> None:
+    def _tell(self, node: NodeId, number: int, told: Page | RequestRefused) -> None:
         begun = self._open[node][number]
-        if isinstance(told, Refusal):
+        if isinstance(told, RequestRefused):
             self._forget(node, number)
             self._ports.send(node, pack(REFUSAL, number, *told))
             return
@@ -132,7 +132,7 @@ class Obliging:
             begun.read()
             begun.listing.close()
 
-    def _forget(self, node: NodeId, number: int) -> Open | None:
+    def _forget(self, node: NodeId, number: int) -> OpenListing | None:
         of_it = self._open.get(node, {})
         begun = of_it.pop(number, None)
         if not of_it:

@@ -8,7 +8,7 @@ from the beginning after a rest.  What it finds, it returns; repair is the group
 from collections import deque
 from collections.abc import Iterable
 
-from fluffle.broker.cluster.host_limits import ScrubSettings
+from fluffle.broker.cluster.host_limits import ScrubLimits
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
@@ -26,7 +26,7 @@ class Scrubber:
     )  # fmt: skip
 
     def __init__(
-        self, multi: MultiRaft, store: LogStore, settings: ScrubSettings, now_ms: int
+        self, multi: MultiRaft, store: LogStore, settings: ScrubLimits, now_ms: int
     ) -> None:
         self._multi = multi
         self._store = store

@@ -1,4 +1,4 @@
-"""`Lone`: the quorum queues of a node that is alone, which is a cluster of one.
+"""`SingleNodeQuorum`: the quorum queues of a node that is alone, which is a cluster of one.
 
     channels --> edges --> leaders, all of them here --> host --> the node's store
 
@@ -17,17 +17,19 @@ from typing import NamedTuple
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.group_owner import log_refused
-from fluffle.broker.cluster.host_loop import Identity, RunningHost, Surroundings
+from fluffle.broker.cluster.host_loop import HostIdentity, HostLoopEnvironment, RunningHost
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.msgpack_parts import Payload
-from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
 from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.ports import QueueId
-from fluffle.broker.cluster.queues.quorum_members import Hosting, sweep_all
-from fluffle.broker.cluster.queues.quorum_members import Surroundings as HostingSurroundings
-from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, Reach
-from fluffle.broker.cluster.queues.session_router import StreamHub, stream_boot
-from fluffle.broker.cluster.queues.session_router import Surroundings as HubSurroundings
+from fluffle.broker.cluster.queues.quorum_members import QuorumMembers, sweep_all
+from fluffle.broker.cluster.queues.quorum_members import (
+    QuorumMembersEnvironment as HostingSurroundings,
+)
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, QuorumQueuesEnvironment
+from fluffle.broker.cluster.queues.session_router import RouterEnvironment as HubSurroundings
+from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.durability.definitions.known_peers import KnownPeer, KnownPeers
 from fluffle.broker.metadata.metadata import Decide
@@ -47,8 +49,8 @@ one, with a space in it, is no node's of a cluster."""
 LIVES: Mapping[NodeId, int] = {LONE: 1}
 
 
-class Around(NamedTuple):
-    """The rest of the node."""
+class SingleNodeEnvironment(NamedTuple):
+    """The parts of a node that its own quorum queues use."""
 
     store: Store
     turn: Turn
@@ -71,19 +73,19 @@ class NoLinks:
     on_frame: OnFrame
     on_link: OnLink
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
         """It is dropped, as where a link is down."""
 
     def is_up(self, node: NodeId) -> bool:
         del node
         return False
 
-    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
         del node, lane
         return 0
 
 
-class Lone:
+class SingleNodeQuorum:
     """Made and used in the thread of a running event loop.  `start` comes before clients do, and
     `stop` before the store is closed."""
 
@@ -91,17 +93,17 @@ class Lone:
 
     __slots__ = ("hosting", "hub", "queues", "running")
 
-    def __init__(self, around: Around) -> None:
+    def __init__(self, around: SingleNodeEnvironment) -> None:
         """A life begins: what it writes is on disk no sooner than its number."""
         loop = asyncio.get_running_loop()
         known = around.known_peers.known.get(LONE, KnownPeer())
         boot = Boot(known.boot + 1, secrets.token_bytes(BOOT_NONCE_BYTES))
         around.known_peers.lives(LONE, boot.count, boot.nonce)
         links, time = NoLinks(), CommonTime(LONE, around.clock, lambda: {LONE})
-        self.hub = StreamHub(
+        self.hub = SessionRouter(
             HubSurroundings(
                 node=LONE,
-                boot=stream_boot(boot),
+                boot=session_boot(boot),
                 links=links,
                 boot_of=lambda _node: None,
                 touch=around.turn.touch_consensus,
@@ -111,10 +113,10 @@ class Lone:
                 hasten=self._hasten,
             )
         )
-        self.hosting = Hosting(
+        self.hosting = QuorumMembers(
             HostingSurroundings(
                 node=LONE,
-                boot=stream_boot(boot),
+                boot=session_boot(boot),
                 hub=self.hub,
                 clock=time,
                 call_later=loop.call_later,
@@ -129,14 +131,14 @@ class Lone:
         )
         self.queues = QuorumQueues(LONE, secrets.randbits, around.dead_letter, around.config)
         """Makes them."""
-        reach = Reach(
+        reach = QuorumQueuesEnvironment(
             self.hub, self.hosting, lambda: LIVES, lambda _node: False, lambda _node: False,
             around.settle, loop.call_later, Deletions(LOCAL_READ_BARRIER, {}),
         )  # fmt: skip
         self.queues.connect(reach)
         self.running = RunningHost(
-            Identity(LONE, boot.count, Random()),
-            Surroundings(
+            HostIdentity(LONE, boot.count, Random()),
+            HostLoopEnvironment(
                 store=around.store,
                 turn=around.turn,
                 links=links,

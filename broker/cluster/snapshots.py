@@ -26,8 +26,8 @@ FULL_BYTES = 1 << 16
 """Where there is room for votes only a snapshot writes no more than this, and frees more."""
 
 
-class Debt:
-    """What one group has applied since its last snapshot."""
+class SnapshotDebt:
+    """Bytes and entries that a group has applied since its last snapshot."""
 
     __slots__ = ("bytes", "freed_bytes", "made_bytes", "state_bytes", "tried_bytes")
 
@@ -52,7 +52,7 @@ class Debt:
         return self.freed_bytes - self.tried_bytes > max(FULL_BYTES, self.made_bytes)
 
 
-class Snapshots:
+class SnapshotSchedule:
     """The books of one node.  No clock: whoever knows the time says it."""
 
     __slots__ = (
@@ -65,7 +65,7 @@ class Snapshots:
         self._node_bytes_max = node_bytes_max
         self._sizes: dict[GroupId, int] = {}
         """Of the last snapshot of each group that is here and has applied anything."""
-        self._debts: dict[GroupId, Debt] = {}
+        self._debts: dict[GroupId, SnapshotDebt] = {}
         """The one that has waited longest first."""
         self._due: dict[GroupId, None] = {}
         """Those that owe one by themselves, likewise."""
@@ -101,10 +101,10 @@ class Snapshots:
         if debt.is_worth_its_room:
             self._worth_its_room[group] = None
 
-    def _debt(self, group: GroupId) -> Debt:
+    def _debt(self, group: GroupId) -> SnapshotDebt:
         debt = self._debts.get(group)
         if debt is None:
-            debt = self._debts[group] = Debt(self._sizes.get(group, 0))
+            debt = self._debts[group] = SnapshotDebt(self._sizes.get(group, 0))
         return debt
 
     def taken(self, group: GroupId, state_bytes: int) -> None:

@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
-from fluffle.broker.cluster.links.identity import Lives
+from fluffle.broker.cluster.links.identity import Boots
 from fluffle.broker.config.start_error import NodeMustStop
 from fluffle.raft.config import NodeId
 
@@ -42,7 +42,7 @@ TELL_S = 0.25
 logger = logging.getLogger(__name__)
 
 
-class Reached(NamedTuple):
+class DurableCommit(NamedTuple):
     """A commit that the disk of a node has made durable, and when that was."""
 
     incarnation: int
@@ -52,14 +52,14 @@ class Reached(NamedTuple):
 
 
 Row: TypeAlias = tuple[NodeId, int, int, int]
-"""A node, and what it has `Reached`."""
+"""A node, and what it has `DurableCommit`."""
 
 
-class PutBack(NodeMustStop):
+class DiskPutBack(NodeMustStop):
     """This node must end: its disk was put back to an earlier state."""
 
 
-class Durable(Protocol):
+class DurableStore(Protocol):
     """A disk: see `Disk.commit_number`."""
 
     @property
@@ -67,21 +67,21 @@ class Durable(Protocol):
         """Never less than it has been in this life."""
 
 
-class Memory(Protocol):
+class ProgressMemory(Protocol):
     """A node's memory of how far the disks of others have come."""
 
     @property
     def known(self) -> Iterable[NodeId]:
         """The nodes of which anything is remembered."""
 
-    def reached(self, node: NodeId) -> Sequence[Reached]:
+    def reached(self, node: NodeId) -> Sequence[DurableCommit]:
         """How far one is known to have come in lives of one incarnation, in their order."""
 
-    def has_reached(self, node: NodeId, rows: Sequence[Reached]) -> None:
+    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit]) -> None:
         """Remember these in the place of those; they are on disk with the next commit."""
 
 
-class Progress:
+class StorageProgress:
     """How far the disk of one node has come, and what it knows of the others' disks."""
 
     __slots__ = (
@@ -92,13 +92,13 @@ class Progress:
     def __init__(
         self,
         name: NodeId,
-        lives: Lives,
-        disk: Durable,
-        memory: Memory,
+        lives: Boots,
+        disk: DurableStore,
+        memory: ProgressMemory,
         *,
         incarnation: Callable[[], int],
         send: Callable[[NodeId, bytes], None],
-        on_put_back: Callable[[PutBack], None],
+        on_put_back: Callable[[DiskPutBack], None],
     ) -> None:
         """`incarnation`: as `Incarnations.ours`.  `send`: to the `receive` of another node, before
         all that is sent later."""
@@ -146,26 +146,28 @@ class Progress:
 
     def receive(self, sender: NodeId, payload: bytes) -> None:
         """Takes what another node knows.  Raises `BadFrame`."""
-        of_itself: list[Reached] = []
+        of_itself: list[DurableCommit] = []
         for node, reached in unpacked(payload):
             if node == sender:
                 of_itself.append(reached)
             elif node != self._name:
                 self._learn(node, reached)
             elif reached.incarnation == self._incarnation() and not self._has(reached):
-                self._on_put_back(PutBack(put_back(sender, reached, self._lives)))
+                self._on_put_back(DiskPutBack(put_back(sender, reached, self._lives)))
         if of_itself:
             *beginnings, now = of_itself
             self._compare(sender, beginnings, now)
             self._learn(sender, now)
 
-    def _has(self, reached: Reached) -> bool:
+    def _has(self, reached: DurableCommit) -> bool:
         """Whether this disk has what another knows that it had."""
         if reached.life == self._lives.count:
             return reached.commit <= self.disk.commit_number
         return self._lives.has_all_of(reached.life, reached.commit)
 
-    def _compare(self, node: NodeId, beginnings: Sequence[Reached], now: Reached) -> None:
+    def _compare(
+        self, node: NodeId, beginnings: Sequence[DurableCommit], now: DurableCommit
+    ) -> None:
         """Compare what a node says of its lives with what is known of each of them: of those that
         it still has, one need be remembered."""
         rows = self.memory.reached(node)
@@ -180,7 +182,7 @@ class Progress:
             if later and min(later) < row.commit:
                 self._find(node, row, min(later), now)
 
-    def _learn(self, node: NodeId, reached: Reached) -> None:
+    def _learn(self, node: NodeId, reached: DurableCommit) -> None:
         """Remember how far a node has come in a life; of another incarnation it is another node."""
         rows = self.memory.reached(node)
         if rows and rows[0].incarnation != reached.incarnation:
@@ -197,7 +199,7 @@ class Progress:
             del ordered[LIVES_MAX - 1 : -1]
         self.memory.has_reached(node, ordered)
 
-    def _find(self, node: NodeId, known: Reached, found: int, now: Reached) -> None:
+    def _find(self, node: NodeId, known: DurableCommit, found: int, now: DurableCommit) -> None:
         """Say of a node, once in each of its lives, that its disk was put back."""
         life = now.incarnation, now.life
         if self._found.get(node) == life:
@@ -216,7 +218,7 @@ ADVICE = (
 )
 
 
-def put_back(sender: NodeId, reached: Reached, lives: Lives) -> str:
+def put_back(sender: NodeId, reached: DurableCommit, lives: Boots) -> str:
     """Explains what has happened, and what to do."""
     return (
         f"the disk of this node was put back to an earlier state: '{sender}' knows of its commit "
@@ -229,12 +231,12 @@ def put_back(sender: NodeId, reached: Reached, lives: Lives) -> str:
     )
 
 
-def unpacked(payload: bytes) -> list[tuple[NodeId, Reached]]:
+def unpacked(payload: bytes) -> list[tuple[NodeId, DurableCommit]]:
     """Raises `BadFrame`."""
     rows = unpack(payload)
     if type(rows) is not list or not all(map(is_row, rows)):
         raise BadFrame(f"{rows!r:.40} for how far disks have come")
-    return [(row[0], Reached(*row[1:])) for row in rows]
+    return [(row[0], DurableCommit(*row[1:])) for row in rows]
 
 
 def is_row(row: object) -> bool:

@@ -11,7 +11,7 @@ until nothing of it waits in that lane any more.
 
 from collections.abc import Iterator, Sequence
 
-from fluffle.broker.cluster.ports import Lane, Links
+from fluffle.broker.cluster.ports import Links, TrafficClass
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import AppendRequest, Message, SnapshotChunk, SnapshotOffer
 from fluffle.raft.records import GroupId, size_of
@@ -20,7 +20,7 @@ FRAME_BYTES_MAX = 1 << 20
 """Of entries and state in one frame; a message that is larger goes alone."""
 
 
-class Lanes:
+class TrafficClasses:
     """Remembers who is being caught up."""
 
     __slots__ = ("_catching_up", "_links", "_pages")
@@ -38,12 +38,12 @@ class Lanes:
 
     def frames(
         self, node: NodeId, messages: Sequence[Message]
-    ) -> Iterator[tuple[Lane, list[Message]]]:
+    ) -> Iterator[tuple[TrafficClass, list[Message]]]:
         """What goes to a node in this turn, frame by frame, in order within each lane."""
         if len(messages) == 1:
             yield self._lane_of(node, messages[0]), list(messages)
             return
-        lanes: dict[Lane, list[Message]] = {}
+        lanes: dict[TrafficClass, list[Message]] = {}
         for message in messages:
             lanes.setdefault(self._lane_of(node, message), []).append(message)
         for lane in sorted(lanes):
@@ -55,24 +55,24 @@ class Lanes:
         if self._pages:
             self._pages.clear()
         for node in list(self._catching_up):
-            if not self._links.waiting_bytes(node, Lane.BULK):
+            if not self._links.waiting_bytes(node, TrafficClass.BULK):
                 del self._catching_up[node]
 
-    def _lane_of(self, node: NodeId, message: Message) -> Lane:
+    def _lane_of(self, node: NodeId, message: Message) -> TrafficClass:
         if isinstance(message, AppendRequest):
             return self._lane_of_append(node, message)
         if isinstance(message, SnapshotOffer | SnapshotChunk):
-            return Lane.BULK
-        return Lane.URGENT
+            return TrafficClass.BULK
+        return TrafficClass.URGENT
 
-    def _lane_of_append(self, node: NodeId, append: AppendRequest) -> Lane:
+    def _lane_of_append(self, node: NodeId, append: AppendRequest) -> TrafficClass:
         catching_up = self._catching_up.get(node)
         if catching_up is not None and append.group in catching_up:
-            return Lane.BULK
+            return TrafficClass.BULK
         if append.entries and (append.group, append.previous_index + 1) in self._pages:
             self._catching_up.setdefault(node, set()).add(append.group)
-            return Lane.BULK
-        return Lane.NORMAL
+            return TrafficClass.BULK
+        return TrafficClass.NORMAL
 
 
 def _split(messages: list[Message]) -> list[list[Message]]:

@@ -20,8 +20,8 @@ from fluffle.raft.config import NodeId
 Key: TypeAlias = tuple[LimitedResource, str]
 
 
-class Ports(NamedTuple):
-    """The other nodes."""
+class UsageCallbacks(NamedTuple):
+    """Functions that reach the other nodes, for usage."""
 
     send: Callable[[NodeId, bytes], None]
     """To the `receive` of another one."""
@@ -37,7 +37,7 @@ class SharedUsage:
 
     __slots__ = ("_ports", "_untold", "_usage")
 
-    def __init__(self, usage: Usage, ports: Ports) -> None:
+    def __init__(self, usage: Usage, ports: UsageCallbacks) -> None:
         self._usage = usage
         self._ports = ports
         self._untold: dict[Key, None] = {}
@@ -76,7 +76,7 @@ class SharedUsage:
         """What another node has."""
         try:
             is_all, is_asking, rows = unpack(payload, text_errors=TEXT_ERRORS)
-            told = [told_in(row) for row in rows]
+            told = [usage_in(row) for row in rows]
         except (BadFrame, TypeError, ValueError):
             self._ports.refused(node, "it has what nobody can count")
             return
@@ -92,7 +92,7 @@ class SharedUsage:
             self._tell_all(node, is_asking=False)
 
 
-def told_in(row: Any) -> tuple[LimitedResource, str, int]:
+def usage_in(row: Any) -> tuple[LimitedResource, str, int]:
     """ValueError, TypeError."""
     what, name, count = row
     if type(name) is not str or type(count) is not int or count < 0:

@@ -1,4 +1,4 @@
-"""What no node of ours can have meant, though it is a well-formed message.
+"""Checks of well-formed messages that no node of ours can have meant.
 
 Consensus takes for granted what any sender of its own kind keeps to: entries that follow one
 another, configurations that can be read.  A peer that is broken, or of another version, must not

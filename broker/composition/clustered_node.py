@@ -13,23 +13,23 @@ from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.boots import DiskAtStart, begin_life
-from fluffle.broker.cluster.cluster import Around as ClusterAround
+from fluffle.broker.cluster.boots import DiskAtStart, begin_boot
 from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.cluster.cluster import ClusterEnvironment as ClusterAround
 from fluffle.broker.cluster.cluster_alarms import SharedAlarms
-from fluffle.broker.cluster.direct_reply_to import DistantReplies
-from fluffle.broker.cluster.direct_reply_to import Ports as ReplyPorts
+from fluffle.broker.cluster.direct_reply_to import DirectReplyCallbacks as ReplyPorts
+from fluffle.broker.cluster.direct_reply_to import RemoteReplies
 from fluffle.broker.cluster.group_owner import log_refused
-from fluffle.broker.cluster.history_replication import SharedHistories
+from fluffle.broker.cluster.history_replication import HistoryReplication
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.links.handshake import REPLIES_SINCE, USAGE_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
-from fluffle.broker.cluster.ports import FrameKind, Lane
-from fluffle.broker.cluster.queues.classic_queues import HomeQueues, HomeReach
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
+from fluffle.broker.cluster.queues.classic_queues import ClassicQueues, ClassicQueuesEnvironment
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
-from fluffle.broker.cluster.usage import Ports as UsagePorts
 from fluffle.broker.cluster.usage import SharedUsage
-from fluffle.broker.cluster_port import Around
+from fluffle.broker.cluster.usage import UsageCallbacks as UsagePorts
+from fluffle.broker.cluster_port import NodeServices
 from fluffle.broker.config.config import ClusterConfig
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
 from fluffle.broker.definitions.ended_queues import (
@@ -69,7 +69,7 @@ class ClusteredNode:
         "boot", "cluster", "kept", "maker",
     )  # fmt: skip
 
-    def __init__(self, around: Around, config: ClusterConfig) -> None:
+    def __init__(self, around: NodeServices, config: ClusterConfig) -> None:
         """A life of the node begins.  StartFailed."""
         durability, node = around.durability, around.config.node_name
         self._around = around
@@ -78,9 +78,9 @@ class ClusteredNode:
         disk = DiskAtStart(
             durability.store.disk.commit_number, mark_of(data_file(around.config.data_dir))
         )
-        self._life = begin_life(durability.identity, around.config, config, nonce, disk)
+        self._life = begin_boot(durability.identity, around.config, config, nonce, disk)
         self.boot = self._life.identity.boot.count
-        self._homes = HomeQueues(
+        self._homes = ClassicQueues(
             node, self.boot, around.local, durability.journals_by_id, draw_bits=secrets.randbits
         )
         self._quorum_queues = QuorumQueues(
@@ -90,7 +90,7 @@ class ClusteredNode:
         self.maker: QueueFactory = FactoryByType(
             {QueueType.CLASSIC: lambda: self._homes, QueueType.QUORUM: lambda: self._quorum_queues}
         )
-        self._histories = SharedHistories(log_refused)
+        self._histories = HistoryReplication(log_refused)
         self.kept: OnKept = self._histories.kept
         self.cluster: Cluster | None = None
         """None until it has begun."""
@@ -120,7 +120,7 @@ class ClusteredNode:
                 on_fatal=around.on_fatal,
             ),
         )
-        self._homes.reach = HomeReach(
+        self._homes.reach = ClassicQueuesEnvironment(
             cluster.hub, asyncio.get_running_loop().call_later, durability.commits.wait,
             cluster.everywhere, catalogue.vhosts, cluster.deletions,
         )  # fmt: skip
@@ -135,18 +135,19 @@ class ClusteredNode:
         shared = SharedAlarms(self._begun.links, alarms, log_refused)
         self._listen(FrameKind.ALARM, shared)
         ports = UsagePorts(
-            self._sends(FrameKind.USAGE, Lane.URGENT), partial(self._reached, USAGE_SINCE),
+            self._sends(FrameKind.USAGE, TrafficClass.URGENT), partial(self._reached, USAGE_SINCE),
             asyncio.get_running_loop().call_soon, log_refused,
         )  # fmt: skip
         self._listen(FrameKind.USAGE, SharedUsage(usage, ports))
         reply_ports = ReplyPorts(
-            self._sends(FrameKind.REPLY, Lane.NORMAL), partial(self._reached, REPLIES_SINCE),
+            self._sends(FrameKind.REPLY, TrafficClass.NORMAL),
+            partial(self._reached, REPLIES_SINCE),
             asyncio.get_running_loop().call_later, log_refused,
         )  # fmt: skip
-        requesters.elsewhere = distant = DistantReplies(self._begun.name, requesters, reply_ports)
+        requesters.elsewhere = distant = RemoteReplies(self._begun.name, requesters, reply_ports)
         self._listen(FrameKind.REPLY, distant)
 
-    def _sends(self, kind: FrameKind, lane: Lane) -> Callable[[NodeId, bytes], None]:
+    def _sends(self, kind: FrameKind, lane: TrafficClass) -> Callable[[NodeId, bytes], None]:
         links = self._begun.links
         return lambda node, payload: links.send(node, kind, payload, lane=lane)
 

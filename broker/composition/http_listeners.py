@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.base.clock import Clock
-from fluffle.broker.cluster_port import Company
+from fluffle.broker.cluster_port import ClusterPort
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.config.start_error import cannot_listen
 from fluffle.broker.protocols.amqp091.services import Services
@@ -37,7 +37,7 @@ class HttpListeners(NamedTuple):
     parts: NodeContext
     services: Services
     clock: Clock
-    company: Company
+    company: ClusterPort
     at_end: Callable[[Callable[[], None]], None]
     """Has something called when the node ends."""
     on_fatal: Callable[[Exception], None]

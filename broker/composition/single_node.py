@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.cluster_port import Around
+from fluffle.broker.cluster_port import NodeServices
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Decide, LocalMetadata, Metadata
@@ -20,7 +20,7 @@ from fluffle.broker.vhosts.vhost import OnKept, ignore_kept
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.hosted_group import HostedGroup
-    from fluffle.broker.cluster.single_node_quorum import Lone
+    from fluffle.broker.cluster.single_node_quorum import SingleNodeQuorum
     from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
 
 NO_GROUPS: Mapping[int, HostedGroup] = MappingProxyType({})
@@ -35,7 +35,7 @@ class SingleNode:
 
     __slots__ = ("_around", "_lone", "_metadata", "_on_no_room", "kept", "maker")
 
-    def __init__(self, around: Around) -> None:
+    def __init__(self, around: NodeServices) -> None:
         """StartFailed for the data of a node of a cluster."""
         if owned := around.durability.identity.owned:
             raise StartFailed(
@@ -49,7 +49,7 @@ class SingleNode:
         )
         self._metadata: Metadata | None = None
         """Once it has begun."""
-        self._lone: Lone | None = None
+        self._lone: SingleNodeQuorum | None = None
         """Once there has been a quorum queue."""
         self._on_no_room: Callable[[], object] = do_nothing
 
@@ -61,11 +61,14 @@ class SingleNode:
 
     def _quorum_queues(self) -> QueueFactory:
         """The first one is declared, or was there when the process before this ended."""
-        from fluffle.broker.cluster.single_node_quorum import Around, Lone  # noqa: PLC0415  slow, and rarely used
+        from fluffle.broker.cluster.single_node_quorum import (  # noqa: PLC0415  slow, and rarely used
+            SingleNodeEnvironment,
+            SingleNodeQuorum,
+        )
 
         around = self._around
-        self._lone = lone = Lone(
-            Around(
+        self._lone = lone = SingleNodeQuorum(
+            SingleNodeEnvironment(
                 store=around.durability.store,
                 turn=around.turn,
                 clock=around.clock,
@@ -144,9 +147,9 @@ class SingleNode:
 
     async def stop(self) -> None:
         if self._lone is not None and self._lone.running.is_running:
-            from fluffle.broker.cluster.drain import come_to_rest  # noqa: PLC0415  as above
+            from fluffle.broker.cluster.drain import await_settled_sessions  # noqa: PLC0415  as above
 
-            await come_to_rest(self._lone.hub.lines)
+            await await_settled_sessions(self._lone.hub.lines)
         self.cut_off()
 
     def cut_off(self) -> None:

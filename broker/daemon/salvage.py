@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fluffle.broker.cli.options import stopped_data_dir_option
-from fluffle.broker.cluster.disaster_recovery import NotHere, salvage
+from fluffle.broker.cluster.disaster_recovery import NothingToRecover, force_single_node
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.links.identity import MARK_LETTERS
 from fluffle.broker.process.lock import LOCK_FILE, lock
@@ -34,12 +34,12 @@ def salvage_node(data_dir: Path, *, yes: bool) -> None:
             click.echo(WARNING.format(place=data_dir))
             if not yes:
                 click.confirm("Go on?", abort=True)
-            done = salvage(data_dir, lambda: secrets.token_hex(MARK_LETTERS // 2))
+            done = force_single_node(data_dir, lambda: secrets.token_hex(MARK_LETTERS // 2))
     except BlockingIOError as error:
         raise click.ClickException(f"the node in {data_dir} runs; stop it first") from error
     except OSError as error:
         raise click.ClickException(f"cannot use {data_dir} ({error.strerror})") from error
-    except (NotHere, StorageError) as error:
+    except (NothingToRecover, StorageError) as error:
         raise click.ClickException(str(error)) from error
     count = len([group for group in done.groups if group != METADATA_GROUP])
     click.echo(

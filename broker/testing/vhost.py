@@ -272,7 +272,7 @@ def tally_here(parts: NodeContext, queue: QueueHandle) -> QueueCounts | None:
     hosted = parts.company.groups.get(queue.definition.id)
     if hosted is None:
         return QueueCounts(queue.ready_count, queue.in_flight, queue.consumer_count)
-    from fluffle.broker.cluster.queues.quorum_member import QueueGroup  # noqa: PLC0415  slow to import
+    from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember  # noqa: PLC0415  slow to import
 
-    assert isinstance(hosted.machine, QueueGroup)
+    assert isinstance(hosted.machine, QuorumQueueMember)
     return QueueCounts(*hosted.machine.counts) if hosted.machine.member.leadership else None

@@ -19,9 +19,9 @@ from fluffle.broker.access.permissions import Permission
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.cluster.links.chunks import BEAT_PIECE, Decoder, Outgoing
+from fluffle.broker.cluster.links.chunks import HEARTBEAT_CHUNK, ChunkDecoder, OutgoingFrame
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
-from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Lives, Refused
+from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, LinkRefused, PeerBoots
 from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.cluster.queue_sessions import messages as m
@@ -314,18 +314,18 @@ def stream_seeds() -> list[bytes]:
     boots, origins = (m.Boot(1, 2), m.Boot(3, 4)), [Origin("x", "key")] * 2
     tokens = [m.Token(2, 0, range(1, 9, 2))]
     delivers = [m.Deliver(2, 0, 0, False, [range(1, 3)], origins, [b"a", b""])]
-    asked: list[m.FromEdge] = [
+    asked: list[m.FromClient] = [
         m.Open(1),
         m.Publish(1, origins, [b"a", b""], True),
         m.Settle(3, Outcome.ACKED, tokens),
     ]
     told: list[m.FromLeader] = [
-        m.OnRecord(3, [2], [(4, 1)], tokens),
+        m.SessionRecord(3, [2], [(4, 1)], tokens),
         m.Done(1, 2),
         m.GetAnswer(9, 4, 1, delivers),
     ]
     return [
-        joined(encode_frame(m.EdgeFrame(7, 1, 1, *boots, 1, 1, 0, 1, asked))),
+        joined(encode_frame(m.ClientFrame(7, 1, 1, *boots, 1, 1, 0, 1, asked))),
         joined(encode_frame(m.LeaderFrame(7, 1, 1, *boots, 1, 1, 1, told))),
     ]
 
@@ -349,7 +349,7 @@ def link_hello(data: bytes) -> None:
     end = stranger_at("b", None)
     try:
         end.feed(data)
-    except Refused:
+    except LinkRefused:
         return
     assert end.peer is None
 
@@ -361,7 +361,7 @@ def link_pieces(data: bytes) -> None:
     """
     cuts, sent = data[:3], data[3:]
     places = sorted(place * (len(sent) + 1) // 256 for place in cuts)
-    whole, cut_up = (Decoder(frozenset(FrameKind), frame_bytes_max=1 << 20) for _ in range(2))
+    whole, cut_up = (ChunkDecoder(frozenset(FrameKind), frame_bytes_max=1 << 20) for _ in range(2))
     frames: list[tuple[int, bytes]] = []
     for start, stop in pairwise([0, *places, len(sent)]):
         frames += cut_up.feed(sent[start:stop])
@@ -373,14 +373,14 @@ def link_pieces(data: bytes) -> None:
 def stranger_at(name: str, node: str | None) -> Handshake:
     """One end of a handshake, without anybody at the other."""
     us = Identity("rabbits", name, Boot(1, bytes(16)))
-    credentials = Credentials(us, b"secret", Boots(), {"a", "b"}, Lives.since(us.boot))
+    credentials = Credentials(us, b"secret", PeerBoots(), {"a", "b"}, Boots.since(us.boot))
     return Handshake(credentials, node, challenge=name.encode() * 32)
 
 
 def pieces_seed() -> bytes:
     frames = ((0, 0, b"ping"), (1, 2, b""), (2, 1, bytes(270_000)))
-    pieces = [Outgoing(kind, payload).piece(lane) for lane, kind, payload in frames]
-    return b"".join(b"".join(piece) for piece in pieces) + BEAT_PIECE
+    pieces = [OutgoingFrame(kind, payload).piece(lane) for lane, kind, payload in frames]
+    return b"".join(b"".join(piece) for piece in pieces) + HEARTBEAT_CHUNK
 
 
 def record_seed() -> bytes:

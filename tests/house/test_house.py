@@ -8,7 +8,6 @@ from tests.house import source_tree
 from tests.house.source_tree import Module
 
 NOUNS_IN_ING = {
-    "broker.cluster.queue_sessions.pending": "an adjective: operations without an outcome",
     "broker.durability.definitions.change_encoding": "the form of a change as bytes",
     "broker.durability.definitions.fact_encoding": "the form of a fact as bytes",
     "broker.durability.journals.encoding": "the form of an entry as bytes",

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
-from fluffle.broker.cluster.ports import FrameKind, Lane, Links
+from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.raft.config import NodeId
 from fluffle.raft.log_store import Persist
 from fluffle.raft.messages import AppendAccepted, VoteResponse
@@ -272,14 +272,14 @@ class Cluster:
         self.clockwork.after(delay_us, process.feed, call, *args)
 
     def send(
-        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: Lane
+        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: TrafficClass
     ) -> None:
         self.network.send(sender, receiver, kind, payload, lane)
 
     def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
         return self.network.is_up(sender, receiver)
 
-    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: Lane) -> int:
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: TrafficClass) -> int:
         return self.network.waiting_bytes(sender, receiver, lane)
 
     def founded(self, group: GroupId, first: NodeId) -> None:

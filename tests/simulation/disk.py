@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import NamedTuple
 
-from fluffle.broker.cluster.links.identity import Lives
-from fluffle.broker.cluster.storage_progress import Reached
+from fluffle.broker.cluster.links.identity import Boots
+from fluffle.broker.cluster.storage_progress import DurableCommit
 from fluffle.raft.config import NodeId
 from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.raft.records import Entry, GroupId
@@ -56,9 +56,9 @@ def file_made(number: int) -> FileMark:
 class Book:
     """The marks that a store has beside its groups: of its node, its file and the other nodes."""
 
-    lives: Lives = field(default_factory=lambda: Lives(0, ()))
+    lives: Boots = field(default_factory=lambda: Boots(0, ()))
     commit_number: int = 0
-    reached: dict[NodeId, Sequence[Reached]] = field(default_factory=dict)
+    reached: dict[NodeId, Sequence[DurableCommit]] = field(default_factory=dict)
     mark: FileMark | None = None
 
     def copy(self) -> "Book":
@@ -117,9 +117,9 @@ class SimDisk:
         self.book = Book()
         self.file = file_made(1)
         """The file that is there, wherever its content is from."""
-        self._noted: dict[NodeId, Sequence[Reached]] = {}
+        self._noted: dict[NodeId, Sequence[DurableCommit]] = {}
         """The progress of other nodes, for the next commit, …"""
-        self._running_noted: dict[NodeId, Sequence[Reached]] = {}
+        self._running_noted: dict[NodeId, Sequence[DurableCommit]] = {}
         """… and in the one that runs."""
         self.boot = 0
         """Boot epoch, raised at each start of a process."""
@@ -166,13 +166,13 @@ class SimDisk:
     def known(self) -> Collection[NodeId]:
         return sorted({*self.book.reached, *self._running_noted, *self._noted})
 
-    def reached(self, node: NodeId) -> Sequence[Reached]:
+    def reached(self, node: NodeId) -> Sequence[DurableCommit]:
         for known in (self._noted, self._running_noted, self.book.reached):
             if node in known:
                 return known[node]
         return ()
 
-    def has_reached(self, node: NodeId, rows: Sequence[Reached]) -> None:
+    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit]) -> None:
         self._noted[node] = [*rows]
 
     def backup(self) -> Backup:

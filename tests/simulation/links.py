@@ -5,9 +5,9 @@
                +--------------- acknowledgements ---------------+
 
 Each node dials each other, and sends over what it dialled: a connection is of one direction.  What
-waits, what is dropped when too much does, and the pieces are those of production (`Outbox`,
-`Decoder`); here is what stands for sockets.  A network takes only so much that nobody has read; a
-node that stands still reads nothing, and a connection over which nothing comes is given up.
+waits, what is dropped when too much does, and the pieces are those of production (`LinkSendQueue`,
+`ChunkDecoder`); here is what stands for sockets.  A network takes only so much that nobody has
+read; a node that stands still reads nothing, and a connection over which nothing comes is given up.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import zlib
 from collections.abc import Callable
 from random import Random
 
-from fluffle.broker.cluster.links.chunks import Decoder
+from fluffle.broker.cluster.links.chunks import ChunkDecoder
 from fluffle.broker.cluster.links.connection import KINDS, NO_KINDS, WRITE_BYTES
-from fluffle.broker.cluster.links.send_queue import Outbox
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.links.send_queue import LinkSendQueue
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.raft.config import NodeId
 from tests.simulation.clockwork import MS_US, Clockwork
 from tests.simulation.facts import Violation
@@ -46,10 +46,10 @@ class Connection:
     )  # fmt: skip
 
     def __init__(self, profile: LinkProfile) -> None:
-        self.outbox = Outbox(profile.lane_bytes_max)
-        self.decoder = Decoder(KINDS, frame_bytes_max=REAL.frame_bytes_max)
+        self.outbox = LinkSendQueue(profile.lane_bytes_max)
+        self.decoder = ChunkDecoder(KINDS, frame_bytes_max=REAL.frame_bytes_max)
         """At the other end."""
-        self.acknowledged = Decoder(NO_KINDS, frame_bytes_max=0)
+        self.acknowledged = ChunkDecoder(NO_KINDS, frame_bytes_max=0)
         self.is_broken = False
         """Nothing arrives any more; the end that sends may not know it yet."""
         self.is_flush_due = False
@@ -135,7 +135,7 @@ class LinkedNetwork:
         sizes = self._links.lane_bytes_max
         for ends, way in self._ways.items():
             if way.connection is not None:
-                way.connection.outbox._bytes_max = [sizes[lane] for lane in Lane]
+                way.connection.outbox._bytes_max = [sizes[lane] for lane in TrafficClass]
                 self._flush(*ends, way.connection)
 
     # Processes
@@ -181,7 +181,7 @@ class LinkedNetwork:
     # As `Links`
 
     def send(
-        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: Lane
+        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: TrafficClass
     ) -> None:
         connection = self._ways[sender, receiver].connection
         self.frames += 1
@@ -191,7 +191,7 @@ class LinkedNetwork:
             self._flush(sender, receiver, connection)
         else:
             self.frames_without_room += 1
-            if lane is Lane.URGENT:
+            if lane is TrafficClass.URGENT:
                 self.overflows += 1
                 self._break(sender, receiver)
 
@@ -201,7 +201,7 @@ class LinkedNetwork:
     def is_nobody_there(self, sender: NodeId, receiver: NodeId) -> bool:
         return self._ways[sender, receiver].is_nobody_there
 
-    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: Lane) -> int:
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: TrafficClass) -> int:
         connection = self._ways[sender, receiver].connection
         waiting = connection.outbox.waiting_bytes[lane] if connection is not None else 0
         return waiting * self._links.scale
@@ -385,26 +385,26 @@ class LinkedNetwork:
         if said := decoder.acknowledge():
             acknowledged = connection.acknowledged
             acknowledged.feed(said)
-            for lane in Lane:
+            for lane in TrafficClass:
                 connection.outbox.acknowledge(lane, acknowledged.acknowledged[lane])
                 acknowledged.acknowledged[lane] = 0
         if any(connection.outbox.waiting_bytes):
             self._flush(sender, receiver, connection)
 
 
-def taken(outbox: Outbox, enough_bytes: int) -> bytes:
+def taken(outbox: LinkSendQueue, enough_bytes: int) -> bytes:
     """What goes out next, piece by piece: each is of what is urgent, if any of that waits.
 
     Raises `Violation`: rule 20.
     """
     data = b""
     while len(data) < enough_bytes:
-        urgent_bytes = outbox.waiting_bytes[Lane.URGENT]
+        urgent_bytes = outbox.waiting_bytes[TrafficClass.URGENT]
         pieces = outbox.take(1)
         if not pieces:
             break
         piece = b"".join(pieces)
-        if urgent_bytes and outbox.waiting_bytes[Lane.URGENT] == urgent_bytes:
+        if urgent_bytes and outbox.waiting_bytes[TrafficClass.URGENT] == urgent_bytes:
             raise Violation(f"rule 20: {urgent_bytes} urgent bytes wait behind {len(piece)}")
         data += piece
     return data

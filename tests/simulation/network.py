@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol, TypeAlias
 
-from fluffle.broker.cluster.links.limits import LinkTuning
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.links.limits import LinkLimits
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.raft.config import NodeId
 from tests.simulation.clockwork import MS_US, Clockwork
 
-REAL = LinkTuning()
+REAL = LinkLimits()
 
 Deliver: TypeAlias = Callable[[NodeId, NodeId, FrameKind, bytes], None]
 """(from, to, what the payload is, payload)"""
@@ -37,7 +37,7 @@ class LinkProfile:
     """So much may be under way, and not read."""
 
     @property
-    def lane_bytes_max(self) -> dict[Lane, int]:
+    def lane_bytes_max(self) -> dict[TrafficClass, int]:
         return {lane: size // self.scale for lane, size in REAL.lane_bytes_max.items()}
 
 
@@ -161,7 +161,7 @@ class SimNetwork:
                 self._reset(node, other)
 
     def send(
-        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: Lane
+        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: TrafficClass
     ) -> None:
         """Lanes make no difference."""
         profile, chance = self.profile, self._chance
@@ -194,7 +194,7 @@ class SimNetwork:
     def is_nobody_there(self, sender: NodeId, receiver: NodeId) -> bool:
         return False
 
-    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: Lane) -> int:
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: TrafficClass) -> int:
         return 0
 
     def pause(self, node: NodeId) -> None:

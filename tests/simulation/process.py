@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from fluffle.broker.cluster.host_limits import HostSettings
+from fluffle.broker.cluster.host_limits import HostLimits
 from fluffle.broker.cluster.msgpack_parts import Payload, joined
 from fluffle.broker.cluster.ports import (
-    Day,
+    ClockExchange,
     FrameKind,
-    Lane,
+    GroupOwner,
     Links,
     Machine,
     OnFrame,
     OnLink,
-    Owner,
+    TrafficClass,
 )
-from fluffle.broker.cluster.raft_host import Ports, RaftHost
+from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
@@ -36,7 +36,7 @@ from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import Toy
 
 NEVER = 1 << 60
-SETTINGS = HostSettings(
+SETTINGS = HostLimits(
     slice_bytes=1, snapshot_bytes_min=NEVER, snapshot_node_bytes_max=NEVER, scrub=None
 )
 """One read at a time, each after a while.  Snapshots and scrubbing are the workload's."""
@@ -61,13 +61,13 @@ class World(Protocol):
         """Feed the call to the process after a while: reads, a snapshot."""
 
     def send(
-        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: Lane
+        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: TrafficClass
     ) -> None: ...
 
     def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
         """As of `Links`; so is the next."""
 
-    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: Lane) -> int: ...
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: TrafficClass) -> int: ...
 
     def founded(self, group: GroupId, first: NodeId) -> None:
         """A founder says who is to lead the first term."""
@@ -128,11 +128,11 @@ class Tenant(Protocol):
     def make_machine(self, group: GroupId) -> Simulated: ...
 
     @property
-    def owners(self) -> Owner | None:
+    def owners(self) -> GroupOwner | None:
         """Who hears of the rest, if anybody does."""
 
     @property
-    def day(self) -> Day | None:
+    def day(self) -> ClockExchange | None:
         """Who knows the time of day, if anybody does."""
 
     def start(self) -> list[GroupId]:
@@ -250,7 +250,7 @@ class Around:
 
     # As links
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
         own = self._process.node
         if node != own:  # to which there is no link
             self._process.world.send(own, node, kind, joined(payload), lane)
@@ -259,7 +259,7 @@ class Around:
         own = self._process.node
         return node != own and self._process.world.is_up(own, node)
 
-    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
         own = self._process.node
         return self._process.world.waiting_bytes(own, node, lane) if node != own else 0
 
@@ -295,7 +295,7 @@ class Around:
         return Image(self._process, group, self._process.tenant.make_machine(group))
 
     @property
-    def _owners(self) -> Owner | None:
+    def _owners(self) -> GroupOwner | None:
         return self._process.tenant.owners
 
     def configured(self, change: ConfigChange) -> None:
@@ -341,7 +341,7 @@ class Process:
         self.is_alive = True
         around = Around(self)
         self.host = RaftHost(
-            self.multi, Ports(store, around, around, around, around, _raise), SETTINGS
+            self.multi, RaftHostEnvironment(store, around, around, around, around, _raise), SETTINGS
         )
         self.tenant = promote(self, around)
 

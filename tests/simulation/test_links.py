@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.cluster.links.send_queue import Outbox
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.links.send_queue import LinkSendQueue
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from tests.mutants.registry import mutant
 from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.facts import Violation
@@ -61,7 +61,7 @@ class Wired:
     def pass_(self, seconds: float) -> None:
         self.clockwork.run(self.clockwork.now_us + int(seconds * SECOND_US))
 
-    def send(self, *payloads: bytes, lane: Lane = Lane.NORMAL) -> None:
+    def send(self, *payloads: bytes, lane: TrafficClass = TrafficClass.NORMAL) -> None:
         for payload in payloads:
             self.network.send("a", "b", FrameKind.STREAM, payload, lane)
 
@@ -81,7 +81,7 @@ def test_what_there_is_no_room_for_is_dropped_and_nobody_is_told() -> None:
     wired = Wired()
     body = bytes(ROOM // 4)
     wired.send(*[body] * 6)
-    assert wired.network.waiting_bytes("a", "b", Lane.NORMAL) > REAL.normal_bytes_max // 2
+    assert wired.network.waiting_bytes("a", "b", TrafficClass.NORMAL) > REAL.normal_bytes_max // 2
     wired.pass_(1)
     assert len(wired.got) + wired.network.frames_without_room == 6
     assert wired.network.frames_without_room > 0
@@ -90,7 +90,7 @@ def test_what_there_is_no_room_for_is_dropped_and_nobody_is_told() -> None:
 
 def test_a_link_ends_that_has_no_room_for_what_is_urgent() -> None:
     wired = Wired()
-    wired.send(*[bytes(ROOM // 16)] * 6, lane=Lane.URGENT)
+    wired.send(*[bytes(ROOM // 16)] * 6, lane=TrafficClass.URGENT)
     assert wired.network.overflows > 0
     wired.pass_(1)
     assert wired.told[-1] is True
@@ -101,7 +101,7 @@ def test_urgent_frames_overtake_what_the_network_has_not_taken() -> None:
     wired = Wired(network_bytes=100)
     wired.send(b"1" * 200, b"2" * 200)
     wired.pass_(0.0001)
-    wired.send(b"now", lane=Lane.URGENT)
+    wired.send(b"now", lane=TrafficClass.URGENT)
     wired.pass_(1)
     assert [each[:1] for each in wired.got] == [b"1", b"n", b"2"]
 
@@ -167,10 +167,10 @@ def test_it_is_known_of_a_process_that_its_host_says_that_it_does_not_run() -> N
 
 def test_what_is_urgent_goes_before_bodies() -> None:
     """Rule 20; else it is found."""
-    outbox = Outbox(LinkProfile(SCALE).lane_bytes_max)
-    outbox.put(Lane.BULK, FrameKind.CONSENSUS, b"body")
-    outbox.put(Lane.URGENT, FrameKind.CONSENSUS, b"ping")
+    outbox = LinkSendQueue(LinkProfile(SCALE).lane_bytes_max)
+    outbox.put(TrafficClass.BULK, FrameKind.CONSENSUS, b"body")
+    outbox.put(TrafficClass.URGENT, FrameKind.CONSENSUS, b"ping")
     with mutant("R20").in_place(), pytest.raises(Violation, match="rule 20"):
         taken(outbox, 100)
-    outbox.put(Lane.BULK, FrameKind.CONSENSUS, b"another")
+    outbox.put(TrafficClass.BULK, FrameKind.CONSENSUS, b"another")
     assert [taken(outbox, 1)[-4:], taken(outbox, 100)[-7:]] == [b"ping", b"another"]

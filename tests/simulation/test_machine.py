@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
 from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.raft.output import ConfigChange, Output, Role
@@ -183,7 +183,7 @@ class ManualWorld:
         process.feed(call, *args)
 
     def send(
-        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: Lane
+        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: TrafficClass
     ) -> None:
         if receiver in self.processes:
             self.frames.append((sender, receiver, self.processes[receiver].boot, kind, payload))
@@ -192,7 +192,7 @@ class ManualWorld:
         """Whether one is it decides when a frame arrives."""
         return True
 
-    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: Lane) -> int:
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: TrafficClass) -> int:
         return 0
 
     def founded(self, group: GroupId, first: NodeId) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from random import Random
 
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.host_limits import HostSettings
+from fluffle.broker.cluster.host_limits import HostLimits
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.msgpack_parts import Payload, joined
-from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink, Owner
-from fluffle.broker.cluster.raft_host import Ports, RaftHost
+from fluffle.broker.cluster.ports import FrameKind, GroupOwner, OnFrame, OnLink, TrafficClass
+from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Persist
 from fluffle.raft.multiraft import MultiRaft
@@ -66,7 +66,7 @@ class ToyMachine:
 
 @dataclass
 class Told:
-    """An `Owner` that remembers."""
+    """An `GroupOwner` that remembers."""
 
     make: Callable[[], ToyMachine] = ToyMachine
     machines: dict[GroupId, ToyMachine] = field(default_factory=dict)
@@ -117,20 +117,20 @@ class MemoryLinks:
         self.normal_waiting: dict[NodeId, int] = {}
         """Likewise; nothing more of it is sent then."""
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
-        has_room = lane is not Lane.NORMAL or not self.normal_waiting.get(node)
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
+        has_room = lane is not TrafficClass.NORMAL or not self.normal_waiting.get(node)
         if node in self.up and has_room:
             self._network.send(self._name, node, (kind, joined(payload), lane))
 
     def is_up(self, node: NodeId) -> bool:
         return node in self.up
 
-    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
-        waiting = {Lane.BULK: self.bulk_waiting, Lane.NORMAL: self.normal_waiting}
+    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
+        waiting = {TrafficClass.BULK: self.bulk_waiting, TrafficClass.NORMAL: self.normal_waiting}
         return waiting.get(lane, {}).get(node, 0)
 
 
-Frame = tuple[FrameKind, bytes, Lane]
+Frame = tuple[FrameKind, bytes, TrafficClass]
 
 
 class Network:
@@ -140,7 +140,7 @@ class Network:
         self.ends: dict[NodeId, MemoryLinks] = {}
         self.frames: deque[tuple[NodeId, NodeId, Frame]] = deque()
         """From, to, what."""
-        self.sent: list[tuple[NodeId, NodeId, Lane, bytes]] = []
+        self.sent: list[tuple[NodeId, NodeId, TrafficClass, bytes]] = []
         self.wake: Callable[[], object] = lambda: None
         """Called when something was sent."""
 
@@ -242,7 +242,9 @@ class Node:
         multi = MultiRaft(self.name, self.boot, self.cluster.tuning, Random(self.name))
         self.common_time = CommonTime(self.name, self.clock, lambda: self.cluster.nodes)
         owner = self.make_owner()
-        ports = Ports(self.store, self.links, self, owner, self.common_time, self.fatal.append)
+        ports = RaftHostEnvironment(
+            self.store, self.links, self, owner, self.common_time, self.fatal.append
+        )
         self.host = RaftHost(multi, ports, self.cluster.settings)
         self.links.on_frame = lambda node, kind, payload: self.host.receive(node, payload)
         self.links.on_link = self.host.link_changed
@@ -252,7 +254,7 @@ class Node:
         self.cluster.network.connect_all(self.name)
         return lost
 
-    def make_owner(self) -> Owner:
+    def make_owner(self) -> GroupOwner:
         """Whose the groups are."""
         return self.told
 
@@ -313,13 +315,13 @@ class HostCluster:
         self,
         names: str = "abc",
         *,
-        settings: HostSettings | None = None,
+        settings: HostLimits | None = None,
         tuning: Tuning | None = None,
         make: Callable[[], ToyMachine] = ToyMachine,
         make_node: Callable[[HostCluster, NodeId], Node] = Node,
     ) -> None:
         self.now_ms = 1_000
-        self.settings = settings or HostSettings(scrub=None)
+        self.settings = settings or HostLimits(scrub=None)
         self.tuning = tuning or Tuning()
         self.make = make
         self.is_fatal_expected = False

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from fluffle.broker.access.access import Access
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.hosted_group import OnReadable
-from fluffle.broker.cluster.metadata_group import Ports, ReplicatedMetadata
+from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
 from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import set_vhost
@@ -63,7 +63,7 @@ class Node:
         self.catalogue = Catalogue(
             Access(), {}, lambda vhost: VirtualHost(vhost, LocalQueues(nobody_is_served))
         )
-        ports = Ports(
+        ports = MetadataCallbacks(
             propose=self._propose,
             send=lambda node, payload: cluster.frames.append((name, node, payload)),
             call_soon=cluster.scheduler.call_soon,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-from fluffle.broker.cluster.ports import FrameKind, Machine, Owner
+from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Machine
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.messages import Boot
 from fluffle.broker.cluster.queues import quorum_members, session_router
-from fluffle.broker.cluster.queues.leader_routes import Line
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
 from fluffle.broker.cluster.queues.placement import draw_id
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letter_port import DeadMessages
@@ -46,7 +46,7 @@ class Watched:
         self._apply(entries)
 
 
-class WatchedHosting(quorum_members.Hosting):
+class WatchedHosting(quorum_members.QuorumMembers):
     """Whose machines are."""
 
     told: Callable[[GroupId, Entry], None]
@@ -62,7 +62,7 @@ class QueueNode(Node):
     reads = VERSION
     """The newest version of logs that the fluffle on it reads."""
 
-    def make_owner(self) -> Owner:
+    def make_owner(self) -> GroupOwner:
         cluster = self.cluster
         self.dead: list[tuple[str, str, DeathReason, bytes]] = []
         """What was to be republished here: virtual host, queue, reason, content."""
@@ -77,7 +77,7 @@ class QueueNode(Node):
         timers = Timers(clock.now_ms, self.call_later, raise_it)
         timers.start()
         own = Boot(self.boot, NONCE)
-        around = session_router.Surroundings(
+        around = session_router.RouterEnvironment(
             node=self.name,
             boot=own,
             links=self.links,
@@ -89,9 +89,9 @@ class QueueNode(Node):
             is_nobody_there=self.refusing.__contains__,
             queue_failed=self._queue_failed,
         )
-        self.hub = session_router.StreamHub(around)
+        self.hub = session_router.SessionRouter(around)
         self.hosting = WatchedHosting(
-            quorum_members.Surroundings(
+            quorum_members.QuorumMembersEnvironment(
                 self.name,
                 own,
                 self.hub,
@@ -200,7 +200,7 @@ class QueueCluster:
         self.hosts = HostCluster(names, make_node=self._make_node)
         self.names = Names()
         self.clients: dict[NodeId, Client] = {}
-        self.lines: dict[NodeId, Line] = {}
+        self.lines: dict[NodeId, LeaderRoute] = {}
 
     def _make_node(self, cluster: HostCluster, name: NodeId) -> Node:
         node = self.nodes[name] = QueueNode(cluster, name)

@@ -3,7 +3,7 @@
     WHOLE   tag, kind, size (4)               a frame that fits into one piece
     FIRST   tag, kind, size (4), total (4)    the beginning of one that does not
     MORE    tag, kind, size (4), offset (4)   what follows, from that offset, on the same lane
-    BEAT    tag, 0, 0 (4)                     nothing: a sign of life
+    HEARTBEAT    tag, 0, 0 (4)                     nothing: a sign of life
     ACK     tag, 0, count (4)                 so many bytes of that lane have been read
 
 The first three are followed by `size` bytes of the frame.  A tag is the shape in its high half, the
@@ -19,34 +19,34 @@ from collections.abc import Collection
 from struct import Struct
 
 from fluffle.broker.cluster.msgpack_parts import Payload, parts_of
-from fluffle.broker.cluster.ports import Lane
+from fluffle.broker.cluster.ports import TrafficClass
 
-PIECE_BYTES_MAX = 262_144
+CHUNK_BYTES_MAX = 262_144
 """Of a frame in one piece: at 1 Gbit/s an urgent frame waits two milliseconds behind it."""
 
-CRUMB_BYTES = 4_096
+SMALL_CHUNK_BYTES = 4_096
 """Parts of a frame that come one after the other and are smaller are kept as one."""
 ACK_BYTES = 256 << 10
 """Read of a lane before that is said; a small part of what may be under way (`send_queue.py`)."""
 
-WHOLE, FIRST, MORE, BEAT, ACK = 0x10, 0x20, 0x30, 0x40, 0x50
+WHOLE, FIRST, MORE, HEARTBEAT, ACK = 0x10, 0x20, 0x30, 0x40, 0x50
 """Shapes."""
 _SHAPE, _LANE = 0xF0, 0x0F
-_SIGNS = frozenset((BEAT, ACK))
+_SIGNS = frozenset((HEARTBEAT, ACK))
 
 _short = Struct(">BBI")
 _long = Struct(">BBII")
 _HEADS = {
-    BEAT: _short,
-    **{shape | lane: _short for shape in (WHOLE, ACK) for lane in Lane},
-    **{shape | lane: _long for shape in (FIRST, MORE) for lane in Lane},
+    HEARTBEAT: _short,
+    **{shape | lane: _short for shape in (WHOLE, ACK) for lane in TrafficClass},
+    **{shape | lane: _long for shape in (FIRST, MORE) for lane in TrafficClass},
 }
 """Tag -> how the head is laid out; there are no other tags."""
 
-BEAT_PIECE = _short.pack(BEAT, 0, 0)
+HEARTBEAT_CHUNK = _short.pack(HEARTBEAT, 0, 0)
 
 
-class Outgoing:
+class OutgoingFrame:
     """A frame that is cut as it goes out; nothing of it is copied."""
 
     __slots__ = ("_at", "_kind", "_parts", "_skipped", "gone", "total")
@@ -65,10 +65,10 @@ class Outgoing:
     def piece(self, lane: int) -> list[bytes | memoryview]:
         """The next piece: its head, and its content in parts."""
         total, start = self.total, self.gone
-        if total <= PIECE_BYTES_MAX:
+        if total <= CHUNK_BYTES_MAX:
             self.gone = total
             return [_short.pack(WHOLE | lane, self._kind, total), *self._parts]
-        size = min(PIECE_BYTES_MAX, total - start)  # mutant: LI1
+        size = min(CHUNK_BYTES_MAX, total - start)  # mutant: LI1
         self.gone += size
         if start:
             return [_long.pack(MORE | lane, self._kind, size, start), *self._cut(size)]
@@ -87,11 +87,11 @@ class Outgoing:
         return cut
 
 
-class BadPiece(Exception):
+class BadChunk(Exception):
     """Bytes that are no piece, or one that cannot come now; says what is wrong with them."""
 
 
-class Unfinished:
+class IncomingFrame:
     """A frame of which not everything has come."""
 
     __slots__ = ("_parts", "have", "kind", "total")
@@ -112,11 +112,11 @@ class Unfinished:
         """
         size = stop - start
         self.have += size
-        if 2 * size > len(data) >= CRUMB_BYTES:
+        if 2 * size > len(data) >= SMALL_CHUNK_BYTES:
             self._parts.append(memoryview(data)[start:stop])
             return
         part, last = data[start:stop], self._parts[-1] if self._parts else None
-        if size < CRUMB_BYTES and isinstance(last, bytes) and len(last) < CRUMB_BYTES:
+        if size < SMALL_CHUNK_BYTES and isinstance(last, bytes) and len(last) < SMALL_CHUNK_BYTES:
             self._parts[-1] = last + part
         else:
             self._parts.append(part)
@@ -126,7 +126,7 @@ class Unfinished:
         return b"".join(self._parts)
 
 
-class Decoder:
+class ChunkDecoder:
     """Bytes in, whole frames out; one for each connection."""
 
     __slots__ = (
@@ -145,7 +145,7 @@ class Decoder:
         """Frames of other kinds are a fault.  With none this is the end that sends them."""
         self._kinds = kinds
         self._frame_bytes_max = frame_bytes_max
-        self._unfinished: dict[int, Unfinished] = {}
+        self._unfinished: dict[int, IncomingFrame] = {}
         """By lane."""
         self._lane = 0
         """Of the piece that is being read."""
@@ -153,9 +153,9 @@ class Decoder:
         """Bytes of that piece that are still to come."""
         self._rest = b""
         """Of a head that has not come whole."""
-        self._unsaid = [0 for _ in Lane]
+        self._unsaid = [0 for _ in TrafficClass]
         """Bytes of each lane that were read and not acknowledged."""
-        self.acknowledged = [0 for _ in Lane]
+        self.acknowledged = [0 for _ in TrafficClass]
         """What the other end said that it has read; whoever acts on it sets it back to 0."""
         self.fault: str | None = None
         """What was wrong; nothing is read any more."""
@@ -174,7 +174,7 @@ class Decoder:
                 data, self._rest = self._rest + data, b""
             try:
                 self._read(data, frames)
-            except BadPiece as error:
+            except BadChunk as error:
                 self.fault = str(error)
                 self._unfinished.clear()
         return frames
@@ -198,7 +198,7 @@ class Decoder:
                 continue
             head = _HEADS.get(data[at])
             if head is None:
-                raise BadPiece(f"a tag of {data[at]}")
+                raise BadChunk(f"a tag of {data[at]}")
             if end - at < head.size:
                 self._rest = data[at:]
                 return
@@ -217,39 +217,39 @@ class Decoder:
                 at += size
                 continue
             if shape != MORE:
-                self._unfinished[lane] = Unfinished(kind, number[0] if number else size)
+                self._unfinished[lane] = IncomingFrame(kind, number[0] if number else size)
             self._lane = lane
             self._missing = size
 
     def _check(self, shape: int, lane: int, kind: int, size: int, number: int = 0) -> None:
-        """Whether this piece can come now.  Raises `BadPiece`."""
+        """Whether this piece can come now.  Raises `BadChunk`."""
         if kind not in self._kinds:
-            raise BadPiece(f"a frame of kind {kind}")
-        if size > PIECE_BYTES_MAX:
-            raise BadPiece(f"a piece of {size} bytes")
+            raise BadChunk(f"a frame of kind {kind}")
+        if size > CHUNK_BYTES_MAX:
+            raise BadChunk(f"a piece of {size} bytes")
         frame = self._unfinished.get(lane)
         if shape == MORE:
             self._check_more(frame, kind, size, number)
         elif frame is not None:
-            raise BadPiece("a frame within another")
+            raise BadChunk("a frame within another")
         elif shape == FIRST and not 0 < size < number <= self._frame_bytes_max:
-            raise BadPiece(f"the first {size} bytes of a frame of {number}")
+            raise BadChunk(f"the first {size} bytes of a frame of {number}")
 
     def _on_sign(self, shape: int, lane: int, kind: int, count: int) -> None:
-        """What has no content.  Raises `BadPiece`."""
-        if kind or (shape == BEAT and count):
-            raise BadPiece("a sign that holds something")
+        """What has no content.  Raises `BadChunk`."""
+        if kind or (shape == HEARTBEAT and count):
+            raise BadChunk("a sign that holds something")
         if shape == ACK:
             if self._kinds:
-                raise BadPiece("an acknowledgement of what was never sent")
+                raise BadChunk("an acknowledgement of what was never sent")
             self.acknowledged[lane] += count
 
-    def _check_more(self, frame: Unfinished | None, kind: int, size: int, offset: int) -> None:
+    def _check_more(self, frame: IncomingFrame | None, kind: int, size: int, offset: int) -> None:
         if frame is None:
-            raise BadPiece("more of a frame that never began")
+            raise BadChunk("more of a frame that never began")
         have = frame.have
         if kind != frame.kind or offset != have or not 0 < size <= frame.total - have:
-            raise BadPiece(
+            raise BadChunk(
                 f"{size} bytes of kind {kind} at {offset}, behind {have} of {frame.total} of kind "
                 f"{frame.kind}"
             )

@@ -1,4 +1,4 @@
-"""One TCP connection between two nodes, from its first byte to its end, as asyncio sees it.
+"""The TCP connection between two nodes, from its first byte to its end, as asyncio sees it.
 
 After the handshake the two ends differ only in who sends frames.  What is sent in a turn of the
 loop goes to the transport at its end, and no more at a time than keeps the network busy: what lies
@@ -14,16 +14,16 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, cast
 
 from fluffle.broker.base.logs import reason_of
-from fluffle.broker.cluster.links.chunks import BEAT_PIECE, PIECE_BYTES_MAX, Decoder
+from fluffle.broker.cluster.links.chunks import CHUNK_BYTES_MAX, HEARTBEAT_CHUNK, ChunkDecoder
 from fluffle.broker.cluster.links.handshake import Handshake, refusal, refusal_in
-from fluffle.broker.cluster.links.identity import Identity, Reason, Refused
-from fluffle.broker.cluster.links.keepalive import Finding, Pulse
-from fluffle.broker.cluster.links.link_context import Ground
-from fluffle.broker.cluster.links.send_queue import Outbox
+from fluffle.broker.cluster.links.identity import Identity, LinkRefused, Reason
+from fluffle.broker.cluster.links.keepalive import Keepalive, KeepaliveResult
+from fluffle.broker.cluster.links.link_context import LinkContext
+from fluffle.broker.cluster.links.send_queue import LinkSendQueue
 from fluffle.broker.cluster.msgpack_parts import Payload
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 
-WRITE_BYTES = PIECE_BYTES_MAX
+WRITE_BYTES = CHUNK_BYTES_MAX
 """Given to the transport at once, or a piece more; the next when it has given all to the kernel."""
 JOINED_BYTES_MAX = 8_192
 """Of what is given at once: up to this it costs less to join its parts."""
@@ -35,28 +35,28 @@ NOWHERE = ("", 0)
 NO_KINDS: dict[int, FrameKind] = {}
 
 ENDINGS = {
-    Finding.SILENT: "nothing was received for too long",
-    Finding.STUCK: "nothing that was sent is taken",
+    KeepaliveResult.SILENT: "nothing was received for too long",
+    KeepaliveResult.STUCK: "nothing that was sent is taken",
 }
 
 
-class Owner(Protocol):
-    """Who has a connection; both are called from within a read."""
+class ConnectionOwner(Protocol):
+    """The owner of a connection; both methods are called from within a read."""
 
-    def on_open(self, connection: Connection, identity: Identity) -> None:
+    def on_open(self, connection: LinkConnection, identity: Identity) -> None:
         """Both ends are proved."""
 
-    def on_frame(self, connection: Connection, kind: FrameKind, payload: bytes) -> None:
+    def on_frame(self, connection: LinkConnection, kind: FrameKind, payload: bytes) -> None:
         """A frame came; only where frames are taken."""
 
 
-class Connection(asyncio.Protocol):
-    """Either end.  Whoever makes one hands it to `establish`."""
+class LinkConnection(asyncio.Protocol):
+    """Either end of a connection.  Whoever makes one hands it to `establish`."""
 
     def __init__(
         self,
-        ground: Ground,
-        owner: Owner,
+        ground: LinkContext,
+        owner: ConnectionOwner,
         begin: Callable[[asyncio.Transport], Handshake],
         *,
         takes_frames: bool,
@@ -70,11 +70,11 @@ class Connection(asyncio.Protocol):
         self.handshake: Handshake | None = None
         """Begun as soon as there is a transport."""
         self._takes_frames = takes_frames
-        self._decoder = Decoder(
+        self._decoder = ChunkDecoder(
             KINDS if takes_frames else NO_KINDS, frame_bytes_max=ground.tuning.frame_bytes_max
         )
-        self._outbox = Outbox(ground.tuning.lane_bytes_max)
-        self._pulse = Pulse(ground.clock.now_ms(), ground.tuning)
+        self._outbox = LinkSendQueue(ground.tuning.lane_bytes_max)
+        self._pulse = Keepalive(ground.clock.now_ms(), ground.tuning)
         self.bytes_in = self.bytes_out = 0
         """As `LinkCounters` has them, of this one."""
         self._is_full = False
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         """Who is there, from the proof on."""
         self.is_open = False
         """Frames may be sent and received: from the proof to the end."""
-        self.refused: Refused | None = None
+        self.refused: LinkRefused | None = None
         """Why this never was a link, if a hello or a certificate is to blame."""
         self.found_nobody = False
         """Whether the host that was dialled has said that nobody listens there."""
@@ -99,10 +99,10 @@ class Connection(asyncio.Protocol):
 
     # What its owner calls
 
-    def send(self, kind: FrameKind, payload: Payload, lane: Lane) -> bool:
+    def send(self, kind: FrameKind, payload: Payload, lane: TrafficClass) -> bool:
         """Whether there was room; an urgent frame for which there is none ends the connection."""
         if not self._outbox.put(lane, kind, payload):
-            if lane is Lane.URGENT:
+            if lane is TrafficClass.URGENT:
                 self.reset("too much waits that is urgent")
             return False
         self._ground.counters.frames_out += 1
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         return True
 
-    def waiting_bytes(self, lane: Lane) -> int:
+    def waiting_bytes(self, lane: TrafficClass) -> int:
         """As `Links.waiting_bytes`."""
         return self._outbox.waiting_bytes[lane]
 
@@ -128,8 +128,8 @@ class Connection(asyncio.Protocol):
             return  # it has failed, and says so in a later turn of the loop
         is_waiting = self._is_full or self._outbox.is_held_back
         finding = self._pulse.tick(self._ground.clock.now_ms(), is_waiting=is_waiting)
-        if finding is Finding.BEAT_DUE and not self._is_full:
-            self._write(BEAT_PIECE)
+        if finding is KeepaliveResult.BEAT_DUE and not self._is_full:
+            self._write(HEARTBEAT_CHUNK)
         elif finding in ENDINGS:
             self.reset(ENDINGS[finding])
 
@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
         else:
             self.reset(reason)
 
-    def refuse(self, refused: Refused) -> None:
+    def refuse(self, refused: LinkRefused) -> None:
         """There will be no link; the other end is told why, if it is not the one to say so and can
         understand it."""
         self.refused = refused
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if isinstance(error, ssl.SSLError) and not self.opened.done():
-            self.refuse(Refused(Reason.TLS, detail=reason_of(error)))
+            self.refuse(LinkRefused(Reason.TLS, detail=reason_of(error)))
         self.reset("closed by it" if error is None else reason_of(error))
         self._ground.sockets.discard(self)
         self.closed.set_result(None)
@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):
         assert handshake is not None
         try:
             answer = handshake.feed(data)
-        except Refused as refused:
+        except LinkRefused as refused:
             self.refuse(refused)
             return b""
         if answer:
@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
                 self._decoder.acknowledged[lane] = 0
                 self._pulse.has_moved = True
                 try:
-                    self._outbox.acknowledge(Lane(lane), size)
+                    self._outbox.acknowledge(TrafficClass(lane), size)
                 except ValueError as error:
                     self.reset(f"it says what cannot be: {error}")
         self._fill()
@@ -301,12 +301,12 @@ class Connection(asyncio.Protocol):
         else:
             self.opened.set_result(False)
         self.ended.set_result(reason)
-        self._outbox = Outbox(self._ground.tuning.lane_bytes_max)
-        self._decoder = Decoder(NO_KINDS, frame_bytes_max=0)
+        self._outbox = LinkSendQueue(self._ground.tuning.lane_bytes_max)
+        self._decoder = ChunkDecoder(NO_KINDS, frame_bytes_max=0)
 
 
 async def establish(
-    connection: Connection, connecting: Coroutine[Any, Any, object], *, within_ms: int
+    connection: LinkConnection, connecting: Coroutine[Any, Any, object], *, within_ms: int
 ) -> bool:
     """Whether a link came of it, within that time; if not, `connection.ended` says why.
 
@@ -319,12 +319,12 @@ async def establish(
             is_connected = True
             await asyncio.wait([connection.opened])
     except ssl.SSLError as error:
-        connection.refuse(Refused(Reason.TLS, detail=reason_of(error)))
+        connection.refuse(LinkRefused(Reason.TLS, detail=reason_of(error)))
     except TimeoutError:
         if not is_connected:  # whoever makes the transport has closed it, even if it was just made
             connection.reset("it does not answer")
         elif connection.identity is None:
-            connection.refuse(Refused(Reason.TOO_SLOW))
+            connection.refuse(LinkRefused(Reason.TOO_SLOW))
     except OSError as error:
         connection.found_nobody = isinstance(error, ConnectionRefusedError)
         connection.reset(reason_of(error))

@@ -1,10 +1,10 @@
-"""What went over the links of a node since it started: plain integers."""
+"""Counters of a node's links since it started: plain integers."""
 
 from fluffle.broker.cluster.links.identity import Reason
 
 
 class LinkCounters:
-    """Of all links together."""
+    """Counters of all links together."""
 
     __slots__ = (
         "accepted",

@@ -33,16 +33,16 @@ import msgpack
 
 from fluffle.broker.cluster.links.identity import (
     BOOT_NONCE_BYTES,
-    NOBODY_FORGOTTEN,
+    NONE_FORGOTTEN,
     Boot,
     Boots,
     Identity,
     Incarnations,
-    Lives,
+    LinkRefused,
+    PeerBoots,
     Reason,
-    Refused,
-    are_one,
-    have_one_name,
+    are_same_cluster,
+    have_same_name,
 )
 from fluffle.raft.config import NodeId
 
@@ -74,8 +74,8 @@ TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 _REASONS = {str(reason): reason for reason in Reason}
 
 
-class Number(IntEnum):
-    """What a message is: its first field."""
+class HandshakeMessage(IntEnum):
+    """The kind of a handshake message: its first field."""
 
     HELLO = 0
     PROOF = 1
@@ -91,17 +91,17 @@ class Role(Enum):
 
 @dataclass(slots=True)
 class Credentials:
-    """What a node goes by on all its links."""
+    """The identity, secret and limits that a node uses on all its links."""
 
     us: Identity
     """This node.  Its cluster changes once, when it founds one or joins."""
     secret: bytes
-    boots: Boots
+    boots: PeerBoots
     peers: Container[NodeId]
     """The nodes that may dial us, beside those without data where it `admits`."""
-    lives: Lives
+    lives: Boots
     """Ours, the present one at the end."""
-    incarnations: Incarnations = NOBODY_FORGOTTEN
+    incarnations: Incarnations = NONE_FORGOTTEN
     versions: tuple[int, int] = VERSIONS
     admits: bool = False
     """Whether a node that is in no cluster yet may dial us to ask for one."""
@@ -109,7 +109,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """As it was received, its fields checked."""
+    """A hello as received, its fields checked."""
 
     raw: bytes
     identity: Identity
@@ -125,10 +125,10 @@ def refusal(reason: Reason) -> bytes:
     """What the other end is told before it is cut off."""
     if reason is Reason.TLS:
         return TLS_ALERT
-    return encode(Number.REFUSAL, str(reason))
+    return encode(HandshakeMessage.REFUSAL, str(reason))
 
 
-def refusal_in(data: bytes) -> Refused | None:
+def refusal_in(data: bytes) -> LinkRefused | None:
     """The refusal that was read, if it is one and nothing else.
 
     Whoever gives a handshake up says so to an end that may have gone on to frames meanwhile.
@@ -137,13 +137,17 @@ def refusal_in(data: bytes) -> Refused | None:
         return None
     try:
         number, told = _unpacked(data[SIZE_BYTES:])
-        return Refused(_REASONS[told], by_peer=True) if number == Number.REFUSAL else None
-    except (Refused, TypeError, ValueError, LookupError):
+        return (
+            LinkRefused(_REASONS[told], by_peer=True)
+            if number == HandshakeMessage.REFUSAL
+            else None
+        )
+    except (LinkRefused, TypeError, ValueError, LookupError):
         return None
 
 
 class Handshake:
-    """One end of it.  Write `start()`, then what `feed` returns, until `peer` is known."""
+    """The handshake of one end.  Write `start()`, then what `feed` returns, until `peer` is set."""
 
     __slots__ = ("_binding", "_challenge", "_credentials", "_ours", "_rest", "_role", "_theirs",
                  "claims", "is_proved", "node", "peer")  # fmt: skip
@@ -183,13 +187,13 @@ class Handshake:
         return _with_size(self._ours) if self._role is Role.DIALLER else b""
 
     def feed(self, data: bytes) -> bytes:
-        """What to write.  Raises `Refused`."""
+        """What to write.  Raises `LinkRefused`."""
         self._rest += data
         answer = b""
         try:
             while self.peer is None and (raw := self._next_message()) is not None:
                 answer += self._on_message(raw)
-        except Refused as refused:
+        except LinkRefused as refused:
             refused.is_proved = self.is_proved
             raise
         return answer
@@ -206,8 +210,8 @@ class Handshake:
         end = SIZE_BYTES + int.from_bytes(self._rest[:SIZE_BYTES], "big")
         if end > SIZE_BYTES + MESSAGE_BYTES_MAX:
             if self._rest.startswith(TLS_RECORDS):
-                raise Refused(Reason.TLS, detail="that node speaks TLS, this one does not")
-            raise Refused(Reason.NOT_A_HELLO)
+                raise LinkRefused(Reason.TLS, detail="that node speaks TLS, this one does not")
+            raise LinkRefused(Reason.NOT_A_HELLO)
         if len(self._rest) < end:
             return None
         raw, self._rest = self._rest[SIZE_BYTES:end], self._rest[end:]
@@ -215,13 +219,13 @@ class Handshake:
 
     def _on_message(self, raw: bytes) -> bytes:
         match _unpacked(raw):
-            case [Number.REFUSAL, str(told)] if told in _REASONS:
-                raise Refused(_REASONS[told], by_peer=True)
-            case [Number.HELLO, *fields] if self._theirs is None:
+            case [HandshakeMessage.REFUSAL, str(told)] if told in _REASONS:
+                raise LinkRefused(_REASONS[told], by_peer=True)
+            case [HandshakeMessage.HELLO, *fields] if self._theirs is None:
                 return self._on_hello(raw, fields)
-            case [Number.PROOF, bytes(proof)] if self._theirs is not None:
+            case [HandshakeMessage.PROOF, bytes(proof)] if self._theirs is not None:
                 return self._on_proof(proof, self._theirs)
-        raise Refused(Reason.NOT_A_HELLO)
+        raise LinkRefused(Reason.NOT_A_HELLO)
 
     def _on_hello(self, raw: bytes, fields: list[object]) -> bytes:
         hello = read_hello(raw, fields, self._credentials.versions)
@@ -234,17 +238,17 @@ class Handshake:
             return _with_size(self._ours)
         # Before any proof of ours: by that the other end would know us as who we are now.
         self._check_data(hello)
-        return encode(Number.PROOF, self._proof_of(Role.DIALLER, hello))
+        return encode(HandshakeMessage.PROOF, self._proof_of(Role.DIALLER, hello))
 
     def _check_names(self, hello: Hello) -> None:
         """Whether these two may talk to each other, as they are called."""
         ours, theirs = self._credentials.us, hello.identity
-        if not have_one_name(ours.cluster, theirs.cluster):
-            raise Refused(Reason.CLUSTER)
+        if not have_same_name(ours.cluster, theirs.cluster):
+            raise LinkRefused(Reason.CLUSTER)
         if theirs.node == ours.node:
-            raise Refused(Reason.OWN_NAME)
+            raise LinkRefused(Reason.OWN_NAME)
         if hello.wants != ours.node or self.node not in (None, theirs.node):
-            raise Refused(Reason.WRONG_NODE)
+            raise LinkRefused(Reason.WRONG_NODE)
 
     def _check_data(self, hello: Hello) -> None:
         """Whether the disks of both are what they were, and the sender is one of the cluster.
@@ -259,11 +263,11 @@ class Handshake:
                 raise self._parting(hello)
             return  # only who has proved to know the secret is told so, and believed
         if self._credentials.incarnations.is_former(theirs.node, hello.incarnation):
-            raise Refused(Reason.FORMER_NODE)
+            raise LinkRefused(Reason.FORMER_NODE)
         if self._role is Role.LISTENER and not self._may_dial(theirs):
-            raise Refused(Reason.UNKNOWN_NODE)
+            raise LinkRefused(Reason.UNKNOWN_NODE)
         if hello.known is not None and not self._credentials.lives.remember(hello.known):
-            raise Refused(Reason.FORGOTTEN, has_data=self._is_begun)
+            raise LinkRefused(Reason.FORGOTTEN, has_data=self._is_begun)
 
     @property
     def _is_begun(self) -> bool:
@@ -275,7 +279,7 @@ class Handshake:
 
         Who has no data yet is bound to none: it may have helped to found one that never began.
         """
-        is_one = are_one(self._credentials.us.cluster, theirs.cluster)
+        is_one = are_same_cluster(self._credentials.us.cluster, theirs.cluster)
         return not is_one and self._is_begun and theirs.is_begun
 
     def _may_dial(self, theirs: Identity) -> bool:
@@ -283,23 +287,27 @@ class Handshake:
         is_new = not (self._is_begun and theirs.is_begun)
         return theirs.node in self._credentials.peers or (self._credentials.admits and is_new)
 
-    def _parting(self, hello: Hello) -> Refused:
+    def _parting(self, hello: Hello) -> LinkRefused:
         """Both are to know by proof that there are two clusters."""
         is_listener = self._role is Role.LISTENER
-        proof = encode(Number.PROOF, self._proof_of(self._role, hello)) if is_listener else b""
-        return Refused(Reason.OTHER_CLUSTER, proof=proof)
+        proof = (
+            encode(HandshakeMessage.PROOF, self._proof_of(self._role, hello))
+            if is_listener
+            else b""
+        )
+        return LinkRefused(Reason.OTHER_CLUSTER, proof=proof)
 
     def _on_proof(self, proof: bytes, hello: Hello) -> bytes:
         other = Role.DIALLER if self._role is Role.LISTENER else Role.LISTENER
         if not hmac.compare_digest(proof, self._proof_of(other, hello)):
-            raise Refused(Reason.SECRET)
+            raise LinkRefused(Reason.SECRET)
         self.is_proved = True
         self._check_data(hello)  # where we dialled, again: it may have been removed meanwhile
         if hello.identity.node in self._credentials.peers:
             self._credentials.boots.admit(hello.identity.node, hello.identity.boot)
         self.peer = hello.identity
         if self._role is Role.LISTENER:
-            return encode(Number.PROOF, self._proof_of(Role.LISTENER, hello))
+            return encode(HandshakeMessage.PROOF, self._proof_of(Role.LISTENER, hello))
         return b""
 
     def _hello_to(self, node: NodeId) -> bytes:
@@ -325,17 +333,17 @@ def encode_hello(credentials: Credentials, wants: NodeId, challenge: bytes) -> b
     who = (us.cluster, us.node, us.boot.count, us.boot.nonce, credentials.incarnations.ours())
     known = credentials.boots.latest(wants)
     whom = (wants, (known.count, known.nonce) if known is not None and known.count else None)
-    return _packed((Number.HELLO, MAGIC, versions, *who, *whom, challenge, us.reads))
+    return _packed((HandshakeMessage.HELLO, MAGIC, versions, *who, *whom, challenge, us.reads))
 
 
 def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> Hello:
-    """Its fields, behind the number.  Raises `Refused`."""
+    """Its fields, behind the number.  Raises `LinkRefused`."""
     match fields:
         case [magic, [int(oldest), int(newest)], *rest] if magic == MAGIC:
             if min(newest, versions[1]) < max(oldest, versions[0]):
-                raise Refused(Reason.VERSION)
+                raise LinkRefused(Reason.VERSION)
         case _:
-            raise Refused(Reason.NOT_A_HELLO)
+            raise LinkRefused(Reason.NOT_A_HELLO)
     match rest:
         case [str(cluster), str(node), int(count), bytes(nonce), int(incarnation), str(wants),
               known, bytes(challenge), int(reads)] if (
@@ -346,7 +354,7 @@ def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> H
             boot, is_begun = Boot(count, nonce), incarnation > 0
             who = Identity(cluster, node, boot, reads, speaks, is_begun)
             return Hello(raw, who, wants, _read_known(known), incarnation)
-    raise Refused(Reason.NOT_A_HELLO)
+    raise LinkRefused(Reason.NOT_A_HELLO)
 
 
 def _read_known(field: object) -> Boot | None:
@@ -355,7 +363,7 @@ def _read_known(field: object) -> Boot | None:
             return None
         case [int(count), bytes(nonce)]:
             return Boot(count, nonce)
-    raise Refused(Reason.NOT_A_HELLO)
+    raise LinkRefused(Reason.NOT_A_HELLO)
 
 
 def _packed(message: tuple[object, ...]) -> bytes:
@@ -366,7 +374,7 @@ def _unpacked(raw: bytes) -> Any:
     try:
         return msgpack.unpackb(raw)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise Refused(Reason.NOT_A_HELLO) from error
+        raise LinkRefused(Reason.NOT_A_HELLO) from error
 
 
 def _with_size(body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Who stands at the end of a link, and why somebody is not let in.
+"""Identity of the node at the end of a link, and the reasons to refuse it.
 
 A node is its name and its **boot**: a counter that it raises at each start, on its disk, and a
 number drawn at each start.  So a disk that was rolled back shows by its counter, and one that was
@@ -106,8 +106,8 @@ WRONG_PORT = "no node answers there: is that its --cluster-listen address, not t
 """For who has dialled something that does not speak this protocol."""
 
 
-class Refused(Exception):
-    """There will be no link with this one."""
+class LinkRefused(Exception):
+    """A refusal of a link, with its reason."""
 
     def __init__(
         self, reason: Reason, *, by_peer: bool = False, detail: str = "", proof: bytes = b"",
@@ -137,7 +137,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """One life of a node's process."""
+    """The number and nonce of one run of a node's process."""
 
     count: int
     """Raised at each start, from 1."""
@@ -145,23 +145,23 @@ class Boot:
     """Drawn at each start; `BOOT_NONCE_BYTES`."""
 
 
-LIVES_KEPT = 1_000
+BOOTS_KEPT = 1_000
 """Whoever was away for more starts of a node than that knows it by its counter alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class Boots:
     """The boots that a node has had on its disk."""
 
     count: int
     """Of the latest."""
     nonces: tuple[bytes, ...]
-    """Of the last ones, the latest at the end; `LIVES_KEPT` at most."""
+    """Of the last ones, the latest at the end; `BOOTS_KEPT` at most."""
     began: tuple[int, ...] = ()
     """The last commit on the disk when each of them began; as many at most, maybe fewer."""
 
     @classmethod
-    def since(cls, boot: Boot) -> Lives:
+    def since(cls, boot: Boot) -> Boots:
         """Of those before it nothing is known."""
         return cls(boot.count, (boot.nonce,))
 
@@ -190,15 +190,15 @@ class Lives:
             return False  # it does not even know that life
         return not self.began or self.began[-min(age, len(self.began))] >= commit  # mutant: N3
 
-    def followed_by(self, nonce: bytes, began: int) -> Lives:
+    def followed_by(self, nonce: bytes, began: int) -> Boots:
         """With one more, which begins when that is the last commit on the disk."""
         nonces, all_began = (*self.nonces, nonce), (*self.began, began)
-        return Lives(self.count + 1, nonces[-LIVES_KEPT:], all_began[-LIVES_KEPT:])
+        return Boots(self.count + 1, nonces[-BOOTS_KEPT:], all_began[-BOOTS_KEPT:])
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a node says of itself."""
+    """The identity that a node claims in its hello."""
 
     cluster: str = field(compare=False)
     """The mark that `marked` makes; a node without data has no mark before it helps to found a
@@ -224,15 +224,15 @@ def mark_of(cluster: str) -> str:
     return cluster.partition(" ")[2]
 
 
-def have_one_name(cluster: str, other: str) -> bool:
+def have_same_name(cluster: str, other: str) -> bool:
     """Whether these are called alike, whatever their marks are."""
     return cluster.partition(" ")[0] == other.partition(" ")[0]
 
 
-def are_one(cluster: str, other: str) -> bool:
+def are_same_cluster(cluster: str, other: str) -> bool:
     """Whether these are one cluster, as far as the two nodes know that say so."""
     mark, other_mark = mark_of(cluster), mark_of(other)
-    return have_one_name(cluster, other) and (mark == other_mark or not (mark and other_mark))
+    return have_same_name(cluster, other) and (mark == other_mark or not (mark and other_mark))
 
 
 def check_name(name: str) -> None:
@@ -251,12 +251,12 @@ class Incarnations(NamedTuple):
     """Whether the cluster has forgotten the node that was this one."""
 
 
-NOBODY_FORGOTTEN = Incarnations(lambda: 0, lambda _node, _incarnation: False)
+NONE_FORGOTTEN = Incarnations(lambda: 0, lambda _node, _incarnation: False)
 
 OnNewBoot = Callable[[NodeId, Boot], None]
 
 
-class Boots:
+class PeerBoots:
     """The latest boot of each node that has proved who it is."""
 
     __slots__ = ("_latest", "_on_new")
@@ -269,13 +269,13 @@ class Boots:
         self._on_new = on_new or (lambda _node, _boot: None)
 
     def admit(self, node: NodeId, boot: Boot) -> None:
-        """A node has proved that it is this boot.  Raises `Refused` for one that cannot be."""
+        """A node has proved that it is this boot.  Raises `LinkRefused` for one that cannot be."""
         latest = self._latest.get(node)
         if latest is not None and boot.count < latest.count:
-            raise Refused(Reason.OLD_BOOT)
+            raise LinkRefused(Reason.OLD_BOOT)
         if latest is not None and boot.count == latest.count and boot.nonce != latest.nonce:
             # Nobody copies a disk on which nothing is: it was wiped after its first start.
-            raise Refused(Reason.OLD_BOOT if boot.count == 1 else Reason.SECOND_PROCESS)
+            raise LinkRefused(Reason.OLD_BOOT if boot.count == 1 else Reason.SECOND_PROCESS)
         self._know(node, boot)
 
     def learn(self, node: NodeId, boot: Boot) -> None:

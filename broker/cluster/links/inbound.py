@@ -14,10 +14,10 @@ from functools import partial
 from typing import Any
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.links.connection import Connection, establish
+from fluffle.broker.cluster.links.connection import LinkConnection, establish
 from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Handshake
 from fluffle.broker.cluster.links.identity import Identity
-from fluffle.broker.cluster.links.link_context import Ground
+from fluffle.broker.cluster.links.link_context import LinkContext
 from fluffle.broker.cluster.links.tls import accept
 from fluffle.broker.cluster.ports import FrameKind, OnFrame
 from fluffle.broker.config.config import ListenAddress
@@ -27,17 +27,17 @@ from fluffle.raft.config import NodeId
 logger = logging.getLogger(__name__)
 
 
-class Inbound:
+class InboundLinks:
     """Accepts, lets in, and hands on what comes."""
 
     def __init__(
-        self, ground: Ground, *, on_open: Callable[[Identity], None], on_frame: OnFrame
+        self, ground: LinkContext, *, on_open: Callable[[Identity], None], on_frame: OnFrame
     ) -> None:
         self._ground = ground
         self._on_open = on_open
         self._on_frame = on_frame
         self._strangers = Acceptor(self._let_in, clients_max=ground.tuning.strangers_max)
-        self._connections: dict[NodeId, Connection] = {}
+        self._connections: dict[NodeId, LinkConnection] = {}
         """Those that are open."""
 
     def listen(self, host: str, port: int) -> ListenAddress:
@@ -55,7 +55,7 @@ class Inbound:
         """From whom there is a link."""
         return self._connections.keys()
 
-    def connection(self, node: NodeId) -> Connection | None:
+    def connection(self, node: NodeId) -> LinkConnection | None:
         """That which is open from it, if one is."""
         return self._connections.get(node)
 
@@ -79,7 +79,7 @@ class Inbound:
 
     # As the owner of connections
 
-    def on_open(self, connection: Connection, identity: Identity) -> None:
+    def on_open(self, connection: LinkConnection, identity: Identity) -> None:
         self.reset(identity.node, "it has dialled again")
         self._connections[identity.node] = connection
         connection.ended.add_done_callback(partial(self._on_end, connection, identity))
@@ -87,7 +87,7 @@ class Inbound:
         event(logger, logging.INFO, "link_accepted", node=identity.node, boot=identity.boot.count)
         self._on_open(identity)
 
-    def on_frame(self, connection: Connection, kind: FrameKind, payload: bytes) -> None:
+    def on_frame(self, connection: LinkConnection, kind: FrameKind, payload: bytes) -> None:
         assert connection.identity is not None
         self._on_frame(connection.identity.node, kind, payload)
 
@@ -97,7 +97,7 @@ class Inbound:
         tuning, certificates = self._ground.tuning, self._ground.certificates
         contexts = certificates.current() if certificates else None
         begin = partial(self._begin, contexts.binding if contexts else b"")
-        connection = Connection(self._ground, self, begin, takes_frames=True)
+        connection = LinkConnection(self._ground, self, begin, takes_frames=True)
         connecting = accept(client, contexts.listening if contexts else None, lambda: connection)
         host = str(address[0])
         if await establish(connection, connecting, within_ms=tuning.handshake_ms):
@@ -114,7 +114,7 @@ class Inbound:
         return Handshake(self._ground.credentials, None, challenge=challenge, binding=binding)
 
     def _on_end(
-        self, connection: Connection, identity: Identity, ended: asyncio.Future[str]
+        self, connection: LinkConnection, identity: Identity, ended: asyncio.Future[str]
     ) -> None:
         if self._connections.get(identity.node) is connection:
             del self._connections[identity.node]

@@ -1,4 +1,4 @@
-"""Whether the other end of a connection is still there, told by bytes and time alone.
+"""Keepalive of a connection: whether its other end is there, from bytes and time alone.
 
 Any byte received is life.  A connection that has nothing to send sends a beat, and the end of a
 link that receives only beats too: else an end that is gone without a word (a cable, a firewall that
@@ -8,11 +8,11 @@ is not held against the other end.
 
 from enum import Enum
 
-from fluffle.broker.cluster.links.limits import LinkTuning
+from fluffle.broker.cluster.links.limits import LinkLimits
 
 
-class Finding(Enum):
-    """What a tick says of a connection."""
+class KeepaliveResult(Enum):
+    """The result of a keepalive tick."""
 
     WELL = "well"
     BEAT_DUE = "beat_due"
@@ -23,15 +23,17 @@ class Finding(Enum):
     """What waits has not moved for too long."""
 
 
-class Pulse:
-    """Of one connection.  Set the marks whenever it happens; `tick` several times a beat."""
+class Keepalive:
+    """Keepalive state of one connection.  Set the marks as they happen; `tick` several times a
+    beat.
+    """
 
     __slots__ = (
         "_heard_ms", "_moved_ms", "_now_ms", "_sent_ms", "_tuning", "has_heard", "has_moved",
         "has_sent",
     )  # fmt: skip
 
-    def __init__(self, now_ms: int, tuning: LinkTuning) -> None:
+    def __init__(self, now_ms: int, tuning: LinkLimits) -> None:
         self._tuning = tuning
         self._now_ms = self._heard_ms = self._sent_ms = self._moved_ms = now_ms
         self.has_heard = False
@@ -41,7 +43,7 @@ class Pulse:
         self.has_moved = False
         """The network took all that it had been given, or the other end acknowledged something."""
 
-    def tick(self, now_ms: int, *, is_waiting: bool) -> Finding:
+    def tick(self, now_ms: int, *, is_waiting: bool) -> KeepaliveResult:
         """`is_waiting`: something cannot be sent now."""
         away_ms = now_ms - self._now_ms
         if away_ms > self._tuning.stall_ms:
@@ -56,10 +58,10 @@ class Pulse:
             self._moved_ms = now_ms
         self.has_heard = self.has_sent = self.has_moved = False
         if now_ms - self._heard_ms >= self._tuning.silent_after_ms:
-            return Finding.SILENT
+            return KeepaliveResult.SILENT
         if now_ms - self._moved_ms >= self._tuning.silent_after_ms:
-            return Finding.STUCK
+            return KeepaliveResult.STUCK
         if now_ms - self._sent_ms >= self._tuning.beat_ms:  # mutant: LI5
             self._sent_ms = now_ms
-            return Finding.BEAT_DUE
-        return Finding.WELL
+            return KeepaliveResult.BEAT_DUE
+        return KeepaliveResult.WELL

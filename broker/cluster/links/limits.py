@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fluffle.broker.cluster.ports import Lane
+from fluffle.broker.cluster.ports import TrafficClass
 
 
 @dataclass(frozen=True, slots=True)
-class LinkTuning:
-    """For all links of a node; the nodes of a cluster need not agree, but on `frame_bytes_max`."""
+class LinkLimits:
+    """Limits of all links of a node; nodes need not agree, except on `frame_bytes_max`."""
 
     frame_bytes_max: int = 128 << 20
     """A message is at most 16 MiB, unless an operator says more, and a frame may hold several."""
@@ -42,9 +42,9 @@ class LinkTuning:
     """Connections that have not proved who they are; one more costs the oldest its place."""
 
     @property
-    def lane_bytes_max(self) -> Mapping[Lane, int]:
+    def lane_bytes_max(self) -> Mapping[TrafficClass, int]:
         return {
-            Lane.URGENT: self.urgent_bytes_max,
-            Lane.NORMAL: self.normal_bytes_max,
-            Lane.BULK: self.bulk_bytes_max,
+            TrafficClass.URGENT: self.urgent_bytes_max,
+            TrafficClass.NORMAL: self.normal_bytes_max,
+            TrafficClass.BULK: self.bulk_bytes_max,
         }

@@ -19,27 +19,27 @@ from random import Random
 from typing import NamedTuple
 
 from fluffle.broker.base.clock import Clock, SystemClock
-from fluffle.broker.cluster.links.connection import Connection
+from fluffle.broker.cluster.links.connection import LinkConnection
 from fluffle.broker.cluster.links.counters import LinkCounters
 from fluffle.broker.cluster.links.handshake import Credentials
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
-    NOBODY_FORGOTTEN,
+    NONE_FORGOTTEN,
     Boots,
     Identity,
     Incarnations,
-    Lives,
+    PeerBoots,
     Reason,
     check_name,
 )
-from fluffle.broker.cluster.links.inbound import Inbound
-from fluffle.broker.cluster.links.limits import LinkTuning
-from fluffle.broker.cluster.links.link_context import Ground
+from fluffle.broker.cluster.links.inbound import InboundLinks
+from fluffle.broker.cluster.links.limits import LinkLimits
+from fluffle.broker.cluster.links.link_context import LinkContext
 from fluffle.broker.cluster.links.peer import Peer
-from fluffle.broker.cluster.links.refusals import Hindrance
+from fluffle.broker.cluster.links.refusals import LinkFailure
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.msgpack_parts import Payload, size_of
-from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
 from fluffle.broker.config.config import ListenAddress
 from fluffle.raft.config import NodeId
 
@@ -49,7 +49,7 @@ APART_MS = 300_000
 """How long a node of another cluster is shown after it was met; it is dialled more often."""
 
 
-class Carried(NamedTuple):
+class LinkTraffic(NamedTuple):
     """The ends of a link, and the bytes of both directions."""
 
     there: tuple[str, int]
@@ -74,10 +74,10 @@ class ClusterLinks:
         secret: bytes,
         *,
         certificates: LinkCertificates | None = None,
-        boots: Boots | None = None,
-        lives: Lives | None = None,
-        incarnations: Incarnations = NOBODY_FORGOTTEN,
-        tuning: LinkTuning | None = None,
+        boots: PeerBoots | None = None,
+        lives: Boots | None = None,
+        incarnations: Incarnations = NONE_FORGOTTEN,
+        tuning: LinkLimits | None = None,
         clock: Clock | None = None,
         chance: Random | None = None,
         admits: bool = False,
@@ -99,24 +99,26 @@ class ClusterLinks:
         self.on_met: Callable[[Identity], None] = nothing_met
         """Called with the node that has dialled us, before the first frame that comes from
         there."""
-        self._boots = boots or Boots()
-        self._ground = Ground(
+        self._boots = boots or PeerBoots()
+        self._ground = LinkContext(
             credentials=Credentials(
                 identity,
                 secret,
                 self._boots,
                 self._peers,
-                lives or Lives.since(identity.boot),
+                lives or Boots.since(identity.boot),
                 incarnations,
                 admits=admits,
             ),
-            tuning=tuning or LinkTuning(),
+            tuning=tuning or LinkLimits(),
             clock=clock or SystemClock(),
             chance=(chance or Random()).random,
             draw=secrets.token_bytes,
             certificates=certificates,
         )
-        self._inbound = Inbound(self._ground, on_open=self._on_accepted, on_frame=self._on_received)
+        self._inbound = InboundLinks(
+            self._ground, on_open=self._on_accepted, on_frame=self._on_received
+        )
         self._loop = asyncio.get_running_loop()
         self._ending: set[asyncio.Task[None]] = set()
         """Once they are done nothing is dialled or let in any more."""
@@ -137,27 +139,27 @@ class ClusterLinks:
         return self._inbound.nodes
 
     @property
-    def boots(self) -> Boots:
+    def boots(self) -> PeerBoots:
         """The lives in which nodes are known."""
         return self._boots
 
     @property
-    def carried(self) -> Mapping[NodeId, Carried]:
+    def carried(self) -> Mapping[NodeId, LinkTraffic]:
         """What has gone over the connections that are open, by the nodes that are dialled."""
         dialled = {node: peer.connection for node, peer in self._peers.items()}
         return {
-            node: carried_by(connection, self._inbound.connection(node))
+            node: traffic_of(connection, self._inbound.connection(node))
             for node, connection in dialled.items()
             if connection is not None
         }
 
     # Links
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
         """To a node whose link is down, or of which too much waits in the lane: dropped.
 
         An urgent frame for which there is no room resets the link.  ValueError for a payload above
-        `LinkTuning.frame_bytes_max`.
+        `LinkLimits.frame_bytes_max`.
         """
         if (size := size_of(payload)) > self._ground.tuning.frame_bytes_max:
             raise ValueError(f"a frame of {size} bytes is too large for a link")
@@ -171,7 +173,7 @@ class ClusterLinks:
         peer = self._peers.get(node)
         return peer is not None and peer.is_up
 
-    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
         peer = self._peers.get(node)
         return 0 if peer is None else peer.waiting_bytes(lane)
 
@@ -180,7 +182,7 @@ class ClusterLinks:
         peer = self._peers.get(node)
         return peer is not None and peer.is_nobody_there
 
-    def hindrance(self, node: NodeId) -> Hindrance | None:
+    def hindrance(self, node: NodeId) -> LinkFailure | None:
         """Why there is no link to it, as far as it was dialled."""
         peer = self._peers.get(node)
         return None if peer is None else peer.hindrance
@@ -194,11 +196,11 @@ class ClusterLinks:
         return sorted(node for node, at_ms in self._ground.apart_ms.items() if at_ms >= since_ms)
 
     @property
-    def split(self) -> Hindrance | None:
+    def split(self) -> LinkFailure | None:
         """The advice for nodes of another cluster of this name, if any are `apart`."""
         if not self.apart:
             return None
-        return Hindrance(
+        return LinkFailure(
             f"cluster_split: met {', '.join(self.apart)}", ADVICE[Reason.OTHER_CLUSTER]
         )
 
@@ -330,8 +332,8 @@ def nothing_met(_identity: Identity) -> None:
     """Does nothing, where a dialled link has no listener."""
 
 
-def carried_by(dialled: Connection, accepted: Connection | None) -> Carried:
+def traffic_of(dialled: LinkConnection, accepted: LinkConnection | None) -> LinkTraffic:
     """The ends are those of the one that was dialled."""
     both = [dialled] if accepted is None else [dialled, accepted]
     bytes_in, bytes_out = (sum(map(attrgetter(name), both)) for name in ("bytes_in", "bytes_out"))
-    return Carried(*dialled.ends, bytes_in, bytes_out)
+    return LinkTraffic(*dialled.ends, bytes_in, bytes_out)

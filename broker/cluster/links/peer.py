@@ -1,4 +1,4 @@
-"""One other node as we dial it: its address, the link to it, and whether that is up."""
+"""Another node as it is dialled: its address, the link to it, and whether that is up."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.links.connection import Connection, establish
+from fluffle.broker.cluster.links.connection import LinkConnection, establish
 from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Handshake
 from fluffle.broker.cluster.links.identity import Identity
-from fluffle.broker.cluster.links.link_context import Ground
-from fluffle.broker.cluster.links.reconnect import Redial
-from fluffle.broker.cluster.links.refusals import Hindrance, hindrance
+from fluffle.broker.cluster.links.link_context import LinkContext
+from fluffle.broker.cluster.links.reconnect import ReconnectBackoff
+from fluffle.broker.cluster.links.refusals import LinkFailure, link_failure
 from fluffle.broker.cluster.links.tls import binding_seen
 from fluffle.broker.cluster.msgpack_parts import Payload
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.config.config import ListenAddress
 from fluffle.raft.config import NodeId
 
@@ -32,15 +32,21 @@ class Peer:
     """Dials for as long as it exists; at most one connection at a time."""
 
     def __init__(
-        self, ground: Ground, node: NodeId, address: ListenAddress, *, on_up: OnUp, on_down: OnDown
+        self,
+        ground: LinkContext,
+        node: NodeId,
+        address: ListenAddress,
+        *,
+        on_up: OnUp,
+        on_down: OnDown,
     ) -> None:
         self._ground = ground
         self._node = node
         self._address = address
         self._on_up = on_up
         self._on_down = on_down
-        self._redial = Redial(ground.tuning, ground.chance)
-        self._connection: Connection | None = None
+        self._redial = ReconnectBackoff(ground.tuning, ground.chance)
+        self._connection: LinkConnection | None = None
         """The last that was open."""
         self._hurry = asyncio.Event()
         """There is a reason to dial now."""
@@ -48,11 +54,11 @@ class Peer:
         """What was said last: it stays up while the link is opened again at once."""
         self.is_nobody_there = False
         """Whether its host has said so when it was dialled last: its process is not running."""
-        self.hindrance: Hindrance | None = None
+        self.hindrance: LinkFailure | None = None
         """What came of dialling it last, if that was no link."""
         self._dialling = self._start(ground.tuning.handshake_ms)
 
-    def send(self, kind: FrameKind, payload: Payload, lane: Lane) -> None:
+    def send(self, kind: FrameKind, payload: Payload, lane: TrafficClass) -> None:
         """As `Links.send`."""
         connection, counters = self._connection, self._ground.counters
         if connection is None or not connection.is_open:
@@ -61,12 +67,12 @@ class Peer:
             counters.frames_without_room += 1
 
     @property
-    def connection(self) -> Connection | None:
+    def connection(self) -> LinkConnection | None:
         """That which is open, if one is."""
         connection = self._connection
         return connection if connection is not None and connection.is_open else None
 
-    def waiting_bytes(self, lane: Lane) -> int:
+    def waiting_bytes(self, lane: TrafficClass) -> int:
         """As `Links.waiting_bytes`."""
         return 0 if self._connection is None else self._connection.waiting_bytes(lane)
 
@@ -107,7 +113,7 @@ class Peer:
 
     # As the owner of connections
 
-    def on_open(self, connection: Connection, identity: Identity) -> None:
+    def on_open(self, connection: LinkConnection, identity: Identity) -> None:
         self._connection = connection
         self._redial.opened(self._ground.clock.now_ms())
         self._ground.counters.opened += 1
@@ -119,7 +125,7 @@ class Peer:
         )  # fmt: skip
         self._on_up(identity)
 
-    def on_frame(self, connection: Connection, kind: FrameKind, payload: bytes) -> None:
+    def on_frame(self, connection: LinkConnection, kind: FrameKind, payload: bytes) -> None:
         raise AssertionError("frames come over links that others dialled")
 
     # Within
@@ -147,7 +153,7 @@ class Peer:
     async def _dial(self, within_ms: int) -> int:
         """One connection, from dialling to its end; how long to wait before the next."""
         self._hurry.clear()
-        connection = Connection(self._ground, self, self._begin, takes_frames=False)
+        connection = LinkConnection(self._ground, self, self._begin, takes_frames=False)
         certificates, address = self._ground.certificates, self._address
         connecting = asyncio.get_running_loop().create_connection(
             lambda: connection,
@@ -164,7 +170,7 @@ class Peer:
             delay_ms = self._redial.failed()
             self.is_nobody_there = connection.found_nobody
             reason = connection.ended.result()
-            self.hindrance = hindrance(self._node, reason, connection.refused)
+            self.hindrance = link_failure(self._node, reason, connection.refused)
             self._ground.refusals.dialled(self._node, address, reason, connection.refused)
         if delay_ms and self.is_up:
             self.is_up = False

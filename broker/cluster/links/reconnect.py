@@ -11,15 +11,15 @@ next one as well, a thousand times a second.
 
 from collections.abc import Callable
 
-from fluffle.broker.cluster.links.limits import LinkTuning
+from fluffle.broker.cluster.links.limits import LinkLimits
 
 
-class Redial:
-    """For one peer.  Both times answer how many ms to wait."""
+class ReconnectBackoff:
+    """Reconnect delays of one peer.  Both times return how many ms to wait."""
 
     __slots__ = ("_chance", "_failures", "_opened_ms", "_tuning")
 
-    def __init__(self, tuning: LinkTuning, chance: Callable[[], float]) -> None:
+    def __init__(self, tuning: LinkLimits, chance: Callable[[], float]) -> None:
         """`chance`: numbers from 0 to below 1."""
         self._tuning = tuning
         self._chance = chance

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.links.handshake import Handshake
-from fluffle.broker.cluster.links.identity import WRONG_PORT, Reason, Refused
+from fluffle.broker.cluster.links.identity import WRONG_PORT, LinkRefused, Reason
 from fluffle.broker.config.config import ListenAddress
 from fluffle.raft.config import NodeId
 
@@ -17,8 +17,8 @@ WHO_MAX = 256
 logger = logging.getLogger(__name__)
 
 
-class Hindrance(NamedTuple):
-    """Why there is no link to a node, for people."""
+class LinkFailure(NamedTuple):
+    """The reason why there is no link to a node, for people."""
 
     reason: str
     advice: str | None
@@ -27,8 +27,8 @@ class Hindrance(NamedTuple):
     """Whether one of the two was known to the other in a life that its disk does not remember."""
 
 
-class Refusals:
-    """What was logged last of each node that we dial, and of each host that dials us."""
+class RefusalLog:
+    """The last refusal logged of each node that is dialled, and of each host that dials."""
 
     __slots__ = ("_last",)
 
@@ -36,7 +36,7 @@ class Refusals:
         self._last: dict[str, str] = {}
 
     def dialled(
-        self, node: NodeId, address: ListenAddress, reason: str, refused: Refused | None
+        self, node: NodeId, address: ListenAddress, reason: str, refused: LinkRefused | None
     ) -> None:
         """There is no link to it; `refused` if a hello or a certificate is to blame."""
         advice = None if refused is None else advice_to_dialler(refused)
@@ -46,7 +46,7 @@ class Refusals:
             )
 
     def accepted(
-        self, host: str, reason: str, refused: Refused | None, stranger: Handshake | None
+        self, host: str, reason: str, refused: LinkRefused | None, stranger: Handshake | None
     ) -> None:
         """There is no link from it.  Whoever has proved his name is known by that, too."""
         node = claims = None
@@ -79,7 +79,7 @@ class Refusals:
         self._last.pop(as_node(host, node), None)
 
 
-def heading(refused: Refused | None) -> tuple[int, str]:
+def heading(refused: LinkRefused | None) -> tuple[int, str]:
     """How loudly it is said, and what."""
     if refused is None:
         return logging.WARNING, "link_failed"
@@ -88,13 +88,13 @@ def heading(refused: Refused | None) -> tuple[int, str]:
     return logging.WARNING, "link_refused"
 
 
-def hindrance(node: NodeId, reason: str, refused: Refused | None) -> Hindrance:
-    """What has come of dialling it; `refused` as `Refusals.dialled` has it."""
+def link_failure(node: NodeId, reason: str, refused: LinkRefused | None) -> LinkFailure:
+    """What has come of dialling it; `refused` as `RefusalLog.dialled` has it."""
     if refused is None:
-        return Hindrance(reason, None)
+        return LinkFailure(reason, None)
     who = f"refused by {node}" if refused.by_peer else f"{node} is refused"
     is_remembered = refused.reason in REMEMBERED
-    return Hindrance(f"{who}: {refused.what}", advice_to_dialler(refused), is_remembered)
+    return LinkFailure(f"{who}: {refused.what}", advice_to_dialler(refused), is_remembered)
 
 
 def as_node(host: str, node: NodeId) -> str:
@@ -102,7 +102,7 @@ def as_node(host: str, node: NodeId) -> str:
     return f"{host} {node}"
 
 
-def advice_to_dialler(refused: Refused) -> str:
+def advice_to_dialler(refused: LinkRefused) -> str:
     """Who dials may have been told a wrong address."""
     if refused.reason is Reason.NOT_A_HELLO and not refused.by_peer:
         return WRONG_PORT

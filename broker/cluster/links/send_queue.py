@@ -1,4 +1,4 @@
-"""What waits for one node, by lane, and in which order it goes out.
+"""Send queue of one node: frames by traffic class, and the order in which they go out.
 
 URGENT goes before everything, so what waits in it is behind one piece at most.  NORMAL goes before
 BULK, but a quarter of what both send is BULK, so that a node that is catching up gets there while
@@ -16,41 +16,41 @@ an operator lets messages be, and who looks first is never refused.
 from collections import deque
 from collections.abc import Mapping
 
-from fluffle.broker.cluster.links.chunks import PIECE_BYTES_MAX, Outgoing
+from fluffle.broker.cluster.links.chunks import CHUNK_BYTES_MAX, OutgoingFrame
 from fluffle.broker.cluster.msgpack_parts import Payload
-from fluffle.broker.cluster.ports import Lane
+from fluffle.broker.cluster.ports import TrafficClass
 
-URGENT, NORMAL, BULK = Lane
+URGENT, NORMAL, BULK = TrafficClass
 
 WINDOW_BYTES = {NORMAL: 4 << 20, BULK: 1 << 20}
 """Under way, or a piece more.  1 MiB keeps 1 GB/s busy if there and back takes a millisecond."""
-NORMAL_SHARE_BYTES = 3 * PIECE_BYTES_MAX
+NORMAL_SHARE_BYTES = 3 * CHUNK_BYTES_MAX
 """Of NORMAL to a piece of BULK, while both wait."""
 FRAME_COST_BYTES = 128
 """What a frame that waits costs beside its payload, so that empty ones are bounded, too."""
 
 
-class Outbox:
-    """Frames in, pieces out."""
+class LinkSendQueue:
+    """Send queue of a link: frames in, chunks out."""
 
     __slots__ = (
         "_bytes_max", "_frames", "_normal_bytes", "_under_way", "waiting_bytes",
     )  # fmt: skip
 
-    def __init__(self, bytes_max: Mapping[Lane, int]) -> None:
-        self._bytes_max = [bytes_max[lane] for lane in Lane]
-        self._frames: list[deque[Outgoing]] = [deque() for _ in Lane]
+    def __init__(self, bytes_max: Mapping[TrafficClass, int]) -> None:
+        self._bytes_max = [bytes_max[lane] for lane in TrafficClass]
+        self._frames: list[deque[OutgoingFrame]] = [deque() for _ in TrafficClass]
         """By lane."""
         self._normal_bytes = 0
         """Taken of NORMAL since the last piece of BULK."""
-        self._under_way = [0 for _ in Lane]
+        self._under_way = [0 for _ in TrafficClass]
         """Taken and not acknowledged, by lane."""
-        self.waiting_bytes = [0 for _ in Lane]
+        self.waiting_bytes = [0 for _ in TrafficClass]
         """What was put and not taken, by lane; each frame with its cost."""
 
-    def put(self, lane: Lane, kind: int, payload: Payload) -> bool:
+    def put(self, lane: TrafficClass, kind: int, payload: Payload) -> bool:
         """Whether there is room for it, in which case it has been taken."""
-        frame, waiting = Outgoing(kind, payload), self.waiting_bytes[lane]
+        frame, waiting = OutgoingFrame(kind, payload), self.waiting_bytes[lane]
         size = frame.total + FRAME_COST_BYTES
         limit = self._bytes_max[lane]
         if waiting and waiting + min(size, limit // 2) > limit:
@@ -70,7 +70,7 @@ class Outbox:
             taken_bytes += self._take_piece(lane, taken)
         return taken
 
-    def acknowledge(self, lane: Lane, size: int) -> None:
+    def acknowledge(self, lane: TrafficClass, size: int) -> None:
         """So much has been read.  ValueError if so much was not under way."""
         if size > self._under_way[lane]:
             raise ValueError(f"{size} bytes are acknowledged of {self._under_way[lane]}")
@@ -81,10 +81,10 @@ class Outbox:
         """Whether something waits for an acknowledgement."""
         return any(self._frames[lane] and not self._may_go(lane) for lane in WINDOW_BYTES)
 
-    def _may_go(self, lane: Lane) -> bool:
+    def _may_go(self, lane: TrafficClass) -> bool:
         return self._under_way[lane] < WINDOW_BYTES[lane]  # mutant: LI2
 
-    def _next_lane(self) -> Lane | None:
+    def _next_lane(self) -> TrafficClass | None:
         urgent, normal, bulk = self._frames
         if urgent:  # mutant: R20
             return URGENT
@@ -97,7 +97,7 @@ class Outbox:
             return NORMAL
         return BULK if may_bulk else None
 
-    def _take_piece(self, lane: Lane, taken: list[bytes | memoryview]) -> int:
+    def _take_piece(self, lane: TrafficClass, taken: list[bytes | memoryview]) -> int:
         frames = self._frames[lane]
         frame = frames[0]
         before = frame.gone

@@ -29,7 +29,7 @@ BEGIN, END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 @dataclass(frozen=True, slots=True)
 class LinkContexts:
-    """What was made of the files."""
+    """TLS contexts made from the certificate files."""
 
     listening: ssl.SSLContext
     dialling: ssl.SSLContext
@@ -38,7 +38,7 @@ class LinkContexts:
 
 
 class LinkCertificates:
-    """What a node shows to other nodes, and how it checks what they show."""
+    """Certificates a node shows to other nodes, and the check of theirs."""
 
     __slots__ = ("_files", "_reloaded")
 

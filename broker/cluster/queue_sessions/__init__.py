@@ -1,1 +1,1 @@
-"""Edges and the leaders of queues: the numbered streams between them, without a network."""
+"""Numbered sessions between a node's clients and the leaders of queues, without a network."""

@@ -1,4 +1,4 @@
-"""What an edge has put into a queue that is behind its consumers.
+"""Backpressure of a session: messages it put into a queue that is behind its consumers.
 
 The edge is told how many messages that is, and has its publishers wait until they have been handed
 out, as those of the leader's own node do at a queue that is there.
@@ -10,7 +10,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_api import PublishTarget
 
 
-class Owed:
+class SessionBackpressure:
     """A queue's `BlockedPublisher`: the messages of one session."""
 
     __slots__ = ("_count", "_queue", "_told")

@@ -1,4 +1,4 @@
-"""Frames of streams as bytes, and back.
+"""Frames of sessions as bytes, and back.
 
     frame     [0 from an edge, 1 from a leader; fields of the frame's head ...; messages]   msgpack
     message   [its place in the table of that direction; fields ...]
@@ -41,7 +41,7 @@ COUNT_MAX = 1 << 31
 MESSAGES_MAX = 1 << 16
 """In one message of ours: their origins are made one by one before there is anything of them."""
 
-FROM_EDGE: tuple[type[m.FromEdge], ...] = (
+FROM_CLIENT: tuple[type[m.FromClient], ...] = (
     m.Open,
     m.Publish,
     m.Settle,
@@ -50,24 +50,24 @@ FROM_EDGE: tuple[type[m.FromEdge], ...] = (
     m.Get,
     m.Purge,
     m.Credit,
-    m.Holding,
+    m.NeverArrived,
     m.Forget,
 )
 FROM_LEADER: tuple[type[m.FromLeader], ...] = (
     m.Done,
-    m.NotTaken,
+    m.Rejected,
     m.Answer,
     m.Expected,
     m.Deliver,
     m.GetAnswer,
     m.Cancelled,
     m.Revoked,
-    m.OnRecord,
+    m.SessionRecord,
     m.SessionLost,
     m.NotLeader,
-    m.Owing,
-    m.Activity,
-    m.TimedOut,
+    m.Backlog,
+    m.ActiveConsumerChanged,
+    m.DeliveryTimedOut,
 )
 OUTCOMES = (
     Outcome.ACKED,
@@ -85,19 +85,21 @@ OUTCOMES = (
 ValuesOf: TypeAlias = Callable[[Any], Sequence[Any]]
 
 
-class Form(NamedTuple):
+class FieldCodec(NamedTuple):
     """How values of one type are written and read; both raise `BadFrame`."""
 
     write: Callable[[Any], Any]
     read: Callable[[Any], Any]
 
 
-class Shape:
+class RowCodec:
     """How the values of a class or tuple are written and read; most of them are numbers as such."""
 
     __slots__ = ("_count", "_kind", "_may_end", "_numbers", "_others", "_values_of", "_written")
 
-    def __init__(self, kind: Callable[..., Any], values_of: ValuesOf, forms: list[Form]) -> None:
+    def __init__(
+        self, kind: Callable[..., Any], values_of: ValuesOf, forms: list[FieldCodec]
+    ) -> None:
         """`values_of`: all values of one, in the order of `forms`, which `kind` is called with."""
         self._kind = kind
         self._values_of = values_of
@@ -134,7 +136,7 @@ class Shape:
 
 def encode(frame: m.Frame) -> Payload:
     """One frame."""
-    direction = 0 if type(frame) is m.EdgeFrame else 1
+    direction = 0 if type(frame) is m.ClientFrame else 1
     numbers = _NUMBERS[direction]
     *head, messages = _SHAPES[type(frame)].write(frame)
     rows = [(numbers[kind := type(each)], *_SHAPES[kind].write(each)) for each in messages]
@@ -144,7 +146,7 @@ def encode(frame: m.Frame) -> Payload:
     return cast(bytes, msgpack.packb(row, unicode_errors=TEXT_ERRORS))
 
 
-def _is_large(message: m.FromEdge | m.FromLeader) -> bool:
+def _is_large(message: m.FromClient | m.FromLeader) -> bool:
     """Whether there are large contents in it, by the first."""
     if not isinstance(message, m.Publish | m.Deliver):
         return False
@@ -159,9 +161,9 @@ def decode(payload: bytes) -> m.Frame:
         raise BadFrame(f"no frame is of kind {direction!r}")
     if not values:
         raise BadFrame("a frame without anything")
-    table = (FROM_EDGE, FROM_LEADER)[direction]
+    table = (FROM_CLIENT, FROM_LEADER)[direction]
     values[-1] = [_message(table, item) for item in _list(values[-1])]
-    return cast(m.Frame, _SHAPES[(m.EdgeFrame, m.LeaderFrame)[direction]].read(values))
+    return cast(m.Frame, _SHAPES[(m.ClientFrame, m.LeaderFrame)[direction]].read(values))
 
 
 def _message(table: tuple[type, ...], item: object) -> Any:
@@ -201,7 +203,7 @@ def _check_deliver(deliver: m.Deliver) -> None:
         raise BadFrame("a delivery of another number of messages")
 
 
-def _check_outcome(outcome: m.Done | m.NotTaken) -> None:
+def _check_outcome(outcome: m.Done | m.Rejected) -> None:
     if not outcome.count:
         raise BadFrame("an outcome of nothing")
 
@@ -216,7 +218,7 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     m.Settle: _check_settle,
     m.Deliver: _check_deliver,
     m.Done: _check_outcome,
-    m.NotTaken: _check_outcome,
+    m.Rejected: _check_outcome,
     m.GetAnswer: _check_answer,
 }
 
@@ -232,13 +234,13 @@ def _tuple(*values: Any) -> tuple[Any, ...]:
     return values
 
 
-def _plain(kind: type) -> Form:
+def _plain(kind: type) -> FieldCodec:
     def read(value: object) -> object:
         if type(value) is not kind:
             raise BadFrame(f"{value!r:.40} for {kind.__name__}")
         return value
 
-    return Form(_same, read)
+    return FieldCodec(_same, read)
 
 
 def _counted(value: object, most: int) -> int:
@@ -263,26 +265,26 @@ def _list(value: object) -> list[Any]:
     return value
 
 
-def _list_of(form: Form) -> Form:
-    return Form(
+def _list_of(form: FieldCodec) -> FieldCodec:
+    return FieldCodec(
         lambda values: [form.write(value) for value in values],
         lambda values: [form.read(value) for value in _list(values)],
     )
 
 
-def _plain_list_of(kind: type) -> Form:
+def _plain_list_of(kind: type) -> FieldCodec:
     def read(values: object) -> list[Any]:
         if set(map(type, _list(values))) - {kind}:
             raise BadFrame(f"a list not of {kind.__name__} alone")
         return _list(values)
 
-    return Form(_same, read)
+    return FieldCodec(_same, read)
 
 
-def _row_of(kind: Callable[..., Any], *forms: Form) -> Form:
+def _row_of(kind: Callable[..., Any], *forms: FieldCodec) -> FieldCodec:
     """Of a tuple with names or without."""
-    shape = Shape(kind, _same, list(forms))
-    return Form(shape.write, shape.read)
+    shape = RowCodec(kind, _same, list(forms))
+    return FieldCodec(shape.write, shape.read)
 
 
 def _run(first: int, step: int, count: int) -> range:
@@ -360,51 +362,55 @@ def _read_counts(value: object) -> Counts:
     return counts
 
 
-_COUNTS = Form(_write_counts, _read_counts)
-_NUMBER = Form(_same, _number)
+_COUNTS = FieldCodec(_write_counts, _read_counts)
+_NUMBER = FieldCodec(_same, _number)
 _POSTED = _row_of(DeadLetterIds, *[_NUMBER] * 3, *[_list_of(_NUMBER)] * 2)
-_RUN = Form(lambda run: (run.start, run.step, len(run)), _row_of(_run, *[_NUMBER] * 3).read)
+_RUN = FieldCodec(lambda run: (run.start, run.step, len(run)), _row_of(_run, *[_NUMBER] * 3).read)
 _ORIGINS = _row_of(_tuple, _NUMBER, _NUMBER, _plain(bytes))
 _TOKEN = _row_of(m.Token, _NUMBER, _NUMBER, _RUN)
-_OUTCOME = Form(_write_outcome, _read_outcome)
+_OUTCOME = FieldCodec(_write_outcome, _read_outcome)
 
-_BY_TYPE: dict[Any, Form] = {
+_BY_TYPE: dict[Any, FieldCodec] = {
     int: _NUMBER,
-    m.Signed: Form(_same, _signed),
+    m.Signed: FieldCodec(_same, _signed),
     bool: _plain(bool),
     str: _plain(str),
     bytes: _plain(bytes),
-    m.Boot: _row_of(m.Boot, _NUMBER, Form(_same, lambda value: _counted(value, (1 << 64) - 1))),
+    m.Boot: _row_of(
+        m.Boot, _NUMBER, FieldCodec(_same, lambda value: _counted(value, (1 << 64) - 1))
+    ),
     list[int]: _list_of(_NUMBER),
     list[bytes]: _plain_list_of(bytes),
     list[range]: _list_of(_RUN),
     list[m.Token]: _list_of(_TOKEN),
     list[tuple[int, int]]: _list_of(_row_of(_tuple, _NUMBER, _NUMBER)),
-    list[Origin]: Form(_write_origins, _read_origins),
+    list[Origin]: FieldCodec(_write_origins, _read_origins),
     Outcome: _OUTCOME,
-    Lifetimes: Form(_same, _read_lifetimes),
-    DeadLetterIds | None: Form(_write_posted, _read_posted),
+    Lifetimes: FieldCodec(_same, _read_lifetimes),
+    DeadLetterIds | None: FieldCodec(_write_posted, _read_posted),
     Counts: _COUNTS,
-    Outcome | None: Form(_write_outcome, _read_outcome_or_none),
-    list[m.FromEdge]: Form(_same, _same),
-    list[m.FromLeader]: Form(_same, _same),
+    Outcome | None: FieldCodec(_write_outcome, _read_outcome_or_none),
+    list[m.FromClient]: FieldCodec(_same, _same),
+    list[m.FromLeader]: FieldCodec(_same, _same),
 }
 """The annotation of a field -> how its values are written and read; messages are on their own."""
 
 
-def _shape_of(kind: Any) -> Shape:
+def _shape_of(kind: Any) -> RowCodec:
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)]
     forms = [_BY_TYPE[hints[name]] for name in names]
     if len(names) > 1:
-        return Shape(kind, attrgetter(*names), forms)  # which gives a tuple only of two or more
-    return Shape(kind, lambda value: [getattr(value, name) for name in names], forms)
+        return RowCodec(kind, attrgetter(*names), forms)  # which gives a tuple only of two or more
+    return RowCodec(kind, lambda value: [getattr(value, name) for name in names], forms)
 
 
-_SHAPES: dict[type, Shape] = {m.Deliver: _shape_of(m.Deliver)}
+_SHAPES: dict[type, RowCodec] = {m.Deliver: _shape_of(m.Deliver)}
 _BY_TYPE[list[m.Deliver]] = _list_of(
-    Form(_SHAPES[m.Deliver].write, lambda value: _message((m.Deliver,), [0, *_list(value)]))
+    FieldCodec(_SHAPES[m.Deliver].write, lambda value: _message((m.Deliver,), [0, *_list(value)]))
 )
-_SHAPES |= {kind: _shape_of(kind) for kind in (*FROM_EDGE, *FROM_LEADER)}
-_SHAPES |= {kind: _shape_of(kind) for kind in (m.EdgeFrame, m.LeaderFrame)}
-_NUMBERS = tuple({kind: number for number, kind in enumerate(t)} for t in (FROM_EDGE, FROM_LEADER))
+_SHAPES |= {kind: _shape_of(kind) for kind in (*FROM_CLIENT, *FROM_LEADER)}
+_SHAPES |= {kind: _shape_of(kind) for kind in (m.ClientFrame, m.LeaderFrame)}
+_NUMBERS = tuple(
+    {kind: number for number, kind in enumerate(t)} for t in (FROM_CLIENT, FROM_LEADER)
+)

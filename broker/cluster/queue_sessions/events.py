@@ -1,4 +1,4 @@
-"""What an edge learns of its stream to a queue, for the channels that it serves."""
+"""Events of a session for the channels it serves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fluffle.broker.queues.quorum.facts import Key
 
 
 @dataclass(slots=True)
-class Confirmed:
+class PublishConfirmed:
     """Publishes are enqueued, on a majority of disks."""
 
     first: int
@@ -18,7 +18,7 @@ class Confirmed:
 
 
 @dataclass(slots=True)
-class Refused:
+class PublishRefused:
     """Publishes were not taken, or nobody knows: they are nacked."""
 
     first: int
@@ -26,7 +26,7 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Undecided:
+class PublishUndecided:
     """Publishes had no outcome when the queue was deleted.  They have gone with it, or have come
     later, and maybe for another queue of its name."""
 
@@ -35,7 +35,7 @@ class Undecided:
 
 
 @dataclass(slots=True)
-class Acted:
+class OperationsDone:
     """Settlements, returns and detachments are done, or there is nothing left of their cause."""
 
     first: int
@@ -92,15 +92,15 @@ class NotPurged:
 
 
 @dataclass(slots=True)
-class Unanswered:
-    """Nobody knows what became of a get or a purge, and nobody ever will."""
+class AnswerLost:
+    """A get or a purge whose outcome is unknown for ever."""
 
     number: int
 
 
 @dataclass(slots=True)
-class Unsettled:
-    """What a client has settled, for good, was not in that hand-out any more, or nobody knows."""
+class SettleFailed:
+    """Settlements that came too late: the delivery was over, or its outcome is unknown."""
 
     number: int
 
@@ -120,8 +120,8 @@ class Revoked:
 
 
 @dataclass(slots=True)
-class Misled:
-    """Whoever was asked does not lead: ask again who does.  It may have named somebody."""
+class WrongLeader:
+    """The node that was asked does not lead; it may have named another."""
 
     term: int
     leader: str
@@ -129,14 +129,14 @@ class Misled:
 
 
 @dataclass(slots=True)
-class Paid:
+class BacklogReduced:
     """So many more of what was put into a queue that is behind have been handed out."""
 
     count: int
 
 
 @dataclass(slots=True)
-class Activity:
+class ActiveConsumerChanged:
     """A consumer alone is served from now on, or another is."""
 
     consumer: int
@@ -144,7 +144,7 @@ class Activity:
 
 
 @dataclass(slots=True)
-class TimedOut:
+class DeliveryTimedOut:
     """Messages have been taken from somebody who held them for too long; a consumer is not there
     any more."""
 
@@ -158,22 +158,22 @@ class TimedOut:
 
 
 Event: TypeAlias = (
-    Confirmed
-    | Refused
-    | Undecided
-    | Acted
+    PublishConfirmed
+    | PublishRefused
+    | PublishUndecided
+    | OperationsDone
     | Attached
     | NotAttached
     | Purged
     | Delivered
     | Got
     | NotPurged
-    | Unanswered
-    | Unsettled
+    | AnswerLost
+    | SettleFailed
     | Cancelled
     | Revoked
-    | Misled
-    | Paid
-    | Activity
-    | TimedOut
+    | WrongLeader
+    | BacklogReduced
+    | ActiveConsumerChanged
+    | DeliveryTimedOut
 )

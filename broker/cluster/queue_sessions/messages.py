@@ -1,4 +1,4 @@
-"""What an edge and the leader of a queue tell each other.
+"""Messages between a session client and the leader of a queue.
 
 An **edge** is a node that serves clients of the queue.  It has one stream to the queue: a session,
 in which each operation has a number.  Publishes of a run have consecutive ones.
@@ -35,7 +35,7 @@ Signed = NewType("Signed", int)
 
 
 class Boot(NamedTuple):
-    """One life of a node's process."""
+    """The boot of a node, as sessions name it."""
 
     counter: int
     nonce: int
@@ -134,8 +134,8 @@ class Credit:
 
 
 @dataclass(slots=True)
-class Holding:
-    """The answer to `RecordedDeliveries`: what of it has never arrived."""
+class NeverArrived:
+    """The answer to `SessionRecord`: what of it has never arrived."""
 
     missing: list[Token]
 
@@ -159,7 +159,7 @@ class Done:
 
 
 @dataclass(slots=True)
-class NotTaken:
+class Rejected:
     """Publishes were refused, settlements came too late to count, or a purge does so: the queue is
     becoming one of another type."""
 
@@ -227,8 +227,8 @@ class Revoked:
 
 
 @dataclass(slots=True)
-class OnRecord:
-    """What the log says of a session, first of all in a leadership."""
+class SessionRecord:
+    """The session as the leader's log records it, sent first in a leadership."""
 
     next: int
     """Operations below are done, and nothing more comes of them than what is said here."""
@@ -246,7 +246,7 @@ class SessionLost:
 
 @dataclass(slots=True)
 class NotLeader:
-    """Who leads the queue: whoever was asked does not, or nobody was asked and this one does."""
+    """Notice of who leads the queue, from a node that does not or from the leader unasked."""
 
     term: int
     leader: str
@@ -256,14 +256,14 @@ class NotLeader:
 
 
 @dataclass(slots=True)
-class Owing:
+class Backlog:
     """So many messages that the edge has put into a queue which is behind wait there."""
 
     count: int
 
 
 @dataclass(slots=True)
-class Activity:
+class ActiveConsumerChanged:
     """A consumer alone is served from now on, or another is."""
 
     holder: Key
@@ -271,9 +271,8 @@ class Activity:
 
 
 @dataclass(slots=True)
-class TimedOut:
-    """Somebody has held messages for too long: they have gone back, and a consumer gets nothing
-    more."""
+class DeliveryTimedOut:
+    """Deliveries held for too long: they are requeued, and a consumer gets nothing more."""
 
     holder: Key
     tokens: list[Token]
@@ -282,31 +281,31 @@ class TimedOut:
     timeout_ms: int
 
 
-FromEdge: TypeAlias = (
-    Open | Publish | Settle | Attach | Detach | Get | Purge | Credit | Holding | Forget
+FromClient: TypeAlias = (
+    Open | Publish | Settle | Attach | Detach | Get | Purge | Credit | NeverArrived | Forget
 )
 Operation: TypeAlias = Publish | Settle | Attach | Detach | Get | Purge
 """What is numbered."""
 FromLeader: TypeAlias = (
     Done
-    | NotTaken
+    | Rejected
     | Answer
     | Expected
     | Deliver
     | GetAnswer
     | Cancelled
     | Revoked
-    | OnRecord
+    | SessionRecord
     | SessionLost
     | NotLeader
-    | Owing
-    | Activity
-    | TimedOut
+    | Backlog
+    | ActiveConsumerChanged
+    | DeliveryTimedOut
 )
 
 
 @dataclass(slots=True)
-class EdgeFrame:
+class ClientFrame:
     """From an edge to the leader of a group."""
 
     group: int
@@ -322,14 +321,14 @@ class EdgeFrame:
     """Of the frames of this leadership, all up to this one have arrived."""
     known: int
     """The outcome of all operations below is known."""
-    messages: list[FromEdge]
+    messages: list[FromClient]
 
 
-def without_counts(frame: EdgeFrame) -> EdgeFrame:
+def without_counts(frame: ClientFrame) -> ClientFrame:
     """For who speaks too early a version of links to know what messages have brought along."""
     if not any(isinstance(each, Publish) and each.counts is not NEW for each in frame.messages):
         return frame
-    messages: list[FromEdge] = [
+    messages: list[FromClient] = [
         replace(each, counts=NEW) if isinstance(each, Publish) else each for each in frame.messages
     ]
     return replace(frame, messages=messages)
@@ -351,7 +350,7 @@ class LeaderFrame:
     messages: list[FromLeader]
 
 
-Frame: TypeAlias = EdgeFrame | LeaderFrame
+Frame: TypeAlias = ClientFrame | LeaderFrame
 
 
 class Leader(NamedTuple):
@@ -384,6 +383,6 @@ def tokens_of(deliver: Deliver) -> list[Token]:
     return [Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
 
 
-def content_bytes_of(message: FromEdge) -> int:
+def content_bytes_of(message: FromClient) -> int:
     """What it carries."""
     return sum(map(len, message.contents)) if isinstance(message, Publish) else 0

@@ -1,4 +1,4 @@
-"""What an edge makes of its leader's frames: one function a message."""
+"""Handlers of the leader's messages in a session client: one function a message."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.session_client import FRAMES_UNTOLD_MAX, Edge
-from fluffle.broker.cluster.queue_sessions.unacked import Hands
+from fluffle.broker.cluster.queue_sessions.session_client import (
+    FRAMES_UNREPORTED_MAX,
+    SessionClient,
+)
+from fluffle.broker.cluster.queue_sessions.unacked import Unacked
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum.facts import Key
 
-COMMITTED = (m.Done, m.NotTaken, m.Answer)
+COMMITTED = (m.Done, m.Rejected, m.Answer)
 """What counts whoever says it, and however late: it is in the log."""
 
 
-def hear(edge: Edge, frame: m.LeaderFrame) -> list[Event]:
+def apply_frame(edge: SessionClient, frame: m.LeaderFrame) -> list[Event]:
     """What has come from whoever leads, has led, or does not lead."""
     addressed = (frame.group, frame.receiver, frame.session)
     if addressed != (edge.group, edge.boot, edge.session):  # mutant: ST9
@@ -27,7 +30,7 @@ def hear(edge: Edge, frame: m.LeaderFrame) -> list[Event]:
     is_next = is_of_reign and frame.number == edge.received + 1  # mutant: ST2
     if is_next:
         edge.received += 1
-        if edge.received - edge.told >= FRAMES_UNTOLD_MAX:
+        if edge.received - edge.told >= FRAMES_UNREPORTED_MAX:
             edge.owes = True
     is_taken = is_next or (is_of_reign and (frame.number, frame.opening) == (0, edge.opening))
     if is_taken:
@@ -42,21 +45,21 @@ def hear(edge: Edge, frame: m.LeaderFrame) -> list[Event]:
 # Outcomes
 
 
-def on_done(edge: Edge, message: m.Done) -> list[Event]:
+def on_done(edge: SessionClient, message: m.Done) -> list[Event]:
     kinds = (m.Publish, m.Settle, m.Detach)
     known = edge.pending.of_kinds(message.first, message.count, kinds)
     events: list[Event] = []
     for operation, first, count in known:
         if isinstance(operation, m.Publish):
-            events.append(happened.Confirmed(first, count))
+            events.append(happened.PublishConfirmed(first, count))
             continue
-        events.append(happened.Acted(first, count))
+        events.append(happened.OperationsDone(first, count))
         if isinstance(operation, m.Detach) and (left := edge.forget(operation.holder)) is not None:
             events.append(happened.Cancelled(left.number))
     return events
 
 
-def on_not_taken(edge: Edge, message: m.NotTaken) -> list[Event]:
+def on_not_taken(edge: SessionClient, message: m.Rejected) -> list[Event]:
     """Whoever believes that a settlement has ended hand-outs is told; a detachment is in the place
     of a purge that was given up."""
     events: list[Event] = []
@@ -64,21 +67,21 @@ def on_not_taken(edge: Edge, message: m.NotTaken) -> list[Event]:
     for operation, first, count in edge.pending.of_kinds(message.first, message.count, kinds):
         match operation:
             case m.Publish():
-                events.append(happened.Refused(first, count))
+                events.append(happened.PublishRefused(first, count))
             case m.Purge():
                 events.append(happened.NotPurged(first))
             case m.Settle():
-                events += [happened.Unsettled(first), happened.Acted(first, count)]
+                events += [happened.SettleFailed(first), happened.OperationsDone(first, count)]
             case _:
-                events.append(happened.Acted(first, count))
+                events.append(happened.OperationsDone(first, count))
     return events
 
 
-def on_answer(edge: Edge, message: m.Answer) -> list[Event]:
+def on_answer(edge: SessionClient, message: m.Answer) -> list[Event]:
     kinds = (m.Attach, m.Purge, m.Detach)
     for operation, number, _ in edge.pending.of_kinds(message.number, 1, kinds):
         if isinstance(operation, m.Detach):
-            return [happened.Acted(number, 1)]  # in the place of a purge that was given up
+            return [happened.OperationsDone(number, 1)]  # in the place of a purge that was given up
         if not isinstance(operation, m.Attach):
             return [happened.Purged(number, message.answer)]
         if message.answer == m.IN_EXCLUSIVE_USE:
@@ -96,7 +99,7 @@ def on_answer(edge: Edge, message: m.Answer) -> list[Event]:
     return []
 
 
-def on_expected(edge: Edge, message: m.Expected) -> list[Event]:
+def on_expected(edge: SessionClient, message: m.Expected) -> list[Event]:
     others = [each for each in edge.unsent if not isinstance(each, m.Operation)]
     edge.unsent = [*others, *edge.pending.from_number(message.number)]
     edge.put_off = 0
@@ -106,7 +109,7 @@ def on_expected(edge: Edge, message: m.Expected) -> list[Event]:
 # Messages
 
 
-def on_deliver(edge: Edge, message: m.Deliver) -> list[Event]:
+def on_deliver(edge: SessionClient, message: m.Deliver) -> list[Event]:
     consumer = edge.consumers.get(message.holder)
     if consumer is not None and not consumer.no_ack:
         edge.keep(message)
@@ -121,7 +124,7 @@ def on_deliver(edge: Edge, message: m.Deliver) -> list[Event]:
     return []
 
 
-def on_get_answer(edge: Edge, message: m.GetAnswer) -> list[Event]:
+def on_get_answer(edge: SessionClient, message: m.GetAnswer) -> list[Event]:
     edge.owes = True
     deliver = message.delivers[0] if message.delivers else None
     events = _got(edge, message.number, message.holder, message.ready, deliver)
@@ -132,7 +135,7 @@ def on_get_answer(edge: Edge, message: m.GetAnswer) -> list[Event]:
 
 
 def _got(
-    edge: Edge, number: int, holder: Key | None, ready: int, deliver: m.Deliver | None
+    edge: SessionClient, number: int, holder: Key | None, ready: int, deliver: m.Deliver | None
 ) -> list[Event]:
     """A get is done; there is no holder if it was taken from its channel since.
 
@@ -149,10 +152,10 @@ def _got(
         return [happened.Got(number, ready, deliver)]
     if deliver is not None:
         give_back(edge, m.tokens_of(deliver))
-    return [happened.Acted(first, count) for _, first, count in known]
+    return [happened.OperationsDone(first, count) for _, first, count in known]
 
 
-def give_back(edge: Edge, tokens: list[m.Token]) -> None:
+def give_back(edge: SessionClient, tokens: list[m.Token]) -> None:
     """Nobody is here any more whom they are for: at once, and that does not count."""
     if tokens:  # mutant: R9c
         edge.ask(m.Settle(edge.pending.next, Outcome.UNSENT, tokens))
@@ -161,7 +164,7 @@ def give_back(edge: Edge, tokens: list[m.Token]) -> None:
 # What is gone
 
 
-def on_cancelled(edge: Edge, message: m.Cancelled) -> list[Event]:
+def on_cancelled(edge: SessionClient, message: m.Cancelled) -> list[Event]:
     consumer = edge.forget(message.holder)
     edge.getters = {channel: key for channel, key in edge.getters.items() if key != message.holder}
     awaited = edge.awaited.pop(message.holder, None)
@@ -170,49 +173,53 @@ def on_cancelled(edge: Edge, message: m.Cancelled) -> list[Event]:
     return [happened.Cancelled(consumer.number)] if consumer is not None else []
 
 
-def on_revoked(edge: Edge, message: m.Revoked) -> list[Event]:
+def on_revoked(edge: SessionClient, message: m.Revoked) -> list[Event]:
     revoked = edge.hands.take(message.tokens)
     return [happened.Revoked(revoked)] if revoked else []
 
 
-def on_timed_out(edge: Edge, message: m.TimedOut) -> list[Event]:
+def on_timed_out(edge: SessionClient, message: m.DeliveryTimedOut) -> list[Event]:
     """What a client has settled just before, nobody takes from it: but then that came too late."""
     consumer = edge.forget(message.holder)
     number = consumer.number if consumer is not None else 0
     revoked = edge.hands.take(message.tokens)
-    timed_out = happened.TimedOut(
+    timed_out = happened.DeliveryTimedOut(
         number, revoked, message.holder, message.held_ms, message.timeout_ms
     )
     return [happened.Revoked(revoked), timed_out] if revoked else [timed_out]
 
 
-def on_session_lost(edge: Edge, _message: m.SessionLost) -> list[Event]:
+def on_session_lost(edge: SessionClient, _message: m.SessionLost) -> list[Event]:
     return edge.lost()
 
 
-def on_not_leader(edge: Edge, message: m.NotLeader) -> list[Event]:
+def on_not_leader(edge: SessionClient, message: m.NotLeader) -> list[Event]:
     edge.connect(None)
-    return [happened.Misled(message.term, message.leader, message.leadership)]
+    return [happened.WrongLeader(message.term, message.leader, message.leadership)]
 
 
 # A queue that is behind
 
 
-def on_owing(edge: Edge, message: m.Owing) -> list[Event]:
+def on_owing(edge: SessionClient, message: m.Backlog) -> list[Event]:
     paid = edge.owing - message.count
     edge.owing = message.count
-    return [happened.Paid(paid)] if paid > 0 else []
+    return [happened.BacklogReduced(paid)] if paid > 0 else []
 
 
-def on_activity(edge: Edge, message: m.Activity) -> list[Event]:
+def on_activity(edge: SessionClient, message: m.ActiveConsumerChanged) -> list[Event]:
     consumer = edge.consumers.get(message.holder)
-    return [happened.Activity(consumer.number, message.is_active)] if consumer is not None else []
+    return (
+        [happened.ActiveConsumerChanged(consumer.number, message.is_active)]
+        if consumer is not None
+        else []
+    )
 
 
 # A new leader
 
 
-def on_record(edge: Edge, message: m.OnRecord) -> list[Event]:
+def on_record(edge: SessionClient, message: m.SessionRecord) -> list[Event]:
     """Compare what the log says with what is in hands here, and answer."""
     events: list[Event] = []
     attached = set(message.consumers)
@@ -231,23 +238,23 @@ def on_record(edge: Edge, message: m.OnRecord) -> list[Event]:
         else:
             give_back(edge, [token])
     events += _resolve_gets(edge, message.next, {key: value for value, key in channels.items()})
-    edge.answer = m.Holding(missing)
+    edge.answer = m.NeverArrived(missing)
     edge.unsent.append(edge.answer)
     return events
 
 
-def _not_recognised(edge: Edge, message: m.OnRecord) -> list[Event]:
+def _not_recognised(edge: SessionClient, message: m.SessionRecord) -> list[Event]:
     """What is in hands here, and not on record."""
-    record = Hands()
+    record = Unacked()
     for token in message.tokens:
         record.put(token)
     unknown = [token for held in edge.hands for token in record.rest(held)]
     return on_revoked(edge, m.Revoked(unknown))  # mutant: R15b
 
 
-def _never_arrived(edge: Edge, tokens: list[m.Token]) -> list[m.Token]:
+def _never_arrived(edge: SessionClient, tokens: list[m.Token]) -> list[m.Token]:
     """What is neither in hands, nor is its end under way."""
-    ended, left = Hands(), set()
+    ended, left = Unacked(), set()
     for operation in edge.pending:
         if isinstance(operation, m.Settle):
             for token in operation.tokens:
@@ -263,7 +270,7 @@ def _never_arrived(edge: Edge, tokens: list[m.Token]) -> list[m.Token]:
     ]
 
 
-def _await(edge: Edge, getter: Key, channel: int, next_number: int) -> None:
+def _await(edge: SessionClient, getter: Key, channel: int, next_number: int) -> None:
     """What a getter holds on record is for the get of its channel that is pending and done."""
     for operation in edge.pending:
         if (
@@ -277,7 +284,7 @@ def _await(edge: Edge, getter: Key, channel: int, next_number: int) -> None:
             edge.awaited[getter] = operation.number
 
 
-def _resolve_gets(edge: Edge, next_number: int, getters: dict[int, Key]) -> list[Event]:
+def _resolve_gets(edge: SessionClient, next_number: int, getters: dict[int, Key]) -> list[Event]:
     """Gets that are done have got nothing, but for those whose message is on record."""
     events: list[Event] = []
     awaited = set(edge.awaited.values())
@@ -290,9 +297,9 @@ def _resolve_gets(edge: Edge, next_number: int, getters: dict[int, Key]) -> list
     return events
 
 
-HEAR: Mapping[type[m.FromLeader], Callable[[Edge, Any], list[Event]]] = {
+HEAR: Mapping[type[m.FromLeader], Callable[[SessionClient, Any], list[Event]]] = {
     m.Done: on_done,
-    m.NotTaken: on_not_taken,
+    m.Rejected: on_not_taken,
     m.Answer: on_answer,
     m.Expected: on_expected,
     m.Deliver: on_deliver,
@@ -301,8 +308,8 @@ HEAR: Mapping[type[m.FromLeader], Callable[[Edge, Any], list[Event]]] = {
     m.Revoked: on_revoked,
     m.SessionLost: on_session_lost,
     m.NotLeader: on_not_leader,
-    m.OnRecord: on_record,
-    m.Owing: on_owing,
-    m.Activity: on_activity,
-    m.TimedOut: on_timed_out,
+    m.SessionRecord: on_record,
+    m.Backlog: on_owing,
+    m.ActiveConsumerChanged: on_activity,
+    m.DeliveryTimedOut: on_timed_out,
 }

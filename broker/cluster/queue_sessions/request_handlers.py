@@ -1,4 +1,4 @@
-"""What a leader does with the messages of one session, and what it tells it: one function each."""
+"""Handlers of one session's requests at the leader, and its messages back: one function each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.backpressure import Owed
-from fluffle.broker.cluster.queue_sessions.send_queue import Outbox
+from fluffle.broker.cluster.queue_sessions.backpressure import SessionBackpressure
+from fluffle.broker.cluster.queue_sessions.send_queue import SessionSendQueue
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
@@ -24,7 +24,7 @@ from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 from fluffle.broker.queues.quorum.state import State
 
 
-class Numbered(Protocol):
+class SessionTable(Protocol):
     """The sessions of a led queue."""
 
     def key_of(self, session_id: SessionId) -> Key | None:
@@ -40,7 +40,7 @@ class Numbered(Protocol):
         """The edge knows the outcomes of all operations below `below`."""
 
 
-class Led(Protocol):
+class LedQueue(Protocol):
     """A queue that is led here: what edges ask becomes of it what `effects` lists."""
 
     @property
@@ -48,7 +48,7 @@ class Led(Protocol):
         """To be looked at."""
 
     @property
-    def sessions(self) -> Numbered: ...
+    def sessions(self) -> SessionTable: ...
 
     @property
     def holders(self) -> Holders: ...
@@ -100,15 +100,15 @@ class Led(Protocol):
 
 
 @dataclass(slots=True)
-class Stream:
+class OpenedSession:
     """To one session, whose edge has opened it in this leadership."""
 
     key: Key
     node: str
     boot: m.Boot
     counter: int
-    owed: Owed
-    outbox: Outbox = field(default_factory=Outbox)
+    owed: SessionBackpressure
+    outbox: SessionSendQueue = field(default_factory=SessionSendQueue)
     limits: dict[Key, int] = field(default_factory=dict)
     """By consumer: see `Credit`."""
     known: int = 1
@@ -132,7 +132,7 @@ class Stream:
             self.unknown.popleft()
 
 
-def tell_record(stream: Stream, state: State) -> None:
+def send_record(stream: OpenedSession, state: State) -> None:
     """What is applied of a session: answers that it may not have, and all that it holds."""
     row = state.sessions.get(stream.key)
     holders = {
@@ -155,14 +155,14 @@ def tell_record(stream: Stream, state: State) -> None:
         stream.answers(number)
         stream.outbox.put(m.Answer(number, answer))
     next_number = row.next if row is not None else 1
-    stream.outbox.put(m.OnRecord(next_number, attached, getters, tokens))
+    stream.outbox.put(m.SessionRecord(next_number, attached, getters, tokens))
     if state.sac_active != NOBODY:
         for key in attached:
-            stream.outbox.put(m.Activity(key, key == state.sac_active))
+            stream.outbox.put(m.ActiveConsumerChanged(key, key == state.sac_active))
     stream.is_served = not tokens
 
 
-def room_of(stream: Stream, led: Led, holder: Key) -> int:
+def room_of(stream: OpenedSession, led: LedQueue, holder: Key) -> int:
     """How many messages a consumer takes more than it holds, or than are on their way."""
     if stream.outbox.is_full:  # mutant: ST8
         return 0
@@ -174,11 +174,11 @@ def room_of(stream: Stream, led: Led, holder: Key) -> int:
 # From an edge
 
 
-def on_open(_led: Led, stream: Stream, _message: m.Open) -> None:
+def on_open(_led: LedQueue, stream: OpenedSession, _message: m.Open) -> None:
     stream.outbox.repeat()
 
 
-def on_publish(led: Led, stream: Stream, message: m.Publish) -> None:
+def on_publish(led: LedQueue, stream: OpenedSession, message: m.Publish) -> None:
     led.publish(
         stream.key,
         message.first,
@@ -193,7 +193,7 @@ def on_publish(led: Led, stream: Stream, message: m.Publish) -> None:
         stream.owed.add(len(message.contents))
 
 
-def owned(led: Led, stream: Stream, holder: Key) -> Key:
+def owned(led: LedQueue, stream: OpenedSession, holder: Key) -> Key:
     """A holder, if it is one of this life of the edge; else nobody.
 
     It may be one of an earlier session, which gave up all but its settlements.
@@ -206,13 +206,13 @@ def owned(led: Led, stream: Stream, holder: Key) -> Key:
     return holder if held.session in own else NOBODY
 
 
-def on_settle(led: Led, stream: Stream, message: m.Settle) -> None:
+def on_settle(led: LedQueue, stream: OpenedSession, message: m.Settle) -> None:
     holder = owned(led, stream, message.tokens[0].holder)
     tokens = [(token.ordinal, token.run) for token in message.tokens]
     led.settle(stream.key, message.number, holder, tokens, outcome=message.outcome)
 
 
-def on_attach(led: Led, stream: Stream, message: m.Attach) -> None:
+def on_attach(led: LedQueue, stream: OpenedSession, message: m.Attach) -> None:
     terms = Terms(
         message.channel,
         message.tag,
@@ -225,28 +225,28 @@ def on_attach(led: Led, stream: Stream, message: m.Attach) -> None:
     led.attach(stream.key, message.number, terms)
 
 
-def on_detach(led: Led, stream: Stream, message: m.Detach) -> None:
+def on_detach(led: LedQueue, stream: OpenedSession, message: m.Detach) -> None:
     stream.limits.pop(message.holder, None)
     holder = owned(led, stream, message.holder)
     led.detach(stream.key, message.number, holder, outcome=message.outcome)
 
 
-def on_get(led: Led, stream: Stream, message: m.Get) -> None:
+def on_get(led: LedQueue, stream: OpenedSession, message: m.Get) -> None:
     led.get(stream.key, message.number, message.channel, no_ack=message.no_ack)
 
 
-def on_purge(led: Led, stream: Stream, message: m.Purge) -> None:
+def on_purge(led: LedQueue, stream: OpenedSession, message: m.Purge) -> None:
     led.purge(stream.key, message.number)
 
 
-def on_credit(led: Led, stream: Stream, message: m.Credit) -> None:
+def on_credit(led: LedQueue, stream: OpenedSession, message: m.Credit) -> None:
     held = led.holders.get(message.holder)
     if held is not None and held.session == stream.key:
         stream.limits[message.holder] = message.limit
         led.holders.wake(message.holder)
 
 
-def on_holding(led: Led, stream: Stream, message: m.Holding) -> None:
+def on_holding(led: LedQueue, stream: OpenedSession, message: m.NeverArrived) -> None:
     """The first answer counts: an edge repeats it in each opening."""
     if stream.is_served:
         return
@@ -263,7 +263,7 @@ def on_holding(led: Led, stream: Stream, message: m.Holding) -> None:
         led.holders.wake(holder)
 
 
-TAKE: Mapping[type[m.FromEdge], Callable[[Led, Stream, Any], None]] = {
+REQUEST_HANDLERS: Mapping[type[m.FromClient], Callable[[LedQueue, OpenedSession, Any], None]] = {
     m.Open: on_open,
     m.Publish: on_publish,
     m.Settle: on_settle,
@@ -272,7 +272,7 @@ TAKE: Mapping[type[m.FromEdge], Callable[[Led, Stream, Any], None]] = {
     m.Get: on_get,
     m.Purge: on_purge,
     m.Credit: on_credit,
-    m.Holding: on_holding,
+    m.NeverArrived: on_holding,
 }
 
 
@@ -292,30 +292,30 @@ def deliver(holder: Key, delivery_batch: DeliveryBatch) -> m.Deliver:
     )
 
 
-def tell_got(led: Led, got: e.GetResult) -> list[m.FromLeader]:
+def got_messages(led: LedQueue, got: e.GetResult) -> list[m.FromLeader]:
     delivers = [deliver(got.holder, got.delivery_batch)] if got.delivery_batch is not None else []
     is_crashed = not delivers and led.queue.damage is not None
     return [m.GetAnswer(got.number, got.holder, led.queue.ready_count, delivers, is_crashed)]
 
 
-def tell_withdrawn(_led: Led, gone: e.Withdrawn) -> list[m.FromLeader]:
+def withdrawn_messages(_led: LedQueue, gone: e.Withdrawn) -> list[m.FromLeader]:
     tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
     return [m.Revoked(tokens), m.Cancelled(gone.holder)]
 
 
-def tell_timed_out(_led: Led, gone: e.TimedOut) -> list[m.FromLeader]:
+def timed_out_messages(_led: LedQueue, gone: e.TimedOut) -> list[m.FromLeader]:
     tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
-    return [m.TimedOut(gone.holder, tokens, gone.held_ms, gone.timeout_ms)]
+    return [m.DeliveryTimedOut(gone.holder, tokens, gone.held_ms, gone.timeout_ms)]
 
 
-TELL: Mapping[type[e.Effect], Callable[[Led, Any], list[m.FromLeader]]] = {
+EFFECT_MESSAGES: Mapping[type[e.Effect], Callable[[LedQueue, Any], list[m.FromLeader]]] = {
     e.Done: lambda _led, done: [m.Done(done.first, done.count)],
-    e.NotTaken: lambda _led, refused: [m.NotTaken(refused.first, refused.count)],
+    e.NotTaken: lambda _led, refused: [m.Rejected(refused.first, refused.count)],
     e.Answer: lambda _led, answer: [m.Answer(answer.number, answer.answer)],
     e.Expected: lambda _led, expected: [m.Expected(expected.number)],
     e.Delivery: lambda _led, delivery: [deliver(delivery.holder, delivery.delivery_batch)],
-    e.GetResult: tell_got,
-    e.Withdrawn: tell_withdrawn,
-    e.TimedOut: tell_timed_out,
-    e.Activity: lambda _led, told: [m.Activity(told.holder, told.is_active)],
+    e.GetResult: got_messages,
+    e.Withdrawn: withdrawn_messages,
+    e.TimedOut: timed_out_messages,
+    e.Activity: lambda _led, told: [m.ActiveConsumerChanged(told.holder, told.is_active)],
 }

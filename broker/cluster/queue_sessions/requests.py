@@ -1,4 +1,4 @@
-"""What channels of this node ask of one queue, as operations of its stream."""
+"""Requests of this node's channels to one queue, as operations of its session."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import MESSAGES_MAX
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
@@ -17,8 +17,8 @@ from fluffle.broker.queues.queue_api import DeadLetterIds
 from fluffle.broker.queues.quorum.facts import NOBODY, Key
 
 
-class Terms(NamedTuple):
-    """What a consumer is attached with."""
+class ConsumerTerms(NamedTuple):
+    """The arguments a consumer is attached with."""
 
     tag: str
     prefetch: int = 0
@@ -28,12 +28,12 @@ class Terms(NamedTuple):
     arguments: bytes = b""
 
 
-class Asking:
+class QueueRequests:
     """Most return the number of their operation, by which its outcome will be known."""
 
     __slots__ = ("_edge",)
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: SessionClient) -> None:
         self._edge = edge
 
     def publish(
@@ -63,7 +63,7 @@ class Asking:
         for of_it in by_holder.values():
             self._edge.settle(outcome, of_it)
 
-    def attach(self, channel: int, terms: Terms, credit: int) -> int:
+    def attach(self, channel: int, terms: ConsumerTerms, credit: int) -> int:
         """Its number, by which it is known from now on; `credit` as for `set_credit`."""
         number = self._edge.pending.next
         if self._edge.credits is EMPTY_DICT:

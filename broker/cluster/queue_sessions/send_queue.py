@@ -16,8 +16,8 @@ FRAME_SIZE_MAX = 4 << 20
 MESSAGE_SIZE = 100
 
 
-class Frame(NamedTuple):
-    """What is sent as one."""
+class SentFrame(NamedTuple):
+    """Messages that are sent as one frame."""
 
     number: int
     messages: list[FromLeader]
@@ -25,8 +25,8 @@ class Frame(NamedTuple):
     """As it was put in: whoever is on this node may have emptied it since."""
 
 
-class Outbox:
-    """Of one session in one leadership.  What was given a number is never changed again."""
+class SessionSendQueue:
+    """Unacknowledged frames of one session in one leadership.  Numbered frames never change."""
 
     __slots__ = ("_frames", "_messages", "_next", "_sent", "_under_way", "_unframed", "size")
 
@@ -35,7 +35,7 @@ class Outbox:
         """Of the next frame."""
         self._unframed = 0
         """Their size."""
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[SentFrame] = deque()
         """Not known to have arrived."""
         self._next = 1
         self._sent = 0
@@ -115,7 +115,7 @@ class Outbox:
         """Another opening: whatever has not arrived is sent again, as it was."""
         self._sent = self._frames[0].number - 1 if self._frames else self._next - 1  # mutant: R9a
 
-    def take(self) -> Iterator[Frame]:
+    def take(self) -> Iterator[SentFrame]:
         """Frames that are to be sent; those that nobody comes for stay so."""
         self._close_frame()
         while unsent := min(self._next - 1 - self._sent, len(self._frames)):
@@ -126,7 +126,7 @@ class Outbox:
     def _close_frame(self) -> None:
         """What comes now is in another frame."""
         if self._messages:
-            self._frames.append(Frame(self._next, self._messages, self._unframed))
+            self._frames.append(SentFrame(self._next, self._messages, self._unframed))
             self._messages, self._unframed = [], 0
             self._next += 1
 

@@ -1,4 +1,4 @@
-"""The edge's end of a stream: what clients of this node ask of one queue, until it is known.
+"""The client's end of a session: what clients of this node ask of one queue, until it is known.
 
     asked --> pending --> sent to the leader --> its outcome is on record: known
                  ^                |
@@ -19,8 +19,8 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.pending import Pending
-from fluffle.broker.cluster.queue_sessions.unacked import Hands, join
+from fluffle.broker.cluster.queue_sessions.pending_operations import PendingOperations
+from fluffle.broker.cluster.queue_sessions.unacked import Unacked, join
 from fluffle.broker.queues.delivery import FINAL, Outcome
 from fluffle.broker.queues.quorum.facts import Key
 
@@ -29,9 +29,9 @@ PENDING_BYTES_MAX = 2 << 20
 """What may be pending for one queue before clients are paused: enough for two commits.  More would
 wait in front of the log, and behind it what consumers settle and are handed
 (`benchmarks.compare --suite quorum`, b16k)."""
-FRAMES_UNTOLD_MAX = 32
+FRAMES_UNREPORTED_MAX = 32
 """A leader that was heard so often is told, though there is nothing else to say."""
-UNTOLD_BYTES_MAX = 1 << 20
+UNREPORTED_BYTES_MAX = 1 << 20
 """So is one that keeps so much of contents until it is."""
 FRAME_BYTES_MAX = 4 << 20
 """Of contents in one frame, if it has more than one message."""
@@ -39,8 +39,9 @@ TOKENS_MAX = 1_000
 """About so many are settled with one operation."""
 
 
-class Edge:
-    """One stream: of one life of this node, to one queue.
+class SessionClient:
+    """The session of one boot of this node with one queue.  Take what `output` gives after each
+    call, and send it; act on the events that calls return.
 
     Take what `output` gives after each call, and send it; act on the events that calls return.
     """
@@ -56,8 +57,8 @@ class Edge:
         self.group = group
         self.boot = boot
         self.session = 1
-        self.pending = Pending()
-        self.hands = Hands()
+        self.pending = PendingOperations()
+        self.hands = Unacked()
         self.consumers: dict[Key, m.Attach] = EMPTY_DICT
         """Those whose key is known, until it is known that nothing more comes for them."""
         self.keys: dict[int, Key] = EMPTY_DICT
@@ -72,7 +73,7 @@ class Edge:
         """Attachments that are pending, and whose channels have ended."""
         self.awaited: dict[Key, int] = EMPTY_DICT
         """By getter: the get that is answered by what it holds on record, once that is here."""
-        self.unsent: list[m.FromEdge] = []
+        self.unsent: list[m.FromClient] = []
         self.put_off = 0
         """How many of these may wait, all of them acknowledgements.  Whoever waits for what they
         bring about sets it to 0, and so does who has let them wait for a while."""
@@ -89,7 +90,7 @@ class Edge:
         """The number of the leader's last frame in this leadership."""
         self.told = 0
         """Up to which one the leader knows that."""
-        self.answer: m.Holding | None = None
+        self.answer: m.NeverArrived | None = None
         """To what this leadership has on record."""
         self.is_remembered = False
         """Whether whoever leads may still have a session that was given up, with what it held."""
@@ -215,7 +216,7 @@ class Edge:
         for token in m.tokens_of(deliver):
             self.hands.put(token)
         self.untold_bytes += sum(map(len, deliver.contents))
-        if self.untold_bytes >= UNTOLD_BYTES_MAX:
+        if self.untold_bytes >= UNREPORTED_BYTES_MAX:
             self.owes = True
         if self.put_off:
             self._look(deliver.holder)
@@ -253,7 +254,7 @@ class Edge:
         is_due = len(self.unsent) > self.put_off or self.news or self.owes
         return self.leader is not None and bool(is_due)
 
-    def output(self) -> tuple[str, m.EdgeFrame] | None:
+    def output(self) -> tuple[str, m.ClientFrame] | None:
         """What is to be sent, and to which node; call again until there is nothing."""
         leader = self.leader
         if leader is None or not self.has_output:
@@ -265,7 +266,7 @@ class Edge:
         if self.news:
             messages += [m.Credit(key, limit) for key, limit in self.news.items()]
             self.news.clear()
-        frame = m.EdgeFrame(
+        frame = m.ClientFrame(
             group=self.group,
             term=leader.term,
             leadership=leader.leadership,
@@ -279,7 +280,7 @@ class Edge:
         )
         return leader.node, frame
 
-    def _next_frame(self) -> tuple[list[m.FromEdge], list[m.FromEdge]]:
+    def _next_frame(self) -> tuple[list[m.FromClient], list[m.FromClient]]:
         """What goes in one frame, of all that is unsent, and the rest."""
         if self.pending.content_bytes > FRAME_BYTES_MAX:
             size = 0
@@ -307,7 +308,7 @@ class Edge:
         """Another session, of which nobody has heard."""
         self.session += 1
         self.is_remembered = self.opening > 0
-        self.pending = Pending()
+        self.pending = PendingOperations()
         self.received = self.told = self.untold_bytes = self.owing = 0
         self.answer = None
         self.unsent = []
@@ -341,11 +342,13 @@ def _over_with(operation: m.Operation, first: int, count: int, *, is_known: bool
     """What becomes of an operation of which nothing more is heard."""
     match operation:
         case m.Publish():
-            return [(happened.Undecided if is_known else happened.Refused)(first, count)]
+            return [
+                (happened.PublishUndecided if is_known else happened.PublishRefused)(first, count)
+            ]
         case m.Settle(outcome=outcome) if outcome in FINAL and not is_known:
-            return [happened.Unsettled(first)]
+            return [happened.SettleFailed(first)]
         case m.Settle() | m.Detach():
-            return [happened.Acted(first, count)]
+            return [happened.OperationsDone(first, count)]
         case m.Attach():
             return [happened.Cancelled(first)]
         case m.Get() if is_known:
@@ -353,4 +356,4 @@ def _over_with(operation: m.Operation, first: int, count: int, *, is_known: bool
         case m.Purge() if is_known:
             return [happened.Purged(first, 0)]
         case _:
-            return [happened.Unanswered(first)]
+            return [happened.AnswerLost(first)]

@@ -1,4 +1,4 @@
-"""The leader's end of the streams to one queue, for one leadership.
+"""The leader's end of the sessions with one queue, for one leadership.
 
 Operations go to the leadership in order, and what it says of them leaves in frames with numbers,
 which are kept until they have arrived.  The first of each edge says what the log has of its
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.backpressure import Owed
+from fluffle.broker.cluster.queue_sessions.backpressure import SessionBackpressure
 from fluffle.broker.cluster.queue_sessions.request_handlers import (
-    TAKE,
-    TELL,
-    Led,
-    Stream,
+    EFFECT_MESSAGES,
+    REQUEST_HANDLERS,
+    LedQueue,
+    OpenedSession,
     room_of,
-    tell_record,
+    send_record,
 )
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum import effects as e
@@ -41,7 +41,7 @@ SESSIONS_MAX = 64
 
 
 @dataclass(slots=True)
-class Node:
+class PeerNode:
     """A node with sessions."""
 
     boot: m.Boot | None = None
@@ -52,12 +52,12 @@ class Node:
     """The last one."""
     counter: int = 0
     """Of the session of that opening."""
-    stream: Stream | None = None
+    stream: OpenedSession | None = None
     """That of this session, once it is open."""
 
 
-class Sessions:
-    """Those of one queue."""
+class SessionServer:
+    """All sessions of one led queue."""
 
     __slots__ = (
         "_aside", "_group", "_led", "_nodes", "_owing", "_own", "_state", "_streams", "_talking",
@@ -65,7 +65,7 @@ class Sessions:
     )  # fmt: skip
 
     def __init__(
-        self, group: int, own: m.Leader, state: State, leadership: Led, now_ms: int
+        self, group: int, own: m.Leader, state: State, leadership: LedQueue, now_ms: int
     ) -> None:
         """`own`: this node, its boot and which leadership this is.
 
@@ -76,13 +76,13 @@ class Sessions:
         self._state = state
         self._own = own
         self._led = leadership
-        self._streams: dict[Key, Stream] = EMPTY_DICT
-        self._talking: dict[Key, Stream] = {}
+        self._streams: dict[Key, OpenedSession] = EMPTY_DICT
+        self._talking: dict[Key, OpenedSession] = {}
         """Those that may have something to say."""
-        self._owing: dict[Key, Stream] = EMPTY_DICT
+        self._owing: dict[Key, OpenedSession] = EMPTY_DICT
         """Those that have put in more than the queue's consumers soon take."""
-        self._nodes: dict[str, Node] = {
-            session.node: Node(silent_since_ms=now_ms) for session in leadership.sessions.ids()
+        self._nodes: dict[str, PeerNode] = {
+            session.node: PeerNode(silent_since_ms=now_ms) for session in leadership.sessions.ids()
         }
         self._aside: list[tuple[str, m.LeaderFrame]] = []
         """Answers to those who have no stream."""
@@ -96,9 +96,9 @@ class Sessions:
 
         What was sent over the link before may be lost; what was not comes twice, and is dropped.
         """
-        known = self._nodes.setdefault(node, Node())
+        known = self._nodes.setdefault(node, PeerNode())
         if known.boot != boot:
-            self._nodes[node] = known = Node(boot)
+            self._nodes[node] = known = PeerNode(boot)
         known.silent_since_ms = None
         if known.stream is not None:
             known.stream.outbox.repeat()
@@ -107,7 +107,7 @@ class Sessions:
             if (session.boot, session.nonce) != boot:  # mutant: R3
                 self._end(session, Outcome.LOST)  # mutant: ST6
             elif known.stream is None:  # mutant: ST7
-                self._aside.append((node, told_who_leads(self._group, self._own, session)))
+                self._aside.append((node, leader_notice(self._group, self._own, session)))
 
     def farewell(self, leader: m.Leader) -> list[tuple[str, m.LeaderFrame]]:
         """This leadership is over: what every edge that there is a link to is told of who leads.
@@ -116,7 +116,7 @@ class Sessions:
         """
         hint = leader._replace(boot=self._own.boot)
         return [
-            (session.node, told_who_leads(self._group, hint, session))
+            (session.node, leader_notice(self._group, hint, session))
             for session in self._led.sessions.ids()
             if (known := self._nodes.get(session.node)) is not None
             and known.boot == session[1:3]
@@ -184,7 +184,7 @@ class Sessions:
 
     # From edges
 
-    def take(self, node: str, frame: m.EdgeFrame) -> None:
+    def take(self, node: str, frame: m.ClientFrame) -> None:
         """What has come over the link to a node."""
         known = self._nodes.get(node)
         if frame.group != self._group or frame.receiver != self._own.boot:  # mutant: ST10
@@ -219,13 +219,13 @@ class Sessions:
             if isinstance(message, m.Forget):
                 self._forget(node, min(message.below, frame.session))
             else:
-                TAKE[type(message)](self._led, stream, message)
+                REQUEST_HANDLERS[type(message)](self._led, stream, message)
         if stream.owed:
             if self._owing is EMPTY_DICT:
                 self._owing = {}
             self._owing[stream.key] = stream
 
-    def _is_deaf(self, stream: Stream) -> bool:
+    def _is_deaf(self, stream: OpenedSession) -> bool:
         """Whether an edge is not listened to, because of what it leaves here."""
         is_beyond = len(stream.unknown) >= ANSWERS_MAX
         is_beyond = is_beyond or self._led.holders.count_of(stream.key) >= HOLDERS_MAX
@@ -233,7 +233,7 @@ class Sessions:
             self.excesses.append(stream.node)
         return is_beyond or stream.outbox.is_overfull
 
-    def _opened(self, session: SessionId, frame: m.EdgeFrame) -> Stream | None:
+    def _opened(self, session: SessionId, frame: m.ClientFrame) -> OpenedSession | None:
         """That of a session, which is opened with its first operation; None if it is lost."""
         (opening, *_) = frame.messages
         assert isinstance(opening, m.Open)
@@ -251,14 +251,16 @@ class Sessions:
         stream = self._streams.get(key)
         if stream is None:
             boot = m.Boot(session.boot, session.nonce)
-            owed = Owed(self._led.queue)
+            owed = SessionBackpressure(self._led.queue)
             if self._streams is EMPTY_DICT:
                 self._streams = {}
-            stream = self._streams[key] = Stream(key, session.node, boot, session.counter, owed)
-            tell_record(stream, self._state)
+            stream = self._streams[key] = OpenedSession(
+                key, session.node, boot, session.counter, owed
+            )
+            send_record(stream, self._state)
         return stream
 
-    def _arrived(self, stream: Stream, frame: m.EdgeFrame) -> None:
+    def _arrived(self, stream: OpenedSession, frame: m.ClientFrame) -> None:
         """An edge has received something, and knows something."""
         outbox = stream.outbox
         was_full = outbox.is_full
@@ -289,7 +291,7 @@ class Sessions:
             return 0
         return room_of(stream, self._led, holder)
 
-    def _is_open(self, stream: Stream) -> bool:
+    def _is_open(self, stream: OpenedSession) -> bool:
         """Whether its edge can be reached, and talks in this session."""
         node = self._nodes[stream.node]
         return node.silent_since_ms is None and node.counter == stream.counter
@@ -306,7 +308,7 @@ class Sessions:
                 elif isinstance(effect, e.TimedOut):
                     stream.outbox.revoke(effect.holder, effect.tokens)
                     stream.limits.pop(effect.holder, None)
-                for message in TELL[type(effect)](self._led, effect):
+                for message in EFFECT_MESSAGES[type(effect)](self._led, effect):
                     stream.outbox.put(message)
                 if stream.unheard and stream.unknown and _number_of(effect) == stream.unknown[-1]:
                     stream.outbox.put(m.Expected(stream.unheard))  # it says then what it knows
@@ -329,7 +331,7 @@ class Sessions:
                 yield from self._frames_of(stream, has_room)
 
     def _frames_of(
-        self, stream: Stream, has_room: Callable[[str], bool]
+        self, stream: OpenedSession, has_room: Callable[[str], bool]
     ) -> Iterator[tuple[str, m.LeaderFrame]]:
         node, frames = self._nodes[stream.node], stream.outbox.take()
         while has_room(stream.node):  # mutant: L2
@@ -342,13 +344,13 @@ class Sessions:
         for stream in list(self._owing.values()):
             count = stream.owed.news()
             if count is not None:
-                stream.outbox.put(m.Owing(count))
+                stream.outbox.put(m.Backlog(count))
                 self._talking[stream.key] = stream
             if not stream.owed:
                 del self._owing[stream.key]
 
     def _numbered(
-        self, stream: Stream, node: Node, number: int, messages: list[m.FromLeader]
+        self, stream: OpenedSession, node: PeerNode, number: int, messages: list[m.FromLeader]
     ) -> m.LeaderFrame:
         return m.LeaderFrame(
             group=self._group,
@@ -368,7 +370,7 @@ def _number_of(effect: e.Effect) -> int:
     return effect.number if isinstance(effect, e.Answer) else 0
 
 
-def _beside(asked: m.EdgeFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.LeaderFrame:
+def _beside(asked: m.ClientFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.LeaderFrame:
     """An answer that is not repeated: whoever gets none asks again, over another link."""
     return m.LeaderFrame(
         group=asked.group,
@@ -383,7 +385,7 @@ def _beside(asked: m.EdgeFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.
     )
 
 
-def told_who_leads(group: int, leader: m.Leader, session: SessionId) -> m.LeaderFrame:
+def leader_notice(group: int, leader: m.Leader, session: SessionId) -> m.LeaderFrame:
     """To an edge that has a session and does not talk to who leads: it may wait to be served.
 
     In no term, as whatever an edge hears of who leads without being led by whoever says it; whose
@@ -402,7 +404,7 @@ def told_who_leads(group: int, leader: m.Leader, session: SessionId) -> m.Leader
     )
 
 
-def not_leading(asked: m.EdgeFrame, hint: m.Leader) -> m.LeaderFrame:
+def not_leading(asked: m.ClientFrame, hint: m.Leader) -> m.LeaderFrame:
     """Of a node whose leadership is not the one that was asked."""
     answer = m.NotLeader(hint.term, hint.node, hint.leadership)
     return _beside(asked, asked.receiver, [answer])

@@ -1,4 +1,4 @@
-"""What the clients of an edge have in hands, of one queue: by holder, in runs, with ordinals."""
+"""Deliveries of one queue that a node's clients have not settled: by holder, in runs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def join(tokens: list[Token], others: list[Token]) -> None:
             tokens.append(token)
 
 
-class Hands:
-    """Of all holders."""
+class Unacked:
+    """Unsettled deliveries of all holders."""
 
     __slots__ = ("_held",)
 

@@ -1,14 +1,14 @@
-"""What RabbitMQ says of classic queues whose home does not answer."""
+"""Error texts of classic queues whose home does not answer, as RabbitMQ's."""
 
 from __future__ import annotations
 
 from fluffle.broker.base.errors import BrokerError, Unreachable
-from fluffle.broker.cluster.queues.error_texts import Doing
+from fluffle.broker.cluster.queues.error_texts import ClientRequest
 from fluffle.raft.config import NodeId
 
 
-class ClassicManners:
-    """Of the queues that live on one node."""
+class ClassicErrorTexts:
+    """Error texts of classic queues, which live on one node."""
 
     tells_counts = False
 
@@ -19,7 +19,7 @@ class ClassicManners:
         self._is_durable = is_durable
         """One that is not ends with its home."""
 
-    def unanswered(self, doing: Doing, where: str) -> BrokerError:
+    def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
         """RabbitMQ finds other words for this, and takes a minute, while it still hopes."""
         del doing
         if not self._is_durable:

@@ -19,8 +19,8 @@ from typing import NamedTuple, Protocol
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions.messages import IN_EXCLUSIVE_USE, Leader
-from fluffle.broker.cluster.queue_sessions.session_server import Sessions
-from fluffle.broker.cluster.queues.ports import Counts, Known, named
+from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
+from fluffle.broker.cluster.queues.ports import KnownLeader, LeaderCounts, named
 from fluffle.broker.queues.consumer_timeout import OverdueDeliveries
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import BY_CLIENT, FINAL, DeliveryBatch, Outcome
@@ -61,7 +61,7 @@ NOTHING_ON_RECORD = State()
 """Of any session, ever."""
 
 
-class Waiter(Protocol):
+class CommitWaiter(Protocol):
     """Waits for a commit."""
 
     def on_durable(self, ticket: int) -> None:
@@ -69,19 +69,19 @@ class Waiter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a home needs of its node."""
+class ClassicHostEnvironment:
+    """The parts of a node that the host of a classic queue uses."""
 
     room: Room
     release: Callable[[list[Effect]], None]
     """Takes what edges must be told."""
-    wait: Callable[[Waiter, int], None]
+    wait: Callable[[CommitWaiter, int], None]
     """Has a commit's end told."""
     on_unused: Callable[[Queue], None]
     """The last consumer has gone, and it was one of an edge."""
 
 
-class Undurable(NamedTuple):
+class UndurableOperation(NamedTuple):
     """Something that was done to the queue, and is not on disk."""
 
     ticket: int
@@ -90,8 +90,8 @@ class Undurable(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Edges:
-    """What a home makes of what its queue does with their consumers."""
+class RemoteConsumerCallbacks:
+    """Functions that send a queue's events to its remote consumers."""
 
     room: Room
     deliver: Callable[[Key, DeliveryBatch], None]
@@ -109,11 +109,11 @@ def nothing_more(*_told: object) -> None:
     """Drops what a queue says that is gone."""
 
 
-NOWHERE = Surroundings(no_room, nothing_more, nothing_more, nothing_more)
-NO_EDGES = Edges(no_room, nothing_more, nothing_more, nothing_more, nothing_more)
+NOWHERE = ClassicHostEnvironment(no_room, nothing_more, nothing_more, nothing_more)
+NO_EDGES = RemoteConsumerCallbacks(no_room, nothing_more, nothing_more, nothing_more, nothing_more)
 
 
-class Numbers:
+class ClassicSessionTable:
     """The sessions of one queue, and which operation is next in each."""
 
     __slots__ = ("_ids", "_last_key", "_next")
@@ -155,18 +155,18 @@ class Numbers:
         self._next[session] += count
 
 
-class Home:
-    """A `Led`, whose term is the life of this process."""
+class ClassicQueueLeader:
+    """A `LedQueue`, whose term is the boot of this process."""
 
     __slots__ = ("_around", "_undurable", "holders", "queue", "sessions")
 
-    def __init__(self, queue: Queue, around: Surroundings) -> None:
+    def __init__(self, queue: Queue, around: ClassicHostEnvironment) -> None:
         self._around = around
-        self._undurable: deque[Undurable] = deque()
+        self._undurable: deque[UndurableOperation] = deque()
         """Rising tickets."""
         self.queue = queue
-        self.sessions = Numbers()
-        edges = Edges(
+        self.sessions = ClassicSessionTable()
+        edges = RemoteConsumerCallbacks(
             self.room, self.deliver, self.cancelled, self._overdue, self._activity_changed
         )
         self.holders = Holders(queue, edges)
@@ -387,7 +387,7 @@ class Home:
         """Once the commit that collects has been done."""
         assert self.queue.journal is not None
         ticket = self.queue.journal.commits.ticket
-        self._undurable.append(Undurable(ticket, effect))
+        self._undurable.append(UndurableOperation(ticket, effect))
         self._around.wait(self, ticket)
 
     def _detach(self, key: Key, outcome: Outcome | None) -> None:
@@ -417,8 +417,8 @@ class Home:
         return attached.key, self.holders.add(attached)
 
 
-class Homed:
-    """A `Served`: a queue whose home is here, with the streams to it."""
+class ClassicQueueHost:
+    """A `HostedQueue` whose home is this node, with the sessions to it."""
 
     __slots__ = ("_on_told", "_vhost", "home", "known", "sessions")
 
@@ -428,16 +428,20 @@ class Homed:
         own: Leader,
         *,
         vhost: str,
-        wait: Callable[[Waiter, int], None],
+        wait: Callable[[CommitWaiter, int], None],
         on_unused: Callable[[Queue], None],
         on_told: Callable[[], None],
     ) -> None:
         """`on_told`: edges are to hear something before this turn ends."""
         self._on_told = on_told
         self._vhost = vhost
-        self.known = Known(own.term, own.leadership, own.node)
-        self.home = Home(queue, Surroundings(self._room, self._release, wait, on_unused))
-        self.sessions = Sessions(queue.definition.id, own, NOTHING_ON_RECORD, self.home, now_ms=0)
+        self.known = KnownLeader(own.term, own.leadership, own.node)
+        self.home = ClassicQueueLeader(
+            queue, ClassicHostEnvironment(self._room, self._release, wait, on_unused)
+        )
+        self.sessions = SessionServer(
+            queue.definition.id, own, NOTHING_ON_RECORD, self.home, now_ms=0
+        )
 
     @property
     def named(self) -> dict[str, object]:
@@ -445,8 +449,8 @@ class Homed:
         return named(definition.id, self._vhost, definition)
 
     @property
-    def counts(self) -> Counts:
-        return Counts(*self.home.queue.queue_counts)
+    def counts(self) -> LeaderCounts:
+        return LeaderCounts(*self.home.queue.queue_counts)
 
     @property
     def shelf(self) -> ReadyView:

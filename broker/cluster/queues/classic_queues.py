@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.cluster.queue_sessions.messages import Leader
-from fluffle.broker.cluster.queues.classic import ClassicManners
-from fluffle.broker.cluster.queues.classic_host import Homed, Waiter
+from fluffle.broker.cluster.queues.classic import ClassicErrorTexts
+from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost, CommitWaiter
 from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
-from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
-from fluffle.broker.cluster.queues.session_router import StreamHub
+from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
+from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.durability.journals.cluster_journals import ClusterJournals
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import Metadata
@@ -30,19 +30,19 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
 
 
-class HomeReach(NamedTuple):
-    """What classic queues are made with."""
+class ClassicQueuesEnvironment(NamedTuple):
+    """The parts of a node that its classic queues are made with."""
 
-    hub: StreamHub
+    hub: SessionRouter
     call_later: CallLater
-    wait: Callable[[Waiter, int], None]
+    wait: Callable[[CommitWaiter, int], None]
     """Has a commit's end told."""
     metadata: Metadata
     vhosts: Mapping[str, VirtualHost]
     deletions: Deletions
 
 
-class HomeQueues:
+class ClassicQueues:
     """The `QueueFactory` of the classic queues of a node of a cluster."""
 
     __slots__ = ("_boot", "_draw_bits", "_journals", "_local", "_node", "reach")
@@ -63,7 +63,7 @@ class HomeQueues:
         self._local = local
         self._journals = journals
         self._draw_bits = draw_bits
-        self.reach: HomeReach
+        self.reach: ClassicQueuesEnvironment
         """Set before anything is made."""
 
     def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
@@ -75,13 +75,13 @@ class HomeQueues:
     def make(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
         reach = self.reach
         if definition.home != self._node:
-            manners = ClassicManners(definition.home, is_durable=definition.spec.durable)
-            return EdgeQueue(
+            manners = ClassicErrorTexts(definition.home, is_durable=definition.spec.durable)
+            return RemoteQueue(
                 definition, vhost, reach.hub, reach.call_later, manners, deletions=reach.deletions
             )
         queue = self._made_here(definition, vhost)
         leading, id_ = reach.hub.leading, definition.id
-        homed = Homed(
+        homed = ClassicQueueHost(
             queue,
             Leader(self._node, reach.hub.boot, reach.hub.boot.counter),
             vhost=vhost,
@@ -114,7 +114,7 @@ class HomeQueues:
 
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         """It stays at its home: it has another successor, or none any more."""
-        assert isinstance(queue, Queue | EdgeQueue), "it was made here"
+        assert isinstance(queue, Queue | RemoteQueue), "it was made here"
         queue.definition = definition
 
     def renew(self, queue: QueueHandle, vhost: str) -> None:
@@ -128,16 +128,16 @@ class HomeQueues:
         self._local.promote(successor, definition, vhost)
 
     def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
-        if isinstance(queue, EdgeQueue):
+        if isinstance(queue, RemoteQueue):
             queue.pass_on(successor)
         self.end(queue)
 
     def end(self, queue: QueueHandle) -> None:
-        if isinstance(queue, EdgeQueue):
+        if isinstance(queue, RemoteQueue):
             queue.end()
             return
         homed = self.reach.hub.leading.queues.pop(queue.definition.id, None)
         self._local.end(queue)
-        if isinstance(homed, Homed):
+        if isinstance(homed, ClassicQueueHost):
             homed.end()
         self._journals.forget(queue.definition.id)

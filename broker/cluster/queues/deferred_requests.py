@@ -1,4 +1,4 @@
-"""What clients ask of a queue that has too much pending as it is: they wait here, and cost little.
+"""Requests of clients, deferred because too much is pending; they cost little here.
 
 A client that waits for an answer asks for nothing more on its channel, so that this holds it back
 as publishers are held back.  What is given up here was never asked for.
@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
-class Request:
-    """Of one client."""
+class DeferredRequest:
+    """A deferred request of one client."""
 
     ask: Callable[[], Deferred[Any]]
     later: Deferred[Any]
@@ -29,14 +29,14 @@ class Request:
     timer: Timer
 
 
-class Postponed:
-    """Of one queue, in the order in which they came."""
+class DeferredRequests:
+    """Deferred requests of one queue, in the order in which they came."""
 
     __slots__ = ("_call_later", "_requests")
 
     def __init__(self, call_later: CallLater) -> None:
         self._call_later = call_later
-        self._requests: dict[object, Request] = EMPTY_DICT
+        self._requests: dict[object, DeferredRequest] = EMPTY_DICT
         """By who asks."""
 
     def __bool__(self) -> bool:
@@ -50,7 +50,7 @@ class Postponed:
         timer = self._call_later(ANSWER_S_MAX, lambda: self._fail(who, too_late))
         if self._requests is EMPTY_DICT:
             self._requests = {}
-        self._requests[who] = Request(ask, later, timer)
+        self._requests[who] = DeferredRequest(ask, later, timer)
         return later
 
     def ask(self) -> None:
@@ -73,7 +73,7 @@ class Postponed:
     def _fail(self, who: object, error: BrokerError) -> None:
         self._take(who).later.fail(error)
 
-    def _take(self, who: object) -> Request:
+    def _take(self, who: object) -> DeferredRequest:
         request = self._requests.pop(who)
         request.timer.cancel()
         return request

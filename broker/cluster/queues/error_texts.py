@@ -1,4 +1,4 @@
-"""What clients wait for that ask something of a queue elsewhere, and what they hear if in vain."""
+"""Errors that clients get when a queue led elsewhere does not answer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Protocol
 from fluffle.broker.base.errors import BrokerError
 
 
-class Doing(Enum):
-    """What a client waits for."""
+class ClientRequest(Enum):
+    """The kind of request that a client waits for."""
 
     CONSUMING = "consuming from"
     GETTING = "getting from"
@@ -18,11 +18,11 @@ class Doing(Enum):
     ASKING = "asking"
 
 
-class Manners(Protocol):
-    """What differs between queues of several types that are led elsewhere."""
+class ErrorTexts(Protocol):
+    """Error texts of one queue type, where the types differ."""
 
     tells_counts: bool
     """Whether messages say in their headers how often they were handed out in vain."""
 
-    def unanswered(self, doing: Doing, where: str) -> BrokerError:
+    def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
         """Nobody has led the queue for too long."""

@@ -1,4 +1,4 @@
-"""What goes wrong in the queue that is led here ends its leadership, and nothing of the others."""
+"""Guard of leaderships: an error in one queue ends its leadership, and no other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.queues.ports import OnFailure, QueueId, Served
+from fluffle.broker.cluster.queues.ports import HostedQueue, OnFailure, QueueId
 
 AGAIN_S_MAX = 60
 """A queue that cannot be led is tried again after two seconds, and then after twice as long."""
@@ -20,14 +20,14 @@ def log_failure(named: Mapping[str, object], error: Exception) -> None:
     logger.error("queue_failed", exc_info=error, extra={FIELDS_ATTRIBUTE: named})
 
 
-class Guard:
-    """Of all queues that may be led on a node."""
+class FaultGuard:
+    """FaultGuard of all queues that may be led on a node."""
 
     __slots__ = ("_call_later", "_failures", "_on_failure", "_queues")
 
     def __init__(
         self,
-        queues: Mapping[QueueId, Served],
+        queues: Mapping[QueueId, HostedQueue],
         call_later: Callable[[float, Callable[[], None]], object],
         on_failure: OnFailure,
     ) -> None:

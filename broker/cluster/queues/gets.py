@@ -1,4 +1,4 @@
-"""Gets of the clients of this node from one queue that is led elsewhere."""
+"""PendingGets of the clients of this node from one queue that is led elsewhere."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.cluster.queue_sessions.requests import Asking
-from fluffle.broker.cluster.queues.pending_replies import Questions
+from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
+from fluffle.broker.cluster.queues.pending_replies import PendingReplies
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.queue_api import Deferred
 
 
-class Gets:
-    """By the numbers of their operations, until there is an answer."""
+class PendingGets:
+    """PendingGets without an answer yet, by the numbers of their operations."""
 
     __slots__ = ("_answers", "_asking", "_begun", "_slots", "_unanswered")
 
     def __init__(
-        self, asking: Asking, call_later: CallLater, unanswered: Callable[[], BrokerError]
+        self, asking: QueueRequests, call_later: CallLater, unanswered: Callable[[], BrokerError]
     ) -> None:
         self._asking = asking
         self._unanswered = unanswered
@@ -26,7 +26,9 @@ class Gets:
         """Channels of the stream that have had a get, and have none now.  Clients share them."""
         self._begun: dict[int, tuple[Holder, int]] = {}
         """For whom, and in which slot."""
-        self._answers: Questions[DeliveryBatch | None] = Questions(call_later, self._give_up)
+        self._answers: PendingReplies[DeliveryBatch | None] = PendingReplies(
+            call_later, self._give_up
+        )
 
     def ask(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         """For the next message, or none."""

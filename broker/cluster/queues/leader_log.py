@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.queues.ports import Known, QueueId
+from fluffle.broker.cluster.queues.ports import KnownLeader, QueueId
 from fluffle.raft.config import NodeId
 
 COLLECT_S = 1.0
@@ -18,8 +18,8 @@ LINES_MAX = 10
 logger = logging.getLogger(__name__)
 
 
-class LeaderNews:
-    """As the members on this node hear of it."""
+class LeaderLog:
+    """Log of leader changes, as the members on this node hear of them."""
 
     __slots__ = ("_call_later", "_changed", "_last", "_named")
 
@@ -31,12 +31,12 @@ class LeaderNews:
         """`named`: what people call a queue, as fields of a line."""
         self._named = named
         self._call_later = call_later
-        self._last: dict[QueueId, Known] = {}
+        self._last: dict[QueueId, KnownLeader] = {}
         """Who has led each last: nobody in between is no news."""
         self._changed: dict[QueueId, NodeId] = {}
         """Those of which it may have to be said, with who has led them before."""
 
-    def heard(self, queue: QueueId, known: Known) -> None:
+    def heard(self, queue: QueueId, known: KnownLeader) -> None:
         """Who leads it, as far as it is known.
 
         The first of whom that is heard here is no news: the queue was just declared, or this node

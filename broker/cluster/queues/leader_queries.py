@@ -1,4 +1,4 @@
-"""What is asked of whoever leads a queue and changes nothing: what it has, and what of it is next.
+"""Queries to the leader of a queue that change nothing: its counts, and its next messages.
 
 question  [kind, number, queue, argument ...]
 answer    [1, number, field ...]    or [1, number]: it is not led there
@@ -17,13 +17,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
 from fluffle.broker.cluster.queues.ports import (
-    Counts,
-    Known,
+    HostedQueue,
+    KnownLeader,
+    LeaderCounts,
     OnCounts,
     OnPeeked,
     QueueId,
-    Reachable,
-    Served,
+    Reachability,
 )
 from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest, PeekResult, peek
 from fluffle.raft.config import NodeId
@@ -42,28 +42,28 @@ Done: TypeAlias = Callable[[Any], None]
 """Told the answer, or None: nobody could be asked."""
 
 
-class Ports(NamedTuple):
-    """Whom to ask, and how."""
+class LeaderQueryCallbacks(NamedTuple):
+    """Functions that reach the leader of a queue."""
 
-    leader_of: Callable[[QueueId], Known]
+    leader_of: Callable[[QueueId], KnownLeader]
     """As far as it is known."""
     search: Callable[[QueueId], None]
     """Find out."""
-    reachable: Callable[[QueueId], Reachable]
+    reachable: Callable[[QueueId], Reachability]
     send: Callable[[NodeId, bytes], None]
     """To the `receive` of another node; may be lost."""
-    led_here: Callable[[QueueId], Served | None]
+    led_here: Callable[[QueueId], HostedQueue | None]
     """A queue that is led by this node."""
     call_later: Callable[[float, Callable[[], None]], object]
     """After so many seconds."""
 
 
-class Kind(NamedTuple):
-    """What can be asked."""
+class QueryKind(NamedTuple):
+    """A kind of query, with its encoding."""
 
     arguments: int
     """How many numbers say more exactly what."""
-    look: Callable[[Served, Sequence[int]], object]
+    look: Callable[[HostedQueue, Sequence[int]], object]
     """The answer, of a queue that is led here."""
     write: Callable[[Any], Sequence[object]]
     """An answer, as fields."""
@@ -71,8 +71,8 @@ class Kind(NamedTuple):
     """And back.  Raises `BadFrame`."""
 
 
-class Question(NamedTuple):
-    """Somebody waits."""
+class PendingQuery(NamedTuple):
+    """A query that waits for its answer."""
 
     queue: QueueId
     kind: int
@@ -82,14 +82,14 @@ class Question(NamedTuple):
     """How many are left."""
 
 
-class Inquiries:
-    """The questions of one node that have no answer yet, and the answers to others."""
+class LeaderQueries:
+    """Queries of one node without an answer yet, and the answers to others."""
 
     __slots__ = ("_number", "_ports", "_questions")
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: LeaderQueryCallbacks) -> None:
         self._ports = ports
-        self._questions: dict[int, Question] = {}
+        self._questions: dict[int, PendingQuery] = {}
         self._number = 0
 
     def count(self, queue: QueueId, done: OnCounts, *, in_use: bool) -> None:
@@ -102,7 +102,7 @@ class Inquiries:
 
     def _ask(self, queue: QueueId, kind: int, arguments: Sequence[int], done: Done) -> None:
         self._number = number = self._number + 1
-        self._questions[number] = Question(queue, kind, arguments, done, TRIES)
+        self._questions[number] = PendingQuery(queue, kind, arguments, done, TRIES)
         self._ports.call_later(0.0, partial(self._try, number))
 
     def changed(self, queue: QueueId) -> None:
@@ -128,10 +128,10 @@ class Inquiries:
         if question is None:
             return
         reachable, tries = self._ports.reachable(question.queue), question.tries
-        if tries <= 0 or reachable is Reachable.NOBODY:
+        if tries <= 0 or reachable is Reachability.NONE:
             self._answered(number, None)
             return
-        tries -= TRIES // TRIES_OF_FEW if reachable is Reachable.TOO_FEW else 1
+        tries -= TRIES // TRIES_OF_FEW if reachable is Reachability.TOO_FEW else 1
         self._questions[number] = question._replace(tries=tries)
         self._ports.call_later(AGAIN_S, partial(self._try_again, number))
         self._put(number)
@@ -174,7 +174,7 @@ class Inquiries:
         self._ports.send(node, pack(ANSWERED, number, *fields))
 
 
-def ask(served: Served, kind: int, arguments: Sequence[int], done: Done) -> None:
+def ask(served: HostedQueue, kind: int, arguments: Sequence[int], done: Done) -> None:
     """Have it looked at once it is sure that it is led here."""
     if kind == USED:
         served.used()
@@ -182,17 +182,17 @@ def ask(served: Served, kind: int, arguments: Sequence[int], done: Done) -> None
     served.confirm(lambda is_sure: done(look(served, arguments) if is_sure else None))
 
 
-def counts_of(served: Served, _arguments: Sequence[int]) -> Counts:
+def counts_of(served: HostedQueue, _arguments: Sequence[int]) -> LeaderCounts:
     return served.counts
 
 
-def read_counts(fields: Sequence[Any]) -> Counts:
-    if len(fields) != len(Counts._fields) or not are_numbers(*fields):
+def read_counts(fields: Sequence[Any]) -> LeaderCounts:
+    if len(fields) != len(LeaderCounts._fields) or not are_numbers(*fields):
         raise BadFrame("these are no counts")
-    return Counts(*fields)
+    return LeaderCounts(*fields)
 
 
-def peeked_of(served: Served, arguments: Sequence[int]) -> PeekResult:
+def peeked_of(served: HostedQueue, arguments: Sequence[int]) -> PeekResult:
     return peek(served, PeekRequest(*arguments))
 
 
@@ -227,10 +227,10 @@ def unnamed(name: bytes) -> str:
     return name.decode(errors="surrogateescape")
 
 
-KINDS: Mapping[int, Kind] = {
-    ASKED: Kind(0, counts_of, tuple, read_counts),
-    USED: Kind(0, counts_of, tuple, read_counts),
-    PEEKED: Kind(len(PeekRequest._fields), peeked_of, write_peeked, read_peeked),
+KINDS: Mapping[int, QueryKind] = {
+    ASKED: QueryKind(0, counts_of, tuple, read_counts),
+    USED: QueryKind(0, counts_of, tuple, read_counts),
+    PEEKED: QueryKind(len(PeekRequest._fields), peeked_of, write_peeked, read_peeked),
 }
 
 

@@ -1,4 +1,4 @@
-"""The edges of this node, and whom they talk to.
+"""Routes of this node's sessions: the leaders that they talk to.
 
 Whoever leads a queue is known from the member of its group on this node, if there is one, or from
 what others say: an edge that is told by whom it asked that another leads, asks that one.  Without
@@ -14,10 +14,17 @@ from itertools import chain
 
 from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.events import Event, Misled
-from fluffle.broker.cluster.queue_sessions.replies import hear
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
-from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, OnEvents, QueueId, Reachable
+from fluffle.broker.cluster.queue_sessions.events import Event, WrongLeader
+from fluffle.broker.cluster.queue_sessions.replies import apply_frame
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
+from fluffle.broker.cluster.queues.ports import (
+    NO_LEADER,
+    KnownLeader,
+    OnEvents,
+    QueueId,
+    Reachability,
+    SessionEnvironment,
+)
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId
@@ -25,7 +32,7 @@ from fluffle.raft.pending_news import PendingNews
 from fluffle.raft.quorum import majority_of
 
 TOLD_MAX = 64
-"""Lines that are told in one turn of a link that has come or gone, of those that nobody uses."""
+"""Unused routes that learn in one turn that a link has come or gone."""
 
 SEARCH_S = 0.02
 SEARCH_S_MAX = 1.0
@@ -51,19 +58,21 @@ AWAY_S_MAX = 10.0
 RabbitMQ: a minute."""
 
 
-def nobody_hears(_events: list[Event]) -> None:
+def ignore_events(_events: list[Event]) -> None:
     """Where the queue is gone."""
 
 
-class Line:
-    """An `EdgePort`."""
+class LeaderRoute:
+    """A session of this node, and the leader its frames go to: a `SessionPort`."""
 
     __slots__ = (
         "_on_touch", "asked", "denied", "edge", "home", "is_away", "life", "members", "on_events",
         "patience_beats", "search_s", "told",
     )  # fmt: skip
 
-    def __init__(self, edge: Edge, on_events: OnEvents, on_touch: Callable[[Line], None]) -> None:
+    def __init__(
+        self, edge: SessionClient, on_events: OnEvents, on_touch: Callable[[LeaderRoute], None]
+    ) -> None:
         self.edge = edge
         self.on_events = on_events
         self._on_touch = on_touch
@@ -75,9 +84,9 @@ class Line:
         """That of its home in which it was asked last."""
         self.is_away = False
         """Whether its home has not been reached for a while."""
-        self.told = NOBODY
+        self.told = NO_LEADER
         """Who leads, as others say."""
-        self.denied = NOBODY
+        self.denied = NO_LEADER
         """Who has said of itself that it does not: it is not asked again at once."""
         self.asked = 0
         """How many members were asked."""
@@ -101,30 +110,30 @@ class Line:
         return bool(len(edge.pending) or edge.consumers or edge.hands)
 
 
-class Lines:
-    """By the id of the queue."""
+class LeaderRoutes:
+    """Routes of this node's sessions, by the id of the queue."""
 
     __slots__ = (
         "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_members", "_missed",
         "_on_rest", "_on_touch", "_touched", "_unheard", "_untold", "_waiting",
     )  # fmt: skip
 
-    def __init__(self, around: Around, known: Callable[[QueueId], Known]) -> None:
+    def __init__(self, around: SessionEnvironment, known: Callable[[QueueId], KnownLeader]) -> None:
         """`known`: who leads a queue, as far as it is known here without asking."""
         self._around = around
         self._known = known
-        self._lines: dict[QueueId, Line] = {}
+        self._lines: dict[QueueId, LeaderRoute] = {}
         self._members: dict[tuple[NodeId, ...], tuple[NodeId, ...]] = {}
         """Each that there is or was once, for all queues that have them."""
-        self._touched: dict[Line, None] = {}
-        self._lost: dict[Line, None] = {}
+        self._touched: dict[LeaderRoute, None] = {}
+        self._lost: dict[LeaderRoute, None] = {}
         """Those that want something and reach nobody; each has a timer."""
-        self._waiting: dict[Line, int] = {}
+        self._waiting: dict[LeaderRoute, int] = {}
         """Those that have asked for something that has no outcome, or have consumers: at which
         beat they heard anything last, or asked."""
-        self._untold: dict[Line, None] = {}
+        self._untold: dict[LeaderRoute, None] = {}
         """Those that have received something, and have maybe not told; a timer runs for them."""
-        self._unheard: PendingNews[Line, NodeId] = PendingNews()
+        self._unheard: PendingNews[LeaderRoute, NodeId] = PendingNews()
         """Those that have not heard yet that a link has come or gone, and to which node."""
         self._missed: set[NodeId] = set()
         """Homes that cannot be reached, and are waited for."""
@@ -135,8 +144,10 @@ class Lines:
         self._on_touch = self._touch
         """For all: a method is another object each time that it is looked up."""
 
-    def open(self, definition: QueueDefinition, on_events: OnEvents) -> Line:
-        line = Line(Edge(definition.id, self._around.boot), on_events, self._on_touch)
+    def open(self, definition: QueueDefinition, on_events: OnEvents) -> LeaderRoute:
+        line = LeaderRoute(
+            SessionClient(definition.id, self._around.boot), on_events, self._on_touch
+        )
         self._lines[definition.id] = line
         self.redefine(definition)
         if not definition.members:
@@ -159,26 +170,28 @@ class Lines:
         self._untold.pop(line, None)
         self._unheard.take(line)
         self._tell(line, line.edge.deleted())  # mutant: R22
-        line.on_events = nobody_hears
+        line.on_events = ignore_events
         self._look_whether_at_rest()
 
-    def leader_of(self, queue: QueueId) -> Known:
+    def leader_of(self, queue: QueueId) -> KnownLeader:
         """Who leads a queue, as far as anybody has said."""
         line = self._lines.get(queue)
-        return max(line.told if line is not None else NOBODY, self._known(queue))
+        return max(line.told if line is not None else NO_LEADER, self._known(queue))
 
     def search(self, queue: QueueId) -> None:
         """Somebody wants to know who leads a queue."""
         if (line := self._lines.get(queue)) is not None:
             self._ask_next(line)
 
-    def reachable(self, queue: QueueId) -> Reachable:
+    def reachable(self, queue: QueueId) -> Reachability:
         """Whom one reaches of the members of a queue, or whether its home is there."""
         line = self._lines.get(queue)
         if line is None or line.home:
-            return Reachable.NOBODY if line is not None and line.is_away else Reachable.ENOUGH
+            return Reachability.NONE if line is not None and line.is_away else Reachability.ENOUGH
         here = sum(node in self._around.lives for node in line.members)
-        return Reachable.ENOUGH if here >= majority_of(len(line.members)) else Reachable.TOO_FEW
+        return (
+            Reachability.ENOUGH if here >= majority_of(len(line.members)) else Reachability.TOO_FEW
+        )
 
     def rest(self, done: Callable[[], None]) -> None:
         """Say what was put off, and tell `done` when nothing is pending.
@@ -204,7 +217,7 @@ class Lines:
         on_rest, self._on_rest = self._on_rest, do_nothing
         on_rest()
 
-    def _is_under_way(self, line: Line) -> bool:
+    def _is_under_way(self, line: LeaderRoute) -> bool:
         """Whether anything is pending, and there is somebody who may answer or know who does."""
         lives, own = self._around.lives, self._around.node
         return bool(len(line.edge.pending)) and (
@@ -242,7 +255,7 @@ class Lines:
         if self._unheard:
             self._around.touch()
 
-    def _hear(self, line: Line) -> None:
+    def _hear(self, line: LeaderRoute) -> None:
         """What there is to hear of links, each of which is now there or not."""
         lives = self._around.lives
         for node in dict.fromkeys(self._unheard.take(line)):
@@ -256,14 +269,14 @@ class Lines:
 
     # Queues that live on one node
 
-    def _find_home(self, line: Line) -> None:
+    def _find_home(self, line: LeaderRoute) -> None:
         """Its home leads for as long as it lives; whatever an earlier life was asked is lost."""
         life = self._around.lives.get(line.home)
         if life is None:
             self._miss(line.home)
             return
         line.is_away = False
-        line.told = Known(life.counter, 1, line.home)
+        line.told = KnownLeader(life.counter, 1, line.home)
         if line.life not in (None, life):
             line.edge.connect(None)
             self._tell(line, line.edge.lost())
@@ -293,12 +306,12 @@ class Lines:
 
     # Connecting
 
-    def _turn_to_leader(self, line: Line) -> None:
+    def _turn_to_leader(self, line: LeaderRoute) -> None:
         self._connect(line)
         if line.edge.has_output:
             self._touch(line)
 
-    def _connect(self, line: Line) -> None:
+    def _connect(self, line: LeaderRoute) -> None:
         """Talk to whoever leads; look for it, if there is something to say."""
         edge, best = line.edge, max(line.told, self._known(line.edge.group))
         if edge.leader is not None and edge.leader.reign >= best[:2]:
@@ -315,23 +328,23 @@ class Lines:
         else:
             self._lost.pop(line, None)
 
-    def _search_later(self, line: Line) -> None:
+    def _search_later(self, line: LeaderRoute) -> None:
         self._around.hasten(line.edge.group)
         if line not in self._lost:
             self._lost[line] = None
             self._around.call_later(line.search_s, lambda: self._search(line))
 
-    def _search(self, line: Line) -> None:
+    def _search(self, line: LeaderRoute) -> None:
         """Nobody has come of himself: others are asked, and so is again who does not lead yet."""
         if line not in self._lost:
             return
         del self._lost[line]
         line.search_s = min(2 * line.search_s, SEARCH_S_MAX)
-        line.denied = NOBODY
+        line.denied = NO_LEADER
         self._ask_next(line)  # mutant: R11
         self._turn_to_leader(line)
 
-    def _ask_next(self, line: Line) -> None:
+    def _ask_next(self, line: LeaderRoute) -> None:
         """Ask a member that can be reached who leads: each says what it knows."""
         lives = self._around.lives
         members = [each for each in line.members if each in lives and each != self._around.node]
@@ -353,14 +366,14 @@ class Lines:
             return
         line.patience_beats = PATIENCE_BEATS
         asked = line.edge.leader
-        events = hear(line.edge, frame)
+        events = apply_frame(line.edge, frame)
         self._waiting.pop(line, None)
         self._wait(line)
-        others: list[Event] = [event for event in events if not isinstance(event, Misled)]
+        others: list[Event] = [event for event in events if not isinstance(event, WrongLeader)]
         for event in events:
-            if isinstance(event, Misled) and asked is not None:
-                line.denied = Known(*asked.reign, asked.node)
-                self._told(line, Known(event.term, event.leadership, event.leader))
+            if isinstance(event, WrongLeader) and asked is not None:
+                line.denied = KnownLeader(*asked.reign, asked.node)
+                self._told(line, KnownLeader(event.term, event.leadership, event.leader))
         if len(others) == len(events):
             line.search_s = SEARCH_S
         self._tell(line, others)
@@ -371,7 +384,7 @@ class Lines:
         if self._on_rest is not do_nothing:
             self._see_whether_at_rest()
 
-    def _tell_later(self, line: Line) -> None:
+    def _tell_later(self, line: LeaderRoute) -> None:
         if not self._untold:
             self._around.call_later(TELL_S, self._tell_received)
         self._untold[line] = None
@@ -386,7 +399,7 @@ class Lines:
             if line.edge.has_output:
                 self._touch(line)
 
-    def _learn(self, line: Line, frame: m.LeaderFrame) -> None:
+    def _learn(self, line: LeaderRoute, frame: m.LeaderFrame) -> None:
         """The answer to who leads, or the word of who does.
 
         Of whatever node: it may have become a member so lately that it is not known here.
@@ -394,39 +407,39 @@ class Lines:
         if frame.receiver == self._around.boot:
             for message in frame.messages:
                 if isinstance(message, m.NotLeader):
-                    known = Known(message.term, message.leadership, message.leader)
+                    known = KnownLeader(message.term, message.leadership, message.leader)
                     self._heed_denial(line, frame.sender, known)
                     self._told(line, known)
 
-    def _heed_denial(self, line: Line, sender: m.Boot, known: Known) -> None:
+    def _heed_denial(self, line: LeaderRoute, sender: m.Boot, known: KnownLeader) -> None:
         """Who is asked leads no more, and says so itself."""
         asked = line.edge.leader
         if asked is None or asked.boot != sender or known.term < asked.term:
             return
         if known.node != asked.node:
-            line.denied = Known(*asked.reign, asked.node)
+            line.denied = KnownLeader(*asked.reign, asked.node)
             line.edge.connect(None)
 
-    def _told(self, line: Line, known: Known) -> None:
+    def _told(self, line: LeaderRoute, known: KnownLeader) -> None:
         if known.node:
             line.told = max(line.told, known)
         self._turn_to_leader(line)
 
-    def _tell(self, line: Line, events: list[Event]) -> None:
+    def _tell(self, line: LeaderRoute, events: list[Event]) -> None:
         """What fails there is a bug of a channel: the others go on."""
         if events:
             call_listener(partial(line.on_events, events))
 
     # A turn
 
-    def _touch(self, line: Line) -> None:
+    def _touch(self, line: LeaderRoute) -> None:
         if line.edge.put_off and not line.edge.has_output:
             self._tell_later(line)
             return
         self._touched[line] = None
         self._around.touch()
 
-    def output(self) -> Iterator[tuple[NodeId, m.EdgeFrame]]:
+    def output(self) -> Iterator[tuple[NodeId, m.ClientFrame]]:
         """What is to be sent, and to which node.
 
         What there is no room for waits, in front of what is asked for later: each has its turn.
@@ -452,7 +465,7 @@ class Lines:
         if self._on_rest is not do_nothing:
             self._see_whether_at_rest()
 
-    def _wait(self, line: Line) -> None:
+    def _wait(self, line: LeaderRoute) -> None:
         """From now on, if not for long already, while there is anything without an outcome, or
         anybody who waits for messages."""
         if len(line.edge.pending) or (line.edge.consumers and not line.home):
@@ -483,9 +496,9 @@ class Lines:
                 self._wait(line)
 
 
-def question(edge: Edge, receiver: m.Boot) -> m.EdgeFrame:
+def question(edge: SessionClient, receiver: m.Boot) -> m.ClientFrame:
     """Who leads?  In no term, so that it is answered and changes nothing."""
-    return m.EdgeFrame(
+    return m.ClientFrame(
         group=edge.group,
         term=0,
         leadership=0,

@@ -1,4 +1,4 @@
-"""The queues that may be led on this node, and the streams of edges to those that are."""
+"""Queues that may be led on this node, and the sessions with those that are."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from functools import partial
 from itertools import islice
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.queue_sessions.messages import Boot, EdgeFrame, Leader, LeaderFrame
-from fluffle.broker.cluster.queue_sessions.session_server import Sessions, not_leading
-from fluffle.broker.cluster.queues.fault_guard import Guard
-from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, QueueId, Served
+from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame, Leader, LeaderFrame
+from fluffle.broker.cluster.queue_sessions.session_server import SessionServer, not_leading
+from fluffle.broker.cluster.queues.fault_guard import FaultGuard
+from fluffle.broker.cluster.queues.ports import (
+    NO_LEADER,
+    HostedQueue,
+    KnownLeader,
+    QueueId,
+    SessionEnvironment,
+)
 from fluffle.raft.config import NodeId
 from fluffle.raft.pending_news import PendingNews
 
@@ -26,17 +32,17 @@ TICK_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class Leading:
-    """By the id of the queue."""
+class LocalLeaders:
+    """Queues that may be led on this node, by id."""
 
     __slots__ = (
         "_around", "_held", "_held_up", "_is_ticking", "_speaking", "_timed", "_touched",
         "_untold", "guard", "is_output_coming", "is_pump_coming", "parting", "queues",
     )  # fmt: skip
 
-    def __init__(self, around: Around) -> None:
+    def __init__(self, around: SessionEnvironment) -> None:
         self._around = around
-        self.queues: dict[QueueId, Served] = {}
+        self.queues: dict[QueueId, HostedQueue] = {}
         self._touched: dict[QueueId, None] = {}
         """To be pumped."""
         self._speaking: dict[QueueId, None] = {}
@@ -55,12 +61,12 @@ class Leading:
         self._is_ticking = False
         self.is_pump_coming = self.is_output_coming = False
         """In this turn, whose beginning whoever calls them says, without being asked for."""
-        self.guard = Guard(self.queues, around.call_later, around.queue_failed)
+        self.guard = FaultGuard(self.queues, around.call_later, around.queue_failed)
 
-    def known(self, queue: QueueId) -> Known:
+    def known(self, queue: QueueId) -> KnownLeader:
         """Who leads a queue, as far as it is known without asking."""
         served = self.queues.get(queue)
-        return served.known if served is not None else NOBODY
+        return served.known if served is not None else NO_LEADER
 
     # What happens to a queue
 
@@ -86,7 +92,7 @@ class Leading:
         self._held_up[queue] = None
         self._tick_later()
 
-    def greet(self, queue: QueueId, sessions: Sessions) -> None:
+    def greet(self, queue: QueueId, sessions: SessionServer) -> None:
         """A leadership begins: it is told which links there are."""
         self._untold.take(queue)
         for node, boot in self._around.lives.items():
@@ -96,7 +102,7 @@ class Leading:
 
     # What comes over links
 
-    def take(self, node: NodeId, frame: EdgeFrame) -> None:
+    def take(self, node: NodeId, frame: ClientFrame) -> None:
         """From an edge, maybe of this node."""
         if frame.receiver != self._around.boot:
             return  # it was for an earlier life
@@ -112,7 +118,7 @@ class Leading:
             self.touch(frame.group)
             while sessions.excesses:
                 node = sessions.excesses.pop()
-                event(logger, logging.ERROR, "edge_not_heard", **served.named, node=node)
+                event(logger, logging.ERROR, "session_overflow", **served.named, node=node)
 
     def linked(self, node: NodeId, boot: Boot) -> None:
         """There is a link to a node, in this life of it."""
@@ -142,7 +148,7 @@ class Leading:
                 self._end_dead(sessions)
                 self._time(queue)
 
-    def _end_dead(self, sessions: Sessions) -> None:
+    def _end_dead(self, sessions: SessionServer) -> None:
         """What clients of a node hold whose process has ended comes back at once."""
         for node in sessions.silent:
             if self._around.is_nobody_there(node):
@@ -154,7 +160,7 @@ class Leading:
             sessions.removed(node)
             self.touch(queue)
 
-    def _sessions(self) -> Iterator[tuple[QueueId, Sessions]]:
+    def _sessions(self) -> Iterator[tuple[QueueId, SessionServer]]:
         for queue, served in self.queues.items():
             if (sessions := served.sessions) is not None:
                 yield queue, sessions

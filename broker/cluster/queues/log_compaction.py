@@ -31,8 +31,8 @@ DEAD_BYTES_MIN = 1 << 14
 
 
 @dataclass(slots=True)
-class Due:
-    """What a snapshot of one queue has found."""
+class CompactionCandidate:
+    """Entries of one queue that a snapshot found worth compacting."""
 
     floor: int
     image: Image
@@ -43,8 +43,8 @@ class Due:
     """Whether it was said that one of them cannot be read."""
 
 
-class Slimming:
-    """Of all queues with a member on a node."""
+class LogCompaction:
+    """Compaction of the logs of all queues with a member on a node."""
 
     __slots__ = (
         "_call_later", "_dead_bytes_min", "_due", "_host", "_is_looking", "_tell", "_unfit",
@@ -68,7 +68,7 @@ class Slimming:
         self._unfit: dict[QueueId, set[int]] = {}
         """Of the entries that the last snapshot has found: those that cannot be read."""
         self._dead_bytes_min = dead_bytes_min
-        self._due: dict[QueueId, Due] = {}
+        self._due: dict[QueueId, CompactionCandidate] = {}
         """Who has had its turn goes to the end."""
         self._is_looking = False
 
@@ -81,7 +81,7 @@ class Slimming:
             self._unfit[queue] = unfit
         entries = [entry for entry in found if entry[0] not in unfit]
         if entries:
-            self._due[queue] = Due(image.state.index, image, entries)
+            self._due[queue] = CompactionCandidate(image.state.index, image, entries)
             self._look_later()
 
     def _look_later(self) -> None:
@@ -103,7 +103,7 @@ class Slimming:
         if self._due:
             self._look_later()
 
-    def _slim(self, queue: QueueId, due: Due, entries_max: int) -> int:
+    def _slim(self, queue: QueueId, due: CompactionCandidate, entries_max: int) -> int:
         """How many were made smaller."""
         hosted = self._host().groups.get(queue)
         settled = hosted.raft.settled_snapshot if hosted is not None else None

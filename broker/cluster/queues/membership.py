@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.proposal_outcome import Fate, Lost
+from fluffle.broker.cluster.proposal_outcome import Fate, ProposalLost
 from fluffle.broker.cluster.queues.placement import choose_added
 from fluffle.broker.cluster.queues.ports import QueueId, named
 from fluffle.broker.metadata.change import NOTHING, Change
@@ -52,8 +52,8 @@ is asked again after a while, and then more and more rarely: this is some second
 logger = logging.getLogger(__name__)
 
 
-class Ports(NamedTuple):
-    """The rest of the node."""
+class MembershipCallbacks(NamedTuple):
+    """Functions of the node that membership changes call."""
 
     node: NodeId
     led: Callable[[QueueId], HostedGroup | None]
@@ -70,7 +70,7 @@ class Ports(NamedTuple):
     call_later: Callable[[float, Callable[[], None]], object]
 
 
-class Handing:
+class LeadershipHandover:
     """On, by a leader that is to go, or in whose place another is wished for.
 
     The queue takes nothing during a try, so that after one that came to nothing the next is of
@@ -95,16 +95,16 @@ class Handing:
         return heir
 
 
-class Wish(NamedTuple):
+class PreferredLeader(NamedTuple):
     """That a certain member leads."""
 
     looks_left: int
-    handing: Handing
+    handing: LeadershipHandover
     """On to it, while this node leads."""
 
 
-class Unknown(NamedTuple):
-    """What the node of a member has said of it."""
+class MemberUnknown(NamedTuple):
+    """The answer of a node that knows no such member."""
 
     times: int
     """How often it has said that it is not there."""
@@ -117,15 +117,15 @@ class Unknown(NamedTuple):
         return is_fed and progress != self.progress
 
 
-class Members:
-    """Of all queues, as far as they are led here."""
+class QueueMembership:
+    """Membership changes of all queues that are led here."""
 
     __slots__ = (
         "_due", "_handing", "_loads", "_looking", "_ports", "_settling", "_unknown",
         "_wishes", "defined",
     )  # fmt: skip
 
-    def __init__(self, ports: Ports, loads: Mapping[NodeId, int]) -> None:
+    def __init__(self, ports: MembershipCallbacks, loads: Mapping[NodeId, int]) -> None:
         """`loads`: how many members each node is to have."""
         self._ports = ports
         self._loads = loads
@@ -137,11 +137,11 @@ class Members:
         """Those that are going to be looked at."""
         self._due: dict[QueueId, None] = {}
         """Those that are looked at in this turn and the next ones, because nodes have changed."""
-        self._handing: dict[QueueId, Handing] = {}
+        self._handing: dict[QueueId, LeadershipHandover] = {}
         """Those whose leader, while it is this node, is to go, until they are defined otherwise."""
-        self._wishes: dict[QueueId, Wish] = {}
+        self._wishes: dict[QueueId, PreferredLeader] = {}
         """Queues that somebody else is to lead."""
-        self._unknown: dict[tuple[QueueId, NodeId], Unknown] = {}
+        self._unknown: dict[tuple[QueueId, NodeId], MemberUnknown] = {}
         """Members that are not there, as their nodes say, of queues that are led here; until
         anything is changed about them, or they answer after all."""
 
@@ -156,7 +156,7 @@ class Members:
         self._handing.pop(definition.id, None)
         if definition.leader and before.leader != definition.leader:
             is_new = definition.id not in self._wishes
-            self._wishes[definition.id] = Wish(WISH_LOOKS, Handing())
+            self._wishes[definition.id] = PreferredLeader(WISH_LOOKS, LeadershipHandover())
             if is_new:
                 self._hand_over(definition.id)
         self._look_later(definition.id)
@@ -195,7 +195,7 @@ class Members:
         progress = hosted.raft.progress.get(node)
         before = self._unknown.get((queue, node))
         times = 0 if before is None or before.is_past(progress) else before.times
-        self._unknown[queue, node] = Unknown(times + 1, progress)
+        self._unknown[queue, node] = MemberUnknown(times + 1, progress)
         self._look_later(queue)
 
     def leader_changed(self, queue: QueueId) -> None:
@@ -251,13 +251,13 @@ class Members:
         return node == self._ports.node or self._ports.is_alive(node)
 
     def _heed_answers(self, queue: QueueId, hosted: HostedGroup) -> None:
-        """Members that answer are there, whatever their nodes have said before."""
+        """QueueMembership that answer are there, whatever their nodes have said before."""
         for key, said in [*self._unknown.items()]:
             if key[0] == queue and said.is_past(hosted.raft.progress.get(key[1])):
                 del self._unknown[key]
 
     def _lost(self, definition: QueueDefinition) -> set[NodeId]:
-        """Members that are not there any more, though their nodes are."""
+        """QueueMembership that are not there any more, though their nodes are."""
         lives = self._ports.lives()
         lost = {node for node, life in definition.lives if lives.get(node) != life}
         for (queue, node), said in self._unknown.items():
@@ -309,7 +309,7 @@ class Members:
 
     def _on_fate(self, queue: QueueId, step: Step, fate: Fate) -> None:
         """What is refused now is tried again."""
-        if isinstance(fate, Lost):
+        if isinstance(fate, ProposalLost):
             return
         self._unknown.pop((queue, step.node), None)
         event(
@@ -340,7 +340,7 @@ class Members:
         if self._ports.node in wanted:
             return False
         heirs = [each for each in self._heirs(hosted) if each in wanted]
-        heir = self._handing.setdefault(queue, Handing()).heir(heirs) if heirs else None
+        heir = self._handing.setdefault(queue, LeadershipHandover()).heir(heirs) if heirs else None
         if heir is not None:
             hosted.transfer(heir, refused)
         voters = hosted.configs[-1].voters

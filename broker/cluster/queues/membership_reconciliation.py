@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from fluffle.broker.cluster.queues.membership import Ports
+from fluffle.broker.cluster.queues.membership import MembershipCallbacks
 from fluffle.broker.cluster.queues.placement import choose_grown
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.config.config import QuorumConfig
@@ -25,14 +25,14 @@ Defined = Mapping[QueueId, tuple[str, QueueDefinition]]
 """All quorum queues, with their virtual hosts."""
 
 
-class Reconciling:
-    """Of one node, for the queues that it leads."""
+class MembershipReconciliation:
+    """Reconciliation of the members of all queues that one node leads."""
 
     __slots__ = ("_config", "_defined", "_due_ms", "_loads", "_ports", "_settings")
 
     def __init__(
         self,
-        ports: Ports,
+        ports: MembershipCallbacks,
         defined: Defined,
         loads: Mapping[NodeId, int],
         config: QuorumConfig,
@@ -64,7 +64,7 @@ class Reconciling:
     def _reconcile(self) -> None:
         for queue, known in tuple(self._defined.items()):
             if self._ports.led(queue) is not None and self._wanted(*known) is not None:
-                self._ports.settle(partial(self._decide, queue), nobody_waits)  # mutant: D5
+                self._ports.settle(partial(self._decide, queue), ignore_outcome)  # mutant: D5
 
     def _decide(self, queue: QueueId) -> Change:
         known = self._defined.get(queue)
@@ -87,5 +87,5 @@ class Reconciling:
         return node == self._ports.node or self._ports.is_alive(node)
 
 
-def nobody_waits() -> None:
+def ignore_outcome() -> None:
     """It is looked at again."""

@@ -1,4 +1,4 @@
-"""What channels wait for: answers of a leader, each within a bounded time."""
+"""Replies of a leader that channels wait for, each within a bounded time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NOTHING_ASKED: dict[int, Any] = {}
 """Never changed: of most queues nothing is asked."""
 
 
-class Questions(Generic[T]):
-    """Of one kind, by the numbers of their operations."""
+class PendingReplies(Generic[T]):
+    """Pending replies of one kind, by the numbers of their operations."""
 
     __slots__ = ("_asked", "_call_later", "_given_up")
 
@@ -66,7 +66,7 @@ def never(_seconds: float, _act: Callable[[], None]) -> Timer:
     raise AssertionError("these are everybody's: make questions of your own")
 
 
-NO_QUESTIONS: Questions[Any] = Questions(never, nobody)
+NO_PENDING_REPLIES: PendingReplies[Any] = PendingReplies(never, nobody)
 """Of a queue of which nothing was asked yet."""
 
 

@@ -23,8 +23,8 @@ COUNTED_MAX = 1_000
 """Of so many queues nobody counts any more who leads them: chance balances, too.  As RabbitMQ."""
 
 
-class Locator(StrEnum):
-    """Who is to lead a new queue: `x-queue-leader-locator`."""
+class LeaderLocator(StrEnum):
+    """The rule that picks the leader of a new queue: `x-queue-leader-locator`."""
 
     CLIENT_LOCAL = "client-local"
     """The node on which it is declared."""
@@ -32,7 +32,7 @@ class Locator(StrEnum):
     """Whoever leads the fewest."""
 
     @classmethod
-    def of(cls, said: str) -> Locator:
+    def of(cls, said: str) -> LeaderLocator:
         """With what RabbitMQ has called it earlier."""
         return cls.CLIENT_LOCAL if said == cls.CLIENT_LOCAL else cls.BALANCED
 
@@ -49,10 +49,10 @@ def choose_members(
 
 
 def choose_leader(
-    members: Sequence[NodeId], own: NodeId, locator: Locator, leads: Mapping[NodeId, int]
+    members: Sequence[NodeId], own: NodeId, locator: LeaderLocator, leads: Mapping[NodeId, int]
 ) -> NodeId:
     """Which member leads first; `leads` says how many queues each leads."""
-    if locator is Locator.CLIENT_LOCAL and own in members:
+    if locator is LeaderLocator.CLIENT_LOCAL and own in members:
         return own
     return min(members, key=lambda node: (leads.get(node, 0), node != own, node))
 

@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.messages import Boot, Frame
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
-from fluffle.broker.cluster.queue_sessions.session_server import Sessions
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
+from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_view import PeekRequest, PeekResult, ReadyView
 from fluffle.broker.queues.volume import KeptDead
@@ -21,10 +21,10 @@ QueueId: TypeAlias = int
 OnEvents = Callable[[list[Event]], None]
 
 
-class EdgePort(Protocol):
-    """One edge, connected."""
+class SessionPort(Protocol):
+    """The connected session of one queue."""
 
-    edge: Edge
+    edge: SessionClient
 
     @property
     def is_away(self) -> bool:
@@ -34,36 +34,36 @@ class EdgePort(Protocol):
         """Something was asked of the edge: its `output` is sent before this turn ends."""
 
 
-class Counts(NamedTuple):
-    """What a queue holds, as its leader knows it."""
+class LeaderCounts(NamedTuple):
+    """Message and consumer counts of a queue, as its leader knows them."""
 
     ready: int
     unacked: int
     consumers: int
     apart: int = 0
-    """See `QueueCounts`."""
+    """See `LeaderCounts`."""
 
 
 OnFailure = Callable[[Mapping[str, object], Exception], None]
 """Told which queue it is, as `named` says it."""
 
-OnCounts = Callable[[Counts | None], None]
+OnCounts = Callable[[LeaderCounts | None], None]
 """None: nobody could be asked."""
 
 OnPeeked = Callable[[PeekResult | None], None]
 """The same."""
 
 
-class Hub(Protocol):
+class SessionDirectory(Protocol):
     """The edges of a node, by the id of their queue."""
 
-    def open(self, definition: QueueDefinition, on_events: OnEvents) -> EdgePort:
+    def open(self, definition: QueueDefinition, on_events: OnEvents) -> SessionPort:
         """An edge for a queue, which is told what its leader says, from within a turn."""
 
     def close(self, queue: QueueId) -> None:
         """A queue is gone for good: its edge tells what becomes of what was asked."""
 
-    def counts_here(self, queue: QueueId) -> Counts | None:
+    def counts_here(self, queue: QueueId) -> LeaderCounts | None:
         """If it is led by this node."""
 
     def ask_counts(self, queue: QueueId, done: OnCounts, *, in_use: bool = False) -> None:
@@ -76,16 +76,16 @@ class Hub(Protocol):
         """Told in the same way what is seen."""
 
 
-class Reachable(Enum):
+class Reachability(Enum):
     """Whom one reaches of those who may lead a queue."""
 
     ENOUGH = "enough to lead it"
     TOO_FEW = "too few to lead it"
-    NOBODY = "nobody, and that may last"
+    NONE = "nobody, and that may last"
 
 
-class Known(NamedTuple):
-    """Who leads a queue, as far as somebody knows; what is greater is known later."""
+class KnownLeader(NamedTuple):
+    """The last known leader of a queue; a greater one is later."""
 
     term: int = 0
     leadership: int = 0
@@ -93,7 +93,7 @@ class Known(NamedTuple):
     """Empty: nobody, or nobody who is known."""
 
 
-NOBODY = Known()
+NO_LEADER = KnownLeader()
 
 
 def named(queue: QueueId, vhost: str, definition: QueueDefinition | None) -> dict[str, object]:
@@ -106,7 +106,7 @@ def named(queue: QueueId, vhost: str, definition: QueueDefinition | None) -> dic
     return {"vhost": vhost, "queue": definition.spec.name, "group": queue}
 
 
-class Served(Protocol):
+class HostedQueue(Protocol):
     """A queue that may be led here."""
 
     @property
@@ -114,15 +114,15 @@ class Served(Protocol):
         """Which queue it is, for the log."""
 
     @property
-    def known(self) -> Known:
+    def known(self) -> KnownLeader:
         """Who leads it."""
 
     @property
-    def sessions(self) -> Sessions | None:
+    def sessions(self) -> SessionServer | None:
         """While it is led here."""
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> LeaderCounts:
         """While it is led here, as far as is known here: maybe others have taken over."""
 
     @property
@@ -150,8 +150,8 @@ class Served(Protocol):
         """With nothing but what is on record."""
 
 
-class Around(NamedTuple):
-    """What the streams of a node share with the rest of it."""
+class SessionEnvironment(NamedTuple):
+    """The parts of a node that its sessions share."""
 
     node: NodeId
     boot: Boot

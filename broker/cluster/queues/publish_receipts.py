@@ -9,8 +9,8 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions.codec import MESSAGES_MAX
 from fluffle.broker.cluster.queue_sessions.messages import Publish
-from fluffle.broker.cluster.queue_sessions.pending import Pending
-from fluffle.broker.cluster.queue_sessions.requests import Asking
+from fluffle.broker.cluster.queue_sessions.pending_operations import PendingOperations
+from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
 from fluffle.broker.queues.queue_api import (
@@ -26,7 +26,7 @@ RUN_BYTES_MAX = 1 << 20
 
 
 @dataclass(slots=True)
-class Run:
+class PublishRun:
     """Operations with consecutive numbers, a message each."""
 
     first: int
@@ -38,13 +38,13 @@ class Run:
     """How many have no outcome."""
 
 
-class Receipts:
-    """By the numbers of their operations."""
+class PublishReceipts:
+    """PublishReceipts of unconfirmed publishes, by the numbers of their operations."""
 
     __slots__ = ("_runs",)
 
     def __init__(self) -> None:
-        self._runs: dict[int, Run] = EMPTY_DICT
+        self._runs: dict[int, PublishRun] = EMPTY_DICT
         """By the number of the first operation."""
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Receipts:
 
     def ask(
         self,
-        asking: Asking,
+        asking: QueueRequests,
         origins: list[Origin],
         contents: list[bytes],
         content_bytes: int,
@@ -81,10 +81,10 @@ class Receipts:
                 counts=counts,  # mutant: BA20
             )
             # mutant: BA22
-            self._runs[first] = Run(first, stop - start, receipt, start, stop - start)
+            self._runs[first] = PublishRun(first, stop - start, receipt, start, stop - start)
         return receipt
 
-    def pass_on(self, pending: Pending, successor: QueueTarget) -> None:
+    def pass_on(self, pending: PendingOperations, successor: QueueTarget) -> None:
         """What has no outcome is for another queue, which has all that has one."""
         publishes = pending.of_kinds(0, pending.next, (Publish,))  # mutant: BA23
         for operation, first, count in publishes:
@@ -118,7 +118,7 @@ class Receipts:
         start = run.offset + first - run.first
         run.receipt.known(start, start + count, is_taken=is_taken)
 
-    def _find(self, number: int) -> Run:
+    def _find(self, number: int) -> PublishRun:
         return next(
             run for run in self._runs.values() if run.first <= number < run.first + run.count
         )

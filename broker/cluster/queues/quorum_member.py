@@ -11,13 +11,13 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.proposal_outcome import Fate
 from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader
-from fluffle.broker.cluster.queue_sessions.session_server import Sessions
-from fluffle.broker.cluster.queues.local_leaders import Leading
-from fluffle.broker.cluster.queues.log_compaction import Slimming
+from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
+from fluffle.broker.cluster.queues.local_leaders import LocalLeaders
+from fluffle.broker.cluster.queues.log_compaction import LogCompaction
 from fluffle.broker.cluster.queues.ports import (
-    NOBODY,
-    Counts,
-    Known,
+    NO_LEADER,
+    KnownLeader,
+    LeaderCounts,
     QueueId,
     named,
 )
@@ -53,12 +53,12 @@ HELD_BYTES_MAX = 1 << 20
 """Of messages that may wait for the disk to be one entry."""
 
 
-class Place(NamedTuple):
-    """The rest of the node."""
+class MemberEnvironment(NamedTuple):
+    """The parts of a node that a queue's member uses."""
 
     node: NodeId
     boot: Boot
-    leading: Leading
+    leading: LocalLeaders
     leader_changed: Callable[[QueueId], None]
     """Whoever leads a queue is known otherwise than before."""
     host: Callable[[], RaftHost]
@@ -67,7 +67,7 @@ class Place(NamedTuple):
     dead_letter_patience_ms: int
     """For how long who is given what must arrive there may say nothing."""
     aging: QueueTiming
-    slimming: Slimming
+    slimming: LogCompaction
     settings: Callable[[str, QueueDefinition], QueueSettings]
     """By what a queue of a virtual host is to go now."""
     revision: Callable[[], int | None]
@@ -81,29 +81,29 @@ class Place(NamedTuple):
     """The newest version of logs that a node says it reads; 0 if it has said nothing yet."""
 
 
-class QueueGroup:
-    """A `Machine`, and `Served`."""
+class QuorumQueueMember:
+    """A `Machine`, and a `HostedQueue`, of one quorum queue."""
 
     __slots__ = (
         "_follows", "_is_closed", "_led", "_place", "_proposed_after", "_sessions",
         "_waits_in_term", "definition", "group", "member", "vhost",
     )  # fmt: skip
 
-    def __init__(self, group: GroupId, place: Place) -> None:
+    def __init__(self, group: GroupId, place: MemberEnvironment) -> None:
         self.group = group
         self.definition: QueueDefinition | None = None
         """None until it is known here; nothing is led before."""
         self.vhost = ""
-        """Known with the definition."""
+        """KnownLeader with the definition."""
         self._place = place
-        self._follows = NOBODY
+        self._follows = NO_LEADER
         self._waits_in_term: int | None = None
         """In which it may lead once the definition is known."""
         self._is_closed = False
         """Whether the log did not take an entry when it was last asked."""
         self._proposed_after = -1
         """What was durable when an entry was proposed last."""
-        self._sessions: Sessions | None = None
+        self._sessions: SessionServer | None = None
         self._led: Leadership | None = None
         """Whose those are."""
         reads = place.reads_of(place.node)
@@ -128,13 +128,13 @@ class QueueGroup:
         return named(self.group, self.vhost, self.definition)
 
     @property
-    def known(self) -> Known:
+    def known(self) -> KnownLeader:
         if self.sessions is None:
             return self._follows
-        return Known(*self.member.reign, self._place.node)
+        return KnownLeader(*self.member.reign, self._place.node)
 
     @property
-    def sessions(self) -> Sessions | None:
+    def sessions(self) -> SessionServer | None:
         self._look()
         return self._sessions
 
@@ -158,19 +158,19 @@ class QueueGroup:
             settings = self._place.settings(self.vhost, self.definition)
             self._led.change_settings(self._place.revision(), settings)
 
-    def _part(self, former: Sessions) -> None:
+    def _part(self, former: SessionServer) -> None:
         """Edges are told that this does not lead any more, and who does if that is known."""
         follows = self._follows
         hint = Leader(follows.node, self._place.boot, follows.term, follows.leadership)
         self._place.leading.parting += former.farewell(hint)
 
-    def _begun(self, led: Leadership) -> Sessions:
+    def _begun(self, led: Leadership) -> SessionServer:
         place = self._place
         own = Leader(place.node, place.boot, *self.member.reign)
-        return Sessions(self.group, own, self.member.image.state, led, place.clock.now_ms())
+        return SessionServer(self.group, own, self.member.image.state, led, place.clock.now_ms())
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> LeaderCounts:
         led = self.member.leadership
         assert led is not None
         queue = led.queue
@@ -178,7 +178,7 @@ class QueueGroup:
         if queue.spec.single_active_consumer:  # RabbitMQ counts those that are served
             consumers = min(1, consumers)
         apart = queue.delays.count + led.outbox.count
-        return Counts(queue.ready_count, queue.in_flight, consumers, apart)
+        return LeaderCounts(queue.ready_count, queue.in_flight, consumers, apart)
 
     @property
     def shelf(self) -> ReadyView:
@@ -243,7 +243,7 @@ class QueueGroup:
     def followed(self, term: int, leader: NodeId | None) -> None:
         self._waits_in_term = None
         is_other = leader not in (None, self._place.node)
-        self._follows = Known(term, 1, leader) if leader and is_other else Known(term)
+        self._follows = KnownLeader(term, 1, leader) if leader and is_other else KnownLeader(term)
         self.member.followed(term, leader)
         self._changed()
         self._place.leader_changed(self.group)
@@ -389,7 +389,7 @@ class QueueGroup:
 
 
 def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:
-    """Messages that are ready, unacknowledged, or apart as `QueueCounts` says, as the member on
+    """Messages that are ready, unacknowledged, or apart as `LeaderCounts` says, as the member on
     this node knows them.
 
     None unless it is a voter that was led before, and if its log is damaged, or may have more in it
@@ -398,7 +398,7 @@ def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:
     status = hosted.status
     if not hosted.is_restored or not 0 < hosted.applied >= status.last or status.is_quarantined:
         return None
-    assert isinstance(hosted.machine, QueueGroup)
+    assert isinstance(hosted.machine, QuorumQueueMember)
     if not status.config.is_voter(Voter(hosted.machine.node, hosted.incarnation)):
         return None
     state = hosted.machine.member.image.state
@@ -407,7 +407,7 @@ def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:
 
 def held_since_ms(hosted: HostedGroup, message: int) -> int:
     """Since when somebody has a message in hands, in queue time; 0 if that is not written down."""
-    assert isinstance(hosted.machine, QueueGroup)
+    assert isinstance(hosted.machine, QuorumQueueMember)
     if not hosted.is_restored:
         return 0
     holders, alone = hosted.machine.member.image.state.holders, range(message, message + 1)
@@ -417,7 +417,7 @@ def held_since_ms(hosted: HostedGroup, message: int) -> int:
 
 def active_tag_kept(hosted: HostedGroup) -> str | None:
     """The tag of the single active consumer, as the member on this node knows it."""
-    assert isinstance(hosted.machine, QueueGroup)
+    assert isinstance(hosted.machine, QuorumQueueMember)
     if not hosted.is_restored:
         return None
     state = hosted.machine.member.image.state

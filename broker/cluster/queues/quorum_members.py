@@ -17,13 +17,13 @@ from typing import NamedTuple
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.queue_sessions.messages import Boot
-from fluffle.broker.cluster.queues.leader_log import LeaderNews
-from fluffle.broker.cluster.queues.log_compaction import DEAD_BYTES_MIN, Slimming
-from fluffle.broker.cluster.queues.membership import Members
+from fluffle.broker.cluster.queues.leader_log import LeaderLog
+from fluffle.broker.cluster.queues.log_compaction import DEAD_BYTES_MIN, LogCompaction
+from fluffle.broker.cluster.queues.membership import QueueMembership
 from fluffle.broker.cluster.queues.placement import first_leader
 from fluffle.broker.cluster.queues.ports import QueueId, named
-from fluffle.broker.cluster.queues.quorum_member import Place, QueueGroup
-from fluffle.broker.cluster.queues.session_router import StreamHub
+from fluffle.broker.cluster.queues.quorum_member import MemberEnvironment, QuorumQueueMember
+from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 from fluffle.broker.queues.deduplication import OnDuplicates, ignore_duplicates
@@ -50,12 +50,12 @@ the queues that it had when it was alone: it has counted these one by one."""
 logger = logging.getLogger(__name__)
 
 
-class Surroundings(NamedTuple):
-    """The rest of the node."""
+class QuorumMembersEnvironment(NamedTuple):
+    """The parts of a node that its queue members share."""
 
     node: NodeId
     boot: Boot
-    hub: StreamHub
+    hub: SessionRouter
     clock: Clock
     call_later: Callable[[float, Callable[[], None]], object]
     """After so many seconds."""
@@ -67,18 +67,18 @@ class Surroundings(NamedTuple):
     revision: Callable[[], int | None] = lambda: None
     """Of the definitions from which these come; None where a node is alone."""
     dead_letter_patience_ms: int = PATIENCE_MS
-    """As `Place.dead_letter_patience_ms`."""
+    """As `MemberEnvironment.dead_letter_patience_ms`."""
     dead_bytes_min: int = DEAD_BYTES_MIN
     """Of an entry, before it is made smaller."""
     consumer_timeout_ms: int | None = None
     """For how long messages may be in hands, where nobody says otherwise; None: for ever."""
     on_duplicates: OnDuplicates = ignore_duplicates
     reads_of: Callable[[NodeId], int] = lambda _node: VERSION
-    """As `Place.reads_of`."""
+    """As `MemberEnvironment.reads_of`."""
 
 
-class Hosting:
-    """The `Owner` of the groups of queues."""
+class QuorumMembers:
+    """The `GroupOwner` of the groups of queues."""
 
     __slots__ = (
         "_around",
@@ -96,10 +96,10 @@ class Hosting:
         "successors",
     )  # fmt: skip
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: QuorumMembersEnvironment) -> None:
         self._around = around
         hub = around.hub
-        self._place = Place(
+        self._place = MemberEnvironment(
             node=around.node,
             boot=around.boot,
             leading=hub.leading,
@@ -111,7 +111,7 @@ class Hosting:
             aging=QueueTiming(around.aging.timers, self._disused),
             settings=self._settings,
             revision=around.revision,
-            slimming=Slimming(
+            slimming=LogCompaction(
                 lambda: self.host, self._feed_later, self._unfit, around.dead_bytes_min
             ),
             consumer_timeout_ms=around.consumer_timeout_ms,
@@ -124,9 +124,9 @@ class Hosting:
         """Set before it starts."""
         self.force_single_member: Callable[[QueueId, int], None]
         """Has a member that is here be the only one, in this incarnation.  Set before it starts."""
-        self.members: Members | None = None
+        self.members: QueueMembership | None = None
         """Who changes them; None if nobody does."""
-        self._groups: dict[QueueId, QueueGroup] = {}
+        self._groups: dict[QueueId, QuorumQueueMember] = {}
         self._definitions: dict[QueueId, tuple[QueueDefinition, str]] = {}
         """Of all quorum queues, wherever they are, with their virtual hosts."""
         self.successors: set[QueueId] = set()
@@ -141,7 +141,7 @@ class Hosting:
         self._lost: dict[QueueId, int] = {}
         """Those whose data here cannot be read, and the incarnation that this node has had there:
         it must not be that member again."""
-        self._news = LeaderNews(self._named, around.call_later)
+        self._news = LeaderLog(self._named, around.call_later)
 
     def _feed_later(self, seconds: float, call: Callable[[], None]) -> None:
         """Have the host do it after so many seconds, unless it has ended by then."""
@@ -283,9 +283,9 @@ class Hosting:
 
     # An `Owner`
 
-    def make_machine(self, group: GroupId) -> QueueGroup:
+    def make_machine(self, group: GroupId) -> QuorumQueueMember:
         self._coming.pop(group, None)
-        made = self._groups[group] = QueueGroup(group, self._place)
+        made = self._groups[group] = QuorumQueueMember(group, self._place)
         self._around.hub.leading.queues[group] = made
         if self._is_current and group in self._definitions:
             made.define(*self._definitions[group])
@@ -313,17 +313,19 @@ class Hosting:
 
     def given_up(self, group: GroupId, wrong: str) -> None:
         """Its log is a copy all the same, and others lead, if there are any."""
-        event(logger, logging.ERROR, "log_misfit", **self._named(group), wrong=wrong)
+        event(logger, logging.ERROR, "log_rejected", **self._named(group), wrong=wrong)
 
     def _unfit(self, group: GroupId, index: int, wrong: str) -> None:
         """What is live in that entry cannot be served from here."""
-        event(logger, logging.ERROR, "entry_unfit", **self._named(group), index=index, wrong=wrong)
+        event(
+            logger, logging.ERROR, "entry_rejected", **self._named(group), index=index, wrong=wrong
+        )
 
     def refused(self, node: NodeId, reason: str) -> None:
         """It is dropped, and said."""
 
 
-def sweep_all(hosting: Hosting) -> None:
+def sweep_all(hosting: QuorumMembers) -> None:
     """At once, where nobody waits for this node meanwhile."""
     for _ in hosting.sweep():
         pass

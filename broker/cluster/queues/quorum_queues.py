@@ -1,4 +1,4 @@
-"""What makes the quorum queues of a node."""
+"""The factory of a node's quorum queues."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import NamedTuple, TypeAlias
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.membership import Members, Ports
-from fluffle.broker.cluster.queues.membership_reconciliation import Reconciling
+from fluffle.broker.cluster.queues.membership import MembershipCallbacks, QueueMembership
+from fluffle.broker.cluster.queues.membership_reconciliation import MembershipReconciliation
 from fluffle.broker.cluster.queues.placement import (
     COUNTED_MAX,
-    Locator,
+    LeaderLocator,
     choose_leader,
     choose_members,
     draw_id,
     draw_leader,
 )
 from fluffle.broker.cluster.queues.ports import QueueId
-from fluffle.broker.cluster.queues.quorum import QuorumManners
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
-from fluffle.broker.cluster.queues.quorum_members import Hosting
-from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
-from fluffle.broker.cluster.queues.session_router import StreamHub
+from fluffle.broker.cluster.queues.quorum import QuorumErrorTexts
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
+from fluffle.broker.cluster.queues.quorum_members import QuorumMembers
+from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
+from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import QueueSpec
@@ -36,7 +36,7 @@ from fluffle.broker.queues.settings import SettingsFrom, by_arguments
 from fluffle.protocol.terms import text
 from fluffle.raft.config import NodeId
 
-MANNERS = QuorumManners()
+MANNERS = QuorumErrorTexts()
 
 LAST = 1 << 30
 """More members than a node ever has: who is away is chosen if there is nobody else."""
@@ -51,11 +51,11 @@ def no_locator(_vhost: str, _spec: QueueSpec) -> str | None:
     return None
 
 
-class Reach(NamedTuple):
-    """What they are made with."""
+class QuorumQueuesEnvironment(NamedTuple):
+    """The parts of a node that its quorum queues are made with."""
 
-    hub: StreamHub
-    hosting: Hosting
+    hub: SessionRouter
+    hosting: QuorumMembers
     lives: Callable[[], Mapping[NodeId, int]]
     """The nodes of the cluster, each with its incarnation there."""
     is_alive: Callable[[NodeId], bool]
@@ -96,9 +96,9 @@ class QuorumQueues:
         self.config = config
         self.locator_by_policy: LocatorByPolicy = no_locator
         """Who is to lead first what is declared now."""
-        self._reach: Reach
-        self._members: Members
-        self.reconciling: Reconciling
+        self._reach: QuorumQueuesEnvironment
+        self._members: QueueMembership
+        self.reconciling: MembershipReconciliation
         self._loads: Counter[NodeId] = Counter()
         """How many queues each node is to have a member of."""
 
@@ -107,7 +107,7 @@ class QuorumQueues:
         """As `Place` has it."""
         return self.config.dead_letter_timeout_s * 1_000
 
-    def connect(self, reach: Reach) -> None:
+    def connect(self, reach: QuorumQueuesEnvironment) -> None:
         """Before anything is made."""
         self._reach = reach
         leading, host = reach.hub.leading, reach.hosting
@@ -120,12 +120,12 @@ class QuorumQueues:
         def leader(queue: QueueId) -> NodeId | None:
             return leading.known(queue).node if queue in leading.queues else None
 
-        ports = Ports(
+        ports = MembershipCallbacks(
             self._node, led, leader, reach.lives, reach.is_alive, reach.may_lead, reach.settle,
             reach.call_later,
         )  # fmt: skip
-        self._members = reach.hosting.members = Members(ports, self._loads)
-        self.reconciling = Reconciling(
+        self._members = reach.hosting.members = QueueMembership(ports, self._loads)
+        self.reconciling = MembershipReconciliation(
             ports, self._members.defined, self._loads, self.config, self.settings
         )
 
@@ -148,42 +148,42 @@ class QuorumQueues:
             leader=leader,
         )
 
-    def _locator(self, spec: QueueSpec, vhost: str) -> Locator:
+    def _locator(self, spec: QueueSpec, vhost: str) -> LeaderLocator:
         """As RabbitMQ has it, a policy says it before an argument does, and the operator last."""
         said = spec.arguments.get("x-queue-leader-locator")
         by_argument = text(said[1]) if said is not None else self.config.leader_locator
-        return Locator.of(self.locator_by_policy(vhost, spec) or by_argument)
+        return LeaderLocator.of(self.locator_by_policy(vhost, spec) or by_argument)
 
-    def _leader(self, locator: Locator, members: Sequence[NodeId]) -> NodeId:
+    def _leader(self, locator: LeaderLocator, members: Sequence[NodeId]) -> NodeId:
         """Who leads first: one that runs, if there is any."""
         reach, node = self._reach, self._node
         here = [each for each in members if each == node or reach.is_alive(each)] or members
-        if locator is Locator.CLIENT_LOCAL:
+        if locator is LeaderLocator.CLIENT_LOCAL:
             return choose_leader(here, node, locator, {})
         if len(self._members.defined) >= COUNTED_MAX:
             return draw_leader(self._draw_bits, here)
         return choose_leader(here, node, locator, reach.hosting.leads())
 
-    def make(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
+    def make(self, definition: QueueDefinition, vhost: str) -> RemoteQueue:
         self._members.define(vhost, definition)
         self._reach.hosting.define(definition, vhost)
         return self._made(definition, vhost)
 
-    def create_successor(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
+    def create_successor(self, definition: QueueDefinition, vhost: str) -> RemoteQueue:
         """Its members are those that it begins with until it is defined under a name."""
         self._reach.hosting.successors.add(definition.id)
         self._reach.hosting.define(definition, vhost)
         return self._made(definition, vhost)
 
-    def _made(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
+    def _made(self, definition: QueueDefinition, vhost: str) -> RemoteQueue:
         reach = self._reach
         self._loads.update(definition.wanted)
-        return EdgeQueue(
+        return RemoteQueue(
             definition, vhost, reach.hub, reach.call_later, MANNERS, deletions=reach.deletions
         )
 
     def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:
-        assert isinstance(successor, EdgeQueue)
+        assert isinstance(successor, RemoteQueue)
         successor.definition = definition
         self._members.define(vhost, definition)
         self._reach.hosting.successors.discard(definition.id)
@@ -193,11 +193,11 @@ class QuorumQueues:
     def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
         raise AssertionError(f"queue '{queue.name}' stays what it is, and is no '{successor.name}'")
 
-    def reopen(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
+    def reopen(self, definition: QueueDefinition, vhost: str) -> RemoteQueue:
         return self.make(definition, vhost)
 
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
-        assert isinstance(queue, EdgeQueue)
+        assert isinstance(queue, RemoteQueue)
         self._loads.subtract(queue.definition.wanted)
         self._loads.update(definition.wanted)
         queue.definition = definition
@@ -208,11 +208,11 @@ class QuorumQueues:
     def renew(self, queue: QueueHandle, vhost: str) -> None:
         del vhost
         group = self._reach.hub.leading.queues.get(queue.definition.id)
-        if isinstance(group, QueueGroup):
+        if isinstance(group, QuorumQueueMember):
             group.renew()  # mutant: R17e
 
     def end(self, queue: QueueHandle) -> None:
-        assert isinstance(queue, EdgeQueue)
+        assert isinstance(queue, RemoteQueue)
         self._loads.subtract(queue.definition.wanted)
         self._members.forget(queue.definition.id)
         self._reach.hosting.forget(queue.definition.id)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fluffle.broker.base.clock import CallLater
-from fluffle.broker.cluster.queue_sessions.events import TimedOut
+from fluffle.broker.cluster.queue_sessions.events import DeliveryTimedOut
 from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
-from fluffle.broker.cluster.queue_sessions.requests import Terms
+from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms
 from fluffle.broker.queues.consumer_timeout import TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder
@@ -40,8 +40,8 @@ WINDOW_FIRST = 100
 
 
 @dataclass(slots=True)
-class Seat:
-    """Whoever holds messages of a queue: a consumer of it, or who got one of them."""
+class ConsumerSlot:
+    """The deliveries of one holder: a consumer, or a channel that got a message."""
 
     key: Key | None = None
     """By which the leader knows it; None as long as it is not attached."""
@@ -62,11 +62,11 @@ class Seat:
 
 
 @dataclass(slots=True)
-class Taker:
-    """A consumer."""
+class RemoteConsumer:
+    """A consumer of this node at a queue led elsewhere."""
 
     consumer: Consumer
-    seat: Seat
+    seat: ConsumerSlot
     number: int = 0
     """By which the edge knows it."""
     window: int = WINDOW_FIRST
@@ -179,7 +179,7 @@ def one_by_one(deliver: Deliver) -> Iterator[Deliver]:
         )
 
 
-def handed(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> DeliveryBatch:
+def delivery_of(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> DeliveryBatch:
     """Messages are in somebody's hands."""
     contents, runs = deliver.contents, deliver.runs
     if deliver.ordinal and tells_counts:
@@ -196,9 +196,9 @@ def handed(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> DeliveryB
     return delivery_batch
 
 
-def terms_of(consumer: Consumer) -> Terms:
+def terms_of(consumer: Consumer) -> ConsumerTerms:
     """What a consumer is attached with."""
-    return Terms(
+    return ConsumerTerms(
         consumer.tag,
         consumer.prefetch,
         consumer.priority,
@@ -209,7 +209,7 @@ def terms_of(consumer: Consumer) -> Terms:
 
 
 def losers_of(
-    event: TimedOut, seats: Mapping[Holder, Seat], taker: Taker | None
+    event: DeliveryTimedOut, seats: Mapping[Holder, ConsumerSlot], taker: RemoteConsumer | None
 ) -> list[tuple[Holder, TimedOutDeliveries]]:
     """What was taken from whom: from the consumer that it is about, if that is there, or from who
     had it in hands."""
@@ -219,7 +219,7 @@ def losers_of(
     return [(holder, lost_of(event, tokens)) for holder, tokens in had if tokens]
 
 
-def lost_of(event: TimedOut, tokens: list[Token]) -> TimedOutDeliveries:
+def lost_of(event: DeliveryTimedOut, tokens: list[Token]) -> TimedOutDeliveries:
     first = min((token.run.start for token in tokens), default=0)
     return TimedOutDeliveries(
         sum(len(token.run) for token in tokens), first, event.held_ms, event.timeout_ms

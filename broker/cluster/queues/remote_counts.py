@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from fluffle.broker.cluster.queues.ports import Counts, EdgePort, Hub, QueueId
+from fluffle.broker.cluster.queues.ports import LeaderCounts, QueueId, SessionDirectory, SessionPort
 from fluffle.broker.queues.queue_api import Deferred, QueueCounts
 
 UNKNOWN = QueueCounts(0, 0, 0)
 """What is told, as RabbitMQ does, of a queue that cannot be asked."""
 
 
-class Counted:
-    """Of one queue."""
+class RemoteCounts:
+    """Message and consumer counts of a queue led elsewhere, as its leader last reported them."""
 
     __slots__ = ("_hub", "_is_whole", "_port", "_queue", "last")
 
-    def __init__(self, queue: QueueId, hub: Hub, port: EdgePort) -> None:
+    def __init__(self, queue: QueueId, hub: SessionDirectory, port: SessionPort) -> None:
         self._queue = queue
         self._hub = hub
         self._port = port
@@ -41,7 +41,7 @@ class Counted:
             return UNKNOWN
         later: Deferred[QueueCounts] = Deferred()
 
-        def told(counts: Counts | None) -> None:
+        def told(counts: LeaderCounts | None) -> None:
             self._is_whole = counts is not None
             self.last = QueueCounts(*counts) if counts is not None else UNKNOWN
             later.answer(self.last)

@@ -21,16 +21,26 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
-from fluffle.broker.cluster.queue_sessions.requests import Asking
-from fluffle.broker.cluster.queues.deferred_requests import Postponed
+from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
+from fluffle.broker.cluster.queues.deferred_requests import DeferredRequests
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.error_texts import Doing, Manners
-from fluffle.broker.cluster.queues.gets import Gets
-from fluffle.broker.cluster.queues.pending_replies import NO_QUESTIONS, Questions, answered
-from fluffle.broker.cluster.queues.ports import Hub
-from fluffle.broker.cluster.queues.publish_receipts import Receipts
-from fluffle.broker.cluster.queues.remote_consumers import Seat, Taker, handed, losers_of, terms_of
-from fluffle.broker.cluster.queues.remote_counts import Counted
+from fluffle.broker.cluster.queues.error_texts import ClientRequest, ErrorTexts
+from fluffle.broker.cluster.queues.gets import PendingGets
+from fluffle.broker.cluster.queues.pending_replies import (
+    NO_PENDING_REPLIES,
+    PendingReplies,
+    answered,
+)
+from fluffle.broker.cluster.queues.ports import SessionDirectory
+from fluffle.broker.cluster.queues.publish_receipts import PublishReceipts
+from fluffle.broker.cluster.queues.remote_consumers import (
+    ConsumerSlot,
+    RemoteConsumer,
+    delivery_of,
+    losers_of,
+    terms_of,
+)
+from fluffle.broker.cluster.queues.remote_counts import RemoteCounts
 from fluffle.broker.cluster.queues.settlements import Settlements
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
@@ -55,8 +65,8 @@ from fluffle.broker.queues.quorum.runs import runs_of
 T = TypeVar("T")
 
 
-class EdgeQueue:
-    """A `QueueHandle`."""
+class RemoteQueue:
+    """A `QueueHandle` that is led elsewhere, or by a Raft group."""
 
     damage: Damage | None = None
     in_exclusive_use = False
@@ -69,30 +79,30 @@ class EdgeQueue:
     )  # fmt: skip
 
     def __init__(
-        self, definition: QueueDefinition, vhost: str, hub: Hub, call_later: CallLater,
-        manners: Manners, *, deletions: Deletions,
+        self, definition: QueueDefinition, vhost: str, hub: SessionDirectory, call_later: CallLater,
+        manners: ErrorTexts, *, deletions: Deletions,
     ) -> None:  # fmt: skip
         self.definition = definition
         self.blocked_publishers: list[BlockedPublisher] = []
         self._vhost, self._hub, self._manners, self._call_later = vhost, hub, manners, call_later
         self._deletions = deletions
         self._port = hub.open(definition, self.hear)
-        self._asking = Asking(self._port.edge)
+        self._asking = QueueRequests(self._port.edge)
         self._is_over = False
         """Whether it has been deleted."""
-        self._counted = Counted(definition.id, hub, self._port)
+        self._counted = RemoteCounts(definition.id, hub, self._port)
         self._paid = 0
         """Messages that were handed out of a queue that is behind, which debtors wait for."""
-        self._receipts = Receipts()
-        self._seats: dict[Holder, Seat] = EMPTY_DICT
-        self._takers: dict[Consumer, Taker] = EMPTY_DICT
-        self._by_number: dict[int, Taker] = EMPTY_DICT
-        self._gets: Gets | None = None
+        self._receipts = PublishReceipts()
+        self._seats: dict[Holder, ConsumerSlot] = EMPTY_DICT
+        self._takers: dict[Consumer, RemoteConsumer] = EMPTY_DICT
+        self._by_number: dict[int, RemoteConsumer] = EMPTY_DICT
+        self._gets: PendingGets | None = None
         self._settlements: Settlements | None = None
         """Each made with the first."""
-        self._attaching: Questions[None] = NO_QUESTIONS
-        self._purging: Questions[int] = NO_QUESTIONS
-        self._postponed = Postponed(call_later)
+        self._attaching: PendingReplies[None] = NO_PENDING_REPLIES
+        self._purging: PendingReplies[int] = NO_PENDING_REPLIES
+        self._postponed = DeferredRequests(call_later)
         """Those for which too much is pending."""
 
     # What it is
@@ -136,9 +146,9 @@ class EdgeQueue:
 
     @property
     def unreachable_error(self) -> BrokerError | None:
-        return self._not_done(Doing.ASKING) if self._port.is_away else None
+        return self._not_done(ClientRequest.ASKING) if self._port.is_away else None
 
-    def _not_done(self, doing: Doing) -> BrokerError:
+    def _not_done(self, doing: ClientRequest) -> BrokerError:
         return self._manners.unanswered(doing, self._where)
 
     @property
@@ -150,13 +160,13 @@ class EdgeQueue:
         return self._counted.ask(in_use=True)
 
     def peek(self, view: PeekRequest) -> Deferred[PeekResult]:
-        later, unanswered = Deferred[PeekResult](), self._not_done(Doing.ASKING)
+        later, unanswered = Deferred[PeekResult](), self._not_done(ClientRequest.ASKING)
         self._hub.peek(self.definition.id, view, partial(answered, later, unanswered))
         return later
 
     @property
     def counts_error(self) -> BrokerError | None:
-        return None if self._counted.is_known else self._not_done(Doing.ASKING)
+        return None if self._counted.is_known else self._not_done(ClientRequest.ASKING)
 
     @property
     def local_counts(self) -> QueueCounts | None:
@@ -190,15 +200,17 @@ class EdgeQueue:
     # What has an answer
 
     def get(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
-        return self._ask(holder, partial(self._get, holder), Doing.GETTING)
+        return self._ask(holder, partial(self._get, holder), ClientRequest.GETTING)
 
     def purge(self) -> Deferred[int]:
-        return self._ask(object(), self._purge, Doing.PURGING)
+        return self._ask(object(), self._purge, ClientRequest.PURGING)
 
     def attach(self, consumer: Consumer) -> Deferred[None]:
-        return self._ask(consumer, partial(self._attach, consumer), Doing.CONSUMING)
+        return self._ask(consumer, partial(self._attach, consumer), ClientRequest.CONSUMING)
 
-    def _ask(self, who: object, ask: Callable[[], Deferred[T]], doing: Doing) -> Deferred[T]:
+    def _ask(
+        self, who: object, ask: Callable[[], Deferred[T]], doing: ClientRequest
+    ) -> Deferred[T]:
         """Now, unless others wait or so much is pending that they must."""
         if not (self._postponed or self.is_full):
             return ask()
@@ -206,15 +218,15 @@ class EdgeQueue:
 
     def _get(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         if self._gets is None:
-            unanswered = partial(self._not_done, Doing.GETTING)
-            self._gets = Gets(self._asking, self._call_later, unanswered)
+            unanswered = partial(self._not_done, ClientRequest.GETTING)
+            self._gets = PendingGets(self._asking, self._call_later, unanswered)
         later = self._gets.ask(holder)
         self._port.touch()
         return later
 
     def _purge(self) -> Deferred[int]:
-        if self._purging is NO_QUESTIONS:
-            self._purging = Questions(self._call_later, self._purged_too_late)
+        if self._purging is NO_PENDING_REPLIES:
+            self._purging = PendingReplies(self._call_later, self._purged_too_late)
         number = self._asking.purge()
         self._port.touch()
         return self._purging.ask(number)
@@ -223,9 +235,9 @@ class EdgeQueue:
         consumer.is_active = not self.spec.single_active_consumer
         if self._takers is EMPTY_DICT:
             self._takers, self._by_number = {}, {}
-            self._attaching = Questions(self._call_later, self._attached_too_late)
-        seat = self._seat(consumer, Seat())
-        taker = self._takers[consumer] = Taker(consumer, seat)
+            self._attaching = PendingReplies(self._call_later, self._attached_too_late)
+        seat = self._seat(consumer, ConsumerSlot())
+        taker = self._takers[consumer] = RemoteConsumer(consumer, seat)
         taker.limit = taker.first_limit
         taker.number = self._asking.attach(0, terms_of(consumer), taker.limit)
         self._by_number[taker.number] = taker
@@ -247,7 +259,7 @@ class EdgeQueue:
         self._port.touch()
         self._attaching.answer(taker.number, None)  # whoever asked is there no more
 
-    def _leave(self, taker: Taker) -> None:
+    def _leave(self, taker: RemoteConsumer) -> None:
         """A consumer gets nothing more; what it has it keeps."""
         consumer = taker.consumer
         self._take_back(taker)
@@ -256,31 +268,31 @@ class EdgeQueue:
         taker.seat.is_left = True
         self._clear(consumer, taker.seat)
 
-    def _take_back(self, taker: Taker) -> None:
+    def _take_back(self, taker: RemoteConsumer) -> None:
         """What waits for it is not delivered to it."""
         if tokens := taker.taken_back():
             self._asking.settle(tokens, Outcome.UNSENT)
             self._port.touch()
 
-    def _seat(self, holder: Holder, seat: Seat) -> Seat:
+    def _seat(self, holder: Holder, seat: ConsumerSlot) -> ConsumerSlot:
         if self._seats is EMPTY_DICT:
             self._seats = {}
         self._seats[holder] = seat
         return seat
 
-    def _clear(self, holder: Holder, seat: Seat) -> None:
+    def _clear(self, holder: Holder, seat: ConsumerSlot) -> None:
         if seat.is_left and not seat.held:
             del self._seats[holder]
 
     def _purged_too_late(self, number: int) -> BrokerError:
         self._asking.give_up(number)
-        return self._not_done(Doing.PURGING)
+        return self._not_done(ClientRequest.PURGING)
 
     def _attached_too_late(self, number: int) -> BrokerError:
         self._leave(self._by_number[number])
         self._asking.detach(number)
         self._port.touch()
-        return self._not_done(Doing.CONSUMING)
+        return self._not_done(ClientRequest.CONSUMING)
 
     @property
     def _gone(self) -> BrokerError:
@@ -301,11 +313,11 @@ class EdgeQueue:
         if taker is not None and consumer.parked:
             taker.take_turn(partial(self._serve, taker), self._call_later)
 
-    def _serve(self, taker: Taker) -> None:
+    def _serve(self, taker: RemoteConsumer) -> None:
         self._deliver(taker, taker.admitted())
         self._credit(taker)
 
-    def _credit(self, taker: Taker) -> None:
+    def _credit(self, taker: RemoteConsumer) -> None:
         """Tell the leader how much it may send, if that has changed much."""
         if not taker.is_served:
             return
@@ -342,7 +354,7 @@ class EdgeQueue:
         return (self._settlements or self._made_settlements()).ask()
 
     def _made_settlements(self) -> Settlements:
-        unsettled = partial(self._not_done, Doing.SETTLING)
+        unsettled = partial(self._not_done, ClientRequest.SETTLING)
         self._settlements = Settlements(self._port, self._call_later, unsettled, where=self._where)
         return self._settlements
 
@@ -350,7 +362,7 @@ class EdgeQueue:
 
     def hear(self, events: list[Event]) -> None:
         for event in events:
-            HEAR[type(event)](self, event)
+            EVENT_HANDLERS[type(event)](self, event)
         if self._settlements is not None:
             self._settlements.look()
         while self._postponed and self._port.edge.has_room and not self._is_over:
@@ -360,20 +372,20 @@ class EdgeQueue:
             for debtor in tuple(self.blocked_publishers):
                 count = debtor.paid(self, count)
 
-    def _on_confirmed(self, event: happened.Confirmed) -> None:
+    def _on_confirmed(self, event: happened.PublishConfirmed) -> None:
         self._receipts.known(event.first, event.count, is_taken=True)
 
-    def _on_refused(self, event: happened.Refused) -> None:
+    def _on_refused(self, event: happened.PublishRefused) -> None:
         self._receipts.known(event.first, event.count, is_taken=False)  # mutant: F4
 
-    def _on_undecided(self, event: happened.Undecided) -> None:
+    def _on_undecided(self, event: happened.PublishUndecided) -> None:
         decided = partial(self._on_decided, event.first, event.count)
         self._deletions.decide(self.definition, self._vhost, decided)
 
     def _on_decided(self, first: int, count: int, fate: EnqueueResult) -> None:
         self._receipts.known(first, count, is_taken=fate is not EnqueueResult.REFUSED)
 
-    def _on_paid(self, event: happened.Paid) -> None:
+    def _on_paid(self, event: happened.BacklogReduced) -> None:
         if self.blocked_publishers:
             self._paid += event.count
 
@@ -399,9 +411,9 @@ class EdgeQueue:
             self._take_back(taker)
         self._credit(taker)
 
-    def _deliver(self, taker: Taker, delivers: Iterator[Deliver]) -> None:
+    def _deliver(self, taker: RemoteConsumer, delivers: Iterator[Deliver]) -> None:
         for deliver in delivers:
-            delivery_batch = handed(
+            delivery_batch = delivery_of(
                 taker.consumer, deliver, tells_counts=self._manners.tells_counts
             )
             if not taker.consumer.no_ack:
@@ -410,7 +422,7 @@ class EdgeQueue:
             taker.consumer.deliver(delivery_batch)
             delivery_batch.forget()
 
-    def _on_activity(self, event: happened.Activity) -> None:
+    def _on_activity(self, event: happened.ActiveConsumerChanged) -> None:
         if (taker := self._by_number.get(event.consumer)) is not None:
             taker.consumer.is_active = event.is_active
 
@@ -435,21 +447,23 @@ class EdgeQueue:
         delivery_batch = None
         if event.deliver is not None:
             first = event.deliver.runs[0].start
-            self._seat(holder, Seat(event.deliver.holder, 1, is_left=True, sequence=first))
-            delivery_batch = handed(holder, event.deliver, tells_counts=self._manners.tells_counts)
+            self._seat(holder, ConsumerSlot(event.deliver.holder, 1, is_left=True, sequence=first))
+            delivery_batch = delivery_of(
+                holder, event.deliver, tells_counts=self._manners.tells_counts
+            )
         self._gets.answer(event.number, delivery_batch)
         if delivery_batch is not None:
             delivery_batch.forget()
             if holder.no_ack and holder in self._seats:
                 self.settle(delivery_batch, 0, 1, Outcome.ACKED)
 
-    def _on_unanswered(self, event: happened.Unanswered) -> None:
+    def _on_unanswered(self, event: happened.AnswerLost) -> None:
         if event.number in self._purging:
             self._purging.fail(event.number, self._purged_too_late(event.number))
         elif self._gets is not None:
             self._gets.unanswered(event.number)
 
-    def _on_unsettled(self, _event: happened.Unsettled) -> None:
+    def _on_unsettled(self, _event: happened.SettleFailed) -> None:
         (self._settlements or self._made_settlements()).failed()  # mutant: F2
 
     def _on_purged(self, event: happened.Purged) -> None:
@@ -471,12 +485,12 @@ class EdgeQueue:
         is_asked = taker.seat.is_left
         self._leave(taker)
         if event.consumer in self._attaching:
-            unanswered = self._not_done(Doing.CONSUMING)
+            unanswered = self._not_done(ClientRequest.CONSUMING)
             self._attaching.fail(event.consumer, self._gone if self._is_over else unanswered)
         elif not (self._is_over or is_asked):
             taker.consumer.sink.cancelled(taker.consumer)
 
-    def _on_timed_out(self, event: happened.TimedOut) -> None:
+    def _on_timed_out(self, event: happened.DeliveryTimedOut) -> None:
         """What its channel still says of these messages is in vain."""
         taker = self._by_number.get(event.consumer)
         losers = losers_of(event, self._seats, taker)
@@ -496,27 +510,27 @@ class EdgeQueue:
         self._postponed.end(self._gone)
 
 
-def pass_over(_queue: EdgeQueue, _event: Event) -> None:
+def ignore_event(_queue: RemoteQueue, _event: Event) -> None:
     """What no channel need know."""
 
 
-HEAR: Mapping[type[Event], Callable[[EdgeQueue, Any], None]] = {
-    happened.Confirmed: EdgeQueue._on_confirmed,
-    happened.Refused: EdgeQueue._on_refused,
-    happened.Undecided: EdgeQueue._on_undecided,
-    happened.Acted: pass_over,
-    happened.Attached: EdgeQueue._on_attached,
-    happened.NotAttached: EdgeQueue._on_not_attached,
-    happened.Purged: EdgeQueue._on_purged,
-    happened.NotPurged: EdgeQueue._on_not_purged,
-    happened.Unanswered: EdgeQueue._on_unanswered,
-    happened.Unsettled: EdgeQueue._on_unsettled,
-    happened.Delivered: EdgeQueue._on_delivered,
-    happened.Got: EdgeQueue._on_got,
-    happened.Cancelled: EdgeQueue._on_cancelled,
-    happened.Revoked: EdgeQueue._on_revoked,
-    happened.Misled: pass_over,
-    happened.Paid: EdgeQueue._on_paid,
-    happened.Activity: EdgeQueue._on_activity,
-    happened.TimedOut: EdgeQueue._on_timed_out,
+EVENT_HANDLERS: Mapping[type[Event], Callable[[RemoteQueue, Any], None]] = {
+    happened.PublishConfirmed: RemoteQueue._on_confirmed,
+    happened.PublishRefused: RemoteQueue._on_refused,
+    happened.PublishUndecided: RemoteQueue._on_undecided,
+    happened.OperationsDone: ignore_event,
+    happened.Attached: RemoteQueue._on_attached,
+    happened.NotAttached: RemoteQueue._on_not_attached,
+    happened.Purged: RemoteQueue._on_purged,
+    happened.NotPurged: RemoteQueue._on_not_purged,
+    happened.AnswerLost: RemoteQueue._on_unanswered,
+    happened.SettleFailed: RemoteQueue._on_unsettled,
+    happened.Delivered: RemoteQueue._on_delivered,
+    happened.Got: RemoteQueue._on_got,
+    happened.Cancelled: RemoteQueue._on_cancelled,
+    happened.Revoked: RemoteQueue._on_revoked,
+    happened.WrongLeader: ignore_event,
+    happened.BacklogReduced: RemoteQueue._on_paid,
+    happened.ActiveConsumerChanged: RemoteQueue._on_activity,
+    happened.DeliveryTimedOut: RemoteQueue._on_timed_out,
 }

@@ -1,4 +1,4 @@
-"""Between the edges of this node and the queues that are led here, and those of other nodes.
+"""Router between the sessions of this node, the queues led here, and the other nodes.
 
     channels --> edges --+--> leaders here  --> consensus
                          |                          |
@@ -16,23 +16,23 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
-from fluffle.broker.cluster.ports import FrameKind, Lane, Links
+from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
-from fluffle.broker.cluster.queue_sessions.messages import Boot, EdgeFrame, Frame, without_counts
+from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame, Frame, without_counts
 from fluffle.broker.cluster.queues.fault_guard import log_failure
-from fluffle.broker.cluster.queues.leader_queries import Inquiries, Ports
-from fluffle.broker.cluster.queues.leader_routes import Line, Lines
-from fluffle.broker.cluster.queues.local_leaders import Leading
+from fluffle.broker.cluster.queues.leader_queries import LeaderQueries, LeaderQueryCallbacks
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, LeaderRoutes
+from fluffle.broker.cluster.queues.local_leaders import LocalLeaders
 from fluffle.broker.cluster.queues.ports import (
-    Around,
-    Counts,
+    HostedQueue,
+    LeaderCounts,
     OnCounts,
     OnEvents,
     OnFailure,
     QueueId,
-    Served,
+    SessionEnvironment,
 )
-from fluffle.broker.cluster.queues.session_transport import Sending
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId
 
@@ -42,13 +42,13 @@ EARLY_MAX = 256
 """Frames of a node to which there is no link yet: what it asks could not be answered."""
 
 
-def stream_boot(boot: LinkBoot) -> Boot:
+def session_boot(boot: LinkBoot) -> Boot:
     """A life of a node, as streams know it."""
     return Boot(boot.count, int.from_bytes(boot.nonce) >> 8 * len(boot.nonce) - NONCE_BITS)
 
 
-class Surroundings(NamedTuple):
-    """The rest of the node."""
+class RouterEnvironment(NamedTuple):
+    """The parts of a node that its session router uses."""
 
     node: NodeId
     boot: Boot
@@ -72,30 +72,30 @@ class Surroundings(NamedTuple):
     """The newest version of links that another node and this one both speak."""
 
 
-class StreamHub:
-    """A `Hub`.  Called from one thread."""
+class SessionRouter:
+    """A `SessionDirectory` that passes frames on.  Called from one thread."""
 
     __slots__ = (
         "_around", "_early", "_inquiries", "_lives", "_sending", "boot", "leading", "lines", "peek",
     )  # fmt: skip
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: RouterEnvironment) -> None:
         self._around = around
         self.boot = around.boot
         """This life of the node."""
         self._lives: dict[NodeId, Boot] = {around.node: around.boot}
-        self._early: dict[NodeId, list[EdgeFrame]] = {}
-        self._sending = Sending(around.node, around.links, around.call_later, around.touch)
-        streams = Around(
+        self._early: dict[NodeId, list[ClientFrame]] = {}
+        self._sending = SessionTransport(around.node, around.links, around.call_later, around.touch)
+        streams = SessionEnvironment(
             around.node, around.boot, self._lives, self._send, self._sending.has_room, around.touch,
             around.call_later, around.clock.now_ms, around.is_nobody_there,
             around.queue_failed, around.hasten,
         )  # fmt: skip
-        self.leading = Leading(streams)
+        self.leading = LocalLeaders(streams)
         """The queues that may be led here."""
-        self.lines = Lines(streams, self.leading.known)
+        self.lines = LeaderRoutes(streams, self.leading.known)
         """The edges of this node."""
-        ports = Ports(
+        ports = LeaderQueryCallbacks(
             leader_of=self.lines.leader_of,
             search=self.lines.search,
             reachable=self.lines.reachable,
@@ -103,18 +103,18 @@ class StreamHub:
             led_here=self._led_here,
             call_later=around.call_later,
         )
-        self._inquiries = Inquiries(ports)
+        self._inquiries = LeaderQueries(ports)
         self.peek = self._inquiries.peek
 
     # For channels
 
-    def open(self, definition: QueueDefinition, on_events: OnEvents) -> Line:
+    def open(self, definition: QueueDefinition, on_events: OnEvents) -> LeaderRoute:
         return self.lines.open(definition, on_events)
 
     def close(self, queue: QueueId) -> None:
         self.lines.close(queue)
 
-    def counts_here(self, queue: QueueId) -> Counts | None:
+    def counts_here(self, queue: QueueId) -> LeaderCounts | None:
         served = self._led_here(queue)
         return served.counts if served is not None else None
 
@@ -137,7 +137,7 @@ class StreamHub:
         """It is no node of this cluster any more."""
         self.leading.removed(node)
 
-    def _led_here(self, queue: QueueId) -> Served | None:
+    def _led_here(self, queue: QueueId) -> HostedQueue | None:
         served = self.leading.queues.get(queue)
         return served if served is not None and served.sessions is not None else None
 
@@ -163,7 +163,7 @@ class StreamHub:
         except BadFrame as bad:
             self._around.refused(node, str(bad))
             return
-        if not isinstance(frame, EdgeFrame):
+        if not isinstance(frame, ClientFrame):
             self.lines.hear(frame)
         elif node in self._lives:
             self.leading.take(node, frame)
@@ -173,7 +173,7 @@ class StreamHub:
                 early.append(frame)
 
     def receive_question(self, node: NodeId, payload: bytes) -> None:
-        """See `Inquiries`."""
+        """See `LeaderQueries`."""
         try:
             self._inquiries.receive(node, payload)
         except BadFrame as bad:
@@ -195,13 +195,13 @@ class StreamHub:
 
     def _send(self, node: NodeId, frame: Frame) -> None:
         if node != self._around.node:
-            if isinstance(frame, EdgeFrame) and self._around.speaks(node) < COUNTS_SINCE:
+            if isinstance(frame, ClientFrame) and self._around.speaks(node) < COUNTS_SINCE:
                 frame = without_counts(frame)
             self._sending.send(node, encode(frame))
-        elif isinstance(frame, EdgeFrame):
+        elif isinstance(frame, ClientFrame):
             self.leading.take(node, frame)
         else:
             self.lines.hear(frame)
 
     def _ask(self, node: NodeId, payload: bytes) -> None:
-        self._around.links.send(node, FrameKind.QUESTION, payload, lane=Lane.NORMAL)
+        self._around.links.send(node, FrameKind.QUESTION, payload, lane=TrafficClass.NORMAL)

@@ -1,4 +1,4 @@
-"""Frames of streams to other nodes, as far as the links there take them.
+"""Frames of sessions to other nodes, as far as the links there take them.
 
 A link drops what there is no room for, and a stream would wait for ever for a frame that is lost
 while its link is up.  So whoever has something for a node asks first, keeps it if too much waits
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fluffle.broker.cluster.msgpack_parts import Payload
-from fluffle.broker.cluster.ports import FrameKind, Lane, Links
+from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.raft.config import NodeId
 
 WAITING_BYTES_MAX = 16 << 20
@@ -19,8 +19,8 @@ as messages are by default that is half of it, and the rest is for consensus."""
 LOOK_S = 0.01
 
 
-class Sending:
-    """From one node to all others."""
+class SessionTransport:
+    """Frames from one node to all others."""
 
     __slots__ = ("_call_later", "_full", "_links", "_node", "_touch")
 
@@ -50,10 +50,10 @@ class Sending:
 
     def send(self, node: NodeId, payload: Payload) -> None:
         """A frame."""
-        self._links.send(node, FrameKind.STREAM, payload, lane=Lane.NORMAL)
+        self._links.send(node, FrameKind.STREAM, payload, lane=TrafficClass.NORMAL)
 
     def _waiting(self, node: NodeId) -> int:
-        return self._links.waiting_bytes(node, Lane.NORMAL)
+        return self._links.waiting_bytes(node, TrafficClass.NORMAL)
 
     def _look(self) -> None:
         """Nothing waits for a node to which there is no link any more."""

@@ -1,4 +1,4 @@
-"""Who waits until what clients have settled is so: an answer to them vouches for it."""
+"""Settlement barriers: clients that wait until their settlements are known to be done."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
-from fluffle.broker.cluster.queues.pending_replies import NO_QUESTIONS, Questions
-from fluffle.broker.cluster.queues.ports import EdgePort
+from fluffle.broker.cluster.queues.pending_replies import NO_PENDING_REPLIES, PendingReplies
+from fluffle.broker.cluster.queues.ports import SessionPort
 from fluffle.broker.queues.queue_api import Deferred, SettlementStatus
 
 
-class Mark(NamedTuple):
+class SettlementMark(NamedTuple):
     """Where a stream was when somebody asked."""
 
     question: int
@@ -21,12 +21,12 @@ class Mark(NamedTuple):
     """The outcome of all operations up to this one has to be known."""
 
 
-NO_MARKS: list[Mark] = []
+NO_MARKS: list[SettlementMark] = []
 """Never changed: of most queues nobody asks."""
 
 
 class Settlements:
-    """Of the stream of one queue."""
+    """Settlement barriers of one queue's session."""
 
     __slots__ = (
         "_call_later", "_count", "_current", "_given_up", "_is_current", "_marks", "_port",
@@ -34,15 +34,19 @@ class Settlements:
     )  # fmt: skip
 
     def __init__(
-        self, port: EdgePort, call_later: CallLater, given_up: Callable[[], BrokerError], where: str
+        self,
+        port: SessionPort,
+        call_later: CallLater,
+        given_up: Callable[[], BrokerError],
+        where: str,
     ) -> None:
         """`given_up` says what it fails with if the outcome is not known in time."""
         self._port = port
         self._where = where
         self._given_up = given_up
         self._call_later = call_later
-        self._questions: Questions[None] = NO_QUESTIONS
-        self._marks: list[Mark] = NO_MARKS
+        self._questions: PendingReplies[None] = NO_PENDING_REPLIES
+        self._marks: list[SettlementMark] = NO_MARKS
         """In order."""
         self._count = 0
         self._current = SettlementStatus()
@@ -72,11 +76,11 @@ class Settlements:
         edge.put_off = 0
         self._port.touch()
         self._count += 1
-        if self._questions is NO_QUESTIONS:
-            self._questions = Questions(self._call_later, self._too_late)
+        if self._questions is NO_PENDING_REPLIES:
+            self._questions = PendingReplies(self._call_later, self._too_late)
         if self._marks is NO_MARKS:
             self._marks = []
-        self._marks.append(Mark(self._count, edge.session, last))
+        self._marks.append(SettlementMark(self._count, edge.session, last))
         return self._questions.ask(self._count)
 
     def _too_late(self, question: int) -> BrokerError:

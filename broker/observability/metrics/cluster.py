@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from fluffle.broker.cluster.ports import Lane
+from fluffle.broker.cluster.ports import TrafficClass
 from fluffle.broker.observability.metrics.families import labelled, text_of
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.common_time import CommonTime
-    from fluffle.broker.cluster.disk_full import Room
+    from fluffle.broker.cluster.disk_full import DiskFullHandover
     from fluffle.broker.cluster.links.links import ClusterLinks
     from fluffle.raft.config import NodeId
 
@@ -25,7 +25,7 @@ def links_metrics(links: ClusterLinks) -> Iterator[Metric]:
     )
     for node in links.peers:
         labelled(is_up, links.is_up(node), node=text_of(node))
-        for lane in Lane:
+        for lane in TrafficClass:
             waits = links.waiting_bytes(node, lane)
             labelled(waiting, waits, node=text_of(node), lane=lane.name.lower())
     yield from (is_up, waiting)
@@ -98,7 +98,7 @@ def clock_metrics(time: CommonTime) -> Iterator[Metric]:
     yield ahead
 
 
-def room_metrics(room: Room) -> Iterator[Metric]:
+def room_metrics(room: DiskFullHandover) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "fluffle_disk_full",
         "Whether nothing can be proposed on this node for lack of room",

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.traffic import Deliveries, Dropped
-from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
 from fluffle.broker.observability.metrics.ages import UnackedAges
 from fluffle.broker.observability.metrics.counted_tables import CountedTables
@@ -86,7 +86,7 @@ class NodeCollector:
         services: Services,
         config: Config,
         clock: Clock,
-        company: Neighbours,
+        company: ClusterView,
         statistics: Statistics | None = None,
     ) -> None:
         """`statistics`: None where nobody counts by object."""

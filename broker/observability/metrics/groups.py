@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.observability.metrics.families import (
     RAFT,
     Step,
@@ -34,7 +35,6 @@ from fluffle.raft.output import Role
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.hosted_group import HostedGroup
-    from fluffle.broker.cluster_port import Neighbours
     from fluffle.raft.config import NodeId
     from fluffle.raft.records import GroupId
 
@@ -97,7 +97,7 @@ NEWER = tuple(Column(index.newer, index.text, RAFT) for index in INDEXES)
 
 
 def group_steps(
-    neighbours: Neighbours, vhosts: Mapping[str, VirtualHost], view: TableView
+    neighbours: ClusterView, vhosts: Mapping[str, VirtualHost], view: TableView
 ) -> Iterator[Step]:
     """A little at a time."""
     names: dict[GroupId, dict[str, str]] = {}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
-from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.observability.metrics.http import Page, Request
 
 JSON = "application/json"
@@ -28,7 +28,7 @@ class Readiness(NamedTuple):
 
     addresses: Mapping[str, object]
     """What it has bound by now: the addresses of its clients come last."""
-    company: Neighbours
+    company: ClusterView
     is_draining: Callable[[], bool]
     """Whether it has been taken out of service."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import nan
 
-from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.observability.metrics.families import text_of
 from fluffle.broker.observability.metrics.tables import Column, Reading, Table
 from fluffle.broker.observability.statistics.volumes import (
@@ -111,7 +111,7 @@ class ObjectTables:
 
     __slots__ = ("_company", "_services")
 
-    def __init__(self, services: Services, company: Neighbours) -> None:
+    def __init__(self, services: Services, company: ClusterView) -> None:
         self._services = services
         self._company = company
 

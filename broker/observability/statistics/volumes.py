@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.delayed_queues import is_delayed_queue
-from fluffle.broker.cluster_port import Neighbours
+from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_api import QueueHandle
@@ -21,7 +21,7 @@ from fluffle.broker.queues.volume import (
 )
 
 if TYPE_CHECKING:
-    from fluffle.broker.cluster.queues.ports import Served
+    from fluffle.broker.cluster.queues.ports import HostedQueue
     from fluffle.broker.protocols.amqp091.connection import Connection
     from fluffle.broker.queues.delivery import DeliveryBatch
 
@@ -56,7 +56,7 @@ def note_held(connection: Connection, held: Held) -> None:
             held.setdefault((vhost, run.holder.queue.name), []).append(run)
 
 
-def led_here(company: Neighbours, queue: QueueHandle) -> Queue | Served | None:
+def led_here(company: ClusterView, queue: QueueHandle) -> Queue | HostedQueue | None:
     """The part that knows what is ready in a queue, if it is led here; calendars are not looked at,
     whose messages wait on disk for their time."""
     if is_delayed_queue(queue.name):
@@ -67,21 +67,21 @@ def led_here(company: Neighbours, queue: QueueHandle) -> Queue | Served | None:
     return served if served is not None and served.sessions is not None else None
 
 
-def served_of(company: Neighbours, queue: int) -> Served | None:
+def served_of(company: ClusterView, queue: int) -> HostedQueue | None:
     """A queue that is reached by streams, if it may be led here."""
     if company.cluster is not None:
         return company.cluster.hub.leading.queues.get(queue)
     hosted = company.groups.get(queue)
     if hosted is None:
         return None
-    from fluffle.broker.cluster.queues.quorum_member import QueueGroup  # noqa: PLC0415  of quorum queues
+    from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember  # noqa: PLC0415  of quorum queues
 
-    assert isinstance(hosted.machine, QueueGroup)
+    assert isinstance(hosted.machine, QuorumQueueMember)
     return hosted.machine
 
 
 def volume_row(
-    company: Neighbours, queue: QueueHandle, runs: list[DeliveryBatch]
+    company: ClusterView, queue: QueueHandle, runs: list[DeliveryBatch]
 ) -> dict[str, int] | None:
     """The volume that this node has of a queue, of which its clients hold `runs`; None for
     nothing."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fluffle.broker.admin.local_client import ask
 from fluffle.broker.base.errors import NotFound
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.cluster.nodes import Nodes
@@ -120,6 +120,6 @@ def reign(node: ClusterNode, queue: QueueHandle) -> tuple[int, ...] | None:
     hosted = node.parts.company.groups.get(definition.id)
     if hosted is None:
         return None
-    assert isinstance(hosted.machine, QueueGroup)
+    assert isinstance(hosted.machine, QuorumQueueMember)
     member = hosted.machine.member
     return tuple(member.reign) if member.leadership is not None else None

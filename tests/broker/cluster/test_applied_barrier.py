@@ -9,7 +9,14 @@ import pytest
 
 from fluffle.broker.access.changes import put_user
 from fluffle.broker.access.users import User
-from fluffle.broker.cluster.applied_barrier import ASK, TELL, WAIT_S, Everywhere, Ports, frame
+from fluffle.broker.cluster.applied_barrier import (
+    ASK,
+    TELL,
+    WAIT_S,
+    AppliedBarrier,
+    BarrierCallbacks,
+    frame,
+)
 from fluffle.broker.metadata.change import NOTHING
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts.queue_changes import declare_queue
@@ -30,15 +37,15 @@ class World:
             for other in self.ends.keys() - {name}:
                 self.ends[name].link_changed(other, True)
 
-    def _end(self, name: str) -> Everywhere:
+    def _end(self, name: str) -> AppliedBarrier:
         scheduler = self.cluster.scheduler
-        ports = Ports(
+        ports = BarrierCallbacks(
             lambda node, payload: self.frames.append((name, node, payload)),
             scheduler.call_soon,
             scheduler.call_later,
             lambda node, _reason: self.refused.append(node),
         )
-        return Everywhere(self.cluster.nodes[name].metadata, ports)
+        return AppliedBarrier(self.cluster.nodes[name].metadata, ports)
 
     def add_user(self, at: str, user: str) -> Outcome:
         outcome = Outcome()

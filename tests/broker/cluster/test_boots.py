@@ -11,7 +11,7 @@ import pytest
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster import absent_nodes as absent_module
-from fluffle.broker.cluster.absent_nodes import DEAD_AFTER_MS, Absent
+from fluffle.broker.cluster.absent_nodes import DEAD_AFTER_MS, AbsentNodes
 from fluffle.broker.cluster.links.identity import WITHOUT_DATA
 from fluffle.broker.cluster.restored_data import accept_moved
 from fluffle.broker.queues.arguments import Declaration
@@ -175,7 +175,7 @@ async def test_a_node_with_a_rolled_back_disk_is_not_let_in(
 
 def test_a_node_is_dead_if_its_host_says_so_or_after_long() -> None:
     clock, refusing = ManualClock(), {"d"}
-    absent = Absent("a", clock.now_ms, refusing.__contains__)
+    absent = AbsentNodes("a", clock.now_ms, refusing.__contains__)
     absent.judged(Verdict("b", True, 1))
     absent.judged(Verdict("d", True, 1))
     assert not any(map(absent.is_dead, "abcd"))

@@ -17,7 +17,7 @@ from pamqp.common import FieldTable
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cli.status import shown_cluster
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed
 from tests.broker.cluster.queues.test_three_nodes import Inbox, publish
@@ -192,7 +192,7 @@ def max_length_of(scene: Scene) -> int | None:
     [group] = [
         hosted.machine
         for hosted in node.parts.company.groups.values()
-        if isinstance(hosted.machine, QueueGroup)
+        if isinstance(hosted.machine, QuorumQueueMember)
     ]
     led = group.member.leadership
     return led.queue.settings.max_length if led is not None else None

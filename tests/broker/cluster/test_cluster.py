@@ -119,7 +119,7 @@ async def test_who_stops_hands_over_first(tmp_path: Path, caplog: pytest.LogCapt
             caplog.set_level(logging.INFO)
             await leader.stop()
             said = [record.getMessage() for record in caplog.records]
-            assert said.index("handed_over") < said.index("link_ended")
+            assert said.index("leadership_drained") < said.index("link_ended")
             others = three.running
             await until(lambda: any(node.cluster.metadata.leads for node in others))  # noqa: B023
             statuses = [node.cluster.running.host.group(METADATA_GROUP).status for node in others]
@@ -148,7 +148,7 @@ async def test_who_stops_hands_over_its_queues_too(
         assert before["a"] > 10, "a is asked first for each"
         caplog.set_level(logging.INFO)
         await three["a"].stop()
-        said = [record for record in caplog.records if record.getMessage() == "handed_over"]
+        said = [record for record in caplog.records if record.getMessage() == "leadership_drained"]
         (numbers,) = [getattr(record, FIELDS_ATTRIBUTE) for record in said]
         assert numbers["groups"] in (before["a"], before["a"] + 1), "it may lead the definitions"
         assert numbers["still_led_here"] == 0

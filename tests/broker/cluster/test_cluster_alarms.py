@@ -9,7 +9,7 @@ import aio_pika
 import pytest
 
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 
 
@@ -57,6 +57,6 @@ async def test_what_is_no_alarm_is_refused(
     async with running_cluster(tmp_path, 2) as two:
         links = two["a"].cluster.links
         await until(lambda: links.is_up("b"))
-        links.send("b", FrameKind.ALARM, payload, lane=Lane.URGENT)
-        await until(lambda: "frame_refused" in [each.getMessage() for each in caplog.records])
+        links.send("b", FrameKind.ALARM, payload, lane=TrafficClass.URGENT)
+        await until(lambda: "frame_rejected" in [each.getMessage() for each in caplog.records])
         assert alarms(two["b"]).reason == ""

@@ -283,5 +283,5 @@ def test_operators_are_told_once_whose_clock_is_wrong(caplog: pytest.LogCaptureF
     ]
     assert told == [
         *[("clock_skewed", "b", HOUR_MS)] * 3,
-        *[("clock_right_again", "b", 0)] * 3,
+        *[("clock_in_sync", "b", 0)] * 3,
     ]

@@ -20,8 +20,8 @@ from fluffle.broker.cluster.direct_reply_to import (
     FRAME_BYTES_MAX,
     LONE_BYTES_MAX,
     PATIENCE_S,
-    DistantReplies,
-    Ports,
+    DirectReplyCallbacks,
+    RemoteReplies,
     mark_of,
 )
 from fluffle.broker.queues.delivery import DeliveryBatch
@@ -161,15 +161,15 @@ class Pair:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.refused: list[str] = []
         self.there = Here("asked")
-        self.a = DistantReplies("a", Here(), self._ports(lambda: self.reached))
-        self.b = DistantReplies("b", self.there, self._ports(lambda: ["a"]))
+        self.a = RemoteReplies("a", Here(), self._ports(lambda: self.reached))
+        self.b = RemoteReplies("b", self.there, self._ports(lambda: ["a"]))
         self.heard: list[bool] = []
 
-    def _ports(self, reached: Callable[[], list[str]]) -> Ports:
+    def _ports(self, reached: Callable[[], list[str]]) -> DirectReplyCallbacks:
         def later(after_s: float, act: Callable[[], None]) -> None:
             self.timers.append((after_s, act))
 
-        return Ports(
+        return DirectReplyCallbacks(
             lambda _node, payload: self.wire.append(payload),
             reached,
             later,

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from fluffle.broker.__main__ import main
-from fluffle.broker.cluster.disaster_recovery import NotHere, salvage
+from fluffle.broker.cluster.disaster_recovery import NothingToRecover, force_single_node
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.process.lock import LOCK_FILE, lock
 from fluffle.broker.queues.arguments import Declaration
@@ -37,7 +37,7 @@ async def test_a_node_goes_on_alone_and_others_join_it(tmp_path: Path) -> None:
     await nodes.agree()
     for node in nodes:
         await node.kill()
-    done = salvage(tmp_path / "b", lambda: MARK)
+    done = force_single_node(tmp_path / "b", lambda: MARK)
     assert set(done.groups) == {1, queue}
     assert done.damaged == ()
     await nodes["b"].start()
@@ -65,8 +65,8 @@ async def test_a_node_goes_on_alone_and_others_join_it(tmp_path: Path) -> None:
 
 
 async def test_only_a_node_of_a_cluster_that_does_not_run_can_be_salvaged(tmp_path: Path) -> None:
-    with pytest.raises(NotHere, match="no data of a node of a cluster"):
-        salvage(tmp_path, lambda: MARK)
+    with pytest.raises(NothingToRecover, match="no data of a node of a cluster"):
+        force_single_node(tmp_path, lambda: MARK)
     nodes = await make_cluster(tmp_path)
     await nodes.start("ab")
     await nodes["b"].stop()

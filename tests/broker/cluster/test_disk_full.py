@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.cluster.disk_full import Ports, Room, unpacked
+from fluffle.broker.cluster.disk_full import DiskFullCallbacks, DiskFullHandover, unpacked
 from fluffle.raft.config import NodeId
 from tests.simulation.toy import put
 from tests.support.hosts import HostCluster
@@ -23,12 +23,12 @@ class Scene:
 
     def __init__(self, groups: int = 1) -> None:
         self.cluster = HostCluster()
-        self.rooms: dict[NodeId, Room] = {}
+        self.rooms: dict[NodeId, DiskFullHandover] = {}
         for node in self.cluster.running():
             name = node.name
             send, tell_all = partial(self._send, name), partial(self._all, name)
-            ports = Ports(name, node.host, self._are_there, send, tell_all)
-            self.rooms[name] = Room(ports)
+            ports = DiskFullCallbacks(name, node.host, self._are_there, send, tell_all)
+            self.rooms[name] = DiskFullHandover(ports)
         self.groups = range(GROUP, GROUP + groups)
         for group in self.groups:
             self.cluster.create(group)

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.group_owner import METADATA_GROUP, Owners
+from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch
 from fluffle.broker.cluster.ports import Machine
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import ConfigChange, Verdict
@@ -50,7 +50,7 @@ class Noting:
 class Rig:
     def __init__(self) -> None:
         self.metadata, self.hosting, self.nodes = ToyMachine(), Noting(), Noting()
-        self.owners = Owners(self.metadata, self.hosting, self.nodes)
+        self.owners = GroupOwnerDispatch(self.metadata, self.hosting, self.nodes)
 
 
 def test_each_group_has_the_machine_of_its_owner() -> None:

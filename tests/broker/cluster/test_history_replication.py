@@ -15,8 +15,8 @@ from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.cluster.history_replication import (
     FRAME_BYTES_MAX,
     KEPT,
+    HistoryReplication,
     Row,
-    SharedHistories,
     packed,
     unpacked,
 )
@@ -157,6 +157,6 @@ def test_the_message_behind_one_with_keys_of_bcc_has_none() -> None:
 )
 def test_what_cannot_be_read_is_refused(payload: bytes) -> None:
     refused: list[tuple[str, str]] = []
-    histories = SharedHistories(lambda *said: refused.append(said))
+    histories = HistoryReplication(lambda *said: refused.append(said))
     histories.receive("b", payload)
     assert refused == [("b", "it has kept what nobody can read")]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from fluffle.broker.cluster.host_limits import HostSettings, ScrubSettings
-from fluffle.broker.cluster.proposal_outcome import UNSURE, Lost
+from fluffle.broker.cluster.host_limits import HostLimits, ScrubLimits
+from fluffle.broker.cluster.proposal_outcome import UNKNOWN_OUTCOME, ProposalLost
 from fluffle.raft.group import Position
 from fluffle.raft.records import DATA, Entry
 from fluffle.raft.tuning import Tuning
@@ -18,11 +18,11 @@ GROUP = 7
 STEPS = 400
 SEEDS = 12
 SMALL = Tuning(append_bytes_max=300, window_messages=3, cached_bytes=200, snapshot_chunk_bytes=100)
-OFTEN = HostSettings(
+OFTEN = HostLimits(
     slice_bytes=400,
     snapshot_bytes_min=1_500,
     snapshot_node_bytes_max=3_000,
-    scrub=ScrubSettings(piece_bytes=300, pause_ms=20, rest_ms=100),
+    scrub=ScrubLimits(piece_bytes=300, pause_ms=20, rest_ms=100),
 )
 """Everything that is done in the background is done all the time."""
 
@@ -137,10 +137,10 @@ def test_everybody_is_answered_once_and_with_the_truth(seed: int) -> None:
         if isinstance(fate, Position):
             assert chaos.applied[fate.index] == (fate.term, payload)
             counts["applied"] += 1
-        elif fate == UNSURE:
+        elif fate == UNKNOWN_OUTCOME:
             counts["unsure"] += 1
         else:
-            assert isinstance(fate, Lost)
+            assert isinstance(fate, ProposalLost)
             assert payload not in places
             counts["refused"] += 1
     for applied, told in chaos.reads:

@@ -15,10 +15,10 @@ import pytest
 from fluffle.broker.base.clock import ManualClock, SystemClock
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.host_limits import HostSettings
-from fluffle.broker.cluster.host_loop import Identity, RunningHost, Surroundings
+from fluffle.broker.cluster.host_limits import HostLimits
+from fluffle.broker.cluster.host_loop import HostIdentity, HostLoopEnvironment, RunningHost
 from fluffle.broker.cluster.links.links import ClusterLinks
-from fluffle.broker.cluster.ports import FrameKind, Lane, Links
+from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.runtime.commits import Commits
@@ -76,15 +76,15 @@ class Alone:
         self.fatal: list[Exception] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.running = RunningHost(
-            Identity("a", 1, Random(1)), self.around(), settings=HostSettings(scrub=None)
+            HostIdentity("a", 1, Random(1)), self.around(), settings=HostLimits(scrub=None)
         )
         self.sequence = 0
         self.running.start()
         self.running.host.create(GROUP, 1, Config.initial("a"))
         self.settle()
 
-    def around(self) -> Surroundings:
-        return Surroundings(
+    def around(self) -> HostLoopEnvironment:
+        return HostLoopEnvironment(
             self.store,
             self.turn,
             Network().join("a"),
@@ -191,7 +191,7 @@ def test_frames_of_no_known_kind_are_dropped_with_a_word() -> None:
     told, links = Told(), Network().join("a")
     node = Alone()
     around = node.around()._replace(links=links, owner=told)
-    running = RunningHost(Identity("a", 1, Random(1)), around)
+    running = RunningHost(HostIdentity("a", 1, Random(1)), around)
     taken: list[tuple[NodeId, bytes]] = []
     running.switch.takers[FrameKind.METADATA] = lambda node, payload: taken.append((node, payload))
     links.on_frame("b", FrameKind.METADATA, b"m")
@@ -262,7 +262,9 @@ class LoopNetwork(Network):
     async def left(self, name: NodeId) -> None:
         self.leave(name)
 
-    def send(self, sender: NodeId, receiver: NodeId, frame: tuple[FrameKind, bytes, Lane]) -> None:
+    def send(
+        self, sender: NodeId, receiver: NodeId, frame: tuple[FrameKind, bytes, TrafficClass]
+    ) -> None:
         super().send(sender, receiver, frame)
         asyncio.get_running_loop().call_soon(self.deliver)
 
@@ -321,7 +323,7 @@ class LoopNode:
         self.commits = Commits(self.store, self.turn)
         self.told = Told(lambda: NotingMachine(self._changes))
         links = self._network.join(self.name)
-        around = Surroundings(
+        around = HostLoopEnvironment(
             self.store,
             self.turn,
             links,
@@ -331,7 +333,7 @@ class LoopNode:
             loop.call_later,
             self.fatal.append,
         )
-        identity = Identity(self.name, self._boot, Random(self.name))
+        identity = HostIdentity(self.name, self._boot, Random(self.name))
         self.running = RunningHost(identity, around)
         assert self.running.start() == []
         self.is_running = True

@@ -7,18 +7,18 @@ import logging
 import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.join_status import awaited, say
-from fluffle.broker.cluster.links.refusals import Hindrance
+from fluffle.broker.cluster.join_status import join_status_of, log_join_status
+from fluffle.broker.cluster.links.refusals import LinkFailure
 
-REFUSED = Hindrance("refused by a: secret", "the secrets differ")
-ABSENT = Hindrance("connect call failed", None)
+REFUSED = LinkFailure("refused by a: secret", "the secrets differ")
+ABSENT = LinkFailure("connect call failed", None)
 
 
 class Links:
     """Who has a link in which direction."""
 
     def __init__(
-        self, up: str = "", heard: str = "", hindrances: dict[str, Hindrance] | None = None
+        self, up: str = "", heard: str = "", hindrances: dict[str, LinkFailure] | None = None
     ) -> None:
         self.dialled_by = heard
         self._up, self._hindrances = up, hindrances or {}
@@ -26,18 +26,18 @@ class Links:
     def is_up(self, node: str) -> bool:
         return node in self._up
 
-    def hindrance(self, node: str) -> Hindrance | None:
+    def hindrance(self, node: str) -> LinkFailure | None:
         return self._hindrances.get(node)
 
 
 def advice(links: Links, *, is_let_in: bool = True, forgotten_start: int = 0) -> str:
-    return awaited(
+    return join_status_of(
         "c", "ba", links, is_let_in=is_let_in, forgotten_start=forgotten_start
     ).advice  # fmt: skip
 
 
 def test_who_is_refused_is_told_by_whom_and_what_helps() -> None:
-    found = awaited(
+    found = join_status_of(
         "c", "ba", Links(hindrances={"a": REFUSED, "b": ABSENT}), is_let_in=True, forgotten_start=0
     )
     assert found == ([], ["a", "b"], ["refused by a: secret"], "the secrets differ")
@@ -77,7 +77,7 @@ def test_a_disk_that_was_wiped_comes_first() -> None:
 
 def test_the_log_says_who_has_refused(caplog: pytest.LogCaptureFixture) -> None:
     links = Links(hindrances={"a": REFUSED})
-    say(awaited("c", "ab", links, is_let_in=True, forgotten_start=0))
+    log_join_status(join_status_of("c", "ab", links, is_let_in=True, forgotten_start=0))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert getattr(record, FIELDS_ATTRIBUTE) == {

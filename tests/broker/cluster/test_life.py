@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.cluster.boots import DiskAtStart, Life, begin_life
+from fluffle.broker.cluster.boots import BootRecord, DiskAtStart, begin_boot
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.durability.definitions.node_identity import IDENTITY, store_owner_of
@@ -21,7 +21,7 @@ from fluffle.storage.file_mark import mark_of
 
 async def begun(
     place: Path, drawn: int, *, node: str = "a", cluster: str = "c", peers: str = "ab"
-) -> Life:
+) -> BootRecord:
     """A life that is on disk, and has ended."""
     durability = open_durability(
         store_in(place, asyncio.get_running_loop().call_soon_threadsafe),
@@ -35,7 +35,7 @@ async def begun(
         )
         config = Config(node_name=node, data_dir=place, cluster=told)
         disk = DiskAtStart(durability.store.disk.commit_number, mark_of(data_file(place)))
-        life = begin_life(durability.identity, config, told, drawn.to_bytes(16), disk)
+        life = begin_boot(durability.identity, config, told, drawn.to_bytes(16), disk)
         await durability.durable()
         return life
     finally:

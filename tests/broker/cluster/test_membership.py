@@ -12,7 +12,7 @@ from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cli.status import for_people
 from fluffle.broker.cluster.links.identity import Reason
-from fluffle.broker.cluster.membership import Membership, steps
+from fluffle.broker.cluster.membership import MetadataMembership, steps
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.metadata.nodes import RegisteredNode, dismiss
@@ -143,7 +143,7 @@ async def test_nothing_new_is_put_on_a_node_that_is_on_its_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All have agreed that it goes; the members of the metadata group follow later."""
-    monkeypatch.setattr(Membership, "look", lambda _membership: None)
+    monkeypatch.setattr(MetadataMembership, "look", lambda _membership: None)
     async with running_cluster(tmp_path) as nodes:
         await nodes["c"].kill()
         await is_seen_by_nobody(nodes, "c")

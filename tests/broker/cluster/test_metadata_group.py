@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.cluster.frame_dispatch import Switch
-from fluffle.broker.cluster.metadata_group import Ports, ReplicatedMetadata
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.frame_dispatch import FrameDispatch
+from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.durability.local_queues import LocalQueues
@@ -39,13 +39,13 @@ class Member:
             node._soon.append(act)
 
         def send(to: NodeId, payload: bytes) -> None:
-            node.links.send(to, FrameKind.METADATA, payload, lane=Lane.NORMAL)
+            node.links.send(to, FrameKind.METADATA, payload, lane=TrafficClass.NORMAL)
 
         def send_read(to: NodeId, payload: bytes) -> bool:
-            node.links.send(to, FrameKind.READ_INDEX, payload, lane=Lane.URGENT)
+            node.links.send(to, FrameKind.READ_INDEX, payload, lane=TrafficClass.URGENT)
             return True
 
-        ports = Ports(
+        ports = MetadataCallbacks(
             propose=lambda payload, on_fate: node.host.group(GROUP).propose(payload, on_fate),
             send=send,
             call_soon=soon,
@@ -56,7 +56,7 @@ class Member:
             send_read=send_read,
         )
         self.metadata = ReplicatedMetadata(node.name, node.boot, self.catalogue.apply, ports)
-        switch = Switch(node.links, node.told.refused)
+        switch = FrameDispatch(node.links, node.told.refused)
         switch.takers = {
             FrameKind.CONSENSUS: node.host.receive,
             FrameKind.METADATA: self.metadata.receive,

@@ -16,7 +16,7 @@ from fluffle.broker.base.errors import InternalError
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster import applied_barrier, cluster, metadata_group
 from fluffle.broker.cluster.links.identity import Reason
-from fluffle.broker.cluster.links.limits import LinkTuning
+from fluffle.broker.cluster.links.limits import LinkLimits
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.metadata_group import GIVE_UP_MS
 from fluffle.broker.config.config import ListenAddress
@@ -71,7 +71,7 @@ async def test_a_link_that_flaps_costs_no_change(
 ) -> None:
     """At whatever moment of a change: what may be lost with a link goes over the next, and nobody
     waits until it is time to ask again, but consensus for some tenths of a second."""
-    swift = LinkTuning(settled_ms=0, redial_ms=5, redial_ms_max=20, reopen_ms=NEVER_MS)
+    swift = LinkLimits(settled_ms=0, redial_ms=5, redial_ms_max=20, reopen_ms=NEVER_MS)
     monkeypatch.setattr(cluster, "ClusterLinks", partial(ClusterLinks, tuning=swift))
     make_calm(monkeypatch)
     monkeypatch.setattr(metadata_group, "RETRY_MS", NEVER_MS)

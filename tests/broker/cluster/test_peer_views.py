@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import msgpack
 import pytest
 
-from fluffle.broker.cluster.absent_nodes import Absent
+from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.gather import GIVE_UP_S
-from fluffle.broker.cluster.peer_views import Sightings
+from fluffle.broker.cluster.peer_views import PeerViews
 from fluffle.raft.output import Verdict
 
 Told = list[Mapping[str, frozenset[str]]]
@@ -20,19 +20,19 @@ class Rig:
     """Three nodes; what is on its way between them, and what is to be done later."""
 
     def __init__(self) -> None:
-        self.absent = {name: Absent(name, lambda: 0, lambda _node: False) for name in "abc"}
+        self.absent = {name: AbsentNodes(name, lambda: 0, lambda _node: False) for name in "abc"}
         self.under_way: list[tuple[str, str, bytes]] = []
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.nodes = {name: self._made(name) for name in "abc"}
 
-    def _made(self, name: str) -> Sightings:
+    def _made(self, name: str) -> PeerViews:
         def send(node: str, payload: bytes) -> None:
             self.under_way.append((name, node, payload))
 
         def call_later(seconds: float, call: Callable[[], None]) -> None:
             self.later.append((seconds, call))
 
-        return Sightings(self.absent[name], send, call_later)
+        return PeerViews(self.absent[name], send, call_later)
 
     def sees(self, name: str, others: str) -> None:
         for other in others:

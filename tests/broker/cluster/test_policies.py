@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.quorum.specification import settings_on_record
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.cluster.queues.test_three_nodes import Scene, leads, publish, scene
@@ -16,10 +16,10 @@ __all__ = ["scene"]
 SHORT = QueueSettings(max_length=2)
 
 
-def group_at(node: ClusterNode) -> QueueGroup:
+def group_at(node: ClusterNode) -> QuorumQueueMember:
     definition = node.node.catalogue.vhosts["/"].queues["q"].definition
     group = node.cluster.hub.leading.queues[definition.id]
-    assert isinstance(group, QueueGroup)
+    assert isinstance(group, QuorumQueueMember)
     return group
 
 

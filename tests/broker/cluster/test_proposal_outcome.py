@@ -2,13 +2,13 @@
 
 import pytest
 
-from fluffle.broker.cluster.proposal_outcome import UNSURE, Fate, Waiting
+from fluffle.broker.cluster.proposal_outcome import UNKNOWN_OUTCOME, Fate, PendingProposals
 from fluffle.raft.group import Position
 from fluffle.raft.records import DATA, Entry
 
 
-def waiting_for(told: list[Fate], *positions: Position) -> Waiting:
-    waiting = Waiting()
+def waiting_for(told: list[Fate], *positions: Position) -> PendingProposals:
+    waiting = PendingProposals()
     for position in positions:
         waiting.add(position, told.append)
     return waiting
@@ -27,16 +27,16 @@ def test_those_that_were_applied_are_told_in_order_and_once() -> None:
     assert told == [Position(2, 5), Position(2, 7)]
     waiting.end()
     waiting.end()
-    assert told[2:] == [UNSURE]
+    assert told[2:] == [UNKNOWN_OUTCOME]
 
 
 def test_who_leads_again_lets_go_of_what_it_proposed_before() -> None:
     told: list[Fate] = []
     waiting = waiting_for(told, Position(2, 5), Position(4, 6))
     waiting.ended(4)
-    assert told == [UNSURE]
+    assert told == [UNKNOWN_OUTCOME]
     waiting.applied(entries(4, 6))
-    assert told == [UNSURE, Position(4, 6)]
+    assert told == [UNKNOWN_OUTCOME, Position(4, 6)]
 
 
 def test_an_entry_of_another_term_in_its_place_is_impossible() -> None:

@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 
 from fluffle.broker.cluster.codec import encode
-from fluffle.broker.cluster.host_limits import HostSettings
+from fluffle.broker.cluster.host_limits import HostLimits
 from fluffle.broker.cluster.msgpack_parts import joined
-from fluffle.broker.cluster.ports import Lane
-from fluffle.broker.cluster.proposal_outcome import UNSURE, Lost
+from fluffle.broker.cluster.ports import TrafficClass
+from fluffle.broker.cluster.proposal_outcome import UNKNOWN_OUTCOME, ProposalLost
 from fluffle.broker.cluster.raft_host import STEPS_MAX
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
 from fluffle.raft.group import Position
@@ -31,7 +31,7 @@ def cluster() -> HostCluster:
 
 
 def reason_of(fate: object) -> RefusalReason:
-    assert isinstance(fate, Lost)
+    assert isinstance(fate, ProposalLost)
     assert fate.refused is not None
     return fate.refused.reason
 
@@ -114,7 +114,7 @@ def test_a_follower_refuses_and_says_who_leads(cluster: HostCluster) -> None:
     assert fates == []
     cluster.settle()
     assert reason_of(fates[0]) is RefusalReason.NOT_LEADER
-    assert isinstance(fates[0], Lost)
+    assert isinstance(fates[0], ProposalLost)
     assert fates[0].refused is not None
     assert fates[0].refused.leader == cluster.leader(GROUP).name
     assert len(fates) == 1
@@ -148,13 +148,13 @@ def test_who_waits_hears_that_leadership_has_ended(cluster: HostCluster) -> None
     cluster.settle()
     assert (fates, told) == ([], [])
     cluster.advance(1_000)
-    assert (fates, told) == ([UNSURE], [None])
+    assert (fates, told) == ([UNKNOWN_OUTCOME], [None])
     for other in "abc":
         if other != leader.name:
             cluster.network.connect(leader.name, other)
     cluster.advance(3_000)
     assert cluster.propose(GROUP, put(2, 0)) != []
-    assert fates == [UNSURE]
+    assert fates == [UNKNOWN_OUTCOME]
 
 
 def test_a_proposal_from_within_a_turn_is_one_of_the_next(cluster: HostCluster) -> None:
@@ -198,7 +198,7 @@ def test_a_group_that_is_deleted_answers_everybody(cluster: HostCluster) -> None
     leader.host.delete(GROUP)
     group.propose(put(2, 0), answers.append)
     cluster.settle()
-    assert answers[:2] == [UNSURE, None]
+    assert answers[:2] == [UNKNOWN_OUTCOME, None]
     assert reason_of(answers[2]) is RefusalReason.NOT_LEADER
     assert GROUP not in leader.host
     assert leader.image.groups == {}
@@ -280,7 +280,7 @@ def test_an_image_that_contradicts_the_log_ends_the_node() -> None:
     cluster.is_fatal_expected = True
     fates = cluster.propose(GROUP, put(1, 0))
     assert [str(error) for error in node.fatal] == ["this does not fit"]
-    assert fates == [UNSURE]
+    assert fates == [UNKNOWN_OUTCOME]
     turns = node.turns
     node.host.group(GROUP).propose(put(2, 0), fates.append)
     cluster.advance(1_000)
@@ -297,7 +297,7 @@ def test_a_host_that_stops_answers_everybody(cluster: HostCluster) -> None:
     group.propose(put(2, 0), answers.append)
     group.read_index(answers.append)
     leader.host.stop()
-    assert answers[0] == UNSURE
+    assert answers[0] == UNKNOWN_OUTCOME
     assert reason_of(answers[1]) is RefusalReason.NOT_LEADER
     assert answers[2] is None
     group.propose(put(3, 0), answers.append)
@@ -388,7 +388,7 @@ def test_what_waits_for_the_disk_leaves_after_it(cluster: HostCluster) -> None:
     follower.store.sync()
     follower.step()
     assert [(sender, lane) for sender, _, lane, _ in cluster.network.sent] == [
-        (follower.name, Lane.URGENT)
+        (follower.name, TrafficClass.URGENT)
     ]
 
 
@@ -399,7 +399,7 @@ def test_idle_groups_cost_no_turn_and_no_message() -> None:
     turns = sum(node.turns for node in cluster.running())
     cluster.network.sent.clear()
     cluster.advance(10_000)
-    assert {lane for *_, lane, _ in cluster.network.sent} == {Lane.URGENT}
+    assert {lane for *_, lane, _ in cluster.network.sent} == {TrafficClass.URGENT}
     # Four pings a second to each of two others, and those of the others that come in.
     assert sum(node.turns for node in cluster.running()) - turns <= 3 * 40 * 4
 
@@ -408,7 +408,7 @@ def test_idle_groups_cost_no_turn_and_no_message() -> None:
 
 
 def test_a_catch_up_is_read_in_slices_while_others_have_their_turns() -> None:
-    settings = HostSettings(slice_bytes=1, scrub=None)
+    settings = HostLimits(slice_bytes=1, scrub=None)
     tuning = Tuning(append_bytes_max=2_000, cached_bytes=0)
     cluster = HostCluster(settings=settings, tuning=tuning)
     cluster.create(GROUP, GROUP + 1)
@@ -424,7 +424,7 @@ def test_a_catch_up_is_read_in_slices_while_others_have_their_turns() -> None:
         cluster.step()
         most = max(most, leader.store.happened.count("read") - before)
         cluster.now_ms += 10
-    cluster.network.sent = [item for item in cluster.network.sent if item[2] is Lane.BULK]
+    cluster.network.sent = [item for item in cluster.network.sent if item[2] is TrafficClass.BULK]
     assert most == 1
     assert leader.store.happened.count("read") >= 20
     assert cluster.network.sent != []
@@ -433,7 +433,7 @@ def test_a_catch_up_is_read_in_slices_while_others_have_their_turns() -> None:
 
 
 def test_snapshots_are_taken_a_few_at_a_time() -> None:
-    settings = HostSettings(slice_bytes=1 << 18, snapshot_bytes_min=1_000, scrub=None)
+    settings = HostLimits(slice_bytes=1 << 18, snapshot_bytes_min=1_000, scrub=None)
     cluster = HostCluster("a", settings=settings)
     groups = range(1, 101)
     cluster.create(*groups)
@@ -463,7 +463,7 @@ def test_who_is_behind_the_floor_gets_a_snapshot_by_the_bulk_lane(cluster: HostC
     behind.start()
     cluster.advance(3_000)
     assert behind.machine(GROUP).calls[-1] == "restore 6"
-    assert Lane.BULK in {lane for *_, lane, _ in cluster.network.sent}
+    assert TrafficClass.BULK in {lane for *_, lane, _ in cluster.network.sent}
     assert list(behind.machine(GROUP).toy.live) == [2, 3, 4, 5, 6]
 
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fluffle.broker.__main__ import main
-from fluffle.broker.cluster.disaster_recovery import salvage
+from fluffle.broker.cluster.disaster_recovery import force_single_node
 from fluffle.broker.cluster.membership import begun_as
 from fluffle.broker.cluster.restored_data import SET_ASIDE, NotACopy, owner_of
 from fluffle.broker.config.config import Config, ListenAddress
@@ -101,7 +101,7 @@ async def test_classic_queues_of_a_copy_are_saved_apart(tmp_path: Path) -> None:
         assert said("restored", a).exit_code == 0
         apart = tmp_path / "apart"
         shutil.copytree(a.config.data_dir / f"{SET_ASIDE}-1", apart / STORE_FOLDER)
-        salvage(apart, lambda: "salvaged")
+        force_single_node(apart, lambda: "salvaged")
         assert a.config.cluster is not None
         listen = ListenAddress(LOOPBACK, *free_ports(1))
         cluster = replace(a.config.cluster, peers={"a": listen}, listen=listen, secret=b"another")

@@ -9,13 +9,21 @@ import msgpack
 import pytest
 
 from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.cluster.rpc_client import Errand, Errands, Page, Ports, Refusal, Silence, Told
-from fluffle.broker.cluster.rpc_server import OPEN_MAX, UNREAD_S_MAX, Listing, Obliging, Tell
-from fluffle.broker.cluster.rpc_server import Ports as ObligingPorts
+from fluffle.broker.cluster.rpc_client import (
+    NoReply,
+    Page,
+    RequestRefused,
+    RpcClient,
+    RpcClientCallbacks,
+    RpcRequest,
+    Told,
+)
+from fluffle.broker.cluster.rpc_server import OPEN_MAX, UNREAD_S_MAX, Listing, RpcServer, Tell
+from fluffle.broker.cluster.rpc_server import RpcServerCallbacks as ObligingPorts
 from tests.suite.seeds import seeds
 
 PATIENCE_S = 3.0
-SILENT = Silence("it has said nothing for 3 s")
+SILENT = NoReply("it has said nothing for 3 s")
 
 
 class Timer:
@@ -43,7 +51,7 @@ class Count:
         if self.is_closed:
             return
         if not self.request.isdigit():
-            self.tell(Refusal(404, "nothing of that kind"))
+            self.tell(RequestRefused(404, "nothing of that kind"))
             return
         self.page += 1
         self.tell(Page(b"page %d" % self.page, has_more=self.page < int(self.request)))
@@ -69,22 +77,22 @@ class Rig:
         self.obliging = {name: self._made_obliging(name) for name in nodes}
         self.most_under_way = 0
 
-    def _made(self, name: str) -> Errands:
-        ports = Ports(
+    def _made(self, name: str) -> RpcClient:
+        ports = RpcClientCallbacks(
             lambda node, payload: self.under_way.append((name, node, payload)),
             lambda node: self.hindered.get(node, ""),
             self._call_later,
         )
-        return Errands(ports, patience_s=PATIENCE_S)
+        return RpcClient(ports, patience_s=PATIENCE_S)
 
-    def _made_obliging(self, name: str) -> Obliging:
+    def _made_obliging(self, name: str) -> RpcServer:
         def begin(request: bytes, tell: Tell) -> Listing:
             return Count(self, request, tell)
 
         def send(node: str, payload: bytes) -> None:
             self.under_way.append((name, node, payload))
 
-        obliging = Obliging(ObligingPorts(send, begin, self._call_later))
+        obliging = RpcServer(ObligingPorts(send, begin, self._call_later))
         self.errands[name].on_asked = obliging.asked
         return obliging
 
@@ -124,7 +132,7 @@ class Rig:
         return any(not each.is_cancelled for each in self.timers)
 
 
-def all_told(rig: Rig, errand: Errand) -> list[Told]:
+def all_told(rig: Rig, errand: RpcRequest) -> list[Told]:
     """Everything, taken as it comes."""
     told: list[Told] = []
     while not told or (isinstance(told[-1], Page) and told[-1].has_more):
@@ -178,7 +186,7 @@ def test_several_are_asked_at_once_and_none_is_taken_for_another() -> None:
 def test_what_is_refused_is_over() -> None:
     rig = Rig()
     errand = rig.errands["a"].begin("b", b"?")
-    assert all_told(rig, errand) == [Refusal(404, "nothing of that kind")]
+    assert all_told(rig, errand) == [RequestRefused(404, "nothing of that kind")]
     errand.stop()
     rig.run()
     assert not rig.is_waiting
@@ -189,7 +197,7 @@ def test_what_is_refused_is_over() -> None:
 def test_who_cannot_be_asked_is_silent_at_once_and_is_sent_nothing(why: str) -> None:
     rig = Rig()
     rig.hindered["b"] = why
-    assert rig.errands["a"].begin("b", b"1").take() == Silence(why)
+    assert rig.errands["a"].begin("b", b"1").take() == NoReply(why)
     assert rig.under_way == []
     assert not rig.is_waiting
 
@@ -232,7 +240,7 @@ def test_what_was_under_way_is_lost_with_the_link(*, is_up: bool) -> None:
     assert lost.take() == other.take() == pages(9)[0]
     rig.under_way = [each for each in rig.under_way if "b" not in each[:2]]
     rig.errands["a"].link_changed("b", is_up=is_up)
-    assert lost.take() == Silence("the link to it was lost")
+    assert lost.take() == NoReply("the link to it was lost")
     assert all_told(rig, other) == pages(9)[1:]
 
 
@@ -243,7 +251,7 @@ def test_who_comes_back_in_an_earlier_version_is_not_even_told_that_it_may_stop(
     rig.hindered["b"] = "it is of an earlier version"
     rig.errands["a"].link_changed("b", is_up=True)
     assert rig.under_way == []
-    assert errand.take() == Silence("the link to it was lost")
+    assert errand.take() == NoReply("the link to it was lost")
     errand.stop()
     assert rig.under_way == []
 
@@ -285,7 +293,7 @@ def test_another_node_may_have_so_many_open_and_no_more() -> None:
     rig = Rig("abc")
     errands = [rig.errands["a"].begin("b", b"2") for _ in range(OPEN_MAX + 1)]
     rig.run()
-    assert errands[-1].take() == Refusal(506, f"{OPEN_MAX} lists are read by 'a' already")
+    assert errands[-1].take() == RequestRefused(506, f"{OPEN_MAX} lists are read by 'a' already")
     assert all_told(rig, rig.errands["c"].begin("b", b"2")) == pages(2)
     assert all_told(rig, errands[0]) == pages(2)
     assert all_told(rig, rig.errands["a"].begin("b", b"2")) == pages(2)
@@ -311,7 +319,7 @@ def test_nobody_else_can_answer() -> None:
 def test_whatever_is_lost_all_ends(seed: int) -> None:
     """Frames are lost, links break, nodes are deaf, and some stop listening: nothing is left."""
     chance, rig = Random(seed), Rig("abc")
-    running: list[Errand] = []
+    running: list[RpcRequest] = []
     ended = 0
     for _ in range(120):
         asker, asked = chance.sample("abc", 2)

@@ -2,19 +2,19 @@
 
 from itertools import pairwise
 
-from fluffle.broker.cluster.host_limits import HostSettings, ScrubSettings
+from fluffle.broker.cluster.host_limits import HostLimits, ScrubLimits
 from fluffle.broker.cluster.scrubber import first_hole
 from fluffle.raft.records import DATA, Entry
 from tests.simulation.toy import put, settle
 from tests.support.hosts import HostCluster
 
 GROUP = 7
-SCRUB = ScrubSettings(piece_bytes=500, pause_ms=50, rest_ms=4_000)
+SCRUB = ScrubLimits(piece_bytes=500, pause_ms=50, rest_ms=4_000)
 
 
-def backlog(scrub: ScrubSettings = SCRUB) -> HostCluster:
+def backlog(scrub: ScrubLimits = SCRUB) -> HostCluster:
     """Three nodes with twenty live entries, every third of the log dead, below their floors."""
-    cluster = HostCluster(settings=HostSettings(scrub=scrub))
+    cluster = HostCluster(settings=HostLimits(scrub=scrub))
     cluster.create(GROUP)
     cluster.propose(GROUP, *(put(number, 80) for number in range(30)))
     cluster.propose(GROUP, settle(range(2, 32, 3)))
@@ -55,7 +55,7 @@ def test_a_damaged_state_is_found_and_mended() -> None:
 
 
 def test_nothing_is_found_where_nothing_is_wrong_though_snapshots_come_and_go() -> None:
-    cluster = backlog(ScrubSettings(piece_bytes=100, pause_ms=10, rest_ms=10))
+    cluster = backlog(ScrubLimits(piece_bytes=100, pause_ms=10, rest_ms=10))
     for number in range(100):
         cluster.propose(GROUP, put(1_000 + number, 80), settle(range(3, 10 + number)))
         for node in cluster.running():
@@ -66,7 +66,7 @@ def test_nothing_is_found_where_nothing_is_wrong_though_snapshots_come_and_go() 
 
 
 def test_a_backlog_is_read_to_its_end_though_snapshots_come_more_often() -> None:
-    cluster = backlog(ScrubSettings(piece_bytes=500, pause_ms=50, rest_ms=50))
+    cluster = backlog(ScrubLimits(piece_bytes=500, pause_ms=50, rest_ms=50))
     hurt = cluster.followers(GROUP)[0]
     hurt.image.groups[GROUP].damaged.add(30)
     for number in range(40):

@@ -3,16 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.cluster.snapshots import FULL_BYTES, RETRY_MS, ROUND_MS, Snapshots
+from fluffle.broker.cluster.snapshots import FULL_BYTES, RETRY_MS, ROUND_MS, SnapshotSchedule
 
 MIN, NODE_MAX = 100, 1_000
 
 
-def fresh() -> Snapshots:
-    return Snapshots(MIN, NODE_MAX)
+def fresh() -> SnapshotSchedule:
+    return SnapshotSchedule(MIN, NODE_MAX)
 
 
-def take_all(books: Snapshots, now_ms: int = 0) -> list[int]:
+def take_all(books: SnapshotSchedule, now_ms: int = 0) -> list[int]:
     """Who takes one, in order, until nobody has to."""
     order: list[int] = []
     while (group := books.next(now_ms)) is not None:
@@ -81,7 +81,7 @@ def test_who_cannot_take_one_is_asked_again_later_and_holds_up_nobody() -> None:
 
 
 def test_beyond_the_limit_who_was_told_to_wait_waits() -> None:
-    books = Snapshots(MIN, 0)
+    books = SnapshotSchedule(MIN, 0)
     books.applied(1, 10)
     assert books.next(0) == 1
     books.postpone(1, 0)

@@ -11,9 +11,14 @@ import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.codec import BadFrame, pack
-from fluffle.broker.cluster.links.identity import Lives
+from fluffle.broker.cluster.links.identity import Boots
 from fluffle.broker.cluster.restored_data import accept_moved
-from fluffle.broker.cluster.storage_progress import LIVES_MAX, Progress, PutBack, Reached
+from fluffle.broker.cluster.storage_progress import (
+    LIVES_MAX,
+    DiskPutBack,
+    DurableCommit,
+    StorageProgress,
+)
 from fluffle.broker.node import NodeFailed
 from tests.broker.cluster.queues.test_membership import drained
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish
@@ -34,28 +39,28 @@ class Memory:
     """The memory of other disks, in a dictionary."""
 
     def __init__(self) -> None:
-        self.by_node: dict[str, list[Reached]] = {}
+        self.by_node: dict[str, list[DurableCommit]] = {}
 
     @property
     def known(self) -> Iterator[str]:
         return iter(self.by_node)
 
-    def reached(self, node: str) -> Sequence[Reached]:
+    def reached(self, node: str) -> Sequence[DurableCommit]:
         return self.by_node.get(node, ())
 
-    def has_reached(self, node: str, rows: Sequence[Reached]) -> None:
+    def has_reached(self, node: str, rows: Sequence[DurableCommit]) -> None:
         self.by_node[node] = [*rows]
 
 
 class End:
     """A node: what it sends, and whether it has ended."""
 
-    def __init__(self, name: str, lives: Lives, commit: int, incarnation: int = 1) -> None:
+    def __init__(self, name: str, lives: Boots, commit: int, incarnation: int = 1) -> None:
         self.name = name
         self.sent: list[tuple[str, bytes]] = []
-        self.ended: list[PutBack] = []
+        self.ended: list[DiskPutBack] = []
         self.memory, self.disk = Memory(), Disk(commit)
-        self.progress = Progress(
+        self.progress = StorageProgress(
             name,
             lives,
             self.disk,
@@ -79,8 +84,8 @@ class End:
         other.sent = [(node, payload) for node, payload in other.sent if node != self.name]
 
 
-def lives(*began: int) -> Lives:
-    life = Lives(0, ())
+def lives(*began: int) -> Boots:
+    life = Boots(0, ())
     for count, number in enumerate(began, start=1):
         life = life.followed_by(count.to_bytes(16), began=number)
     return life
@@ -89,7 +94,7 @@ def lives(*began: int) -> Lives:
 def test_who_has_less_than_another_knows_of_ends() -> None:
     b = End("b", lives(0), 70)
     b.met_by(End("a", lives(0, 10), 50))
-    assert b.memory.by_node == {"a": [Reached(1, 2, 50)]}
+    assert b.memory.by_node == {"a": [DurableCommit(1, 2, 50)]}
     for began in (50, 51):
         again = End("a", lives(0, 10, began), 90)
         again.met_by(b)
@@ -114,12 +119,12 @@ def test_it_is_found_out_in_any_later_life() -> None:
 def test_a_life_that_the_disk_lacks_is_found_out_by_who_has_only_heard_of_it() -> None:
     """At its first word to a node that has heard of that life, and never met it."""
     c = End("c", lives(0), 8)
-    c.memory.has_reached("a", [Reached(1, 3, 50)])
+    c.memory.has_reached("a", [DurableCommit(1, 3, 50)])
     for began in ((0,), (0, 10), (0, 10, 20)):
         older = End("a", lives(*began), 49)
         older.met_by(c)
         assert older.ended
-    c.memory.has_reached("a", [Reached(1, 3, 51)])
+    c.memory.has_reached("a", [DurableCommit(1, 3, 51)])
     for commit in (51, 52):
         same = End("a", lives(0, 10, 50), commit)
         same.met_by(c)
@@ -145,16 +150,16 @@ def test_who_was_let_in_anew_has_nothing_of_before() -> None:
     fresh.met_by(b)
     assert fresh.ended == []
     b.met_by(fresh)
-    assert b.memory.reached("a") == [Reached(2, 4, 5)]
+    assert b.memory.reached("a") == [DurableCommit(2, 4, 5)]
     late = End("c", lives(0), 9)
-    late.memory.has_reached("a", [Reached(1, 2, 50)])
+    late.memory.has_reached("a", [DurableCommit(1, 2, 50)])
     b.met_by(late)
-    assert b.memory.reached("a") == [Reached(2, 4, 5)]
+    assert b.memory.reached("a") == [DurableCommit(2, 4, 5)]
     nobody_yet = End("a", lives(0), 1, incarnation=0)
     nobody_yet.met_by(b)
     assert nobody_yet.ended == []
     b.met_by(nobody_yet)
-    assert b.memory.reached("a") == [Reached(2, 4, 5)]
+    assert b.memory.reached("a") == [DurableCommit(2, 4, 5)]
 
 
 def test_what_is_known_already_is_not_told_again() -> None:
@@ -179,9 +184,9 @@ def test_who_lets_in_less_than_was_known_says_so(caplog: pytest.LogCaptureFixtur
     b.met_by(End("a", lives(0, 20), 21))
     (record,) = caplog.records
     said = getattr(record, FIELDS_ATTRIBUTE)
-    assert record.getMessage() == "disk_put_back"
+    assert record.getMessage() == "disk_rolled_back"
     assert (said["node"], said["known"], said["found"]) == ("a", 50, 20)
-    assert b.memory.reached("a") == [Reached(1, 1, 50), Reached(1, 2, 21)]
+    assert b.memory.reached("a") == [DurableCommit(1, 1, 50), DurableCommit(1, 2, 21)]
 
 
 def test_who_was_put_back_and_has_gone_far_since_is_found_out(
@@ -200,14 +205,14 @@ def test_who_was_put_back_and_has_gone_far_since_is_found_out(
         if len(later) == 2:
             c.met_by(again)  # which knows nothing of before
         b.met_by(c)
-        assert b.memory.reached("a")[0] == Reached(1, 1, 50)
+        assert b.memory.reached("a")[0] == DurableCommit(1, 1, 50)
         again.met_by(b)
         assert again.ended
     said = [getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records]
     assert [(each["known"], each["found"]) for each in said] == [(50, 49)] * 3
     anew = End("a", lives(0), 3, incarnation=2)
     b.met_by(anew)
-    assert b.memory.reached("a") == [Reached(2, 1, 3)]
+    assert b.memory.reached("a") == [DurableCommit(2, 1, 3)]
 
 
 def test_who_never_knew_a_life_does_not_hide_that_it_is_gone() -> None:
@@ -217,7 +222,7 @@ def test_who_never_knew_a_life_does_not_hide_that_it_is_gone() -> None:
     again = End("a", lives(0, 47), 60)
     c.met_by(again)
     b.met_by(c)
-    assert b.memory.reached("a") == [Reached(1, 1, 50), Reached(1, 2, 60)]
+    assert b.memory.reached("a") == [DurableCommit(1, 1, 50), DurableCommit(1, 2, 60)]
     started_anew = End("b", lives(0, 70), 80)
     started_anew.memory = b.memory
     started_anew.progress.memory = b.memory
@@ -235,7 +240,7 @@ def test_of_lives_that_a_node_has_all_of_the_last_is_remembered() -> None:
     for count in range(1, 20):
         b.met_by(End("a", lives(*range(0, count * 10, 10)), count * 10))
         assert len(b.memory.reached("a")) <= 2
-    assert b.memory.reached("a") == [Reached(1, 18, 180), Reached(1, 19, 190)]
+    assert b.memory.reached("a") == [DurableCommit(1, 18, 180), DurableCommit(1, 19, 190)]
     older = End("a", lives(*range(0, 180, 10), 179), 500)
     c.met_by(older)
     b.met_by(c)
@@ -253,8 +258,8 @@ def test_no_more_lives_are_remembered_than_are_needed() -> None:
         c.met_by(again)
         b.met_by(c)
         assert len(b.memory.reached("a")) <= LIVES_MAX
-    assert b.memory.reached("a")[0] == Reached(1, 1, 50)
-    assert b.memory.reached("a")[-1] == Reached(1, 21, 79)
+    assert b.memory.reached("a")[0] == DurableCommit(1, 1, 50)
+    assert b.memory.reached("a")[-1] == DurableCommit(1, 21, 79)
     last = End("a", lives(0, *range(45, 65)), 79)
     last.met_by(b)
     assert last.ended
@@ -263,9 +268,9 @@ def test_no_more_lives_are_remembered_than_are_needed() -> None:
 def test_what_began_too_long_ago_is_not_spoken_of() -> None:
     b = End("b", lives(0), 70)
     b.met_by(End("a", lives(*range(100)), 100))
-    assert b.memory.reached("a") == [Reached(1, 100, 100)]
-    b.met_by(End("a", Lives(101, (b"",)), 101))
-    assert b.memory.reached("a")[-1] == Reached(1, 101, 101), "it does not know when it began"
+    assert b.memory.reached("a") == [DurableCommit(1, 100, 100)]
+    b.met_by(End("a", Boots(101, (b"",)), 101))
+    assert b.memory.reached("a")[-1] == DurableCommit(1, 101, 101), "it does not know when it began"
 
 
 @pytest.mark.parametrize(
@@ -278,7 +283,7 @@ def test_what_is_no_frame_of_ours_is_refused(payload: bytes) -> None:
 
 def names_of_put_back(caplog: pytest.LogCaptureFixture) -> set[str]:
     """The nodes that others have said to be put back."""
-    said = [each for each in caplog.records if each.getMessage() == "disk_put_back"]
+    said = [each for each in caplog.records if each.getMessage() == "disk_rolled_back"]
     return {getattr(each, FIELDS_ATTRIBUTE)["node"] for each in said}
 
 

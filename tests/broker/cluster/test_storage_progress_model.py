@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from random import Random
 
-from fluffle.broker.cluster.links.identity import Lives
+from fluffle.broker.cluster.links.identity import Boots
 from fluffle.broker.cluster.storage_progress import LIVES_MAX
 from tests.broker.cluster.test_storage_progress import End, Memory
 from tests.suite.seeds import seeds
@@ -23,7 +23,7 @@ class Stored:
     """A disk, with what the model knows of it."""
 
     incarnation: int = 1
-    lives: Lives = field(default_factory=lambda: Lives(0, ()))
+    lives: Boots = field(default_factory=lambda: Boots(0, ()))
     numbers: tuple[int, ...] = ()
     """The only number of each of its lives."""
     commit: int = 0

@@ -16,7 +16,7 @@ from pika.exceptions import ProbableAccessDeniedError
 
 from fluffle.broker.access.limits import LimitedResource, Usage
 from fluffle.broker.cluster.codec import pack
-from fluffle.broker.cluster.usage import Ports, SharedUsage
+from fluffle.broker.cluster.usage import SharedUsage, UsageCallbacks
 from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
 
 
@@ -105,7 +105,7 @@ class Node:
         self.sent: list[bytes] = []
         self.soon: list[Callable[[], None]] = []
         self.refused: list[str] = []
-        ports = Ports(
+        ports = UsageCallbacks(
             lambda _node, payload: self.sent.append(payload),
             lambda: [other],
             self.soon.append,

@@ -13,8 +13,8 @@ from typing import Any
 
 from fluffle.broker.cluster.links.handshake import VERSIONS
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.cluster.queue_sessions.codec import FROM_EDGE, FROM_LEADER, OUTCOMES
-from fluffle.broker.cluster.queue_sessions.messages import EdgeFrame, LeaderFrame
+from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER, OUTCOMES
+from fluffle.broker.cluster.queue_sessions.messages import ClientFrame, LeaderFrame
 from fluffle.raft.messages import MESSAGES
 
 FORMS = (16, "3432c7b02c71c045")
@@ -26,7 +26,7 @@ def forms() -> Iterator[str]:
     """A line for each thing that the place or the type of says how bytes are read."""
     yield from (f"{kind.value} {kind.name}" for kind in FrameKind)
     yield from (outcome.name for outcome in OUTCOMES)
-    for table in ((EdgeFrame, LeaderFrame), FROM_EDGE, FROM_LEADER, MESSAGES):
+    for table in ((ClientFrame, LeaderFrame), FROM_CLIENT, FROM_LEADER, MESSAGES):
         yield from map(form, table)
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, configure
-from fluffle.broker.cluster.membership import Removed
-from fluffle.broker.cluster.storage_progress import PutBack
+from fluffle.broker.cluster.membership import NodeRemoved
+from fluffle.broker.cluster.storage_progress import DiskPutBack
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.daemon import daemon
 from fluffle.broker.daemon.daemon import GC_THRESHOLDS, run
@@ -393,7 +393,11 @@ def test_a_hangup_stops_a_node_in_order(
 
 @pytest.mark.parametrize(
     ("error", "has_traceback"),
-    [(Removed("said once"), False), (PutBack("said once"), False), (ValueError("said once"), True)],
+    [
+        (NodeRemoved("said once"), False),
+        (DiskPutBack("said once"), False),
+        (ValueError("said once"), True),
+    ],
     ids=repr,
 )
 def test_an_end_that_explains_itself_has_no_traceback(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fluffle.broker.base.clock import ManualClock
-from fluffle.broker.cluster.absent_nodes import DEAD_AFTER_MS, Absent
+from fluffle.broker.cluster.absent_nodes import DEAD_AFTER_MS, AbsentNodes
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.ended_queues import EndedQueues
 from fluffle.broker.durability.local_queues import LocalQueues
@@ -102,7 +102,7 @@ def test_what_comes_true_when_all_that_it_had_left_is_removed_goes_too() -> None
 def test_whoever_leads_for_long_keeps_the_queues_of_its_own_clients() -> None:
     scene, clock = Scene(), ManualClock()
     scene.left_by("a", "mine")
-    absent = scene.cluster.absent = Absent("a", clock.now_ms, lambda _node: False)
+    absent = scene.cluster.absent = AbsentNodes("a", clock.now_ms, lambda _node: False)
     for name in "bc":
         absent.judged(Verdict(name, is_alive=True, boot=1))
     clock.advance(2 * DEAD_AFTER_MS)

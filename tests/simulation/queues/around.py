@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from fluffle.broker.cluster.applied_barrier import Everywhere
+from fluffle.broker.cluster.applied_barrier import AppliedBarrier
 from fluffle.broker.cluster.msgpack_parts import Payload, joined
-from fluffle.broker.cluster.ports import FrameKind, Lane, Links, Machine, OnFrame, OnLink
+from fluffle.broker.cluster.ports import FrameKind, Links, Machine, OnFrame, OnLink, TrafficClass
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, SnapshotMeta
@@ -77,7 +77,7 @@ class Overheard:
         self._links = links
         self._overhear = overhear
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
         if kind is FrameKind.STREAM:
             self._overhear(node, joined(payload))
         self._links.send(node, kind, payload, lane=lane)
@@ -85,11 +85,11 @@ class Overheard:
     def is_up(self, node: NodeId) -> bool:
         return self._links.is_up(node)
 
-    def waiting_bytes(self, node: NodeId, lane: Lane) -> int:
+    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
         return self._links.waiting_bytes(node, lane)
 
 
-class Answering(Everywhere):
+class Answering(AppliedBarrier):
     """Of which it is checked when it answers."""
 
     __slots__ = ()

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain, cycle
 
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queues.ports import EdgePort
-from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
+from fluffle.broker.cluster.queues.ports import SessionPort
+from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
 from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum import facts as f
@@ -88,7 +88,7 @@ class Book:
         self.sources: list[GroupId] = []
         """From where dead letters have just come that must arrive."""
 
-    def customers(self, node: str, queue: EdgeQueue, port: EdgePort) -> Customers:
+    def customers(self, node: str, queue: RemoteQueue, port: SessionPort) -> Customers:
         return Customers(node, queue, port, self.ghost, self._names, self._graves)
 
     # The log
@@ -229,7 +229,7 @@ def handed_out_in(message: m.FromLeader) -> Iterator[tuple[int, list[range]]]:
 
 def last_done_in(message: m.FromLeader) -> int | None:
     """The last operation that is done by it."""
-    if isinstance(message, m.Done | m.NotTaken):
+    if isinstance(message, m.Done | m.Rejected):
         return message.first + message.count - 1
     if isinstance(message, m.Answer | m.GetAnswer):
         return message.number

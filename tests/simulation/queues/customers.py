@@ -1,4 +1,4 @@
-"""All clients of one queue at one node, as channels use an `EdgeQueue`.
+"""All clients of one queue at one node, as channels use an `RemoteQueue`.
 
 What they ask for goes through the queue that the node has; the ghost hears of what its stream is
 asked, and of what it is told before the queue is.
@@ -14,10 +14,10 @@ from fluffle.broker.base.errors import AccessRefused, BrokerError
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.requests import Asking
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
-from fluffle.broker.cluster.queues.ports import EdgePort
-from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
+from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
+from fluffle.broker.cluster.queues.ports import SessionPort
+from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
 from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
@@ -41,7 +41,7 @@ Message = tuple[int, int]
 """A sequence number, and under which ordinal it is in a client's hands."""
 
 
-class Heard(Asking):
+class Heard(QueueRequests):
     """What a queue asks of its stream, and somebody listens."""
 
     __slots__ = ("_customers",)
@@ -125,7 +125,7 @@ class Getter:
     """Whoever gets one message: a `Holder`."""
 
     customers: Customers
-    queue: EdgeQueue
+    queue: RemoteQueue
     number: int
     channel: int
     no_ack: bool
@@ -175,8 +175,8 @@ class Customers:
     """Those of one life of a node."""
 
     node: str
-    queue: EdgeQueue
-    port: EdgePort
+    queue: RemoteQueue
+    port: SessionPort
     ghost: Ghost
     names: Names
     graves: Graves
@@ -202,7 +202,7 @@ class Customers:
         self.queue._asking = Heard(self)
 
     @property
-    def edge(self) -> Edge:
+    def edge(self) -> SessionClient:
         return self.port.edge
 
     # What they are told

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
-from fluffle.broker.cluster.membership import Membership
+from fluffle.broker.cluster.membership import MetadataMembership
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
-from fluffle.broker.cluster.queues.session_router import StreamHub
+from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.metadata.nodes import NodeRegistry
 from fluffle.raft.config import Config, NodeId
 from tests.simulation.process import Process
@@ -27,7 +27,7 @@ class Fellows:
         soon: Callable[[Callable[[], None]], object],
         hang_up: Callable[[NodeId], None],
     ) -> None:
-        """`send`: to the `Membership` of another node.  `hang_up`: the link to one is no more."""
+        """`send`: to the `MetadataMembership` of another node.  `hang_up`: a link is gone."""
         self._process = process
         self._registry = registry
         self._soon = soon
@@ -36,8 +36,8 @@ class Fellows:
         """The others, each with what was drawn when it was let in."""
         self.has_entered = False
         """Until then what is applied may be old, and nobody is forgotten."""
-        self.membership = Membership(process.host, metadata, registry, send, _raise)
-        self.hub: StreamHub
+        self.membership = MetadataMembership(process.host, metadata, registry, send, _raise)
+        self.hub: SessionRouter
         self.day: CommonTime
         """Set before it starts."""
         registry.listeners.append(self._changed)

@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING
 from fluffle.broker.access.access import Access
 from fluffle.broker.base.traffic import Deaths
 from fluffle.broker.cluster import applied_barrier, disk_full
-from fluffle.broker.cluster.absent_nodes import Absent
+from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.group_owner import METADATA_GROUP, Owners
+from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch
 from fluffle.broker.cluster.hosted_group import OnReadable
 from fluffle.broker.cluster.membership import begun_as
-from fluffle.broker.cluster.metadata_group import Ports, ReplicatedMetadata
-from fluffle.broker.cluster.peer_views import Sightings
-from fluffle.broker.cluster.ports import FrameKind, Lane, Links
+from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
+from fluffle.broker.cluster.peer_views import PeerViews
+from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues import quorum_members, session_router
 from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
-from fluffle.broker.cluster.queues.ports import Counts
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
-from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, Reach
-from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
+from fluffle.broker.cluster.queues.ports import LeaderCounts
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, QuorumQueuesEnvironment
+from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
-from fluffle.broker.cluster.storage_progress import TELL_S, Progress, PutBack
+from fluffle.broker.cluster.storage_progress import TELL_S, DiskPutBack, StorageProgress
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.policy_renewal import renew_at_once
 from fluffle.broker.durability.local_queues import LocalQueues
@@ -92,9 +92,9 @@ class Station:
         )
         self.everywhere = self._made_everywhere()
         self.defining = Defining(self.catalogue, self.metadata, self.everywhere)
-        self.absent = Absent(process.node, clock.now_ms, self._is_nobody_there)
+        self.absent = AbsentNodes(process.node, clock.now_ms, self._is_nobody_there)
         send = partial(self._send, FrameKind.SIGHTING)
-        self.sightings = Sightings(self.absent, send, self.call_later)
+        self.sightings = PeerViews(self.absent, send, self.call_later)
         self.progress = self._made_progress()
         self.connections = NodeConnections(self)
         self.hub = self._made_hub()
@@ -102,8 +102,8 @@ class Station:
         self.dead_letters = DeadLetters(self.catalogue.vhosts.get, clock, Deaths())
         timers = Timers(clock.now_ms, self.call_later, raise_it)
         timers.start()
-        self.hosting = quorum_members.Hosting(
-            quorum_members.Surroundings(
+        self.hosting = quorum_members.QuorumMembers(
+            quorum_members.QuorumMembersEnvironment(
                 process.node,
                 boot,
                 self.hub,
@@ -121,7 +121,7 @@ class Station:
         self.hosting.host = process.host
         self.queues = self._made_queues()
         self.room = self._made_room()
-        self.owners = Owners(self.metadata, self.hosting, self)
+        self.owners = GroupOwnerDispatch(self.metadata, self.hosting, self)
         town.linked(process.node, process.node)
         entering = Entering(
             process, self.metadata, self.catalogue, town.cluster.names,
@@ -145,23 +145,23 @@ class Station:
     def _renew(self, vhost: VirtualHost) -> None:
         self.call_later(0.0, partial(renew_at_once, vhost))
 
-    def _made_progress(self) -> Progress:
+    def _made_progress(self) -> StorageProgress:
         """The progress that a node has on its disk beside its groups, in a simulation, too."""
         disk = self._town.cluster.machines[self.process.node].disk
-        return Progress(
+        return StorageProgress(
             self.process.node, disk.book.lives, disk, disk,
             incarnation=lambda: begun_as(self.process.host), send=self._tell_progress,
             on_put_back=self._end,
         )  # fmt: skip
 
     def _tell_progress(self, node: NodeId, payload: bytes) -> None:
-        self._links.send(node, FrameKind.PROGRESS, payload, lane=Lane.URGENT)
+        self._links.send(node, FrameKind.PROGRESS, payload, lane=TrafficClass.URGENT)
 
     def _tell_for_ever(self) -> None:
         self.progress.look()
         self.call_later(TELL_S, self._tell_for_ever)
 
-    def _end(self, found: PutBack) -> None:
+    def _end(self, found: DiskPutBack) -> None:
         """The node must not end, unless its disk was put back indeed."""
         if not self._town.cluster.machines[self.process.node].is_put_back:
             raise Violation(f"{self.process.node} ends for nothing: {found}")
@@ -173,7 +173,7 @@ class Station:
     def _made_everywhere(self) -> Answering:
         return Answering(
             self.metadata,
-            applied_barrier.Ports(
+            applied_barrier.BarrierCallbacks(
                 partial(self._send, FrameKind.REVISION),
                 partial(self.call_later, 0.0),
                 self.call_later,
@@ -201,9 +201,9 @@ class Station:
         assert isinstance(network, LinkedNetwork)
         network.hang_up(self.process.node, node)
 
-    def _made_hub(self) -> session_router.StreamHub:
+    def _made_hub(self) -> session_router.SessionRouter:
         process, town = self.process, self._town
-        around = session_router.Surroundings(
+        around = session_router.RouterEnvironment(
             node=process.node,
             boot=self.boot,
             links=Overheard(self._links, self._overhear),
@@ -215,7 +215,7 @@ class Station:
             is_nobody_there=self._is_nobody_there,
             queue_failed=_queue_failed,
         )
-        return session_router.StreamHub(around)
+        return session_router.SessionRouter(around)
 
     def _made_queues(self) -> QuorumQueues:
         town = self._town
@@ -227,7 +227,7 @@ class Station:
             self.catalogue.policies.settings_of,
         )
         queues.connect(
-            Reach(
+            QuorumQueuesEnvironment(
                 self.hub,
                 self.hosting,
                 self.fellows.lives,
@@ -243,9 +243,9 @@ class Station:
     def _may_lead(self, node: NodeId) -> bool:
         return self.room.may_lead(node)
 
-    def _made_room(self) -> disk_full.Room:
-        return disk_full.Room(
-            disk_full.Ports(
+    def _made_room(self) -> disk_full.DiskFullHandover:
+        return disk_full.DiskFullHandover(
+            disk_full.DiskFullCallbacks(
                 self.process.node,
                 self.process.host,
                 self.absent.is_alive,
@@ -287,7 +287,7 @@ class Station:
     def _time_and_limit_of(self, group: GroupId) -> tuple[int, int | None]:
         """Queue time of one that is led here, and for how long it may be there unused."""
         served = self.hub.leading.queues[group]
-        assert isinstance(served, QueueGroup)
+        assert isinstance(served, QuorumQueueMember)
         leadership = served.member.leadership
         assert leadership is not None
         return leadership._time.now_ms(), leadership.queue.settings.expires_ms
@@ -302,7 +302,7 @@ class Station:
         self.queues.reconciling.look(self.clock.now_ms())
         self.call_later(LOOK_S, self._look_for_ever)
 
-    def _metadata_ports(self, clock: Time) -> Ports:
+    def _metadata_ports(self, clock: Time) -> MetadataCallbacks:
         def propose(payload: bytes, on_fate: Callable[..., None]) -> None:
             if METADATA_GROUP in self.process.host:
                 self.process.host.group(METADATA_GROUP).propose(payload, on_fate)
@@ -311,7 +311,7 @@ class Station:
             if METADATA_GROUP in self.process.host:
                 self.process.host.group(METADATA_GROUP).read_index(done)
 
-        return Ports(
+        return MetadataCallbacks(
             propose=propose,
             send=partial(self._send, FrameKind.METADATA),
             call_soon=partial(self.call_later, 0.0),
@@ -323,11 +323,15 @@ class Station:
         )
 
     def _send_read(self, node: NodeId, payload: bytes) -> bool:
-        self._send(FrameKind.READ_INDEX, node, payload, Lane.URGENT)
+        self._send(FrameKind.READ_INDEX, node, payload, TrafficClass.URGENT)
         return True
 
     def _send(
-        self, kind: FrameKind, node: NodeId, payload: bytes, lane: Lane = Lane.NORMAL
+        self,
+        kind: FrameKind,
+        node: NodeId,
+        payload: bytes,
+        lane: TrafficClass = TrafficClass.NORMAL,
     ) -> None:
         self._links.send(node, kind, payload, lane=lane)
 
@@ -396,7 +400,7 @@ class Station:
     def lose(self, groups: list[GroupId]) -> None:
         self.hosting.lose(groups)
 
-    # As nodes of `Owners`
+    # As nodes of `GroupOwnerDispatch`
 
     def judged(self, verdict: Verdict) -> None:
         self.absent.judged(verdict)
@@ -453,14 +457,14 @@ class Station:
         """A frame of a stream leaves."""
         self._town.frames += 1
         frame = decode(payload)
-        if isinstance(frame, m.EdgeFrame):
+        if isinstance(frame, m.ClientFrame):
             is_missed = frame.term > 0
         else:
             is_missed = frame.number > 0
             served = self.hub.leading.queues.get(frame.group)
-            if isinstance(served, QueueGroup):
+            if isinstance(served, QuorumQueueMember):
                 self._town.book(frame.group).said(served.member, node, frame)
-        if is_missed and self._links.waiting_bytes(node, Lane.NORMAL) >= WAITING_BYTES_MAX:
+        if is_missed and self._links.waiting_bytes(node, TrafficClass.NORMAL) >= WAITING_BYTES_MAX:
             raise Violation(f"links: {frame} may be dropped on its way to {node}")
 
     # As maker of queues
@@ -486,14 +490,14 @@ class Station:
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         self.queues.redefine(queue, definition)
 
-    def reopen(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
+    def reopen(self, definition: QueueDefinition, vhost: str) -> RemoteQueue:
         raise AssertionError("nothing but the log is read at a start")
 
     def renew(self, queue: QueueHandle, vhost: str) -> None:
         if is_quorum(queue.definition):
             self.queues.renew(queue, vhost)
 
-    def create_successor(self, definition: QueueDefinition, vhost: str) -> EdgeQueue:
+    def create_successor(self, definition: QueueDefinition, vhost: str) -> RemoteQueue:
         raise AssertionError("all queues are quorum queues from the beginning")
 
     def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:
@@ -519,7 +523,7 @@ class Station:
         self.questions += 1
         self.hub.ask_counts(group, self._on_counts)
 
-    def _on_counts(self, counts: Counts | None) -> None:
+    def _on_counts(self, counts: LeaderCounts | None) -> None:
         self.questions -= 1
         if self.questions < 0 or (counts is not None and min(counts) < 0):
             raise Violation(f"{self.process.node} is told {counts}")

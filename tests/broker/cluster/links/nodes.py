@@ -9,17 +9,17 @@ from random import Random
 from ssl import SSLContext
 
 from fluffle.broker.base.clock import Clock
-from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, Reason
-from fluffle.broker.cluster.links.limits import LinkTuning
+from fluffle.broker.cluster.links.identity import Boot, Identity, PeerBoots, Reason
+from fluffle.broker.cluster.links.limits import LinkLimits
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.config.config import ListenAddress
 from fluffle.raft.config import NodeId
 from tests.support.turns import turns_until
 
 SECRET = b"correct horse battery staple"
-SWIFT = LinkTuning(
+SWIFT = LinkLimits(
     settled_ms=0, redial_ms=5, redial_ms_max=20, beat_ms=20, reopen_ms=20_000, handshake_ms=20_000
 )
 """Links that nobody waits for, and that have time on a busy machine: tests wait for what comes."""
@@ -39,9 +39,9 @@ class Node:
         *,
         boot: int = 1,
         secret: bytes = SECRET,
-        tuning: LinkTuning = SWIFT,
+        tuning: LinkLimits = SWIFT,
         clock: Clock | None = None,
-        boots: Boots | None = None,
+        boots: PeerBoots | None = None,
         certificates: LinkCertificates | None = None,
     ) -> None:
         self.name = name
@@ -62,7 +62,7 @@ class Node:
         where = address or other.address
         self.links.set_peer(other.name, where.host, where.port)
 
-    def send(self, to: NodeId, payload: bytes, lane: Lane = Lane.NORMAL) -> None:
+    def send(self, to: NodeId, payload: bytes, lane: TrafficClass = TrafficClass.NORMAL) -> None:
         self.links.send(to, FrameKind.STREAM, payload, lane=lane)
 
     def payloads(self) -> list[bytes]:

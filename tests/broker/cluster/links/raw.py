@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
-from fluffle.broker.cluster.links.identity import Boots, Identity, Lives
+from fluffle.broker.cluster.links.identity import Boots, Identity, PeerBoots
 from fluffle.broker.config.config import ListenAddress
 from tests.broker.cluster.links.nodes import SECRET
 
@@ -23,8 +23,8 @@ class Raw:
 
     async def prove(self, us: Identity, node: str | None, secret: bytes = SECRET) -> None:
         """The handshake, as the end that dialled `node`, or that was dialled."""
-        boots, peers = Boots(), {"a", "b"}
-        credentials = Credentials(us, secret, boots, peers, Lives.since(us.boot))
+        boots, peers = PeerBoots(), {"a", "b"}
+        credentials = Credentials(us, secret, boots, peers, Boots.since(us.boot))
         handshake = Handshake(credentials, node, challenge=bytes([us.boot.count]) * 32)
         self.writer.write(handshake.start())
         await self.finish(handshake)

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from fluffle.broker.cluster.links.chunks import (
     ACK,
     ACK_BYTES,
-    BEAT,
-    BEAT_PIECE,
+    CHUNK_BYTES_MAX,
     FIRST,
+    HEARTBEAT,
+    HEARTBEAT_CHUNK,
     MORE,
-    PIECE_BYTES_MAX,
     WHOLE,
-    Decoder,
-    Outgoing,
+    ChunkDecoder,
+    OutgoingFrame,
 )
 from fluffle.broker.cluster.msgpack_parts import Payload
 from fluffle.broker.cluster.ports import FrameKind
@@ -28,13 +28,13 @@ KINDS = frozenset(FrameKind)
 FRAME_BYTES_MAX = 1 << 20
 
 
-def decoder() -> Decoder:
-    return Decoder(KINDS, frame_bytes_max=FRAME_BYTES_MAX)
+def decoder() -> ChunkDecoder:
+    return ChunkDecoder(KINDS, frame_bytes_max=FRAME_BYTES_MAX)
 
 
 def encoded(lane: int, kind: int, payload: Payload) -> bytes:
     """A frame whose pieces follow one another."""
-    frame = Outgoing(kind, payload)
+    frame = OutgoingFrame(kind, payload)
     wire = b"".join(frame.piece(lane))
     while frame.gone < frame.total:
         wire += b"".join(frame.piece(lane))
@@ -49,7 +49,7 @@ def long(tag: int, kind: int, number: int, content: bytes) -> bytes:
     return pack(">BBII", tag, kind, len(content), number) + content
 
 
-SIZES = [0, 1, 100, PIECE_BYTES_MAX, PIECE_BYTES_MAX + 1, 3 * PIECE_BYTES_MAX, FRAME_BYTES_MAX]
+SIZES = [0, 1, 100, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, 3 * CHUNK_BYTES_MAX, FRAME_BYTES_MAX]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -67,25 +67,27 @@ def test_it_does_not_matter_in_which_parts_a_frame_is_given(sizes: list[int]) ->
 
 def test_nothing_of_a_frame_is_copied() -> None:
     whole = [b"one", b"two"]
-    assert all(map(operator.is_, Outgoing(0, whole).piece(0)[1:], whole))
-    large = Outgoing(0, [bytes(PIECE_BYTES_MAX), b"more"])
+    assert all(map(operator.is_, OutgoingFrame(0, whole).piece(0)[1:], whole))
+    large = OutgoingFrame(0, [bytes(CHUNK_BYTES_MAX), b"more"])
     contents = large.piece(0)[1:] + large.piece(0)[1:]
     assert [type(each) for each in contents] == [memoryview] * 2
 
 
 def test_the_layout_is_this() -> None:
     assert encoded(0, 2, b"ping") == b"\x10\x02\x00\x00\x00\x04ping"
-    payload = b"x" * (PIECE_BYTES_MAX + 3)
+    payload = b"x" * (CHUNK_BYTES_MAX + 3)
     assert encoded(2, 0, payload) == (
-        b"\x22\x00\x00\x04\x00\x00\x00\x04\x00\x03" + payload[:PIECE_BYTES_MAX]
+        b"\x22\x00\x00\x04\x00\x00\x00\x04\x00\x03" + payload[:CHUNK_BYTES_MAX]
         + b"\x32\x00\x00\x00\x00\x03\x00\x04\x00\x00xxx"
     )  # fmt: skip
-    assert BEAT_PIECE == b"\x40\x00\x00\x00\x00\x00"
+    assert HEARTBEAT_CHUNK == b"\x40\x00\x00\x00\x00\x00"
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
 def test_it_does_not_matter_how_the_bytes_are_cut(sizes: list[int]) -> None:
-    wire = encoded(0, 0, b"one") + BEAT_PIECE + encoded(1, 1, b"") + encoded(0, 2, b"three" * 9)
+    wire = (
+        encoded(0, 0, b"one") + HEARTBEAT_CHUNK + encoded(1, 1, b"") + encoded(0, 2, b"three" * 9)
+    )
     frames, ours, at = [], decoder(), 0
     for size in [*sizes, len(wire)]:
         frames += ours.feed(wire[at : at + size])
@@ -110,9 +112,9 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "a lane that there is not": (short(WHOLE | 3, 0, b"x"), "a tag of 19"),
     "text": (b"GET / HTTP/1.1\r\n\r\n", "a tag of 71"),
     "a kind that there is not": (short(WHOLE, 77, b"x"), "of kind 77"),
-    "a piece that is too large": (short(WHOLE, 0, b"", size=PIECE_BYTES_MAX + 1), "262145 bytes"),
+    "a piece that is too large": (short(WHOLE, 0, b"", size=CHUNK_BYTES_MAX + 1), "262145 bytes"),
     "a first piece that is too large": (
-        pack(">BBII", FIRST, 0, PIECE_BYTES_MAX + 1, FRAME_BYTES_MAX), "a piece of 262145"
+        pack(">BBII", FIRST, 0, CHUNK_BYTES_MAX + 1, FRAME_BYTES_MAX), "a piece of 262145"
     ),
     "a frame that is too large": (long(FIRST, 0, FRAME_BYTES_MAX + 1, b"x"), "a frame of 1048577"),
     "a first piece that is all": (long(FIRST, 0, 2, b"ab"), "the first 2 bytes of a frame of 2"),
@@ -126,8 +128,8 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "more, of no bytes": (BEGUN + long(MORE | 2, 0, 2, b""), "0 bytes"),
     "a frame within another": (BEGUN + short(WHOLE | 2, 0, b"x"), "within another"),
     "a beginning within another": (BEGUN + BEGUN, "within another"),
-    "a beat with a kind": (short(BEAT, 1, b""), "a sign that holds"),
-    "a beat with content": (short(BEAT, 0, b"x"), "a sign that holds"),
+    "a beat with a kind": (short(HEARTBEAT, 1, b""), "a sign that holds"),
+    "a beat with content": (short(HEARTBEAT, 0, b"x"), "a sign that holds"),
     "an acknowledgement where nothing is sent": (short(ACK, 0, b""), "never sent"),
 }  # fmt: skip
 
@@ -144,15 +146,15 @@ def test_what_is_no_piece_is_a_fault(case: str) -> None:
 
 
 def test_an_end_that_is_only_written_to_takes_beats_alone() -> None:
-    ours = Decoder((), frame_bytes_max=FRAME_BYTES_MAX)
-    ours.feed(BEAT_PIECE * 3)
+    ours = ChunkDecoder((), frame_bytes_max=FRAME_BYTES_MAX)
+    ours.feed(HEARTBEAT_CHUNK * 3)
     assert ours.fault is None
     ours.feed(short(WHOLE, 0, b"x"))
     assert ours.fault == "a frame of kind 0"
 
 
 def test_what_was_read_is_acknowledged_in_portions() -> None:
-    ours, sender = decoder(), Decoder((), frame_bytes_max=FRAME_BYTES_MAX)
+    ours, sender = decoder(), ChunkDecoder((), frame_bytes_max=FRAME_BYTES_MAX)
     assert ours.acknowledge() == b""
     ours.feed(encoded(1, 0, bytes(ACK_BYTES - 1)))
     assert ours.acknowledge() == b""

@@ -15,19 +15,19 @@ from fluffle.broker.cluster.links.handshake import (
     VERSIONS,
     Credentials,
     Handshake,
-    Number,
+    HandshakeMessage,
     encode,
     refusal,
 )
 from fluffle.broker.cluster.links.identity import (
-    NOBODY_FORGOTTEN,
+    NONE_FORGOTTEN,
     Boot,
     Boots,
     Identity,
     Incarnations,
-    Lives,
+    LinkRefused,
+    PeerBoots,
     Reason,
-    Refused,
 )
 
 SECRET = b"correct horse battery staple"
@@ -35,7 +35,7 @@ A, B = Identity("rabbits", "a", Boot(3, b"a" * 16)), Identity("rabbits", "b", Bo
 
 
 def credentials(us: Identity, peers: str = "abc", secret: bytes = SECRET) -> Credentials:
-    return Credentials(us, secret, Boots(), set(peers), Lives.since(us.boot))
+    return Credentials(us, secret, PeerBoots(), set(peers), Boots.since(us.boot))
 
 
 def dialler(of: Credentials, node: str = "b", *, drawn: int = 1, binding: bytes = b"") -> Handshake:
@@ -51,7 +51,7 @@ class Talk:
     """What each end said, and how it ended for each: who the other is, or why not."""
 
     said: list[tuple[Handshake, bytes]]
-    ends: dict[Handshake, Refused]
+    ends: dict[Handshake, LinkRefused]
 
     def outcome(self, end: Handshake) -> Identity | Reason | None:
         return self.ends[end].reason if end in self.ends else end.peer
@@ -66,7 +66,7 @@ def talk(one: Handshake, other: Handshake) -> Talk:
         speaker, hearer = hearer, speaker
         try:
             data = speaker.feed(data)
-        except Refused as refused:
+        except LinkRefused as refused:
             result.ends[speaker] = refused
             data = b"" if refused.by_peer else refusal(refused.reason)
     return result
@@ -168,16 +168,16 @@ def test_an_answer_under_another_name_is_refused_by_the_dialler() -> None:
     one, other = dialler(credentials(A)), listener(credentials(replace(B, node="c")))
     hello = other._hello_to("a")
     one.start()
-    with pytest.raises(Refused, match="wrong_node"):
+    with pytest.raises(LinkRefused, match="wrong_node"):
         one.feed(len(hello).to_bytes(2, "big") + hello)
 
 
 @pytest.mark.parametrize("side", ["dialler", "listener"])
 def test_a_wiped_disk_is_refused_once_it_has_proved_whose_it_is(side: str) -> None:
     """Even if it claims to remember everything."""
-    liar = Lives(9, ())
-    knows_a = replace(credentials(B), boots=Boots({"a": Boot(4, b"a" * 16)}), lives=liar)
-    knows_b = replace(credentials(A), boots=Boots({"b": Boot(9, b"b" * 16)}), lives=liar)
+    liar = Boots(9, ())
+    knows_a = replace(credentials(B), boots=PeerBoots({"a": Boot(4, b"a" * 16)}), lives=liar)
+    knows_b = replace(credentials(A), boots=PeerBoots({"b": Boot(9, b"b" * 16)}), lives=liar)
     one = dialler(knows_b if side == "dialler" else replace(credentials(A), lives=liar))
     other = listener(knows_a if side == "listener" else replace(credentials(B), lives=liar))
     result = talk(one, other)
@@ -192,8 +192,8 @@ def test_a_disk_that_does_not_remember_how_it_was_known_gives_no_proof(
     side: str, known: Boot
 ) -> None:
     """Wiped, and started as often since as the other knows, or more often; or rolled back."""
-    wiped = replace(credentials(A), lives=Lives(3, (b"y" * 16, b"z" * 16, b"a" * 16)))
-    knowing = replace(credentials(B), boots=Boots({"a": known}))
+    wiped = replace(credentials(A), lives=Boots(3, (b"y" * 16, b"z" * 16, b"a" * 16)))
+    knowing = replace(credentials(B), boots=PeerBoots({"a": known}))
     if side == "dialler":
         one, other = dialler(wiped), listener(knowing)
         refuser = one
@@ -216,7 +216,7 @@ def test_a_former_node_is_refused(
     """Whoever dials; that one has not heard of anything."""
     knowing = Incarnations(lambda: 1, lambda node, number: (node, number) == ("b", 2))
     a = replace(credentials(A), incarnations=knowing)
-    b = replace(credentials(B), incarnations=NOBODY_FORGOTTEN._replace(ours=lambda: incarnation))
+    b = replace(credentials(B), incarnations=NONE_FORGOTTEN._replace(ours=lambda: incarnation))
     if side == "dialler":
         ours, theirs = dialler(a), listener(b)
         result = talk(ours, theirs)
@@ -228,8 +228,8 @@ def test_a_former_node_is_refused(
 
 def test_a_node_that_was_started_while_others_were_away_is_known_again() -> None:
     for known in (Boot(1, b"y" * 16), Boot(2, b"z" * 16), Boot(3, b"a" * 16)):
-        us = replace(credentials(A), lives=Lives(3, (b"y" * 16, b"z" * 16, b"a" * 16)))
-        one, other = dialler(us), listener(replace(credentials(B), boots=Boots({"a": known})))
+        us = replace(credentials(A), lives=Boots(3, (b"y" * 16, b"z" * 16, b"a" * 16)))
+        one, other = dialler(us), listener(replace(credentials(B), boots=PeerBoots({"a": known})))
         talk(one, other)
         assert (one.peer, other.peer) == (B, A)
 
@@ -247,7 +247,10 @@ def test_a_stranger_who_dials_is_given_no_proof() -> None:
     """Else he could try secrets on it at home."""
     one, other = dialler(credentials(A, secret=b"guess")), listener(credentials(B))
     said = [data for speaker, data in talk(one, other).said if speaker is other]
-    assert [msgpack.unpackb(data[2:])[0] for data in said] == [Number.HELLO, Number.REFUSAL]
+    assert [msgpack.unpackb(data[2:])[0] for data in said] == [
+        HandshakeMessage.HELLO,
+        HandshakeMessage.REFUSAL,
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -260,7 +263,7 @@ def test_what_was_overheard_proves_nothing_later(count: int) -> None:
     later.feed(b"".join(overheard[: count - 1]))
     if count == 1:
         overheard = [b"".join(overheard)]
-    with pytest.raises(Refused, match="secret"):
+    with pytest.raises(LinkRefused, match="secret"):
         later.feed(overheard[count - 1])
     assert later.peer is None
 
@@ -272,7 +275,7 @@ def test_a_listener_that_repeats_what_it_overheard_proves_nothing() -> None:
     later = dialler(credentials(A), drawn=4)
     later.start()
     later.feed(hello)
-    with pytest.raises(Refused, match="secret"):
+    with pytest.raises(LinkRefused, match="secret"):
         later.feed(proof)
 
 
@@ -280,7 +283,7 @@ def test_a_proof_does_not_count_for_the_other_role() -> None:
     """Somebody without the secret sends A's own proof back to A."""
     one, other = dialler(credentials(A)), listener(credentials(B))
     proof = one.feed(other.feed(one.start()))
-    with pytest.raises(Refused, match="secret"):
+    with pytest.raises(LinkRefused, match="secret"):
         one.feed(proof)
 
 
@@ -299,7 +302,7 @@ def test_whatever_is_changed_on_the_way_there_is_no_link(data: st.DataObject) ->
             said = bytes(octets)
         try:
             said = end.feed(said)
-        except Refused:
+        except LinkRefused:
             refused = True
             break
     assert one.peer in (None, B)
@@ -315,12 +318,12 @@ JUNK = {
     "no msgpack": b"\x00\x01\xc1",
     "nothing": b"\x00\x00",
     "a list of nothing": b"\x00\x01\x90",
-    "a proof before a hello": encode(Number.PROOF, b"x" * 32),
+    "a proof before a hello": encode(HandshakeMessage.PROOF, b"x" * 32),
     "deep nesting": b"\x02\x00" + b"\x91" * 512,
-    "a hello of another protocol": encode(Number.HELLO, "gossip", [*VERSIONS]),
-    "a hello without fields": encode(Number.HELLO, "fluffle link", [*VERSIONS]),
+    "a hello of another protocol": encode(HandshakeMessage.HELLO, "gossip", [*VERSIONS]),
+    "a hello without fields": encode(HandshakeMessage.HELLO, "fluffle link", [*VERSIONS]),
     "a hello whose challenge is short": encode(
-        Number.HELLO,
+        HandshakeMessage.HELLO,
         "fluffle link",
         [*VERSIONS],
         "rabbits",
@@ -334,7 +337,7 @@ JUNK = {
         1,
     ),
     "a boot of 0": encode(
-        Number.HELLO,
+        HandshakeMessage.HELLO,
         "fluffle link",
         [*VERSIONS],
         "rabbits",
@@ -347,7 +350,7 @@ JUNK = {
         b"1" * 32,
         1,
     ),
-    "an unknown reason": encode(Number.REFUSAL, "mood"),
+    "an unknown reason": encode(HandshakeMessage.REFUSAL, "mood"),
 }
 
 
@@ -355,7 +358,7 @@ JUNK = {
 @pytest.mark.parametrize("role", ["dialler", "listener"])
 def test_what_is_no_hello_is_refused(what: str, role: str) -> None:
     end = dialler(credentials(A)) if role == "dialler" else listener(credentials(B))
-    with pytest.raises(Refused, match="not_a_hello"):
+    with pytest.raises(LinkRefused, match="not_a_hello"):
         end.feed(JUNK[what])
 
 
@@ -363,14 +366,14 @@ def test_a_second_hello_is_refused() -> None:
     other = listener(credentials(B))
     hello = dialler(credentials(A)).start()
     other.feed(hello)
-    with pytest.raises(Refused, match="not_a_hello"):
+    with pytest.raises(LinkRefused, match="not_a_hello"):
         other.feed(hello)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=50))
 def test_a_stranger_makes_us_keep_no_more_than_one_message(reads: list[bytes]) -> None:
     other = listener(credentials(B))
-    with suppress(Refused):
+    with suppress(LinkRefused):
         for read in reads:
             other.feed(read)
             assert len(other._rest) <= MESSAGE_BYTES_MAX + 2

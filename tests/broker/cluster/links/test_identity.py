@@ -4,13 +4,13 @@ import pytest
 
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
-    LIVES_KEPT,
+    BOOTS_KEPT,
     Boot,
     Boots,
-    Lives,
+    LinkRefused,
+    PeerBoots,
     Reason,
-    Refused,
-    are_one,
+    are_same_cluster,
     mark_of,
     marked,
 )
@@ -18,52 +18,52 @@ from fluffle.broker.cluster.links.identity import (
 FIRST, OTHER = b"1" * 16, b"2" * 16
 
 
-def refusal(boots: Boots, boot: Boot) -> Reason:
-    with pytest.raises(Refused) as caught:
+def refusal(boots: PeerBoots, boot: Boot) -> Reason:
+    with pytest.raises(LinkRefused) as caught:
         boots.admit("b", boot)
     return caught.value.reason
 
 
 def test_the_same_life_may_come_again_and_a_later_one_may_follow() -> None:
-    boots = Boots()
+    boots = PeerBoots()
     for boot in (Boot(3, FIRST), Boot(3, FIRST), Boot(4, OTHER), Boot(9, FIRST)):
         boots.admit("b", boot)
 
 
 def test_a_wiped_or_rolled_back_disk_is_refused() -> None:
-    boots = Boots({"b": Boot(3, FIRST)})
+    boots = PeerBoots({"b": Boot(3, FIRST)})
     assert refusal(boots, Boot(2, OTHER)) is Reason.OLD_BOOT
     assert refusal(boots, Boot(2, FIRST)) is Reason.OLD_BOOT
 
 
 def test_two_processes_with_copies_of_one_disk_are_not_both_let_in() -> None:
-    boots = Boots()
+    boots = PeerBoots()
     boots.admit("b", Boot(3, FIRST))
     assert refusal(boots, Boot(3, OTHER)) is Reason.SECOND_PROCESS
 
 
 def test_who_is_refused_is_not_remembered() -> None:
-    boots = Boots({"b": Boot(3, FIRST)})
+    boots = PeerBoots({"b": Boot(3, FIRST)})
     refusal(boots, Boot(3, OTHER))
     boots.admit("b", Boot(3, FIRST))
 
 
 def test_a_node_that_was_removed_begins_anew() -> None:
-    boots = Boots({"b": Boot(3, FIRST), "c": Boot(1, FIRST)})
+    boots = PeerBoots({"b": Boot(3, FIRST), "c": Boot(1, FIRST)})
     boots.forget("b")
     boots.admit("b", Boot(1, OTHER))
     assert refusal(boots, Boot(0, OTHER)) is Reason.OLD_BOOT
 
 
 def test_a_disk_remembers_the_last_of_its_lives() -> None:
-    lives = Lives(0, ())
-    for count in range(1, LIVES_KEPT + 3):
+    lives = Boots(0, ())
+    for count in range(1, BOOTS_KEPT + 3):
         lives = lives.followed_by(count.to_bytes(16), began=10 * count)
         assert lives.remember(Boot(count, count.to_bytes(16)))
         assert not lives.remember(Boot(count, OTHER))
         assert not lives.remember(Boot(count + 1, OTHER))
-    assert lives.count == LIVES_KEPT + 2
-    assert len(lives.nonces) == LIVES_KEPT
+    assert lives.count == BOOTS_KEPT + 2
+    assert len(lives.nonces) == BOOTS_KEPT
     assert not lives.remember(Boot(3, OTHER))
     assert lives.remember(Boot(2, OTHER))  # too long ago: by its counter alone
 
@@ -76,9 +76,9 @@ def test_a_cluster_is_known_by_its_name_and_by_its_mark_once_it_has_one() -> Non
     one = marked("c", "abc")
     assert mark_of(one) == "abc"
     assert mark_of(marked("c", "")) == ""
-    assert are_one(one, marked("c", "abc"))
-    assert are_one(one, marked("c", ""))
-    assert are_one("c", one)
+    assert are_same_cluster(one, marked("c", "abc"))
+    assert are_same_cluster(one, marked("c", ""))
+    assert are_same_cluster("c", one)
     for another in (marked("c", "ab"), marked("d", "abc"), "d"):
-        assert not are_one(one, another)
-        assert not are_one(another, one)
+        assert not are_same_cluster(one, another)
+        assert not are_same_cluster(another, one)

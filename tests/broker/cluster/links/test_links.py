@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from fluffle.broker.cluster.links.chunks import PIECE_BYTES_MAX
+from fluffle.broker.cluster.links.chunks import CHUNK_BYTES_MAX
 from fluffle.broker.cluster.links.handshake import VERSIONS
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.send_queue import WINDOW_BYTES
-from fluffle.broker.cluster.ports import FrameKind, Lane, Links
+from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from tests.broker.cluster.links.nodes import (
     SECRET,
     SWIFT,
@@ -39,7 +39,7 @@ def test_frames_go_both_ways(run: Run) -> None:
             await a.until(lambda: bool(a.frames))
             assert b.frames == [("a", FrameKind.STREAM, b"hello")]
             assert a.frames == [("b", FrameKind.STREAM, b"")]
-            assert links.waiting_bytes("b", Lane.NORMAL) == 0
+            assert links.waiting_bytes("b", TrafficClass.NORMAL) == 0
 
     run(scenario())
 
@@ -118,17 +118,17 @@ def test_frames_of_all_sizes_arrive_whole_and_in_order_within_their_lane(run: Ru
     async def scenario() -> None:
         a, b = Node("a"), Node("b")
         sizes = [0, 1, 65_536, 65_537, 3_000_000]
-        sent = {lane: [bytes([lane]) * size for size in sizes] for lane in Lane}
+        sent = {lane: [bytes([lane]) * size for size in sizes] for lane in TrafficClass}
         async with stopping(a, b):
             await linked(a, b)
-            for lane in reversed(Lane):
+            for lane in reversed(TrafficClass):
                 for payload in sent[lane]:
                     a.links.send("b", FrameKind(lane), payload, lane=lane)
             await b.until(lambda: len(b.frames) == 3 * len(sizes))
-            for lane in Lane:
+            for lane in TrafficClass:
                 kind = FrameKind(lane)
                 assert [p for _, k, p in b.frames if k is kind] == sent[lane]
-            assert b.frames[0][1] is FrameKind(Lane.URGENT)
+            assert b.frames[0][1] is FrameKind(TrafficClass.URGENT)
 
     run(scenario())
 
@@ -138,7 +138,7 @@ def test_to_a_node_that_is_not_linked_nothing_is_sent(run: Run) -> None:
         a = Node("a")
         async with stopping(a):
             a.send("nobody", b"x")
-            assert a.links.waiting_bytes("nobody", Lane.NORMAL) == 0
+            assert a.links.waiting_bytes("nobody", TrafficClass.NORMAL) == 0
             a.links.set_peer("b", "127.0.0.1", 1)
             a.send("b", b"x")
             assert a.links.counters.frames_dropped == 2
@@ -206,12 +206,12 @@ def test_a_reset_in_the_middle_of_bulk_loses_an_end_and_nothing_else(run: Run) -
     async def scenario() -> None:
         a, b = Node("a"), Node("b")
         sent = [bytes([number]) * 700_000 for number in range(11)]
-        at_most = 1 + (WINDOW_BYTES[Lane.BULK] + PIECE_BYTES_MAX) // len(sent[0])
+        at_most = 1 + (WINDOW_BYTES[TrafficClass.BULK] + CHUNK_BYTES_MAX) // len(sent[0])
 
         async def ping(number: int) -> int:
             """How many frames of bulk came before it did."""
             had = len(b.payloads())
-            a.send("b", b"ping %d" % number, Lane.URGENT)
+            a.send("b", b"ping %d" % number, TrafficClass.URGENT)
             await b.until(lambda: b"ping %d" % number in b.payloads())
             return b.payloads().index(b"ping %d" % number) - had
 
@@ -220,7 +220,7 @@ def test_a_reset_in_the_middle_of_bulk_loses_an_end_and_nothing_else(run: Run) -
             a.knows(b, wire.address)
             await a.told_of(1)
             for payload in sent:
-                a.send("b", payload, Lane.BULK)
+                a.send("b", payload, TrafficClass.BULK)
             for number in range(4):
                 assert await ping(number) <= at_most
             wire.cut()
@@ -228,8 +228,8 @@ def test_a_reset_in_the_middle_of_bulk_loses_an_end_and_nothing_else(run: Run) -
             arrived = [payload for payload in b.payloads() if not payload.startswith(b"ping")]
             assert arrived == sent[: len(arrived)]
             assert len(arrived) < len(sent)
-            assert a.links.waiting_bytes("b", Lane.BULK) == 0
-            a.send("b", b"after", Lane.BULK)
+            assert a.links.waiting_bytes("b", TrafficClass.BULK) == 0
+            a.send("b", b"after", TrafficClass.BULK)
             assert await ping(4) == 0
             await b.until(lambda: b"after" in b.payloads())
             assert b.payloads()[-2:] == [b"ping 4", b"after"]
@@ -370,7 +370,7 @@ def test_links_need_a_secret_and_other_names(run: Run) -> None:
             with pytest.raises(ValueError, match="a name needs 1 to 255 bytes"):
                 links.set_peer(name, "127.0.0.1", 1)
         with pytest.raises(ValueError, match="too large"):
-            links.send("b", FrameKind.STREAM, bytes((128 << 20) + 1), lane=Lane.BULK)
+            links.send("b", FrameKind.STREAM, bytes((128 << 20) + 1), lane=TrafficClass.BULK)
         await links.stop()
 
     run(scenario())

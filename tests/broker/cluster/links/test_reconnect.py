@@ -7,14 +7,14 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.cluster.links.limits import LinkTuning
-from fluffle.broker.cluster.links.reconnect import Redial
+from fluffle.broker.cluster.links.limits import LinkLimits
+from fluffle.broker.cluster.links.reconnect import ReconnectBackoff
 
-TUNING = LinkTuning(redial_ms=50, redial_ms_max=2_000, settled_ms=1_000)
+TUNING = LinkLimits(redial_ms=50, redial_ms_max=2_000, settled_ms=1_000)
 
 
-def redial(chance: float = 0.999_999) -> Redial:
-    return Redial(TUNING, lambda: chance)
+def redial(chance: float = 0.999_999) -> ReconnectBackoff:
+    return ReconnectBackoff(TUNING, lambda: chance)
 
 
 def test_a_link_that_had_settled_is_dialled_again_at_once() -> None:
@@ -47,7 +47,7 @@ def test_a_link_that_settles_makes_them_short_again() -> None:
 
 @given(st.integers(), st.integers(1, 100))
 def test_chance_takes_at_most_half_of_a_delay(seed: int, failures: int) -> None:
-    ours, longest = Redial(TUNING, Random(seed).random), 50
+    ours, longest = ReconnectBackoff(TUNING, Random(seed).random), 50
     for _ in range(failures):
         assert longest // 2 <= ours.failed() <= longest
         longest = min(2 * longest, 2_000)

@@ -11,11 +11,11 @@ from fluffle.broker.cluster.links.identity import (
     ADVICE,
     Boots,
     Identity,
-    Lives,
+    LinkRefused,
+    PeerBoots,
     Reason,
-    Refused,
 )
-from fluffle.broker.cluster.links.refusals import Hindrance, hindrance
+from fluffle.broker.cluster.links.refusals import LinkFailure, link_failure
 from tests.broker.cluster.links.nodes import SECRET, Node, identity, stopping
 from tests.broker.cluster.links.raw import raw_to
 from tests.broker.cluster.links.test_strangers import logged
@@ -27,11 +27,11 @@ def test_a_refusal_after_a_link_is_said_again(run: Run, caplog: pytest.LogCaptur
     """Of the host and of the node: what was wrong was mended, so it is wrong anew."""
 
     async def refused(node: Node, us: Identity, secret: bytes) -> None:
-        remembering = Credentials(us, secret, Boots(), {"a"}, Lives(9, ()))
+        remembering = Credentials(us, secret, PeerBoots(), {"a"}, Boots(9, ()))
         handshake = Handshake(remembering, "a", challenge=bytes(32))
         async with raw_to(node.address) as raw:
             raw.writer.write(handshake.start())
-            with pytest.raises(Refused):
+            with pytest.raises(LinkRefused):
                 await raw.finish(handshake)
 
     async def scenario() -> None:
@@ -79,8 +79,8 @@ def test_both_ends_know_why_there_is_no_link_until_there_is_one(run: Run) -> Non
             a.knows(b)
             b.knows(a)
             await turns_until(lambda: None not in (a.links.hindrance("b"), b.links.hindrance("a")))
-            assert a.links.hindrance("b") == Hindrance("refused by b: secret", secret_advice)
-            assert b.links.hindrance("a") == Hindrance("refused by a: secret", secret_advice)
+            assert a.links.hindrance("b") == LinkFailure("refused by b: secret", secret_advice)
+            assert b.links.hindrance("a") == LinkFailure("refused by a: secret", secret_advice)
             assert a.links.hindrance("c") is None
             assert not a.links.dialled_by
             a.knows(good)
@@ -93,6 +93,8 @@ def test_both_ends_know_why_there_is_no_link_until_there_is_one(run: Run) -> Non
 
 
 def test_who_is_refused_here_and_who_does_not_answer() -> None:
-    refused = Refused(Reason.TLS, detail="certificate verify failed")
-    assert hindrance("b", "", refused).reason == "b is refused: tls (certificate verify failed)"
-    assert hindrance("b", "connect call failed", None) == Hindrance("connect call failed", None)
+    refused = LinkRefused(Reason.TLS, detail="certificate verify failed")
+    assert link_failure("b", "", refused).reason == "b is refused: tls (certificate verify failed)"
+    assert link_failure("b", "connect call failed", None) == LinkFailure(
+        "connect call failed", None
+    )

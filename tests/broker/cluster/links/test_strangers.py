@@ -10,8 +10,13 @@ import pytest
 
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.links.chunks import BEAT_PIECE, PIECE_BYTES_MAX, Decoder, Outgoing
-from fluffle.broker.cluster.links.connection import Connection, establish
+from fluffle.broker.cluster.links.chunks import (
+    CHUNK_BYTES_MAX,
+    HEARTBEAT_CHUNK,
+    ChunkDecoder,
+    OutgoingFrame,
+)
+from fluffle.broker.cluster.links.connection import LinkConnection, establish
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake, refusal
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
@@ -22,13 +27,13 @@ from fluffle.broker.cluster.links.identity import (
     Boot,
     Boots,
     Identity,
-    Lives,
+    LinkRefused,
+    PeerBoots,
     Reason,
-    Refused,
 )
-from fluffle.broker.cluster.links.keepalive import Pulse
+from fluffle.broker.cluster.links.keepalive import Keepalive
 from fluffle.broker.cluster.links.send_queue import WINDOW_BYTES
-from fluffle.broker.cluster.ports import FrameKind, Lane
+from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from tests.broker.cluster.links.nodes import (
     SECRET,
     SWIFT,
@@ -44,7 +49,7 @@ from tests.support.turns import turns_until
 TICK_MS = 250
 """Of a clock that is moved by hand."""
 
-BEFORE_PING_BYTES_MAX = WINDOW_BYTES[Lane.BULK] + PIECE_BYTES_MAX + 1_024
+BEFORE_PING_BYTES_MAX = WINDOW_BYTES[TrafficClass.BULK] + CHUNK_BYTES_MAX + 1_024
 """What may be under way of BULK, and its heads."""
 
 
@@ -95,10 +100,10 @@ def test_a_stranger_is_told_why_logged_once_and_counted(
         async with stopping(a):
             for count in (1, 2, 3):
                 async with raw_to(a.address) as raw:
-                    us = Credentials(other, secret, Boots(), {"a"}, Lives.since(other.boot))
+                    us = Credentials(other, secret, PeerBoots(), {"a"}, Boots.since(other.boot))
                     handshake = Handshake(us, "a", challenge=bytes([count]) * 32)
                     raw.writer.write(handshake.start())
-                    with pytest.raises(Refused, match=f"refused by it: {reason}"):
+                    with pytest.raises(LinkRefused, match=f"refused by it: {reason}"):
                         await raw.finish(handshake)
                     assert a.links.counters.refused[reason] == count
             assert (a.told, a.links.counters.accepted) == ([], 0)
@@ -121,12 +126,12 @@ def test_what_a_stranger_says_of_disks_is_no_advice(
     async def scenario() -> None:
         a = Node("a")
         a.links.set_peer("b", "127.0.0.1", 1)
-        boots = Boots({"a": Boot(9, b"x" * 16)})
-        us = Credentials(identity("b"), b"guess", boots, {"a"}, Lives.since(identity("b").boot))
+        boots = PeerBoots({"a": Boot(9, b"x" * 16)})
+        us = Credentials(identity("b"), b"guess", boots, {"a"}, Boots.since(identity("b").boot))
         async with stopping(a), raw_to(a.address) as raw:
             handshake = Handshake(us, "a", challenge=bytes(32))
             raw.writer.write(handshake.start())
-            with pytest.raises(Refused, match="refused by it: secret"):
+            with pytest.raises(LinkRefused, match="refused by it: secret"):
                 await raw.finish(handshake)
 
     caplog.set_level(logging.INFO)
@@ -185,17 +190,17 @@ def test_who_has_proved_his_name_is_refused_by_it(
     """Several nodes of one host are told apart."""
 
     async def scenario() -> None:
-        a = Node("a", boots=Boots({"b": identity("b", 7).boot, "c": identity("c", 7).boot}))
+        a = Node("a", boots=PeerBoots({"b": identity("b", 7).boot, "c": identity("c", 7).boot}))
         for node in "bc":
             a.links.set_peer(node, "127.0.0.1", 1)
         async with stopping(a):
             for node in "bcb":
                 async with raw_to(a.address) as raw:
-                    lives = Lives(7, (identity(node, 6).boot.nonce,))
-                    us = Credentials(identity(node, 6), SECRET, Boots(), {"a"}, lives)
+                    lives = Boots(7, (identity(node, 6).boot.nonce,))
+                    us = Credentials(identity(node, 6), SECRET, PeerBoots(), {"a"}, lives)
                     handshake = Handshake(us, "a", challenge=bytes(32))
                     raw.writer.write(handshake.start())
-                    with pytest.raises(Refused, match="refused by it: old_boot"):
+                    with pytest.raises(LinkRefused, match="refused by it: old_boot"):
                         await raw.finish(handshake)
 
     caplog.set_level(logging.INFO)
@@ -228,7 +233,7 @@ def test_a_wiped_disk_under_its_old_name_is_refused(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
-        a = Node("a", boots=Boots({"b": identity("b", 7).boot}))
+        a = Node("a", boots=PeerBoots({"b": identity("b", 7).boot}))
         wiped = Node("b", boot=1)
         async with stopping(a, wiped):
             a.knows(wiped)
@@ -318,7 +323,7 @@ def test_a_connection_that_is_late_when_it_has_just_been_made_is_given_up(
         a = Node("a")
         a.links.set_peer("b", "127.0.0.1", 1)
         ground, peer = a.links._ground, a.links._peers["b"]
-        connection = Connection(ground, peer, peer._begin, takes_frames=False)
+        connection = LinkConnection(ground, peer, peer._begin, takes_frames=False)
 
         async def connecting() -> None:
             transport = Withdrawn()
@@ -347,19 +352,19 @@ def test_nothing_is_said_over_a_socket_that_has_failed_before_that_is_told(run: 
         a = Node("a")
         a.links.set_peer("b", "127.0.0.1", 1)
         ground, peer = a.links._ground, a.links._peers["b"]
-        connection = Connection(ground, peer, peer._begin, takes_frames=False)
+        connection = LinkConnection(ground, peer, peer._begin, takes_frames=False)
         transport = Withdrawn()
         connection.connection_made(transport)
         connection.identity = identity("b")
         async with stopping(a):
             transport.is_withdrawn = True
             long_ago_ms = ground.clock.now_ms() - ground.tuning.beat_ms
-            connection._pulse = Pulse(long_ago_ms, ground.tuning)
+            connection._pulse = Keepalive(long_ago_ms, ground.tuning)
             connection._pulse.has_sent = False
             connection.tick()
-            assert connection.send(FrameKind.METADATA, b"x", Lane.NORMAL)
+            assert connection.send(FrameKind.METADATA, b"x", TrafficClass.NORMAL)
             connection._flush()
-            assert connection.waiting_bytes(Lane.NORMAL)
+            assert connection.waiting_bytes(TrafficClass.NORMAL)
             connection.connection_lost(None)
 
     run(scenario())
@@ -396,7 +401,7 @@ def test_a_node_that_sends_nonsense_is_cut_off_with_one_line(
         a.links.set_peer("b", "127.0.0.1", 1)
         async with stopping(a), raw_to(a.address) as raw:
             await raw.prove(identity("b"), "a")
-            raw.writer.write(b"".join(Outgoing(2, b"good").piece(1)) + b"nonsense" * 10_000)
+            raw.writer.write(b"".join(OutgoingFrame(2, b"good").piece(1)) + b"nonsense" * 10_000)
             await raw.is_closed()
             assert a.payloads() == [b"good"]
             assert a.links.counters.resets == 1
@@ -413,9 +418,9 @@ def test_who_was_dialled_may_send_nothing_but_beats(run: Run) -> None:
         async with stopping(a), listening() as listener:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             raw = await listener.link(identity("b"))
-            raw.writer.write(BEAT_PIECE * 3)
+            raw.writer.write(HEARTBEAT_CHUNK * 3)
             await a.told_of(1)
-            raw.writer.write(b"".join(Outgoing(2, b"x").piece(1)))
+            raw.writer.write(b"".join(OutgoingFrame(2, b"x").piece(1)))
             await raw.is_closed()
             assert a.frames == []
 
@@ -430,7 +435,7 @@ def test_a_node_that_dials_again_replaces_the_link_it_had(run: Run) -> None:
             await old.prove(identity("b"), "a")
             await new.prove(identity("b"), "a")
             await old.is_closed()
-            new.writer.write(b"".join(Outgoing(0, b"new").piece(0)))
+            new.writer.write(b"".join(OutgoingFrame(0, b"new").piece(0)))
             await a.until(lambda: a.payloads() == [b"new"])
             assert (a.links.counters.accepted, a.links.counters.resets) == (2, 1)
 
@@ -457,16 +462,16 @@ def test_a_link_that_is_silent_is_reset_at_both_ends(run: Run) -> None:
             enough = counters.bytes_in
             for number in range(19):
                 if number < 12:
-                    enough += 2 * len(BEAT_PIECE)
+                    enough += 2 * len(HEARTBEAT_CHUNK)
                     for link in (inbound, dialled):
-                        link.writer.write(BEAT_PIECE)
+                        link.writer.write(HEARTBEAT_CHUNK)
                     await a.has_read(enough)
                 a.links.tick()
                 assert counters.resets == 0
                 clock.advance(TICK_MS)
                 a.links.tick()
             assert counters.resets == 2
-            assert counters.bytes_out - said >= 2 * 18 * len(BEAT_PIECE)
+            assert counters.bytes_out - said >= 2 * 18 * len(HEARTBEAT_CHUNK)
             for link in (inbound, dialled):
                 await link.is_closed()
             await listener.link(identity("b"))
@@ -482,7 +487,9 @@ def test_beats_keep_a_link_that_has_nothing_to_say(run: Run) -> None:
         async with stopping(a, b):
             await linked(a, b)
             for _ in range(20):
-                enough = {node: node.links.counters.bytes_in + len(BEAT_PIECE) for node in (a, b)}
+                enough = {
+                    node: node.links.counters.bytes_in + len(HEARTBEAT_CHUNK) for node in (a, b)
+                }
                 for _ in range(4):
                     clock.advance(TICK_MS)
                     a.links.tick()
@@ -508,7 +515,7 @@ def test_a_peer_that_never_reads_costs_bounded_memory(run: Run) -> None:
             await a.told_of(1)
             raw.read_no_more()
             counters = a.links.counters
-            for lane in (Lane.BULK, Lane.NORMAL):
+            for lane in (TrafficClass.BULK, TrafficClass.NORMAL):
                 refused = counters.frames_without_room
                 while counters.frames_without_room == refused:
                     for _ in range(100):
@@ -517,8 +524,8 @@ def test_a_peer_that_never_reads_costs_bounded_memory(run: Run) -> None:
                 assert a.links.waiting_bytes("b", lane) <= tuning.lane_bytes_max[lane]
             assert counters.resets == 0
             while counters.resets == 0:
-                a.send("b", bytes(10_000), Lane.URGENT)
-            assert [a.links.waiting_bytes("b", lane) for lane in Lane] == [0, 0, 0]
+                a.send("b", bytes(10_000), TrafficClass.URGENT)
+            assert [a.links.waiting_bytes("b", lane) for lane in TrafficClass] == [0, 0, 0]
 
     run(scenario())
 
@@ -533,11 +540,11 @@ def test_a_peer_that_lives_and_never_reads_is_reset(run: Run) -> None:
             await a.told_of(1)
             raw.read_no_more()
             for _ in range(60):
-                a.send("b", bytes(1 << 20), Lane.BULK)
+                a.send("b", bytes(1 << 20), TrafficClass.BULK)
             counters = a.links.counters
             while not counters.resets:
-                enough = counters.bytes_in + len(BEAT_PIECE)
-                raw.writer.write(BEAT_PIECE)
+                enough = counters.bytes_in + len(HEARTBEAT_CHUNK)
+                raw.writer.write(HEARTBEAT_CHUNK)
                 await a.has_read(enough)
                 clock.advance(TICK_MS)
                 a.links.tick()
@@ -556,11 +563,11 @@ def test_pings_pass_bulk_on_the_wire(run: Run) -> None:
             raw = await listener.link(identity("b"))
             await a.told_of(1)
             sent_bulk = bytes(60 << 20)
-            a.send("b", sent_bulk, Lane.BULK)
-            decoder = Decoder(frozenset(FrameKind), frame_bytes_max=1 << 30)
+            a.send("b", sent_bulk, TrafficClass.BULK)
+            decoder = ChunkDecoder(frozenset(FrameKind), frame_bytes_max=1 << 30)
             before: list[int] = []
             while len(before) < 20:
-                a.send("b", b"ping", Lane.URGENT)
+                a.send("b", b"ping", TrafficClass.URGENT)
                 before.append(0)
                 pongs: list[tuple[int, bytes]] = []
                 while not pongs:

@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.tls import LinkCertificates
-from fluffle.broker.cluster.ports import Lane
+from fluffle.broker.cluster.ports import TrafficClass
 from fluffle.broker.config.start_error import StartFailed
 from tests.broker.cluster.links.nodes import Node, linked, stopping, wire_to
 from tests.broker.conftest import Run
@@ -38,11 +38,11 @@ def test_frames_go_over_tls(run: Run, authority: Authority, verifies: bool) -> N
         a, b = (Node(name, certificates=shown) for name in "ab")
         async with stopping(a, b):
             await linked(a, b)
-            for lane in (Lane.BULK, Lane.URGENT):
+            for lane in (TrafficClass.BULK, TrafficClass.URGENT):
                 a.send("b", bytes([lane]) * 1_000_000, lane)
             await b.until(lambda: len(b.frames) == 2)
             assert b.payloads() == [bytes([lane]) * 1_000_000 for lane in (0, 2)]
-            assert a.links.waiting_bytes("b", Lane.BULK) == 0
+            assert a.links.waiting_bytes("b", TrafficClass.BULK) == 0
 
     run(scenario())
 

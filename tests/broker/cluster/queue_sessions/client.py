@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.replies import hear
-from fluffle.broker.cluster.queue_sessions.requests import Asking, Terms
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
+from fluffle.broker.cluster.queue_sessions.replies import apply_frame
+from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms, QueueRequests
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from tests.broker.cluster.queue_sessions.ghost import Ghost, numbers
@@ -40,7 +40,7 @@ class Client:
     """Those of one life of an edge."""
 
     node: str
-    edge: Edge
+    edge: SessionClient
     ghost: Ghost
     names: Names
     consumers: list[int] = field(default_factory=list)
@@ -50,14 +50,14 @@ class Client:
     """Everything that they were told."""
 
     @property
-    def asking(self) -> Asking:
-        return Asking(self.edge)
+    def asking(self) -> QueueRequests:
+        return QueueRequests(self.edge)
 
     def room_of(self, consumer: int) -> int | None:
         return self.edge.credits.get(consumer)
 
     def hear(self, frame: m.LeaderFrame) -> list[Event]:
-        events = hear(self.edge, frame)
+        events = apply_frame(self.edge, frame)
         is_lost = any(isinstance(message, m.SessionLost) for message in frame.messages)
         self.told(events, is_sure=not is_lost)
         return events
@@ -74,7 +74,7 @@ class Client:
 
     def attach(self, *, credit: int, no_ack: bool, prefetch: int, priority: int = 0) -> int:
         channel = self.names.channel()
-        terms = Terms("tag", prefetch, priority, no_ack=no_ack)
+        terms = ConsumerTerms("tag", prefetch, priority, no_ack=no_ack)
         number = self.asking.attach(channel, terms, credit)
         self.ghost.asks(self.node, number, "attach", channel, no_ack=no_ack)
         return number
@@ -138,7 +138,7 @@ class Client:
         return list(self.edge.hands)
 
 
-def end_channel(edge: Edge, channel: int) -> None:
+def end_channel(edge: SessionClient, channel: int) -> None:
     """Everything that it holds comes back, and what it still waits for is not wanted.
 
     No channel of this node has its number again.
@@ -150,6 +150,6 @@ def end_channel(edge: Edge, channel: int) -> None:
         if isinstance(operation, m.Attach) and operation.channel == channel:
             edge.unwanted = {**edge.unwanted, operation.number: None}
         elif isinstance(operation, m.Get) and operation.channel == channel:
-            Asking(edge).give_up(operation.number)
+            QueueRequests(edge).give_up(operation.number)
     if channel in edge.getters:
         edge.leave(edge.getters.pop(channel), Outcome.LOST)

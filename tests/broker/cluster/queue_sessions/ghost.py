@@ -12,7 +12,7 @@ from typing import Protocol
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.queues.delivery import FINAL, Outcome
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import decode, read_messages
@@ -30,7 +30,7 @@ class Listener(Protocol):
     """Those that are attached, which the ghost keeps."""
 
     @property
-    def edge(self) -> Edge: ...
+    def edge(self) -> SessionClient: ...
 
     def room_of(self, consumer: int) -> int | None:
         """How many messages it has room for; None if it wants none any more."""
@@ -167,7 +167,11 @@ class Ghost:
         """`is_sure`: what is refused is so on record."""
         for event in events:
             match event:
-                case happened.Confirmed() | happened.Refused() | happened.Undecided():
+                case (
+                    happened.PublishConfirmed()
+                    | happened.PublishRefused()
+                    | happened.PublishUndecided()
+                ):
                     for number in range(event.first, event.first + event.count):
                         content = self.pending.pop((node, number))
                         self.has_outcome(content, event, is_sure=is_sure)
@@ -182,11 +186,11 @@ class Ghost:
                     assert self.asked.pop((node, number)) == "get"
                     if deliver is not None:
                         self.delivered(node, number, deliver)
-                case happened.Unanswered(number):  # it may have been a purge
+                case happened.AnswerLost(number):  # it may have been a purge
                     self.asked.pop((node, number), None)
                 case happened.NotAttached(number):
                     assert self.asked.pop((node, number)) == "attach"
-                case happened.Cancelled(number) | happened.TimedOut(number) if number:
+                case happened.Cancelled(number) | happened.DeliveryTimedOut(number) if number:
                     self.last.pop((node, number), None)
                     if self.asked.pop((node, number), None) is None:
                         client.consumers.remove(number)
@@ -197,12 +201,12 @@ class Ghost:
     def has_outcome(self, content: bytes, event: happened.Event, *, is_sure: bool) -> None:
         """Publish one message."""
         match event:
-            case happened.Confirmed():
+            case happened.PublishConfirmed():
                 if content not in self.stored:
                     assert self.stands_for(content), f"{content!r} is confirmed, and not stored"
                     self.vouched.add(content)
                 self.confirmed.add(content)
-            case happened.Refused():
+            case happened.PublishRefused():
                 is_stored = content in self.stored and content not in self.copies
                 assert not (is_sure and is_stored), f"{content!r} is stored"
                 self.refused.add(content)
@@ -262,7 +266,9 @@ class Ghost:
             assert is_back or sequence in self.gone, f"G4: {sequence} was acknowledged, and lives"
 
 
-def check_rest(state: State, edges: Sequence[Edge], lives: set[tuple[str, int, int]]) -> None:
+def check_rest(
+    state: State, edges: Sequence[SessionClient], lives: set[tuple[str, int, int]]
+) -> None:
     """G13: nothing is pending, and hands are as the log says.
 
     Of a queue whose leader and edges have told each other everything; `lives` are node and boot of

@@ -10,18 +10,18 @@ import pytest
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions import send_queue, session_server
 from fluffle.broker.cluster.queue_sessions.codec import RUN_MAX, decode
-from fluffle.broker.cluster.queue_sessions.replies import hear
+from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.send_queue import (
     FRAME_SIZE_MAX,
     MESSAGE_SIZE,
     SIZE_MAX,
-    Frame,
-    Outbox,
+    SentFrame,
+    SessionSendQueue,
 )
 from fluffle.broker.cluster.queue_sessions.session_client import (
     FRAME_BYTES_MAX,
-    FRAMES_UNTOLD_MAX,
-    UNTOLD_BYTES_MAX,
+    FRAMES_UNREPORTED_MAX,
+    UNREPORTED_BYTES_MAX,
 )
 from fluffle.broker.cluster.queue_sessions.session_server import SESSIONS_MAX
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
@@ -44,11 +44,11 @@ def sent(world: World, node: str, kind: type[Told]) -> list[Told]:
 
 
 def from_edge(
-    world: World, messages: list[m.FromEdge], *, session: int = 1, opening: int | None = None
+    world: World, messages: list[m.FromClient], *, session: int = 1, opening: int | None = None
 ) -> None:
     """A frame of an edge that says whatever it likes, and has received nothing."""
     edge, own = world.clients["near"].edge, world.led.own
-    frame = m.EdgeFrame(
+    frame = m.ClientFrame(
         GROUP,
         *own.reign,
         edge.boot,
@@ -86,7 +86,7 @@ def test_who_asks_and_never_receives_is_not_listened_to_until_it_does(
     world = World(("near",))
     world.rest()
     times = 400
-    asked: list[m.FromEdge] = [m.Purge(number) for number in range(1, times + 2)]
+    asked: list[m.FromClient] = [m.Purge(number) for number in range(1, times + 2)]
     from_edge(world, [m.Open(1)], opening=9)
     from_edge(world, asked, opening=9)
     from_edge(world, [m.Purge(times + 2)], opening=9)
@@ -115,7 +115,7 @@ def deliver(size: int) -> m.Deliver:
 
 
 def test_an_outbox_knows_its_size() -> None:
-    box = Outbox()
+    box = SessionSendQueue()
     for message in (m.Done(1, 1), m.Done(2, 3), deliver(1_000), m.GetAnswer(5, 7, 0, [])):
         box.put(message)
     assert box.size == 3 * MESSAGE_SIZE + 1_000
@@ -127,7 +127,7 @@ def test_an_outbox_knows_its_size() -> None:
 
 
 def test_what_is_told_goes_in_frames_that_a_link_takes() -> None:
-    box = Outbox()
+    box = SessionSendQueue()
     for _ in range(6):
         box.put(deliver(FRAME_SIZE_MAX // 3))
     box.put(deliver(3 * FRAME_SIZE_MAX))
@@ -137,7 +137,7 @@ def test_what_is_told_goes_in_frames_that_a_link_takes() -> None:
 
 
 def test_an_outbox_knows_its_size_whatever_a_client_on_its_node_does_with_what_it_got() -> None:
-    box, message = Outbox(), deliver(1_000)
+    box, message = SessionSendQueue(), deliver(1_000)
     box.put(message)
     (_frame,) = box.take()
     message.contents[0] = b""
@@ -148,14 +148,14 @@ def test_an_outbox_knows_its_size_whatever_a_client_on_its_node_does_with_what_i
 def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -> None:
     world = World(("near",))
     world.rest()
-    for _ in range(FRAMES_UNTOLD_MAX):
+    for _ in range(FRAMES_UNREPORTED_MAX):
         world.led.sessions.release([e.NotTaken(1, 1, 1)])
         world.pump()
     world.rest()
     world.led.sessions.release([e.NotTaken(1, 1, 1)])
-    assert len(sent(world, "near", m.NotTaken)) == 0
+    assert len(sent(world, "near", m.Rejected)) == 0
     world.link("near")
-    assert len(sent(world, "near", m.NotTaken)) == 1
+    assert len(sent(world, "near", m.Rejected)) == 1
 
 
 def test_a_leader_hears_with_a_settlement_that_what_is_settled_has_arrived() -> None:
@@ -179,7 +179,7 @@ def test_a_leader_that_keeps_much_hears_at_once_that_it_has_arrived() -> None:
     world = World(("near",))
     world.attach("near")
     world.rest()
-    world.publish("near", 1, UNTOLD_BYTES_MAX)
+    world.publish("near", 1, UNREPORTED_BYTES_MAX)
     world.rest()
     near = world.clients["near"].edge
     assert (near.received, near.untold_bytes) == (near.told, 0)
@@ -232,13 +232,13 @@ def test_a_turn_costs_nothing_for_those_who_have_nothing_to_say(
     world = World(tuple(f"node {number}" for number in range(20)))
     world.rest()
     asked: set[int] = set()
-    take = Outbox.take
+    take = SessionSendQueue.take
 
-    def watched(waiting: Outbox) -> Iterable[Frame]:
+    def watched(waiting: SessionSendQueue) -> Iterable[SentFrame]:
         asked.add(id(waiting))
         return take(waiting)
 
-    monkeypatch.setattr(Outbox, "take", watched)
+    monkeypatch.setattr(SessionSendQueue, "take", watched)
     world.publish("node 7")
     world.rest()
     assert len(asked) == 1
@@ -268,14 +268,14 @@ def test_a_record_costs_no_more_than_what_is_in_hands() -> None:
     world = holding()
     edge, own = world.clients["near"].edge, world.led.own
     (token, *_others) = world.in_hands("near")
-    record = m.OnRecord(
+    record = m.SessionRecord(
         edge.pending.next, [token.holder], [], [m.Token(token.holder, 0, EVERYTHING)]
     )
     frame = m.LeaderFrame(
         GROUP, *own.reign, own.boot, edge.boot, 1, edge.opening, edge.received + 1, [record]
     )
-    assert hear(edge, frame) == []
-    assert edge.answer == m.Holding([m.Token(token.holder, 0, EVERYTHING[3:])])
+    assert apply_frame(edge, frame) == []
+    assert edge.answer == m.NeverArrived([m.Token(token.holder, 0, EVERYTHING[3:])])
 
 
 def test_what_never_arrived_is_delivered_again_though_others_have_ended_since() -> None:
@@ -283,10 +283,10 @@ def test_what_never_arrived_is_delivered_again_though_others_have_ended_since() 
     (token, *_others) = world.in_hands("near")
     number = world.clients["near"].edge.pending.next
     world.change_leader()
-    asked: list[m.FromEdge] = [
+    asked: list[m.FromClient] = [
         m.Open(number),
         m.Settle(number, Outcome.ACKED, [m.Token(token.holder, 0, range(1, 2))]),
-        m.Holding([m.Token(token.holder, 0, range(1, 4))]),
+        m.NeverArrived([m.Token(token.holder, 0, range(1, 4))]),
     ]
     from_edge(world, asked)
     again = [message for each in sent(world, "near", m.Deliver) for message in each.runs]
@@ -300,7 +300,7 @@ def test_what_never_arrived_is_delivered_again_once() -> None:
     world.change_leader()
     opening = world.clients["near"].edge.opening
     missing = m.Token(token.holder, 0, range(1, 4))
-    from_edge(world, [m.Open(1), m.Holding([missing] * 1_000)], opening=opening)
+    from_edge(world, [m.Open(1), m.NeverArrived([missing] * 1_000)], opening=opening)
     given = [content for each in sent(world, "near", m.Deliver) for content in each.contents]
     assert len(given) == 3
 
@@ -332,7 +332,7 @@ def test_nobody_settles_what_is_in_the_hands_of_another_node(outcome: Outcome) -
     number = world.clients["near"].edge.pending.next
     from_edge(world, [m.Settle(number, outcome, [token])])
     world.commit()
-    assert sent(world, "near", m.NotTaken) == [m.NotTaken(number, 1)]
+    assert sent(world, "near", m.Rejected) == [m.Rejected(number, 1)]
     assert token in held_by(world, "left")
 
 
@@ -394,7 +394,7 @@ def test_consumers_of_an_edge_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(session_server, "HOLDERS_MAX", 5)
     world = World(("near",))
     world.rest()
-    attaches: list[m.FromEdge] = [
+    attaches: list[m.FromClient] = [
         m.Attach(number, 0, "t", 0, m.Signed(0), False, False, b"") for number in range(1, 50)
     ]
     from_edge(world, [m.Open(1), *attaches], opening=9)

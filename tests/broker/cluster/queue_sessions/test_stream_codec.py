@@ -15,7 +15,7 @@ from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.msgpack_parts import APART_BYTES_MIN, joined
 from fluffle.broker.cluster.queue_sessions import codec
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.codec import FROM_EDGE, FROM_LEADER, decode
+from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER, decode
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 
@@ -96,7 +96,7 @@ OWN: dict[type, st.SearchStrategy[Any]] = {
     m.Settle: settlements(),
     m.Deliver: delivers(),
     m.Done: st.builds(m.Done, NUMBER, st.integers(1, 9)),
-    m.NotTaken: st.builds(m.NotTaken, NUMBER, st.integers(1, 9)),
+    m.Rejected: st.builds(m.Rejected, NUMBER, st.integers(1, 9)),
     m.GetAnswer: st.builds(m.GetAnswer, NUMBER, NUMBER, NUMBER, st.lists(delivers(), max_size=1)),
 }
 
@@ -108,7 +108,7 @@ def frames(kind: type, messages: tuple[type, ...]) -> st.SearchStrategy[Any]:
     return st.builds(kind, **head, messages=st.lists(one, max_size=4))
 
 
-FRAME = frames(m.EdgeFrame, FROM_EDGE) | frames(m.LeaderFrame, FROM_LEADER)
+FRAME = frames(m.ClientFrame, FROM_CLIENT) | frames(m.LeaderFrame, FROM_LEADER)
 
 
 @given(FRAME)
@@ -180,7 +180,7 @@ def test_what_is_no_frame(row: object) -> None:
 
 def test_who_speaks_an_earlier_version_is_told_of_no_counts() -> None:
     publish = m.Publish(1, [Origin("", "q")], [b"body"], True, counts=Counts(3, 1))
-    frame = m.EdgeFrame(
+    frame = m.ClientFrame(
         7, 1, 1, m.Boot(1, 1), m.Boot(2, 2), 1, 1, 0, 1, [m.Get(2, 3, False), publish]
     )
     assert repr(decode(encode(frame))) == repr(frame)

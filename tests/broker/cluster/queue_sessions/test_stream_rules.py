@@ -73,7 +73,7 @@ def test_a_settlement_that_did_not_count_is_told_so_by_each_leader_that_it_is_as
     world.change_leader()
     world.change_leader()  # with an image that was a snapshot
     world.rest()
-    assert happened.Unsettled(3) in world.clients["near"].heard
+    assert happened.SettleFailed(3) in world.clients["near"].heard
     assert world.led.image.state.waiting_count == 1
 
 
@@ -81,7 +81,7 @@ def test_a_settlement_that_did_not_count_is_told_so_also_by_who_led_before() -> 
     world = settled_too_late()
     world.change_leader()
     world.rest()
-    assert happened.Unsettled(3) in world.clients["near"].heard
+    assert happened.SettleFailed(3) in world.clients["near"].heard
 
 
 def test_an_end_of_an_earlier_hand_out_ends_no_later_one() -> None:
@@ -223,7 +223,7 @@ def test_an_edge_that_has_not_heard_of_it_is_told_when_it_asks() -> None:
     world.publish("near")
     world.arrive()
     (misled,) = world.arrive()
-    assert misled == happened.Misled(1, "right", 2)
+    assert misled == happened.WrongLeader(1, "right", 2)
     world.rest()
     assert world.clients["near"].edge.reign == (1, 2)
 
@@ -346,7 +346,7 @@ def test_a_tombstone_says_nothing_of_what_is_pending_and_revokes_what_is_held() 
     world.cut("near")
     first = world.publish("near", 2)
     events = world.clients["near"].edge.deleted()
-    assert events[0] == happened.Undecided(first, 2)
+    assert events[0] == happened.PublishUndecided(first, 2)
     assert [type(event) for event in events[1:]] == [happened.Revoked, happened.Cancelled]
 
 
@@ -357,8 +357,8 @@ def test_a_lost_session_nacks_what_is_pending_and_another_begins() -> None:
     lost = m.LeaderFrame(
         GROUP, *own.reign, own.boot, near.boot, 1, near.opening, 0, [m.SessionLost()]
     )
-    events = replies.hear(near, lost)
-    assert events[0] == happened.Refused(first, 1)
+    events = replies.apply_frame(near, lost)
+    assert events[0] == happened.PublishRefused(first, 1)
     assert (near.session, near.pending.next) == (2, 1)
 
 

@@ -18,8 +18,8 @@ from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
-from fluffle.broker.cluster.queue_sessions.session_server import Sessions
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
+from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum import effects as e
@@ -69,7 +69,7 @@ class Led:
             ended=self.on_ended,
         )
         self.leadership = Leadership(image, spec, around)
-        self.sessions = Sessions(group, own, image.state, self.leadership, now_ms)
+        self.sessions = SessionServer(group, own, image.state, self.leadership, now_ms)
 
     def never(self, _what: object) -> None:
         raise AssertionError("nothing is due by time")
@@ -255,13 +255,13 @@ class World:
         links = [each for each in wire.links if each]
         frame = decode(links[link % len(links)].popleft())
         events: list[Event] = []
-        if isinstance(frame, m.EdgeFrame):
+        if isinstance(frame, m.ClientFrame):
             assert direction == "to"
             led = self.leds.get(term, self.led)  # what was sent to who led a queue that is gone
             led.sessions.take(node, frame)
         else:
             events = self.clients[node].hear(frame)
-            if not frame.term or any(isinstance(event, happened.Misled) for event in events):
+            if not frame.term or any(isinstance(event, happened.WrongLeader) for event in events):
                 self.turn_to_leader(node)
         self.pump()
         return events
@@ -276,7 +276,7 @@ class World:
     # Edges
 
     def start(self, node: str) -> Client:
-        return Client(node, Edge(self.group, self.boots[node]), self.ghost, self.names)
+        return Client(node, SessionClient(self.group, self.boots[node]), self.ghost, self.names)
 
     def restart(self, node: str, counter: int = 1) -> None:
         """The process of an edge ends, and begins anew; `counter` 0: from an old disk."""

@@ -17,15 +17,15 @@ from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
-from fluffle.broker.cluster.queue_sessions.replies import hear
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
-from fluffle.broker.cluster.queue_sessions.session_server import Sessions
+from fluffle.broker.cluster.queue_sessions.replies import apply_frame
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
+from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.cluster.queues import classic_host
-from fluffle.broker.cluster.queues.classic_host import Home, Homed
+from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost, ClassicQueueLeader
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.ports import Hub, OnEvents
-from fluffle.broker.cluster.queues.quorum import QuorumManners
-from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
+from fluffle.broker.cluster.queues.ports import OnEvents, SessionDirectory
+from fluffle.broker.cluster.queues.quorum import QuorumErrorTexts
+from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
@@ -98,7 +98,7 @@ class Leading(Protocol):
     own: m.Leader
 
     @property
-    def sessions(self) -> Sessions: ...
+    def sessions(self) -> SessionServer: ...
 
     def turn(self) -> None:
         """What it has been asked for is decided."""
@@ -129,17 +129,17 @@ class Classic:
         self.own = m.Leader("far", m.Boot(1, 7), 1)
         self.told: list[Effect] = []
         """All that has left a home without streams."""
-        self.homed = Homed(
+        self.homed = ClassicQueueHost(
             self.queue, self.own, vhost="/", wait=self.commits.wait,
             on_unused=lambda _queue: None, on_told=lambda: None,
         )  # fmt: skip
 
-    def alone(self) -> Home:
+    def alone(self) -> ClassicQueueLeader:
         """A home without streams."""
-        around = classic_host.Surroundings(
+        around = classic_host.ClassicHostEnvironment(
             lambda _key: 1, self.told.extend, self.commits.wait, lambda _queue: None
         )
-        return Home(self.queue, around)
+        return ClassicQueueLeader(self.queue, around)
 
     def make_writer(self, disk: Disk, wake: Callable[[], None]) -> Writer:
         self.writer = ManualWriter(disk, wake)
@@ -152,7 +152,7 @@ class Classic:
         """Time stands still."""
 
     @property
-    def sessions(self) -> Sessions:
+    def sessions(self) -> SessionServer:
         return self.homed.sessions
 
     def turn(self) -> None:
@@ -221,7 +221,7 @@ class Quorum:
             ended=lambda: self.never(None), readers=lambda: {"a 1": VERSION},
         )  # fmt: skip
         self.led = Leadership(self.image, spec, around)
-        self.sessions = Sessions(GROUP, self.own, self.image.state, self.led, 0)
+        self.sessions = SessionServer(GROUP, self.own, self.image.state, self.led, 0)
 
     def never(self, what: object) -> None:
         raise AssertionError(f"{what}: nothing is damaged, deleted or lost")
@@ -272,7 +272,7 @@ class Line:
 
     def __init__(self, leading: Leading) -> None:
         self.leading = leading
-        self.edge = Edge(GROUP, BOOT)
+        self.edge = SessionClient(GROUP, BOOT)
         self.to: deque[bytes] = deque()
         self.back: deque[bytes] = deque()
         self.is_linked = False
@@ -317,7 +317,7 @@ class Line:
         if not (self.is_linked and self.to):
             return False
         frame = decode(self.to.popleft())
-        assert isinstance(frame, m.EdgeFrame)
+        assert isinstance(frame, m.ClientFrame)
         self.leading.sessions.take(NODE, frame)
         return True
 
@@ -328,7 +328,7 @@ class Line:
             return False
         frame = decode(self.back.popleft())
         assert isinstance(frame, m.LeaderFrame)
-        self.on_events(hear(self.edge, frame))
+        self.on_events(apply_frame(self.edge, frame))
         return True
 
 
@@ -342,8 +342,10 @@ class Batches:
         self.line = Line(self.leading)
         definition = QueueDefinition(self.spec, id=GROUP)
         later = Scheduler().call_later
-        hub, deletions = cast(Hub, self.line), Deletions(LOCAL_READ_BARRIER, {})
-        self.edge = EdgeQueue(definition, "/", hub, later, QuorumManners(), deletions=deletions)
+        hub, deletions = cast(SessionDirectory, self.line), Deletions(LOCAL_READ_BARRIER, {})
+        self.edge = RemoteQueue(
+            definition, "/", hub, later, QuorumErrorTexts(), deletions=deletions
+        )
         self.sent: list[Sent] = []
         self.told: dict[int, bool] = {}
         """By its place among those: whether it was said to be taken."""

@@ -12,13 +12,13 @@ from typing import Any
 from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
-from fluffle.broker.cluster.queue_sessions.replies import hear
-from fluffle.broker.cluster.queue_sessions.session_client import Edge as StreamEdge
-from fluffle.broker.cluster.queues.classic import ClassicManners
+from fluffle.broker.cluster.queue_sessions.replies import apply_frame
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient as StreamEdge
+from fluffle.broker.cluster.queues.classic import ClassicErrorTexts
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.ports import Counts, OnEvents
-from fluffle.broker.cluster.queues.quorum import QuorumManners
-from fluffle.broker.cluster.queues.remote_queue import EdgeQueue
+from fluffle.broker.cluster.queues.ports import LeaderCounts, OnEvents
+from fluffle.broker.cluster.queues.quorum import QuorumErrorTexts
+from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
@@ -115,7 +115,7 @@ class Far:
         while self.is_linked and (sent := self.edge.output()) is not None:
             has_moved = True
             frame = decode(joined(encode(sent[1])))
-            assert isinstance(frame, m.EdgeFrame)
+            assert isinstance(frame, m.ClientFrame)
             self.led.sessions.take(NODE, frame)
         self.led.turn()
         if self.is_committing:
@@ -126,7 +126,7 @@ class Far:
             has_moved = True
             arrived = decode(joined(encode(sending)))
             assert isinstance(arrived, m.LeaderFrame)
-            self._on_events(hear(self.edge, arrived))
+            self._on_events(apply_frame(self.edge, arrived))
         return has_moved
 
 
@@ -149,13 +149,13 @@ class FarHub:
         self.far.is_linked = False
         self._on_events(self.far.edge.deleted())
 
-    def counts_here(self, queue: int) -> Counts | None:
+    def counts_here(self, queue: int) -> LeaderCounts | None:
         """It is led elsewhere."""
         assert queue == GROUP
         return None
 
     def ask_counts(
-        self, queue: int, done: Callable[[Counts | None], None], *, in_use: bool = False
+        self, queue: int, done: Callable[[LeaderCounts | None], None], *, in_use: bool = False
     ) -> None:
         assert queue == GROUP
         del in_use
@@ -168,11 +168,11 @@ class FarHub:
         led = self.far.led.leadership
         self._call_soon(lambda: done(led.queue.peek(view) if self.far.is_linked else None))
 
-    def _counts(self) -> Counts | None:
+    def _counts(self) -> LeaderCounts | None:
         queue = self.far.led.leadership.queue
         if not self.far.is_linked:
             return None
-        return Counts(queue.ready_count, queue.in_flight, queue.consumer_count)
+        return LeaderCounts(queue.ready_count, queue.in_flight, queue.consumer_count)
 
 
 class Rig:
@@ -185,12 +185,12 @@ class Rig:
         self.hub = FarHub(self.node.scheduler.call_soon)
         spec = QueueSpec("q", durable=True, queue_type=queue_type)
         is_quorum = queue_type is QueueType.QUORUM
-        self.queue = EdgeQueue(
+        self.queue = RemoteQueue(
             QueueDefinition(spec, id=GROUP),
             "/",
             self.hub,
             self.node.scheduler.call_later,
-            QuorumManners() if is_quorum else ClassicManners("far", is_durable=True),
+            QuorumErrorTexts() if is_quorum else ClassicErrorTexts("far", is_durable=True),
             deletions=Deletions(LOCAL_READ_BARRIER, {}),
         )
         self.node.vhost.queues["q"] = self.queue

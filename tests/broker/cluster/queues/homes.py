@@ -10,8 +10,8 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
-from fluffle.broker.cluster.queues.classic_host import Homed
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
+from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
@@ -173,7 +173,7 @@ class Homestead:
         if self.spec.durable and self.term > 1:
             self.queue.recover()
         self.own = m.Leader(HOME, m.Boot(self.term, 7), self.term)
-        self.homed = Homed(
+        self.homed = ClassicQueueHost(
             self.queue,
             self.own,
             vhost="/",
@@ -283,7 +283,7 @@ class Homestead:
         (node, _direction), wire = busy[at % len(busy)]
         links = [each for each in wire.links if each]
         frame = decode(links[link % len(links)].popleft())
-        if isinstance(frame, m.EdgeFrame):
+        if isinstance(frame, m.ClientFrame):
             self.homed.sessions.take(node, frame)
         else:
             self.clients[node].hear(frame)
@@ -303,7 +303,7 @@ class Homestead:
     # Edges
 
     def start(self, node: str) -> Client:
-        return Client(node, Edge(GROUP, self.boots[node]), self.ghost, self.names)
+        return Client(node, SessionClient(GROUP, self.boots[node]), self.ghost, self.names)
 
     def restart(self, node: str) -> None:
         """The process of an edge ends, and begins anew."""

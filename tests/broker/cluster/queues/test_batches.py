@@ -11,10 +11,10 @@ import pytest
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import requests
 from fluffle.broker.cluster.queue_sessions.messages import Publish
-from fluffle.broker.cluster.queue_sessions.requests import Asking
-from fluffle.broker.cluster.queue_sessions.session_client import Edge
+from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queues import publish_receipts
-from fluffle.broker.cluster.queues.publish_receipts import Receipts
+from fluffle.broker.cluster.queues.publish_receipts import PublishReceipts
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
@@ -367,7 +367,7 @@ class Told:
 
 def passes_on(seed: int) -> None:
     """Of some messages there is an outcome when the queue has an heir, and of the others none."""
-    chance, given, edge = Random(seed), Receipts(), Edge(GROUP, BOOT)
+    chance, given, edge = Random(seed), PublishReceipts(), SessionClient(GROUP, BOOT)
     successor, publishers, expected = Heir(chance), list[Told](), list[Any]()
     names: Iterator[bytes] = iter([b"%d" % number for number in range(1_000)])
     for _ in range(chance.randint(1, 5)):
@@ -380,7 +380,7 @@ def passes_on(seed: int) -> None:
         told = Told(contents)
         publishers.append(told)
         given.ask(
-            Asking(edge), [Origin("", each.decode()) for each in contents],
+            QueueRequests(edge), [Origin("", each.decode()) for each in contents],
             contents, sum(map(len, contents)),
             persistent=persistent, expiration_ms=cast(Any, said), posted=posted,
             counts=BROUGHT if posted is not None else NEW,
@@ -424,9 +424,9 @@ def test_what_has_no_outcome_is_passed_on_as_it_was(seed: int) -> None:
 def test_a_run_is_no_larger_than_its_bytes_or_one_message(
     size: int, count: int, counts: list[int]
 ) -> None:
-    given, edge = Receipts(), Edge(GROUP, BOOT)
+    given, edge = PublishReceipts(), SessionClient(GROUP, BOOT)
     given.ask(
-        Asking(edge), [ALIVE] * count, [bytes(size)] * count, count * size,
+        QueueRequests(edge), [ALIVE] * count, [bytes(size)] * count, count * size,
         persistent=True, expiration_ms=None,
     )  # fmt: skip
     asked = [each for each in edge.pending if isinstance(each, Publish)]

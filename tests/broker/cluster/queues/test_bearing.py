@@ -25,9 +25,9 @@ from fluffle.broker.cluster.links.identity import (
     Boot,
     Boots,
     Identity,
-    Lives,
+    LinkRefused,
+    PeerBoots,
     Reason,
-    Refused,
 )
 from fluffle.broker.config.config import Config, Limits, ListenAddress
 from tests.broker.cluster.links.raw import raw_to
@@ -134,12 +134,12 @@ async def test_strangers_at_the_links_do_not_matter(scene: Scene) -> None:
             for secret, versions in ((b"guess", VERSIONS), (SECRET, (0, 0))):
                 async with raw_to(address) as raw:
                     credentials = Credentials(
-                        us := identity(node, as_whom), secret, Boots(), {*NODES},
-                        Lives.since(us.boot), versions=versions,
+                        us := identity(node, as_whom), secret, PeerBoots(), {*NODES},
+                        Boots.since(us.boot), versions=versions,
                     )  # fmt: skip
                     handshake = Handshake(credentials, node.name, challenge=count.to_bytes(32))
                     raw.writer.write(handshake.start())
-                    with pytest.raises(Refused):
+                    with pytest.raises(LinkRefused):
                         await raw.finish(handshake)
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as clients:

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions.requests import Terms
+from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms
 from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCONNECTED_MS
 from fluffle.broker.queues.conversion_hold import ConversionHold
 from fluffle.broker.queues.delivery import Outcome
@@ -22,7 +22,7 @@ def in_hands(world: Homestead, node: str) -> int:
     return sum(len(token.run) for token in world.clients[node].in_hands())
 
 
-def attach(world: Homestead, node: str, terms: Terms, credit: int = 10) -> int:
+def attach(world: Homestead, node: str, terms: ConsumerTerms, credit: int = 10) -> int:
     client = world.clients[node]
     channel = client.names.channel()
     number = client.asking.attach(channel, terms, credit)
@@ -82,7 +82,7 @@ def test_consumers_of_edges_and_of_the_home_take_fair_turns() -> None:
 def test_a_consumer_of_an_edge_with_a_higher_priority_comes_first() -> None:
     world = Homestead()
     own = world.neighbour()
-    attach(world, "near", Terms("tag", priority=5), credit=7)
+    attach(world, "near", ConsumerTerms("tag", priority=5), credit=7)
     world.rest()
     world.publish_here(10)
     world.rest()
@@ -101,14 +101,14 @@ def test_an_edge_is_sent_no_more_than_it_takes(no_ack: bool) -> None:
 def test_an_exclusive_consumer_is_alone_wherever_the_others_are() -> None:
     world = Homestead()
     near, far = world.clients["near"], world.clients["far"]
-    first = attach(world, "near", Terms("alone", is_exclusive=True))
+    first = attach(world, "near", ConsumerTerms("alone", is_exclusive=True))
     world.rest()
-    second = attach(world, "far", Terms("second"))
+    second = attach(world, "far", ConsumerTerms("second"))
     world.rest()
     assert far.heard == [happened.NotAttached(second)]
     near.detach(first)
     world.rest()
-    attach(world, "far", Terms("third"))
+    attach(world, "far", ConsumerTerms("third"))
     world.rest()
     assert len(far.consumers) == 1
 
@@ -116,7 +116,7 @@ def test_an_exclusive_consumer_is_alone_wherever_the_others_are() -> None:
 def test_a_consumer_that_wants_to_be_alone_is_refused_beside_one_of_the_home() -> None:
     world = Homestead()
     world.neighbour()
-    number = attach(world, "far", Terms("alone", is_exclusive=True))
+    number = attach(world, "far", ConsumerTerms("alone", is_exclusive=True))
     world.rest()
     assert world.clients["far"].heard == [happened.NotAttached(number)]
 
@@ -274,7 +274,7 @@ def test_a_home_that_starts_again_has_lost_its_edges_and_nothing_that_was_confir
     near.heard.clear()
     world.restart_home()
     kinds = [type(event) for event in near.heard]
-    assert kinds == [happened.Refused, happened.Revoked, happened.Cancelled]
+    assert kinds == [happened.PublishRefused, happened.Revoked, happened.Cancelled]
     world.rest()
     assert world.queue.ready_count == 3
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.base.clock import SystemClock
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from tests.broker.observability.metrics.test_cluster import of, scrape
 from tests.support.cluster_nodes import running_cluster, until
 from tests.support.queue_nodes import QueueCluster
@@ -33,7 +33,7 @@ class Watched:
         self.cluster.ask(self.cluster.leader()).publish(1)
         self.cluster.hosts.settle()
         machine = self.cluster.nodes[self.cluster.leader()].hosting._groups[self.cluster.queue]
-        assert isinstance(machine, QueueGroup)
+        assert isinstance(machine, QuorumQueueMember)
         return machine.member.image.state.queue_time_ms
 
     def off_ms(self) -> int:

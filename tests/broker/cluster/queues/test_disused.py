@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from tests.support.queue_nodes import QueueCluster
 
 EXPIRES_MS = 60_000
@@ -78,7 +78,7 @@ def promote(cluster: QueueCluster) -> None:
     for node in cluster.nodes.values():
         node.hosting.successors.discard(cluster.queue)
         group = node.hub.leading.queues[cluster.queue]
-        assert isinstance(group, QueueGroup)
+        assert isinstance(group, QuorumQueueMember)
         group.renew()
 
 

@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues import quorum_members
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.cluster.queues.test_session_router import cluster, consuming_at, contents
 from tests.support.hosts import Frame
@@ -107,7 +107,7 @@ def test_who_waits_for_messages_finds_a_leader_that_it_has_not_heard_of(
 def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: QueueCluster) -> None:
     consuming_at(cluster, "c")
     group = cluster.nodes["a"].hub.leading.queues[cluster.queue]
-    assert isinstance(group, QueueGroup)
+    assert isinstance(group, QuorumQueueMember)
     member = group.member
     before = member.reign
     leadership = member.leadership

@@ -15,7 +15,7 @@ from click.testing import Result
 
 from fluffle.broker.admin.force_shrink import newer
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.cluster.queues.log_positions import Extent
+from fluffle.broker.cluster.queues.log_positions import LogPosition
 from tests.broker.cli.running import run
 from tests.broker.cluster.queues.test_membership import Q, drained, is_on
 from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish
@@ -176,13 +176,13 @@ def test_one_queue_is_named_or_all(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("own", "others", "better"),
     [
-        (Extent(2, 9), {}, None),
-        (Extent(2, 9), {"b": Extent(2, 9), "c": Extent(1, 50)}, None),
-        (Extent(2, 9), {"b": Extent(2, 10), "c": Extent(3, 1)}, "c"),
-        (None, {"b": Extent(0, 0)}, "b"),
+        (LogPosition(2, 9), {}, None),
+        (LogPosition(2, 9), {"b": LogPosition(2, 9), "c": LogPosition(1, 50)}, None),
+        (LogPosition(2, 9), {"b": LogPosition(2, 10), "c": LogPosition(3, 1)}, "c"),
+        (None, {"b": LogPosition(0, 0)}, "b"),
     ],
 )
 def test_a_later_term_is_more_and_then_a_longer_log(
-    own: Extent | None, others: dict[str, Extent], better: str | None
+    own: LogPosition | None, others: dict[str, LogPosition], better: str | None
 ) -> None:
     assert newer(own, others) == better

@@ -16,7 +16,7 @@ import pytest
 
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.links.identity import ADVICE, UNPROVED, Reason
-from fluffle.broker.cluster.membership import INCARNATION_BYTES, Removed, begun_as, is_former
+from fluffle.broker.cluster.membership import INCARNATION_BYTES, NodeRemoved, begun_as, is_former
 from fluffle.broker.cluster.restored_data import accept_moved
 from fluffle.broker.metadata.nodes import dismiss
 from fluffle.raft.config import Config, Member
@@ -127,6 +127,6 @@ async def test_a_node_with_data_does_not_begin_anew(tmp_path: Path) -> None:
         told = (9).to_bytes(INCARNATION_BYTES, "big")
         nodes["c"].cluster.membership.receive("a", told)
         failure = nodes["c"].node.failure
-        assert isinstance(failure, Removed)
+        assert isinstance(failure, NodeRemoved)
         assert "start with an empty --data-dir" in str(failure)
         await nodes["c"].kill()

@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader
-from fluffle.broker.cluster.queues.classic_host import Homed, Waiter
+from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost, CommitWaiter
 from fluffle.broker.cluster.queues.leader_routes import AWAY_S, AWAY_S_MAX
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
@@ -39,7 +39,7 @@ class HomeCluster(QueueCluster):
             self.definition.spec, QueueContext(self._pump), definition=self.definition
         )
         self.engine.ghost = self.ghost
-        homed = Homed(
+        homed = ClassicQueueHost(
             self.engine,
             Leader("a", Boot(node.boot, NONCE), node.boot),
             vhost="/",
@@ -72,7 +72,7 @@ class HomeCluster(QueueCluster):
         self.open("a")
 
 
-def wait(_waiter: Waiter, _ticket: int) -> None:
+def wait(_waiter: CommitWaiter, _ticket: int) -> None:
     raise AssertionError("nothing here is ever durable")
 
 
@@ -122,7 +122,7 @@ def test_clients_are_told_when_the_home_is_down(cluster: HomeCluster) -> None:
     assert cluster.lines["b"].is_away
     b, c = (cluster.clients[name].heard[-1] for name in "bc")
     assert isinstance(b, happened.Cancelled)
-    assert isinstance(c, happened.Refused)
+    assert isinstance(c, happened.PublishRefused)
     assert cluster.clients["b"].consumers == []
 
 
@@ -138,7 +138,9 @@ def test_a_home_that_comes_back_serves_those_who_come_then(cluster: HomeCluster)
     heard = len(cluster.clients["c"].heard)
     cluster.ask("c").publish(1)
     cluster.hosts.settle()
-    assert [type(each) for each in cluster.clients["c"].heard[heard:]] == [happened.Confirmed]
+    assert [type(each) for each in cluster.clients["c"].heard[heard:]] == [
+        happened.PublishConfirmed
+    ]
     assert cluster.engine.ready_count == 1
 
 
@@ -151,7 +153,7 @@ def test_a_home_that_starts_again_at_once_has_lost_what_it_was_asked(cluster: Ho
     cluster.restart()
     cluster.hosts.advance(AWAY_MS + 50)
     assert cluster.clients["b"].consumers == []
-    assert [type(each) for each in cluster.clients["c"].heard] == [happened.Refused]
+    assert [type(each) for each in cluster.clients["c"].heard] == [happened.PublishRefused]
     assert cluster.engine.ready_count == 0
 
 

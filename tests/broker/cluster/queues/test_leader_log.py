@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.queues.leader_log import LINES_MAX, LeaderNews
-from fluffle.broker.cluster.queues.ports import Known
+from fluffle.broker.cluster.queues.leader_log import LINES_MAX, LeaderLog
+from fluffle.broker.cluster.queues.ports import KnownLeader
 
 
 class Scene:
@@ -17,13 +17,13 @@ class Scene:
         caplog.set_level(logging.INFO)
         self._caplog = caplog
         self._timers: list[Callable[[], None]] = []
-        self.news = LeaderNews(
+        self.news = LeaderLog(
             lambda queue: {"vhost": "/", "queue": f"q{queue}", "group": queue},
             lambda _seconds, act: self._timers.append(act),
         )
 
     def hears(self, queue: int, term: int, leader: str) -> None:
-        self.news.heard(queue, Known(term, 1, leader))
+        self.news.heard(queue, KnownLeader(term, 1, leader))
 
     def said(self) -> list[tuple[str, dict[str, object]]]:
         """Once the time to collect has passed."""

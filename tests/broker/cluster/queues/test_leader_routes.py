@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queues.leader_routes import TELL_S, Line, Lines
-from fluffle.broker.cluster.queues.ports import Around, Known
+from fluffle.broker.cluster.queues.leader_routes import TELL_S, LeaderRoute, LeaderRoutes
+from fluffle.broker.cluster.queues.ports import KnownLeader, SessionEnvironment
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
@@ -29,7 +29,7 @@ class Desk:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.is_touched = False
         self.lives = {"a": OWN, "b": OTHER}
-        around = Around(
+        around = SessionEnvironment(
             node="a",
             boot=OWN,
             lives=self.lives,
@@ -42,9 +42,9 @@ class Desk:
             queue_failed=lambda _queue, _error: None,
             hasten=lambda _queue: None,
         )
-        self.lines = Lines(around, lambda _queue: Known(1, 1, "b"))
+        self.lines = LeaderRoutes(around, lambda _queue: KnownLeader(1, 1, "b"))
         definition = QueueDefinition(QueueSpec("q"), id=1, members=(("b", 1), ("c", 1)))
-        self.line: Line = self.lines.open(definition, lambda _events: None)
+        self.line: LeaderRoute = self.lines.open(definition, lambda _events: None)
 
     def _send(self, node: NodeId, frame: m.Frame) -> None:
         raise AssertionError(f"nobody need be asked, and {node} is sent {frame}")
@@ -56,7 +56,7 @@ class Desk:
         self.line.edge.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(sequence, sequence + 1))])
         self.line.touch()
 
-    def open_at_home(self, home: NodeId) -> Line:
+    def open_at_home(self, home: NodeId) -> LeaderRoute:
         """Another queue, which that node alone leads."""
         definition = QueueDefinition(QueueSpec("at home"), id=2, home=home)
         return self.lines.open(definition, lambda _events: None)

@@ -13,8 +13,8 @@ from fluffle.broker.cluster.queues.membership import (
     LOOKS_APART_MAX,
     UNKNOWN_MAX,
     WISH_LOOKS,
-    Members,
-    Ports,
+    MembershipCallbacks,
+    QueueMembership,
 )
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
@@ -34,7 +34,7 @@ class Asked:
         self.transfer_targets: list[NodeId] = []
         self.progress = {member.node: (ProgressState.REPLICATE, 9) for member in config.members}
         self.is_led = True
-        self.members: Members
+        self.members: QueueMembership
         """Who asks."""
         self.looks: list[Callable[[], None]] = []
         """That are to come later."""
@@ -79,7 +79,7 @@ def asked(
         lives=members,
         wanted=tuple(wanted),
     )
-    ports = Ports(
+    ports = MembershipCallbacks(
         "a",
         lambda _queue: cast("HostedGroup", group) if group.is_led else None,
         lambda _queue: "a",
@@ -89,7 +89,7 @@ def asked(
         settle,
         lambda _after, call: group.looks.append(call),
     )
-    group.members = Members(ports, {})
+    group.members = QueueMembership(ports, {})
     group.members.define("/", definition)
     group.members.look(7)
     return group

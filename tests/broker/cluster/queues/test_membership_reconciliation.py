@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.queues.membership import Ports
-from fluffle.broker.cluster.queues.membership_reconciliation import SOON_S, Reconciling
+from fluffle.broker.cluster.queues.membership import MembershipCallbacks
+from fluffle.broker.cluster.queues.membership_reconciliation import SOON_S, MembershipReconciliation
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
@@ -31,7 +31,7 @@ class Scene:
         self.leads = True
         spec = QueueSpec("q", durable=True, queue_type=QueueType.QUORUM)
         self.defined = {7: ("/", QueueDefinition(spec, id=7, wanted=tuple(wanted)))}
-        ports = Ports(
+        ports = MembershipCallbacks(
             "a",
             lambda queue: A_GROUP if self.leads and queue == 7 else None,
             lambda _queue: None,
@@ -43,7 +43,9 @@ class Scene:
         )
         config = QuorumConfig(reconciliation=reconciles, target_group_size=target)
         self.settings = QueueSettings()
-        self.reconciling = Reconciling(ports, self.defined, {}, config, self._settings_of)
+        self.reconciling = MembershipReconciliation(
+            ports, self.defined, {}, config, self._settings_of
+        )
 
     def _settings_of(self, _vhost: str, _spec: QueueSpec) -> QueueSettings:
         return self.settings

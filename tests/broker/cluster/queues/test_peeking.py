@@ -9,7 +9,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.queues import leader_queries
 from fluffle.broker.cluster.queues.leader_queries import KINDS, PEEKED
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest, PeekResult, peek
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.properties import Properties, build_content, encode_properties
@@ -129,7 +129,7 @@ def test_what_is_seen_is_the_same_behind_a_link() -> None:
 def test_a_leader_shows_nothing_that_may_come_to_nothing(cluster: QueueCluster) -> None:
     """More is in its engine than is on record."""
     served = cluster.nodes["a"].hub.leading.queues[cluster.queue]
-    assert isinstance(served, QueueGroup)
+    assert isinstance(served, QuorumQueueMember)
     assert served.member.leadership is not None
     content = build_content(encode_properties(Properties()), b"1")
     queue = served.member.leadership.queue

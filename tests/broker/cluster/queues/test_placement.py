@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.cluster.queues.placement import (
-    Locator,
+    LeaderLocator,
     balance,
     choose_added,
     choose_grown,
@@ -37,13 +37,13 @@ def test_members_are_as_many_as_there_can_be_and_have_least_to_do(
     assert all(loads.get(node, 0) >= busiest for node in others)
 
 
-@given(NODES, st.sampled_from("abcdefg"), st.sampled_from(Locator), LOADS)
+@given(NODES, st.sampled_from("abcdefg"), st.sampled_from(LeaderLocator), LOADS)
 def test_a_leader_is_here_or_has_least_to_lead(
-    nodes: set[str], own: str, locator: Locator, leads: dict[str, int]
+    nodes: set[str], own: str, locator: LeaderLocator, leads: dict[str, int]
 ) -> None:
     leader = choose_leader(sorted(nodes), own, locator, leads)
     assert leader in nodes
-    if locator is Locator.CLIENT_LOCAL and own in nodes:
+    if locator is LeaderLocator.CLIENT_LOCAL and own in nodes:
         assert leader == own
     else:
         assert leads.get(leader, 0) == min(leads.get(node, 0) for node in nodes)
@@ -57,9 +57,9 @@ def test_any_of_them_leads_by_chance(nodes: set[str], seed: int) -> None:
 
 
 def test_what_locators_were_called_earlier_is_balanced() -> None:
-    assert Locator.of("client-local") is Locator.CLIENT_LOCAL
+    assert LeaderLocator.of("client-local") is LeaderLocator.CLIENT_LOCAL
     for name in ("balanced", "random", "least-leaders", "min-masters"):
-        assert Locator.of(name) is Locator.BALANCED
+        assert LeaderLocator.of(name) is LeaderLocator.BALANCED
 
 
 @given(NODES, NODES, st.integers(0, 9), LOADS)

@@ -10,8 +10,8 @@ from fluffle.broker.cluster.queues.remote_consumers import (
     WINDOW_BYTES,
     WINDOW_FIRST,
     WINDOW_MAX,
-    Seat,
-    Taker,
+    ConsumerSlot,
+    RemoteConsumer,
 )
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
@@ -55,7 +55,7 @@ class Scene:
         self.consumer = Consumer(
             "c", queue, self.socket, shared=credit, prefetch=prefetch, no_ack=no_ack
         )
-        self.taker = Taker(self.consumer, Seat(), limit=WINDOW_FIRST)
+        self.taker = RemoteConsumer(self.consumer, ConsumerSlot(), limit=WINDOW_FIRST)
 
     def limit(self) -> int:
         """What the leader knows by now."""

@@ -86,7 +86,7 @@ def test_a_purge_that_is_refused_can_be_repeated(rig: Rig) -> None:
     rig.client.publish(b"1")
     rig.far.cut()
     rig.client.send(encode_method(1, Queue.Purge(queue="q")))
-    refused = m.NotTaken(rig.far.edge.pending.next - 1, 1)
+    refused = m.Rejected(rig.far.edge.pending.next - 1, 1)
     rig.queue.hear(on_not_taken(rig.far.edge, refused))
     rig.node.run()
     rig.client.expect_channel_closed(

@@ -12,7 +12,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
-from fluffle.broker.cluster.queues.ports import Counts
+from fluffle.broker.cluster.queues.ports import LeaderCounts
 from tests.broker.cluster.queues.test_membership import is_led_as_wanted
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
@@ -136,7 +136,7 @@ async def test_what_was_acknowledged_before_a_stop_does_not_come_back(
     assert left_of(others, "q") == (0, 0, 0, 0), "nothing is in anybody's hands either"
 
 
-def left_of(nodes: list[ClusterNode], queue: str) -> Counts:
+def left_of(nodes: list[ClusterNode], queue: str) -> LeaderCounts:
     """As its leader knows it."""
     definition = nodes[0].node.catalogue.vhosts["/"].queues[queue].definition
     counts = [node.cluster.hub.counts_here(definition.id) for node in nodes]

@@ -9,7 +9,7 @@ from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queue_sessions.messages import Boot
 from fluffle.broker.cluster.queues.leader_routes import TELL_S
-from fluffle.broker.cluster.queues.session_router import StreamHub
+from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum.leadership import Leadership
@@ -99,13 +99,13 @@ def test_a_message_takes_a_turn_of_its_leader_for_whatever_comes_in(
 ) -> None:
     """It is asked for, it is on the disk, and on those of two others; nothing more."""
     turns = []
-    before_consensus = StreamHub.before_consensus
+    before_consensus = SessionRouter.before_consensus
 
-    def counted(hub: StreamHub) -> None:
+    def counted(hub: SessionRouter) -> None:
         turns.append(hub)
         before_consensus(hub)
 
-    monkeypatch.setattr(StreamHub, "before_consensus", counted)
+    monkeypatch.setattr(SessionRouter, "before_consensus", counted)
     cluster.ask("b").attach(credit=10, no_ack=False, prefetch=10)
     cluster.hosts.settle()
     turns.clear()

@@ -12,14 +12,14 @@ from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.msgpack_parts import Payload, joined
-from fluffle.broker.cluster.ports import FrameKind, Lane, OnFrame, OnLink
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
 from fluffle.broker.cluster.queue_sessions.codec import decode
-from fluffle.broker.cluster.queue_sessions.events import Confirmed, Delivered, Event
+from fluffle.broker.cluster.queue_sessions.events import Delivered, Event, PublishConfirmed
 from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader, Publish
-from fluffle.broker.cluster.queue_sessions.requests import Asking, Terms
-from fluffle.broker.cluster.queues.classic_host import Homed
-from fluffle.broker.cluster.queues.leader_routes import Line
-from fluffle.broker.cluster.queues.session_router import StreamHub, Surroundings
+from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms, QueueRequests
+from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
+from fluffle.broker.cluster.queues.session_router import RouterEnvironment, SessionRouter
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
@@ -52,14 +52,14 @@ class SlowLinks:
         self.sent_bytes = 0
         self._spent_bytes = 0
 
-    def send(self, node: str, kind: FrameKind, payload: Payload, *, lane: Lane) -> None:
-        assert (kind, lane) == (FrameKind.STREAM, Lane.NORMAL)
+    def send(self, node: str, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
+        assert (kind, lane) == (FrameKind.STREAM, TrafficClass.NORMAL)
         self.waiting.append(joined(payload))
 
     def is_up(self, node: str) -> bool:
         return bool(node)
 
-    def waiting_bytes(self, node: str, lane: Lane) -> int:
+    def waiting_bytes(self, node: str, lane: TrafficClass) -> int:
         return sum(map(len, self.waiting))
 
     def drain(self, budget_bytes: int, receive: Callable[[bytes], None]) -> None:
@@ -91,12 +91,12 @@ class TwoNodes:
         for name, other in ("ab", "ba"):
             self.hubs[name].link_changed(other, True)
 
-    def _hub(self, name: str, other: str) -> StreamHub:
+    def _hub(self, name: str, other: str) -> SessionRouter:
         def call_later(delay_s: float, act: Callable[[], None]) -> None:
             self.timers.append((self.clock.now_ms() + round(1_000 * delay_s), act))
 
-        return StreamHub(
-            Surroundings(
+        return SessionRouter(
+            RouterEnvironment(
                 node=name,
                 boot=BOOTS[name],
                 links=self.links[name],
@@ -109,13 +109,13 @@ class TwoNodes:
             )
         )
 
-    def _queue(self, number: int) -> Line:
+    def _queue(self, number: int) -> LeaderRoute:
         definition = QueueDefinition(QueueSpec(f"q{number}"), id=100 + number, home="b")
         queue = Queue(definition.spec, QueueContext(lambda _queue: None), definition=definition)
         self.queues.append(queue)
         leading = self.hubs["b"].leading
         leader = Leader("b", BOOTS["b"], 1)
-        homed = Homed(
+        homed = ClassicQueueHost(
             queue, leader, vhost="/", wait=never, on_unused=lambda _queue: None,
             on_told=lambda: leading.speak(definition.id),
         )  # fmt: skip
@@ -124,7 +124,7 @@ class TwoNodes:
 
         def told(events: list[Event]) -> None:
             for event in events:
-                if isinstance(event, Confirmed):
+                if isinstance(event, PublishConfirmed):
                     self.confirmed[number] += event.count
                 elif isinstance(event, Delivered):
                     self.delivered[number] += len(event.deliver.contents)
@@ -147,7 +147,7 @@ class TwoNodes:
 
 def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
     nodes = TwoNodes()
-    asking = [Asking(line.edge) for line in nodes.lines]
+    asking = [QueueRequests(line.edge) for line in nodes.lines]
     origin = Origin("", "k")
     for _ in range(200):
         for line, asked, queue in zip(nodes.lines, asking, nodes.queues, strict=True):
@@ -170,7 +170,7 @@ def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
 def test_who_speaks_an_earlier_version_is_told_of_no_counts(speaks: int, told: Counts) -> None:
     nodes = TwoNodes()
     nodes.speaks = speaks
-    asking = Asking(nodes.lines[0].edge)
+    asking = QueueRequests(nodes.lines[0].edge)
     asking.publish([Origin("", "k")], [b"body"], counts=Counts(3, 1))
     nodes.lines[0].touch()
     nodes.hubs["a"].before_consensus()
@@ -187,7 +187,7 @@ def test_consumers_of_all_queues_get_their_share() -> None:
     nodes = TwoNodes()
     origin = Origin("", "k")
     for line in nodes.lines:
-        Asking(line.edge).attach(0, Terms("t", no_ack=True), credit=100_000)
+        QueueRequests(line.edge).attach(0, ConsumerTerms("t", no_ack=True), credit=100_000)
         line.touch()
     for _ in range(200):
         for queue in nodes.queues:

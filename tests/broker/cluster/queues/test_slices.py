@@ -7,13 +7,19 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import cast
 
-from fluffle.broker.cluster.queue_sessions.messages import Boot, EdgeFrame, Frame, Leader
-from fluffle.broker.cluster.queue_sessions.requests import Asking
+from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame, Frame, Leader
+from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
 from fluffle.broker.cluster.queues.leader_routes import TOLD_MAX as LINES_MAX
-from fluffle.broker.cluster.queues.leader_routes import Lines
-from fluffle.broker.cluster.queues.local_leaders import TOLD_MAX, Leading
-from fluffle.broker.cluster.queues.membership import LOOKS_MAX, Members, Ports
-from fluffle.broker.cluster.queues.ports import NOBODY, Around, Known, QueueId, Served
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
+from fluffle.broker.cluster.queues.local_leaders import TOLD_MAX, LocalLeaders
+from fluffle.broker.cluster.queues.membership import LOOKS_MAX, MembershipCallbacks, QueueMembership
+from fluffle.broker.cluster.queues.ports import (
+    NO_LEADER,
+    HostedQueue,
+    KnownLeader,
+    QueueId,
+    SessionEnvironment,
+)
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId
@@ -32,8 +38,8 @@ class Node:
     hastened: list[QueueId] = field(default_factory=list)
     touches: int = 0
 
-    def around(self) -> Around:
-        return Around(
+    def around(self) -> SessionEnvironment:
+        return SessionEnvironment(
             node="a", boot=OWN, lives=self.lives, send=self._send, has_room=lambda _node: True,
             touch=self._touch, call_later=self._call_later, now_ms=lambda: 0,
             is_nobody_there=lambda _node: False, queue_failed=_failed,
@@ -64,7 +70,7 @@ class Told:
     silent: tuple[NodeId, ...] = ()
     excesses: tuple[NodeId, ...] = ()
     is_held_up: bool = False
-    known: Known = NOBODY
+    known: KnownLeader = NO_LEADER
 
     @property
     def sessions(self) -> Told:
@@ -76,7 +82,7 @@ class Told:
     def unlinked(self, node: NodeId, _now_ms: int) -> None:
         self.heard.append((node, None))
 
-    def take(self, _node: NodeId, _frame: EdgeFrame) -> None:
+    def take(self, _node: NodeId, _frame: ClientFrame) -> None:
         assert self.heard
         self.taken += 1
 
@@ -90,9 +96,9 @@ class Told:
         return iter(())
 
 
-def led(node: Node) -> tuple[Leading, dict[QueueId, Told]]:
-    leading, told = Leading(node.around()), {queue: Told() for queue in QUEUES}
-    leading.queues.update(cast("dict[QueueId, Served]", told))
+def led(node: Node) -> tuple[LocalLeaders, dict[QueueId, Told]]:
+    leading, told = LocalLeaders(node.around()), {queue: Told() for queue in QUEUES}
+    leading.queues.update(cast("dict[QueueId, HostedQueue]", told))
     return leading, told
 
 
@@ -118,7 +124,7 @@ def test_a_queue_that_is_spoken_to_has_heard_of_the_link_before() -> None:
     leading, told = led(Node())
     leading.linked("b", OTHER)
     last = QUEUES[-1]
-    frame = EdgeFrame(
+    frame = ClientFrame(
         group=last, term=1, leadership=1, sender=OTHER, receiver=OWN, session=1, opening=1,
         received=0, known=1, messages=[],
     )  # fmt: skip
@@ -145,14 +151,14 @@ def test_the_clock_is_looked_at_for_some_in_each_turn() -> None:
 
 def test_lines_hear_of_a_link_some_in_each_turn_and_those_at_once_that_want_something() -> None:
     node = Node(lives={"a": OWN, "b": OTHER})
-    lines = Lines(node.around(), lambda _queue: Known(1, 1, "b"))
+    lines = LeaderRoutes(node.around(), lambda _queue: KnownLeader(1, 1, "b"))
     opened = []
     for queue in QUEUES:
         definition = QueueDefinition(QueueSpec(f"q{queue}"), id=queue, members=(("b", 1),))
         line = lines.open(definition, lambda _events: None)
         line.edge.connect(Leader("b", OTHER, 1))
         opened.append(line)
-    Asking(opened[-1].edge).purge()
+    QueueRequests(opened[-1].edge).purge()
     del node.lives["b"]
     lines.unlinked("b")
     assert node.hastened == [QUEUES[-1]]
@@ -164,16 +170,16 @@ def test_lines_hear_of_a_link_some_in_each_turn_and_those_at_once_that_want_some
         assert heard == min(turns * LINES_MAX + 1, len(QUEUES))
 
 
-def members_of(node: Node, looked: list[QueueId]) -> Members:
+def members_of(node: Node, looked: list[QueueId]) -> QueueMembership:
     def led_by_nobody(queue: QueueId) -> None:
         looked.append(queue)
 
-    ports = Ports(
+    ports = MembershipCallbacks(
         node="a", led=led_by_nobody, leader=lambda _queue: None, lives=dict, settle=_settle,
         is_alive=lambda _node: True, may_lead=lambda _node: True,
         call_later=node.around().call_later,
     )  # fmt: skip
-    members = Members(ports, {})
+    members = QueueMembership(ports, {})
     for queue in QUEUES:
         members.define("/", QueueDefinition(QueueSpec(f"q{queue}"), id=queue))
     return members

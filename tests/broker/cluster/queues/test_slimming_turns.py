@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.cluster.queues.log_compaction import ENTRIES_MAX, PATIENCE, Slimming
+from fluffle.broker.cluster.queues.log_compaction import ENTRIES_MAX, PATIENCE, LogCompaction
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.raft.log_store import DamagedLog
 
@@ -45,7 +45,7 @@ class Scene:
         self.looks = 0
         host: Any = self
         self.told: list[tuple[int, int, str]] = []
-        self.slimming = Slimming(
+        self.slimming = LogCompaction(
             lambda: host,
             lambda _seconds, call: self.asked.append(call),
             lambda queue, index, wrong: self.told.append((queue, index, wrong)),

@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer
 from fluffle.broker.queues.queue_api import QueueHandle
@@ -47,7 +47,7 @@ async def test_a_dead_letter_that_must_arrive_elsewhere_too_comes_again_only_of_
     await until(lambda: vhost.queues["q"].ready_count == 1)
     await converted(scene.node)
     group = scene.node.node.parts.company.groups[vhost.queues["dying"].definition.id].machine
-    assert isinstance(group, QueueGroup)
+    assert isinstance(group, QuorumQueueMember)
     for _ in range(leaders - 1):
         group.fail()
         group.lead_again()
@@ -88,7 +88,7 @@ async def test_a_dead_letter_that_is_held_back_keeps_its_number(
 def numbers_of(scene: Scene, queue: QueueHandle) -> dict[int, list[tuple[int, int]]]:
     """By queue where they died: which dead letters are remembered."""
     machine = scene.node.node.parts.company.groups[queue.definition.id].machine
-    assert isinstance(machine, QueueGroup)
+    assert isinstance(machine, QuorumQueueMember)
     sources = machine.member.image.state.sources
     return {source: [*known.arrived] for source, known in sources.items()}
 
@@ -106,7 +106,7 @@ async def test_what_expires_meanwhile_dies_once(
 
     def settle_later(self: Conversion, decide: Any) -> None:
         group = scene.node.node.parts.company.groups[vhost.successors["q"].definition.id]
-        assert isinstance(group.machine, QueueGroup)
+        assert isinstance(group.machine, QuorumQueueMember)
         assert group.machine.member.leadership is not None
         successor = group.machine.member.leadership.queue
         seen.extend((len(successor.pump()), successor.ready_count, dead.ready_count))

@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 from aiormq.exceptions import ChannelPreconditionFailed
 
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
-from fluffle.broker.cluster.queues.quorum_member import QueueGroup
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import QueueHandle
@@ -371,7 +371,7 @@ def settings_of(scene: Scene, queue: QueueHandle) -> list[QueueSettings]:
     group = scene.node.node.parts.company.groups.get(queue.definition.id)
     if group is None:
         return []
-    assert isinstance(group.machine, QueueGroup)
+    assert isinstance(group.machine, QuorumQueueMember)
     led = group.machine.member.leadership
     return [led.queue.settings] if led is not None else []
 

@@ -1,4 +1,4 @@
-"""Operations of a stream whose outcome its edge does not know yet, in order.
+"""Operations of one session whose outcome its client does not know yet, in order.
 
 An operation stays until every number that it takes has an outcome, and is asked for again of each
 leader until then.  Outcomes may come more than once and in any order.
@@ -19,7 +19,7 @@ from fluffle.broker.cluster.queue_sessions.messages import (
 from fluffle.raft.ranges import Ranges
 
 
-class Known(NamedTuple):
+class KnownOutcome(NamedTuple):
     """Numbers of an operation whose outcome has just become known."""
 
     operation: Operation
@@ -31,8 +31,8 @@ NONE: deque[Operation] = deque()
 """Never changed: a deque of one's own takes 600 bytes, and most queues are idle."""
 
 
-class Pending:
-    """Of one session."""
+class PendingOperations:
+    """Operations of one session without an outcome."""
 
     __slots__ = ("_known", "_operations", "content_bytes", "next")
 
@@ -92,9 +92,9 @@ class Pending:
         """All from the one on that takes a number."""
         return [each for each in self._operations if first_of(each) + count_of(each) > number]
 
-    def of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[Known]:
+    def of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[KnownOutcome]:
         """Numbers have an outcome, if they are of operations of these kinds: which had none."""
-        found: list[Known] = []
+        found: list[KnownOutcome] = []
         operations = self._operations
         while operations and count and not self._known:
             # Mostly they are the first ones, and all that one takes have the same.
@@ -102,14 +102,14 @@ class Pending:
             length = count_of(operation)
             if first_of(operation) != first or count < length or not isinstance(operation, kinds):
                 break
-            found.append(Known(operation, first, length))
+            found.append(KnownOutcome(operation, first, length))
             self._drop_first()
             first, count = first + length, count - length
         return found + self._of_kinds(first, count, kinds) if count and operations else found
 
-    def _of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[Known]:
+    def _of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[KnownOutcome]:
         """Wherever they are."""
-        found: list[Known] = []
+        found: list[KnownOutcome] = []
         for operation in self._operations:
             start = first_of(operation)
             if start >= first + count:
@@ -117,13 +117,13 @@ class Pending:
             if isinstance(operation, kinds):
                 low, high = max(start, first), min(start + count_of(operation), first + count)
                 new = self._known.gaps(low, high)
-                found += [Known(operation, one, stop - one) for one, stop in new]
+                found += [KnownOutcome(operation, one, stop - one) for one, stop in new]
         for _operation, start, length in found:
             self._known = self._known.plus(Ranges.of((start, start + length)))
         self._forget()
         return found
 
-    def clear(self) -> list[Known]:
+    def clear(self) -> list[KnownOutcome]:
         """None of them will be asked for again: what had no outcome of any."""
         kinds = tuple({type(operation) for operation in self._operations})
         return self.of_kinds(0, self.next, kinds) if kinds else []
