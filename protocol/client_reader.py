@@ -1,4 +1,4 @@
-"""What a client hears: from bytes, cut anywhere, to methods with their messages.  No IO."""
+"""Reader for clients: from bytes, cut anywhere, to methods with their messages.  No IO."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class InvalidFrames(Exception):
 
 
 class ClientReader:
-    """Of one connection."""
+    """Reader of one connection of a client."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

@@ -26,7 +26,7 @@ ALL_OCTETS = bytes(range(256))
 
 
 class PriorityColumn(NamedTuple):
-    """Of several messages."""
+    """Priorities of several messages, one octet each."""
 
     octets: bytes
     content_bytes: int

@@ -48,7 +48,7 @@ class DeathReason(StrEnum):
 
 
 class Death(NamedTuple):
-    """What has just happened to a message."""
+    """Death of a message: queue, reason, time, and where it was published."""
 
     queue: str
     reason: DeathReason

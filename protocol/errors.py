@@ -1,4 +1,4 @@
-"""What a peer did wrong on the wire, with what it must be told."""
+"""Errors of a peer on the wire, with what it must be told."""
 
 from fluffle.protocol.spec import ReplyCode, reply_text
 

@@ -1,4 +1,4 @@
-"""What the reader saw in the bytes, a batch at a time; nothing else is called an event."""
+"""Events that the reader saw in the bytes, a batch at a time; nothing else is called an event."""
 
 from dataclasses import dataclass
 from typing import TypeAlias

@@ -32,7 +32,7 @@ LAYOUTS = {0x11: ">4s4sHH", 0x21: ">16s16sHH"}
 
 
 class ProxyError(Exception):
-    """What came is no header of the PROXY protocol."""
+    """Bytes that are no header of the PROXY protocol."""
 
 
 class ForwardedConnection(NamedTuple):

@@ -1,4 +1,4 @@
-"""Who belongs to a group: voters and learners, and the changes from one such set to the next.
+"""Configuration of a group: voters and learners, and the changes from one such set to the next.
 
 A *member* is a node in one incarnation of its membership: whoever is removed and added again, or
 lost its disk, comes back under a greater incarnation, and nothing its former self said counts.
@@ -30,7 +30,7 @@ class InvalidChange(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The members of a group at one point of its log."""
+    """Members of a group at one point of its log."""
 
     voters: tuple[Member, ...] = ()
     """Sorted by node.  Nobody: a member that waits to be told, by its leader, where it is."""
@@ -41,7 +41,8 @@ class Config:
 
     @staticmethod
     def initial(nodes: Iterable[NodeId]) -> "Config":
-        """What a new group begins with, equal on all its nodes: all voters, incarnation 1."""
+        """Return what a new group begins with, equal on all its nodes: all voters, incarnation
+        1."""
         return _initial(tuple(sorted(nodes)))
 
     @property
@@ -52,28 +53,30 @@ class Config:
         return member in self.voters
 
     def member_on(self, node: NodeId) -> Member | None:
-        """The member that is on a node."""
+        """Return the member on a node; None if there is none."""
         return next((member for member in self.members if member.node == node), None)
 
     def encode(self) -> bytes:
-        """As the payload of an entry.  JSON: it is rare, and a person can read it in a dump."""
+        """Encode as the payload of an entry.  JSON: it is rare, and a person can read it in a
+        dump."""
         return _encoded(self)
 
     @staticmethod
     def decode(payload: bytes) -> "Config":
-        """What `encode` made.  Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+        """Decode what `encode` made.  Raises `ValueError`, `KeyError` or `TypeError` for
+        anything else."""
         return _decoded(payload)
 
 
 @lru_cache(maxsize=1024)
 def _initial(nodes: tuple[NodeId, ...]) -> Config:
-    """One object for all groups of the same nodes: there are thousands of groups."""
+    """Share one object between all groups of the same nodes: there are thousands of groups."""
     return Config(tuple(Member(node, 1) for node in nodes), (), 1)
 
 
 @lru_cache(maxsize=1024)
 def _encoded(config: Config) -> bytes:
-    """Likewise."""
+    """Encode a configuration once for all groups that have it."""
     fields = {
         "voters": config.voters,
         "learners": config.learners,
@@ -84,7 +87,7 @@ def _encoded(config: Config) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _decoded(payload: bytes) -> Config:
-    """Likewise."""
+    """Decode a payload once for all groups that have it."""
     fields = json.loads(payload)
     voters = tuple(Member(node, incarnation) for node, incarnation in fields["voters"])
     learners = tuple(Member(node, incarnation) for node, incarnation in fields["learners"])
@@ -92,19 +95,19 @@ def _decoded(payload: bytes) -> Config:
 
 
 class AddLearner(NamedTuple):
-    """A node joins; its incarnation is the next of the group."""
+    """Change by which a node joins; its incarnation is the next of the group."""
 
     node: NodeId
 
 
 class Promote(NamedTuple):
-    """A learner that has caught up becomes a voter."""
+    """Change that makes a learner that has caught up a voter."""
 
     node: NodeId
 
 
 class Remove(NamedTuple):
-    """A voter or learner leaves."""
+    """Change by which a voter or learner leaves."""
 
     node: NodeId
 
@@ -113,7 +116,7 @@ Change = AddLearner | Promote | Remove
 
 
 def with_change(config: Config, change: Change) -> Config:
-    """The configuration after a change.  Raises `InvalidChange`."""
+    """Return the configuration after a change.  Raises `InvalidChange`."""
     member = config.member_on(change.node)
     if isinstance(change, AddLearner):
         if member is not None:

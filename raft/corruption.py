@@ -1,4 +1,4 @@
-"""Damage is not truncation: what a member does when it cannot read what it wrote.
+"""Corruption of a log is not truncation: handling of entries that a member cannot read again.
 
 It is in *quarantine*, on disk too: it neither votes nor stands, and acknowledges nothing from the
 damage on, until a leader has sent all of that again and it is durable.  Above the floor the log is
@@ -16,7 +16,7 @@ from fluffle.raft.state import GroupState
 
 
 class RepairState:
-    """How far what is damaged is mended."""
+    """Progress of the repair of a quarantined member."""
 
     __slots__ = ("ask_at_ms", "asked_round", "cut_at", "repairing")
 
@@ -47,7 +47,7 @@ def resume(state: GroupState, quarantine: Quarantine) -> None:
 
 
 def on_damage(state: GroupState, index: int) -> None:
-    """What is at `index` cannot be read."""
+    """Put the member in quarantine: the entry at `index` cannot be read."""
     log, before = state.log, state.quarantine
     damage = Quarantine(index, log.last_index, log.last_term, needs_snapshot=index <= log.floor)
     if before is not None:
@@ -65,7 +65,7 @@ def on_damage(state: GroupState, index: int) -> None:
 
 
 def is_received_again(state: GroupState, index: int) -> bool:
-    """What is at `index` was received anew since the damage that is known, and is here."""
+    """Tell whether the entry at `index` was received anew since the known damage, and is here."""
     quarantine, repair = state.quarantine, state.repair
     assert quarantine is not None
     assert repair is not None
@@ -96,7 +96,7 @@ def flush(state: GroupState) -> None:
 
 
 def end_quarantine(state: GroupState) -> None:
-    """It is a member in good order again."""
+    """End the quarantine: the member is in good order again."""
     state.quarantine = state.repair = None
     state.pending().quarantine = None
     state.pending().is_repaired = True
@@ -116,7 +116,7 @@ def truncate_damage(state: GroupState, first: int) -> None:
 
 
 def on_installed(state: GroupState) -> None:
-    """A snapshot has taken the place of what was damaged below the floor, on disk: not before.
+    """Note that a snapshot has replaced, on disk, what was damaged below the floor.
 
     Damage that was found since it was written is not mended by it.
     """
@@ -134,7 +134,7 @@ def on_installed(state: GroupState) -> None:
 
 
 def is_repaired(state: GroupState) -> bool:
-    """All that was damaged is on disk again, as the leader of this term has it.
+    """Tell whether all that was damaged is on disk again, as the leader of this term has it.
 
     A leader's log may be shorter than the damaged one was, if that had no entry of its term; then
     all that it has committed, one entry of its own among it, is all there ever was to keep.
@@ -149,7 +149,7 @@ def is_repaired(state: GroupState) -> bool:
 
 
 def request_repair(state: GroupState, repair: RepairState) -> None:
-    """Have the leader send again what is damaged; and once more, if nothing comes from it."""
+    """Ask the leader to send again what is damaged; and once more, if nothing comes from it."""
     if state.leader not in state.node.alive or repair.repairing is not None:
         return
     if state.compacting is not None:
@@ -167,7 +167,7 @@ def request_repair(state: GroupState, repair: RepairState) -> None:
 
 
 def repair_request(state: GroupState, receiver: int) -> RepairRequest | None:
-    """What to say instead of an answer, while something has to be sent again."""
+    """Build the request sent instead of an answer while something has to be sent again."""
     quarantine = state.quarantine
     if quarantine is None:
         return None

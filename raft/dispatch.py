@@ -1,4 +1,4 @@
-"""Which function takes which message, in which role; and what a term means before that.
+"""Dispatch of messages: the handler of each type in each role, after a check of the term.
 
 What is not in a role's table means nothing to it.
 """
@@ -94,12 +94,13 @@ def step(state: GroupState, node: NodeId, message: GroupMessage) -> None:
 
 
 def is_proposed_term(message: GroupMessage) -> bool:
-    """A pre-vote that was granted names the term that was asked for, not one that exists."""
+    """Tell whether a message names a term that was only asked for: a pre-vote that was granted."""
     return isinstance(message, PreVoteResponse) and message.is_granted
 
 
 def on_old_term(state: GroupState, node: NodeId, message: GroupMessage) -> None:
-    """Nothing an old term says counts; but its leader must hear that it is over (Raft §5.1).
+    """Answer a message of an old term, which counts for nothing: its leader must hear that it is
+    over (Raft §5.1).
 
     By whatever it says: one that has left the group has nothing more to say than `TimeoutNow`.
     """

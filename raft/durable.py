@@ -1,4 +1,4 @@
-"""What of a group is on disk: the one place that knows.
+"""Durable state of a group: how much of its log, term and vote is on disk.
 
 Writes of a group finish in the order they were submitted, but between the two the log may be
 truncated and written anew.  So each write under way carries the last index that it can still vouch
@@ -15,7 +15,7 @@ from fluffle.raft.records import HardState
 
 
 class DurableState:
-    """The durable state of one group."""
+    """Durable log index, term and vote of one group."""
 
     __slots__ = ("_under_way", "hard_state", "index")
 
@@ -29,26 +29,27 @@ class DurableState:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is under way."""
+        """Whether no write is under way."""
         return not self._under_way
 
     def submit(self, token: int, last: int, hard_state: HardState) -> None:
-        """A write was submitted; with it the log is on disk up to `last`."""
+        """Note that a write was submitted; with it the log is on disk up to `last`."""
         self._under_way.append((token, last, hard_state))
 
     def truncate(self, first: int) -> None:
-        """The log has lost everything from `first` on; what was or will be there is not it."""
+        """Note that the log was truncated at `first`: what was or will be on disk there is not
+        it."""
         self.index = min(self.index, first - 1)  # mutant: M49
         self._under_way = [  # mutant: M11
             (token, min(last, first - 1), hard_state) for token, last, hard_state in self._under_way
         ]
 
     def reset(self) -> None:
-        """A snapshot takes the place of the whole log; no earlier write says anything of it."""
+        """Note that a snapshot replaces the whole log; no earlier write says anything of it."""
         self.truncate(1)
 
     def finish(self, token: int) -> None:
-        """The oldest write under way is on disk: that with this token."""
+        """Note that the oldest write under way is on disk: that with this token."""
         oldest, last, self.hard_state = self._under_way.pop(0)
         assert oldest == token, f"write {token} finished before {oldest}"
         self.index = max(self.index, last)

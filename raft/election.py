@@ -1,4 +1,4 @@
-"""Elections: when to stand, whom to vote for, and what follows from the answers.
+"""Elections: when to campaign, how to vote, and what follows from the answers.
 
     leader lost --rank--> PRE_CANDIDATE --majority--> CANDIDATE --majority--> LEADER
                               |   ^                       |
@@ -29,7 +29,7 @@ from fluffle.raft.state import GroupState
 
 
 class Campaign:
-    """What a candidate, or somebody who would like to be one, has heard."""
+    """Votes and pre-votes that a candidate, or a member about to be one, has received."""
 
     __slots__ = ("granted", "is_asked", "is_first_term", "is_transfer")
 
@@ -48,7 +48,8 @@ class Campaign:
 
 
 def campaign_rank(node: NodeId, group: GroupId, nodes: list[NodeId]) -> int:
-    """Whose turn it is to stand for this group: 0 first.  A node that is not in `nodes` comes last.
+    """Return the place of a node in the order of candidates for this group: 0 first.  A node that
+    is not in `nodes` comes last.
 
     Each group puts the nodes into an order of its own, and who is missing changes nothing in it.
     """
@@ -57,7 +58,7 @@ def campaign_rank(node: NodeId, group: GroupId, nodes: list[NodeId]) -> int:
 
 
 def campaign_weight(node: NodeId, group: GroupId) -> int:
-    """A number that looks like chance, and is the same everywhere: the mixing of splitmix64."""
+    """Return a pseudo-random number that is the same on all nodes: the mixing of splitmix64."""
     mixed = (crc32(node.encode()) ^ group * 0x9E3779B97F4A7C15) & 0xFFFF_FFFF_FFFF_FFFF
     mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFF_FFFF_FFFF_FFFF
     mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & 0xFFFF_FFFF_FFFF_FFFF
@@ -65,7 +66,7 @@ def campaign_weight(node: NodeId, group: GroupId) -> int:
 
 
 def may_campaign(state: GroupState) -> bool:
-    """A voter in good order, with a majority to win, that sees no leader."""
+    """Tell whether this is a voter in good order, with a majority to win, that sees no leader."""
     return not sees_leader(state) and is_electable(state) and has_live_quorum(state)
 
 
@@ -79,7 +80,8 @@ def is_electable(state: GroupState) -> bool:
 
 
 def sees_leader(state: GroupState) -> bool:
-    """Leader stickiness: the leader it knows, maybe itself, is alive.  Thesis §4.2.3."""
+    """Tell whether the known leader, maybe this member, is alive.  Leader stickiness, thesis
+    §4.2.3."""
     return state.leader is not None and state.leader in state.node.alive
 
 
@@ -88,7 +90,7 @@ def has_live_quorum(state: GroupState) -> bool:
 
 
 def update_deadline(state: GroupState) -> None:
-    """A follower has a deadline while it sees no leader and might become one, and else none."""
+    """Set a deadline while a follower sees no leader and might become one; else clear it."""
     if state.role is Role.FOLLOWER:
         if not may_campaign(state):
             state.set_deadline(None)
@@ -97,7 +99,7 @@ def update_deadline(state: GroupState) -> None:
 
 
 def schedule(state: GroupState) -> None:
-    """Stand when it is our turn, if nobody has won by then."""
+    """Schedule a campaign for this member's rank, if no other has won by then."""
     node, tuning = state.node, state.node.tuning
     if state.tries == 0:
         alive = [voter.node for voter in state.voters if voter.node in node.alive]
@@ -112,7 +114,7 @@ def schedule(state: GroupState) -> None:
 
 
 def on_deadline(state: GroupState) -> None:
-    """It is our turn, or what we began has come to nothing."""
+    """Campaign, or begin anew when the election has failed."""
     if state.role is Role.CANDIDATE:
         # Before asking for another term, ask whether anybody would vote.
         state.become_follower(state.term, None)
@@ -124,7 +126,7 @@ def on_deadline(state: GroupState) -> None:
 
 
 def start_pre_vote(state: GroupState) -> None:
-    """Ask who would vote for us.  Changes neither term nor vote.  Thesis §9.6."""
+    """Ask for pre-votes.  Changes neither term nor vote.  Thesis §9.6."""
     state.tries += 1
     state.role = Role.PRE_CANDIDATE
     state.leader = None
@@ -146,7 +148,7 @@ def start_pre_vote(state: GroupState) -> None:
 
 
 def start_first_term(state: GroupState, first: NodeId) -> None:
-    """All founders have agreed on who leads the first term, before there was a group.
+    """Vote in the first term of a new group, whose founders have agreed on its leader.
 
     So each has voted for it in that term, as it knows: whoever is it leads once its own vote is on
     disk, and the others follow it without a word.  In a later life it does not lead that term any
@@ -166,7 +168,7 @@ def start_first_term(state: GroupState, first: NodeId) -> None:
 
 
 def start_election(state: GroupState, *, is_transfer: bool) -> None:
-    """A new term, and a vote for ourselves; the others are asked once both are on disk."""
+    """Begin a new term with a vote for ourselves; others are asked once both are on disk."""
     state.follow(None)
     state.role = Role.CANDIDATE
     state.tries = max(1, state.tries)
@@ -177,7 +179,7 @@ def start_election(state: GroupState, *, is_transfer: bool) -> None:
 
 
 def set_vote_deadline(state: GroupState) -> None:
-    """So long that whoever stands has won by then, and not as long as all others."""
+    """Set the deadline for votes: long enough to win, and not as long as for all others."""
     node = state.node
     timeout_ms = node.tuning.election_timeout_ms
     delay_ms = timeout_ms + node.backlog_ms + node.chance.randrange(timeout_ms)
@@ -188,12 +190,12 @@ def set_vote_deadline(state: GroupState) -> None:
 
 
 def is_new_enough(log: Log, last_index: int, last_term: int) -> bool:
-    """Raft §5.4.1: the later term is newer; in the same term, the longer log."""
+    """Compare logs: the later term is newer; in the same term, the longer log.  Raft §5.4.1."""
     return (last_term, last_index) >= (log.last_term, log.last_index)  # mutant: M7a M7b
 
 
 def on_pre_vote_request(state: GroupState, node: NodeId, request: PreVoteRequest) -> None:
-    """Would we vote?  Nothing changes here, whatever the answer."""
+    """Answer whether we would vote.  Changes nothing here, whatever the answer."""
     is_granted = (
         request.term > state.term
         and state.quarantine is None
@@ -214,7 +216,7 @@ def on_pre_vote_request(state: GroupState, node: NodeId, request: PreVoteRequest
 
 
 def campaign_soon(state: GroupState) -> None:
-    """Somebody stands who cannot win, because we have what it lacks: so we stand soon ourselves."""
+    """Campaign soon: a candidate cannot win, because we have what its log lacks."""
     soon_ms = state.node.now_ms + state.node.tuning.rank_delay_ms
     is_later = state.deadline_ms is None or state.deadline_ms > soon_ms
     if state.role is not Role.CANDIDATE and may_campaign(state) and is_later:
@@ -222,13 +224,13 @@ def campaign_soon(state: GroupState) -> None:
 
 
 def keeps_leader(state: GroupState, candidate: NodeId) -> bool:
-    """A leader that is alive is kept, unless it is he who asks: then he does not lead any more."""
+    """Tell whether a live leader is kept: always, unless the candidate is that leader itself."""
     # mutant: M16a
     return sees_leader(state) and (state.leader != candidate or state.role is Role.LEADER)
 
 
 def on_vote_request(state: GroupState, node: NodeId, request: VoteRequest) -> None:
-    """Raft §5.2, §5.4.1; a member votes for whoever asks, in its configuration or not (§4.1)."""
+    """Vote or refuse.  Raft §5.2, §5.4.1; the candidate need not be in our configuration (§4.1)."""
     if request.term > state.term:
         if keeps_leader(state, node) and not request.is_transfer:
             leader_query.send_leader_query(state)
@@ -249,7 +251,8 @@ def on_vote_request(state: GroupState, node: NodeId, request: VoteRequest) -> No
 
 
 def may_vote_for(state: GroupState, candidate: Member, request: VoteRequest) -> bool:
-    """One vote a term, for a log that is new enough, by a member in good order."""
+    """Tell whether to vote: once a term, for a log that is new enough, by a member in good
+    order."""
     return (
         state.role is Role.FOLLOWER
         and state.leader is None
@@ -260,18 +263,18 @@ def may_vote_for(state: GroupState, candidate: Member, request: VoteRequest) -> 
 
 
 def postpone_campaign(state: GroupState) -> None:
-    """Whoever voted lets the candidate win before standing itself."""
+    """Put off our own campaign, so that the candidate we voted for can win."""
     if may_campaign(state):
         set_vote_deadline(state)
 
 
 def is_vote_durable(state: GroupState) -> bool:
-    """Whether this term's vote would survive a crash: only then may anybody hear of it."""
+    """Tell whether this term's vote would survive a crash: only then may it be sent."""
     return state.durable.hard_state == state.hard_state
 
 
 def flush(state: GroupState) -> None:
-    """Send what waited for a vote to be on disk."""
+    """Send votes and requests that waited for a vote to be on disk."""
     if state.grant_due and is_vote_durable(state):  # mutant: M3
         state.grant_due = False
         candidate = state.hard_state.vote
@@ -285,7 +288,7 @@ def flush(state: GroupState) -> None:
 
 
 def send_vote_requests(state: GroupState) -> None:
-    """Our own vote is on disk: it counts, and the others are asked."""
+    """Count our own vote, which is on disk, and ask the others."""
     campaign, log, me = state.campaign, state.log, state.me
     assert campaign is not None
     if campaign.is_asked:
@@ -305,7 +308,7 @@ def send_vote_requests(state: GroupState) -> None:
 
 
 def on_pre_vote_response(state: GroupState, node: NodeId, response: PreVoteResponse) -> None:
-    """Answers to a term that we do not ask for any more do not count, nor do refusals.
+    """Count a pre-vote; answers to earlier terms do not count, nor do refusals.
 
     Whoever has not heard of a loss yet refuses, and grants when it is asked again.  To wait for
     longer then saved one stand in twenty when two nodes that lost the third of 8,000 groups heard
@@ -325,7 +328,7 @@ def on_vote_response(state: GroupState, node: NodeId, response: VoteResponse) ->
 
 
 def count_vote(state: GroupState, voter: Member) -> None:
-    """Votes of members that are not voters of the active configuration do not count."""
+    """Count a vote of a voter of the active configuration; others do not count."""
     campaign = state.campaign
     assert campaign is not None
     campaign.granted.add(voter)  # mutant: M13
@@ -334,6 +337,6 @@ def count_vote(state: GroupState, voter: Member) -> None:
 
 
 def on_timeout_now(state: GroupState, node: NodeId, message: TimeoutNow) -> None:
-    """The leader hands over: no pre-vote, and the voters need not hold on to it.  Thesis §3.10."""
+    """Start an election at once, without pre-vote: the leader hands over.  Thesis §3.10."""
     if is_electable(state) and state.leader in (None, node) and message.term == state.term:
         start_election(state, is_transfer=True)

@@ -1,4 +1,4 @@
-"""Which nodes are alive: one small machine for all groups of a node.
+"""Failure detector: which nodes are alive, for all groups of a node.
 
     link up --> ping --> ping that echoes ours --> alive
                            no ping for longer than is usual (`suspicion`), none that echoes a
@@ -27,7 +27,7 @@ from fluffle.raft.tuning import Tuning
 
 
 class PeerLiveness:
-    """What is known of another node."""
+    """Liveness of another node: pings heard, pings sent, and its link."""
 
     __slots__ = (
         "boot", "confirmed_ms", "heard_ms", "heard_sequence", "is_alive", "is_link_new",
@@ -70,7 +70,7 @@ class PeerLiveness:
 
 
 class FailureDetector:
-    """Give it the time, links and pings, then `suspect`; take pings and verdicts from it."""
+    """Failure detector of a node: takes time, links and pings, and gives pings and verdicts."""
 
     __slots__ = (
         "_boot",
@@ -113,7 +113,7 @@ class FailureDetector:
         return peer
 
     def link_up(self, node: NodeId) -> None:
-        """What was sent over an earlier link proves nothing of this one."""
+        """Note a new link; what was sent over an earlier one proves nothing of this one."""
         peer = self._peer(node)
         peer.reset_timing()
         peer.is_linked = True
@@ -123,7 +123,7 @@ class FailureDetector:
         self._ping(node, peer)
 
     def link_down(self, node: NodeId) -> None:
-        """A link that cannot be opened again at once is a suspicion at once."""
+        """Suspect a node whose link is lost and cannot be opened again at once."""
         peer = self._peer(node)
         peer.reset_timing()
         peer.is_linked = False
@@ -131,7 +131,7 @@ class FailureDetector:
         self._set_alive(node, peer, is_alive=False)
 
     def forget(self, node: NodeId) -> None:
-        """It was removed for good: who comes under its name is another, in whatever boot."""
+        """Forget a node that was removed for good: another may come under its name, in any boot."""
         peer = self._peers.get(node)
         if peer is not None:
             self._set_alive(node, peer, is_alive=False)
@@ -140,7 +140,8 @@ class FailureDetector:
             self._update_deadline()
 
     def tick(self, now_ms: int) -> None:
-        """The time of this turn: ping whoever is due.  `suspect` is for its end."""
+        """Take the time of this turn, and ping the nodes that are due.  `suspect` is for its
+        end."""
         lost_ms = self._lost_ms(now_ms)
         self._now_ms = now_ms
         if lost_ms:
@@ -177,12 +178,12 @@ class FailureDetector:
         )
 
     def _suspect_at_ms(self, peer: PeerLiveness) -> int:
-        """When it will have been silent or deaf for too long, if nothing more comes."""
+        """Return when a node will have been silent or deaf for too long, if nothing more comes."""
         silent_at_ms = peer.heard_ms + peer.timeout.limit_ms(self._now_ms)
         return min(silent_at_ms, peer.confirmed_ms + self._deaf_after_ms(peer))
 
     def _is_deaf(self, peer: PeerLiveness) -> bool:
-        """Whether it has heard nothing of ours for too long."""
+        """Tell whether a node has heard nothing of ours for too long."""
         return self._now_ms - peer.confirmed_ms >= self._deaf_after_ms(peer)
 
     def _deaf_after_ms(self, peer: PeerLiveness) -> int:
@@ -191,7 +192,7 @@ class FailureDetector:
         return peer.timeout.limit_ms(self._now_ms) + later_ms
 
     def on_ping(self, node: NodeId, ping: Ping) -> None:
-        """It lives; whether it has heard us, the echo tells."""
+        """Note that a node is alive; its echo says whether it has heard us."""
         peer = self._peer(node)
         if ping.boot < peer.boot:
             return
@@ -219,7 +220,7 @@ class FailureDetector:
             self._reply(node, peer)
 
     def _count_if_mistaken(self, node: NodeId, peer: PeerLiveness) -> None:
-        """The node is alive: if it was suspected for its silence just now, that was wrong."""
+        """Count a mistake if a node that is alive was just suspected for its silence."""
         suspected_ms, peer.suspected_ms = peer.suspected_ms, None
         soon_ms = self._tuning.suspect_after_ms_max
         if suspected_ms is not None and self._now_ms - suspected_ms <= soon_ms:
@@ -233,7 +234,7 @@ class FailureDetector:
             self._ping(node, peer)
 
     def _is_ours(self, ping: Ping) -> bool:
-        """Whether what it echoes is of this life of ours."""
+        """Tell whether the ping that is echoed is of this boot of ours."""
         return ping.echo_boot == self._boot
 
     def _ping(self, node: NodeId, peer: PeerLiveness) -> None:

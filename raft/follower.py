@@ -1,4 +1,4 @@
-"""Following a leader: its entries in, acknowledgements out."""
+"""Follower: takes entries of the leader, and sends acknowledgements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fluffle.raft.state import GroupState
 
 
 def accept_leader(state: GroupState, node: NodeId, incarnation: int) -> None:
-    """A message of this term's leader came: whatever we were, we follow it.  Raft §5.2."""
+    """Follow the leader of this term, whatever we were, as a message of it came.  Raft §5.2."""
     assert state.role is not Role.LEADER, f"two leaders of term {state.term}"
     if state.role is not Role.FOLLOWER:
         state.become_follower(state.term, node)
@@ -23,7 +23,7 @@ def accept_leader(state: GroupState, node: NodeId, incarnation: int) -> None:
 
 
 def on_append_request(state: GroupState, node: NodeId, request: AppendRequest) -> None:
-    """Raft §5.3.  Duplicates and old requests change nothing."""
+    """Take entries of the leader.  Raft §5.3.  Duplicates and old requests change nothing."""
     accept_leader(state, node, request.sender)
     state.round = max(state.round, request.round)
     previous, entries = request.previous_index, request.entries
@@ -45,7 +45,7 @@ def on_append_request(state: GroupState, node: NodeId, request: AppendRequest) -
 
 
 def conflicting(state: GroupState, entries: Sequence[Entry]) -> list[Entry]:
-    """What of `entries` is not in the log; what is in its place is truncated.
+    """Return the entries that the log lacks; whatever is in their place is truncated.
 
     Only a conflict truncates: another term at the same index.  A request that is old, or came
     twice, must not make the log shorter.
@@ -61,12 +61,13 @@ def conflicting(state: GroupState, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def committed_by(state: GroupState, request: AppendRequest) -> int:
-    """No more than what was shown to equal the leader's log, whatever else is in ours."""
+    """Return the new commit index: no more than what was shown to equal the leader's log."""
     return min(request.commit, state.matched)  # mutant: M8
 
 
 def reject(state: GroupState, node: NodeId, request: AppendRequest) -> None:
-    """Say where the logs may meet: at the last entry not newer than what was compared."""
+    """Reject a request, with the last entry not newer than what was compared: where the logs may
+    meet."""
     repair = corruption.repair_request(state, request.sender)
     # What is there and differs was never damaged: asking from behind it would be asking for ever.
     if repair is not None and (repair.floor or request.previous_index > state.log.last_index):
@@ -82,7 +83,7 @@ def reject(state: GroupState, node: NodeId, request: AppendRequest) -> None:
 
 
 def flush(state: GroupState) -> None:
-    """Acknowledge: when more is durable than was told, or when an answer is waited for."""
+    """Acknowledge, when more is durable than was reported or when an answer is due."""
     if state.leader is None or state.role is not Role.FOLLOWER or not is_term_durable(state):
         return
     if state.repair is not None and state.repair.repairing is not None:
@@ -106,7 +107,8 @@ def flush(state: GroupState) -> None:
 
 
 def is_term_durable(state: GroupState) -> bool:
-    """Whoever answers and forgets the term could follow an older leader, and undo what it said."""
+    """Tell whether an answer may leave: a member that forgot the term could follow an older
+    leader."""
     return state.durable.hard_state.term == state.term  # mutant: M43
 
 
@@ -115,7 +117,7 @@ def needs_snapshot(state: GroupState) -> bool:
 
 
 def send_term(state: GroupState, node: NodeId, incarnation: int) -> None:
-    """To a leader of an old term: a rejection that means nothing but our term."""
+    """Send our term to a leader of an old one, in a rejection that means nothing else."""
     answer = AppendRejected(
         state.group, state.term, state.me.incarnation, incarnation, 0, 0, 0, 0
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A member goes on alone, because an operator gives all others up: most of them are lost for good.
+"""Forced single member: an operator gives up all other members, most of which are lost for good.
 
 Nobody agrees to this, so the others may be alive, and lead.  What keeps them from being heard: the
 member is another from now on, of a greater incarnation, and what they say is for the one that it
@@ -23,12 +23,13 @@ def was_forced(before: int, since: int) -> bool:
 
 
 def may_force(state: GroupState) -> bool:
-    """Whether it can read what it has, and has been told by it who the members are."""
+    """Tell whether this member can read what it has, and its leader has told it who the members
+    are."""
     return state.quarantine is None and state.me in state.configs.active.members
 
 
 def force(state: GroupState, incarnation: int) -> None:
-    """All that it has becomes committed, by its own vote."""
+    """Commit all that this member has, by its own vote alone."""
     state.become_follower(state.term + TERM_STEP, None)
     state.drop_receiver()
     state.me = Member(state.node.name, incarnation)

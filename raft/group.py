@@ -1,4 +1,4 @@
-"""One group, as its users see it.  All of it takes effect with the output of the turn."""
+"""Interface of one group to its users.  All of it takes effect with the output of the turn."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from fluffle.raft.state import GroupState
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where an entry is, if it is committed: another term at that index is another entry."""
+    """Position of a proposal; another term at that index is another entry."""
 
     term: int
     index: int
 
 
 class Status(NamedTuple):
-    """A group at one moment, for whoever looks at it from outside."""
+    """Status of a group at one moment, for observers."""
 
     role: Role
     term: int
@@ -55,7 +55,7 @@ class Status(NamedTuple):
 
 
 class Group:
-    """One group, for its users.  A refused request raises `ProposalRefused` and changes nothing."""
+    """Interface of one group.  A refused request raises `ProposalRefused` and changes nothing."""
 
     __slots__ = ("_state",)
 
@@ -73,18 +73,19 @@ class Group:
 
     @property
     def configs(self) -> list[Config]:
-        """Those that may be in force: the last that is known to be committed, and all behind it."""
+        """Return the configurations that may be in force: the last known committed one, and all
+        behind it."""
         return self._state.configs.in_use(self._state.log.commit)
 
     @property
     def progress(self) -> dict[NodeId, tuple[ProgressState, int]]:
-        """Of each follower: how it is fed, and what it has on disk.  Empty if not leading."""
+        """Return the state of each follower and its match index.  Empty if not leading."""
         peers = self._state.leading.peers if self._state.leading is not None else {}
         return {node: (peer.flow, peer.match) for node, peer in peers.items()}
 
     @property
     def transfer_targets(self) -> list[NodeId]:
-        """Voters that can lead soon; first who lacks least of the log.  Empty if not leading."""
+        """Return voters that can lead soon, the most complete log first.  Empty if not leading."""
         leading = self._state.leading
         return (
             leadership_transfer.transfer_targets(self._state, leading)
@@ -94,7 +95,7 @@ class Group:
 
     @property
     def settled_snapshot(self) -> SnapshotMeta | None:
-        """The snapshot of which the disk has just what it says.
+        """Return the snapshot whose live entries, and no others, are on disk.
 
         None while another one is on its way to the disk, and while something is damaged.
         """
@@ -103,7 +104,7 @@ class Group:
         return None if is_moving or state.quarantine is not None else state.log.snapshot
 
     def send_commits_at_once(self) -> None:
-        """For a group whose followers answer from their images.
+        """Send commits without delay, for a group whose followers answer from their images.
 
         Entries of such a group have consequences, so few are applied in one turn.
         """
@@ -168,7 +169,7 @@ class Group:
             election.start_pre_vote(self._state)
 
     def applied(self, index: int) -> bool:
-        """Everything up to `index` was applied; the next page may come.
+        """Report that everything up to `index` was applied; the next page may come.
 
         Whether anything has waited for that: if not, no turn need be taken for it.
         """
@@ -208,7 +209,7 @@ class Group:
         state.compacting = (0, meta)
 
     def entries_read(self, number: int, entries: Sequence[Entry]) -> None:
-        """The answer to a `ReadEntries`."""
+        """Take the result of a `ReadEntries`."""
         state = self._state
         if number == state.apply_read:
             state.apply_read = None
@@ -223,7 +224,7 @@ class Group:
                 replication.on_entries_read(state, peer, entries)
 
     def state_read(self, number: int, data: bytes) -> None:
-        """The answer to a `ReadState`."""
+        """Take the result of a `ReadState`."""
         if (peer := self._reading(number)) is not None:
             snapshot_sender.on_state_read(self._state, peer, data)
 
@@ -232,12 +233,13 @@ class Group:
         return next((peer for peer in peers.values() if peer.read_number == number), None)
 
     def damaged(self, index: int) -> None:
-        """What is at `index` could not be read; the floor, for the state of a snapshot."""
+        """Report that the entry at `index` could not be read; the floor, for the state of a
+        snapshot."""
         corruption.on_damage(self._state, index)
 
 
 def has_proposal_room(state: GroupState, leading: LeaderState, payload_bytes: int) -> bool:
-    """Bounds what waits for its commit in memory; one proposal always may."""
+    """Tell whether a proposal may wait for its commit in memory; one always may."""
     waiting_bytes = leading.uncommitted_bytes
     return not waiting_bytes or (
         waiting_bytes + payload_bytes <= state.node.tuning.uncommitted_bytes_max

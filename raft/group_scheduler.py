@@ -1,4 +1,4 @@
-"""Thousands of groups that have something to hear or to do at once: some of them in each turn.
+"""Scheduler of groups: when thousands have news or deadlines at once, some of them in each turn.
 
     asleep --- something comes for it, or the host wakes all ---> has begun <--- verdicts on nodes
                                                                       |
@@ -23,7 +23,7 @@ from fluffle.raft.state import GroupState
 
 
 class NodeNews(NamedTuple):
-    """News for a group: a node is alive, perhaps in a new life, or suspected."""
+    """News about a node: alive, perhaps in a new life, or suspected."""
 
     node: NodeId
     is_alive: bool
@@ -31,13 +31,13 @@ class NodeNews(NamedTuple):
 
 
 class LinkNews(NamedTuple):
-    """News for a group: the link from or to a node is another one."""
+    """News that the link from or to a node is another one."""
 
     node: NodeId
 
 
 class GroupScheduler:
-    """Of one node."""
+    """Scheduler of the groups of one node that have news or deadlines."""
 
     __slots__ = ("_asleep", "_groups", "_news", "_node")
 
@@ -52,25 +52,25 @@ class GroupScheduler:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is anybody whom something is to be told."""
+        """Whether any group has news to take."""
         return bool(self._news)
 
     def found(self) -> None:
-        """All groups that are here were found on the disk, and are asleep."""
+        """Put all groups that were found on the disk to sleep."""
         self._asleep = dict.fromkeys(self._groups.values())
 
     def wake(self) -> None:
-        """Have all begin that have not yet."""
+        """Begin all groups that are still asleep."""
         self._news.add(self._asleep, None)
         self._asleep = {}
 
     def forget(self, state: GroupState) -> None:
-        """It is deleted."""
+        """Forget a group that is deleted."""
         self._news.take(state)
         self._asleep.pop(state, None)
 
     def add_node_news(self, news: NodeNews) -> None:
-        """Have all groups told, those first that have lost their leader.
+        """Add news about a node for all groups, first for those that have lost their leader.
 
         Those that are asleep see who is alive when they begin.
         """
@@ -79,13 +79,13 @@ class GroupScheduler:
         self._news.add([state for state in groups if state.leader != news.node], news)
 
     def add_link_news(self, node: NodeId) -> None:
-        """A link was opened from or to this node: tell those that wait for its answers."""
+        """Add news of a new link with a node, for groups that wait for its answers."""
         groups = self._groups.values()
         awaiting = [state for state in groups if leader.awaits_answer_of(state, node)]
         self._news.add(awaiting, LinkNews(node))
 
     def deliver_news(self, state: GroupState) -> None:
-        """All there is for one to hear."""
+        """Deliver all pending news to one group."""
         if state in self._asleep:
             del self._asleep[state]
             state.touch()
@@ -98,7 +98,7 @@ class GroupScheduler:
                 on_verdict(state, news)
 
     def attend(self, group: GroupId) -> None:
-        """Somebody waits for this group: what it has to hear or to do is not put off."""
+        """Have a group run at once, as a caller waits for it."""
         state = self._groups.get(group)
         if state is None:
             return
@@ -107,7 +107,7 @@ class GroupScheduler:
             on_alarm(state)
 
     def run_some(self) -> None:
-        """Deadlines that have come, and news, as far as a turn goes.
+        """Run groups whose deadline has come or that have news, as far as a turn goes.
 
         What has come in meanwhile counts first, as in `FailureDetector.suspect`: after a long turn
         many would else stand again whose votes are there already.
@@ -124,13 +124,15 @@ class GroupScheduler:
 
     @property
     def _left(self) -> int:
-        """How many groups more this turn has time for: always for some, lest they wait for ever."""
+        """Return how many more groups this turn has time for: always some, lest they wait for
+        ever."""
         most = self._node.tuning.groups_max
         return max(most - len(self._node.dirty), most // 4, 1)
 
 
 def on_alarm(state: GroupState) -> None:
-    """The deadline has come; or it was put off meanwhile, as mostly, or is not meant any more."""
+    """Act on a deadline that has come; mostly it was put off meanwhile, or is not meant any
+    more."""
     state.alarm_ms = None
     if state.deadline_ms is None:
         return
@@ -146,7 +148,7 @@ def on_alarm(state: GroupState) -> None:
 
 
 def on_verdict(state: GroupState, news: NodeNews) -> None:
-    """A node is alive, perhaps in a new life, or suspected."""
+    """Act on a node that is alive, perhaps in a new life, or suspected."""
     node, is_alive, is_new_life = news
     if state.leading is not None:
         leader.on_verdict(state, node, is_alive=is_alive, is_new_life=is_new_life)

@@ -1,4 +1,4 @@
-"""Leading a group: proposals in, commits out.
+"""Leader of a group: takes proposals, and commits them.
 
 A leader appends, sends, and counts who has what on disk, itself included (`committing`).  It never
 changes or removes an entry of its own log (Raft §5.3).
@@ -20,7 +20,7 @@ from fluffle.raft.state import GroupState
 
 
 class LeaderState:
-    """What only a leader knows; it goes when the leadership does."""
+    """State that only a leader has; it goes when the leadership does."""
 
     __slots__ = (
         "commit_due",
@@ -61,12 +61,13 @@ class LeaderState:
         return self.reads is not None or self.transfer is not None
 
     def waiting_contexts(self) -> Iterator[int]:
-        """PendingReads that have no answer."""
+        """Return the contexts of reads that have no answer."""
         return iter(()) if self.reads is None else self.reads.contexts()
 
 
 def begin(state: GroupState) -> None:
-    """A majority has voted for us.  The first entry commits all those before it.  Raft §5.4.2.
+    """Become leader, as a majority has voted for us.  The first entry commits all those before it.
+    Raft §5.4.2.
 
     Of a group that has just been founded there are none, and all founders know who leads.
     """
@@ -86,7 +87,7 @@ def begin(state: GroupState) -> None:
 
 
 def append(state: GroupState, leading: LeaderState, kind: int, payload: bytes) -> Entry:
-    """Add an entry of its own."""
+    """Append an entry of this leader's term."""
     entry = Entry(state.log.last_index + 1, state.term, kind, payload)
     leading.uncommitted_bytes += size_of(entry)
     state.append([entry])
@@ -97,7 +98,7 @@ def append(state: GroupState, leading: LeaderState, kind: int, payload: bytes) -
 
 
 def flush(state: GroupState) -> None:
-    """Commit, feed, answer: once a turn, after everything that came in."""
+    """Commit, send and answer: once a turn, after everything that came in."""
     leading = state.leading
     assert leading is not None
     if leading.commit_due:
@@ -114,13 +115,13 @@ def flush(state: GroupState) -> None:
 
 
 def waits_for_applied(state: GroupState, leading: LeaderState) -> bool:
-    """Whether somebody is to be told that entries are applied: that it leads, or a reader."""
+    """Tell whether an entry that is applied is waited for, by a new leader or a reader."""
     is_led_due = not leading.is_led_reported and state.log.applied >= leading.first_index
     return is_led_due or leading.reads is not None
 
 
 def next_deadline(state: GroupState, leading: LeaderState) -> int | None:
-    """The first time at which something is to be done, if nothing comes in: None when all is."""
+    """Return when something is to be done next if nothing comes in; None if nothing is."""
     asked = [peer.retry_at_ms for peer in leading.peers.values() if peer.is_alive]
     times = [at_ms for at_ms in (*asked, leading.send_commit_at_ms) if at_ms is not None]
     if leading.transfer is not None:
@@ -131,7 +132,7 @@ def next_deadline(state: GroupState, leading: LeaderState) -> int | None:
 
 
 def on_deadline(state: GroupState) -> None:
-    """Some of what `next_deadline` looked at has come."""
+    """Act on what has come due of what `next_deadline` looked at."""
     leading, now_ms = state.leading, state.node.now_ms
     assert leading is not None
     lost_at_ms, timeout_ms = leading.quorum_lost_at_ms, state.node.tuning.election_timeout_ms
@@ -146,7 +147,8 @@ def on_deadline(state: GroupState) -> None:
 
 
 def on_verdict(state: GroupState, node: NodeId, *, is_alive: bool, is_new_life: bool) -> None:
-    """A node is believed to be alive, or not; in a new life it does not know its leader."""
+    """Note that a node is believed to be alive, or not; in a new life it does not know its
+    leader."""
     leading = state.leading
     assert leading is not None
     if (peer := leading.peers.get(node)) is not None:
@@ -160,13 +162,13 @@ def on_verdict(state: GroupState, node: NodeId, *, is_alive: bool, is_new_life: 
 
 
 def awaits_answer_of(state: GroupState, node: NodeId) -> bool:
-    """Whether this node leads, and waits for an answer of a follower there."""
+    """Tell whether this node leads, and waits for an answer of a follower there."""
     peer = state.leading.peers.get(node) if state.leading is not None else None
     return peer is not None and peer.retry_at_ms is not None
 
 
 def on_new_link(state: GroupState, node: NodeId) -> None:
-    """The link from or to a node is another one."""
+    """Ask again over a new link from or to a node."""
     leading = state.leading
     if leading is not None and (peer := leading.peers.get(node)) is not None:
         replication.on_new_link(state, leading, peer)
@@ -182,7 +184,8 @@ def check_quorum(state: GroupState, leading: LeaderState) -> None:
 
 
 def on_deleted(state: GroupState) -> None:
-    """A leader that is deleted tells those that would wait for it, as far as it reaches them."""
+    """Tell followers that would wait for a leader that is deleted, as far as messages reach
+    them."""
     for peer in state.leading.peers.values() if state.leading is not None else ():
         if peer.is_alive:
             member = peer.member
@@ -193,7 +196,7 @@ def on_deleted(state: GroupState) -> None:
 
 
 def announce(state: GroupState, node: NodeId) -> None:
-    """Somebody does not know that we lead: tell it."""
+    """Send an empty append to a node that does not know its leader."""
     leading = state.leading
     if leading is not None and (peer := leading.peers.get(node)) is not None:
         replication.ask_again(state, leading, peer)

@@ -1,4 +1,4 @@
-"""Is my leader still leading?  A question, because a follower has no timer that would tell.
+"""Leader query of a follower, which has no timer that would tell whether its leader still leads.
 
 A leader may stop to lead without its followers hearing of it: removed from the group, or cut off
 for a while.  Its node is alive, so they would cling to it.  They ask when somebody else would like
@@ -15,7 +15,7 @@ from fluffle.raft.state import GroupState
 
 
 def send_leader_query(state: GroupState) -> None:
-    """A follower asks the leader it knows."""
+    """Ask the known leader whether it still leads."""
     if state.role is Role.FOLLOWER and state.leader is not None:
         query = LeaderQuery(
             state.group, state.term, state.me.incarnation, state.leader_incarnation
@@ -24,7 +24,7 @@ def send_leader_query(state: GroupState) -> None:
 
 
 def on_leader_query(state: GroupState, node: NodeId, query: LeaderQuery) -> None:
-    """Whoever leads says so by a request, whoever does not says in which term it does not."""
+    """Answer by an append if this member leads, else with the term in which it does not."""
     if query.term > state.term:
         state.become_follower(query.term, None)
     if state.leading is not None:
@@ -35,12 +35,12 @@ def on_leader_query(state: GroupState, node: NodeId, query: LeaderQuery) -> None
 
 
 def on_group_unknown(state: GroupState, node: NodeId, incarnation: int) -> None:
-    """A member that is not there does not lead either."""
+    """Drop a leader whose node does not have the group."""
     if state.leader == node and state.leader_incarnation == incarnation:
         state.follow(None)  # mutant: M45
 
 
 def on_not_leading(state: GroupState, node: NodeId, answer: NotLeading) -> None:
-    """It does not lead in this term: it will not again."""
+    """Drop a leader that does not lead in this term: it will not again."""
     if state.leader == node and answer.term == state.term:
         state.follow(None)

@@ -1,4 +1,4 @@
-"""Handing leadership over: on request, or because this leader must not lead any more.
+"""Leadership transfer: on request, or because this leader must not lead any more.
 
 The leader takes no proposals meanwhile, waits until the other has everything, and asks it to stand
 at once (thesis §3.10).  On request that is given up after an election timeout.  A leader that was
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Transfer:
-    """One is under way."""
+    """Leadership transfer that is under way."""
 
     __slots__ = ("ends_at_ms", "is_resignation", "target", "tries", "was_asked")
 
@@ -35,14 +35,14 @@ class Transfer:
 
 
 def begin(state: GroupState, leading: LeaderState, target: NodeId) -> None:
-    """Hand over to a voter that is alive; the caller has checked that it is one."""
+    """Begin a transfer to a voter that is alive; the caller has checked that it is one."""
     ends_at_ms = state.node.now_ms + state.node.tuning.election_timeout_ms
     leading.transfer = Transfer(target, ends_at_ms)
     state.touch()
 
 
 def resign(state: GroupState, leading: LeaderState) -> None:
-    """Never again propose as this leader, and see to it that another takes over."""
+    """Stop proposing as this leader for good, and see to it that another takes over."""
     if leading.transfer is not None and leading.transfer.is_resignation:
         return
     leading.transfer = Transfer(None, state.node.now_ms + state.node.tuning.election_timeout_ms)
@@ -52,7 +52,7 @@ def resign(state: GroupState, leading: LeaderState) -> None:
 
 
 def targets_by_log(state: GroupState, leading: LeaderState) -> list[Progress]:
-    """Voters that are alive, those with the longest log first."""
+    """Return voters that are alive, those with the longest log first."""
     peers = [leading.peers.get(voter.node) for voter in state.voters]
     found = [peer for peer in peers if peer is not None and peer.is_alive]
     return sorted(found, key=lambda peer: -peer.match)
@@ -76,7 +76,7 @@ def is_nearly_caught_up(state: GroupState, peer: Progress) -> bool:
 
 
 def next_target(state: GroupState, leading: LeaderState, tries: int) -> NodeId | None:
-    """Whom to ask; another one each time."""
+    """Return the voter to ask; another one each time."""
     found = targets_by_log(state, leading)
     return found[tries % len(found)].member.node if found else None
 
@@ -93,7 +93,7 @@ def flush(state: GroupState, leading: LeaderState) -> None:
 
 
 def is_caught_up(state: GroupState, peer: Progress) -> bool:
-    """Whether it would win: its log ends as ours does, on its disk."""
+    """Tell whether a voter would win: its log ends as ours does, on its disk."""
     return peer.match == state.log.last_index
 
 
@@ -105,7 +105,7 @@ def send_timeout_now(state: GroupState, transfer: Transfer, peer: Progress) -> N
 
 
 def on_timeout(state: GroupState, leading: LeaderState) -> None:
-    """Nobody has taken over: lead on; or, resigning, make the next stand, whatever it has.
+    """Give up: lead on; or, resigning, ask the next voter to stand, whatever it has.
 
     One that lacks entries cannot win, but its new term ends ours, and then the best will.
     """

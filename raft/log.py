@@ -1,4 +1,4 @@
-"""The log of one group in memory: all terms, and the entries that still have somewhere to go.
+"""Log of one group in memory: all terms, and the entries that still have somewhere to go.
 
       floor          applied      commit            last
         |               |           |                 |
@@ -22,7 +22,7 @@ from fluffle.raft.records import Entry, SnapshotMeta, size_of
 
 
 class Log:
-    """Nothing here knows what is on disk; that is `Durable`."""
+    """Log in memory; what is on disk is known to `DurableState` alone."""
 
     __slots__ = (
         "_firsts", "_terms", "applied", "commit", "handed", "last_index", "last_term",
@@ -55,7 +55,7 @@ class Log:
         return self.snapshot.index
 
     def term_at(self, index: int) -> int | None:
-        """The term of the entry at `index`; None below the floor and behind the last."""
+        """Return the term of the entry at `index`; None below the floor and behind the last."""
         if index == self.last_index:
             return self.last_term
         if index > self.last_index or index < self.snapshot.index:
@@ -65,7 +65,7 @@ class Log:
         return self._terms[bisect_right(self._firsts, index) - 1]
 
     def last_not_newer(self, index: int, term: int) -> tuple[int, int]:
-        """The last entry at or before `index` whose term is at most `term`, and its term.
+        """Return the last entry at or before `index` whose term is at most `term`, and its term.
 
         It is the floor if all above it are newer, or `index` is below.
         """
@@ -79,7 +79,7 @@ class Log:
         return index, self._terms[at]
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Entries behind the last one, consecutive."""
+        """Append consecutive entries behind the last one."""
         for entry in entries:
             assert entry.index == self.last_index + 1, f"{entry.index} behind {self.last_index}"
             if entry.term != self.last_term or not self._terms:
@@ -117,7 +117,7 @@ class Log:
         self.last_term = self._terms[-1] if self._terms else self.snapshot.term
 
     def submit(self) -> list[Entry]:
-        """What has yet to be given to the disk: it is given now."""
+        """Return the entries not yet given to the disk: they are given now."""
         entries = self.tail[self.submitted + 1 - self.tail_first :]
         self.submitted = self.last_index
         return entries
@@ -126,7 +126,8 @@ class Log:
         return index >= self.tail_first
 
     def slice(self, first: int, stop: int, bytes_max: int) -> list[Entry]:
-        """Entries in memory from `first` up to `stop`: at least one if there is, then by size."""
+        """Return entries in memory from `first` up to `stop`: at least one if there is, then by
+        size."""
         assert first >= self.tail_first, f"{first} is not in memory"
         at = first - self.tail_first
         found = self.tail[at : stop - self.tail_first]
@@ -138,7 +139,7 @@ class Log:
         return found
 
     def evict(self, through: int) -> None:
-        """Keep entries up to `through`, which are durable and applied, no longer in memory."""
+        """Drop entries up to `through`, which are durable and applied, from memory."""
         gone = through + 1 - self.tail_first
         if gone <= 0:
             return
@@ -147,7 +148,7 @@ class Log:
         self.tail_first += gone
 
     def compact(self, snapshot: SnapshotMeta) -> None:
-        """A snapshot of what was applied raises the floor."""
+        """Raise the floor to a snapshot of what was applied."""
         assert self.floor <= snapshot.index <= self.last_index
         self.snapshot = snapshot
         at = bisect_right(self._firsts, snapshot.index + 1) - 1
@@ -160,7 +161,7 @@ class Log:
         self.evict(min(snapshot.index, self.last_index))
 
     def reset(self, snapshot: SnapshotMeta) -> None:
-        """A snapshot from elsewhere takes the place of the whole log."""
+        """Replace the whole log by a snapshot from elsewhere."""
         self.snapshot = snapshot
         self._firsts, self._terms = [], []
         self.last_index, self.last_term = snapshot.index, snapshot.term
@@ -170,5 +171,5 @@ class Log:
         self.rewind()
 
     def rewind(self) -> None:
-        """The image begins again with the snapshot."""
+        """Begin to apply again from the snapshot on."""
         self.handed = self.applied = self.floor

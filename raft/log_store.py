@@ -1,4 +1,4 @@
-"""The port to the disk: what consensus has written for it, and reads back.
+"""Port to the disk: writes and reads of consensus.
 
 All groups of a node write together: one `Persist` a turn.  `storage/` has the implementations, one
 on LMDB and one in memory with faults; both pass the same tests.
@@ -13,7 +13,7 @@ from fluffle.raft.records import Entry, GroupId, HardState, Quarantine, Snapshot
 
 @dataclass(slots=True)
 class NewSnapshot:
-    """A snapshot of this node's own image."""
+    """Snapshot of this node's own image."""
 
     meta: SnapshotMeta
     state: bytes
@@ -40,7 +40,7 @@ class Staged:
 
 @dataclass(slots=True)
 class Write:
-    """What one group has to write; done in the order of the fields, all of it or nothing.
+    """Write of one group; done in the order of the fields, all of it or nothing.
 
     A group that is not there is made by its first write, which has `created_as` and `install`.
     """
@@ -81,7 +81,7 @@ class Write:
 
 @dataclass(slots=True)
 class Persist:
-    """What all groups of a node write in one turn: becomes durable as a whole or not at all."""
+    """Writes of all groups of a node in one turn: durable as a whole or not at all."""
 
     token: int
     """From 1, rising by one."""
@@ -92,7 +92,7 @@ class Persist:
 
 @dataclass(slots=True)
 class StagedSnapshot:
-    """What of a snapshot was staged when the process ended, so that its transfer can go on."""
+    """Part of a snapshot that was staged when the process ended, so that its transfer can go on."""
 
     meta: SnapshotMeta
     entries_through: int
@@ -103,7 +103,7 @@ class StagedSnapshot:
 
 @dataclass(slots=True)
 class RecoveredGroup:
-    """A group as it is found on disk."""
+    """Group as it is found on disk."""
 
     group: GroupId
     incarnation: int
@@ -128,7 +128,7 @@ class RecoveredGroup:
 
 @dataclass(slots=True)
 class LoadedGroups:
-    """Everything a node finds when it starts."""
+    """Groups and damage that a node finds when it starts."""
 
     groups: list[RecoveredGroup] = field(default_factory=list)
     lost: list[GroupId] = field(default_factory=list)
@@ -147,7 +147,7 @@ class DamagedLog(Exception):
 
 
 class LogStore(Protocol):
-    """Used from one thread.
+    """Store of the logs of all groups.  Used from one thread.
 
     An error of the disk while writing ends the process: nothing is called any more.
     """

@@ -1,4 +1,4 @@
-"""Changes of membership: one member at a time, active as soon as it is in the log.  Thesis §4."""
+"""Membership changes: one member at a time, active as soon as it is in the log.  Thesis §4."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ def propose(state: GroupState, leading: LeaderState, change: Change) -> Entry:
 
 
 def has_committed_own_term(state: GroupState, leading: LeaderState) -> bool:
-    """Before, two leaders could each change the configuration in their way (Ongaro, 2015)."""
+    """Tell whether an entry of the leader's own term is committed: before, two leaders could
+    each change the configuration in their way (Ongaro, 2015)."""
     return state.log.commit >= leading.first_index  # mutant: M17
 
 
 def check(state: GroupState, leading: LeaderState, change: Change) -> None:
-    """Refuse what would make the group stand still."""
+    """Refuse a change that would make the group stand still."""
     if isinstance(change, AddLearner):
         if change.node not in state.node.alive:
             raise ProposalRefused(RefusalReason.NOT_ALIVE)
@@ -65,7 +66,7 @@ def is_followed(state: GroupState, leading: LeaderState, voters: Sequence[Member
 
 
 def has_caught_up(state: GroupState, learner: Progress) -> bool:
-    """Whether it has all that is committed, or is being sent the little that it lacks.
+    """Tell whether a learner has all that is committed, or is being sent the little that it lacks.
 
     Who is in quarantine would not vote: if the leadership were lost, one of two could elect nobody.
     """

@@ -1,4 +1,4 @@
-"""Every message between nodes: a closed set of plain values.
+"""Messages between nodes: a closed set of plain values.
 
 A message of a group carries the sender's term and the incarnations of both members; sender and
 receiver node are those of the link.  All fields are ints, bools and bytes, or a list of entries, so

@@ -1,4 +1,4 @@
-"""All groups of a node: messages, writes and time in, one output a turn out.
+"""Raft of a node, all its groups: messages, writes and time in, one output a turn out.
 
 A group that was touched is dirty; `output` flushes the dirty ones, each once, and puts what they
 write into one `Persist`.  Verdicts on nodes go to all groups, which is the only time, but for the
@@ -97,7 +97,7 @@ class MultiRaft:
     def create(
         self, group: GroupId, incarnation: int, config: Config, first: NodeId | None = None
     ) -> None:
-        """Be a member of a group that was never here, nor any earlier under its id.
+        """Create a member of a group that was never here, nor any earlier one under its id.
 
         Members of the initial configuration all give the same one, and incarnation 1.  Who is added
         later gives an empty one, and the incarnation by which it was added.
@@ -132,7 +132,7 @@ class MultiRaft:
         self._drops.append(Write(group, is_drop=True))
 
     def force_single_member(self, group: GroupId, incarnation: int) -> None:
-        """Be the only member of a group, under a new incarnation, with what is here.
+        """Make this the only member of a group, under a new incarnation, with what is here.
 
         Only if that was agreed on elsewhere, for good: the others must delete what they have.  If
         what is here is damaged, or nothing, nobody will lead.
@@ -142,7 +142,7 @@ class MultiRaft:
             force_single_member.force(state, incarnation)
 
     def group(self, group: GroupId) -> Group:
-        """Raises `KeyError` if it is not here."""
+        """Return the group.  Raises `KeyError` if it is not here."""
         return Group(self._groups[group])
 
     def __contains__(self, group: GroupId) -> bool:
@@ -151,7 +151,7 @@ class MultiRaft:
     # What comes in
 
     def tick(self, now_ms: int, day_ms: tuple[int, int] = (0, 0)) -> None:
-        """The time, as long as this turn lasts; it never goes back.
+        """Take the time, which holds as long as this turn lasts; it never goes back.
 
         `day_ms`: what pings say of the time of day: `Ping.wall_ms` and `Ping.common_ms`.
         """
@@ -161,7 +161,7 @@ class MultiRaft:
         self._apply_verdicts()
 
     def receive(self, node: NodeId, messages: Sequence[Message]) -> None:
-        """Messages from another node, in the order they came."""
+        """Take messages from another node, in the order they came."""
         for message in messages:
             if isinstance(message, Ping):
                 self._failure_detector.on_ping(node, message)
@@ -191,13 +191,13 @@ class MultiRaft:
         self._node.output.unknown.append((node, message.group))
 
     def link_up(self, node: NodeId) -> None:
-        """Messages can be sent to a node, over a link that is new."""
+        """Note that messages can be sent to a node, over a link that is new."""
         self._failure_detector.link_up(node)
         self._apply_verdicts()
         self.scheduler.add_link_news(node)
 
     def link_down(self, node: NodeId) -> None:
-        """The link is gone and could not be opened again at once."""
+        """Note that a link is gone and could not be opened again at once."""
         self._failure_detector.link_down(node)
         self._apply_verdicts()
 
@@ -208,7 +208,7 @@ class MultiRaft:
         self._boots.pop(node, None)
 
     def durable(self, token: int) -> None:
-        """Everything up to the `Persist` with this token is on disk."""
+        """Note that everything up to the `Persist` with this token is on disk."""
         while self._under_way and self._under_way[0][0] <= token:
             at, states = self._under_way.popleft()
             for state in states:
@@ -252,7 +252,8 @@ class MultiRaft:
         return bool(self._node.dirty or self._node.output.messages)
 
     def output(self, unread: Collection[NodeId] = ()) -> Output:
-        """End the turn: what follows from what came in, and some of what the `scheduler` has to do.
+        """End the turn: return the output of what came in, and of some of what the `scheduler` has
+        to run.
 
         `unread`: nodes from which something has come that was not received; they are not silent.
         """
@@ -292,7 +293,7 @@ class MultiRaft:
                 self._apply_verdict(verdict)
 
     def _apply_verdict(self, verdict: Verdict) -> None:
-        """Have all groups told."""
+        """Add a verdict to the news of all groups."""
         node, is_alive = verdict.node, verdict.is_alive
         self._node.output.verdicts.append(verdict)
         self._node.set_alive(node, is_alive=is_alive)

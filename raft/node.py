@@ -1,4 +1,4 @@
-"""What the groups of a node share: the time, chance, who is alive, and the output of the turn."""
+"""State that the groups of a node share: time, chance, live nodes, and the output of the turn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALARMS_PER_MS = 2
 
 
 class Node:
-    """One for all groups of a node.  Owns no group."""
+    """State shared by all groups of a node.  Owns no group."""
 
     __slots__ = (
         "_alarms", "_quorums", "alive", "chance", "dirty", "has_room", "name", "next_number",
@@ -63,7 +63,7 @@ class Node:
         self._quorums.clear()
 
     def has_quorum(self, voters: Sequence[Member]) -> bool:
-        """Whether a majority of the voters is alive."""
+        """Tell whether a majority of the voters is alive."""
         known = self._quorums.get(voters)
         if known is None:
             count = sum(voter.node in self.alive for voter in voters)
@@ -93,7 +93,8 @@ class Node:
         return bool(self._alarms) and self._alarms[0][0] <= self.now_ms
 
     def due(self, most: int) -> list[GroupId]:
-        """Groups whose alarm has come: not too many at once, the others are for the next turn."""
+        """Return groups whose alarm has come: not too many at once, the others are for the next
+        turn."""
         found: dict[GroupId, None] = {}
         alarms = self._alarms
         while alarms and alarms[0][0] <= self.now_ms and len(found) < most:

@@ -1,4 +1,4 @@
-"""What a turn leaves behind: the whole effect of consensus on the world.
+"""Output of a turn: the whole effect of consensus on the world.
 
 The split between what may leave before the disk and what must wait for it is a split in time:
 everything in `messages` may leave at once.  What must wait (votes, acknowledgements of appends,
@@ -26,7 +26,7 @@ class Role(Enum):
 
 @dataclass(slots=True)
 class RoleChange:
-    """A group has another role, term or leader here than the last time this was told."""
+    """New role, term or leader of a group on this node."""
 
     group: GroupId
     role: Role
@@ -37,7 +37,7 @@ class RoleChange:
 
 @dataclass(slots=True)
 class LeaderReady:
-    """The entry of its own term is applied: from here on a leader may serve, and not before."""
+    """Leader that may serve from here on: the entry of its own term is applied."""
 
     group: GroupId
     term: int
@@ -45,7 +45,7 @@ class LeaderReady:
 
 @dataclass(slots=True)
 class ConfigChange:
-    """A configuration is committed."""
+    """Configuration of a group that is committed."""
 
     group: GroupId
     index: int
@@ -96,7 +96,7 @@ class ReadState:
 
 @dataclass(slots=True)
 class Readable:
-    """A `Group.read_index` has its answer."""
+    """Answer to a `Group.read_index`."""
 
     group: GroupId
     context: int
@@ -108,7 +108,7 @@ class Readable:
 
 @dataclass(slots=True)
 class Verdict:
-    """Another node is believed to be alive, or not; or it is alive in another boot than before."""
+    """Verdict that another node is alive, or not, or alive in another boot than before."""
 
     node: NodeId
     is_alive: bool
@@ -117,7 +117,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class Echo:
-    """A ping that answers one of ours: what it says of its sender's clocks, and how old that is."""
+    """Ping that answers one of ours: its sender's clocks, and how old that is."""
 
     node: NodeId
     ping: Ping
@@ -129,7 +129,7 @@ class Echo:
 
 @dataclass(slots=True)
 class Output:
-    """The effects of one turn, of all groups.  The order within a list matters.
+    """Effects of one turn, of all groups.  The order within a list matters.
 
     A host does them in the order of the fields; after `persist` was submitted nothing of it may
     get lost without the process ending.

@@ -1,4 +1,4 @@
-"""What the modules of a leader ask of its followers."""
+"""Followers of a leader: looked up by incarnation, and kept in step with the configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def peer_of(state: GroupState, node: NodeId, incarnation: int) -> Progress | None:
-    """The follower that speaks; None if it is no member, or an earlier incarnation of one."""
+    """Return the follower that speaks; None if it is no member, or an earlier incarnation of
+    one."""
     assert state.leading is not None
     peer = state.leading.peers.get(node)
     # mutant: M35
@@ -21,12 +22,13 @@ def peer_of(state: GroupState, node: NodeId, incarnation: int) -> Progress | Non
 
 
 def heard(peer: Progress, answered_round: int) -> None:
-    """An answer of this term: the follower held us for the leader after that round had begun."""
+    """Note an answer of this term: the follower followed us after that round had begun."""
     peer.confirmed_round = max(peer.confirmed_round, answered_round)
 
 
 def sync_peers(state: GroupState, leading: LeaderState) -> None:
-    """Feed the members of the active configuration, and who is to hear that it has left."""
+    """Feed the members of the active configuration, and those that are to hear that they have
+    left."""
     members = {
         member.node: member
         for config in state.configs.in_use(state.log.commit)

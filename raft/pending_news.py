@@ -1,4 +1,4 @@
-"""News that concern many, told to some of them at a time.
+"""Pending news that concern many receivers, delivered to some of them at a time.
 
 That a node has gone or is back concerns thousands of groups at once, and a turn that told all of
 them would hold up pings, and whoever waits for one of them.  So each is told when something else
@@ -17,7 +17,7 @@ News = TypeVar("News")
 
 
 class PendingNews(Generic[Receiver, News]):
-    """What has not been told yet.  Empty, and nothing to look at, but after something happened."""
+    """News not delivered yet, by receiver, oldest first.  Falsy while there is none."""
 
     __slots__ = ("_news",)
 
@@ -29,15 +29,16 @@ class PendingNews(Generic[Receiver, News]):
         return bool(self._news)
 
     def add(self, receivers: Iterable[Receiver], news: News) -> None:
-        """All of them are to hear it, in this order, behind those that are to be told before."""
+        """Add news for all these receivers, in this order, behind those that wait already."""
         untold = self._news
         for receiver in receivers:
             untold[receiver] = (*untold.get(receiver, ()), news)
 
     def first(self, count: int) -> list[Receiver]:
-        """Those to be told next, so many at most: `take` what each is to be told."""
+        """Return the receivers to be served next, so many at most; `take` returns the news of
+        each."""
         return list(islice(self._news, count))
 
     def take(self, receiver: Receiver) -> tuple[News, ...]:
-        """What one is to be told now; nothing if there is none."""
+        """Take the news of one receiver; nothing if there is none."""
         return self._news.pop(receiver, ())

@@ -1,4 +1,4 @@
-"""What a leader knows of one follower, as a small machine.
+"""Progress of a follower, as its leader knows it: a small machine.
 
 PROBE ----- an answer -----> REPLICATE       one request at a time; then pipelined, in a window
   ^  \\                       /   |
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ProgressState(Enum):
-    """How a follower is fed."""
+    """State of the replication to a follower."""
 
     PROBE = "probe"
     """Where its log and the leader's meet is not known: one request, then its answer."""
@@ -99,13 +99,14 @@ class Progress:
         return len(self._in_flight)
 
     def sent(self, last: int, size_bytes: int) -> None:
-        """A request with entries up to `last` was sent."""
+        """Note that a request with entries up to `last` was sent."""
         self._in_flight.append((last, size_bytes))
         self.in_flight_bytes += size_bytes
         self.next = last + 1
 
     def advance(self, durable: int) -> None:
-        """It has everything up to `durable` on disk: make room in the window."""
+        """Note that the follower has everything up to `durable` on disk: make room in the
+        window."""
         self.match = durable
         self.next = max(self.next, durable + 1)
         arrived = 0
@@ -117,7 +118,7 @@ class Progress:
         del self._in_flight[:arrived]
 
     def probe(self, next_index: int) -> None:
-        """Find out anew where its log and the leader's meet; what is in flight counts as lost."""
+        """Find out anew where the logs meet; what is in flight counts as lost."""
         self.flow = ProgressState.PROBE
         self.next = max(self.match + 1, next_index)
         self.is_waiting = False
@@ -126,7 +127,7 @@ class Progress:
         self._forget_in_flight()  # mutant: M36
 
     def replicate(self, next_index: int) -> None:
-        """Its log equals the leader's below `next_index`."""
+        """Pipeline from `next_index` on, as the follower's log equals the leader's below."""
         self.flow = ProgressState.REPLICATE
         self.next = max(self.match + 1, next_index)
         self.is_waiting = False
@@ -143,7 +144,7 @@ class Progress:
         self._forget_in_flight()
 
     def retract(self, first: int) -> None:
-        """It has lost what it had from `first` on."""
+        """Note that the follower has lost what it had from `first` on."""
         self.match = min(self.match, first - 1)
 
     def _forget_in_flight(self) -> None:

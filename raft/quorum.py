@@ -1,4 +1,4 @@
-"""Majority arithmetic."""
+"""Arithmetic of majorities."""
 
 from collections.abc import Sequence, Set
 
@@ -6,12 +6,12 @@ from fluffle.raft.config import Member
 
 
 def majority_of(count: int) -> int:
-    """How many of so many voters are a majority."""
+    """Return how many of so many voters are a majority."""
     return count // 2 + 1
 
 
 def committed_index(durable: Sequence[int]) -> int:
-    """The greatest index that a majority holds on disk: one number a voter, at least one.
+    """Return the greatest index that a majority holds on disk: one number a voter, at least one.
 
     Of rounds it is the greatest that a majority has confirmed.
     """
@@ -19,5 +19,5 @@ def committed_index(durable: Sequence[int]) -> int:
 
 
 def is_majority(agreeing: Set[Member], voters: Sequence[Member]) -> bool:
-    """Whether those who agree are a majority of the voters; others among them do not count."""
+    """Tell whether those who agree are a majority of the voters; others among them do not count."""
     return sum(voter in agreeing for voter in voters) >= majority_of(len(voters))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PendingReads:
-    """Those that have no answer yet, oldest first.  There is none of this while there are none."""
+    """Reads that have no answer yet, oldest first.  There is no object while there are none."""
 
     __slots__ = ("asked", "confirmed", "fresh")
 
@@ -39,7 +39,7 @@ class PendingReads:
 
 
 def begin(state: GroupState, leading: LeaderState, context: int) -> None:
-    """A read is asked for."""
+    """Register a read that is asked for."""
     if leading.reads is None:
         leading.reads = PendingReads()
     leading.reads.fresh.append(context)
@@ -64,7 +64,8 @@ def flush(state: GroupState, leading: LeaderState) -> None:
 
 
 def has_committed_own_term(state: GroupState, leading: LeaderState) -> bool:
-    """Before, the commit index may be behind that of the leader before."""
+    """Tell whether an entry of this term is committed: before, the commit index may be behind
+    that of the leader before."""
     return state.log.commit >= leading.first_index  # mutant: M29a
 
 
@@ -79,7 +80,8 @@ def begin_round(state: GroupState, leading: LeaderState, reads: PendingReads) ->
 
 
 def confirmed_round(state: GroupState, leading: LeaderState) -> int:
-    """The greatest that a majority of voters has confirmed, ourselves included if we are one."""
+    """Return the greatest round that a majority of voters has confirmed, ourselves included if
+    we are one."""
     return quorum.committed_index([round_of(state, leading, voter) for voter in state.voters])
 
 

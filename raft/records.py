@@ -22,7 +22,7 @@ CONFIG: Final = 2
 
 @dataclass(slots=True)
 class Entry:
-    """One entry of a log.  Shared by log, messages and output: nobody changes it."""
+    """Entry of a log.  Shared by log, messages and output: never changed."""
 
     index: int
     term: int
@@ -36,12 +36,12 @@ ENTRY_OVERHEAD_BYTES: Final = 64
 
 
 def size_of(entry: Entry) -> int:
-    """What an entry counts in limits, in bytes."""
+    """Return what an entry counts in limits, in bytes."""
     return len(entry.payload) + ENTRY_OVERHEAD_BYTES
 
 
 class HardState(NamedTuple):
-    """What a member must never forget: in which term it is, and for whom it voted in it."""
+    """Term and vote, which a member must never forget."""
 
     term: int
     vote: Member | None
@@ -49,7 +49,7 @@ class HardState(NamedTuple):
 
 @dataclass(slots=True)
 class SnapshotMeta:
-    """All there is to know of a snapshot without its state.
+    """Description of a snapshot: all but its state.
 
     The state is the image after `index` was applied, without the bodies, which stay in the log:
     at and below `index` the log is *sparse*, only the entries in `live` are needed.
@@ -73,7 +73,7 @@ class SnapshotMeta:
 
 
 class Quarantine(NamedTuple):
-    """Something that was written can no longer be read: until it is repaired this is no voter."""
+    """Range of a log that can no longer be read: until it is repaired this is no voter."""
 
     first: int
     """The lowest index that is damaged."""
@@ -100,7 +100,7 @@ class Quarantine(NamedTuple):
 
 
 class Chance(Protocol):
-    """Where randomness comes from: `random.Random` fits."""
+    """Source of random numbers: `random.Random` fits."""
 
     def randrange(self, stop: int, /) -> int:
         """A number from 0 up to, not including, `stop`."""

@@ -1,4 +1,4 @@
-"""A no to what was asked of a group."""
+"""Refusal of a request to a group, with its reason."""
 
 from enum import Enum
 
@@ -6,7 +6,7 @@ from fluffle.raft.config import NodeId
 
 
 class RefusalReason(Enum):
-    """Why.  All but the last two pass by themselves."""
+    """Reason of a refusal.  All but the last two pass by themselves."""
 
     NOT_LEADER = "not the leader"
     TRANSFERRING = "leadership is being handed over"
@@ -23,7 +23,7 @@ class RefusalReason(Enum):
 
 
 class ProposalRefused(Exception):
-    """Nothing was done."""
+    """Refusal of a request to a group; nothing was done."""
 
     def __init__(
         self, reason: RefusalReason, *, leader: NodeId | None = None, detail: str = ""

@@ -1,4 +1,4 @@
-"""From a leader's log to its followers': what to send to whom, and what their answers mean."""
+"""Replication from a leader's log to its followers: what to send, and what their answers mean."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def flush(state: GroupState, leading: LeaderState) -> None:
-    """Send to each follower what there is for it, as far as its window lets."""
+    """Send to each follower the entries it lacks, as far as its window lets."""
     sent = False
     for peer in leading.peers.values():
         if peer.is_alive:
@@ -31,7 +31,7 @@ def flush(state: GroupState, leading: LeaderState) -> None:
 
 
 def send_to_peer(state: GroupState, leading: LeaderState, peer: Progress) -> bool:
-    """Whether anything was sent."""
+    """Send to one follower; return whether anything was sent."""
     if (
         peer.flow is ProgressState.REPLICATE
         and peer.next > state.log.last_index
@@ -61,17 +61,18 @@ def send_to_peer(state: GroupState, leading: LeaderState, peer: Progress) -> boo
 
 
 def is_behind_floor(state: GroupState, peer: Progress) -> bool:
-    """Whether what it needs next, or the term before that, is not in the log any more."""
+    """Tell whether what a follower needs next, or the term before that, is not in the log any
+    more."""
     return peer.next <= state.log.floor or peer.snapshot_from > 0
 
 
 def is_behind(state: GroupState, peer: Progress) -> bool:
-    """Whether the follower may lack entries, or does not know that all is committed."""
+    """Tell whether the follower may lack entries, or does not know that all is committed."""
     return peer.match < state.log.last_index or peer.commit < state.log.commit  # mutant: M38
 
 
 def has_window(state: GroupState, peer: Progress) -> bool:
-    """Bounds what is under way to one follower; one message always may be."""
+    """Tell whether more may be sent to a follower; one message always may be under way."""
     tuning = state.node.tuning
     return peer.in_flight_messages < tuning.window_messages and (
         peer.in_flight_bytes < tuning.window_bytes
@@ -123,7 +124,7 @@ def schedule_commit(state: GroupState, leading: LeaderState) -> None:
 
 
 def send_commit(state: GroupState, leading: LeaderState) -> None:
-    """Tell all who do not know how far everything is committed."""
+    """Send the commit index to all followers that do not know it."""
     leading.send_commit_at_ms = None
     for peer in leading.peers.values():
         is_unaware = peer.sent_commit < state.log.commit and peer.is_alive
@@ -147,7 +148,7 @@ def read(state: GroupState, peer: Progress) -> None:
 
 
 def on_entries_read(state: GroupState, peer: Progress, entries: Sequence[Entry]) -> None:
-    """Entries that were asked for are there; the world may have changed meanwhile."""
+    """Send entries that were read; what is needed may have changed meanwhile."""
     leading = state.leading
     assert leading is not None
     peer.read_number = None
@@ -166,7 +167,7 @@ def on_entries_read(state: GroupState, peer: Progress, entries: Sequence[Entry])
 
 
 def up_to_gap(entries: Sequence[Entry], first: int) -> Sequence[Entry]:
-    """What follows one another from `first` on.
+    """Return the consecutive entries from `first` on.
 
     A snapshot may have taken dead entries out of the log on disk before we are told that it has.
     """
@@ -188,7 +189,7 @@ def on_deadline(state: GroupState, leading: LeaderState) -> None:
 
 
 def on_new_link(state: GroupState, leading: LeaderState, peer: Progress) -> None:
-    """Messages that were sent to it, or answered by it, may be lost with the link before.
+    """Ask again over a new link: messages on the one before may be lost, in either direction.
 
     Do not wait for the deadline; etcd and Ra ask at once as well.
     """
@@ -199,7 +200,7 @@ def on_new_link(state: GroupState, leading: LeaderState, peer: Progress) -> None
 def retry_if_unfinished(
     state: GroupState, leading: LeaderState, peer: Progress, retry_ms: int
 ) -> None:
-    """The answer that was waited for is not to be expected any more; so long may the next take."""
+    """Ask again, as the answer is not to be expected any more; the next may take `retry_ms`."""
     peer.retry_at_ms = None
     if is_unfinished(state, leading, peer):
         peer.retry_ms = retry_ms
@@ -209,12 +210,12 @@ def retry_if_unfinished(
 
 
 def is_unfinished(state: GroupState, leading: LeaderState, peer: Progress) -> bool:
-    """Whether an answer is missing: only then does a group stay awake for it."""
+    """Tell whether an answer is missing: only then does a group stay awake for it."""
     return is_behind(state, peer) or leading.reads is not None  # mutant: M41
 
 
 def ask_again(state: GroupState, leading: LeaderState, peer: Progress) -> None:
-    """An empty request is answered at once and shows whether anything was lost on the way."""
+    """Send an empty request, whose answer shows whether anything was lost on the way."""
     if not peer.is_alive:
         return
     if peer.flow is ProgressState.SNAPSHOT:
@@ -232,7 +233,7 @@ def ask_again(state: GroupState, leading: LeaderState, peer: Progress) -> None:
 
 
 def on_append_accepted(state: GroupState, node: NodeId, answer: AppendAccepted) -> None:
-    """So much is on the follower's disk.  Answers may be old; none of it becomes untrue.
+    """Note what is on the follower's disk.  Answers may be old; none of it becomes untrue.
 
     The group has its turn only if something follows from it.  Mostly that is one of three: one that
     comes before a majority has the entry changes nothing, nor does one that comes after.
@@ -264,7 +265,7 @@ def on_append_accepted(state: GroupState, node: NodeId, answer: AppendAccepted) 
 
 
 def reset_retry(state: GroupState, leading: LeaderState, peer: Progress) -> None:
-    """It has answered: patience begins anew, and ends if nothing is owed."""
+    """Reset the retry time after an answer, and stop if nothing is owed."""
     peer.retry_ms = state.node.tuning.retry_ms
     if not is_unfinished(state, leading, peer):
         peer.retry_at_ms = None
@@ -275,7 +276,8 @@ def reset_retry(state: GroupState, leading: LeaderState, peer: Progress) -> None
 
 
 def on_append_rejected(state: GroupState, node: NodeId, answer: AppendRejected) -> None:
-    """Its log differs at `previous`: go back to where the logs may meet, in one step a term."""
+    """Go back to where the logs may meet, in one step a term: the follower's differs at
+    `previous`."""
     leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
     if leading is None or peer is None:
         return
@@ -291,7 +293,7 @@ def on_append_rejected(state: GroupState, node: NodeId, answer: AppendRejected) 
 
 
 def is_stale(peer: Progress, answer: AppendRejected) -> bool:
-    """An answer to what was asked before we knew better must not move `next` back."""
+    """Tell whether an answer is to an outdated request: it must not move `next` back."""
     return (  # mutant: M37
         answer.round < peer.first_valid_round
         or answer.round < peer.probe_round
@@ -301,7 +303,7 @@ def is_stale(peer: Progress, answer: AppendRejected) -> bool:
 
 
 def on_repair_request(state: GroupState, node: NodeId, request: RepairRequest) -> None:
-    """It cannot read what it had: what it said of it does not count any more."""
+    """Send again what the follower cannot read: what it said of it does not count any more."""
     leading, peer = state.leading, peers.peer_of(state, node, request.sender)
     if leading is None or peer is None:
         return

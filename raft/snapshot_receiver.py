@@ -1,4 +1,4 @@
-"""A snapshot on its way from the leader, at the follower.
+"""Receiver of a snapshot that its leader sends.
 
 Pieces are staged on disk beside the log, in order; what is staged is acknowledged.  Once all is
 there the snapshot takes the log's place in one write, and only then the image begins with it.  The
@@ -22,7 +22,7 @@ from fluffle.raft.state import GroupState
 
 
 class SnapshotReceiver:
-    """What of one snapshot has come."""
+    """Parts of one snapshot that have arrived from the leader."""
 
     __slots__ = (
         "crc", "is_asked", "leader_round", "meta", "offset", "progress_due", "stored", "through",
@@ -53,7 +53,7 @@ class SnapshotReceiver:
 
 
 def resume(staged: StagedSnapshot) -> SnapshotReceiver:
-    """What was on its way when the process ended."""
+    """Go on with a snapshot that was on its way when the process ended."""
     receiver = SnapshotReceiver(staged.meta, staged.entries_through)
     receiver.offset, receiver.crc = staged.state_bytes, staged.state_crc
     receiver.stored = staged.entries_through, staged.state_bytes
@@ -61,7 +61,7 @@ def resume(staged: StagedSnapshot) -> SnapshotReceiver:
 
 
 def on_snapshot_offer(state: GroupState, node: NodeId, offer: SnapshotOffer) -> None:
-    """The leader cannot send what we need as entries."""
+    """Begin to receive a snapshot: the leader cannot send what we need as entries."""
     follower.accept_leader(state, node, offer.sender)
     state.round = max(state.round, offer.round)
     meta = SnapshotMeta(
@@ -90,7 +90,8 @@ def on_snapshot_offer(state: GroupState, node: NodeId, offer: SnapshotOffer) -> 
 
 
 def is_needed(state: GroupState, meta: SnapshotMeta) -> bool:
-    """Not if the log has the snapshot's last entry; unless what it needs below is damaged."""
+    """Tell whether a snapshot is needed: not if the log has its last entry, unless what is below
+    is damaged."""
     if follower.needs_snapshot(state):
         return meta.index >= state.log.floor
     return meta.index > state.log.commit and state.log.term_at(meta.index) != meta.term
@@ -99,7 +100,7 @@ def is_needed(state: GroupState, meta: SnapshotMeta) -> bool:
 def replacing(
     state: GroupState, old: SnapshotReceiver | None, meta: SnapshotMeta
 ) -> SnapshotReceiver:
-    """A receiver for another snapshot: for a later one the staged entries are of use."""
+    """Return a receiver for another snapshot: for a later one the staged entries are of use."""
     through = here_already(state)
     if old is not None and meta.index < old.meta.index:
         state.drop_receiver()
@@ -113,7 +114,7 @@ def replacing(
 
 
 def here_already(state: GroupState) -> int:
-    """Live entries up to here need not be sent: what is live later was live before."""
+    """Return up to where live entries need not be sent: what is live later was live before."""
     if follower.needs_snapshot(state):
         assert state.quarantine is not None
         return min(state.log.commit, state.quarantine.first - 1)
@@ -121,7 +122,7 @@ def here_already(state: GroupState) -> int:
 
 
 def on_snapshot_chunk(state: GroupState, node: NodeId, chunk: SnapshotChunk) -> None:
-    """The next piece is staged; any other is answered with where we are."""
+    """Stage the next piece; answer any other with where we are."""
     follower.accept_leader(state, node, chunk.sender)
     receiver = state.receiver
     if receiver is None or not is_of(chunk, receiver.meta):
@@ -138,7 +139,7 @@ def on_snapshot_chunk(state: GroupState, node: NodeId, chunk: SnapshotChunk) -> 
 
 
 def stage(state: GroupState, receiver: SnapshotReceiver, chunk: SnapshotChunk) -> None:
-    """Keep a piece."""
+    """Stage a piece of a snapshot."""
     piece = Staged(
         receiver.meta, list(chunk.entries), chunk.entries_through, chunk.offset, chunk.state
     )
@@ -150,7 +151,7 @@ def stage(state: GroupState, receiver: SnapshotReceiver, chunk: SnapshotChunk) -
 
 
 def install(state: GroupState, receiver: SnapshotReceiver) -> None:
-    """Everything is there: the snapshot takes the place of the log."""
+    """Replace the log by the snapshot, as everything is there."""
     meta = receiver.meta
     if receiver.crc != meta.state_crc:
         # Some piece is not what was offered: begin again.
@@ -183,17 +184,17 @@ def install(state: GroupState, receiver: SnapshotReceiver) -> None:
 
 
 def keeps_suffix(state: GroupState, meta: SnapshotMeta) -> bool:
-    """Whether what is behind the snapshot in the log is of the same history."""
+    """Tell whether the log behind the snapshot is of the same history."""
     return state.log.term_at(meta.index) == meta.term  # mutant: M23a
 
 
 def on_written(receiver: SnapshotReceiver, token: int) -> None:
-    """This turn's pieces are written under this token."""
+    """Note that this turn's pieces are written under this token."""
     receiver.writes = [(at or token, what) for at, what in receiver.writes]
 
 
 def on_durable(state: GroupState, receiver: SnapshotReceiver, token: int) -> None:
-    """Pieces up to this token are on disk."""
+    """Note that pieces up to this token are on disk."""
     while receiver.writes and 0 < receiver.writes[0][0] <= token:
         receiver.stored = receiver.writes.pop(0)[1]
         receiver.progress_due = True
@@ -201,7 +202,7 @@ def on_durable(state: GroupState, receiver: SnapshotReceiver, token: int) -> Non
 
 
 def flush(state: GroupState, receiver: SnapshotReceiver) -> None:
-    """Tell the leader how far we are; or forget it, if entries have overtaken the snapshot."""
+    """Report progress to the leader; or forget the snapshot, if entries have overtaken it."""
     if not is_needed(state, receiver.meta):
         state.drop_receiver()
         return

@@ -1,4 +1,4 @@
-"""A snapshot on its way to a follower, at the leader.
+"""Sender of a snapshot to a follower.
 
     offer --> progress: from where --> live entries, in rising order --> the state --> installed
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 class SnapshotSender:
-    """One snapshot to one follower.  Invariant: what was stored is no more than what was sent."""
+    """Transfer of one snapshot to one follower.  Invariant: what was stored is no more than what
+    was sent."""
 
     __slots__ = (
         "has_answer", "meta", "offer_round", "sent_offset", "sent_through", "state_since_ms",
@@ -53,7 +54,7 @@ class SnapshotSender:
         return self.sent_through == self.meta.index and self.sent_offset == self.meta.state_bytes
 
     def resume_from(self, through: int, offset: int) -> None:
-        """The follower has this much; what was sent beyond it is lost."""
+        """Go on from what the follower has; what was sent beyond it is lost."""
         self.has_answer = True
         self.stored = self.sent_through, self.sent_offset = through, offset
         self.under_way.clear()
@@ -70,7 +71,7 @@ class SnapshotSender:
 
 
 def send_next(state: GroupState, leading: LeaderState, peer: Progress) -> bool:
-    """Offer, and read the next chunk; whether anything was sent."""
+    """Offer the snapshot, or read its next chunk; return whether anything was sent."""
     sender = peer.sender
     meta = state.log.snapshot
     if meta.index < peer.snapshot_from or meta.index == 0:
@@ -90,7 +91,8 @@ def send_next(state: GroupState, leading: LeaderState, peer: Progress) -> bool:
 
 
 def want_snapshot(state: GroupState, peer: Progress) -> None:
-    """There is none that would serve: the host has to make one.  Asked again with each retry."""
+    """Ask the host for a snapshot, as there is none that would serve.  Asked again with each
+    retry."""
     if peer.retry_at_ms is None:
         peer.retry_at_ms = state.node.now_ms + peer.retry_ms
         if state.compacting is None:
@@ -130,7 +132,7 @@ def read(state: GroupState, peer: Progress, sender: SnapshotSender) -> None:
 
 
 def on_entries_read(state: GroupState, peer: Progress, entries: Sequence[Entry]) -> None:
-    """Live entries of the snapshot, perhaps with dead ones between them."""
+    """Send live entries of the snapshot that were read, perhaps with dead ones between them."""
     sender = peer.sender
     peer.read_number = None
     state.touch()
@@ -150,7 +152,7 @@ def on_entries_read(state: GroupState, peer: Progress, entries: Sequence[Entry])
 
 
 def first_missing(meta: SnapshotMeta, first: int, live: Sequence[Entry]) -> int | None:
-    """The lowest live index from `first` on, up to the last one read, that was not read.
+    """Return the lowest live index from `first` on, up to the last one read, that was not read.
 
     None if all are there.  With nothing read at all it is `first`: a short answer is no end.
     """
@@ -164,7 +166,7 @@ def first_missing(meta: SnapshotMeta, first: int, live: Sequence[Entry]) -> int 
 
 
 def on_state_read(state: GroupState, peer: Progress, data: bytes) -> None:
-    """A piece of the state."""
+    """Send a piece of the state."""
     sender = peer.sender
     peer.read_number = None
     state.touch()
@@ -206,7 +208,7 @@ def ask_again(state: GroupState, leading: LeaderState, peer: Progress) -> None:
 
 
 def on_snapshot_progress(state: GroupState, node: NodeId, answer: SnapshotProgress) -> None:
-    """The follower has stored this much."""
+    """Note what the follower has stored."""
     peer = peers.peer_of(state, node, answer.sender)
     if peer is None:
         return
@@ -228,14 +230,14 @@ def on_snapshot_progress(state: GroupState, node: NodeId, answer: SnapshotProgre
 
 
 def is_of(answer: SnapshotProgress | SnapshotChunk, meta: SnapshotMeta) -> bool:
-    """Whether a message is about this snapshot."""
+    """Tell whether a message is about this snapshot."""
     return (answer.index, answer.index_term, answer.state_crc) == (
         meta.index, meta.term, meta.state_crc,
     )  # fmt: skip
 
 
 def is_holding(state: GroupState) -> bool:
-    """Whether a newer snapshot should wait, because the state of this one is being sent."""
+    """Tell whether a newer snapshot should wait, because the state of this one is being sent."""
     if state.leading is None:
         return False
     since = [

@@ -1,4 +1,4 @@
-"""The state of one group on one node, and the steps that every role shares.
+"""State of one group on one node, and the steps that every role shares.
 
 What only one role needs is an object of its own that goes with the role: `Campaign`, `LeaderState`,
 `SnapshotReceiver`, `RepairState`.  An idle follower has none of them.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class GroupState:
-    """Everything of one group.  Roles change only by `become_follower` and their own modules."""
+    """State of one group.  Roles change only by `become_follower` and their own modules."""
 
     __slots__ = (
         "acknowledged",
@@ -141,12 +141,12 @@ class GroupState:
 
     @property
     def acknowledged_index(self) -> int:
-        """What the leader may be told: durable *and* shown to equal its log; and not damaged."""
+        """Index to report to the leader: durable *and* shown to equal its log; and not damaged."""
         return min(self.sound_index, self.matched)  # mutant: M1 M12
 
     @property
     def sound_index(self) -> int:
-        """Everything up to here is on disk, and none of it damaged."""
+        """Index up to which everything is on disk, and none of it damaged."""
         quarantine, repair = self.quarantine, self.repair
         if quarantine is None or repair is None:
             return self.durable.index
@@ -161,19 +161,19 @@ class GroupState:
         self.node.dirty[self] = None
 
     def pending(self) -> Write:
-        """What will be written when the turn ends, to be added to."""
+        """Return what will be written when the turn ends, to be added to."""
         if self.write is None:
             self.write = Write(self.group)
             self.touch()
         return self.write
 
     def set_hard_state(self, term: int, vote: Member | None) -> None:
-        """Written by the flush of this turn."""
+        """Set term and vote; the flush of this turn writes them."""
         self.hard_state = HardState(term, vote)
         self.touch()
 
     def set_deadline(self, at_ms: int | None) -> None:
-        """Be looked at at this time, instead of at any other."""
+        """Set the time at which this group runs, instead of any other."""
         self.deadline_ms = at_ms
         if at_ms is not None and (self.alarm_ms is None or at_ms < self.alarm_ms):
             self.alarm_ms = at_ms
@@ -182,7 +182,7 @@ class GroupState:
     # The log
 
     def append(self, entries: list[Entry]) -> None:
-        """Entries behind the last one; a configuration is active at once.  Thesis §4.1."""
+        """Append entries; a configuration is active at once.  Thesis §4.1."""
         self.log.append(entries)
         for entry in entries:
             if entry.kind == CONFIG:
@@ -190,7 +190,7 @@ class GroupState:
         self.touch()
 
     def truncate(self, first: int) -> None:
-        """Another leader has other entries from `first` on."""
+        """Truncate from `first` on, where another leader has other entries."""
         is_on_disk = first <= self.log.submitted
         self.log.truncate(first)
         self.durable.truncate(first)
@@ -201,7 +201,7 @@ class GroupState:
             self.truncate_due = None
 
     def commit_to(self, index: int) -> None:
-        """Everything up to `index` is committed, and in this log."""
+        """Commit everything up to `index`, which is in this log."""
         log = self.log
         if index <= log.commit:
             return
@@ -211,7 +211,7 @@ class GroupState:
         self.report_configs()
 
     def report_configs(self) -> None:
-        """Tell of configurations that were committed."""
+        """Report configurations that were committed."""
         for index, config in self.configs.between(self.reported_config, self.log.commit):
             self.reported_config = index
             self.node.output.configs.append(ConfigChange(self.group, index, config))
@@ -219,7 +219,7 @@ class GroupState:
     # Roles
 
     def become_follower(self, term: int, leader: NodeId | None) -> None:
-        """Of `leader`, in this term or a later one.  Whatever the role was, it ends."""
+        """Follow `leader` in this term or a later one.  Whatever the role was, it ends."""
         if term > self.term:  # mutant: M5b
             self.set_hard_state(term, None)  # mutant: M5a
             self.grant_due = False
@@ -231,7 +231,8 @@ class GroupState:
         self.follow(leader)
 
     def follow(self, leader: NodeId | None) -> None:
-        """What was shown to equal one leader's log says nothing of another's."""
+        """Follow a leader anew: what was shown to equal one leader's log says nothing of
+        another's."""
         self.leader = leader
         self.matched = self.acknowledged = self.round = 0
         self.answer_due = False
@@ -240,7 +241,7 @@ class GroupState:
         self.touch()
 
     def drop_receiver(self) -> None:
-        """What is staged of a snapshot is of no use any more."""
+        """Discard what is staged of a snapshot, which is of no use any more."""
         if self.receiver is not None:
             self.receiver = None
             self.pending().discard_staged = True

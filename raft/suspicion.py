@@ -1,4 +1,4 @@
-"""How long a node may be silent before it is suspected: by what was usual, and by mistakes.
+"""Suspicion timeout of a node, adapted to its longest silences and to mistakes.
 
     gaps between its pings --> the longest of late, twice -+
     suspected, and there after all --> the floor, doubled -+--> between a floor and a cap
@@ -28,7 +28,7 @@ MISTAKES_MAX = 3
 
 
 class SuspicionTimeout:
-    """The longest silence of one node that is no suspicion."""
+    """Longest silence of one node that is no suspicion."""
 
     __slots__ = ("_longest_at_ms", "_longest_ms", "_mistaken_ms", "_mistakes", "_tuning")
 
@@ -43,26 +43,26 @@ class SuspicionTimeout:
         """When that was."""
 
     def heard(self, gap_ms: int, now_ms: int) -> None:
-        """The node has been heard, for the first time after so long."""
+        """Note that the node has been heard, for the first time after so long."""
         if self._usual_ms(now_ms) <= gap_ms <= self._tuning.suspect_after_ms_max:
             self._longest_ms, self._longest_at_ms = gap_ms, now_ms
 
     def mistaken(self, now_ms: int) -> None:
-        """The node was suspected, and had been there all the time."""
+        """Note that the node was suspected, and had been there all the time."""
         self._mistakes = min(self._remembered(now_ms) + 1, MISTAKES_MAX)
         self._mistaken_ms = now_ms
 
     def limit_ms(self, now_ms: int) -> int:
-        """After so long it is suspected."""
+        """Return the silence after which the node is suspected."""
         tuning = self._tuning
         floor_ms = tuning.suspect_after_ms << self._remembered(now_ms)
         limit_ms = max(floor_ms, GAPS * self._usual_ms(now_ms))  # mutant: M51
         return min(limit_ms, max(tuning.suspect_after_ms, tuning.suspect_after_ms_max))
 
     def _usual_ms(self, now_ms: int) -> int:
-        """The part that is left of the longest gap."""
+        """Return the part that is left of the longest gap."""
         return max(0, self._longest_ms - (now_ms - self._longest_at_ms) // FORGOTTEN)
 
     def _remembered(self, now_ms: int) -> int:
-        """How many of its mistakes are remembered."""
+        """Return how many of its mistakes are remembered."""
         return max(0, self._mistakes - (now_ms - self._mistaken_ms) // MISTAKE_MS)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """For all groups of a node; the nodes of a cluster need not agree."""
+    """Limits and times of all groups of a node; the nodes of a cluster need not agree."""
 
     ping_interval_ms: int = 250
     suspect_after_ms: int = 1_000

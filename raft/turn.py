@@ -1,4 +1,4 @@
-"""The end of a turn, for one group: everything that came in becomes what goes out."""
+"""End of a turn, for one group: everything that came in becomes what goes out."""
 
 from __future__ import annotations
 
@@ -50,19 +50,20 @@ def restore_and_apply(state: GroupState) -> None:
 
 
 def applicable_index(state: GroupState) -> int:
-    """Committed, and durable here: what is applied is never lost by a restart."""
+    """Return up to where entries are committed, and durable here: what is applied is never lost
+    by a restart."""
     return min(state.log.commit, state.sound_index)  # mutant: M27
 
 
 def waits_for_applied(state: GroupState) -> bool:
-    """Whether anything can be done now that what was handed out is applied."""
+    """Tell whether anything can be done now that what was handed out is applied."""
     if state.restore_due or applicable_index(state) > state.log.handed:
         return True
     return state.leading is not None and leader.waits_for_applied(state, state.leading)
 
 
 def evict(state: GroupState) -> None:
-    """Let go of entries that nobody will ask for; those a follower needs soon are kept a while."""
+    """Evict entries that nothing will ask for; those a follower needs soon are kept a while."""
     log = state.log
     through = min(log.applied, state.durable.index)
     if through < log.tail_first:
@@ -84,7 +85,7 @@ def report_role(state: GroupState) -> None:
 
 
 def write(state: GroupState, token: int) -> Write | None:
-    """What the group has to write under this token, if anything."""
+    """Return what the group has to write under this token, if anything."""
     entries = state.log.submit() if state.log.submitted < state.log.last_index else []
     is_voting = state.hard_state != state.submitted_hard_state
     if state.write is None and not entries and not is_voting:

@@ -1,4 +1,4 @@
-"""What survives a restart: logs of entries by group, and a catalog of definitions, in LMDB.
+"""Storage that survives a restart: logs of entries by group, and a catalog of definitions, in LMDB.
 
 batch     what must become durable together
 store     batches in, "it is durable" out

@@ -38,7 +38,7 @@ KINDS = {NOOP: "noop", DATA: "data", CONFIG: "config"}
 
 @dataclass(slots=True)
 class Finding:
-    """One value of the store, or one that is missing."""
+    """Value of the store, or one that is missing."""
 
     text: str
     """What is in it; empty if it cannot be said."""

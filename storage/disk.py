@@ -21,7 +21,7 @@ class Trim:
 
 @dataclass(slots=True)
 class WriteTransaction:
-    """What one commit does: trim, then remove, then put.  All of it or nothing."""
+    """Changes of one commit: trim, then remove, then put.  All of it or nothing."""
 
     trims: list[Trim] = field(default_factory=list)
     """Done in order until `trim_keys_max` keys are deleted; the rest is for later commits."""
@@ -34,7 +34,7 @@ class WriteTransaction:
 
 @dataclass(slots=True)
 class CommitResult:
-    """What a commit that succeeded has to tell."""
+    """Result of a commit that succeeded."""
 
     trims_finished: int
     trimmed_keys: int
@@ -43,7 +43,7 @@ class CommitResult:
 
 
 class View(Protocol):
-    """What was on disk at one moment.  What it returns lives only as long as it does."""
+    """Snapshot of the disk at one moment.  What it returns lives only as long as it does."""
 
     def get(self, table: Table, key: bytes) -> Bytes | None: ...
 

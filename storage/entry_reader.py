@@ -23,7 +23,7 @@ from fluffle.storage.record import Record, row_of, sequence_of
 
 @dataclass(slots=True)
 class Entry:
-    """What was appended."""
+    """Entry of a log as it was appended."""
 
     index: int
     tag: int

@@ -230,7 +230,7 @@ class Environment:
 
 
 class LmdbView:
-    """One read transaction."""
+    """View in one read transaction of LMDB."""
 
     __slots__ = ("_databases", "_transaction", "table")
 

@@ -1,4 +1,4 @@
-"""What can go wrong with what is on disk.  Nothing here is retried; the texts say what to do."""
+"""Errors of the disk.  Nothing here is retried; the texts say what to do."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Corrupt(StorageError):
 
 
 class CorruptEntry(Corrupt):
-    """Of an entry of a log, of which it is known which."""
+    """Damage to an entry of a log whose group and index are known."""
 
     def __init__(self, where: str, what: str, group: int, index: int) -> None:
         super().__init__(where, what)

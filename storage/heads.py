@@ -1,4 +1,4 @@
-"""What a Raft group is on disk besides its entries: the table raft.
+"""Head and images of a Raft group on disk, besides its entries: the table raft.
 
     kind      slot  part          content
     ---------------------------------------------------------------------

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 
 class Histogram:
-    """What was counted from the start on."""
+    """Counts by size from the start on."""
 
     __slots__ = ("_counts", "bounds", "total")
 

@@ -1,4 +1,4 @@
-"""Whether LMDB's file has all pages that its trees need.
+"""Check that LMDB's file has all pages that its trees need.
 
 An incomplete copy has lost its end, and touching a page behind the end of a mapped file ends the
 process; so does a page of something else, which LMDB asserts that it cannot be.  That the file is

@@ -1,4 +1,4 @@
-"""What a store holds of Raft groups, group by group, for people.  Changes nothing.
+"""Report for people on the Raft groups of a store, group by group.  Changes nothing.
 
 All of it is read within one view, because only together do head, entries and image make sense.  A
 node that works meanwhile cannot use again what it deletes until this has ended, a few seconds for

@@ -34,7 +34,7 @@ EMPTY = SnapshotMeta(0, 0, Config(), Ranges(), 0, 0)
 
 @dataclass(slots=True)
 class GroupImage:
-    """One group on one disk."""
+    """Data of one group on one disk."""
 
     incarnation: int
     hard_state: HardState = NEVER_VOTED

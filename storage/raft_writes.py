@@ -1,4 +1,4 @@
-"""What a group's part of a `Persist` does to its head, and what is written for it.
+"""Writes of a group: how its part of a `Persist` changes its head, and what is put on disk for it.
 
 Every function changes the head at once and adds to a batch what makes that durable; the head itself
 is added once, at the end.

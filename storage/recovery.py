@@ -1,4 +1,4 @@
-"""What a node finds of its Raft groups when it starts: what each holds, and what is damaged.
+"""Recovery of Raft groups at a start: what each holds, and what is damaged.
 
 Above the floor of a group's log every byte is read; below, where the log is a store of payloads
 that nobody may ask for, only whether each live entry is there.  Nothing is repaired, nothing is
@@ -22,7 +22,7 @@ from fluffle.storage.raft_writes import discard, drop_lost
 
 @dataclass(slots=True)
 class RecoveredEntries:
-    """What the logs of a group hold."""
+    """Entries that the logs of a group hold."""
 
     last: int
     """The greatest index, or the floor."""
@@ -37,7 +37,7 @@ class RecoveredEntries:
 
 
 class Recovery:
-    """Reads everything once."""
+    """Reader of everything that the disk has of Raft groups, once."""
 
     __slots__ = ("_log", "_table", "damaged", "heads", "leftovers", "lost")
 

@@ -1,4 +1,4 @@
-"""What a run has come to: counts, rates, and how long messages and confirms took."""
+"""Figures of a run: counts, rates, and latencies of messages and confirms."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def in_ms(seconds: float | None) -> float | None:
 
 
 class Tally:
-    """Of a whole run."""
+    """Counters and latencies of a whole run."""
 
     __slots__ = ("confirm", "confirmed", "end_to_end", "published", "received", "refused")
 

@@ -37,7 +37,7 @@ LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done."""
+    """Options of a run: target, clients, rates and sizes."""
 
     to: NodeAddress
     client_options: ClientOptions
@@ -62,7 +62,7 @@ def ignore_event(_event: object) -> None:
 
 
 class BenchRun:
-    """One run of a plan."""
+    """A single run of a plan, from its first connection to its figures."""
 
     def __init__(self, plan: Plan, tell: Callable[[Tally, float], None]) -> None:
         """`tell` is told once a second how far it is, and since when."""
@@ -178,7 +178,7 @@ class BenchRun:
 
 
 class Publisher:
-    """One of them: as many unconfirmed as the window allows, and as many as are due."""
+    """Publisher of a run: keeps as many publishes unconfirmed as the window and the rate allow."""
 
     __slots__ = ("_connect", "_head", "_now", "_plan", "_rest", "_sent", "_tally")
 

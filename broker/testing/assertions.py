@@ -30,7 +30,7 @@ UNSEEN = "nobody saw it leave: refused by its queue, rolled back or purged by a 
 
 
 class VhostQueries(NamedTuple):
-    """What it asks."""
+    """Queries that assertions make of a virtual host."""
 
     vhost: Callable[[], VirtualHost]
     """NotFound."""
@@ -41,7 +41,7 @@ class VhostQueries(NamedTuple):
 
 
 class VhostAssertions:
-    """Of one virtual host."""
+    """Assertions about the past and present of one virtual host."""
 
     __slots__ = ("_around", "_timeline")
 

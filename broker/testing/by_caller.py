@@ -13,7 +13,7 @@ from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
 
 
 class ByCaller:
-    """As a `BlockingVhost`, or as an `AwaitedVhost`."""
+    """Virtual host that blocks in plain code and is awaited in coroutines."""
 
     __slots__ = ("awaited", "blocking")
 

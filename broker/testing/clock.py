@@ -129,7 +129,7 @@ class Moved:
 
 
 class MovableTimer:
-    """A `Timer`."""
+    """Timer of a `MovableClock`: see `Timer`."""
 
     __slots__ = ("act", "is_cancelled")
 

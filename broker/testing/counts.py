@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Counts(NamedTuple):
-    """Of a queue; where something is expected, None for what does not matter."""
+    """Counts of a queue, found or expected; an expected None matches anything."""
 
     messages: int | None = None
     """In all."""

@@ -1,4 +1,4 @@
-"""What a test does with messages without a client, put into a timeline."""
+"""Timeline entries of messages that a test publishes and takes without a client."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class SettleOnce:
-    """What is done with a message once, from whichever thread: as in AMQP, there is no answer."""
+    """Settlement of one message, at most once, from any thread; as in AMQP, there is no answer."""
 
     __slots__ = ("_is_empty", "_loop", "_settle")
 
@@ -53,7 +53,7 @@ class SettleOnce:
 
 @dataclass(frozen=True, slots=True)
 class HeldMessage(Message):
-    """One in the hands of the test, until it is settled: nothing of that is awaited."""
+    """Message that the test holds until it settles it; settling is not awaited."""
 
     hand: SettleOnce
 
@@ -67,7 +67,7 @@ class HeldMessage(Message):
 
 
 class DirectConsumer(NamedTuple):
-    """Who takes."""
+    """Consumer without a client: the virtual host, its turn and its timeline."""
 
     vhost: VirtualHost
     turn: Turn

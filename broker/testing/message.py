@@ -11,7 +11,7 @@ from fluffle.broker.admin.context import Row
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One that is ready in a queue, or was."""
+    """Message that is ready in a queue, or was."""
 
     body: bytes
     """Of one that is only looked at, up to 256 KiB of it."""

@@ -1,4 +1,4 @@
-"""What becomes of messages: a `Passage` is one message on its way through one queue, in steps.
+"""Traces of messages: a `Passage` is one message on its way through one queue, in steps.
 
 Nothing in a broker numbers a message from its publisher to its end, so passages are told apart by
 what can be seen: by content while nobody was given it, and by the number that the queue gives it
@@ -39,7 +39,7 @@ BROKER_ITSELF = Actor()
 
 
 class StepKind(StrEnum):
-    """What happens to a message."""
+    """Kind of a step in the trace of a message."""
 
     PUBLISHED = "published"
     FOUND = "found"
@@ -65,7 +65,7 @@ READY = (StepKind.PUBLISHED, StepKind.FOUND, StepKind.REQUEUED, StepKind.ABANDON
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
-    """Of one message."""
+    """Step in the trace of one message."""
 
     what: StepKind
     at_ms: int

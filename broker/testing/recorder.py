@@ -32,7 +32,7 @@ TAP = "timeline"
 
 
 class Recorder:
-    """Of one node."""
+    """Recorder of the events of one node."""
 
     __slots__ = ("_connections", "_find", "_now_ms", "_timelines")
 

@@ -48,7 +48,7 @@ OUTCOMES: dict[Outcome, tuple[StepKind, str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """What happened at one moment."""
+    """Event of a timeline, at one moment."""
 
     at_ms: int
     who: Actor
@@ -78,7 +78,7 @@ class Unroutable:
 
 
 class Timeline:
-    """Of a virtual host; its methods are called when something has happened."""
+    """Timeline of a virtual host; its methods are called when something has happened."""
 
     __slots__ = (
         "_began_ms", "_courses", "_now_ms", "_numbers", "channels", "forgotten", "lines",

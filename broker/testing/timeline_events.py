@@ -1,4 +1,4 @@
-"""What stands in timelines of changes of definitions, and of messages that nobody saw come."""
+"""Texts for timelines: changes of definitions, and messages that nobody saw come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test that fails reports of its broker: what happened there, what is left, and its log.
+"""Report of a failed test about its broker: timeline, messages that are left, and log.
 
 And `amqp_strict`: whether a test fails that leaves something behind.
 """

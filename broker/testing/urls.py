@@ -17,7 +17,7 @@ def amqp_url(user: str, password: str, address: str, vhost: str, *, scheme: str 
 
 
 class AmqpAddress(NamedTuple):
-    """What is in an AMQP URL."""
+    """Parts of an AMQP URL."""
 
     host: str
     port: int

@@ -68,7 +68,7 @@ SETTLED_MAX = 100_000
 
 @dataclass(slots=True, eq=False)
 class MessageState:
-    """What has become of one message in one queue.  Times are numbers of events."""
+    """State of one message in one queue.  Times are numbers of events."""
 
     message: Message
     queue: str
@@ -130,7 +130,7 @@ class Checker:
         leaky: Collection[str] = (),
         settled_max: int = SETTLED_MAX,
     ) -> None:
-        """The queues are what they are to `Judge`; so many messages that are over are kept."""
+        """The queues are what they are to `OnlineChecker`; so many messages that are over are kept."""
         self.report = report
         self._transient = transient
         self._steady = steady

@@ -53,7 +53,7 @@ BOTH = {"both": ("quorum", "classic")}
 
 
 class QueueNames(NamedTuple):
-    """Of the queues."""
+    """Names of the queues of a run."""
 
     busy: str
     mixed: str
@@ -108,7 +108,7 @@ def type_of_definitions(queue_type: str, nodes: int) -> str | None:
 
 @dataclass(slots=True)
 class ClientGroup:
-    """One client of each role and node."""
+    """Clients of a run: one of each role and node."""
 
     addresses: Sequence[NodeAddress]
     names: QueueNames
@@ -164,7 +164,7 @@ class ClientGroup:
 
 @dataclass(slots=True)
 class ClientLoop:
-    """One client, with a connection after the other."""
+    """Client of a run that connects again whenever its connection ends."""
 
     clients: ClientGroup
     name: str

@@ -1,4 +1,4 @@
-"""One connection of a client with one channel at a time, and what both say goes into a history.
+"""Connection of a client with one channel at a time; what both sides say goes into a history.
 
 Who waits, hears: there is no task behind a connection.  Whatever ends it raises `ConnectionEnded`:
 the peer has closed it or fallen silent, or the client has lost patience.
@@ -84,7 +84,7 @@ class ClientOptions:
 
 
 class ClientConnection:
-    """What is heard is given to who has asked for such methods with `on`."""
+    """Connection to a node; methods that arrive go to the functions registered with `on`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What goes wrong, and when: drawn by chance, so that a seed says it all.  A plan is pure.
+"""Faults of a run and their times: drawn by chance from a seed.  A plan is pure.
 
 A run is cut into periods.  Some of them are calm, but never the first; in each of the others a few
 kinds of faults take turns, which may overlap.  All of them are over before the run is.
@@ -37,7 +37,7 @@ PAUSE_S = (2.0, 15.0)
 
 
 class FaultTarget(Enum):
-    """What a fault strikes; that of one node has one fault at a time."""
+    """Part of a node that a fault strikes; each part has one fault at a time."""
 
     PROCESS = auto()
     LINKS = auto()
@@ -73,7 +73,8 @@ class Fault(NamedTuple):
 
 @dataclass(slots=True)
 class FaultContext:
-    """What faults work on.  A majority of processes is well, unless a fault is for all of them."""
+    """System, proxies and members that faults act on.  A majority of processes is well, unless a
+    fault is for all of them."""
 
     system: System
     fronts: Mapping[str, Proxy]

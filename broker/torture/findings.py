@@ -1,4 +1,4 @@
-"""What a checker has found: numbers, and sentences about what is wrong."""
+"""Findings of a checker: numbers, and sentences about what is wrong."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NOT_PROMISED = {Breach.SHARED, Breach.OUTDATED}
 
 @dataclass(slots=True)
 class Findings:
-    """What a history comes to."""
+    """Numbers and breaches that a history comes to."""
 
     attempted: int = 0
     confirmed: int = 0

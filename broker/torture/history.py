@@ -1,4 +1,4 @@
-"""What the clients of a broker in trouble write down, in one list.
+"""Events that the clients of a broker in trouble write down, in one list.
 
 What is said is written down before it is sent, what is heard after it was read.  So an event that
 stands before another also happened before it, whoever wrote it down: the checker needs no clock.
@@ -46,13 +46,14 @@ class Confirmed(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """By basic.nack: it may be in some of its queues, or in none."""
+    """Message that the broker refused by basic.nack: it may be in some of its queues, or in
+    none."""
 
     message: Message
 
 
 class Returned(NamedTuple):
-    """As unroutable."""
+    """Message that the broker returned as unroutable."""
 
     message: Message
 

@@ -23,7 +23,7 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class ProxyDirection:
-    """One direction."""
+    """Traffic of a proxy in one direction."""
 
     __slots__ = ("_cuts", "_is_whole", "delay_s")
 

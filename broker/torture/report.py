@@ -1,4 +1,4 @@
-"""What a run came to: a table for people, and a last line for scripts."""
+"""Report of a run: a table for people, and a last line for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients do, each until its connection ends or it is called off.
+"""Roles of clients, each played until its connection ends or it is called off.
 
 Functions that make a role say what it works on; a role is given its client and its chance.
 """

@@ -70,7 +70,7 @@ class RunOptions:
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run has shown, besides what is in its diary."""
+    """Result of a run, besides its history."""
 
     order: RunOptions
     faults: list[Fault] = field(default_factory=list)

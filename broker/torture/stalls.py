@@ -58,7 +58,7 @@ class StallTimer:
 
 @dataclass(slots=True)
 class QueueStalls:
-    """What is known of one queue."""
+    """Stall times of one queue, and messages that are waiting in it."""
 
     to_publishers: StallTimer = field(default_factory=StallTimer)
     to_consumers: StallTimer = field(default_factory=StallTimer)

@@ -22,7 +22,7 @@ COMMAND_TIMEOUT_S = 120.0
 
 
 class NodeAction(Enum):
-    """What can be done to a node.  Each returns when it is done; a start need not be ready."""
+    """Action on a node.  Each returns when it is done; a start need not be ready."""
 
     START = "start"
     """Nothing, if it runs."""

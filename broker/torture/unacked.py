@@ -1,4 +1,4 @@
-"""What a client has received and not settled."""
+"""Messages that a client has received and not settled."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Turn = Callable[[Work], Callable[..., Any]]
 
 
 class ClusterProxy:
-    """One of `NEAR`."""
+    """Proxy of an object of `NEAR` for another thread."""
 
     __slots__ = ("_near", "_turn")
 

@@ -30,11 +30,11 @@ PATIENCE_S = 1.0
 
 
 class InjectedDiskError(StorageError):
-    """It was told to."""
+    """Error of a commit that a test has asked for."""
 
 
 class DiskFaults:
-    """What is wrong with the disk of one machine: `cluster[0].disk`."""
+    """Faults of the disk of one machine: `cluster[0].disk`."""
 
     __slots__ = ("_look", "_settle", "damaged", "delay_s", "disk", "failure", "is_full")
 

@@ -24,7 +24,8 @@ class Led(NamedTuple):
 
 
 class Leaders:
-    """Of one cluster.  Queues are those of the first virtual host unless another is named."""
+    """Leaders and members of the queues of one cluster.  Queues are those of the first virtual
+    host unless another is named."""
 
     __slots__ = ("_vhost", "nodes")
 

@@ -45,11 +45,11 @@ logger = logging.getLogger(__name__)
 
 
 class ProcessKilled(Exception):
-    """Somebody has ended the process of a node."""
+    """Error that ends a process that the test has killed."""
 
 
 class ProcessState(Enum):
-    """Of the process."""
+    """State of the process of a node."""
 
     RUNS = "running"
     PAUSED = "paused"
@@ -59,7 +59,7 @@ class ProcessState(Enum):
 
 
 class ClusterRuntime(NamedTuple):
-    """What all nodes of a cluster share."""
+    """Clocks, network and recorder that all nodes of a cluster share."""
 
     clock: MovableClock
     clients_clock: MovableClock

@@ -18,7 +18,7 @@ Step = Callable[[ClusterNode], Awaitable[None]]
 
 
 class Nodes:
-    """By number.  Whatever is done to several of them is done to all at once."""
+    """Nodes of a cluster by number.  An operation on several of them starts on all at once."""
 
     __slots__ = ("_nodes", "_watchers", "clock")
 

@@ -29,7 +29,7 @@ MakeProtocol = Callable[[], asyncio.Protocol]
 
 
 class Dial(Protocol):
-    """What becomes of a connection to another node; returns once there is one."""
+    """Function that connects to another node; returns once there is a connection."""
 
     async def __call__(self, make: MakeProtocol, host: str, port: int) -> object:
         """OSError."""
@@ -109,7 +109,7 @@ class Process:
 
 
 class ProcessLoop:
-    """As much of an `AbstractEventLoop` as a node uses."""
+    """Event loop of a simulated process: the part of `AbstractEventLoop` that a node uses."""
 
     __slots__ = ("_dial", "_loop", "_process", "_readers", "_run")
 
@@ -247,7 +247,7 @@ class ProcessLoop:
 
 
 class ProcessTimer(asyncio.TimerHandle):
-    """Of a process."""
+    """Timer handle of a simulated process."""
 
     __slots__ = ("loop_handle",)
 

@@ -3,8 +3,8 @@
 It stands at the end that dials, as a transport to its node and as a protocol to the socket; what
 goes either way passes a `StreamDirection`, in order.
 
-    node --write--> Flow forth --> socket ====> the other node
-         <--------- Flow back  <--        <====
+    node --write--> StreamDirection forth --> socket ====> the other node
+         <--------- StreamDirection back  <--        <====
 
 Nothing is lost of what a cut holds up: it arrives once that is mended, unless somebody has hung up
 by then.  Nor is a packet that is dropped: TCP sends it again, and what is behind it waits.
@@ -62,7 +62,7 @@ class LinkDirection:
 
 
 class StreamDirection:
-    """What goes one way over one connection."""
+    """Bytes of one connection in one direction."""
 
     __slots__ = ("_loop", "_on_busy", "_timer", "_under_way", "_way")
 
@@ -123,7 +123,7 @@ class StreamDirection:
 
 
 class FaultyTransport(asyncio.Transport, asyncio.Protocol):
-    """One of them, at the end that has dialled."""
+    """Transport between two nodes, at the end that has dialled."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ PATIENCE_S = 10.0
 
 
 class ManagementError(Exception):
-    """It does not answer, or says no."""
+    """Management API that does not answer, or answers with an error."""
 
 
 class Management:

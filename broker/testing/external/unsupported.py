@@ -10,7 +10,7 @@ Lacks: TypeAlias = Callable[[str], NoReturn]
 
 
 class UnsupportedFeature:
-    """It can be looked for and passed on; who uses it lacks it."""
+    """Placeholder for a feature that an external broker lacks; any use of it ends the test."""
 
     def __init__(self, name: str, lacks: Lacks) -> None:
         self.__name__ = name

@@ -34,7 +34,7 @@ PEEKED_MAX = 10_000
 
 
 class ObservedCounts(NamedTuple):
-    """What is in a queue, with None for what is not known."""
+    """Counts of a queue as last observed, with None where unknown."""
 
     counts: Counts
     is_late: bool = False
@@ -42,7 +42,7 @@ class ObservedCounts(NamedTuple):
 
 
 class ExternalVhost:
-    """As a `Vhost`, in the loop of its broker."""
+    """Virtual host of an external broker with the methods of `Vhost`, in the loop of its broker."""
 
     def __init__(
         self, name: str, urls: Mapping[str, str], management: Management, lacks: Lacks, own: str

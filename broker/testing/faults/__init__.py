@@ -1,10 +1,10 @@
-"""What can go wrong between a broker and its clients, on demand.
+"""Faults between a broker and its clients, on demand.
 
-    client's socket --> Line --> Connection of the broker
+    client's socket --> TappedConnection --> Connection of the broker
                          |
                          +-- frozen, cut, in pieces; confirms held back
 
-`Door` accepts in the place of the loop and puts a `Line` in front of each connection: a broker
-that runs as a daemon has neither.  `Scene` is what faults of one virtual host act on, and what
+`ClientAcceptor` accepts in the place of the loop and puts a `TappedConnection` in front of each connection: a broker
+that runs as a daemon has neither.  `FaultScope` is what faults of one virtual host act on, and what
 remembers which are in effect; `operations` has them all by name.
 """

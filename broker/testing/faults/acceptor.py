@@ -47,7 +47,7 @@ class RefusedLogins:
 
 
 class ListenAddress:
-    """One address on which clients are accepted, or for a while are not: a `ListeningServer`."""
+    """Address on which clients are accepted, or refused for a while: a `ListeningServer`."""
 
     __slots__ = ("_address", "_doorway", "_kept", "_make", "_protocol")
 
@@ -103,7 +103,7 @@ class ListenAddress:
 
 
 class ClientAcceptor:
-    """Of one broker."""
+    """Acceptor of the clients of one broker."""
 
     __slots__ = ("_entries", "_lines", "_shutting", "plans", "refusing_logins", "standing")
 

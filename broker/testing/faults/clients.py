@@ -11,7 +11,7 @@ NEXT = "next"
 
 
 class Consumer:
-    """One that was there when it was asked for."""
+    """Consumer as it was when the test asked for it."""
 
     __slots__ = ("_scene", "is_auto_ack", "prefetch", "queue", "tag", "unacked")
 
@@ -73,7 +73,7 @@ class NextConnection:
 
 
 class Connection:
-    """One that was there when it was asked for."""
+    """Connection as it was when the test asked for it."""
 
     __slots__ = (
         "_same", "_scene", "channels", "client_properties", "consumers", "is_frozen", "name",

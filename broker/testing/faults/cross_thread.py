@@ -21,7 +21,7 @@ Turn = Callable[[Work], Callable[..., Any]]
 
 
 class CrossThreadProxy:
-    """One of `NEAR`."""
+    """Proxy of an object of `NEAR` for another thread."""
 
     __slots__ = ("_near", "_turn")
 

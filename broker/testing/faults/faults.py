@@ -8,7 +8,7 @@ from fluffle.broker.testing.faults.fault_scope import FaultScope
 
 
 class Faults:
-    """For the loop of the broker."""
+    """Faults of a broker or virtual host, called in the loop of the broker."""
 
     __slots__ = ("_scene",)
 

@@ -36,7 +36,7 @@ START_OK = (10, 11)
 
 
 class Frame(NamedTuple):
-    """One of them, with its bytes."""
+    """Frame of the wire, with its bytes."""
 
     channel: int
     method: tuple[int, int] | None
@@ -79,7 +79,7 @@ def size_at(data: bytes, at: int) -> int:
 
 
 class FrameSplitter:
-    """What a client sends, as frames: the protocol header in front counts as one.
+    """Splitter of a client's bytes into frames; the protocol header counts as one.
 
     Whoever sends what is no frame is passed on as he is from there on.
     """

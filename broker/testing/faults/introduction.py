@@ -1,4 +1,4 @@
-"""What a client says of itself, which its connection need not remember."""
+"""Client properties, read again from what a client has sent."""
 
 from __future__ import annotations
 

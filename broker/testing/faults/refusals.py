@@ -1,4 +1,5 @@
-"""What the broker as a whole refuses: publishers, logins, connections.  For all virtual hosts."""
+"""Refusals by the broker as a whole, of publishers, logins and connections, for all virtual
+hosts."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 class ByteFilter(Protocol):
-    """What becomes of the bytes on a line, apart from delays."""
+    """Filter of the bytes of a connection, apart from delays."""
 
     def to_client(self, data: bytes) -> bytes:
         """Return which whole frames pass now; `TappedConnection.pass_on` sends the rest later."""
@@ -39,7 +39,7 @@ Pieces = Callable[[bytes], Iterable[bytes]]
 
 
 class TappedConnection(asyncio.Protocol):
-    """Of one client."""
+    """Tapped connection of one client: frozen, cut, or sent in pieces on demand."""
 
     def __init__(
         self,

@@ -1,5 +1,4 @@
-"""What can be asked for of a cluster: what can be of a broker, and what goes wrong with its nodes,
-their disks and their network.  Imported only if there is one."""
+"""Operations on a cluster: those on a broker, and faults of its nodes, disks and network."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ PATIENCE = HttpTimeouts()
 
 
 class HttpResponse(NamedTuple):
-    """What is answered: JSON."""
+    """Response of the server: a status with a JSON body."""
 
     status: HTTPStatus
     body: bytes
@@ -49,7 +49,7 @@ class HttpResponse(NamedTuple):
 
 
 class RequestRefused(Exception):
-    """What is no request to this server; what follows it on the connection is not read."""
+    """Request that this server does not take; the connection is not read any further."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)

@@ -1,4 +1,4 @@
-"""What can be asked for: a table of paths, each with what it does.
+"""Operations by path: a table of functions that a client may call by HTTP.
 
 A function takes the broker, or of the virtual host that `{vhost}` in its path names what is in it,
 or what can go wrong with it; its signature says which arguments it takes, and its docstring is what

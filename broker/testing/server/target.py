@@ -1,4 +1,4 @@
-"""What a test server serves: a broker, or a cluster, which is imported only if there is one."""
+"""Target of a test server: a broker, or a cluster, which is imported only if there is one."""
 
 from __future__ import annotations
 
