@@ -9,7 +9,7 @@ class Tuning:
 
     ping_interval_ms: int = 250
     suspect_after_ms: int = 1_000
-    """Four pings that did not come.  The floor: see `suspicion`."""
+    """Four pings that did not come.  The floor: see `SuspicionTimeout`."""
     suspect_after_ms_max: int = 5_000
     """The cap.  For so long no node notices a machine that has just vanished, if it had been late
     with its pings again and again."""

@@ -9,10 +9,9 @@ from pathlib import Path
 import click
 
 from fluffle.broker.durability.definitions.fact_encoding import describe
-from fluffle.storage.check import Finding, inspect
+from fluffle.storage.check import Finding, inspect, inspect_groups
 from fluffle.storage.environment import Environment, read_environment
 from fluffle.storage.errors import StorageError
-from fluffle.storage.raft_check import inspect_groups
 
 DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 

@@ -8,7 +8,7 @@ host goes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,9 +20,10 @@ from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.turn import Turn
-from fluffle.broker.testing import direct
 from fluffle.broker.testing.message import Message
-from fluffle.broker.testing.timeline import Timeline
+from fluffle.broker.testing.message_traces import Actor, StepKind, TraceStep
+from fluffle.broker.testing.timeline import RoutedMessage, Timeline, listed
+from fluffle.broker.testing.timeline_events import origin_of
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import body_of, decode_properties, raw_properties
 
@@ -30,6 +31,35 @@ if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.queue_api import QueueHandle
+
+
+TEST = Actor("the test")
+
+
+def published(timeline: Timeline, message: RoutedMessage, queues: Sequence[str]) -> None:
+    exchange, routing_key, content = message
+    timeline.published(TEST, message, queues)
+    where = f"to exchange {exchange!r} with key {routing_key!r}"
+    to = " and ".join(map(repr, queues))
+    timeline.note(TEST, f"publishes {listed([body_of(content)])} {where}: it goes to {to}")
+
+
+def taken(timeline: Timeline, delivery_batch: DeliveryBatch) -> None:
+    """One message."""
+    (origin,), (content,), (sequence,) = (
+        delivery_batch.origins,
+        delivery_batch.contents,
+        delivery_batch.sequences,
+    )
+    queue, again = (
+        delivery_batch.holder.queue.name,
+        "redelivered" if delivery_batch.redelivered else "",
+    )
+    step = TraceStep(StepKind.DELIVERED, timeline.at_ms, TEST, detail=again)
+    message = origin.exchange, origin.routing_key, content
+    timeline.delivered(queue, sequence, message, step, origin_of(content))
+    told = f", {again}" if again else ""
+    timeline.note(TEST, f"takes {listed([body_of(content)])} of queue {queue!r}{told}")
 
 
 class SettleOnce:
@@ -186,7 +216,7 @@ async def has_later_taken(
 
 
 def taken_of(delivery_batch: DeliveryBatch, taker: DirectConsumer) -> HeldMessage:
-    direct.taken(taker.timeline, delivery_batch)
+    taken(taker.timeline, delivery_batch)
     (origin,), (content,) = delivery_batch.origins, delivery_batch.contents
     properties = decode_properties(raw_properties(content))
     shown = dict(shown_properties(properties))
@@ -208,7 +238,7 @@ def settle(delivery_batch: DeliveryBatch, taker: DirectConsumer, outcome: Outcom
     queue = delivery_batch.holder.queue
     for start, stop in delivery_batch.settle(0, 1):
         if taker.vhost.has(queue):
-            taker.timeline.settled(direct.TEST, queue.name, delivery_batch.sequences, outcome)
+            taker.timeline.settled(TEST, queue.name, delivery_batch.sequences, outcome)
         queue.settle(delivery_batch, start, stop, outcome)
     look_again(taker.turn)
 

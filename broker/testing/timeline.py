@@ -33,7 +33,7 @@ PASSAGES_MAX = 10_000
 UNROUTABLE_MAX = 1_000
 """So much is remembered of a virtual host."""
 
-Message: TypeAlias = "tuple[str, str, bytes]"
+RoutedMessage: TypeAlias = "tuple[str, str, bytes]"
 """Exchange, routing key and content."""
 
 OUTCOMES: dict[Outcome, tuple[StepKind, str, str]] = {
@@ -116,7 +116,7 @@ class Timeline:
     # Messages come
 
     def published(
-        self, who: Actor, message: Message, queues: Sequence[str], detail: str = ""
+        self, who: Actor, message: RoutedMessage, queues: Sequence[str], detail: str = ""
     ) -> None:
         """A message is put into queues; there is at least one."""
         for queue in queues:
@@ -124,7 +124,7 @@ class Timeline:
                 queue, message, TraceStep(StepKind.PUBLISHED, self.at_ms, who, detail=detail)
             )
 
-    def led_nowhere(self, who: Actor, message: Message, *, is_returned: bool) -> None:
+    def led_nowhere(self, who: Actor, message: RoutedMessage, *, is_returned: bool) -> None:
         """No queue gets it."""
         if len(self.unroutable) == UNROUTABLE_MAX:
             self.forgotten["unroutable messages"] += 1
@@ -133,11 +133,11 @@ class Timeline:
         lost = Unroutable(self.at_ms, who, exchange, routing_key, begin, is_returned)
         self.unroutable.append(lost)
 
-    def found(self, queue: str, message: Message, detail: str) -> Passage:
+    def found(self, queue: str, message: RoutedMessage, detail: str) -> Passage:
         """It is in a queue, and nobody has seen it come."""
         return self._begin(queue, message, TraceStep(StepKind.FOUND, self.at_ms, detail=detail))
 
-    def _begin(self, queue: str, message: Message, step: TraceStep) -> Passage:
+    def _begin(self, queue: str, message: RoutedMessage, step: TraceStep) -> Passage:
         exchange, routing_key, content = message
         passage = Passage(
             queue, body_of(content)[:40], exchange=exchange, routing_key=routing_key,
@@ -161,7 +161,7 @@ class Timeline:
     # Messages go
 
     def delivered(
-        self, queue: str, sequence: int, message: Message, step: TraceStep, origin: str
+        self, queue: str, sequence: int, message: RoutedMessage, step: TraceStep, origin: str
     ) -> None:
         """It is given to a client; `origin` is where it comes from if nobody has seen it come."""
         course = self.course(queue)

@@ -21,7 +21,7 @@ from fluffle.broker.protocols.amqp091.properties import sender_selected
 from fluffle.broker.queues.queue_api import QueueCounts, QueueHandle
 from fluffle.broker.routing.explain import Explanation, explain
 from fluffle.broker.runtime.turn import Turn
-from fluffle.broker.testing import direct
+from fluffle.broker.testing import direct_consumers
 from fluffle.broker.testing.assertions import VhostAssertions, VhostQueries
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
@@ -166,7 +166,7 @@ class Vhost:
                 f"'{routing_key}' in vhost '{self.name}':\n{why}"
             )
         message = exchange, routing_key, build_content(encode_properties(told), body)
-        direct.published(self._timeline, message, [queue.name for queue in way[0]])
+        direct_consumers.published(self._timeline, message, [queue.name for queue in way[0]])
         publish_own(vhost, exchange, [(routing_key, told, body)])
         look_again(self._turn)
 
@@ -216,7 +216,7 @@ class Vhost:
         """Drop ready messages; how many there were.  NotFound."""
         self._check_there(queue)
         row = await ask(self._parts, "queues.purge", name=queue, vhost=self.name)
-        self._timeline.purging(direct.TEST, queue)()
+        self._timeline.purging(direct_consumers.TEST, queue)()
         look_again(self._turn)
         return int(row["messages"])
 

@@ -58,7 +58,24 @@ from fluffle.broker.torture.history import (
     TurnedAway,
     Vouched,
 )
-from fluffle.broker.torture.numbers import NumberSet
+
+
+class NumberSet:
+    __slots__ = ("_bits",)
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def add(self, number: int) -> None:
+        at, bit = divmod(number, 8)
+        if at >= len(self._bits):
+            self._bits.extend(bytes(at + 1 - len(self._bits)))
+        self._bits[at] |= 1 << bit
+
+    def __contains__(self, number: int) -> bool:
+        at, bit = divmod(number, 8)
+        return at < len(self._bits) and bool(self._bits[at] >> bit & 1)
+
 
 BUG = "the broker failed, see its log"
 """The text that fluffle sends where an error of its own ends a connection."""
@@ -130,7 +147,7 @@ class Checker:
         leaky: Collection[str] = (),
         settled_max: int = SETTLED_MAX,
     ) -> None:
-        """The queues are what they are to `OnlineChecker`; so many messages that are over are kept."""
+        """The queues are as for `OnlineChecker`; so many messages that are over are kept."""
         self.report = report
         self._transient = transient
         self._steady = steady

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -11,11 +12,104 @@ from fluffle.broker.torture.connection import (
     ClientOptions,
     NodeAddress,
 )
-from fluffle.broker.torture.history import Looked, Note
-from fluffle.broker.torture.publisher import Publisher
-from fluffle.broker.torture.unacked import Unacked
-from fluffle.protocol.methods import Queue, make
+from fluffle.broker.torture.history import Acked, Looked, Message, Note, Received, Requeued, Strange
+from fluffle.broker.torture.publisher import Publisher, message_of
+from fluffle.protocol.client_reader import ReceivedMethod
+from fluffle.protocol.methods import Basic, Queue, make
+from fluffle.protocol.properties import decode_properties
 from fluffle.protocol.spec import ReplyCode
+
+COUNT_HEADER = "x-delivery-count"
+
+
+class Unacked:
+    """The consumer tag of a consumer is the name of its queue."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._talk = connection
+        self.held: dict[int, tuple[str, Message]] = {}
+        """Queue and message, by delivery tag, rising."""
+        connection.on(Basic.Deliver, self._on_deliver)
+
+    def forget(self) -> None:
+        """The channel is another one."""
+        self.held.clear()
+
+    async def consume(self, queue: str, prefetch: int, *, no_ack: bool = False) -> None:
+        await self._talk.call(make(Basic.Qos, prefetch_count=prefetch))
+        consume = make(Basic.Consume, queue=queue, consumer_tag=queue, no_ack=no_ack)
+        await self._talk.call(consume)
+
+    async def await_held(self, count: int) -> list[int]:
+        """Return when at least so many messages are in hands: their tags."""
+        while len(self.held) < count:
+            await self._talk.hear()
+        return list(self.held)
+
+    async def get(self, queue: str) -> int | None:
+        """Take one message, if there is one: its tag."""
+        heard = await self._talk.call(make(Basic.Get, queue=queue))
+        if not isinstance(heard.method, Basic.GetOk):
+            return None
+        self._take(heard, queue)
+        return heard.method.delivery_tag
+
+    def ack(self, *tags: int) -> None:
+        """One by one."""
+        self._note_acked(tags)
+        self._talk.send(*(make(Basic.Ack, delivery_tag=tag) for tag in tags))
+
+    def ack_up_to(self, tag: int) -> None:
+        self._note_acked([each for each in self.held if each <= tag])
+        self._talk.send(make(Basic.Ack, delivery_tag=tag, multiple=True))
+
+    def reject(self, *tags: int) -> None:
+        """For good."""
+        self._note_acked(tags)
+        self._talk.send(*(make(Basic.Reject, delivery_tag=tag, requeue=False) for tag in tags))
+
+    def requeue(self, *tags: int) -> None:
+        for tag in tags:
+            self._talk.note(Requeued(self._talk.channel, *self.held.pop(tag)))
+        self._talk.send(*(make(Basic.Nack, delivery_tag=tag, requeue=True) for tag in tags))
+
+    def let_go(self) -> None:
+        """What is in hands was acknowledged by being sent."""
+        self._note_acked(list(self.held))
+
+    async def make_sure(self) -> None:
+        """Have what was acknowledged vouched for."""
+        await self._talk.call(make(Basic.Qos, prefetch_count=0))
+
+    def _note_acked(self, tags: Iterable[int]) -> None:
+        for tag in tags:
+            self._talk.note(Acked(self._talk.channel, *self.held.pop(tag)))
+
+    def _on_deliver(self, heard: ReceivedMethod) -> None:
+        assert isinstance(heard.method, Basic.Deliver)
+        self._take(heard, queue=heard.method.consumer_tag or "")
+
+    def _take(self, heard: ReceivedMethod, queue: str) -> None:
+        """Write a message down, unless it comes to a channel that is being closed."""
+        assert isinstance(heard.method, Basic.Deliver | Basic.GetOk)
+        connection, tag = self._talk, heard.method.delivery_tag or 0
+        if connection.is_closing:
+            return
+        message = message_of(heard.body)
+        if message is None:
+            connection.note(Strange(f"{connection.name} was sent {heard.body[:50]!r} from {queue}"))
+            connection.send(make(Basic.Ack, delivery_tag=tag))
+            return
+        is_again = heard.method.redelivered is True
+        count = delivery_count(heard.properties) if is_again else None
+        connection.note(Received(connection.channel, queue, message, is_again, count))
+        self.held[tag] = queue, message
+
+
+def delivery_count(properties: bytes) -> int | None:
+    """How often a message was delivered in vain; None where nobody says so."""
+    _type, count = (decode_properties(properties).headers or {}).get(COUNT_HEADER, ("", None))
+    return count if isinstance(count, int) else None
 
 
 class RecordingClient:

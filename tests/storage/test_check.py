@@ -10,13 +10,12 @@ from fluffle.raft.config import Member
 from fluffle.raft.log_store import Write
 from fluffle.raft.records import CONFIG, HardState, Quarantine
 from fluffle.storage.batch import Batch
-from fluffle.storage.check import SLICE, inspect
+from fluffle.storage.check import SLICE, inspect, inspect_groups
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import SEQUENCE, Table
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.mover import UpkeepTuning
-from fluffle.storage.raft_check import inspect_groups
 from fluffle.storage.store import open_store
 from tests.storage.log_stores import (
     THREE,

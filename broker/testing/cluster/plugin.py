@@ -36,8 +36,10 @@ def amqp_cluster(request: pytest.FixtureRequest) -> Iterator[ThreadedCluster]:
 
     In a coroutine all that it does is awaited.
     """
-    from fluffle.broker.testing.cluster.by_caller import ClusterByCaller  # noqa: PLC0415
-    from fluffle.broker.testing.cluster.threaded import ThreadedCluster  # noqa: PLC0415
+    from fluffle.broker.testing.cluster.threaded import (  # noqa: PLC0415
+        ClusterByCaller,
+        ThreadedCluster,
+    )
 
     marks = request.node.iter_markers(MARK)
     try:

@@ -4,7 +4,8 @@
                          |
                          +-- frozen, cut, in pieces; confirms held back
 
-`ClientAcceptor` accepts in the place of the loop and puts a `TappedConnection` in front of each connection: a broker
-that runs as a daemon has neither.  `FaultScope` is what faults of one virtual host act on, and what
-remembers which are in effect; `operations` has them all by name.
+`ClientAcceptor` accepts in the place of the loop and puts a `TappedConnection` in front of each
+connection: a broker that runs as a daemon has neither.  `FaultScope` is what
+faults of one virtual host act on, and remembers which are in effect; `operations` has them all by
+name.
 """

@@ -12,12 +12,28 @@ from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import ConnectionForced, SyntaxFailure
+from fluffle.broker.definitions.values import plain
 from fluffle.broker.protocols.amqp091.forced_closes import close_connection
 from fluffle.broker.protocols.amqp091.listings import channel_row, connection_row, consumer_row
 from fluffle.broker.testing.faults.clients import NEXT, REASON
 from fluffle.broker.testing.faults.fault_scope import FaultScope
-from fluffle.broker.testing.faults.introduction import client_properties
+from fluffle.broker.testing.faults.frames import HEADER_BYTES, START_OK, frames_of
 from fluffle.broker.testing.faults.tapped_transport import TappedConnection
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.methods import Connection, decode_method, field_table
+
+
+def client_properties(heard: bytes) -> dict[str, Any]:
+    """Of connection.start-ok, in what a client has sent from the protocol header on."""
+    for frame in frames_of(heard[HEADER_BYTES:]):
+        if frame.method == START_OK:
+            try:
+                method = decode_method(frame.payload)
+            except ProtocolError:
+                return {}  # the connection says what is wrong with it
+            assert isinstance(method, Connection.StartOk)
+            return plain(field_table(method.client_properties))
+    return {}
 
 
 def list_connections(scene: FaultScope) -> Row:

@@ -11,8 +11,8 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from pamqp.common import FieldTable
 
+from fluffle.storage.check import inspect_groups
 from fluffle.storage.environment import read_environment
-from fluffle.storage.raft_check import inspect_groups
 from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
