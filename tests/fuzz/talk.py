@@ -8,7 +8,7 @@ from pamqp import commands
 
 from fluffle.protocol.methods import Channel, Connection
 from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
-from tests.protocol.reading import method
+from tests.protocol.client_frames import method
 from tests.support.edge import Arrival, Edge
 
 GREETING = PROTOCOL_HEADER + b"".join(

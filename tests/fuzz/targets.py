@@ -76,8 +76,8 @@ from fluffle.storage.record import Deletion, Packer, Record, Row
 from tests.broker.queues.quorum.history import OPERATIONS, History
 from tests.broker.queues.quorum.make import busy
 from tests.fuzz.talk import GREETING, talk
-from tests.protocol.reading import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
-from tests.protocol.talking import conversation, merged, talking_reader
+from tests.protocol.client_frames import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
+from tests.protocol.sample_session import conversation, merged, talking_reader
 from tests.support.digests import digest_of
 
 HELD_BYTES_MAX = UNFINISHED_BYTES_MAX + MESSAGE_BYTES_MAX

@@ -17,7 +17,7 @@ from fluffle.protocol.events import (
 )
 from fluffle.protocol.methods import decode_method
 from fluffle.protocol.reader import Reader
-from tests.protocol.reading import (
+from tests.protocol.client_frames import (
     FRAME_BYTES_MAX,
     FRAME_ERROR,
     HEARTBEAT,
@@ -35,7 +35,7 @@ from tests.protocol.reading import (
     published,
     raw,
 )
-from tests.protocol.talking import conversation, merged, talking_reader
+from tests.protocol.sample_session import conversation, merged, talking_reader
 
 # Events
 

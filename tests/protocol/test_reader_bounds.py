@@ -14,7 +14,7 @@ from fluffle.protocol.events import (
 )
 from fluffle.protocol.reader import Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER, ReplyCode
-from tests.protocol.reading import (
+from tests.protocol.client_frames import (
     HEARTBEAT,
     NOT_METHOD,
     UNEXPECTED,

@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.options import jobs_of_one, parsed
+from tests.simulation.output_text import line_of
 from tests.simulation.queues.town import Town
 from tests.simulation.run import Account, Run
 from tests.simulation.seeds import Failure, Job, Summary, attempt, outcomes, shrink
-from tests.simulation.telling import line_of
+from tests.simulation.virtual_time import SECOND_US
 
 RUNS_A_LINE = 50
 

@@ -19,13 +19,13 @@ from fluffle.storage.raft_memory import Image
 from tests.simulation.checks import standard
 from tests.simulation.checks.bounds import Bounds
 from tests.simulation.checks.suspicions import Suspicions
-from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.disk import Backup, DiskProfile, SimDisk
 from tests.simulation.facts import Stored, Violation
 from tests.simulation.links import LinkedNetwork
 from tests.simulation.network import NetworkProfile, SimNetwork
 from tests.simulation.process import Identity, Process, Tenant
 from tests.simulation.registry import Registry
+from tests.simulation.virtual_time import MS_US, SECOND_US, Clockwork
 from tests.simulation.watch import Watch
 
 

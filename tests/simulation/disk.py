@@ -19,7 +19,7 @@ from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.raft.records import Entry, GroupId
 from fluffle.storage.file_mark import FileMark
 from fluffle.storage.raft_memory import GroupImage, Image
-from tests.simulation.clockwork import MS_US, Clockwork
+from tests.simulation.virtual_time import MS_US, Clockwork
 
 
 @dataclass(slots=True)

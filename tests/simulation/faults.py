@@ -12,10 +12,10 @@ from random import Random
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.raft.config import Config, NodeId
 from fluffle.storage.raft_memory import Image
-from tests.simulation.clockwork import MS_US, SECOND_US
 from tests.simulation.cluster import Cluster
 from tests.simulation.disk import Backup
 from tests.simulation.registry import GroupSpec
+from tests.simulation.virtual_time import MS_US, SECOND_US
 
 HOUR_MS = 3_600_000
 

@@ -21,7 +21,6 @@ from fluffle.broker.cluster.links.connection import KINDS, NO_KINDS, WRITE_BYTES
 from fluffle.broker.cluster.links.send_queue import LinkSendQueue
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.raft.config import NodeId
-from tests.simulation.clockwork import MS_US, Clockwork
 from tests.simulation.facts import Violation
 from tests.simulation.network import (
     REAL,
@@ -31,6 +30,7 @@ from tests.simulation.network import (
     NetworkProfile,
     transit_us,
 )
+from tests.simulation.virtual_time import MS_US, Clockwork
 
 AT_ONCE = 0.3
 """Share of links that are opened again so soon that nobody is told that they were gone."""

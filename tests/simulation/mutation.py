@@ -12,10 +12,10 @@ import pytest
 from tests.mutants.mutant import Mutant
 from tests.mutants.verdict import Verdict
 from tests.raft.scenario import Scenario
-from tests.simulation.puts import Puts
 from tests.simulation.queues.town import Town
 from tests.simulation.run import Subject
 from tests.simulation.seeds import Failure, Job, outcome, outcomes
+from tests.simulation.toy_client import Puts
 
 SCENARIOS = Path(__file__).parent.parent / "raft" / "scenarios"
 SEEDS_MAX = 25

@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tests.simulation.puts import Puts
 from tests.simulation.queues.town import Town
 from tests.simulation.run import NAMES
 from tests.simulation.seeds import Job
+from tests.simulation.toy_client import Puts
 
 ABOUT = """
 Runs whole clusters in one thread, under faults that are drawn from a seed, on simulated time, and

@@ -9,9 +9,9 @@ from random import Random
 
 from fluffle.raft.tuning import Tuning
 from tests.simulation import faults
-from tests.simulation.clockwork import MS_US
 from tests.simulation.disk import DiskProfile
 from tests.simulation.network import NetworkProfile
+from tests.simulation.virtual_time import MS_US
 from tests.simulation.workload import WorkloadProfile
 
 

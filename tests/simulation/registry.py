@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.output import ConfigChange
 from fluffle.raft.records import GroupId
-from tests.simulation.clockwork import MS_US
 from tests.simulation.process import Process
+from tests.simulation.virtual_time import MS_US
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster

@@ -16,7 +16,6 @@ from fluffle.raft.records import GroupId
 from tests.simulation import profile as profiles
 from tests.simulation.checks.bounds import unaccounted
 from tests.simulation.checks.snapshots import leaked
-from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
 from tests.simulation.faults import (
@@ -29,10 +28,11 @@ from tests.simulation.faults import (
     note_mended,
     pairs,
 )
-from tests.simulation.outlived import listening
+from tests.simulation.log_errors import listening
 from tests.simulation.process import Process
-from tests.simulation.puts import Puts
 from tests.simulation.registry import GroupSpec
+from tests.simulation.toy_client import Puts
+from tests.simulation.virtual_time import MS_US, SECOND_US, Clockwork
 from tests.simulation.workload import Trade, Workload
 
 NAMES = ("a", "b", "c", "d", "e")

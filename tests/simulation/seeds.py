@@ -10,8 +10,8 @@ from itertools import islice
 from typing import ClassVar
 
 from tests.simulation.facts import Violation
-from tests.simulation.puts import Puts
 from tests.simulation.run import Account, Run, Subject
+from tests.simulation.toy_client import Puts
 
 
 @dataclass(slots=True, frozen=True)

@@ -10,10 +10,10 @@ import pytest
 from fluffle.broker.cluster.links.send_queue import LinkSendQueue
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from tests.mutants.registry import mutant
-from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.facts import Violation
 from tests.simulation.links import LinkedNetwork, taken
 from tests.simulation.network import REAL, LinkProfile, NetworkProfile
+from tests.simulation.virtual_time import MS_US, SECOND_US, Clockwork
 from tests.suite.seeds import seeds
 
 SCALE = 1 << 13

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.faults import Fault
-from tests.simulation.puts import Puts, create
 from tests.simulation.queues.town import Town
 from tests.simulation.run import Account, Run, Subject
 from tests.simulation.seeds import Failure, Job, Summary, outcome, outcomes
+from tests.simulation.toy_client import Puts, create
+from tests.simulation.virtual_time import SECOND_US
 from tests.suite.seeds import regressions_of, seeds
 
 ROOT = Path(__file__).parent.parent.parent

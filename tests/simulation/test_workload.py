@@ -1,9 +1,9 @@
 """What those who look after members in the simulator do for a group, and what they leave."""
 
 from fluffle.raft.config import AddLearner, Change, NodeId, Promote
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.registry import GroupSpec
 from tests.simulation.run import Run
+from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.workload import next_change
 
 

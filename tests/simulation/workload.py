@@ -16,11 +16,11 @@ from fluffle.raft.group import Group
 from fluffle.raft.output import Readable, Role
 from fluffle.raft.records import GroupId
 from fluffle.raft.rejection import ProposalRefused
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
 from tests.simulation.process import Process, Tenant
 from tests.simulation.registry import GroupSpec
+from tests.simulation.virtual_time import SECOND_US
 
 if TYPE_CHECKING:
     from tests.simulation.profile import Profile

@@ -43,7 +43,7 @@ from fluffle.broker.testing.faults.frames import (
     in_two,
     marked_redelivered,
 )
-from fluffle.broker.testing.faults.ledger import Ledger
+from fluffle.broker.testing.faults.pending_confirms import PendingConfirms
 from fluffle.broker.testing.faults.redelivery import give_back
 from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 
@@ -61,7 +61,13 @@ class AdversarialFilter:
     """A `Shape` of one line."""
 
     __slots__ = (
-        "_cancelled", "_chance", "_is_meant", "_ledgers", "_line", "_redelivered", "_splitter",
+        "_cancelled",
+        "_chance",
+        "_is_meant",
+        "_line",
+        "_pending_confirms",
+        "_redelivered",
+        "_splitter",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +86,7 @@ class AdversarialFilter:
         self._redelivered = redelivered
         self._cancelled = cancelled
         self._splitter = FrameSplitter(waits_for_header=not line.introduction)
-        self._ledgers: dict[int, Ledger] = {}
+        self._pending_confirms: dict[int, PendingConfirms] = {}
 
     # To the client
 
@@ -97,7 +103,7 @@ class AdversarialFilter:
         if frame.method in (ACK, NACK):
             return self._confirmed(frame)
         if frame.method in (CHANNEL_CLOSE, CHANNEL_CLOSE_OK):
-            self._ledgers.pop(channel, None)
+            self._pending_confirms.pop(channel, None)
         elif frame.method == DELIVER and self._is(MARKED) and self._may_be_marked(frame):
             return (marked_redelivered(frame),)
         elif self._is(SPLIT):
@@ -114,19 +120,19 @@ class AdversarialFilter:
         return False
 
     def _confirmed(self, frame: Frame) -> list[Frame]:
-        ledger = self._ledgers.get(frame.channel)
-        if ledger is None:
-            ledger = self._ledgers[frame.channel] = Ledger(frame.channel)
-        ledger.add(frame.tag, multiple=frame.multiple, is_ack=frame.method == ACK)
+        confirms = self._pending_confirms.get(frame.channel)
+        if confirms is None:
+            confirms = self._pending_confirms[frame.channel] = PendingConfirms(frame.channel)
+        confirms.add(frame.tag, multiple=frame.multiple, is_ack=frame.method == ACK)
         if not self._is(LATE):
-            return ledger.told(self._chance)
+            return confirms.told(self._chance)
         late_s = self._chance.random() * LATE_S_MAX
-        asyncio.get_running_loop().call_later(late_s, self._tell, frame.channel, ledger)
+        asyncio.get_running_loop().call_later(late_s, self._tell, frame.channel, confirms)
         return []
 
-    def _tell(self, channel: int, ledger: Ledger) -> None:
-        if self._ledgers.get(channel) is ledger:
-            frames = ledger.told(self._chance)
+    def _tell(self, channel: int, confirms: PendingConfirms) -> None:
+        if self._pending_confirms.get(channel) is confirms:
+            frames = confirms.told(self._chance)
             self._line.pass_on(b"".join(frame.data for frame in frames), behind=self)
 
     def _among_each_other(self, frames: list[Frame]) -> Iterator[bytes]:
@@ -193,9 +199,9 @@ class AdversarialFilter:
 
     def end(self) -> None:
         """Be kind again."""
-        for channel, ledger in self._ledgers.items():
-            self._tell(channel, ledger)
-        self._ledgers.clear()
+        for channel, confirms in self._pending_confirms.items():
+            self._tell(channel, confirms)
+        self._pending_confirms.clear()
         self._line.shapes.remove(self)
         self._line.pieces = None
 

@@ -33,7 +33,7 @@ from fluffle.broker.torture.history import (
     Vouched,
 )
 from fluffle.broker.torture.online_checker import OnlineChecker
-from tests.broker.torture.liar import STEADY, TRANSIENT, Broker, Lie
+from tests.broker.torture.faulty_broker import STEADY, TRANSIENT, Broker, Lie
 from tests.suite.seeds import seeds
 
 SEEDS = range(8)

@@ -21,7 +21,7 @@ from fluffle.broker.torture.history import (
     from_line,
     to_line,
 )
-from tests.broker.torture.liar import Broker
+from tests.broker.torture.faulty_broker import Broker
 
 
 def test_every_event_comes_back() -> None:

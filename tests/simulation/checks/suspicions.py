@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import Verdict
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
 from tests.simulation.process import Process
+from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.watch import Watch
 
 SHORT_MS = 2_500

@@ -20,8 +20,8 @@ from random import Random
 from fluffle.broker.cluster.formation import Formation, Founders, Promise, is_majority
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.config.config import ListenAddress
-from tests.simulation.clockwork import MS_US, SECOND_US, Clockwork
 from tests.simulation.facts import Violation
+from tests.simulation.virtual_time import MS_US, SECOND_US, Clockwork
 
 NAMES = "abcdefg"
 SIZES = (1, 3, 5, 7)

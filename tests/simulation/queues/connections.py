@@ -21,8 +21,8 @@ from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.vhost import VirtualHost
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
+from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.workload import Workload
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.protocol.types import FieldTable
 from tests.broker.cluster.queue_sessions.happenings import OUTCOMES
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.queues.customers import Customers
+from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.workload import Workload, is_hurt
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.ended_queues import count_on
 from fluffle.raft.config import NodeId
-from tests.simulation.clockwork import SECOND_US
+from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.workload import Workload
 
 if TYPE_CHECKING:

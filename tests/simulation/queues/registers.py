@@ -24,8 +24,8 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.vhost import VirtualHost
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
+from tests.simulation.virtual_time import SECOND_US
 
 if TYPE_CHECKING:
     from tests.simulation.queues.station import Station

@@ -49,7 +49,6 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import Verdict
 from fluffle.raft.records import GroupId
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
 from tests.simulation.links import LinkedNetwork
 from tests.simulation.process import Process, Simulated
@@ -60,6 +59,7 @@ from tests.simulation.queues.defining import Defining
 from tests.simulation.queues.entering import Entering
 from tests.simulation.queues.fellows import Fellows
 from tests.simulation.queues.versions import Readers
+from tests.simulation.virtual_time import SECOND_US
 from tests.support.digests import digest_of
 
 if TYPE_CHECKING:

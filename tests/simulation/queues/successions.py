@@ -19,9 +19,9 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.protocol.types import FieldTable
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import GroupId
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
 from tests.simulation.queues.entering import VHOST
+from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.workload import Workload
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.protocol.types import FieldTable
 from fluffle.raft.config import Member, NodeId
 from fluffle.storage.raft_memory import Image
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.faults import may_be_hurt
 from tests.simulation.queues.town import Town
 from tests.simulation.registry import GroupSpec
 from tests.simulation.run import Run
+from tests.simulation.virtual_time import SECOND_US
 
 
 def begun() -> Run:

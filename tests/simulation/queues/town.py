@@ -25,7 +25,6 @@ from fluffle.raft.rejection import ProposalRefused
 from tests.broker.cluster.queue_sessions.client import Names
 from tests.broker.cluster.queue_sessions.ghost import check_rest
 from tests.broker.queues.quorum.alone import Alone
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import GroupFacts, Replica, Violation
 from tests.simulation.network import LinkProfile
@@ -46,6 +45,7 @@ from tests.simulation.queues.station import Station
 from tests.simulation.queues.successions import Successions
 from tests.simulation.queues.versions import Fluffles, Versions
 from tests.simulation.registry import GroupSpec
+from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.workload import Workload
 
 DAY_MS = 24 * 3_600_000

@@ -15,9 +15,9 @@ from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, VERSION, versio
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.records import CONFIG, DATA, Entry
-from tests.simulation.clockwork import SECOND_US
 from tests.simulation.facts import Violation
 from tests.simulation.profile import Profile
+from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.workload import Workload
 
 if TYPE_CHECKING:

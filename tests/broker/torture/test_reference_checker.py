@@ -29,7 +29,7 @@ from fluffle.broker.torture.history import (
     Vouched,
 )
 from fluffle.broker.torture.online_checker import OnlineChecker
-from tests.broker.torture.naive import breaches
+from tests.broker.torture.reference_checker import breaches
 
 ACTS = ("publish", "confirm", "receive", "receive", "receive", "ack", "requeue", "ask", "vouch",
         "ask", "vouch", "close", "end", "run ends", "put back", "turn away", "connect",

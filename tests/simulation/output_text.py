@@ -7,7 +7,7 @@ from typing import Any
 from fluffle.raft.output import Output
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry
-from tests.simulation.clockwork import SECOND_US
+from tests.simulation.virtual_time import SECOND_US
 
 
 def line_of(when_us: int, node: str, output: Output) -> str | None:

@@ -1,5 +1,5 @@
-"""`Ledger`: the confirms of one channel that a client is yet to be told of, and may be told in any
-way that says the same."""
+"""`PendingConfirms`: confirms of one channel that its client is yet to get, in any form that says the
+same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fluffle.broker.testing.faults.frames import ACK, NACK, Frame
 from fluffle.protocol.methods import ack_frame, nack_frame
 
 
-class Ledger:
+class PendingConfirms:
     """Publishes are numbered from 1."""
 
     __slots__ = ("_channel", "_due", "_low", "_told")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from fluffle.broker.testing.faults.frames import ACK, Frame
-from fluffle.broker.testing.faults.ledger import Ledger
+from fluffle.broker.testing.faults.pending_confirms import PendingConfirms
 from tests.suite.seeds import seeds
 
 
@@ -28,7 +28,7 @@ class Publisher:
 @seeds(50)
 def test_a_publisher_comes_to_know_what_became_of_each(seed: int) -> None:
     chance = Random(seed)
-    ledger, publisher, fates = Ledger(1), Publisher(), dict[int, bool]()
+    confirms, publisher, fates = PendingConfirms(1), Publisher(), dict[int, bool]()
     published = 0
     unanswered: list[int] = []
     for _ in range(30):
@@ -40,13 +40,13 @@ def test_a_publisher_comes_to_know_what_became_of_each(seed: int) -> None:
             is_ack, multiple = chance.random() < 0.8, chance.random() < 0.5
             tag = chance.choice(unanswered)
             answered = [each for each in unanswered if each <= tag] if multiple else [tag]
-            ledger.add(tag, multiple=multiple, is_ack=is_ack)
+            confirms.add(tag, multiple=multiple, is_ack=is_ack)
             fates |= dict.fromkeys(answered, is_ack)
             unanswered = [each for each in unanswered if each not in answered]
         if chance.random() < 0.5:
-            for frame in ledger.told(chance):
+            for frame in confirms.told(chance):
                 publisher.hear(frame)
-    for frame in ledger.told(chance):
+    for frame in confirms.told(chance):
         publisher.hear(frame)
     assert publisher.known == fates, f"seed {seed}"
 
@@ -54,10 +54,10 @@ def test_a_publisher_comes_to_know_what_became_of_each(seed: int) -> None:
 def test_some_are_told_as_one_and_some_out_of_order() -> None:
     shapes = set()
     for seed in range(20):
-        ledger = Ledger(1)
+        confirms = PendingConfirms(1)
         for number in (1, 2, 3):
-            ledger.add(number, multiple=False, is_ack=True)
-        told = [(frame.tag, frame.multiple) for frame in ledger.told(Random(seed))]
+            confirms.add(number, multiple=False, is_ack=True)
+        told = [(frame.tag, frame.multiple) for frame in confirms.told(Random(seed))]
         shapes.add(tuple(told))
     assert ((3, True),) in shapes
     assert any(shape[0] == (3, False) for shape in shapes)

@@ -9,7 +9,7 @@ from pamqp import commands
 from fluffle.protocol.events import Acks, Event, Publishes
 from fluffle.protocol.reader import Reader
 from fluffle.protocol.spec import PROTOCOL_HEADER
-from tests.protocol.reading import (
+from tests.protocol.client_frames import (
     HEARTBEAT,
     ack,
     content,
