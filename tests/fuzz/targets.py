@@ -77,7 +77,7 @@ from tests.broker.queues.quorum.history import OPERATIONS, History
 from tests.broker.queues.quorum.make import busy
 from tests.fuzz.talk import GREETING, talk
 from tests.protocol.client_frames import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
-from tests.protocol.sample_session import conversation, merged, talking_reader
+from tests.protocol.sample_session import merged, sample_session, session_reader
 from tests.support.digests import digest_of
 
 HELD_BYTES_MAX = UNFINISHED_BYTES_MAX + MESSAGE_BYTES_MAX
@@ -93,7 +93,7 @@ class Target:
 
 def read_all(pieces: Sequence[bytes]) -> list[Event]:
     """What a reader makes of bytes that come in pieces."""
-    reader = talking_reader()
+    reader = session_reader()
     events: list[Event] = []
     for octets in pieces:
         events += reader.feed(octets)
@@ -396,7 +396,7 @@ def fact_seed(kind: Kind, key: tuple[str, ...], value: object) -> bytes:
 
 
 def method_seeds() -> list[bytes]:
-    events = read_all([conversation()])
+    events = read_all([sample_session()])
     return [event.payload for event in events if isinstance(event, MethodReceived)]
 
 
@@ -433,7 +433,7 @@ SELECTORS = (
 )
 
 TARGETS: Mapping[str, Target] = {
-    "reader": Target(reader, [bytes((9, 99, 199)) + conversation()]),
+    "reader": Target(reader, [bytes((9, 99, 199)) + sample_session()]),
     "method": Target(method, method_seeds()),
     "table": Target(table, [wire.encode_table(wire.to_table(TABLE))[4:]]),
     "selector": Target(selector, SELECTORS),
@@ -471,5 +471,5 @@ TARGETS: Mapping[str, Target] = {
     "link_hello": Target(link_hello, [stranger_at("a", "b").start()]),
     "link_pieces": Target(link_pieces, [bytes((9, 99, 199)) + pieces_seed()]),
     "stream": Target(stream, stream_seeds()),
-    "talk": Target(talk, [conversation()[len(GREETING) :]]),
+    "talk": Target(talk, [sample_session()[len(GREETING) :]]),
 }

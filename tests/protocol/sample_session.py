@@ -26,7 +26,7 @@ def publish_run(channel: int, count: int, size: int) -> bytes:
     return message * count
 
 
-def conversation() -> bytes:
+def sample_session() -> bytes:
     """A client logs in, declares, publishes in every shape, consumes, acknowledges and leaves."""
     basic, queue = commands.Basic, commands.Queue
     frames = [
@@ -62,7 +62,7 @@ def conversation() -> bytes:
     return PROTOCOL_HEADER + b"".join(frames)
 
 
-def talking_reader() -> Reader:
+def session_reader() -> Reader:
     """A reader before the protocol header that does not wait for the connection's answers."""
     reader = make_reader()
     reader.open()

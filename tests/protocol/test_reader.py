@@ -35,7 +35,7 @@ from tests.protocol.client_frames import (
     published,
     raw,
 )
-from tests.protocol.sample_session import conversation, merged, talking_reader
+from tests.protocol.sample_session import merged, sample_session, session_reader
 
 # Events
 
@@ -259,8 +259,8 @@ def feed_in_steps(reader: Reader, data: bytes, step: int) -> list[Event]:
 
 
 def test_a_conversation_may_be_cut_anywhere() -> None:
-    data = conversation()
-    whole = merged(feed(talking_reader(), data))
+    data = sample_session()
+    whole = merged(feed(session_reader(), data))
     assert Counter(map(type, whole)) == {
         HeaderReceived: 1,
         MethodReceived: 16,
@@ -269,15 +269,15 @@ def test_a_conversation_may_be_cut_anywhere() -> None:
         Acks: 3,
     }
     for cut in range(len(data) + 1):
-        reader = talking_reader()
+        reader = session_reader()
         assert merged(feed(reader, data[:cut]) + feed(reader, data[cut:])) == whole
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 64, 129])
 def test_a_conversation_may_come_in_small_steps(step: int) -> None:
-    data = conversation()
-    events = feed_in_steps(talking_reader(), data, step)
-    assert merged(events) == merged(feed(talking_reader(), data))
+    data = sample_session()
+    events = feed_in_steps(session_reader(), data, step)
+    assert merged(events) == merged(feed(session_reader(), data))
 
 
 def test_what_came_last_is_not_kept() -> None:

@@ -25,7 +25,7 @@ from tests.simulation.links import LinkedNetwork
 from tests.simulation.network import NetworkProfile, SimNetwork
 from tests.simulation.process import Identity, Process, Tenant
 from tests.simulation.registry import Registry
-from tests.simulation.virtual_time import MS_US, SECOND_US, Clockwork
+from tests.simulation.virtual_time import MS_US, SECOND_US, VirtualTime
 from tests.simulation.watch import Watch
 
 
@@ -100,7 +100,7 @@ class Cluster:
     def __init__(
         self,
         names: Sequence[NodeId],
-        clockwork: Clockwork,
+        clockwork: VirtualTime,
         network: NetworkProfile,
         disks: Callable[[], DiskProfile],
         machines: Callable[[], tuple[Tuning, int, float]],

@@ -19,7 +19,7 @@ from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.raft.records import Entry, GroupId
 from fluffle.storage.file_mark import FileMark
 from fluffle.storage.raft_memory import GroupImage, Image
-from tests.simulation.virtual_time import MS_US, Clockwork
+from tests.simulation.virtual_time import MS_US, VirtualTime
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class SimDisk:
     def __init__(
         self,
         name: NodeId,
-        clockwork: Clockwork,
+        clockwork: VirtualTime,
         profile: DiskProfile,
         on_durable: Callable[[NodeId, Persist], None],
     ) -> None:

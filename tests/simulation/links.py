@@ -30,7 +30,7 @@ from tests.simulation.network import (
     NetworkProfile,
     transit_us,
 )
-from tests.simulation.virtual_time import MS_US, Clockwork
+from tests.simulation.virtual_time import MS_US, VirtualTime
 
 AT_ONCE = 0.3
 """Share of links that are opened again so soon that nobody is told that they were gone."""
@@ -100,7 +100,7 @@ class LinkedNetwork:
     def __init__(
         self,
         nodes: tuple[NodeId, ...],
-        clockwork: Clockwork,
+        clockwork: VirtualTime,
         profile: NetworkProfile,
         deliver: Deliver,
         link_changed: LinkChanged,

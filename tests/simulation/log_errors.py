@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Ending(logging.Handler):
+class FatalLogHandler(logging.Handler):
     """Of the loggers of a node."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -14,9 +14,9 @@ class Ending(logging.Handler):
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def fatal_logs() -> Iterator[None]:
     """For as long as this lasts; what nodes say besides is heard by nobody."""
-    logger, handler = logging.getLogger("fluffle"), Ending(logging.ERROR)
+    logger, handler = logging.getLogger("fluffle"), FatalLogHandler(logging.ERROR)
     before = logger.level, logger.propagate
     logger.setLevel(logging.ERROR)
     logger.propagate = False

@@ -17,7 +17,7 @@ from typing import Protocol, TypeAlias
 from fluffle.broker.cluster.links.limits import LinkLimits
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.raft.config import NodeId
-from tests.simulation.virtual_time import MS_US, Clockwork
+from tests.simulation.virtual_time import MS_US, VirtualTime
 
 REAL = LinkLimits()
 
@@ -127,7 +127,7 @@ class SimNetwork:
     def __init__(
         self,
         nodes: tuple[NodeId, ...],
-        clockwork: Clockwork,
+        clockwork: VirtualTime,
         profile: NetworkProfile,
         deliver: Deliver,
         link_changed: LinkChanged,

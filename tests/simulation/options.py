@@ -8,7 +8,7 @@ from dataclasses import replace
 from tests.simulation.queues.town import Town
 from tests.simulation.run import NAMES
 from tests.simulation.seeds import Job
-from tests.simulation.toy_client import Puts
+from tests.simulation.toy_client import ToyClient
 
 ABOUT = """
 Runs whole clusters in one thread, under faults that are drawn from a seed, on simulated time, and
@@ -56,7 +56,7 @@ def parser_of_all() -> argparse.ArgumentParser:
         action="store_const",
         dest="subject",
         const=Town,
-        default=Puts,
+        default=ToyClient,
         help="whole queues: definitions, members, leaderships, edges and clients",
     )
     add("--first", type=int, default=1, help="the first of --seeds (%(default)s)")

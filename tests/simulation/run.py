@@ -28,11 +28,11 @@ from tests.simulation.faults import (
     note_mended,
     pairs,
 )
-from tests.simulation.log_errors import listening
+from tests.simulation.log_errors import fatal_logs
 from tests.simulation.process import Process
 from tests.simulation.registry import GroupSpec
-from tests.simulation.toy_client import Puts
-from tests.simulation.virtual_time import MS_US, SECOND_US, Clockwork
+from tests.simulation.toy_client import ToyClient
+from tests.simulation.virtual_time import MS_US, SECOND_US, VirtualTime
 from tests.simulation.workload import Trade, Workload
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -96,11 +96,11 @@ class Run:
         *,
         seconds: int = 60,
         without: Collection[int] = (),
-        subject: Subject = Puts,
+        subject: Subject = ToyClient,
     ) -> None:
         self.seed = seed
         self.seconds = seconds
-        clockwork = self.clockwork = Clockwork(seed)
+        clockwork = self.clockwork = VirtualTime(seed)
         chance = clockwork.chance(f"profile of {nodes}")
         self.profile = profile = profiles.draw(chance, nodes)
         for kind in DRAWN_APART:
@@ -153,7 +153,7 @@ class Run:
 
     def go(self) -> Account:
         """Raises `Violation`, or whatever the code under test raises, or outlives."""
-        with listening():
+        with fatal_logs():
             return self._go()
 
     def _go(self) -> Account:

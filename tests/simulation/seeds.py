@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from tests.simulation.facts import Violation
 from tests.simulation.run import Account, Run, Subject
-from tests.simulation.toy_client import Puts
+from tests.simulation.toy_client import ToyClient
 
 
 @dataclass(slots=True, frozen=True)
@@ -25,7 +25,7 @@ class Job:
     seconds: int = SECONDS
     without: tuple[int, ...] = ()
     """Faults to leave out, by number."""
-    subject: Subject = Puts
+    subject: Subject = ToyClient
 
     def run(self) -> Run:
         """Everything is drawn, and nothing has happened."""

@@ -13,7 +13,7 @@ from tests.mutants.registry import mutant
 from tests.simulation.facts import Violation
 from tests.simulation.links import LinkedNetwork, taken
 from tests.simulation.network import REAL, LinkProfile, NetworkProfile
-from tests.simulation.virtual_time import MS_US, SECOND_US, Clockwork
+from tests.simulation.virtual_time import MS_US, SECOND_US, VirtualTime
 from tests.suite.seeds import seeds
 
 SCALE = 1 << 13
@@ -24,7 +24,7 @@ class Wired:
     """Two nodes, and all that they are told."""
 
     def __init__(self, seed: int = 1, *, network_bytes: int = 1 << 30) -> None:
-        self.clockwork = Clockwork(seed)
+        self.clockwork = VirtualTime(seed)
         self.got: list[bytes] = []
         """By b."""
         self.told: list[bool] = []

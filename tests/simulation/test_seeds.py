@@ -11,7 +11,7 @@ from tests.simulation.faults import Fault
 from tests.simulation.queues.town import Town
 from tests.simulation.run import Account, Run, Subject
 from tests.simulation.seeds import Failure, Job, Summary, outcome, outcomes
-from tests.simulation.toy_client import Puts, create
+from tests.simulation.toy_client import ToyClient, create
 from tests.simulation.virtual_time import SECOND_US
 from tests.suite.seeds import regressions_of, seeds
 
@@ -57,7 +57,7 @@ def test_a_few_seeds_about_queues_find_nothing(nodes: int) -> None:
 @pytest.mark.slow("a simulated minute of a cluster")
 @seeds([])
 def test_a_seed_that_failed_once(seed: int) -> None:
-    come_up_again(seed, "test_a_seed_that_failed_once", Puts)
+    come_up_again(seed, "test_a_seed_that_failed_once", ToyClient)
 
 
 @pytest.mark.slow("a simulated minute of a cluster")
@@ -103,10 +103,10 @@ print(Run(3, 3, seconds=8, subject=subject).go().digest)
 """
 
 
-@pytest.mark.parametrize(("subject", "module"), [(Puts, "puts"), (Town, "queues.town")])
+@pytest.mark.parametrize(("subject", "module"), [(ToyClient, "puts"), (Town, "queues.town")])
 def test_a_seed_is_one_run_whatever_python_hashes(subject: Subject, module: str) -> None:
     """Nothing may depend on the order of a set of names, or on where an object lies in memory."""
-    code = DIGEST.format(module, "Puts" if subject is Puts else "Town")
+    code = DIGEST.format(module, "ToyClient" if subject is ToyClient else "Town")
     digests = set()
     for hash_seed in ("0", "1", "random"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}

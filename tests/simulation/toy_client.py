@@ -22,7 +22,7 @@ UNCOMMITTED_MAX = 60
 GROUPS_MAX = 8
 
 
-class Puts:
+class ToyClient:
     """A `Trade`."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ MS_US = 1_000
 Event = tuple[int, int, Callable[..., None], tuple[Any, ...]]
 
 
-class Clockwork:
+class VirtualTime:
     """Calls what was planned, in the order of time."""
 
     __slots__ = ("_count", "_heap", "_tie_bits", "digest", "events", "now_us", "seed")

@@ -1,5 +1,4 @@
-"""`PendingConfirms`: confirms of one channel that its client is yet to get, in any form that says the
-same."""
+"""`PendingConfirms`: confirms that a client is yet to get, in any form that says the same."""
 
 from __future__ import annotations
 

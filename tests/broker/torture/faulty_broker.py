@@ -53,7 +53,7 @@ DURABLE, STEADY, TRANSIENT = "durable", "steady", "transient"
 PREFETCH = 8
 
 
-class Lie(Enum):
+class BrokerFault(Enum):
     """What a broker must not do."""
 
     LOSE_IN_A_CRASH = auto()
@@ -126,7 +126,7 @@ class Consumer:
 
 
 @dataclass(slots=True)
-class Line:
+class FaultyQueue:
     """A queue."""
 
     consumers: list[Consumer]
@@ -144,10 +144,10 @@ class Line:
         self.ready = sorted([*self.ready, *copies], key=lambda copy: copy.message)
 
 
-class Broker:
+class FaultyBroker:
     """Writes a history of its own making; `lie` is what it does wrong, now and then."""
 
-    def __init__(self, random: Random, lie: Lie | None = None) -> None:
+    def __init__(self, random: Random, lie: BrokerFault | None = None) -> None:
         self.history: list[Event] = [
             *(Connected(client, "node") for client in ("publisher", "x", "y", "z")),
             ShortLived(DURABLE),
@@ -156,7 +156,7 @@ class Broker:
         self._random = random
         self._lie = lie
         self._number = 0
-        self._queues: dict[str, Line] = {}
+        self._queues: dict[str, FaultyQueue] = {}
         self._disk: dict[str, list[Copy]] = {}
         self._unconfirmed: list[Message] = []
         self._is_alone = False
@@ -201,7 +201,7 @@ class Broker:
             self._settle()
         return self.history
 
-    def _lies(self, lie: Lie, chance: float = 0.5) -> bool:
+    def _lies(self, lie: BrokerFault, chance: float = 0.5) -> bool:
         if self._lie is not lie or self._random.random() > chance:
             return False
         self.lies_told += 1
@@ -226,7 +226,7 @@ class Broker:
         persistent = self._random.random() < 0.7
         if queue is None:
             self._note(Published(message, (), persistent))
-            if not self._lies(Lie.SWALLOW):
+            if not self._lies(BrokerFault.SWALLOW):
                 self._note(Returned(message))
             self._note(Confirmed(message))
             return
@@ -234,16 +234,18 @@ class Broker:
         if self._random.random() < 0.05:
             self._note(Refused(message))
             return
-        if self._lies(Lie.RETURN_ROUTABLE, 0.1):
+        if self._lies(BrokerFault.RETURN_ROUTABLE, 0.1):
             self._note(Returned(message))
-        if persistent and queue != TRANSIENT and self._lies(Lie.ROUTE_BY_THE_PAST, 0.1):
+        if persistent and queue != TRANSIENT and self._lies(BrokerFault.ROUTE_BY_THE_PAST, 0.1):
             self._note(Confirmed(message))
             return
         ready = self._queues[queue].ready
         ready.append(Copy(message, persistent))
-        if len(ready) > 1 and not ready[-2].redelivered and self._lies(Lie.SWAP):
+        if len(ready) > 1 and not ready[-2].redelivered and self._lies(BrokerFault.SWAP):
             ready[-2:] = ready[-1], ready[-2]
-        if self._lies(Lie.CONFIRM_EARLY) or (self._is_alone and self._lies(Lie.CONFIRM_ALONE)):
+        if self._lies(BrokerFault.CONFIRM_EARLY) or (
+            self._is_alone and self._lies(BrokerFault.CONFIRM_ALONE)
+        ):
             self._note(Confirmed(message))
         else:
             self._unconfirmed.append(message)
@@ -261,9 +263,9 @@ class Broker:
         message = self._next_message()
         self._note(Published(message, (DURABLE,)))
         self._unconfirmed.append(message)
-        if self._lies(Lie.RETURN_FOR_THE_FORMER):
+        if self._lies(BrokerFault.RETURN_FOR_THE_FORMER):
             self._note(Returned(message))
-        elif not self._lies(Lie.CONFIRM_FOR_THE_FORMER):
+        elif not self._lies(BrokerFault.CONFIRM_FOR_THE_FORMER):
             self._queues[DURABLE].ready.append(Copy(message))
 
     def _commit(self) -> None:
@@ -290,17 +292,17 @@ class Broker:
             return
         name, channel = consumer.queue, consumer.channel
         line = self._queues[name]
-        if self._lies(Lie.INVENT, 0.1):
+        if self._lies(BrokerFault.INVENT, 0.1):
             consumer.wire.append(Received(channel, name, Message("nobody", 1), redelivered=False))
         others = [copy for other in line.consumers for copy in other.held]
-        if others and self._lies(Lie.HAND_OUT_TWICE, 0.2):
+        if others and self._lies(BrokerFault.HAND_OUT_TWICE, 0.2):
             consumer.wire.append(Received(channel, name, others[0].message, redelivered=True))
         if not line.ready:
             return
         copy = line.ready.pop(0)
-        flag = copy.redelivered and not self._lies(Lie.HIDE_REDELIVERY)
+        flag = copy.redelivered and not self._lies(BrokerFault.HIDE_REDELIVERY)
         count = line.in_vain[copy.message]
-        if count > 1 and self._lies(Lie.COUNT_BACKWARDS):
+        if count > 1 and self._lies(BrokerFault.COUNT_BACKWARDS):
             count -= 2
         consumer.wire.append(Received(channel, name, copy.message, flag, count))
         copy.redelivered = True
@@ -335,9 +337,9 @@ class Broker:
             line.take_back(*[copy] if copy else [])
             return
         self._note(Acked(consumer.channel, name, message))
-        if copy and not consumer.is_given_up and self._lies(Lie.DELIVER_ACKED, 0.2):
+        if copy and not consumer.is_given_up and self._lies(BrokerFault.DELIVER_ACKED, 0.2):
             consumer.wire.append(Received(consumer.channel, name, message, redelivered=True))
-        if copy and copy.persistent and name != TRANSIENT and self._lies(Lie.FORGET_ACKS):
+        if copy and copy.persistent and name != TRANSIENT and self._lies(BrokerFault.FORGET_ACKS):
             self._buried[name].append(copy)
 
     def _ask(self) -> None:
@@ -381,7 +383,7 @@ class Broker:
     def _declare(self, queue: str) -> None:
         self._note(DeclareAsked(queue), Declared(queue))
         count = 1 if queue == STEADY else 2
-        self._queues[queue] = Line([self._open(queue) for _ in range(count)])
+        self._queues[queue] = FaultyQueue([self._open(queue) for _ in range(count)])
 
     def _clear(self) -> None:
         if self._random.random() < 0.5:
@@ -402,7 +404,7 @@ class Broker:
         if how is Clearing.DELETE:
             self._disk[DURABLE] = []
         self._note(ClearingDone(DURABLE, how))
-        lie = Lie.KEEP_PURGED if how is Clearing.PURGE else Lie.KEEP_DELETED
+        lie = BrokerFault.KEEP_PURGED if how is Clearing.PURGE else BrokerFault.KEEP_DELETED
         if kept and self._lies(lie):
             self._buried[DURABLE] += kept
         if how is Clearing.DELETE:
@@ -444,9 +446,9 @@ class Broker:
         """Whether the thing is there then, in the eyes of who asked."""
         known = self._was_there
         if operation is Operation.LOOK:
-            return known if self._lies(Lie.LOOK_INTO_THE_PAST) else self._is_there
+            return known if self._lies(BrokerFault.LOOK_INTO_THE_PAST) else self._is_there
         is_wanted = operation is Operation.DECLARE
-        lie = Lie.DECLARE_NOTHING if is_wanted else Lie.DELETE_NOTHING
+        lie = BrokerFault.DECLARE_NOTHING if is_wanted else BrokerFault.DELETE_NOTHING
         if known is is_wanted and self._lies(lie):
             return is_wanted
         self._was_there, self._is_there = self._is_there, is_wanted
@@ -459,7 +461,7 @@ class Broker:
         queue = f"queue of {client}"
         self._note(Owned(queue, client), Locked(queue), Ended(f"{client}#1", "it hung up"))
         self._note(*[Locked(queue)] * self._random.randint(0, 1))
-        if self._lies(Lie.KEEP_LOCK, 0.1):
+        if self._lies(BrokerFault.KEEP_LOCK, 0.1):
             self._locked.append(queue)
 
     def _crash(self) -> None:
@@ -471,15 +473,15 @@ class Broker:
             buried, self._buried[name] = self._buried[name], []
             left = buried + self._disk.get(name, [])
             found = [replace(copy, redelivered=True) for copy in left]
-            if found and self._lies(Lie.LOSE_IN_A_CRASH, 0.9):
+            if found and self._lies(BrokerFault.LOSE_IN_A_CRASH, 0.9):
                 found.pop(self._random.randrange(len(found)))
-            if name == STEADY and len(found) > 1 and self._lies(Lie.SWAP_STEADY):
+            if name == STEADY and len(found) > 1 and self._lies(BrokerFault.SWAP_STEADY):
                 found[:2] = found[1], found[0]
             line = self._queues[name]
             consumers = [self._open(name) for _ in line.consumers]
-            self._queues[name] = Line(consumers, found, line.in_vain)
-        if passing and self._lies(Lie.KEEP_TRANSIENT_MESSAGE, 0.9):
+            self._queues[name] = FaultyQueue(consumers, found, line.in_vain)
+        if passing and self._lies(BrokerFault.KEEP_TRANSIENT_MESSAGE, 0.9):
             self._queues[STEADY].ready += passing
-        self._note(Looked(DURABLE, found=not self._lies(Lie.LOSE_QUEUE)))
-        self._note(Looked(TRANSIENT, found=self._lies(Lie.KEEP_TRANSIENT_QUEUE)))
+        self._note(Looked(DURABLE, found=not self._lies(BrokerFault.LOSE_QUEUE)))
+        self._note(Looked(TRANSIENT, found=self._lies(BrokerFault.KEEP_TRANSIENT_QUEUE)))
         self._declare(TRANSIENT)

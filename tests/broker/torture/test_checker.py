@@ -33,37 +33,37 @@ from fluffle.broker.torture.history import (
     Vouched,
 )
 from fluffle.broker.torture.online_checker import OnlineChecker
-from tests.broker.torture.faulty_broker import STEADY, TRANSIENT, Broker, Lie
+from tests.broker.torture.faulty_broker import STEADY, TRANSIENT, BrokerFault, FaultyBroker
 from tests.suite.seeds import seeds
 
 SEEDS = range(8)
 STEPS = 2_000
 HEARD_OF = {
-    Lie.LOSE_IN_A_CRASH: "is lost",
-    Lie.CONFIRM_EARLY: "is lost",
-    Lie.CONFIRM_ALONE: "which was alone",
-    Lie.FORGET_ACKS: "that was vouched for; it is back",
-    Lie.HIDE_REDELIVERY: "says that it is new",
-    Lie.COUNT_BACKWARDS: "times in vain",
-    Lie.INVENT: "was never published",
-    Lie.SWAP: "came after number",
-    Lie.SWAP_STEADY: "came after number",
-    Lie.HAND_OUT_TWICE: "is in the hands of",
-    Lie.DELIVER_ACKED: "is in the hands of",
-    Lie.KEEP_PURGED: "was cleared away and came back",
-    Lie.KEEP_DELETED: "was cleared away and came back",
-    Lie.LOSE_QUEUE: "is not there",
-    Lie.KEEP_TRANSIENT_QUEUE: "is there",
-    Lie.KEEP_TRANSIENT_MESSAGE: "is transient and came back",
-    Lie.SWALLOW: "without a return",
-    Lie.RETURN_ROUTABLE: "came back as unroutable",
-    Lie.ROUTE_BY_THE_PAST: "is lost",
-    Lie.CONFIRM_FOR_THE_FORMER: "is lost",
-    Lie.RETURN_FOR_THE_FORMER: "came back as unroutable",
-    Lie.LOOK_INTO_THE_PAST: "against what was answered before",
-    Lie.DELETE_NOTHING: "against what was answered before",
-    Lie.DECLARE_NOTHING: "against what was answered before",
-    Lie.KEEP_LOCK: "its connection ended long ago",
+    BrokerFault.LOSE_IN_A_CRASH: "is lost",
+    BrokerFault.CONFIRM_EARLY: "is lost",
+    BrokerFault.CONFIRM_ALONE: "which was alone",
+    BrokerFault.FORGET_ACKS: "that was vouched for; it is back",
+    BrokerFault.HIDE_REDELIVERY: "says that it is new",
+    BrokerFault.COUNT_BACKWARDS: "times in vain",
+    BrokerFault.INVENT: "was never published",
+    BrokerFault.SWAP: "came after number",
+    BrokerFault.SWAP_STEADY: "came after number",
+    BrokerFault.HAND_OUT_TWICE: "is in the hands of",
+    BrokerFault.DELIVER_ACKED: "is in the hands of",
+    BrokerFault.KEEP_PURGED: "was cleared away and came back",
+    BrokerFault.KEEP_DELETED: "was cleared away and came back",
+    BrokerFault.LOSE_QUEUE: "is not there",
+    BrokerFault.KEEP_TRANSIENT_QUEUE: "is there",
+    BrokerFault.KEEP_TRANSIENT_MESSAGE: "is transient and came back",
+    BrokerFault.SWALLOW: "without a return",
+    BrokerFault.RETURN_ROUTABLE: "came back as unroutable",
+    BrokerFault.ROUTE_BY_THE_PAST: "is lost",
+    BrokerFault.CONFIRM_FOR_THE_FORMER: "is lost",
+    BrokerFault.RETURN_FOR_THE_FORMER: "came back as unroutable",
+    BrokerFault.LOOK_INTO_THE_PAST: "against what was answered before",
+    BrokerFault.DELETE_NOTHING: "against what was answered before",
+    BrokerFault.DECLARE_NOTHING: "against what was answered before",
+    BrokerFault.KEEP_LOCK: "its connection ended long ago",
 }
 
 
@@ -75,23 +75,23 @@ def checker(history: list[Event]) -> Findings:
 
 @seeds(SEEDS)
 def test_an_honest_broker_is_believed(seed: int) -> None:
-    report = checker(Broker(Random(seed)).live(STEPS))
+    report = checker(FaultyBroker(Random(seed)).live(STEPS))
     assert [*report.sentences()] == []
     assert report.received > 0
     assert report.confirmed > 0
 
 
 def test_honest_histories_have_all_that_is_allowed() -> None:
-    reports = [checker(Broker(Random(seed)).live(STEPS)) for seed in SEEDS]
+    reports = [checker(FaultyBroker(Random(seed)).live(STEPS)) for seed in SEEDS]
     assert all(report.duplicated for report in reports)
     assert any(report.recovered for report in reports)
 
 
-@pytest.mark.parametrize("lie", Lie)
-def test_a_liar_is_found_out(lie: Lie) -> None:
+@pytest.mark.parametrize("lie", BrokerFault)
+def test_a_liar_is_found_out(lie: BrokerFault) -> None:
     found = 0
     for seed in SEEDS:
-        broker = Broker(Random(seed), lie)
+        broker = FaultyBroker(Random(seed), lie)
         report = checker(broker.live(STEPS))
         words = [*report.sentences()]
         assert broker.lies_told or not words, f"seed {seed}"
@@ -302,8 +302,8 @@ def sums_up(report: Findings, copies: int) -> bool:
 
 @seeds(SEEDS)
 def test_the_numbers_add_up(seed: int) -> None:
-    for lie in (None, Lie.LOSE_IN_A_CRASH):
-        history = Broker(Random(seed), lie).live(STEPS)
+    for lie in (None, BrokerFault.LOSE_IN_A_CRASH):
+        history = FaultyBroker(Random(seed), lie).live(STEPS)
         queues = {event.message: event.queues for event in history if isinstance(event, Published)}
         confirmed = [event.message for event in history if isinstance(event, Confirmed)]
         copies = sum(len(queues[message]) or 1 for message in confirmed)

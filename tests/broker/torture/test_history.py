@@ -21,12 +21,12 @@ from fluffle.broker.torture.history import (
     from_line,
     to_line,
 )
-from tests.broker.torture.faulty_broker import Broker
+from tests.broker.torture.faulty_broker import FaultyBroker
 
 
 def test_every_event_comes_back() -> None:
     history: list[Event] = [
-        *Broker(Random(1)).live(2_000),
+        *FaultyBroker(Random(1)).live(2_000),
         Homed("q"),
         Abandoned("a", "q"),
         Complained("a", "541"),

@@ -21,7 +21,7 @@ from fluffle.broker.cluster.formation import Formation, Founders, Promise, is_ma
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.config.config import ListenAddress
 from tests.simulation.facts import Violation
-from tests.simulation.virtual_time import MS_US, SECOND_US, Clockwork
+from tests.simulation.virtual_time import MS_US, SECOND_US, VirtualTime
 
 NAMES = "abcdefg"
 SIZES = (1, 3, 5, 7)
@@ -227,7 +227,7 @@ class World:
     """A run of nodes under faults."""
 
     def __init__(self, seed: int) -> None:
-        self.clockwork = Clockwork(seed)
+        self.clockwork = VirtualTime(seed)
         self.chance: Random = self.clockwork.chance("world")
         self.disks = {name: Disk() for name in NAMES}
         self.processes: dict[str, Process] = {}
