@@ -70,7 +70,7 @@ def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> lis
 
 
 def read_each(texts: list[bytes], read: Callable[[bytes], int]) -> list[int]:
-    """What `read` makes of each."""
+    """Read each of several texts with `read`."""
     kinds = {*texts}
     if 2 * len(kinds) > len(texts):
         return [*map(read, texts)]
@@ -89,7 +89,7 @@ def read_column(
 
 
 def expiration_of(content: bytes) -> bytes:
-    """That of canonical content, which must name one."""
+    """Return the expiration of canonical content, which must name one."""
     at = place_of(content, FLAG_EXPIRATION)
     return content[at + 1 : at + 1 + content[at]]
 
@@ -115,5 +115,5 @@ def differing(laid_out: bytes, stride: int, places: Iterable[int], count: int) -
 
 
 def kinds_of(octets: bytes) -> bytes:
-    """Which there are, each once, rising."""
+    """Return the octets there are, each once, rising."""
     return ALL_OCTETS.translate(None, ALL_OCTETS.translate(None, octets))

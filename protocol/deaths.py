@@ -1,4 +1,4 @@
-"""How messages die, and what their headers say of it: x-death and the six that go with it.
+"""Deaths of messages, and their headers: x-death and the six that go with it.
 
     x-death                 array of tables, the latest death first: one for each queue and reason
     x-first-death-reason, -queue, -exchange     long strings, of the first death ever
@@ -39,7 +39,7 @@ Deaths: TypeAlias = list[FieldTable]
 
 
 class DeathReason(StrEnum):
-    """Why a message has died, as its headers say it."""
+    """Reason of a message's death, as its headers say it."""
 
     REJECTED = "rejected"
     EXPIRED = "expired"
@@ -59,13 +59,13 @@ class Death(NamedTuple):
 
 
 def deaths_of(headers: FieldTable | None) -> Deaths:
-    """What x-death says, where it is known that a broker has written it."""
+    """Return what x-death says, where it is known that a broker has written it."""
     _tag, tables = (headers or {})[X_DEATH]
     return [cast(FieldTable, table) for _tag, table in cast(list[Field], tables)]
 
 
 def died(raw: bytes, death: Death, *, again: bool) -> tuple[bytes, Deaths]:
-    """Raw properties of a message that has died, and what its x-death says now.
+    """Return raw properties of a message that has died, and what its x-death says now.
 
     `again`: it has died before, and its headers are those of a broker.
     """
@@ -84,12 +84,12 @@ def died(raw: bytes, death: Death, *, again: bool) -> tuple[bytes, Deaths]:
 
 
 def queues_of(deaths: Deaths) -> list[str]:
-    """Where they were, the latest first."""
+    """Return the queues of these deaths, the latest first."""
     return [cast(bytes, table["queue"][1]).decode(errors="surrogateescape") for table in deaths]
 
 
 def is_cycle(deaths: Deaths, queue: str) -> bool:
-    """Whether a message that died so has come back to a queue with no client's doing.
+    """Tell whether a message that died so has come back to a queue with no client's doing.
 
     It has been in the queue before, and since then nobody has rejected it.
     """
@@ -102,7 +102,7 @@ def is_cycle(deaths: Deaths, queue: str) -> bool:
 
 
 def _recorded(deaths: Deaths, death: Death, expiration: bytes) -> Iterator[FieldTable]:
-    """One death more, in front."""
+    """Add one death in front."""
     new = _table(death, expiration)
     same = [table for table in deaths if _is_same(table, new)]
     for table in same:

@@ -1,4 +1,4 @@
-"""How long a message is to wait before it is routed: its header x-delay, in milliseconds.
+"""Delay of a message before it is routed: its header x-delay, in milliseconds.
 
     x-delay     of any integer type; a float, cut off; a string that is an integer
                 from 1 to 2**32 - 1: it waits so long
@@ -28,7 +28,7 @@ _NAME = X_DELAY.encode()
 
 
 def delay_of(headers: FieldTable | None) -> int:
-    """How many milliseconds a message with these headers is to wait; 0: it is not to."""
+    """Return how many milliseconds a message with these headers is to wait; 0 for none."""
     tag, value = (headers or {}).get(X_DELAY, ("V", None))
     delay_ms = 0
     if (
@@ -41,11 +41,11 @@ def delay_of(headers: FieldTable | None) -> int:
 
 
 def delay_in(raw: bytes) -> int:
-    """The same of well-formed raw properties."""
+    """Return the delay in well-formed raw properties."""
     return delay_of(decode_properties(raw).headers) if _NAME in raw else 0
 
 
 def waited(raw: bytes) -> bytes:
-    """Raw properties of a message that has waited for its time."""
+    """Return raw properties of a message that has waited for its time."""
     delay_ms = delay_in(raw)
     return with_headers(raw, {X_DELAY: ("l", -delay_ms)}) if delay_ms else raw

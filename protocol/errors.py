@@ -20,5 +20,5 @@ class ProtocolError(Exception):
 
     @property
     def reply_text(self) -> str:
-        """`NAME - explanation`, as RabbitMQ words it; at most 255 bytes."""
+        """Reply text as RabbitMQ words it, `NAME - explanation`; at most 255 bytes."""
         return reply_text(self.code, self.explanation)

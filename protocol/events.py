@@ -24,7 +24,7 @@ class Publishes:
 
 @dataclass(slots=True)
 class MessageStarted:
-    """The basic.publish of a message that is not whole yet: what is wrong with it shows now."""
+    """Start of a message that is not whole yet: what is wrong with it shows now."""
 
     channel: int
 

@@ -43,7 +43,8 @@ def counted(contents: Iterable[bytes], acquired: int, failed: int) -> list[bytes
 
 
 def long_strings(array: list[Field]) -> tuple[str, ...]:
-    """Those in the array of a field, as text: what routing keys in headers are."""
+    """Return the long strings in the array of a field, as text: what routing keys in headers
+    are."""
     return tuple(
         text.decode(errors="surrogateescape")
         for tag, text in array
@@ -52,7 +53,7 @@ def long_strings(array: list[Field]) -> tuple[str, ...]:
 
 
 def without_bcc(properties: Properties) -> bytes:
-    """Raw properties without the header that no consumer may see."""
+    """Return raw properties without the header that no consumer may see."""
     kept = {name: field for name, field in (properties.headers or {}).items() if name != "BCC"}
     return encode_properties(replace(properties, headers=kept))
 
@@ -83,7 +84,8 @@ def _apart(properties: Properties) -> tuple[dict[int, bytes], list[tuple[bytes, 
 
 
 def with_headers(raw: bytes, added: FieldTable) -> bytes:
-    """Well-formed raw properties with more headers, which take the place of those of their keys."""
+    """Return well-formed raw properties with more headers, which take the place of those of
+    their keys."""
     values = split_properties(raw)
     fields = split_table(encode_table(added))
     if FLAG_HEADERS in values:

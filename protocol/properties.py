@@ -159,12 +159,12 @@ def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
 
 
 def is_bare(outlined: bytes) -> bool:
-    """Whether an outline is one of properties that may have more, and need not be alike."""
+    """Tell whether an outline is one of properties that may have more, and need not be alike."""
     return not property_flags(outlined) & ~_READ
 
 
 def encode_properties(properties: Properties) -> bytes:
-    """Raw properties: flags and values of what is not None.
+    """Encode flags and values of what is not None as raw properties.
 
     ValueError or struct.error when a value does not fit its type.
     """
@@ -179,7 +179,7 @@ def encode_properties(properties: Properties) -> bytes:
 
 
 def split_properties(raw: bytes) -> dict[int, bytes]:
-    """The values of well-formed raw properties, undecoded, by their FLAG_ bits."""
+    """Return the values of well-formed raw properties, undecoded, by their FLAG_ bits."""
     flags, offset = property_flags(raw), _FLAGS.size
     values: dict[int, bytes] = {}
     for flag, _, read, _ in _PROPERTIES:
@@ -190,13 +190,13 @@ def split_properties(raw: bytes) -> dict[int, bytes]:
 
 
 def join_properties(values: Mapping[int, bytes]) -> bytes:
-    """Raw properties of values by their FLAG_ bits, in any order."""
+    """Build raw properties of values by their FLAG_ bits, in any order."""
     there = sorted(values, reverse=True)
     return b"".join((_FLAGS.pack(sum(there)), *(values[flag] for flag in there)))
 
 
 def property_flags(raw: bytes) -> int:
-    """Which properties there are in raw properties, as a set of FLAG_ bits."""
+    """Return which properties there are in raw properties, as a set of FLAG_ bits."""
     return int.from_bytes(raw[: _FLAGS.size], "big")
 
 
@@ -209,7 +209,8 @@ def is_persistent(raw: bytes) -> bool:
 
 
 def priority_of(content: bytes) -> int | None:
-    """The priority of canonical content with well-formed properties; None if it names none."""
+    """Return the priority of canonical content with well-formed properties; None if it names
+    none."""
     at = place_of(content, FLAG_PRIORITY)
     return content[at] if at else None
 
@@ -262,7 +263,8 @@ def _behind_headers(data: bytes, flags: int, offset: int) -> int:
 
 
 def headers_of(content: bytes) -> FieldTable | None:
-    """The headers of canonical content with well-formed properties, and nothing else of it."""
+    """Return the headers of canonical content with well-formed properties, and nothing else of
+    it."""
     flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
     if not flags & FLAG_HEADERS:
         return None
@@ -272,7 +274,7 @@ def headers_of(content: bytes) -> FieldTable | None:
 
 
 def raw_properties(content: bytes) -> bytes:
-    """Flags and values of canonical content."""
+    """Return flags and values of canonical content."""
     return content[_PROPERTIES_OFFSET : _SIZE.unpack_from(content, 3)[0] + _FRAME_HEAD.size]
 
 
@@ -283,7 +285,7 @@ def body_size(content: bytes) -> int:
 
 
 def body_sizes(contents: list[bytes]) -> Sequence[int]:
-    """`body_size` of each of several contents, for less."""
+    """Return the `body_size` of each of several contents, for less."""
     if len(contents) == 1:
         return (int.from_bytes(_BODY_SIZE_IN(contents[0]), "big"),)
     sizes = array("Q", b"".join(map(_BODY_SIZE_IN, contents)))
@@ -293,7 +295,8 @@ def body_sizes(contents: list[bytes]) -> Sequence[int]:
 
 
 def content_sizes(contents: list[bytes]) -> Sequence[int]:
-    """The lengths in bytes of raw properties and body together, of each of several contents."""
+    """Return the lengths in bytes of raw properties and body together, of each of several
+    contents."""
     bare, full = _PROPERTIES_OFFSET + 1, _PROPERTIES_OFFSET + 1 + FRAME_OVERHEAD_BYTES
     return [
         len(content) - (full if body_bytes else bare)
@@ -302,12 +305,12 @@ def content_sizes(contents: list[bytes]) -> Sequence[int]:
 
 
 def body_of(content: bytes) -> bytes:
-    """The body of canonical content."""
+    """Return the body of canonical content."""
     return content[_header_end(content) + _FRAME_HEAD.size : -1]
 
 
 def build_content(raw_properties: bytes, body: bytes) -> bytes:
-    """Canonical content of raw properties and a body."""
+    """Build canonical content of raw properties and a body."""
     header = _header_frame(raw_properties, len(body))
     if not body:
         return header
@@ -315,13 +318,13 @@ def build_content(raw_properties: bytes, body: bytes) -> bytes:
 
 
 def replace_properties(content: bytes, raw_properties: bytes) -> bytes:
-    """Canonical content with other properties and the same body."""
+    """Build canonical content with other properties and the same body."""
     header = _header_frame(raw_properties, body_size(content))
     return header + content[_header_end(content) :]
 
 
 def split_content(content: bytes, channel: int, frame_max_bytes: int) -> bytes:
-    """The frames of canonical content for a channel; no body frame is empty.
+    """Split canonical content into frames for a channel; no body frame is empty.
 
     Body frames are at most `frame_max_bytes` long, all told; 0 sets no limit.  A header is one
     frame whatever its size.

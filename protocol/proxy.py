@@ -1,4 +1,4 @@
-"""The PROXY protocol, versions 1 and 2: for whom a proxy in front of us connects.
+"""PROXY protocol, versions 1 and 2: for whom a proxy in front of us connects.
 
 "The PROXY protocol, versions 1 & 2" (HAProxy).  The header comes before anything else, TLS
 included, and nothing behind it may be read along with it: `bytes_missing` says how much is safe
@@ -36,14 +36,15 @@ class ProxyError(Exception):
 
 
 class ForwardedConnection(NamedTuple):
-    """The connection to the proxy: who made it, and to where."""
+    """Connection to the proxy: its source and its destination."""
 
     source: Address
     destination: Address
 
 
 def bytes_missing(data: bytes) -> int:
-    """How many bytes at least are missing to a header that begins with `data`; 0 when none are.
+    """Return how many bytes at least are missing to a header that begins with `data`; 0 when none
+    are.
 
     Of nothing that is as many as the shortest header of all has.  ProxyError as soon as no header
     begins so.
@@ -56,7 +57,7 @@ def bytes_missing(data: bytes) -> int:
 
 
 def parse(data: bytes) -> ForwardedConnection | None:
-    """What a complete header says; None when the proxy connects for itself, or does not know.
+    """Parse a complete header; None when the proxy connects for itself, or does not know.
 
     ProxyError when it is malformed, or not complete.
     """

@@ -1,4 +1,4 @@
-"""From the bytes of a socket to events: frames, content assembly, runs of the hot methods.
+"""Reader of a socket's bytes: frames, content assembly, runs of the hot methods.
 
     0      1         3             7                  size+7
     +------+---------+-------------+------------------+-----+
@@ -84,7 +84,7 @@ pack_frame = Struct(">BHI").pack
 
 
 class Assembly:
-    """A message whose header or body has not come whole: the road for uncommon shapes."""
+    """Message whose header or body has not come whole: the road for uncommon shapes."""
 
     __slots__ = (
         "body_bytes",

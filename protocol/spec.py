@@ -1,4 +1,4 @@
-"""The numbers of AMQP 0-9-1 as RabbitMQ uses them: frame kinds, reply codes, protocol limits.
+"""Numbers of AMQP 0-9-1 as RabbitMQ uses them: frame kinds, reply codes, protocol limits.
 
 Sources: the AMQP 0-9-1 specification §4.2, §1.2 (constants) and RabbitMQ 4.3's framing module.
 """

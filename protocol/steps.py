@@ -1,4 +1,4 @@
-"""Work that may take long, as a generator that stops now and then and can be left.
+"""Long work as a generator that stops now and then and can be left.
 
 What it comes to is its return value.  Between two stops it does a fraction of a millisecond of
 work; the caller that has it go on decides when, or whether.  Meanwhile anything may happen.

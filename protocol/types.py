@@ -1,4 +1,4 @@
-"""The values of AMQP field tables, with the type tag each came with.
+"""Types of AMQP field tables: values with the type tag each came with.
 
 A tag is the one-letter string of the wire (`t b B s u I i l L f d D S x T F A V`).  It is kept
 because a value must leave the broker as it came: `('s', 5)` and `('l', 5)` are equal numbers

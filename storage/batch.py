@@ -1,4 +1,4 @@
-"""A batch: what must become durable together.  It is never split over two commits."""
+"""Batch of changes that must become durable together.  It is never split over two commits."""
 
 from fluffle.storage.layout import INDEX_END, Table, catalog_key, catalog_value, cut
 from fluffle.storage.record import Change, Deletion
@@ -55,7 +55,7 @@ class Batch:
         self.size_bytes += len(value)
 
     def add(self, other: "Batch") -> None:
-        """Add everything of another one behind what is here."""
+        """Add everything of another batch behind what is here."""
         self.changes += other.changes
         self.values.update(other.values)
         self.size_bytes += other.size_bytes

@@ -1,4 +1,5 @@
-"""Named definitions: what a node must know before any message, read whole when it starts.
+"""Catalog of named definitions: what a node must know before any message, read whole when it
+starts.
 
 A definition has a kind ("queue", "user"), a name of any length, unique within its kind, and a
 value; what is in the bytes is its owner's business.  Changes go through `Batch.put` and
@@ -16,7 +17,7 @@ SLICE = 1024
 
 
 class Catalog:
-    """The definitions on disk."""
+    """Catalog of the definitions on disk."""
 
     __slots__ = ("_disk",)
 
@@ -24,12 +25,13 @@ class Catalog:
         self._disk = disk
 
     def items(self, kind: str) -> Iterator[tuple[bytes, bytes]]:
-        """Names and values of all definitions of a kind, in no useful order.  Raises `Corrupt`."""
+        """Return names and values of all definitions of a kind, in no useful order.  Raises
+        `Corrupt`."""
         prefix = catalog_prefix(kind)
         return (item[1:] for item in self._scan(prefix, prefix[:-1] + b"\1"))
 
     def by_kind(self) -> dict[str, list[tuple[bytes, bytes]]]:
-        """The names and values of all definitions there are.  Raises `Corrupt`."""
+        """Return the names and values of all definitions there are.  Raises `Corrupt`."""
         kinds: dict[str, list[tuple[bytes, bytes]]] = {}
         for kind, name, value in self._scan(b"\0", None):
             kinds.setdefault(kind, []).append((name, value))

@@ -1,4 +1,4 @@
-"""Read a whole store and say what is in it, and what is wrong.  Changes nothing.
+"""Check of a whole store: what is in it, and what is wrong.  Changes nothing.
 
 It reads in short views, so that a node that works on the store meanwhile is not held up; what
 the node changes between two views is seen as it was or as it is.
@@ -55,7 +55,7 @@ Describe = Callable[[str, bytes, bytes], str | None]
 
 
 def inspect(disk: Disk, describe: Describe = lambda *_: None) -> Iterator[Finding]:
-    """Every value of the store in the order of tables and keys, each checked.
+    """Check every value of the store in the order of tables and keys.
 
     `describe` knows what is in definitions.
     """
@@ -150,7 +150,7 @@ def _cold(owners: Mapping[int, int], key: Bytes, value: Bytes) -> Finding:
 
 
 def _entry(owners: Mapping[int, int], part: Part) -> str:
-    """What a part is of; `owners` says which groups are logs of Raft groups."""
+    """Say what a part is of; `owners` says which groups are logs of Raft groups."""
     if (group := owners.get(part.group)) is None:
         return f"{part.name} tag {part.tag} size {part.size_bytes}"
     tag = f"term {term_of(part.tag)} kind {KINDS.get(kind_of(part.tag), 'unknown')}"
@@ -166,7 +166,7 @@ RANGES_SHOWN = 8
 
 
 class DiskSnapshot:
-    """A disk as it was at one moment."""
+    """Disk as it was at one moment, for reading only."""
 
     __slots__ = ("_view",)
 

@@ -1,4 +1,4 @@
-"""The port to the disk: tables of keys in order, changed by one piece of work at a time.
+"""Port to the disk: tables of keys in order, changed by one transaction at a time.
 
 `environment.Environment` is LMDB, `memory.MemoryDisk` the fake; both pass the same tests.
 """
@@ -13,7 +13,7 @@ from fluffle.storage.layout import Bytes, Table
 
 @dataclass(slots=True)
 class Trim:
-    """A stretch of the cold table that is to go, from `first` up to, not including, `stop`."""
+    """Stretch of the cold table that is to go, from `first` up to, not including, `stop`."""
 
     first: bytes
     stop: bytes
@@ -48,21 +48,22 @@ class View(Protocol):
     def get(self, table: Table, key: bytes) -> Bytes | None: ...
 
     def scan(self, table: Table, first: bytes, stop: bytes | None) -> Iterator[tuple[Bytes, Bytes]]:
-        """Keys from `first` up to `stop`, in order, with their values."""
+        """Iterate over keys from `first` up to `stop`, in order, with their values."""
 
     def last_key(self, table: Table, stop: bytes | None) -> bytes | None:
-        """The greatest key below `stop`, or of all."""
+        """Return the greatest key below `stop`, or of all."""
 
     def used_bytes(self) -> int:
-        """Taken by tables, without free pages."""
+        """Bytes taken by tables, without free pages."""
 
 
 class Disk(Protocol):
-    """Reads at any time from one thread; commits one after the other from one, maybe another."""
+    """Disk of a node.  Reads at any time from one thread; commits one after the other from one,
+    maybe another."""
 
     @property
     def room_bytes(self) -> int:
-        """What `used_bytes` may grow to before commits fail, as it was last counted."""
+        """Bytes that `used_bytes` may grow to before commits fail, as last counted."""
 
     @property
     def commit_number(self) -> int:
@@ -70,15 +71,16 @@ class Disk(Protocol):
         as the data are there, whichever process makes them."""
 
     def look_for_room(self) -> None:
-        """Count it again, as commits do: others take of it, and give back."""
+        """Count the room again, as commits do: others take of it, and give back."""
 
     def view(self) -> AbstractContextManager[View]:
-        """For one short reading: what it holds cannot be used again until it ends.
+        """Open a view for one short reading: what it holds cannot be used again until it ends.
 
         Within it, reading raises `StorageError`.
         """
 
     def commit(self, work: WriteTransaction) -> CommitResult:
-        """Return when it is durable.  Raises `StorageError`; then nothing is known any more."""
+        """Commit; return when it is durable.  Raises `StorageError`; then nothing is known any
+        more."""
 
     def close(self) -> None: ...

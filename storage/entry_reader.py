@@ -1,4 +1,4 @@
-"""Entries put together from their parts, within one view.  Every byte is checked."""
+"""Reader of entries, put together from their parts within one view.  Every byte is checked."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ EntryHead = tuple[int, int, int]
 
 
 class HotRecords:
-    """The hot records of a view; the last one is kept, because neighbours are asked for next."""
+    """Hot records of a view; the last one is kept, because neighbours are asked for next."""
 
     __slots__ = ("_record", "_view")
 
@@ -44,20 +44,21 @@ class HotRecords:
         self._record: Record | None = None
 
     def at(self, sequence: int) -> Record | None:
-        """None if it has left the hot window."""
+        """Return the record with a sequence number; None if it has left the hot window."""
         if self._record is None or self._record.sequence != sequence:
             value = self._view.get(Table.HOT, SEQUENCE.pack(sequence))
             self._record = None if value is None else Record(sequence, value)
         return self._record
 
     def known(self, place: int) -> EntryHead | None:
-        """The entry at `place`, unchecked."""
+        """Return the head of the entry at `place`, unchecked."""
         record = self.at(sequence_of(place))
         row = record and record.part(row_of(place))
         return (row.part.index, row.part.tag, row.part.size_bytes) if row else None
 
     def tag_of_whole(self, place: int) -> int | None:
-        """The tag of the entry at `place`, its bytes checked; None if it is not in one part."""
+        """Return the tag of the entry at `place`, its bytes checked; None if it is not in one
+        part."""
         record = self.at(sequence_of(place))
         row = record and record.part(row_of(place))
         if record is None or not row or row.part.size_bytes > PART_BYTES:
@@ -66,7 +67,7 @@ class HotRecords:
         return row.part.tag
 
     def parts(self, place: int) -> Iterator[tuple[Part, Bytes]]:
-        """Parts from `place` on, into the records that follow."""
+        """Iterate over the parts from `place` on, into the records that follow."""
         sequence, number = sequence_of(place), row_of(place)
         while (record := self.at(sequence)) is not None:
             while (row := record.part(number)) is not None:
@@ -76,17 +77,17 @@ class HotRecords:
 
 
 def missing_entry(group: int, index: int) -> CorruptEntry:
-    """What is wrong when an entry is not where it was put."""
+    """Return the error for an entry that is not where it was put."""
     return CorruptEntry(f"group {group} index {index}", "it is missing", group, index)
 
 
 def missing_record(sequence: int) -> Corrupt:
-    """What is wrong when a hot record is not there, though it has not left the window."""
+    """Return the error for a hot record that is not there, though it has not left the window."""
     return Corrupt(f"table hot, record {sequence}", "it is missing")
 
 
 def cold_known(view: View, group: int, first: int, stop: int) -> Iterator[EntryHead]:
-    """The cold entries in a stretch; the heads of their parts are checked."""
+    """Return the heads of the cold entries in a stretch; the heads of their parts are checked."""
     for key, value in view.scan(Table.COLD, cold_key(group, first), cold_key(group, stop)):
         index, number, tag, size_bytes = cold_head(key, value)
         if number == 0:
@@ -94,7 +95,7 @@ def cold_known(view: View, group: int, first: int, stop: int) -> Iterator[EntryH
 
 
 def cold_parts(view: View, group: int, first: int, stop: int) -> Iterator[tuple[Part, Bytes]]:
-    """All parts of the cold entries in a stretch."""
+    """Return all parts of the cold entries in a stretch."""
     for key, value in view.scan(Table.COLD, cold_key(group, first), cold_key(group, stop)):
         part = cold_part(key, value)
         yield part, cold_piece(part, value)
@@ -103,7 +104,7 @@ def cold_parts(view: View, group: int, first: int, stop: int) -> Iterator[tuple[
 def cold_survey(
     view: View, group: int, first: int, stop: int, checked_from: int
 ) -> Iterator[tuple[int, int | None]]:
-    """Index and tag of each cold entry in a stretch, without a tag if it is damaged.
+    """Return index and tag of each cold entry in a stretch, without a tag if it is damaged.
 
     From `checked_from` on every byte is read, below only the heads.
     """
@@ -116,7 +117,7 @@ def cold_survey(
 
 
 def _checked_tag(items: Iterator[tuple[Bytes, Bytes]], *, with_bytes: bool) -> int:
-    """The tag of the entry that has these parts.  Raises `Corrupt`."""
+    """Return the tag of the entry that has these parts.  Raises `Corrupt`."""
     tag = size = number = 0
     for number, (key, value) in enumerate(items, start=1):
         part = cold_part(key, value)
@@ -131,7 +132,7 @@ def _checked_tag(items: Iterator[tuple[Bytes, Bytes]], *, with_bytes: bool) -> i
 
 
 def assemble(parts: Iterator[tuple[Part, Bytes]]) -> Iterator[Entry]:
-    """Entries from the parts of each in order.  Raises `Corrupt` if one is missing."""
+    """Assemble entries from the parts of each in order.  Raises `Corrupt` if one is missing."""
     for head, piece in parts:
         if head.number:
             what = "the parts before it are missing"

@@ -1,4 +1,4 @@
-"""The LMDB environment of a node: open and locked, read, changed.  The only `import lmdb`.
+"""LMDB environment of a node: open and locked, read, changed.  The only `import lmdb`.
 
     DIR/store.lock       held while the store is open; names the process
     DIR/store/data.mdb   everything
@@ -81,7 +81,7 @@ META_BYTES = 8192
 
 
 class Environment:
-    """An open store.  `commit` may run in another thread than everything else."""
+    """Open store of a node.  `commit` may run in another thread than everything else."""
 
     __slots__ = (
         "_begun", "_capacity_bytes", "_commits", "_counted_s", "_databases", "_directory",
@@ -176,7 +176,7 @@ class Environment:
         return CommitResult(finished, trimmed, self._used_bytes + self._uncounted_bytes)
 
     def _is_count_due(self, work: WriteTransaction) -> bool:
-        """Whether this commit is to find out how much room there is, and what the store uses.
+        """Tell whether this commit is to count how much room there is, and what the store uses.
 
         That is not done with each, because for each figure the interpreter is let go of, and has to
         be won back from a loop that is busy: six times of a dozen.  Records leave the hot table all
@@ -198,7 +198,7 @@ class Environment:
         return is_due
 
     def _capacity(self, free: int) -> int:
-        """What the file can grow to: the map, or what the file system has left for it."""
+        """Return what the file can grow to: the map, or what the file system has left for it."""
         return min(self._map_bytes, self._file.stat().st_size + free)
 
     def close(self) -> None:
@@ -284,12 +284,12 @@ def open_environment(
 
 
 def data_file(directory: Path) -> Path:
-    """Where the store in a directory is, or would be."""
+    """Return where the store in a directory is, or would be."""
     return directory / STORE_FOLDER / DATA_FILE
 
 
 def _open_locked(directory: Path, *, map_bytes: int, now_s: Callable[[], float]) -> Environment:
-    """The same; raises `OSError` too."""
+    """Open as `open_environment` does; raises `OSError` too."""
     folder = directory / STORE_FOLDER
     lock = _lock(directory)
     try:
@@ -419,7 +419,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _format(environment: lmdb.Environment, directory: Path) -> int:
-    """The format of a store, one that is known.  Raises `NewerFormat`, `Corrupt`."""
+    """Return the format of a store, one that is known.  Raises `NewerFormat`, `Corrupt`."""
     system = environment.open_db(Table.SYSTEM.value, create=False)
     with environment.begin(db=system) as transaction:
         value = transaction.get(FORMAT_KEY)
@@ -453,7 +453,7 @@ def _used_bytes(transaction: lmdb.Transaction, databases: Databases) -> int:
 
 
 def _extent(environment: lmdb.Environment) -> dict[str, int]:
-    """What must be known of a file to check its pages."""
+    """Return what must be known of a file to check its pages."""
     return {
         "page_bytes": environment.stat()["psize"],
         "last_page": environment.info()["last_pgno"],
@@ -461,7 +461,7 @@ def _extent(environment: lmdb.Environment) -> dict[str, int]:
 
 
 def _storage_error(error: lmdb.Error, file: Path, table: Table | None = None) -> StorageError:
-    """What LMDB says of a file, and of a table of it if that is known, as one of ours."""
+    """Translate an error of LMDB, in a file and maybe a table, into one of ours."""
     if isinstance(error, lmdb.MapFullError) or _is_no_room(str(error), file.parent):
         return DiskFull(f"no room for a commit to {file} ({error}); free some space there")
     if isinstance(error, DAMAGE):

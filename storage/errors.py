@@ -4,11 +4,11 @@ from pathlib import Path
 
 
 class StorageError(Exception):
-    """The store cannot do what it was asked; after one from a commit, the node must end."""
+    """Failure of the store; after one from a commit, the node must end."""
 
 
 class StoreInUse(StorageError):
-    """Another process works on the same directory."""
+    """Refusal to open a directory that another process works on."""
 
     def __init__(self, directory: Path, pid: int | None) -> None:
         who = f"process {pid}" if pid is not None else "another process"
@@ -17,7 +17,7 @@ class StoreInUse(StorageError):
 
 
 class NewerFormat(StorageError):
-    """The directory was written by a later version."""
+    """Refusal to open a directory that was written by a later version."""
 
     def __init__(self, directory: Path, found: int, known: int) -> None:
         super().__init__(
@@ -27,7 +27,7 @@ class NewerFormat(StorageError):
 
 
 class OlderFormat(StorageError):
-    """The directory was written by an earlier version, and is opened for reading only."""
+    """Refusal to open for reading only a directory that was written by an earlier version."""
 
     def __init__(self, directory: Path, found: int, known: int) -> None:
         super().__init__(
@@ -37,18 +37,19 @@ class OlderFormat(StorageError):
 
 
 class StoreMissing(StorageError):
-    """There is no store in a directory that should hold one."""
+    """Error for a directory that should hold a store and has none."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(f"{directory} holds no store")
 
 
 class DiskFull(StorageError):
-    """The map or the file system has no room for a commit."""
+    """Failure of a commit for want of room in the map or the file system."""
 
 
 class Corrupt(StorageError):
-    """Bytes on disk are not those that were written.  Says which and how; nothing is repaired."""
+    """Damage: bytes on disk are not those that were written.  Says which and how; nothing is
+    repaired."""
 
     def __init__(self, where: str, what: str) -> None:
         super().__init__(f"corrupt: {where}: {what}")

@@ -1,4 +1,4 @@
-"""`FileMark`: what sets a file apart from every copy of it, whatever bytes are in both.
+"""Mark of a file that sets it apart from every copy of it, whatever bytes are in both.
 
     birth time              where the file system has one (statx): no copy has that of its original
     inode and generation    where it tells generations, as to those who export it
@@ -34,14 +34,15 @@ STATX_BIRTH = struct.Struct("=qI")
 
 
 class FileMark(NamedTuple):
-    """Which file it is, as far as its file system says."""
+    """Identity of a file, as far as its file system says."""
 
     birth_ns: int | None
     inode: int
     generation: int | None
 
     def is_other(self, file: FileMark) -> bool:
-        """Whether these are two files for certain: what only one of both says proves nothing."""
+        """Tell whether these are two files for certain: what only one of both says proves
+        nothing."""
         if self.birth_ns is not None and file.birth_ns is not None:
             return self.birth_ns != file.birth_ns  # mutant: M50
         if self.generation is not None and file.generation is not None:
@@ -50,12 +51,12 @@ class FileMark(NamedTuple):
 
     @property
     def tells(self) -> bool:
-        """Whether a copy can be distinguished from this one at all."""
+        """Tell whether a copy can be distinguished from this one at all."""
         return self.birth_ns is not None or self.generation is not None
 
 
 def mark_of(path: Path) -> FileMark | None:
-    """The mark of a file; None if there is no file."""
+    """Return the mark of a file; None if there is no file."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -68,7 +69,7 @@ def mark_of(path: Path) -> FileMark | None:
 
 
 def _birth_ns(path: Path, found: os.stat_result) -> int | None:
-    """When the file was made, which nothing can change."""
+    """Return when the file was made, which nothing can change."""
     birth_s = getattr(found, "st_birthtime", None)
     if birth_s is not None:
         return int(birth_s * NS_PER_S)
@@ -86,7 +87,7 @@ def _birth_ns(path: Path, found: os.stat_result) -> int | None:
 
 
 def _generation(file: int) -> int | None:
-    """How often its inode was given to a file, or a number drawn then."""
+    """Return how often its inode was given to a file, or a number drawn then."""
     try:
         answer = fcntl.ioctl(file, GET_GENERATION, bytes(8))
     except OSError:

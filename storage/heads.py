@@ -44,7 +44,7 @@ KIND_BITS = 8
 
 
 def tag_of(term: int, kind: int) -> int:
-    """The tag of an entry.  Terms have 56 bits: enough for an election a microsecond."""
+    """Return the tag of an entry.  Terms have 56 bits: enough for an election a microsecond."""
     return term << KIND_BITS | kind
 
 
@@ -58,7 +58,7 @@ def kind_of(tag: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ImageHead:
-    """A snapshot without its live ranges, which may be long, and without its state."""
+    """Head of a snapshot without its live ranges, which may be long, and without its state."""
 
     index: int
     term: int
@@ -94,7 +94,7 @@ EMPTY_IMAGE = ImageHead(0, 0, Config(), 0, 0, 0)
 
 @dataclass(slots=True)
 class StagedHead:
-    """A snapshot that comes from a leader, as far as it has come."""
+    """Head of a snapshot that comes from a leader, as far as it has come."""
 
     image: ImageHead
     image_bytes: int
@@ -113,7 +113,7 @@ class StagedHead:
 
 @dataclass(slots=True)
 class Head:
-    """All that is small of a group."""
+    """Head of a group: all that is small of it."""
 
     incarnation: int
     hard_state: HardState
@@ -176,7 +176,7 @@ def _image_head(fields: list[Any]) -> ImageHead:
 
 
 class Heads:
-    """The table raft, for reading."""
+    """Reader of the table raft."""
 
     __slots__ = ("_disk",)
 
@@ -184,23 +184,24 @@ class Heads:
         self._disk = disk
 
     def heads(self) -> Iterator[tuple[int, Head | None]]:
-        """Every group in order, without its head if that is damaged."""
+        """Iterate over every group in order, without its head if that is damaged."""
         for key, value in self._walk(HEAD):
             yield raft_place(key)[1], _head(key, value)
 
     def owned(self) -> Iterator[tuple[int, int]]:
-        """Each log that is a Raft group's, behind that group."""
+        """Iterate over each log that is a Raft group's, behind that group."""
         for key, _ in self._walk(OWNER):
             _, group, _, log = raft_place(key)
             yield group, log
 
     def image(self, group: int, slot: int, first: int, stop: int) -> bytes:
-        """Bytes `first` up to `stop` of an image that has at least so many.  Raises `Corrupt`."""
+        """Read bytes `first` up to `stop` of an image that has at least so many.  Raises
+        `Corrupt`."""
         with self._disk.view() as view:
             return _image_bytes(view, group, slot, first, stop)
 
     def state(self, group: int, offset: int, size: int) -> bytes:
-        """A piece of the state of the snapshot that is on disk now.  Raises `Corrupt`.
+        """Read a piece of the state of the snapshot that is on disk now.  Raises `Corrupt`.
 
         Head and image in one view: another may be on its way, in the same place.
         """
@@ -215,11 +216,12 @@ class Heads:
             return _image_bytes(view, group, head.slot, first, stop)
 
     def image_keys(self, group: int) -> list[bytes]:
-        """Of all parts of its images that are there."""
+        """Return the keys of all parts of a group's images that are there."""
         return [key for key, _ in self._walk(IMAGE, group)]
 
     def _walk(self, kind: int, group: int | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values of a kind, of one group or of all; not the bytes of images."""
+        """Iterate over keys and values of a kind, of one group or of all; not the bytes of
+        images."""
         first = raft_key(kind, group or 0)
         stop = raft_key(kind + 1, 0) if group is None else raft_key(kind, group, 255)
         is_large = kind == IMAGE
@@ -253,7 +255,8 @@ def _head(key: bytes, value: bytes) -> Head | None:
 
 
 def joined(remembered: Quarantine | None, found: Quarantine, *, is_last_whole: bool) -> Quarantine:
-    """What was remembered, with what is damaged now in a log whose last entry may be read or not.
+    """Join a remembered quarantine with damage found now in a log whose last entry may be read or
+    not.
 
     Only then is it known to be of the term that was found: see `Quarantine.renewed`.
     """
@@ -265,7 +268,7 @@ def joined(remembered: Quarantine | None, found: Quarantine, *, is_last_whole: b
 
 
 def changes_head(write: Write) -> bool:
-    """Whether the head of its group is written with it."""
+    """Tell whether the head of its group is written with a write."""
     return (
         write.hard_state is not None
         or write.snapshot is not None
@@ -280,13 +283,13 @@ def changes_head(write: Write) -> bool:
 
 
 def head_value(group: int, head: Head) -> tuple[bytes, bytes]:
-    """Key and value of a group's head."""
+    """Return key and value of a group's head."""
     key = raft_key(HEAD, group)
     return key, raft_value(key, head.encode())
 
 
 def owner_value(group: int, log: int) -> tuple[bytes, bytes]:
-    """Key and value that say whose a log is."""
+    """Return key and value that say whose a log is."""
     key = raft_key(OWNER, group, 0, log)
     return key, raft_value(key, b"")
 
@@ -294,13 +297,13 @@ def owner_value(group: int, log: int) -> tuple[bytes, bytes]:
 def image_values(
     group: int, slot: int, image: bytes, start: int = 0
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of an image's bytes from `start` on, which is where a part begins."""
+    """Return keys and values of an image's bytes from `start` on, which is where a part begins."""
     for at in range(0, len(image), PART_BYTES):
         key = raft_key(IMAGE, group, slot, (start + at) // PART_BYTES)
         yield key, raft_value(key, image[at : at + PART_BYTES])
 
 
 def image_keys(group: int, slot: int, first: int, stop: int) -> list[bytes]:
-    """Keys of the parts that an image of `stop` bytes has and one of `first` has not."""
+    """Return the keys of the parts that an image of `stop` bytes has and one of `first` has not."""
     parts = range(-(-first // PART_BYTES), -(-stop // PART_BYTES))
     return [raft_key(IMAGE, group, slot, part) for part in parts]

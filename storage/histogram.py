@@ -1,4 +1,4 @@
-"""How often something was how large: counts for who asks, of a handful of sizes."""
+"""Histogram of sizes: counts below each of a handful of bounds."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,11 @@ class Histogram:
         """Of all values."""
 
     def add(self, value: float, count: int = 1) -> None:
-        """Count something of this size, or several that have it together as if all were alike."""
+        """Count one value of this size, or several that have it together as if all were alike."""
         self._counts[bisect_left(self.bounds, value / count)] += count
         self.total += value
 
     @property
     def up_to(self) -> Iterator[int]:
-        """How many were no larger than each of the bounds; and last, how many there were."""
+        """Return how many were no larger than each of the bounds; and last, how many there were."""
         return accumulate(self._counts)

@@ -1,4 +1,5 @@
-"""Every key and value on disk.  Integers are big-endian and unsigned; numbers are widths in bytes.
+"""Layout of every key and value on disk.  Integers are big-endian and unsigned; numbers are widths
+in bytes.
 
     table    key                           value
     -------------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ Bytes = bytes | memoryview
 
 
 class Table(Enum):
-    """Each is a named database of the environment."""
+    """Table of the store: a named database of the environment."""
 
     HOT = b"hot"
     COLD = b"cold"
@@ -65,7 +66,7 @@ PART = Struct(">QQHQI")
 
 @dataclass(slots=True)
 class Part:
-    """All there is to know of one part of an entry, its bytes apart."""
+    """Description of one part of an entry, its bytes apart."""
 
     group: int
     index: int
@@ -88,13 +89,13 @@ class Part:
         return f"group {self.group} index {self.index} part {self.number}"
 
     def fits(self, piece: Bytes) -> bool:
-        """Whether `piece` is what was written."""
+        """Tell whether `piece` is what was written."""
         key = PART.pack(self.group, self.index, self.number, self.tag, self.size_bytes)
         return len(piece) == self.piece_bytes and self.crc == crc32(piece, crc32(key))
 
 
 def cut(group: int, index: int, tag: int, payload: bytes) -> list[tuple[Part, Bytes]]:
-    """The parts of an entry and the piece of each; an entry without bytes has one."""
+    """Cut an entry into parts with their pieces; an entry without bytes has one."""
     size = len(payload)
     if size <= PART_BYTES:
         crc = crc32(payload, crc32(PART.pack(group, index, 0, tag, size)))
@@ -109,7 +110,7 @@ def cut(group: int, index: int, tag: int, payload: bytes) -> list[tuple[Part, By
 
 
 def sequence_number(key: Bytes) -> int:
-    """The sequence number a record is under.  Raises `Corrupt`."""
+    """Return the sequence number a record is under.  Raises `Corrupt`."""
     if len(key) != SEQUENCE.size:
         raise Corrupt(f"table hot, key {bytes(key).hex()}", "a key that was never written")
     number: int = SEQUENCE.unpack(key)[0]
@@ -121,7 +122,7 @@ def cold_key(group: int, index: int, number: int = 0) -> bytes:
 
 
 def cold_value(part: Part, piece: Bytes) -> bytes:
-    """A part as a value of its own, its checksum as it was."""
+    """Return a part as a value of its own, its checksum as it was."""
     head = COLD_HEAD.pack(part.tag, part.size_bytes, part.crc)
     head_crc = crc32(head, crc32(cold_key(part.group, part.index, part.number)))
     return b"".join((head, CRC.pack(head_crc), piece))
@@ -143,7 +144,8 @@ def cold_part(key: Bytes, value: Bytes) -> Part:
 
 
 def cold_head(key: Bytes, value: Bytes) -> tuple[int, int, int, int]:
-    """Index, number, tag and whole size of a cold part.  Raises `Corrupt` as `cold_part` does."""
+    """Return index, number, tag and whole size of a cold part.  Raises `Corrupt` as `cold_part`
+    does."""
     if len(key) == COLD_KEY.size and len(value) >= COLD_VALUE.size:
         _, index, number = COLD_KEY.unpack(key)
         tag, size_bytes, _, head_crc = COLD_VALUE.unpack_from(value)
@@ -158,7 +160,7 @@ def _cold_place(group: int, index: int, number: int) -> str:
 
 
 def cold_piece(part: Part, value: Bytes) -> Bytes:
-    """The piece of a cold value whose head was read.  Raises `Corrupt`."""
+    """Return the piece of a cold value whose head was read.  Raises `Corrupt`."""
     piece = value[COLD_VALUE.size :]
     if not part.fits(piece):
         where = _cold_place(part.group, part.index, part.number)
@@ -168,7 +170,7 @@ def cold_piece(part: Part, value: Bytes) -> Bytes:
 
 
 def cold_index(key: Bytes) -> tuple[int, int]:
-    """Group and index that a cold key says it is of, whether it is right or not.
+    """Return group and index that a cold key says it is of, whether it is right or not.
 
     Raises `Corrupt` if it cannot be a key of this table.
     """
@@ -183,7 +185,8 @@ def catalog_prefix(kind: str) -> bytes:
 
 
 def catalog_key(kind: str, name: bytes) -> bytes:
-    """LMDB's keys have at most 511 bytes, and a binding's name has more: hence the digest."""
+    """Return the key of a definition: LMDB's keys have at most 511 bytes, and a binding's name
+    has more, hence the digest."""
     return catalog_prefix(kind) + sha256(name).digest()
 
 
@@ -193,7 +196,7 @@ def catalog_value(kind: str, name: bytes, value: bytes) -> bytes:
 
 
 def catalog_item(key: Bytes, value: Bytes) -> tuple[str, bytes, bytes]:
-    """Kind, name and value of a definition.  Raises `Corrupt`."""
+    """Return kind, name and value of a definition.  Raises `Corrupt`."""
     key = bytes(key)
     kind = key.partition(b"\0")[0].decode(errors="replace")
     where = f"table catalog, {kind} {key[-32:].hex()}"
@@ -215,7 +218,7 @@ def raft_value(key: bytes, content: Bytes) -> bytes:
 
 
 def raft_place(key: Bytes) -> tuple[int, int, int, int]:
-    """Kind, group, slot and part of a key of the table raft.  Raises `Corrupt`."""
+    """Return kind, group, slot and part of a key of the table raft.  Raises `Corrupt`."""
     if len(key) != RAFT_KEY.size:
         raise Corrupt(f"table raft, key {bytes(key).hex()}", "a key that was never written")
     kind, group, slot, part = RAFT_KEY.unpack(key)
@@ -223,7 +226,7 @@ def raft_place(key: Bytes) -> tuple[int, int, int, int]:
 
 
 def raft_content(key: Bytes, value: Bytes) -> bytes:
-    """What is in a value of the table raft.  Raises `Corrupt`."""
+    """Return the content of a value of the table raft.  Raises `Corrupt`."""
     kind, group, slot, part = raft_place(key)
     content = bytes(value[CRC.size :])
     if bytes(value[: CRC.size]) != CRC.pack(crc32(content, crc32(key))):
@@ -238,7 +241,7 @@ def format_value(number: int = FORMAT) -> bytes:
 
 
 def format_number(value: Bytes) -> int:
-    """Raises `Corrupt`."""
+    """Read the number of a format.  Raises `Corrupt`."""
     body, crc = bytes(value[: FORMAT_VALUE.size]), bytes(value[FORMAT_VALUE.size :])
     if CRC.pack(crc32(body)) != crc:
         raise Corrupt("table system, format", "the number does not match its checksum")

@@ -1,4 +1,4 @@
-"""The logs of all groups: entries by group and index, in a hot and a cold table.
+"""Logs of all groups: entries by group and index, in a hot and a cold table.
 
         append                          mover
     ------------>  hot: records  ------------------>  cold: parts by (group, index)
@@ -52,7 +52,7 @@ NO_LIMIT = 1 << 62
 
 
 class Log:
-    """The logs of a node."""
+    """Logs of the groups of a node."""
 
     __slots__ = (
         "_disk",
@@ -101,7 +101,7 @@ class Log:
             work.puts.append((Table.HOT, SEQUENCE.pack(sequence), record))
 
     def finish(self, outcome: CommitResult) -> None:
-        """The work of `begin` is durable."""
+        """Note that the transaction of `begin` is durable."""
         for deletion in self._mover.finish(outcome):
             if (positions := self._groups.get(deletion.group)) is not None:
                 positions.trimmed(deletion.first, deletion.stop)
@@ -121,7 +121,7 @@ class Log:
 
     @property
     def needs_upkeep(self) -> bool:
-        """Whether commits without changes would be of use."""
+        """Tell whether commits without changes would be of use."""
         return self._mover.has_pending_deletions
 
     def _admit(self, changes: Iterable[Part | Deletion]) -> None:
@@ -146,7 +146,8 @@ class Log:
         self._forget_if_empty(change.group, positions)
 
     def _forget_if_empty(self, group: int, positions: Positions) -> None:
-        """Groups come and go, as queues do: those that are gone must not cost memory."""
+        """Forget a group without entries: groups come and go, as queues do, and must not cost
+        memory."""
         if positions.is_forgettable:
             del self._groups[group]
 
@@ -212,28 +213,29 @@ class Log:
     # Reading
 
     def unused_group(self) -> int:
-        """A group id that was never given and never used; the next commit makes sure of it."""
+        """Return a group id that was never given and never used; the next commit makes sure of
+        it."""
         self._top_group += 1
         return self._top_group
 
     def last_index(self, group: int) -> int:
-        """Greater than this must be the index that is appended next."""
+        """Return the last index of a group: what is appended next must be greater."""
         positions = self._groups.get(group)
         return 0 if positions is None else positions.last
 
     def is_cold(self, group: int, index: int) -> bool:
-        """Whether an entry that is there has its parts in the cold table, and stays."""
+        """Tell whether an entry that is there has its parts in the cold table, and stays."""
         positions = self._groups.get(group)
         if positions is None or positions.find(index) or index >= positions.cold_stop:
             return False
         return index not in self._mover.deleted_cold(group)
 
     def groups(self) -> list[int]:
-        """Those that have entries on disk."""
+        """Return the groups that have entries on disk."""
         return [group for group, positions in self._groups.items() if not positions.is_empty]
 
     def entries(self, group: int, first: int = 0, stop: int = INDEX_END) -> Iterator[EntryHead]:
-        """What a group's log holds on disk, in order: index, tag and size of each entry.
+        """Return what a group's log holds on disk, in order: index, tag and size of each entry.
 
         Read in slices, so that changes meanwhile do no harm.  Raises `CorruptEntry`.
         """
@@ -246,7 +248,7 @@ class Log:
             first = known[-1][0] + 1
 
     def read(self, group: int, first: int, stop: int, *, bytes_max: int = NO_LIMIT) -> list[Entry]:
-        """Entries from index `first` up to `stop`, as far as they are on disk.
+        """Read entries from index `first` up to `stop`, as far as they are on disk.
 
         No more than `bytes_max` of payload, but at least one entry if there is any.  Raises
         `CorruptEntry`.
@@ -263,7 +265,7 @@ class Log:
     def survey(
         self, group: int, first: int, stop: int, *, checked_from: int
     ) -> Iterator[tuple[int, int | None]]:
-        """Index and tag of every entry, without a tag if it is damaged; nothing is raised.
+        """Return index and tag of every entry, without a tag if it is damaged; nothing is raised.
 
         From `checked_from` on every byte is read, below only the heads of cold entries.
         """
@@ -276,7 +278,7 @@ class Log:
             first = found[-1][0] + 1
 
     def bounds(self, group: int) -> tuple[int, int]:
-        """No entry on disk has an index below the first number, or not below the second."""
+        """Return two indexes: no entry on disk is below the first, or not below the second."""
         positions = self._groups.get(group)
         return (0, 0) if positions is None else positions.bounds
 
@@ -332,7 +334,7 @@ class Log:
 
 
 def _hot_entry(view: View, records: HotRecords, group: int, index: int, where: int) -> Entry:
-    """An entry that is in the hot window, or was until the commit that runs moved it."""
+    """Return an entry that is in the hot window, or was until the commit that runs moved it."""
     try:
         is_hot = records.known(where) is not None
         parts = records.parts(where) if is_hot else cold_parts(view, group, index, index + 1)
@@ -348,7 +350,8 @@ def _hot_entry(view: View, records: HotRecords, group: int, index: int, where: i
 
 
 def _last_after(change: Part | Deletion, last: int) -> int:
-    """The greatest index after a change to a group where it was `last`.  Raises `ValueError`."""
+    """Return the greatest index after a change to a group where it was `last`.  Raises
+    `ValueError`."""
     if isinstance(change, Deletion):
         return max(change.first - 1, 0) if change.first <= last < change.stop else last
     if change.number:

@@ -1,4 +1,4 @@
-"""A disk in memory: for nodes that live no longer than their process, and it fails on demand.
+"""Disk in memory: for nodes that live no longer than their process, and it fails on demand.
 
 It passes the tests of the real one.
 
@@ -20,7 +20,7 @@ Tables = dict[Table, dict[bytes, bytes]]
 
 
 class MemoryDisk:
-    """Tables as dictionaries beside their sorted keys."""
+    """Disk in memory: tables as dictionaries beside their sorted keys."""
 
     __slots__ = (
         "_durable", "_durable_commit", "_keys", "_reserve_bytes", "_room_bytes", "_tables",
@@ -88,7 +88,7 @@ class MemoryDisk:
         return CommitResult(finished, trimmed, self._used_bytes)
 
     def after_power_loss(self) -> "MemoryDisk":
-        """The disk as it comes up again."""
+        """Return the disk as it comes up again."""
         is_all = self._durable is None
         durable = self._tables if self._durable is None else self._durable
         return MemoryDisk(
@@ -144,7 +144,7 @@ class MemoryDisk:
 
 
 class MemoryView:
-    """The tables as they are: nothing commits while somebody looks."""
+    """View of the tables as they are: nothing commits while it is open."""
 
     __slots__ = ("_keys", "_tables", "_used_bytes")
 

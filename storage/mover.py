@@ -1,4 +1,5 @@
-"""Upkeep that rides on commits: records leave the hot window, deletions are carried out.
+"""Hot window of the logs, and the upkeep that rides on commits: records leave it, deletions are
+carried out.
 
 Each commit does a little, in proportion to what it brings, so that nobody waits for upkeep and
 it does not fall behind.  Only deletions of long stretches take many commits, and those follow of
@@ -19,7 +20,7 @@ from fluffle.storage.record import Deletion, place, sequence_of
 
 
 class UpkeepTuning(NamedTuple):
-    """How much upkeep rides on a commit."""
+    """Limits of the upkeep that rides on a commit."""
 
     window_bytes: int = 1 << 25
     """What is consumed sooner is written only once; but a start reads all of it."""
@@ -33,7 +34,7 @@ class UpkeepTuning(NamedTuple):
 
 
 class PendingDeletion(NamedTuple):
-    """A deletion whose cold entries are not deleted yet."""
+    """Deletion whose cold entries are not deleted yet."""
 
     place: int
     """Of its row; the record stays until the debt is paid."""
@@ -47,7 +48,7 @@ Move = tuple[int, int]
 
 
 class HotWindow:
-    """The hot window and the debts."""
+    """Hot records of the logs, and the deletions that are pending."""
 
     __slots__ = (
         "_deleted_cold",
@@ -82,14 +83,14 @@ class HotWindow:
         return bool(self._pending_deletions)
 
     def add_record(self, sequence: int, size_bytes: int) -> None:
-        """A record is in the window; its sequence number follows that of the one before."""
+        """Add a record; its sequence number follows that of the one before."""
         if not self._sizes:
             self._first_sequence = sequence
         self._sizes.append(size_bytes)
         self._window_bytes += size_bytes
 
     def add_pending_deletion(self, pending_deletion: PendingDeletion) -> None:
-        """A deletion concerns entries that may be cold."""
+        """Add a deletion of entries that may be cold."""
         self._pending_deletions.append(pending_deletion)
         self._deletions_by_group.setdefault(pending_deletion.deletion.group, deque()).append(
             pending_deletion.deletion
@@ -97,7 +98,7 @@ class HotWindow:
         self._deleted_cold.pop(pending_deletion.deletion.group, None)
 
     def deleted_cold(self, group: int) -> Ranges:
-        """Indexes whose cold entries are deleted, though they are still there."""
+        """Return indexes whose cold entries are deleted, though they are still there."""
         if group not in self._deletions_by_group:
             return NOTHING
         if group not in self._deleted_cold:
@@ -106,13 +107,13 @@ class HotWindow:
         return self._deleted_cold[group]
 
     def trim(self, incoming_deletions: int, work: WriteTransaction) -> None:
-        """Have the oldest debts paid, as far as one commit can."""
+        """Carry out the oldest pending deletions, as far as one commit can."""
         work.trim_keys_max = max(self._tuning.trimmed_keys, 2 * incoming_deletions)
         for _, (group, first, stop) in islice(self._pending_deletions, work.trim_keys_max):
             work.trims.append(Trim(cold_key(group, first), cold_key(group, stop)))
 
     def is_due(self, incoming_bytes: int) -> bool:
-        """Whether the window is too full with what comes, so that something has to leave."""
+        """Tell whether the window is too full with what comes, so that something has to leave."""
         slack_bytes = self._tuning.window_bytes // self._tuning.slack_share
         return self._excess(incoming_bytes) > slack_bytes
 
@@ -123,7 +124,7 @@ class HotWindow:
         incoming_bytes: int,
         work: WriteTransaction,
     ) -> list[Move]:
-        """Have the oldest records leave to make room for what comes.  Raises `Corrupt`."""
+        """Move the oldest records out to make room for what comes.  Raises `Corrupt`."""
         most = max(self._tuning.moved_bytes, 2 * incoming_bytes)
         excess = min(self._excess(incoming_bytes), most)
         barrier = sequence_of(self._pending_deletions[0].place) if self._pending_deletions else None
@@ -145,7 +146,7 @@ class HotWindow:
         return self._window_bytes + incoming_bytes - self._tuning.window_bytes
 
     def finish(self, outcome: CommitResult) -> list[Deletion]:
-        """The work is durable; which deletions are now carried out."""
+        """Note that the transaction is durable, and which deletions are now carried out."""
         for _ in range(self._leaving):
             self._window_bytes -= self._sizes.popleft()
         self._first_sequence += self._leaving
@@ -153,7 +154,7 @@ class HotWindow:
         return [self._finish_oldest_deletion() for _ in range(outcome.trims_finished)]
 
     def _finish_oldest_deletion(self) -> Deletion:
-        """The oldest debt has been paid."""
+        """Drop the oldest deletion, which has been carried out."""
         deletion = self._pending_deletions.popleft().deletion
         of_group = self._deletions_by_group[deletion.group]
         of_group.popleft()

@@ -1,4 +1,5 @@
-"""Several logs read as one: of two entries at one index the one in the later log counts."""
+"""Overlay of several logs read as one: of two entries at one index the one in the later log
+counts."""
 
 from collections.abc import Iterator, Sequence
 from heapq import merge
@@ -18,7 +19,7 @@ SurveyedEntry = tuple[int, int | None, int]
 def survey(
     log: Log, numbers: Sequence[int], first: int, stop: int, *, checked_from: int
 ) -> Iterator[SurveyedEntry]:
-    """Every entry from `first` up to `stop`, rising: see `Log.survey`."""
+    """Iterate over every entry from `first` up to `stop`, rising: see `Log.survey`."""
     surveys = [
         _of_one(log, number, first, stop, checked_from=checked_from)
         for number in reversed(numbers)
@@ -35,7 +36,7 @@ def survey(
 def stretches(
     log: Log, numbers: Sequence[int], first: int, stop: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Which log to read for what: its number, a first index and one to stop at; rising."""
+    """Return which log to read for what: its number, a first index and one to stop at; rising."""
     touched = [number for number in numbers if _touches(log.bounds(number), first, stop)]
     if len(touched) == 1:
         yield touched[0], first, stop

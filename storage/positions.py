@@ -1,4 +1,5 @@
-"""Where the entries of one group are: in which rows of hot records, and how far the cold ones go.
+"""Positions of the entries of one group: in which rows of hot records, and how far the cold ones
+go.
 
 An entry in the hot window costs 16 bytes of memory, a cold one nothing: its key is its place.
 """
@@ -12,7 +13,7 @@ COMPACT_ENTRIES = 512
 
 
 class Positions:
-    """The entries of one group.  Cold indexes are below hot ones, except for those in debt."""
+    """Positions of one group.  Cold indexes are below hot ones, except for those to be deleted."""
 
     __slots__ = ("_head", "_indexes", "_places", "cold_first", "cold_stop", "last")
 
@@ -38,13 +39,13 @@ class Positions:
         return self.is_empty and self.last == 0
 
     def cold_end(self, stop: int) -> int:
-        """Where to stop looking for cold entries, at `stop` at the latest."""
+        """Return where to stop looking for cold entries, at `stop` at the latest."""
         hot_first = self._indexes[self._head] if self._head < len(self._indexes) else stop
         return min(stop, hot_first, self.cold_stop)
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """No entry is below the first number, or not below the second."""
+        """Return two indexes: no entry is below the first, or not below the second."""
         if self._head == len(self._indexes):
             return self.cold_first, self.cold_stop
         hot_first, hot_stop = self._indexes[self._head], self._indexes[-1] + 1
@@ -57,19 +58,19 @@ class Positions:
         self._places.append(place)
 
     def find(self, index: int) -> int:
-        """Where a hot entry begins; 0 if it is not there."""
+        """Return the place where a hot entry begins; 0 if it is not there."""
         at = bisect_left(self._indexes, index, self._head)
         return self._places[at] if at < len(self._indexes) and self._indexes[at] == index else 0
 
     def hot(self, first: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Indexes and places, in order."""
+        """Return indexes and places of hot entries, in order."""
         at = bisect_left(self._indexes, first, self._head)
         end = bisect_left(self._indexes, stop, at)
         live = zip(self._indexes[at:end], self._places[at:end], strict=True)
         return ((index, place) for index, place in live if place)
 
     def delete(self, first: int, stop: int) -> bool:
-        """Forget hot entries; whether there may be cold ones to delete as well."""
+        """Forget hot entries; tell whether there may be cold ones to delete as well."""
         at = bisect_left(self._indexes, first, self._head)
         end = bisect_left(self._indexes, stop, at)
         if end == len(self._indexes):
@@ -82,7 +83,7 @@ class Positions:
         return first < self.cold_stop and stop > self.cold_first
 
     def move_to_cold(self, index: int) -> None:
-        """A hot entry has moved to the cold table."""
+        """Note that a hot entry has moved to the cold table."""
         self.widen_cold(index)
         at = bisect_left(self._indexes, index, self._head)
         self._places[at] = 0
@@ -96,7 +97,7 @@ class Positions:
         self.cold_stop = max(self.cold_stop, index + 1)
 
     def trimmed(self, first: int, stop: int) -> None:
-        """No cold entry is left from `first` up to `stop`."""
+        """Note that no cold entry is left from `first` up to `stop`."""
         if first <= self.cold_first:
             self.cold_first = min(max(stop, self.cold_first), self.cold_stop)
         elif stop >= self.cold_stop:

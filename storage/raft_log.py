@@ -1,4 +1,4 @@
-"""The logs of all Raft groups of a node, in its store: the `LogStore` of a real disk.
+"""Log store of all Raft groups of a node, in its store: the `LogStore` of a real disk.
 
 Each `Persist` is one batch, so that it is durable as a whole or not at all, together with what else
 the node writes.
@@ -42,7 +42,7 @@ entries, comes of the reserve (`reserve`) if others fill the disk."""
 
 
 class RaftLog:
-    """The log store of a node.  Used from the thread that uses the store."""
+    """Log store of a node.  Used from the thread that uses the store."""
 
     __slots__ = (
         "_durable", "_flush", "_groups", "_heads", "_leftovers", "_lost", "_room_bytes_min",
@@ -90,7 +90,7 @@ class RaftLog:
         return self._store.room_bytes > ENTRIES_BYTES_MIN
 
     def load(self) -> LoadedGroups:
-        """See `LogStore.load`."""
+        """Load as `LogStore.load` says."""
         recovering = Recovery(self._store.log, self._heads)
         loaded = recovering.load()
         self._groups = recovering.heads
@@ -101,7 +101,8 @@ class RaftLog:
     # Writing
 
     def submit(self, persist: Persist, beside: Batch | None = None) -> None:
-        """See `LogStore.submit`; `beside` becomes durable with it, or none of the two does.
+        """Submit as `LogStore.submit` says; `beside` becomes durable with it, or none of the two
+        does.
 
         Raises `ValueError` for what contradicts what was written before, and `StorageError` once
         the store has failed: then the process must end.
@@ -146,7 +147,7 @@ class RaftLog:
         self.on_durable(token)
 
     def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:
-        """See `LogStore.rewrite`.  The hot window is left alone: most of it dies there.
+        """Rewrite as `LogStore.rewrite` says.  The hot window is left alone: most of it dies there.
 
         A commit does what deletions before it have left, and then writes: so an entry whose
         deletion is on its way would come back, and no deletion would ever find it again.
@@ -176,7 +177,7 @@ class RaftLog:
     # Reading
 
     def read(self, group: GroupId, first: int, stop: int, bytes_max: int) -> list[Entry]:
-        """See `LogStore.read`."""
+        """Read as `LogStore.read` says."""
         head = self._groups.get(group)
         if head is None:
             return []
@@ -204,7 +205,7 @@ class RaftLog:
         return entries
 
     def read_state(self, group: GroupId, offset: int, size: int) -> bytes:
-        """See `LogStore.read_state`."""
+        """Read as `LogStore.read_state` says."""
         head = self._groups.get(group)
         if head is None or not size:
             return b""  # of a new group what is on disk may be what was left of a lost one
@@ -217,7 +218,7 @@ class RaftLog:
 def _without_holes(
     floor: int, first: int, entries: list[entry_reader.Entry]
 ) -> list[entry_reader.Entry]:
-    """Those before the first hole: above the floor every index must be there."""
+    """Return the entries before the first hole: above the floor every index must be there."""
     expected = max(first, floor + 1)
     for number, entry in enumerate(entries):
         if entry.index > expected:
@@ -228,4 +229,4 @@ def _without_holes(
 
 
 def _ignore(token: int) -> None:
-    """Nobody has asked to be told."""
+    """Ignore a token: nothing waits for it."""

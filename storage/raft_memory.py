@@ -1,4 +1,4 @@
-"""A `LogStore` in memory: the fake that passes the tests of the real one, and what a disk holds.
+"""Log store in memory: the fake that passes the tests of the real one, and what a disk holds.
 
 `Image` is the content of a disk, changed by whole `Persist`s; who simulates a disk adds time and
 failures around it.  `MemoryRaftLog` is a log store without either: `sync` makes durable what was
@@ -76,7 +76,7 @@ class GroupImage:
 
 
 class Image:
-    """All groups on one disk, as far as it is durable."""
+    """Durable content of all groups on one disk."""
 
     __slots__ = ("groups",)
 
@@ -84,13 +84,13 @@ class Image:
         self.groups: dict[GroupId, GroupImage] = {}
 
     def copy(self) -> "Image":
-        """One that changes apart from this: a backup, a stale disk."""
+        """Return a copy that changes apart from this: a backup, a stale disk."""
         twin = Image()
         twin.groups = {group: image.copy() for group, image in self.groups.items()}
         return twin
 
     def apply(self, persist: Persist) -> None:
-        """Everything of it is durable now.
+        """Make everything of a `Persist` durable.
 
         Raises `ValueError` for what contradicts what was written before.
         """
@@ -154,25 +154,25 @@ class Image:
     # Faults
 
     def damage_entry(self, group: GroupId, index: int) -> None:
-        """An entry that is there cannot be read any more."""
+        """Make an entry that is there unreadable."""
         assert index in self.groups[group].entries
         self.groups[group].damaged.add(index)
 
     def lose_entry(self, group: GroupId, index: int) -> None:
-        """An entry that was there is not."""
+        """Remove an entry that was there."""
         del self.groups[group].entries[index]
 
     def damage_state(self, group: GroupId) -> None:
-        """The state of the snapshot cannot be read any more."""
+        """Make the state of the snapshot unreadable."""
         self.groups[group].is_state_damaged = True
 
     def damage_head(self, group: GroupId) -> None:
-        """Term, vote and configuration cannot be read any more."""
+        """Make term, vote and configuration unreadable."""
         self.groups[group].is_head_damaged = True
 
 
 class MemoryRaftLog:
-    """A log store around an image; several in turn, when a process starts again."""
+    """Log store around an image; several in turn, when a process starts again."""
 
     __slots__ = ("_submitted", "has_room", "image", "may_grow", "on_durable", "takes_entries")
 
@@ -186,7 +186,7 @@ class MemoryRaftLog:
         self._submitted.append(persist)
 
     def sync(self) -> None:
-        """Make durable what was submitted, and tell."""
+        """Make durable what was submitted, and notify."""
         submitted, self._submitted = self._submitted, []
         for persist in submitted:
             self.image.apply(persist)
@@ -197,7 +197,7 @@ class MemoryRaftLog:
         return self.image.load()
 
     def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:
-        """At once."""
+        """Rewrite an entry at once."""
         found = self.image.read(group, index, index + 1, 1)
         if not found:
             return False
@@ -213,7 +213,7 @@ class MemoryRaftLog:
 
 
 def _ignore(token: int) -> None:
-    """Nobody has asked to be told."""
+    """Ignore a token: nothing waits for it."""
 
 
 # Writing
@@ -292,7 +292,7 @@ def _install(image: GroupImage, meta: SnapshotMeta) -> None:
 
 
 def _recovered(group: GroupId, image: GroupImage) -> RecoveredGroup:
-    """Above the floor all damage is found, below only what is missing."""
+    """Recover a group: above the floor all damage is found, below only what is missing."""
     floor = image.meta.index
     recovered = RecoveredGroup(
         group, image.incarnation, image.hard_state, image.meta, last_index=image.last_index

@@ -34,7 +34,7 @@ from fluffle.storage.log import Log
 
 
 def write_group(batch: Batch, write: Write, head: Head, log: Log, *, token: int) -> None:
-    """Everything that a write says of a group that is here, in the order of its fields."""
+    """Write everything of a write of a group that is here, in the order of its fields."""
     group = write.group
     if write.discard_staged:
         discard(batch, group, head)
@@ -74,7 +74,7 @@ def write_group(batch: Batch, write: Write, head: Head, log: Log, *, token: int)
 
 
 def create(batch: Batch, group: GroupId, incarnation: int, log: Log) -> Head:
-    """The head of a group that is made, with a log of its own."""
+    """Create the head of a group that is made, with a log of its own."""
     return Head(incarnation, HardState(0, None), [_new_log(batch, group, log)], 0, EMPTY_IMAGE)
 
 
@@ -90,7 +90,7 @@ def _give_up_log(batch: Batch, group: GroupId, number: int) -> None:
 
 
 def drop(batch: Batch, group: GroupId, head: Head) -> None:
-    """Everything of a group goes."""
+    """Drop everything of a group."""
     discard(batch, group, head)
     for number in head.logs:
         _give_up_log(batch, group, number)
@@ -99,7 +99,7 @@ def drop(batch: Batch, group: GroupId, head: Head) -> None:
 
 
 def drop_lost(batch: Batch, group: GroupId, logs: list[int], keys: list[bytes]) -> None:
-    """Everything goes of a group that has no head: its logs and the parts of its images."""
+    """Drop everything of a group that has no head: its logs and the parts of its images."""
     for number in logs:
         _give_up_log(batch, group, number)
     for key in keys:
@@ -108,13 +108,13 @@ def drop_lost(batch: Batch, group: GroupId, logs: list[int], keys: list[bytes]) 
 
 
 def delete(batch: Batch, head: Head, first: int, stop: int) -> None:
-    """Entries of a group go, whichever log they are in."""
+    """Delete entries of a group, whichever log they are in."""
     for number in head.logs:
         batch.delete(number, first, stop)
 
 
 def rewrite(batch: Batch, number: int, entry: Entry, payload: bytes) -> None:
-    """A cold entry of a log has another payload, which is no longer than the one before."""
+    """Give a cold entry of a log another payload, which is no longer than the one before."""
     parts = cut(number, entry.index, entry.tag, payload)
     for part, piece in parts:
         key = cold_key(number, entry.index, part.number)
@@ -140,7 +140,7 @@ def retire_logs(batch: Batch, group: GroupId, head: Head, log: Log) -> None:
 
 
 def _replace_image(batch: Batch, group: GroupId, head: Head, snapshot: NewSnapshot) -> None:
-    """This node's own snapshot takes the place of the former, in the same slot."""
+    """Replace the former snapshot by this node's own, in the same slot."""
     live = snapshot.meta.live.to_bytes()
     image = ImageHead.of(snapshot.meta, len(live))
     for key, value in image_values(group, head.slot, live + snapshot.state):
@@ -150,7 +150,7 @@ def _replace_image(batch: Batch, group: GroupId, head: Head, snapshot: NewSnapsh
 
 
 def _install(batch: Batch, group: GroupId, head: Head, meta: SnapshotMeta) -> None:
-    """What was staged is the group's snapshot now, or, at index 0, nothing is."""
+    """Make what was staged the group's snapshot, or, at index 0, have none."""
     _erase_image(batch, group, head.slot, 0, head.image.size_bytes)
     if meta.index == 0:
         discard(batch, group, head)
@@ -168,7 +168,8 @@ def _install(batch: Batch, group: GroupId, head: Head, meta: SnapshotMeta) -> No
 
 
 def _stage(batch: Batch, group: GroupId, head: Head, piece: Staged, log: Log) -> None:
-    """A piece of a leader's snapshot: its entries into a log, its bytes behind those before."""
+    """Stage a piece of a leader's snapshot: its entries into a log, its bytes behind those
+    before."""
     staged, content = head.staged, piece.state
     if (
         staged is None
@@ -194,7 +195,7 @@ def _stage(batch: Batch, group: GroupId, head: Head, piece: Staged, log: Log) ->
 
 
 def _begin_staged(batch: Batch, group: GroupId, head: Head, piece: Staged) -> StagedHead:
-    """Of what was staged before only the entries stay."""
+    """Begin another staged snapshot: of what was staged before only the entries stay."""
     log = 0
     if head.staged is not None:
         log = head.staged.log
@@ -205,7 +206,7 @@ def _begin_staged(batch: Batch, group: GroupId, head: Head, piece: Staged) -> St
 
 
 def discard(batch: Batch, group: GroupId, head: Head) -> None:
-    """What is staged goes."""
+    """Discard what is staged."""
     staged, head.staged = head.staged, None
     if staged is not None:
         _erase_image(batch, group, 1 - head.slot, 0, staged.image_bytes)
@@ -214,6 +215,6 @@ def discard(batch: Batch, group: GroupId, head: Head) -> None:
 
 
 def _erase_image(batch: Batch, group: GroupId, slot: int, first: int, stop: int) -> None:
-    """The parts go that an image of `stop` bytes has and one of `first` has not."""
+    """Erase the parts that an image of `stop` bytes has and one of `first` has not."""
     for key in image_keys(group, slot, first, stop):
         batch.erase(Table.RAFT, key)

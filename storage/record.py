@@ -1,4 +1,4 @@
-"""A record: what was appended and deleted by one commit, packed into one value.
+"""Record of a commit: what it appended and deleted, packed into one value.
 
      0         8           16       20      24
     +----------+-----------+--------+-------+-----------+-----------+-----+--------------+
@@ -39,7 +39,7 @@ RECORD_ROWS_MAX = 65_535
 
 
 def place(sequence: int, row: int) -> int:
-    """A row of a record as one number; 0 is none, because sequence numbers begin with 1."""
+    """Return a row of a record as one number; 0 is none, because sequence numbers begin with 1."""
     return sequence << 16 | row
 
 
@@ -52,7 +52,7 @@ def row_of(place: int) -> int:
 
 
 class Deletion(NamedTuple):
-    """All entries of a group from `first` up to, not including, `stop`."""
+    """Deletion of all entries of a group from `first` up to, not including, `stop`."""
 
     group: int
     first: int
@@ -60,7 +60,7 @@ class Deletion(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A part as it lies in a record."""
+    """Place of a part in a record."""
 
     part: Part
     offset: int
@@ -101,7 +101,7 @@ class Packer:
                 self._offset += len(piece)
 
     def finish(self, *, even_empty: bool = False) -> list[bytes]:
-        """All records, the first under the sequence number this packer began with."""
+        """Return all records, the first under the sequence number this packer began with."""
         if self._rows or (even_empty and not self.records):
             self._close_record()
         return self.records
@@ -125,7 +125,7 @@ class Packer:
 
 
 class Record:
-    """A record as read.  Its parts vouch for themselves; `check` covers what lies between them."""
+    """Record as read.  Its parts vouch for themselves; `check` covers what lies between them."""
 
     __slots__ = ("_crc", "_pieces_at", "_rows", "_value", "sequence", "top_group")
 
@@ -153,29 +153,29 @@ class Record:
         return len(self._value)
 
     def changes(self) -> Iterator[Row | Deletion]:
-        """Everything in it, in order."""
+        """Return everything in it, in order."""
         for row in ROW.iter_unpack(self._rows):
             yield _parse(row)
 
     def parts(self) -> Iterator[tuple[int, Row]]:
-        """The parts in it, each with the number of its row."""
+        """Return the parts in it, each with the number of its row."""
         rows = enumerate(self.changes())
         return ((number, row) for number, row in rows if isinstance(row, Row))
 
     def part(self, number: int) -> Row | None:
-        """The part in a row; None behind the last row, or if it is no part."""
+        """Return the part in a row; None behind the last row, or if it is no part."""
         if number * ROW.size >= len(self._rows):
             return None
         row = _parse(ROW.unpack_from(self._rows, number * ROW.size))
         return row if isinstance(row, Row) else None
 
     def raw_piece(self, row: Row) -> memoryview:
-        """The bytes of a part, unchecked: to be stored again with the same checksum."""
+        """Return the bytes of a part, unchecked: to be stored again with the same checksum."""
         start = self._pieces_at + row.offset
         return self._value[start : start + row.part.piece_bytes]
 
     def piece(self, row: Row) -> memoryview:
-        """The bytes of a part; they live as long as the value.  Raises `Corrupt`."""
+        """Return the bytes of a part; they live as long as the value.  Raises `Corrupt`."""
         piece = self.raw_piece(row)
         if not row.part.fits(piece):
             where, what = f"{self._where}, {row.part.name}", "the bytes do not match their checksum"

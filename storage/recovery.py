@@ -54,7 +54,7 @@ class Recovery:
         """Deletes what was staged and is of no use, because it is damaged."""
 
     def load(self) -> LoadedGroups:
-        """Every group, by id."""
+        """Load every group, by id."""
         logs: dict[GroupId, list[int]] = {}
         for group, number in self._table.owned():
             logs.setdefault(group, []).append(number)
@@ -120,7 +120,8 @@ class Recovery:
         return [Entry(index, term_of(entry.tag), CONFIG, entry.payload) for entry in entries]
 
     def _live(self, group: GroupId, head: Head, there: Ranges) -> tuple[Ranges, int | None]:
-        """The live ranges of a snapshot, and the lowest index of damage at or below its floor."""
+        """Return the live ranges of a snapshot, and the lowest index of damage at or below its
+        floor."""
         image = head.image
         try:
             live = Ranges.from_bytes(self._table.image(group, head.slot, 0, image.live_bytes))
@@ -141,7 +142,8 @@ class Recovery:
         return crc32(state) == image.state_crc
 
     def _staged(self, group: GroupId, head: Head) -> StagedSnapshot | None:
-        """What was staged, or nothing of it if any of it is damaged: it can be sent again."""
+        """Return what was staged, or nothing of it if any of it is damaged: it can be sent
+        again."""
         staged = head.staged
         if staged is None:
             return None
@@ -173,7 +175,7 @@ def _extend(stretches: list[tuple[int, int]], index: int) -> None:
 
 
 def _quarantine(head: Head, damaged: int | None, held: RecoveredEntries) -> Quarantine | None:
-    """What is remembered, and what is found now: the lowest index of damage."""
+    """Join the remembered quarantine with what is found now: the lowest index of damage."""
     if damaged is None:
         return head.quarantine
     last_term = held.terms[-1][1] if held.terms else head.image.term

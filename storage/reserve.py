@@ -1,4 +1,4 @@
-"""A file beside the store that takes room, to be given up when nothing else is free.
+"""Reserve file beside the store that takes room, to be given up when nothing else is free.
 
 Others fill a disk, too, and an acknowledgement is written like everything else: without a reserve
 nobody could empty a node whose disk is full, nor start it again.
@@ -20,7 +20,7 @@ LOW_BYTES = 1 << 23
 
 
 def free_bytes(folder: Path | str) -> int:
-    """What this process may still write there.  OSError."""
+    """Return what this process may still write there.  OSError."""
     system = os.statvfs(folder)
     return system.f_bavail * system.f_frsize
 
@@ -37,7 +37,7 @@ def give_up_if_low(directory: Path | str) -> int:
 
 
 def give_up(directory: Path | str) -> None:
-    """Its room is free.  OSError."""
+    """Free the room of the reserve.  OSError."""
     (Path(directory) / RESERVE_FILE).unlink(missing_ok=True)
 
 

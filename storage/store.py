@@ -1,4 +1,4 @@
-"""The store of a node: batches in, "it is durable" out, one commit at a time for everybody.
+"""Store of a node: batches in, "it is durable" out, one commit at a time for all users.
 
     submit, submit, submit, flush --> begin --> writer: one commit --> wake --> collect
                                         ^                                         |
@@ -40,7 +40,7 @@ Submitted = tuple[Batch, Callable[[], None] | None]
 
 
 class Store:
-    """Used from one thread, the loop's; only the writer is elsewhere."""
+    """Store of a node.  Used from one thread, the loop's; only the writer is elsewhere."""
 
     __slots__ = (
         "_began_s", "_failed", "_is_closed", "_is_closing", "_now_s", "_on_fatal", "_running",
@@ -84,7 +84,7 @@ class Store:
 
     @property
     def room_bytes(self) -> int:
-        """What may still be added; negative in the reserve that is kept for deletions."""
+        """Bytes that may still be added; negative in the reserve that is kept for deletions."""
         return self.disk.room_bytes - self.used_bytes - self.pending_bytes
 
     @property
@@ -93,7 +93,7 @@ class Store:
         return self._running is not None and self._failed is None
 
     def look_for_room(self) -> None:
-        """Have it counted again."""
+        """Have the room counted again."""
         self.disk.look_for_room()
 
     def submit(self, batch: Batch, on_durable: Callable[[], None] | None = None) -> None:
@@ -145,7 +145,7 @@ class Store:
             raise StorageError("the store is closed")
 
     def _next_work(self) -> WriteTransaction | None:
-        """What the next commit has to do, if anything."""
+        """Return what the next commit has to do, if anything."""
         if self._failed is not None or not (self._submitted or self.log.needs_upkeep):
             return None
         changes: list[Change] = []
@@ -173,7 +173,7 @@ class Store:
         return work
 
     def _finish(self, result: Result) -> list[Submitted]:
-        """The commit has ended; the batches that are durable by it."""
+        """End the commit; return the batches that are durable by it."""
         assert self._running is not None
         if isinstance(result, StorageError):
             self._fail(result)

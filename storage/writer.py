@@ -1,4 +1,4 @@
-"""The thread that commits, so that nobody waits for the disk.
+"""Writer thread that commits, so that nothing else waits for the disk.
 
 One piece of work at a time.  The thread does little in Python and nearly all of its time is spent
 where the interpreter is not needed: `docs/decisions/0005-writer-thread-or-process.md`.
@@ -16,20 +16,20 @@ Result = CommitResult | StorageError
 
 
 class Writer(Protocol):
-    """The port to whatever commits.  `wake` is given to it by who makes it."""
+    """Port to what commits.  `wake` is given to it by its maker."""
 
     def start(self, work: WriteTransaction) -> None:
-        """Commit; there must be no other work under way.  Ends with a call of `wake`."""
+        """Commit; there must be no other transaction under way.  Ends with a call of `wake`."""
 
     def take(self) -> Result | None:
-        """How the work ended; None while it runs or if it was taken."""
+        """Return how the commit ended; None while it runs or if it was taken."""
 
     def stop(self) -> None:
         """Return when nothing runs any more; what has ended can still be taken."""
 
 
 class InstantWriter:
-    """Commits where it is asked to: for a disk that takes no time."""
+    """Writer that commits where it is asked to: for a disk that takes no time."""
 
     __slots__ = ("_disk", "_result", "_wake")
 
@@ -48,11 +48,11 @@ class InstantWriter:
         return result
 
     def stop(self) -> None:
-        """Nothing ever runs."""
+        """Return at once: nothing ever runs."""
 
 
 class WriterThread:
-    """Commits in a thread of its own."""
+    """Writer that commits in a thread of its own."""
 
     __slots__ = ("_disk", "_result", "_thread", "_wake", "_work")
 

@@ -1,4 +1,5 @@
-"""Says what of a history no honest broker would have caused.  Pure: events in, a report out.
+"""Checker of a history: reports what no honest broker would have caused.  Pure: events in, a report
+out.
 
 The rules:
 
@@ -114,21 +115,21 @@ class MessageState:
 
 
 class PublishedMessage(NamedTuple):
-    """A message with its fates, one a queue."""
+    """Message that was published, with its state in each queue."""
 
     published_at: int
     states: tuple[MessageState, ...]
 
 
 class PendingReply(NamedTuple):
-    """A channel waits for an answer: since when, and what it acknowledged before."""
+    """Reply that a channel waits for: since when, and what it acknowledged before."""
 
     asked_at: int
     acked: list[MessageState]
 
 
 class Suspicion(NamedTuple):
-    """A message came to a second channel while it was in the hands of a first."""
+    """Delivery of a message to a second channel while a first held it."""
 
     at: int
     channels: tuple[str, str]
@@ -136,7 +137,7 @@ class Suspicion(NamedTuple):
 
 
 class Checker:
-    """Reads a history event by event."""
+    """Checker that reads a history event by event."""
 
     def __init__(
         self,
@@ -201,7 +202,7 @@ class Checker:
                 reader(self, event)
 
     def finish(self) -> None:
-        """All queues have been emptied: whatever was not received is lost."""
+        """Finish, when all queues have been emptied: whatever was not received is lost."""
         for state in self.owed():
             self.report.add(Breach.LOST, f"{state} was confirmed and is lost")
         for node in sorted(self._put_back):
@@ -220,7 +221,7 @@ class Checker:
                 self.report.not_owed += sum(1 for state in left if not self._is_owed(state))
 
     def owed(self) -> Iterator[MessageState]:
-        """Confirmed, and not received by anybody."""
+        """Return messages that were confirmed and not received by anybody."""
         for message, letter in self._published_messages.items():
             if message in self._unconfirmed or message in self._refused:
                 continue

@@ -1,4 +1,4 @@
-"""The clients of a run: through every node, and back again whenever their connection ends."""
+"""Clients of a run: through every node, and back again whenever their connection ends."""
 
 from __future__ import annotations
 

@@ -50,11 +50,11 @@ CAPABILITIES = (
 
 
 class ConnectionEnded(Exception):
-    """The connection is no more."""
+    """End of a client's connection, for whatever reason."""
 
 
 class BrokerRefusal(ConnectionEnded):
-    """The broker has closed the channel or the connection, or ended a consumer."""
+    """Close of the channel or the connection by the broker, or cancel of a consumer."""
 
     def __init__(self, text: str, code: int = 0) -> None:
         super().__init__(text)
@@ -62,7 +62,7 @@ class BrokerRefusal(ConnectionEnded):
 
 
 class NodeAddress(NamedTuple):
-    """Where a node can be reached; several addresses may lead to one."""
+    """Address of a node; several addresses may lead to one."""
 
     node: str
     host: str
@@ -71,7 +71,7 @@ class NodeAddress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """How a client logs in and how long it waits."""
+    """Options of a client: login, heartbeats, and how long it waits."""
 
     user: str = "guest"
     password: str = "guest"

@@ -86,7 +86,7 @@ NOT_THERE = "no queue"
 
 @dataclass(slots=True, eq=False)
 class Thing:
-    """A queue; or a binding of `EXCHANGE`, whose key is the name."""
+    """Thing that is declared: a queue; or a binding of `EXCHANGE`, whose key is the name."""
 
     name: str
     is_binding: bool

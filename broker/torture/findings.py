@@ -12,7 +12,7 @@ SENTENCES_MAX = 50
 
 
 class Breach(Enum):
-    """How a broker can fail its clients, worst first."""
+    """Breach of a promise to clients, worst first."""
 
     LOST = "lost"
     """Confirmed, and nobody has received it."""

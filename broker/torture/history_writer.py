@@ -1,4 +1,4 @@
-"""Where events are written down: judged at once, kept in a file if there is one."""
+"""Writer of a history: each event is checked at once, and kept in a file if there is one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fluffle.broker.torture.stalls import StallChecker
 
 
 class HistoryWriter:
-    """An hour of events has no room in memory, and need not have."""
+    """Writer that checks events at once: an hour of them has no room in memory."""
 
     def __init__(self, now_ns: Callable[[], int], file: TextIO | None = None) -> None:
         """`now_ns` never goes back."""

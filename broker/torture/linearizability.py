@@ -1,4 +1,4 @@
-"""Says of a history which answers about a thing no order of the operations explains.
+"""Linearizability of answers about a thing: which no order of the operations explains.
 
 Whatever was asked happened at one moment between its question and its answer, and what had no
 answer at any moment after its question, or never.  So the answers that were given by then leave
@@ -31,7 +31,7 @@ WITHOUT_ANSWER_MAX = 4
 
 
 class PossibleState(NamedTuple):
-    """How it may be."""
+    """Possible state of a thing."""
 
     is_there: bool
     done: frozenset[str] = frozenset()
@@ -130,7 +130,7 @@ class Absence(NamedTuple):
 
 
 class LinearizabilityChecker:
-    """Reads a history event by event."""
+    """Checker of answers that reads a history event by event."""
 
     def __init__(self, report: Findings) -> None:
         self._report = report

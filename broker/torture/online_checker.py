@@ -1,4 +1,4 @@
-"""All that is asked of a history, in one report."""
+"""Checks of a history as it is written, in one report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fluffle.broker.torture.linearizability import LinearizabilityChecker
 
 
 class ExistenceChecker:
-    """Reads a history event by event."""
+    """Checker of what was declared: all of it must be there, and nothing else."""
 
     def __init__(self, report: Findings, *, transient: Collection[str] = ()) -> None:
         """`transient` things end with the process."""
@@ -105,7 +105,7 @@ class ExclusiveQueueChecker:
 
 
 class OnlineChecker:
-    """Reads a history, all at once or piece by piece."""
+    """Checker of all that is asked of a history, read at once or piece by piece."""
 
     def __init__(
         self,

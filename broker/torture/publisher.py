@@ -1,4 +1,4 @@
-"""Publishing by one client, and what becomes of it."""
+"""Publisher of a client, and the outcomes of its publishes."""
 
 from __future__ import annotations
 

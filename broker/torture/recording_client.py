@@ -1,4 +1,5 @@
-"""A client that writes down all it says and hears: it publishes, consumes, and looks."""
+"""Recording client: it writes down all it sends and receives while it publishes, consumes and
+looks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run from its first client to the last message: work under faults, heal, empty all queues."""
+"""Run of torture: work under faults, heal, empty all queues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How long a queue did nothing for anybody.  Pure: events with their times in, stretches out.
+"""Stalls of queues: how long one did nothing for its clients.  Pure: events with their times in,
+stretches out.
 
 A queue is *unavailable to publishers* as long as nothing that was published to it is confirmed;
 they always want to publish.  It is *unavailable to consumers* as long as nothing comes from it

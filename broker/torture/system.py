@@ -1,4 +1,4 @@
-"""The port to what is tortured: where its nodes are, and what can be done to them.
+"""Port to the system under torture: where its nodes are, and what can be done to them.
 
 Whoever runs a system fills in what it can do.  Faults that need something else are not chosen.
 """
