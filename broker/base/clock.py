@@ -17,7 +17,7 @@ CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
 
 
 class Clock(Protocol):
-    """What a part that needs the time is given."""
+    """The clock of this machine, as parts that need the time are given it."""
 
     def now_ms(self) -> int:
         """Milliseconds since some moment in the past; never goes back, nor is set."""

@@ -1,4 +1,4 @@
-"""What a client asked for and cannot have: one class a reply code, with RabbitMQ's texts.
+"""Errors that clients cause: one class a reply code, with RabbitMQ's texts.
 
 Raised anywhere below the edge; turned into a close frame in one place, `server/connection`.
 """
@@ -54,7 +54,7 @@ class PreconditionFailed(BrokerError):
 
 
 class DeleteProtected(BrokerError):
-    """It is there to stay, as somebody has said."""
+    """A queue or virtual host is protected against deletion."""
 
     code, http_status = ReplyCode.PRECONDITION_FAILED, 412
 

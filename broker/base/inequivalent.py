@@ -1,4 +1,5 @@
-"""What is declared again as something else, with RabbitMQ's reply texts: exchanges, and queues."""
+"""Errors for exchanges and queues that are declared again with other arguments, in RabbitMQ's
+words."""
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.protocol.terms import text

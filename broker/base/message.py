@@ -1,4 +1,4 @@
-"""What a message is, below the edge: where it was published, and its content as bytes.
+"""Messages below the edge: where each was published, and its content as bytes.
 
 A message is its `Origin` and its content, the header and body frames in canonical form
 (`protocol/properties`).  Nothing is decoded until something asks, and a backlogged message is
@@ -9,7 +9,8 @@ from enum import IntEnum
 
 
 class MessageAnnotations(IntEnum):
-    """What the broker knows of a message that its bytes do not tell.  On disk as it is here."""
+    """Facts about a message that the broker knows and its bytes do not contain.  On disk as it is
+    here."""
 
     NONE = 0
     """A client has published it; whatever its headers say of deaths is not to be believed."""

@@ -1,4 +1,4 @@
-"""What has passed through this node since it started.
+"""Counters of the messages that have passed through this node since it started.
 
 Plain integers, raised by whoever does the work: once for a run of messages, never for each of them.
 Nobody looks at them but who asks for metrics.

@@ -1,4 +1,4 @@
-"""What the value of an argument may be: one function a kind of argument.
+"""Checks of the values of queue and consumer arguments: one function a kind of argument.
 
 Each is given the argument and the table it stands in, returns the value as the broker keeps it, and
 raises `InvalidArgument` with the reason that RabbitMQ gives.

@@ -1,4 +1,4 @@
-"""What a client says of a queue or a consumer: read, checked, compared.
+"""Arguments of queues and consumers: read, checked and compared.
 
 A `Declaration` is queue.declare as it came; `queue_spec` turns it into the `QueueSpec` that the
 rest of the broker reads, so whoever holds one need check nothing.  For a queue that exists RabbitMQ
@@ -64,7 +64,8 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
-    """What a queue is and stays.  What may change while it is there: see `QueueSettings`."""
+    """The permanent properties of a queue.  What may change while it is there: see
+    `QueueSettings`."""
 
     name: str
     durable: bool = False
@@ -79,7 +80,7 @@ class QueueSpec:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerArguments:
-    """What the arguments of basic.consume say."""
+    """The checked arguments of a basic.consume."""
 
     priority: int = 0
     timeout_ms: int | None = None
@@ -94,7 +95,8 @@ _ALL = _QUEUES | _STREAM
 
 
 class ArgumentRule(NamedTuple):
-    """One row: how a value is checked, which types of queue have it, where a QueueSpec keeps it."""
+    """Row of the table of arguments: how a value is checked, which types of queue have it, where a
+    QueueSpec keeps it."""
 
     check: Check
     queue_types: frozenset[QueueType]

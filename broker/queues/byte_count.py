@@ -25,7 +25,7 @@ than is read at once."""
 
 
 class ByteSum:
-    """Of what waits in all lanes of a queue."""
+    """Total of the bytes that wait in all ready lists of a queue."""
 
     __slots__ = ("_rough", "_rough_bytes", "_weighed_bytes", "is_unsure")
 
@@ -78,7 +78,7 @@ class ByteSum:
 
 
 class ByteCount:
-    """Of one lane."""
+    """Count of the bytes that wait in one ready list."""
 
     __slots__ = (
         "_journal", "_returns", "_size_bytes", "_sizes", "_spill", "_unweighed",

@@ -25,7 +25,7 @@ SWEEP_MIN = 64
 
 
 class OverdueDeliveries(NamedTuple):
-    """What somebody has had for too long."""
+    """Deliveries that a consumer or getter has held for too long."""
 
     delivery_batches: list[DeliveryBatch]
     """Something of each is in hands still."""
@@ -35,7 +35,7 @@ class OverdueDeliveries(NamedTuple):
 
 
 class TimedOutDeliveries(NamedTuple):
-    """What has been taken from somebody for that."""
+    """Deliveries that were taken from their holder because it held them for too long."""
 
     messages: int
     first: int
@@ -45,7 +45,8 @@ class TimedOutDeliveries(NamedTuple):
 
 
 class HeldDeliveries:
-    """Of one holder, in the order in which they were handed out, as far as that is on record."""
+    """Delivery batches of one holder in the order of their deliveries, as far as that is on
+    record."""
 
     __slots__ = ("_sweep_at", "runs")
 
@@ -78,7 +79,8 @@ class HeldDeliveries:
 
 
 class ConsumerTimeouts:
-    """Of one queue, which is told with each call: neither keeps the other alive."""
+    """Timeouts of the consumers of one queue, which each call names: neither keeps the other
+    alive."""
 
     __slots__ = ("_default_ms", "_held", "_time", "_timeout_ms", "due_ms")
 

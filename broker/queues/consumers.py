@@ -80,7 +80,7 @@ class SharedCredit:
 
 
 class Sink(Protocol):
-    """What a queue needs of the place where a consumer's client is."""
+    """The place where the client of a consumer is, as a queue needs it."""
 
     def room(self, consumer: Consumer) -> int:
         """How many messages it takes now.  A sink that answers 0 wakes the consumer later."""
@@ -105,7 +105,7 @@ class Sink(Protocol):
 
 
 class Consumer:
-    """One basic.consume, as the queue sees it."""
+    """Consumer of one basic.consume, as the queue sees it."""
 
     __slots__ = (
         "exclusive",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ConversionHold:
-    """Who uses the queue stays, and is served again when it is over."""
+    """Hold on a queue during its conversion: its users stay, and are served again afterwards."""
 
     __slots__ = ("_where", "is_decided", "standstill")
 

@@ -1,4 +1,4 @@
-"""What becomes of messages that die in a queue: they are gone, or republished first."""
+"""At-most-once dead-lettering: messages that die in a queue are dropped, or republished first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Bury: TypeAlias = Callable[[DeathReason, TakenMessages], None]
 
 
 class AtMostOnceDeadLettering:
-    """Of a queue whose journal is told, if it has one, and asked for nothing."""
+    """Dead-lettering of a queue whose journal, if it has one, is notified and not asked."""
 
     __slots__ = ("_dead_letter", "_journal", "_name", "settings")
 

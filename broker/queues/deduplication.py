@@ -49,7 +49,7 @@ def ignore_duplicates(_queue_type: QueueType, _count: int) -> None:
 
 
 class MessageKey(NamedTuple):
-    """What a message says of itself."""
+    """The deduplication key of a message, from its headers."""
 
     digest: bytes
     ttl_ms: int | None
@@ -84,7 +84,7 @@ def _said(value: FieldValue) -> bytes | None:
 
 
 class DeduplicationContext(NamedTuple):
-    """What a sieve needs of its queue and of whoever made that."""
+    """The functions of its queue and of the node that a duplicate filter uses."""
 
     enqueue: Enqueue
     """Adds messages to the queue: those that are left."""
@@ -97,7 +97,7 @@ class DeduplicationContext(NamedTuple):
 
 
 class DuplicateFilter:
-    """Of one queue that is to deduplicate."""
+    """Filter that drops messages whose keys one queue has had lately."""
 
     __slots__ = ("_around", "_fleeting", "_is_passing", "cache", "window")
 
@@ -284,7 +284,7 @@ of that are, or None: it is all right as it is."""
 
 
 class EnqueueFilter:
-    """Of one queue: what looks at messages before they come in."""
+    """Check of messages before they enter one queue."""
 
     __slots__ = ("_make", "_sieve")
 

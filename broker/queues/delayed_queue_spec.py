@@ -1,4 +1,5 @@
-"""What a calendar is: a quorum queue in which all dies when its time has come, and arrives."""
+"""Specification of a delayed queue: a quorum queue in which each message dies when its time has
+come, and is dead-lettered."""
 
 from __future__ import annotations
 

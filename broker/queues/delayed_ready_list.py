@@ -39,7 +39,7 @@ FIRST_LOOKED_MAX = 8
 
 
 class DueTimes(Protocol):
-    """What is known of messages that are in the log."""
+    """Due times of messages that are in the log."""
 
     def earliest_ms(self, first: int, stop: int) -> int:
         """None from one number up to another is due before."""

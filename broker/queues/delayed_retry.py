@@ -34,7 +34,7 @@ class DelayedRun(NamedTuple):
 
 
 class DelayedRetries:
-    """Of one queue."""
+    """Requeued messages of one queue that wait for their delay to end."""
 
     __slots__ = ("_heap", "_next_number", "_on_matured", "count")
 

@@ -52,7 +52,7 @@ FAILED = (Outcome.REJECT_REQUEUED, Outcome.LOST)
 
 
 class Holder(Protocol):
-    """Who holds messages until they are settled: a consumer, or a basic.get."""
+    """Holder of unsettled messages: a consumer, or a basic.get."""
 
     @property
     def queue(self) -> QueueHandle: ...

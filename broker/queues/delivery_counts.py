@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Counts(NamedTuple):
-    """What a client is told as x-acquired-count and x-delivery-count."""
+    """The values that a client gets as x-acquired-count and x-delivery-count."""
 
     acquired: int
     """Hand-outs that have ended without settling it.  Of the next one this is the ordinal."""

@@ -1,4 +1,5 @@
-"""What is due when: numbers in the order of their times, and of one time in that of their coming.
+"""Index of due times: numbers in the order of their times, and of one time in that of their
+arrival.
 
     comes one by one ---> leaves, in order: its place is looked for, and a few kilobytes are moved
     found many at once -> a row of its own, sorted; a heap says which is next
@@ -41,7 +42,7 @@ Row: TypeAlias = "tuple[int, int, array[int], array[int]]"
 
 
 class DueIndex:
-    """Of one queue."""
+    """Index of the due times of one queue."""
 
     __slots__ = ("_lasts_ms", "_leaves", "_rows", "count")
 

@@ -52,7 +52,7 @@ BEHIND_MESSAGES = 4096
 
 
 class Queue:
-    """One queue: its specification, its messages and its consumers."""
+    """Queue engine: the specification, the messages and the consumers of one queue."""
 
     unreachable_error = None
     """No error: a queue that lives on this node can always be asked."""

@@ -33,7 +33,7 @@ NO_RUNS: list[EqualCountsRun] = []
 
 
 class InheritedCounts:
-    """By sequence number: what is not in it is new."""
+    """Delivery counts by sequence number: a number that is not in it belongs to a new message."""
 
     __slots__ = ("_gone_count", "_runs", "_starts", "coming", "has_any")
 

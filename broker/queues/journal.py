@@ -95,7 +95,7 @@ class Stored:
 
 @dataclass(slots=True)
 class LoadedMessages:
-    """Messages read back."""
+    """Messages read back from disk."""
 
     sequences: Sequence[int]
     """Rising; those between any two of them are of other lanes."""
@@ -118,7 +118,7 @@ def part_of_loaded(loaded: LoadedMessages, start: int, stop: int) -> LoadedMessa
 
 @dataclass(slots=True)
 class Recovery:
-    """What a journal holds when its queue is opened again."""
+    """Content of a journal when its queue is opened again."""
 
     stored: list[Stored] = field(default_factory=list)
     """In order."""
@@ -150,7 +150,7 @@ class Damage:
 
 
 class UnreadableMessages(Exception):
-    """What is asked for begins with damage."""
+    """The requested messages begin with damaged ones."""
 
     def __init__(self, damage: Damage) -> None:
         super().__init__(f"{damage.place}: {damage.what}")

@@ -46,7 +46,7 @@ class Enqueue(Protocol):
 
 
 class LimitActions(NamedTuple):
-    """What a queue is asked to do."""
+    """The actions of a queue that its length limit asks for."""
 
     enqueue: Enqueue
     pump: Callable[[], list[DeliveryBatch]]

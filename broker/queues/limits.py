@@ -25,7 +25,7 @@ Sizes: TypeAlias = Callable[[list[bytes]], Sequence[int]]
 
 
 class Limit:
-    """Of one queue."""
+    """Maximum length of one queue, in messages and in bytes."""
 
     __slots__ = (
         "bytes_max", "count_max", "is_dead_lettered", "is_soft", "refuses", "sizes",

@@ -10,7 +10,7 @@ from fluffle.broker.queues.segment import Segment, SegmentLocation
 
 
 class PageOut:
-    """Of one lane."""
+    """Paging of the segments of one ready list."""
 
     __slots__ = ("_segments", "_spill", "journal")
 

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class EnqueueResult(Enum):
-    """What becomes of messages that were published to a queue here: all of a run, or none."""
+    """Result of publishing a run of messages to a queue of this node: the same for all of them."""
 
     ACCEPTED = auto()
     """They are in the queue."""
@@ -41,7 +41,7 @@ class EnqueueResult(Enum):
 
 
 class PartialResult:
-    """What becomes of messages of a run of which a queue here takes some."""
+    """Result of publishing a run of messages of which a queue of this node takes some."""
 
     __slots__ = ("count", "duplicates", "refused", "taken")
 
@@ -67,7 +67,7 @@ class PartialResult:
 
 
 class MessageResult(Enum):
-    """What becomes of some messages of a run."""
+    """Result of publishing some messages of a run."""
 
     TAKEN = auto()
     REFUSED = auto()
@@ -121,7 +121,7 @@ def release_publishers(queue: QueueHandle, count: int) -> None:
 
 
 class QueueCounts(NamedTuple):
-    """What is in a queue, and who takes from it."""
+    """Counts of the messages and the consumers of a queue."""
 
     ready: int
     unacked: int
@@ -203,7 +203,8 @@ class Deferred(Generic[T]):
 
 @dataclass(slots=True, eq=False)
 class SettlementStatus:
-    """What clients have settled at a queue elsewhere, between two moments when all was known."""
+    """Status of the settlements that clients asked of a remote queue, between two moments when all
+    was known."""
 
     error: BrokerError | None = None
     """Some of it has not come true, and never will: what was acknowledged may come again."""
@@ -267,7 +268,7 @@ class PublishTarget(Protocol):
 
 
 class EnqueueFunction(Protocol):
-    """As `PublishTarget.enqueue`."""
+    """Function with the signature of `PublishTarget.enqueue`."""
 
     def __call__(
         self,
@@ -317,7 +318,7 @@ def enqueue_again(
 
 
 class QueueHandle(QueueTarget, Protocol):
-    """What clients of this node can do with a queue."""
+    """Queue as the clients of this node use it."""
 
     @property
     def spec(self) -> QueueSpec: ...

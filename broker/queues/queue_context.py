@@ -1,4 +1,4 @@
-"""What a queue has of those around it: whom it asks and tells, and where its messages are kept.
+"""Context of a queue: the functions of its node that it calls, and where its messages are kept.
 
 Both are made once where queues are made; nothing of them is the queue's own.
 """

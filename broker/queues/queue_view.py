@@ -110,7 +110,7 @@ class ReadyView(NamedTuple):
 
 
 class Peekable(Protocol):
-    """A queue."""
+    """Queue whose ready messages can be looked at."""
 
     @property
     def shelf(self) -> ReadyView:

@@ -1,4 +1,4 @@
-"""One first-in-first-out lane of a queue: what is ready, and what came back.
+"""Ready list: the ready and the requeued messages of a queue, first in, first out.
 
     returned  ->  ready                                the head is at the left; returned messages
                   (segments: memory | disk | memory)   go first, in an order of their own

@@ -103,7 +103,7 @@ class RequeuedRun:
 
 
 class RequeueOrder(Protocol):
-    """What came back to a queue and has not been handed out again."""
+    """Requeued messages of a queue, in the order of their redelivery."""
 
     @property
     def runs(self) -> Sequence[RequeuedRun]:
@@ -191,7 +191,8 @@ NO_RUNS: deque[RequeuedRun] = deque()
 
 
 class RequeueByReturn:
-    """What came back first is next, whatever its age; some may still be on disk."""
+    """Order of requeueing: the first requeued is next, whatever its age; some may still be on
+    disk."""
 
     __slots__ = ("_fetch", "runs")
 

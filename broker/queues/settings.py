@@ -1,4 +1,4 @@
-"""What a queue goes by and what may change while it is there: its arguments say it, and policies.
+"""Settings of a queue that may change while it exists, from its arguments and from policies.
 
 `settings_of` is the one place where both are read.  Whoever serves a queue holds the result, and is
 given another when policies change: `Queue.settings`.
@@ -27,7 +27,7 @@ NO_POLICY: EffectivePolicy = MappingProxyType({})
 
 
 class Overflow(StrEnum):
-    """What becomes of messages where no more may wait."""
+    """Behaviour at the length limit of a queue."""
 
     DROP_HEAD = "drop-head"
     REJECT_PUBLISH = "reject-publish"
@@ -187,7 +187,8 @@ def none_below_zero(value: int) -> int | None:
 
 
 class SettingRule(NamedTuple):
-    """Of one setting: what may be said of it, and who is right if an argument and a policy say."""
+    """Rule of one setting: the values allowed, and which one wins if an argument and a policy give
+    it."""
 
     field: str
     is_usable: Callable[[object], bool]

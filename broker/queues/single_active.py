@@ -1,4 +1,4 @@
-"""One consumer of a queue at a time (x-single-active-consumer): who that is, and who is next.
+"""Single active consumer (x-single-active-consumer): which consumer is served, and which is next.
 
     waiting --> active --> gone; with a quorum queue also back to waiting, once it holds nothing,
                            if somebody of a higher priority waits
@@ -18,7 +18,7 @@ from fluffle.broker.queues.consumers import Consumer, ConsumerSchedule
 
 
 class SingleActive:
-    """What `ConsumerSchedule` is for other queues."""
+    """Schedule of a queue with a single active consumer, in the place of a `ConsumerSchedule`."""
 
     __slots__ = ("_arrived", "_gives_way", "_line", "_places", "active")
 

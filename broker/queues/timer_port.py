@@ -23,7 +23,7 @@ class QueueClock(Protocol):
 
 
 class StoppedClock:
-    """For a queue in which nothing is ever due: its time stands still."""
+    """Clock of a queue in which nothing is ever due: its time stands still."""
 
     __slots__ = ()
 

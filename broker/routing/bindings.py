@@ -1,4 +1,4 @@
-"""What a binding is, and small ordered sets of bindings.
+"""Bindings, and small ordered sets of them.
 
 A virtual host may hold a million bindings, so what one of them costs is counted in bytes: most
 groups have one member, and a tuple of one is a fifth of a dict of one.
@@ -15,7 +15,7 @@ from fluffle.protocol.wire import encode_table
 
 
 class DestinationKind(Enum):
-    """What a binding leads to, by RabbitMQ's names."""
+    """Kinds of destinations of bindings, by RabbitMQ's names."""
 
     QUEUE = "queue"
     EXCHANGE = "exchange"

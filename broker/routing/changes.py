@@ -1,4 +1,4 @@
-"""What becomes of exchanges and bindings when somebody asks for a change: decided, not done.
+"""Changes of exchanges and bindings that clients ask for: decided, not done.
 
 What goes with what is said here, and nowhere else.  Whether a queue exists, is exclusive or may be
 bound is the caller's business.  Errors have RabbitMQ's texts.
@@ -180,7 +180,8 @@ def binding_facts(topology: Topology, bindings: Iterable[Binding]) -> list[Fact]
 
 
 class RemovalPlan:
-    """What goes: bindings, exchanges with theirs, and auto-delete exchanges without any.
+    """Removals that follow on each other: bindings, exchanges with theirs, and auto-delete
+    exchanges without any.
 
     Everything is still there while this is filled.
     """

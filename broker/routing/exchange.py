@@ -1,4 +1,4 @@
-"""One exchange: what was declared, what it is bound to, and where it sends what it cannot match."""
+"""Exchanges: what was declared, the bindings, and the alternate exchange for unmatched messages."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ def type_inside(arguments: FieldTable) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeSpec:
-    """What exchange.declare asks for."""
+    """The properties that exchange.declare asks for."""
 
     name: str
     type: str = "direct"

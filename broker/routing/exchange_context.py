@@ -1,4 +1,4 @@
-"""What exchanges ask of the node that they are on: the queues of their virtual host, and chance."""
+"""Context of exchanges: the queues of their virtual host, and a source of chance."""
 
 from collections import deque
 from collections.abc import Callable, Iterator

@@ -29,7 +29,7 @@ UNMATCHED_SHOWN_MAX = 50
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Of one binding."""
+    """Explanation of why one binding matches or does not."""
 
     binding: Binding
     reason: str
@@ -51,7 +51,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Of one exchange that the message comes to."""
+    """Explanation of one exchange that the message comes to."""
 
     exchange: str
     type: str
@@ -77,7 +77,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Of where a message goes; as text it is for people."""
+    """Explanation of where a message goes; as text it is for people."""
 
     routing_keys: tuple[str, ...]
     visits: tuple[Visit, ...]
@@ -123,7 +123,7 @@ def default_visit(queue_exists: Callable[[str], bool], keys: tuple[str, ...]) ->
 
 
 class ExplainedWalk:
-    """One walk."""
+    """Walk over exchanges that records an explanation."""
 
     __slots__ = ("_came", "_keys", "_properties", "_queues", "_topology", "_walk")
 

@@ -36,7 +36,7 @@ Comparable: TypeAlias = "tuple[type, Hashable]"
 
 
 class HeadersCondition:
-    """What a binding asks of message headers."""
+    """Condition of a binding on message headers."""
 
     __slots__ = ("_any_is_enough", "_wanted")
 

@@ -19,7 +19,7 @@ class TooLong(Exception):
 
 
 class LikePattern:
-    """What a value must look like, all of it."""
+    """Pattern of a JMS LIKE, which the whole value must match."""
 
     __slots__ = ("_any", "_end", "_loops", "_steps")
 

@@ -1,4 +1,4 @@
-"""What an exchange type does: keep the bindings of one exchange and find those that match.
+"""Matchers of exchange types: each keeps the bindings of one exchange and finds those that match.
 
 A matcher is also the only list of its exchange's bindings, so none of them is held twice.
 `topic` and `choosing` hold the others; `headers` and `selecting`, what is asked binding by binding.
@@ -27,13 +27,13 @@ Given_contra = TypeVar("Given_contra", contravariant=True)
 
 
 class MatchCondition(Protocol[Given_contra]):
-    """What a binding asks of messages."""
+    """Condition of a binding on messages."""
 
     def holds(self, given: Given_contra) -> bool: ...
 
 
 class MatchInput(Enum):
-    """What decides, besides the bindings, which of them match."""
+    """Inputs, besides the bindings, on which it depends which of them match."""
 
     KEYS = auto()
     """The routing keys alone."""

@@ -25,7 +25,7 @@ QUEUE = DestinationKind.QUEUE
 
 
 class RouteInputs(NamedTuple):
-    """What it takes, besides routing keys, to say where messages go."""
+    """Inputs of a message, besides routing keys, that routing needs."""
 
     property_bindings: int = 0
     """How many bindings may look at their properties, and exchanges for how long they wait."""

@@ -31,14 +31,14 @@ BEHIND_BYTES = 1 << 25
 
 
 class CommitWriter(Protocol):
-    """Somebody who has something to write."""
+    """Part of the node with something to write in a commit."""
 
     def write(self) -> None:
         """Add all of it to what `Commits.batch` returns."""
 
 
 class CommitWaiter(Protocol):
-    """Somebody who must not speak before something is durable."""
+    """Part of the node that must not answer before something is durable."""
 
     def on_durable(self, ticket: int) -> None:
         """Everything up to this ticket is."""
@@ -57,7 +57,8 @@ class WaitingCall:
 
 
 class CommitProgress:
-    """What has been committed since the node started: numbers for who asks, nothing else."""
+    """Counts of what has been committed since the node started: numbers for those who ask, nothing
+    else."""
 
     __slots__ = ("changes", "commits", "seconds", "written_bytes")
 

@@ -1,4 +1,4 @@
-"""What is due by time: one timer of the loop for all queues of a node.
+"""Timers of the queues of a node, on one timer of the event loop.
 
     queues --wake--> heap, by when --> one timer --> those that are due look for themselves
 
@@ -41,7 +41,7 @@ Look: TypeAlias = Callable[[Any], None]
 
 
 class Timers:
-    """Of one node."""
+    """Timers of one node, on one timer of its event loop."""
 
     __slots__ = (
         "_at_ms", "_call_later", "_heap", "_is_started", "_now_ms", "_numbers", "_on_fatal",
@@ -127,7 +127,7 @@ class Timers:
 
 
 class QueueTiming(NamedTuple):
-    """What time does to the queues of a node."""
+    """Timers and the expiry of unused queues of a node."""
 
     timers: Timers
     disused: OnQueueExpired

@@ -1,4 +1,4 @@
-"""One turn of the loop: everything that came in has been taken, now everything goes out.
+"""Turn of the event loop: everything that came in has been taken, now everything goes out.
 
 Queues that changed are pumped once, their runs delivered, the Raft groups of the node have their
 turn, what must last is recorded, and each connection with something to say writes once.  No timer
@@ -33,7 +33,8 @@ def raise_it(error: Exception) -> None:
 
 
 class Turn:
-    """What was touched since the last turn.  Whoever touches first asks for the turn.
+    """Turn of the event loop, with what was touched since the last one.  Whoever touches first asks
+    for the turn.
 
     Between `begin` and `end` nothing is asked for; `end` then sees what there is to do.
     """

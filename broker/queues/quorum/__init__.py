@@ -1,1 +1,1 @@
-"""What the members of a replicated queue agree on: facts, their bytes, and what they amount to."""
+"""Quorum queues: facts that the members agree on, their bytes, and the state that results."""

@@ -1,4 +1,4 @@
-"""What each fact does to the state: one function a kind.
+"""Application of facts to the state: one function a kind of fact.
 
 Nothing here decides.  A fact that contradicts the state raises `InvalidEntry`; then the state is
 worth nothing any more, for facts before it in its entry have been applied.

@@ -1,4 +1,4 @@
-"""What a consumer asks for when it comes to a queue."""
+"""Arguments of a consumer that its quorum queue records when it is attached."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def timeout_of(arguments: bytes) -> int | None:
 
 
 class Terms(NamedTuple):
-    """What a consumer is attached with."""
+    """The properties that a consumer is attached with."""
 
     channel: int
     tag: str

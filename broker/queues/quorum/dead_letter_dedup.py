@@ -39,7 +39,7 @@ from fluffle.raft.force_single_member import was_forced
 
 
 class ArrivalKind(Enum):
-    """What a dead letter of another queue is here."""
+    """Kind of a dead letter that arrives from another queue."""
 
     NEW = auto()
     HERE = auto()
@@ -52,7 +52,7 @@ class ArrivalKind(Enum):
 
 
 class DeadLetterDedup:
-    """Of one leadership: what is under way included."""
+    """Deduplication of the dead letters that one leadership takes, unconfirmed ones included."""
 
     __slots__ = ("_announcing", "_draft", "_is_gone", "_is_there", "_sources")
 

@@ -65,7 +65,7 @@ each time, up to 16 s.  RabbitMQ waits as long as for those that say nothing."""
 
 
 class UnconfirmedDeadLetter(NamedTuple):
-    """One that is under way, or is to be again."""
+    """Dead letter that was sent and is not confirmed, or is to be sent again."""
 
     sequence: int
     dead: Dead

@@ -1,4 +1,4 @@
-"""Of which reasons messages die: as facts have it, and as their headers say it."""
+"""Reasons for which messages die, by their names in facts and in headers."""
 
 from fluffle.broker.queues.quorum.facts import Reason
 from fluffle.protocol.deaths import DeathReason

@@ -1,4 +1,4 @@
-"""What a leader knows of messages that must not come twice, on record for the next one.
+"""Deduplication keys that a leader has on record for the next one.
 
 What comes in with an entry is one fact of it.  While it is not on record that all members read such
 a fact, since an older version runs on one or its node was away ever since the queue was made, the

@@ -1,4 +1,4 @@
-"""What is different about the leader of a calendar, in which delayed messages wait."""
+"""Delayed queues: how their leader differs from that of other quorum queues."""
 
 from __future__ import annotations
 

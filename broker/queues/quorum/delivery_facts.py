@@ -1,4 +1,4 @@
-"""What an engine has handed out, as facts."""
+"""Deliveries of an engine as facts."""
 
 from __future__ import annotations
 

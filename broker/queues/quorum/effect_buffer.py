@@ -22,7 +22,8 @@ EffectSource: TypeAlias = Callable[[], Sequence[BufferedEffect]]
 
 
 class EffectBuffer:
-    """Of one leadership, and dropped with it."""
+    """Effects of one leadership, held until the entry they rest on is applied, and dropped with the
+    leadership."""
 
     __slots__ = ("_draft", "_known", "_under_way", "_waiting")
 

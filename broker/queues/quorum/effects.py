@@ -1,4 +1,4 @@
-"""What the leader of a replicated queue has edges told: the whole list.
+"""Effects of the leader of a quorum queue on its clients: the whole list.
 
 An effect leaves when everything that it rests on is committed and applied, and never if the
 leadership has ended before.  Operations are known by session and number; who repeats one is told
@@ -77,7 +77,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class GetResult:
-    """basic.get is done."""
+    """Result of a basic.get."""
 
     session: Key
     number: int

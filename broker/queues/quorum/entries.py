@@ -62,7 +62,7 @@ NO_ROWS = new_rows()
 
 
 class PerMessageValues(NamedTuple):
-    """What differs from message to message of an entry."""
+    """Values that differ from message to message of an entry."""
 
     priorities: bytes
     """One for each, or empty."""

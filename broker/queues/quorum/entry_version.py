@@ -22,7 +22,7 @@ node says on its link; 0 if it has said nothing yet."""
 
 
 class EntryVersions:
-    """Of one leadership."""
+    """Version of the entries that one leadership may write."""
 
     __slots__ = ("_draft", "_image", "_readers", "_said")
 

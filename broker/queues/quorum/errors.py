@@ -1,4 +1,4 @@
-"""What is wrong with bytes that a member of a replicated queue was given."""
+"""Errors in bytes that a member of a quorum queue was given."""
 
 
 class InvalidEntry(ValueError):

@@ -1,4 +1,4 @@
-"""What has happened to a replicated queue: facts, as its leader puts them into its log.
+"""Facts about a quorum queue, as its leader appends them to its log.
 
 A fact names results, never rules: which messages, by their sequence numbers, what became of them,
 and with which counts.  Whoever applies it decides nothing, so it means the same on each member.

@@ -28,7 +28,7 @@ Room = Callable[[Key], int]
 
 
 class HolderNotifications(Protocol):
-    """What edges make of what the engine does with their consumers."""
+    """Notifications to clients about their consumers."""
 
     @property
     def room(self) -> Room: ...
@@ -62,7 +62,7 @@ class BufferedNotifications:
 
 
 class Getter:
-    """Whoever holds what basic.get gave a channel."""
+    """Holder of the messages that basic.get gave a channel."""
 
     __slots__ = ("_on_overdue", "no_ack", "queue")
 
@@ -179,7 +179,7 @@ class DeliveryPart(NamedTuple):
 
 @dataclass(slots=True)
 class HolderState:
-    """One of them."""
+    """Consumer or getter, and the deliveries it has not settled."""
 
     attached: ConsumerAttached | GetterAttached
     holder: Consumer | Getter

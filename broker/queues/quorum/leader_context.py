@@ -1,4 +1,4 @@
-"""What a leadership needs of whoever leads it."""
+"""Context of a leadership: the functions of its host that it calls."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from fluffle.raft.records import DATA, Entry, SnapshotMeta
 
 
 class Member:
-    """Of one queue, on one node."""
+    """Member of one quorum queue, on one node."""
 
     __slots__ = (
         "_around", "_is_failing", "_is_led", "_led_around", "_reads", "_spec", "_under_way",

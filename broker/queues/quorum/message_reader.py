@@ -37,7 +37,7 @@ ReadEntry: TypeAlias = Callable[[int], bytes]
 
 
 class ProposalListener(Protocol):
-    """Whoever wants to know what is done with."""
+    """Listener that hears when messages are finally settled."""
 
     def add(self, runs: list[range]) -> None: ...
 

@@ -50,7 +50,7 @@ DEFAULT_PRIORITY = 4
 
 @dataclass(slots=True)
 class Columns:
-    """What messages that are enqueued together have besides origins and contents."""
+    """Columns of messages that are enqueued together, besides origins and contents."""
 
     priority: int = DEFAULT_PRIORITY
     """Of all of them, unless `priorities` says otherwise."""

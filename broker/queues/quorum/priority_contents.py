@@ -59,7 +59,7 @@ def expiries_of(entry: Entry, wanted: Sequence[int]) -> Expiries | None:
 
 
 class PriorityLogJournal:
-    """A `JournalByPriority`."""
+    """The `JournalByPriority` of a quorum queue's leader."""
 
     __slots__ = ("_contents", "_draft", "_entries")
 

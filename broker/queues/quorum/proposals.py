@@ -15,7 +15,7 @@ from fluffle.broker.queues.quorum.purge import Purge
 
 @dataclass(slots=True)
 class ProposedEntry:
-    """An entry."""
+    """Entry that waits for the log to take it."""
 
     payload: bytes
     content_bytes: int
@@ -32,7 +32,7 @@ class ProposedPurge:
 
 
 class Proposals:
-    """Of one leadership, in order."""
+    """Proposals of one leadership, in order."""
 
     __slots__ = (
         "_announcing", "_on_fate", "_on_swept", "_propose", "_takes", "_touch", "_waiting",

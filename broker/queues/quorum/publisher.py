@@ -1,4 +1,4 @@
-"""What edges publish, on its way into the queue of a leader."""
+"""Publishing to the queue of a leader, for sessions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fluffle.broker.queues.quorum.session_table import SessionTable
 
 
 class Publisher(NamedTuple):
-    """Of one leadership."""
+    """Publisher for the sessions of one leadership."""
 
     enqueue: Enqueue
     """Into the queue."""

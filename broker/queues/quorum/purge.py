@@ -1,4 +1,5 @@
-"""What a purge drops, said in pieces: nobody waits longer because millions do.
+"""Facts of a purge, proposed in pieces: no client waits longer because millions of messages are
+dropped.
 
     purge --> all is gone for the engine --> a piece an entry, an entry a turn --> the answer
 
@@ -25,7 +26,7 @@ _start = attrgetter("start")
 
 
 class Purge:
-    """Of one purge; a `ProposalListener` while that is done."""
+    """Purge in progress; a `ProposalListener` meanwhile."""
 
     __slots__ = ("_contents", "_left", "_runs", "_stretches")
 

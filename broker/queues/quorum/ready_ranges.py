@@ -1,4 +1,5 @@
-"""What the image has as ready, in pieces that an engine reads by and by: a leader begins with them.
+"""Ready messages of the image, in pieces that an engine reads one after the other: a leader begins
+with them.
 
 No message is read for that.  It costs per piece where all messages have one priority, and once per
 entry of the log where they do not, however many priorities there are.

@@ -1,4 +1,4 @@
-"""What is in hands by the log, and delivered again because it has never arrived."""
+"""Redelivery of messages that the log has as delivered and that never arrived."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fluffle.broker.queues.quorum.state import Hold, State
 
 
 class RecordedDeliveries:
-    """Of one leadership."""
+    """Deliveries on record before one leadership began."""
 
     __slots__ = ("_contents", "_delivery", "_gate", "_holders", "_state")
 

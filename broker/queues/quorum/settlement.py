@@ -66,7 +66,7 @@ HOW = {
 
 
 class Settlement:
-    """Of one leadership."""
+    """Settlement of the deliveries of one leadership."""
 
     __slots__ = ("_contents", "_dead_letter", "_draft", "_gate", "_outbox", "_queue", "_time")
 

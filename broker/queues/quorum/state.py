@@ -1,4 +1,4 @@
-"""What all facts so far amount to: where every message is, and who uses the queue.
+"""State of a quorum queue, the sum of all facts: where every message is, and who uses the queue.
 
     enqueued -> ready ------> held by somebody ------> gone, for a reason
                   |           |  ^        |              ^  ^
