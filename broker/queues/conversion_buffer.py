@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
@@ -25,6 +26,31 @@ from fluffle.broker.queues.queue_api import (
     enqueue_again,
     taken_spans,
 )
+
+
+class ConversionHold:
+    """Hold on a queue during its conversion: its users stay, and are served again afterwards."""
+
+    __slots__ = ("_where", "is_decided", "standstill")
+
+    def __init__(self, where: str) -> None:
+        """`where`: the queue, for people."""
+        self._where = where
+        self.is_decided = False
+        """Whether the change is asked for after which another queue has its messages.  That cannot
+        be undone by taking them away here."""
+        self.standstill: ConversionBuffer | None = None
+        """What takes messages in its place; None as long as it takes them itself."""
+
+    def check_purge(self) -> None:
+        """PreconditionFailed once all that is purged would be back."""
+        if self.is_decided:
+            raise conversion_in_progress(self._where)
+
+
+def conversion_in_progress(where: str) -> PreconditionFailed:
+    return PreconditionFailed(f"{where} is becoming a quorum queue; purge it again")
+
 
 FULL_BYTES = 2 << 20
 """Publishers are paused from then on."""

@@ -13,8 +13,8 @@ from functools import partial
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumer_timeout import ConsumerTimeouts
-from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.conversion_hold import ConversionHold
+from fluffle.broker.queues.consumers import Consumer, schedule_of
+from fluffle.broker.queues.conversion_buffer import ConversionHold
 from fluffle.broker.queues.dead_lettering import AtMostOnceDeadLettering
 from fluffle.broker.queues.deduplication import EnqueueFilter
 from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Holder, Outcome
@@ -37,7 +37,6 @@ from fluffle.broker.queues.queue_view import PeekRequest, PeekResult, ReadyView,
 from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DEFAULTS, QueueSettings, settings_of
-from fluffle.broker.queues.single_active import schedule_of
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.deaths import DeathReason
 

@@ -15,17 +15,27 @@ Rule 2: a segment begins an entry of the journal, so that it is read and forgott
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections import deque
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from itertools import groupby, islice
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.byte_count import ByteCount, ByteSum
 from fluffle.broker.queues.delivery_counts import NEW
-from fluffle.broker.queues.expiry_times import INSTANT_MS, Deadlines, part_of
+from fluffle.broker.queues.expiry_times import INSTANT_MS, Deadlines, joined, part_of, span_of
 from fluffle.broker.queues.inherited_counts import InheritedCounts, equal_counts_in
-from fluffle.broker.queues.journal import Damage, Journal, PageStore, Recovery, UnreadableMessages
+from fluffle.broker.queues.journal import (
+    Damage,
+    Journal,
+    LoadedMessages,
+    PageStore,
+    Recovery,
+    UnreadableMessages,
+    part_of_loaded,
+)
 from fluffle.broker.queues.limits import Sizes
-from fluffle.broker.queues.page_out import PageOut
 from fluffle.broker.queues.priorities import SequenceNumbers
 from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun, RequeueOrder
@@ -36,8 +46,68 @@ from fluffle.broker.queues.segment import (
     on_disk_only,
     unread,
 )
-from fluffle.broker.queues.segment_loader import loaded, settle_all
 from fluffle.broker.queues.timer_port import NEVER_MS
+
+
+class PageOut:
+    """Paging of the segments of one ready list."""
+
+    __slots__ = ("_segments", "_spill", "journal")
+
+    def __init__(self, journal: Journal | None, spill: PageStore | None) -> None:
+        self.journal = journal
+        """That of the lane, which may come to have but a part of it."""
+        self._spill = spill
+        self._segments: deque[Segment] = deque()
+        """In memory until they are durable, and perhaps some that changed their mind; tickets
+        rise."""
+
+    def add(self, segment: Segment) -> bool:
+        """It is to leave, if it may: whether it does."""
+        if not leaves(segment, self._spill):
+            return False
+        self._segments.append(segment)
+        return True
+
+    def shed(self, segments: Iterable[Segment]) -> bool:
+        """Memory is short: these are to leave.
+
+        Whether that was all: while the disk is behind, no more is added to what it has to write.
+        """
+        self.forget_durable()
+        for segment in segments:
+            if self._spill is not None and self._spill.is_behind:
+                return False
+            self.add(segment)
+        self.forget_durable()
+        return True
+
+    def forget_durable(self) -> None:
+        """What the disk has."""
+        port = self.journal or self._spill
+        durable = port.commits.durable if port is not None else 0
+        while self._segments and self._segments[0].ticket <= durable:
+            segment = self._segments.popleft()
+            if segment.place is SegmentLocation.LEAVING:
+                if segment.is_recorded and self.journal is not None:
+                    self.journal.evicted(segment.first_sequence, segment.stop_sequence)
+                segment.forget()
+                segment.place = SegmentLocation.DISK
+
+
+def leaves(segment: Segment, spill: PageStore | None) -> bool:
+    """Have a segment leave memory if it is on disk, will be, or may go there now; whether it
+    does."""
+    if segment.place is not SegmentLocation.MEMORY:
+        return False
+    if not (segment.is_recorded or segment.spilled_at):
+        if spill is None or not spill.is_wanted:
+            return False
+        segment.ticket = spill.commits.ticket
+        segment.spilled_at = spill.write(segment.origins, segment.contents, segment.expiries)
+    segment.place = SegmentLocation.LEAVING
+    return True
+
 
 SEGMENT_MESSAGES_MAX = 1024
 SEGMENT_BYTES_MAX = 1_048_576
@@ -501,3 +571,99 @@ class ReadyList:
             assert self._journal is not None
             self._journal.forget_unreadable()
         self.damage = None
+
+
+def loaded(
+    segment: Segment, journal: Journal, redelivered_below: int, *, is_one_of_many: bool
+) -> list[Segment]:
+    """What is to be in the place of a segment of a lane.  Raises `UnreadableMessages`.
+
+    Where some is settled it becomes several.  What lies behind damage stays on disk, as a segment
+    that begins with it.
+    """
+    found = journal.load(segment.first_sequence, segment.stop_sequence)
+    count = sum(len(part.contents) for part in found)
+    assert 0 < count <= segment.count, f"{segment.count} messages stored, {count} there"
+    parts = [piece for part in found for piece in split_at(part, redelivered_below)]
+    together = [[part] for part in parts]
+    if is_one_of_many:  # messages of other lanes lie between any two of them
+        by_past = groupby(parts, lambda part: part.sequences[0] < redelivered_below)
+        together = [list(same) for _is_seen, same in by_past]
+    is_whole = len(parts) == 1 and segment.is_whole
+    again = [of_loaded(part, segment.ticket) for part in together]
+    for each in again:
+        each.redelivered = each.first_sequence < redelivered_below
+        each.place = SegmentLocation.MEMORY if is_whole else SegmentLocation.KEPT
+    if count < segment.count:
+        again.append(behind(segment, found[-1], count))
+    return again
+
+
+def of_loaded(parts: Sequence[LoadedMessages], ticket: int) -> Segment:
+    """Stretches that were read, as one segment."""
+    first, *others = parts
+    sequences = first.sequences
+    segment = Segment(
+        first.origins,
+        first.contents,
+        sum(sum(map(len, part.contents)) for part in parts),
+        sequences[0],
+        ticket=ticket,
+        expiries=first.expiries,
+    )
+    segment.stop_sequence = sequences[-1] + 1
+    if not segment.is_whole:
+        segment.numbers = array("Q", sequences)
+    for part in others:
+        count = len(part.contents)
+        segment.number(part.sequences)
+        segment.expiries = joined(segment.expiries, segment.count, part.expiries, count)
+        segment.origins += part.origins
+        segment.contents += part.contents
+        segment.count += count
+        segment.stop_sequence = part.sequences[-1] + 1
+    segment.earliest_ms, segment.latest_ms = span_of(segment.expiries)
+    return segment
+
+
+def behind(segment: Segment, last: LoadedMessages, found: int) -> Segment:
+    """What is left of a segment on disk when `found` messages of it, up to `last`, were read."""
+    first = last.sequences[-1] + 1
+    rest = Segment([], [], segment.content_bytes, first, ticket=segment.ticket)
+    rest.count = segment.count - found
+    rest.stop_sequence = segment.stop_sequence
+    rest.place = SegmentLocation.DISK
+    rest.earliest_ms, rest.latest_ms = segment.earliest_ms, segment.latest_ms
+    return rest
+
+
+def split_at(part: LoadedMessages, sequence: int) -> list[LoadedMessages]:
+    """A stretch as what lies before a sequence number and what does not, if there is both."""
+    count = bisect_left(part.sequences, sequence)
+    if not 0 < count < len(part.contents):
+        return [part]
+    return [
+        part_of_loaded(part, 0, count),
+        part_of_loaded(part, count, len(part.contents)),
+    ]
+
+
+def settle_all(
+    journal: Journal, returned: Iterable[RequeuedRun], segments: Iterable[Segment]
+) -> None:
+    """Nothing of a lane is wanted any more."""
+    for run in returned:
+        if run.is_recorded:
+            journal.settled(run.sequences[run.head :])
+    for is_on_disk, together in groupby(segments, is_only_in_journal):
+        if is_on_disk:  # one stretch, though they be thousands: there is nothing between them
+            of_disk = list(together)
+            journal.discarded(of_disk[0].first_sequence, of_disk[-1].stop_sequence)
+            continue
+        for segment in together:
+            if segment.is_recorded:
+                journal.settled(segment.sequences(segment.head, segment.count))
+
+
+def is_only_in_journal(segment: Segment) -> bool:
+    return segment.is_recorded and segment.place is SegmentLocation.DISK

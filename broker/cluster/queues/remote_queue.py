@@ -44,7 +44,7 @@ from fluffle.broker.cluster.queues.remote_counts import RemoteCounts
 from fluffle.broker.cluster.queues.settlements import Settlements
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.conversion_hold import conversion_in_progress
+from fluffle.broker.queues.conversion_buffer import conversion_in_progress
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes

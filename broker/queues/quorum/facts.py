@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
+from fluffle.protocol.deaths import DeathReason
+
 Key: TypeAlias = int
 
 NOBODY = 0
@@ -394,3 +396,13 @@ KINDS: Mapping[int, type[Fact]] = {
     26: Remembered,
 }
 """What is on disk for each.  Numbers are never used again; a new one needs a new version."""
+
+
+DEATH_REASONS = {
+    Reason.REJECTED: DeathReason.REJECTED,
+    Reason.EXPIRED: DeathReason.EXPIRED,
+    Reason.MAXLEN: DeathReason.MAXLEN,
+    Reason.DELIVERY_LIMIT: DeathReason.DELIVERY_LIMIT,
+}
+
+REASONS = {death: reason for reason, death in DEATH_REASONS.items()}

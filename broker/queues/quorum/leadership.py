@@ -16,7 +16,9 @@ before is answered again from what the image says of it; one that comes too soon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fluffle.broker.base.message import Origin
@@ -36,7 +38,6 @@ from fluffle.broker.queues.quorum.dead_letter_dedup import DeadLetterDedup
 from fluffle.broker.queues.quorum.dead_letter_outbox import DeadLetterOutbox
 from fluffle.broker.queues.quorum.deduplication_facts import LoggedDeduplicationKeys
 from fluffle.broker.queues.quorum.delayed_queue import delayed_list_of, intake_of, stored_of
-from fluffle.broker.queues.quorum.delivery_facts import facts_of
 from fluffle.broker.queues.quorum.effect_buffer import BufferedEffect, EffectBuffer
 from fluffle.broker.queues.quorum.effects import (
     Activity,
@@ -49,6 +50,7 @@ from fluffle.broker.queues.quorum.effects import (
     NotTaken,
     Withdrawn,
 )
+from fluffle.broker.queues.quorum.encoding import FactBatch, encode
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.entry_version import EntryVersions
 from fluffle.broker.queues.quorum.facts import (
@@ -56,6 +58,8 @@ from fluffle.broker.queues.quorum.facts import (
     Acted,
     Answered,
     ConsumerAttached,
+    Delivered,
+    DeliveredWithoutAck,
     Detached,
     GetterAttached,
     Key,
@@ -65,13 +69,13 @@ from fluffle.broker.queues.quorum.facts import (
 )
 from fluffle.broker.queues.quorum.holders import BufferedNotifications, Getter, Holders, HolderState
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import LeaderContext, ProposalPort
+from fluffle.broker.queues.quorum.leader_context import LeaderContext, ProposalPort, Propose
 from fluffle.broker.queues.quorum.message_reader import LogJournal
-from fluffle.broker.queues.quorum.proposals import Proposals
 from fluffle.broker.queues.quorum.publisher import Publisher
 from fluffle.broker.queues.quorum.purge import Purge
 from fluffle.broker.queues.quorum.queue_time import QueueTime
 from fluffle.broker.queues.quorum.redelivery import RecordedDeliveries, on_record_before
+from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.session_table import SessionTable
 from fluffle.broker.queues.quorum.settlement import Settlement
 from fluffle.broker.queues.quorum.specification import encode_settings, settings_on_record
@@ -79,6 +83,121 @@ from fluffle.broker.queues.requeue import RequeueByReturn
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
+
+
+@dataclass(slots=True)
+class ProposedEntry:
+    """Entry that waits for the log to take it."""
+
+    payload: bytes
+    content_bytes: int
+    """Of its messages."""
+
+
+@dataclass(slots=True)
+class ProposedPurge:
+    """Entries that are only made when it is their turn."""
+
+    sweep: Purge
+    batch: FactBatch
+    """As each of them begins: made when the purge was decided, like what comes behind it."""
+
+
+class Proposals:
+    """Proposals of one leadership, in order."""
+
+    __slots__ = (
+        "_announcing", "_on_fate", "_on_swept", "_propose", "_takes", "_touch", "_waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        announcing: EntryVersions,
+        takes: Callable[[int], bool],
+        propose: Propose,
+        touch: Callable[[], None],
+        *,
+        on_fate: Callable[[bool], None],
+        on_swept: Callable[[bool], None],
+    ) -> None:
+        """`on_fate` hears what becomes of each entry that was drafted, `on_swept` of each piece of
+        a purge.  `touch` asks for `propose` in the next turn."""
+        self._announcing = announcing
+        self._takes = takes
+        self._propose = propose
+        self._touch = touch
+        self._on_fate = on_fate
+        self._on_swept = on_swept
+        self._waiting: deque[ProposedEntry | ProposedPurge] = deque()
+
+    def __bool__(self) -> bool:
+        """Whether any waits."""
+        return bool(self._waiting)
+
+    def add(self, batch: FactBatch, content_bytes: int) -> None:
+        """An entry is drafted."""
+        payload = encode(batch, self._announcing.version)
+        self._waiting.append(ProposedEntry(payload, content_bytes))
+
+    def sweep(self, sweep: Purge, batch: FactBatch) -> None:
+        """A purge is to be said before all that comes."""
+        self._waiting.append(ProposedPurge(sweep, batch))
+
+    def propose(self) -> None:
+        """As many as the log takes now, up to a piece of a purge: more is for other turns."""
+        while self._waiting:
+            first = self._waiting[0]
+            if not self._takes(first.content_bytes if isinstance(first, ProposedEntry) else 0):
+                return
+            if isinstance(first, ProposedPurge):
+                self._sweep(first)
+                return
+            self._waiting.popleft()
+            self._propose(first.payload, self._on_fate)
+
+    def _sweep(self, swept: ProposedPurge) -> None:
+        if runs := swept.sweep.next():
+            piece = replace(swept.batch, facts=[Purged(runs)])
+            self._propose(encode(piece, self._announcing.version), self._on_swept)
+        if not swept.sweep:
+            self._waiting.popleft()
+        self._touch()
+
+
+def facts_of(
+    delivery_batches: Sequence[DeliveryBatch], key_of: Callable[[DeliveryBatch], Key]
+) -> Iterator[Delivered | DeliveredWithoutAck]:
+    """One fact for those between which one run was dealt out in turn, one for each other."""
+    at = 0
+    while at < len(delivery_batches):
+        together = delivery_batches[at : at + dealt_together(delivery_batches, at)]
+        first = together[0]
+        runs = runs_of(first.sequences)
+        if len(together) > 1:
+            start = first.sequences[0]
+            runs = [range(start, start + len(together) * len(first.sequences))]
+        kind = DeliveredWithoutAck if first.holder.no_ack else Delivered
+        # mutant: LE9
+        yield kind(
+            first.counts.acquired, [key_of(delivery_batch) for delivery_batch in together], runs
+        )
+        at += len(together)
+
+
+def dealt_together(delivery_batches: Sequence[DeliveryBatch], at: int) -> int:
+    """How many, from one on, are the shares of one run of consecutive messages."""
+    first = delivery_batches[at]
+    count = first.sequences.step if isinstance(first.sequences, range) else 1
+    others = delivery_batches[at + 1 : at + count]
+    if len(others) + 1 < count:
+        return 1
+    for place, other in enumerate(others, 1):
+        share = range(first.sequences[0] + place, first.sequences[-1] + place + 1, count)
+        is_alike = other.counts == first.counts and other.holder.no_ack == first.holder.no_ack
+        if other.sequences != share or not is_alike:
+            return 1
+    return count
+
 
 ENTRY_BYTES = 4 << 20
 """Of the messages of an entry, or one publish of many more: links, logs and readers take an entry

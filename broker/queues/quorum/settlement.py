@@ -30,12 +30,13 @@ from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.quorum.dead_letter_outbox import DeadLetterOutbox, counts_along
-from fluffle.broker.queues.quorum.death_reasons import DEATH_REASONS, REASONS
 from fluffle.broker.queues.quorum.effect_buffer import EffectBuffer
 from fluffle.broker.queues.quorum.effects import Dead, TimedOut
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.facts import (
+    DEATH_REASONS,
     NOBODY,
+    REASONS,
     DeadLettered,
     DeadLettering,
     Dropped,

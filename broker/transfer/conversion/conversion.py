@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.queues.conversion_buffer import ConversionBuffer
-from fluffle.broker.queues.conversion_hold import ConversionHold
+from fluffle.broker.queues.conversion_buffer import ConversionBuffer, ConversionHold
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.queue_api import Deferred, EnqueueResult, PublishReceipt, QueueCounts

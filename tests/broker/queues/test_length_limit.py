@@ -9,7 +9,7 @@ import pytest
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues import limits
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.conversion_hold import ConversionHold
+from fluffle.broker.queues.conversion_buffer import ConversionHold
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.length_limit import DROPPED_BYTES_MAX, MESSAGE_COST_BYTES

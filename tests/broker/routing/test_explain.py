@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
-from fluffle.broker.routing.explain import UNMATCHED_SHOWN_MAX, Explanation, explain
-from fluffle.broker.routing.mismatch_reasons import REASONS, of_pattern
+from fluffle.broker.routing.explain import (
+    REASONS,
+    UNMATCHED_SHOWN_MAX,
+    Explanation,
+    explain,
+    of_pattern,
+)
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties

@@ -17,16 +17,18 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.erlang_terms import DEPTH_MAX, Term, read_term
 from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
 from fluffle.broker.routing.exchange_context import ExchangeContext
-from fluffle.broker.routing.jms_like import ITEMS_MAX, VALUE_BYTES_MAX, LikePattern
+from fluffle.broker.routing.explain import of_selector
 from fluffle.broker.routing.jms_selector import (
+    ITEMS_MAX,
     PATTERNS_MAX,
+    VALUE_BYTES_MAX,
     BadPattern,
+    LikePattern,
     Value,
     compiled,
     expression,
 )
 from fluffle.broker.routing.matcher import MatchInput
-from fluffle.broker.routing.mismatch_reasons import of_selector
 from fluffle.broker.routing.router import KEYS_SUFFICE, Router
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable

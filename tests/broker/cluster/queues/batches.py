@@ -30,8 +30,7 @@ from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.conversion_buffer import ConversionBuffer
-from fluffle.broker.queues.conversion_hold import ConversionHold
+from fluffle.broker.queues.conversion_buffer import ConversionBuffer, ConversionHold
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes

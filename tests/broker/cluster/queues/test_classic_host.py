@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms
 from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCONNECTED_MS
-from fluffle.broker.queues.conversion_hold import ConversionHold
+from fluffle.broker.queues.conversion_buffer import ConversionHold
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import Damage
 from tests.broker.cluster.queue_sessions.happenings import OUTCOMES
