@@ -122,11 +122,11 @@ def plan_of(url: str, options: dict[str, Any]) -> Plan:
 
 
 def report_nothing(_tally: Tally, _seconds: float) -> None:
-    """Nobody looks."""
+    """Report nothing, for scripts."""
 
 
 def report_progress(tally: Tally, seconds: float) -> None:
-    """How far it is, for who sits there."""
+    """Print how far the run is, for people."""
     if sys.stderr.isatty():
         click.echo(
             f"{seconds:5.0f} s  {tally.published} published, {tally.confirmed} confirmed, "
@@ -136,7 +136,7 @@ def report_progress(tally: Tally, seconds: float) -> None:
 
 
 def lines(figures: dict[str, Any]) -> list[str]:
-    """For people."""
+    """Return the figures as lines for people."""
     rows = [
         f"{name:<10} {figures[name]:>10} {figures[f'{name}_per_s']:>10.0f}/s"
         for name in ("published", "confirmed", "received")

@@ -11,7 +11,7 @@ PERCENTILES: Mapping[str, float] = {"p50": 50, "p95": 95, "p99": 99, "p99_9": 99
 
 
 class Latencies:
-    """In seconds, as many as there were."""
+    """Latencies in seconds, as many as there were."""
 
     __slots__ = ("_samples",)
 
@@ -22,7 +22,7 @@ class Latencies:
         self._samples.append(seconds)
 
     def row(self) -> dict[str, float | None]:
-        """Percentiles and the largest, in milliseconds; None without any."""
+        """Return percentiles and the largest, in milliseconds; None without any."""
         ordered = sorted(self._samples)
         places = {name: percentile(ordered, share) for name, share in PERCENTILES.items()}
         largest = ordered[-1] if ordered else None
@@ -30,7 +30,7 @@ class Latencies:
 
 
 def percentile(ordered: list[float], share: float) -> float | None:
-    """The least value that so many of a hundred do not exceed."""
+    """Return the least value that so many of a hundred do not exceed."""
     if not ordered:
         return None
     return ordered[max(0, ceil(len(ordered) * share / 100) - 1)]
@@ -55,7 +55,7 @@ class Tally:
         self.end_to_end = Latencies()
 
     def row(self, seconds: float) -> dict[str, Any]:
-        """All of it, for `seconds` of work."""
+        """Return all figures, for `seconds` of work."""
         return {
             "seconds": round(seconds, 3),
             "published": self.published,

@@ -58,7 +58,7 @@ class Plan:
 
 
 def ignore_event(_event: object) -> None:
-    """Nobody writes down what is said."""
+    """Ignore an event: no history is written."""
 
 
 class BenchRun:
@@ -76,7 +76,7 @@ class BenchRun:
         """Whether all that was confirmed has been received."""
 
     async def run(self) -> dict[str, Any]:
-        """The figures.  Raises `Gone`."""
+        """Run; return the figures.  Raises `ConnectionEnded`."""
         plan = self._plan
         async with self._connect("bench.setup") as setup:
             for queue in plan.queues:
@@ -90,7 +90,7 @@ class BenchRun:
         return self.tally.row(seconds)
 
     async def _work(self) -> float:
-        """How long there was publishing."""
+        """Publish and consume; return how long there was publishing."""
         plan = self._plan
         consuming = [asyncio.ensure_future(self._consume(n)) for n in range(plan.consumers)]
         start = self._now()
@@ -197,7 +197,7 @@ class Publisher:
         talk.on(Basic.Nack, lambda heard: self._settle(heard, is_ack=False))
 
     async def run(self) -> None:
-        """Until the time is over and all is confirmed."""
+        """Publish until the time is over and all is confirmed."""
         plan, talk = self._plan, self._connect
         rate = plan.rate / plan.publishers if plan.rate else None
         await talk.call(Confirm.Select())

@@ -39,7 +39,7 @@ class Callee(Protocol):
 
 
 def blocking(callee: Callee, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
-    """`work` as a function."""
+    """Turn `work` into a function that blocks."""
 
     def done(*positional: P.args, **named: P.kwargs) -> T:
         __tracebackhide__ = True

@@ -143,11 +143,11 @@ class MovableTimer:
 
 
 def do_nothing() -> None:
-    """What a timer does that was cancelled."""
+    """Do nothing: the action of a timer that was cancelled."""
 
 
 def milliseconds(by: timedelta, parts: Mapping[str, float]) -> int:
-    """TypeError for what is no time."""
+    """Convert a duration to milliseconds.  TypeError for what is no time."""
     unknown = parts.keys() - set(PARTS)
     if unknown or not isinstance(by, timedelta):
         given = ", ".join(sorted(unknown)) or repr(by)

@@ -21,7 +21,7 @@ NOTHING_SAID = Counts()
 def wanted_counts(
     count: int | None, ready: int | None, unacked: int | None, consumers: int | None
 ) -> Counts:
-    """TypeError if nothing is wanted."""
+    """Return what is expected.  TypeError if nothing is."""
     wanted = Counts(count, ready, unacked, consumers)
     if wanted == NOTHING_SAID:
         raise TypeError("expect needs at least one of count, ready, unacked, consumers")
@@ -33,7 +33,7 @@ def is_met(wanted: Counts, found: Counts) -> bool:
 
 
 def shown(counts: Counts) -> str:
-    """Those that are said."""
+    """Show the counts that are known."""
     names = ("messages", "ready", "unacknowledged", "consumers")
     pairs = zip(names, counts, strict=True)
     return ", ".join(f"{number} {name}" for name, number in pairs if number is not None)

@@ -45,7 +45,7 @@ def published(timeline: Timeline, message: RoutedMessage, queues: Sequence[str])
 
 
 def taken(timeline: Timeline, delivery_batch: DeliveryBatch) -> None:
-    """One message."""
+    """Note one message that the test has taken."""
     (origin,), (content,), (sequence,) = (
         delivery_batch.origins,
         delivery_batch.contents,
@@ -234,7 +234,7 @@ def taken_of(delivery_batch: DeliveryBatch, taker: DirectConsumer) -> HeldMessag
 
 
 def settle(delivery_batch: DeliveryBatch, taker: DirectConsumer, outcome: Outcome) -> None:
-    """Once; afterwards in vain."""
+    """Settle a message once; afterwards in vain."""
     queue = delivery_batch.holder.queue
     for start, stop in delivery_batch.settle(0, 1):
         if taker.vhost.has(queue):

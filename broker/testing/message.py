@@ -23,18 +23,18 @@ class Message:
     redelivered: bool
 
     def text(self) -> str:
-        """UnicodeDecodeError."""
+        """Decode the body as text.  UnicodeDecodeError."""
         return self.body.decode()
 
     def json(self) -> Any:
-        """ValueError."""
+        """Decode the body as JSON.  ValueError."""
         from json import loads  # noqa: PLC0415  only if it is used
 
         return loads(self.body)
 
 
 def message_of(row: Row) -> Message:
-    """As `queues.peek` shows it."""
+    """Build a message from a row of `queues.peek`."""
     if row["payload_encoding"] == "base64":
         from base64 import b64decode  # noqa: PLC0415  only if it is used
 

@@ -178,20 +178,20 @@ class OpenTraces:
         return passage
 
     def adopt(self, sequence: int, passage: Passage) -> None:
-        """The queue calls it so."""
+        """Note the sequence number that the queue gives a message."""
         passage.sequence = sequence
         self._by_sequence[sequence] = passage
 
     def known(self, sequence: int) -> Passage | None:
-        """The one that was handed out under this number."""
+        """Return the message that was delivered under this number."""
         return self._by_sequence.get(sequence)
 
     def next_like(self, key: int) -> Passage | None:
-        """The next of those that are ready with this content."""
+        """Return the next of those that are ready with this content."""
         return next(iter(self._by_key.get(key, {}).values()), None)
 
     def next(self, count: int) -> list[Passage]:
-        """The next of all that are ready."""
+        """Return the next of all that are ready."""
         return list(islice(self._ready.values(), count))
 
     def reject(self, passage: Passage) -> None:
@@ -205,7 +205,7 @@ class OpenTraces:
         return self._rejected.pop(found.number) if found is not None else None
 
     def bury(self) -> None:
-        """Nobody wants what was rejected."""
+        """End all rejected messages: none of them is dead-lettered."""
         self._rejected.clear()
 
     @property
@@ -213,7 +213,7 @@ class OpenTraces:
         return iter(self._ready.values())
 
     def end(self, passage: Passage) -> None:
-        """The queue is done with it."""
+        """End a message that its queue is done with."""
         self._unwait(passage)
         self._rejected.pop(passage.number, None)
         if passage.sequence is not None:

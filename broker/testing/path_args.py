@@ -11,7 +11,8 @@ PathSaid: TypeAlias = "str | PathLike[str]"
 
 
 def path_of(argument: str, said: PathSaid | None) -> Path | None:
-    """TypeError."""
+    """Return `said` as a Path; None stays None.  Raises TypeError unless it is a str or
+    PathLike."""
     if said is None:
         return None
     if not isinstance(said, str | PathLike):
@@ -20,7 +21,8 @@ def path_of(argument: str, said: PathSaid | None) -> Path | None:
 
 
 def socket_path_of(said: PathSaid | None) -> Path | None:
-    """An absolute one.  TypeError for what is meant as an address, and would be a file's name."""
+    """Return an absolute path of a socket.  TypeError for what is meant as an address, and would
+    be a file's name."""
     path = path_of("listen", said)
     if isinstance(said, str) and "/" not in said:
         raise TypeError(
@@ -30,7 +32,7 @@ def socket_path_of(said: PathSaid | None) -> Path | None:
 
 
 def names_of(argument: str, said: Sequence[str]) -> tuple[str, ...]:
-    """TypeError for a string, of which each letter would be one."""
+    """Return names as a list.  TypeError for a string, of which each letter would be one."""
     if isinstance(said, str):
         raise TypeError(f"{argument} are names: {argument}=[{said!r}], not {said!r}")
     return tuple(said)

@@ -15,7 +15,8 @@ from fluffle.broker.testing.requirements import VhostRequirements
 async def create_vhost(
     parts: NodeContext, name: str, wanted: VhostRequirements, users: Iterable[str]
 ) -> None:
-    """Make it, for `users` of the broker and those that are wanted beside them, or nothing.
+    """Create a virtual host, for `users` of the broker and those that are wanted beside them, or
+    nothing.
 
     BrokerError, DefinitionsError, OSError, ValueError.
     """
@@ -39,7 +40,7 @@ async def create_vhost(
 
 
 async def make(parts: NodeContext, name: str, entries: Mapping[str, list[dict[str, Any]]]) -> None:
-    """What definitions name.  PreconditionFailed for what is skipped."""
+    """Make what definitions name.  PreconditionFailed for what is skipped."""
     for category, made in entries.items():
         row = await ask(parts, "definitions.import", category=category, entries=made, home=name)
         if row["skipped"]:
@@ -47,14 +48,15 @@ async def make(parts: NodeContext, name: str, entries: Mapping[str, list[dict[st
 
 
 def hang_up(parts: NodeContext, name: str) -> None:
-    """On all its clients."""
+    """Close the connections of all clients of a virtual host."""
     for connection in parts.connections:
         if connection.session is not None and connection.session.vhost.name == name:
             connection.close(ConnectionForced("the test is over"))  # which is no error to log
 
 
 async def delete_vhost(parts: NodeContext, name: str, wanted: VhostRequirements) -> None:
-    """With all that is in it, and those users that it came with.  NotFound."""
+    """Delete a virtual host with all that is in it, and those users that it came with.
+    NotFound."""
     await ask(parts, "vhosts.delete", name=name)
     for user in wanted.users.keys() & parts.access.users.keys():
         await ask(parts, "users.delete", name=user, force=True)

@@ -45,18 +45,18 @@ class Recorder:
         """Those that are open."""
 
     def of(self, vhost: str) -> Timeline:
-        """That of a virtual host; a new one if nothing has been seen of it."""
+        """Return the timeline of a virtual host; a new one if nothing has been seen of it."""
         if vhost not in self._timelines:
             self._timelines[vhost] = Timeline(self._now_ms)
         return self._timelines[vhost]
 
     @property
     def seen(self) -> tuple[str, ...]:
-        """Virtual hosts of which something has been seen."""
+        """Return the virtual hosts of which something has been seen."""
         return tuple(self._timelines)
 
     def forget(self, vhost: str) -> None:
-        """It is gone."""
+        """Forget a virtual host that is gone."""
         self._timelines.pop(vhost, None)
 
     # An `Observer`

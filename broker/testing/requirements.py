@@ -59,7 +59,7 @@ class VhostRequirements:
 
 
 def content_of(definitions: Definitions | None) -> Mapping[str, Any]:
-    """OSError, ValueError."""
+    """Read definitions.  OSError, ValueError."""
     if isinstance(definitions, Mapping):
         return definitions
     if definitions is None:
@@ -71,7 +71,8 @@ def content_of(definitions: Definitions | None) -> Mapping[str, Any]:
 
 
 def requirements_of(arguments: Iterable[Mapping[str, Any]]) -> VhostRequirements:
-    """Of several marks; what the first one says counts.  TypeError for what there is not."""
+    """Join the arguments of several marks; what the first one says counts.  TypeError for what
+    there is not."""
     said: dict[str, Any] = {}
     known = {each.name: each.metadata["is"] for each in fields(VhostRequirements)}
     for each in arguments:

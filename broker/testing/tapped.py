@@ -133,7 +133,7 @@ def who_on(channel: Channel) -> Actor:
 
 
 def short(connection: str) -> str:
-    """The client's end of it."""
+    """Return the client's end of a connection."""
     return connection.partition(" -> ")[0]
 
 

@@ -125,7 +125,7 @@ class Timeline:
             )
 
     def led_nowhere(self, who: Actor, message: RoutedMessage, *, is_returned: bool) -> None:
-        """No queue gets it."""
+        """Note a message that no queue gets."""
         if len(self.unroutable) == UNROUTABLE_MAX:
             self.forgotten["unroutable messages"] += 1
         exchange, routing_key, content = message
@@ -163,7 +163,8 @@ class Timeline:
     def delivered(
         self, queue: str, sequence: int, message: RoutedMessage, step: TraceStep, origin: str
     ) -> None:
-        """It is given to a client; `origin` is where it comes from if nobody has seen it come."""
+        """Note a delivery to a client; `origin` is where the message comes from if nobody has
+        seen it come."""
         course = self.course(queue)
         passage = course.hand(sequence, hash(message[2]))
         if passage is None:
@@ -213,7 +214,7 @@ class Timeline:
         )
 
     def dropped(self, queue: str, reason: DeathReason, count: int) -> None:
-        """So many have died, and nobody wants them."""
+        """Note that so many messages have died and are not dead-lettered."""
         course = self.course(queue)
         if reason is DeathReason.REJECTED:
             course.bury()
@@ -240,7 +241,7 @@ class Timeline:
         return purged
 
     def queue_gone(self, queue: str) -> None:
-        """It has been deleted with all that was in it."""
+        """Note that a queue was deleted with all that was in it."""
         for passage in self.of_queue(queue):
             if passage.state in ("ready", "unacked"):
                 passage.add(TraceStep(StepKind.GONE, self.at_ms, detail="with its queue"))
@@ -267,7 +268,7 @@ class Timeline:
 
 
 def listed(bodies: Sequence[bytes]) -> str:
-    """The first, and how many more there are."""
+    """List the first bodies, and how many more there are."""
     if not bodies:
         return "nothing"
     more = f" and {len(bodies) - 1} more" if len(bodies) > 1 else ""

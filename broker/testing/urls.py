@@ -11,7 +11,7 @@ AMQPS_PORT = 5671
 
 
 def amqp_url(user: str, password: str, address: str, vhost: str, *, scheme: str = "amqp") -> str:
-    """`address` is HOST:PORT, or the path of a unix socket, quoted."""
+    """Build an AMQP URL; `address` is HOST:PORT, or the path of a unix socket, quoted."""
     name, secret, place = (quote(each, safe="") for each in (user, password, vhost))
     return f"{scheme}://{name}:{secret}@{address}/{place}"
 
@@ -28,7 +28,7 @@ class AmqpAddress(NamedTuple):
 
 
 def address_of(url: str) -> AmqpAddress:
-    """ValueError."""
+    """Parse an AMQP URL.  ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         raise ValueError(f"write amqp://USER:PASSWORD@HOST:PORT or amqps://…, not {url}")

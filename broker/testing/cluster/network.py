@@ -59,7 +59,7 @@ class Network:
     # What goes wrong
 
     async def cut(self, from_: int, to: int) -> None:
-        """Nothing goes this way any more."""
+        """Cut a direction: nothing goes this way any more."""
         self._way(from_, to).cut()
 
     async def partition(self, *sides: Iterable[int]) -> None:
@@ -77,20 +77,20 @@ class Network:
                     self._way(b, a).cut()
 
     async def heal(self) -> None:
-        """All is as it was in the beginning; what was held up arrives."""
+        """Restore the network as it was in the beginning; what was held up arrives."""
         for way in self._ways.values():
             way.delay_s = way.loss = 0.0
             way.mend()
 
     async def drop(self, share: float, *, from_: int | None = None, to: int | None = None) -> None:
-        """Of the pieces that are sent, this share is lost, and sent again 200 ms later or more."""
+        """Lose this share of the pieces that are sent; each is sent again 200 ms later or more."""
         if not 0 <= share < 1:
             raise ValueError(f"{share} is no share from 0 to below 1")
         for way in self._some(from_, to):
             way.loss = share
 
     async def delay(self, ms: float, *, from_: int | None = None, to: int | None = None) -> None:
-        """What is sent arrives so much later."""
+        """Delay what is sent by so much."""
         if ms < 0:
             raise ValueError(f"nothing arrives {-ms} ms before it is sent")
         for way in self._some(from_, to):
@@ -103,7 +103,7 @@ class Network:
         return self._ways[from_, to]
 
     def _some(self, from_: int | None, to: int | None) -> Iterator[LinkDirection]:
-        """All that begin and end there; None is anywhere."""
+        """Return all directions that begin and end there; None is anywhere."""
         if from_ is not None and to is not None:
             yield self._way(from_, to)
             return

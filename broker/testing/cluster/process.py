@@ -53,7 +53,7 @@ class Process:
         """Of its connections."""
 
     def stop(self) -> None:
-        """As SIGSTOP does: nothing of it runs any more, and nobody is told."""
+        """Stop as SIGSTOP does: nothing of it runs any more, and nobody is told."""
         self.stands_still = True
         self.loop.deafen()
         for transport in self.transports:
@@ -89,7 +89,7 @@ class Process:
             asyncio._set_running_loop(former)
 
     def take(self, handle: asyncio.Handle) -> None:
-        """It is due."""
+        """Run a handle that is due."""
         if self.stands_still:
             self._waiting.append(handle)
         elif not handle.cancelled():

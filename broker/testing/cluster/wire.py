@@ -25,7 +25,7 @@ RESENDS_MAX = 5
 
 
 class LinkDirection:
-    """From one node to another: what becomes of all that is sent there."""
+    """Direction of a link from one node to another: what becomes of all that is sent there."""
 
     __slots__ = ("chance", "delay_s", "flows", "is_cut", "loss", "when_whole")
 
@@ -44,7 +44,7 @@ class LinkDirection:
         self.when_whole.clear()
 
     def mend(self) -> None:
-        """What was held up arrives."""
+        """Restore the direction: what was held up arrives."""
         self.is_cut = False
         self.when_whole.set()
         for flow in tuple(self.flows):
@@ -95,7 +95,7 @@ class StreamDirection:
         self.pump()
 
     def drop(self) -> None:
-        """What is under way does not arrive."""
+        """Drop what is under way."""
         self._under_way.clear()
 
     def end(self) -> None:
@@ -106,7 +106,7 @@ class StreamDirection:
             self._timer.cancel()
 
     def pump(self) -> None:
-        """Let arrive what is due."""
+        """Deliver what is due."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
