@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.frame_dispatch import FrameDispatch
 from fluffle.broker.cluster.host_limits import HostLimits
-from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Links
+from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Links, OnLink
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.broker.runtime.turn import Turn, do_nothing
 from fluffle.raft.config import NodeId
@@ -23,6 +23,51 @@ from fluffle.raft.records import Chance, GroupId
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.store import Store
+
+OnPayload = Callable[[NodeId, bytes], None]
+
+
+def accept_all(_node: NodeId, _kind: FrameKind) -> bool:
+    """Where there is one cluster."""
+    return True
+
+
+class FrameDispatch:
+    """Takes the two hooks of a node's links, and passes on.
+
+    Frames of a kind without a receiver come from a node of a later version; they are dropped and
+    reported to `refused`, as is what its receiver calls a `BadFrame`.
+    """
+
+    __slots__ = ("_refused", "link_listeners", "may_hear", "takers")
+
+    def __init__(self, links: Links, refused: Callable[[NodeId, str], None]) -> None:
+        self._refused = refused
+        self.takers: dict[FrameKind, OnPayload] = {}
+        """Whoever takes a kind adds itself before the links open."""
+        self.link_listeners: list[OnLink] = []
+        """Told in this order."""
+        self.may_hear: Callable[[NodeId, FrameKind], bool] = accept_all
+        """Whether a frame of a node is for this one: two that help to found different clusters
+        have nothing to say to each other's groups."""
+        links.on_frame = self._on_frame
+        links.on_link = self._on_link
+
+    def _on_frame(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
+        taker = self.takers.get(kind)
+        if not self.may_hear(node, kind):
+            return
+        if taker is None:
+            self._refused(node, f"nobody takes frames of kind {kind:d}")
+        else:
+            try:
+                taker(node, payload)
+            except BadFrame as bad:
+                self._refused(node, str(bad))
+
+    def _on_link(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        for listener in self.link_listeners:
+            listener(node, is_up)
 
 
 class HostIdentity(NamedTuple):

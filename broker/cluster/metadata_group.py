@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
+from fluffle.broker.access.limits import VhostSettings
 from fluffle.broker.base.errors import BrokerError, BrokerFailed, InternalError
 from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.delete_protection import is_against_protection
 from fluffle.broker.cluster.hosted_group import OnReadable
 from fluffle.broker.cluster.proposal_outcome import Fate as EntryFate
 from fluffle.broker.cluster.proposal_outcome import OnFate
@@ -32,8 +32,9 @@ from fluffle.broker.durability.definitions.change_encoding import (
     encode_proposals,
     encode_state,
 )
-from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.difference import difference
+from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.metadata import Apply, Consequence, Decide, ignore_done
 from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS
 from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
@@ -481,3 +482,17 @@ def timed_out() -> BrokerError:
         "the operation timed out: no majority of the cluster has agreed to it within "
         f"{GIVE_UP_MS // 1_000} s; it may still come true"
     )
+
+
+def is_against_protection(state: State, proposal: Proposal) -> bool:
+    """Not if it rests on what is no longer so: then it changes nothing, and is decided anew."""
+    dooms = [fact for fact in proposal.change.puts if fact.kind is Kind.DOOMED]
+    return any(is_protected(state, fact) for fact in dooms) and state.holds(
+        proposal.change, proposal.revisions
+    )
+
+
+def is_protected(state: State, mark: Fact) -> bool:
+    """The virtual host that a fact marks for deletion."""
+    known = state.find((Kind.VHOST, mark.key))
+    return known is not None and isinstance(known.value, VhostSettings) and known.value.is_protected

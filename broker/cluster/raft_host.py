@@ -23,24 +23,54 @@ looked at before they get so far; nothing that a peer sends is one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from fluffle.broker.cluster.append_filter import without_entries
 from fluffle.broker.cluster.codec import BadFrame, decode, encode
-from fluffle.broker.cluster.disk_space import DiskSpace
 from fluffle.broker.cluster.group_background import GroupBackground
 from fluffle.broker.cluster.host_limits import HostLimits
 from fluffle.broker.cluster.hosted_group import HostedGroup, RejectedLog
 from fluffle.broker.cluster.ports import ClockExchange, FrameKind, GroupOwner, Links, Schedule
 from fluffle.broker.cluster.traffic_class import TrafficClasses
 from fluffle.broker.cluster.validate import check
+from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import DamagedLog, LogStore
-from fluffle.raft.messages import AppendAccepted, Message
+from fluffle.raft.messages import AppendAccepted, AppendRequest, Message, SnapshotChunk
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Apply, Output, Restore, Role, RoleChange
 from fluffle.raft.records import GroupId, size_of
+
+
+class DiskSpace:
+    """Free space of the disk as last reported; see `LogStore`."""
+
+    __slots__ = ("_store", "has_room", "is_needed", "may_grow", "on_no_room", "takes_entries")
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+        self.has_room = self.may_grow = self.takes_entries = True
+        self.is_needed = True
+        """Whether some group has no majority with room without this node."""
+        self.on_no_room: Callable[[], object] = do_nothing
+        """Called when there is none any more, maybe from within a turn."""
+
+    def look(self) -> None:
+        """See what the disk says now."""
+        store, had_room = self._store, self.has_room
+        self.has_room = has_room = store.has_room
+        self.may_grow = has_room or store.may_grow
+        self.takes_entries = has_room or store.takes_entries
+        if had_room and not has_room:
+            self.on_no_room()
+
+    @property
+    def follows(self) -> bool:
+        """Whether entries of leaders elsewhere are taken: as long as there is room for any where
+        they cannot be committed without, else only as long as there is some for more."""
+        return self.takes_entries if self.is_needed else self.may_grow
+
 
 RESIGNATIONS_MAX = 8
 """Whoever could lead better has had its turn by then."""
@@ -462,3 +492,26 @@ def _nothing() -> None:
 def is_answer(message: Message) -> bool:
     """Whether it is a follower's to what it was sent."""
     return type(message) is AppendAccepted
+
+
+FollowedAs = Callable[[GroupId], tuple[int, NodeId | None]]
+"""Term and leader of a group, as far as its member here knows."""
+
+
+def without_entries(
+    node: NodeId, messages: Sequence[Message], followed_as: FollowedAs
+) -> list[Message]:
+    """What is left of messages that came from a node.
+
+    Votes and the like are small, and go on.  Entries are asked for again by the leader, ever more
+    rarely, so that dropping them is like losing them: the others are a majority, or nothing is
+    committed.  The leader must be known, or this node would stand for elections itself.
+    """
+    kept: list[Message] = []
+    for message in messages:
+        if isinstance(message, AppendRequest) and message.entries:
+            if followed_as(message.group) != (message.term, node):
+                kept.append(replace(message, entries=[]))
+        elif not isinstance(message, SnapshotChunk):
+            kept.append(message)
+    return kept

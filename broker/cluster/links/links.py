@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 from fluffle.broker.base.clock import Clock, SystemClock
 from fluffle.broker.cluster.links.connection import LinkConnection
-from fluffle.broker.cluster.links.counters import LinkCounters
 from fluffle.broker.cluster.links.handshake import Credentials
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
@@ -34,7 +33,7 @@ from fluffle.broker.cluster.links.identity import (
 )
 from fluffle.broker.cluster.links.inbound import InboundLinks
 from fluffle.broker.cluster.links.limits import LinkLimits
-from fluffle.broker.cluster.links.link_context import LinkContext
+from fluffle.broker.cluster.links.link_context import LinkContext, LinkCounters
 from fluffle.broker.cluster.links.peer import Peer
 from fluffle.broker.cluster.links.refusals import LinkFailure
 from fluffle.broker.cluster.links.tls import LinkCertificates

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.cluster.queue_sessions.messages import Leader
-from fluffle.broker.cluster.queues.classic import ClassicErrorTexts
 from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost, CommitWaiter
 from fluffle.broker.cluster.queues.deletions import Deletions
+from fluffle.broker.cluster.queues.error_texts import ClassicErrorTexts
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
 from fluffle.broker.cluster.queues.session_router import SessionRouter

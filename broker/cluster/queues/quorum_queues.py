@@ -9,8 +9,12 @@ from typing import NamedTuple, TypeAlias
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.membership import MembershipCallbacks, QueueMembership
-from fluffle.broker.cluster.queues.membership_reconciliation import MembershipReconciliation
+from fluffle.broker.cluster.queues.error_texts import QuorumErrorTexts
+from fluffle.broker.cluster.queues.membership import (
+    MembershipCallbacks,
+    MembershipReconciliation,
+    QueueMembership,
+)
 from fluffle.broker.cluster.queues.placement import (
     COUNTED_MAX,
     LeaderLocator,
@@ -20,7 +24,6 @@ from fluffle.broker.cluster.queues.placement import (
     draw_leader,
 )
 from fluffle.broker.cluster.queues.ports import QueueId
-from fluffle.broker.cluster.queues.quorum import QuorumErrorTexts
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.cluster.queues.quorum_members import QuorumMembers
 from fluffle.broker.cluster.queues.remote_queue import RemoteQueue

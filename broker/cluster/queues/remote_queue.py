@@ -22,17 +22,18 @@ from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
 from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
-from fluffle.broker.cluster.queues.deferred_requests import DeferredRequests
 from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.error_texts import ClientRequest, ErrorTexts
-from fluffle.broker.cluster.queues.gets import PendingGets
 from fluffle.broker.cluster.queues.pending_replies import (
     NO_PENDING_REPLIES,
+    DeferredRequests,
+    PendingGets,
     PendingReplies,
+    PublishReceipts,
+    Settlements,
     answered,
 )
-from fluffle.broker.cluster.queues.ports import SessionDirectory
-from fluffle.broker.cluster.queues.publish_receipts import PublishReceipts
+from fluffle.broker.cluster.queues.ports import LeaderCounts, QueueId, SessionDirectory, SessionPort
 from fluffle.broker.cluster.queues.remote_consumers import (
     ConsumerSlot,
     RemoteConsumer,
@@ -40,8 +41,6 @@ from fluffle.broker.cluster.queues.remote_consumers import (
     losers_of,
     terms_of,
 )
-from fluffle.broker.cluster.queues.remote_counts import RemoteCounts
-from fluffle.broker.cluster.queues.settlements import Settlements
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.conversion_buffer import conversion_in_progress
@@ -61,6 +60,55 @@ from fluffle.broker.queues.queue_api import (
 )
 from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
 from fluffle.broker.queues.quorum.runs import runs_of
+
+UNKNOWN = QueueCounts(0, 0, 0)
+"""What is told, as RabbitMQ does, of a queue that cannot be asked."""
+
+
+class RemoteCounts:
+    """Message and consumer counts of a queue led elsewhere, as its leader last reported them."""
+
+    __slots__ = ("_hub", "_is_whole", "_port", "_queue", "last")
+
+    def __init__(self, queue: QueueId, hub: SessionDirectory, port: SessionPort) -> None:
+        self._queue = queue
+        self._hub = hub
+        self._port = port
+        self.last = UNKNOWN
+        """What was last heard."""
+        self._is_whole = False
+        """Whether all of that was told when it was asked for last."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody has counted what is there."""
+        return self._is_whole and not self._port.is_away
+
+    @property
+    def local_counts(self) -> QueueCounts | None:
+        """If this node leads the queue."""
+        counts = self._hub.counts_here(self._queue)
+        return QueueCounts(*counts) if counts is not None else None
+
+    def ask(self, *, in_use: bool) -> QueueCounts | Deferred[QueueCounts]:
+        """RabbitMQ says 0 of what it cannot ask; so does this."""
+        if self._port.is_away:
+            self.last, self._is_whole = UNKNOWN, False
+            return UNKNOWN
+        later: Deferred[QueueCounts] = Deferred()
+
+        def told(counts: LeaderCounts | None) -> None:
+            self._is_whole = counts is not None
+            self.last = QueueCounts(*counts) if counts is not None else UNKNOWN
+            later.answer(self.last)
+
+        self._hub.ask_counts(self._queue, told, in_use=in_use)
+        return later
+
+    def left(self, ready: int) -> None:
+        """So many wait now, says whoever has handed one out or dropped all."""
+        self.last = self.last._replace(ready=ready)
+
 
 T = TypeVar("T")
 

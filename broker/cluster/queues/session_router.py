@@ -16,6 +16,7 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
+from fluffle.broker.cluster.msgpack_parts import Payload
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame, Frame, without_counts
@@ -32,9 +33,65 @@ from fluffle.broker.cluster.queues.ports import (
     QueueId,
     SessionEnvironment,
 )
-from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId
+
+WAITING_BYTES_MAX = 16 << 20
+"""In a lane, when a frame is put behind it: a quarter of what a lane takes.  With a frame as large
+as messages are by default that is half of it, and the rest is for consensus."""
+LOOK_S = 0.01
+
+
+class SessionTransport:
+    """Frames from one node to all others.
+
+    A link drops what there is no room for, and a session would wait for ever for a frame that is
+    lost while its link is up.  So a sender asks first, keeps the frame if too much waits there,
+    and is asked for it again when little does.
+    """
+
+    __slots__ = ("_call_later", "_full", "_links", "_node", "_touch")
+
+    def __init__(
+        self,
+        node: NodeId,
+        links: Links,
+        call_later: Callable[[float, Callable[[], None]], object],
+        touch: Callable[[], None],
+    ) -> None:
+        """`touch`: a turn is to be taken, for there is room again."""
+        self._node = node
+        self._links = links
+        self._call_later = call_later
+        self._touch = touch
+        self._full: set[NodeId] = set()
+        """Nodes for which somebody has something; while there are any, a timer runs."""
+
+    def has_room(self, node: NodeId) -> bool:
+        """Whether something may be sent there now; if not, `touch` is called when it may."""
+        if node == self._node or self._waiting(node) < WAITING_BYTES_MAX:
+            return True
+        if not self._full:
+            self._call_later(LOOK_S, self._look)
+        self._full.add(node)
+        return False
+
+    def send(self, node: NodeId, payload: Payload) -> None:
+        """A frame."""
+        self._links.send(node, FrameKind.STREAM, payload, lane=TrafficClass.NORMAL)
+
+    def _waiting(self, node: NodeId) -> int:
+        return self._links.waiting_bytes(node, TrafficClass.NORMAL)
+
+    def _look(self) -> None:
+        """Nothing waits for a node to which there is no link any more."""
+        free = {node for node in self._full if self._waiting(node) <= WAITING_BYTES_MAX // 2}
+        self._full -= free
+        if free:
+            self._touch()
+        if self._full:
+            self._call_later(LOOK_S, self._look)
+
 
 NONCE_BITS = 63
 """As many as a number has in the facts of a queue."""

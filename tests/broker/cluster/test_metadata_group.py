@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.cluster.frame_dispatch import FrameDispatch
+from fluffle.broker.cluster.host_loop import FrameDispatch
 from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.definitions.catalogue import Catalogue

@@ -29,7 +29,7 @@ from fluffle.broker.cluster.queues.ports import LeaderCounts
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, QuorumQueuesEnvironment
 from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
-from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
+from fluffle.broker.cluster.queues.session_router import WAITING_BYTES_MAX
 from fluffle.broker.cluster.storage_progress import TELL_S, DiskPutBack, StorageProgress
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.policy_renewal import renew_at_once

@@ -23,8 +23,8 @@ from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.cluster.queues import classic_host
 from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost, ClassicQueueLeader
 from fluffle.broker.cluster.queues.deletions import Deletions
+from fluffle.broker.cluster.queues.error_texts import QuorumErrorTexts
 from fluffle.broker.cluster.queues.ports import OnEvents, SessionDirectory
-from fluffle.broker.cluster.queues.quorum import QuorumErrorTexts
 from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues

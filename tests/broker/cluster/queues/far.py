@@ -14,10 +14,9 @@ from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient as StreamEdge
-from fluffle.broker.cluster.queues.classic import ClassicErrorTexts
 from fluffle.broker.cluster.queues.deletions import Deletions
+from fluffle.broker.cluster.queues.error_texts import ClassicErrorTexts, QuorumErrorTexts
 from fluffle.broker.cluster.queues.ports import LeaderCounts, OnEvents
-from fluffle.broker.cluster.queues.quorum import QuorumErrorTexts
 from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType

@@ -13,8 +13,8 @@ from fluffle.broker.cluster.queue_sessions import requests
 from fluffle.broker.cluster.queue_sessions.messages import Publish
 from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
-from fluffle.broker.cluster.queues import publish_receipts
-from fluffle.broker.cluster.queues.publish_receipts import PublishReceipts
+from fluffle.broker.cluster.queues import pending_replies
+from fluffle.broker.cluster.queues.pending_replies import PublishReceipts
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
@@ -53,9 +53,9 @@ SPECS: list[tuple[QueueType, dict[str, Any]]] = [
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish_receipts, "MESSAGES_MAX", RUN_MAX)
+    monkeypatch.setattr(pending_replies, "MESSAGES_MAX", RUN_MAX)
     monkeypatch.setattr(requests, "MESSAGES_MAX", RUN_MAX)
-    monkeypatch.setattr(publish_receipts, "RUN_BYTES_MAX", RUN_BYTES_MAX)
+    monkeypatch.setattr(pending_replies, "RUN_BYTES_MAX", RUN_BYTES_MAX)
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,11 @@ from typing import cast
 import pytest
 
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.queues.membership import MembershipCallbacks
-from fluffle.broker.cluster.queues.membership_reconciliation import SOON_S, MembershipReconciliation
+from fluffle.broker.cluster.queues.membership import (
+    SOON_S,
+    MembershipCallbacks,
+    MembershipReconciliation,
+)
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import QueueSpec, QueueType

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.join_status import join_status_of, log_join_status
+from fluffle.broker.cluster.join import join_status_of, log_join_status
 from fluffle.broker.cluster.links.refusals import LinkFailure
 
 REFUSED = LinkFailure("refused by a: secret", "the secrets differ")
