@@ -65,12 +65,12 @@ class Queue:
     """Whoever leads a quorum queue counts them himself."""
 
     __slots__ = (
-        "_bound",
         "_bury",
         "_dying",
         "_entrance",
         "_guards",
         "_is_fed",
+        "_length_limit",
         "_message_ttl_ms",
         "_overdue",
         "_ports",
@@ -122,7 +122,7 @@ class Queue:
         self.blocked_publishers: list[BlockedPublisher] = []
         """Who has put in too much, whoever did so first in front."""
         self._message_ttl_ms: int | None = None
-        self._bound: LengthLimit | None = None
+        self._length_limit: LengthLimit | None = None
         self._entrance = EnqueueFilter(ports.sieve)
         self._turns = schedule_of(spec)
         self._is_fed = False
@@ -160,8 +160,8 @@ class Queue:
             )
         if settings.limits != self._settings.limits:
             limit = limit_of(settings, self.spec.queue_type)
-            self._bound = length_limit_of(limit, self._ready_list, self._acts())
-        self._guards = self._entrance.go_by(settings.cache, self._bound, self.enqueue)
+            self._length_limit = length_limit_of(limit, self._ready_list, self._acts())
+        self._guards = self._entrance.go_by(settings.cache, self._length_limit, self.enqueue)
         self._overdue.go_by(self, settings.consumer_timeout_ms)
         self._settings = self._dying.settings = settings
         self._message_ttl_ms = settings.message_ttl_ms
@@ -281,15 +281,15 @@ class Queue:
             expires_at_ms=expires_at_ms,
             size_bytes=size_bytes,
         )
-        if self._bound is not None:
-            self._bound.added(len(contents), content_bytes)
+        if self._length_limit is not None:
+            self._length_limit.added(len(contents), content_bytes)
         return EnqueueResult.RECORDED if is_recorded else EnqueueResult.ACCEPTED
 
     def _spread(self, levels: PriorityLevels) -> None:
         """Not all messages have the same priority any more."""
         self._ready_list, self._unspread = spread(self._ready_list, levels, self.journal), None
-        if self._bound is not None:
-            self._bound.move(self._ready_list)
+        if self._length_limit is not None:
+            self._length_limit.move(self._ready_list)
 
     def _take_off(self, reason: DeathReason, taken: TakenMessages) -> None:
         """Messages have died in front."""
@@ -322,12 +322,12 @@ class Queue:
             return delivery_batches
         if not self._deal(delivery_batches, is_timed=is_timed):
             return delivery_batches
-        if self._bound is not None:
-            self._bound.keep()
+        if self._length_limit is not None:
+            self._length_limit.keep()
         if is_timed:
             self._look_ahead()
-        if self._bound is not None:
-            self._bound.judge()
+        if self._length_limit is not None:
+            self._length_limit.judge()
         return delivery_batches
 
     def deliver_ready(self) -> None:
@@ -500,9 +500,13 @@ class Queue:
         self._ready_list.give_back(delivery_batch.back(start, stop, outcome))
         if delivery_batch.is_recorded and delivery_batch.holder.no_ack and self.journal is not None:
             self.journal.unsettled(delivery_batch.sequences[start:stop])
-        if self._bound is not None and self.pause is None:
-            self._bound.came_back(delivery_batch.contents[start:stop])
-        if self._turns.any_awake or delivery_batch.expiries is not None or self._bound is not None:
+        if self._length_limit is not None and self.pause is None:
+            self._length_limit.came_back(delivery_batch.contents[start:stop])
+        if (
+            self._turns.any_awake
+            or delivery_batch.expiries is not None
+            or self._length_limit is not None
+        ):
             self._touch(self)
 
     def peek(self, request: PeekRequest) -> PeekResult:

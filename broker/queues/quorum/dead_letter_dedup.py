@@ -54,12 +54,12 @@ class ArrivalKind(Enum):
 class DeadLetterDedup:
     """Deduplication of the dead letters that one leadership takes, unconfirmed ones included."""
 
-    __slots__ = ("_announcing", "_draft", "_is_gone", "_is_there", "_sources")
+    __slots__ = ("_builder", "_is_gone", "_is_there", "_sources", "_versions")
 
     def __init__(
         self,
         state: State,
-        draft: EntryBuilder,
+        builder: EntryBuilder,
         announcing: EntryVersions,
         is_there: Callable[[int], bool],
         is_gone: Callable[[int], bool],
@@ -67,8 +67,8 @@ class DeadLetterDedup:
         """See `LeaderContext`.  A leader before may have known queues that are yet to be heard of:
         only what is gone for certain is forgotten."""
         self._sources = dict(state.sources) or EMPTY_DICT  # mutant: R14h
-        self._draft = draft
-        self._announcing = announcing
+        self._builder = builder
+        self._versions = announcing
         self._is_there = is_there
         self._is_gone = is_gone
         self._forget_gone()
@@ -89,7 +89,7 @@ class DeadLetterDedup:
         else:
             source = self._know(source, posted)
         new = (
-            ArrivalKind.EARLY if self._announcing.is_coming(ARRIVALS) else ArrivalKind.NEW
+            ArrivalKind.EARLY if self._versions.is_coming(ARRIVALS) else ArrivalKind.NEW
         )  # mutant: R14i
         fates: list[tuple[int, int, ArrivalKind]] = []
         start = 0
@@ -130,5 +130,5 @@ class DeadLetterDedup:
 
     def _say(self, fact: ArrivalsKnown | Arrived | SourceGone) -> None:
         """Put a fact on record if all members read it now; whoever is added later must read it."""
-        if self._announcing.version >= ARRIVALS:
-            self._draft.say(fact)
+        if self._versions.version >= ARRIVALS:
+            self._builder.say(fact)

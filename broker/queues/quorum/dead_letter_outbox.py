@@ -83,16 +83,28 @@ class DeadLetterOutbox:
     """Called from one thread.  Whoever `post`s is to be called again when it says so."""
 
     __slots__ = (
-        "_arrived", "_dead_letter", "_draft", "_pending", "_queue", "_reading", "_source", "_time",
-        "_touch", "_under_way", "_under_way_bytes", "_waiting_count", "patience_ms",
-        "under_decision", "waiting",
+        "_arrived",
+        "_builder",
+        "_dead_letter",
+        "_pending",
+        "_queue",
+        "_reading",
+        "_source",
+        "_time",
+        "_touch",
+        "_under_way",
+        "_under_way_bytes",
+        "_waiting_count",
+        "patience_ms",
+        "under_decision",
+        "waiting",
     )  # fmt: skip
 
     def __init__(
         self,
         queue: Queue,
         contents: LogJournal,
-        draft: EntryBuilder,
+        builder: EntryBuilder,
         *,
         dead_letter: RepublishDeadLetters | None,
         source: tuple[int, int],
@@ -108,7 +120,7 @@ class DeadLetterOutbox:
         self._arrived: dict[object, list[int]] = EMPTY_DICT
         """Of queues that are told of it, those used last: what each has, and it has not been told
         yet that it is kept no more.  `DeadLetterIds.below` speaks of those not here any more."""
-        self._draft = draft
+        self._builder = builder
         self._dead_letter = dead_letter
         self._time = time
         self._touch = touch
@@ -138,7 +150,7 @@ class DeadLetterOutbox:
         RabbitMQ."""
         self.under_decision -= len(dead.run)
         if not self.is_wanted:
-            self._draft.say(Purged([dead.run]))
+            self._builder.say(Purged([dead.run]))
             return
         if self.waiting is NOTHING_WAITS:
             self.waiting = deque()
@@ -149,7 +161,7 @@ class DeadLetterOutbox:
         """All that are on record are gone."""
         runs = runs_of(sorted(self._under_way)) + [dead.run for dead in self.waiting]
         if runs:
-            self._draft.say(Purged(runs))
+            self._builder.say(Purged(runs))
         self._under_way.clear()
         self._under_way_bytes = 0
         self.waiting = NOTHING_WAITS
@@ -283,7 +295,7 @@ class DeadLetterOutbox:
         if is_there:  # mutant: OU1
             del self._under_way[sequence]
             self._under_way_bytes -= way.size_bytes
-            self._draft.say(DeadLettered([range(sequence, sequence + 1)]))  # mutant: OU2
+            self._builder.say(DeadLettered([range(sequence, sequence + 1)]))  # mutant: OU2
             for queue in way.parcel.reached & self._arrived.keys():
                 self._arrived[queue].append(sequence)
         else:

@@ -28,22 +28,29 @@ class LoggedDeduplicationKeys:
     """The `DeduplicationKeys` of one leadership."""
 
     __slots__ = (
-        "_announcing", "_draft", "_is_behind", "_kept", "_known", "_news", "_on_duplicates",
-        "_time", "_window",
+        "_builder",
+        "_is_behind",
+        "_kept",
+        "_known",
+        "_news",
+        "_on_duplicates",
+        "_time",
+        "_versions",
+        "_window",
     )  # fmt: skip
 
     def __init__(
         self,
         known: DeduplicationWindow | None,
-        draft: EntryBuilder,
+        builder: EntryBuilder,
         announcing: EntryVersions,
         time: QueueTime,
         on_duplicates: OnDuplicates,
     ) -> None:
         """`known`: what the image knows, which is not changed here."""
         self._known = known
-        self._draft = draft
-        self._announcing = announcing
+        self._builder = builder
+        self._versions = announcing
         self._time = time
         self._on_duplicates = on_duplicates
         self._window = NO_WINDOW
@@ -73,17 +80,17 @@ class LoggedDeduplicationKeys:
     @property
     def may_be_said(self) -> bool:
         """Whether something that could not be may by now."""
-        return self._is_behind and self._announcing.version >= REMEMBERS
+        return self._is_behind and self._versions.version >= REMEMBERS
 
     def say(self) -> None:
         """What came in since this was called last, if all members read it."""
         if self._kept is None:
             return
-        if self._announcing.version < REMEMBERS:
+        if self._versions.version < REMEMBERS:
             self._news.clear()
             self._is_behind = True
             return
         packed = self._window.packed() if self._is_behind else b"".join(self._news)
-        self._draft.say(Remembered(packed, self._kept))  # mutant: K2
+        self._builder.say(Remembered(packed, self._kept))  # mutant: K2
         self._news.clear()
         self._kept, self._is_behind = None, False

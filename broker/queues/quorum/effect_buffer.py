@@ -25,10 +25,10 @@ class EffectBuffer:
     """Effects of one leadership, held until the entry they rest on is applied, and dropped with the
     leadership."""
 
-    __slots__ = ("_draft", "_known", "_under_way", "_waiting")
+    __slots__ = ("_builder", "_known", "_under_way", "_waiting")
 
-    def __init__(self, draft: EntryBuilder) -> None:
-        self._draft = draft
+    def __init__(self, builder: EntryBuilder) -> None:
+        self._builder = builder
         self._waiting: list[EffectSource] = []
         """What rests on the entry that is being drafted."""
         self._under_way: list[list[EffectSource]] = []
@@ -42,7 +42,7 @@ class EffectBuffer:
 
     def keep_known(self, later: EffectSource) -> None:
         """Until everything is applied that has been decided so far; maybe it is."""
-        if self._draft:  # mutant: LE1
+        if self._builder:  # mutant: LE1
             self._waiting.append(later)
         elif self._under_way:  # mutant: LE2
             self._under_way[-1].append(later)

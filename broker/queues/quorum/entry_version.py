@@ -24,11 +24,11 @@ node says on its link; 0 if it has said nothing yet."""
 class EntryVersions:
     """Version of the entries that one leadership may write."""
 
-    __slots__ = ("_draft", "_image", "_readers", "_said")
+    __slots__ = ("_builder", "_image", "_readers", "_said")
 
-    def __init__(self, image: Image, draft: EntryBuilder, readers: Callable[[], Readers]) -> None:
+    def __init__(self, image: Image, builder: EntryBuilder, readers: Callable[[], Readers]) -> None:
         self._image = image
-        self._draft = draft
+        self._builder = builder
         self._readers = readers
         self._said: dict[str, int] = EMPTY_DICT
         """What is said here, applied or not."""
@@ -69,4 +69,4 @@ class EntryVersions:
                 if self._said is EMPTY_DICT:
                     self._said = {}
                 self._said[member] = version
-                self._draft.say(VersionAnnounced(version, member))
+                self._builder.say(VersionAnnounced(version, member))

@@ -107,7 +107,13 @@ class Proposals:
     """Proposals of one leadership, in order."""
 
     __slots__ = (
-        "_announcing", "_on_fate", "_on_swept", "_propose", "_takes", "_touch", "_waiting",
+        "_on_fate",
+        "_on_swept",
+        "_propose",
+        "_takes",
+        "_touch",
+        "_versions",
+        "_waiting",
     )  # fmt: skip
 
     def __init__(
@@ -122,7 +128,7 @@ class Proposals:
     ) -> None:
         """`on_fate` hears what becomes of each entry that was drafted, `on_swept` of each piece of
         a purge.  `touch` asks for `propose` in the next turn."""
-        self._announcing = announcing
+        self._versions = announcing
         self._takes = takes
         self._propose = propose
         self._touch = touch
@@ -136,7 +142,7 @@ class Proposals:
 
     def add(self, batch: FactBatch, content_bytes: int) -> None:
         """An entry is drafted."""
-        payload = encode(batch, self._announcing.version)
+        payload = encode(batch, self._versions.version)
         self._waiting.append(ProposedEntry(payload, content_bytes))
 
     def sweep(self, sweep: Purge, batch: FactBatch) -> None:
@@ -158,7 +164,7 @@ class Proposals:
     def _sweep(self, swept: ProposedPurge) -> None:
         if runs := swept.sweep.next():
             piece = replace(swept.batch, facts=[Purged(runs)])
-            self._propose(encode(piece, self._announcing.version), self._on_swept)
+            self._propose(encode(piece, self._versions.version), self._on_swept)
         if not swept.sweep:
             self._waiting.popleft()
         self._touch()
@@ -208,9 +214,24 @@ class Leadership:
     """Called from one thread, and never more once it `is_over`."""
 
     __slots__ = (
-        "_announcing", "_around", "_contents", "_draft", "_ending", "_gate", "_image", "_log",
-        "_proposals", "_publishing", "_remembering", "_time", "holders", "is_over", "on_record",
-        "outbox", "queue", "sessions",
+        "_around",
+        "_builder",
+        "_contents",
+        "_effects",
+        "_image",
+        "_log",
+        "_logged_keys",
+        "_proposals",
+        "_publisher",
+        "_settlement",
+        "_time",
+        "_versions",
+        "holders",
+        "is_over",
+        "on_record",
+        "outbox",
+        "queue",
+        "sessions",
     )  # fmt: skip
 
     def __init__(
@@ -223,50 +244,50 @@ class Leadership:
         self._image = image
         self._around = around
         self._log = log or around
-        self._draft = draft = EntryBuilder(image.state)
-        self._gate = EffectBuffer(self._draft)
-        self._announcing = EntryVersions(image, self._draft, around.readers)
+        self._builder = builder = EntryBuilder(image.state)
+        self._effects = EffectBuffer(self._builder)
+        self._versions = EntryVersions(image, self._builder, around.readers)
         self._proposals = Proposals(
-            self._announcing, around.takes, self._log.propose, self._touch,
+            self._versions, around.takes, self._log.propose, self._touch,
             on_fate=self._on_fate, on_swept=self._end_unless,
         )  # fmt: skip
         self._contents = contents = LogJournal(
-            image.state, self._draft, around.read_entry, around.damaged, stored_of(spec)
+            image.state, self._builder, around.read_entry, around.damaged, stored_of(spec)
         )
         self._time = time = QueueTime(
             image.state.queue_time_ms, around.wall_ms, around.count_ms, around.wake
         )
         self.is_over = False
-        self.sessions = SessionTable(image.state, self._draft, self._gate, self._touch)
+        self.sessions = SessionTable(image.state, self._builder, self._effects, self._touch)
         """Who may ask for something, and what of it is done."""
-        self._remembering = LoggedDeduplicationKeys(  # mutant: K1
-            image.state.window, self._draft, self._announcing, time, around.on_duplicates
+        self._logged_keys = LoggedDeduplicationKeys(  # mutant: K1
+            image.state.window, self._builder, self._versions, time, around.on_duplicates
         )
         calendar = delayed_list_of(spec, contents, self._besides)
         self.queue = self._engine(spec, calendar)
         """The engine: to be looked at, and used through this alone."""
         carried = contents.carried if calendar is None else None
         arrivals = DeadLetterDedup(
-            image.state, draft, self._announcing, around.is_there, around.is_gone
+            image.state, builder, self._versions, around.is_there, around.is_gone
         )
-        self._publishing = Publisher(
-            intake_of(self.queue), self.sessions, self._gate, arrivals, carried,
-            self._announcing, around.may_grow,
+        self._publisher = Publisher(
+            intake_of(self.queue), self.sessions, self._effects, arrivals, carried,
+            self._versions, around.may_grow,
         )  # fmt: skip
         self.holders = Holders(
             self.queue, BufferedNotifications(around.room, self._overdue, self._on_activity)
         )
         self.on_record = RecordedDeliveries(
-            image.state, self.holders, contents, self._gate, self._delivery
+            image.state, self.holders, contents, self._effects, self._delivery
         )
         self.outbox = DeadLetterOutbox(
-            self.queue, self._contents, self._draft,
+            self.queue, self._contents, self._builder,
             dead_letter=around.dead_letter, source=around.source, time=time, touch=self._touch,
             patience_ms=around.dead_letter_patience_ms,
         )  # fmt: skip
         """What has died and must arrive."""
-        self._ending = Settlement(
-            self.queue, self._contents, self._draft, self._gate,
+        self._settlement = Settlement(
+            self.queue, self._contents, self._builder, self._effects,
             dead_letter=around.dead_letter, time=time, outbox=self.outbox,
         )  # fmt: skip
         self._take_up()
@@ -276,7 +297,7 @@ class Leadership:
         context = QueueContext(
             self._touch,
             self._time,
-            sieve=self._remembering.sieve,
+            sieve=self._logged_keys.sieve,
             deliver=self._handed,
             bury=self._bury,
             besides=self._besides,
@@ -286,7 +307,7 @@ class Leadership:
         stores = QueueStores(  # mutant: LE28
             self._contents,
             returned=RequeueByReturn(self._contents.fetch),
-            delays=DelayedRetries(self._draft.mature),
+            delays=DelayedRetries(self._builder.mature),
             calendar=calendar,
             carried=self._contents.carried,
         )
@@ -298,7 +319,7 @@ class Leadership:
         self._around.touch(self)
 
     def _bury(self, reason: DeathReason, taken: TakenMessages) -> None:
-        self._ending.drop(reason, taken)
+        self._settlement.drop(reason, taken)
 
     def _besides(self) -> int:
         return self.outbox.count
@@ -318,7 +339,7 @@ class Leadership:
                 self.queue.account_delivery(delivery_batch)
                 held.add(delivery_batch)  # mutant: LE25
         self._attach_all()
-        self._ending.take_up(self._image.state)
+        self._settlement.take_up(self._image.state)
         self._touch()
 
     def _attach_all(self) -> None:
@@ -349,11 +370,11 @@ class Leadership:
     ) -> None:  # fmt: skip
         """See `Publisher`."""
         del persistent
-        self._publishing.publish(
+        self._publisher.publish(
             session, first, origins, contents,
             expiration_ms=expiration_ms, posted=posted, counts=counts,
         )  # fmt: skip
-        if self._draft.content_bytes >= ENTRY_BYTES:
+        if self._builder.content_bytes >= ENTRY_BYTES:
             self._end_entry()
 
     def settle(
@@ -375,7 +396,7 @@ class Leadership:
         held, is_late = self.holders.get(holder), False
         for ordinal, run in tokens:
             parts, stale = held.take(run, ordinal) if held is not None else ([], [run])
-            self._ending.settle(holder, parts, outcome)
+            self._settlement.settle(holder, parts, outcome)
             is_late = is_late or bool(stale)
         if held is not None:
             self.holders.release(holder)
@@ -400,7 +421,7 @@ class Leadership:
         elif self.queue.damage is not None:
             return  # there is one: whoever leads next is asked again, and can read it
         self._acted(session, number)
-        self._gate.keep(
+        self._effects.keep(
             lambda: [self._got(GetResult(session, number, key, delivery_batch))]
         )  # mutant: R18
 
@@ -409,9 +430,9 @@ class Leadership:
         if self.sessions.known(session, number, 1):
             return
         self.queue.deliver_ready()
-        key = self._draft.take_key()
+        key = self._builder.take_key()
         fact = terms.attached(key, session)
-        self._draft.say(fact)
+        self._builder.say(fact)
         held = self.holders.add(fact)
         assert isinstance(held.holder, Consumer)
         self._answered(session, number, key)
@@ -441,10 +462,10 @@ class Leadership:
         count, self._contents.gone = self.queue.purge(), None
         runs = sweep.next()
         if runs:  # mutant: R7
-            self._draft.say(Purged(runs))
+            self._builder.say(Purged(runs))
         if sweep:
             self._end_entry()
-            self._proposals.sweep(sweep, self._draft.finish(self._time.now_ms()))
+            self._proposals.sweep(sweep, self._builder.finish(self._time.now_ms()))
         self.outbox.clear()
         self._answered(session, number, count)
 
@@ -469,11 +490,11 @@ class Leadership:
         Nothing is done if that is so, or if what is on record comes from newer definitions: this
         node will hear of them.
         """
-        last = self._draft.last_revision
+        last = self._builder.last_revision
         if revision is None:
             revision = last + 1
         if revision > last and settings != self.queue.settings:  # mutant: R17a
-            self._draft.say(SpecChanged(revision, encode_settings(settings)))  # mutant: R17c
+            self._builder.say(SpecChanged(revision, encode_settings(settings)))  # mutant: R17c
             self.queue.settings = settings
             self.outbox.renew()
             self._touch()
@@ -486,7 +507,7 @@ class Leadership:
     # The parts of these
 
     def _keep(self, effect: Effect) -> None:
-        self._gate.keep(lambda: [effect])
+        self._effects.keep(lambda: [effect])
 
     def _refused(self, session: Key, first: int, count: int) -> None:
         self.sessions.advance(OperationsRefused(session, first, count))
@@ -502,17 +523,17 @@ class Leadership:
 
     def _on_activity(self, key: Key, consumer: Consumer) -> None:
         """A consumer alone is served from now on, or is no more."""
-        self._draft.name_active(key if consumer.is_active else NOBODY)  # mutant: R12a
+        self._builder.name_active(key if consumer.is_active else NOBODY)  # mutant: R12a
         held = self.holders.get(key)
         if held is not None:
             told = Activity(held.session, key, consumer.is_active)
-            self._gate.keep_known(lambda: [told])
+            self._effects.keep_known(lambda: [told])
 
     def _overdue(self, key: Key, late: OverdueDeliveries) -> None:
         """Somebody has held messages for too long."""
         held = self.holders.get(key)
         assert held is not None, "it holds something"
-        self._ending.take_back(held, late)
+        self._settlement.take_back(held, late)
         if isinstance(held.holder, Consumer):
             self._detach(key, None)
         self.holders.release(key)
@@ -525,10 +546,10 @@ class Leadership:
         if not held.is_detached:
             if isinstance(held.holder, Consumer):
                 self.queue.detach(held.holder)
-            self._draft.say(Detached(key))
+            self._builder.say(Detached(key))
             self.holders.detach(key)
         if outcome is not None:  # mutant: LE27
-            self._ending.settle(key, held.take_all(), outcome)
+            self._settlement.settle(key, held.take_all(), outcome)
             self.holders.release(key)
         self._touch()
 
@@ -537,9 +558,9 @@ class Leadership:
         found = self.holders.getter(session, channel)
         if found is not None:
             return found
-        key = self._draft.take_key()
+        key = self._builder.take_key()
         attached = GetterAttached(key, session, channel)
-        self._draft.say(attached)
+        self._builder.say(attached)
         return key, self.holders.add(attached)
 
     def _handed_out(
@@ -547,7 +568,7 @@ class Leadership:
     ) -> None:
         """Messages are in hands: said, and remembered unless they are gone with that."""
         for fact in facts_of(delivery_batches, key_of):
-            self._draft.say(fact)
+            self._builder.say(fact)
         for delivery_batch in delivery_batches:
             held = self.holders.get(key_of(delivery_batch))
             assert held is not None
@@ -565,24 +586,24 @@ class Leadership:
         if self.is_over:
             return []
         self._proposals.propose()
-        if self._proposals or not self._around.takes(self._draft.content_bytes):
+        if self._proposals or not self._around.takes(self._builder.content_bytes):
             return []
-        self._announcing.announce()
+        self._versions.announce()
         self._hand_out()
-        self._release(self._gate.take_known())
+        self._release(self._effects.take_known())
         self.outbox.post()
-        self._remembering.say()
-        if self._draft:
+        self._logged_keys.say()
+        if self._builder:
             self._end_entry()
             self._proposals.propose()
         return []
 
     def _end_entry(self) -> None:
         """What has been decided is an entry; what comes now is in the next."""
-        content_bytes = self._draft.content_bytes
-        self._remembering.say()
-        self._proposals.add(self._draft.finish(self._time.now_ms()), content_bytes)
-        self._gate.propose()
+        content_bytes = self._builder.content_bytes
+        self._logged_keys.say()
+        self._proposals.add(self._builder.finish(self._time.now_ms()), content_bytes)
+        self._effects.propose()
         self._contents.commits.ticket += 1  # mutant: LE29 M28
 
     def _hand_out(self) -> None:
@@ -596,7 +617,7 @@ class Leadership:
             key = self.holders.key_of(delivery_batch)
             held = self.holders.get(key)
             assert held is not None
-            self._gate.keep(partial(self._leave, key, held, delivery_batch))
+            self._effects.keep(partial(self._leave, key, held, delivery_batch))
 
     def _leave(self, key: Key, held: HolderState, delivery_batch: DeliveryBatch) -> list[Effect]:
         """What consumers were handed is on its way: what the queue has no more, in any case."""
@@ -630,9 +651,9 @@ class Leadership:
         if self.is_over:
             return
         self._contents.commits.durable += 1
-        if self._remembering.may_be_said:
+        if self._logged_keys.may_be_said:
             self._touch()
-        self._release(self._gate.apply())
+        self._release(self._effects.apply())
 
     def _release(self, kept: list[BufferedEffect]) -> None:
         """Edges are told what is known, and the dead are handed on."""
@@ -641,7 +662,7 @@ class Leadership:
             self._around.release(effects)
         for each in kept:
             if isinstance(each, Dead):
-                self._ending.hand_on(each)
+                self._settlement.hand_on(each)
                 self._touch()
             elif isinstance(each, Delivery | GetResult) and each.delivery_batch is not None:
                 each.delivery_batch.forget()  # the log has it, however long it is held

@@ -62,13 +62,13 @@ class LogJournal:
     """A `Journal`.  Whatever is on disk only is in the image, too, and ready or returned there."""
 
     __slots__ = (
-        "_draft", "_stored", "carried", "commits", "entry", "gone", "groups", "parsed", "state",
+        "_builder", "_stored", "carried", "commits", "entry", "gone", "groups", "parsed", "state",
     )  # fmt: skip
 
     def __init__(
         self,
         state: State,
-        draft: EntryBuilder,
+        builder: EntryBuilder,
         read_entry: ReadEntry,
         damaged: Callable[[int], None],
         stored: Callable[[Entries], list[Stored]],
@@ -89,7 +89,7 @@ class LogJournal:
         """Return the messages of the entry at an index.  Raises `UnreadableMessages`."""
         self.parsed = partial(_parsed, damaged)
         self._stored = stored
-        self._draft = draft
+        self._builder = builder
 
     def recover(self) -> Recovery:
         """All that is ready, read by nobody yet, in pieces; and what has come back."""
@@ -122,7 +122,7 @@ class LogJournal:
         apart: bool,
         expires_at_ms: Deadlines = 0,
     ) -> None:
-        self._draft.add_messages(
+        self._builder.add_messages(
             origins, contents, content_bytes, first_sequence, expires_at_ms=expires_at_ms,
             counts=self.carried.coming,
         )  # fmt: skip
@@ -150,7 +150,7 @@ class LogJournal:
 
     @property
     def by_level(self) -> JournalByPriority:
-        return PriorityLogJournal(self, self.state.entries, self._draft)
+        return PriorityLogJournal(self, self.state.entries, self._builder)
 
     # What the engine reads
 

@@ -61,12 +61,12 @@ def expiries_of(entry: Entry, wanted: Sequence[int]) -> Expiries | None:
 class PriorityLogJournal:
     """The `JournalByPriority` of a quorum queue's leader."""
 
-    __slots__ = ("_contents", "_draft", "_entries")
+    __slots__ = ("_builder", "_contents", "_entries")
 
-    def __init__(self, contents: LogJournal, entries: Entries, draft: EntryBuilder) -> None:
+    def __init__(self, contents: LogJournal, entries: Entries, builder: EntryBuilder) -> None:
         self._contents = contents
         self._entries = entries
-        self._draft = draft
+        self._builder = builder
 
     @property
     def levels(self) -> Sequence[int]:
@@ -81,21 +81,21 @@ class PriorityLogJournal:
         return {level: Recovery(of_level) for level, of_level in pieces.items()}
 
     def at(self, level: int) -> Journal:
-        return LevelLogJournal(self._contents, self._entries, self._draft, level)
+        return LevelLogJournal(self._contents, self._entries, self._builder, level)
 
 
 class LevelLogJournal:
     """The part of a `LogJournal` that one lane has."""
 
-    __slots__ = ("_contents", "_draft", "_entries", "_level", "groups")
+    __slots__ = ("_builder", "_contents", "_entries", "_level", "groups")
 
     def __init__(
-        self, contents: LogJournal, entries: Entries, draft: EntryBuilder, level: int
+        self, contents: LogJournal, entries: Entries, builder: EntryBuilder, level: int
     ) -> None:
         self.groups: tuple[int, ...] = ()
         self._contents = contents
         self._entries = entries
-        self._draft = draft
+        self._builder = builder
         self._level = level
 
     @property
@@ -115,7 +115,7 @@ class LevelLogJournal:
         apart: bool,
         expires_at_ms: Deadlines = 0,
     ) -> None:
-        self._draft.add_messages(
+        self._builder.add_messages(
             origins,
             contents,
             content_bytes,

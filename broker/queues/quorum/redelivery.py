@@ -21,7 +21,7 @@ from fluffle.broker.queues.quorum.state import Hold, State
 class RecordedDeliveries:
     """Deliveries on record before one leadership began."""
 
-    __slots__ = ("_contents", "_delivery", "_gate", "_holders", "_state")
+    __slots__ = ("_contents", "_delivery", "_effects", "_holders", "_state")
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class RecordedDeliveries:
         self._state = state
         self._holders = holders
         self._contents = contents
-        self._gate = gate
+        self._effects = gate
         self._delivery = delivery
 
     def holds(self, session: Key) -> list[tuple[Key, int, range]]:
@@ -58,7 +58,7 @@ class RecordedDeliveries:
                     again = self._read_again(piece, delivery_batch)
                 except UnreadableMessages:
                     return  # whoever owns this has been told that it is damaged
-                self._gate.keep_known(partial(self._repeated, holder, again))
+                self._effects.keep_known(partial(self._repeated, holder, again))
 
     def _of(self, key: Key) -> list[tuple[range, Hold]]:
         row = self._state.holders.get(key)

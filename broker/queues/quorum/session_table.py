@@ -31,14 +31,23 @@ NONE = Ranges()
 class SessionTable:
     """All sessions of one queue."""
 
-    __slots__ = ("_again", "_draft", "_gate", "_keys", "_next", "_state", "_too_soon", "_touch")
+    __slots__ = (
+        "_again",
+        "_builder",
+        "_effects",
+        "_keys",
+        "_next",
+        "_state",
+        "_too_soon",
+        "_touch",
+    )
 
     def __init__(
-        self, state: State, draft: EntryBuilder, gate: EffectBuffer, touch: Callable[[], None]
+        self, state: State, builder: EntryBuilder, gate: EffectBuffer, touch: Callable[[], None]
     ) -> None:
         self._state = state
-        self._draft = draft
-        self._gate = gate
+        self._builder = builder
+        self._effects = gate
         self._touch = touch
         sessions = state.sessions.items()
         self._next = {key: session.next for key, session in sessions} or EMPTY_DICT
@@ -62,10 +71,10 @@ class SessionTable:
         if key is None:
             if self._keys is EMPTY_DICT:
                 self._keys, self._next = {}, {}
-            key = self._keys[session_id] = self._draft.take_key()
+            key = self._keys[session_id] = self._builder.take_key()
             self._next[key] = 1
             node, boot, nonce, counter = session_id
-            self._draft.say(SessionOpened(key, boot, nonce, counter, node))
+            self._builder.say(SessionOpened(key, boot, nonce, counter, node))
             self._touch()
         return key
 
@@ -76,7 +85,7 @@ class SessionTable:
         self._too_soon.pop(session, None)
         left = {session_id: key for session_id, key in self._keys.items() if key != session}
         self._keys, self._next = left or EMPTY_DICT, self._next if left else EMPTY_DICT
-        self._draft.say(SessionClosed(session))
+        self._builder.say(SessionClosed(session))
         self._touch()
 
     def acknowledge(self, session: Key, below: int) -> None:
@@ -86,7 +95,7 @@ class SessionTable:
             return
         below = min(below, known.next)
         if known.refused.within(0, below) or any(number < below for number in known.answers):
-            self._draft.say(Acknowledged(session, below))
+            self._builder.say(Acknowledged(session, below))
             self._touch()
 
     def known(self, session: Key, first: int, count: int) -> int:
@@ -100,7 +109,7 @@ class SessionTable:
                 if self._too_soon is EMPTY_DICT:
                     self._too_soon = {}
                 self._too_soon[session] = None
-                self._gate.keep_known(lambda: self._expected(session, expected))
+                self._effects.keep_known(lambda: self._expected(session, expected))
                 self._touch()
             return count
         known = min(expected - first, count)  # mutant: R4a
@@ -109,13 +118,13 @@ class SessionTable:
             if self._again is EMPTY_DICT:
                 self._again = {}
             self._again[session] = again.plus(Ranges.of((first, first + known)))
-            self._gate.keep_known(lambda: self._answered_again(session, first, first + known))
+            self._effects.keep_known(lambda: self._answered_again(session, first, first + known))
             self._touch()
         return known
 
     def advance(self, fact: Published | OperationsRefused | Acted | Answered) -> None:
         """The next operations of a session are done."""
-        self._draft.say(fact)
+        self._builder.say(fact)
         self._next[fact.session] += 1 if isinstance(fact, Answered) else fact.count  # mutant: LE3
         self._touch()
 

@@ -69,13 +69,13 @@ HOW = {
 class Settlement:
     """Settlement of the deliveries of one leadership."""
 
-    __slots__ = ("_contents", "_dead_letter", "_draft", "_gate", "_outbox", "_queue", "_time")
+    __slots__ = ("_builder", "_contents", "_dead_letter", "_effects", "_outbox", "_queue", "_time")
 
     def __init__(
         self,
         queue: Queue,
         contents: LogJournal,
-        draft: EntryBuilder,
+        builder: EntryBuilder,
         gate: EffectBuffer,
         *,
         dead_letter: RepublishDeadLetters | None,
@@ -84,8 +84,8 @@ class Settlement:
     ) -> None:
         self._queue = queue
         self._contents = contents
-        self._draft = draft
-        self._gate = gate
+        self._builder = builder
+        self._effects = gate
         self._dead_letter = dead_letter
         self._time = time
         self._outbox = outbox
@@ -96,7 +96,7 @@ class Settlement:
             counts = part.delivery_batch.counts
             engine_outcome = outcome
             if outcome is Outcome.ACKED:
-                self._draft.say(Settled(holder, counts.acquired, [part.run]))
+                self._builder.say(Settled(holder, counts.acquired, [part.run]))
             elif outcome is Outcome.REJECTED:
                 self._die(Reason.REJECTED, holder, counts, part)
             else:
@@ -109,7 +109,7 @@ class Settlement:
         tokens = [(part.delivery_batch.counts.acquired, part.run) for part in parts]
         self.settle(key, parts, Outcome.TIMED_OUT)
         told = TimedOut(held.session, key, tokens, late.held_ms, late.timeout_ms)
-        self._gate.keep(lambda: [told])
+        self._effects.keep(lambda: [told])
 
     def _come_back(self, holder: Key, part: DeliveryPart, outcome: Outcome) -> Outcome:
         """Messages wait again, unless that is once too often, or must wait for that; what it is for
@@ -120,7 +120,7 @@ class Settlement:
         is_dead = limit is not None and counts.failed > limit  # mutant: B3 LE15
         ready_at_ms = 0 if is_dead else self._ready_at_ms(counts, outcome)
         how, ordinal = HOW[outcome], before.acquired
-        self._draft.say(Requeued(holder, ordinal, counts.failed, how, ready_at_ms, [part.run]))
+        self._builder.say(Requeued(holder, ordinal, counts.failed, how, ready_at_ms, [part.run]))
         if is_dead:
             self._die(Reason.DELIVERY_LIMIT, NOBODY, counts, part)
             return Outcome.REJECTED  # mutant: LE16
@@ -176,19 +176,19 @@ class Settlement:
     ) -> None:
         """Messages are dead: gone, or kept until they have been handed on."""
         if not self._is_kept():  # mutant: LE19
-            self._draft.say(Dropped(reason, holder, counts.acquired, [run]))
+            self._builder.say(Dropped(reason, holder, counts.acquired, [run]))
             self._count_unwanted(DEATH_REASONS[reason], len(run))
             return
         time_ms = self._time.now_ms()
-        self._draft.say(DeadLettering(reason, time_ms, holder, counts.acquired, [run]))
+        self._builder.say(DeadLettering(reason, time_ms, holder, counts.acquired, [run]))
         dead = Dead(reason, time_ms, counts, run, *messages)
         if self._outbox.is_wanted:
             self._outbox.under_decision += len(run)
             dead = Dead(reason, time_ms, counts, run, [], [], must_arrive=True)
-        self._gate.keep(partial(_alone, dead))  # mutant: LE20 R14a
+        self._effects.keep(partial(_alone, dead))  # mutant: LE20 R14a
 
     def _count_unwanted(self, reason: DeathReason, count: int) -> None:
-        self._gate.keep(partial(self._unwanted, reason, count))
+        self._effects.keep(partial(self._unwanted, reason, count))
 
     def _unwanted(self, reason: DeathReason, count: int) -> list[Dead]:
         """What nobody wants is gone by what is applied; it is counted, and nobody told."""
@@ -212,7 +212,7 @@ class Settlement:
         for run, (reason, time_ms, counts) in state.pending:
             dead = Dead(reason, time_ms, counts, run, [], [], must_arrive)
             self._outbox.under_decision += len(run) * must_arrive
-            self._gate.keep_known(partial(_alone, dead))  # mutant: R14b
+            self._effects.keep_known(partial(_alone, dead))  # mutant: R14b
 
     def hand_on(self, dead: Dead) -> None:
         """Messages are dead by what is applied: they are republished, and that is said."""
@@ -229,7 +229,7 @@ class Settlement:
             reason, counts = DEATH_REASONS[dead.reason], counts_along(dead)
             died = DeadMessages(reason, origins, contents, dead.time_ms, counts, QueueType.QUORUM)
             self._dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14c
-        self._draft.say(DeadLettered([dead.run]))  # mutant: LE22
+        self._builder.say(DeadLettered([dead.run]))  # mutant: LE22
 
 
 def _alone(dead: Dead) -> list[Dead]:

@@ -72,7 +72,7 @@ def test_a_backlog_goes_turn_by_turn(settings: QueueSettings) -> None:
 def test_it_does_not_grow_by_what_comes_meanwhile(settings: QueueSettings) -> None:
     bench = with_backlog()
     bench.queue.settings = settings
-    while bench.queue._bound is not None and bench.queue._bound.may_be_passed:
+    while bench.queue._length_limit is not None and bench.queue._length_limit.may_be_passed:
         before = bench.queue.ready_count
         put(bench, 2 * TURN_MAX)
         assert bench.queue.ready_count <= before, "as many went"

@@ -331,9 +331,9 @@ class Bench:
             token = (hold.ordinal, range(sequence, sequence + 1))
             tokens.setdefault(hold.holder, []).append(token)
         for key, of_it in tokens.items():
-            self.ask(edge, self._ending(key, of_it, outcome))
+            self.ask(edge, self._settlement(key, of_it, outcome))
 
-    def _ending(self, key: int, tokens: list[tuple[int, range]], outcome: Outcome) -> Operation:
+    def _settlement(self, key: int, tokens: list[tuple[int, range]], outcome: Outcome) -> Operation:
         operation = Operation(lambda led, s, n: led.settle(s, n, key, tokens, outcome=outcome))
         operation.ends = {(run.start, ordinal) for ordinal, run in tokens}
         operation.is_final = outcome in FINAL

@@ -226,7 +226,7 @@ def test_where_a_member_does_not_read_it_yet_none_of_it_is_written() -> None:
 def test_what_contradicts_it_is_unfit(fact: Arrived | ArrivalsKnown) -> None:
     target = Target()
     target.post(5, term=2)
-    target.bench.led._draft.say(fact)
+    target.bench.led._builder.say(fact)
     target.bench.is_touched = True
     with pytest.raises(InvalidEntry):
         target.bench.settle_down()

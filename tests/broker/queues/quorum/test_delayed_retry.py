@@ -204,7 +204,7 @@ def test_every_second_message_waits_and_comes_with_its_contents() -> None:
     bench.settle_down()
     assert [sorted(each.holds) for each in (edge, other)] == [[1, 3, 5], [2, 4, 6]]
     (key,) = other.consumers
-    bench.ask(other, bench._ending(key, [(0, range(2, 8, 2))], Outcome.NACK_REQUEUED))
+    bench.ask(other, bench._settlement(key, [(0, range(2, 8, 2))], Outcome.NACK_REQUEUED))
     other.holds.clear()
     bench.settle_down()
     assert bench.led.queue.waiting_count == 3
@@ -257,7 +257,7 @@ def test_a_purge_counts_each_of_those_that_wait() -> None:
     """All of a run."""
     bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
     (key,) = edge.consumers
-    bench.ask(edge, bench._ending(key, [(0, range(1, 4))], Outcome.NACK_REQUEUED))
+    bench.ask(edge, bench._settlement(key, [(0, range(1, 4))], Outcome.NACK_REQUEUED))
     edge.holds.clear()
     bench.settle_down()
     assert bench.led.queue.purge() == 3

@@ -15,13 +15,13 @@ class Bench:
     def __init__(self, reads: int, **known: int) -> None:
         self.known = known
         self.image = Image(reads=reads)
-        self.draft = EntryBuilder(self.image.state)
-        self.announcing = EntryVersions(self.image, self.draft, lambda: self.known)
+        self.builder = EntryBuilder(self.image.state)
+        self.announcing = EntryVersions(self.image, self.builder, lambda: self.known)
 
     def said(self) -> list[tuple[str, int]]:
         """What is news, which is then on its way."""
         self.announcing.announce()
-        facts = self.draft.finish(0).facts if self.draft else []
+        facts = self.builder.finish(0).facts if self.builder else []
         assert all(isinstance(fact, VersionAnnounced) for fact in facts)
         return [(fact.member, fact.version) for fact in facts]  # type: ignore[union-attr]
 

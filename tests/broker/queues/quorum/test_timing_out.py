@@ -32,7 +32,7 @@ class Timing(Bench):
 
     def lead(self) -> None:
         super().lead()
-        self.led._announcing = EntryVersions(self.image, self.led._draft, lambda: self.readers)
+        self.led._versions = EntryVersions(self.image, self.led._builder, lambda: self.readers)
 
 
 def holding(count: int = 3, **readers: int) -> tuple[Timing, Edge]:
