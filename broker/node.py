@@ -46,7 +46,7 @@ from fluffle.broker.definitions.policy_renewal import PolicyRenewal
 from fluffle.broker.durability.definitions.image import Image, VhostImage
 from fluffle.broker.durability.durability import Durability, open_durability
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.durability.paging import PageOut
+from fluffle.broker.durability.page_out import PageOut
 from fluffle.broker.events.event_publisher import COMMANDS, INTERNAL
 from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.process.environment import Environment, machine_environment
@@ -57,8 +57,7 @@ from fluffle.broker.protocols.amqp091.interceptors import interceptors_of
 from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.broker.protocols.amqp091.registry import Connections, Owners, delete_late
-from fluffle.broker.protocols.amqp091.server_properties import server_properties
-from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.protocols.amqp091.services import Services, server_properties
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.changes import have_own

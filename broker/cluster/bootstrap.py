@@ -21,8 +21,8 @@ from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.config.config import ClusterConfig
 from fluffle.broker.config.start_error import StartFailed
-from fluffle.broker.durability.definitions.change_encoding import encode_proposals
-from fluffle.broker.durability.definitions.fact_encoding import decode
+from fluffle.broker.durability.definitions.change_codec import encode_proposals
+from fluffle.broker.durability.definitions.fact_codec import decode
 from fluffle.broker.durability.definitions.known_peers import KNOWN_PEER
 from fluffle.broker.durability.definitions.node_identity import IDENTITY, StoreOwner, encoded
 from fluffle.broker.durability.journals.cluster_journals import JOURNAL, journal_item

@@ -25,7 +25,7 @@ from fluffle.broker.cluster.hosted_group import OnReadable
 from fluffle.broker.cluster.proposal_outcome import Fate as EntryFate
 from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.cluster.read_index import ReadIndex
-from fluffle.broker.durability.definitions.change_encoding import (
+from fluffle.broker.durability.definitions.change_codec import (
     InvalidEncoding,
     decode_proposals,
     decode_state,

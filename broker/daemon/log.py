@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fluffle.broker.durability.definitions.fact_encoding import describe
+from fluffle.broker.durability.definitions.fact_codec import describe
 from fluffle.storage.check import Finding, inspect, inspect_groups
 from fluffle.storage.environment import Environment, read_environment
 from fluffle.storage.errors import StorageError

@@ -4,8 +4,12 @@ What the definitions have is not changed by the rest.  As with RabbitMQ, definit
 each start, while a user or a virtual host of the first start that was deleted stays away.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.access.permissions import Permission
@@ -13,12 +17,34 @@ from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.config.config import DEFAULT_USER, DEFAULT_VHOST, Config, UserRights
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.changes import new_settings
+from fluffle.broker.definitions.changes import keep, new_settings
 from fluffle.broker.durability.definitions.image import FirstStart
 from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.patterns.patterns import found
+
+NAME = "internal_definitions_hash"
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """Of all that the files hold."""
+    total = sha256()
+    for file in files:
+        total.update(sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def noted(catalogue: Catalogue) -> str | None:
+    """That of the last import; None before there was one."""
+    entry = catalogue.kept.entries[Kind.GLOBAL_PARAMETER].get((NAME,))
+    return None if entry is None else str(entry["value"])
+
+
+def note(told: str) -> Change:
+    """Have it known that these have been imported."""
+    return keep(Kind.GLOBAL_PARAMETER, {"name": NAME, "value": told})
+
 
 EVERYWHERE = UserRights()
 
@@ -30,7 +56,7 @@ async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metad
     """
     if config.definitions is None:
         return []
-    from fluffle.broker.definitions.import_hash import fingerprint, note, noted  # noqa: PLC0415  seldom
+    from fluffle.broker.definitions.first_start import fingerprint, note, noted  # noqa: PLC0415  seldom
     from fluffle.broker.definitions.importer import import_definitions  # noqa: PLC0415  slow,
     from fluffle.broker.definitions.parser import files_of, read_file  # noqa: PLC0415  and
     #                                                                            used

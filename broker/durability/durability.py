@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from fluffle.broker.durability.definitions.fact_codec import encode, encode_key
 from fluffle.broker.durability.definitions.known_peers import KNOWN_PEER, KnownPeers
 from fluffle.broker.durability.definitions.loader import read_image
 from fluffle.broker.durability.definitions.node_identity import IDENTITY, NodeIdentity
-from fluffle.broker.durability.definitions.recorder import Recorder
 from fluffle.broker.durability.journals.cluster_journals import JOURNAL, ClusterJournals
 from fluffle.broker.durability.journals.deduplication_keys import KEYS
 from fluffle.broker.durability.journals.local_journal import (
@@ -23,13 +23,29 @@ from fluffle.broker.durability.journals.local_journal import (
 )
 from fluffle.broker.durability.journals.priority_journal import LEVEL
 from fluffle.broker.durability.journals.spill import SPILL, delete_spilled
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.process.environment import OpenStore
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Store
+
+
+class Recorder:
+    """Has each fact written by the commit that collects."""
+
+    __slots__ = ("_commits",)
+
+    def __init__(self, commits: Commits) -> None:
+        self._commits = commits
+
+    def put(self, kind: Kind, key: Key, value: object) -> None:
+        self._commits.put(kind, encode_key(key), encode(kind, value))
+
+    def remove(self, kind: Kind, key: Key) -> None:
+        self._commits.remove(kind, encode_key(key))
+
 
 KINDS = frozenset((*Kind, SEEN, SPILL, KNOWN_PEER, IDENTITY, JOURNAL, KEYS, LEVEL))
 """All that this version writes."""

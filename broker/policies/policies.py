@@ -7,11 +7,10 @@ it open, it is the first by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from fluffle.broker.base.delayed_queues import is_delayed_queue
-from fluffle.broker.policies.merge import merged
 from fluffle.broker.policies.policy import Policy, PolicyTarget
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.settings import (
@@ -19,9 +18,47 @@ from fluffle.broker.queues.settings import (
     EffectivePolicy,
     QueueSettings,
     is_text,
+    larger,
+    laxer_limit,
     settings_of,
+    smaller,
 )
 from fluffle.broker.routing.exchange import ALTERNATE_EXCHANGE
+
+MERGED: Mapping[str, Callable[[Any, Any], Any]] = {
+    "message-ttl": smaller,
+    "expires": smaller,
+    "max-length": smaller,
+    "max-length-bytes": smaller,
+    "max-in-memory-length": smaller,
+    "max-in-memory-bytes": smaller,
+    "delayed-retry-max": smaller,
+    "consumer-timeout": smaller,
+    "x-cache-size": smaller,
+    "x-cache-ttl": smaller,
+    "target-group-size": larger,
+    "delayed-retry-min": larger,
+    "delivery-limit": laxer_limit,
+}
+"""Of other keys it is the operator who is right."""
+
+
+def merged(policy: EffectivePolicy, operator: EffectivePolicy) -> EffectivePolicy:
+    """Both; in the order of their keys, as RabbitMQ shows it."""
+    both = {**policy, **operator}
+    for key in policy.keys() & operator.keys():
+        both[key] = merged_value(key, policy[key], operator[key])
+    return dict(sorted(both.items()))
+
+
+def merged_value(key: str, policy: object, operator: object) -> object:
+    """Numbers that nobody has checked may be none: then the operator is right."""
+    merge = MERGED.get(key)
+    if merge is None or not (isinstance(policy, int) and isinstance(operator, int)):
+        return operator
+    result: object = merge(policy, operator)
+    return result
+
 
 LEADER_LOCATOR = "queue-leader-locator"
 REMEMBERED_MAX = 1 << 14

@@ -15,7 +15,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.policies.merge import merged
+from fluffle.broker.policies.policies import merged
 from fluffle.broker.policies.validation import OPERATOR_KEYS, check_policy
 from tests.compat.asked import asks
 from tests.compat.comparing import difference_of

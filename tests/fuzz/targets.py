@@ -30,18 +30,18 @@ from fluffle.broker.cluster.queue_sessions.codec import encode as encode_frame
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.importer import import_definitions
 from fluffle.broker.definitions.parser import DefinitionsError, read
-from fluffle.broker.durability.definitions.change_encoding import (
+from fluffle.broker.durability.definitions.change_codec import (
     InvalidEncoding,
     decode_proposals,
     decode_state,
     encode_proposals,
     encode_state,
 )
-from fluffle.broker.durability.definitions.fact_encoding import decode as decode_fact
-from fluffle.broker.durability.definitions.fact_encoding import encode as encode_fact
-from fluffle.broker.durability.definitions.fact_encoding import encode_key
-from fluffle.broker.durability.journals.encoding import decode as decode_messages
-from fluffle.broker.durability.journals.encoding import encode as encode_messages
+from fluffle.broker.durability.definitions.fact_codec import decode as decode_fact
+from fluffle.broker.durability.definitions.fact_codec import encode as encode_fact
+from fluffle.broker.durability.definitions.fact_codec import encode_key
+from fluffle.broker.durability.journals.batch_codec import decode as decode_messages
+from fluffle.broker.durability.journals.batch_codec import encode as encode_messages
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change, CountLimit, Fact
 from fluffle.broker.metadata.facts import NO_FACTS, Kind

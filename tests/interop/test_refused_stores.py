@@ -8,7 +8,7 @@ from pathlib import Path
 import amqp
 import pytest
 
-from fluffle.broker.durability.definitions.fact_encoding import encode_key
+from fluffle.broker.durability.definitions.fact_codec import encode_key
 from fluffle.broker.metadata.facts import Kind
 from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from fluffle.broker.durability.definitions.change_encoding import encode_state
+from fluffle.broker.durability.definitions.change_codec import encode_state
 from fluffle.broker.metadata.state import State
 
 

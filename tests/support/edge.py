@@ -33,8 +33,7 @@ from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
 from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
 from fluffle.broker.protocols.amqp091.registry import Connections, Owners, delete_late
-from fluffle.broker.protocols.amqp091.server_properties import server_properties
-from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.protocols.amqp091.services import Services, server_properties
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.changes import have_own
 from fluffle.broker.runtime.background import BackgroundTasks

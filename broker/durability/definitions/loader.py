@@ -7,7 +7,7 @@ facts are written in the order in which they became true, and removed together.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from fluffle.broker.durability.definitions.fact_encoding import decode
+from fluffle.broker.durability.definitions.fact_codec import decode
 from fluffle.broker.durability.definitions.image import KEPT, Image, VhostImage
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.routing.bindings import Binding, DestinationKind

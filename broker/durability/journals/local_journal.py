@@ -15,8 +15,8 @@ from re import finditer
 from struct import Struct
 
 from fluffle.broker.base.message import Origin
+from fluffle.broker.durability.journals.batch_codec import decode, encode
 from fluffle.broker.durability.journals.deduplication_keys import KeyLog, KeyLogs
-from fluffle.broker.durability.journals.encoding import decode, encode
 from fluffle.broker.durability.journals.entries import Entries, PartialEntry
 from fluffle.broker.durability.journals.priority_journal import PriorityJournal, PriorityLogs
 from fluffle.broker.durability.journals.spill import LogSpill

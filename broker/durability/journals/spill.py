@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.durability.journals.encoding import decode, encode
+from fluffle.broker.durability.journals.batch_codec import decode, encode
 from fluffle.broker.queues.expiry_times import Expiries
 from fluffle.broker.queues.journal import Damage, PagedOutMessages, UnreadableMessages
 from fluffle.broker.runtime.commits import Commits

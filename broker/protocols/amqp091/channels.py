@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from fluffle.broker.base.errors import BrokerError, ChannelError
+from fluffle.broker.base.errors import BrokerError, ChannelError, NotImplementedHere
 from fluffle.broker.base.logs import event
+from fluffle.broker.protocols.amqp091 import (
+    basic_methods,
+    publish_methods,
+    topology_methods,
+    tx_methods,
+)
 from fluffle.broker.protocols.amqp091.admission import check_channel_limit
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.connection_methods import close_for, unimplemented
 from fluffle.broker.protocols.amqp091.enqueue import publish_plain
-from fluffle.broker.protocols.amqp091.method_table import HANDLERS
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.protocols.amqp091.subscription import Subscription
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Basic, Method, encode_method, make
+from fluffle.protocol.methods import Channel as ChannelMethods
 from fluffle.protocol.methods import Channel as Methods
 from fluffle.protocol.spec import ReplyCode
+
+
+def on_flow(channel: Channel, method: Method) -> None:
+    """RabbitMQ holds publishers back by not reading; a client cannot hold it back."""
+    assert isinstance(method, ChannelMethods.Flow)
+    if not method.active:
+        raise NotImplementedHere("active=false")
+    channel.reply(make(ChannelMethods.FlowOk, active=True))
+
+
+HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
+    ChannelMethods.Flow: on_flow,
+    **publish_methods.HANDLERS,
+    **basic_methods.HANDLERS,
+    **topology_methods.HANDLERS,
+    **tx_methods.HANDLERS,
+}
+
 
 logger = logging.getLogger(__name__)
 

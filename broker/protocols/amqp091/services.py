@@ -10,7 +10,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.clock import SystemClock
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.config.config import AUTH_MECHANISMS, Limits, QuorumConfig
+from fluffle.broker.config.config import AUTH_MECHANISMS, Config, Limits, QuorumConfig
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import Nodes
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
@@ -24,6 +24,7 @@ from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import to_table
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.interceptors import Interceptors
@@ -78,3 +79,33 @@ class Services:
         for observer in self.observers:
             metadata = observer.metadata(metadata, by)
         return metadata
+
+
+CAPABILITIES = (
+    "publisher_confirms",
+    "exchange_exchange_bindings",
+    "basic.nack",
+    "consumer_cancel_notify",
+    "connection.blocked",
+    "consumer_priorities",
+    "authentication_failure_close",
+    "per_consumer_qos",
+    "direct_reply_to",
+)
+"""Those of RabbitMQ, in its order."""
+
+
+def server_properties(config: Config) -> FieldTable:
+    """What connection.start says of us: clients choose their behaviour by product and version."""
+    return to_table(
+        {
+            "capabilities": dict.fromkeys(CAPABILITIES, True),
+            "cluster_name": config.cluster.name if config.cluster else config.node_name,
+            "copyright": "fluffle contributors",
+            "information": "Licensed under Apache-2.0",
+            "platform": config.platform,
+            "product": config.product,
+            "version": config.product_version,
+            "fluffle_version": config.version,
+        }
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.base.errors import AccessRefused, NotFound, PreconditionFailed
@@ -12,7 +14,7 @@ from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.protocols.amqp091.channel import Channel, check_here
 from fluffle.broker.protocols.amqp091.direct_reply_to import PREFIX
-from fluffle.broker.protocols.amqp091.history_replay import replay_history
+from fluffle.broker.protocols.amqp091.properties import read_expiration
 from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import (
@@ -21,7 +23,13 @@ from fluffle.broker.queues.arguments import (
     check_server_named,
     with_type,
 )
-from fluffle.broker.queues.queue_api import Deferred, QueueCounts
+from fluffle.broker.queues.queue_api import (
+    Deferred,
+    EnqueueResult,
+    PartialResult,
+    QueueCounts,
+    QueueTarget,
+)
 from fluffle.broker.routing import changes as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import (
@@ -36,10 +44,73 @@ from fluffle.broker.routing.exchange_rules import (
     check_creatable,
     check_deletable,
 )
+from fluffle.broker.routing.recent_history import HistoryMessage
 from fluffle.broker.vhosts import queue_changes as queues
 from fluffle.protocol.methods import Access, Exchange, Method, field_table, make
 from fluffle.protocol.methods import Queue as Methods
+from fluffle.protocol.properties import decode_properties, priority_of, raw_properties
 from fluffle.protocol.spec import DIRECT_REPLY_TO
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.amqp091.channel import Channel
+
+
+def replay_history(channel: Channel, binding: Binding) -> None:
+    """Put what the source has kept into the queue of a new binding, or where the exchange leads.
+
+    The oldest first.  What answers the binding then vouches for messages that are recorded.
+    """
+    vhost = channel.session.vhost
+    source = vhost.topology.find(binding.source)
+    if source is None or source.history is None:
+        return
+    if binding.destination_kind is DestinationKind.EXCHANGE:
+        for message in source.history:
+            for target in pass_on(channel, binding.destination, message):
+                put(channel, target, [message])
+        return
+    name = binding.destination
+    inlet = vhost.inlets.get(name) or vhost.queues.get(name)
+    if inlet is not None:
+        for _alike, run in groupby(source.history, key=way_in):
+            put(channel, inlet, list(run))
+
+
+def pass_on(channel: Channel, exchange: str, message: HistoryMessage) -> tuple[QueueTarget, ...]:
+    """Where an exchange leads a kept message, having kept it there, too."""
+    keys = (message.origin.routing_key, *message.more_routing_keys)
+    properties = decode_properties(raw_properties(message.content))
+    targets, histories, _ = channel.session.vhost.route(exchange, keys, properties)
+    for history in histories:
+        history.keep(message)
+    return targets
+
+
+def way_in(message: HistoryMessage) -> tuple[bool, int | None, int | None]:
+    """Whether it is persistent, its priority, and for how long it may wait: what those have in
+    common that a queue is given together."""
+    return message.persistent, priority_of(message.content), lifetime_ms(message)
+
+
+def lifetime_ms(message: HistoryMessage) -> int | None:
+    """It begins anew, as with RabbitMQ."""
+    text = decode_properties(raw_properties(message.content)).expiration
+    return read_expiration(text) if text is not None else None
+
+
+def put(channel: Channel, target: QueueTarget, run: list[HistoryMessage]) -> None:
+    """Messages with one way in; nobody waits until a queue elsewhere has them, as with RabbitMQ."""
+    contents = [message.content for message in run]
+    answer = target.enqueue(
+        [message.origin for message in run],
+        contents,
+        sum(map(len, contents)),
+        persistent=run[0].persistent,
+        expiration_ms=lifetime_ms(run[0]),
+    )
+    if (answer.taken if isinstance(answer, PartialResult) else answer) is EnqueueResult.RECORDED:
+        channel.recorded()
+
 
 LINE_BREAKS = str.maketrans("", "", "\r\n")
 """RabbitMQ takes these out of the names of exchanges and queues that are declared, deleted or

@@ -12,25 +12,158 @@ for; afterwards it is waited for, however long it takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.message import Origin
 from fluffle.broker.metadata.change import Change
+from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer, ConversionHold
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiry_times import INSTANT_MS
 from fluffle.broker.queues.journal import UnreadableMessages
-from fluffle.broker.queues.queue_api import Deferred, EnqueueResult, PublishReceipt, QueueCounts
-from fluffle.broker.queues.queue_view import StoredMessage
+from fluffle.broker.queues.queue_api import (
+    Deferred,
+    EnqueueResult,
+    PublishReceipt,
+    QueueCounts,
+    QueueHandle,
+)
+from fluffle.broker.queues.queue_view import ReadyMessages, StoredMessage, messages_from
+from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.background import Task
 from fluffle.broker.transfer.conversion.changes import finish, give_up
-from fluffle.broker.transfer.conversion.copy_batches import first_of, portion, runs_of
-from fluffle.broker.transfer.conversion.redelivered_marker import RedeliveredMarker
 from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.protocol.properties import is_persistent, priority_of, raw_properties
 
 if TYPE_CHECKING:
     from fluffle.broker.transfer.conversion.converter import ConversionContext
+
+
+AHEAD = 4096
+"""So many messages may come at once."""
+
+
+class RedeliveredMarker:
+    """A `Sink`, and its consumer: nobody else uses the queue."""
+
+    __slots__ = ("_consumer", "_handouts", "_queue", "is_cancelled")
+
+    def __init__(self, queue: QueueHandle) -> None:
+        self._queue = queue
+        self._handouts: list[DeliveryBatch] = []
+        self.is_cancelled = False
+        self._consumer = Consumer(
+            "fluffle.seen", queue, self, shared=SharedCredit(), timeout_ms=NEVER_MS
+        )
+
+    def begin(self) -> Deferred[None] | None:
+        return self._queue.attach(self._consumer)
+
+    @property
+    def count(self) -> int:
+        """Messages that it holds."""
+        return sum(len(delivery_batch.contents) for delivery_batch in self._handouts)
+
+    def end(self) -> Deferred[None] | None:
+        """All goes back, in order, as if nobody had been sent it."""
+        for delivery_batch in self._handouts:
+            self._queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT)
+        self._queue.detach(self._consumer)
+        return self._queue.settling
+
+    # A `Sink`
+
+    def room(self, consumer: Consumer) -> int:
+        del consumer
+        return AHEAD
+
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        """Contents are forgotten at once."""
+
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        self._handouts.append(delivery_batch)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        del consumer
+        self.is_cancelled = True
+
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
+        raise AssertionError(f"{consumer.tag} may hold {late} for ever")
+
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
+        del consumer, lost
+        self.is_cancelled = True
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        """It alone is served, always."""
+
+
+PORTION_MESSAGES = 500
+PORTION_BYTES = 1 << 20
+"""So much is read in one turn, or one message."""
+
+
+class CopyBatch(NamedTuple):
+    """Messages that a queue takes together."""
+
+    origins: list[Origin]
+    contents: list[bytes]
+    persistent: bool
+    expiration_ms: int | None
+    """For how long they may wait from now on."""
+
+
+def portion(stocks: Sequence[ReadyMessages], offset: int) -> list[StoredMessage]:
+    """Those behind the first `offset`.  Raises `Unreadable`."""
+    messages: list[StoredMessage] = []
+    size_bytes = 0
+    for message in messages_from(stocks, offset):
+        messages.append(message)
+        size_bytes += len(message.content)
+        if len(messages) == PORTION_MESSAGES or size_bytes >= PORTION_BYTES:
+            break
+    return messages
+
+
+def first_of(stocks: Sequence[ReadyMessages]) -> int | None:
+    """The number of the message that is next; None if there is none."""
+    for stock in stocks:
+        for run in stock.returns.runs:
+            return run.sequences[run.head]
+        for segment in stock.segments:
+            return segment.next_sequence
+    return None
+
+
+def runs_of(messages: Sequence[StoredMessage], now_ms: int) -> Iterator[CopyBatch]:
+    """The same in order; what has expired may wait no more.  `now_ms`: in the time of the queue."""
+    for (_priority, persistent, expires_at_ms), alike in groupby(messages, likeness):
+        together = list(alike)
+        expiration_ms = None if expires_at_ms == NEVER_MS else max(0, expires_at_ms - now_ms)
+        if expires_at_ms == INSTANT_MS:
+            expiration_ms = 0
+        yield CopyBatch(
+            [each.origin for each in together],
+            [each.content for each in together],
+            persistent,
+            expiration_ms,
+        )
+
+
+def likeness(message: StoredMessage) -> tuple[int | None, bool, int]:
+    content = message.content
+    return (
+        priority_of(content),
+        is_persistent(raw_properties(content)),
+        message.expires_at_ms,
+    )
+
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[bool, None, T]

@@ -10,7 +10,7 @@ from fluffle.broker.access.permissions import Permission
 from fluffle.broker.access.users import User
 from fluffle.broker.cluster.metadata_group import ATTEMPTS_MAX
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
-from fluffle.broker.durability.definitions.change_encoding import encode_proposals
+from fluffle.broker.durability.definitions.change_codec import encode_proposals
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.routing.exchange import ExchangeSpec
 from tests.support.digests import digest_of

@@ -8,7 +8,7 @@ from random import Random
 from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
-from fluffle.broker.durability.definitions.change_encoding import decode_proposals
+from fluffle.broker.durability.definitions.change_codec import decode_proposals
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.state import State
 from fluffle.broker.routing.bindings import Binding, DestinationKind

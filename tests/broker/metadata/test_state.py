@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.change_encoding import decode_state, encode_state
+from fluffle.broker.durability.definitions.change_codec import decode_state, encode_state
 from fluffle.broker.metadata.change import CountLimit, Fact
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.nodes import RegisteredNode

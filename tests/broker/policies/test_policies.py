@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.policies import policies
-from fluffle.broker.policies.merge import merged
-from fluffle.broker.policies.policies import NO_EFFECTIVE_POLICIES, Policies
+from fluffle.broker.policies.policies import NO_EFFECTIVE_POLICIES, Policies, merged
 from fluffle.broker.policies.policy import APPLIES_TO, Policy, PolicyTarget, read_policy
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.settings import settings_of

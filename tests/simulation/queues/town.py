@@ -12,7 +12,7 @@ from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.ports import Links
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.config.config import QuorumConfig
-from fluffle.broker.durability.definitions.change_encoding import decode_proposals
+from fluffle.broker.durability.definitions.change_codec import decode_proposals
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.state import ProposalOutcome, State

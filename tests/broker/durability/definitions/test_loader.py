@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.access.limits import VhostSettings
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.access.users import User
-from fluffle.broker.durability.definitions.fact_encoding import encode, encode_key
+from fluffle.broker.durability.definitions.fact_codec import encode, encode_key
 from fluffle.broker.durability.definitions.image import FirstStart, Image
 from fluffle.broker.durability.definitions.loader import read_image
 from fluffle.broker.metadata.facts import Key, Kind

@@ -10,6 +10,7 @@ import pytest
 
 from fluffle.broker.protocols.amqp091 import subscription
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
+from fluffle.broker.protocols.amqp091.channels import HANDLERS
 from fluffle.broker.protocols.amqp091.connection import UNHEARD_BYTES_MAX
 from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection
 from fluffle.broker.protocols.amqp091.connection_methods import (
@@ -17,7 +18,6 @@ from fluffle.broker.protocols.amqp091.connection_methods import (
     CLOSE_WAIT_S_MAX,
     forced,
 )
-from fluffle.broker.protocols.amqp091.method_table import HANDLERS
 from fluffle.protocol.methods import (
     Basic,
     Connection,

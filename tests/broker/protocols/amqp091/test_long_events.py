@@ -18,7 +18,7 @@ from fluffle.broker.protocols.amqp091 import basic_methods, channel
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.enqueue import TARGETS_AT_ONCE
 from fluffle.broker.protocols.amqp091.output_buffer import BURST_BYTES, RUN_BYTES_MIN
-from fluffle.broker.protocols.amqp091.time_budget import SHARE_S
+from fluffle.broker.protocols.amqp091.registry import SHARE_S
 from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.protocol.methods import (

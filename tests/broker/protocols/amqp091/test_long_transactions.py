@@ -11,7 +11,7 @@ from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.protocols.amqp091 import enqueue, tx_methods
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
 from fluffle.broker.protocols.amqp091.enqueue import Answer, RoutedBatch
-from fluffle.broker.protocols.amqp091.time_budget import SHARE_S
+from fluffle.broker.protocols.amqp091.registry import SHARE_S
 from fluffle.broker.protocols.amqp091.tx_methods import COST_IN_ONE_GO
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.durability.definitions.change_encoding import (
+from fluffle.broker.durability.definitions.change_codec import (
     SHAPE,
     InvalidEncoding,
     decode_proposals,
@@ -19,7 +19,7 @@ from fluffle.broker.durability.definitions.change_encoding import (
 from fluffle.broker.metadata.change import Change, CountLimit, Fact
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.metadata.state import Proposal, ProposalOutcomes, State
-from tests.broker.durability.definitions.test_fact_encoding import NAMES, facts
+from tests.broker.durability.definitions.test_fact_codec import NAMES, facts
 from tests.support.digests import digest_of
 
 COUNTS = st.integers(0, 2**63)

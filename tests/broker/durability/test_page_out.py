@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.durability.journals.local_journal import LocalJournals
-from fluffle.broker.durability.paging import PageOut
+from fluffle.broker.durability.page_out import PageOut
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit

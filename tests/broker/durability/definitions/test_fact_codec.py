@@ -15,7 +15,7 @@ from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.permissions import Permission, TopicPermission
 from fluffle.broker.access.users import User
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.fact_encoding import (
+from fluffle.broker.durability.definitions.fact_codec import (
     SHAPE,
     decode,
     describe,

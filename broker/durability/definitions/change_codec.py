@@ -22,7 +22,7 @@ from typing import Any
 
 import msgpack
 
-from fluffle.broker.durability.definitions.fact_encoding import (
+from fluffle.broker.durability.definitions.fact_codec import (
     TEXT_ERRORS,
     decode,
     encode,
