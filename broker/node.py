@@ -89,7 +89,7 @@ def log_fatal(error: Exception) -> None:
 
 
 class Node:
-    """One broker in one event loop.
+    """Single broker in an event loop.
 
     When nothing more can be made durable, or what it believes is wrong, it fails: it hangs up on
     everybody in the same turn, `failure` says why, and so do `start`, `wait_closed` and `stop`.

@@ -1,1 +1,4 @@
-"""Who may log in, and what he may do.  No sockets and no clock; slow checks go through a port."""
+"""Access control: users, their passwords and what they may do.
+
+No sockets and no clock; slow checks go through a port.
+"""

@@ -1,4 +1,4 @@
-"""What becomes of users and permissions when somebody asks for a change: decided, not done.
+"""Changes of users and permissions: decided here, applied elsewhere.
 
 That a user or a virtual host is there is the caller's business, as far as he wants to say so.
 """

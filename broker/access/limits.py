@@ -27,7 +27,7 @@ class VhostLimits:
 
 @dataclass(frozen=True, slots=True)
 class VhostSettings:
-    """What can be changed of a virtual host as a whole."""
+    """Settings of a virtual host that can be changed."""
 
     limits: VhostLimits = VhostLimits()
     metadata: Mapping[str, object] = field(default_factory=dict)
@@ -44,7 +44,10 @@ def is_reached(limit: int | None, count: int) -> bool:
 
 
 class LimitedResource(IntEnum):
-    """What is limited in number.  Between nodes as it is here."""
+    """Kind of thing that is limited in number.
+
+    Between nodes as it is here.
+    """
 
     CONNECTIONS_OF_USER = 0
     CONNECTIONS_TO_VHOST = 1

@@ -44,7 +44,7 @@ class UnusableHash(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PasswordHash:
-    """What is kept of a password, in the two fields that definitions have for it."""
+    """Stored password hash, in the two fields that definitions have for it."""
 
     hash: str
     algorithm: str = SHA256

@@ -16,7 +16,7 @@ Kind: TypeAlias = Literal["queue", "exchange"]
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What a user may do with the queues and exchanges of a virtual host, by their names."""
+    """Three patterns of one user in one virtual host: what he may configure, write and read."""
 
     configure: str = ""
     write: str = ""

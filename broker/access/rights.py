@@ -1,4 +1,4 @@
-"""What one connection may do in its virtual host, with RabbitMQ's texts for what it may not.
+"""Rights of one connection in its virtual host, with RabbitMQ's texts for refusals.
 
 Answers are remembered until `forget`, which is called when the user's permissions change: the
 patterns are searched once for a name, not once for an operation.

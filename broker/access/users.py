@@ -12,7 +12,10 @@ IMPERSONATOR = "impersonator"
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who may log in.  Without a password he cannot do so by one."""
+    """User account, as it is stored.
+
+    Without a password he cannot do so by one.
+    """
 
     name: str
     password: PasswordHash | None = None

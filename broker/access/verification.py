@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class PasswordVerdict(Enum):
-    """Of a password."""
+    """Outcome of comparing a password."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -53,7 +53,7 @@ def always() -> bool:
 
 
 class VerificationRequest(NamedTuple):
-    """Who wants to know."""
+    """Request to compare a password, with the callback that is answered."""
 
     answer: Answer
     is_there: Callable[[], bool] = always

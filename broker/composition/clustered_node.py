@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 
 class SharedState(Protocol):
-    """What nodes tell each other of."""
+    """State that a node sends to all others."""
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """What another node tells."""
@@ -62,7 +62,7 @@ class SharedState(Protocol):
 
 
 class ClusteredNode:
-    """A `Company`."""
+    """Implementation of `Company` for a node of a cluster."""
 
     __slots__ = (
         "_around", "_catalogue", "_config", "_histories", "_homes", "_life", "_quorum_queues",

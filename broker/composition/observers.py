@@ -1,4 +1,4 @@
-"""Who sees what clients of a node do: composed in at its start, and mostly nobody."""
+"""Observers of a node's clients: events, statistics and log publishing, as configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What definitions are about: the parts of a node that they fill, and that they are made of.
+"""Catalogue of a node: the parts that definitions fill and are exported from.
 
 A fact comes to the part that it is about in one place, `Catalogue.apply`.
 """
@@ -30,7 +30,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 
 
 class StoredParameters:
-    """What definitions hold as JSON, policies among it: kept as it came, and exported again."""
+    """Parameters and policies that are kept as JSON, as they came, and exported again."""
 
     __slots__ = ("entries", "first_start")
 
@@ -237,7 +237,7 @@ Act: TypeAlias = Callable[[Catalogue, Any, Any], Iterable[Consequence]]
 
 
 class FactActions(NamedTuple):
-    """What is done with the facts of one kind."""
+    """Actions for the facts of one kind: put and remove."""
 
     put: Act
     remove: Act

@@ -1,4 +1,4 @@
-"""What becomes of virtual hosts, and of what is only kept, when somebody asks for a change."""
+"""Changes of virtual hosts and of stored parameters: decided here, applied elsewhere."""
 
 from __future__ import annotations
 

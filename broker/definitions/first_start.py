@@ -1,4 +1,4 @@
-"""What a node begins with: definitions at each start, users and virtual hosts at the first.
+"""Definitions imported at each start, and the users and virtual hosts of the first start.
 
 What the definitions have is not changed by the rest.  As with RabbitMQ, definitions come back at
 each start, while a user or a virtual host of the first start that was deleted stays away.
@@ -25,10 +25,13 @@ from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.patterns.patterns import found
 
 NAME = "internal_definitions_hash"
+"""Global parameter that holds the hash of the last import, shared by the nodes of a cluster.
+
+RabbitMQ does not import parameters whose names begin so."""
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """Of all that the files hold."""
+    """Return a hash of all that the files hold."""
     total = sha256()
     for file in files:
         total.update(sha256(file.read_bytes()).digest())

@@ -1,4 +1,4 @@
-"""What becomes of policies and other parameters when somebody asks for a change: decided, not done.
+"""Changes of policies and other parameters: decided here, applied elsewhere.
 
 Policies of operators are parameters, as with RabbitMQ; limits of virtual hosts look like some.
 Errors have RabbitMQ's texts.

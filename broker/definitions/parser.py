@@ -24,7 +24,7 @@ class DefinitionsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One list of the file: which fields its entries must have, and which they may."""
+    """Fields of one list of the file: those that its entries must have, and those that they may."""
 
     required: Mapping[str, Types]
     optional: Mapping[str, Types] = field(default_factory=dict)

@@ -45,7 +45,7 @@ def renew_at_once(vhost: VirtualHost) -> None:
 
 
 class PolicyRenewal:
-    """Of all virtual hosts of a node."""
+    """Renewal of policies, in all virtual hosts of a node."""
 
     __slots__ = ("_begin", "_count", "_due", "_is_begun", "_is_open")
 

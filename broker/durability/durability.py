@@ -1,4 +1,4 @@
-"""What a node keeps on disk: the store, the commits to it, its definitions and its messages.
+"""Storage of a node: the store, the commits to it, its definitions and its messages.
 
 A start goes so: `open_durability`, everything in the image is built again, `forget`, and only
 when `durable` has returned may clients come.  An end in order is `close`.

@@ -1,1 +1,1 @@
-"""What happens on a node, told to whoever is bound to `amq.rabbitmq.event`."""
+"""Events of a node, published to `amq.rabbitmq.event`."""

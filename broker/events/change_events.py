@@ -1,4 +1,4 @@
-"""What a change of definitions is announced as, and the `Metadata` that announces."""
+"""Events of changed definitions, and the `Metadata` that publishes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ChangeView(NamedTuple):
 
 
 class EventSink(Protocol):
-    """Hears of changes."""
+    """Receiver of events about changes."""
 
     @property
     def node(self) -> str:
@@ -93,7 +93,7 @@ class PublishingMetadata:
 
 
 class DecidedChange:
-    """What was decided last."""
+    """Change that was decided last, and the events that describe it."""
 
     __slots__ = ("_actor", "_decide", "_find", "look")
 

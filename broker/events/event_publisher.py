@@ -44,7 +44,7 @@ EventHeaders: TypeAlias = "Mapping[str, object]"
 
 
 class EventPublisher:
-    """Of one node."""
+    """Publisher of the events of one node."""
 
     __slots__ = ("_clock", "_vhosts", "node")
 

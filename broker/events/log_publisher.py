@@ -29,7 +29,10 @@ CONTENT_TYPES: Mapping[str, str] = {"text": "text/plain", "json": "application/j
 
 
 class LogPublisher(logging.Handler):
-    """Of one node.  Takes records in any thread, and tells them in the loop, a bit later."""
+    """Publisher of the log lines of one node.
+
+    Takes records in any thread, and tells them in the loop, a bit later.
+    """
 
     def __init__(
         self,

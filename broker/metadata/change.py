@@ -1,4 +1,4 @@
-"""What was decided about definitions: which facts begin and end, and what that rests on.
+"""Decided changes of definitions: the facts that begin and end, and what that rests on.
 
 A change holds results, so that applying it needs no rules: whoever decides lists all that goes with
 what goes.  See docs/decisions/0009.

@@ -1,4 +1,4 @@
-"""What facts stand in: what must be there for them to be."""
+"""Dependencies between facts: what must exist for a fact to exist."""
 
 from __future__ import annotations
 

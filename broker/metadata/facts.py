@@ -12,7 +12,7 @@ Key: TypeAlias = tuple[str | bytes, ...]
 
 
 class Kind(StrEnum):
-    """What is remembered, each kind with the parts of its names."""
+    """Kind of a stored fact, with the parts of its names."""
 
     STARTED = "started"
     """(): what belongs to a first start has been made."""

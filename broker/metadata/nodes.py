@@ -17,7 +17,7 @@ from fluffle.broker.metadata.metadata import Consequence
 
 
 class RegisteredNode(NamedTuple):
-    """What is known of a node."""
+    """Node of the cluster, as all its nodes know it."""
 
     address: ListenAddress
     """Where it listens for the others, unless they were told another place."""

@@ -1,4 +1,4 @@
-"""Whether a node knows all that was defined anywhere, where an answer must not rest on less.
+"""Read barrier: confirmation that a node knows all definitions made before it began.
 
 "Not there", "leads nowhere", "deleted already", "the same": what a node says by what it does *not*
 know may be wrong, since what it knows may be old.  It is said once a confirmation is there that

@@ -24,7 +24,7 @@ ABSENT = 0
 
 
 class VersionedValue(NamedTuple):
-    """What is so under one name, and since which change."""
+    """Value under one name, and the change that set it."""
 
     value: object
     revision: int
@@ -47,7 +47,7 @@ class Proposal(NamedTuple):
 
 @dataclass(slots=True)
 class ProposalOutcomes:
-    """What became of the proposals of one node in its newest boot."""
+    """Outcomes of the proposals of one node in its newest boot."""
 
     boot: int
     known_below: int = 1
@@ -57,7 +57,7 @@ class ProposalOutcomes:
 
 
 class ProposalOutcome(Enum):
-    """What became of a proposal."""
+    """Outcome of one proposal to change definitions."""
 
     APPLIED = "applied"
     STALE = "stale"

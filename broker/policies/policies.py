@@ -40,6 +40,9 @@ MERGED: Mapping[str, Callable[[Any, Any], Any]] = {
     "delayed-retry-min": larger,
     "delivery-limit": laxer_limit,
 }
+"""How the values of a policy and of an operator's policy are merged, by key.
+
+RabbitMQ: merge_policy_value of rabbit_policies and rabbit_quorum_queue; 4.3 for delayed keys."""
 """Of other keys it is the operator who is right."""
 
 
@@ -66,7 +69,7 @@ REMEMBERED_MAX = 1 << 14
 
 
 class EffectivePolicies(NamedTuple):
-    """What somebody falls under."""
+    """Policies in effect for one queue or exchange."""
 
     policy: Policy | None
     operator_policy: Policy | None
@@ -191,7 +194,7 @@ class VhostPolicies:
 
 
 class Policies:
-    """By virtual host."""
+    """Policies of a node, by virtual host."""
 
     __slots__ = ("_by_vhost",)
 

@@ -1,4 +1,4 @@
-"""One policy as it is kept, and what it can apply to."""
+"""Policy as it is kept, and what it can apply to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPERATOR_POLICY = "operator_policy"
 
 
 class PolicyTarget(StrEnum):
-    """What falls under policies: queues, by their types, and exchanges."""
+    """Kind of object that policies apply to: a queue of some type, or an exchange."""
 
     CLASSIC = "classic"
     QUORUM = "quorum"
@@ -78,7 +78,7 @@ def never(_name: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """For queues and exchanges whose names it finds."""
+    """Policy for the queues and exchanges whose names it matches."""
 
     name: str
     pattern: str

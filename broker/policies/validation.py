@@ -1,4 +1,4 @@
-"""What may be a policy: RabbitMQ's rules, with its texts.
+"""Validation of policies: RabbitMQ's rules, with its texts.
 
 It says all that is wrong with the fields of a policy, but of a definition only the first, in the
 order of the keys.
@@ -33,7 +33,7 @@ FIELDS = ("priority", "pattern", "apply-to", "definition")
 
 
 class PolicyKey(NamedTuple):
-    """One key of a definition: what its value may be, and what it is called if it is not that."""
+    """Key of a policy definition: its valid values, and how an invalid one is reported."""
 
     is_valid: Callable[[Any], bool]
     what: str

@@ -1,4 +1,4 @@
-"""What has died in a queue is published again, as the queue's settings say.
+"""Republishing of dead letters, as the settings of their queue say.
 
 At most once, as RabbitMQ does it by default: nobody waits until the queues that get it are sure of
 it, and what leads nowhere is gone, or to a queue that has had no room for long or refuses it.  What
@@ -67,7 +67,7 @@ logger = logging.getLogger(__name__)
 
 
 class OnDeadLetterOutcome(Protocol):
-    """What becomes of messages of a run, from one up to another."""
+    """Callback for the outcome of messages of a run, from one up to another."""
 
     def __call__(
         self, start: int, stop: int, *, is_taken: bool, why: Dropped = Dropped.REFUSED
@@ -75,7 +75,7 @@ class OnDeadLetterOutcome(Protocol):
 
 
 class RepublishKind(NamedTuple):
-    """What differs between messages that have died and those that have waited for their time."""
+    """Kind of republished messages: dead letters, or delayed messages that are due."""
 
     waits: str
     """What is logged of what must arrive, and does not."""
@@ -87,7 +87,7 @@ class RepublishKind(NamedTuple):
 
 
 class RepublishGroup(NamedTuple):
-    """Of which trade messages are that go together, in which virtual host."""
+    """Messages that are republished together: their kind and virtual host."""
 
     trade: RepublishKind
     vhost: str
@@ -110,7 +110,7 @@ def at_once(act: Callable[[], None]) -> None:
 
 
 class DeadLetters:
-    """Of all virtual hosts of a node."""
+    """Republisher of dead letters, for all virtual hosts of a node."""
 
     __slots__ = (
         "_asking",

@@ -1,4 +1,4 @@
-"""What the broker itself publishes: copies of messages, and events."""
+"""Messages that the broker itself publishes: copies of messages, and events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a message becomes that a queue sends on: which headers it has then, and where it goes.
+"""Republishing of a message: the headers that it gets, and where it goes.
 
 It has died there, and says so from now on; or it has waited there for its time, and that was all.
 """
@@ -63,7 +63,7 @@ class Destination(NamedTuple):
 
 
 class RepublishedMessage(NamedTuple):
-    """What becomes of messages with one origin and the same properties."""
+    """Message to be republished, for all that have one origin and the same properties."""
 
     origin: Origin
     raw: bytes

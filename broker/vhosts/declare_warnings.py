@@ -1,4 +1,4 @@
-"""What a declare asks for and does not get is logged: once for each argument, for who is first."""
+"""Declare warnings: logged once an argument without effect, for the first queue that has it."""
 
 from __future__ import annotations
 

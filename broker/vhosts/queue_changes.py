@@ -1,4 +1,4 @@
-"""What becomes of queues when somebody asks for a change: decided, not done.
+"""Changes of queues and exchanges: decided here, applied elsewhere.
 
 Errors have RabbitMQ's texts.
 """

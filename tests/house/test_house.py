@@ -8,10 +8,6 @@ from tests.house import source_tree
 from tests.house.source_tree import Module
 
 NOUNS_IN_ING = {
-    "broker.durability.definitions.change_encoding": "the form of a change as bytes",
-    "broker.durability.definitions.fact_encoding": "the form of a fact as bytes",
-    "broker.durability.journals.encoding": "the form of an entry as bytes",
-    "broker.durability.paging": "RabbitMQ's word for messages that leave memory",
     "broker.queues.dead_lettering": "RabbitMQ's word",
     "broker.queues.quorum.encoding": "the form of an entry as bytes",
     "broker.routing": "AMQP's word",

@@ -1,1 +1,1 @@
-"""What is remembered of a node's definitions: facts into bytes, and back into an image of them."""
+"""Stored definitions of a node: facts as bytes, and the image that is read from them."""

@@ -1,4 +1,4 @@
-"""What was remembered of a node, as plain values from which its parts are built again."""
+"""Image of a node's stored definitions: plain values from which its parts are built."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ KEPT: Mapping[Kind, tuple[str, ...]] = {
 
 
 class FirstStart(NamedTuple):
-    """What was asked for at a first start, and has been made: it may be gone again."""
+    """Users and virtual hosts made at the first start; they may be deleted since."""
 
     users: tuple[str, ...] = ()
     vhosts: tuple[str, ...] = ()
@@ -31,7 +31,10 @@ class FirstStart(NamedTuple):
 
 @dataclass(slots=True)
 class VhostImage:
-    """One virtual host.  Both ends of every binding are there."""
+    """Stored definitions of one virtual host.
+
+    Both ends of every binding are there.
+    """
 
     settings: VhostSettings = field(default_factory=VhostSettings)
     exchanges: list[ExchangeSpec] = field(default_factory=list)
@@ -41,7 +44,7 @@ class VhostImage:
 
 @dataclass(slots=True)
 class Image:
-    """All of it."""
+    """Stored definitions of the whole node."""
 
     first_start: FirstStart | None = None
     """None if there was none yet."""

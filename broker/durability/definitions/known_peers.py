@@ -1,4 +1,4 @@
-"""What a node remembers on its own disk of the others: where they are, and in which life.
+"""Known peers: other nodes as this one last heard of them, stored on its own disk.
 
 It needs that before it can hear from any of them what all know together.
 """

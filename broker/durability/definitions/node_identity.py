@@ -19,7 +19,7 @@ IDENTITY = "identity"
 
 
 class StoreOwner(NamedTuple):
-    """Of which node they are."""
+    """Node that a store belongs to, and its boots."""
 
     node: str
     cluster: str
@@ -44,7 +44,7 @@ NOTHING_MORE: tuple[Any, ...] = ((), None, (), ())
 
 
 class NodeIdentity:
-    """What a store says of its owner."""
+    """Identity of the owner, as its store keeps it."""
 
     __slots__ = ("_commits", "owned")
 

@@ -1,1 +1,1 @@
-"""What remembers queues when the process does not."""
+"""Journals of durable queues, on the disk of their node."""

@@ -29,7 +29,7 @@ def journal_item(queue: int, groups: tuple[int, ...]) -> tuple[bytes, bytes]:
 
 
 class ClusterJournals:
-    """Of the durable queues whose home a node is."""
+    """Journals of the durable classic queues that this node hosts in a cluster."""
 
     __slots__ = ("_commits", "_groups", "_journals")
 

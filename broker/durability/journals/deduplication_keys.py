@@ -1,4 +1,4 @@
-"""What durable queues that deduplicate know of messages, on disk: a log of keys for each.
+"""Deduplication keys of durable queues on disk: one log of keys a queue.
 
 An entry holds the keys of the messages that were taken between two commits, and is in the commit
 that these are in: a key is known after a crash if its message is there, or was.  Entries go from

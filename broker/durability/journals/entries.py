@@ -26,7 +26,7 @@ class PartialEntry(NamedTuple):
 
 
 class EntryChanges(NamedTuple):
-    """What has become of entries."""
+    """Changes of entries since they were last taken."""
 
     dead: list[tuple[int, int]]
     """The first number and the one behind the last of those of which every message is settled."""
@@ -35,7 +35,7 @@ class EntryChanges(NamedTuple):
 
 
 class Entries:
-    """Rising, without overlap."""
+    """Entries of a log by rising number, without overlap."""
 
     __slots__ = ("_counts", "_dead", "_firsts", "_settled", "_touched")
 

@@ -1,4 +1,4 @@
-"""What lies between an accepted socket and its first byte of AMQP: PROXY header, TLS handshake.
+"""Acceptance of a socket, up to its first byte of AMQP: PROXY header, TLS handshake.
 
 Each has its time.  Who does not get through costs one line in the log, and nobody waits for him.
 """

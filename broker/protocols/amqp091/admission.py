@@ -1,4 +1,4 @@
-"""Who may open a virtual host and channels, and what happens when that changes meanwhile.
+"""Admission to virtual hosts and channels, and its revocation while a connection is open.
 
 RabbitMQ's order and texts; all refusals concern the connection.
 """

@@ -1,4 +1,4 @@
-"""One AMQP channel: plain state, and the few verbs that all its handlers share.
+"""AMQP channel: plain state, and the few verbs that all its handlers share.
 
 What a method does is in `publishing`, `consuming`, `declaring` and `transactions`.
 """

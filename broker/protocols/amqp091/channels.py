@@ -41,6 +41,10 @@ HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
     **topology_methods.HANDLERS,
     **tx_methods.HANDLERS,
 }
+"""Handlers of all methods on a channel.
+
+basic.publish and basic.ack come as batches and have no row here; connection.* and channel.open,
+close and close-ok belong to the connection."""
 
 
 logger = logging.getLogger(__name__)

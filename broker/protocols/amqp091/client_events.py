@@ -1,4 +1,4 @@
-"""What connections, channels and consumers are announced as, when they come and go."""
+"""Events of connections, channels and consumers that come and go."""
 
 from __future__ import annotations
 

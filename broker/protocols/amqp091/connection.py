@@ -1,4 +1,4 @@
-"""One client connection: an asyncio protocol around the reader, the phases and the channels.
+"""Client connection: an asyncio protocol around the reader, the phases and the channels.
 
 This file owns the socket's two directions, the order in which things are done, and the one place
 where errors become close frames.  What an event of a read means is in `occurrences`, what methods

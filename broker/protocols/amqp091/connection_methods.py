@@ -82,7 +82,7 @@ def state_of(phase: ConnectionState, alarms: Alarms, holds: Callable[[str], bool
 
 
 class Handshake:
-    """What the client has told about itself and agreed to."""
+    """Properties that the client has sent, and the limits agreed with it."""
 
     __slots__ = (
         "capabilities",

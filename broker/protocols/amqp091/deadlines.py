@@ -1,4 +1,4 @@
-"""What a client must do in time: log in, be heard, read its answers, and part.
+"""Deadlines of a client: to log in, to send heartbeats, to read its answers, and to close.
 
 Who does not is hung up on: he would not hear what was said to him.
 """

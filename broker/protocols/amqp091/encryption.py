@@ -33,7 +33,7 @@ NOT_ENCRYPTED: Mapping[str, Any] = dict.fromkeys(
 
 
 class CipherSuite(NamedTuple):
-    """What encrypts a connection."""
+    """Algorithms that encrypt a connection."""
 
     key_exchange: str
     cipher: str

@@ -1,4 +1,4 @@
-"""What each event of a read means to its connection, and what acting on it costs."""
+"""Event handlers of a connection: what each event of a read does, and what that costs."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Tracer(Protocol):
 
 
 class Tracers:
-    """Several as one."""
+    """Several tracers used as one."""
 
     __slots__ = ("_tracers",)
 

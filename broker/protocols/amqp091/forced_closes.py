@@ -1,4 +1,4 @@
-"""What a change of users, rights or virtual hosts entails for connections: a few in a turn.
+"""Forced closes of connections after a change of users, rights or virtual hosts: a few a turn.
 
 That rights have to be asked for again, each connection knows at once.
 """

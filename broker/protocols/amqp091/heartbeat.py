@@ -12,7 +12,7 @@ HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
 class HeartbeatAction(Enum):
-    """What to do after a beat."""
+    """Action due after a beat."""
 
     NOTHING = auto()
     SEND = auto()
@@ -20,7 +20,7 @@ class HeartbeatAction(Enum):
 
 
 class Heartbeat:
-    """Whether the peer is heard, and hears from us."""
+    """Heartbeat state of one connection, in both directions."""
 
     __slots__ = ("_beats", "_silent_intervals", "heard", "spoke")
 

@@ -33,7 +33,7 @@ WallMs = Callable[[], int]
 
 
 class Interceptors:
-    """What a node does to the messages of every channel."""
+    """Interceptors of a node, for the messages of every channel."""
 
     __slots__ = ("_incoming", "_outgoing")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ChangedBy(NamedTuple):
-    """Who changes definitions."""
+    """User and connection that change definitions."""
 
     actor: str
     """The user, or what stands for who is on the machine."""

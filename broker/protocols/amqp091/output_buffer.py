@@ -1,4 +1,4 @@
-"""What one connection has to write: collected in a turn, written once at its end.
+"""Output buffer of a connection: filled in a turn, written once at its end.
 
 What vouches for something that is not on disk yet is held back, with all behind it, until it is.
 
@@ -49,7 +49,7 @@ class WriteTransport(Protocol):
 
 
 class OutputSource(Protocol):
-    """Whoever has something to say at the end of a turn that grows while it lasts."""
+    """Source of output that is asked at the end of a turn, as it may grow while it lasts."""
 
     def write_output(self) -> None:
         """Add it to `pieces`."""

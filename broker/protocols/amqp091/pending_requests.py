@@ -200,7 +200,7 @@ class PendingRequest:
 
 
 class PendingQuery(Generic[T]):
-    """What a channel has asked of a queue that is led elsewhere, and waits for."""
+    """Query of a channel to a queue that is led elsewhere, which has not been answered yet."""
 
     __slots__ = ("_act", "_channel", "_method", "_undo", "_unwanted")
 

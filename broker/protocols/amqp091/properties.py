@@ -1,4 +1,4 @@
-"""What the broker must know of a message's properties before it routes the message.
+"""Properties of a message as far as the broker must know them before it routes the message.
 
 Read once for each distinct raw value, then remembered: most publishers send few.  Of properties
 that differ with each message, such as a message id, only the shape is checked.
@@ -38,7 +38,7 @@ REFUSED_MS = -1
 
 
 class PropertyFacts(NamedTuple):
-    """What publishing asks of properties, and the raw bytes they are stored as."""
+    """Facts about properties that publishing asks for, and the raw bytes they are stored as."""
 
     stored: bytes | None
     """Raw properties to store in place of those that came; None to store these."""

@@ -83,13 +83,13 @@ PutBack: TypeAlias = Callable[[list[Publishes]], None]
 
 
 class RouteDependency(Protocol):
-    """What routes depend on: for the default exchange the queues, for others the topology."""
+    """Source of the epoch that a route depends on: the queues, or the topology."""
 
     epoch: int
 
 
 class CachedRoute:
-    """What a basic.publish frame means, and where its messages go while nothing changes."""
+    """Route of a basic.publish frame, valid while nothing changes."""
 
     __slots__ = (
         "epoch",

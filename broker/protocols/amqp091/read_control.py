@@ -1,4 +1,4 @@
-"""Whether a connection is read: it is while nothing holds it.
+"""Read control: the socket of a connection is read while nothing holds it.
 
 What may is in `read_holds`; here is what holds it for a moment when it puts messages into a queue
 faster than that queue hands them out.

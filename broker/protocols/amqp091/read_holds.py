@@ -29,7 +29,7 @@ def no_notification(_reason: str) -> None:
 
 
 class ReadHolds:
-    """What holds a connection's intake, from the time it is told until that is over."""
+    """Reasons not to read a connection, from the time each begins until it is over."""
 
     __slots__ = (
         "_alarms",

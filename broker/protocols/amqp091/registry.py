@@ -29,7 +29,11 @@ changes."""
 
 
 class Shares:
-    """The time that connections of one node take of its loop.  `now_s` is any clock."""
+    """Time shares of the event loop, which limit how long one connection may act.
+
+    Loops read a socket again and again while there is more, so a share is not of a read: what a
+    connection has left of it counts until another has acted.  `now_s` is any clock.
+    """
 
     __slots__ = ("_holder", "_left_s", "now_s")
 

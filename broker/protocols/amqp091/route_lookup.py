@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Route(NamedTuple):
-    """Of a message."""
+    """Route of one message: the targets and histories that it goes to."""
 
     targets: tuple[PublishTarget, ...]
     histories: tuple[MessageHistory, ...]

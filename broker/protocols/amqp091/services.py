@@ -1,4 +1,4 @@
-"""What every connection of a node is given: the node, as far as the edge may know it."""
+"""Services of a node that every connection is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the channels of one connection share: who is there, where, and how to answer."""
+"""Session of a connection: the user, the virtual host and what its channels share."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def listening_context(certificates: Certificates) -> ssl.SSLContext:
 
 
 class Certificates:
-    """What a node shows to clients, and how it checks what they show."""
+    """Certificate that a node shows to clients, and the authorities that check theirs."""
 
     __slots__ = ("_ciphers", "_files", "_reloaded", "_verify", "_version_min")
 

@@ -286,7 +286,7 @@ def declaration(channel: Channel, name: str, method: Methods.Declare) -> Declara
 
 
 class QueueDeclaration:
-    """One that a client declares."""
+    """Request of a client to declare a queue."""
 
     __slots__ = ("_channel", "_declared", "_is_new", "_method")
 

@@ -34,8 +34,12 @@ MEANINGLESS = frozenset(
 
 
 def as_quorum(spec: QueueSpec, settings_from: SettingsFrom, vhost: str) -> QueueSpec:
-    """PreconditionFailed; `settings_from`: by what a queue goes, the one that it is and the one
-    that it would be: policies may be for one type."""
+    """Return a classic queue as a quorum queue; PreconditionFailed if it cannot be one.
+
+    An argument that means the same stays; one that a quorum queue has no use for goes; what would
+    mean another thing is refused.  `settings_from` gives the settings of the queue that it is and
+    of the one that it would be: policies may be for one type.
+    """
     where = f"queue '{spec.name}' in vhost '{vhost}'"
     settings = settings_from(vhost, spec)
     for is_so, why in (

@@ -1,4 +1,4 @@
-"""One queue becomes another: its messages are copied, and then the other takes its place.
+"""Conversion of a queue: its messages are copied, then the successor takes its place.
 
     hands out nothing --> in nobody's hands --> copied, those first that were handed out before
                                                     |
@@ -50,7 +50,10 @@ AHEAD = 4096
 
 
 class RedeliveredMarker:
-    """A `Sink`, and its consumer: nobody else uses the queue."""
+    """Consumer of a new queue that gives its messages back, so that `redelivered` does not lie.
+
+    It is a `Sink` and its consumer; no client uses the queue yet.
+    """
 
     __slots__ = ("_consumer", "_handouts", "_queue", "is_cancelled")
 
@@ -190,8 +193,10 @@ DELETED = "it is deleted"
 
 
 class Conversion:
-    """Of a queue that is in this process, which from now on stands still.  `look` is to be called
-    whenever its definition has changed."""
+    """Conversion of a queue in this process, which takes and delivers nothing meanwhile.
+
+    `look` is to be called whenever its definition has changed.
+    """
 
     __slots__ = (
         "_around", "_first", "_heir", "_is_asked", "_is_scheduled", "_last_ms",

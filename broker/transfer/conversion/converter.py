@@ -40,7 +40,7 @@ class ConversionContext(NamedTuple):
 
 
 class Converter:
-    """Of one node."""
+    """Converter of queues, one on each node."""
 
     __slots__ = ("_around", "_boot", "_reasons", "_running")
 

@@ -57,7 +57,7 @@ INTERRUPTED = "it was interrupted"
 
 
 class MovePlan(NamedTuple):
-    """What is to be moved, and how fast."""
+    """Plan of a move: which messages, and how fast."""
 
     selection: Selection
     quota: int
@@ -78,7 +78,7 @@ class MoveContext(NamedTuple):
 
 
 class MoveGetter:
-    """Holds one message."""
+    """Holder of one message that is moved."""
 
     __slots__ = ("queue",)
 
@@ -128,7 +128,7 @@ class MoveCommit:
 
 
 class Mover:
-    """One move."""
+    """Mover of messages from one queue to another."""
 
     __slots__ = (
         "_around", "_arrived", "_asked", "_began_ms", "_fates", "_held", "_held_bytes",

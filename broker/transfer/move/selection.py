@@ -12,7 +12,7 @@ from fluffle.protocol.types import FieldValue
 
 
 class Selection:
-    """What is asked of messages; of each of them, if it is nothing."""
+    """Condition on messages to be moved; every message meets an empty one."""
 
     __slots__ = ("_headers", "_keys")
 
