@@ -34,7 +34,7 @@ class NodeServices(NamedTuple):
     config: Config
     clock: Clock
     moved: Callable[[Clock], Clock]
-    """As `Outside.moved`."""
+    """Calls each listener when the clock was moved, as `Environment.moved` does."""
     durability: Durability
     turn: Turn
     local: LocalQueues

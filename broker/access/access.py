@@ -1,6 +1,6 @@
 """The users of a node and their permissions; who logs in, and who must hear of a change.
 
-What is to change is decided in `deciding`; here is what is so.
+What is to change is decided in `changes`; here is what is so.
 Names of virtual hosts are taken as they come: that there is such a host is the caller's business.
 What a connection may do is asked of its `Rights`.
 """

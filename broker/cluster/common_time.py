@@ -91,7 +91,7 @@ class PeerClock:
 
 
 class CommonTime:
-    """A `Day`, and a `Clock` whose wall shows common time: for whoever leads a queue."""
+    """A `ClockExchange`, and a `Clock` whose wall shows common time: for whoever leads a queue."""
 
     __slots__ = (
         "_began_ms", "_clock", "_deciding", "_epoch_ms", "_name", "_others", "_skewed",
@@ -143,7 +143,7 @@ class CommonTime:
         self._slew(now_ms, self._epoch_ms)
         return now_ms + self._epoch_ms
 
-    # As a `Day`
+    # As a `ClockExchange`
 
     def told(self) -> tuple[int, int]:
         common_ms = self.wall_ms() if self.is_known else 0

@@ -9,8 +9,8 @@ frame   [0]               this node has no room
         [0, 1]            it has, but an operator wants it to lead nothing
         [1, group ...]    it has, and has led these
 
-A member takes entries of leaders elsewhere as long as logs may grow (`Space.may_grow`), then it
-does without, and is fed what it lacks once there is room: see `refraining`.
+A member takes entries of leaders elsewhere as long as logs may grow (`DiskSpace.may_grow`), then it
+does without, and is fed what it lacks once there is room: see `without_entries`.
 
 If some group has no majority of members with room, this node is needed.  Publishers are held back
 then; what they have under way is taken as long as logs may grow, and what makes room for much

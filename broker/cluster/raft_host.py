@@ -230,7 +230,7 @@ class RaftHost:
             self._ask_turn()
 
     def _ask(self, call: Callable[..., object], *args: object) -> None:
-        """Likewise, behind what is taken in with the same turn; see `Ask`."""
+        """Likewise, behind what is taken in with the same turn."""
         if self._is_over:
             call(*args)
         else:

@@ -33,7 +33,7 @@ class InvalidArgument(Exception):
 
 
 Check = Callable[[Field, FieldTable], object]
-"""(the argument, all of them) -> its value; raises Unacceptable."""
+"""(the argument, all of them) -> its value; raises `InvalidArgument`."""
 
 
 def integer(argument: Field, _table: FieldTable) -> int:

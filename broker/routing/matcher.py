@@ -1,7 +1,8 @@
 """Matchers of exchange types: each keeps the bindings of one exchange and finds those that match.
 
 A matcher is also the only list of its exchange's bindings, so none of them is held twice.
-`topic` and `choosing` hold the others; `headers` and `selecting`, what is asked binding by binding.
+`topic` and `choice_exchanges` hold the others; `headers` and `jms_topic` hold those that ask each
+binding.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -2,7 +2,7 @@
 
 Every binding is held by its source's matcher and, once more, under its destination, so that a queue
 or an exchange takes along what leads to it without a search.  The rules of changing all this are in
-`deciding`; here a fact is done by itself.
+`changes`; here a fact is done by itself.
 
 Names come as the client meant them: CR and LF are stripped where methods are read.
 """

@@ -253,7 +253,7 @@ class Commits:
         self._let_go()
 
     def _let_go(self) -> None:
-        """WaitingCall who has waited for the disk, if it has caught up."""
+        """Call those who have waited for the disk, if it has caught up."""
         if self._held and not self.is_behind:
             held, self._held = self._held, {}
             for act in held:

@@ -86,7 +86,7 @@ def check_unneeded(queue: QueueHandle, vhost: str, *, unused: bool, empty: bool)
 class VirtualHost:
     """Exchanges, bindings and queues that know nothing of those of other virtual hosts.
 
-    What is to change is decided in `deciding`; here is what is so.  `image` is what was so when an
+    `queue_changes` decides what is to change; here is what is so.  `image` is what was so when an
     earlier process ended.
     """
 
@@ -196,7 +196,7 @@ class VirtualHost:
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
     ) -> tuple[tuple[QueueTarget, ...], tuple[MessageHistory, ...], bool]:
         """The queues that a message goes to, each once, what keeps it, and whether that rests on
-        something not being there (`router.Way.misses`)."""
+        something not being there (`router.Route.misses`)."""
         return whole(self.route_in_steps(exchange, routing_keys, properties))
 
     def route_in_steps(

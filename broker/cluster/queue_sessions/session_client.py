@@ -40,8 +40,7 @@ TOKENS_MAX = 1_000
 
 
 class SessionClient:
-    """The session of one boot of this node with one queue.  Take what `output` gives after each
-    call, and send it; act on the events that calls return.
+    """The session of one boot of this node with one queue.
 
     Take what `output` gives after each call, and send it; act on the events that calls return.
     """
@@ -119,7 +118,7 @@ class SessionClient:
         pending = self.pending
         return len(pending) * 2 < OPERATIONS_MAX and pending.content_bytes * 2 < PENDING_BYTES_MAX
 
-    # What is asked for: see `asking`
+    # What is asked for: see `QueueRequests`
 
     def ask(self, operation: m.Operation) -> int:
         """An operation more; its first number."""

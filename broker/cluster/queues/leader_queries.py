@@ -93,11 +93,11 @@ class LeaderQueries:
         self._number = 0
 
     def count(self, queue: QueueId, done: OnCounts, *, in_use: bool) -> None:
-        """See `Hub.ask_counts`."""
+        """Ask the leader of a queue for its counts, as `SessionDirectory.ask_counts` has it."""
         self._ask(queue, USED if in_use else ASKED, (), done)
 
     def peek(self, queue: QueueId, view: PeekRequest, done: OnPeeked) -> None:
-        """See `Hub.peek`."""
+        """Ask the leader of a queue for some ready messages, as `SessionDirectory.peek` has it."""
         self._ask(queue, PEEKED, view, done)
 
     def _ask(self, queue: QueueId, kind: int, arguments: Sequence[int], done: Done) -> None:

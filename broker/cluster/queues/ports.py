@@ -41,7 +41,7 @@ class LeaderCounts(NamedTuple):
     unacked: int
     consumers: int
     apart: int = 0
-    """See `LeaderCounts`."""
+    """Messages that wait to be ready again, and those that have died and must arrive elsewhere."""
 
 
 OnFailure = Callable[[Mapping[str, object], Exception], None]

@@ -116,7 +116,7 @@ class QuorumQueueMember:
             term, self._waits_in_term = self._waits_in_term, None
             self.led(term)
 
-    # `Served`
+    # As a `HostedQueue`
 
     @property
     def node(self) -> NodeId:

@@ -1,6 +1,6 @@
 """AMQP channel: plain state, and the few verbs that all its handlers share.
 
-What a method does is in `publishing`, `consuming`, `declaring` and `transactions`.
+What a method does is in `publish_methods`, `basic_methods`, `topology_methods` and `tx_methods`.
 """
 
 from __future__ import annotations

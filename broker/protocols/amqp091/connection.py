@@ -1,10 +1,11 @@
 """Client connection: an asyncio protocol around the reader, the phases and the channels.
 
 This file owns the socket's two directions, the order in which things are done, and the one place
-where errors become close frames.  What an event of a read means is in `occurrences`, what methods
-of the connection mean in `lifecycle`, what the others mean in the handlers; why it is not read in
-`read_holds`, what has to be done in time in `deadlines`.  Input comes as batches: all events of a
-read, then the confirms they earned, then (in `Turn`) one write.
+where errors become close frames.  `event_handlers` says what an event of a read means,
+`connection_methods` what methods of the connection mean, `method_table` what the others mean,
+`read_holds` why it is not read, `deadlines` what has to be done in time.
+Input comes as batches: all events of a read, then the confirms they earned, then (in `Turn`) one
+write.
 """
 
 from __future__ import annotations
@@ -378,7 +379,7 @@ class Connection(asyncio.Protocol):
         self.send(connection_methods.close_for(Methods.Close, error, ids))
         self._part_in_time()
 
-    # The verbs of `lifecycle`
+    # Called by `connection_methods`
 
     def send(self, method: Method) -> None:
         """Send a method of the connection itself, at the end of this turn."""

@@ -119,7 +119,7 @@ class CachedRoute:
         self.epoch = ground.epoch
         self.mandatory = mandatory
         self.misses = False
-        """Whether `targets` rest on something not being there: see `router.Way.misses`."""
+        """Whether `targets` rest on something not being there: see `router.Route.misses`."""
         self.needs: RouteInputs | None = None
         """What it takes besides keys; if it takes anything, `targets` says nothing."""
         self.guards_topics = False
@@ -234,7 +234,7 @@ def batches_found(
     routes: Sequence[Route],
     lifetimes_ms: Lifetimes,
 ) -> list[RoutedBatch]:
-    """Return messages, once it is known where they go; no `routes` if the cached one says it."""
+    """Sort messages into batches by their queues; no `routes` if the cached one says it."""
     contents, content_bytes = batch.contents, batch.content_bytes
     if facts.is_special:
         raw = facts.stored

@@ -224,7 +224,7 @@ class Requeued:
     holder: Key
     ordinal: int
     delivery_count: int
-    """RequeueReason often handing each of them out has failed, this time included if it has."""
+    """Deliveries of each message that have failed, this one included if it has."""
     how: RequeueReason
     ready_at_ms: int
     """They are handed out again only after a `DelayElapsed` that names them; 0: at once."""

@@ -80,4 +80,4 @@ class LeaderContext:
     """For how long messages may be in hands, where nobody says otherwise; None: for ever."""
     on_duplicates: OnDuplicates = ignore_duplicates
     readers: Callable[[], Mapping[str, int]] = dict
-    """As `announcing.Readers`."""
+    """The version of entries that each member can read, by the name of its node."""

@@ -9,7 +9,7 @@
                           (or delayed, first)
 
 A message is at exactly one of these places.  This file has the places and how messages leave them;
-what each fact does is in `applying`.
+what each fact does is in `apply_facts`.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ NONE_GONE = [0] * len(Reason)
 
 @dataclass(slots=True)
 class State:
-    """Everything; changed by `applying` alone."""
+    """Everything; changed by `apply_facts` alone."""
 
     index: int = 0
     """Of the last entry that was applied."""

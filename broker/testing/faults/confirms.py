@@ -27,7 +27,7 @@ HELD = "confirms are held back"
 
 
 class HeldConfirms:
-    """A `Shape` of one line."""
+    """A `ByteFilter` of one connection."""
 
     __slots__ = ("_delay", "_held", "_is_meant", "_line", "_numbers")
 

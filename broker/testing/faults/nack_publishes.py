@@ -60,7 +60,7 @@ class NackQuota:
 
 
 class NackQueue:
-    """Stands in the place of a queue: an `Inlet`."""
+    """Stands in the place of a queue: a `QueueTarget`."""
 
     __slots__ = ("_name", "_quota", "_vhost")
 

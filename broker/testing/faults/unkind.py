@@ -58,7 +58,7 @@ later: as a part of one."""
 
 
 class AdversarialFilter:
-    """A `Shape` of one line."""
+    """A `ByteFilter` of one connection."""
 
     __slots__ = (
         "_cancelled",
