@@ -1,4 +1,4 @@
-"""The arguments of a verb: its signature says which there are, and what they must be.
+"""Arguments of a verb, as its signature names and types them, and checks of what a request gives.
 
     def add(parts: Parts, *, name: str, tags: list[str] | None = None) -> Row: ...
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import Parameter, signature
 from math import isfinite
 from types import NoneType, UnionType
-from typing import Any, TypeAlias, get_args, get_type_hints
+from typing import Any, TypeAlias, TypeVar, get_args, get_type_hints
 
+from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.queues.settings import is_number
 
@@ -86,7 +87,7 @@ KINDS: Mapping[object, tuple[str, Callable[[object], bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument: of which kinds it may be."""
+    """The kinds of values that one argument of a verb may have."""
 
     kinds: tuple[object, ...]
     required: bool
@@ -130,3 +131,14 @@ def check_name(what: str, name: str) -> None:
     length = len(name.encode(errors="surrogateescape"))
     if not 0 < length <= NAME_BYTES_MAX:
         raise SyntaxFailure(f"the name of a {what} has 1 to {NAME_BYTES_MAX} bytes")
+
+
+L = TypeVar("L", UserLimits, VhostLimits)
+
+
+def changed_limits(limits: L, fields: Mapping[str, str], changes: Limits) -> L:
+    """The limits with those that `changes` names; `fields` says which there are."""
+    for name in changes:
+        if name not in fields:
+            raise SyntaxFailure(f"there is no limit '{name}'; there are {', '.join(fields)}")
+    return replace(limits, **{fields[name]: value for name, value in changes.items()})

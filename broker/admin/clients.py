@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.observability.statistics.sample_window import SampleWindows
+from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.encryption import NOT_ENCRYPTED, encryption_row
 from fluffle.broker.protocols.amqp091.listings import (

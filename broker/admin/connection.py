@@ -1,4 +1,4 @@
-"""One connection to the control socket: lines in, lines out, with an end to everything.
+"""A connection to the control socket: request lines in, answer lines out, all of it bounded.
 
 One thing is done in a turn of the loop, a request or a page of a list, so that no script holds up
 clients.  While there is something to do the socket is not read, and nothing is done for who does
@@ -43,7 +43,7 @@ UNANSWERED_MAX = 64
 
 
 class ControlConnection(asyncio.Protocol):
-    """Requests of one client, acted on in order."""
+    """A client of the control socket; its requests are acted on in order."""
 
     def __init__(
         self, dispatcher: Dispatcher, services: Services, open_conversations: set[ControlConnection]

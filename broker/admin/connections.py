@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.admin.clients import full_channel_row, full_connection_row, full_consumer_row
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows, Work
-from fluffle.broker.admin.permissions import check_exist
-from fluffle.broker.admin.queue_statistics import ages_asked
+from fluffle.broker.admin.statistics import ages_asked
+from fluffle.broker.admin.users import check_exist
 from fluffle.broker.base.errors import ConnectionForced, NotFound, SyntaxFailure
 from fluffle.broker.protocols.amqp091.forced_closes import PIECE, close_connection
 from fluffle.broker.protocols.amqp091.listings import channel_name, whose

@@ -1,4 +1,4 @@
-"""What verbs work on, and what they give back."""
+"""The parts of a node that verbs work on, and the results that they return."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Work: TypeAlias = Generator[int | None, None, Row]
 
 
 class DeferredRow(NamedTuple):
-    """A result that is not there yet: `begin` calls its argument with it, now or some time."""
+    """A result that is not there yet: `begin` calls its argument with it, now or later."""
 
     begin: Callable[[Callable[[Row | BrokerError], None]], None]
 
@@ -52,7 +52,7 @@ Result: TypeAlias = Row | Rows | DeferredRow
 
 
 class PendingRow:
-    """Something that may take its time, and who waits for it."""
+    """A result that may take its time, and the callback that waits for it."""
 
     __slots__ = ("_answer", "_outcome")
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from fluffle.broker.admin.context import NodeContext, Rows
+from fluffle.broker.admin.messages import answered
 from fluffle.broker.admin.move import soon_after
-from fluffle.broker.admin.peek import answered
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import QueueType

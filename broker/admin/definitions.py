@@ -12,7 +12,7 @@ from typing import Any
 
 from fluffle.broker.admin.arguments import Entries
 from fluffle.broker.admin.context import NodeContext, PendingRow, Result, Row, Rows
-from fluffle.broker.admin.policy_texts import in_a_line
+from fluffle.broker.admin.policies import in_a_line
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.definitions.exporter import (
     Categories,

@@ -1,4 +1,4 @@
-"""From a line to a result, and from a result to lines.
+"""Dispatch of requests: from a line to a verb's result, and from a result to lines.
 
     -> {"id": 7, "verb": "queues.purge", "arguments": {"vhost": "/", "name": "orders"}}
     <- {"id": 7, "result": {"messages": 12}}
@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """Something that can be asked for."""
+    """An operation of the control socket, with its arguments."""
 
     act: Make
     arguments: Mapping[str, Argument]
@@ -73,7 +73,7 @@ def verbs_of(reads: Mapping[str, Make], changes: Mapping[str, Make]) -> Mapping[
 
 @dataclass(frozen=True, slots=True)
 class RequestOutcome:
-    """What became of a request."""
+    """The result of one request, and whether it changed anything."""
 
     request_id: RequestId
     result: Result | BrokerError

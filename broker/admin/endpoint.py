@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.config.start_error import StartFailed
-from fluffle.broker.process.control_address import SOCKET_NAME, control_address
+from fluffle.broker.process.data_directory import SOCKET_NAME, control_address
 from fluffle.broker.protocols.amqp091.services import Services
 
 if TYPE_CHECKING:
+    from fluffle.broker.admin.all_nodes import PeerRequest
     from fluffle.broker.admin.connection import ControlConnection
-    from fluffle.broker.admin.peer_requests import PeerRequest
     from fluffle.broker.cluster.rpc_server import Tell
 
 ALL_BUT_OWNER = 0o177
@@ -27,7 +27,7 @@ ALL_BUT_OWNER = 0o177
 
 
 class ControlSocket:
-    """Where one node is administered."""
+    """The listening control socket of one node."""
 
     __slots__ = ("_on_fatal", "_open", "_parts", "_path", "_server", "_services")
 
@@ -70,7 +70,7 @@ class ControlSocket:
 
     def _answer(self, request: bytes, tell: Tell) -> PeerRequest:
         """What another node asks of this one."""
-        from fluffle.broker.admin.peer_requests import PeerRequest, peer_dispatcher  # noqa: PLC0415  as above
+        from fluffle.broker.admin.all_nodes import PeerRequest, peer_dispatcher  # noqa: PLC0415  as above
 
         dispatcher = peer_dispatcher(self._parts, self._on_fatal)
         return PeerRequest(dispatcher, self._services, request, tell)

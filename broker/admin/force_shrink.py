@@ -30,7 +30,7 @@ INCARNATIONS = 1 << 20
 
 
 class NamedQueue(NamedTuple):
-    """A queue, and its virtual host."""
+    """A queue with the name of its virtual host."""
 
     vhost: str
     definition: QueueDefinition

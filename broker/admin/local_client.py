@@ -1,4 +1,4 @@
-"""What the verbs of the control socket tell, for who is in the same process."""
+"""Client of the verbs within the process of the node."""
 
 from __future__ import annotations
 

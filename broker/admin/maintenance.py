@@ -1,4 +1,4 @@
-"""node.drain and node.revive: a node that serves nobody for a while, so that it can be stopped.
+"""Verbs node.*: maintenance of a node, and settings that change while it runs.
 
 Others lead what it has led, its clients go elsewhere and new ones find nobody; it remains a member
 of its groups.  That is over with `node.revive`, or with the process.
@@ -18,8 +18,9 @@ from fluffle.broker.base.errors import (
     ConnectionForced,
     PreconditionFailed,
 )
-from fluffle.broker.base.logs import event
+from fluffle.broker.base.logs import event, set_level
 from fluffle.broker.cluster_port import ClusterView
+from fluffle.broker.config.config import memory_bytes
 from fluffle.broker.protocols.amqp091.forced_closes import PIECE, close_connection
 from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.protocols.amqp091.registry import Connections
@@ -31,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 class Maintenance:
-    """Of one node: whether it is drained, and how it comes to that."""
+    """Maintenance mode of one node: whether it is drained, and the steps of draining and
+    reviving."""
 
     __slots__ = ("_alone", "_company", "_connections", "_listener", "_tasks", "is_draining")
 
@@ -129,4 +131,55 @@ def revive(context: NodeContext) -> DeferredRow:
     return DeferredRow(lambda answer: maintenance.do(maintenance.revive(), answer))
 
 
-CHANGES: Mapping[str, Callable[..., Any]] = {"node.drain": drain, "node.revive": revive}
+LEVELS: Mapping[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "none": logging.CRITICAL + 10,
+}
+"""RabbitMQ's words, as far as there is a difference here."""
+
+
+def set_memory_watermark(
+    context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
+) -> Row:
+    """A share of the memory that there is for this process, or so many bytes."""
+    context.alarms.watermarks.memory_bytes_max = limit = limit_bytes(share, size_bytes)
+    return {"memory_bytes_max": limit}
+
+
+def set_disk_free_limit(
+    context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
+) -> Row:
+    """So many bytes, or as many as a share of the memory."""
+    context.alarms.watermarks.disk_free_bytes_min = limit = limit_bytes(share, size_bytes)
+    return {"disk_free_bytes_min": limit}
+
+
+def limit_bytes(share: float | None, size_bytes: int | None) -> int:
+    """PreconditionFailed for both, for neither, and for what is below zero."""
+    if (share is None) == (size_bytes is None):
+        raise PreconditionFailed("give a number of bytes, or a share of the memory")
+    limit = size_bytes if size_bytes is not None else int((share or 0) * memory_bytes())
+    if limit < 0:
+        raise PreconditionFailed("a limit is not below zero")
+    return limit
+
+
+def set_log_level(_parts: NodeContext, *, level: str) -> Row:
+    """Of all that this process logs."""
+    if level not in LEVELS:
+        raise PreconditionFailed(f"there is no level '{level}'; there are {', '.join(LEVELS)}")
+    set_level(LEVELS[level])
+    return {}
+
+
+CHANGES: Mapping[str, Callable[..., Any]] = {
+    "node.drain": drain,
+    "node.revive": revive,
+    "node.memory_watermark": set_memory_watermark,
+    "node.disk_free_limit": set_disk_free_limit,
+    "node.log_level": set_log_level,
+}

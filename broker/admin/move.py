@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
 from fluffle.broker.admin.context import NodeContext, Row, Rows
-from fluffle.broker.admin.peek import answered, check_bounds
+from fluffle.broker.admin.messages import answered, check_bounds
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.queues.queue_api import Deferred, QueueHandle
 from fluffle.broker.queues.queue_view import PeekRequest

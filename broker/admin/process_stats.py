@@ -1,4 +1,4 @@
-"""What the machine says of the process of a node: files, memory, threads, time."""
+"""Figures of the operating system about this process: files, memory, threads, time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What takes long, done beside the event loop."""
+"""Blocking work in a thread beside the event loop."""
 
 from __future__ import annotations
 

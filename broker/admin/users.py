@@ -1,4 +1,4 @@
-"""users.*: who may log in, with which password, tags and limits."""
+"""users.*, permissions.*: who may log in, and what users may do in virtual hosts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from fluffle.broker.access import changes
 from fluffle.broker.access.access import LoginRefused
 from fluffle.broker.access.changes import delete_user, put_permission, put_user, user_name
 from fluffle.broker.access.passwords import SHA256, PasswordHash, check_storable
-from fluffle.broker.access.permissions import permissions_of
+from fluffle.broker.access.permissions import Permission, TopicPermission, permissions_of
 from fluffle.broker.access.users import ADMINISTRATOR, User
-from fluffle.broker.admin.arguments import Limits, check_name
+from fluffle.broker.admin.arguments import Limits, changed_limits, check_name
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
-from fluffle.broker.admin.limits import changed_limits
 from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.metadata.change import Change
 
@@ -182,11 +182,110 @@ def usable_hash(password_hash: str, hashing_algorithm: str) -> PasswordHash | No
     return stored
 
 
+def list_permissions(
+    context: NodeContext, *, user: str | None = None, vhost: str | None = None
+) -> Rows:
+    """Those of a user, in a virtual host, or all."""
+    check_exist(context, user, vhost)
+    return (
+        {
+            "user": of_user,
+            "vhost": in_vhost,
+            "configure": permission.configure,
+            "write": permission.write,
+            "read": permission.read,
+        }
+        for (of_user, in_vhost), permission in tuple(context.access.permissions.items())
+        if user in (None, of_user) and vhost in (None, in_vhost)
+    )
+
+
+def set_permission(
+    context: NodeContext, *, user: str, vhost: str, configure: str, write: str, read: str
+) -> Result:
+    """In the place of what the user has there.  UnusablePattern."""
+    permission = Permission(configure, write, read)
+
+    def decide() -> Change:
+        check_exist(context, user, vhost)
+        permission.check()
+        return changes.put_permission(user, vhost, permission)
+
+    return context.change(decide)
+
+
+def clear_permission(context: NodeContext, *, user: str, vhost: str) -> Result:
+    """He cannot open the virtual host any more; who is in it may do nothing."""
+
+    def decide() -> Change:
+        check_exist(context, user, vhost)
+        return changes.clear_permission(context.access, user, vhost)
+
+    return context.change(decide)
+
+
+def list_topic_permissions(
+    context: NodeContext, *, user: str | None = None, vhost: str | None = None
+) -> Rows:
+    """Those of a user, in a virtual host, or all."""
+    check_exist(context, user, vhost)
+    return (
+        {
+            "user": of_user,
+            "vhost": in_vhost,
+            "exchange": exchange,
+            "write": permission.write,
+            "read": permission.read,
+        }
+        for (of_user, in_vhost, exchange), permission in tuple(
+            context.access.topic_permissions.items()
+        )
+        if user in (None, of_user) and vhost in (None, in_vhost)
+    )
+
+
+def set_topic_permission(
+    context: NodeContext, *, user: str, vhost: str, exchange: str, write: str, read: str
+) -> Result:
+    """In the place of what the user has for that exchange.  UnusablePattern."""
+    permission = TopicPermission(write, read)
+
+    def decide() -> Change:
+        check_exist(context, user, vhost)
+        permission.check()
+        return changes.put_topic_permission(user, vhost, exchange, permission)
+
+    return context.change(decide)
+
+
+def clear_topic_permission(
+    context: NodeContext, *, user: str, vhost: str, exchange: str | None = None
+) -> Result:
+    """For one exchange, or for all in the virtual host."""
+
+    def decide() -> Change:
+        check_exist(context, user, vhost)
+        return changes.clear_topic_permissions(context.access, user, vhost, exchange)
+
+    return context.change(decide)
+
+
+def check_exist(context: NodeContext, user: str | None, vhost: str | None) -> None:
+    """NotFound, as long as they are named."""
+    if user is not None:
+        existing_user(context, user)
+    if vhost is not None:
+        context.vhost(vhost)
+
+
 READS: Mapping[str, Callable[..., Any]] = {
     "users.list": list_users,
     "users.show": show,
     "users.authenticate": authenticate,
+    "permissions.list": list_permissions,
+    "permissions.topic_list": list_topic_permissions,
 }
+
 CHANGES: Mapping[str, Callable[..., Any]] = {
     "users.add": add,
     "users.put": put,
@@ -194,4 +293,8 @@ CHANGES: Mapping[str, Callable[..., Any]] = {
     "users.password": set_password,
     "users.tags": set_tags,
     "users.limits": set_limits,
+    "permissions.set": set_permission,
+    "permissions.clear": clear_permission,
+    "permissions.topic_set": set_topic_permission,
+    "permissions.topic_clear": clear_topic_permission,
 }

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fluffle.broker.access.limits import PROTECTED, LimitedResource
-from fluffle.broker.admin.arguments import Limits, check_name
+from fluffle.broker.admin.arguments import Limits, changed_limits, check_name
 from fluffle.broker.admin.context import NodeContext, PendingRow, Result, Row, Rows, Work
-from fluffle.broker.admin.limits import changed_limits
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost

@@ -23,7 +23,7 @@ from fluffle.raft.quorum import majority_of
 
 
 class ReplicaVote(NamedTuple):
-    """The member of a quorum queue at one node, and what it says of its group."""
+    """Report of one member of a quorum queue about the voters of its group."""
 
     member: Member
     """The node, in which incarnation of its membership."""
@@ -48,7 +48,7 @@ def list_voters(context: NodeContext, *, groups: list[int]) -> Rows:
 
 @dataclass(frozen=True, slots=True)
 class VoteReports:
-    """The answers of nodes that were asked who votes."""
+    """Reports of the nodes that were asked who votes."""
 
     replicas: dict[int, list[ReplicaVote]] = field(default_factory=dict)
     """Replicas that have answered, by the number of their group."""

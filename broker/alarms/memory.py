@@ -55,7 +55,7 @@ class Timer(Protocol):
 
 
 class PageableMemory(Protocol):
-    """Who can do with less memory."""
+    """Owner of memory that can be paged out when memory is low."""
 
     def shed(self) -> None:
         """Memory is short: told at every look."""

@@ -19,9 +19,14 @@ from typing import Any, Protocol, Self, TypeAlias
 import click
 
 from fluffle.broker.cli.tables import shown
-from fluffle.broker.process.control_address import SOCKET_NAME, control_address
-from fluffle.broker.process.lock import LOCK_FILE, lock
-from fluffle.broker.process.node_file import NODE_FILE, node_pid
+from fluffle.broker.process.data_directory import (
+    LOCK_FILE,
+    NODE_FILE,
+    SOCKET_NAME,
+    control_address,
+    lock,
+    node_pid,
+)
 
 Row: TypeAlias = dict[str, Any]
 
@@ -41,7 +46,7 @@ CREDENTIALS = struct.Struct("3i")
 
 
 class RequestRefused(click.ClickException):
-    """The node does not do it, and says why; `code` is that of AMQP, if it is the node's."""
+    """Refusal of a request by the node; `code` is that of AMQP, if it is the node's."""
 
     exit_code = 1
 
@@ -51,14 +56,14 @@ class RequestRefused(click.ClickException):
 
 
 class Unreachable(click.ClickException):
-    """There is no node that could do it."""
+    """Error that no node answers the command."""
 
     exit_code = 69
     """EX_UNAVAILABLE of sysexits, as RabbitMQ's commands have it."""
 
 
 class Client(Protocol):
-    """A node, wherever it is."""
+    """Client of a node, on this machine or elsewhere."""
 
     @property
     def data_dir(self) -> Path:

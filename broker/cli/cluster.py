@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from fluffle.broker.cli.child_processes import ProcessGroup
 from fluffle.broker.cli.client import Client
 from fluffle.broker.cli.cluster_up import (
     BASE_PORT_MAX,
@@ -17,6 +16,7 @@ from fluffle.broker.cli.cluster_up import (
     NAMES,
     SECRET_FILE,
     JoinApproval,
+    ProcessGroup,
     check_ended,
     client_port,
     cluster_address,

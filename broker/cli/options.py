@@ -1,4 +1,4 @@
-"""What many commands have in common: where the node is, and how to print."""
+"""Options that many commands share: where the node is, and how rows are printed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ only_vhost: Callable[[Command], Command] = click.option(
 
 
 class MeasuredColumns(NamedTuple):
-    """Columns that rows do not have by themselves."""
+    """Columns that rows get from a verb of their own."""
 
     columns: Sequence[str]
     add_to: Callable[[Client, Iterable[Row], str | None], Iterable[Row]]

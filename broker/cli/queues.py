@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import click
 
+from fluffle.broker.cli.all_nodes import MORE_VOLUMES, VOLUMES, with_volumes
 from fluffle.broker.cli.client import Client, RequestRefused
 from fluffle.broker.cli.completion import node_names, queue_names
 from fluffle.broker.cli.options import (
@@ -21,7 +22,6 @@ from fluffle.broker.cli.options import (
 )
 from fluffle.broker.cli.progress import Progress
 from fluffle.broker.cli.tables import Row, counted
-from fluffle.broker.cli.volumes import MORE_VOLUMES, VOLUMES, with_volumes
 
 FORCE_SHRINK = """\
 What those have confirmed that are given up and this node never got is lost; what was acknowledged

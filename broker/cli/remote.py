@@ -28,7 +28,7 @@ UNAUTHORIZED = 401
 
 
 class Credentials(NamedTuple):
-    """Who asks."""
+    """Name and password of the user that sends the requests."""
 
     user: str
     password: str

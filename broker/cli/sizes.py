@@ -16,7 +16,7 @@ SIZE = re.compile(r"(\d+)\s*([a-z]*)")
 
 
 class ShareOrSize(NamedTuple):
-    """One of the two."""
+    """A share of what there is, or a size in bytes."""
 
     share: float | None = None
     size_bytes: int | None = None

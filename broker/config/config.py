@@ -1,4 +1,4 @@
-"""What a node is told before it starts: plain values, each limit with its unit and its reason.
+"""Configuration of a node as plain values, each limit with its unit and its reason.
 
 Defaults are those of RabbitMQ 4.3 where it has the setting.  That a value may come from a command
 line, the environment or a file is a matter of `options`; programs make a `Config` themselves.
@@ -6,11 +6,38 @@ line, the environment or a file is a matter of `options`; programs make a `Confi
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fluffle.broker.config.cgroups import ROOT, memory_limits
+ROOT = Path("/")
+V2 = ("sys/fs/cgroup", "memory.max")
+V1 = ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
+
+
+def memory_limits(root: Path = ROOT) -> Iterator[int]:
+    """The limits in bytes of the groups of this process and of all above them, where they have one.
+
+    In a container a group's path may lie outside of what can be seen: then its own root counts.
+    """
+    for line in lines(root / "proc/self/cgroup"):
+        _, controllers, group = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        tree, name = V1 if controllers else V2
+        path = Path(group.lstrip("/"))
+        for above in (path, *path.parents):
+            limit = lines(root / tree / above / name)
+            yield from map(int, filter(str.isdecimal, limit))  # `max` is none
+
+
+def lines(file: Path) -> list[str]:
+    """Of a file of the kernel's; none where it is not there."""
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
+
 
 VERSION = "0.1.0"
 """Of this package: its metadata has it from here, and reading those takes longer than a start."""
@@ -53,7 +80,7 @@ class ListenAddress:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client may do to us."""
+    """Limits of what one client may do."""
 
     frame_bytes_max: int = 131_072
     """Proposed in connection.tune: bounds what a peer can make us buffer before we may act."""
@@ -87,7 +114,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class UserRights:
-    """What a user of the first start may do, and where: expressions, as in permissions."""
+    """Rights of a user of the first start: expressions, as in permissions, and where they hold."""
 
     configure: str = ".*"
     write: str = ".*"
@@ -98,7 +125,7 @@ class UserRights:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """What one of several nodes knows of the others before it starts."""
+    """Knowledge that a node of a cluster has of the others before it starts."""
 
     peers: Mapping[str, ListenAddress]
     """The nodes that found the cluster, by name, and where they listen for each other.  All of them
@@ -147,8 +174,8 @@ class QuorumConfig:
 
 @dataclass(frozen=True, slots=True)
 class InterceptorConfig:
-    """What a node adds to messages: None is nothing, OVERWRITE and KEEP say what becomes of what a
-    client has set itself."""
+    """Headers that a node adds to messages: None adds nothing; OVERWRITE and KEEP decide about a
+    header that the client has set."""
 
     received: str | None = None
     """When it came: header `timestamp_in_ms` and property timestamp."""

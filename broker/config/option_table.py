@@ -1,9 +1,11 @@
-"""The options of `fluffle serve`, a row each: how one is written, what it means, where it goes."""
+"""Options of `fluffle serve`, a row each: their names, texts, parsers and fields of the Config."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fluffle.broker.base.logs import FORMATS
 from fluffle.broker.config.cluster_options import FOUNDERS
@@ -16,22 +18,26 @@ from fluffle.broker.config.config import (
     DEFAULT_USER,
     DEFAULT_VHOST,
     GROUP_SIZE,
+    KEEP,
     LEADER_LOCATORS,
     MEMORY_HIGH_WATERMARK,
+    OVERWRITE,
     QUEUE_TYPES,
     RECONCILE_INTERVAL_S,
+    Limits,
 )
-from fluffle.broker.config.message_option_table import LIMITS, STAMPS
-from fluffle.broker.config.option import Option
 from fluffle.broker.config.option_values import (
+    between,
     choice,
     or_none,
     parse_address,
     parse_client_address,
     parse_count,
     parse_disk_limit,
+    parse_limit,
     parse_loopback_users,
     parse_mechanisms,
+    parse_message_size,
     parse_name,
     parse_optional_address,
     parse_peers,
@@ -44,6 +50,137 @@ from fluffle.broker.config.option_values import (
     parse_vhost,
     parse_watermark,
 )
+
+PREFIX = "FLUFFLE_"
+"""Of an option's variable in the environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of `fluffle serve`.  `parse` raises ValueError with what to write instead."""
+
+    name: str
+    metavar: str
+    help: str
+    parse: Callable[[str], object] = str
+    config_field: str | None = None
+    default: str = ""
+    """What holds without it, as one would write it; the value itself is in `Config`."""
+    collect: Callable[[list[Any]], object] | None = None
+    """Makes one value of those of an option that may be given many times."""
+    is_secret: bool = False
+    """Whether its value must not be shown, not even in an error."""
+    is_switch: bool = False
+    """Whether it is `yes` when it is given without a value."""
+
+    @property
+    def description(self) -> str:
+        """All there is to say of it on a line of help."""
+        parts = (
+            self.help,
+            "May be given many times." if self.collect else "",
+            f"[default: {self.default}]" if self.default else "",
+        )
+        return "  ".join(part for part in parts if part)
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return PREFIX + self.name.upper().replace("-", "_")
+
+
+_LIMITS = Limits()
+
+
+def _limit(name: str, says: str, field: str) -> Option:
+    """Of a number without which there is none."""
+    return Option(name, "N|none", says, parse_limit, f"limits_{field}", "none")
+
+
+LIMITS: tuple[Option, ...] = (
+    Option(
+        "heartbeat",
+        "SECONDS",
+        "Heartbeat that clients are proposed; 0 for none.",
+        between(0, 65_535),
+        "limits_heartbeat_s",
+        str(_LIMITS.heartbeat_s),
+    ),
+    Option(
+        "frame-max",
+        "BYTES",
+        "Largest frame of a client.",
+        between(_LIMITS.frame_bytes_min, 1 << 31),
+        "limits_frame_bytes_max",
+        str(_LIMITS.frame_bytes_max),
+    ),
+    Option(
+        "channel-max",
+        "N",
+        "Channels of one connection.",
+        between(1, 65_535),
+        "limits_channels_max",
+        str(_LIMITS.channels_max),
+    ),
+    _limit("connection-max", "Connections of clients that this node takes.", "connections_max"),
+    _limit("consumer-max-per-channel", "Consumers of one channel.", "consumers_max"),
+    _limit(
+        "cluster-queue-limit",
+        "Queues in all virtual hosts; give it to each node of a cluster.",
+        "queues_max",
+    ),
+    _limit(
+        "cluster-exchange-limit",
+        "The same of exchanges, those included that are there from the start.",
+        "exchanges_max",
+    ),
+    Option(
+        "max-message-size",
+        "SIZE",
+        "Largest message.",
+        parse_message_size,
+        "limits_message_bytes_max",
+        "16MiB",
+    ),
+    Option(
+        "handshake-timeout",
+        "MS",
+        "Time for a client to log in, in milliseconds.",
+        parse_count,
+        "limits_handshake_timeout_ms",
+        str(_LIMITS.handshake_timeout_ms),
+    ),
+)
+"""What one client may do; defaults are those of `Limits`."""
+
+STAMPS: tuple[Option, ...] = (
+    Option(
+        "set-header-timestamp",
+        f"{OVERWRITE}|{KEEP}",
+        "Tell consumers when a message came: header timestamp_in_ms and property timestamp; "
+        "overwrite or keep what the publisher has set.",
+        choice(OVERWRITE, KEEP),
+        "stamps_received",
+    ),
+    Option(
+        "set-header-routing-node",
+        f"{OVERWRITE}|{KEEP}",
+        "Tell them which node it came to: header x-routed-by.",
+        choice(OVERWRITE, KEEP),
+        "stamps_routing_node",
+    ),
+    Option(
+        "set-header-sent-time",
+        "yes|no",
+        "Tell them when it was sent to them: header x-opt-rabbitmq-sent-time.",
+        parse_switch,
+        "stamps_sent",
+        "no",
+        is_switch=True,
+    ),
+)
+"""What a node adds to messages."""
+
 
 LEVELS = ("debug", "info", "warning", "error")
 TLS_VERSIONS = ("1.2", "1.3")

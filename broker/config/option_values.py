@@ -1,4 +1,4 @@
-"""What the texts of options mean: a function a kind, which raises ValueError with what to write."""
+"""Parsers of option texts, one for each kind of value; ValueError says what to write."""
 
 import shlex
 from collections.abc import Callable, Mapping

@@ -22,8 +22,7 @@ from fluffle.broker.config.config import (
     Limits,
     QuorumConfig,
 )
-from fluffle.broker.config.option import PREFIX, Option
-from fluffle.broker.config.option_table import OPTIONS
+from fluffle.broker.config.option_table import OPTIONS, PREFIX, Option
 from fluffle.broker.config.sources import OptionError, OptionTexts, Remark, from_toml
 
 FIRST_PREFIX, QUORUM_PREFIX, LIMITS_PREFIX = "first_", "quorum_", "limits_"

@@ -13,12 +13,12 @@ from fluffle.broker.config.option_table import OPTIONS
 
 
 class OptionError(Exception):
-    """A value that cannot be used, as a sentence for whoever gave it."""
+    """Error in the value of an option, as a sentence for the person who gave it."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptionTexts:
-    """What was given for an option, and where, in words."""
+    """Texts that were given for an option, and their source in words."""
 
     texts: Sequence[str]
     source: str
@@ -26,7 +26,7 @@ class OptionTexts:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something that was given and does not count, and why."""
+    """Note on a setting that was given and has no effect."""
 
     source: str
     reason: str

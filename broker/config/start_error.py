@@ -9,11 +9,12 @@ BIND_SUFFIX = " (while attempting to bind on address "
 
 
 class StartFailed(Exception):
-    """Why the node cannot run here, in a sentence that says what to change."""
+    """Error that keeps a node from starting here, as a sentence that says what to change."""
 
 
 class NodeMustStop(Exception):
-    """Why the node cannot go on: no fault of the program, in a sentence that says what to do."""
+    """Error that ends a running node through no fault of the program; a sentence says what to
+    do."""
 
 
 def cannot_listen(option: str, address: ListenAddress, error: OSError) -> StartFailed:

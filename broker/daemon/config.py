@@ -13,8 +13,7 @@ from fluffle.broker.config.config import Config
 from fluffle.broker.config.option_table import OPTIONS
 from fluffle.broker.config.options import CONFIG, resolve
 from fluffle.broker.config.rabbitmq_conf.parser import ConfError
-from fluffle.broker.config.rabbitmq_conf.report import LineVerdict, line_verdicts
-from fluffle.broker.config.rabbitmq_conf.sources import is_conf, shown
+from fluffle.broker.config.rabbitmq_conf.sources import LineVerdict, is_conf, line_verdicts, shown
 from fluffle.broker.config.rabbitmq_conf.verdicts import IgnoredSetting, MappedSetting
 from fluffle.broker.config.sources import OptionError
 from fluffle.broker.config.start_error import StartFailed

@@ -12,9 +12,10 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -23,10 +24,34 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.config.config import Config, ListenAddress, listeners_of
 from fluffle.broker.config.start_error import NodeMustStop, StartFailed, cannot_listen
 from fluffle.broker.definitions.parser import DefinitionsError
-from fluffle.broker.process.lock import LOCK_FILE, lock
-from fluffle.broker.process.node_file import NODE_FILE, node_pid, write_node_file
-from fluffle.broker.process.systemd import READY, STOPPING, notify
+from fluffle.broker.process.data_directory import (
+    LOCK_FILE,
+    NODE_FILE,
+    lock,
+    node_pid,
+    write_node_file,
+)
 from fluffle.storage.errors import StorageError
+
+READY = "READY=1"
+STOPPING = "STOPPING=1"
+
+
+def notify(state: str, environment: Mapping[str, str]) -> bool:
+    """Send `state` to the manager that started us; whether there is one.
+
+    The socket is named by NOTIFY_SOCKET; `@` at its start stands for the zero byte of an abstract
+    name.  OSError when it cannot be reached.
+    """
+    address = environment.get("NOTIFY_SOCKET", "")
+    if not address:
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.sendto(state.encode(), address)
+    return True
+
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """Full collections become rare: what piles up in a broker are bytes, which the collector skips."""
@@ -42,7 +67,7 @@ logger = logging.getLogger(__name__)
 
 
 class Node(Protocol):
-    """What the process needs of a node."""
+    """The methods of a node that its process calls."""
 
     addresses: dict[str, tuple[str, int]]
     """What was bound, by protocol; complete once `start` returns."""

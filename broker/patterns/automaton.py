@@ -1,4 +1,4 @@
-"""Whether an expression matches somewhere, in a time that no name can make long.
+"""Search by an automaton, whose time no name can make long.
 
 Python's `re` tries one way after another, and there may be exponentially many.  Here all ways are
 gone at once (Thompson 1968): a place in the expression is looked at once for each octet of the
@@ -64,7 +64,7 @@ Condition: TypeAlias = "PositionTest | LookaroundTest"
 
 @dataclass(slots=True)
 class StepBudget:
-    """How many more steps there may be."""
+    """The steps that an expression may still have."""
 
     left: int = STEPS_MAX
 
@@ -191,7 +191,7 @@ class Automaton:
 
 
 class Search:
-    """One name, and how much has been done about it."""
+    """Search of one name, and the steps it has taken."""
 
     __slots__ = ("_name", "_visits")
 

@@ -99,7 +99,7 @@ def effort(node: Node) -> int:
 
 
 class SearchCost(NamedTuple):
-    """What `re` may have to do with a node, at one place of a name."""
+    """Cost of a node of the tree for `re`, at one place of a name."""
 
     octets: int
     """How many octets it looks at, on all ways together."""

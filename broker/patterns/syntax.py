@@ -38,7 +38,7 @@ CONTROLS = {b"a": 7, b"b": 8, b"f": 12, b"n": 10, b"r": 13, b"t": 9, b"v": 11}
 
 
 class PositionTest(Enum):
-    """A condition on where one is."""
+    """A condition on the position in a name."""
 
     START = auto()
     END = auto()
@@ -52,28 +52,28 @@ class PositionTest(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OctetSet:
-    """One of these."""
+    """A single octet out of a set."""
 
     among: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Concatenation:
-    """One after the other; nothing at all when there are none."""
+    """Nodes that match one after the other; none of them matches nothing."""
 
     nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Alternation:
-    """Any of these."""
+    """Nodes of which any one matches."""
 
     nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """So many times; `most` None is without end."""
+    """A node repeated between `least` and `most` times; None is without end."""
 
     node: Node
     least: int
@@ -82,7 +82,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Lookaround:
-    """Whether something stands ahead, or behind, or does not (`is_wanted`)."""
+    """Condition that something stands ahead or behind, or (`is_wanted`) that it does not."""
 
     node: Node
     is_ahead: bool
@@ -91,7 +91,7 @@ class Lookaround:
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedNode:
-    """What no automaton does: `what` in words."""
+    """A node that no automaton matches: `what` in words."""
 
     what: str
     node: Node
@@ -105,7 +105,7 @@ NOTHING = Concatenation(())
 
 
 class UnsupportedSyntax(ValueError):
-    """What this file does not know, in words."""
+    """Error for syntax that this module does not parse, in words."""
 
 
 def parse(octets: bytes) -> Node:

@@ -40,7 +40,7 @@ class TooLarge(Exception):
 
 
 class Budget:
-    """How much more may be done."""
+    """The work that may still be done."""
 
     __slots__ = ("left", "looks_left")
 
@@ -131,7 +131,7 @@ class Table:
 
 
 class PositionCondition(NamedTuple):
-    """A condition on where one is."""
+    """A condition on the position in a name."""
 
     place: PositionTest
 
@@ -159,7 +159,7 @@ def condition_of(condition: Condition, budget: Budget) -> PositionCondition | Lo
 
 
 class Transition(NamedTuple):
-    """What comes next for a match that begins here, if certain conditions hold."""
+    """The next state of a match that begins here, if certain conditions hold."""
 
     after: tuple[frozenset[int], ...]
     """The steps that are reached, by the kind of the octet."""
@@ -167,7 +167,7 @@ class Transition(NamedTuple):
 
 
 class TableBuilder:
-    """Writes the rows of a program down.  All of it: TooLarge."""
+    """Builder of the rows of a program's table.  All of it: TooLarge."""
 
     __slots__ = ("_budget", "_kinds_of", "_numbers", "_starts", "_states", "_steps")
 

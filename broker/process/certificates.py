@@ -83,7 +83,7 @@ class CertificateFiles:
 
 
 class ReloadedFiles(Generic[Made]):
-    """What is made of some files."""
+    """An object made of some files, made anew when they change."""
 
     __slots__ = ("_files", "_made", "_make", "_stamp")
 

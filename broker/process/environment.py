@@ -1,4 +1,4 @@
-"""What a node has of the world around it: its time, where it keeps its data, how clients come in.
+"""Environment of a node: its clock, its timers, its store, how clients come in.
 
 A daemon has those of the machine.  Who embeds nodes may give them others: a clock that can be
 moved, a disk in memory, a disk that fails, a line to clients that can be cut.  What runs by the
@@ -63,7 +63,7 @@ def same_clock(clock: Clock) -> Clock:
 
 
 class Environment(NamedTuple):
-    """Of one node."""
+    """Clock, timers, store and listener of one node."""
 
     clock: Clock
     """For messages and queues."""

@@ -1,4 +1,4 @@
-"""Sockets to accept on, and the way in for those who come."""
+"""Listening sockets, and the acceptor that lets clients in."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def unauthenticated_max() -> int:
 
 
 class Acceptor:
-    """Accepts on sockets, and has each client let in by a task of its own.
+    """Acceptor on sockets; each client is let in by a task of its own.
 
     By the readiness of a socket, not by `sock_accept`: a task that is cancelled while it waits for
     that may lose a client that was accepted in the same turn, whom nobody would close.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from fluffle.broker.admin.peek import shown_properties
+from fluffle.broker.admin.messages import shown_properties
 from fluffle.broker.base.errors import ResourceLocked
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.queues.arguments import QueueType

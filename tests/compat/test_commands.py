@@ -8,7 +8,7 @@ from typing import Any
 
 import pika
 
-from tests.broker.cli.running import run
+from tests.broker.cli.running_node import run
 from tests.compat.asked import asks
 from tests.compat.comparing import difference_of
 from tests.compat.embedded import Serving, serving

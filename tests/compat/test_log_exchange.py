@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker.cli.running import run
+from tests.broker.cli.running_node import run
 from tests.compat.asked import asks
 from tests.compat.comparing import compare_all, text, told
 from tests.compat.oracle import NODE, RabbitMQ

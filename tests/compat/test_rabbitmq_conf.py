@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.config.rabbitmq_conf.parser import ConfLine, Key, read
-from fluffle.broker.config.rabbitmq_conf.report import rule_for, unknown
+from fluffle.broker.config.rabbitmq_conf.sources import rule_for, unknown
 from fluffle.broker.config.rabbitmq_conf.verdicts import (
     ConfSettings,
     IgnoredSetting,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.broker.cli.running import run
+from tests.broker.cli.running_node import run
 from tests.compat.asked import NODE_AT, asks
 from tests.compat.comparing import difference_of
 from tests.compat.embedded import serving

@@ -11,7 +11,7 @@ from typing import Any
 import lmdb
 import pytest
 
-from fluffle.broker.process.lock import lock
+from fluffle.broker.process.data_directory import lock
 from fluffle.storage import environment as environments
 from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk, WriteTransaction

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from time import ctime
 
 from fluffle.broker.cli.client import Row
-from fluffle.broker.cli.rabbitmq.listeners import alarm_text, listener_line, listeners_of
-from fluffle.broker.cli.rabbitmq.nodes import is_up
+from fluffle.broker.cli.rabbitmq.nodes import alarm_text, is_up, listener_line, listeners_of
 from fluffle.broker.cli.rabbitmq.verb import (
     DATA,
     TEXT,

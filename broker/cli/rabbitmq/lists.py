@@ -1,21 +1,20 @@
-"""What there is: queues, exchanges, bindings, connections, channels, consumers, by columns."""
+"""Lists by columns: queues, exchanges, bindings, connections, channels, consumers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fluffle.broker.cli.all_nodes import rows_everywhere
+from fluffle.broker.cli.all_nodes import VOLUMES, rows_everywhere, with_volumes
 from fluffle.broker.cli.client import Row
 from fluffle.broker.cli.rabbitmq.verb import FLAG, Invocation, RowTable, UsageFailure, Verb
-from fluffle.broker.cli.volumes import VOLUMES, with_volumes
 
 Enrich = Callable[[Invocation, Iterator[Row]], Iterator[Row]]
 
 
 @dataclass(frozen=True, slots=True)
 class ListingVerb:
-    """What can be listed, and by which columns."""
+    """A listing with its columns, and the verb of the control socket behind it."""
 
     control_verb: str
     default: Sequence[str]

@@ -1,4 +1,4 @@
-"""What a node is made of: memory, log, environment, ciphers."""
+"""Diagnostics of the process of a node: memory, log, environment, ciphers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a node and its cluster are there, and how they are."""
+"""Status of a node and its cluster, listeners and alarms in RabbitMQ's words."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from operator import itemgetter
 
 from fluffle.broker.base.features import FEATURES
 from fluffle.broker.cli.client import Client, RequestRefused, Row, Unreachable
-from fluffle.broker.cli.rabbitmq.builtin import PLUGINS
-from fluffle.broker.cli.rabbitmq.listeners import alarm_text, listener_line, listeners_of
+from fluffle.broker.cli.rabbitmq.plugins import PLUGINS
 from fluffle.broker.cli.rabbitmq.verb import (
     Failure,
     Invocation,
@@ -19,6 +18,42 @@ from fluffle.broker.cli.rabbitmq.verb import (
     Verb,
 )
 from fluffle.broker.cli.status import nodes_of
+
+PROTOCOLS: Mapping[str, tuple[str, str]] = {
+    "amqp": ("amqp", "AMQP 0-9-1"),
+    "amqps": ("amqp/ssl", "AMQP 0-9-1 over TLS"),
+    "management": ("http", "HTTP API"),
+    "metrics": ("http/prometheus", "Prometheus exporter API over HTTP"),
+    "cluster": ("clustering", "inter-node communication"),
+}
+"""By our names: RabbitMQ's, and what it is for."""
+
+
+def listeners_of(status: Row) -> list[Row]:
+    """Those of ports; a unix socket is its path, and has port 0."""
+    return [
+        {
+            "node": status["node"],
+            "protocol": PROTOCOLS.get(name, (name, name))[0],
+            "interface": host,
+            "port": port,
+            "purpose": PROTOCOLS.get(name, (name, name))[1],
+        }
+        for name, (host, port) in status["addresses"].items()
+    ]
+
+
+def listener_line(row: Row) -> str:
+    return (
+        f"Interface: {row['interface']}, port: {row['port']}, protocol: {row['protocol']}, "
+        f"purpose: {row['purpose']}"
+    )
+
+
+def alarm_text(row: Row) -> str:
+    """As RabbitMQ tells of one."""
+    return f"{row['resource'].capitalize()} alarm on node {row['node']}"
+
 
 NONE = "(none)"
 GB = 1_000_000_000

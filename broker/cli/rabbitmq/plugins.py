@@ -1,4 +1,4 @@
-"""`rabbitmq-plugins`: what is built in counts as enabled, and nothing else can be.
+"""`rabbitmq-plugins`: features that are built in count as enabled plugins; others cannot be.
 
 A container's list of plugins must not break its start: to enable what is built in changes nothing,
 and to disable it is said to change nothing.
@@ -8,8 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from fluffle.broker.cli.rabbitmq.builtin import PLUGINS
 from fluffle.broker.cli.rabbitmq.verb import FLAG, Failure, Invocation, Report, Verb
+
+PLUGINS: Mapping[str, str] = {
+    "rabbitmq_management": "served where --management says",
+    "rabbitmq_management_agent": "a part of it",
+    "rabbitmq_prometheus": "served where --metrics says",
+    "rabbitmq_peer_discovery_common": "--peers",
+    "rabbitmq_peer_discovery_k8s": "--discover, by DNS",
+    "rabbitmq_event_exchange": "switched on by --event-exchange",
+    "rabbitmq_consistent_hash_exchange": "",
+    "rabbitmq_random_exchange": "",
+    "rabbitmq_sharding": "the exchange type x-modulus-hash",
+    "rabbitmq_recent_history_exchange": "",
+    "rabbitmq_delayed_message_exchange": "",
+    "rabbitmq_jms_topic_exchange": "",
+    "rabbitmq_message_deduplication": "",
+    "rabbitmq_auth_mechanism_ssl": "",
+}
+"""Built in, so that they count as enabled; and what there is to say of them."""
+
 
 ONLINE: Mapping[str, str] = {"online": FLAG, "offline": FLAG, "all": FLAG}
 LISTING: Mapping[str, str] = {

@@ -1,4 +1,4 @@
-"""What can be set otherwise while a node runs."""
+"""Settings that change while a node runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a node may be stopped without anybody's loss."""
+"""The check whether a quorum needs a node, before it is stopped."""
 
 from __future__ import annotations
 

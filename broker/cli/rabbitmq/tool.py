@@ -1,4 +1,5 @@
-"""One of the tools: find the verb, do it, print what comes of it, and exit as RabbitMQ's does."""
+"""Run of one tool: arguments, the node that is meant, the verb, its output and RabbitMQ's exit
+code."""
 
 from __future__ import annotations
 
@@ -11,13 +12,12 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
-from fluffle.broker.cli.client import Client, LocalClient, RequestRefused, Unreachable
-from fluffle.broker.cli.rabbitmq.arguments import GLOBAL, SHORT, parse_arguments
-from fluffle.broker.cli.rabbitmq.formats import FOR_PROGRAMS, compact, printed
-from fluffle.broker.cli.rabbitmq.target_node import TargetNodeClient
+from fluffle.broker.cli.client import Client, LocalClient, RequestRefused, Row, Unreachable
+from fluffle.broker.cli.rabbitmq.formats import FOR_PROGRAMS, FORMATS, compact, printed
 from fluffle.broker.cli.rabbitmq.verb import (
     FLAG,
     NO_USER,
@@ -31,15 +31,148 @@ from fluffle.broker.cli.rabbitmq.verb import (
     Verb,
 )
 
+
+class TargetNodeClient:
+    """A client that checks the name of the node before it asks for anything."""
+
+    __slots__ = ("_client", "_is_checked", "_name")
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._is_checked = False
+
+    @property
+    def data_dir(self) -> Path:
+        return self._client.data_dir
+
+    @property
+    def pid(self) -> int:
+        """As `Client.pid`; Failure."""
+        self._check()
+        return self._client.pid
+
+    def call(self, verb: str, **arguments: object) -> Row:
+        """As `Client.call`; Failure."""
+        self._check()
+        return self._client.call(verb, **arguments)
+
+    def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
+        """As `Client.rows`; Failure."""
+        self._check()
+        return self._client.rows(verb, **arguments)
+
+    def _check(self) -> None:
+        if self._is_checked:
+            return
+        found = str(self._client.call("status")["node"])
+        if not is_meant(self._name, found):
+            raise Failure(
+                f"unable to perform an operation on node '{self._name}': it is '{found}' that "
+                "answers; name the data directory of the other with --data-dir"
+            )
+        self._is_checked = True
+
+
+def is_meant(name: str, node: str) -> bool:
+    """Whether a name is a node's: the host may be left out."""
+    return name in (node, node.partition("@")[0])
+
+
+GLOBAL: Mapping[str, str] = {
+    "node": TEXT,
+    "quiet": FLAG,
+    "silent": FLAG,
+    "timeout": TEXT,
+    "vhost": TEXT,
+    "formatter": TEXT,
+    "table-headers": FLAG,
+    "longnames": FLAG,
+    "dry-run": FLAG,
+    "erlang-cookie": TEXT,
+    "script-name": TEXT,
+    "data-dir": TEXT,
+    "url": TEXT,
+    "verbose": FLAG,
+    "print-stacktrace": FLAG,
+    "help": FLAG,
+}
+"""What every verb takes, whether it is of use there or not; any FLAG may be switched off by `no-`
+in front of it."""
+
+SHORT: Mapping[str, str] = {
+    "n": "node",
+    "q": "quiet",
+    "s": "silent",
+    "t": "timeout",
+    "p": "vhost",
+    "l": "longnames",
+    "h": "help",
+    "u": "user",
+    "N": "number",
+    "a": "all",
+    "m": "minimal",
+    "e": "enabled",
+    "E": "implicitly-enabled",
+    "v": "verbose",
+}
+
+
+class ParsedArguments(NamedTuple):
+    """Words and options of a command line, in the order in which they came."""
+
+    words: Sequence[str]
+    options: Mapping[str, str]
+
+
+def parse_arguments(arguments: Sequence[str], of_verb: Mapping[str, str]) -> ParsedArguments:
+    """UsageFailure for what is no option."""
+    known = {**GLOBAL, **of_verb}
+    words: list[str] = []
+    options: dict[str, str] = {}
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            words.extend(rest)
+        elif not argument.startswith("-") or argument == "-" or argument[1:2].isdigit():
+            words.append(argument)
+        else:
+            take(argument, rest, known, options)
+    name = options.get("formatter", "table")
+    if name not in FORMATS:
+        raise UsageFailure(f"there is no formatter '{name}'; there are {', '.join(FORMATS)}")
+    return ParsedArguments(words, options)
+
+
+def take(
+    argument: str, rest: Iterator[str], known: Mapping[str, str], options: dict[str, str]
+) -> None:
+    """One option, and what it is given."""
+    text, equals, value = argument.partition("=")
+    name = text[2:] if text.startswith("--") else SHORT.get(text[1:], text[1:])
+    name = name.replace("_", "-")
+    if name.startswith("no-") and known.get(name[3:]) == FLAG:
+        options[name] = "true"
+    elif name not in known:
+        raise UsageFailure(f"Invalid options for this command\n{text} : undefined")
+    elif known[name] == FLAG:
+        options[name] = "true"
+    else:
+        given = value if equals else next(rest, None)
+        if given is None:
+            raise UsageFailure(f"{text} is given no value")
+        options[name] = given
+
+
 EVERYWHERE = ("nodes", "states")
 
 TOOLS: Mapping[str, Sequence[str]] = {
     "rabbitmqctl": (
-        *EVERYWHERE, "checks", "users", "vhosts", "permissions", "lists", "limits", "policies",
+        *EVERYWHERE, "checks", "users", "vhosts", "lists", "limits", "policies",
         "definitions", "operations", "features", "settings", "membership",
     ),
     "rabbitmq-diagnostics": (
-        *EVERYWHERE, "checks", "machine", "lists", "features", "permissions", "users", "limits",
+        *EVERYWHERE, "checks", "machine", "lists", "features", "users", "limits",
         "policies",
     ),
     "rabbitmq-queues": ("quorum", "states"),

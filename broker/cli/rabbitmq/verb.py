@@ -1,4 +1,4 @@
-"""What a verb of `rabbitmqctl` is: what it takes, what it says first, and what it gives back."""
+"""Verbs of `rabbitmqctl`: their arguments, banners, outputs and failures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_FOUND = 404
 
 
 class Failure(Exception):
-    """A verb fails: what it says, and the exit code.  `content` is what programs are told."""
+    """Failure of a verb: its text and the exit code.  `content` is what programs get."""
 
     def __init__(self, text: str, code: int = UNAVAILABLE, content: Row | None = None) -> None:
         super().__init__(text)
@@ -32,7 +32,7 @@ class Failure(Exception):
 
 
 class UsageFailure(Failure):
-    """Called wrongly: how it is called is said, too."""
+    """Wrong usage of a verb; its usage is printed, too."""
 
     def __init__(self, text: str, code: int = USAGE) -> None:
         super().__init__(text, code)
@@ -40,7 +40,7 @@ class UsageFailure(Failure):
 
 @dataclass(frozen=True, slots=True)
 class RowTable:
-    """Rows; a table has these columns."""
+    """Rows that a verb prints, with their columns."""
 
     columns: Sequence[str]
     rows: Iterable[Row]
@@ -53,7 +53,7 @@ class RowTable:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Sentences for people, and an object for programs."""
+    """Sentences that a verb prints, and an object for programs."""
 
     lines: Sequence[str]
     content: Any = None
@@ -64,7 +64,7 @@ Output: TypeAlias = RowTable | Report | None
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What was typed, understood."""
+    """Arguments of one call of a verb, and the client that it asks."""
 
     client: Client
     words: Sequence[str]
@@ -109,7 +109,7 @@ def anything(_call: Invocation) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One of a table."""
+    """A row of a table of verbs."""
 
     act: Callable[[Invocation], Output]
     takes: str = ""

@@ -27,12 +27,12 @@ DEPTH_MAX = 10
 
 
 class ConfError(Exception):
-    """What cannot be read, in a sentence with its file and line."""
+    """Error in a rabbitmq.conf, as a sentence with its file and line."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfLine:
-    """One line."""
+    """A line of a rabbitmq.conf: key, value and place."""
 
     key: Key
     value: str

@@ -1,4 +1,4 @@
-"""What becomes of a setting: options in its place, or nothing, or no start at all; and why.
+"""Verdicts on settings of a rabbitmq.conf: options in their place, ignored or refused, and why.
 
 A rule looks at one setting, and at others where several make one option.  It is refused what we
 would be less safe without than RabbitMQ is with it: who may log in, what is encrypted and checked,
@@ -16,21 +16,22 @@ from fluffle.broker.config.rabbitmq_conf.parser import ConfLine, Key
 
 @dataclass(frozen=True, slots=True)
 class MappedSetting:
-    """It is said in options: the texts of each, by name.  None: it is so here anyway."""
+    """A setting with options in its place: the texts of each, by name.  None: it is so here
+    anyway."""
 
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class IgnoredSetting:
-    """Nothing comes of it."""
+    """A setting without effect here, and the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedSetting:
-    """A node does not start with it; the reason says what to do."""
+    """A setting that keeps a node from starting; the reason says what to do."""
 
     reason: str
 
@@ -40,7 +41,7 @@ Verdict: TypeAlias = MappedSetting | IgnoredSetting | RefusedSetting
 
 @dataclass(frozen=True, slots=True)
 class ConfSettings:
-    """All settings, and the environment."""
+    """All settings of a rabbitmq.conf, and the environment."""
 
     settings: Mapping[Key, ConfLine]
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What Prometheus is told: everything is read when it asks, nothing is kept for it.
+"""Collector of a node's metrics: all is read when Prometheus asks, nothing is kept for it.
 
 Names, labels and meanings are those of RabbitMQ's `rabbitmq_prometheus`, so that its dashboards and
 alerts work; what has no counterpart here (Erlang's processes, its message store) is left out.
@@ -8,32 +8,135 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from fluffle.broker.base.clock import Clock
-from fluffle.broker.base.traffic import Deliveries, Dropped
+from fluffle.broker.base.traffic import DISABLED, Deaths, Deliveries, Dropped
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
-from fluffle.broker.observability.metrics.ages import UnackedAges
 from fluffle.broker.observability.metrics.counted_tables import CountedTables
-from fluffle.broker.observability.metrics.deaths import deaths_of
-from fluffle.broker.observability.metrics.families import (
+from fluffle.broker.observability.metrics.node_tables import PROTOCOL, NodeTables
+from fluffle.broker.observability.metrics.object_tables import ObjectTables
+from fluffle.broker.observability.metrics.tables import (
     RAFT,
     Step,
+    TableView,
+    anything,
     counter,
     gauge,
     histogram,
     labelled,
     pieces,
+    table_steps,
+    text_of,
 )
-from fluffle.broker.observability.metrics.node_tables import PROTOCOL, NodeTables
-from fluffle.broker.observability.metrics.object_tables import ObjectTables
-from fluffle.broker.observability.metrics.tables import TableView, anything, table_steps
 from fluffle.broker.observability.statistics.statistics import Statistics
+from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.listings import channel_name
+from fluffle.broker.protocols.amqp091.registry import Connections
 from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.settings import DeadLetterStrategy
+from fluffle.protocol.deaths import DeathReason
+
+ONCE, SURE = DeadLetterStrategy.AT_MOST_ONCE, DeadLetterStrategy.AT_LEAST_ONCE
+
+TEXTS = {
+    DeathReason.EXPIRED: "due to message TTL exceeded",
+    DeathReason.REJECTED: "due to basic.reject or basic.nack",
+    DeathReason.MAXLEN: "due to overflow drop-head or reject-publish-dlx",
+    DeathReason.DELIVERY_LIMIT: "due to delivery-limit exceeded",
+}
+
+KINDS = (
+    (QueueType.CLASSIC, ONCE), (QueueType.CLASSIC, DISABLED),
+    (QueueType.QUORUM, ONCE), (QueueType.QUORUM, SURE), (QueueType.QUORUM, DISABLED),
+)  # fmt: skip
+"""Types of queues, and the strategies that each can have."""
+
+IMPOSSIBLE = {
+    (QueueType.CLASSIC, ONCE, DeathReason.DELIVERY_LIMIT),
+    (QueueType.CLASSIC, DISABLED, DeathReason.DELIVERY_LIMIT),
+    (QueueType.QUORUM, SURE, DeathReason.MAXLEN),
+}
+
+
+def deaths_of(deaths: Deaths) -> Iterator[Metric]:
+    """All of it."""
+    for reason, text in TEXTS.items():
+        family = counter(
+            f"global_messages_dead_lettered_{reason}",
+            f"Total number of messages dead-lettered {text}",
+        )
+        for kind in KINDS:
+            if (*kind, reason) not in IMPOSSIBLE:
+                labelled(family, deaths.died[(*kind, reason)], **labels_of(*kind))
+        yield family
+    family = counter(
+        "global_messages_dead_lettered_confirmed",
+        "Total number of messages dead-lettered and confirmed by target queues",
+    )
+    labelled(family, deaths.confirmed, **labels_of(QueueType.QUORUM, SURE))
+    yield family
+
+
+def labels_of(queue_type: QueueType, strategy: str) -> dict[str, str]:
+    """As RabbitMQ says them."""
+    return {
+        "queue_type": f"rabbit_{queue_type}_queue",
+        "dead_letter_strategy": strategy.replace("-", "_"),
+    }
+
+
+NAME, TEXT = (
+    "fluffle_channel_unacknowledged_age_seconds",
+    "How long the oldest unacknowledged message of a channel, or of all, has been seen to be one",
+)
+
+
+class UnackedAges:
+    """Histogram of the ages of unacknowledged messages: of the oldest one of each channel."""
+
+    __slots__ = ("_connections", "_now_ms", "_seen")
+
+    def __init__(self, connections: Connections, now_ms: Callable[[], int]) -> None:
+        self._connections = connections
+        self._now_ms = now_ms
+        self._seen: dict[Channel, tuple[int, int]] = {}
+        """The delivery tag, and since when; of channels that were there at the last scrape."""
+
+    def steps(self, view: TableView) -> Iterator[Step]:
+        """A row a channel that holds something; or the greatest age, 0 if nobody holds anything."""
+        seen: dict[Channel, tuple[int, int]] = {}
+        oldest_ms = 0
+        if view.has_rows:
+            yield [GaugeMetricFamily(NAME, TEXT)]
+        for piece in pieces(self._channels()):
+            family: Metric = GaugeMetricFamily(NAME, TEXT)
+            for name, channel, tag in filter(None, piece):
+                seen[channel] = _, since_ms = self._since(channel, tag)
+                age_ms = self._now_ms() - since_ms
+                oldest_ms = max(oldest_ms, age_ms)
+                labelled(family, age_ms / 1_000, channel=text_of(name))
+            yield [family] if view.has_rows else []
+        self._seen = seen
+        if not view.has_rows:
+            yield [GaugeMetricFamily(NAME, TEXT, value=oldest_ms / 1_000)]
+
+    def _channels(self) -> Iterator[tuple[str, Channel, int] | None]:
+        """None for what holds nothing: no step looks at many of these."""
+        for connection in self._connections:
+            yield None
+            for channel in tuple(connection.channels):
+                tag = channel.unacked.oldest_tag
+                yield (channel_name(connection, channel), channel, tag) if tag is not None else None
+
+    def _since(self, channel: Channel, tag: int) -> tuple[int, int]:
+        known = self._seen.get(channel)
+        return known if known is not None and known[0] == tag else (tag, self._now_ms())
+
 
 DELIVERIES = (
     ("delivered", "Total number of messages delivered to consumers", "delivered"),
@@ -73,7 +176,7 @@ DELIVERIES = (
 
 
 class NodeCollector:
-    """Reads a node.
+    """Collector of one node's metrics.
 
     It is done in steps, between which the node goes on: none is longer where there are more queues
     or connections.  Counters never go down by that.
@@ -140,7 +243,7 @@ class NodeCollector:
         """Nothing of what a node does not have."""
         cluster = self.company.cluster
         if cluster is not None:
-            from fluffle.broker.observability.metrics.cluster import (  # noqa: PLC0415  for these alone
+            from fluffle.broker.observability.metrics.groups import (  # noqa: PLC0415  for these alone
                 clock_metrics,
                 links_metrics,
                 room_metrics,

@@ -1,4 +1,5 @@
-"""What clients have done, object by object, by RabbitMQ's families: see `broker.statistics`.
+"""Tables of what clients have done, object by object, by RabbitMQ's families: see
+`broker.statistics`.
 
 Together it is what the node has counted since it started, and not the sum of what is there still,
 so that no counter goes down when a channel is closed or a queue is deleted.
@@ -9,10 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from fluffle.broker.observability.metrics.families import text_of
-from fluffle.broker.observability.metrics.tables import COUNTER, Column, Kind, Reading, Table
-from fluffle.broker.observability.statistics.connections import bytes_of
+from fluffle.broker.observability.metrics.tables import (
+    COUNTER,
+    Column,
+    Kind,
+    Reading,
+    Table,
+    text_of,
+)
 from fluffle.broker.observability.statistics.counts import PUBLISHED
+from fluffle.broker.observability.statistics.observer import bytes_of
 from fluffle.broker.observability.statistics.statistics import Statistics
 from fluffle.broker.protocols.amqp091.listings import channel_name
 from fluffle.broker.protocols.amqp091.services import Services
@@ -104,7 +111,7 @@ CONNECTION_PACKETS = (
 
 
 class CountedTables:
-    """Of one node."""
+    """Tables made of the statistics of one node."""
 
     __slots__ = ("_services", "_statistics")
 

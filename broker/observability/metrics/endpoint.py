@@ -1,33 +1,87 @@
-"""GET /metrics and what is below it, in the formats that Prometheus asks for; and /health."""
+"""GET /metrics and the pages below it, in the formats of Prometheus; /health; the memory
+breakdown."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from http import HTTPStatus
 from itertools import chain
+from pathlib import Path
 
-from prometheus_client import Metric, ProcessCollector
+from prometheus_client import ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from fluffle.broker.observability.metrics.collector import NodeCollector
-from fluffle.broker.observability.metrics.families import Step
 from fluffle.broker.observability.metrics.health import Readiness, live
 from fluffle.broker.observability.metrics.http import PLAIN, HttpConnection, Page, Pages, Request
-from fluffle.broker.observability.metrics.memory import memory_metrics
-from fluffle.broker.observability.metrics.queries import InvalidQuery, detailed_view
-from fluffle.broker.observability.metrics.tables import TableView
+from fluffle.broker.observability.metrics.tables import (
+    InvalidQuery,
+    Step,
+    TableView,
+    detailed_view,
+    gauge,
+    labelled,
+)
 from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.runtime.background import BackgroundTasks
+
+STATUS = Path("/proc/self/status")
+KINDS = {"Anon": "own", "File": "mapped", "Shmem": "shared"}
+"""What Linux calls resident pages, and what they are: of the process, of files, of several."""
+
+
+class Mallinfo2(ctypes.Structure):
+    """The structure of glibc's `mallinfo2`, since 2.33."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+def memory_metrics() -> Iterator[Metric]:
+    resident = GaugeMetricFamily("fluffle_memory_resident_bytes", "Resident memory, by what it is")
+    for kind, size_bytes in resident_kinds().items():
+        labelled(resident, size_bytes, kind=kind)
+    yield resident
+    unused_bytes = allocated_unused_bytes()
+    if unused_bytes is not None:
+        text = "Runtime allocated but unused blocks size in bytes"
+        yield gauge("memory_runtime_allocated_unused_bytes", text, unused_bytes)
+
+
+def resident_kinds() -> dict[str, int]:
+    """Nothing where the system does not tell."""
+    if not STATUS.exists():
+        return {}
+    found = re.findall(r"^Rss(\w+):\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+    return {KINDS[name]: int(size_kb) * 1024 for name, size_kb in found if name in KINDS}
+
+
+def allocated_unused_bytes() -> int | None:
+    """What the allocator keeps of what was given back; None where it does not tell."""
+    ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if ask is None:
+        return None
+    ask.restype = Mallinfo2
+    return int(ask().fordblks)
+
 
 AGGREGATED = TableView("aggregated")
 PER_OBJECT = TableView("per-object", has_rows=True)
 
 
 class MetricsEndpoint:
-    """Where one node tells its metrics, and how it is."""
+    """The listener that serves metrics and health of one node."""
 
     __slots__ = ("_chores", "_open", "_pages", "_server")
 
@@ -102,7 +156,7 @@ def text_page(steps: Iterable[Iterable[Metric]], accept: str) -> Page:
 
 
 class CollectedFamilies(Collector):
-    """Metrics in the place of who collects them."""
+    """Collector that returns families collected before."""
 
     def __init__(self, metrics: Iterable[Metric] = ()) -> None:
         self._metrics = metrics

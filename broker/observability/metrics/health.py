@@ -24,7 +24,7 @@ def live(_request: Request) -> Page:
 
 
 class Readiness(NamedTuple):
-    """What keeps clients from a node, if anything does."""
+    """Reasons why a node is not ready for clients, if there are any."""
 
     addresses: Mapping[str, object]
     """What it has bound by now: the addresses of its clients come last."""

@@ -28,7 +28,7 @@ PLAIN = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is answered."""
+    """An answer: status, content type, body in pieces."""
 
     content_type: str
     pieces: Iterator[bytes]
@@ -39,7 +39,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request's head."""
+    """The head of an HTTP request."""
 
     method: str
     path: str
@@ -89,7 +89,7 @@ class Timer(Protocol):
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection: request after request, each sent after the answer to the one before."""
+    """A connection of an HTTP client; each request is answered after the one before."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What is told of a node as a whole, by RabbitMQ's families of one row each."""
+"""Tables about the node as a whole, by RabbitMQ's families of one row each."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ DISK = columns_of(
 
 
 class NodeTables:
-    """Of one node."""
+    """Tables about one node as a whole."""
 
     __slots__ = ("_clock", "_config", "_services", "_started_ms")
 

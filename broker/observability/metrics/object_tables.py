@@ -1,4 +1,4 @@
-"""What is told of queues, connections, channels, exchanges and vhosts, by RabbitMQ's families.
+"""Tables of queues, connections, channels, exchanges and vhosts, by RabbitMQ's families.
 
 Channels and connections are called by their names, in the label `channel` that RabbitMQ has for
 both.
@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from math import nan
 
 from fluffle.broker.cluster_port import ClusterView
-from fluffle.broker.observability.metrics.families import text_of
-from fluffle.broker.observability.metrics.tables import Column, Reading, Table
+from fluffle.broker.observability.metrics.tables import Column, Reading, Table, text_of
 from fluffle.broker.observability.statistics.volumes import (
     NAMES,
     NOTHING,
@@ -107,7 +106,7 @@ EXCHANGES = (
 
 
 class ObjectTables:
-    """Of one node."""
+    """Tables of the objects of one node."""
 
     __slots__ = ("_company", "_services")
 

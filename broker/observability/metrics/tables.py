@@ -1,4 +1,4 @@
-"""Tables of numbers: told row by row, with labels, or as one sum a column.
+"""Tables of numbers as metric families: row by row with labels, or one sum a column.
 
 A table has the columns of one or several of RabbitMQ's *families*, which `/metrics/detailed` is
 asked for by their names.  It is read in pieces, between which the node goes on.
@@ -6,14 +6,68 @@ asked for by their names.  It is read in pieces, between which the node goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeAlias, TypeVar
+from urllib.parse import parse_qs
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.utils import floatToGoString
 
-from fluffle.broker.observability.metrics import families
-from fluffle.broker.observability.metrics.families import Step, labelled, pieces
+from fluffle.broker.patterns.patterns import Finds, UnusablePattern, compiled_once
 from fluffle.broker.runtime.background import in_pieces
+from fluffle.storage.histogram import Histogram
+
+PIECE = 500
+"""Queues, connections or samples of one step: two milliseconds or so."""
+
+RAFT = "ra_metrics"
+"""RabbitMQ's family of what is told of Raft groups."""
+
+T = TypeVar("T")
+
+Step: TypeAlias = list[Metric]
+
+
+def pieces(items: Iterable[T]) -> Iterator[list[T]]:
+    """As many as a step tells of, or reads."""
+    return in_pieces(items, PIECE)
+
+
+def gauge(name: str, text: str, value: float | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"rabbitmq_{name}", text, value=value)
+
+
+def counter(name: str, text: str, value: float | None = None) -> CounterMetricFamily:
+    """`_total` is added to its name."""
+    return CounterMetricFamily(f"rabbitmq_{name}", text, value=value)
+
+
+def labelled(family: Metric, value: float = 1, **labels: str) -> Metric:
+    """Add a sample to a family."""
+    suffix = "_total" if family.type == "counter" else ""
+    family.add_sample(family.name + suffix, labels, value)
+    return family
+
+
+def histogram(name: str, text: str, counted: Histogram, **labels: str) -> Metric:
+    """Under its whole name."""
+    bounds = [*map(floatToGoString, counted.bounds), "+Inf"]
+    family = HistogramMetricFamily(name, text, labels=[*labels])
+    family.add_metric(
+        [*labels.values()], list(zip(bounds, counted.up_to, strict=True)), counted.total
+    )
+    return family
+
+
+def text_of(name: str) -> str:
+    """A name as UTF-8, which the page is in; octets in it that are none are spelled out."""
+    return name if name.isascii() else name.encode(errors="backslashreplace").decode()
+
 
 Kind: TypeAlias = type[GaugeMetricFamily] | type[CounterMetricFamily]
 
@@ -54,7 +108,7 @@ def anything(_labels: Labels) -> bool:
 
 
 class TableView(NamedTuple):
-    """What is wanted of tables."""
+    """The families and rows of tables that a request wants."""
 
     endpoint: str
     prefix: str = "rabbitmq_"
@@ -82,7 +136,7 @@ def table_steps(table: Table, view: TableView) -> Iterator[Step]:
         yield from sum_steps(table, columns, view)
         return
     readings: list[Reading] = []
-    for piece in in_pieces(table.read(), view.read_at_once or families.PIECE):
+    for piece in in_pieces(table.read(), view.read_at_once or PIECE):
         readings += (row for row in piece if row is not None and view.takes(row.labels))
         yield []
     for at, column in columns:
@@ -116,3 +170,52 @@ def with_rows(family: Metric, at: int, readings: list[Reading]) -> Metric:
         if (value := values[at]) is not None:
             labelled(family, value, **labels)
     return family
+
+
+PATTERN_BYTES_MAX = 1_024
+SEARCHED_AT_ONCE = 20
+"""Names, for an expression of which each may take a millisecond."""
+
+
+class InvalidQuery(ValueError):
+    """Error in the query of a request, in words."""
+
+
+def detailed_view(query: str) -> TableView:
+    """InvalidQuery."""
+    asked = parse_qs(query, keep_blank_values=True, errors="backslashreplace")
+    vhosts = frozenset(asked["vhost"]) if "vhost" in asked else None
+    finds = searched(asked.get("queue", []))
+    view = TableView(
+        "detailed",
+        prefix="rabbitmq_detailed_",
+        has_rows=True,
+        families=frozenset(asked.get("family", ())),
+        takes=taking(vhosts, finds),
+    )
+    return view if finds is None else view._replace(read_at_once=SEARCHED_AT_ONCE)
+
+
+def searched(patterns: list[str]) -> Finds | None:
+    """InvalidQuery."""
+    if len(patterns) > 1:
+        raise InvalidQuery("Only one 'queue' query parameter is allowed")
+    pattern = "".join(patterns)
+    if len(pattern.encode()) > PATTERN_BYTES_MAX:
+        raise InvalidQuery("'queue' regex too long")
+    try:
+        return compiled_once(pattern) if pattern else None
+    except UnusablePattern as error:
+        raise InvalidQuery(f"Invalid 'queue' regex: {error}") from error
+
+
+def taking(vhosts: frozenset[str] | None, finds: Finds | None) -> Callable[[Labels], bool]:
+    """Whether a row is wanted, by its labels."""
+
+    def takes(labels: Labels) -> bool:
+        vhost = labels.get("vhost", labels.get("queue_vhost"))
+        if vhosts is not None and vhost is not None and vhost not in vhosts:
+            return False
+        return finds is None or "queue" not in labels or finds(labels["queue"].encode())
+
+    return takes

@@ -1,3 +1,2 @@
-"""What happens to each queue, exchange, channel and connection of a node: counts, and how fast they
-grow.  Composed in at the start, where somebody may ask; else nothing of it is there.
-"""
+"""Statistics of the queues, exchanges, channels and connections of a node: counts and rates.
+They are composed in at the start where they are wanted, and cost nothing otherwise."""

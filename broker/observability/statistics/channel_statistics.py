@@ -1,4 +1,4 @@
-"""What happens on one channel, counted where it does.
+"""Counts of one channel, taken in the methods of the channel itself.
 
 The methods that a channel calls in the place of its own are all that a message meets: they act
 first, then count a run in one or two steps.  What it means is found out later (`counters`).
@@ -61,7 +61,7 @@ ORIGINS_MAX = 1_024
 
 
 class PublishCounts:
-    """What went to one exchange, by one channel."""
+    """Counts of what one channel published to one exchange."""
 
     __slots__ = ("counts", "exchange")
 
@@ -71,7 +71,7 @@ class PublishCounts:
 
 
 class DeliveryCounts:
-    """What one channel has got from one queue."""
+    """Counts of what one channel got from one queue."""
 
     __slots__ = (
         "_channel",
@@ -119,7 +119,7 @@ class DeliveryCounts:
 
 
 class CountedSender:
-    """Sends to one consumer, and counts."""
+    """Sender to one consumer that counts what it sends."""
 
     __slots__ = ("_count", "_counters", "_holder", "_on_channel", "_redelivered", "_send")
 
@@ -171,7 +171,7 @@ NO_ORIGIN = OriginCounts(Origin("", ""), None, mandatory=False)
 
 
 class ChannelStatistics:
-    """The counts of one channel; its methods take the places of the channel's functions."""
+    """Counts of one channel; its methods take the places of the channel's functions."""
 
     __slots__ = (
         "_acked",

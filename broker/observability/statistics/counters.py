@@ -1,4 +1,4 @@
-"""The counts of all objects of a node, and what is yet to be entered there.
+"""Counters of all objects of a node, and the counts that are yet to be entered there.
 
 What happens is counted beside the channel on which it does, in few steps.  It is entered into the
 counts of queue, exchange, virtual host and node when somebody asks, at each look, or once much is
@@ -28,14 +28,14 @@ TOUCHED_MAX = 1_024
 
 
 class PendingCounts(Protocol):
-    """Somebody with something to enter."""
+    """Counts that are yet to be entered into those of the node."""
 
     def enter(self) -> None: ...
 
 
 class VhostCounters:
-    """The counts of a virtual host, and of what is in it.  Objects that were never used have none;
-    those that are gone have some until the next look."""
+    """Counters of a virtual host and of what is in it.  Objects that were never used have none;
+    those that are gone have some until the next sample."""
 
     __slots__ = (
         "bytes", "counts", "exchanges", "lengths", "of_lengths", "publishers", "queues", "seen",
@@ -101,7 +101,7 @@ class VhostCounters:
 
 
 class NodeCounters:
-    """Of one node."""
+    """Counters of one node, by virtual host and object."""
 
     __slots__ = ("_touched", "changed", "confirming", "node", "vhosts")
 

@@ -1,4 +1,4 @@
-"""Sees connections and channels come and go, and has what they do counted."""
+"""Observer of connections and channels that has what they do counted."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
-from fluffle.broker.observability.statistics.connections import ConnectionStatistics
-from fluffle.broker.observability.statistics.counters import NodeCounters
+from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
+from fluffle.broker.observability.statistics.counts import OF_BYTES, Counts
 from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.protocol.types import FieldTable
 
@@ -19,8 +19,35 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.consumers import Consumer
 
 
+class ConnectionStatistics:
+    """Counts of a connection that has opened a virtual host."""
+
+    __slots__ = ("_connection", "_counters", "counts", "vhost_counters")
+
+    def __init__(
+        self, counters: NodeCounters, connection: Connection, vhost_counters: VhostCounters
+    ) -> None:
+        self._counters = counters
+        self._connection = connection
+        self.vhost_counters = vhost_counters
+        self.counts = Counts(OF_BYTES)
+        """What is entered."""
+
+    def enter(self) -> None:
+        """Add what is new."""
+        counted = zip(bytes_of(self._connection), self.counts.values, strict=True)
+        new = [now - before for now, before in counted]
+        if any(new):
+            self._counters.enter(0, new, (self.counts, self.vhost_counters.bytes))
+
+
+def bytes_of(connection: Connection) -> tuple[int, int]:
+    """As `OF_BYTES`."""
+    return connection.read_bytes, connection.output.written_bytes
+
+
 class StatisticsObserver:
-    """An `Observer` of one node."""
+    """Observer of the clients of one node: an `Observer`."""
 
     __slots__ = ("_connections", "_counters", "channels", "connections")
 

@@ -1,17 +1,109 @@
-"""Counts as rows: each number with its rate, and with what it was if that is wanted."""
+"""Rows of statistics: numbers with rates and samples, and sums of the rows of several nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.observability.statistics.counts import Counts
-from fluffle.broker.observability.statistics.rows import Row
-from fluffle.broker.observability.statistics.sample_window import SampleWindow
+
+SAMPLES_MAX = 500
+"""So many are answered at once, and one more: that of now."""
+
+
+class SampleWindow(NamedTuple):
+    """The last `age_s` seconds with a sample each `increment_s`; both are more than 0."""
+
+    age_s: int
+    increment_s: int
+
+
+class SampleWindows(NamedTuple):
+    """Windows of samples that a request wants; None where only the current rate is wanted."""
+
+    messages: SampleWindow | None = None
+    """Of counts of messages, and of what comes and goes."""
+    lengths: SampleWindow | None = None
+    """Of queues."""
+    data: SampleWindow | None = None
+    """Of bytes on connections."""
+
+
+NO_PAST = SampleWindows()
+
+
+def windows_of(query: Mapping[str, str]) -> SampleWindows:
+    """The pasts that the parameters of a request ask for.  ValueError, with RabbitMQ's text.
+
+    The past of numbers of nodes is not kept: what asks for it must only be right.
+    """
+    window_of(query, "node_stats")
+    return SampleWindows(
+        messages=window_of(query, "msg_rates"),
+        lengths=window_of(query, "lengths"),
+        data=window_of(query, "data_rates"),
+    )
+
+
+def window_of(query: Mapping[str, str], kind: str) -> SampleWindow | None:
+    """None unless both of its parameters are there and are numbers."""
+    try:
+        age, increment = int(query[f"{kind}_age"]), int(query[f"{kind}_incr"])
+    except (KeyError, ValueError):
+        return None
+    if age <= 0 or increment <= 0 or age // increment > SAMPLES_MAX:
+        raise ValueError(f"Invalid range parameters: age {age}, incr {increment}")
+    return SampleWindow(age, increment)
+
+
+Row: TypeAlias = dict[str, Any]
+"""Values that JSON has, by RabbitMQ's names: numbers, and beside `x` its `x_details`."""
+
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def time_of(at_ms: int) -> str:
+    """A moment of the wall clock as RabbitMQ writes it; what is later sorts behind."""
+    return (EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")
+
+
+def added(rows: Iterable[Row]) -> Row:
+    """What several nodes say of one thing, as one: counts and rates add, and samples of the same
+    time.  What only some of them have counts as nothing with the others; of texts the
+    one that sorts last is told, and so of times the latest."""
+    total: Row = {}
+    for row in rows:
+        for name, value in row.items():
+            total[name] = joined(total[name], value) if name in total else value
+    return total
+
+
+def joined(one: Any, other: Any) -> Any:
+    """Two values of the same name."""
+    if isinstance(one, dict):
+        return added((one, other))
+    if isinstance(one, list):
+        return joined_samples(one, other)
+    if isinstance(one, int | float):
+        return one + other
+    if isinstance(one, str):
+        return max(one, other)
+    return one
+
+
+def joined_samples(one: list[Row], other: list[Row]) -> list[Row]:
+    """Latest first.  Nodes that sample at different times have neighbours that are half empty."""
+    by_time: dict[int, int] = {}
+    for each in (*one, *other):
+        at_ms = each["timestamp"]
+        by_time[at_ms] = by_time.get(at_ms, 0) + each["sample"]
+    return [{"sample": by_time[at], "timestamp": at} for at in sorted(by_time, reverse=True)]
 
 
 class SampleTimes(NamedTuple):
-    """When numbers were looked at."""
+    """Times of the last two samples."""
 
     last: int
     """The tick of the last time."""

@@ -1,4 +1,4 @@
-"""Looks at the numbers of a node every few seconds, and remembers those that have changed.
+"""Sampler of a node's numbers: each few seconds it remembers those that have changed.
 
 A look is done in pieces, so that it holds nobody up.  Its tick is the number of a stretch of five
 seconds of the wall clock, as it was at the start: samples of all nodes are of the same moments.
@@ -21,8 +21,7 @@ from fluffle.broker.observability.statistics.counts import (
     Counts,
 )
 from fluffle.broker.observability.statistics.observer import StatisticsObserver
-from fluffle.broker.observability.statistics.report import SampleTimes
-from fluffle.broker.observability.statistics.rows import Row, time_of
+from fluffle.broker.observability.statistics.report import Row, SampleTimes, time_of
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.runtime.background import BackgroundTasks, Task, in_pieces
 from fluffle.broker.vhosts.vhost import QueueCounts, VirtualHost
@@ -37,7 +36,7 @@ count_of_queues = attrgetter("declared", "created", "deleted")
 
 
 class Sampler:
-    """Of one node."""
+    """Sampler of the counters and queue lengths of one node."""
 
     __slots__ = (
         "_clock", "_counters", "_counting", "_gone", "_is_first", "_looked_ms", "_offset_ms",
@@ -266,7 +265,7 @@ def lengths_of(lengths: Iterable[Counts]) -> list[int]:
 
 
 class SampleTimer:
-    """Has somebody look again and again."""
+    """Timer that starts a sample at each tick."""
 
     __slots__ = ("_call_later", "_chores", "_is_ended", "_sampler", "_timer")
 

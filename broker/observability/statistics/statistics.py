@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.clock import CallLater, Clock
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.observability.statistics.connections import bytes_of
 from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
 from fluffle.broker.observability.statistics.counts import OF_BYTES, OF_LENGTHS, TICK_MS, Counts
-from fluffle.broker.observability.statistics.observer import StatisticsObserver
-from fluffle.broker.observability.statistics.report import only_details, row_of, whole_row_of
-from fluffle.broker.observability.statistics.rows import Row, time_of
-from fluffle.broker.observability.statistics.sample_window import NO_PAST, SampleWindows
+from fluffle.broker.observability.statistics.observer import StatisticsObserver, bytes_of
+from fluffle.broker.observability.statistics.report import (
+    NO_PAST,
+    Row,
+    SampleWindows,
+    only_details,
+    row_of,
+    time_of,
+    whole_row_of,
+)
 from fluffle.broker.observability.statistics.sampler import (
     NO_LENGTHS,
     Sampler,
@@ -35,7 +40,7 @@ NO_BYTES = Counts(OF_BYTES)
 
 
 class Statistics:
-    """Of one node.  `observer` sees its clients; `sample_timer` looks at the numbers."""
+    """Statistics of one node.  `observer` sees its clients; `sample_timer` samples the numbers."""
 
     __slots__ = ("_sampler", "_vhosts", "counters", "observer")
 

@@ -1,4 +1,5 @@
-"""One request as an endpoint sees it: who asks, for what, with which words; and whom to ask."""
+"""A request as an endpoint sees it: its user, its path, query and body, and the verbs it may
+ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a channel of AMQP does for who asks by HTTP, and what he hears when it is refused.
+"""Requests that are done by an AMQP channel, and the HTTP answers for its refusals.
 
 RabbitMQ words refusals in two ways: what is declared is refused with the explanation alone, what is
 done with messages also with the code.

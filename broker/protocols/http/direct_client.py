@@ -1,5 +1,5 @@
-"""A client within this process, for who has logged in by HTTP: what he asks for is done, allowed
-and refused as for any client, because it is the same connection that does it.
+"""AMQP client within this process for a user of the management API: what he asks for is done,
+allowed and refused as for any client, because it is the same connection that does it.
 
     async with direct_channel(services, user, "/", ends) as channel:
         await channel.call(make(Queue.Declare, queue="orders"))
@@ -29,14 +29,14 @@ CHANNEL = 1
 
 
 class Addresses(NamedTuple):
-    """Between whom the request came."""
+    """Addresses of both ends of a request."""
 
     peer: Address
     here: Address
 
 
 class ClosedByBroker(Exception):
-    """The broker has closed the channel or the connection."""
+    """Error that the broker has closed the channel or the connection."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -50,7 +50,7 @@ class ClosedByBroker(Exception):
 
 
 class InMemoryTransport(asyncio.Transport):
-    """In the place of a socket: what the connection writes is heard at once."""
+    """Transport without a socket: the client reads at once what the connection writes."""
 
     def __init__(self, ends: Addresses, client: DirectChannel) -> None:
         super().__init__({"peername": ends.peer, "sockname": ends.here})

@@ -1,4 +1,4 @@
-"""The table of endpoints: which path and method does what, and who may.
+"""Table of endpoints by path and method, with their rights and the JSON Schemas of their bodies.
 
 Paths are RabbitMQ's, below `/api/`; `{name}` is one segment, percent-decoded after the path was
 split, so that a name may have any letter in it, a slash too.  The table is data: requests are found
@@ -18,6 +18,7 @@ from fluffle.broker.protocols.http.rights import Right
 if TYPE_CHECKING:
     from fluffle.broker.protocols.http.call import Call
 
+
 Handler: TypeAlias = Callable[["Call"], Awaitable[Answer]]
 Schema: TypeAlias = Mapping[str, Any]
 """JSON Schema."""
@@ -33,7 +34,7 @@ LONG_BODY_BYTES_MAX = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method of one path."""
+    """A method of a path, its handler and its right."""
 
     method: str
     path: str
@@ -50,11 +51,11 @@ class Endpoint:
 
 
 class NoSuchPath(Exception):
-    """There is nothing at this path."""
+    """Error that no endpoint has this path."""
 
 
 class NoSuchMethod(Exception):
-    """There is something, but not by this method; `allowed` are those there are."""
+    """Error that this path has other methods only: `allowed`."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
         super().__init__(allowed)
@@ -63,7 +64,7 @@ class NoSuchMethod(Exception):
 
 @dataclass(slots=True)
 class PathNode:
-    """What comes behind a part of a path."""
+    """The endpoints below one segment of a path."""
 
     named: dict[str, PathNode] = field(default_factory=dict)
     any: PathNode | None = None
@@ -124,3 +125,26 @@ def match_path(branch: PathNode, segments: Sequence[str], at: int) -> PathNode |
 def decoded(segment: str) -> str:
     """What a segment says; octets that are no UTF-8 name nothing that is there."""
     return unquote_to_bytes(segment).decode(errors="surrogateescape")
+
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "integer"}
+YES_OR_NO: Schema = {"type": "boolean"}
+OBJECT: Schema = {"type": "object"}
+ARGUMENTS: Schema = {"anyOf": [OBJECT, {"type": "array", "maxItems": 0}]}
+"""A table; PHP says an empty one as a list."""
+ANYTHING: Schema = {}
+TEXTS: Schema = {"type": "array", "items": TEXT}
+TAGS: Schema = {"anyOf": [TEXT, TEXTS]}
+"""A text with commas will do."""
+
+
+def fields(required: dict[str, Schema], optional: dict[str, Schema] | None = None) -> Schema:
+    """An object with these keys; others are not looked at."""
+    schema = {"type": "object", "properties": {**required, **(optional or {})}}
+    return {**schema, "required": list(required)} if required else schema
+
+
+def texts(*names: str) -> Schema:
+    """An object of texts."""
+    return fields(dict.fromkeys(names, TEXT))

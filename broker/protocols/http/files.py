@@ -46,7 +46,7 @@ ALWAYS = {
 
 
 class StaticFiles:
-    """What is served, by path."""
+    """Files that are served, by path."""
 
     __slots__ = ("_replies",)
 

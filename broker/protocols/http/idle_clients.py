@@ -1,4 +1,4 @@
-"""The harm that an idle client may do to the server: connections of aiohttp's, with an end.
+"""Limits on idle clients: a bounded number of connections of aiohttp's, each with deadlines.
 
 aiohttp waits for ever for the head of a first request, and for a client that does not read what it
 has asked for.  Here both have their time, and there are only so many connections: of those on
@@ -20,7 +20,7 @@ class Timer(Protocol):
 
 
 class ClientLimits(NamedTuple):
-    """With clients."""
+    """Limits on the connections of clients."""
 
     connections_max: int = 512
     """Browsers have some each, and tools one."""
@@ -31,7 +31,7 @@ class ClientLimits(NamedTuple):
 
 
 class ConnectionGuard:
-    """Which connections there are, and how long what is waited for."""
+    """The open connections, and their deadlines."""
 
     __slots__ = ("_call_later", "_limits", "_open", "_unauthenticated")
 
@@ -82,7 +82,7 @@ class ConnectionGuard:
 
 
 class GuardedConnection(asyncio.Protocol):
-    """One connection, all of which goes on to who answers."""
+    """A connection with deadlines; all that comes goes on to the protocol that answers."""
 
     __slots__ = ("_head", "_reading", "_seen", "_served", "_transport", "_watch")
 

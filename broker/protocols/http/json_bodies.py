@@ -25,11 +25,11 @@ ESCAPED_ESCAPE = rb"\\"
 
 
 class InvalidJson(ValueError):
-    """It cannot be read, or holds what cannot be written again."""
+    """Error for a body that is no JSON, or holds what cannot be written again."""
 
 
 class TooManyValues(ValueError):
-    """There are more values than may be."""
+    """Error for JSON with more values than may be."""
 
 
 def parsed(body: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""The OpenAPI document of what is served, made of the table of endpoints.
+"""The OpenAPI document of the endpoints, and the HTML page that lists them.
 
 Clients can be generated from it, and the API is fuzzed by it.  What an object has in it is as with
 RabbitMQ, so answers are described no further than by their status.
@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
+from html import escape
 from http import HTTPStatus
 from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint
+from fluffle.broker.protocols.http.files import ALWAYS, INDEX, TYPES
 from fluffle.broker.protocols.http.pagination import COLUMNS, LISTED
-from fluffle.broker.protocols.http.responses import JSON
+from fluffle.broker.protocols.http.responses import JSON, Reply
 from fluffle.broker.protocols.http.rights import Right
 
 OPENAPI = "3.1.0"
@@ -143,3 +145,28 @@ def describing(endpoints: Iterable[Endpoint]) -> Endpoint:
     described = tuple(endpoints)
     own = Endpoint("GET", PATH, Right.ANYBODY, show, "This document.")
     return own
+
+
+TITLE = "fluffle management HTTP API"
+
+
+def reference(api: str, endpoints: Iterable[Endpoint]) -> Mapping[str, Reply]:
+    """Replies by path; `api` is what stands before the paths of endpoints."""
+    page = f"{api}{INDEX}"
+    found = Reply(HTTPStatus.MOVED_PERMANENTLY, headers={"location": page})
+    body = html(api, endpoints).encode()
+    shown = Reply(HTTPStatus.OK, body, TYPES["html"], ALWAYS)
+    return {api: found, api.removesuffix("/"): found, page: shown}
+
+
+def html(api: str, endpoints: Iterable[Endpoint]) -> str:
+    """A table of them."""
+    rows = "".join(row(api, each) for each in endpoints)
+    head = f'<meta charset="utf-8"><title>{TITLE}</title>'
+    return f"<!DOCTYPE html><html><head>{head}</head><body><h1>{TITLE}</h1><table>{rows}</table>"
+
+
+def row(api: str, endpoint: Endpoint) -> str:
+    """The row of one endpoint, with the right that it asks for."""
+    cells = endpoint.method, f"{api}{endpoint.path}", endpoint.may.value, endpoint.summary
+    return f"<tr>{''.join(f'<td>{escape(each)}</td>' for each in cells)}</tr>"

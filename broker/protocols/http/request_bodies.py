@@ -1,4 +1,4 @@
-"""What is sent with requests: in time, no longer than it may be, and not too many at once."""
+"""Bodies of requests: read in time, bounded in size, and not too many at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODIES_BYTES_MAX = 4 * LONG_BODY_BYTES_MAX
 
 
 class RequestBodies:
-    """Those of all requests that are being answered."""
+    """Bodies of all requests that are being answered."""
 
     __slots__ = ("_left_bytes",)
 

@@ -1,4 +1,4 @@
-"""What a request is answered with, and how what goes wrong is said: RabbitMQ's statuses and bodies.
+"""Answers to requests and refusals, with RabbitMQ's statuses and bodies.
 
 An endpoint returns what there is: a row or a list (200), `Listing` (200, after paging), None (204),
 `Created` (201) or a `Reply`.  It raises `Refusal`, or `BrokerError` as the rest of the broker does.
@@ -40,7 +40,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """Something is there now that was not."""
+    """Answer that an object was created."""
 
     location: str | None = None
     """Where it is, below `/api/`; None for the path that was asked for."""
@@ -60,7 +60,7 @@ Answer: TypeAlias = Row | list[Any] | Listing | Created | Reply | None
 
 
 class Refusal(Exception):
-    """The request is answered with this."""
+    """Exception that answers the request with a reply."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.status)

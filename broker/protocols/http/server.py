@@ -12,13 +12,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 
 from fluffle.broker.access.users import User
 from fluffle.broker.admin.context import NodeContext, Row
@@ -30,18 +33,15 @@ from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.protocols.amqp091.connection_methods import is_loopback, plain_host
 from fluffle.broker.protocols.amqp091.peer_addresses import address_of
 from fluffle.broker.protocols.amqp091.services import Services
-from fluffle.broker.protocols.http import http_log
-from fluffle.broker.protocols.http.authentication import Peer, authenticated, login_failed
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.direct_client import Addresses
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, NoSuchMethod, NoSuchPath
 from fluffle.broker.protocols.http.endpoints import ENDPOINTS, TABLE
 from fluffle.broker.protocols.http.files import StaticFiles
 from fluffle.broker.protocols.http.idle_clients import ConnectionGuard
+from fluffle.broker.protocols.http.openapi import reference
 from fluffle.broker.protocols.http.pagination import listed, shown
-from fluffle.broker.protocols.http.reference import reference
 from fluffle.broker.protocols.http.request_bodies import RequestBodies
-from fluffle.broker.protocols.http.response_budget import ResponseBudget
 from fluffle.broker.protocols.http.responses import (
     Answer,
     Created,
@@ -53,9 +53,60 @@ from fluffle.broker.protocols.http.responses import (
     not_authorized,
     not_found,
     reply_to,
+    unavailable,
 )
-from fluffle.broker.protocols.http.rights import Right, refusal_reason
+from fluffle.broker.protocols.http.rights import (
+    Peer,
+    Right,
+    authenticated,
+    login_failed,
+    refusal_reason,
+)
 from fluffle.broker.protocols.http.verb_client import VerbClient
+
+OF_CLIENTS = HttpProcessingError, RequestPayloadError, ConnectionError
+GONE = "Connection closed."
+"""What aiohttp calls an error while it runs, if a client has gone in the middle of his body."""
+
+
+def is_ours(record: logging.LogRecord) -> bool:
+    """Whether something has failed here, rather than a client."""
+    error = record.exc_info[1] if record.exc_info is not None else None
+    return not isinstance(error, OF_CLIENTS) and str(error) != GONE
+
+
+aiohttp_logger = logging.getLogger(f"{__name__}.aiohttp")
+aiohttp_logger.addFilter(is_ours)
+
+
+ANSWERS_BYTES_MAX = 64 << 20
+"""Of all long ones together: whole lists of some ten thousand queues, for five readers."""
+SHORT_BYTES = 1 << 16
+"""About what a socket takes at once: so much is always answered."""
+
+
+class ResponseBudget:
+    """Bytes of answers that clients have not read yet, with a limit."""
+
+    __slots__ = ("_bytes_max", "_held_bytes")
+
+    def __init__(self, bytes_max: int = ANSWERS_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._held_bytes = 0
+
+    @contextmanager
+    def holding(self, size_bytes: int) -> Iterator[None]:
+        """As long as the block lasts.  Refusal of a long one beside others; alone it may be longer
+        than all together."""
+        held = size_bytes if size_bytes > SHORT_BYTES else 0
+        if held and self._held_bytes and self._held_bytes + held > self._bytes_max:
+            raise unavailable("too much is waiting to be read by others")
+        self._held_bytes += held
+        try:
+            yield
+        finally:
+            self._held_bytes -= held
+
 
 API = "/api/"
 REFERENCE: Mapping[str, Reply] = reference(API, ENDPOINTS)
@@ -91,7 +142,7 @@ logger = logging.getLogger(__name__)
 
 
 class ManagementEndpoint:
-    """Where one node serves the management API.  `on_fatal` is told of a broken assertion."""
+    """The listener of the management API of one node.  `on_fatal` gets a broken assertion."""
 
     __slots__ = (
         "_answers", "_bodies", "_encryption", "_files", "_on_fatal", "_server",
@@ -116,7 +167,7 @@ class ManagementEndpoint:
             access_log=None,
             keepalive_timeout=IDLE_S_MAX,
             lingering_time=1.0,
-            logger=http_log.logger,
+            logger=aiohttp_logger,
         )
         self._servers: list[asyncio.Server] = []
 

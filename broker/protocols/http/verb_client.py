@@ -1,4 +1,4 @@
-"""Verbs of the control socket, for requests by HTTP: one thing done in a turn, answered when safe.
+"""Client of the verbs for requests by HTTP: one step a turn, answered once it is durable.
 
 Whoever is in the loop must not be held up, so a long list is taken in pieces.
 """
@@ -23,7 +23,7 @@ from fluffle.broker.runtime.commits import WaitingCall as Waiting
 
 
 class VerbClient:
-    """Where verbs are asked."""
+    """Client that runs verbs for requests by HTTP."""
 
     __slots__ = ("_dispatcher", "context", "services")
 

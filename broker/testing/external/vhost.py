@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from fluffle.broker.admin.peek import shown_properties
+from fluffle.broker.admin.messages import shown_properties
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, TypeAlias, get_args
 
 from fluffle.broker.admin.arguments import Argument, arguments_of, check_arguments, is_text
-from fluffle.broker.admin.peek import check_bounds
+from fluffle.broker.admin.messages import check_bounds
 from fluffle.broker.definitions.values import table_of
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.direct_consumers import HeldMessage

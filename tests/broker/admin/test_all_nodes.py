@@ -9,11 +9,11 @@ import pytest
 from fluffle.broker.admin.all_nodes import OF_A_NODE, rows
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.queues.queue_api import Deferred
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 
 
 def test_a_lone_node_is_everywhere() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.consume("q")
@@ -24,11 +24,11 @@ def test_a_lone_node_is_everywhere() -> None:
 
 
 def test_one_result_is_one_row() -> None:
-    assert Desk().rows("everywhere.rows", what="ping") == [{"node": "a", "row": {}}]
+    assert VerbHarness().rows("everywhere.rows", what="ping") == [{"node": "a", "row": {}}]
 
 
 def test_what_takes_its_time_is_awaited(caplog: pytest.LogCaptureFixture) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     told = rows(desk.context, what="connections.close", arguments={"everybody": True})
     with caplog.at_level(logging.INFO):
@@ -43,26 +43,28 @@ def test_what_takes_its_time_is_awaited(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_what_is_refused_is_told_with_the_node() -> None:
     arguments = {"name": "nobody"}
-    (told,) = Desk().rows("everywhere.rows", what="connections.close", arguments=arguments)
+    (told,) = VerbHarness().rows("everywhere.rows", what="connections.close", arguments=arguments)
     error = {"code": 404, "name": "NOT_FOUND", "text": "no connection 'nobody'"}
     assert told == {"node": "a", "error": error}
 
 
 @pytest.mark.parametrize("verb", ["users.add", "everywhere.rows", "no.such", ""])
 def test_what_concerns_all_nodes_at_once_is_not_asked_of_each(verb: str) -> None:
-    refusal = Desk().refusal("everywhere.rows", what=verb)
+    refusal = VerbHarness().refusal("everywhere.rows", what=verb)
     assert refusal == f"COMMAND_INVALID: '{verb}' is not asked of every node"
 
 
 def test_one_node_can_be_asked_alone() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     assert desk.rows("everywhere.rows", what="ping", node="a") == [{"node": "a", "row": {}}]
     refusal = desk.refusal("everywhere.rows", what="ping", node="b")
     assert refusal == "NOT_FOUND: there is no node 'b' in the cluster"
 
 
 def test_arguments_are_looked_at_before_anybody_is_asked() -> None:
-    refusal = Desk().refusal("everywhere.rows", what="connections.close", arguments={"name": 7})
+    refusal = VerbHarness().refusal(
+        "everywhere.rows", what="connections.close", arguments={"name": 7}
+    )
     assert refusal == "SYNTAX_ERROR: 'name' must be a string or null"
 
 

@@ -16,7 +16,7 @@ from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 from tests.storage.support import ManualWriter
 from tests.support.fakes import FakeTransport
 from tests.support.store import open_store
@@ -26,7 +26,7 @@ class Room:
     """Verbs to talk about, and everybody who talks."""
 
     def __init__(self) -> None:
-        self.desk = Desk()
+        self.desk = VerbHarness()
         self.edge = self.desk.edge
         self.waiting: list[Callable[[Row | BrokerError], None]] = []
         self.taken = 0

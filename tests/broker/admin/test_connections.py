@@ -10,19 +10,19 @@ from fluffle.broker.admin.clients import consumer_timeout_ms
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.dispatch import Dispatcher
 from fluffle.broker.admin.verbs import VERBS
-from fluffle.broker.observability.statistics.sample_window import SampleWindows
+from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.encryption import NOT_ENCRYPTED
 from fluffle.broker.protocols.amqp091.forced_closes import PIECE
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.methods import Basic, Tx, make, pamqp_table
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 from tests.support.edge import Edge
 
 
 def test_what_a_connection_is() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.accept(("127.0.0.1", 40_001))
     client.log_in(user="alice", password="wonder", name="worker", heartbeat_s=30)
     client.open_channel(3)
@@ -56,7 +56,7 @@ def test_what_a_connection_is() -> None:
 
 def test_whoever_is_not_looked_for_is_not_described(monkeypatch: pytest.MonkeyPatch) -> None:
     """Among thousands that would hold up the loop."""
-    desk = Desk()
+    desk = VerbHarness()
     desk.edge.connect(user="alice", password="wonder")
     described: list[object] = []
     monkeypatch.setattr(Connection, "is_encrypted", property(described.append))
@@ -65,12 +65,12 @@ def test_whoever_is_not_looked_for_is_not_described(monkeypatch: pytest.MonkeyPa
     assert described == []
 
 
-def states(desk: Desk) -> list[str]:
+def states(desk: VerbHarness) -> list[str]:
     return [row["state"] for row in desk.rows("connections.list")]
 
 
 def test_who_is_blocked_is_visible() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     publisher, _consumer = desk.edge.connect(), desk.edge.connect()
     desk.edge.accept()
     publisher.declare("q")
@@ -83,7 +83,7 @@ def test_who_is_blocked_is_visible() -> None:
 
 
 def test_who_waits_for_slow_consumers_is_in_flow() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     publisher, consumer = desk.edge.connect(), desk.edge.connect()
     publisher.declare("q")
     consumer.consume("q", prefetch=1)
@@ -92,7 +92,7 @@ def test_who_waits_for_slow_consumers_is_in_flow() -> None:
 
 
 def test_a_connection_is_closed_with_a_reason() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client, other = desk.edge.connect(), desk.edge.connect()
     client.connection.name = "chosen"
     assert desk.ask("connections.close", name="chosen", reason="maintenance") == {"closed": 1}
@@ -112,7 +112,7 @@ def test_a_connection_is_closed_with_a_reason() -> None:
     ],
 )
 def test_many_are_closed_at_once(which: dict[str, object], closed: list[bool]) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.ask("vhosts.add", name="v")
     desk.edge.connect(user="alice", password="wonder")
     desk.edge.connect()
@@ -120,9 +120,9 @@ def test_many_are_closed_at_once(which: dict[str, object], closed: list[bool]) -
     assert states(desk) == ["closing" if each else "running" for each in closed]
 
 
-def crowded(count: int) -> Desk:
+def crowded(count: int) -> VerbHarness:
     """With so many connections, each of which has a consumer with messages in its hands."""
-    desk = Desk()
+    desk = VerbHarness()
     for number in range(count):
         client = desk.edge.connect()
         client.declare(f"q{number}")
@@ -159,7 +159,7 @@ def test_a_change_costs_a_turn_little_for_each_connection(
 def test_one_that_cannot_be_closed_in_order_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     broken, other = desk.edge.connect(), desk.edge.connect()
     monkeypatch.setattr(broken.connection, "close", lambda: None)  # which takes no arguments
     assert desk.ask("users.delete", name="guest", force=True) == {}
@@ -169,7 +169,7 @@ def test_one_that_cannot_be_closed_in_order_is_cut_off(
 
 
 def test_one_whose_end_is_impossible_ends_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
 
     def close(*_arguments: object) -> None:
@@ -181,7 +181,7 @@ def test_one_whose_end_is_impossible_ends_the_node(monkeypatch: pytest.MonkeyPat
 
 
 def test_refusals() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     assert desk.refusal("connections.close", name="x") == "NOT_FOUND: no connection 'x'"
     assert desk.refusal("connections.close", user="x") == "NOT_FOUND: user 'x' does not exist"
     assert desk.refusal("connections.close", vhost="x") == "NOT_FOUND: vhost 'x' does not exist"
@@ -189,14 +189,14 @@ def test_refusals() -> None:
 
 
 def test_a_reason_without_an_end_is_cut() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     desk.ask("connections.close", everybody=True, reason="é" * 1000)
     client.expect_closed(320, "CONNECTION_FORCED - é")
 
 
 def test_channels() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.confirm_select()
@@ -229,7 +229,7 @@ def test_channels() -> None:
 
 
 def test_consumers() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.consume("q", tag="c", no_ack=True)
@@ -265,7 +265,7 @@ def test_consumers() -> None:
 
 
 def test_what_a_client_has_said_is_kept_where_it_is_told() -> None:
-    desk = Desk(edge=Edge(announces=True))
+    desk = VerbHarness(edge=Edge(announces=True))
     client = desk.edge.accept()
     client.log_in(name="worker")
     client.open_channel()
@@ -281,7 +281,7 @@ def test_what_a_client_has_said_is_kept_where_it_is_told() -> None:
 
 
 def test_what_waits_for_a_commit_is_counted() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.publish(b"1", b"2")
@@ -299,7 +299,7 @@ def test_what_waits_for_a_commit_is_counted() -> None:
 
 
 def test_lists_can_be_of_some() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     one, other = desk.edge.connect(), desk.edge.accept(("127.0.0.1", 40_001))
     other.log_in(user="alice", password="wonder")
     other.open_channel(1)
@@ -319,7 +319,7 @@ def test_lists_can_be_of_some() -> None:
 
 
 def test_a_channel_that_is_asked_for_by_name_has_its_consumers() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.consume("q", tag="c")
@@ -329,7 +329,7 @@ def test_a_channel_that_is_asked_for_by_name_has_its_consumers() -> None:
 
 
 def test_of_quorum_queues_the_time_to_hold_a_message_is_told() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     queue = QueueSpec("q", durable=True, queue_type=QueueType.QUORUM)
     timeout = partial(consumer_timeout_ms, desk.context, "/")
     assert timeout(queue) == desk.context.config.quorum.consumer_timeout_ms == 1_800_000
@@ -347,7 +347,7 @@ class Counted:
 
 
 def test_what_is_counted_is_told_with_the_past_that_is_asked_for() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     statistics: Any = Counted()
     desk.context = desk.context._replace(statistics=statistics)

@@ -4,11 +4,11 @@ from typing import Any
 
 from fluffle.broker.definitions.exporter import export_all, export_vhost
 from fluffle.broker.definitions.file_format import ORDER
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 
 
-def filled() -> Desk:
-    desk = Desk()
+def filled() -> VerbHarness:
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q", durable=True)
     client.declare_exchange("x", "topic")
@@ -38,7 +38,7 @@ def test_an_export_in_pieces_is_the_whole() -> None:
 
 def test_an_import_in_pieces_makes_the_same() -> None:
     whole = joined(filled().rows("definitions.export"))
-    desk = Desk()
+    desk = VerbHarness()
     for category in ORDER:
         for entry in whole[category]:
             assert desk.ask("definitions.import", category=category, entries=[entry]) == {
@@ -48,7 +48,7 @@ def test_an_import_in_pieces_makes_the_same() -> None:
 
 
 def test_entries_without_a_virtual_host_have_a_home() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.ask("vhosts.add", name="v")
     entry = {"name": "q", "durable": True}
     desk.ask("definitions.import", category="queues", entries=[entry], home="v")
@@ -56,14 +56,14 @@ def test_entries_without_a_virtual_host_have_a_home() -> None:
 
 
 def test_what_is_skipped_is_said() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     entry = {"vhost": "/", "name": "s", "arguments": {"x-queue-type": "stream"}}
     (reason,) = desk.ask("definitions.import", category="queues", entries=[entry])["skipped"]
     assert reason.startswith("queues, vhost '/' name 's': ")
 
 
 def test_what_cannot_be_taken_is_refused() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     assert desk.refusal("definitions.import", category="cats", entries=[]) == (
         "SYNTAX_ERROR: there is no category 'cats'"
     )
@@ -77,7 +77,7 @@ def test_what_cannot_be_taken_is_refused() -> None:
 
 def test_nothing_is_made_of_halves_of_characters() -> None:
     """They could be exported and shown on no page; those that stand for octets can."""
-    desk = Desk()
+    desk = VerbHarness()
     entries = [
         {"vhost": "/", "name": "good"},
         {"vhost": "/", "name": "q", "arguments": {"a": "\ud800"}},

@@ -18,7 +18,7 @@ from fluffle.broker.admin.dispatch import (
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 
 
 def no_error(error: Exception) -> None:
@@ -31,7 +31,9 @@ def test_the_log_says_what_was_asked_for(caplog: pytest.LogCaptureFixture) -> No
     def transfer(_parts: NodeContext, *, name: str, vhost: str, node: str, password: str) -> Row:
         return {}
 
-    dispatcher = Dispatcher(Desk().context, verbs_of({}, {"queues.transfer": transfer}), no_error)
+    dispatcher = Dispatcher(
+        VerbHarness().context, verbs_of({}, {"queues.transfer": transfer}), no_error
+    )
     asked = {"name": "q", "vhost": "/", "node": "b", "password": "hidden"}
     dispatcher.act(json.dumps({"verb": "queues.transfer", "arguments": asked}).encode())
     (record,) = [each for each in caplog.records if each.getMessage() == "administered"]
@@ -79,7 +81,7 @@ def error_of(dispatcher: Dispatcher, line: bytes) -> tuple[object, str]:
     ],
 )
 def test_what_is_no_request(line: bytes, request_id: object, text: str) -> None:
-    found_id, found = error_of(Desk().dispatcher, line)
+    found_id, found = error_of(VerbHarness().dispatcher, line)
     assert (found_id, found[: len(text)]) == (request_id, text)
 
 
@@ -94,7 +96,7 @@ def mistaken(context: NodeContext) -> Row:
 def test_a_bug_ends_one_request(caplog: pytest.LogCaptureFixture) -> None:
     fatal: list[Exception] = []
     verbs = verbs_of({"broken": broken, "mistaken": mistaken}, {})
-    dispatcher = Dispatcher(Desk().context, verbs, fatal.append)
+    dispatcher = Dispatcher(VerbHarness().context, verbs, fatal.append)
     text = "INTERNAL_ERROR - the broker failed, see its log"
     assert error_of(dispatcher, b'{"id": 1, "verb": "broken"}') == (1, text)
     assert fatal == []
@@ -105,7 +107,7 @@ def test_a_bug_ends_one_request(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_changes_are_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    desk = Desk()
+    desk = VerbHarness()
     desk.ask("users.add", name="bob", password_hash="")
     desk.rows("users.list")
     desk.refusal("users.add", name="bob")
@@ -116,7 +118,9 @@ def test_changes_are_logged_without_secrets(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_lines() -> None:
-    error = Desk().dispatcher.act(b'{"id": 1, "verb": "queues.show", "arguments": {}}').result
+    error = (
+        VerbHarness().dispatcher.act(b'{"id": 1, "verb": "queues.show", "arguments": {}}').result
+    )
     assert isinstance(error, BrokerError)
     assert json.loads(answer_line(1, error)) == {
         "id": 1,

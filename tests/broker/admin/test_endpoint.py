@@ -14,7 +14,7 @@ from fluffle.broker.admin.endpoint import bound_socket
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.node import Node
-from fluffle.broker.process.control_address import PATH_BYTES_MAX, SOCKET_NAME, control_address
+from fluffle.broker.process.data_directory import PATH_BYTES_MAX, SOCKET_NAME, control_address
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 

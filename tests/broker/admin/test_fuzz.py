@@ -13,7 +13,7 @@ from fluffle.broker.admin.context import DeferredRow, Result
 from fluffle.broker.admin.dispatch import RowPage
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.errors import BrokerError, InternalError
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     return {"id": draw(VALUES), "verb": verb, "arguments": arguments}
 
 
-def results(desk: Desk, result: Result | BrokerError) -> Iterator[object]:
+def results(desk: VerbHarness, result: Result | BrokerError) -> Iterator[object]:
     """All that comes of an outcome."""
     if isinstance(result, DeferredRow):
         answers: list[object] = []
@@ -73,7 +73,7 @@ def at_once(work: Callable[[], T]) -> Future[T]:
 @given(st.lists(requests() | VALUES, min_size=1, max_size=6))
 @example([{"id": 1, "verb": "nodes.memory", "arguments": {}}])
 def test_any_requests(asked: list[Any]) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     for request in asked:
@@ -87,6 +87,6 @@ def test_any_requests(asked: list[Any]) -> None:
 
 @given(st.binary() | st.text().map(str.encode))
 def test_any_octets(line: bytes) -> None:
-    outcome = Desk().dispatcher.act(line)
+    outcome = VerbHarness().dispatcher.act(line)
     assert isinstance(outcome.result, BrokerError)
     assert not isinstance(outcome.result, InternalError)

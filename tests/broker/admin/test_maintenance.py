@@ -17,7 +17,7 @@ from fluffle.broker.config.config import Config, ListenAddress, memory_bytes
 from fluffle.broker.node import Node
 from fluffle.broker.process.certificate_expiry import ends_in
 from fluffle.broker.protocols.amqp091.listener import Listener
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 from tests.support.certificates import Authority
 from tests.support.company import Nobody
 
@@ -58,7 +58,7 @@ async def test_it_is_revived_once_however_often_that_is_asked_for(tmp_path: Path
 
 
 async def test_who_is_let_in_again_is_not_sent_away_by_what_was_asked_for_before() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     services = desk.edge.services
     steps: list[str] = []
     others_lead = asyncio.Event()
@@ -93,7 +93,7 @@ async def test_who_is_let_in_again_is_not_sent_away_by_what_was_asked_for_before
 
 
 async def test_clients_are_told_why() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     services = desk.edge.services
     maintenance = Maintenance(Listener(services), services.connections, Nobody())
@@ -103,7 +103,7 @@ async def test_clients_are_told_why() -> None:
 
 
 async def test_what_goes_wrong_is_an_answer(caplog: pytest.LogCaptureFixture) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     services = desk.edge.services
 
     class Blocked(Listener):
@@ -125,11 +125,11 @@ async def test_what_goes_wrong_is_an_answer(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_desk_without_clients_is_not_drained() -> None:
-    assert Desk().refusal("node.drain").endswith("this node has no clients to be kept from")
+    assert VerbHarness().refusal("node.drain").endswith("this node has no clients to be kept from")
 
 
 def test_watermarks_are_moved_while_a_node_runs() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     marks = desk.context.alarms.watermarks
     desk.ask("node.memory_watermark", share=0.5)
     assert marks.memory_bytes_max == memory_bytes() // 2
@@ -144,7 +144,7 @@ def test_watermarks_are_moved_while_a_node_runs() -> None:
 
 
 def test_the_level_of_the_log() -> None:
-    desk, root = Desk(), logging.getLogger()
+    desk, root = VerbHarness(), logging.getLogger()
     before = root.level
     try:
         desk.ask("node.log_level", level="debug")
@@ -155,7 +155,7 @@ def test_the_level_of_the_log() -> None:
 
 
 def test_alarms_of_all_nodes() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.context.alarms.set("memory", low=True)
     desk.context.alarms.set_elsewhere("b", ["disk", "memory"])
     assert [(row["node"], row["resource"]) for row in desk.rows("alarms.list")] == [
@@ -166,11 +166,11 @@ def test_alarms_of_all_nodes() -> None:
 
 
 def test_a_node_that_is_alone_is_not_critical() -> None:
-    assert Desk().rows("queues.critical") == []
+    assert VerbHarness().rows("queues.critical") == []
 
 
 def test_certificates_and_when_they_end(tmp_path: Path) -> None:
-    context = Desk().context
+    context = VerbHarness().context
     assert list(list_certificates(context)) == []
     authority = Authority(tmp_path)
     config = replace(context.config, tls_cert=authority.cert_file, tls_ca=authority.ca_file)

@@ -6,18 +6,18 @@ from functools import partial
 from typing import Any
 
 from fluffle.broker.admin.members import for_each, with_member, without_member
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 
 QUORUM = {"x-queue-type": ("S", b"quorum")}
 
 
-def changed(desk: Desk, redefine: Any, names: list[str]) -> object:
+def changed(desk: VerbHarness, redefine: Any, names: list[str]) -> object:
     """Have so many queues become others; the answer."""
     return for_each(desk.context, [(("/", name), redefine) for name in names])
 
 
-def desk_with_queues() -> Desk:
-    desk = Desk()
+def desk_with_queues() -> VerbHarness:
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("classic")
     for name in ("q", "r"):

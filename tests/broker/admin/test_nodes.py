@@ -13,7 +13,7 @@ from fluffle.broker.admin.local_client import answer_of
 from fluffle.broker.admin.nodes import memory
 from fluffle.broker.admin.threads import in_thread
 from fluffle.broker.base.errors import BrokerFailed
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 
 KINDS = {
     "name": str, "type": str, "running": bool, "being_drained": bool, "os_pid": str, "uptime": int,
@@ -31,7 +31,7 @@ KINDS = {
 
 
 def test_a_node_is_told_of_by_rabbitmqs_names(tmp_path: Path) -> None:
-    row = Desk(tmp_path).ask("nodes.row")
+    row = VerbHarness(tmp_path).ask("nodes.row")
     assert {name: type(value) for name, value in row.items()} == KINDS
     assert (row["name"], row["uptime"], row["os_pid"]) == ("a", 4_000, str(os.getpid()))
     assert row["db_dir"] == str(tmp_path)
@@ -39,7 +39,7 @@ def test_a_node_is_told_of_by_rabbitmqs_names(tmp_path: Path) -> None:
 
 
 def test_what_is_low_shows() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.context.alarms.set("disk", low=True)
     row = desk.ask("nodes.row")
     assert (row["mem_alarm"], row["disk_free_alarm"]) == (False, True)
@@ -48,23 +48,23 @@ def test_what_is_low_shows() -> None:
 
 def test_memory_is_said_to_be_without_pages_of_files() -> None:
     """As Linux calls that in /proc/self/status."""
-    assert Desk().ask("nodes.row")["mem_calculation_strategy"] == "rss_anon"
+    assert VerbHarness().ask("nodes.row")["mem_calculation_strategy"] == "rss_anon"
 
 
 def test_connections_are_sockets() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.edge.connect()
     desk.edge.connect()
     assert desk.ask("nodes.row")["sockets_used"] == 2
 
 
 def test_who_is_alone_is_all_nodes() -> None:
-    (row,) = Desk().rows("nodes.list")
+    (row,) = VerbHarness().rows("nodes.list")
     assert row["name"] == "a"
 
 
 def test_types_mechanisms_and_parts_are_named() -> None:
-    row = Desk().ask("nodes.row")
+    row = VerbHarness().ask("nodes.row")
     types = {each["name"]: each for each in row["exchange_types"]}
     assert {"direct", "fanout", "headers", "topic", "x-delayed-message"} <= types.keys()
     assert types["topic"] == {
@@ -80,7 +80,7 @@ def test_types_mechanisms_and_parts_are_named() -> None:
 
 
 def test_where_it_listens() -> None:
-    assert Desk().rows("nodes.listeners") == [
+    assert VerbHarness().rows("nodes.listeners") == [
         {
             "node": "a",
             "protocol": "amqp",
@@ -93,7 +93,7 @@ def test_where_it_listens() -> None:
 
 
 async def test_the_parts_of_memory_make_the_whole(tmp_path: Path) -> None:
-    row = await answer_of(memory(Desk(tmp_path).context))
+    row = await answer_of(memory(VerbHarness(tmp_path).context))
     total, strategy = row.pop("total"), row.pop("strategy")
     assert sum(row.values()) == total["rss"] > 0
     assert row["code"] > 0

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from fluffle.broker.access.limits import VhostLimits
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 from tests.support.definitions import engine_of
 
 POLICY = {"name": "p", "vhost": "/", "pattern": "^q", "definition": '{"max-length": 5}'}
 
 
-def settings_of(desk: Desk, queue: str) -> Any:
+def settings_of(desk: VerbHarness, queue: str) -> Any:
     return engine_of(desk.edge.vhost, queue).settings
 
 
 def test_a_policy_comes_changes_and_goes() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.edge.connect().declare("q")
     desk.ask("policies.set", **POLICY)
     assert settings_of(desk, "q").max_length == 5
@@ -41,7 +41,7 @@ def test_a_policy_comes_changes_and_goes() -> None:
 
 
 def test_operators_say_how_much_policies_may() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.edge.connect().declare("q")
     desk.ask("policies.set", **POLICY)
     desk.ask("operator_policies.set", **POLICY | {"name": "o", "definition": '{"max-length": 3}'})
@@ -57,14 +57,14 @@ def test_operators_say_how_much_policies_may() -> None:
 
 
 def test_who_counts_first_is_listed_last() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     for name, priority in (("a", 2), ("b", 0), ("c", 1)):
         desk.ask("policies.set", **POLICY | {"name": name, "priority": priority})
     assert [row["name"] for row in desk.rows("policies.list")] == ["b", "c", "a"]
 
 
 def test_an_exchange_names_its_policy() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     alternate = '{"alternate-exchange": "amq.fanout"}'
     desk.ask("policies.set", **POLICY | {"pattern": "direct$", "definition": alternate})
     named = {row["name"]: row["policy"] for row in desk.rows("exchanges.list")}
@@ -105,7 +105,7 @@ def test_an_exchange_names_its_policy() -> None:
 )
 def test_bad_policies(said: dict[str, Any], text: str) -> None:
     for verb in ("policies.set", "operator_policies.set"):
-        assert Desk().refusal(verb, **POLICY | said) == text
+        assert VerbHarness().refusal(verb, **POLICY | said) == text
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_bad_policies(said: dict[str, Any], text: str) -> None:
     ],
 )
 def test_where_a_setting_belongs_is_said(verb: str, key: str, text: str) -> None:
-    refusal = Desk().refusal(verb, **POLICY | {"definition": f'{{"{key}": true}}'})
+    refusal = VerbHarness().refusal(verb, **POLICY | {"definition": f'{{"{key}": true}}'})
     assert refusal == f"PRECONDITION_FAILED: {text}"
 
 
 def test_a_policy_that_is_not_there_is_named() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     for of, verb in (("", "policies.clear"), (" of operators", "operator_policies.clear")):
         text = f"NOT_FOUND: there is no policy{of} 'p9' in vhost '/'"
         assert desk.refusal(verb, name="p9", vhost="/") == text
@@ -155,7 +155,7 @@ def test_a_policy_that_is_not_there_is_named() -> None:
 
 
 def test_parameters_are_policies_of_operators_and_limits() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     here = {"component": "operator_policy", "name": "o", "vhost": "/"}
     policy = '{"pattern": "", "definition": {"max-length": 1}, "priority": 0, "apply-to": "all"}'
     desk.ask("parameters.set", **here, value=policy)
@@ -195,17 +195,17 @@ def test_parameters_are_policies_of_operators_and_limits() -> None:
 )
 def test_bad_parameters(component: str, value: str, text: str) -> None:
     here = {"component": component, "name": "n", "vhost": "/"}
-    refusal = Desk().refusal("parameters.set", **here, value=value)
+    refusal = VerbHarness().refusal("parameters.set", **here, value=value)
     assert refusal == f"PRECONDITION_FAILED: {text}"
 
 
 def test_policies_are_not_cleared_as_parameters() -> None:
-    refusal = Desk().refusal("parameters.clear", component="policy", name="p", vhost="/")
+    refusal = VerbHarness().refusal("parameters.clear", component="policy", name="p", vhost="/")
     assert refusal == "PRECONDITION_FAILED: policies may not be cleared using this method"
 
 
 def test_global_parameters_are_whatever_they_are() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.ask("global_parameters.set", name="a", value='{"b": [1]}')
     desk.ask("global_parameters.set", name="a", value='{"b": [1]}')
     assert desk.rows("global_parameters.list") == [{"name": "a", "value": {"b": [1]}}]

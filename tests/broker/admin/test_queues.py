@@ -8,7 +8,7 @@ from fluffle.broker.queues.queue_api import Deferred, QueueCounts
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.methods import Basic, pamqp_table
 from fluffle.protocol.wire import to_table
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cluster.queues.far import Rig
 from tests.broker.protocols.amqp091.test_asking import SlowQueue
 
@@ -16,7 +16,7 @@ HERE = {"vhost": "/"}
 
 
 def test_what_a_queue_is_and_holds() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q", arguments=pamqp_table(to_table({"x-max-length": 9})))
     client.consume("q", prefetch=1)
@@ -58,7 +58,7 @@ def test_what_a_queue_is_and_holds() -> None:
 def test_how_often_messages_of_a_quorum_queue_may_come_back(
     said: dict[str, int], told: int | str
 ) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     arguments = pamqp_table(to_table({"x-queue-type": "quorum", **said}))
     client.declare("q", durable=True, arguments=arguments)
@@ -70,7 +70,7 @@ def test_how_often_messages_of_a_quorum_queue_may_come_back(
 
 
 def test_an_exclusive_queue_names_its_connection() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q", exclusive=True)
     row = desk.ask("queues.show", name="q", **HERE)
@@ -78,7 +78,7 @@ def test_an_exclusive_queue_names_its_connection() -> None:
 
 
 def test_a_purge_takes_what_is_ready_and_says_how_much() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.publish(b"1", b"2", b"3")
@@ -88,7 +88,7 @@ def test_a_purge_takes_what_is_ready_and_says_how_much() -> None:
 
 
 def test_a_deletion_cancels_consumers() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.consume("q")
@@ -107,7 +107,7 @@ def test_nobody_takes_a_queue_for_empty_that_nobody_counts(*, is_away: bool) -> 
     rig.client.publish(b"1")
     rig.far.cut()
     rig.far.is_away = is_away
-    desk = Desk(edge=rig.node)
+    desk = VerbHarness(edge=rig.node)
     refusal = desk.refusal("queues.delete", name="q", **HERE, if_empty=True)
     assert refusal == (
         "NOT_FOUND: home node 'far' of durable queue 'q' in vhost '/' is down or inaccessible"
@@ -122,7 +122,7 @@ def test_what_was_not_asked_shows_no_earlier_counts() -> None:
     assert rig.client.declare(passive=True).message_count == 1
     other = rig.node.vhost.queues["other"] = SlowQueue("other")
     rig.far.is_away = True
-    rows = list_queues(Desk(edge=rig.node).context)
+    rows = list_queues(VerbHarness(edge=rig.node).context)
     asked = next(rows)
     assert isinstance(asked, Deferred)
     asked.then(nothing_of, raise_it)
@@ -140,7 +140,7 @@ def nothing_of(_answer: None) -> None:
 
 
 def test_a_queue_may_have_to_be_empty() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.publish(b"1")
@@ -149,7 +149,7 @@ def test_a_queue_may_have_to_be_empty() -> None:
 
 
 def test_exclusive_queues_are_no_secret_to_operators() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q", exclusive=True)
     client.publish(b"1")
@@ -160,13 +160,13 @@ def test_exclusive_queues_are_no_secret_to_operators() -> None:
 
 @pytest.mark.parametrize("verb", ["queues.show", "queues.purge", "queues.delete"])
 def test_what_is_not_there(verb: str) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     assert desk.refusal(verb, name="q", **HERE) == "NOT_FOUND: no queue 'q' in vhost '/'"
     assert desk.refusal(verb, name="q", vhost="v") == "NOT_FOUND: vhost 'v' does not exist"
 
 
 def test_a_list_goes_on_while_queues_come_and_go() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     for name in ("a", "b", "c"):
         client.declare(name)
@@ -178,7 +178,7 @@ def test_a_list_goes_on_while_queues_come_and_go() -> None:
 
 
 def test_exchanges_and_bindings() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.declare_exchange("x", "topic")

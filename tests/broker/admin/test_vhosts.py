@@ -10,7 +10,7 @@ from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.storage.disk import Disk
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 from tests.storage.support import ManualWriter
 from tests.support.definitions import Editor, VhostEditor
 from tests.support.edge import Edge
@@ -18,7 +18,7 @@ from tests.support.store import open_store
 
 
 def test_a_virtual_host_comes_and_goes() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.ask("vhosts.add", name="orders")
     assert desk.rows("vhosts.list")[1] == {
         "name": "orders",
@@ -41,7 +41,7 @@ def test_a_virtual_host_comes_and_goes() -> None:
 
 
 def test_the_type_of_queues_that_name_none() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.ask("vhosts.metadata", name="/", queue_type="quorum")
     assert desk.rows("vhosts.list")[0]["metadata"] == {"default_queue_type": "quorum"}
     refusal = desk.refusal("vhosts.metadata", name="/", queue_type="mirrored")
@@ -53,7 +53,7 @@ def test_the_type_of_queues_that_name_none() -> None:
 
 
 def test_what_one_is_for() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.ask("vhosts.add", name="orders", description="all of them", queue_type="quorum")
     desk.ask("vhosts.metadata", name="orders", tags=["a", "b"])
     row = desk.rows("vhosts.list")[1]
@@ -69,7 +69,7 @@ def test_what_one_is_for() -> None:
 
 
 def test_deleting_one_closes_its_connections() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     row = desk.rows("vhosts.list")[0]
@@ -84,7 +84,7 @@ class Filled:
 
     def __init__(self, count: int) -> None:
         store = open_store(make_writer=self._make_writer)
-        self.desk = Desk(edge=Edge(store=store))
+        self.desk = VerbHarness(edge=Edge(store=store))
         vhost = self.desk.edge.vhost
         editor = VhostEditor(vhost, Editor(self.desk.edge.catalogue, self.desk.edge.facts))
         for number in range(count):
@@ -141,7 +141,7 @@ def ask(verb: str, **arguments: object) -> bytes:
 
 
 def test_limits_hold_at_once() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     desk.ask("vhosts.limits", name="/", limits={"max-queues": 1})
     client.declare("one")
@@ -152,7 +152,7 @@ def test_limits_hold_at_once() -> None:
 
 
 def test_refusals() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     absent = "NOT_FOUND: vhost 'v' does not exist"
     assert desk.refusal("vhosts.delete", name="v") == absent
     assert desk.refusal("vhosts.limits", name="v", limits={}) == absent
@@ -162,7 +162,7 @@ def test_refusals() -> None:
 
 
 def test_a_virtual_host_that_is_protected_stays() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.ask("vhosts.add", name="kept", is_protected=True)
     assert "protected" in desk.refusal("vhosts.delete", name="kept")
     desk.ask("vhosts.metadata", name="kept", is_protected=False)

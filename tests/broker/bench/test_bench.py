@@ -16,7 +16,7 @@ from fluffle.broker.bench.load import BenchRun, Plan, first_failure
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture.connection import ClientOptions, ConnectionEnded, NodeAddress
-from tests.broker.cli.running import RunningNode, run
+from tests.broker.cli.running_node import RunningNode, run
 
 
 def unheeded(_tally: Tally, _seconds: float) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker.cli.running import RunningNode
+from tests.broker.cli.running_node import RunningNode
 
 
 @pytest.fixture

@@ -14,10 +14,14 @@ import pytest
 from fluffle.broker.admin.endpoint import bound_socket
 from fluffle.broker.cli import client as module
 from fluffle.broker.cli.client import LocalClient, RequestRefused, Unreachable
-from fluffle.broker.process.control_address import SOCKET_NAME
-from fluffle.broker.process.lock import LOCK_FILE, lock
-from fluffle.broker.process.node_file import NODE_FILE, write_node_file
-from tests.broker.cli.running import RunningNode, run
+from fluffle.broker.process.data_directory import (
+    LOCK_FILE,
+    NODE_FILE,
+    SOCKET_NAME,
+    lock,
+    write_node_file,
+)
+from tests.broker.cli.running_node import RunningNode, run
 
 Serve = Callable[[socket.socket], object]
 

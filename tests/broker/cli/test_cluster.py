@@ -28,9 +28,8 @@ from fluffle.broker.cli.status import shown_cluster
 from fluffle.broker.cli.tables import Row
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.config.options import resolve
-from fluffle.broker.process.lock import LOCK_FILE, lock
-from fluffle.broker.process.node_file import NODE_FILE, write_node_file
-from tests.broker.cli.running import run
+from fluffle.broker.process.data_directory import LOCK_FILE, NODE_FILE, lock, write_node_file
+from tests.broker.cli.running_node import run
 
 START_S = 30.0
 READY = "all are ready; Ctrl-C stops them\n"

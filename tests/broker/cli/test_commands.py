@@ -12,16 +12,15 @@ import click
 import pika
 import pytest
 
-from fluffle.broker.__main__ import COMMANDS, main
+from fluffle.broker.__main__ import COMMANDS, RABBITMQCTL, main
 from fluffle.broker.access.passwords import SHA512, hashed
-from fluffle.broker.cli import passwords
+from fluffle.broker.cli import users
 from fluffle.broker.cli.client import LocalClient, Row, Unreachable
 from fluffle.broker.cli.definitions import write_file
 from fluffle.broker.cli.status import duration, size
-from fluffle.broker.cli.suggestions import RABBITMQCTL
 from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP, NAMES, QUORUM_NAMES
-from tests.broker.admin.desk import Desk
-from tests.broker.cli.running import RunningNode, run
+from tests.broker.admin.verb_harness import VerbHarness
+from tests.broker.cli.running_node import RunningNode, run
 
 
 def rows(node: RunningNode, *words: str) -> list[dict[str, Any]]:
@@ -183,7 +182,7 @@ def test_a_terminal_is_asked(node: RunningNode, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(click, "prompt", lambda *_args, **_more: "typed")
-    assert passwords.asked_password(None, is_stdin=False) == b"typed"
+    assert users.asked_password(None, is_stdin=False) == b"typed"
 
 
 @pytest.mark.parametrize(
@@ -468,7 +467,7 @@ def test_what_is_suggested_is_there(command: str) -> None:
     ],
 )
 def test_columns_are_those_of_the_rows(node: RunningNode, words: str) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.consume("q")

@@ -8,7 +8,7 @@ from click.shell_completion import ShellComplete
 
 from fluffle.broker.__main__ import main
 from fluffle.broker.cli.completion import SHELLS
-from tests.broker.cli.running import RunningNode, run
+from tests.broker.cli.running_node import RunningNode, run
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from fluffle.broker.cli.sizes import ShareOrSize, amount_of
-from tests.broker.cli.running import RunningNode
+from tests.broker.cli.running_node import RunningNode
 
 
 def test_a_node_is_drained_and_revived(node: RunningNode) -> None:

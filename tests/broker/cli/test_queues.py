@@ -6,7 +6,7 @@ import pika
 import pytest
 
 from fluffle.broker.cli.client import LocalClient, Row
-from tests.broker.cli.running import RunningNode, run
+from tests.broker.cli.running_node import RunningNode, run
 
 
 def test_a_move_that_is_interrupted_says_how_many_it_has_moved(

@@ -15,8 +15,7 @@ from click.testing import Result
 from fluffle.broker.access.passwords import SHA256, PasswordHash, why_unusable
 from fluffle.broker.cli.client import Client, Row
 from fluffle.broker.cli.rabbitmq.nodes import cluster_status
-from fluffle.broker.cli.rabbitmq.target_node import is_meant
-from fluffle.broker.cli.rabbitmq.tool import TOOLS, verbs_of
+from fluffle.broker.cli.rabbitmq.tool import TOOLS, is_meant, verbs_of
 from fluffle.broker.cli.rabbitmq.verb import (
     DATA,
     NO_USER,
@@ -25,7 +24,7 @@ from fluffle.broker.cli.rabbitmq.verb import (
     USAGE,
     Invocation,
 )
-from tests.broker.cli.running import RunningNode, run
+from tests.broker.cli.running_node import RunningNode, run
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from fluffle.broker.cli.client import RequestRefused, Unreachable
 from fluffle.broker.cli.remote import RemoteClient, parsed
 from fluffle.broker.config.config import ListenAddress
-from tests.broker.cli.running import RunningNode, run
+from tests.broker.cli.running_node import RunningNode, run
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from fluffle.broker.__main__ import main
 from fluffle.broker.cluster.disaster_recovery import NothingToRecover, force_single_node
 from fluffle.broker.cluster.links.identity import Reason
-from fluffle.broker.process.lock import LOCK_FILE, lock
+from fluffle.broker.process.data_directory import LOCK_FILE, lock
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts.queue_changes import declare_queue
 from fluffle.protocol.wire import to_table

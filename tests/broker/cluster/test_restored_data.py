@@ -19,7 +19,7 @@ from fluffle.broker.cluster.restored_data import SET_ASIDE, NotACopy, owner_of
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.node import Node
-from fluffle.broker.process.lock import LOCK_FILE, lock
+from fluffle.broker.process.data_directory import LOCK_FILE, lock
 from fluffle.storage.environment import STORE_FOLDER, data_file
 from fluffle.storage.file_mark import FileMark, mark_of
 from tests.broker.cluster.queues.test_membership import drained

@@ -21,9 +21,9 @@ from fluffle.broker.cluster.membership import NodeRemoved
 from fluffle.broker.cluster.storage_progress import DiskPutBack
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.daemon import daemon
-from fluffle.broker.daemon.daemon import GC_THRESHOLDS, run
+from fluffle.broker.daemon.daemon import GC_THRESHOLDS, READY, STOPPING, notify, run
 from fluffle.broker.node import Node as RealNode
-from fluffle.broker.process.node_file import node_pid
+from fluffle.broker.process.data_directory import node_pid
 from tests.support.deadlines import DEADLINE_S
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
@@ -415,3 +415,34 @@ def test_an_end_that_explains_itself_has_no_traceback(
     fields = getattr(record, FIELDS_ATTRIBUTE)
     assert str(fields["reason"]) == "said once"
     assert ("traceback" in fields) is has_traceback
+
+
+def path_name(folder: Path) -> str:
+    return str(folder / "notify")
+
+
+def abstract_name(_folder: Path) -> str:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("abstract socket names are Linux's")
+    return f"@fluffle-test-{os.getpid()}"
+
+
+@pytest.mark.parametrize("make_name", [path_name, abstract_name])
+def test_the_manager_is_told(make_name: Callable[[Path], str], tmp_path: Path) -> None:
+    name = make_name(tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name.replace("@", "\0", 1))
+        manager.settimeout(DEADLINE_S)
+        for state in (READY, STOPPING):
+            assert notify(state, {"NOTIFY_SOCKET": name})
+            assert manager.recv(64) == state.encode()
+
+
+@pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}])
+def test_without_a_manager_nobody_is_told(environment: dict[str, str]) -> None:
+    assert not notify(READY, environment)
+
+
+def test_a_manager_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        notify(READY, {"NOTIFY_SOCKET": str(tmp_path / "gone")})

@@ -1,4 +1,4 @@
-"""What each path does, subject by subject; together they are the table of the API."""
+"""Endpoints of the management API, subject by subject; together they are its table."""
 
 from fluffle.broker.protocols.http.endpoint_table import Table
 from fluffle.broker.protocols.http.endpoints import (
@@ -18,12 +18,10 @@ from fluffle.broker.protocols.http.endpoints import (
     quorum,
     users,
     vhosts,
-    whoami,
 )
 from fluffle.broker.protocols.http.openapi import describing
 
 ENDPOINTS = (
-    *whoami.ENDPOINTS,
     *overview.ENDPOINTS,
     *nodes.ENDPOINTS,
     *vhosts.ENDPOINTS,

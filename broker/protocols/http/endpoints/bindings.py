@@ -10,15 +10,14 @@ from urllib.parse import quote, unquote_plus
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.topology import binding_row, bindings_in
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.protocols.http.body_types import arguments, short
+from fluffle.broker.protocols.http.amqp_json import arguments, short
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.channel_requests import declare
-from fluffle.broker.protocols.http.endpoint_table import Endpoint
+from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, Endpoint
 from fluffle.broker.protocols.http.objects import binding_object, exchange_name, properties_key
 from fluffle.broker.protocols.http.pagination import LISTED
 from fluffle.broker.protocols.http.responses import Created, Listing, not_found
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.protocols.http.schemas import ARGUMENTS
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.runtime.background import in_pieces
 from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
@@ -49,7 +48,7 @@ async def list_with(call: Call, **ends: str) -> Listing:
 
 
 class BindingKind(NamedTuple):
-    """What a binding leads to."""
+    """Bindings to queues, or bindings to exchanges."""
 
     letter: str
     """In paths."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
+from dataclasses import replace
 from hashlib import sha256
 from http import HTTPStatus
 from itertools import islice
@@ -15,15 +17,54 @@ from fluffle.broker.admin.threads import in_own_thread
 from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE, ORDER
 from fluffle.broker.definitions.parser import DefinitionsError, entries_of
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import LONG_BODY_BYTES_MAX, Endpoint
+from fluffle.broker.protocols.http.endpoint_table import LONG_BODY_BYTES_MAX, OBJECT, Endpoint
 from fluffle.broker.protocols.http.endpoints.overview import cluster_name
 from fluffle.broker.protocols.http.files import is_known
-from fluffle.broker.protocols.http.forms import uploaded
 from fluffle.broker.protocols.http.pagination import shown
 from fluffle.broker.protocols.http.responses import Reply, as_json, bad_request
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.protocols.http.schemas import OBJECT
 from fluffle.broker.routing.exchange_rules import RESERVED_PREFIX
+
+FORM = "multipart/form-data"
+BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)
+NAME = re.compile(rb';[ \t]*name=(?:"([^"]*)"|([^\s;"]+))', re.IGNORECASE)
+LINE_END = b"\r\n"
+PARTS_MAX = 100
+FILE = "file"
+UNREADABLE = "failed_to_parse_json"
+"""What RabbitMQ says of a form without one."""
+
+
+def uploaded(call: Call) -> Call:
+    """With the file in the place of the form that it came in, if it came in one.  Refusal."""
+    content_type = call.headers.get("content-type", "")
+    if not content_type.lower().startswith(FORM):
+        return call
+    boundary = BOUNDARY.search(content_type)
+    if boundary is None:
+        raise bad_request(UNREADABLE)
+    file = field(call.body, boundary[1] or boundary[2], FILE)
+    if file is None:
+        raise bad_request(UNREADABLE)
+    return replace(call, body=file)
+
+
+def field(form: bytes, boundary: str, name: str) -> bytes | None:
+    """What stands in the field of this name; None if none of the first has it."""
+    mark = LINE_END + b"--" + boundary.encode(errors="surrogateescape")
+    whole = LINE_END + form
+    start = whole.find(mark)
+    for _ in range(PARTS_MAX):
+        end = whole.find(mark, start + len(mark))
+        if start < 0 or end < 0:
+            return None
+        head, blank, content = whole[start + len(mark) : end].partition(2 * LINE_END)
+        said = NAME.search(head)
+        if blank and said is not None and (said[1] or said[2]) == name.encode():
+            return content
+        start = end
+    return None
+
 
 REASONS_MAX = 10
 """Of what was not taken, that are told."""

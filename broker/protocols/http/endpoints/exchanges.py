@@ -5,13 +5,18 @@ from __future__ import annotations
 from functools import partial
 
 from fluffle.broker.admin.context import Row
-from fluffle.broker.protocols.http.body_types import arguments, boolean, short
+from fluffle.broker.protocols.http.amqp_json import (
+    arguments,
+    boolean,
+    payload_of,
+    raw_properties,
+    short,
+)
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.channel_requests import declare, publish, publish_channel
-from fluffle.broker.protocols.http.endpoint_table import MESSAGE_BODY_BYTES_MAX, Endpoint
+from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, MESSAGE_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.protocols.http.endpoints.bindings import list_with
 from fluffle.broker.protocols.http.endpoints.totals import AGES, by_channel, with_counts
-from fluffle.broker.protocols.http.messages import payload_of, raw_properties
 from fluffle.broker.protocols.http.objects import exchange_name, exchange_object
 from fluffle.broker.protocols.http.pagination import LISTED, YES
 from fluffle.broker.protocols.http.responses import (
@@ -22,7 +27,6 @@ from fluffle.broker.protocols.http.responses import (
     unavailable,
 )
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.protocols.http.schemas import ARGUMENTS
 from fluffle.protocol.methods import Exchange, make, pamqp_table
 
 NO_EXCHANGE = "exchange_not_found"

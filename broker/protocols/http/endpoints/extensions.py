@@ -1,4 +1,4 @@
-"""fluffle/…: what RabbitMQ does not have.
+"""fluffle/…: endpoints beyond RabbitMQ's API: messages of a queue, and verbs of the control socket.
 
 `fluffle/verbs/{verb}` is the control socket for administrators that are elsewhere: the body has the
 arguments of a verb, the answer is what the socket would say, whose errors keep their codes.
@@ -8,14 +8,104 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from json import dumps
+from math import prod
+from typing import Any
 
+from fluffle.broker.access.permissions import Kind
+from fluffle.broker.access.permissions import Right as Needed
+from fluffle.broker.access.rights import Rights
+from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.dispatch import error_row
+from fluffle.broker.admin.messages import BODY_BYTES
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint
-from fluffle.broker.protocols.http.endpoints import browse
-from fluffle.broker.protocols.http.responses import Reply
+from fluffle.broker.protocols.http.responses import Reply, bad_request
 from fluffle.broker.protocols.http.rights import Right
+from fluffle.broker.vhosts.vhost import existing_queue
+
+AT_ONCE = 1000
+"""Messages that are moved by one request; who wants more asks again."""
+PEEKED_BYTES_MAX = 1 << 26
+"""Of bodies in one answer, which is made in memory."""
+FIRST_DEATH = "x-first-death-queue"
+QUEUE = "fluffle/queues/{vhost}/{name}"
+
+READ: tuple[Needed, Kind] = "read", "queue"
+
+
+def check(call: Call, needed: tuple[Needed, Kind], name: str) -> None:
+    """AccessRefused."""
+    right, kind = needed
+    Rights(call.context.access, call.user, call.vhost().name).check(right, kind, name)
+
+
+def queue_in(call: Call) -> dict[str, Any]:
+    """That in the path, as verbs are told of it.  NotFound."""
+    queue = existing_queue(call.vhost(), call.path["name"])
+    return {"vhost": call.vhost().name, "name": queue.name}
+
+
+def readable_queue_in(call: Call) -> dict[str, Any]:
+    """The same, from which he may read.  AccessRefused, NotFound; ResourceLocked for one that is
+    exclusive to a connection, unless he administers."""
+    check(call, READ, call.path["name"])
+    if not call.is_administrator:
+        call.vhost().queue(call.path["name"], None)
+    return queue_in(call)
+
+
+async def explain(call: Call) -> Row:
+    """Where a message would go."""
+    vhost = call.vhost().name
+    return await call.result("messages.explain", **{**call.json(), "vhost": vhost})
+
+
+async def peek(call: Call) -> list[Row]:
+    """Ready messages, which stay as they are.  Refusal for more than an answer may have in it."""
+    given = {"count": 1, "body_bytes": BODY_BYTES, **call.json(), **readable_queue_in(call)}
+    sizes = given["count"], given["body_bytes"]
+    if all(isinstance(each, int) for each in sizes) and prod(sizes) > PEEKED_BYTES_MAX:
+        raise bad_request(f"'count' times 'body_bytes' may be {PEEKED_BYTES_MAX}")
+    return await call.rows("queues.peek", **given)
+
+
+async def move(call: Call) -> Row:
+    """Some messages to another queue; there may be more if as many were moved as may be at once."""
+    given = {"limit": AT_ONCE, **call.json(), **readable_queue_in(call)}
+    check(call, ("write", "exchange"), "")
+    return (await call.rows("queues.move", **given))[-1]
+
+
+async def redrive(call: Call) -> Row:
+    """Dead letters among the first messages, each to the queue in which it has died first."""
+    where, moved = readable_queue_in(call), dict[str, int]()
+    check(call, ("write", "exchange"), "")
+    seen = await call.rows("queues.peek", **where, count=AT_ONCE, body_bytes=0)
+    origins = dict.fromkeys(str(row["headers"].get(FIRST_DEATH, "")) for row in seen)
+    queues = call.vhost().queues
+    for origin in origins:
+        if origin in queues and origin != where["name"]:
+            given = {"to": origin, "where": [f"{FIRST_DEATH}={origin}"], "limit": AT_ONCE}
+            rows = await call.rows("queues.move", **where, **given)
+            moved[origin] = rows[-1]["moved"]
+    return {"moved": sum(moved.values()), "queues": moved}
+
+
+async def held(call: Call) -> list[Row]:
+    """Who has its messages in hands; who does not monitor must be one that may read them."""
+    where = queue_in(call) if call.is_monitor else readable_queue_in(call)
+    return await call.rows_everywhere("messages.held", **where)
+
+
+def of(**types: str) -> dict[str, Any]:
+    """The schema of an object."""
+    return {"type": "object", "properties": {name: {"type": each} for name, each in types.items()}}
+
+
+EXPLAIN = of(exchange="string", routing_key="string", headers="object", properties="object")
+PEEK = of(count="integer", offset="integer", body_bytes="integer")
+MOVE = of(to="string", routing_key="string", where="array", limit="integer", rate="integer")
 
 
 async def ask(call: Call) -> Reply:
@@ -30,7 +120,26 @@ async def ask(call: Call) -> Reply:
 
 
 ENDPOINTS = (
-    *browse.ENDPOINTS,
+    Endpoint(
+        "POST", "fluffle/explain/{vhost}", Right.VHOST_VISIBLE, explain,
+        "Where a message would go, by which bindings, and why not elsewhere.", body=EXPLAIN,
+    ),
+    Endpoint(
+        "POST", f"{QUEUE}/peek", Right.VHOST, peek,
+        "Ready messages of a queue, without taking them.", body=PEEK,
+    ),
+    Endpoint(
+        "POST", f"{QUEUE}/move", Right.VHOST, move,
+        "Move messages to another queue: 1000, if no limit is given.", body=MOVE,
+    ),
+    Endpoint(
+        "POST", f"{QUEUE}/redrive", Right.VHOST, redrive,
+        "Move dead letters back to the queues in which they died first.", body=of(),
+    ),
+    Endpoint(
+        "GET", f"{QUEUE}/held", Right.VHOST_VISIBLE, held,
+        "Who has messages of a queue in hands, and for how long.",
+    ),
     Endpoint(
         "POST",
         "fluffle/verbs/{verb}",
@@ -39,4 +148,4 @@ ENDPOINTS = (
         "Act on a verb of the control socket; the body is an object of its arguments.",
         body={"type": "object"},
     ),
-)
+)  # fmt: skip

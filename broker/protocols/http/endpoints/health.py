@@ -7,22 +7,54 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.members import quorum_queues
 from fluffle.broker.admin.queues import leader_now
+from fluffle.broker.config.config import Config
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
+from fluffle.broker.process.certificate_expiry import ends_in
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.channel_requests import get_channel, publish
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, Handler
 from fluffle.broker.protocols.http.endpoints.nodes import node_of
-from fluffle.broker.protocols.http.expiring_certificates import UNITS, expiring
 from fluffle.broker.protocols.http.pagination import fitting
 from fluffle.broker.protocols.http.responses import Reply, bad_request
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.protocol.methods import Basic, Queue, make
+
+UNITS: Mapping[str, float] = {"days": 1, "weeks": 7, "months": 365 / 12, "years": 365}
+"""In days."""
+
+
+def expiring(config: Config, listeners: Iterable[Row], until_ms: int) -> Iterator[Row]:
+    """Rows by RabbitMQ's names, of listeners with TLS whose files name a day before that."""
+    cert, ca = ends_before(config.tls_cert, until_ms), ends_before(config.tls_ca, until_ms)
+    if not (cert or ca):
+        return
+    for row in listeners:
+        if row["tls"]:
+            yield {
+                "node": row["node"],
+                "protocol": row["protocol"],
+                "interface": row["ip_address"],
+                "port": row["port"],
+                "certfile": str(config.tls_cert or ""),
+                "cacertfile": str(config.tls_ca or ""),
+                "certfile_expires_on": cert,
+                "cacertfile_expires_on": ca,
+            }
+
+
+def ends_before(file: Path | None, until_ms: int) -> list[str]:
+    """When the certificates in a file end, of those that do before that time."""
+    ends = ends_in(file) if file is not None else []
+    return [f"{end:%Y-%m-%d %H:%M:%S}" for end in ends if end.timestamp() * 1000 < until_ms]
+
 
 OK: Row = {"status": "ok"}
 AMQP = ("amqp", "amqp/ssl")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from fluffle.broker.admin.context import Row
 from fluffle.broker.definitions.exporter import user_entry, vhost_limits
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import Endpoint
+from fluffle.broker.protocols.http.endpoint_table import NUMBER, Endpoint, fields
 from fluffle.broker.protocols.http.endpoints.users import user_in_path
 from fluffle.broker.protocols.http.responses import Listing, bad_request
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.protocols.http.schemas import NUMBER, fields
 
 VALUE = fields({"value": NUMBER})
 OF_VHOSTS = ("max-connections", "max-queues")

@@ -1,4 +1,4 @@
-"""overview, cluster-name, version, extensions: the cluster as a whole."""
+"""whoami, overview, cluster-name, version, extensions: the user, and the cluster as a whole."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from fluffle.broker.admin.nodes import exchange_types
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.observability.statistics.counts import RETAINED_S
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import Endpoint
+from fluffle.broker.protocols.http.endpoint_table import Endpoint, texts
 from fluffle.broker.protocols.http.endpoints.totals import objects_and_counts, windows_asked
 from fluffle.broker.protocols.http.responses import Reply, bad_request
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.protocols.http.schemas import texts
 from fluffle.broker.queues.arguments import QueueType
+
+
+async def whoami(call: Call) -> Row:
+    """Name and tags."""
+    user = call.user
+    return {"name": user.name, "tags": list(user.tags), "is_internal_user": True}
+
 
 CLUSTER_NAME = "cluster_name"
 """The global parameter that RabbitMQ keeps it in."""
@@ -98,6 +104,7 @@ async def oauth(_call: Call) -> Row:
 
 
 ENDPOINTS = (
+    Endpoint("GET", "whoami", Right.MANAGEMENT, whoami, "The user that asks, with his tags."),
     Endpoint("GET", "overview", Right.MANAGEMENT, overview, "The cluster, and what is going on."),
     Endpoint("GET", "cluster-name", Right.MANAGEMENT, show_cluster_name, "Its name."),
     Endpoint(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import Endpoint, Handler
+from fluffle.broker.protocols.http.endpoint_table import Endpoint, Handler, texts
 from fluffle.broker.protocols.http.endpoints.users import user_in_path
 from fluffle.broker.protocols.http.responses import Created, Listing, bad_request, not_found
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.protocols.http.schemas import texts
 
 NO_SUCH_USER = "vhost_or_user_not_found"
 

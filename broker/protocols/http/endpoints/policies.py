@@ -10,17 +10,23 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.definitions.parameters import VHOST_LIMITS
 from fluffle.broker.policies.policy import OPERATOR_POLICY
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import Endpoint
+from fluffle.broker.protocols.http.endpoint_table import (
+    ANYTHING,
+    NUMBER,
+    OBJECT,
+    TEXT,
+    Endpoint,
+    fields,
+)
 from fluffle.broker.protocols.http.responses import Created, Listing, not_authorized, not_found
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.protocols.http.schemas import ANYTHING, NUMBER, OBJECT, TEXT, fields
 
 POLICY = fields({"pattern": TEXT, "definition": OBJECT}, {"priority": NUMBER, "apply-to": TEXT})
 VALUE = fields({"value": ANYTHING})
 
 
 class PolicyEndpoints(NamedTuple):
-    """One of the two kinds that there are, whose verbs and paths begin with a word."""
+    """Endpoints of the policies of users, or of operators."""
 
     verbs: str
 

@@ -8,13 +8,20 @@ from functools import partial
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.observability.statistics.counts import TICK_MS
-from fluffle.broker.observability.statistics.rows import time_of
+from fluffle.broker.observability.statistics.report import time_of
 from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP
-from fluffle.broker.protocols.http.body_types import arguments, boolean, integer, short
+from fluffle.broker.protocols.http.amqp_json import (
+    ENCODINGS,
+    arguments,
+    boolean,
+    integer,
+    message_object,
+    short,
+)
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.channel_requests import declare, get_channel
 from fluffle.broker.protocols.http.direct_client import DirectChannel
-from fluffle.broker.protocols.http.endpoint_table import Endpoint
+from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, Endpoint
 from fluffle.broker.protocols.http.endpoints.bindings import list_with
 from fluffle.broker.protocols.http.endpoints.clients import consumer_object
 from fluffle.broker.protocols.http.endpoints.totals import (
@@ -24,7 +31,6 @@ from fluffle.broker.protocols.http.endpoints.totals import (
     with_counts,
     with_volumes,
 )
-from fluffle.broker.protocols.http.messages import ENCODINGS, message_object
 from fluffle.broker.protocols.http.objects import (
     EXCLUSIVE_TAG,
     QUEUE_OR_NULL,
@@ -45,7 +51,6 @@ from fluffle.broker.protocols.http.responses import (
     not_there,
 )
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.protocols.http.schemas import ARGUMENTS
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, QueueType
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Basic, Method, make, pamqp_table

@@ -10,8 +10,7 @@ from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import NotFound
-from fluffle.broker.observability.statistics.rows import added
-from fluffle.broker.observability.statistics.sample_window import SampleWindows, windows_of
+from fluffle.broker.observability.statistics.report import SampleWindows, added, windows_of
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.responses import unlike
 

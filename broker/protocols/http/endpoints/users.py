@@ -12,20 +12,20 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.users import LIMITS
 from fluffle.broker.definitions.exporter import user_entry
 from fluffle.broker.definitions.importer import tags_of
-from fluffle.broker.protocols.http.body_types import boolean
+from fluffle.broker.protocols.http.amqp_json import boolean
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import Endpoint
-from fluffle.broker.protocols.http.responses import Created, Listing, bad_request, not_found
-from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.protocols.http.schemas import (
+from fluffle.broker.protocols.http.endpoint_table import (
     NUMBER,
     TAGS,
     TEXT,
     TEXTS,
     YES_OR_NO,
+    Endpoint,
     fields,
     texts,
 )
+from fluffle.broker.protocols.http.responses import Created, Listing, bad_request, not_found
+from fluffle.broker.protocols.http.rights import Right
 
 BODY = fields(
     {},

@@ -7,7 +7,7 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.definitions.importer import tags_of
 from fluffle.broker.protocols.amqp091.firehose import FIREHOSE
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import Endpoint
+from fluffle.broker.protocols.http.endpoint_table import TAGS, TEXT, YES_OR_NO, Endpoint, fields
 from fluffle.broker.protocols.http.endpoints.totals import (
     OBJECTS,
     OF_LISTS,
@@ -17,7 +17,6 @@ from fluffle.broker.protocols.http.endpoints.totals import (
 )
 from fluffle.broker.protocols.http.responses import Created, Listing, bad_request
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.protocols.http.schemas import TAGS, TEXT, YES_OR_NO, fields
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
 from fluffle.broker.vhosts.vhost import VirtualHost
 

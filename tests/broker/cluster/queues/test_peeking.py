@@ -13,7 +13,7 @@ from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest, PeekResult, peek
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.properties import Properties, build_content, encode_properties
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cluster.queues.far import Rig
 from tests.broker.cluster.queues.test_any_node import counts
 from tests.broker.cluster.queues.test_session_router import cluster
@@ -97,7 +97,7 @@ async def test_what_came_back_is_seen_so_by_whoever_leads_next(scene: Scene) -> 
 def test_who_asks_in_vain_is_told() -> None:
     rig = Rig()
     rig.far.cut()
-    desk = Desk(edge=rig.node)
+    desk = VerbHarness(edge=rig.node)
     asked = desk.dispatcher.act(
         b'{"verb": "queues.peek", "arguments": {"name": "q", "vhost": "/"}}'
     )

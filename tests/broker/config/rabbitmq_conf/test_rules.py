@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.config.option_table import OPTIONS
 from fluffle.broker.config.rabbitmq_conf.parser import ConfLine, lines_of
-from fluffle.broker.config.rabbitmq_conf.report import RULES, judgements
+from fluffle.broker.config.rabbitmq_conf.sources import RULES, judgements
 from fluffle.broker.config.rabbitmq_conf.verdicts import (
     ConfSettings,
     IgnoredSetting,

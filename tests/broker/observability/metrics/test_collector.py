@@ -273,7 +273,7 @@ def test_pieces_come_to_what_one_would_be(
     for number in range(7):
         client.declare(f"q{number}")
     whole = node.text(accept, per_object=True)
-    monkeypatch.setattr("fluffle.broker.observability.metrics.families.PIECE", 2)
+    monkeypatch.setattr("fluffle.broker.observability.metrics.tables.PIECE", 2)
     pieces = node.text(accept, per_object=True)
     assert without_process(pieces) == without_process(whole)
     assert whole.count("# EOF\n") == bool(accept)
@@ -306,7 +306,7 @@ def crowd(node: Node, names: range) -> None:
 def test_no_step_is_more_work_where_there_is_more_to_tell(
     node: Node, monkeypatch: pytest.MonkeyPatch, per_object: bool
 ) -> None:
-    monkeypatch.setattr("fluffle.broker.observability.metrics.families.PIECE", 20)
+    monkeypatch.setattr("fluffle.broker.observability.metrics.tables.PIECE", 20)
     node.edge.services.alarms.set("memory", low=True)
     crowd(node, range(40))
     few = most_calls_of_a_step(node, per_object=per_object)
@@ -315,7 +315,7 @@ def test_no_step_is_more_work_where_there_is_more_to_tell(
 
 
 def test_a_channel_that_ends_during_a_scrape_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fluffle.broker.observability.metrics.families.PIECE", 1)
+    monkeypatch.setattr("fluffle.broker.observability.metrics.tables.PIECE", 1)
     steps_before_the_end = count()
     is_over = False
     while not is_over:

@@ -12,7 +12,7 @@ from fluffle.broker.config.config import Config
 from fluffle.broker.observability.metrics import tables
 from fluffle.broker.observability.metrics.collector import NodeCollector
 from fluffle.broker.observability.metrics.endpoint import text_page
-from fluffle.broker.observability.metrics.queries import (
+from fluffle.broker.observability.metrics.tables import (
     SEARCHED_AT_ONCE,
     InvalidQuery,
     detailed_view,

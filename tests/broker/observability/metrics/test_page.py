@@ -8,9 +8,13 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluffle.broker.observability.metrics.collector import NodeCollector
-from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
-from fluffle.broker.observability.metrics.memory import memory_metrics
-from fluffle.broker.observability.metrics.queries import detailed_view
+from fluffle.broker.observability.metrics.endpoint import (
+    AGGREGATED,
+    PER_OBJECT,
+    memory_metrics,
+    text_page,
+)
+from fluffle.broker.observability.metrics.tables import detailed_view
 from tests.broker.cluster.queues.test_three_nodes import Scene, scene
 from tests.support.edge import Edge
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fluffle.broker.observability.statistics.rows import Row
+from fluffle.broker.observability.statistics.report import Row
 from fluffle.broker.observability.statistics.statistics import ByChannel
 from fluffle.broker.protocols.amqp091.channel import answer_get, settle
 from fluffle.broker.protocols.amqp091.connection import Connection

@@ -1,5 +1,7 @@
 """Numbers and their rates, as RabbitMQ 4.0.5 puts them."""
 
+import pytest
+
 from fluffle.broker.observability.statistics.counts import (
     ACK,
     OF_CHANNEL,
@@ -8,12 +10,18 @@ from fluffle.broker.observability.statistics.counts import (
     Counts,
 )
 from fluffle.broker.observability.statistics.report import (
+    NO_PAST,
+    Row,
     SampleTimes,
+    SampleWindow,
+    SampleWindows,
+    added,
     only_details,
     row_of,
+    time_of,
     whole_row_of,
+    windows_of,
 )
-from fluffle.broker.observability.statistics.sample_window import SampleWindow
 
 DELIVERED_AT = 1
 LOOKS = SampleTimes(last=103, before=102, apart_ms=5_000, tick_ms=5_000)
@@ -90,3 +98,65 @@ def test_lengths_may_shrink() -> None:
         "messages_unacknowledged_details": {"rate": 0.0},
     }
     assert whole_row_of(counts, LOOKS, None)["messages"] == 100
+
+
+def test_counts_and_rates_add() -> None:
+    rows: list[Row] = [
+        {"message_stats": {"ack": 3, "ack_details": {"rate": 0.5}}, "messages": 1},
+        {"message_stats": {"ack": 4, "ack_details": {"rate": 1.0}, "publish": 9}},
+        {},
+    ]
+    assert added(rows) == {
+        "message_stats": {"ack": 7, "ack_details": {"rate": 1.5}, "publish": 9},
+        "messages": 1,
+    }
+
+
+def test_samples_of_the_same_time_add() -> None:
+    one = {"samples": [{"sample": 5, "timestamp": 20}, {"sample": 4, "timestamp": 10}]}
+    other = {"samples": [{"sample": 1, "timestamp": 30}, {"sample": 1, "timestamp": 20}]}
+    assert added([one, other])["samples"] == [
+        {"sample": 1, "timestamp": 30},
+        {"sample": 6, "timestamp": 20},
+        {"sample": 4, "timestamp": 10},
+    ]
+
+
+def test_rows_that_are_added_stay_as_they_are() -> None:
+    one, other = {"details": {"rate": 1.0}}, {"details": {"rate": 2.0}}
+    assert added([one, other]) == {"details": {"rate": 3.0}}
+    assert (one, other) == ({"details": {"rate": 1.0}}, {"details": {"rate": 2.0}})
+
+
+def test_of_times_the_latest_is_told() -> None:
+    times = [time_of(at_ms) for at_ms in (1_700_000_000_001, 1_700_000_000_333, 999)]
+    assert times[1] == "2023-11-14T22:13:20.333+00:00"
+    assert added({"used_at": time} for time in times) == {"used_at": times[1]}
+
+
+def test_nothing_is_no_row() -> None:
+    assert added([]) == {}
+
+
+def test_each_kind_has_its_own_parameters() -> None:
+    query = {"msg_rates_age": "60", "msg_rates_incr": "5", "lengths_age": "600"}
+    assert windows_of(query) == SampleWindows(messages=SampleWindow(60, 5))
+    assert windows_of({"data_rates_age": "60", "data_rates_incr": "10"}) == SampleWindows(
+        data=SampleWindow(60, 10)
+    )
+    assert windows_of({"lengths_age": "8", "lengths_incr": "9"}) == SampleWindows(
+        lengths=SampleWindow(8, 9)
+    )
+
+
+def test_what_is_no_number_asks_for_nothing() -> None:
+    """As with RabbitMQ."""
+    assert windows_of({"msg_rates_age": "abc", "msg_rates_incr": "5"}) == NO_PAST
+    assert windows_of({}) == NO_PAST
+
+
+@pytest.mark.parametrize(("age", "increment"), [(60, 0), (60, -5), (-60, 5), (100_000, 1)])
+def test_a_past_that_is_none_is_refused(age: int, increment: int) -> None:
+    text = f"Invalid range parameters: age {age}, incr {increment}"
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        windows_of({"msg_rates_age": str(age), "msg_rates_incr": str(increment)})

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluffle.broker.observability.statistics.rows import Row
-from fluffle.broker.observability.statistics.sample_window import SampleWindow, SampleWindows
+from fluffle.broker.observability.statistics.report import Row, SampleWindow, SampleWindows
 from fluffle.broker.observability.statistics.sampler import PIECE
 from fluffle.broker.runtime.background import Task
 from fluffle.protocol.methods import Basic, make

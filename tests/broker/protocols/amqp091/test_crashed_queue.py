@@ -18,7 +18,7 @@ from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.journal import Damage
 from fluffle.protocol.methods import Basic, Channel, make
 from fluffle.storage.layout import SEQUENCE, Table
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.protocols.amqp091.test_durable_order import Rig
 from tests.broker.queues.make import lane_of
 from tests.support.definitions import engine_of
@@ -60,7 +60,7 @@ def log_of(rig: Rig) -> int:
     return journal.groups[0]
 
 
-def state(desk: Desk) -> str:
+def state(desk: VerbHarness) -> str:
     (row,) = (row for row in desk.rows("queues.list") if row["name"] == "q")
     return f"{row['state']}, {row['messages_ready']} ready, {row['consumers']} consumers"
 
@@ -77,7 +77,7 @@ def assert_refused(rig: Rig) -> None:
 def test_what_is_before_the_damage_is_served_and_then_the_queue_stops(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    record, desk = flip(rig, b"m3"), Desk(edge=rig.edge)
+    record, desk = flip(rig, b"m3"), VerbHarness(edge=rig.edge)
     rig.client.consume(no_ack=True)
     *deliveries, cancel = rig.client.arrivals()
     assert [arrival.body for arrival in deliveries] == [b"m0", b"m1", b"m2"]
@@ -129,14 +129,14 @@ def test_a_crashed_queue_takes_messages_and_confirms_them_when_they_are_safe(rig
     rig.client.expect_nothing()
     rig.commit()
     rig.client.expect(Basic.Ack)
-    assert Desk(edge=rig.edge).ask("queues.repair", **Q, drop_damaged=True)["messages"] == 1
+    assert VerbHarness(edge=rig.edge).ask("queues.repair", **Q, drop_damaged=True)["messages"] == 1
     rig.settle()
     rig.client.consume(tag="again", no_ack=True)
     assert rig.client.bodies() == [b"m2", b"m3", b"m4", b"m5", b"m6"]
 
 
 def test_repair_drops_what_is_damaged_and_nothing_else(rig: Rig) -> None:
-    record, desk = flip(rig, b"m2"), Desk(edge=rig.edge)
+    record, desk = flip(rig, b"m2"), VerbHarness(edge=rig.edge)
     for body in (b"m3", b"m4"):
         flip(rig, body)
     assert "has not crashed" in desk.refusal("queues.repair", **Q, drop_damaged=True)
@@ -158,7 +158,7 @@ def test_repair_drops_what_is_damaged_and_nothing_else(rig: Rig) -> None:
 
 
 def test_a_turn_drops_one_batch_of_messages(rig: Rig) -> None:
-    desk = Desk(edge=rig.edge)
+    desk = VerbHarness(edge=rig.edge)
     for body in (b"m2", b"m3", b"m4"):
         flip(rig, body)
     rig.client.consume(no_ack=True)
@@ -177,7 +177,7 @@ def test_a_turn_drops_one_batch_of_messages(rig: Rig) -> None:
 
 
 def test_who_gives_up_what_was_acknowledged_is_told_what_that_means(rig: Rig) -> None:
-    desk, queue = Desk(edge=rig.edge), engine_of(rig.edge.vhost, "q")
+    desk, queue = VerbHarness(edge=rig.edge), engine_of(rig.edge.vhost, "q")
     lane_of(queue).damage = queue.damage = Damage("somewhere", "it has rotted", is_of_settled=True)
     assert desk.refusal("queues.repair", **Q) == (
         "PRECONDITION_FAILED: what was acknowledged in queue 'q' in vhost '/' cannot be read "
@@ -192,7 +192,7 @@ def test_who_gives_up_what_was_acknowledged_is_told_what_that_means(rig: Rig) ->
 
 
 def test_what_is_damaged_stays_on_disk_until_somebody_gives_it_up(rig: Rig) -> None:
-    record, desk = flip(rig, b"m1"), Desk(edge=rig.edge)
+    record, desk = flip(rig, b"m1"), VerbHarness(edge=rig.edge)
     key = SEQUENCE.pack(record)
     with rig.disk.view() as view:
         before = bytes(view.get(Table.HOT, key) or b"")
@@ -209,7 +209,7 @@ def test_what_is_damaged_stays_on_disk_until_somebody_gives_it_up(rig: Rig) -> N
 
 def test_purge_is_a_way_out_as_well(rig: Rig) -> None:
     flip(rig, b"m1")
-    desk = Desk(edge=rig.edge)
+    desk = VerbHarness(edge=rig.edge)
     rig.client.consume(no_ack=True)
     rig.client.arrivals()
     assert desk.ask("queues.purge", **Q)["messages"] == 5

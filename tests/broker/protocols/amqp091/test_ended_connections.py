@@ -15,7 +15,7 @@ from weakref import ref
 import pytest
 
 from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
-from fluffle.broker.observability.statistics.connections import ConnectionStatistics
+from fluffle.broker.observability.statistics.observer import ConnectionStatistics
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
 from fluffle.broker.protocols.amqp091.session import Session

@@ -9,7 +9,7 @@ from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make
 from fluffle.protocol.properties import decode_properties
 from fluffle.protocol.types import Field
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 from tests.support.edge import Client, Edge, publish_frames
 
 
@@ -91,7 +91,7 @@ def test_they_go_on_to_exchanges_that_are_bound() -> None:
 
 
 def test_a_command_switches_it() -> None:
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("watching")
     client.bind("watching", "amq.rabbitmq.trace", "#")

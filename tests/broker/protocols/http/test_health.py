@@ -8,7 +8,7 @@ import pytest
 from fluffle.broker.config.config import Config
 from fluffle.broker.process.certificate_expiry import ends_in
 from fluffle.broker.protocols.http.endpoints import health
-from fluffle.broker.protocols.http.expiring_certificates import expiring
+from fluffle.broker.protocols.http.endpoints.health import expiring
 from tests.support.certificates import Authority
 from tests.support.management import Api
 from tests.support.turns import Others

@@ -10,7 +10,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractChannel
 
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.admin.held_messages import held
+from fluffle.broker.admin.messages import held
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
 
@@ -14,10 +16,12 @@ from aiohttp import ClientSession
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.users import User
 from fluffle.broker.protocols.http import server
-from fluffle.broker.protocols.http.authentication import Peer, authenticated
 from fluffle.broker.protocols.http.idle_clients import ClientLimits, ConnectionGuard
 from fluffle.broker.protocols.http.json_bodies import STRETCH_BYTES_MAX, VALUES_MAX
-from fluffle.broker.protocols.http.responses import Reply
+from fluffle.broker.protocols.http.responses import Refusal, Reply
+from fluffle.broker.protocols.http.rights import Peer, authenticated
+from fluffle.broker.protocols.http.server import SHORT_BYTES, ResponseBudget
+from fluffle.broker.runtime.turn import raise_it
 from tests.support.management import GUEST, Api, authorization, management
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -276,3 +280,66 @@ async def test_who_goes_before_his_body_has_come_is_not_logged(
 async def test_a_name_may_have_any_letter(api: Api) -> None:
     status, told = await api.ask("POST", "fluffle/verbs/a%2Fb", data=json.dumps({}))
     assert (status, told["error"]["text"]) == (400, "there is no verb 'a/b'")
+
+
+LONG_BYTES = 32 << 20
+"""More than two sockets take."""
+
+
+async def test_long_ones_have_so_many_bytes_together() -> None:
+    answers, long = ResponseBudget(4 * SHORT_BYTES), 3 * SHORT_BYTES
+    with answers.holding(10 * SHORT_BYTES):  # which is longer than all, and alone
+        with answers.holding(SHORT_BYTES):
+            pass
+        with pytest.raises(Refusal) as refused, answers.holding(long):
+            pass
+    assert refused.value.reply.status == 503
+    with answers.holding(long), pytest.raises(Refusal), answers.holding(long):
+        pass
+    with answers.holding(long):
+        pass
+
+
+async def test_who_does_not_read_leaves_others_short_answers(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def long(_answer: object, _call: object, path: str) -> Reply:
+        return Reply(HTTPStatus.OK, b" " * (1 if path == "/api/whoami" else LONG_BYTES))
+
+    monkeypatch.setattr(server, "reply_of", long)
+    served = server.make_endpoint(api.node.parts, api.node._services, raise_it)
+    host, port = await served.listen("127.0.0.1", 0)
+    served._answers = ResponseBudget(LONG_BYTES)
+    head = f"GET /api/queues HTTP/1.1\r\nHost: a\r\nAuthorization: {said()}\r\n\r\n"
+    reader, writer = await asyncio.open_connection(host, port, limit=1024)
+    writer.write(head.encode())
+    await reader.readuntil(b"\r\n\r\n")  # and no more
+    async with ClientSession(f"http://{host}:{port}", headers=authorization(GUEST)) as session:
+
+        async def status_of(path: str) -> int:
+            async with session.get(path) as response:
+                await response.read()
+                return response.status
+
+        assert await status_of("/api/queues") == 503
+        assert await status_of("/api/whoami") == 200
+        await reader.readexactly(LONG_BYTES)
+        assert await status_of("/api/queues") == 200
+    writer.close()
+    await writer.wait_closed()
+    served.stop()
+
+
+def said() -> str:
+    return authorization(GUEST)["authorization"]
+
+
+async def test_that_something_has_failed_here_is_logged() -> None:
+    for error, is_told in (
+        (RuntimeError("a bug"), True),
+        (RuntimeError(server.GONE), False),
+        (ConnectionResetError(), False),
+    ):
+        told = (type(error), error, None)
+        record = logging.LogRecord("", logging.ERROR, "", 0, "Unhandled", (), told)
+        assert server.is_ours(record) is is_told

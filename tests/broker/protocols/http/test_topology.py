@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from fluffle.broker.admin.context import Row
-from fluffle.broker.observability.statistics.rows import time_of
+from fluffle.broker.observability.statistics.report import time_of
 from fluffle.broker.observability.statistics.volumes import MESSAGE_BYTES, QUEUE_BYTES
 from fluffle.broker.protocols.http.objects import with_idleness
 from tests.support.management import Api

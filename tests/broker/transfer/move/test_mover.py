@@ -29,7 +29,7 @@ from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import PlainValue, to_table
 from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cluster.queue_sessions.world import Led
 from tests.broker.cluster.queues.far import LEADER, NODE, Rig
 from tests.storage.support import ManualWriter
@@ -43,7 +43,9 @@ ALL = PeekRequest(0, 999, 99)
 class Operator:
     """Somebody who has had messages moved, and reads what he is told."""
 
-    def __init__(self, desk: Desk, source: str = "q", target: str = "w", **how: object) -> None:
+    def __init__(
+        self, desk: VerbHarness, source: str = "q", target: str = "w", **how: object
+    ) -> None:
         self.edge = desk.edge
         self.rows: list[dict[str, object]] = []
         self.error = ""
@@ -72,7 +74,7 @@ class Operator:
         return self.rows[-1]["moved"], self.rows[-1]["skipped"]
 
 
-def bodies(desk: Desk, queue: str) -> list[str]:
+def bodies(desk: VerbHarness, queue: str) -> list[str]:
     """All that is ready, in order."""
     return [row["payload"] for row in desk.rows("queues.peek", name=queue, vhost="/", count=999)]
 
@@ -81,9 +83,9 @@ def numbered(count: int) -> list[bytes]:
     return [b"%d" % number for number in range(count)]
 
 
-def desk_with(*numbers: bytes, **how: bool) -> tuple[Desk, Client]:
+def desk_with(*numbers: bytes, **how: bool) -> tuple[VerbHarness, Client]:
     """Two queues of one node, and messages in the first."""
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("w", **how)
     client.declare("q", **how)
@@ -148,7 +150,7 @@ def test_no_faster_than_the_rate() -> None:
     assert operator.moved == (100, 0)
 
 
-def advance(desk: Desk, seconds: int) -> None:
+def advance(desk: VerbHarness, seconds: int) -> None:
     """In small steps, as time passes."""
     for _ in range(seconds * 100):
         desk.clock.advance(10)
@@ -237,7 +239,7 @@ def test_nothing_is_taken_where_nothing_is_meant(monkeypatch: pytest.MonkeyPatch
     assert not any(row["redelivered"] for row in rows)
 
 
-def look_on(desk: Desk) -> None:
+def look_on(desk: VerbHarness) -> None:
     """Until it has been looked at all; in no time."""
     for _ in range(20):
         desk.edge.scheduler.advance(0)
@@ -262,14 +264,14 @@ def test_what_cannot_be_moved() -> None:
 # Queues elsewhere
 
 
-def far_desk() -> tuple[Rig, Desk]:
+def far_desk() -> tuple[Rig, VerbHarness]:
     """Queue `q` is led elsewhere, `w` is here."""
     rig = Rig(QueueType.QUORUM)
     rig.client.declare("w", durable=True)
-    return rig, Desk(edge=rig.node)
+    return rig, VerbHarness(edge=rig.node)
 
 
-def settle(desk: Desk) -> None:
+def settle(desk: VerbHarness) -> None:
     for _ in range(20):
         desk.edge.run()
 
@@ -373,7 +375,7 @@ class Crashing:
         assert journal is not None
         self.groups = journal.groups
         self.operator = Operator(
-            Desk(edge=self.rig.node), source=source, target="q" if is_from_here else "w"
+            VerbHarness(edge=self.rig.node), source=source, target="q" if is_from_here else "w"
         )
 
     def writer_on(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:

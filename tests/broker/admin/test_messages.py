@@ -3,14 +3,14 @@
 import pytest
 
 from fluffle.broker.queues import queue_view
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 
 HERE = {"vhost": "/"}
 
 
 def test_more_than_is_shown_at_once_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_view, "SHOWN_BYTES_MAX", 5)
-    desk = Desk()
+    desk = VerbHarness()
     client = desk.edge.connect()
     client.declare("q")
     client.publish(*(b"body %d" % number for number in range(5)))
@@ -31,13 +31,13 @@ def test_more_than_is_shown_at_once_comes_in_pieces(monkeypatch: pytest.MonkeyPa
      ("body_bytes", 1 << 19, "0 to 262144")],
 )  # fmt: skip
 def test_what_is_asked_for_has_bounds(argument: str, value: int, bounds: str) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.edge.connect().declare("q")
     refusal = desk.refusal("queues.peek", name="q", **HERE, **{argument: value})
     assert refusal == f"SYNTAX_ERROR: '{argument}' must be from {bounds}"
 
 
 def test_a_queue_that_there_is_not() -> None:
-    assert Desk().refusal("queues.peek", name="q", **HERE) == (
+    assert VerbHarness().refusal("queues.peek", name="q", **HERE) == (
         "NOT_FOUND: no queue 'q' in vhost '/'"
     )

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.process.lock import lock
+from fluffle.broker.process.data_directory import lock
 
 HOLDS = """
 import sys
 from pathlib import Path
-from fluffle.broker.process.lock import lock
+from fluffle.broker.process.data_directory import lock
 
 held = lock(Path(sys.argv[1]))
 print("held", flush=True)

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 
 
 def test_what_a_node_says_of_itself(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    desk = VerbHarness(tmp_path)
     client = desk.edge.connect()
     client.declare("q")
     desk.context.alarms.set("disk", low=True)

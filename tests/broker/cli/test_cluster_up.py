@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.cli import child_processes
-from fluffle.broker.cli.child_processes import LAST_LINES, NodeProcess, ProcessGroup
-from fluffle.broker.process.node_file import NODE_FILE, node_pid
+from fluffle.broker.cli import cluster_up
+from fluffle.broker.cli.cluster_up import LAST_LINES, NodeProcess, ProcessGroup
+from fluffle.broker.process.data_directory import NODE_FILE, node_pid
 
 READY = """
 import json, os, pathlib, signal, sys
@@ -72,7 +72,7 @@ def test_an_interrupt_stops_all_in_order(tmp_path: Path) -> None:
 def test_who_is_not_ready_for_long_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_processes, "LOOKS_PATIENT", 2)
+    monkeypatch.setattr(cluster_up, "LOOKS_PATIENT", 2)
     late = "until(folder.parent / 'impatient'); " + INTERRUPTS_WHEN_ALL_ARE_READY
     code, told, ready = run_and_watch(tmp_path, a=GOES_WHEN_TOLD, b=late)
     where = tmp_path / "b"
@@ -83,7 +83,7 @@ def test_who_is_not_ready_for_long_is_named(
 def test_who_is_not_ready_for_a_reason_has_that_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_processes, "LOOKS_PATIENT", 2)
+    monkeypatch.setattr(cluster_up, "LOOKS_PATIENT", 2)
     late = "until(folder.parent / 'impatient'); " + INTERRUPTS_WHEN_ALL_ARE_READY
     _code, told = run(tmp_path, a=GOES_WHEN_TOLD, forgotten=late)
     assert "forgotten is not ready yet: it was forgotten" in told

@@ -19,7 +19,7 @@ from tests.support.edge import Edge
 from tests.support.work import calls_of
 
 
-class Desk:
+class VerbHarness:
     """A node's edge, its parts, and somebody who asks."""
 
     def __init__(self, data_dir: Path = Path("data"), *, edge: Edge | None = None) -> None:

@@ -11,9 +11,9 @@ from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.dispatch import Dispatcher
 from fluffle.broker.admin.local_client import rows
 from fluffle.broker.admin.verbs import VERBS
-from fluffle.broker.observability.statistics.sample_window import NO_PAST, SampleWindows
+from fluffle.broker.observability.statistics.report import NO_PAST, SampleWindows
 from fluffle.broker.runtime.turn import raise_it
-from tests.broker.admin.desk import Desk
+from tests.broker.admin.verb_harness import VerbHarness
 
 
 class Counted:
@@ -36,7 +36,7 @@ class Counted:
         return {"message_stats": stats} if name == "amq.topic" else {}
 
 
-def counting(desk: Desk) -> Counted:
+def counting(desk: VerbHarness) -> Counted:
     counted = Counted()
     statistics: Any = counted
     desk.context = desk.context._replace(statistics=statistics)
@@ -46,7 +46,7 @@ def counting(desk: Desk) -> Counted:
 
 @pytest.mark.parametrize("verb", ["queues.counted", "queues.statistics"])
 def test_each_queue_that_has_seen_anything_is_told_of(verb: str) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     counted = counting(desk)
     client = desk.edge.connect()
     for name in ("q", "idle", "r"):
@@ -63,7 +63,7 @@ def test_each_queue_that_has_seen_anything_is_told_of(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", ["exchanges.counted", "exchanges.statistics"])
 def test_each_exchange_likewise(verb: str) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     counting(desk)
     stats = {"publish_in": 1, "publish_in_details": {"rate": 0.2}}
     row = {"vhost": "/", "name": "amq.topic", "message_stats": stats}
@@ -72,7 +72,7 @@ def test_each_exchange_likewise(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", ["queues.counted", "queues.statistics"])
 def test_what_cannot_be_asked_for_is_refused(verb: str) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     counting(desk)
     assert desk.refusal(verb, vhost="v") == "NOT_FOUND: vhost 'v' does not exist"
     ages = {"lengths_age": 9999, "lengths_incr": 5}
@@ -82,7 +82,7 @@ def test_what_cannot_be_asked_for_is_refused(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", ["queues.counted", "queues.statistics"])
 def test_where_nobody_counts_there_is_nothing(verb: str) -> None:
-    desk = Desk()
+    desk = VerbHarness()
     desk.edge.connect().declare("q")
     assert desk.rows(verb) == []
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.config.cgroups import memory_limits
-from fluffle.broker.config.config import memory_bytes
+from fluffle.broker.config.config import memory_bytes, memory_limits
 
 V1 = "sys/fs/cgroup/memory"
 V2 = "sys/fs/cgroup"

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.observability.statistics.counts import LONG, OF_QUEUE, SHORT, Counts
-from fluffle.broker.observability.statistics.history import Level, NumberHistory, NumberWidth
+from fluffle.broker.observability.statistics.counts import (
+    LONG,
+    OF_QUEUE,
+    SHORT,
+    Counts,
+    Level,
+    NumberHistory,
+    NumberWidth,
+)
 
 FINE = 10
 LEVELS = (Level(1, FINE), Level(4, 6))

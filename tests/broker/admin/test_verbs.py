@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.admin.context import DeferredRow, PendingRow, Row
-from fluffle.broker.admin.read_barrier import certain_result
+from fluffle.broker.admin.verbs import certain_result
 from fluffle.broker.base.errors import BrokerError, NotFound, QueueDeleted
 from tests.support.read_barrier import LateKnowledge
 
