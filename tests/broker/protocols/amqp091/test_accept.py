@@ -250,7 +250,7 @@ def test_who_is_slow_to_come_in_makes_room_at_each_port(
     run: Run, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else those who come over some ports could take all files of the node together."""
-    monkeypatch.setattr("fluffle.broker.node.strangers_max", lambda: 8)
+    monkeypatch.setattr("fluffle.broker.node.unauthenticated_max", lambda: 8)
 
     async def scenario() -> None:
         async with node_of(replace(config, proxy_protocol=True)) as node:
