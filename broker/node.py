@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.admin.context import NodeContext
-from fluffle.broker.admin.endpoint import ControlSocket
+from fluffle.broker.admin.control_socket import ControlSocket
 from fluffle.broker.admin.maintenance import Maintenance
 from fluffle.broker.alarms.alarms import Alarms, watermarks_of
 from fluffle.broker.alarms.disk import DiskWatch

@@ -9,7 +9,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "management.md"
 
 def test_the_page_lists_all_endpoints() -> None:
     rows = [
-        f"| {each.method} | `{each.path}` | {each.may.value} | {each.summary} |"
+        f"| {each.method} | `{each.path}` | {each.required_right.value} | {each.summary} |"
         for each in sorted(TABLE.endpoints, key=lambda each: (each.path, each.method))
     ]
     shown = PAGE.read_text().partition("## All endpoints\n")[2].splitlines()

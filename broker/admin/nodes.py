@@ -24,7 +24,7 @@ from fluffle.broker.alarms.memory import resident_bytes
 from fluffle.broker.cluster.links.limits import LinkLimits
 from fluffle.broker.config.config import AUTH_MECHANISMS
 from fluffle.broker.queues.queue_api import Deferred
-from fluffle.broker.routing.exchange import TYPES
+from fluffle.broker.routing.exchange import EXCHANGE_TYPES
 
 PROTOCOLS: Mapping[str, str] = {
     "amqp": "amqp",
@@ -146,7 +146,7 @@ def work(context: NodeContext) -> Row:
 def exchange_types() -> list[Row]:
     return [
         {"name": name, "description": describe_type(name), "enabled": True}
-        for name in sorted(TYPES)
+        for name in sorted(EXCHANGE_TYPES)
     ]
 
 

@@ -26,7 +26,7 @@ from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.policies.policy import ALL, OPERATOR_POLICY, Policy
-from fluffle.broker.policies.validation import KEYS, OPERATOR_KEYS
+from fluffle.broker.policies.validation import OPERATOR_POLICY_KEYS, POLICY_KEYS
 from fluffle.broker.queues.arguments import ARGUMENTS
 
 EXAMPLE = """'{"max-length": 1000}'"""
@@ -98,10 +98,10 @@ def in_a_line(text: str) -> str:
 
 def unrecognised(key: str, keys: Collection[str]) -> str:
     """Why a policy with these settings cannot have that one."""
-    if key in KEYS:
+    if key in POLICY_KEYS:
         return f"an operator's policy cannot set '{key}', any other policy can"
     argument = f"x-{key.removeprefix('x-')}"
-    if argument in ARGUMENTS and not KEYS.keys() & {argument, argument[2:]}:
+    if argument in ARGUMENTS and not POLICY_KEYS.keys() & {argument, argument[2:]}:
         return f"no policy sets '{key}': a queue is declared with '{argument}'"
     return f"there is no setting '{key}' here{suggestion(key, keys)}"
 
@@ -149,8 +149,8 @@ class PolicyKind(NamedTuple):
     """Of which their definitions may speak."""
 
 
-OF_USERS = PolicyKind(set_policy, KEYS.keys())
-OF_OPERATORS = PolicyKind(set_operator_policy, OPERATOR_KEYS)
+OF_USERS = PolicyKind(set_policy, POLICY_KEYS.keys())
+OF_OPERATORS = PolicyKind(set_operator_policy, OPERATOR_POLICY_KEYS)
 
 
 def set_one(
@@ -220,7 +220,7 @@ def set_one_parameter(
     said = parsed(value)
     decide = partial(set_parameter, context.catalogue, vhost, component, name, said)
     definition = said.get("definition") if isinstance(said, dict) else None
-    return context.change(in_words(decide, definition, OPERATOR_KEYS))
+    return context.change(in_words(decide, definition, OPERATOR_POLICY_KEYS))
 
 
 def clear_one_parameter(context: NodeContext, *, component: str, name: str, vhost: str) -> Result:

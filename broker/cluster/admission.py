@@ -29,7 +29,7 @@ class Admission:
         draw: Callable[[], int],
     ) -> None:
         """`what_is_left`: whether a former node of a name still counts anywhere; `draw`: see
-        `Registered.id`."""
+        `RegisteredNode.id`."""
         self._registry = registry
         self._metadata = metadata
         self._what_is_left = what_is_left

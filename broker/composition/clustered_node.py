@@ -62,7 +62,7 @@ class SharedState(Protocol):
 
 
 class ClusteredNode:
-    """Implementation of `Company` for a node of a cluster."""
+    """Implementation of `ClusterPort` for a node of a cluster."""
 
     __slots__ = (
         "_around", "_catalogue", "_config", "_histories", "_homes", "_life", "_quorum_queues",

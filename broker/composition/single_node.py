@@ -27,7 +27,7 @@ NO_GROUPS: Mapping[int, HostedGroup] = MappingProxyType({})
 
 
 class SingleNode:
-    """Implementation of `Company` for a node without a cluster."""
+    """Implementation of `ClusterPort` for a node without a cluster."""
 
     boot = 0
     cluster = None

@@ -17,7 +17,7 @@ from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.policies.json_terms import proplist, term
 from fluffle.broker.policies.policy import OPERATOR_POLICY
-from fluffle.broker.policies.validation import OPERATOR_KEYS, check_policy, failed
+from fluffle.broker.policies.validation import OPERATOR_POLICY_KEYS, check_policy, failed
 
 POLICY = "policy"
 VHOST_LIMITS = "vhost-limits"
@@ -39,7 +39,7 @@ def set_operator_policy(
 ) -> Change:
     """The same with one of operators, who may say less."""
     fields = {"apply-to": "all", "priority": 0, **fields}
-    check_policy(name, fields, OPERATOR_KEYS)
+    check_policy(name, fields, OPERATOR_POLICY_KEYS)
     return inside(catalogue, vhost, keep_parameter(vhost, OPERATOR_POLICY, name, fields))
 
 
@@ -80,7 +80,7 @@ def set_parameter(
         case "policy":
             raise PreconditionFailed("policies may not be set using this method")
         case "operator_policy":
-            check_policy(name, value, OPERATOR_KEYS)
+            check_policy(name, value, OPERATOR_POLICY_KEYS)
             return inside(catalogue, vhost, keep_parameter(vhost, component, name, value))
         case "vhost-limits":
             return set_vhost(catalogue, vhost, limits=vhost_limits(name, value))

@@ -52,7 +52,7 @@ def is_age(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9]*[1-9][0-9]*[YMDhms]", value) is not None
 
 
-KEYS: Mapping[str, PolicyKey] = {
+POLICY_KEYS: Mapping[str, PolicyKey] = {
     "alternate-exchange": PolicyKey(is_text, "alternate exchange name"),
     "consumer-timeout": PolicyKey(is_count, "consumer timeout"),
     "dead-letter-exchange": PolicyKey(is_text, "dead letter exchange name"),
@@ -90,7 +90,7 @@ KEYS: Mapping[str, PolicyKey] = {
 }
 """Those that a policy may have."""
 
-OPERATOR_KEYS = frozenset(
+OPERATOR_POLICY_KEYS = frozenset(
     {
         "consumer-timeout",
         "delayed-retry-max",
@@ -118,7 +118,7 @@ def check_policy(name: str, fields: object, keys: frozenset[str] | None = None) 
     """
     if not isinstance(fields, dict):
         raise failed([f"{name} not a list {term(fields)}"])
-    found = list(problems(name, fields, KEYS.keys() if keys is None else keys))
+    found = list(problems(name, fields, POLICY_KEYS.keys() if keys is None else keys))
     strange = {key: value for key, value in sorted(fields.items()) if key not in FIELDS}
     if strange:
         found.append(f"Unrecognised terms {proplist(strange)} in {name}")
@@ -177,8 +177,8 @@ def definition_problem(value: object, keys: Container[str]) -> str | None:
     if not value:
         return "no policy provided"
     for key, said in sorted(value.items()):
-        if key in keys and not KEYS[key].is_valid(said):
-            return f"{term(said)} is not a valid {KEYS[key].what}{KEYS[key].hint}"
+        if key in keys and not POLICY_KEYS[key].is_valid(said):
+            return f"{term(said)} is not a valid {POLICY_KEYS[key].what}{POLICY_KEYS[key].hint}"
     unknown = {key: said for key, said in sorted(value.items()) if key not in keys}
     return f"{proplist(unknown)} are not recognised policy settings" if unknown else None
 

@@ -22,7 +22,7 @@ CACHE_SIZE_MAX = 100_000
 MAX_PRIORITY_MAX = 255
 """x-max-priority: a priority is one octet of the wire."""
 
-DELIVERY_LIMIT = 20
+DEFAULT_DELIVERY_LIMIT = 20
 """RabbitMQ's, of a quorum queue that is declared without one."""
 
 INTEGER_TAGS = frozenset("bBsuIilL")

@@ -103,6 +103,10 @@ class ArgumentRule(NamedTuple):
     spec_field: str | None = None
 
 
+# A new argument is written in these places, too: a check in `argument_checks`; its setting and its
+# default in `settings.SETTING_RULES`; the key of policies in `validation.POLICY_KEYS`, and in
+# `OPERATOR_POLICY_KEYS` if operators may set it; which of two values counts, in `merge.MERGED`;
+# its badge in the page views/queues.js.
 ARGUMENTS: Mapping[str, ArgumentRule] = {
     "x-expires": ArgumentRule(check.positive_duration, _QUEUES),
     "x-message-ttl": ArgumentRule(check.duration, _QUEUES),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.queues.argument_checks import (
     CACHE_SIZE_MAX,
-    DELIVERY_LIMIT,
+    DEFAULT_DELIVERY_LIMIT,
     DURATION_MS_MAX,
 )
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
@@ -59,7 +59,7 @@ class DeduplicationCache(NamedTuple):
     """For how long each; None: as long as there is room."""
 
 
-CACHE_SIZE = 10_000
+DEFAULT_CACHE_SIZE = 10_000
 """Where nobody says another."""
 
 
@@ -75,7 +75,7 @@ class QueueSettings:
     max_length: int | None = None
     max_length_bytes: int | None = None
     overflow: Overflow = Overflow.DROP_HEAD
-    delivery_limit: int | None = DELIVERY_LIMIT
+    delivery_limit: int | None = DEFAULT_DELIVERY_LIMIT
     """How often handing out a message of a quorum queue may fail before it dies of that; None: as
     often as it likes."""
     consumer_timeout_ms: int | None = None
@@ -102,7 +102,7 @@ class QueueSettings:
         """By what messages are known that come again; None if nobody wants to know."""
         if not self.deduplicates:
             return None
-        return DeduplicationCache(self.cache_size or CACHE_SIZE, self.cache_ttl_ms)
+        return DeduplicationCache(self.cache_size or DEFAULT_CACHE_SIZE, self.cache_ttl_ms)
 
     @property
     def of_successor(self) -> QueueSettings:
@@ -198,7 +198,7 @@ class SettingRule(NamedTuple):
     read: Callable[[Any], object] = bounded
 
 
-RULES: Mapping[str, SettingRule] = {
+SETTING_RULES: Mapping[str, SettingRule] = {
     "expires": SettingRule("expires_ms", is_count, smaller, bounded_ms),
     "message-ttl": SettingRule("message_ttl_ms", is_count, smaller, bounded_ms),
     "dead-letter-exchange": SettingRule("dead_letter_exchange", is_text, of_argument, str),
@@ -230,14 +230,16 @@ RabbitMQ 4.3: process_args_policy of rabbit_amqqueue_process, gather_policy_conf
 rabbit_quorum_queue.
 """
 
-QUORUM_RULES = {**RULES, "overflow": RULES["overflow"]._replace(resolve=of_policy)}
+QUORUM_RULES = {**SETTING_RULES, "overflow": SETTING_RULES["overflow"]._replace(resolve=of_policy)}
 
 TARGET_GROUP_SIZE = "x-quorum-target-group-size"
 
 DELAYED_RETRY_TYPE = "x-delayed-retry-type"
 
-KEYS: Mapping[str, str] = {
-    key if key.startswith("x-") else f"x-{key}": key for key in RULES if key != "target-group-size"
+POLICY_KEY_BY_ARGUMENT: Mapping[str, str] = {
+    key if key.startswith("x-") else f"x-{key}": key
+    for key in SETTING_RULES
+    if key != "target-group-size"
 } | {TARGET_GROUP_SIZE: "target-group-size"}
 """By their arguments."""
 
@@ -247,12 +249,12 @@ def settings_of(spec: QueueSpec, policy: EffectivePolicy = NO_POLICY) -> QueueSe
 
     What somebody may not have checked is as if it was not said.
     """
-    rules = QUORUM_RULES if spec.queue_type is QueueType.QUORUM else RULES
+    rules = QUORUM_RULES if spec.queue_type is QueueType.QUORUM else SETTING_RULES
     values: dict[str, Any] = {
         key: value for key, value in policy.items() if key in rules and rules[key].is_usable(value)
     }
     for name, (_tag, raw) in spec.arguments.items():
-        key = KEYS.get(name)
+        key = POLICY_KEY_BY_ARGUMENT.get(name)
         if key is None:
             continue
         value = read_raw(raw)
@@ -261,7 +263,7 @@ def settings_of(spec: QueueSpec, policy: EffectivePolicy = NO_POLICY) -> QueueSe
     if not values:
         return DEFAULTS
     fields = {rules[key].field: rules[key].read(value) for key, value in values.items()}
-    return QueueSettings(**possible(fields, spec.queue_type))
+    return QueueSettings(**drop_incompatible(fields, spec.queue_type))
 
 
 def read_raw(raw: FieldValue) -> object:
@@ -279,7 +281,8 @@ def unusable_arguments(spec: QueueSpec, settings: QueueSettings) -> dict[str, st
     unusable = {
         name: WRONG
         for name, (_tag, raw) in spec.arguments.items()
-        if name in KEYS and not RULES[KEYS[name]].is_usable(read_raw(raw))
+        if name in POLICY_KEY_BY_ARGUMENT
+        and not SETTING_RULES[POLICY_KEY_BY_ARGUMENT[name]].is_usable(read_raw(raw))
     }
     if (
         DELAYED_RETRY_TYPE in spec.arguments.keys() - unusable
@@ -315,7 +318,7 @@ def by_arguments(_vhost: str, spec: QueueSpec) -> QueueSettings:
     return settings_of(spec)
 
 
-def possible(fields: dict[str, Any], queue_type: QueueType) -> dict[str, Any]:
+def drop_incompatible(fields: dict[str, Any], queue_type: QueueType) -> dict[str, Any]:
     """Without what cannot be together, or not with a type of queue: RabbitMQ logs it, and goes on
     with what remains."""
     is_quorum = queue_type is QueueType.QUORUM

@@ -21,8 +21,8 @@ from fluffle.broker.routing.bindings import (
     named,
 )
 from fluffle.broker.routing.exchange import (
+    EXCHANGE_TYPES,
     PREDECLARED,
-    TYPES,
     Exchange,
     ExchangeSpec,
     check_not_default,
@@ -61,7 +61,7 @@ def declare_exchange(topology: Topology, spec: ExchangeSpec) -> Change:
         check_equivalent(current.spec, spec, topology.vhost)
         return NOTHING
     check_creatable(spec, topology.vhost)
-    TYPES[spec.type].check(spec.arguments)
+    EXCHANGE_TYPES[spec.type].check(spec.arguments)
     kind, key = name = exchange_name(topology.vhost, spec.name)
     return Change(puts=(Fact(kind, key, spec, spec.durable),), rests_on=(name,))
 

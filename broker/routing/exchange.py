@@ -41,7 +41,7 @@ class ExchangeType(NamedTuple):
     """Raises PreconditionFailed for arguments that it cannot be made with."""
 
 
-TYPES: dict[str, ExchangeType] = {
+EXCHANGE_TYPES: dict[str, ExchangeType] = {
     "direct": ExchangeType(lambda _arguments, _around: DirectMatcher()),
     "fanout": ExchangeType(lambda _arguments, _around: FanoutMatcher()),
     "topic": ExchangeType(lambda _arguments, _around: TopicMatcher()),
@@ -55,8 +55,8 @@ TYPES: dict[str, ExchangeType] = {
     RECENT_HISTORY: ExchangeType(lambda _arguments, _around: FanoutMatcher(), check_length),
     "x-random": ExchangeType(lambda _arguments, around: ChoiceMatcher(Random(around.pick))),
     DELAYED: ExchangeType(
-        lambda arguments, around: TYPES[type_inside(arguments)].make(arguments, around),
-        lambda arguments: TYPES[type_inside(arguments)].check(arguments),
+        lambda arguments, around: EXCHANGE_TYPES[type_inside(arguments)].make(arguments, around),
+        lambda arguments: EXCHANGE_TYPES[type_inside(arguments)].check(arguments),
     ),
 }
 """Those that there are, by name."""
@@ -68,7 +68,7 @@ def check_type(name: str) -> None:
     Where it says `invalid` for a few types and `unknown` for the rest, that depends on whether the
     name is an atom of the Erlang node; we know no atoms.
     """
-    if name not in TYPES:
+    if name not in EXCHANGE_TYPES:
         raise PreconditionFailed(f"unknown exchange type '{name}'")
 
 
@@ -127,7 +127,7 @@ class Exchange:
 
     def __init__(self, spec: ExchangeSpec, around: ExchangeContext) -> None:
         self.spec = spec
-        self.matcher: Matcher = TYPES[spec.type].make(spec.arguments, around)
+        self.matcher: Matcher = EXCHANGE_TYPES[spec.type].make(spec.arguments, around)
         self.onward: dict[str, int] = {}
         """How many bindings lead to each other exchange."""
         self.calendar: str | None = None

@@ -125,7 +125,7 @@ class RecordingClient:
     async def connect(
         cls, to: NodeAddress, name: str, note: Note, client_options: ClientOptions | None = None
     ) -> Self:
-        """`Gone` where that fails."""
+        """`ConnectionEnded` where that fails."""
         return cls(
             await ClientConnection.connect(to, name, note, client_options or ClientOptions())
         )

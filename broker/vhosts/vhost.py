@@ -41,7 +41,7 @@ OnKept: TypeAlias = "Callable[[str, str, HistoryMessage], None]"
 """Told a virtual host, an exchange, and a message that it has kept."""
 
 
-class QueueCounts:
+class QueueLifecycleCounters:
     """How often queues were declared, made and deleted, since the node started."""
 
     __slots__ = ("created", "declared", "deleted")
@@ -152,7 +152,7 @@ class VirtualHost:
         self.router = Router(
             self.topology, lambda queue: queue in self.queues and not is_delayed_queue(queue)
         )
-        self.counts = QueueCounts()
+        self.counts = QueueLifecycleCounters()
         self.origin = Origins().of
         """The one object that stands for an exchange and a routing key."""
         self.tracers: dict[str, Tracer] = {}

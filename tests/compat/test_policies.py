@@ -16,7 +16,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.policies.policies import merged
-from fluffle.broker.policies.validation import OPERATOR_KEYS, check_policy
+from fluffle.broker.policies.validation import OPERATOR_POLICY_KEYS, check_policy
 from tests.compat.asked import asks
 from tests.compat.comparing import difference_of
 from tests.compat.embedded import Serving, serving
@@ -117,7 +117,7 @@ def refused_by_rabbitmq(rabbitmq: RabbitMQ, function: str) -> Transcript:
     return {text: [without_breaks(each)] for text, each in zip(texts, said, strict=True)}
 
 
-KEYS = {"parse_set": None, "parse_set_op": OPERATOR_KEYS}
+KEYS = {"parse_set": None, "parse_set_op": OPERATOR_POLICY_KEYS}
 """By the function of RabbitMQ that refuses what has others."""
 REFUSALS = {
     function: asks(f"policies.{function}", refused_by_rabbitmq, said=function) for function in KEYS

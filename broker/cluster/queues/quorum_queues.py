@@ -107,7 +107,7 @@ class QuorumQueues:
 
     @property
     def dead_letter_patience_ms(self) -> int:
-        """As `Place` has it."""
+        """How long a queue may say nothing of what has died and must arrive there."""
         return self.config.dead_letter_timeout_s * 1_000
 
     def connect(self, reach: QuorumQueuesEnvironment) -> None:

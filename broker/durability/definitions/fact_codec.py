@@ -27,7 +27,7 @@ from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
+from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import encode_table, read_table
@@ -230,7 +230,7 @@ def _encode_exchange(spec: ExchangeSpec) -> Fields:
 
 
 def _decode_exchange(key: tuple[str, str], fields: Fields) -> ExchangeSpec:
-    if fields["type"] not in TYPES:
+    if fields["type"] not in EXCHANGE_TYPES:
         raise ValueError(f"unknown exchange type '{fields['type']}'")
     return ExchangeSpec(
         key[1],

@@ -30,7 +30,7 @@ class KnownPeer(NamedTuple):
     id: int = 0
     """As it is registered."""
     reached: tuple[tuple[int, int, int], ...] = ()
-    """How far its disk is known to have come, in some of its lives: see `Reached`."""
+    """How far its disk is known to have come, in some of its lives: see `storage_progress`."""
 
 
 class KnownPeers:

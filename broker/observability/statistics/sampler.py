@@ -24,7 +24,7 @@ from fluffle.broker.observability.statistics.observer import StatisticsObserver
 from fluffle.broker.observability.statistics.report import Row, SampleTimes, time_of
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.runtime.background import BackgroundTasks, Task, in_pieces
-from fluffle.broker.vhosts.vhost import QueueCounts, VirtualHost
+from fluffle.broker.vhosts.vhost import QueueLifecycleCounters, VirtualHost
 
 PIECE = 256
 """So many objects are looked at in one turn of the loop: half a millisecond."""
@@ -64,7 +64,7 @@ class Sampler:
         self.looks = SampleTimes(self.tick - 1, self.tick - 2, tick_ms, tick_ms)
         self._is_first = True
         """Whether what is found has been there before: the first look is at the start."""
-        self._gone = QueueCounts()
+        self._gone = QueueLifecycleCounters()
         """Of virtual hosts that are there no more."""
         self._swept: dict[VirtualHost, tuple[int, int]] = {}
         """What the deletions in a virtual host were when those that are gone were forgotten."""
@@ -205,7 +205,7 @@ class Sampler:
         ]
 
     @property
-    def _counted(self) -> Iterable[QueueCounts]:
+    def _counted(self) -> Iterable[QueueLifecycleCounters]:
         there = (vhost.counts for vhost in self._vhosts.values())
         gone = (vhost.counts for vhost in self._counters.vhosts if self._is_gone(vhost))
         return (*there, *gone)

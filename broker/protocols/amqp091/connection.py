@@ -2,7 +2,7 @@
 
 This file owns the socket's two directions, the order in which things are done, and the one place
 where errors become close frames.  `event_handlers` says what an event of a read means,
-`connection_methods` what methods of the connection mean, `method_table` what the others mean,
+`connection_methods` what methods of the connection mean, `channels` what the others mean,
 `read_holds` why it is not read, `deadlines` what has to be done in time.
 Input comes as batches: all events of a read, then the confirms they earned, then (in `Turn`) one
 write.
@@ -27,8 +27,8 @@ from fluffle.broker.protocols.amqp091.channels import Channels
 from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
 from fluffle.broker.protocols.amqp091.deadlines import Deadlines, HeartbeatTimer
 from fluffle.broker.protocols.amqp091.event_handlers import (
+    EVENT_HANDLERS,
     METHOD_COST,
-    OCCURRENCES,
     TURN_COST_MAX,
     is_settled,
     may_be_answered_too_soon,
@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
                 cost += wait_cost
                 continue
             try:
-                cost += OCCURRENCES[type(occurrence)](self, occurrence)
+                cost += EVENT_HANDLERS[type(occurrence)](self, occurrence)
             except (BrokerError, ProtocolError) as error:
                 cost += METHOD_COST
                 if not self._doubts(error, occurrence):

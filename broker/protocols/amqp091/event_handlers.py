@@ -85,20 +85,20 @@ def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
         return 1
 
 
-def on_kept(connection: Connection, kept: DeferredEvent) -> int:
+def on_deferred(connection: Connection, kept: DeferredEvent) -> int:
     """Act on what has waited; if all is known that was defined before it came, as one who knows."""
     event = kept.event
     channels = connection.open_channels
     channel = channels.opened(event.channel) if channels is not None else None
     if channel is None or channel.is_certain or not is_settled(connection, kept):
-        return OCCURRENCES[type(event)](connection, event)
+        return EVENT_HANDLERS[type(event)](connection, event)
     if isinstance(event, MethodReceived) and is_long(event):
         connection.work = LongEvent(kept, channel, decode_and_act(connection, event, channel))
         return METHOD_COST
     with certain(channel):
         if isinstance(event, Publishes):
             return on_batch(connection, event, kept.mark)
-        return OCCURRENCES[type(event)](connection, event)
+        return EVENT_HANDLERS[type(event)](connection, event)
 
 
 @contextmanager
@@ -222,7 +222,7 @@ def act_once_settled(
         connection.pending.appendleft(occurrence)
 
 
-OCCURRENCES: dict[type[Occurrence], Callable[..., int]] = {
+EVENT_HANDLERS: dict[type[Occurrence], Callable[..., int]] = {
     HeaderReceived: on_header,
     Publishes: on_batch,
     MessageStarted: on_message_started,
@@ -230,5 +230,5 @@ OCCURRENCES: dict[type[Occurrence], Callable[..., int]] = {
     MethodReceived: on_method,
     Oversized: on_oversized,
     Violation: on_violation,
-    DeferredEvent: on_kept,
+    DeferredEvent: on_deferred,
 }

@@ -39,8 +39,8 @@ class Endpoint:
     method: str
     path: str
     """Below `/api/`, as `queues/{vhost}/{name}`."""
-    may: Right
-    act: Handler
+    required_right: Right
+    handler: Handler
     summary: str
     """One line for the document."""
     query: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class PathNode:
     """What ends here."""
 
 
-class Table:
+class EndpointTable:
     """Endpoints by their paths."""
 
     __slots__ = ("_root", "endpoints")

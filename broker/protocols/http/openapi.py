@@ -86,10 +86,10 @@ def operation(endpoint: Endpoint) -> Row:
         is_required = bool(endpoint.body.get("required"))
         content = {JSON: {"schema": dict(endpoint.body)}}
         found["requestBody"] = {"required": is_required, "content": content}
-    if endpoint.may is Right.ANYBODY:
+    if endpoint.required_right is Right.ANYBODY:
         found["security"] = []
     else:
-        found["x-right"] = endpoint.may.value
+        found["x-right"] = endpoint.required_right.value
     return found
 
 
@@ -115,8 +115,9 @@ def queries_of(endpoint: Endpoint) -> list[Row]:
 
 def returned(endpoint: Endpoint) -> list[str]:
     """The names of the types that its handler may return."""
-    act = endpoint.act.func if isinstance(endpoint.act, partial) else endpoint.act
-    return WORD.findall(str(act.__annotations__["return"]))
+    handler = endpoint.handler
+    function = handler.func if isinstance(handler, partial) else handler
+    return WORD.findall(str(function.__annotations__["return"]))
 
 
 def responses(endpoint: Endpoint) -> Row:
@@ -168,5 +169,10 @@ def html(api: str, endpoints: Iterable[Endpoint]) -> str:
 
 def row(api: str, endpoint: Endpoint) -> str:
     """The row of one endpoint, with the right that it asks for."""
-    cells = endpoint.method, f"{api}{endpoint.path}", endpoint.may.value, endpoint.summary
+    cells = (
+        endpoint.method,
+        f"{api}{endpoint.path}",
+        endpoint.required_right.value,
+        endpoint.summary,
+    )
     return f"<tr>{''.join(f'<td>{escape(each)}</td>' for each in cells)}</tr>"

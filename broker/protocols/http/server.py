@@ -227,7 +227,11 @@ class ManagementEndpoint:
             return self._files.reply(request.method, path, known)
         endpoint, names = found(request)
         refuse_other_origins(request)
-        user = ANONYMOUS if endpoint.may is Right.ANYBODY else await self._known_user(request)
+        user = (
+            ANONYMOUS
+            if endpoint.required_right is Right.ANYBODY
+            else await self._known_user(request)
+        )
         if self._may_not(endpoint, user, names):
             await self._know()
         self._check(endpoint, user, names)
@@ -246,7 +250,7 @@ class ManagementEndpoint:
     async def _acted(self, endpoint: Endpoint, call: Call, path: str) -> Reply:
         """Ask the endpoint; its reply, be it that something is not there."""
         try:
-            return await reply_of(await endpoint.act(call), call, path)
+            return await reply_of(await endpoint.handler(call), call, path)
         except Refusal as refusal:
             return refusal.reply
         except NotFound as error:
@@ -306,7 +310,7 @@ class ManagementEndpoint:
     def _may_not(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> str | None:
         """The reason why a user may not, if there is one."""
         access = self._verbs.context.access
-        return refusal_reason(endpoint.may, user, self._vhost_in(names), access)
+        return refusal_reason(endpoint.required_right, user, self._vhost_in(names), access)
 
     def _vhost_in(self, names: Mapping[str, str]) -> str | None:
         """None where no virtual host is named that there is: nobody may be kept from that one."""

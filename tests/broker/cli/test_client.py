@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.admin.endpoint import bound_socket
+from fluffle.broker.admin.control_socket import bound_socket
 from fluffle.broker.cli import client as module
 from fluffle.broker.cli.client import LocalClient, RequestRefused, Unreachable
 from fluffle.broker.process.data_directory import (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.policies.validation import KEYS, OPERATOR_KEYS, check_policy
+from fluffle.broker.policies.validation import OPERATOR_POLICY_KEYS, POLICY_KEYS, check_policy
 
 GOOD: dict[str, Any] = {
     "pattern": "^q",
@@ -32,7 +32,7 @@ def of_definition(definition: object, keys: frozenset[str] | None = None) -> lis
 
 def test_a_policy_may_be_good() -> None:
     check_policy("p", GOOD)
-    check_policy("p", GOOD, OPERATOR_KEYS)
+    check_policy("p", GOOD, OPERATOR_POLICY_KEYS)
     check_policy("p", {key: GOOD[key] for key in ("pattern", "definition", "priority")})
 
 
@@ -70,16 +70,16 @@ def test_bad_definitions(definition: object, text: str) -> None:
     assert of_definition(definition) == [text]
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", POLICY_KEYS)
 def test_no_key_takes_everything(key: str) -> None:
     [text] = of_definition({key: []})
     assert text.startswith("[] is not a valid ")
 
 
-@pytest.mark.parametrize("key", sorted(KEYS.keys() - OPERATOR_KEYS))
+@pytest.mark.parametrize("key", sorted(POLICY_KEYS.keys() - OPERATOR_POLICY_KEYS))
 def test_operators_may_say_less(key: str) -> None:
     text = f'[{{<<"{key}">>,1}}] are not recognised policy settings'
-    assert of_definition({key: 1, "max-length": 5}, OPERATOR_KEYS) == [text]
+    assert of_definition({key: 1, "max-length": 5}, OPERATOR_POLICY_KEYS) == [text]
 
 
 def test_all_fields_that_are_wrong_are_told() -> None:

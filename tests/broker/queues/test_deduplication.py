@@ -16,7 +16,7 @@ from fluffle.broker.queues.queue_api import EnqueueResult, MessageResult, Partia
 from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.settings import (
-    CACHE_SIZE,
+    DEFAULT_CACHE_SIZE,
     DeduplicationCache,
     QueueSettings,
     settings_of,
@@ -241,14 +241,14 @@ def test_what_is_over_takes_no_room() -> None:
     ("arguments", "policy", "cache"),
     [
         ({}, {}, None),
-        ({"message_deduplication": True}, {}, DeduplicationCache(CACHE_SIZE, None)),
+        ({"message_deduplication": True}, {}, DeduplicationCache(DEFAULT_CACHE_SIZE, None)),
         ({"cache_size": 5}, {}, None),
         ({}, {"x-message-deduplication": True, "x-cache-size": 5}, DeduplicationCache(5, None)),
         ({"message_deduplication": False}, {"x-message-deduplication": True}, None),
         (
             {"message_deduplication": True, "cache_ttl": 9},
             {"x-cache-ttl": 7},
-            DeduplicationCache(CACHE_SIZE, 7),
+            DeduplicationCache(DEFAULT_CACHE_SIZE, 7),
         ),
         (
             {"message_deduplication": True},

@@ -10,7 +10,7 @@ from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.settings import (
     DEFAULTS,
-    RULES,
+    SETTING_RULES,
     DeadLetterStrategy,
     DelayedRetry,
     Overflow,
@@ -171,7 +171,7 @@ def test_a_policy_that_nobody_has_checked_does_no_harm(policy: dict[str, Any]) -
 def test_nothing_lasts_longer_than_ten_years(key: str, said_ms: int) -> None:
     """RabbitMQ 4.0.5 takes such policies, as `rabbit_policies:validate_policy` says."""
     in_force = settings({}, {key: said_ms}, QUORUM)
-    assert getattr(in_force, RULES[key].field) == DURATION_MS_MAX
+    assert getattr(in_force, SETTING_RULES[key].field) == DURATION_MS_MAX
     if said_ms < 2**63:
         assert settings({f"x-{key}": ("l", said_ms)}, queue_type=QUORUM) == in_force
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
-from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
+from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
 from fluffle.broker.routing.exchange_context import ExchangeContext
 from fluffle.broker.routing.matcher import Matcher, MatchInput
 from fluffle.broker.routing.router import RouteInputs, Router
@@ -22,7 +22,7 @@ ONE_OF_ALL = ("x-consistent-hash", "x-local-random", "x-modulus-hash", "x-random
 
 
 def made(kind: str, around: ExchangeContext | None = None) -> Matcher:
-    return TYPES[kind].make({}, around or ExchangeContext())
+    return EXCHANGE_TYPES[kind].make({}, around or ExchangeContext())
 
 
 def chosen(matcher: Matcher, *keys: str) -> str | None:

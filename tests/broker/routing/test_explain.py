@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.routing.bindings import Binding
-from fluffle.broker.routing.exchange import TYPES, ExchangeSpec
+from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
 from fluffle.broker.routing.explain import (
     REASONS,
     UNMATCHED_SHOWN_MAX,
@@ -182,7 +182,7 @@ def test_a_text_does_not_tell_thousands() -> None:
 
 
 def test_there_are_reasons_for_every_type() -> None:
-    assert REASONS.keys() == TYPES.keys() - {"x-delayed-message"}
+    assert REASONS.keys() == EXCHANGE_TYPES.keys() - {"x-delayed-message"}
 
 
 NAMES = st.sampled_from("abcd")

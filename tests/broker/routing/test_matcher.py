@@ -14,7 +14,7 @@ from fluffle.broker.routing.bindings import (
     without_binding,
 )
 from fluffle.broker.routing.choice_exchanges import CLASSIC
-from fluffle.broker.routing.exchange import TYPES, Exchange, ExchangeSpec
+from fluffle.broker.routing.exchange import EXCHANGE_TYPES, Exchange, ExchangeSpec
 from fluffle.broker.routing.exchange_context import ExchangeContext
 from fluffle.broker.routing.matcher import (
     FOUND_AT_ONCE,
@@ -32,7 +32,7 @@ from tests.suite.seeds import machine_settings
 
 @pytest.fixture(params=["direct", "fanout", "headers", "topic"])
 def matcher(request: pytest.FixtureRequest) -> Matcher:
-    return TYPES[request.param].make({}, ExchangeContext())
+    return EXCHANGE_TYPES[request.param].make({}, ExchangeContext())
 
 
 def queues(found: Matcher, *keys: str) -> list[str]:
@@ -83,7 +83,7 @@ def test_fanout_does_not_look_at_keys() -> None:
 
 @pytest.mark.parametrize("kind", ["direct", "fanout", "topic"])
 def test_very_many_that_match_are_found_with_stops_in_between(kind: str) -> None:
-    matcher = TYPES[kind].make({}, ExchangeContext())
+    matcher = EXCHANGE_TYPES[kind].make({}, ExchangeContext())
     bindings = [to_queue("x", f"q{number}", "k") for number in range(3 * FOUND_AT_ONCE)]
     for binding in bindings:
         matcher.add(binding)
@@ -157,7 +157,7 @@ def tables(names: st.SearchStrategy[str]) -> st.SearchStrategy[FieldTable]:
     return st.dictionaries(names, strings | FIELDS, max_size=3)
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", EXCHANGE_TYPES)
 @machine_settings()
 @given(
     arguments=tables(ARGUMENT_NAMES),
@@ -175,7 +175,7 @@ def test_what_may_be_bound_can_be_asked(
     """Exchanges and bindings are refused or route any message, to some of what is bound."""
     around = ExchangeContext(queue_type=lambda _name: CLASSIC)
     try:
-        TYPES[kind].check(arguments)
+        EXCHANGE_TYPES[kind].check(arguments)
     except PreconditionFailed:
         return
     made = Exchange(ExchangeSpec("x", kind, arguments=arguments), around)

@@ -1,6 +1,6 @@
 """Endpoints of the management API, subject by subject; together they are its table."""
 
-from fluffle.broker.protocols.http.endpoint_table import Table
+from fluffle.broker.protocols.http.endpoint_table import EndpointTable
 from fluffle.broker.protocols.http.endpoints import (
     bindings,
     clients,
@@ -39,4 +39,4 @@ ENDPOINTS = (
     *clients.ENDPOINTS,
     *extensions.ENDPOINTS,
 )
-TABLE = Table((*ENDPOINTS, describing(ENDPOINTS)))
+TABLE = EndpointTable((*ENDPOINTS, describing(ENDPOINTS)))

@@ -159,28 +159,28 @@ async def delete_global_parameter(call: Call) -> None:
     await call.result("global_parameters.clear", name=found["name"])
 
 
-policymakers = partial(Endpoint, may=Right.POLICYMAKER)
+policymakers = partial(Endpoint, required_right=Right.POLICYMAKER)
 PARAMETER = "parameters/{component}/{vhost}/{name}"
 GLOBAL = "global-parameters/{name}"
 
 ENDPOINTS = (
     *policy_endpoints(OF_USERS, "policies", Right.POLICYMAKER),
     *policy_endpoints(OF_OPERATORS, "operator-policies", Right.ADMINISTRATOR),
-    policymakers("GET", "parameters", act=parameters, summary="Parameters."),
+    policymakers("GET", "parameters", handler=parameters, summary="Parameters."),
     policymakers(
-        "GET", "parameters/{component}", act=parameters_of, summary="Those of a component."
+        "GET", "parameters/{component}", handler=parameters_of, summary="Those of a component."
     ),
     policymakers(
         "GET",
         "parameters/{component}/{vhost}",
-        act=parameters_in,
+        handler=parameters_in,
         summary="Those of a component in a virtual host.",
     ),
-    policymakers("GET", PARAMETER, act=parameter, summary="One of them."),
-    policymakers("PUT", PARAMETER, act=put_parameter, summary="Set one.", body=VALUE),
-    policymakers("DELETE", PARAMETER, act=delete_parameter, summary="Delete one."),
-    policymakers("GET", "global-parameters", act=global_parameters, summary="Of the cluster."),
-    policymakers("GET", GLOBAL, act=global_parameter, summary="One of them."),
-    policymakers("PUT", GLOBAL, act=put_global_parameter, summary="Set one.", body=VALUE),
-    policymakers("DELETE", GLOBAL, act=delete_global_parameter, summary="Delete one."),
+    policymakers("GET", PARAMETER, handler=parameter, summary="One of them."),
+    policymakers("PUT", PARAMETER, handler=put_parameter, summary="Set one.", body=VALUE),
+    policymakers("DELETE", PARAMETER, handler=delete_parameter, summary="Delete one."),
+    policymakers("GET", "global-parameters", handler=global_parameters, summary="Of the cluster."),
+    policymakers("GET", GLOBAL, handler=global_parameter, summary="One of them."),
+    policymakers("PUT", GLOBAL, handler=put_global_parameter, summary="Set one.", body=VALUE),
+    policymakers("DELETE", GLOBAL, handler=delete_global_parameter, summary="Delete one."),
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.admin.endpoint import bound_socket
+from fluffle.broker.admin.control_socket import bound_socket
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.node import Node
