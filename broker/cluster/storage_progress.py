@@ -206,7 +206,7 @@ class StorageProgress:
             return
         self._found[node] = life
         event(
-            logger, logging.WARNING, "disk_put_back", node=node, known=known.commit,
+            logger, logging.WARNING, "disk_rolled_back", node=node, known=known.commit,
             found=found, reason="its data are older than what it had acknowledged",
             advice=ADVICE,
         )  # fmt: skip
