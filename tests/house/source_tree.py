@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
+import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
@@ -194,3 +197,41 @@ def loose_modules(
 
 def line_median(found: list[Module]) -> float:
     return median(module.line_count for module in found)
+
+
+CLASS_NAME = re.compile(r"`(?!None`|True`|False`)([A-Z][a-z]\w+)(?:\.\w+)*(?:\(\))?`")
+FILE_NAME = re.compile(r"(?<![\w.])([a-z]\w*\.py)\b")
+
+
+def unknown_names(found: list[Module]) -> list[str]:
+    """Names of classes and of files that docstrings and comments give, and that nothing has."""
+    known = {word for module in found for word in identifiers(module.tree)}
+    files = {path.name for path in ROOT.rglob("*.py")}
+    unknown = []
+    for module in found:
+        for line, text in prose(module.text):
+            names = [name for name in CLASS_NAME.findall(text) if name not in known]
+            names += [name for name in FILE_NAME.findall(text) if name not in files]
+            unknown += [f"{module.name}:{line}: {name}" for name in names]
+    return unknown
+
+
+def identifiers(tree: ast.Module) -> Iterator[str]:
+    """Every name that the code of a module defines, imports or uses."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name
+
+
+def prose(text: str) -> Iterator[tuple[int, str]]:
+    """Comments and strings in three quotes, each with its line."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        is_docstring = token.type == tokenize.STRING and '"""' in token.string[:4]
+        if is_docstring or token.type == tokenize.COMMENT:
+            yield token.start[0], token.string

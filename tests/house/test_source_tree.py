@@ -53,3 +53,13 @@ class Plain:
     """Effects that wait for their entry."""
 '''
     assert source_tree.riddles([module("a", text)]) == ["a", "a:Gate", "a:Short"]
+
+
+def test_a_name_that_nothing_has_is_found() -> None:
+    text = '''"""Uses `Queue` and `Ports.touch`; see nothing_is_called_so.py."""
+class Queue:
+    """Messages in order."""
+'''
+    found = [module("broker.a", text)]
+    expected = ["broker.a:1: Ports", "broker.a:1: nothing_is_called_so.py"]
+    assert source_tree.unknown_names(found) == expected

@@ -123,7 +123,7 @@ class CopyBatch(NamedTuple):
 
 
 def portion(stocks: Sequence[ReadyMessages], offset: int) -> list[StoredMessage]:
-    """Those behind the first `offset`.  Raises `Unreadable`."""
+    """Those behind the first `offset`.  Raises `UnreadableMessages`."""
     messages: list[StoredMessage] = []
     size_bytes = 0
     for message in messages_from(stocks, offset):
