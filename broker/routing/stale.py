@@ -22,12 +22,15 @@ class StaleMatcher:
     Only for those where each binding matches by itself, whatever others there are.
     """
 
-    __slots__ = ("_gone", "inner")
+    __slots__ = ("_gone", "_left", "inner")
 
     def __init__(self, inner: Matcher) -> None:
         self.inner = inner
         self._gone: dict[Binding, None] = {}
-        """Those in `inner` that do not count."""
+        """Those that do not count.  They stay here when they were cleared away: a search that goes
+        on meanwhile looks at what `inner` held when it began."""
+        self._left: dict[Binding, None] = {}
+        """Those of them that are still in `inner`."""
 
     @property
     def asks(self) -> MatchInput:
@@ -39,7 +42,9 @@ class StaleMatcher:
     def add(self, binding: Binding) -> bool:
         if binding in self._gone:  # it begins anew, behind the others
             del self._gone[binding]
-            self.inner.discard(binding)
+            if binding in self._left:
+                del self._left[binding]
+                self.inner.discard(binding)
         return self.inner.add(binding)
 
     def discard(self, binding: Binding) -> bool:
@@ -47,7 +52,9 @@ class StaleMatcher:
 
     def forget(self, bindings: Iterable[Binding]) -> None:
         """These are there, and gone from now on."""
-        self._gone.update(dict.fromkeys(bindings))
+        gone = dict.fromkeys(bindings)
+        self._gone.update(gone)
+        self._left.update(gone)
 
     def match(
         self, routing_keys: Sequence[str], properties: Properties | None
@@ -67,14 +74,14 @@ class StaleMatcher:
         return self._bound(self.inner)
 
     def __len__(self) -> int:
-        return len(self.inner) - len(self._gone)
+        return len(self.inner) - len(self._left)
 
     def _bound(self, found: Iterable[Binding]) -> Iterator[Binding]:
         return (binding for binding in found if binding not in self._gone)
 
     def clear(self) -> Iterator[None]:
         """Take what is gone out of `inner`, a piece at a time."""
-        return cleared(self.inner, lambda: self._gone.popitem()[0])
+        return cleared(self.inner, lambda: self._left.popitem()[0])
 
 
 def emptied(matcher: Matcher) -> Iterator[None]:

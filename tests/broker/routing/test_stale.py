@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 
+from fluffle.broker.routing import matcher as matchers
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import Exchange, ExchangeSpec
 from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.matcher import STOP
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.stale import WORDS_AT_ONCE, WORDS_EACH
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology
@@ -81,6 +84,45 @@ def test_what_is_gone_is_cleared_away_in_pieces(kind: str) -> None:
     assert place.finish() >= 1
     assert len(held) == 1
     assert place.exchange(kind).matcher is held
+
+
+@pytest.mark.parametrize("kind", ["fanout", "headers", "topic", "direct"])
+def test_a_search_goes_on_while_what_is_gone_is_cleared_away(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at what was there when it began, and finds nothing that was gone by then."""
+    monkeypatch.setattr(matchers, "FOUND_AT_ONCE", 100)
+    place = Place(kind)
+    staying = to_queue(kind, "r", "7")
+    place.bind(*many(kind, "q"), staying, to_queue(kind, "last", "7"))
+    drop_queue(place.topology, "q")
+    matcher = place.exchange(kind).matcher
+    for pieces in range(5):
+        search = matcher.search(["7"], None)
+        found = [part for part in islice(search, 1) if part is not STOP]
+        for work in place.later:
+            next(work, None) if pieces < 4 else list(work)
+        found += [part for part in search if part is not STOP]
+        assert [binding.destination for part in found for binding in part] == ["r", "last"]
+    assert list(matcher) == [staying, to_queue(kind, "last", "7")]
+    assert len(matcher) == 2
+
+
+def test_what_is_bound_again_while_it_is_cleared_away_stays() -> None:
+    place = Place("headers")
+    gone = many("headers", "q")
+    place.bind(*gone)
+    matcher = place.exchange("headers").matcher
+    drop_queue(place.topology, "q")
+    (work,) = place.later
+    next(work)
+    again = [gone[0], gone[-1]]  # one is still in the matcher, and one is not
+    place.bind(*again)
+    for _ in range(2):
+        assert sorted(place.exchange("headers").matcher, key=str) == sorted(again, key=str)
+        assert len(place.exchange("headers").matcher) == len(again)
+        place.finish()
+    assert len(matcher) == len(again)
 
 
 def test_long_keys_make_for_smaller_pieces() -> None:
