@@ -55,10 +55,10 @@ def rows(
     arguments: dict[str, Any] | None = None,
     node: str | None = None,
 ) -> Rows:
-    """Of this node first, then of the others by name; or of one alone.
+    """Yield the rows of this node first, then those of the others by name; or of one node alone.
 
-    CommandInvalid, SyntaxFailure; NotFound if there is no such node.  Nobody is asked before the
-    first row is taken; whoever takes no more closes it.
+    Raises CommandInvalid and SyntaxFailure; NotFound if there is no such node.  No node is asked
+    before the caller takes the first row; a caller that takes no more closes the iterator.
     """
     given = arguments or {}
     check_arguments(verb_of_a_node(what).arguments, given)
@@ -100,7 +100,7 @@ def rows_of_another(errand: RpcRequest) -> Rows:
 
 
 def read(told: Told) -> tuple[list[Row], bool]:
-    """What a node has said, row by row, and whether it has more to say."""
+    """Return the rows of one answer of a node, and whether the node has more of them."""
     from fluffle.broker.cluster.rpc_client import Page, RequestRefused  # noqa: PLC0415  of clusters alone
 
     try:
@@ -124,7 +124,7 @@ def verb_of_a_node(name: str) -> Verb:
 
 
 def own_rows(context: NodeContext, name: str, arguments: Mapping[str, Any]) -> Rows:
-    """What this node says."""
+    """Yield the rows that the verb gives on this node."""
     node, verb = context.config.node_name, verb_of_a_node(name)
     try:
         result = verb.act(context, **arguments)
@@ -137,7 +137,7 @@ def own_rows(context: NodeContext, name: str, arguments: Mapping[str, Any]) -> R
 
 
 def rows_of(result: Result) -> Rows:
-    """One result as a list of one row.  Raises what comes in its place."""
+    """Return one result as a list of one row.  Raises the error that comes in its place."""
     if isinstance(result, dict):
         yield result
     elif isinstance(result, DeferredRow):
@@ -193,7 +193,7 @@ class PeerRequest:
         self._rows: Rows | None = None
         """Once it has been acted on."""
         self._texts: list[str] = []
-        """Of the next page, as far as it has come."""
+        """Yield the rows of the next page, as far as they have come."""
         self._is_change = False
         self._is_over = False
 

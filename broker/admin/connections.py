@@ -88,7 +88,7 @@ def list_channels(
     vhost: str | None = None,
     ages: dict[str, Any] | None = None,
 ) -> Rows:
-    """Those that are open; one asked for by name has more: `full_channel_row`."""
+    """Yield a row for each open channel; one that is named has more columns: `full_channel_row`."""
     past = ages_asked(ages)
     return (
         full_channel_row(context, each, channel, past, alone=name is not None)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 DEFINITIONS = "definitions"
-"""What the nodes agree on besides queues; RabbitMQ names its metadata store likewise."""
+"""The name of the metadata group in lists, as RabbitMQ names its metadata store."""
 
 
 def list_alarms(context: NodeContext) -> Rows:
-    """What is low here, and on other nodes as far as they have said."""
+    """Yield the resource alarms of this node, and those that other nodes have reported."""
     for resource in context.alarms.raised:
         yield {"node": context.config.node_name, "resource": resource}
     for node, resources in sorted(context.alarms.elsewhere.items()):
@@ -33,8 +33,8 @@ def list_alarms(context: NodeContext) -> Rows:
 
 
 def list_critical(context: NodeContext) -> Rows:
-    """What would have no majority any more if this node stopped now; nothing of a node that is
-    alone, since that is known."""
+    """Yield each group that would lose its majority if this node stopped now; none for a node that
+    is alone, since an operator knows that."""
     cluster = context.cluster
     if cluster is None or len(context.catalogue.nodes.entries) == 1:
         return
@@ -47,14 +47,14 @@ def list_critical(context: NodeContext) -> Rows:
 
 
 def is_critical(cluster: Cluster, voters: Iterable[str]) -> bool:
-    """Whether this node is one of those that are there, and each of them is needed."""
+    """Return whether this node is a voter, and the other voters that run are no majority."""
     nodes = list(voters)
     others = sum(node != cluster.name and cluster.absent.is_alive(node) for node in nodes)
     return cluster.name in nodes and others < majority_of(len(nodes))
 
 
 def critical_row(vhost: str, name: str) -> Row:
-    """By RabbitMQ's names."""
+    """Return the row of one group, with RabbitMQ's names."""
     is_queue = name != DEFINITIONS or bool(vhost)
     readable = f"queue '{name}' in vhost '{vhost}'" if is_queue else name
     return {

@@ -316,7 +316,7 @@ def force_shrink(
 @queues.command()
 @prints_rows("virtual_host", "name", "type", if_none=lambda _client: "this node can be stopped")
 def critical(client: Client) -> Iterable[Row]:
-    """What would have no majority any more if this node stopped now."""
+    """Queues that would lose their majority if this node stopped now."""
     return client.rows("queues.critical")
 
 

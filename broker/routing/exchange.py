@@ -167,9 +167,8 @@ class Exchange:
         """
         if bindings[0].destination_kind is DestinationKind.EXCHANGE:
             self._lead_less(bindings[0].destination, len(bindings))
-        if isinstance(
-            self.matcher, ChoiceMatcher
-        ):  # which asks for all that there are, and is flat
+        # A choice asks for all bindings that there are, and taking one out of it is cheap.
+        if isinstance(self.matcher, ChoiceMatcher):
             for binding in bindings:
                 self.matcher.discard(binding)
             return None
