@@ -23,9 +23,9 @@ from fluffle.broker.admin.dispatch import (
     answer_line,
     page_line,
 )
+from fluffle.broker.base.clock import Timer
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFailure
 from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
-from fluffle.broker.protocols.amqp091.read_control import Timer
 from fluffle.broker.protocols.amqp091.services import Services
 
 CONNECTIONS_MAX = 32

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.base.clock import Timer
 from fluffle.broker.base.logs import event
 from fluffle.storage import reserve
 
@@ -18,10 +18,6 @@ ROOM_FOR_RESERVE_BYTES = 2 * reserve.RESERVED_BYTES
 """Above the limit: a reserve must not raise the alarm by itself."""
 
 logger = logging.getLogger(__name__)
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
 
 
 class DiskWatch:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.base.clock import Timer
 from fluffle.broker.base.logs import event
 
 PERIOD_S = 0.5
@@ -48,10 +49,6 @@ KEPT_BYTES_MAX = 16 << 20
 """Free memory at the end of the heap that is kept for the next buffers."""
 
 logger = logging.getLogger(__name__)
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
 
 
 class PageableMemory(Protocol):

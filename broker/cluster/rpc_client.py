@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from fluffle.broker.base.clock import Timer
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
@@ -49,12 +50,6 @@ class NoReply(NamedTuple):
 
 
 Told: TypeAlias = Page | RequestRefused | NoReply
-
-
-class Timer(Protocol):
-    """The timer that `call_later` returns."""
-
-    def cancel(self) -> object: ...
 
 
 class RpcClientCallbacks(NamedTuple):

@@ -10,15 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from fluffle.broker.base.clock import Timer
 from fluffle.broker.base.errors import ResourceError
 from fluffle.broker.cluster.codec import BadFrame, pack
-from fluffle.broker.cluster.rpc_client import (
-    PAGE,
-    REFUSAL,
-    Page,
-    RequestRefused,
-    Timer,
-)
+from fluffle.broker.cluster.rpc_client import PAGE, REFUSAL, Page, RequestRefused
 from fluffle.raft.config import NodeId
 
 OPEN_MAX = 64

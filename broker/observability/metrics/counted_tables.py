@@ -143,9 +143,6 @@ class CountedTables:
     def _delivered(self) -> tuple[int, ...]:
         return tuple(self._counters.node.values[len(PUBLISHED) : -1])
 
-    def _routed_and_delivered(self) -> tuple[int, ...]:
-        return (self._services.traffic.routed, *self._delivered())
-
     def _channel_exchanges(self) -> Iterator[Reading | None]:
         """What a channel has published anything to."""
         for connection, channel, counted in self._channels():

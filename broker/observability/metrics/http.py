@@ -12,8 +12,9 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol, TypeAlias, cast
+from typing import TypeAlias, cast
 
+from fluffle.broker.base.clock import Timer
 from fluffle.broker.runtime.background import BackgroundTasks, Task
 
 HEAD_BYTES_MAX = 8_192
@@ -82,10 +83,6 @@ class Request:
 
 Pages: TypeAlias = Mapping[str, Callable[[Request], Page]]
 """By path."""
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
 
 
 class HttpConnection(asyncio.Protocol):

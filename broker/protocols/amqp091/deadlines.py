@@ -9,9 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from fluffle.broker.base.clock import Timer
 from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME, Heartbeat, HeartbeatAction
 from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
-from fluffle.broker.protocols.amqp091.read_control import Timer
 
 
 class HeartbeatTransport(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from fluffle.broker.base.clock import Timer
 from fluffle.broker.queues.queue_api import BlockedPublisher
 
 SECONDS_PER_MESSAGE = 20e-6
@@ -26,10 +27,6 @@ class ReadTransport(Protocol):
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
 
 
 class BackloggedQueue(Protocol):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fluffle.broker.alarms.alarms import Alarms
+from fluffle.broker.base.clock import Timer
 from fluffle.broker.protocols.amqp091.deadlines import Deadlines
 from fluffle.broker.protocols.amqp091.read_control import (
     BackloggedQueue,
     FlowCredit,
     FullQueues,
     ReadControl,
-    Timer,
 )
 from fluffle.broker.runtime.commits import Commits
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.base.clock import SystemClock
+from fluffle.broker.base.clock import SystemClock, Timer
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import AUTH_MECHANISMS, Config, Limits, QuorumConfig
 from fluffle.broker.metadata.metadata import Metadata
@@ -17,7 +17,6 @@ from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
 from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
 from fluffle.broker.protocols.amqp091.observer import ChangedBy, Observer
-from fluffle.broker.protocols.amqp091.read_control import Timer
 from fluffle.broker.protocols.amqp091.registry import Connections, Owners
 from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.commits import Commits

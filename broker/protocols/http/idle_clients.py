@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
+
+from fluffle.broker.base.clock import Timer
 
 END_OF_HEAD = b"\r\n\r\n"
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
 
 
 class ClientLimits(NamedTuple):
