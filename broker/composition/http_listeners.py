@@ -13,7 +13,7 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster_port import ClusterPort
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.config.start_error import cannot_listen
-from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.core.services import Services
 
 if TYPE_CHECKING:
     from ssl import SSLContext

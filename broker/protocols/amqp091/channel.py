@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, NotFound
+from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.enqueue import enqueue_routed
+from fluffle.broker.core.pending_requests import PendingQuery, PendingRequest
+from fluffle.broker.core.session import Session
+from fluffle.broker.core.unacked import Stretch, Unacked
 from fluffle.broker.metadata.metadata import Decide, ignore_done
-from fluffle.broker.protocols.amqp091.confirms import Confirms
-from fluffle.broker.protocols.amqp091.enqueue import enqueue_routed
-from fluffle.broker.protocols.amqp091.pending_requests import PendingQuery, PendingRequest
 from fluffle.broker.protocols.amqp091.publish_methods import PutBack, on_publishes
-from fluffle.broker.protocols.amqp091.session import Session
-from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.delivery import BY_CLIENT, Outcome
@@ -24,7 +24,7 @@ from fluffle.protocol.methods import Basic, Method, encode_method, make
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.enqueue import EnqueueRouted, PublishRouted
+    from fluffle.broker.core.enqueue import EnqueueRouted, PublishRouted
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.tx_methods import Transaction
     from fluffle.broker.queues.delivery import DeliveryBatch

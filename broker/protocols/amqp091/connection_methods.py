@@ -28,11 +28,11 @@ from fluffle.broker.base.errors import (
     NotAllowed,
 )
 from fluffle.broker.base.logs import event
-from fluffle.broker.protocols.amqp091.admission import admitted
+from fluffle.broker.core.admission import admitted
+from fluffle.broker.core.pending_requests import ids_of
+from fluffle.broker.core.session import Session
 from fluffle.broker.protocols.amqp091.channel import once_settled
-from fluffle.broker.protocols.amqp091.pending_requests import ids_of
 from fluffle.broker.protocols.amqp091.sasl import EXTERNAL, MECHANISMS, certified_name
-from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.base.errors import AccessRefused, NotFound, PreconditionFailed
+from fluffle.broker.core.direct_reply_to import PREFIX
+from fluffle.broker.core.property_facts import read_expiration
+from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.protocols.amqp091.channel import Channel, check_here
-from fluffle.broker.protocols.amqp091.direct_reply_to import PREFIX
-from fluffle.broker.protocols.amqp091.properties import read_expiration
-from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import (
     DEFAULT_QUEUE_TYPE,

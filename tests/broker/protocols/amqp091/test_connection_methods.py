@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fluffle.broker.config.config import Limits
+from fluffle.broker.core.connections import NOT_LOGGED_IN, Connections
 from fluffle.broker.protocols.amqp091.connection_methods import (
     HEADER_0_9,
     PHASES,
@@ -18,7 +19,6 @@ from fluffle.broker.protocols.amqp091.connection_methods import (
     plain_host,
     text_of,
 )
-from fluffle.broker.protocols.amqp091.registry import NOT_LOGGED_IN, Connections
 from fluffle.protocol.methods import (
     Basic,
     Channel,
