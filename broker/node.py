@@ -74,7 +74,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
-    from fluffle.broker.protocols.amqp091.tls import Certificates
+    from fluffle.broker.process.tls import Certificates
 
 logger = logging.getLogger(__name__)
 
@@ -411,7 +411,7 @@ class Node:
         return ControlSocket(self._config.data_dir, self.parts, self._services, self.fail)
 
     async def _listen_tls(self, listener: Listener, address: ListenAddress) -> tuple[str, int]:
-        from fluffle.broker.protocols.amqp091.tls import certificates_of  # noqa: PLC0415  ssl only if it is used
+        from fluffle.broker.process.tls import certificates_of  # noqa: PLC0415  ssl only if it is used
 
         config = self._config
         self._certificates = certificates_of(config, "tls-listen", verify=config.tls_verify)

@@ -78,7 +78,7 @@ class HttpListeners(NamedTuple):
         config = self.parts.config
         if not config.management_tls:
             return None
-        from fluffle.broker.protocols.amqp091 import tls  # noqa: PLC0415  ssl only if it is used
+        from fluffle.broker.process import tls  # noqa: PLC0415  ssl only if it is used
 
         certificates = tls.certificates_of(config, "management-tls", verify="none")  # of browsers
         return tls.listening_context(certificates)

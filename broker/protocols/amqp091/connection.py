@@ -34,6 +34,14 @@ from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
 from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS
+from fluffle.broker.process.peer_addresses import (
+    address_of,
+    ends_of,
+    is_loopback,
+    is_reset,
+    is_unix,
+    shown_address,
+)
 from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.channels import Channels
@@ -46,7 +54,6 @@ from fluffle.broker.protocols.amqp091.event_handlers import (
     may_be_answered_too_soon,
 )
 from fluffle.broker.protocols.amqp091.long_events import LongEvent
-from fluffle.broker.protocols.amqp091.peer_addresses import address_of, ends_of, is_reset, is_unix
 from fluffle.broker.protocols.amqp091.sasl import PeerCertificate
 from fluffle.broker.queues.queue_api import PublishTarget
 from fluffle.protocol.errors import ProtocolError
@@ -116,8 +123,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         next_number = self.services.connections.next_number
         self.ends = peer, here = ends_of(transport, self._forwarded, next_number)
-        shown = connection_methods.shown_address
-        self.name = f"{shown(*peer)} -> {shown(*here)}"
+        self.name = f"{shown_address(*peer)} -> {shown_address(*here)}"
         self.certificate = transport.get_extra_info("peercert") or {}
         self.output = OutputBuffer(self._transport, touch=self.services.turn.touch_outlet)
         self._read_control = ReadControl(self._transport)
@@ -137,7 +143,7 @@ class Connection(asyncio.Protocol):
             self._hang_up("reset before it was accepted")  # so that nobody can say who that was
             return
         hosts = filter(None, (real_host, peer[0]))  # anybody can send a PROXY header
-        self.is_from_loopback = all(map(connection_methods.is_loopback, hosts))
+        self.is_from_loopback = all(map(is_loopback, hosts))
 
     def data_received(self, data: bytes) -> None:
         self.reads += 1

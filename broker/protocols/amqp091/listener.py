@@ -22,7 +22,7 @@ from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.protocol.proxy import ForwardedConnection
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.tls import Certificates
+    from fluffle.broker.process.tls import Certificates
 
 
 class Listener:
