@@ -16,8 +16,6 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.traffic import DISABLED, Deaths, Deliveries, Dropped
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
-from fluffle.broker.core.connections import Connections
-from fluffle.broker.core.services import Services
 from fluffle.broker.observability.metrics.counted_tables import CountedTables
 from fluffle.broker.observability.metrics.node_tables import PROTOCOL, NodeTables
 from fluffle.broker.observability.metrics.object_tables import ObjectTables
@@ -37,6 +35,8 @@ from fluffle.broker.observability.metrics.tables import (
 from fluffle.broker.observability.statistics.statistics import Statistics
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.listings import channel_name
+from fluffle.broker.protocols.amqp091.registry import Connections
+from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.settings import DeadLetterStrategy
 from fluffle.protocol.deaths import DeathReason
@@ -96,6 +96,10 @@ NAME, TEXT = (
 )
 
 
+PASSED = (None,) * 64
+"""In place of channels that could be looked at while settled messages are passed."""
+
+
 class UnackedAges:
     """Histogram of the ages of unacknowledged messages: of the oldest one of each channel."""
 
@@ -126,10 +130,13 @@ class UnackedAges:
             yield [GaugeMetricFamily(NAME, TEXT, value=oldest_ms / 1_000)]
 
     def _channels(self) -> Iterator[tuple[str, Channel, int] | None]:
-        """None for what holds nothing: no step looks at many of these."""
+        """None for what holds nothing, and meanwhile where very many were settled and are kept: no
+        step looks at many of these."""
         for connection in self._connections:
             yield None
             for channel in tuple(connection.channels):
+                while not channel.unacked.pass_settled():
+                    yield from PASSED
                 tag = channel.unacked.oldest_tag
                 yield (channel_name(connection, channel), channel, tag) if tag is not None else None
 

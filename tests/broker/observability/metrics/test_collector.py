@@ -12,14 +12,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.traffic import DISABLED, Dropped
 from fluffle.broker.config.config import Config
-from fluffle.broker.observability.metrics.collector import NodeCollector
+from fluffle.broker.observability.metrics.collector import NodeCollector, UnackedAges
 from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
+from fluffle.broker.protocols.amqp091.unacked import FRONT_RUNS_MAX
 from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.consumers import Consumer, SharedCredit
+from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.settings import DeadLetterStrategy
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import Properties
+from tests.broker.queues.make import ORIGIN, FakeSink
 from tests.support.company import Nobody
+from tests.support.definitions import engine_of
 from tests.support.edge import Edge
 from tests.support.work import calls_of
 
@@ -394,6 +399,37 @@ def test_the_age_of_what_is_unacknowledged_counts_from_when_it_was_seen(node: No
     client.ack(1)
     assert node.value(age) == 0
     assert all(name != age for name, _ in node.scrape(per_object=True))
+
+
+def test_settled_messages_that_are_kept_are_passed_in_steps(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction keeps them, and the first one is settled last."""
+    client = node.edge.connect()
+    client.declare()
+    (channel,) = client.connection.channels
+    channel.unacked.keep()
+    runs = 30 * FRONT_RUNS_MAX
+    queue = engine_of(node.edge.vhost, "q")
+    holder = Consumer("c", queue, FakeSink(), shared=SharedCredit())
+    for _ in range(runs):
+        channel.unacked.number(DeliveryBatch(holder, [ORIGIN], [b""], [0], redelivered=False))
+    assert len(channel.unacked.take(2, runs - 1)[0]) == runs - 2
+    assert len(channel.unacked.take(1, 1)[0]) == 1
+    looked_at, most = 0, 0
+    was_settled = vars(DeliveryBatch)["is_settled"].fget
+
+    def is_settled(run: DeliveryBatch) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return bool(was_settled(run))
+
+    monkeypatch.setattr(DeliveryBatch, "is_settled", property(is_settled))
+    ages = UnackedAges(node.edge.services.connections, lambda: 5_000)
+    for _ in ages.steps(PER_OBJECT):
+        most, looked_at = max(most, looked_at), 0
+    assert FRONT_RUNS_MAX < most < 10 * FRONT_RUNS_MAX
+    assert channel.unacked.oldest_tag == runs
 
 
 def test_commits_of_the_store_are_counted_by_time_and_size(node: Node) -> None:
