@@ -5,6 +5,7 @@ A fact comes to the part that it is about in one place, `Catalogue.apply`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from fluffle.broker.access.access import Access
 from fluffle.broker.definitions.policy_renewal import renew_at_once
 from fluffle.broker.durability.definitions.image import Entry, Image, VhostImage
-from fluffle.broker.metadata.change import Change, Fact, Name
+from fluffle.broker.metadata.change import Change, Fact, Name, RemovedFacts, in_groups
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.metadata.metadata import Consequence
 from fluffle.broker.metadata.nodes import NodeRegistry
@@ -115,11 +116,7 @@ class Catalogue:
     def apply(self, change: Change) -> Iterable[Consequence]:
         """Make a change, whoever decided it; whom it concerns is to be told then."""
         consequences: list[Consequence] = []
-        # exchanges first: in one that has gone no binding has to be looked for
-        removes: Iterable[Fact] = sorted(change.removes, key=is_no_exchange)
-        if len(change.removes) > REMOVED_AT_ONCE:
-            removes = self._without_bindings(removes)
-        for kind, key, value, _ in removes:
+        for kind, key, value, _ in self._removed(in_groups(change.removes)):
             consequences += APPLIED[kind].remove(self, key, value)
         for kind, key, value, _ in change.puts:
             consequences += APPLIED[kind].put(self, key, value)
@@ -127,24 +124,28 @@ class Catalogue:
             self.rerouted()
         return dict.fromkeys(consequences) if consequences else ()
 
-    def _without_bindings(self, removes: Iterable[Fact]) -> Iterator[Fact]:
-        """What else is to be removed; as soon as it comes to bindings all of them are removed."""
-        for kind, facts in groupby(removes, key=attrgetter("kind")):
+    def _removed(self, removes: RemovedFacts) -> Iterator[Fact]:
+        """What is to be removed one by one, in order; on the way bindings go together where there
+        are many."""
+        # exchanges first: in one that has gone no binding has to be looked for
+        exchange = Kind.EXCHANGE
+        yield from [fact for fact in removes.others if fact.kind is exchange]
+        for group in removes.groups:
+            assert group.kind is Kind.BINDING, group.kind
+            self.holder(group.vhost).topology.remove_bindings(group.values)
+        others = [fact for fact in removes.others if fact.kind is not exchange]
+        if len(others) <= REMOVED_AT_ONCE:
+            yield from others
+            return
+        for kind, facts in groupby(others, key=attrgetter("kind")):
             if kind is not Kind.BINDING:
                 yield from facts
                 continue
-            for vhost, alike in groupby(facts, key=vhost_of):
-                bindings: list[Any] = [fact.value for fact in alike]
+            by_vhost: defaultdict[str, list[Any]] = defaultdict(list)
+            for _, key, binding, _ in facts:
+                by_vhost[str(key[0])].append(binding)
+            for vhost, bindings in by_vhost.items():
                 self.holder(vhost).topology.remove_bindings(bindings)
-
-
-def vhost_of(binding: Fact) -> str:
-    return str(binding.key[0])
-
-
-def is_no_exchange(fact: Fact) -> bool:
-    """Whether it is about something else."""
-    return fact.kind is not Kind.EXCHANGE
 
 
 def restored(

@@ -65,7 +65,7 @@ class LocalMetadata:
         del failed
         change = decide()
         removes, puts = change.removes, change.puts
-        for kind, key, _, outlives in removes:
+        for kind, key, _, outlives in removes if isinstance(removes, tuple) else removes.outliving:
             if outlives:
                 self._facts.remove(kind, key)
         for kind, key, value, outlives in puts:

@@ -6,19 +6,17 @@ bound is the caller's business.  Errors have RabbitMQ's texts.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from itertools import groupby
-from operator import attrgetter
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import chain, groupby
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, FactGroup, Name, RemovedFacts
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.routing.bindings import (
     Binding,
     DestinationKind,
     binding_key,
-    named,
 )
 from fluffle.broker.routing.exchange import (
     EXCHANGE_TYPES,
@@ -35,13 +33,11 @@ from fluffle.broker.routing.exchange_rules import (
     check_equivalent,
     resource,
 )
-from fluffle.broker.routing.topology import Topology, ends_of
+from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology, ends_of
 
 EXCHANGE = DestinationKind.EXCHANGE
 OWN = frozenset(spec.name for spec in PREDECLARED)
 """The broker's own exchanges."""
-
-source_of = attrgetter("source")
 
 
 def exchange_name(vhost: str, name: str) -> Name:
@@ -159,66 +155,61 @@ def binding_fact(topology: Topology, binding: Binding) -> Fact:
     return Fact(Kind.BINDING, key, binding, topology.outlives(binding))
 
 
-def binding_facts(topology: Topology, bindings: Iterable[Binding]) -> list[Fact]:
-    """The same of many, of which most have the same ends as the one before."""
-    vhost, fact, facts = topology.vhost, Fact._make, list[Fact]()
-    for (source, kind, destination), group in groupby(bindings, ends_of):
-        alike, to = tuple(group), kind.value
-        outlives = topology.outlives(alike[0])
-        facts += [
-            fact(
-                (
-                    Kind.BINDING,
-                    (vhost, source, to, destination, each.routing_key, named(each.arguments)),
-                    each,
-                    outlives,
-                )
-            )
-            for each in alike
-        ]
-    return facts
+def binding_groups(topology: Topology, bindings: Iterable[Binding]) -> tuple[FactGroup, ...]:
+    """The same of very many, of which most have the same ends as the one before."""
+    alike: dict[bool, list[Binding]] = {}
+    for _, group in groupby(bindings, ends_of):
+        some = list(group)
+        alike.setdefault(topology.outlives(some[0]), []).extend(some)
+    return tuple(
+        FactGroup(Kind.BINDING, topology.vhost, some, binding_key, outlives)
+        for outlives, some in alike.items()
+    )
 
 
 class RemovalPlan:
     """Removals that follow on each other: bindings, exchanges with theirs, and auto-delete
     exchanges without any.
 
-    Everything is still there while this is filled.
+    Everything is still there while this is filled.  Ten thousand bindings are asked for their hash
+    only where nothing else tells which of an exchange's are among them.
     """
 
-    __slots__ = ("_bindings", "_exchanges", "_left", "_topology")
+    __slots__ = ("_bindings", "_exchanges", "_topology")
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
-        self._bindings: dict[Binding, None] = {}
+        self._bindings: dict[str, list[Binding]] = {}
+        """By their sources: of an exchange in `_exchanges` all that there are."""
         self._exchanges: dict[str, Exchange] = {}
-        self._left: dict[str, int] = {}
-        """How many bindings each exchange is left with as a source, of those that lose any."""
 
     def add_exchange(self, exchange: Exchange) -> None:
         """An exchange, with the bindings that it is the source of and those that lead to it."""
-        self.add_bindings(self._take(exchange))
+        name = exchange.spec.name
+        if name not in self._exchanges:
+            self._exchanges[name] = exchange
+            self._bindings[name] = list(exchange.matcher)
+            self.add_bindings(self._topology.bindings_to(EXCHANGE, name))
 
     def add_bindings(self, bindings: Iterable[Binding]) -> None:
-        """Bindings that are there, and each auto-delete exchange that keeps none as a source."""
+        """Bindings that are there and were not added before, unless with their source; and each
+        auto-delete exchange that keeps none as a source."""
         pending = [bindings]
         while pending:
-            new = dict.fromkeys(pending.pop())
-            if self._bindings:
-                new = {each: None for each in new if each not in self._bindings}
-            self._bindings.update(new)
-            for name, count in Counter(map(source_of, new)).items():
+            for name, some in self._new(pending.pop()).items():
+                going = self._bindings.setdefault(name, [])
+                going += some
                 source = self._topology.require(name)
-                left = self._left[name] = self._left.get(name, len(source.matcher)) - count
-                if not left and source.spec.auto_delete and name not in self._exchanges:
-                    pending.append(self._take(source))
+                if len(going) == len(source.matcher) and source.spec.auto_delete:
+                    self._exchanges[name] = source
+                    pending.append(self._topology.bindings_to(EXCHANGE, name))
 
-    def _take(self, exchange: Exchange) -> Collection[Binding]:
-        """Take an exchange and the bindings it is the source of; those to it are still to do."""
-        name = exchange.spec.name
-        self._exchanges[name] = exchange
-        self._bindings.update(dict.fromkeys(exchange.matcher))
-        return self._topology.bindings_to(EXCHANGE, name)
+    def _new(self, bindings: Iterable[Binding]) -> dict[str, list[Binding]]:
+        """Those whose source does not go already, by their sources."""
+        by_source: defaultdict[str, list[Binding]] = defaultdict(list)
+        for binding in bindings:
+            by_source[binding.source].append(binding)
+        return {name: some for name, some in by_source.items() if name not in self._exchanges}
 
     def change(self) -> Change:
         """All of it.
@@ -227,15 +218,22 @@ class RemovalPlan:
         with its last binding, on a binding that it is left with.
         """
         topology, vhost = self._topology, self._topology.vhost
-        removes = binding_facts(topology, self._bindings)
-        rests_on = [exchange_name(vhost, name) for name in {**self._exchanges, **self._left}]
+        others: list[Fact] = []
+        rests_on = [exchange_name(vhost, name) for name in {**self._exchanges, **self._bindings}]
         for exchange in self._exchanges.values():
             facts = exchange_facts(topology, exchange)
-            removes += facts
+            others += facts
             rests_on += [fact.name for fact in facts if fact.kind is Kind.QUEUE]
-        for name in self._left:
+        for name, going in self._bindings.items():
             source = topology.require(name)
             if source.spec.auto_delete and name not in self._exchanges:
-                staying = next(each for each in source.matcher if each not in self._bindings)
+                gone = frozenset(going)
+                staying = next(each for each in source.matcher if each not in gone)
                 rests_on.append((Kind.BINDING, binding_key(vhost, staying)))
-        return Change(tuple(removes), rests_on=tuple(rests_on))
+        bindings = list(chain.from_iterable(self._bindings.values()))
+        removes: tuple[Fact, ...] | RemovedFacts
+        if len(bindings) > REMOVED_AT_ONCE:
+            removes = RemovedFacts(binding_groups(topology, bindings), tuple(others))
+        else:
+            removes = (*[binding_fact(topology, binding) for binding in bindings], *others)
+        return Change(removes, rests_on=tuple(rests_on))

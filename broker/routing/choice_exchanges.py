@@ -34,7 +34,10 @@ class Choice(Protocol):
 
 
 class ChoiceMatcher:
-    """A matcher that has a choice made."""
+    """A matcher that has a choice made, between all bindings that there are."""
+
+    clears_in_steps = False
+    """To take one out is cheap."""
 
     __slots__ = ("_bindings", "_choice", "_is_arranged")
 

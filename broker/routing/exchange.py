@@ -167,8 +167,7 @@ class Exchange:
         """
         if bindings[0].destination_kind is DestinationKind.EXCHANGE:
             self._lead_less(bindings[0].destination, len(bindings))
-        # A choice asks for all bindings that there are, and taking one out of it is cheap.
-        if isinstance(self.matcher, ChoiceMatcher):
+        if not self.matcher.clears_in_steps:
             for binding in bindings:
                 self.matcher.discard(binding)
             return None

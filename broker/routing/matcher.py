@@ -54,6 +54,11 @@ class Matcher(Protocol):
     @property
     def asks(self) -> MatchInput: ...
 
+    @property
+    def clears_in_steps(self) -> bool:
+        """Whether it may hold bindings for a while that are gone, if whoever asks it leaves them
+        out: each binding matches by itself, whatever others there are."""
+
     def check(self, binding: Binding) -> None:
         """PreconditionFailed if the exchange type cannot have such a binding."""
 
@@ -93,6 +98,7 @@ class DirectMatcher:
     """AMQP 0-9-1 §3.1.3.1: the routing keys must be equal."""
 
     asks = MatchInput.KEYS
+    clears_in_steps = True
 
     __slots__ = ("_by_key", "_count")
 
@@ -150,6 +156,7 @@ class FanoutMatcher:
     """AMQP 0-9-1 §3.1.3.2: every binding matches."""
 
     asks = MatchInput.KEYS
+    clears_in_steps = True
 
     __slots__ = ("_bindings",)
 
@@ -193,6 +200,7 @@ class ConditionMatcher(Generic[Given_contra]):
     """
 
     asks = MatchInput.PROPERTIES
+    clears_in_steps = True
 
     __slots__ = ("_condition", "_conditions", "_given")
 

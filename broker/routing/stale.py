@@ -17,10 +17,9 @@ WORDS_EACH = 6
 
 
 class StaleMatcher:
-    """A `Matcher` that finds what is still bound in one that holds more.
+    """A `Matcher` that finds what is still bound in one that holds more: `clears_in_steps`."""
 
-    Only for those where each binding matches by itself, whatever others there are.
-    """
+    clears_in_steps = True
 
     __slots__ = ("_gone", "_left", "inner")
 

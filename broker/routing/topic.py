@@ -83,6 +83,7 @@ class TopicMatcher:
     """A trie; no node without a binding below or at it is kept, the root excepted."""
 
     asks = MatchInput.KEYS
+    clears_in_steps = True
 
     __slots__ = ("_count", "_root")
 

@@ -144,7 +144,7 @@ def test_the_order_within_a_change_does_not_matter(
     puts = {put.name: put for put in change.puts}
     once = change._replace(puts=tuple(puts.values()))
     shuffled = once._replace(
-        removes=tuple(data.draw(st.permutations(once.removes))),
+        removes=tuple(data.draw(st.permutations(tuple(once.removes)))),
         puts=tuple(data.draw(st.permutations(once.puts))),
     )
     assert applied_last(once) == applied_last(shuffled)

@@ -1,5 +1,6 @@
 """Short ways to write bindings and topologies in tests of routing, and to change them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fluffle.broker.metadata.change import Change
@@ -48,6 +49,7 @@ class Removed:
 
 def apply(topology: Topology, change: Change) -> Removed:
     removed = Removed()
+    assert len({fact.name for fact in change.removes}) == len(change.removes), "named twice"
     for fact in change.removes:
         if isinstance(fact.value, Binding):
             removed.bindings.append(fact.value)
@@ -89,9 +91,19 @@ def unbind(topology: Topology, binding: Binding) -> Removed:
 
 def drop_queue(topology: Topology, name: str) -> Removed:
     """What goes with a queue that is deleted."""
+    return apply(topology, removal_of(topology, queues=(name,)))
+
+
+def removal_of(
+    topology: Topology, *, exchanges: Iterable[str] = (), queues: Iterable[str] = ()
+) -> Change:
+    """The removal of exchanges that are there, and of what leads to queues."""
     going = RemovalPlan(topology)
-    going.add_bindings(topology.bindings_to(DestinationKind.QUEUE, name))
-    return apply(topology, going.change())
+    for name in exchanges:
+        going.add_exchange(topology.require(name))
+    for name in queues:
+        going.add_bindings(topology.bindings_to(DestinationKind.QUEUE, name))
+    return going.change()
 
 
 def names(topology: Topology) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from itertools import islice
 
@@ -15,7 +16,15 @@ from fluffle.broker.routing.matcher import STOP
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.stale import WORDS_AT_ONCE, WORDS_EACH
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology
-from tests.broker.routing.make import bind, declare, delete, drop_queue, to_exchange, to_queue
+from tests.broker.routing.make import (
+    bind,
+    declare,
+    delete,
+    drop_queue,
+    removal_of,
+    to_exchange,
+    to_queue,
+)
 from tests.support.topologies import bindings_from
 
 MANY = 4 * REMOVED_AT_ONCE
@@ -69,6 +78,24 @@ def test_a_queue_with_very_many_bindings_goes_at_once(kind: str) -> None:
         assert not place.topology.bindings_to(DestinationKind.QUEUE, "q")
         place.finish()
     assert list(place.exchange(kind).matcher) == [staying]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("what", ["exchange", "queue"])
+def test_a_removal_of_very_many_leaves_the_collector_little(kind: str, what: str) -> None:
+    """A collection that falls due because of what is decided would be part of the same turn."""
+    place = Place(kind)
+    place.bind(*many(kind, "q"))
+    gc.collect()
+    gc.disable()
+    try:
+        before = gc.get_count()[0]
+        change = removal_of(place.topology, **{f"{what}s": [kind if what == "exchange" else "q"]})
+        made = gc.get_count()[0] - before
+    finally:
+        gc.enable()
+    assert len(change.removes) >= MANY
+    assert made < MANY // 10
 
 
 @pytest.mark.parametrize("kind", ["direct", "topic"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fluffle.broker.base.errors import AccessRefused, NotFound, PreconditionFailed
-from fluffle.broker.routing import stale
+from fluffle.broker.routing import changes, stale
 from fluffle.broker.routing import topology as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -15,11 +15,13 @@ from fluffle.broker.routing.exchange_context import ExchangeContext
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from tests.broker.routing.make import (
+    apply,
     bind,
     declare,
     delete,
     drop_queue,
     names,
+    removal_of,
     to_exchange,
     to_queue,
     topology,
@@ -206,6 +208,38 @@ def test_deleting_a_destination_takes_auto_delete_sources_along() -> None:
     assert gone(delete(made, "c").exchanges) == ["c", "b", "a"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [("ab", "d"), ("ba", "d"), ("aa", "bd"), ("bab", "d"), ("abcd", ""), ("dcba", "")],
+)
+def test_exchanges_that_go_together_are_named_once_with_what_is_between_them(
+    asked: str, left: str
+) -> None:
+    bindings = [
+        to_exchange("a", "b"),
+        to_exchange("b", "a"),
+        to_exchange("c", "a"),
+        to_exchange("d", "c"),
+        to_exchange("d", "d"),
+        to_queue("a", "q"),
+        to_queue("e", "q"),
+    ]
+    exchanges = [
+        ExchangeSpec("a"),
+        ExchangeSpec("b"),
+        ExchangeSpec("c", auto_delete=True),
+        ExchangeSpec("d", auto_delete=True),
+        ExchangeSpec("e", auto_delete=True),
+    ]
+    made = topology(*exchanges, *bindings)
+    removed = apply(made, removal_of(made, exchanges=asked, queues=("q",)))
+    assert names(made) == list(left)
+    staying = [binding for name in left for binding in bindings_from(made, name)]
+    assert staying == ([to_exchange("d", "d")] if "d" in left else [])
+    assert len(removed.bindings) + len(staying) == len(bindings)
+    assert {*removed.bindings, *staying} == {*bindings}
+
+
 def test_deleting_a_source_leaves_its_destinations() -> None:
     made = topology(auto_delete("a"), auto_delete("b"), to_exchange("a", "b"))
     assert gone(delete(made, "a").exchanges) == ["a"]
@@ -317,6 +351,20 @@ class TopologyAgainstSet(RuleBasedStateMachine):
         drop_queue(self.topology, name)
         self.remove({b for b in self.bindings if b == to_queue(b.source, name, b.routing_key)})
 
+    @rule(
+        exchanges=st.lists(EXCHANGES, max_size=3),
+        queues=st.lists(st.sampled_from(["q", "r"]), max_size=2, unique=True),
+    )
+    def drop_several(self, exchanges: list[str], queues: list[str]) -> None:
+        """Together, as the queues of a connection go, with the exchanges that they belong to."""
+        there = [name for name in exchanges if name in self.specs]
+        apply(self.topology, removal_of(self.topology, exchanges=there, queues=queues))
+        for name in there:
+            if name in self.specs:
+                self.remove_exchange(name)
+        for name in queues:
+            self.remove({b for b in self.bindings if b == to_queue(b.source, name, b.routing_key)})
+
     @precondition(lambda self: self.later)
     @rule()
     def go_on(self) -> None:
@@ -354,6 +402,7 @@ def few_are_many() -> Iterator[None]:
     """What is done for thousands of bindings is done for two, a binding a piece."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(topologies, "REMOVED_AT_ONCE", 1)
+        patch.setattr(changes, "REMOVED_AT_ONCE", 1)
         patch.setattr(stale, "WORDS_AT_ONCE", 1)
         yield
 
