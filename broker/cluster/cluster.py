@@ -63,7 +63,12 @@ from fluffle.broker.cluster.rpc_client import RpcClientCallbacks as ErrandPorts
 from fluffle.broker.cluster.rpc_server import Begin, RpcServer
 from fluffle.broker.cluster.rpc_server import RpcServerCallbacks as ObligingPorts
 from fluffle.broker.cluster.single_node_quorum import LONE
-from fluffle.broker.cluster.storage_progress import TELL_S, DurableCommit, StorageProgress
+from fluffle.broker.cluster.storage_progress import (
+    TELL_S,
+    Beginnings,
+    DurableCommit,
+    StorageProgress,
+)
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
 from fluffle.broker.config.start_error import StartFailed, cannot_listen
 from fluffle.broker.durability.definitions.known_peers import KnownPeers
@@ -627,6 +632,10 @@ class RememberedProgress:
         known = self._known_peers.known.get(node)
         return [DurableCommit(*row) for row in known.reached] if known is not None else []
 
-    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit]) -> None:
+    def began(self, node: NodeId) -> Beginnings:
+        known = self._known_peers.known.get(node)
+        return Beginnings(*known.began) if known is not None else Beginnings()
+
+    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit], began: Beginnings) -> None:
         if node in self._known_peers.known:
-            self._known_peers.has_reached(node, rows)
+            self._known_peers.has_reached(node, rows, began)

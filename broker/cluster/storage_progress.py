@@ -8,13 +8,19 @@ confirmed, and must not be a part of any majority: it ends.  That is found out w
 were there: each passes on what it knows of all.  What is known goes to disk with whatever is
 written next, so that it costs no commit.
 
-frame    [[node, incarnation, life, commit] ...]    of those that the sender knows, and of itself
+frame    [node, incarnation, life, [commit ...]]    with which its last lives began, to that one
+         [node, incarnation, life, commit] ...      how far it has come in a life
+
+Both are sent of all nodes that the sender knows, and of itself; beginnings over a link that is new,
+and if there are others since.
 
 Of each life of a node there is a row, since a later life may be that of a disk that was put back:
-whatever others say of that, what is known of the life before stays, and the node is told.  A sender
-says first over a new link with which commits its last lives have begun.  So a node that was put
-back is known as that by the others, too, however much it has committed since, and after they have
-started again.  And of the rows of lives that it has all of, only the last stays.
+whatever others say of that, what is known of the life before stays, and the node is told.  So a
+node that was put back is known as that by the others, too, however much it has committed since, and
+after they have started again.  A row goes once the node has shown that it still has that, and not
+for want of room: with which commits its lives have begun is on its own disk, a disk that was put
+back in one life has begun the next with less than it had, and each passes on what it knows of that.
+So who has had no link to a node for many of its lives keeps no more rows than another.
 """
 
 from __future__ import annotations
@@ -30,11 +36,11 @@ from fluffle.broker.config.start_error import NodeMustStop
 from fluffle.raft.config import NodeId
 
 BEGINNINGS_MAX = 64
-"""So many of its last lives a node speaks of, in case that another has not heard of some."""
+"""So many of the last lives of a node are spoken of, in case that another has not heard of some."""
 
-LIVES_MAX = 8
-"""So many lives of another node are remembered: the newest, and the first of those that it has not
-said to have all of; of those between others know."""
+ROWS_KEPT = 2
+"""So many lives are remembered in any case, the last ones: should the node be put back to before
+its last start, others are told who do not know that."""
 
 TELL_S = 0.25
 """Time between two looks whether there is something to send."""
@@ -51,8 +57,56 @@ class DurableCommit(NamedTuple):
     commit: int
 
 
-Row: TypeAlias = tuple[NodeId, int, int, int]
-"""A node, and what it has `DurableCommit`."""
+class Beginnings(NamedTuple):
+    """Commits with which the last lives of a node began, as its own disk had them."""
+
+    incarnation: int = 0
+    life: int = 0
+    """The last of them."""
+    commits: tuple[int, ...] = ()
+
+    def of(self, life: int) -> int | None:
+        """The last commit on the disk when that life began; None if that is not known."""
+        at = life - self._first
+        return self.commits[at] if 0 <= at < len(self.commits) else None
+
+    def prove(self, row: DurableCommit) -> bool:
+        """Whether the next life after that one began with all of it on the disk.
+
+        A later life proves nothing: it may have begun with commits that were made anew.
+        """
+        began = self.of(row.life + 1)
+        return self.incarnation == row.incarnation and began is not None and began >= row.commit
+
+    def first_after(self, row: DurableCommit) -> int | None:
+        """The commit with which the first life began that is known of those after that one."""
+        if self.incarnation != row.incarnation or row.life >= self.life:
+            return None
+        return self.of(max(row.life + 1, self._first))
+
+    def with_other(self, other: Beginnings) -> Beginnings:
+        """With what another node knows; of another incarnation it is another node."""
+        last = max(self, other)
+        if self.incarnation != other.incarnation:
+            return last
+        least: dict[int, int] = {}
+        for each in (self, other):
+            for life, commit in enumerate(each.commits, start=each._first):
+                least[life] = min(commit, least.get(life, commit))
+        commits: list[int] = []
+        for life in range(last.life, last.life - BEGINNINGS_MAX, -1):
+            if life not in least:
+                break  # before a gap there is nothing that rows are known of
+            commits.append(least[life])
+        return Beginnings(last.incarnation, last.life, tuple(reversed(commits)))
+
+    @property
+    def _first(self) -> int:
+        return self.life + 1 - len(self.commits)
+
+
+Item: TypeAlias = tuple[NodeId, int, int, int | Sequence[int]]
+"""A node, and its `DurableCommit`, or `Beginnings`."""
 
 
 class DiskPutBack(NodeMustStop):
@@ -77,8 +131,17 @@ class ProgressMemory(Protocol):
     def reached(self, node: NodeId) -> Sequence[DurableCommit]:
         """How far one is known to have come in lives of one incarnation, in their order."""
 
-    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit]) -> None:
-        """Remember these in the place of those; they are on disk with the next commit."""
+    def began(self, node: NodeId) -> Beginnings:
+        """With which commits its last lives are known to have begun."""
+
+    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit], began: Beginnings) -> None:
+        """Remember these in the place of those; they are on disk with the next commit.
+
+        Invariant: for each commit that a node was ever known to have durable in its present
+        incarnation, there is a row of the same life with that commit or a later one, or it was
+        proved by the beginning of the next life, as the disk of that node had it.  So whoever lacks
+        any of them contradicts a row, and no number of lives takes it away.
+        """
 
 
 class StorageProgress:
@@ -109,8 +172,8 @@ class StorageProgress:
         self.memory = memory
         self._send = send
         self._on_put_back = on_put_back
-        self._sent: dict[NodeId, bytes] = {}
-        """The last frame to each node over the link that is up."""
+        self._sent: dict[NodeId, tuple[bytes, bytes]] = {}
+        """The last frames to each node over the link that is up: beginnings, and rows."""
         self._found: dict[NodeId, tuple[int, int]] = {}
         """Nodes whose disks were put back, with the incarnation and life in which that was said."""
 
@@ -118,46 +181,52 @@ class StorageProgress:
         """Sends over a new link all that is known, before anything else is said there."""
         self._sent.pop(node, None)
         if is_up:
-            self._sent[node] = self._known()
-            self._send(node, pack(*self._beginnings(), *self._rows()))
+            self._sent[node] = b"", b""
+            self._tell(node, *self._known())
 
     def look(self) -> None:
         """Send what is new, wherever there is a link."""
-        payload = self._known()
-        for node, sent in self._sent.items():
-            if sent != payload:
-                self._sent[node] = payload
+        known = self._known()
+        for node in self._sent:
+            self._tell(node, *known)
+
+    def _tell(self, node: NodeId, *frames: bytes) -> None:
+        """Beginnings first: rows are compared with them."""
+        for payload, sent in zip(frames, self._sent[node], strict=True):
+            if payload != sent:
                 self._send(node, payload)
+        beginnings, rows = frames
+        self._sent[node] = beginnings, rows
 
-    def _known(self) -> bytes:
-        return pack(*self._rows())
+    def _known(self) -> tuple[bytes, bytes]:
+        return pack(*self._beginnings()), pack(*self._rows())
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[Item]:
         for node in sorted(self.memory.known):
             yield from ((node, *each) for each in self.memory.reached(node) if each.incarnation)
         if ours := self._incarnation():
             yield self._name, ours, self._lives.count, self.disk.commit_number
 
-    def _beginnings(self) -> Iterator[Row]:
-        """Those of the last lives, the present one at the end."""
-        began, ours = self._lives.began[-BEGINNINGS_MAX:], self._incarnation()
-        first = self._lives.count + 1 - len(began)
-        return ((self._name, ours, first + at, commit) for at, commit in enumerate(began) if ours)
+    def _beginnings(self) -> Iterator[Item]:
+        for node in sorted(self.memory.known):
+            began = self.memory.began(node)
+            if began.incarnation:
+                yield node, *began
+        if ours := self._incarnation():
+            yield self._name, ours, self._lives.count, self._lives.began[-BEGINNINGS_MAX:]
 
     def receive(self, sender: NodeId, payload: bytes) -> None:
         """Takes what another node knows.  Raises `BadFrame`."""
-        of_itself: list[DurableCommit] = []
-        for node, reached in unpacked(payload):
-            if node == sender:
-                of_itself.append(reached)
+        for node, each in unpacked(payload):
+            if isinstance(each, Beginnings):
+                if node != self._name:
+                    self._learn_beginnings(node, each)
             elif node != self._name:
-                self._learn(node, reached)
-            elif reached.incarnation == self._incarnation() and not self._has(reached):
-                self._on_put_back(DiskPutBack(put_back(sender, reached, self._lives)))
-        if of_itself:
-            *beginnings, now = of_itself
-            self._compare(sender, beginnings, now)
-            self._learn(sender, now)
+                if node == sender:
+                    self._compare(node, each)
+                self._learn(node, each)
+            elif each.incarnation == self._incarnation() and not self._has(each):
+                self._on_put_back(DiskPutBack(put_back(sender, each, self._lives)))
 
     def _has(self, reached: DurableCommit) -> bool:
         """Whether this disk has what another knows that it had."""
@@ -165,22 +234,24 @@ class StorageProgress:
             return reached.commit <= self.disk.commit_number
         return self._lives.has_all_of(reached.life, reached.commit)
 
-    def _compare(
-        self, node: NodeId, beginnings: Sequence[DurableCommit], now: DurableCommit
-    ) -> None:
-        """Compare what a node says of its lives with what is known of each of them: of those that
-        it still has, one need be remembered."""
-        rows = self.memory.reached(node)
-        if not rows or rows[0].incarnation != now.incarnation:
-            return
-        began = {each.life: each.commit for each in beginnings}
-        needless = [row for row in rows if began.get(row.life + 1, -1) >= row.commit][:-1]
-        if needless:
-            self.memory.has_reached(node, [row for row in rows if row not in needless])
-        for row in rows:
-            later = [each.commit for each in (*beginnings, now) if each.life > row.life]
-            if later and min(later) < row.commit:
-                self._find(node, row, min(later), now)
+    def _compare(self, node: NodeId, now: DurableCommit) -> None:
+        """Compare what a node says of its lives with what is known of each of them."""
+        began = self.memory.began(node)
+        for row in self.memory.reached(node):
+            if row.incarnation == now.incarnation and row.life < now.life:
+                first = began.first_after(row)
+                found = now.commit if first is None else min(first, now.commit)
+                if found < row.commit:
+                    self._find(node, row, found, now)
+
+    def _learn_beginnings(self, node: NodeId, told: Beginnings) -> None:
+        """Remember with which commits the lives of a node have begun, and no rows of what it has
+        shown by that to have still."""
+        before = self.memory.began(node)
+        began = before.with_other(told)
+        if began != before:
+            rows = self.memory.reached(node)
+            self.memory.has_reached(node, needed(rows, began), began)
 
     def _learn(self, node: NodeId, reached: DurableCommit) -> None:
         """Remember how far a node has come in a life; of another incarnation it is another node."""
@@ -194,10 +265,9 @@ class StorageProgress:
         if known is not None and known.commit >= reached.commit:
             return
         lives[reached.life] = reached
-        ordered = sorted(lives.values())
-        if len(ordered) > LIVES_MAX:
-            del ordered[LIVES_MAX - 1 : -1]
-        self.memory.has_reached(node, ordered)
+        began, ordered = self.memory.began(node), sorted(lives.values())
+        if (after := needed(ordered, began)) != rows:
+            self.memory.has_reached(node, after, began)
 
     def _find(self, node: NodeId, known: DurableCommit, found: int, now: DurableCommit) -> None:
         """Say of a node, once in each of its lives, that its disk was put back."""
@@ -218,6 +288,11 @@ ADVICE = (
 )
 
 
+def needed(rows: Sequence[DurableCommit], began: Beginnings) -> list[DurableCommit]:
+    """Those of the rows of a node, in their order, that are still to be compared with."""
+    return [row for row in rows[:-ROWS_KEPT] if not began.prove(row)] + [*rows[-ROWS_KEPT:]]
+
+
 def put_back(sender: NodeId, reached: DurableCommit, lives: Boots) -> str:
     """Explains what has happened, and what to do."""
     return (
@@ -231,13 +306,23 @@ def put_back(sender: NodeId, reached: DurableCommit, lives: Boots) -> str:
     )
 
 
-def unpacked(payload: bytes) -> list[tuple[NodeId, DurableCommit]]:
+def unpacked(payload: bytes) -> list[tuple[NodeId, DurableCommit | Beginnings]]:
     """Raises `BadFrame`."""
-    rows = unpack(payload)
-    if type(rows) is not list or not all(map(is_row, rows)):
-        raise BadFrame(f"{rows!r:.40} for how far disks have come")
-    return [(row[0], DurableCommit(*row[1:])) for row in rows]
+    items = unpack(payload)
+    if type(items) is not list or not all(map(is_item, items)):
+        raise BadFrame(f"{items!r:.40} for how far disks have come")
+    return [(item[0], taken(*item[1:])) for item in items]
 
 
-def is_row(row: object) -> bool:
-    return type(row) is list and [type(each) for each in row] == [str, int, int, int]
+def taken(incarnation: int, life: int, last: int | list[int]) -> DurableCommit | Beginnings:
+    if isinstance(last, int):
+        return DurableCommit(incarnation, life, last)
+    return Beginnings(incarnation, life, tuple(last))
+
+
+def is_item(item: object) -> bool:
+    if type(item) is not list or len(item) != 4:
+        return False
+    *place, last = item
+    numbers = last if type(last) is list else [last]
+    return [*map(type, place)] == [str, int, int] and all(type(each) is int for each in numbers)

@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from fluffle.broker.cluster.links.identity import Boots
-from fluffle.broker.cluster.storage_progress import DurableCommit
+from fluffle.broker.cluster.storage_progress import Beginnings, DurableCommit
 from fluffle.raft.config import NodeId
 from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.raft.records import Entry, GroupId
@@ -52,13 +52,20 @@ def file_made(number: int) -> FileMark:
     return FileMark(birth_ns=number, inode=number, generation=None)
 
 
+class KnownProgress(NamedTuple):
+    """The progress of another node."""
+
+    rows: Sequence[DurableCommit] = ()
+    began: Beginnings = Beginnings()
+
+
 @dataclass(slots=True)
 class Book:
     """The marks that a store has beside its groups: of its node, its file and the other nodes."""
 
     lives: Boots = field(default_factory=lambda: Boots(0, ()))
     commit_number: int = 0
-    reached: dict[NodeId, Sequence[DurableCommit]] = field(default_factory=dict)
+    reached: dict[NodeId, KnownProgress] = field(default_factory=dict)
     mark: FileMark | None = None
 
     def copy(self) -> "Book":
@@ -117,9 +124,9 @@ class SimDisk:
         self.book = Book()
         self.file = file_made(1)
         """The file that is there, wherever its content is from."""
-        self._noted: dict[NodeId, Sequence[DurableCommit]] = {}
+        self._noted: dict[NodeId, KnownProgress] = {}
         """The progress of other nodes, for the next commit, …"""
-        self._running_noted: dict[NodeId, Sequence[DurableCommit]] = {}
+        self._running_noted: dict[NodeId, KnownProgress] = {}
         """… and in the one that runs."""
         self.boot = 0
         """Boot epoch, raised at each start of a process."""
@@ -167,13 +174,19 @@ class SimDisk:
         return sorted({*self.book.reached, *self._running_noted, *self._noted})
 
     def reached(self, node: NodeId) -> Sequence[DurableCommit]:
+        return self._known_progress(node).rows
+
+    def began(self, node: NodeId) -> Beginnings:
+        return self._known_progress(node).began
+
+    def _known_progress(self, node: NodeId) -> KnownProgress:
         for known in (self._noted, self._running_noted, self.book.reached):
             if node in known:
                 return known[node]
-        return ()
+        return KnownProgress()
 
-    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit]) -> None:
-        self._noted[node] = [*rows]
+    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit], began: Beginnings) -> None:
+        self._noted[node] = KnownProgress([*rows], began)
 
     def backup(self) -> Backup:
         return Backup(self.boot, self.image.copy(), self.book.copy())

@@ -13,7 +13,7 @@ from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.raft.config import Config, NodeId
 from fluffle.storage.raft_memory import Image
 from tests.simulation.cluster import Cluster
-from tests.simulation.disk import Backup
+from tests.simulation.disk import Backup, KnownProgress
 from tests.simulation.registry import GroupSpec
 from tests.simulation.virtual_time import MS_US, SECOND_US
 
@@ -439,7 +439,7 @@ def is_remembered(cluster: Cluster, name: NodeId, backup: Backup) -> bool:
     return all(
         any(
             row.incarnation == group.incarnation and row.commit > backup.book.commit_number
-            for row in disk.book.reached.get(name, ())
+            for row in disk.book.reached.get(name, KnownProgress()).rows
         )
         for disk in others
     )

@@ -31,6 +31,8 @@ class KnownPeer(NamedTuple):
     """As it is registered."""
     reached: tuple[tuple[int, int, int], ...] = ()
     """How far its disk is known to have come, in some of its lives: see `storage_progress`."""
+    began: tuple[int, int, tuple[int, ...]] = (0, 0, ())
+    """The commits with which its last lives began: see `Beginnings`."""
 
 
 class KnownPeers:
@@ -60,12 +62,17 @@ class KnownPeers:
         known = self._known.get(node, KnownPeer())
         self._put(node, known._replace(boot=boot, nonce=nonce))
 
-    def has_reached(self, node: str, rows: Sequence[tuple[int, int, int]]) -> None:
+    def has_reached(
+        self,
+        node: str,
+        rows: Sequence[tuple[int, int, int]],
+        began: tuple[int, int, tuple[int, ...]],
+    ) -> None:
         """Its disk has come so far.  That is on this one with whatever is written next.
 
         No commit begins for it: each would be sent, and remembered, and so on for ever.
         """
-        known = self._known.get(node, KnownPeer())._replace(reached=tuple(rows))
+        known = self._known.get(node, KnownPeer())._replace(reached=tuple(rows), began=began)
         self._known[node] = known
         self._commits.batch().put(KNOWN_PEER, node.encode(), encoded(known))
 
@@ -85,7 +92,7 @@ def encoded(peer: KnownPeer) -> bytes:
     address = peer.address
     where = None if address is None else (address.host, address.port)
     *earlier, newest = peer.reached or [(0, 0, 0)]
-    value: bytes = msgpack.packb((where, *peer[1:4], newest, earlier))
+    value: bytes = msgpack.packb((where, *peer[1:4], newest, earlier, peer.began))
     return value
 
 
@@ -98,6 +105,8 @@ def _decoded(name: bytes, value: bytes) -> tuple[str, KnownPeer]:
         reached = tuple((incarnation, life, commit) for incarnation, life, commit in rows)
         if not reached[-1][0]:
             reached = ()
-        return name.decode(), KnownPeer(address, boot, nonce, registered, reached)
+        incarnation, life, commits = later[2] if len(later) > 2 else (0, 0, ())
+        began = incarnation, life, tuple(commits)
+        return name.decode(), KnownPeer(address, boot, nonce, registered, reached, began)
     except UNREADABLE as error:
         raise Corrupt(f"catalog {KNOWN_PEER} {name!r}", f"it cannot be read: {error}") from error

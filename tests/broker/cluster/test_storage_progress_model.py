@@ -7,8 +7,10 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from random import Random
 
+import pytest
+
+from fluffle.broker.cluster import storage_progress
 from fluffle.broker.cluster.links.identity import Boots
-from fluffle.broker.cluster.storage_progress import LIVES_MAX
 from tests.broker.cluster.test_storage_progress import End, Memory
 from tests.suite.seeds import seeds
 
@@ -106,10 +108,8 @@ class Model:
             self.chance.choice(idle).start(self.started)
 
     def kill(self) -> None:
-        """Not so often that some of its lives are remembered by nobody."""
-        some = [each for each in self.running if each.running.lives.count < LIVES_MAX]
-        if some:
-            self.end(self.chance.choice(some))
+        if self.running:
+            self.end(self.chance.choice(self.running))
 
     def end(self, machine: Machine) -> None:
         machine.end = None
@@ -200,3 +200,63 @@ def test_who_lacks_what_another_knows_ends_and_no_other(seed: int) -> None:
     weights = [weight for weight, _do in steps]
     for _ in range(200):
         chance.choices([do for _weight, do in steps], weights)[0]()
+
+
+class Observer:
+    """A node that hears of the lives of another, and all that it has ever heard."""
+
+    def __init__(self, name: str) -> None:
+        self.end = End(name, Boots(0, ()).followed_by(b"", began=0), 1)
+        self.heard: dict[int, int] = {}
+        """By life, the last commit of it."""
+
+    def hears(self, other: Observer) -> None:
+        self.end.met_by(other.end)
+        self.hears_of(other.heard)
+
+    def hears_of(self, heard: dict[int, int]) -> None:
+        for life, commit in heard.items():
+            self.heard[life] = max(commit, self.heard.get(life, 0))
+
+    def ends(self, life: Boots, commit: int) -> bool:
+        """Whether a node that is in that life ends when it hears what this one knows."""
+        node = End("a", life, commit)
+        node.met_by(self.end)
+        return bool(node.ended)
+
+
+def lacks(life: Boots, now: int, heard: dict[int, int]) -> bool:
+    return any(
+        commit > (now if number == life.count else life.began[number])
+        for number, commit in heard.items()
+    )
+
+
+@pytest.mark.parametrize("spoken_of", [2, 64])
+@seeds(50)
+def test_no_number_of_lives_hides_what_a_node_had(
+    seed: int, spoken_of: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One node of four starts dozens of times, and hears nothing; of most of its lives the others
+    know from one another.  Its disk is put back now and then."""
+    monkeypatch.setattr(storage_progress, "BEGINNINGS_MAX", spoken_of)
+    chance = Random(seed)
+    observers = [Observer(name) for name in "bcd"]
+    life, commit = Boots(0, ()), 0
+    for number in range(60):
+        life = life.followed_by(number.to_bytes(16), began=commit)
+        copied = commit
+        for _ in range(chance.randrange(6)):
+            commit += chance.choice((1, 1, 2, 10))
+            copied = chance.choice((copied, copied, commit))
+            one, other = chance.sample(observers, 2)
+            if chance.random() < 0.4:
+                one.end.met_by(End("a", life, commit))
+                one.hears_of({life.count: commit})
+            else:
+                one.hears(other)
+            for each in observers:
+                lacking = lacks(life, commit, each.heard)
+                assert each.ends(life, commit) == lacking, f"as {each.end.name} knows it"
+        if chance.random() < 0.05:
+            commit = copied

@@ -19,6 +19,7 @@ from fluffle.storage.errors import Corrupt
 
 ADDRESS = ListenAddress("host", 5)
 ROWS = ((2, 3, 40), (2, 5, 61), (2, 6, 60))
+BEGAN = 2, 6, (50, 60)
 
 
 class Written:
@@ -52,10 +53,10 @@ def test_how_far_each_life_of_a_node_has_come_is_on_disk_with_what_is_written_ne
     known.meet("a", ADDRESS, 7)
     known.lives("a", 6, b"nonce")
     commits = written.commits
-    known.has_reached("a", ROWS)
+    known.has_reached("a", ROWS, BEGAN)
     assert written.commits == commits, "no commit begins for it"
-    assert kept(written).known == {"a": KnownPeer(ADDRESS, 6, b"nonce", 7, ROWS)}
-    known.has_reached("a", ROWS[:1])
+    assert kept(written).known == {"a": KnownPeer(ADDRESS, 6, b"nonce", 7, ROWS, BEGAN)}
+    known.has_reached("a", ROWS[:1], BEGAN)
     assert kept(written).known["a"].reached == ROWS[:1]
     known.forget("a")
     assert kept(written).known == {}
@@ -74,13 +75,15 @@ def test_what_was_written_before_is_read(
 
 
 def test_who_reads_only_the_newest_life_finds_it_where_it_was() -> None:
-    *_, newest, earlier = msgpack.unpackb(encoded(KnownPeer(ADDRESS, reached=ROWS)))
+    *_, newest, earlier, _began = msgpack.unpackb(encoded(KnownPeer(ADDRESS, reached=ROWS)))
     assert (newest, earlier) == ([*ROWS[-1]], [[*row] for row in ROWS[:-1]])
-    *_, newest, earlier = msgpack.unpackb(encoded(KnownPeer()))
+    *_, newest, earlier, _began = msgpack.unpackb(encoded(KnownPeer()))
     assert (newest, earlier) == ([0, 0, 0], [])
 
 
-@pytest.mark.parametrize("later", [[5], [(1, 2)], [(1, 2, 3), 4], [(1, 2, 3), [(1, 2)]]])
+@pytest.mark.parametrize(
+    "later", [[5], [(1, 2)], [(1, 2, 3), 4], [(1, 2, 3), [(1, 2)]], [(1, 2, 3), [], (1, 2)]]
+)
 def test_what_cannot_be_read_is_damage(later: list[object]) -> None:
     written = Written()
     written.items[b"a"] = msgpack.packb((("host", 5), 6, b"nonce", 7, *later))
