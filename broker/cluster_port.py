@@ -24,8 +24,8 @@ from fluffle.broker.vhosts.vhost import OnKept
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
     from fluffle.broker.cluster.hosted_group import HostedGroup
+    from fluffle.broker.core.direct_reply_to import ReplyTargets
     from fluffle.broker.definitions.catalogue import Catalogue
-    from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
 
 
 class NodeServices(NamedTuple):

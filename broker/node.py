@@ -35,6 +35,11 @@ from fluffle.broker.composition.observers import (
 from fluffle.broker.composition.single_node import SingleNode
 from fluffle.broker.config.config import Config, ListenAddress, listeners_of
 from fluffle.broker.config.start_error import cannot_listen
+from fluffle.broker.core.connections import Connections, Owners, delete_late
+from fluffle.broker.core.direct_reply_to import ReplyTargets
+from fluffle.broker.core.forced_closes import ForcedCloses
+from fluffle.broker.core.observer import ChangedBy
+from fluffle.broker.core.services import Services, server_properties
 from fluffle.broker.definitions.catalogue import Catalogue, policies_of, queues_here, restored
 from fluffle.broker.definitions.changes import unfinished
 from fluffle.broker.definitions.first_start import (
@@ -51,13 +56,8 @@ from fluffle.broker.events.event_publisher import COMMANDS, INTERNAL
 from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.process.environment import Environment, machine_environment
 from fluffle.broker.process.sockets import unauthenticated_max
-from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
-from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
 from fluffle.broker.protocols.amqp091.interceptors import interceptors_of
 from fluffle.broker.protocols.amqp091.listener import Listener
-from fluffle.broker.protocols.amqp091.observer import ChangedBy
-from fluffle.broker.protocols.amqp091.registry import Connections, Owners, delete_late
-from fluffle.broker.protocols.amqp091.services import Services, server_properties
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.changes import have_own
@@ -74,7 +74,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
-    from fluffle.broker.protocols.amqp091.tls import Certificates
+    from fluffle.broker.process.tls import Certificates
 
 logger = logging.getLogger(__name__)
 
@@ -411,7 +411,7 @@ class Node:
         return ControlSocket(self._config.data_dir, self.parts, self._services, self.fail)
 
     async def _listen_tls(self, listener: Listener, address: ListenAddress) -> tuple[str, int]:
-        from fluffle.broker.protocols.amqp091.tls import certificates_of  # noqa: PLC0415  ssl only if it is used
+        from fluffle.broker.process.tls import certificates_of  # noqa: PLC0415  ssl only if it is used
 
         config = self._config
         self._certificates = certificates_of(config, "tls-listen", verify=config.tls_verify)

@@ -14,18 +14,18 @@ from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import User
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import Limits, QuorumConfig
+from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.connections import Owners
+from fluffle.broker.core.direct_reply_to import ReplyTargets
+from fluffle.broker.core.enqueue import publish_confirmed, publish_plain
+from fluffle.broker.core.output_buffer import OutputBuffer
+from fluffle.broker.core.pending_requests import DeferredBytes, WaitingChannels
+from fluffle.broker.core.services import Services
+from fluffle.broker.core.session import Session
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.confirms import Confirms
-from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
-from fluffle.broker.protocols.amqp091.enqueue import publish_confirmed, publish_plain
-from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
-from fluffle.broker.protocols.amqp091.pending_requests import DeferredBytes, WaitingChannels
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
-from fluffle.broker.protocols.amqp091.registry import Owners
-from fluffle.broker.protocols.amqp091.services import Services
-from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.protocols.amqp091.subscription import Envelopes
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder

@@ -25,3 +25,8 @@ class User:
     @property
     def may_impersonate(self) -> bool:
         return IMPERSONATOR in self.tags
+
+
+def user_name(octets: bytes) -> str:
+    """A user name as a client sends it; bytes that are not UTF-8 make one that no user has."""
+    return octets.decode(errors="surrogateescape")

@@ -24,7 +24,7 @@ from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound
 from fluffle.broker.cluster.rpc_client import Page, RequestRefused
 from fluffle.broker.cluster.rpc_server import Tell
-from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.core.services import Services
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.commits import WaitingCall
 from fluffle.protocol.spec import ReplyCode

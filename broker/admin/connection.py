@@ -25,8 +25,8 @@ from fluffle.broker.admin.dispatch import (
 )
 from fluffle.broker.base.clock import Timer
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFailure
-from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
-from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.core.output_buffer import OutputBuffer
+from fluffle.broker.core.services import Services
 
 CONNECTIONS_MAX = 32
 """Operators and their scripts are few."""

@@ -12,9 +12,9 @@ from fluffle.broker.base.errors import BrokerError, BrokerFailed, NotFound
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
+from fluffle.broker.core.connections import Connections
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Decide, Metadata
-from fluffle.broker.protocols.amqp091.registry import Connections
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.background import BackgroundTasks, Task
 from fluffle.broker.runtime.commits import Commits

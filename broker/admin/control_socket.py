@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.core.services import Services
 from fluffle.broker.process.data_directory import SOCKET_NAME, control_address
-from fluffle.broker.protocols.amqp091.services import Services
 
 if TYPE_CHECKING:
     from fluffle.broker.admin.all_nodes import PeerRequest

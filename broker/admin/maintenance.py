@@ -21,9 +21,9 @@ from fluffle.broker.base.errors import (
 from fluffle.broker.base.logs import event, set_level
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import memory_bytes
-from fluffle.broker.protocols.amqp091.forced_closes import PIECE, close_connection
+from fluffle.broker.core.connections import Connections
+from fluffle.broker.core.forced_closes import PIECE, close_connection
 from fluffle.broker.protocols.amqp091.listener import Listener
-from fluffle.broker.protocols.amqp091.registry import Connections
 from fluffle.broker.runtime.background import in_pieces
 
 REASON = "Node was put into maintenance mode"

@@ -11,9 +11,9 @@ from fluffle.broker.admin.arguments import Limits, changed_limits, check_name
 from fluffle.broker.admin.context import NodeContext, PendingRow, Result, Row, Rows, Work
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
+from fluffle.broker.core.firehose import FIREHOSE, Firehose, set_tracer
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.protocols.amqp091.firehose import FIREHOSE, Firehose, set_tracer
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
 from fluffle.broker.runtime.background import in_pieces
 from fluffle.broker.vhosts.vhost import VirtualHost

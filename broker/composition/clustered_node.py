@@ -31,6 +31,7 @@ from fluffle.broker.cluster.usage import SharedUsage
 from fluffle.broker.cluster.usage import UsageCallbacks as UsagePorts
 from fluffle.broker.cluster_port import NodeServices
 from fluffle.broker.config.config import ClusterConfig
+from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
 from fluffle.broker.definitions.ended_queues import (
     EndedQueues,
@@ -40,7 +41,6 @@ from fluffle.broker.definitions.ended_queues import (
 )
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import ReadBarrier
-from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_factory import FactoryByType, QueueFactory
 from fluffle.broker.vhosts.vhost import OnKept

@@ -13,7 +13,7 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster_port import ClusterPort
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.config.start_error import cannot_listen
-from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.core.services import Services
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -78,7 +78,7 @@ class HttpListeners(NamedTuple):
         config = self.parts.config
         if not config.management_tls:
             return None
-        from fluffle.broker.protocols.amqp091 import tls  # noqa: PLC0415  ssl only if it is used
+        from fluffle.broker.process import tls  # noqa: PLC0415  ssl only if it is used
 
         certificates = tls.certificates_of(config, "management-tls", verify="none")  # of browsers
         return tls.listening_context(certificates)

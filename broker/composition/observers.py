@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from fluffle.broker.alarms.alarms import Alarms
     from fluffle.broker.base.traffic import Traffic
     from fluffle.broker.config.config import Config
+    from fluffle.broker.core.observer import Observer
     from fluffle.broker.definitions.catalogue import Catalogue
     from fluffle.broker.observability.statistics.statistics import Statistics
     from fluffle.broker.process.environment import Environment
-    from fluffle.broker.protocols.amqp091.observer import Observer
     from fluffle.broker.routing.exchange import ExchangeSpec
     from fluffle.broker.runtime.background import BackgroundTasks
     from fluffle.broker.vhosts.vhost import VirtualHost
@@ -41,7 +41,7 @@ def node_observers(
     metrics."""
     observers = outside.observers
     if config.event_exchange:
-        from fluffle.broker.protocols.amqp091.client_events import begun  # noqa: PLC0415  only if it is used
+        from fluffle.broker.core.client_events import begun  # noqa: PLC0415  only if it is used
 
         clock, known = outside.clock, catalogue.known
         observers = *observers, begun(config.node_name, catalogue.vhosts, clock, known, alarms)

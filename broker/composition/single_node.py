@@ -21,7 +21,7 @@ from fluffle.broker.vhosts.vhost import OnKept, ignore_kept
 if TYPE_CHECKING:
     from fluffle.broker.cluster.hosted_group import HostedGroup
     from fluffle.broker.cluster.single_node_quorum import SingleNodeQuorum
-    from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
+    from fluffle.broker.core.direct_reply_to import ReplyTargets
 
 NO_GROUPS: Mapping[int, HostedGroup] = MappingProxyType({})
 

@@ -58,7 +58,7 @@ def check_named(config: Config) -> None:
     StartFailed, DefinitionsError.
     """
     from fluffle.broker.cluster.links.tls import LinkCertificates  # noqa: PLC0415  ssl only if it
-    from fluffle.broker.protocols.amqp091.tls import certificates_of  # noqa: PLC0415  is used
+    from fluffle.broker.process.tls import certificates_of  # noqa: PLC0415  is used
 
     if config.tls_listen is not None:
         certificates_of(config, "tls-listen", verify=config.tls_verify)

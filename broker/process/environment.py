@@ -18,7 +18,7 @@ from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Store, open_store
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.observer import Observer
+    from fluffle.broker.core.observer import Observer
     from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 
 OpenStore: TypeAlias = Callable[[Callable[[StorageError], None]], Store]

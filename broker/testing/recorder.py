@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fluffle.broker.core.firehose import set_tracer
+from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.events.change_events import PublishingMetadata
 from fluffle.broker.events.event_publisher import EventHeaders
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.protocols.amqp091.firehose import set_tracer
-from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.testing.message_traces import Actor
 from fluffle.broker.testing.tapped import TimelineTap, short, who_on
@@ -24,9 +24,9 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.session import Session
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.protocols.amqp091.connection import Connection
-    from fluffle.broker.protocols.amqp091.session import Session
 
 TAP = "timeline"
 

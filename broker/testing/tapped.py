@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from fluffle.broker.protocols.amqp091.firehose import in_order
+from fluffle.broker.core.firehose import in_order
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
@@ -21,10 +21,10 @@ from fluffle.protocol.properties import body_of
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.enqueue import RoutedBatch
+    from fluffle.broker.core.property_facts import PropertyFacts
+    from fluffle.broker.core.unacked import Stretch
     from fluffle.broker.protocols.amqp091.channel import Channel, Settler
-    from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
-    from fluffle.broker.protocols.amqp091.properties import PropertyFacts
-    from fluffle.broker.protocols.amqp091.unacked import Stretch
     from fluffle.broker.queues.queue_api import QueueHandle
 
 

@@ -26,7 +26,7 @@ from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import body_of
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.session import Session
+    from fluffle.broker.core.session import Session
 
 LINES_MAX = 2_000
 PASSAGES_MAX = 10_000

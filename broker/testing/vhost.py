@@ -17,7 +17,7 @@ from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.local_client import ask, rows
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.errors import NotFound
-from fluffle.broker.protocols.amqp091.properties import sender_selected
+from fluffle.broker.core.property_facts import sender_selected
 from fluffle.broker.queues.queue_api import QueueCounts, QueueHandle
 from fluffle.broker.routing.explain import Explanation, explain
 from fluffle.broker.runtime.turn import Turn

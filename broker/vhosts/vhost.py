@@ -34,7 +34,7 @@ from fluffle.protocol.properties import Properties
 from fluffle.protocol.steps import Steps, whole
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.firehose import Tracer
+    from fluffle.broker.core.firehose import Tracer
 
 
 OnKept: TypeAlias = "Callable[[str, str, HistoryMessage], None]"

@@ -189,14 +189,15 @@ def a_queue_that_nobody_uses_goes(peer: Peer) -> None:
 
 @scenario("5.4")
 def a_queue_lasts_while_it_is_used(peer: Peer) -> None:
+    """No answer is waited for while nobody uses it: on a machine that is busy it would go."""
     main = speaker(peer)
     for kind in TYPES:
         queue = f"used {kind}"
-        main.declare(queue, {"x-queue-type": kind, "x-expires": 250}, durable=True)
+        main.declare(queue, {"x-queue-type": kind, "x-expires": 250}, durable=True, nowait=True)
         main.consume(queue, queue)
         later(main, f"{queue} clock")
         main.declare(queue, passive=True)
-        main.cancel(queue)
+        main.cancel(queue, nowait=True)
         main.delete(queue)
         main.do(make(Queue.Declare, queue=queue, passive=True, nowait=False))
         main = speaker(peer, f"after {kind}")

@@ -21,6 +21,9 @@ from tests.suite.seeds import SUITE
 Wanted = tuple[str, Mutant]
 """A family, and one that its tests must find."""
 
+NO_MATTER = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+"""Options of pytest: this process has imported hypothesis, which none of these tests rewrites."""
+
 
 def hunts(wanted: Sequence[Wanted], processors: int) -> Iterator[Verdict]:
     """Verdicts as they come: of each mutant alone where runs are simulated, else of a family."""
@@ -44,9 +47,8 @@ def by_tests(family: str, mutants: Sequence[Mutant]) -> list[Verdict]:
     taken = Taken(family, {mutant.number for mutant in mutants})
     with contextlib.redirect_stdout(io.StringIO()) as said, pytest.MonkeyPatch.context() as patch:
         patch.delenv(SUITE, raising=False)
-        pytest.main(
-            ["-q", "-p", "no:cacheprovider", str(ROOT / FAMILIES[family].tests)], plugins=[taken]
-        )
+        file = str(ROOT / FAMILIES[family].tests)
+        pytest.main(["-q", "-p", "no:cacheprovider", *NO_MATTER, file], plugins=[taken])
     if missing := taken.numbers - {verdict.mutant.number for verdict in taken.verdicts}:
         raise LookupError(f"{family}: nothing looked for {sorted(missing)}\n{said.getvalue()}")
     return taken.verdicts

@@ -9,7 +9,7 @@ import pytest
 
 from tests.mutants.families.batches import BATCHES, HOME
 from tests.mutants.families.consume import CONSUMING
-from tests.mutants.families.engine import ENGINE
+from tests.mutants.families.engine import ENGINE, UNUSED
 from tests.mutants.families.enqueue import PUTTING
 from tests.mutants.families.formation import FORMATION
 from tests.mutants.families.groups import RAFT
@@ -78,6 +78,7 @@ FAMILIES = {
         Family(
             "consuming", tuple(CONSUMING), "tests/broker/protocols/amqp091/test_basic_methods.py"
         ),
+        Family("unused", tuple(UNUSED), "tests/broker/queues/quorum/test_unused_queue.py"),
         Family("putting", tuple(PUTTING), "tests/broker/protocols/amqp091/test_early_answers.py"),
     )
 }

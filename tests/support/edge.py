@@ -19,6 +19,11 @@ from fluffle.broker.alarms.alarms import Alarms, watermarks_of
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.traffic import Deaths
 from fluffle.broker.config.config import Config, Limits
+from fluffle.broker.core.client_events import ClientEvents
+from fluffle.broker.core.connections import Connections, Owners, delete_late
+from fluffle.broker.core.direct_reply_to import ReplyTargets
+from fluffle.broker.core.forced_closes import ForcedCloses
+from fluffle.broker.core.services import Services, server_properties
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
@@ -28,12 +33,7 @@ from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
 from fluffle.broker.observability.statistics.sampler import SampleTimer
 from fluffle.broker.observability.statistics.statistics import Statistics
 from fluffle.broker.policies.policies import Policies
-from fluffle.broker.protocols.amqp091.client_events import ClientEvents
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
-from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
-from fluffle.broker.protocols.amqp091.registry import Connections, Owners, delete_late
-from fluffle.broker.protocols.amqp091.services import Services, server_properties
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.changes import have_own
 from fluffle.broker.runtime.background import BackgroundTasks

@@ -298,12 +298,9 @@ class QuorumQueueMember:
             if index is None and led.queue.disuse is not None:
                 led.queue.disuse.used()
             elif not led.is_over:
-                self._place.aging.disused(self.vhost, definition, lambda: self._is_disused(led))
+                self._place.aging.disused(self.vhost, definition, lambda: led.is_disused)
 
         self._hosted.read_index(confirmed)
-
-    def _is_disused(self, led: Leadership) -> bool:
-        return not led.is_over and led.queue.is_disused
 
     def _touched(self, _led: Leadership) -> None:
         self._changed()

@@ -12,8 +12,8 @@ from fluffle.broker.alarms.disk import free_bytes
 from fluffle.broker.alarms.memory import resident_bytes
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.config.config import Config
+from fluffle.broker.core.services import Services
 from fluffle.broker.observability.metrics.tables import COUNTER, Column, Kind, Reading, Table
-from fluffle.broker.protocols.amqp091.services import Services
 
 PROTOCOL = "amqp091"
 OPEN_FILES = Path("/proc/self/fd")

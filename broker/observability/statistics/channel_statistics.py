@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.message import Origin
+from fluffle.broker.core.direct_reply_to import ReplyTarget
 from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
 from fluffle.broker.observability.statistics.counts import (
     ACK,
@@ -33,16 +34,15 @@ from fluffle.broker.observability.statistics.counts import (
     RETURN,
     Counts,
 )
-from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTarget
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.protocol.properties import body_size
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.confirms import Confirms
+    from fluffle.broker.core.enqueue import Answer, EnqueueRouted, RoutedBatch
+    from fluffle.broker.core.unacked import Stretch
     from fluffle.broker.protocols.amqp091.channel import Channel, GetAnswerer, Send, Settler
-    from fluffle.broker.protocols.amqp091.confirms import Confirms
-    from fluffle.broker.protocols.amqp091.enqueue import Answer, EnqueueRouted, RoutedBatch
-    from fluffle.broker.protocols.amqp091.unacked import Stretch
     from fluffle.broker.queues.delivery import DeliveryBatch, Holder
     from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
     from fluffle.broker.routing.exchange import Exchange

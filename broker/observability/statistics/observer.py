@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
 from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
 from fluffle.broker.observability.statistics.counts import OF_BYTES, Counts
-from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.session import Session
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.protocols.amqp091.connection import Connection
-    from fluffle.broker.protocols.amqp091.session import Session
     from fluffle.broker.queues.consumers import Consumer
 
 

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.base.logs import event, reason_of
+from fluffle.broker.process.peer_addresses import plain_host, shown_address
 from fluffle.broker.process.sockets import Acceptor
-from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.protocol.proxy import ForwardedConnection, ProxyError, bytes_missing, parse
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.tls import Certificates
+    from fluffle.broker.process.tls import Certificates
 
 HANDSHAKE_TIMEOUT_S = 5.0
 """For the PROXY header, and again for the handshake: who connects in earnest needs milliseconds."""
@@ -72,7 +72,7 @@ def shown_peer(address: tuple[Any, ...] | str) -> str:
     """That of a unix socket has no address, or a path."""
     if isinstance(address, str):
         return address or "unix"
-    return connection_methods.shown_address(connection_methods.plain_host(address[0]), address[1])
+    return shown_address(plain_host(address[0]), address[1])
 
 
 async def read_header(client: socket.socket) -> ForwardedConnection | None:

@@ -14,9 +14,9 @@ from fluffle.broker.base.errors import (
     PreconditionFailed,
     ResourceLocked,
 )
+from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.protocols.amqp091 import consumer_timeout
 from fluffle.broker.protocols.amqp091.channel import SETTLED_AT_ONCE, Channel, settle_rest
-from fluffle.broker.protocols.amqp091.output_buffer import burst_bytes
 from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
 from fluffle.broker.queues.arguments import QueueType, consumer_arguments
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
@@ -29,7 +29,7 @@ from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.steps import Steps, Unfinished
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.unacked import Stretch
+    from fluffle.broker.core.unacked import Stretch
     from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.delivery import DeliveryBatch
     from fluffle.broker.queues.queue_api import QueueHandle

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, NotFound
+from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.enqueue import enqueue_routed
+from fluffle.broker.core.pending_requests import PendingQuery, PendingRequest
+from fluffle.broker.core.session import Session
+from fluffle.broker.core.topology import readable_queue
+from fluffle.broker.core.unacked import Stretch, Unacked
 from fluffle.broker.metadata.metadata import Decide, ignore_done
-from fluffle.broker.protocols.amqp091.confirms import Confirms
-from fluffle.broker.protocols.amqp091.enqueue import enqueue_routed
-from fluffle.broker.protocols.amqp091.pending_requests import PendingQuery, PendingRequest
 from fluffle.broker.protocols.amqp091.publish_methods import PutBack, on_publishes
-from fluffle.broker.protocols.amqp091.session import Session
-from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.delivery import BY_CLIENT, Outcome
@@ -24,7 +25,7 @@ from fluffle.protocol.methods import Basic, Method, encode_method, make
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.enqueue import EnqueueRouted, PublishRouted
+    from fluffle.broker.core.enqueue import EnqueueRouted, PublishRouted
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.tx_methods import Transaction
     from fluffle.broker.queues.delivery import DeliveryBatch
@@ -197,17 +198,9 @@ class Channel:
             raise NotFound("no previously declared queue")
         return self.last_queue_name
 
-    def queue(self, name: str) -> QueueHandle:
-        """The queue of that name that this connection may use."""
-        return self.session.vhost.queue(self.queue_name(name), self.session.owner)
-
     def readable_queue(self, name: str) -> QueueHandle:
-        """The same, if the user may read it; RabbitMQ asks that before whether it is there."""
-        name = self.queue_name(name)
-        self.session.rights.check("read", "queue", name)
-        queue = self.session.vhost.queue(name, self.session.owner)
-        check_here(queue)
-        return queue
+        """The queue of that name, as `topology.readable_queue` finds it."""
+        return readable_queue(self.session, self.queue_name(name))
 
     def deliver_ready(self) -> None:
         """Its consumers get what was published before what its client asks for now."""
@@ -333,9 +326,3 @@ def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> N
         once_settled(channel, method, act)
 
     channel.ask(method, queue.settling, known)
-
-
-def check_here(queue: QueueHandle) -> None:
-    """NotFound while the queue lives on a node that is away."""
-    if queue.unreachable_error is not None:
-        raise queue.unreachable_error

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 
 from fluffle.broker.base.errors import BrokerError, ChannelError, NotImplementedHere
 from fluffle.broker.base.logs import event
+from fluffle.broker.core.admission import check_channel_limit
+from fluffle.broker.core.enqueue import publish_plain
+from fluffle.broker.core.session import Session
 from fluffle.broker.protocols.amqp091 import (
     basic_methods,
     publish_methods,
     topology_methods,
     tx_methods,
 )
-from fluffle.broker.protocols.amqp091.admission import check_channel_limit
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.connection_methods import close_for, unimplemented
-from fluffle.broker.protocols.amqp091.enqueue import publish_plain
-from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.protocols.amqp091.subscription import Subscription
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Basic, Method, encode_method, make

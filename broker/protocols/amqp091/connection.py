@@ -19,13 +19,33 @@ from typing import TYPE_CHECKING, cast
 
 from fluffle.broker.base.errors import BrokerError, BrokerFailed
 from fluffle.broker.base.logs import event
+from fluffle.broker.core import admission
+from fluffle.broker.core.deadlines import Deadlines, HeartbeatTimer
+from fluffle.broker.core.heartbeat import Heartbeat
+from fluffle.broker.core.output_buffer import OutputBuffer
+from fluffle.broker.core.pending_requests import (
+    DeferredEvent,
+    Occurrence,
+    WaitingChannels,
+)
+from fluffle.broker.core.read_control import ReadControl
+from fluffle.broker.core.read_holds import UNREAD_BYTES_MAX, ReadHolds
+from fluffle.broker.core.services import Services
+from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
 from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS
-from fluffle.broker.protocols.amqp091 import admission, connection_methods
+from fluffle.broker.process.peer_addresses import (
+    address_of,
+    ends_of,
+    is_loopback,
+    is_reset,
+    is_unix,
+    shown_address,
+)
+from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.channels import Channels
 from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
-from fluffle.broker.protocols.amqp091.deadlines import Deadlines, HeartbeatTimer
 from fluffle.broker.protocols.amqp091.event_handlers import (
     EVENT_HANDLERS,
     METHOD_COST,
@@ -33,20 +53,8 @@ from fluffle.broker.protocols.amqp091.event_handlers import (
     is_settled,
     may_be_answered_too_soon,
 )
-from fluffle.broker.protocols.amqp091.heartbeat import Heartbeat
 from fluffle.broker.protocols.amqp091.long_events import LongEvent
-from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
-from fluffle.broker.protocols.amqp091.peer_addresses import address_of, ends_of, is_reset, is_unix
-from fluffle.broker.protocols.amqp091.pending_requests import (
-    DeferredEvent,
-    Occurrence,
-    WaitingChannels,
-)
-from fluffle.broker.protocols.amqp091.read_control import ReadControl
-from fluffle.broker.protocols.amqp091.read_holds import UNREAD_BYTES_MAX, ReadHolds
 from fluffle.broker.protocols.amqp091.sasl import PeerCertificate
-from fluffle.broker.protocols.amqp091.services import Services
-from fluffle.broker.protocols.amqp091.session import REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.broker.queues.queue_api import PublishTarget
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import method_ids
@@ -115,8 +123,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         next_number = self.services.connections.next_number
         self.ends = peer, here = ends_of(transport, self._forwarded, next_number)
-        shown = connection_methods.shown_address
-        self.name = f"{shown(*peer)} -> {shown(*here)}"
+        self.name = f"{shown_address(*peer)} -> {shown_address(*here)}"
         self.certificate = transport.get_extra_info("peercert") or {}
         self.output = OutputBuffer(self._transport, touch=self.services.turn.touch_outlet)
         self._read_control = ReadControl(self._transport)
@@ -136,7 +143,7 @@ class Connection(asyncio.Protocol):
             self._hang_up("reset before it was accepted")  # so that nobody can say who that was
             return
         hosts = filter(None, (real_host, peer[0]))  # anybody can send a PROXY header
-        self.is_from_loopback = all(map(connection_methods.is_loopback, hosts))
+        self.is_from_loopback = all(map(is_loopback, hosts))
 
     def data_received(self, data: bytes) -> None:
         self.reads += 1

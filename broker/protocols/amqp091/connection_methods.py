@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused, PasswordChecksOverloaded
@@ -28,11 +27,11 @@ from fluffle.broker.base.errors import (
     NotAllowed,
 )
 from fluffle.broker.base.logs import event
-from fluffle.broker.protocols.amqp091.admission import admitted
+from fluffle.broker.core.admission import admitted
+from fluffle.broker.core.pending_requests import ids_of
+from fluffle.broker.core.session import Session
 from fluffle.broker.protocols.amqp091.channel import once_settled
-from fluffle.broker.protocols.amqp091.pending_requests import ids_of
 from fluffle.broker.protocols.amqp091.sasl import EXTERNAL, MECHANISMS, certified_name
-from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
@@ -475,24 +474,6 @@ def unimplemented() -> BrokerError:
 def forced(reason: str) -> BrokerError:
     """What clients hear when the node stops."""
     return ConnectionForced(f"broker forced connection closure with reason '{reason}'")
-
-
-def plain_host(host: str) -> str:
-    """An address without its scope, and that of an IPv4 peer on a socket for both as IPv4."""
-    return host.partition("%")[0].removeprefix("::ffff:")
-
-
-def shown_address(host: str, port: int) -> str:
-    """An address as RabbitMQ prints it: IPv6 in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether it is an address of this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def capabilities_of(client_properties: FieldTable) -> frozenset[str]:

@@ -7,15 +7,15 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fluffle.broker.core.pending_requests import DeferredEvent, Occurrence
+from fluffle.broker.core.route_lookup import LookupTooLong
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.basic_methods import on_acks
 from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
 from fluffle.broker.protocols.amqp091.channels import VOUCHING
 from fluffle.broker.protocols.amqp091.long_events import LongEvent, take_in_steps
-from fluffle.broker.protocols.amqp091.pending_requests import DeferredEvent, Occurrence
 from fluffle.broker.protocols.amqp091.publish_methods import oversized
-from fluffle.broker.protocols.amqp091.route_lookup import LookupTooLong
 from fluffle.protocol.events import (
     Acks,
     HeaderReceived,

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fluffle.broker.core.services import Services
 from fluffle.broker.process.environment import (
     BACKLOG,
     CLOSE_WAIT_S,
@@ -18,11 +19,10 @@ from fluffle.broker.process.sockets import bound_address, listening_socket
 from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.accept import ConnectionAcceptor
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.protocol.proxy import ForwardedConnection
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.tls import Certificates
+    from fluffle.broker.process.tls import Certificates
 
 
 class Listener:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from itertools import repeat
 from typing import TYPE_CHECKING
 
+from fluffle.broker.core.enqueue import RoutedBatch, current_target, enqueue_in_steps
+from fluffle.broker.core.property_facts import read_facts_in_steps, read_lifetimes
+from fluffle.broker.core.route_lookup import Route, lookup_routes
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
-from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch, current_target, enqueue_in_steps
-from fluffle.broker.protocols.amqp091.properties import read_facts_in_steps, read_lifetimes
 from fluffle.broker.protocols.amqp091.publish_methods import (
     CachedRoute,
     PutBack,
@@ -26,16 +27,15 @@ from fluffle.broker.protocols.amqp091.publish_methods import (
     search_route,
     split_for_routing,
 )
-from fluffle.broker.protocols.amqp091.route_lookup import Route, lookup_routes
 from fluffle.broker.queues.expiry_times import lifetimes_at
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.pending_requests import Occurrence
+    from fluffle.broker.core.property_facts import PropertyFacts
+    from fluffle.broker.core.session import Session
     from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.pending_requests import Occurrence
-    from fluffle.broker.protocols.amqp091.properties import PropertyFacts
-    from fluffle.broker.protocols.amqp091.session import Session
 
 
 class LongEvent:

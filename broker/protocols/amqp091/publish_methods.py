@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fluffle.broker.base.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.base.message import Origin
-from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
-from fluffle.broker.protocols.amqp091.confirms import Confirms
-from fluffle.broker.protocols.amqp091.enqueue import TARGETS_AT_ONCE, RoutedBatch, publish_confirmed
-from fluffle.broker.protocols.amqp091.properties import (
+from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.enqueue import TARGETS_AT_ONCE, RoutedBatch, publish_confirmed
+from fluffle.broker.core.property_facts import (
     PropertyFacts,
     read_facts,
     read_lifetimes,
     with_reply_to,
 )
-from fluffle.broker.protocols.amqp091.route_lookup import (
+from fluffle.broker.core.route_lookup import (
     LookupTooLong,
     Route,
     all_delayed,
@@ -34,12 +33,13 @@ from fluffle.broker.protocols.amqp091.route_lookup import (
     lookup_routes,
     run_at_once,
 )
-from fluffle.broker.protocols.amqp091.session import (
+from fluffle.broker.core.session import (
     REMEMBERED_MAX,
     REMEMBERED_PROPERTIES_BYTES_MAX,
     REMEMBERED_PROPERTIES_MAX,
     Session,
 )
+from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.queue_api import PublishTarget
 from fluffle.broker.routing.router import KEYS_SUFFICE, RouteInputs

@@ -7,6 +7,7 @@ that RabbitMQ's `ssl_cert_login_from` names.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from fluffle.broker.access.users import user_name
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.types import Field
@@ -29,7 +30,7 @@ def plain(response: bytes) -> Credentials:
     identity, *parts = response.split(b"\x00")
     if identity or len(parts) != 2:
         raise SyntaxFailure("response is not of the form NUL name NUL password")
-    return text(parts[0]), parts[1]
+    return user_name(parts[0]), parts[1]
 
 
 def amqplain(response: bytes) -> Credentials:
@@ -44,18 +45,13 @@ def amqplain(response: bytes) -> Credentials:
     login, password = table.get("LOGIN"), table.get("PASSWORD")
     if login is None or password is None:
         raise SyntaxFailure("AMQPLAIN auth info does not contain LOGIN and PASSWORD fields")
-    return text(string(login)), string(password)
+    return user_name(string(login)), string(password)
 
 
 def string(field: Field) -> bytes:
     """A long string; blank for a value of another type."""
     value = field[1]
     return value if isinstance(value, bytes) else b""
-
-
-def text(name: bytes) -> str:
-    """A user name; bytes that are not UTF-8 make one that no user has."""
-    return name.decode(errors="surrogateescape")
 
 
 MECHANISMS: dict[str, Callable[[bytes], Credentials]] = {"PLAIN": plain, "AMQPLAIN": amqplain}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.traffic import Deliveries
+from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.protocols.amqp091 import consumer_timeout
-from fluffle.broker.protocols.amqp091.output_buffer import burst_bytes
 from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome

@@ -16,8 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from fluffle.broker.base.errors import PreconditionFailed, ResourceError
-from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
-from fluffle.broker.protocols.amqp091.enqueue import (
+from fluffle.broker.core.enqueue import (
     TARGETS_AT_ONCE,
     PendingEnqueue,
     RoutedBatch,
@@ -25,9 +24,10 @@ from fluffle.broker.protocols.amqp091.enqueue import (
     enqueue_in_steps,
     waits_for_commit,
 )
-from fluffle.broker.protocols.amqp091.pending_publishes import PendingTransactionPublishes
-from fluffle.broker.protocols.amqp091.session import Session
-from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
+from fluffle.broker.core.pending_publishes import PendingTransactionPublishes
+from fluffle.broker.core.session import Session
+from fluffle.broker.core.unacked import Stretch, Unacked
+from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
 from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
 from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult, PublishReceipt
 from fluffle.protocol.methods import Method, Tx, make

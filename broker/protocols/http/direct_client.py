@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from fluffle.broker.access.users import User
 from fluffle.broker.admin.local_client import in_time
+from fluffle.broker.core.services import Services
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.connection_methods import let_in
-from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.protocol.client_reader import ClientReader, ReceivedMethod
 from fluffle.protocol.methods import Basic, Channel, Method, encode_method, make
 from fluffle.protocol.methods import Connection as Methods

@@ -17,10 +17,9 @@ from functools import partial
 from typing import NamedTuple
 
 from fluffle.broker.access.access import Access, LoginRefused
-from fluffle.broker.access.users import ADMINISTRATOR, User
+from fluffle.broker.access.users import ADMINISTRATOR, User, user_name
 from fluffle.broker.base.coroutines import answer_of
 from fluffle.broker.base.logs import event
-from fluffle.broker.protocols.amqp091.sasl import text
 from fluffle.broker.protocols.http.responses import LOGIN, UNAUTHORIZED, Refusal, Reply, body_of
 
 SCHEME = "basic"
@@ -70,7 +69,7 @@ def credentials(authorization: str) -> tuple[str, bytes]:
     name, colon, password = decoded.partition(b":")
     if not colon:
         raise login_failed()
-    return text(name), password
+    return user_name(name), password
 
 
 def login_failed() -> Refusal:

@@ -29,10 +29,9 @@ from fluffle.broker.admin.dispatch import Dispatcher
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.coroutines import answer_of
 from fluffle.broker.base.errors import BrokerError, NotFound
+from fluffle.broker.core.services import Services
+from fluffle.broker.process.peer_addresses import address_of, is_loopback, plain_host
 from fluffle.broker.process.sockets import listening_socket
-from fluffle.broker.protocols.amqp091.connection_methods import is_loopback, plain_host
-from fluffle.broker.protocols.amqp091.peer_addresses import address_of
-from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.direct_client import Addresses
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, NoSuchMethod, NoSuchPath

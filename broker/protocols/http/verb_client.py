@@ -16,8 +16,8 @@ from fluffle.broker.admin.dispatch import PAGE_ROWS, Dispatcher, RequestOutcome
 from fluffle.broker.admin.local_client import answer_of, give_more_time, in_time, wait_for
 from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.protocols.amqp091.observer import ChangedBy
-from fluffle.broker.protocols.amqp091.services import Services
+from fluffle.broker.core.observer import ChangedBy
+from fluffle.broker.core.services import Services
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.commits import WaitingCall as Waiting
 

@@ -57,7 +57,6 @@ from fluffle.broker.queues.quorum.facts import (
     NOBODY,
     Acted,
     Answered,
-    ConsumerAttached,
     Delivered,
     DeliveredWithoutAck,
     Detached,
@@ -325,7 +324,21 @@ class Leadership:
         return self.outbox.count
 
     def _on_disused(self, _queue: object) -> None:
-        self._around.disused(self)
+        """Its consumers may have left in an entry that the next leader will not have."""
+        self._effects.keep_known(self._disused)  # mutant: UN1
+        self._touch()
+
+    def _disused(self) -> Sequence[BufferedEffect]:
+        if self.is_disused:
+            self._around.disused(self)
+        return ()
+
+    @property
+    def is_disused(self) -> bool:
+        """Whether this leads a queue that nobody has used for as long as it is to be there without,
+        and that has no consumers on record, either."""
+        has_gone_by = not self.is_over and self.queue.is_disused
+        return has_gone_by and not self._image.state.consumers  # mutant: UN2
 
     def _take_up(self) -> None:
         """Go on where the image is."""
@@ -347,9 +360,8 @@ class Leadership:
         those of a higher priority, of whom the first may be next at once."""
         state = self._image.state
         line = [
-            (key != state.sac_active, -row.attached.priority, key)  # mutant: R12b
-            for key, row in state.holders.items()
-            if isinstance(row.attached, ConsumerAttached) and not row.is_detached  # mutant: LE26
+            (each.key != state.sac_active, -each.priority, each.key)  # mutant: R12b
+            for each in state.consumers
         ]
         for _is_other, _priority, key in sorted(line):
             held = self.holders.get(key)

@@ -165,6 +165,15 @@ class State:
         return sum(holder.held.count for holder in self.holders.values())
 
     @property
+    def consumers(self) -> list[ConsumerAttached]:
+        """Those that are served: they were attached, and not detached."""
+        return [
+            row.attached
+            for row in self.holders.values()
+            if isinstance(row.attached, ConsumerAttached) and not row.is_detached  # mutant: LE26
+        ]
+
+    @property
     def waiting_count(self) -> int:
         """Messages that may be handed out now."""
         return self.entries.ready_count + self.returned.count

@@ -12,8 +12,8 @@ from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import ConnectionForced, SyntaxFailure
+from fluffle.broker.core.forced_closes import close_connection
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.protocols.amqp091.forced_closes import close_connection
 from fluffle.broker.protocols.amqp091.listings import channel_row, connection_row, consumer_row
 from fluffle.broker.testing.faults.clients import NEXT, REASON
 from fluffle.broker.testing.faults.fault_scope import FaultScope

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fluffle.broker.protocols.amqp091.unacked import Stretch, Unacked
+from fluffle.broker.core.unacked import Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from fluffle.broker.protocols.amqp091.registry import Connections
+from fluffle.broker.core.connections import Connections
 from tests.support.leaks import nothing_left
 
 

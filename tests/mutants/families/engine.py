@@ -24,3 +24,12 @@ ENGINE = [
     Mutant("B2", "what is too much is taken", Swap("0 if A else B", "wanted or B")),
     Mutant("B3", "what has failed too often is given back once more", Swap("A > B", "A > B + 1")),
 ]
+
+UNUSED = [
+    Mutant(
+        "UN1",
+        "that a queue is to go is said before its log allows it",
+        Swap("A(self.B)", "self.B()"),
+    ),
+    Mutant("UN2", "a queue goes though its log has consumers", Swap("A and not B", "A")),
+]

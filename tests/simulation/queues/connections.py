@@ -13,9 +13,9 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from fluffle.broker.core.connections import Owners, delete_late
 from fluffle.broker.definitions.ended_queues import EndedQueues, ended_before, remove_ended
 from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.protocols.amqp091.registry import Owners, delete_late
 from fluffle.broker.queues.arguments import Declaration, QueueType
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind

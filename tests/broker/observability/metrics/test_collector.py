@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.traffic import DISABLED, Dropped
 from fluffle.broker.config.config import Config
+from fluffle.broker.core.unacked import FRONT_RUNS_MAX
 from fluffle.broker.observability.metrics.collector import NodeCollector, UnackedAges
 from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
-from fluffle.broker.protocols.amqp091.unacked import FRONT_RUNS_MAX
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from fluffle.broker.core.enqueue import enqueue_routed
 from fluffle.broker.observability.statistics.report import Row
 from fluffle.broker.observability.statistics.statistics import ByChannel
 from fluffle.broker.protocols.amqp091.channel import answer_get, settle
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.enqueue import enqueue_routed
 from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
 from tests.support.edge import Client, Edge, publish_frames

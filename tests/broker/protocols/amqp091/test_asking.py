@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.base.errors import InternalError, QueueDeleted
 from fluffle.broker.base.message import Origin
-from fluffle.broker.protocols.amqp091.firehose import set_tracer
+from fluffle.broker.core.firehose import set_tracer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
@@ -25,7 +25,7 @@ from fluffle.broker.queues.queue_api import (
 from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties
-from tests.broker.protocols.amqp091.test_firehose import Count
+from tests.broker.core.test_firehose import Count
 from tests.support.edge import Edge, publish_frames
 from tests.support.patience import PatientHolder
 

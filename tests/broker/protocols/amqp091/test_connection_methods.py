@@ -9,16 +9,14 @@ from dataclasses import replace
 import pytest
 
 from fluffle.broker.config.config import Limits
+from fluffle.broker.core.connections import NOT_LOGGED_IN, Connections
 from fluffle.broker.protocols.amqp091.connection_methods import (
     HEADER_0_9,
     PHASES,
     ConnectionState,
     capabilities_of,
-    is_loopback,
-    plain_host,
     text_of,
 )
-from fluffle.broker.protocols.amqp091.registry import NOT_LOGGED_IN, Connections
 from fluffle.protocol.methods import (
     Basic,
     Channel,
@@ -480,21 +478,6 @@ def test_an_unknown_method_closes_the_connection() -> None:
 
 
 # Words
-
-
-@pytest.mark.parametrize(
-    ("host", "plain", "loopback"),
-    [
-        ("127.0.0.1", "127.0.0.1", True),
-        ("::ffff:10.0.0.1", "10.0.0.1", False),
-        ("fe80::1%eth0", "fe80::1", False),
-        ("::1", "::1", True),
-        ("no address", "no address", False),
-    ],
-)
-def test_hosts(host: str, plain: str, loopback: bool) -> None:
-    assert plain_host(host) == plain
-    assert is_loopback(plain) is loopback
 
 
 def test_client_properties_of_the_wrong_kind_say_nothing() -> None:

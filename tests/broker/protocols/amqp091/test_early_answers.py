@@ -6,8 +6,8 @@ from itertools import count
 
 import pytest
 
-from fluffle.broker.protocols.amqp091.enqueue import TARGETS_AT_ONCE
-from fluffle.broker.protocols.amqp091.registry import SHARE_S
+from fluffle.broker.core.connections import SHARE_S
+from fluffle.broker.core.enqueue import TARGETS_AT_ONCE
 from fluffle.broker.queues.queue_api import PublishReceipt
 from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
 from tests.broker.protocols.amqp091.test_asking import SlowQueue

@@ -14,11 +14,11 @@ from weakref import ref
 
 import pytest
 
+from fluffle.broker.core.output_buffer import OutputBuffer
+from fluffle.broker.core.session import Session
 from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
 from fluffle.broker.observability.statistics.observer import ConnectionStatistics
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
-from fluffle.broker.protocols.amqp091.session import Session
 from fluffle.broker.protocols.amqp091.subscription import Subscription
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.vhosts.queue_changes import delete_queue

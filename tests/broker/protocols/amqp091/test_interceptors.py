@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fluffle.broker.config.config import KEEP, OVERWRITE, Config, InterceptorConfig
-from fluffle.broker.protocols.amqp091.firehose import Firehose
+from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.protocols.amqp091.interceptors import Interceptors, interceptors_of
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make, pamqp_table

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.core.forced_closes import ForcedCloses
+from fluffle.broker.core.services import Services
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.process.environment import ListeningServer, accept
 from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.protocols.amqp091 import listener as module
-from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
 from fluffle.broker.protocols.amqp091.listener import Listener
-from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost

@@ -14,11 +14,11 @@ import pytest
 
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.base.errors import AccessRefused
+from fluffle.broker.core.connections import SHARE_S
+from fluffle.broker.core.enqueue import TARGETS_AT_ONCE
+from fluffle.broker.core.output_buffer import BURST_BYTES, RUN_BYTES_MIN
 from fluffle.broker.protocols.amqp091 import basic_methods, channel
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.enqueue import TARGETS_AT_ONCE
-from fluffle.broker.protocols.amqp091.output_buffer import BURST_BYTES, RUN_BYTES_MIN
-from fluffle.broker.protocols.amqp091.registry import SHARE_S
 from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.protocol.methods import (

@@ -8,10 +8,11 @@ from itertools import count
 import pytest
 
 from fluffle.broker.base.errors import AccessRefused
-from fluffle.broker.protocols.amqp091 import enqueue, tx_methods
+from fluffle.broker.core import enqueue
+from fluffle.broker.core.connections import SHARE_S
+from fluffle.broker.core.enqueue import Answer, RoutedBatch
+from fluffle.broker.protocols.amqp091 import tx_methods
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
-from fluffle.broker.protocols.amqp091.enqueue import Answer, RoutedBatch
-from fluffle.broker.protocols.amqp091.registry import SHARE_S
 from fluffle.broker.protocols.amqp091.tx_methods import COST_IN_ONE_GO
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties

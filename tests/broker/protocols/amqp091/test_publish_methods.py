@@ -6,13 +6,13 @@ import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.config.config import Limits
-from fluffle.broker.protocols.amqp091 import publish_methods
-from fluffle.broker.protocols.amqp091.properties import PropertyFacts, read_facts
-from fluffle.broker.protocols.amqp091.session import (
+from fluffle.broker.core.property_facts import PropertyFacts, read_facts
+from fluffle.broker.core.session import (
     REMEMBERED_MAX,
     REMEMBERED_WHEN_SHORT_MAX,
     Session,
 )
+from fluffle.broker.protocols.amqp091 import publish_methods
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.expiry_times import Lifetimes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.base.traffic import Deliveries, Traffic
-from fluffle.broker.protocols.amqp091.confirms import Confirms
+from fluffle.broker.core.confirms import Confirms
 from fluffle.protocol.methods import Basic, Tx, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
 from fluffle.protocol.properties import Properties

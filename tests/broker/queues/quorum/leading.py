@@ -153,7 +153,7 @@ class Bench:
         raise AssertionError(f"nothing is damaged, and entry {index} is said to be")
 
     def on_disused(self, led: Leadership) -> None:
-        assert led.queue.is_disused
+        assert led.is_disused
         self.disused += 1
 
     def on_ended(self) -> None:

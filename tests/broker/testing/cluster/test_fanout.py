@@ -10,7 +10,7 @@ import pytest
 from aio_pika import DeliveryMode, Message
 
 from fluffle.broker import Cluster
-from fluffle.broker.protocols.amqp091 import enqueue, registry
+from fluffle.broker.core import connections, enqueue
 from tests.support.orders import QUORUM, ChannelAt
 
 QUORUM_QUEUES = [f"quorum {number}" for number in range(4)]
@@ -23,8 +23,8 @@ ANSWER_S_MAX = 30.0
 def some_queues_take_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that replicas have answered before the last queue is asked."""
     monkeypatch.setattr(enqueue, "TARGETS_AT_ONCE", 32)
-    monkeypatch.setattr(registry, "SHARE_S", 0.00005)
-    monkeypatch.setattr(registry, "SHARE_S_MIN", 0.00005)
+    monkeypatch.setattr(connections, "SHARE_S", 0.00005)
+    monkeypatch.setattr(connections, "SHARE_S_MIN", 0.00005)
 
 
 async def bind_all(cluster: Cluster, channel_at: ChannelAt) -> None:

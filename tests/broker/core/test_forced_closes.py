@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from fluffle.broker.protocols.amqp091.forced_closes import PIECE
+from fluffle.broker.core.forced_closes import PIECE
 from tests.support.edge import Edge
 
 

@@ -3,9 +3,9 @@
 import asyncio
 import select
 from collections.abc import Callable
+from ipaddress import ip_address
 from socket import AF_UNIX
 
-from fluffle.broker.protocols.amqp091.connection_methods import plain_host
 from fluffle.protocol.proxy import Address, ForwardedConnection
 
 
@@ -49,3 +49,21 @@ def is_reset(transport: asyncio.BaseTransport) -> bool:
     poll = select.poll()
     poll.register(sock.fileno(), 0)
     return any(happened & select.POLLERR for _, happened in poll.poll(0))
+
+
+def plain_host(host: str) -> str:
+    """An address without its scope, and that of an IPv4 peer on a socket for both as IPv4."""
+    return host.partition("%")[0].removeprefix("::ffff:")
+
+
+def shown_address(host: str, port: int) -> str:
+    """An address as RabbitMQ prints it: IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether it is an address of this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

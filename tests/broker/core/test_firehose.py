@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from fluffle.broker.core.enqueue import RoutedBatch
+from fluffle.broker.core.firehose import Firehose, set_tracer
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
-from fluffle.broker.protocols.amqp091.firehose import Firehose, set_tracer
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make
 from fluffle.protocol.properties import decode_properties

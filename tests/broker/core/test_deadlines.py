@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.protocols.amqp091.deadlines import Deadlines
+from fluffle.broker.core.deadlines import Deadlines
 from tests.support.fakes import Scheduler
 
 

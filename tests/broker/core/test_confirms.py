@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.protocols.amqp091.confirms import Confirms
+from fluffle.broker.core.confirms import Confirms
 from fluffle.protocol.methods import Basic, ack_frame, decode_method
 
 CHANNEL = 7

@@ -13,9 +13,9 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.protocols.amqp091.confirms import Confirms
-from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTarget
-from fluffle.broker.protocols.amqp091.pending_publishes import PendingPublishes
+from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.direct_reply_to import ReplyTarget
+from fluffle.broker.core.pending_publishes import PendingPublishes
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.queue_api import (
     EnqueueResult,

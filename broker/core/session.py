@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
 from fluffle.broker.base.traffic import Deliveries
+from fluffle.broker.core.direct_reply_to import ReplyInbox
+from fluffle.broker.core.observer import ChangedBy
+from fluffle.broker.core.output_buffer import OutputBuffer
+from fluffle.broker.core.pending_requests import WaitingChannels
+from fluffle.broker.core.property_facts import PropertyFacts
+from fluffle.broker.core.services import Services
 from fluffle.broker.events.event_publisher import INTERNAL
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
-from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyInbox
-from fluffle.broker.protocols.amqp091.observer import ChangedBy
-from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
-from fluffle.broker.protocols.amqp091.pending_requests import WaitingChannels
-from fluffle.broker.protocols.amqp091.properties import PropertyFacts
-from fluffle.broker.protocols.amqp091.services import Services
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.vhosts.queue_changes import (

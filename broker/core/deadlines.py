@@ -10,8 +10,8 @@ from functools import partial
 from typing import Protocol
 
 from fluffle.broker.base.clock import Timer
-from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME, Heartbeat, HeartbeatAction
-from fluffle.broker.protocols.amqp091.output_buffer import OutputBuffer
+from fluffle.broker.core.heartbeat import HEARTBEAT_FRAME, Heartbeat, HeartbeatAction
+from fluffle.broker.core.output_buffer import OutputBuffer
 
 
 class HeartbeatTransport(Protocol):

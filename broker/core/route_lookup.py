@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
-from fluffle.broker.protocols.amqp091.direct_reply_to import PREFIX
-from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
-from fluffle.broker.protocols.amqp091.properties import PropertyFacts
-from fluffle.broker.protocols.amqp091.session import Session
+from fluffle.broker.core.direct_reply_to import PREFIX
+from fluffle.broker.core.enqueue import RoutedBatch
+from fluffle.broker.core.property_facts import PropertyFacts
+from fluffle.broker.core.session import Session
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.queue_api import PublishTarget
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory

@@ -1,4 +1,4 @@
-"""Whether a client has broken off, as its socket tells it without being read."""
+"""Addresses of clients, and whether one has broken off, as its socket tells without a read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from fluffle.broker.protocols.amqp091.peer_addresses import is_reset
+from fluffle.broker.process.peer_addresses import is_loopback, is_reset, plain_host
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -63,3 +63,18 @@ def test_one_that_leaves_without_reading_what_it_was_sent_has(pair: Pair) -> Non
     accepted.sendall(b"an answer")
     client.close()
     assert is_reset(transport_of(accepted))
+
+
+@pytest.mark.parametrize(
+    ("host", "plain", "loopback"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("::ffff:10.0.0.1", "10.0.0.1", False),
+        ("fe80::1%eth0", "fe80::1", False),
+        ("::1", "::1", True),
+        ("no address", "no address", False),
+    ],
+)
+def test_hosts(host: str, plain: str, loopback: bool) -> None:
+    assert plain_host(host) == plain
+    assert is_loopback(plain) is loopback

@@ -21,9 +21,9 @@ from fluffle.protocol.properties import Properties, body_of, decode_properties, 
 from fluffle.protocol.types import Field, FieldTable
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.enqueue import RoutedBatch
+    from fluffle.broker.core.property_facts import PropertyFacts
     from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.enqueue import RoutedBatch
-    from fluffle.broker.protocols.amqp091.properties import PropertyFacts
     from fluffle.broker.queues.delivery import DeliveryBatch
     from fluffle.broker.queues.queue_api import QueueHandle
     from fluffle.broker.vhosts.vhost import VirtualHost

@@ -7,10 +7,10 @@ import pytest
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import SHA256, hashed
 from fluffle.broker.access.users import User
+from fluffle.broker.core.client_events import AlarmEvents, octets
 from fluffle.broker.events.change_events import PublishingMetadata
 from fluffle.broker.events.event_publisher import EVENT_EXCHANGE
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.protocols.amqp091.client_events import AlarmEvents, octets
 from fluffle.protocol.methods import (
     Basic,
     Connection,

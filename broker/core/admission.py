@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from fluffle.broker.access.limits import LimitedResource, is_reached
 from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import ConnectionForced, NotAllowed
-from fluffle.broker.protocols.amqp091.forced_closes import close_connection
-from fluffle.broker.protocols.amqp091.services import Services
-from fluffle.broker.protocols.amqp091.session import Session
+from fluffle.broker.core.forced_closes import close_connection
+from fluffle.broker.core.services import Services
+from fluffle.broker.core.session import Session
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.spec import ReplyCode

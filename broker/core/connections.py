@@ -10,8 +10,8 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
+from fluffle.broker.core.pending_requests import DeferredBytes
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.protocols.amqp091.pending_requests import DeferredBytes
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.vhosts.queue_changes import delete_owned
 from fluffle.broker.vhosts.vhost import VirtualHost

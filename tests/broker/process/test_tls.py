@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.config.config import Config
 from fluffle.broker.config.start_error import StartFailed
-from fluffle.broker.protocols.amqp091.tls import certificates_of
+from fluffle.broker.process.tls import certificates_of
 from tests.support.certificates import Authority
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.events.change_events import PublishingMetadata, pid
 from fluffle.broker.events.event_publisher import ACTOR, EventHeaders, EventPublisher, listed
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.protocols.amqp091.observer import ChangedBy
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.journal import Owner
 from fluffle.protocol.types import FieldTable
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from fluffle.broker.alarms.alarms import Alarms
     from fluffle.broker.base.clock import Clock
     from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.session import Session
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.protocols.amqp091.connection import Connection
-    from fluffle.broker.protocols.amqp091.session import Session
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 UNKNOWN_OF_TLS = (

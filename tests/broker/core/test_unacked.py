@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fluffle.broker.protocols.amqp091 import unacked as unackeds
-from fluffle.broker.protocols.amqp091.unacked import COMPACT_AT, FRONT_RUNS_MAX, Stretch, Unacked
+from fluffle.broker.core import unacked as unackeds
+from fluffle.broker.core.unacked import COMPACT_AT, FRONT_RUNS_MAX, Stretch, Unacked
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.protocol.steps import whole
 from tests.broker.queues.make import ORIGIN, Bench, numbered

@@ -11,9 +11,9 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.session import Session
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.protocols.amqp091.connection import Connection
-    from fluffle.broker.protocols.amqp091.session import Session
     from fluffle.broker.queues.consumers import Consumer
 
 

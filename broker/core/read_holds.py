@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.clock import Timer
-from fluffle.broker.protocols.amqp091.deadlines import Deadlines
-from fluffle.broker.protocols.amqp091.read_control import (
+from fluffle.broker.core.deadlines import Deadlines
+from fluffle.broker.core.read_control import (
     BackloggedQueue,
     FlowCredit,
     FullQueues,

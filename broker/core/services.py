@@ -11,13 +11,13 @@ from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.clock import SystemClock, Timer
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import AUTH_MECHANISMS, Config, Limits, QuorumConfig
+from fluffle.broker.core.connections import Connections, Owners
+from fluffle.broker.core.direct_reply_to import ReplyTargets
+from fluffle.broker.core.forced_closes import ForcedCloses
+from fluffle.broker.core.observer import ChangedBy, Observer
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import Nodes
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
-from fluffle.broker.protocols.amqp091.direct_reply_to import ReplyTargets
-from fluffle.broker.protocols.amqp091.forced_closes import ForcedCloses
-from fluffle.broker.protocols.amqp091.observer import ChangedBy, Observer
-from fluffle.broker.protocols.amqp091.registry import Connections, Owners
 from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn

@@ -1,6 +1,6 @@
 """Direct reply-to: names reach requesters while they are there, and nobody afterwards."""
 
-from fluffle.broker.protocols.amqp091.direct_reply_to import (
+from fluffle.broker.core.direct_reply_to import (
     PREFIX,
     UNREAD_BYTES_MAX,
     ReplyInbox,

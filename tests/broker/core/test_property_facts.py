@@ -3,7 +3,7 @@
 import pytest
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.protocols.amqp091.properties import (
+from fluffle.broker.core.property_facts import (
     EXPIRATION_MS_MAX,
     PropertyFacts,
     read_facts,

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from fluffle.broker.protocols.amqp091.output_buffer import (
+from fluffle.broker.core.output_buffer import (
     BURST_BYTES,
     JOIN_BYTES_MAX,
     MESSAGE_BYTES_MIN,
