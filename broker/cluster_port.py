@@ -14,11 +14,10 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
-from fluffle.broker.queues.deduplication import OnDuplicates
 from fluffle.broker.queues.queue_factory import QueueFactory
 from fluffle.broker.queues.settings import SettingsFrom
+from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.runtime.timers import QueueTiming
-from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import OnKept
 
 if TYPE_CHECKING:
@@ -31,23 +30,20 @@ if TYPE_CHECKING:
 class NodeServices(NamedTuple):
     """Services of the node that both kinds of cluster port are made with."""
 
+    runtime: Runtime
     config: Config
-    clock: Clock
     moved: Callable[[Clock], Clock]
     """Calls each listener when the clock was moved, as `Environment.moved` does."""
     durability: Durability
-    turn: Turn
     local: LocalQueues
     """Makes queues that are in this process."""
     dead_letter: DeadLetterFrom
-    on_duplicates: OnDuplicates
     hasten_dead: Callable[[], None]
     """What must arrive and could not may do so now."""
     aging: QueueTiming
     settings: SettingsFrom
     at_end: Callable[[Callable[[], None]], object]
     """Has something called when the node ends, before it is stopped."""
-    on_fatal: Callable[[Exception], None]
 
 
 class ClusterView(Protocol):

@@ -63,6 +63,7 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.changes import have_own
 from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.commits import when_safe
+from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.runtime.timers import LocalQueueClock, QueueTiming, Timers
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.transfer.conversion.converter import ConversionContext as Converting
@@ -96,10 +97,10 @@ class Node:
     """
 
     __slots__ = (
-        "_certificates", "_chores", "_closed", "_company", "_config", "_converter", "_dead_letters",
+        "_certificates", "_closed", "_company", "_config", "_converter", "_dead_letters",
         "_durability", "_enders", "_listener", "_make_outside", "_noting", "_on_fatal", "_outside",
-        "_password_threads", "_policies", "_renewing", "_services", "_timers", "_traffic",
-        "_watched", "addresses", "catalogue", "failure", "metadata", "parts",
+        "_password_threads", "_policies", "_renewing", "_runtime", "_services", "_watched",
+        "addresses", "catalogue", "failure", "metadata", "parts",
     )  # fmt: skip
 
     def __init__(
@@ -126,7 +127,6 @@ class Node:
         """What was bound, by protocol; complete once `start` returns."""
         self._password_threads = ThreadPoolExecutor(1, "passwords")
         """For slow hashes, one at a time: they are made to use a core and much memory."""
-        self._traffic = Traffic()
         self._certificates: Certificates | None = None
         self._listener: Listener | None = None
         self._company: ClusterPort | None = None
@@ -140,13 +140,14 @@ class Node:
     @property
     def turn(self) -> Turn:
         """Its turns, once it has been started."""
-        return self._services.turn
+        return self._runtime.turn
 
     @property
     def is_at_rest(self) -> bool:
         """Whether it does nothing in the next round of the loop, unless a client speaks then."""
-        turn, store = self._services.turn, self._durability.store
-        return not (turn.is_scheduled or store.is_busy or self._chores.is_scheduled)
+        runtime, store = self._runtime, self._durability.store
+        is_busy = store.is_busy or runtime.background_tasks.is_scheduled
+        return not (runtime.turn.is_scheduled or is_busy)
 
     async def start(self) -> None:
         """Take up what was there, and accept connections.
@@ -154,16 +155,16 @@ class Node:
         OSError when `listen` cannot be bound, DefinitionsError, StorageError, and StartFailed for
         the rest; NodeFailed if it fails meanwhile.
         """
-        call_soon = asyncio.get_running_loop().call_soon
         self._outside = self._make_outside(self._config.data_dir)
-        self._durability = self._opened(turn := Turn(call_soon, self.fail))
-        self._chores = BackgroundTasks(call_soon, turn, self._durability.commits, self.fail)
+        turn = Turn(asyncio.get_running_loop().call_soon, self.fail)
+        self._durability = self._opened(turn)
+        self._runtime = self._made_runtime(turn)
         self._policies = policies_of(self._durability.image)
         self._noting = DeclareWarnings(self._policies.settings_of, self._policies.definition_of)
-        company = self._restore(turn)
+        company = self._restore()
         try:
             self.metadata = company.begin(self.catalogue)
-            self._make_services(turn, company)
+            self._make_services(company)
             await self._unless_failed(self._open(company))
         except BaseException:
             self._end_parts()
@@ -200,18 +201,32 @@ class Node:
         take_along(config.data_dir, open_store, founder)
         return open_durability(open_store, turn, on_fatal=self.fail)
 
-    def _restore(self, turn: Turn) -> ClusterPort:
+    def _made_runtime(self, turn: Turn) -> Runtime:
+        outside, commits = self._outside, self._durability.commits
+        return Runtime(
+            clock=outside.clock,
+            call_later=outside.call_later,
+            clients_call_later=outside.clients_call_later,
+            timers=Timers(outside.clock.now_ms, outside.call_later, self.fail),
+            turn=turn,
+            commits=commits,
+            background_tasks=BackgroundTasks(turn.call_soon, turn, commits, self.fail),
+            traffic=Traffic(),
+            on_fatal=self.fail,
+        )
+
+    def _restore(self) -> ClusterPort:
         """Make the parts of the node as they were; whom it is with.  StartFailed, StorageError."""
         try:
-            company = self._company = self._made_company(turn)
+            company = self._company = self._made_company()
             self.catalogue = self._restored(company)
         except BaseException:
             self._durability.close(())
             raise
         return company
 
-    def _made_company(self, turn: Turn) -> ClusterPort:
-        config, durability = self._config, self._durability
+    def _made_company(self) -> ClusterPort:
+        config, durability, runtime = self._config, self._durability, self._runtime
 
         def find_vhost(name: str) -> VirtualHost | None:
             return self.catalogue.vhosts.get(name)
@@ -220,39 +235,37 @@ class Node:
             assert self._company is not None, "it has made what asks"
             return self._company.read_barrier
 
-        clock, call_later = self._outside.clock, self._outside.call_later
-        deaths, safe = self._traffic.deaths, partial(when_safe, durability.commits)
-        self._dead_letters = DeadLetters(find_vhost, clock, deaths, safe, read_barrier)
+        turn, deaths = runtime.turn, runtime.traffic.deaths
+        safe = partial(when_safe, runtime.commits)
+        self._dead_letters = DeadLetters(find_vhost, runtime.clock, deaths, safe, read_barrier)
         dead_letter = self._outside.seen_dead(self._dead_letters.publish)
-        touch = turn.touch_queue
-        self._timers = timers = Timers(clock.now_ms, call_later, self.fail)
-        time = LocalQueueClock(clock, timers, touch)
+        time = LocalQueueClock(runtime.clock, runtime.timers, turn.touch_queue)
         self._converter = Converter(
-            Converting(lambda: self.metadata, self._chores, safe, call_later, time.now_ms, touch)
-        )
+            Converting(
+                lambda: self.metadata, runtime.background_tasks, safe, runtime.call_later,
+                time.now_ms, turn.touch_queue,
+            )
+        )  # fmt: skip
         around = NodeServices(
+            runtime=runtime,
             config=config,
-            clock=clock,
             moved=self._outside.moved,
             durability=durability,
-            turn=turn,
             local=LocalQueues(
-                touch,
+                turn.touch_queue,
                 durability.journals,
                 dead_letter,
                 touch_last=turn.touch_queue_last,
                 time=time,
                 disused=self._delete_disused,
                 settings=self._noting.settings_of,
-                on_duplicates=self._traffic.dropped_duplicates,
+                on_duplicates=runtime.traffic.dropped_duplicates,
             ),
             dead_letter=dead_letter,
-            on_duplicates=self._traffic.dropped_duplicates,
             hasten_dead=self._dead_letters.hasten,
-            aging=QueueTiming(timers, self._delete_disused),
+            aging=QueueTiming(runtime.timers, self._delete_disused),
             settings=self._noting.settings_of,
             at_end=self._enders.append,
-            on_fatal=self.fail,
         )
         if config.cluster is None:
             return SingleNode(around)
@@ -273,7 +286,7 @@ class Node:
             return VirtualHost(
                 name, company.maker, on_new_queue=self._noting.new_queue, on_kept=company.kept,
                 policies=self._policies, image=image, pick=secrets.randbelow,
-                later=self._chores.finish,
+                later=self._runtime.background_tasks.finish,
             )  # fmt: skip
 
         image = self._durability.image
@@ -282,7 +295,7 @@ class Node:
             verifier=Verifier(self._run_elsewhere),
             tables=image.tables,
         )
-        self._renewing = PolicyRenewal(self._chores.add, self._policies.count)
+        self._renewing = PolicyRenewal(self._runtime.background_tasks.add, self._policies.count)
         catalogue = restored(image, access, make_vhost, self._policies, self._renewing.renew)
         catalogue.transient_listeners.append(self._on_transient_queue)
         return replace(
@@ -296,40 +309,32 @@ class Node:
         metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))
         delete_late(self._services.owners, metadata, vhost, definition)
 
-    def _make_services(self, turn: Turn, company: ClusterPort) -> None:
+    def _make_services(self, company: ClusterPort) -> None:
         """What connections use; there are none yet."""
-        loop = asyncio.get_running_loop()
-        config, durability = self._config, self._durability
+        config, runtime = self._config, self._runtime
         alarms = Alarms(watermarks_of(config))
         seen = self._watched = node_observers(
-            config, self._outside, self.catalogue, alarms, self._traffic
+            config, self._outside, self.catalogue, alarms, runtime.traffic
         )
         self._services = Services(
+            runtime=runtime,
             limits=config.limits,
             server_properties=server_properties(config),
             access=self.catalogue.access,
             vhosts=self.catalogue.vhosts,
             nodes=self.catalogue.nodes.entries,
             metadata=self.metadata,
-            turn=turn,
-            commits=durability.commits,
-            background_tasks=self._chores,
             replies=ReplyTargets(),
             alarms=alarms,
             random_name=random_name,
-            call_soon=loop.call_soon,
-            call_later=self._outside.clients_call_later,
             connections=Connections(unauthenticated_max()),
             owners=Owners(config.node_name, company.boot),
-            consequences=ForcedCloses(self._chores),
-            on_fatal=self.fail,
+            consequences=ForcedCloses(runtime.background_tasks),
             observers=seen.observers,
             mechanisms=config.auth_mechanisms,
             certificate_login=config.tls_login_from,
             quorum=config.quorum,
-            traffic=self._traffic,
             interceptors=interceptors_of(config, self._outside.clock),
-            wall_ms=self._outside.clock.wall_ms,
             read_barrier=company.read_barrier,
         )
 
@@ -346,10 +351,8 @@ class Node:
         listening = HttpListeners(
             self.parts,
             self._services,
-            self._outside.clock,
             company,
             self._enders.append,
-            self.fail,
             self._watched.statistics,
         )
         await listening.open_metrics(self.addresses)
@@ -362,14 +365,14 @@ class Node:
         self._renewing.open()
         durability.forget()
         await durability.durable()
-        self._timers.start()
+        self._runtime.timers.start()
         self._enders.append(self._listener.accept_no_more)
         statistics = self._watched.statistics
-        self._enders.append(start_sampling(statistics, self._chores, self._outside))
+        self._enders.append(start_sampling(statistics, self._runtime))
         shedding = PageOut(
             self._queues,
             durability.journals.spill,
-            durability.commits,
+            self._runtime.commits,
             self._services.connections.relieve,
         )
         alarms = self._services.alarms
@@ -389,22 +392,18 @@ class Node:
         self._check()
 
     def _control_socket(self, company: ClusterPort, listener: Listener) -> ControlSocket:
-        clock, connections = self._outside.clock, self._services.connections
+        connections = self._services.connections
         self.parts = NodeContext(
+            runtime=self._runtime,
             config=self._config,
             catalogue=self.catalogue,
             metadata=self._services.metadata_of(ChangedBy(COMMANDS, COMMANDS)),
             connections=connections,
-            background_tasks=self._services.background_tasks,
-            commits=self._durability.commits,
             alarms=self._services.alarms,
             addresses=self.addresses,
-            clock=clock,
-            started_ms=clock.now_ms(),
+            started_ms=self._runtime.clock.now_ms(),
             company=company,
-            call_later=self._services.call_later,
             converter=self._converter,
-            traffic=self._traffic,
             maintenance=Maintenance(listener, connections, company),
             statistics=self._watched.statistics,
         )

@@ -198,7 +198,7 @@ class PeerRequest:
         self._is_over = False
 
     def go_on(self) -> None:
-        self._services.call_soon(self._work)
+        self._services.runtime.turn.call_soon(self._work)
 
     def close(self) -> None:
         self._is_over = True
@@ -208,12 +208,12 @@ class PeerRequest:
     def _work(self) -> None:
         if self._is_over:
             return
-        ends_turn = self._services.turn.begin()
+        ends_turn = self._services.runtime.turn.begin()
         try:
             self._send(self._next_page())
         finally:
             if ends_turn:
-                self._services.turn.end()
+                self._services.runtime.turn.end()
 
     def _next_page(self) -> Rendered | BrokerError:
         if self._rows is None:
@@ -247,7 +247,7 @@ class PeerRequest:
             if not self._is_over:
                 self._reply(reply)
 
-        commits = self._services.commits
+        commits = self._services.runtime.commits
         ticket = commits.ticket if self._is_change else commits.defined
         if ticket > commits.durable:
             commits.wait(WaitingCall(send), ticket)

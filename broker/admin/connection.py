@@ -73,7 +73,7 @@ class ControlConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        self._outlet = OutputBuffer(self._transport, touch=self._services.turn.touch_outlet)
+        self._outlet = OutputBuffer(self._transport, touch=self._services.runtime.turn.touch_outlet)
         self._open_connections.add(self)
         if len(self._open_connections) > CONNECTIONS_MAX:
             self._refuse(PreconditionFailed(f"there are {CONNECTIONS_MAX} connections already"))
@@ -123,7 +123,7 @@ class ControlConnection(asyncio.Protocol):
     def _drop_later(self) -> None:
         """Unless what there is has been read by then."""
         self._stop_timer()
-        self._timer = self._services.call_later(UNREAD_WAIT_S_MAX, self.drop)
+        self._timer = self._services.runtime.clients_call_later(UNREAD_WAIT_S_MAX, self.drop)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -162,7 +162,7 @@ class ControlConnection(asyncio.Protocol):
             self._transport.pause_reading()
             if self._may_act:
                 self._is_scheduled = True
-                self._services.call_soon(self._act)
+                self._services.runtime.turn.call_soon(self._act)
         elif not self._is_last:
             self._transport.resume_reading()
         elif not (self._later_count or self._held_count):
@@ -172,7 +172,7 @@ class ControlConnection(asyncio.Protocol):
 
     def _act(self) -> None:
         self._is_scheduled = False
-        ends_turn = self._services.turn.begin()
+        ends_turn = self._services.runtime.turn.begin()
         try:
             if self._list is not None:
                 self._send_page(*self._list)
@@ -180,7 +180,7 @@ class ControlConnection(asyncio.Protocol):
                 self._answer(self._dispatcher.act(self._lines.popleft()))
         finally:
             if ends_turn:
-                self._services.turn.end()
+                self._services.runtime.turn.end()
         self._schedule()
 
     def _answer(self, outcome: RequestOutcome) -> None:
@@ -209,7 +209,7 @@ class ControlConnection(asyncio.Protocol):
 
     def _ticket_of(self, outcome: RequestOutcome) -> int:
         """The commit that makes safe what an answer says."""
-        commits = self._services.commits
+        commits = self._services.runtime.commits
         return commits.ticket if outcome.is_change else commits.defined
 
     def _send_page(self, request_id: RequestId, rows: Rows) -> None:
@@ -224,7 +224,7 @@ class ControlConnection(asyncio.Protocol):
         else:
             line = page_line(request_id, page)
             self._list = (request_id, rows) if page.has_more else None
-        self._send(line, self._services.commits.defined)
+        self._send(line, self._services.runtime.commits.defined)
 
     def _on_answered(self, _answer: object) -> None:
         """What a list has waited for is there, or will not be."""
@@ -235,7 +235,7 @@ class ControlConnection(asyncio.Protocol):
         """Send a line once the commit `ticket` has been done."""
         if self._is_gone:
             return
-        commits = self._services.commits
+        commits = self._services.runtime.commits
         if ticket > commits.durable:
             self._outlet.hold(ticket)
             commits.wait(self._outlet, ticket)

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.errors import BrokerError, BrokerFailed, NotFound
-from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
 from fluffle.broker.core.connections import Connections
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Decide, Metadata
 from fluffle.broker.queues.queue_api import Deferred
-from fluffle.broker.runtime.background import BackgroundTasks, Task
-from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.runtime.background import Task
+from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.transfer.conversion.converter import Converter
 from fluffle.broker.vhosts.vhost import VirtualHost
 
@@ -80,25 +78,19 @@ class PendingRow:
 class NodeContext(NamedTuple):
     """The parts of one node that can be administered."""
 
+    runtime: Runtime
     config: Config
     catalogue: Catalogue
     metadata: Metadata
     connections: Connections
-    background_tasks: BackgroundTasks
-    commits: Commits
     alarms: Alarms
     addresses: Mapping[str, tuple[str, int]]
-    clock: Clock
     started_ms: int
     company: ClusterView
-    call_later: Callable[[float, Callable[[], None]], object]
-    """Runs a function after so many seconds."""
     converter: Converter | None = None
     """None where no queue can be changed into another type."""
     statistics: Statistics | None = None
     """None where nobody may ask for them."""
-    traffic: Traffic | None = None
-    """What has passed since the start; None where nobody tells."""
     maintenance: Maintenance | None = None
     """None where there are no clients to be kept from."""
 
@@ -114,7 +106,7 @@ class NodeContext(NamedTuple):
                 else:
                     answer(row)
 
-            self.background_tasks.add(task(), lambda _error: answer(BrokerFailed()))
+            self.runtime.background_tasks.add(task(), lambda _error: answer(BrokerFailed()))
 
         return DeferredRow(begin)
 

@@ -59,7 +59,7 @@ def converted(context: NodeContext, host: VirtualHost, name: str) -> Rows:
             queue_counts = yield from answered(successor.queue_counts)
             copied = max(copied, queue_counts.ready + queue_counts.unacked)
             yield {"copied": copied, "ready": max(ready, copied), "is_over": False}
-            yield soon_after(context.call_later, POLL_INTERVAL_S)
+            yield soon_after(context.runtime.clients_call_later, POLL_INTERVAL_S)
         is_done = True
     finally:
         if not is_done:

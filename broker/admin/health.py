@@ -95,7 +95,7 @@ def status(context: NodeContext) -> Row:
         "product_version": config.product_version,
         "platform": config.platform,
         "pid": os.getpid(),
-        "uptime_s": (context.clock.now_ms() - context.started_ms) // 1000,
+        "uptime_s": (context.runtime.clock.now_ms() - context.started_ms) // 1000,
         "cluster": context.cluster and cluster_row(context, context.cluster),
         "data_dir": str(config.data_dir.absolute()),
         "addresses": {name: list(address) for name, address in context.addresses.items()},

@@ -83,7 +83,7 @@ class MemberChange:
         """A row for each queue once its group has agreed, and for each that has not in time; none
         for what was deleted meanwhile."""
         waiting = dict.fromkeys(queues)
-        now_ms = self.context.clock.now_ms
+        now_ms = self.context.runtime.clock.now_ms
         progress_ms = now_ms()
         while True:
             before = len(waiting)
@@ -98,7 +98,7 @@ class MemberChange:
                 progress_ms = now_ms()
             if not waiting or self._is_futile or now_ms() - progress_ms >= GIVE_UP_MS:
                 break
-            yield soon_after(self.context.call_later, POLL_INTERVAL_S)
+            yield soon_after(self.context.runtime.clients_call_later, POLL_INTERVAL_S)
         yield from self._rows(waiting, self._under_way)
 
     def refused(self, queues: Iterable[tuple[WantedChange, BrokerError]]) -> Iterator[Row]:
@@ -208,7 +208,7 @@ def awaited(later: Row | DeferredRow, context: NodeContext) -> RowWait[Row]:
     outcomes: list[Row | BrokerError] = []
     later.begin(outcomes.append)
     while not outcomes:
-        yield soon_after(context.call_later, POLL_INTERVAL_S)
+        yield soon_after(context.runtime.clients_call_later, POLL_INTERVAL_S)
     (outcome,) = outcomes
     if isinstance(outcome, BrokerError):
         raise outcome

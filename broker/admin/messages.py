@@ -146,7 +146,7 @@ SHOWN_MAX = 1000
 def held(context: NodeContext, *, name: str, vhost: str) -> Rows:
     """Messages that one holder was handed at one time, and has not settled."""
     queue = existing_queue(context.vhost(vhost), name)
-    since, now_ms = since_of(context, queue), context.clock.wall_ms()
+    since, now_ms = since_of(context, queue), context.runtime.clock.wall_ms()
     return (
         {
             "queue": queue.name,

@@ -10,7 +10,8 @@ from fluffle.broker.admin.messages import answered, check_bounds
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.queues.queue_api import Deferred, QueueHandle
 from fluffle.broker.queues.queue_view import PeekRequest
-from fluffle.broker.transfer.move.mover import INTERRUPTED, MoveContext, MovePlan, Mover
+from fluffle.broker.runtime.runtime import Runtime
+from fluffle.broker.transfer.move.mover import INTERRUPTED, MovePlan, Mover
 from fluffle.broker.transfer.move.selection import Selection
 from fluffle.broker.vhosts.vhost import VirtualHost, check_usable, existing_queue
 
@@ -48,14 +49,11 @@ def move(
         if number is not None:
             check_bounds(number, called, 1, NUMBER_MAX)
     selection = Selection(where or (), routing_key)
-    around = MoveContext(
-        context.background_tasks, context.commits, context.clock, context.call_later
-    )
-    return moved(host, source, target, MovePlan(selection, 0, limit, rate), around)
+    return moved(host, source, target, MovePlan(selection, 0, limit, rate), context.runtime)
 
 
 def moved(
-    host: VirtualHost, source: QueueHandle, target: QueueHandle, plan: MovePlan, around: MoveContext
+    host: VirtualHost, source: QueueHandle, target: QueueHandle, plan: MovePlan, runtime: Runtime
 ) -> Rows:
     queue_counts = yield from answered(source.queue_counts)
     for queue in (source, target):
@@ -65,8 +63,8 @@ def moved(
         raise source.counts_error
     quota = queue_counts.ready
     if not plan.selection.is_of_all:
-        quota = yield from last_meant(source, plan._replace(quota=quota), around)
-    mover = Mover(host, source, target, plan._replace(quota=quota), around)
+        quota = yield from last_meant(source, plan._replace(quota=quota), runtime)
+    mover = Mover(host, source, target, plan._replace(quota=quota), runtime)
     try:
         mover.begin()
         while not mover.is_over:
@@ -79,13 +77,13 @@ def moved(
 
 
 def last_meant(
-    source: QueueHandle, plan: MovePlan, around: MoveContext
+    source: QueueHandle, plan: MovePlan, runtime: Runtime
 ) -> Generator[Progress, None, int]:
     """How many messages have to be taken, so that those behind the last that is meant are not."""
     looked_at = meant = quota = 0
     while looked_at < plan.quota:
         yield {"moved": 0, "skipped": 0, "ready": plan.quota, "is_over": False}
-        yield soon(around)  # others are to have their turn
+        yield soon(runtime)  # others are to have their turn
         view = PeekRequest(looked_at, min(SEEN_AT_ONCE, plan.quota - looked_at), 0)
         peeked = yield from answered(source.peek(view))
         places = [
@@ -102,9 +100,9 @@ def last_meant(
     return quota
 
 
-def soon(around: MoveContext) -> Deferred[None]:
+def soon(runtime: Runtime) -> Deferred[None]:
     """Answered in another turn."""
-    return soon_after(around.call_later, 0)
+    return soon_after(runtime.clients_call_later, 0)
 
 
 def soon_after(

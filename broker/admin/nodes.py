@@ -89,7 +89,7 @@ def row(context: NodeContext) -> Row:
         "running": True,
         "being_drained": context.maintenance is not None and context.maintenance.is_draining,
         "os_pid": str(os.getpid()),
-        "uptime": context.clock.now_ms() - context.started_ms,
+        "uptime": context.runtime.clock.now_ms() - context.started_ms,
         "processors": process_stats.processors(),
         "run_queue": len(context.connections.busy),
         **limits(context),
@@ -131,7 +131,7 @@ def limits(context: NodeContext) -> Row:
 
 def work(context: NodeContext) -> Row:
     """What it has done since it started."""
-    done = context.commits.done
+    done = context.runtime.commits.done
     return {
         "gc_num": process_stats.collections(),
         "context_switches": process_stats.context_switches(),
@@ -256,7 +256,7 @@ def memory_row(context: NodeContext, by_file: Mapping[str, int]) -> Row:
     rss = sum(by_file.values())
     own = by_file.get(process_stats.NOTHING, 0)
     store = sum(size for name, size in by_file.items() if name.startswith(f"{data_dir}/"))
-    binary = min(context.commits.waiting_bytes, own)
+    binary = min(context.runtime.commits.waiting_bytes, own)
     return {
         "strategy": "rss",
         "total": {"rss": rss, "allocated": own, "erlang": own},

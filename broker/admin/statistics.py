@@ -21,7 +21,6 @@ from fluffle.broker.admin.all_nodes import rows as rows_everywhere
 from fluffle.broker.admin.clients import channel_details
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import SyntaxFailure
-from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.observability.statistics.report import (
     SAMPLES_MAX,
     SampleWindow,
@@ -208,7 +207,7 @@ def vhost_statistics(
 
 def logins(context: NodeContext) -> Row:
     """Attempts to log in by AMQP."""
-    traffic = context.traffic or Traffic()
+    traffic = context.runtime.traffic
     right, wrong = traffic.logins_succeeded, traffic.logins_failed
     return {
         "protocol": "amqp091",

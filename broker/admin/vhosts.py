@@ -89,7 +89,7 @@ def dismantle(context: NodeContext, name: str) -> Work:
     for piece in in_pieces(dismantling(context.catalogue, name), DELETED_PER_COMMIT):
         for decide in piece:
             context.metadata.settle(decide)
-        yield context.commits.ticket
+        yield context.runtime.commits.ticket
     return {}
 
 

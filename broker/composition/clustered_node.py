@@ -85,7 +85,7 @@ class ClusteredNode:
         )
         self._quorum_queues = QuorumQueues(
             node, secrets.randbits, around.dead_letter, around.config.quorum, around.settings,
-            on_duplicates=around.on_duplicates,
+            on_duplicates=around.runtime.traffic.dropped_duplicates,
         )  # fmt: skip
         self.maker: QueueFactory = FactoryByType(
             {QueueType.CLASSIC: lambda: self._homes, QueueType.QUORUM: lambda: self._quorum_queues}
@@ -106,8 +106,8 @@ class ClusteredNode:
             self._config,
             ClusterAround(
                 store=durability.store,
-                turn=around.turn,
-                clock=around.clock,
+                turn=around.runtime.turn,
+                clock=around.runtime.clock,
                 moved=around.moved,
                 apply=catalogue.apply,
                 vhosts=catalogue.vhosts,
@@ -117,7 +117,7 @@ class ClusteredNode:
                 queues_on=partial(count_on, catalogue),
                 queues=self._quorum_queues,
                 aging=around.aging,
-                on_fatal=around.on_fatal,
+                on_fatal=around.runtime.on_fatal,
             ),
         )
         self._homes.reach = ClassicQueuesEnvironment(

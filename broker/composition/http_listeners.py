@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.admin.context import NodeContext
-from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster_port import ClusterPort
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.config.start_error import cannot_listen
@@ -36,11 +35,9 @@ class HttpListeners(NamedTuple):
 
     parts: NodeContext
     services: Services
-    clock: Clock
     company: ClusterPort
     at_end: Callable[[Callable[[], None]], None]
     """Has something called when the node ends."""
-    on_fatal: Callable[[Exception], None]
     statistics: Statistics | None
     """What metrics tell of objects."""
 
@@ -55,12 +52,14 @@ class HttpListeners(NamedTuple):
         from fluffle.broker.observability.metrics.health import Readiness  # noqa: PLC0415
 
         parts, services = self.parts, self.services
-        collector = NodeCollector(services, parts.config, self.clock, self.company, self.statistics)
+        collector = NodeCollector(
+            services, parts.config, services.runtime.clock, self.company, self.statistics
+        )
         maintenance = parts.maintenance
         readiness = Readiness(
             addresses, self.company, lambda: maintenance is not None and maintenance.is_draining
         )
-        endpoint = MetricsEndpoint(collector, services.background_tasks, readiness)
+        endpoint = MetricsEndpoint(collector, services.runtime.background_tasks, readiness)
         addresses["metrics"] = await self._listen("--metrics", endpoint, address)
 
     async def open_management(self, addresses: dict[str, tuple[str, int]]) -> None:
@@ -70,7 +69,9 @@ class HttpListeners(NamedTuple):
             return
         from fluffle.broker.protocols.http.server import make_endpoint  # noqa: PLC0415  slow, only if used
 
-        endpoint = make_endpoint(self.parts, self.services, self.on_fatal, self._encryption())
+        endpoint = make_endpoint(
+            self.parts, self.services, self.services.runtime.on_fatal, self._encryption()
+        )
         addresses["management"] = await self._listen("--management", endpoint, address)
 
     def _encryption(self) -> SSLContext | None:

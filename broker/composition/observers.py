@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fluffle.broker.observability.statistics.statistics import Statistics
     from fluffle.broker.process.environment import Environment
     from fluffle.broker.routing.exchange import ExchangeSpec
-    from fluffle.broker.runtime.background import BackgroundTasks
+    from fluffle.broker.runtime.runtime import Runtime
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -53,14 +53,12 @@ def node_observers(
     return NodeObservers((*observers, statistics.observer), statistics)
 
 
-def start_sampling(
-    statistics: Statistics | None, background_tasks: BackgroundTasks, outside: Environment
-) -> Callable[[], None]:
+def start_sampling(statistics: Statistics | None, runtime: Runtime) -> Callable[[], None]:
     """Have counts looked at, so that there are rates, and what is gone is forgotten; what ends
     that."""
     if statistics is None:
         return nothing
-    sample_timer = statistics.sample_timer(background_tasks, outside.call_later)
+    sample_timer = statistics.sample_timer(runtime.background_tasks, runtime.call_later)
     sample_timer.start()
     return sample_timer.stop
 

@@ -70,16 +70,16 @@ class SingleNode:
         self._lone = lone = SingleNodeQuorum(
             SingleNodeEnvironment(
                 store=around.durability.store,
-                turn=around.turn,
-                clock=around.clock,
+                turn=around.runtime.turn,
+                clock=around.runtime.clock,
                 known_peers=around.durability.known_peers,
                 settle=self._settle,
                 dead_letter=around.dead_letter,
-                on_duplicates=around.on_duplicates,
+                on_duplicates=around.runtime.traffic.dropped_duplicates,
                 aging=around.aging,
                 settings=around.settings,
                 config=around.config.quorum,
-                on_fatal=around.on_fatal,
+                on_fatal=around.runtime.on_fatal,
             )
         )
         lone.running.host.space.on_no_room = self._no_room

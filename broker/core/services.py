@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.base.clock import SystemClock, Timer
-from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import AUTH_MECHANISMS, Config, Limits, QuorumConfig
 from fluffle.broker.core.connections import Connections, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
@@ -18,9 +16,7 @@ from fluffle.broker.core.observer import ChangedBy, Observer
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import Nodes
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
-from fluffle.broker.runtime.background import BackgroundTasks
-from fluffle.broker.runtime.commits import Commits
-from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
@@ -33,27 +29,19 @@ if TYPE_CHECKING:
 class Services:
     """The parts of a node that connections use."""
 
+    runtime: Runtime
     limits: Limits
     server_properties: FieldTable
     access: Access
     vhosts: dict[str, VirtualHost]
     metadata: Metadata
-    turn: Turn
-    commits: Commits
-    background_tasks: BackgroundTasks
     replies: ReplyTargets
     alarms: Alarms
     random_name: Callable[[], str]
     """A random, URL-safe name of 22 letters."""
-    call_soon: Callable[[Callable[[], None]], object]
-    """Runs a function in the next turn of the loop."""
-    call_later: Callable[[float, Callable[[], None]], Timer]
-    """Runs a function after so many seconds."""
     connections: Connections
     owners: Owners
     consequences: ForcedCloses
-    on_fatal: Callable[[Exception], None]
-    """Told when an assertion is broken: ends the node."""
     observers: tuple[Observer, ...] = ()
     """See what happens, where that is wanted."""
     mechanisms: Collection[str] = AUTH_MECHANISMS
@@ -64,11 +52,8 @@ class Services:
     """What clients are refused of quorum queues."""
     nodes: Nodes = field(default_factory=dict)
     """Those of the cluster; none where a node is alone."""
-    traffic: Traffic = field(default_factory=Traffic)
     interceptors: Interceptors | None = None
     """Adds headers to messages, if there are any to add."""
-    wall_ms: Callable[[], int] = SystemClock().wall_ms
-    """The time of day."""
     read_barrier: ReadBarrier = LOCAL_READ_BARRIER
     """Whether what is not here is nowhere."""
 

@@ -108,12 +108,12 @@ class Session:
         """As he is now: see `admission.ask_again`."""
         self.metadata = services.metadata_of(ChangedBy(user.name, INTERNAL, name))
         self.nodes, self.observers = services.nodes, services.observers
-        self.access, self.commits, self.limits = services.access, services.commits, services.limits
-        self.background_tasks, self.interceptors = services.background_tasks, services.interceptors
+        runtime, self.interceptors = services.runtime, services.interceptors
+        self.access, self.commits, self.limits = services.access, runtime.commits, services.limits
         self.vhost, self.vhosts, self.read_barrier = vhost, services.vhosts, services.read_barrier
         self.rights, self.output = Rights(services.access, user, vhost.name), output
-        self.replies, self.traffic = services.replies, services.traffic
-        self.inbox = ReplyInbox()
+        self.background_tasks, self.traffic = runtime.background_tasks, runtime.traffic
+        self.replies, self.inbox = services.replies, ReplyInbox()
         """What the requesters of this connection are answered through."""
         self.random_name = services.random_name
         """A random, URL-safe name of 22 letters."""

@@ -40,13 +40,13 @@ class Turn:
     """
 
     __slots__ = (
-        "_call_soon",
         "_is_consensus_due",
         "_on_fatal",
         "_outlets",
         "_queues",
         "_records",
         "_scheduled",
+        "call_soon",
         "consensus",
         "record",
         "watchers",
@@ -57,7 +57,8 @@ class Turn:
         call_soon: Callable[[Callable[[], None]], object],
         on_fatal: Callable[[Exception], None] = raise_it,
     ) -> None:
-        self._call_soon = call_soon
+        self.call_soon = call_soon
+        """Calls a function in the next round of the loop."""
         self._on_fatal = on_fatal
         self._queues: dict[Queue, None] = {}
         self._outlets: dict[Flushable, None] = {}
@@ -122,16 +123,16 @@ class Turn:
             if self.watchers:
                 self._tell_watchers()
         elif self._is_consensus_due and read_bytes >= LARGE_READ_BYTES:
-            self._call_soon(self.run)
+            self.call_soon(self.run)
         elif len(self._queues) <= 1 and len(self._outlets) <= 1:
             self.run()
         else:
-            self._call_soon(self.run)
+            self.call_soon(self.run)
 
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._call_soon(self.run)
+            self.call_soon(self.run)
 
     def run(self) -> None:
         """Pump, deliver, record, write.  What is touched meanwhile waits for the next turn."""

@@ -363,7 +363,7 @@ async def test_a_node_that_believes_what_is_wrong_fails_at_once(config: Config) 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Queue, "pump", pump)
-        node._services.turn.touch_queue(queue)
+        node._services.runtime.turn.touch_queue(queue)
         with pytest.raises(NodeFailed, match="three"):
             await node.wait_closed()
     with pytest.raises(NodeFailed):

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms.alarms import Alarms, watermarks_of
 from fluffle.broker.base.clock import ManualClock
-from fluffle.broker.base.traffic import Deaths
 from fluffle.broker.config.config import Config, Limits
 from fluffle.broker.core.client_events import ClientEvents
 from fluffle.broker.core.connections import Connections, Owners, delete_late
@@ -36,9 +35,9 @@ from fluffle.broker.policies.policies import Policies
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.changes import have_own
-from fluffle.broker.runtime.background import BackgroundTasks
-from fluffle.broker.runtime.timers import LocalQueueClock, Timers
-from fluffle.broker.runtime.turn import Turn, raise_it
+from fluffle.broker.runtime.runtime import Runtime
+from fluffle.broker.runtime.timers import LocalQueueClock
+from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.queue_changes import delete_disused
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -68,9 +67,13 @@ from fluffle.protocol.wire import to_table
 from fluffle.storage.store import Store
 from tests.support.definitions import Editor
 from tests.support.fakes import FakeTransport, ScheduledClock, Scheduler
+from tests.support.runtime import fake_runtime
 from tests.support.store import open_store
 
 M = TypeVar("M", bound=Method)
+
+WALL_MS = 7_999
+"""Time of day when a node starts."""
 
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 CAPABILITIES = ("consumer_cancel_notify", "connection.blocked", "authentication_failure_close")
@@ -114,14 +117,17 @@ class Edge:
         self.turn = Turn(self.scheduler.call_soon)
         durability = Durability(store or open_store(), self.turn)
         policies = Policies()
-        tasks = BackgroundTasks(self.scheduler.call_soon, self.turn, durability.commits, raise_it)
+        clock = ScheduledClock(self.scheduler, wall_ms=WALL_MS)
+        runtime = fake_runtime(
+            self.scheduler, clock=clock, turn=self.turn, commits=durability.commits
+        )
         self.vhost = VirtualHost(
             "/",
-            self._maker(durability, policies),
+            self._maker(runtime, durability, policies),
             policies=policies,
             on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
             pick=Random(1).randrange,
-            later=tasks.finish,
+            later=runtime.background_tasks.finish,
         )
         self.facts: Facts = durability.facts
         self.new_queues: list[tuple[str, str]] = []
@@ -137,57 +143,45 @@ class Edge:
             self.editor.grant_everything(name, password, ["/"])
         names = count(1)
         self.services = Services(
+            runtime=runtime,
             limits=limits or Limits(),
             server_properties=server_properties(Config(node_name="fluffle@test")),
             access=self.access,
             vhosts=self.catalogue.vhosts,
             metadata=make_metadata(self.catalogue.apply, self.facts),
-            turn=self.turn,
-            commits=durability.commits,
-            background_tasks=tasks,
             replies=ReplyTargets(),
             alarms=Alarms(watermarks_of(Config())),
             random_name=lambda: f"{next(names):022}",
-            call_soon=self.scheduler.call_soon,
-            call_later=self.scheduler.call_later,
             connections=Connections(now_s=lambda: self.scheduler.now_s),
             owners=Owners("a"),
-            consequences=ForcedCloses(tasks),
-            on_fatal=raise_it,
+            consequences=ForcedCloses(runtime.background_tasks),
             observers=(self.announcing(),) if announces else (),
-            wall_ms=lambda: 7_999,
         )
         late = partial(delete_late, self.services.owners, self.services.metadata)
         self.catalogue.transient_listeners.append(late)
 
     def announcing(self) -> ClientEvents:
         self.editor.have(partial(have_own, self.vhost.topology, EVENT_EXCHANGE))
-        announcer = EventPublisher("node", self.catalogue.vhosts, ManualClock(wall_ms=7_999))
+        announcer = EventPublisher("node", self.catalogue.vhosts, ManualClock(wall_ms=WALL_MS))
         return ClientEvents(announcer, self.catalogue.known)
 
     def count(self) -> None:
         """What clients do that come from now on is counted by object."""
-        services, clock = self.services, ScheduledClock(self.scheduler)
-        statistics = self.statistics = Statistics(services.vhosts, services.traffic, clock=clock)
-        self.clockwork = statistics.sample_timer(
-            services.background_tasks, self.scheduler.call_later
-        )
+        services, runtime = self.services, self.services.runtime
+        statistics = Statistics(services.vhosts, runtime.traffic, clock=runtime.clock)
+        self.statistics = statistics
+        self.clockwork = statistics.sample_timer(runtime.background_tasks, runtime.call_later)
         observers = *services.observers, statistics.observer
         self.services = replace(services, observers=observers)
 
-    def _time(self, clock: ScheduledClock) -> LocalQueueClock:
-        timers = Timers(clock.now_ms, self.scheduler.call_later, raise_it)
-        timers.start()
-        return LocalQueueClock(clock, timers, self.turn.touch_queue)
-
-    def _maker(self, durability: Durability, policies: Policies) -> LocalQueues:
-        clock = ScheduledClock(self.scheduler)
+    def _maker(self, runtime: Runtime, durability: Durability, policies: Policies) -> LocalQueues:
+        deaths = runtime.traffic.deaths
         return LocalQueues(
             self.turn.touch_queue,
             durability.journals,
-            DeadLetters(lambda _name: self.vhost, clock, Deaths()).publish,
+            DeadLetters(lambda _name: self.vhost, runtime.clock, deaths).publish,
             touch_last=self.turn.touch_queue_last,
-            time=self._time(clock),
+            time=LocalQueueClock(runtime.clock, runtime.timers, self.turn.touch_queue),
             disused=self._delete_disused,
             settings=policies.settings_of,
         )

@@ -299,7 +299,7 @@ class NodeCollector:
             consumers += sum(queue_counts.consumers for _, queue_counts in led)
             crashed += sum(queue.damage is not None for queue, _ in led)
             yield []
-        traffic = self._services.traffic
+        traffic = self._services.runtime.traffic
         connections = traffic.connections_opened - traffic.connections_closed
         channels = traffic.channels_opened - traffic.channels_closed
         yield [
@@ -321,7 +321,7 @@ class NodeCollector:
 
     def _messages(self) -> Iterator[Step]:
         """Ledgers of channels that end meanwhile are counted once: as they were at the end."""
-        traffic = self._services.traffic
+        traffic = self._services.runtime.traffic
         confirm, confirmed = traffic.received_confirm, traffic.confirmed
         for piece in pieces(tuple(traffic.ledgers)):
             confirm += sum(ledger.assigned_count for ledger in piece)
@@ -330,7 +330,7 @@ class NodeCollector:
         yield list(self._message_counters(confirm, confirmed))
 
     def _message_counters(self, confirm: int, confirmed: int) -> Iterator[Metric]:
-        traffic = self._services.traffic
+        traffic = self._services.runtime.traffic
         for name, text, value in (
             ("received", "received from publishers", traffic.received),
             ("received_confirm", "received from publishers expecting confirmations", confirm),
@@ -380,7 +380,7 @@ class NodeCollector:
         yield duplicates
 
     def _deliveries(self) -> Iterator[Metric]:
-        traffic = self._services.traffic
+        traffic = self._services.runtime.traffic
         by_type: tuple[tuple[str, Deliveries], ...] = (
             ("rabbit_classic_queue", traffic.from_queues),
             ("rabbit_quorum_queue", traffic.from_quorum_queues),
@@ -410,7 +410,7 @@ class NodeCollector:
 
     def _durability(self) -> Iterator[Metric]:
         """What RabbitMQ has no name for."""
-        commits = self._services.commits
+        commits = self._services.runtime.commits
         done = commits.done
         seconds, sizes = commits.of_disk
         yield histogram(

@@ -126,7 +126,9 @@ class CountedTables:
             Table(CHANNEL_QUEUES, self._channel_queues, self._delivered),
             Table(EXCHANGES, self._exchanges, lambda: self._published()[:1]),
             Table(
-                QUEUES, self._queues, lambda: (self._services.traffic.routed, *self._delivered())
+                QUEUES,
+                self._queues,
+                lambda: (self._services.runtime.traffic.routed, *self._delivered()),
             ),
             Table(CONNECTION_BYTES + CONNECTION_PACKETS, self._connections),
         )

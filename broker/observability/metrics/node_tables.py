@@ -86,7 +86,7 @@ class NodeTables:
         )
 
     def _churn(self) -> tuple[int, ...]:
-        traffic = self._services.traffic
+        traffic = self._services.runtime.traffic
         declared = [vhost.counts for vhost in self._services.vhosts.values()]
         return (
             traffic.connections_opened,
@@ -98,8 +98,8 @@ class NodeTables:
 
     def _logins(self) -> tuple[int, ...]:
         succeeded, failed = (
-            self._services.traffic.logins_succeeded,
-            self._services.traffic.logins_failed,
+            self._services.runtime.traffic.logins_succeeded,
+            self._services.runtime.traffic.logins_failed,
         )
         return succeeded + failed, succeeded, failed
 
@@ -112,7 +112,7 @@ class NodeTables:
         return files_max, marks.memory_bytes_max, marks.disk_free_bytes_min, uptime_ms / 1_000
 
     def _disk(self) -> tuple[float, ...]:
-        done = self._services.commits.done
+        done = self._services.runtime.commits.done
         return done.commits, done.seconds, done.written_bytes
 
 

@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
         """Bytes that came behind its close."""
         self._is_finishing = False
         """Whether the socket is closed once all is written."""
-        self.deadlines = Deadlines(services.call_later, self._hang_up)
+        self.deadlines = Deadlines(services.runtime.clients_call_later, self._hang_up)
         self._reader = Reader(
             frame_bytes_max=services.limits.initial_frame_bytes_max,
             message_bytes_max=services.limits.message_bytes_max,
@@ -125,18 +125,18 @@ class Connection(asyncio.Protocol):
         self.ends = peer, here = ends_of(transport, self._forwarded, next_number)
         self.name = f"{shown_address(*peer)} -> {shown_address(*here)}"
         self.certificate = transport.get_extra_info("peercert") or {}
-        self.output = OutputBuffer(self._transport, touch=self.services.turn.touch_outlet)
+        self.output = OutputBuffer(self._transport, touch=self.services.runtime.turn.touch_outlet)
         self._read_control = ReadControl(self._transport)
         self.read_holds = ReadHolds(
             self._read_control,
             self.deadlines,
             alarms=self.services.alarms,
-            commits=self.services.commits,
-            call_later=self.services.call_later,
+            commits=self.services.runtime.commits,
+            call_later=self.services.runtime.clients_call_later,
             on_blocked=self._on_blocked,
         )
         self.services.connections.add(self)
-        self.handshake.connected_at_ms = self.services.wall_ms()
+        self.handshake.connected_at_ms = self.services.runtime.clock.wall_ms()
         connection_methods.expect_client(self)
         real_host, _port = address_of(transport, "peername")
         if not real_host and not is_unix(transport):
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
             self._read_control.hold("busy")
             self._wait_for_commit()
             return
-        ends_turn = self.services.turn.begin()
+        ends_turn = self.services.runtime.turn.begin()
         if ends_turn and self._session is not None:
             self._session.has_put = False
         try:
@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
                 self._session.confirm()
         finally:
             if ends_turn:
-                self.services.turn.end(len(data))
+                self.services.runtime.turn.end(len(data))
         if self.output.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             self.read_holds.wait_until_read()
         is_used_up = shares.end(until_s)
@@ -231,7 +231,7 @@ class Connection(asyncio.Protocol):
         busy = self.services.connections.busy
         if self._read_control.holds("busy") and self not in busy:
             busy.add(self)
-            self.services.call_soon(self._act)
+            self.services.runtime.turn.call_soon(self._act)
 
     def _act_on_events(self, cost_max: int, until_s: float) -> None:
         """Act for so much and so long, and on one event at least; `cost_max` is more than 0."""
@@ -364,7 +364,7 @@ class Connection(asyncio.Protocol):
         Unless what it believes is wrong: then it must end before it says so to others.
         """
         if isinstance(error, AssertionError):
-            self.services.on_fatal(error)
+            self.services.runtime.on_fatal(error)
         logger.error("a handler failed on %s, method %s", self.name, ids, exc_info=error)
         self.fail(BrokerFailed(), ids)
 
@@ -408,7 +408,7 @@ class Connection(asyncio.Protocol):
         self.waiting.read_barrier = session.read_barrier
         self.open_channels = Channels(session, self.handshake.channels_max)
         self.deadlines.met("handshake")
-        self.services.traffic.connections_opened += 1
+        self.services.runtime.traffic.connections_opened += 1
         self.read_holds.listen()
         self.services.access.listen(session.user.name, self._on_access)
         self.services.access.usage.opened(session.user.name, session.vhost.name)
@@ -425,7 +425,7 @@ class Connection(asyncio.Protocol):
         self.work = None
         self.open_channels = self._session = None
         self.waiting.clear()
-        self.services.traffic.connections_closed += 1
+        self.services.runtime.traffic.connections_closed += 1
         self.services.access.unlisten(session.user.name, self._on_access)
         self.services.access.usage.closed(session.user.name, session.vhost.name)
         session.forget()
@@ -477,7 +477,7 @@ class Connection(asyncio.Protocol):
     def _wait_for_commit(self) -> bool:
         """Go on when what is held back has gone out; whether anything is."""
         if self.output.is_holding:
-            self.services.commits.wait(self, self.output.ticket)
+            self.services.runtime.commits.wait(self, self.output.ticket)
         return self.output.is_holding
 
     def on_durable(self, _ticket: int) -> None:

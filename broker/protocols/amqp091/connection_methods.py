@@ -236,7 +236,7 @@ def ask_others(
 
 def propose_limits(connection: Connection, user: User) -> None:
     """The client has said who it is: what may it ask for?"""
-    connection.services.traffic.logins_succeeded += 1
+    connection.services.runtime.traffic.logins_succeeded += 1
     limits = connection.services.limits
     connection.handshake.user = user
     connection.services.connections.logged_in(connection)
@@ -253,7 +253,7 @@ def propose_limits(connection: Connection, user: User) -> None:
 
 def refuse_login(connection: Connection, mechanism: str, name: str, refused: LoginRefused) -> None:
     """Tell a client that can hear it (authentication_failure_close), or just hang up."""
-    connection.services.traffic.logins_failed += 1
+    connection.services.runtime.traffic.logins_failed += 1
     if not isinstance(refused, PasswordChecksOverloaded):
         event(
             logger,

@@ -87,7 +87,7 @@ class VerbClient:
         return found
 
     def _act(self, verb: str, arguments: Row) -> RequestOutcome:
-        turn = self.services.turn
+        turn = self.services.runtime.turn
         ends_turn = turn.begin()
         try:
             return self._dispatcher.ask(verb, arguments)
@@ -97,7 +97,7 @@ class VerbClient:
 
     async def _wait_durable(self, outcome: RequestOutcome) -> None:
         """Return once what is said cannot be lost."""
-        commits = self.services.commits
+        commits = self.services.runtime.commits
         ticket = commits.ticket if outcome.is_change else commits.defined
         if ticket > commits.durable:
             await completion_of(lambda act: commits.wait(Waiting(act), ticket))

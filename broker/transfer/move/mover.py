@@ -16,7 +16,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
@@ -29,8 +28,8 @@ from fluffle.broker.queues.queue_api import (
     QueueHandle,
 )
 from fluffle.broker.queues.timer_port import NEVER_MS
-from fluffle.broker.runtime.background import BackgroundTasks, Task
-from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.runtime.background import Task
+from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.transfer.move.selection import Selection
 from fluffle.broker.transfer.republish import current_queue
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -66,15 +65,6 @@ class MovePlan(NamedTuple):
     """How many are moved."""
     rate: int | None = None
     """How many in a second."""
-
-
-class MoveContext(NamedTuple):
-    """The rest of the node."""
-
-    background_tasks: BackgroundTasks
-    commits: Commits
-    clock: Clock
-    call_later: Callable[[float, Callable[[], None]], object]
 
 
 class MoveGetter:
@@ -131,10 +121,10 @@ class Mover:
     """Mover of messages from one queue to another."""
 
     __slots__ = (
-        "_around", "_arrived", "_asked", "_began_ms", "_fates", "_held", "_held_bytes",
-        "_is_empty", "_is_ending", "_is_resting", "_is_scheduled", "_is_stopping", "_last_ms",
-        "_mean_bytes", "_news", "_plan", "_recorded", "_source", "_target", "_unconfirmed",
-        "_vhost", "is_over", "looked_at", "moved", "why",
+        "_arrived", "_asked", "_began_ms", "_fates", "_held", "_held_bytes", "_is_empty",
+        "_is_ending", "_is_resting", "_is_scheduled", "_is_stopping", "_last_ms", "_mean_bytes",
+        "_news", "_plan", "_recorded", "_runtime", "_source", "_target", "_unconfirmed", "_vhost",
+        "is_over", "looked_at", "moved", "why",
     )  # fmt: skip
 
     def __init__(
@@ -143,14 +133,14 @@ class Mover:
         source: QueueHandle,
         target: QueueHandle,
         plan: MovePlan,
-        around: MoveContext,
+        runtime: Runtime,
     ) -> None:
         self._vhost = vhost
         self._source = source
         self._target = target
         self._plan = plan
-        self._around = around
-        self._began_ms = self._last_ms = around.clock.now_ms()
+        self._runtime = runtime
+        self._began_ms = self._last_ms = runtime.clock.now_ms()
         self._asked = 0
         """Gets that have no answer yet."""
         self._arrived: list[HeldMessage] = []
@@ -179,7 +169,7 @@ class Mover:
 
     def begin(self) -> None:
         self._wake()
-        self._around.call_later(TICK_S, self._tick)
+        self._runtime.clients_call_later(TICK_S, self._tick)
 
     def stop(self, why: str) -> None:
         """Take nothing more, and give back what is not on its way.  Nothing, if it is over."""
@@ -208,8 +198,8 @@ class Mover:
             self._end_without_source()
         if self.is_over:
             return
-        self._around.call_later(TICK_S, self._tick)
-        if self._unconfirmed and self._around.clock.now_ms() - self._last_ms >= PATIENCE_MS:
+        self._runtime.clients_call_later(TICK_S, self._tick)
+        if self._unconfirmed and self._runtime.clock.now_ms() - self._last_ms >= PATIENCE_MS:
             self._held += self._unconfirmed
             self._unconfirmed.clear()
             self.stop(
@@ -262,7 +252,7 @@ class Mover:
         """Go on in a turn of the node."""
         if not (self._is_scheduled or self._is_ending):
             self._is_scheduled = True
-            self._around.background_tasks.add(self._piece(), self._failed)
+            self._runtime.background_tasks.add(self._piece(), self._failed)
 
     def _piece(self) -> Task:
         self._is_scheduled = False
@@ -286,7 +276,7 @@ class Mover:
             self._pass_on()
         if self._recorded:
             waiting, self._recorded = MoveCommit(self._recorded, self._safe), []
-            self._around.commits.wait(waiting, self._around.commits.ticket)
+            self._runtime.commits.wait(waiting, self._runtime.commits.ticket)
         on_way = self._asked or self._arrived or self._unconfirmed or self._fates
         if on_way:
             return
@@ -303,7 +293,7 @@ class Mover:
                 continue  # it was waited for too long
             is_there = current_queue(self._vhost, self._target) is not None
             if is_taken and is_there:
-                self._last_ms = self._around.clock.now_ms()
+                self._last_ms = self._runtime.clock.now_ms()
                 self._source.settle(delivery_batch, 0, 1, Outcome.ACKED)
                 self.moved += 1
                 continue
@@ -330,7 +320,7 @@ class Mover:
     def _publish(self, taken: HeldMessage, raw: bytes) -> None:
         delivery_batch, origin, content = taken
         if not self._unconfirmed:
-            self._last_ms = self._around.clock.now_ms()
+            self._last_ms = self._runtime.clock.now_ms()
         self._unconfirmed[delivery_batch] = len(content)
         inlet = current_queue(self._vhost, self._target) or self._target
         fate = inlet.enqueue(
@@ -396,12 +386,12 @@ class Mover:
             room = min(room, self._plan.rate * self._lasted_ms // 1000 - sent)
             if room <= 0 and not self._is_resting:
                 self._is_resting = True
-                self._around.call_later(max(REST_S, 1 / self._plan.rate), self._rested)
+                self._runtime.clients_call_later(max(REST_S, 1 / self._plan.rate), self._rested)
         return room
 
     @property
     def _lasted_ms(self) -> int:
-        return self._around.clock.now_ms() - self._began_ms
+        return self._runtime.clock.now_ms() - self._began_ms
 
     def _rested(self) -> None:
         self._is_resting = False

@@ -311,13 +311,13 @@ def held() -> tuple[Room, ManualWriter]:
 
     services = room.edge.services
     commits = Commits(open_store(MemoryDisk(), make_writer), room.edge.turn)
-    object.__setattr__(services, "commits", commits)
+    object.__setattr__(services.runtime, "commits", commits)
     return room, writers[0]
 
 
 def test_a_change_is_answered_once_it_is_on_disk(held: tuple[Room, ManualWriter]) -> None:
     room, writer = held
-    room.edge.services.commits.put("kind", b"name", b"value")
+    room.edge.services.runtime.commits.put("kind", b"name", b"value")
     talker, other = room.talk(), room.talk()
     talker.ask("change", text="a")
     other.ask("echo", text="b")  # it may speak of what was declared
@@ -334,7 +334,7 @@ def test_so_many_answers_may_wait_for_the_disk(
 ) -> None:
     monkeypatch.setattr(module, "UNANSWERED_MAX", 3)
     room, writer = held
-    room.edge.services.commits.put("kind", b"name", b"value")
+    room.edge.services.runtime.commits.put("kind", b"name", b"value")
     talker = room.talk()
     talker.send(b"".join(line("echo", number) for number in range(7)))
     talker.conversation.eof_received()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,17 @@ class VerbHarness:
         self.edge = edge or Edge()
         self.clock = ManualClock(now_ms=5_000)
         services = self.edge.services
+        runtime = replace(services.runtime, clock=self.clock)
         self.context = NodeContext(
+            runtime=runtime,
             config=Config(node_name="a", data_dir=data_dir),
             catalogue=self.edge.catalogue,
             metadata=services.metadata,
             connections=services.connections,
-            background_tasks=services.background_tasks,
-            commits=services.commits,
             alarms=services.alarms,
             addresses={"amqp": ("127.0.0.1", 5672)},
-            clock=self.clock,
             started_ms=1_000,
             company=Nobody(),
-            call_later=self.edge.scheduler.call_later,
         )
         self.dispatcher = Dispatcher(self.context, VERBS, raise_it)
 

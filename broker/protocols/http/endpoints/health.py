@@ -126,7 +126,9 @@ async def certificate_expiration(call: Call) -> Row | Reply:
     if days is None:
         units = ", ".join(UNITS)
         raise bad_request(f"Time unit not recognised. Supported units: {units}.")
-    until_ms = call.context.clock.now_ms() + int(int(call.path["within"]) * days * 86_400_000)
+    until_ms = call.context.runtime.clock.now_ms() + int(
+        int(call.path["within"]) * days * 86_400_000
+    )
     rows = list(expiring(call.context.config, await listeners(call), until_ms))
     return failed("Certificates expiring", expired=rows) if rows else OK
 

@@ -131,7 +131,7 @@ async def detailed(call: Call, rows: list[Row]) -> list[Row]:
         return found
     nulls = dict.fromkeys((HEAD_TIMESTAMP, EXCLUSIVE_TAG))
     found = [row if row["type"] == "quorum" else {**nulls, **row} for row in found]
-    idle_before = time_of(call.context.clock.wall_ms() - TICK_MS)
+    idle_before = time_of(call.context.runtime.clock.wall_ms() - TICK_MS)
     return [with_idleness(row, idle_before) for row in await with_counts(call, USES, found)]
 
 

@@ -58,5 +58,5 @@ async def test_the_next_leader_knows_what_the_last_one_has_taken(scene: Scene) -
     await publish(channel, *"abcd")
     assert scene.leader() != leader
     assert await count(channel) == 4
-    traffic = scene.nodes[scene.leader()].node._traffic
+    traffic = scene.nodes[scene.leader()].node._runtime.traffic
     assert traffic.duplicates["quorum"] == 3

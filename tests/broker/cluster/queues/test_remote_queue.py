@@ -464,7 +464,7 @@ def test_what_is_delivered_is_counted_by_the_type_of_its_queue(rig: Rig) -> None
     rig.client.ack(1)
     rig.client.arrivals()
     assert get(rig.client) is None
-    deliveries = rig.node.services.traffic.from_quorum_queues
+    deliveries = rig.node.services.runtime.traffic.from_quorum_queues
     counted = (deliveries.consumed_manual_ack, deliveries.acknowledged, deliveries.get_empty)
     assert counted == (2, 1, 1)
-    assert rig.node.services.traffic.from_queues.delivered == 0
+    assert rig.node.services.runtime.traffic.from_queues.delivered == 0

@@ -121,13 +121,13 @@ IO = ("io_sync_ops", "io_sync_time_seconds", "io_write_bytes")
 
 
 def test_what_died_and_is_gone_is_counted(node: Node) -> None:
-    node.edge.services.traffic.deaths.dropped[Dropped.REFUSED] += 3
+    node.edge.services.runtime.traffic.deaths.dropped[Dropped.REFUSED] += 3
     for reason, value in (("refused", 3), ("cycle", 0), ("no_room", 0)):
         assert node.value("fluffle_dead_letters_dropped_total", reason=reason) == value
 
 
 def test_duplicates_are_counted_by_the_type_of_their_queue(node: Node) -> None:
-    node.edge.services.traffic.dropped_duplicates("quorum", 2)
+    node.edge.services.runtime.traffic.dropped_duplicates("quorum", 2)
     for kind, value in (("classic", 0), ("quorum", 2)):
         queue_type = f"rabbit_{kind}_queue"
         assert node.value("fluffle_messages_deduplicated_total", queue_type=queue_type) == value
@@ -340,7 +340,7 @@ def test_a_channel_that_ends_during_a_scrape_counts_once(monkeypatch: pytest.Mon
 
 
 def test_deaths_are_counted_by_what_queues_are_and_want(node: Node) -> None:
-    deaths = node.edge.services.traffic.deaths
+    deaths = node.edge.services.runtime.traffic.deaths
     sure = QueueType.QUORUM, DeadLetterStrategy.AT_LEAST_ONCE
     deaths.died[*sure, DeathReason.REJECTED] += 3
     deaths.confirmed += 2

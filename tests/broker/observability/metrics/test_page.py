@@ -37,7 +37,8 @@ async def test_the_page_lists_all_that_is_told(scene: Scene) -> None:
     edge = Edge()
     edge.count()
     services, parts = node.node._services, node.node.parts
-    collector = NodeCollector(services, node.config, parts.clock, parts.company, edge.statistics)
+    clock, company = services.runtime.clock, parts.company
+    collector = NodeCollector(services, node.config, clock, company, edge.statistics)
     families: dict[str, Metric] = {}
     for steps in (
         collector.steps(AGGREGATED),

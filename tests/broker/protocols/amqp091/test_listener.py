@@ -16,40 +16,30 @@ from fluffle.broker.process.environment import ListeningServer, accept
 from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.protocols.amqp091 import listener as module
 from fluffle.broker.protocols.amqp091.listener import Listener
-from fluffle.broker.runtime.background import BackgroundTasks
-from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Connection, encode_method
 from tests.support.edge import Edge
 from tests.support.peer import peer_of
-from tests.support.store import commits_in_memory
+from tests.support.runtime import fake_runtime
 
 
 def real_services() -> Services:
     """Those of an edge, in the running loop."""
-    loop = asyncio.get_running_loop()
-    turn = Turn(loop.call_soon)
+    runtime = fake_runtime(asyncio.get_running_loop())
     template = Edge().services
-    commits = commits_in_memory(turn)
-    background_tasks = BackgroundTasks(loop.call_soon, turn, commits, template.on_fatal)
     return Services(
+        runtime=runtime,
         limits=template.limits,
         server_properties=template.server_properties,
         access=template.access,
         metadata=template.metadata,
         owners=template.owners,
-        vhosts={"/": VirtualHost("/", LocalQueues(turn.touch_queue))},
-        turn=turn,
-        commits=commits,
-        background_tasks=background_tasks,
+        vhosts={"/": VirtualHost("/", LocalQueues(runtime.turn.touch_queue))},
         replies=template.replies,
         alarms=template.alarms,
         random_name=template.random_name,
-        call_soon=loop.call_soon,
-        call_later=loop.call_later,
         connections=template.connections,
-        consequences=ForcedCloses(background_tasks),
-        on_fatal=template.on_fatal,
+        consequences=ForcedCloses(runtime.background_tasks),
     )
 
 

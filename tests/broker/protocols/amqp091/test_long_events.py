@@ -386,7 +386,9 @@ def test_nor_for_a_disk_that_is_behind(edge: Edge, monkeypatch: pytest.MonkeyPat
     session, waiting = client.connection.session, list[object]()
     assert session is not None
     monkeypatch.setattr(
-        type(edge.services.commits), "when_caught_up", lambda _commits, act: waiting.append(act)
+        type(edge.services.runtime.commits),
+        "when_caught_up",
+        lambda _commits, act: waiting.append(act),
     )
     session.on_disk_behind()
     assert len(waiting) == 1

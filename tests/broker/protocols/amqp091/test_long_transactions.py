@@ -297,12 +297,12 @@ class Rig:
         client.send(encode_method(1, Tx.Select()))
         self.write_all()
         assert client.names()[-1] == "Tx.SelectOk"
-        assert edge.services.commits.unwritten_bytes == 0
+        assert edge.services.runtime.commits.unwritten_bytes == 0
         return client
 
     def write_all(self) -> None:
         self.edge.run()
-        while self.edge.services.commits.is_running:
+        while self.edge.services.runtime.commits.is_running:
             assert self.writer.step()
             self.edge.run()
 
@@ -313,7 +313,7 @@ def test_commit_ok_comes_once_the_last_of_it_is_on_disk() -> None:
     client.send(messages(PUBLISHED, durable=True))
     client.feed(encode_method(1, Tx.Commit()))
     rig.edge.run()
-    commits = rig.edge.services.commits
+    commits = rig.edge.services.runtime.commits
     assert counts(rig.edge) == IN_EACH
     ticket = commits.ticket
     assert commits.durable < ticket - 1, "the first of it is being written, the last is not"
@@ -328,12 +328,12 @@ def test_a_small_transaction_is_in_one_commit_of_the_disk() -> None:
     rig = Rig()
     client = rig.publisher()
     client.send(messages(COST_IN_ONE_GO // 2, durable=True))
-    before = rig.edge.services.commits.ticket
+    before = rig.edge.services.runtime.commits.ticket
     client.feed(encode_method(1, Tx.Commit()))
     assert sum(counts(rig.edge).values()) == COST_IN_ONE_GO
     rig.write_all()
     assert client.names() == ["Tx.CommitOk"]
-    assert rig.edge.services.commits.durable == before
+    assert rig.edge.services.runtime.commits.durable == before
 
 
 # Rollbacks, and ends

@@ -21,7 +21,7 @@ def counts(counter: Traffic | Deliveries) -> dict[str, int]:
 def start() -> tuple[Edge, Client, Traffic]:
     edge = Edge()
     client = edge.connect()
-    return edge, client, edge.services.traffic
+    return edge, client, edge.services.runtime.traffic
 
 
 def test_publishes_are_counted_by_where_they_went() -> None:
@@ -159,5 +159,5 @@ def test_failed_logins_are_counted() -> None:
     client.send(PROTOCOL_HEADER)
     client.arrivals()
     client.send(encode_method(0, start_ok("\0guest\0wrong")))
-    traffic = edge.services.traffic
+    traffic = edge.services.runtime.traffic
     assert (traffic.logins_succeeded, traffic.logins_failed) == (0, 1)

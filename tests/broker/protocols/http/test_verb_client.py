@@ -17,10 +17,11 @@ async def test_what_does_not_become_safe_is_not_waited_for_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.0)
-    services: Any = SimpleNamespace(
+    runtime = SimpleNamespace(
         turn=SimpleNamespace(begin=lambda: False),
         commits=SimpleNamespace(ticket=2, durable=1, wait=lambda _waiting, _ticket: None),
     )
+    services: Any = SimpleNamespace(runtime=runtime)
     context: Any = None
     dispatcher: Any = SimpleNamespace(ask=lambda _verb, _: RequestOutcome(None, {}, is_change=True))
     with pytest.raises(TimeoutError, match="has not done 'vhosts"):
@@ -45,10 +46,11 @@ class SlowSteps:
 
     @property
     def asking(self) -> VerbClient:
-        services: Any = SimpleNamespace(
+        runtime = SimpleNamespace(
             turn=SimpleNamespace(begin=lambda: False),
             commits=SimpleNamespace(ticket=1, durable=1),
         )
+        services: Any = SimpleNamespace(runtime=runtime)
         dispatcher: Any = SimpleNamespace(
             ask=lambda _verb, _: RequestOutcome(None, self.rows(), is_change=True),
             guarded=lambda make: make(),

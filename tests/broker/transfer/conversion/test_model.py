@@ -134,8 +134,8 @@ class Changing(RuleBasedStateMachine):
         )
         services = self.edge.services
         around = ConversionContext(
-            lambda: self.late, services.background_tasks, lambda act: act(),  # type: ignore[arg-type, return-value]
-            services.call_later, lambda: 1, services.turn.touch_queue,
+            lambda: self.late, services.runtime.background_tasks, lambda act: act(),  # type: ignore[arg-type, return-value]
+            services.runtime.clients_call_later, lambda: 1, services.runtime.turn.touch_queue,
         )  # fmt: skip
         self.converter = Converter(around)
         catalogue = replace(self.edge.catalogue, changing=self.converter.changing)
