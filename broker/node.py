@@ -38,6 +38,7 @@ from fluffle.broker.config.start_error import cannot_listen
 from fluffle.broker.core.connections import Connections, Owners, delete_late
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.forced_closes import ForcedCloses
+from fluffle.broker.core.interceptors import interceptors_of
 from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.core.services import Services, server_properties
 from fluffle.broker.definitions.catalogue import Catalogue, policies_of, queues_here, restored
@@ -56,7 +57,6 @@ from fluffle.broker.events.event_publisher import COMMANDS, INTERNAL
 from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.process.environment import Environment, machine_environment
 from fluffle.broker.process.sockets import unauthenticated_max
-from fluffle.broker.protocols.amqp091.interceptors import interceptors_of
 from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition

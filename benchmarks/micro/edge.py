@@ -14,10 +14,8 @@ from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import User
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import Limits, QuorumConfig
-from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.connections import Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
-from fluffle.broker.core.enqueue import publish_confirmed, publish_plain
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.pending_requests import DeferredBytes, WaitingChannels
 from fluffle.broker.core.services import Services
@@ -92,7 +90,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         frame_bytes_max=131_072,
         notify_cancel=True,
     )
-    return Channel(1, session, publish_plain, lambda _channel, _error: None)
+    return Channel(1, session, lambda _channel, _error: None)
 
 
 def publishes(
@@ -107,7 +105,7 @@ def publishes(
     def measure(run_messages: int) -> float:
         channel = open_channel(spec)
         if confirmed:
-            channel.confirms, channel.publish = Confirms(), publish_confirmed
+            channel.publisher.confirm()
         queue = channel.session.vhost.queues[QUEUE]
         contents = [content(1, BODY_BYTES, **varied(number)) for number in range(run_messages)]
         methods = [publish_method(1)] * run_messages

@@ -99,7 +99,7 @@ def ask_again(session: Session) -> None:
     """The user or his rights may have changed: forget what was true of them."""
     session.user = session.access.users[session.user.name]
     session.rights.forget()
-    session.routes = {}  # another one, so that who is looking for a route sees it
+    session.routes.clear()
 
 
 def end_forbidden(session: Session, channels: Channels) -> None:

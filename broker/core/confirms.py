@@ -1,23 +1,36 @@
-"""The ledger of publish sequence numbers of one channel in confirm mode.
+"""The ledger of publish sequence numbers of one publisher whose messages are confirmed.
 
-Every publish gets exactly one ack or nack.  Answers are collected in a turn and coalesced as
-RabbitMQ does: one with `multiple` for everything that lies below each number that is open or
-has the other answer, single ones for the rest; a lone answer goes out with multiple=false.
+Every publish is either accepted or refused, once.  What is known is collected in a turn.
 """
 
 from collections import deque
-from typing import TypeAlias
-
-from fluffle.protocol.methods import ack_frame, nack_frame
+from typing import NamedTuple, TypeAlias
 
 Run: TypeAlias = tuple[int, int]
 """The first and the last of consecutive sequence numbers."""
 
 
+class Known(NamedTuple):
+    """Sequence numbers whose publishes have been accepted or refused, as runs."""
+
+    accepted: list[Run]
+    refused: list[Run]
+    open_from: int
+    """The first number that is still open."""
+
+
 class Confirms:
     """Sequence numbers from 1, and what is known of them."""
 
-    __slots__ = ("_accepted", "_deferred", "_next_sequence", "_open", "_refused", "_refused_count")
+    __slots__ = (
+        "_accepted",
+        "_deferred",
+        "_next_sequence",
+        "_open",
+        "_refused",
+        "_refused_count",
+        "is_ended",
+    )
 
     def __init__(self) -> None:
         self._next_sequence = 1
@@ -28,6 +41,7 @@ class Confirms:
         self._accepted: list[Run] = []
         self._refused: list[Run] = []
         self._refused_count = 0
+        self.is_ended = False
 
     def assign(self, count: int) -> int:
         """Number `count` publishes; the first number."""
@@ -101,27 +115,14 @@ class Confirms:
         """Publishes that have been accepted."""
         return self.assigned_count - self.open_count - self._refused_count
 
-    def frames(self, channel: int) -> list[bytes]:
-        """What to tell the publisher since the last call."""
-        accepted, self._accepted = self._accepted, []
-        refused, self._refused = self._refused, []
-        acks = self._coalesced(accepted, refused)
-        nacks = self._coalesced(refused, accepted)
-        return [ack_frame(channel, tag, multiple=multiple) for tag, multiple in acks] + [
-            nack_frame(channel, tag, multiple=multiple) for tag, multiple in nacks
-        ]
+    def take(self) -> Known:
+        """What has become known since the last call."""
+        known = Known(self._accepted, self._refused, next(iter(self._open), self._next_sequence))
+        self._accepted, self._refused = [], []
+        return known
 
-    def _coalesced(self, runs: list[Run], others: list[Run]) -> list[tuple[int, bool]]:
-        """Tags and whether each stands for all before it, for runs that have the same answer."""
-        if not runs:
-            return []
-        if len(runs) == 1 and runs[0][0] == runs[0][1]:
-            return [(runs[0][0], False)]
-        oldest_open = next(iter(self._open), self._next_sequence)
-        bound = min([oldest_open, *(first for first, _last in others)])
-        below = [last for first, last in runs if first < bound]
-        answers = [(max(below), True)] if below else []
-        for first, last in runs:
-            if first > bound:
-                answers += [(tag, False) for tag in range(first, last + 1)]
-        return answers
+    def end(self) -> None:
+        """Number no more, and know no more: the publisher has ended."""
+        self.is_ended = True
+        self._deferred.clear()
+        self.take()

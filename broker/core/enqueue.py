@@ -1,8 +1,7 @@
-"""Messages that have passed all checks go into their queues; what their publisher is told of that.
-A hot file.
+"""Enqueueing of messages that have passed all checks, and what their queues answer.  A hot file.
 
 Queues of this node answer at once: a message is in them, or safe with a commit.  Those that are led
-elsewhere give a receipt, and the publisher is told once all of them have answered.
+elsewhere give a receipt.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.direct_reply_to import ReplyTarget
-from fluffle.broker.core.pending_publishes import PendingPublishes
+from fluffle.broker.core.session import Session
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.queue_api import (
     EnqueueResult,
@@ -26,13 +24,7 @@ from fluffle.broker.queues.queue_api import (
 )
 from fluffle.broker.transfer.republish import current_queue
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.methods import return_frame
-from fluffle.protocol.properties import split_content
-from fluffle.protocol.spec import ReplyCode
 from fluffle.protocol.steps import Steps
-
-if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.channel import Channel
 
 TARGETS_AT_ONCE = 512
 """Into so many queues messages are put together, for some milliseconds."""
@@ -90,80 +82,6 @@ Answer: TypeAlias = EnqueueResult | PendingEnqueue
 """Answer of all queues of a routed batch together."""
 
 
-class EnqueueRouted(Protocol):
-    """Puts messages that have passed all checks into their queues, or returns them."""
-
-    def __call__(self, channel: Channel, routed: RoutedBatch, *, persistent: bool) -> Answer: ...
-
-
-class PublishRouted(Protocol):
-    """Takes messages that have passed all checks."""
-
-    def __call__(
-        self, channel: Channel, routed_batches: Sequence[RoutedBatch], *, persistent: bool
-    ) -> None: ...
-
-
-def publish_plain(
-    channel: Channel, routed_batches: Sequence[RoutedBatch], *, persistent: bool
-) -> None:
-    """Put messages into their queues, or return them."""
-    for routed in routed_batches:
-        channel.enqueue(channel, routed, persistent=persistent)
-
-
-def publish_confirmed(
-    channel: Channel, routed_batches: Sequence[RoutedBatch], *, persistent: bool
-) -> None:
-    """As `publish_plain`, and confirm: at the end of the batch, or once they are safe."""
-    confirms = channel.confirms
-    assert confirms is not None
-    answers, count = list[Answer](), 0
-    for routed in routed_batches:
-        answers.append(channel.enqueue(channel, routed, persistent=persistent))
-        count += len(routed.contents)
-    accepted = answers.count(EnqueueResult.ACCEPTED)
-    if accepted == len(answers):
-        confirms.settle(count)
-        channel.session.confirming[channel] = None
-    elif accepted + answers.count(EnqueueResult.RECORDED) == len(answers):
-        defer_confirms(channel, confirms, count)
-    else:
-        confirm_each(channel, confirms, routed_batches, answers)
-
-
-def defer_confirms(channel: Channel, confirms: Confirms, count: int) -> None:
-    """Confirm the next `count` messages once they are on disk."""
-    commits = channel.session.commits
-    confirms.defer(count, commits.ticket)
-    commits.wait(channel, commits.ticket)
-
-
-def confirm_each(
-    channel: Channel,
-    confirms: Confirms,
-    routed_batches: Sequence[RoutedBatch],
-    answers: Sequence[Answer],
-) -> None:
-    """Tell the publisher what became of each message, for they fare differently."""
-    awaited: dict[int, list[tuple[int, int]]] = {}
-    for at, count in runs_in_order(routed_batches):
-        answer = answers[at]
-        if answer is EnqueueResult.REFUSED:
-            confirms.refuse(confirms.assign(count))
-        elif answer is EnqueueResult.RECORDED:
-            defer_confirms(channel, confirms, count)
-        elif answer is EnqueueResult.ACCEPTED:
-            confirms.settle(count)
-        else:
-            awaited.setdefault(at, []).append((confirms.assign(count), count))
-    for at, numbers in awaited.items():
-        pending = answers[at]
-        assert isinstance(pending, PendingEnqueue)
-        PendingPublishes(channel, numbers).of(pending.receipts, is_recorded=pending.is_recorded)
-    channel.session.confirming[channel] = None
-
-
 def runs_in_order(routed_batches: Sequence[RoutedBatch]) -> list[tuple[int, int]]:
     """Return which batch messages are in, in the order in which they came, and how many follow each
     other."""
@@ -175,38 +93,11 @@ def runs_in_order(routed_batches: Sequence[RoutedBatch]) -> list[tuple[int, int]
     return [(at, sum(1 for _ in same)) for at, same in groupby(map(itemgetter(1), places))]
 
 
-def enqueue_routed(channel: Channel, routed: RoutedBatch, *, persistent: bool) -> Answer:
-    """Put messages into their queues, or return them.
-
-    REFUSED when any queue refuses them, as RabbitMQ has it, though the others keep them; else
-    pending when any is yet to answer; else RECORDED when any queue records them.
-    """
-    if routed.left:
-        enqueue_into(channel, routed, routed.left, persistent=persistent)
-    answer, contents = routed.answer, routed.contents
-    if (
-        answer is not EnqueueResult.ACCEPTED
-        and channel.session.commits.is_behind
-        and waits_for_commit(answer)
-    ):
-        channel.session.on_disk_behind()
-    traffic = channel.session.traffic
-    if routed.targets:
-        channel.session.has_put = True  # mutant: CO4
-        traffic.routed += len(contents) * len(routed.targets)
-    elif routed.mandatory:
-        traffic.unroutable_returned += len(contents)
-        return_unroutable(channel, routed)
-    else:
-        traffic.unroutable_dropped += len(contents)
-    return answer
-
-
 def enqueue_in_steps(
-    channel: Channel, routed_batches: list[RoutedBatch], *, persistent: bool
+    session: Session, routed_batches: list[RoutedBatch], *, persistent: bool
 ) -> Steps[bool]:
     """Put messages into their queues, unless these have gone by then; whether none has."""
-    vhost, count, are_there = channel.session.vhost, 0, True
+    vhost, count, are_there = session.vhost, 0, True
     for routed in routed_batches:
         while routed.left:
             at_once_max = TARGETS_AT_ONCE - count
@@ -214,7 +105,7 @@ def enqueue_in_steps(
             there = (current_target(vhost, target) for target in some)
             targets = [target for target in there if target is not None]
             are_there &= len(targets) == len(some)
-            enqueue_into(channel, routed, targets, persistent=persistent)
+            enqueue_into(session, routed, targets, persistent=persistent)
             count += len(some)
             if count == TARGETS_AT_ONCE:
                 count = 0
@@ -232,7 +123,7 @@ def current_target(vhost: VirtualHost, target: PublishTarget) -> PublishTarget |
 
 
 def enqueue_into(
-    channel: Channel, routed: RoutedBatch, targets: Sequence[PublishTarget], *, persistent: bool
+    session: Session, routed: RoutedBatch, targets: Sequence[PublishTarget], *, persistent: bool
 ) -> None:
     """Put messages into some of their queues, and note the answer."""
     answer, count = routed.answer, len(routed.contents)
@@ -248,7 +139,7 @@ def enqueue_into(
         if one is not EnqueueResult.ACCEPTED:
             answer = combined_answer(answer, one)
         if target.is_behind:
-            channel.session.on_behind(target, count)
+            session.on_behind(target, count)
     routed.answer = answer
 
 
@@ -271,15 +162,3 @@ def waits_for_commit(answer: Answer) -> bool:
     return answer is EnqueueResult.RECORDED or (
         isinstance(answer, PendingEnqueue) and answer.is_recorded
     )
-
-
-def return_unroutable(channel: Channel, routed: RoutedBatch) -> None:
-    """basic.return with 312 for messages that were mandatory and went nowhere."""
-    session = channel.session
-    for origin, content in zip(routed.origins, routed.contents, strict=True):
-        session.output.add(
-            return_frame(
-                channel.number, ReplyCode.NO_ROUTE, "NO_ROUTE", origin.exchange, origin.routing_key
-            )
-        )
-        session.output.add(split_content(content, channel.number, session.frame_bytes_max))

@@ -23,6 +23,7 @@ from fluffle.protocol.types import Field, FieldTable
 if TYPE_CHECKING:
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.property_facts import PropertyFacts
+    from fluffle.broker.core.publisher import Publisher
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.queues.delivery import DeliveryBatch
     from fluffle.broker.queues.queue_api import QueueHandle
@@ -37,7 +38,7 @@ class Tracer(Protocol):
     """Sees what clients of a virtual host on this node publish, are given and purge."""
 
     def published(
-        self, channel: Channel, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
     ) -> None:
         """A client has published messages, which are about to be put into queues."""
 
@@ -58,10 +59,10 @@ class Tracers:
         self._tracers = tracers
 
     def published(
-        self, channel: Channel, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
     ) -> None:
         for each in self._tracers:
-            each.published(channel, routed_batches, facts)
+            each.published(publisher, routed_batches, facts)
 
     def delivered(self, channel: Channel, delivery_batch: DeliveryBatch) -> None:
         for each in self._tracers:
@@ -97,7 +98,7 @@ class Firehose:
         self._node = node
 
     def published(
-        self, channel: Channel, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
     ) -> None:
         """A client has published messages, which are about to be put into queues."""
         copies = []
@@ -106,10 +107,10 @@ class Firehose:
             # RabbitMQ collects them in front of each other, but those of the default exchange
             is_default = origin.exchange == DEFAULT_EXCHANGE
             queues = sorted((each.name for each in routed.targets), reverse=not is_default)
-            headers = self._described(channel, origin, keys, content)
+            headers = self._described(publisher, origin, keys, content)
             headers["routed_queues"] = texts(queues)
             copies.append((f"publish.{origin.exchange}", headers, content))
-        publish_copies(channel, copies)
+        publish_copies(publisher, copies)
 
     def delivered(self, channel: Channel, delivery_batch: DeliveryBatch) -> None:
         """A client is about to be given messages of a queue."""
@@ -129,7 +130,7 @@ class Firehose:
         return ignore_done
 
     def _described(
-        self, channel: Channel, origin: Origin, keys: Sequence[str], content: bytes
+        self, channel: Channel | Publisher, origin: Origin, keys: Sequence[str], content: bytes
     ) -> FieldTable:
         """What there is to know of a message, and of who has published or is given it."""
         session = channel.session
@@ -145,7 +146,9 @@ class Firehose:
         }
 
 
-def publish_copies(channel: Channel, copies: list[tuple[str, FieldTable, bytes]]) -> None:
+def publish_copies(
+    channel: Channel | Publisher, copies: list[tuple[str, FieldTable, bytes]]
+) -> None:
     """Publish what is to be known of messages under routing keys, with their bodies."""
     publish_own(
         channel.session.vhost,

@@ -30,6 +30,11 @@ from fluffle.protocol.terms import escaped
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import TYPE_NAMES
 
+REMEMBERED_PROPERTIES_MAX = 256
+REMEMBERED_PROPERTIES_BYTES_MAX = 256
+"""Properties a session remembers: how many, and how long each.  A client must not be able to make
+us keep much, and what is longer is rarely sent twice."""
+
 EXPIRATION_MS_MAX = 315_360_000_000
 """Ten years: RabbitMQ's limit on every time in milliseconds."""
 
@@ -89,6 +94,16 @@ def read_facts(raw: bytes) -> PropertyFacts:
         check_properties(raw)
         return PERSISTENT if is_persistent(raw) else TRANSIENT
     return facts_of(decode_properties(raw))
+
+
+def remember_facts(remembered: dict[bytes, PropertyFacts], raw: bytes) -> PropertyFacts:
+    """Read properties as `read_facts` does that are not among those which a session remembers."""
+    facts = read_facts(raw)
+    if len(raw) <= REMEMBERED_PROPERTIES_BYTES_MAX:
+        if len(remembered) >= REMEMBERED_PROPERTIES_MAX:
+            remembered.clear()
+        remembered[raw] = facts
+    return facts
 
 
 def read_facts_in_steps(raw: bytes) -> Steps[PropertyFacts]:

@@ -1,34 +1,48 @@
-"""Where messages go whose basic.publish frame does not say it all.  A hot file.
+"""Route lookup: where the messages of a session go, remembered by a key of its protocol.
 
-They have more routing keys, or an exchange on their way looks at properties, throws dice, or keeps
-what has come recently.
+A hot file.  A key is what says an exchange, a routing key and whether messages are mandatory, as it
+came: of AMQP the basic.publish frame.  It does not say it all where messages have more routing
+keys, or an exchange on their way looks at properties, throws dice, or keeps what has come recently.
+
+Permission costs nothing more than once a route: when the user's rights change, the session forgets
+its routes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, cycle
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from itertools import cycle
+from typing import NamedTuple, Protocol, TypeVar
 
+from fluffle.broker.access.rights import Rights
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
-from fluffle.broker.core.direct_reply_to import PREFIX
-from fluffle.broker.core.enqueue import RoutedBatch
+from fluffle.broker.core.direct_reply_to import PREFIX, ReplyTargets
 from fluffle.broker.core.property_facts import PropertyFacts
-from fluffle.broker.core.session import Session
-from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.queue_api import PublishTarget
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
-from fluffle.broker.routing.router import KEYS_SUFFICE
-from fluffle.protocol.events import Publishes
+from fluffle.broker.routing.router import KEYS_SUFFICE, RouteInputs
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import Properties, decode_properties_in_steps
 from fluffle.protocol.steps import Steps
 
-if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.publish_methods import CachedRoute
+REMEMBERED_MAX = 1024
+"""Routes a session remembers; beyond, it starts afresh.  Each is as long as its key."""
 
+PATIENCE = 8
+"""So many stops the searches for the routes of a batch may make before they are too long."""
 
 T = TypeVar("T")
+
+
+class LookupTooLong(Exception):
+    """The search takes too long to be done at once; nothing has been done with the batch yet."""
+
+
+class RouteDependency(Protocol):
+    """Source of the epoch that a route depends on: the queues, or the topology."""
+
+    epoch: int
 
 
 class Route(NamedTuple):
@@ -41,60 +55,148 @@ class Route(NamedTuple):
     """Whether that rests on something not being there."""
 
 
-class LookupTooLong(Exception):
-    """The search takes too long to be done at once; nothing has been done with the batch yet."""
+class CachedRoute:
+    """Route of the messages that have the same key, valid while nothing changes."""
 
-    batch: Publishes | None = None
-    """Set by who knows it."""
+    __slots__ = (
+        "epoch",
+        "ground",
+        "guards_topics",
+        "is_admitted",
+        "mandatory",
+        "misses",
+        "needs",
+        "origin",
+        "targets",
+    )
 
-
-def run_at_once(session: Session, steps: Steps[T]) -> T:
-    """Return the result of steps; LookupTooLong if they stop more often than the session allows."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: T = end.value
-            return found
-        session.patience -= 1
-        if session.patience < 0:
-            raise LookupTooLong
-
-
-def lookup_routes(
-    session: Session, route: CachedRoute, facts: PropertyFacts, batch: Publishes
-) -> Steps[list[Route]]:
-    """Where messages go that the route alone does not say: all of them, or each.
-
-    AccessRefused for a routing key.
-    """
-    exchange = route.origin.exchange
-    if route.guards_topics:
-        for key in facts.more_routing_keys:
-            session.rights.check_topic("write", exchange, key)
-    keys = (route.origin.routing_key, *facts.more_routing_keys)
-    needs = route.needs or KEYS_SUFFICE
-    properties = None
-    if needs.property_bindings:
-        properties = facts.properties or (yield from decode_properties_in_steps(batch.outline))
-    routes: list[Route] = []
-    for _ in range(len(batch.methods) if needs.is_drawn else 1):
-        found = yield from lookup_route(session, exchange, keys, properties)
-        routes.append(found)
-    return routes
+    def __init__(
+        self,
+        origin: Origin,
+        targets: tuple[PublishTarget, ...],
+        ground: RouteDependency,
+        *,
+        mandatory: bool,
+    ) -> None:
+        self.origin = origin
+        self.targets = targets
+        """Where messages go that have no keys in CC or BCC, if keys are all that is needed."""
+        self.ground = ground
+        """What the route stands on: it is used only while that has not changed."""
+        self.epoch = ground.epoch
+        self.mandatory = mandatory
+        self.misses = False
+        """Whether `targets` rest on something not being there: see `router.Route.misses`."""
+        self.needs: RouteInputs | None = None
+        """What it takes besides keys; if it takes anything, `targets` says nothing."""
+        self.guards_topics = False
+        """Whether each routing key needs a permission."""
+        self.is_admitted = True
+        """Whether its own routing key has it, or needs none."""
 
 
-def lookup_route(
-    session: Session, exchange: str, routing_keys: Sequence[str], properties: Properties | None
-) -> Steps[Route]:
-    """Where messages go; the default exchange also leads to requesters."""
-    found = yield from session.vhost.route_in_steps(exchange, routing_keys, properties)
-    queues, histories, misses = found
-    if exchange:
-        return Route(queues, histories, misses)
-    names = dict.fromkeys(key for key in routing_keys if key.startswith(PREFIX))
-    misses = len(queues) + len(names) < len(set(routing_keys))
-    return Route((*queues, *map(session.replies.target, names)), (), misses)
+class RouteCache:
+    """Routes of one session by key, and the search for those that it does not have."""
+
+    __slots__ = ("_replies", "_rights", "_vhost", "by_key", "found_count", "patience")
+
+    def __init__(self, vhost: VirtualHost, rights: Rights, replies: ReplyTargets) -> None:
+        self._vhost = vhost
+        self._rights = rights
+        self._replies = replies
+        self.by_key: dict[bytes, CachedRoute] = {}
+        """Until the user's rights change: then it is another one."""
+        self.found_count = 0
+        """How many had to be found: a client can send thousands in one read.  None by who has never
+        published."""
+        self.patience = 0
+        """How many stops the searches for those of a batch may still make."""
+
+    def clear(self) -> None:
+        """Remember none; a route that is being searched for is not remembered either."""
+        self.by_key = {}
+
+    def run_at_once(self, steps: Steps[T]) -> T:
+        """Return the result of steps; LookupTooLong if they stop more often than is left."""
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: T = end.value
+                return found
+            self.patience -= 1
+            if self.patience < 0:
+                raise LookupTooLong
+
+    def search(
+        self, key: bytes | None, exchange: str, routing_key: str, *, mandatory: bool
+    ) -> Steps[CachedRoute]:
+        """Find where messages go, and remember it under `key`, if there is one.
+
+        Raises NotFound and AccessRefused for the exchange.
+        """
+        vhost, by_key = self._vhost, self.by_key
+        self._rights.check("write", "exchange", exchange)
+        is_topic = vhost.router.publishable(exchange).type == "topic"
+        ground: RouteDependency = vhost.topology if exchange else vhost
+        epoch = ground.epoch
+        found = yield from self.lookup(exchange, (routing_key,), None)
+        origin = vhost.origin(exchange, routing_key)
+        route = CachedRoute(origin, found.targets, ground, mandatory=mandatory)
+        route.misses, route.epoch = found.misses, epoch
+        needs = vhost.router.needs(exchange)
+        route.needs = needs if needs != KEYS_SUFFICE else None
+        route.guards_topics = is_topic and self._rights.guards_topics(exchange)
+        route.is_admitted = not route.guards_topics
+        if key is not None and by_key is self.by_key:
+            if len(by_key) >= REMEMBERED_MAX:
+                by_key.clear()
+            by_key[key] = route
+        return route
+
+    def admit(self, route: CachedRoute) -> None:
+        """Ask once whether the routing key of a route may be used.  Raises AccessRefused if not."""
+        self._rights.check_topic("write", route.origin.exchange, route.origin.routing_key)
+        route.is_admitted = True
+
+    def lookup_each(
+        self, route: CachedRoute, facts: PropertyFacts, outline: bytes, count: int
+    ) -> Steps[list[Route]]:
+        """Where `count` messages go that the route alone does not say: all of them, or each.
+
+        AccessRefused for a routing key.
+        """
+        exchange = route.origin.exchange
+        if route.guards_topics:
+            for key in facts.more_routing_keys:
+                self._rights.check_topic("write", exchange, key)
+        keys = (route.origin.routing_key, *facts.more_routing_keys)
+        needs = route.needs or KEYS_SUFFICE
+        properties = None
+        if needs.property_bindings:
+            properties = facts.properties or (yield from decode_properties_in_steps(outline))
+        routes: list[Route] = []
+        for _ in range(count if needs.is_drawn else 1):
+            found = yield from self.lookup(exchange, keys, properties)
+            routes.append(found)
+        return routes
+
+    def lookup(
+        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+    ) -> Steps[Route]:
+        """Where messages go; the default exchange also leads to requesters."""
+        found = yield from self._vhost.route_in_steps(exchange, routing_keys, properties)
+        queues, histories, misses = found
+        if exchange:
+            return Route(queues, histories, misses)
+        names = dict.fromkeys(key for key in routing_keys if key.startswith(PREFIX))
+        misses = len(queues) + len(names) < len(set(routing_keys))
+        return Route((*queues, *map(self._replies.target, names)), (), misses)
+
+
+def rest_on_absence(route: CachedRoute, routes: Sequence[Route]) -> bool:
+    """Whether it rests on something not being there where messages go."""
+    return any(each.misses for each in routes) if routes else route.misses
 
 
 def all_delayed(routes: Sequence[Route]) -> bool:
@@ -111,34 +213,3 @@ def keep_in_histories(
     for content, each in zip(contents, cycle(routes), strict=False):
         for history in each.histories:
             history.keep(HistoryMessage(origin, content, more, persistent))
-
-
-def batches_by_route(
-    origin: Origin,
-    contents: list[bytes],
-    routes: Sequence[Route],
-    lifetimes_ms: Lifetimes,
-    *,
-    mandatory: bool,
-) -> list[RoutedBatch]:
-    """Messages of one origin, of which each goes its own way; in every queue they are in order."""
-    places: dict[object, list[int]] = {}
-    kinds = {each.targets for each in routes}
-    are_apart = len(set(chain.from_iterable(kinds))) == sum(map(len, kinds))
-    for place, each in enumerate(routes):
-        places.setdefault(each.targets if are_apart else place, []).append(place)
-    routed_batches = []
-    for found in places.values():
-        taken = [contents[place] for place in found]
-        routed_batches.append(
-            RoutedBatch(
-                routes[found[0]].targets,
-                [origin] * len(found),
-                taken,
-                sum(map(len, taken)),
-                places=found,
-                mandatory=mandatory,
-                expiration_ms=lifetimes_at(lifetimes_ms, found),
-            )
-        )
-    return routed_batches

@@ -22,7 +22,7 @@ from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.interceptors import Interceptors
+    from fluffle.broker.core.interceptors import Interceptors
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.access.users import User
@@ -14,6 +14,7 @@ from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.pending_requests import WaitingChannels
 from fluffle.broker.core.property_facts import PropertyFacts
+from fluffle.broker.core.route_lookup import RouteCache
 from fluffle.broker.core.services import Services
 from fluffle.broker.events.event_publisher import INTERNAL
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
@@ -28,21 +29,18 @@ from fluffle.broker.vhosts.queue_changes import (
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.publish_methods import CachedRoute
     from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
-
-REMEMBERED_MAX = 1024
-"""Routes a connection remembers; beyond, it starts afresh.  Each is as long as a method."""
 
 REMEMBERED_WHEN_SHORT_MAX = 16
 """When memory is short, who remembers more of a kind forgets all of it.  So many are no more than
 what a connection costs anyhow, and to find those of everybody again would take too long."""
 
-REMEMBERED_PROPERTIES_MAX = 256
-REMEMBERED_PROPERTIES_BYTES_MAX = 256
-"""Properties a connection remembers: how many, and how long each.  A client must not be able to
-make us keep much, and what is longer is rarely sent twice."""
+
+class ConfirmReporter(Protocol):
+    """Part of a publisher that says which of its messages are confirmed."""
+
+    def report(self) -> None:
+        """Say what is known by now."""
 
 
 class Session:
@@ -70,14 +68,12 @@ class Session:
         "on_disk_behind",
         "output",
         "owner",
-        "patience",
         "quorum_global_qos",
         "random_name",
         "read_barrier",
         "replies",
         "rights",
         "routes",
-        "routes_found",
         "traffic",
         "uncommitted_bytes",
         "user",
@@ -133,17 +129,13 @@ class Session:
         """What the client takes in one frame; 0 is no limit."""
         self.notify_cancel = notify_cancel
         """Whether the client understands a basic.cancel from the server."""
-        self.routes: dict[bytes, CachedRoute] = {}
-        """Where messages with this very basic.publish frame go, until the user's rights change."""
-        self.routes_found = self.patience = 0
-        """How many had to be found (a client can send thousands in one read; none by who has never
-        published), and how many stops the searches for those of a batch may still make."""
+        self.routes = RouteCache(vhost, self.rights, services.replies)
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
         self.uncommitted_bytes = 0
         """Of messages in transactions."""
-        self.confirming: dict[Channel, None] = {}
-        """Channels with publishes to confirm at the end of this batch."""
+        self.confirming: dict[ConfirmReporter, None] = {}
+        """Publishers with messages to confirm at the end of this batch."""
         self.has_put = False
         """Whether queues may not have dealt out yet what it has put into them."""
 
@@ -165,16 +157,14 @@ class Session:
         return self.traffic.from_quorum_queues if is_quorum else self.traffic.from_queues
 
     def confirm(self) -> None:
-        """Answer the publishes of this batch, one channel at a time."""
-        for channel in self.confirming:
-            assert channel.confirms is not None
-            for frame in channel.confirms.frames(channel.number):
-                self.output.add(frame)
+        """Answer the publishes of this batch, one publisher at a time."""
+        for reporter in self.confirming:
+            reporter.report()
         self.confirming.clear()
 
     def remember_less(self) -> None:
         """Memory is short: forget what can be found out again, where that is much."""
-        for remembered in (self.routes, self.facts):
+        for remembered in (self.routes.by_key, self.facts):
             if len(remembered) > REMEMBERED_WHEN_SHORT_MAX:
                 remembered.clear()
         self.rights.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)

@@ -23,6 +23,7 @@ from fluffle.protocol.spec import DIRECT_REPLY_TO
 if TYPE_CHECKING:
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.property_facts import PropertyFacts
+    from fluffle.broker.core.publisher import Publisher
     from fluffle.broker.core.unacked import Stretch
     from fluffle.broker.protocols.amqp091.channel import Channel, Settler
     from fluffle.broker.queues.queue_api import QueueHandle
@@ -37,10 +38,10 @@ class TimelineTap:
         self._timeline = timeline
 
     def published(
-        self, channel: Channel, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
     ) -> None:
-        timeline, who = self._timeline, who_on(channel)
-        within = "in a transaction" if channel.transaction is not None else ""
+        timeline, who = self._timeline, who_on(publisher)
+        within = "" if publisher.mode.is_immediate else "in a transaction"
         told = list[tuple[str, bytes]]()
         for origin, content, routed in in_order(routed_batches):
             message = origin.exchange, origin.routing_key, content
@@ -128,7 +129,7 @@ def is_there(channel: Channel, holder: Holder) -> bool:
     return not isinstance(holder, FormerHolder) and channel.session.vhost.has(holder.queue)
 
 
-def who_on(channel: Channel) -> Actor:
+def who_on(channel: Channel | Publisher) -> Actor:
     return Actor(short(channel.session.name), channel.number)
 
 

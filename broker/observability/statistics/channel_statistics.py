@@ -40,7 +40,7 @@ from fluffle.protocol.properties import body_size
 
 if TYPE_CHECKING:
     from fluffle.broker.core.confirms import Confirms
-    from fluffle.broker.core.enqueue import Answer, EnqueueRouted, RoutedBatch
+    from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.unacked import Stretch
     from fluffle.broker.protocols.amqp091.channel import Channel, GetAnswerer, Send, Settler
     from fluffle.broker.queues.delivery import DeliveryBatch, Holder
@@ -182,7 +182,6 @@ class ChannelStatistics:
         "_confirmed",
         "_confirms",
         "_counters",
-        "_enqueue",
         "_epoch",
         "_full",
         "_latest",
@@ -207,7 +206,6 @@ class ChannelStatistics:
         self._epoch = vhost.topology.epoch
         """Of the topology when the exchanges in `published` were those of their names."""
         self._sizes = channel.session.traffic.sizes
-        self._enqueue: EnqueueRouted = channel.enqueue
         self._settle: Settler = channel.settle
         self._answer_get: GetAnswerer = channel.answer_get
         self._confirms: Confirms | None = None
@@ -231,18 +229,12 @@ class ChannelStatistics:
         self.published: dict[str, PublishCounts] = {}
         """By exchange."""
         self.taken: dict[QueueHandle, DeliveryCounts] = {}
-        channel.enqueue, channel.settle, channel.answer_get = (
-            self.enqueue,
-            self.settle,
-            self.answer_get,
-        )
+        channel.settle, channel.answer_get = self.settle, self.answer_get
+        channel.publisher.observer = self
         channel.sending = self.sending
 
-    # In the places of the channel's functions
-
-    def enqueue(self, channel: Channel, routed: RoutedBatch, *, persistent: bool) -> Answer:
+    def enqueued(self, routed: RoutedBatch) -> None:
         first, body_bytes = routed.contents[0], routed.content_bytes
-        answer = self._enqueue(channel, routed, persistent=persistent)
         origins, cell = routed.origins, self._latest
         origin, count = origins[0], len(origins)
         if cell.origin is not origin or cell.targets is not routed.targets:
@@ -253,7 +245,8 @@ class ChannelStatistics:
             self._count_mixed(cell, routed)
         body_bytes -= count * (len(first) - body_size(first))
         self._sizes.add(max(body_bytes, 0), count)
-        return answer
+
+    # In the places of the channel's functions
 
     def sending(self, send: Send, queue: QueueHandle) -> Send:
         del queue  # that of its holder counts: it may have become another

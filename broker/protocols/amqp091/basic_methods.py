@@ -70,8 +70,8 @@ class Getter:
         )
         session.output.add(frame)
         contents = delivery_batch.contents
-        if channel.intercepted is not None:
-            contents = channel.intercepted(contents)
+        if channel.outgoing is not None:
+            contents = channel.outgoing.intercepted(contents)
         session.output.add(split_content(contents[0], channel.number, session.frame_bytes_max))
         session.output.reserve(burst_bytes(delivery_batch))
         session.output.sent(burst_bytes(delivery_batch))
@@ -180,6 +180,7 @@ def consume_replies(channel: Channel, method: Basic.Consume) -> None:
     replies = channel.session.replies
     name = replies.new_name(channel.session.random_name())
     channel.reply_subscription = ReplySubscription(channel, tag, name)
+    channel.publisher.reply_to = name
     replies.add(name, channel.reply_subscription, channel.session.inbox)
     if not method.nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
@@ -201,6 +202,7 @@ def on_cancel(channel: Channel, method: Method) -> None:
     elif replies is not None and replies.tag == tag:
         channel.session.replies.remove(replies.name)
         channel.reply_subscription = None
+        channel.publisher.reply_to = ""
     channel.ask(method, left, partial(cancelled, channel, tag, nowait=method.nowait))
 
 

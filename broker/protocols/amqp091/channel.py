@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.confirms import Confirms
-from fluffle.broker.core.enqueue import enqueue_routed
 from fluffle.broker.core.pending_requests import PendingQuery, PendingRequest
+from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.session import Session
 from fluffle.broker.core.topology import readable_queue
 from fluffle.broker.core.unacked import Stretch, Unacked
 from fluffle.broker.metadata.metadata import Decide, ignore_done
-from fluffle.broker.protocols.amqp091.publish_methods import PutBack, on_publishes
+from fluffle.broker.protocols.amqp091.publish_methods import PublishFrames
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.delivery import BY_CLIENT, Outcome
@@ -25,12 +25,10 @@ from fluffle.protocol.methods import Basic, Method, encode_method, make
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.enqueue import EnqueueRouted, PublishRouted
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.tx_methods import Transaction
     from fluffle.broker.queues.delivery import DeliveryBatch
     from fluffle.broker.queues.queue_api import QueueHandle, SettlementStatus
-    from fluffle.protocol.events import Publishes
 
 
 SETTLED_AT_ONCE = 1024
@@ -43,8 +41,6 @@ Refuse: TypeAlias = "Callable[[Channel, BrokerError], None]"
 Settler: TypeAlias = "Callable[[Channel, list[Stretch], Outcome], None]"
 GetAnswerer: TypeAlias = "Callable[[Channel, QueueHandle, DeliveryBatch | None], None]"
 Send: TypeAlias = "Callable[[DeliveryBatch], None]"
-Taker: TypeAlias = "Callable[[Channel, Publishes, PutBack], int]"
-Stamper: TypeAlias = "Callable[[list[bytes]], list[bytes]]"
 
 
 def discard_answer(_answer: Any) -> None:
@@ -62,17 +58,15 @@ class Channel:
     __slots__ = (
         "answer_get",
         "committing",
-        "confirms",
-        "enqueue",
         "far",
-        "intercepted",
+        "incoming",
         "is_certain",
         "is_open",
         "last_queue_name",
         "number",
+        "outgoing",
         "prefetch",
-        "publish",
-        "putting",
+        "publisher",
         "refuse",
         "reply_subscription",
         "sending",
@@ -80,32 +74,26 @@ class Channel:
         "settle",
         "shared_credit",
         "subscriptions",
-        "take",
         "ticket",
         "transaction",
         "unacked",
     )
 
-    def __init__(
-        self, number: int, session: Session, publish: PublishRouted, refuse: Refuse
-    ) -> None:
+    def __init__(self, number: int, session: Session, refuse: Refuse) -> None:
         self.number = number
         self.session = session
-        self.take: Taker = on_publishes
-        """What a batch of messages comes to first; another function where they are stamped."""
-        self.intercepted: Stamper | None = None
-        """Makes the contents that its client is given of those of a queue, if they are others."""
-        self.publish = publish
-        """What a batch of messages goes through; another function in confirm and tx mode."""
-        self.enqueue: EnqueueRouted = enqueue_routed
-        """What puts them into their queues.  This and the next three are other functions where that
-        is observed."""
-        self.putting: Steps[bool] | None = None
-        """The work that is left to be done of putting messages into very many queues."""
+        interceptors = session.interceptors
+        self.incoming = interceptors.incoming if interceptors is not None else None
+        """Adds headers to what its client publishes."""
+        self.outgoing = interceptors.outgoing if interceptors is not None else None
+        """Adds headers to what its client is given."""
+        frames = PublishFrames(number, session.output, session.frame_bytes_max)
+        self.publisher = Publisher(session, frames, number=number)
         self.committing: Steps[None] | None = None
         """The work that is left to be done of a commit."""
         self.settle: Settler = settle
-        """What becomes of messages that its ledger has let go."""
+        """What becomes of messages that its ledger has let go.  This and the next two are other
+        functions where that is observed."""
         self.answer_get: GetAnswerer = answer_get
         """What tells the client what it got."""
         self.sending: Callable[[Send, QueueHandle], Send] = not_observed
@@ -115,7 +103,6 @@ class Channel:
         self.is_open = True
         self.is_certain = session.read_barrier.is_complete
         """Whether what it is asked now may be answered by what is not here: see `read_barrier`."""
-        self.confirms: Confirms | None = None
         self.transaction: Transaction | None = None
         self.unacked = Unacked()
         self.subscriptions: dict[str, Subscription] = {}
@@ -150,17 +137,10 @@ class Channel:
             self.session.output.hold(ticket)
             commits.wait(self.session.output, ticket)
 
-    def on_durable(self, ticket: int) -> None:
-        """Confirm what a commit has made safe, unless the channel has ended meanwhile."""
-        confirms = self.confirms
-        if confirms is not None and confirms.accept_durable(ticket):
-            for frame in confirms.frames(self.number):
-                self.session.output.add(frame)
-
-    def write_output(self) -> None:
-        """Say what is known of publishes by now, unless the channel has ended."""
-        if self.confirms is not None:
-            self.session.output.pieces += self.confirms.frames(self.number)
+    @property
+    def confirms(self) -> Confirms | None:
+        """The ledger of its publishes, in confirm mode."""
+        return self.publisher.mode.confirms
 
     def change(self, method: Method, decide: Decide, done: Callable[[], None]) -> None:
         """Have definitions changed, as `method` asks, and go on with `done`.
@@ -226,20 +206,11 @@ class Channel:
             self.session.replies.remove(self.reply_subscription.name)
             self.reply_subscription = None
         self._do_or_add(lose_all(self))
-        if self.putting is not None:
-            self.session.background_tasks.add(self.putting, discard_answer)
-            self.putting = None
+        self.publisher.end()
         if self.committing is not None:
             self.session.background_tasks.add(self.committing, self._commit_failed)
             self.committing = None
-        self.session.confirming.pop(self, None)
-        traffic = self.session.traffic
-        traffic.channels_closed += 1
-        if self.confirms is not None:
-            traffic.received_confirm += self.confirms.assigned_count
-            traffic.confirmed += self.confirms.accepted_count
-            traffic.ledgers.discard(self.confirms)
-            self.confirms = None
+        self.session.traffic.channels_closed += 1
 
     def _commit_failed(self, _error: Exception) -> None:
         """Give back what was settled in a transaction and has not been committed."""

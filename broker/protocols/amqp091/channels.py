@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from fluffle.broker.base.errors import BrokerError, ChannelError, NotImplementedHere
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import check_channel_limit
-from fluffle.broker.core.enqueue import publish_plain
 from fluffle.broker.core.session import Session
 from fluffle.broker.protocols.amqp091 import (
     basic_methods,
@@ -191,9 +190,7 @@ class Channels:
         check_channel_limit(self._session)
         self._late.pop(number, None)
         self._session.access.usage.channel_opened(self._session.user.name)
-        channel = self._open[number] = Channel(number, self._session, publish_plain, self.refuse)
-        if self._session.interceptors is not None:
-            self._session.interceptors.fit(channel)
+        channel = self._open[number] = Channel(number, self._session, self.refuse)
         self._session.traffic.channels_opened += 1
         for observer in self._session.observers:
             observer.channel_opened(channel)

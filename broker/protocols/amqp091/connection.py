@@ -50,10 +50,10 @@ from fluffle.broker.protocols.amqp091.event_handlers import (
     EVENT_HANDLERS,
     METHOD_COST,
     TURN_COST_MAX,
+    LongEvent,
     is_settled,
     may_be_answered_too_soon,
 )
-from fluffle.broker.protocols.amqp091.long_events import LongEvent
 from fluffle.broker.protocols.amqp091.sasl import PeerCertificate
 from fluffle.broker.queues.queue_api import PublishTarget
 from fluffle.protocol.errors import ProtocolError
@@ -535,7 +535,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_publisher(self) -> bool:
         """Whether it has published."""
-        return self._session is not None and self._session.routes_found > 0
+        return self._session is not None and self._session.routes.found_count > 0
 
     def remember_less(self) -> None:
         """Memory is short: forget what can be found out again, where that is much."""

@@ -1,4 +1,9 @@
-"""Event handlers of a connection: what each event of a read does, and what that costs."""
+"""Event handlers of a connection: what each event of a read does, and what that costs.
+
+Events that take long are done in steps, so that the others have their turns in between.  Nothing
+else of the connection is acted on meanwhile, so its order holds.  What has begun is given up with
+the channel or the connection that wanted it.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +19,11 @@ from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.basic_methods import on_acks
 from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
 from fluffle.broker.protocols.amqp091.channels import VOUCHING
-from fluffle.broker.protocols.amqp091.long_events import LongEvent, take_in_steps
-from fluffle.broker.protocols.amqp091.publish_methods import oversized
+from fluffle.broker.protocols.amqp091.publish_methods import (
+    on_publishes,
+    oversized,
+    take_in_steps,
+)
 from fluffle.protocol.events import (
     Acks,
     HeaderReceived,
@@ -47,6 +55,26 @@ READING = (b"\x00\x3c\x00\x14", b"\x00\x3c\x00\x46")
 """… and basic.consume and basic.get."""
 
 
+class LongEvent:
+    """An event that is being acted on."""
+
+    __slots__ = ("channel", "event", "steps")
+
+    def __init__(self, event: Occurrence, channel: Channel | None, steps: Steps[None]) -> None:
+        self.event = event
+        self.channel = channel
+        """The work ends with this channel, if there is one."""
+        self.steps = steps
+
+    def go_on(self) -> bool:
+        """Do one step; whether there are more."""
+        try:
+            next(self.steps)
+        except StopIteration:
+            return False
+        return True
+
+
 def on_header(connection: Connection, occurrence: HeaderReceived) -> int:
     if occurrence.header in (PROTOCOL_HEADER, connection_methods.HEADER_0_9):
         connection_methods.start(connection)
@@ -76,11 +104,15 @@ def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
     if connection.services.alarms.reason:
         put_back(connection, mark, [batch])
         return block(connection)
-    give_back = partial(put_back, connection, mark)
+    give_back, run, cost = partial(put_back, connection, mark), batch, 0
+    if channel.incoming is not None:
+        contents, outline = channel.incoming.intercepted(batch.contents, batch.outline)
+        run = Publishes(batch.channel, batch.methods, contents, sum(map(len, contents)), outline)
+        cost = len(contents)
     try:
-        return channel.take(channel, batch, give_back)
-    except LookupTooLong as too_long:
-        steps = take_in_steps(channel, too_long.batch or batch, give_back)
+        return cost + on_publishes(channel, run, give_back)
+    except LookupTooLong:
+        steps = take_in_steps(channel, run, give_back)
         connection.work = LongEvent(DeferredEvent(batch, mark) if mark else batch, channel, steps)
         return 1
 

@@ -58,8 +58,8 @@ class Envelopes:
         output = channel.session.output
         first_tag = channel.unacked.number(delivery_batch)
         contents, content_bytes = delivery_batch.contents, delivery_batch.content_bytes
-        if channel.intercepted is not None:
-            contents = channel.intercepted(contents)
+        if channel.outgoing is not None:
+            contents = channel.outgoing.intercepted(contents)
             content_bytes = sum(map(len, contents))
         if (
             content_bytes > self._frame_bytes_max

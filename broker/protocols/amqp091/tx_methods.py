@@ -24,12 +24,17 @@ from fluffle.broker.core.enqueue import (
     enqueue_in_steps,
     waits_for_commit,
 )
-from fluffle.broker.core.pending_publishes import PendingTransactionPublishes
+from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.session import Session
 from fluffle.broker.core.unacked import Stretch, Unacked
 from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
 from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
-from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult, PublishReceipt
+from fluffle.broker.queues.queue_api import (
+    Deferred,
+    EnqueueResult,
+    PartialResult,
+    PublishReceipt,
+)
 from fluffle.protocol.methods import Method, Tx, make
 from fluffle.protocol.steps import Steps, Unfinished
 
@@ -66,7 +71,8 @@ Settled = tuple[list[Stretch], Outcome]
 
 
 class Transaction:
-    """All that a channel has published and settled since its last commit or rollback.
+    """All that a channel has published and settled since its last commit or rollback: the mode of
+    its publisher.
 
     It holds what is yet to be done while it is committed or rolled back.
     """
@@ -80,6 +86,8 @@ class Transaction:
         "message_count",
         "settled_count",
     )
+    is_immediate = False
+    confirms = None
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -95,16 +103,24 @@ class Transaction:
         self.settled_count = 0
         """Deliveries that are to be settled."""
 
-    def publish(self, published: TransactionPublish) -> None:
+    def publish(
+        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], *, persistent: bool
+    ) -> None:
         """Keep messages for the commit.  ResourceError when they are too many."""
-        session, size_bytes = self._session, held_bytes(published.routed)
+        del publisher
+        session = self._session
         bytes_max = session.limits.uncommitted_bytes_max
-        if session.uncommitted_bytes + size_bytes > bytes_max:
-            raise ResourceError(f"transactions exceed {bytes_max} bytes on this connection")
-        session.uncommitted_bytes += size_bytes
-        self._bytes += size_bytes
-        self._publishes.append(published)
-        self.message_count += len(published.routed.contents)
+        for routed in routed_batches:
+            size_bytes = held_bytes(routed)
+            if session.uncommitted_bytes + size_bytes > bytes_max:
+                raise ResourceError(f"transactions exceed {bytes_max} bytes on this connection")
+            session.uncommitted_bytes += size_bytes
+            self._bytes += size_bytes
+            self._publishes.append(TransactionPublish(routed, persistent=persistent))
+            self.message_count += len(routed.contents)
+
+    def end(self) -> None:
+        """What is left of it is committed or rolled back by its channel."""
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Keep what the queues are to be told at the commit."""
@@ -195,6 +211,37 @@ class Transaction:
         self._bytes = 0
 
 
+class PendingTransactionPublishes:
+    """Messages of a transaction: whether all of them were taken."""
+
+    __slots__ = ("_answer", "_left", "are_all")
+
+    def __init__(self) -> None:
+        self.are_all = True
+        """Whether all have been taken, as far as that is known."""
+        self._left = 0
+        """How many have no answer yet."""
+        self._answer: Deferred[bool] | None = None
+
+    def wait(self, receipt: PublishReceipt) -> None:
+        """Some of them are taken only if a queue says so, which it has not yet."""
+        self._left += receipt.count
+        receipt.then(self._known)
+
+    def answer(self) -> bool | Deferred[bool]:
+        """Whether all of them were, if that is known; there are no more to come."""
+        if not (self.are_all and self._left):
+            return self.are_all
+        self._answer = Deferred()
+        return self._answer
+
+    def _known(self, start: int, stop: int, *, is_taken: bool) -> None:
+        self._left -= stop - start
+        self.are_all &= is_taken
+        if self._answer is not None and not self._left:
+            self._answer.answer(self.are_all)
+
+
 def publish_now(
     channel: Channel, routed: RoutedBatch, taken: PendingTransactionPublishes, *, persistent: bool
 ) -> Steps[None]:
@@ -206,11 +253,11 @@ def publish_now(
     if found and not routed.targets:
         return
     if len(routed.targets) > TARGETS_AT_ONCE:
-        are_there = yield from enqueue_in_steps(channel, [routed], persistent=persistent)
+        are_there = yield from enqueue_in_steps(channel.session, [routed], persistent=persistent)
         taken.are_all &= are_there
     if not channel.is_open:
         routed.mandatory = False  # basic.return has no channel any more
-    answer = channel.enqueue(channel, routed, persistent=persistent)
+    answer = channel.publisher.enqueue(routed, persistent=persistent)
     if waits_for_commit(answer):
         channel.recorded()
     if isinstance(answer, PendingEnqueue):
@@ -237,14 +284,6 @@ def held_bytes(routed: RoutedBatch) -> int:
     return routed.content_bytes + MESSAGE_OVERHEAD_BYTES * len(routed.contents)
 
 
-def publish_in_transaction(
-    channel: Channel, routed_batches: Sequence[RoutedBatch], *, persistent: bool
-) -> None:
-    """Keep messages until tx.commit."""
-    for routed in routed_batches:
-        transaction_of(channel).publish(TransactionPublish(routed, persistent=persistent))
-
-
 def transaction_of(channel: Channel) -> Transaction:
     """The transaction of a channel; PreconditionFailed when it is not transactional."""
     if channel.transaction is None:
@@ -256,8 +295,7 @@ def on_select(channel: Channel, _method: Method) -> None:
     if channel.confirms is not None:
         raise PreconditionFailed("cannot switch from confirm to tx mode")
     if channel.transaction is None:
-        channel.transaction = Transaction(channel.session)
-        channel.publish = publish_in_transaction
+        channel.transaction = channel.publisher.mode = Transaction(channel.session)
         channel.unacked.keep()
     channel.reply(make(Tx.SelectOk))
 

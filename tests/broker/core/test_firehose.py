@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 from fluffle.broker.core.enqueue import RoutedBatch
 from fluffle.broker.core.firehose import Firehose, set_tracer
+from fluffle.broker.core.property_facts import PropertyFacts
+from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make
@@ -114,7 +116,7 @@ class Count:
         self.published_count = self.delivered_count = self.purged_count = 0
 
     def published(
-        self, _channel: Channel, routed_batches: Sequence[RoutedBatch], _facts: object
+        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
     ) -> None:
         self.published_count += sum(len(each.contents) for each in routed_batches)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fluffle.broker.core.enqueue import enqueue_routed
 from fluffle.broker.observability.statistics.report import Row
 from fluffle.broker.observability.statistics.statistics import ByChannel
 from fluffle.broker.protocols.amqp091.channel import answer_get, settle
@@ -351,8 +350,5 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
 def test_nobody_counts_where_nobody_asks() -> None:
     client = Edge().connect()
     channel = next(iter(client.connection.channels))
-    assert (channel.enqueue, channel.settle, channel.answer_get) == (
-        enqueue_routed,
-        settle,
-        answer_get,
-    )
+    assert channel.publisher.observer is None
+    assert (channel.settle, channel.answer_get) == (settle, answer_get)

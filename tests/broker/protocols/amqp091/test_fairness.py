@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fluffle.broker.core.publisher import ROUTE_COST
 from fluffle.broker.protocols.amqp091.event_handlers import METHOD_COST, TURN_COST_MAX
-from fluffle.broker.protocols.amqp091.publish_methods import ROUTE_COST
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import to_table

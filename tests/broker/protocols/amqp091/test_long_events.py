@@ -243,10 +243,10 @@ def test_what_was_found_is_not_kept_if_rights_change_meanwhile(edge: Edge) -> No
     session = flooder.connection.session
     assert session is not None
     edge.editor.put_permission("guest", "/", Permission(".*", "", ".*"))
-    assert session.routes == {}
+    assert session.routes.by_key == {}
     edge.run()
     assert other.ready_count() == 1
-    assert session.routes == {}
+    assert session.routes.by_key == {}
     flooder.publish(b"x", queue=WORDS, exchange="topics")
     assert flooder.expect(Channel.Close).reply_code == 403
 
@@ -598,7 +598,7 @@ def test_a_bug_in_a_step_ends_its_connection_alone(
         raise RuntimeError("a bug")
 
     assert isinstance(flooder.connection, Connection)
-    monkeypatch.setattr("fluffle.broker.protocols.amqp091.long_events.LongEvent.go_on", fails)
+    monkeypatch.setattr("fluffle.broker.protocols.amqp091.event_handlers.LongEvent.go_on", fails)
     edge.run()
     flooder.expect_closed(541)
     other.declare("mine")

@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.core import enqueue
 from fluffle.broker.core.connections import SHARE_S
-from fluffle.broker.core.enqueue import Answer, RoutedBatch
+from fluffle.broker.core.enqueue import RoutedBatch
 from fluffle.broker.protocols.amqp091 import tx_methods
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
 from fluffle.broker.protocols.amqp091.tx_methods import COST_IN_ONE_GO
@@ -196,17 +196,26 @@ def test_nothing_more_is_done_for_a_channel_that_is_closed_in_a_step(edge: Edge)
     assert counts(edge) == IN_EACH
 
 
+class ActAt:
+    """An `EnqueueObserver` that has something happen to a channel, once."""
+
+    def __init__(
+        self, number: int, channel: ServerChannel, act: Callable[[ServerChannel], None]
+    ) -> None:
+        self._number = number
+        self._channel = channel
+        self._act = act
+        self._calls = count(1)
+
+    def enqueued(self, routed: RoutedBatch) -> None:
+        if next(self._calls) == self._number:
+            self._act(self._channel)
+
+
 def at_put(client: Client, number: int, act: Callable[[ServerChannel], None]) -> None:
-    """Have something happen while the parcel of that number is put into its queues."""
+    """Have something happen when the batch of that number is put into its queues."""
     (channel,) = client.connection.channels
-    put, calls = channel.enqueue, count(1)
-
-    def put_and_act(channel: ServerChannel, routed: RoutedBatch, *, persistent: bool) -> Answer:
-        if next(calls) == number:
-            act(channel)
-        return put(channel, routed, persistent=persistent)
-
-    channel.enqueue = put_and_act
+    channel.publisher.observer = ActAt(number, channel, act)
 
 
 def fail(_channel: ServerChannel) -> None:

@@ -6,12 +6,10 @@ import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.config.config import Limits
+from fluffle.broker.core import property_facts
 from fluffle.broker.core.property_facts import PropertyFacts, read_facts
-from fluffle.broker.core.session import (
-    REMEMBERED_MAX,
-    REMEMBERED_WHEN_SHORT_MAX,
-    Session,
-)
+from fluffle.broker.core.route_lookup import REMEMBERED_MAX, CachedRoute, RouteCache
+from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
 from fluffle.broker.protocols.amqp091 import publish_methods
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
@@ -20,6 +18,7 @@ from fluffle.broker.queues.queue_api import EnqueueResult
 from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.protocol.methods import Basic, Confirm, Exchange, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties, decode_properties
+from fluffle.protocol.steps import Steps
 from fluffle.protocol.wire import to_table
 from tests.support.edge import Arrival, Client, Edge, publish_frames
 
@@ -254,12 +253,12 @@ def test_routes_are_decided_once_while_nothing_changes(monkeypatch: pytest.Monke
     client.declare()
     decided: list[bytes] = []
 
-    def counted(session: Session, method_frame: bytes) -> publish_methods.CachedRoute:
+    def counted(routes: RouteCache, method_frame: bytes) -> Steps[CachedRoute]:
         decided.append(method_frame)
-        return remember(session, method_frame)
+        return search(routes, method_frame)
 
-    remember = publish_methods.remember_route
-    monkeypatch.setattr(publish_methods, "remember_route", counted)
+    search = publish_methods.search_route
+    monkeypatch.setattr(publish_methods, "search_route", counted)
     for body in (b"1", b"2", b"3"):
         client.publish(body)
         client.publish(body, queue="elsewhere")
@@ -286,7 +285,7 @@ def test_facts_are_read_once_for_equal_properties(monkeypatch: pytest.MonkeyPatc
         read.append(raw)
         return read_facts(raw)
 
-    monkeypatch.setattr(publish_methods, "read_facts", counted)
+    monkeypatch.setattr(property_facts, "read_facts", counted)
     for number in (1, 2, 1, 2, 1):
         client.publish(b"x", properties=Properties(delivery_mode=number, message_id=str(number)))
     assert len(read) == 2
@@ -306,7 +305,7 @@ def test_a_connection_remembers_a_bounded_number() -> None:
     client.arrivals()
     session = client.connection._session
     assert session is not None
-    assert len(session.routes) <= REMEMBERED_MAX
+    assert len(session.routes.by_key) <= REMEMBERED_MAX
     assert len(session.facts) <= REMEMBERED_MAX
     client.publish(b"", queue="k7")
     assert client.names() == ["Basic.Ack"]
@@ -337,7 +336,12 @@ def remembered(client: Client) -> tuple[int, ...]:
     connection = client.connection
     assert connection.session is not None
     session, heads = connection.session, connection._reader._heads
-    return len(session.routes), len(session.facts), len(session.rights._remembered), len(heads)
+    return (
+        len(session.routes.by_key),
+        len(session.facts),
+        len(session.rights._remembered),
+        len(heads),
+    )
 
 
 # CC and BCC

@@ -1,7 +1,7 @@
-"""Headers that this node adds to all messages if it is told to: to those that clients publish, when
-they came and through whom; to those that clients are given, when that was.
+"""Message interceptors: headers that a node adds to all messages, if that is configured.
 
-RabbitMQ calls this the interception of messages.
+To those that clients publish: when they came, and through which node.  To those that clients are
+given: when that was.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fluffle.broker.config.config import OVERWRITE, Config, InterceptorConfig
-from fluffle.broker.protocols.amqp091.publish_methods import PutBack, on_publishes
 from fluffle.protocol.errors import ProtocolError
-from fluffle.protocol.events import Publishes
 from fluffle.protocol.headers import PropertyOverlay
 from fluffle.protocol.properties import (
     Properties,
@@ -24,7 +22,6 @@ from fluffle.protocol.properties import (
 
 if TYPE_CHECKING:
     from fluffle.broker.base.clock import Clock
-    from fluffle.broker.protocols.amqp091.channel import Channel
 
 RECEIVED, ROUTED_BY, SENT = "timestamp_in_ms", "x-routed-by", "x-opt-rabbitmq-sent-time"
 
@@ -35,19 +32,12 @@ WallMs = Callable[[], int]
 class Interceptors:
     """Interceptors of a node, for the messages of every channel."""
 
-    __slots__ = ("_incoming", "_outgoing")
+    __slots__ = ("incoming", "outgoing")
 
     def __init__(self, config: InterceptorConfig, node: str, wall_ms: WallMs) -> None:
-        is_told = config.received is not None or config.routing_node is not None
-        self._incoming = IncomingInterceptor(config, node, wall_ms) if is_told else None
-        self._outgoing = OutgoingInterceptor(wall_ms) if config.sent else None
-
-    def fit(self, channel: Channel) -> None:
-        """Give a channel that is new what does it."""
-        if self._incoming is not None:
-            channel.take = self._incoming.take
-        if self._outgoing is not None:
-            channel.intercepted = self._outgoing.intercepted
+        is_wanted = config.received is not None or config.routing_node is not None
+        self.incoming = IncomingInterceptor(config, node, wall_ms) if is_wanted else None
+        self.outgoing = OutgoingInterceptor(wall_ms) if config.sent else None
 
 
 def interceptors_of(config: Config, clock: Clock) -> Interceptors | None:
@@ -67,19 +57,17 @@ class IncomingInterceptor:
         self._node = node.encode()
         self._wall_ms = wall_ms
 
-    def take(self, channel: Channel, batch: Publishes, put_back: PutBack) -> int:
-        """As `on_publishes`.  What it puts back is stamped again when its turn comes: with a later
-        time, or as it was if nothing is overwritten."""
+    def intercepted(self, contents: list[bytes], outline: bytes) -> tuple[list[bytes], bytes]:
+        """Contents and their outline with the headers.  Messages that come here again get them
+        again: with a later time, or as they were if nothing is overwritten."""
         try:
-            decode_properties(batch.outline)
-        except ProtocolError:  # all of them are alike: somebody will say what is wrong with them
-            return on_publishes(channel, batch, put_back)
+            decode_properties(outline)
+        except ProtocolError:  # all of them are alike: publishing says what is wrong with them
+            return contents, outline
         stamp = self._stamp(self._wall_ms())
-        contents = intercepted(batch.contents, stamp)
-        outline = batch.outline if is_bare(batch.outline) else stamp.on(batch.outline)
-        size_bytes = sum(map(len, contents))
-        batch = Publishes(batch.channel, batch.methods, contents, size_bytes, outline)
-        return len(contents) + on_publishes(channel, batch, put_back)
+        if not is_bare(outline):
+            outline = stamp.on(outline)
+        return intercepted(contents, stamp), outline
 
     def _stamp(self, now_ms: int) -> PropertyOverlay:
         """That of messages that came now."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from fluffle.broker.config.config import KEEP, OVERWRITE, Config, InterceptorConfig
 from fluffle.broker.core.firehose import Firehose
-from fluffle.broker.protocols.amqp091.interceptors import Interceptors, interceptors_of
-from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
+from fluffle.broker.core.interceptors import Interceptors, interceptors_of
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties, decode_properties
 from fluffle.protocol.types import Field, FieldTable
@@ -58,13 +56,11 @@ def got(client: Client, queue: str = "q") -> list[Arrival]:
 
 
 def test_a_node_that_is_told_nothing_does_nothing() -> None:
-    channels: list[Callable[..., int]] = []
     edge = Edge()
     client = edge.connect()
-    for channel in client.connection.open_channels or ():
-        channels.append(channel.take)
-        assert channel.intercepted is None
-    assert channels == [on_publishes]
+    (channel,) = client.connection.channels
+    assert channel.incoming is None
+    assert channel.outgoing is None
     assert interceptors_of(Config(), ScheduledClock(edge.scheduler)) is None
 
 

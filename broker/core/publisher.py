@@ -1,0 +1,680 @@
+"""Publisher: messages of a session on their way into queues, and what becomes of them.  A hot file.
+
+    key --> route (`route_lookup`) --> checks --> routed batches --> mode: plain, confirmed, tx
+    outcomes <-- confirms (`confirms`) <-- commit <-- answers of queues (`enqueue`) <--+
+
+A batch is sorted by where its messages go, so that each queue is asked once: a key is looked up,
+checked and routed once however many messages came with it.  The order of the checks: write
+permission, exchange, internal (`RouteCache.search`), expiration, CC and BCC (`property_facts`),
+topic permission, reply-to, user-id, route.
+
+One message, and its outcome, whatever the protocol:
+
+    publisher = Publisher(session, outcomes)
+    publisher.confirm()
+    for _ in publisher.publish_message("orders", "new", content, mandatory=True, is_certain=True):
+        ...  # only if it goes to very many queues: let others have their turns
+    session.confirm()
+
+If it leads to no queue, `outcomes.returned` is called first.  Then, now or once it is safe,
+`outcomes.settle(confirms)`: the number 1 is among those that `confirms.take()` says are accepted,
+or refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
+
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.message import Origin
+from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.enqueue import (
+    TARGETS_AT_ONCE,
+    Answer,
+    PendingEnqueue,
+    RoutedBatch,
+    current_target,
+    enqueue_in_steps,
+    enqueue_into,
+    runs_in_order,
+    waits_for_commit,
+)
+from fluffle.broker.core.property_facts import (
+    PropertyFacts,
+    read_facts_in_steps,
+    read_lifetimes,
+    with_reply_to,
+)
+from fluffle.broker.core.route_lookup import (
+    CachedRoute,
+    LookupTooLong,
+    Route,
+    all_delayed,
+    keep_in_histories,
+    rest_on_absence,
+)
+from fluffle.broker.core.session import Session
+from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
+from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
+from fluffle.broker.queues.queue_api import (
+    EnqueueResult,
+    PartialResult,
+    PublishReceipt,
+    PublishTarget,
+)
+from fluffle.broker.runtime.commits import Commits
+from fluffle.protocol.properties import raw_properties, replace_properties
+from fluffle.protocol.steps import Steps
+
+PROPERTY_BINDINGS_PER_COST = 8
+"""So many bindings are asked about properties in the time in which a queue takes a run."""
+
+ROUTE_COST = 8
+"""A route is found in the time in which some queues take a run."""
+
+COPIES_MAX = 8192
+"""Into so many places in queues messages are put together, for a millisecond or two."""
+
+
+class Messages(Protocol):
+    """Messages of whose properties a broker reads the same."""
+
+    contents: list[bytes]
+    """Each message's content in canonical form."""
+    content_bytes: int
+    """The summed length of `contents`."""
+    outline: bytes
+    """What a broker reads of the properties."""
+
+
+@dataclass(slots=True)
+class MessageRun:
+    """`Messages` that came with nothing else."""
+
+    contents: list[bytes]
+    content_bytes: int
+    outline: bytes
+
+
+class PublishOutcomes(Protocol):
+    """Where a publisher says what became of its messages."""
+
+    def returned(self, routed: RoutedBatch) -> None:
+        """Messages that were mandatory go to no queue; they count as accepted, too."""
+
+    def settle(self, confirms: Confirms) -> None:
+        """More is known than was taken: take it."""
+
+    def settle_later(self, confirms: Confirms) -> None:
+        """The same, and more may become known before this turn ends: take it by then."""
+
+
+class EnqueueObserver(Protocol):
+    """Sees what a publisher puts into queues."""
+
+    def enqueued(self, routed: RoutedBatch) -> None:
+        """Messages have been put into their queues, or returned, or dropped."""
+
+
+class PublishMode(Protocol):
+    """Mode of a publisher: what it does with messages that have passed all checks."""
+
+    @property
+    def is_immediate(self) -> bool:
+        """Whether they are in their queues once they are published."""
+
+    @property
+    def confirms(self) -> Confirms | None:
+        """Numbers of the messages, where they have any."""
+
+    def publish(
+        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], *, persistent: bool
+    ) -> None:
+        """Take messages."""
+
+    def end(self) -> None:
+        """Answer for none of them any more."""
+
+
+class PlainMode:
+    """Mode of a publisher that hears only of messages that are returned."""
+
+    __slots__ = ()
+    is_immediate = True
+    confirms = None
+
+    def publish(
+        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], *, persistent: bool
+    ) -> None:
+        """Put messages into their queues, or return them."""
+        for routed in routed_batches:
+            publisher.enqueue(routed, persistent=persistent)
+
+    def end(self) -> None:
+        """There is nothing to answer for."""
+
+
+PLAIN = PlainMode()
+
+
+class ConfirmMode:
+    """Mode of a publisher whose messages have numbers, and are each confirmed."""
+
+    __slots__ = ("_outcomes", "_session", "confirms")
+    is_immediate = True
+
+    def __init__(self, session: Session, outcomes: PublishOutcomes) -> None:
+        self._session = session
+        self._outcomes = outcomes
+        self.confirms = Confirms()
+        session.traffic.ledgers.add(self.confirms)
+
+    def publish(
+        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], *, persistent: bool
+    ) -> None:
+        """As plain, and confirm: at the end of the batch, or once they are safe."""
+        answers, count = list[Answer](), 0
+        for routed in routed_batches:
+            answers.append(publisher.enqueue(routed, persistent=persistent))
+            count += len(routed.contents)
+        accepted = answers.count(EnqueueResult.ACCEPTED)
+        if accepted == len(answers):
+            self.confirms.settle(count)
+            self._session.confirming[self] = None
+        elif accepted + answers.count(EnqueueResult.RECORDED) == len(answers):
+            self._defer(count)
+        else:
+            self._confirm_each(routed_batches, answers)
+
+    def _defer(self, count: int) -> None:
+        """Confirm the next `count` messages once they are on disk."""
+        commits = self._session.commits
+        self.confirms.defer(count, commits.ticket)
+        commits.wait(self, commits.ticket)
+
+    def _confirm_each(
+        self, routed_batches: Sequence[RoutedBatch], answers: Sequence[Answer]
+    ) -> None:
+        """Say what became of each message, for they fare differently."""
+        confirms = self.confirms
+        awaited: dict[int, list[tuple[int, int]]] = {}
+        for at, count in runs_in_order(routed_batches):
+            answer = answers[at]
+            if answer is EnqueueResult.REFUSED:
+                confirms.refuse(confirms.assign(count))
+            elif answer is EnqueueResult.RECORDED:
+                self._defer(count)
+            elif answer is EnqueueResult.ACCEPTED:
+                confirms.settle(count)
+            else:
+                awaited.setdefault(at, []).append((confirms.assign(count), count))
+        for at, numbers in awaited.items():
+            pending = answers[at]
+            assert isinstance(pending, PendingEnqueue)
+            commits = self._session.commits if pending.is_recorded else None
+            PendingPublishes(confirms, self._outcomes, numbers).wait(pending.receipts, commits)
+        self._session.confirming[self] = None
+
+    def report(self) -> None:
+        """Say what is known at the end of a batch."""
+        self._outcomes.settle(self.confirms)
+
+    def on_durable(self, ticket: int) -> None:
+        """Confirm what a commit has made safe, unless the publisher has ended meanwhile."""
+        if self.confirms.accept_durable(ticket):
+            self._outcomes.settle(self.confirms)
+
+    def end(self) -> None:
+        """Confirm nothing any more, and count what was confirmed."""
+        confirms, traffic = self.confirms, self._session.traffic
+        self._session.confirming.pop(self, None)
+        traffic.received_confirm += confirms.assigned_count
+        traffic.confirmed += confirms.accepted_count
+        traffic.ledgers.discard(confirms)
+        confirms.end()
+
+
+class PendingPublishes:
+    """Messages of a routed batch, until all the queues that were asked to take them have answered.
+
+    Mostly a queue answers for all of them together, and then this costs nothing for each.
+    """
+
+    __slots__ = ("_confirms", "_each", "_left", "_numbers", "_outcomes")
+
+    def __init__(
+        self, confirms: Confirms, outcomes: PublishOutcomes, numbers: list[tuple[int, int]]
+    ) -> None:
+        """`numbers`: stretches of publish sequence numbers, each by its first one and length, as
+        they were assigned."""
+        self._confirms = confirms
+        self._outcomes = outcomes
+        self._numbers = numbers
+        self._left = 0
+        """How many are yet to answer; 0 once nothing more is to come of it."""
+        self._each: list[int] = []
+        """The same for each message, once they fare differently; empty until then."""
+
+    def wait(
+        self, receipts: Sequence[PublishReceipt | PartialResult], commits: Commits | None
+    ) -> None:
+        """Wait for these, and for the commit that collects if they are recorded here as well."""
+        self._left = len(receipts) + (commits is not None)
+        for receipt in receipts:
+            receipt.then(self._known)
+        if commits is not None:
+            commits.wait(self, commits.ticket)
+
+    @property
+    def _count(self) -> int:
+        return sum(count for _first, count in self._numbers)
+
+    def on_durable(self, ticket: int) -> None:
+        """What is here is safe."""
+        del ticket
+        self._known(0, self._count, is_taken=True)
+
+    def _known(self, start: int, stop: int, *, is_taken: bool) -> None:
+        """A queue has answered for the messages from `start` up to `stop`."""
+        if self._confirms.is_ended or not self._left:
+            return
+        if self._each or (start, stop) != (0, self._count):
+            self._known_apart(start, stop, is_taken=is_taken)
+        elif is_taken:
+            self._left -= 1
+            if self._left:
+                return
+            self._settle_all(is_taken=True)
+        else:
+            self._left = 0
+            self._settle_all(is_taken=False)
+        self._outcomes.settle_later(self._confirms)
+
+    def _settle_all(self, *, is_taken: bool) -> None:
+        settle = self._confirms.accept if is_taken else self._confirms.refuse
+        for first, _count in self._numbers:
+            settle(first)
+
+    def _known_apart(self, start: int, stop: int, *, is_taken: bool) -> None:
+        """From now on each message by itself."""
+        confirms, each = self._confirms, self._each
+        if not each:
+            each += [self._left] * self._count
+            for first, _count in self._numbers:
+                confirms.split(first)
+            self._numbers = [
+                (number, 1)
+                for first, count in self._numbers
+                for number in range(first, first + count)
+            ]
+        for index in range(start, stop):
+            if not each[index]:
+                continue
+            each[index] = each[index] - 1 if is_taken else 0
+            if not each[index]:
+                settle = confirms.accept if is_taken else confirms.refuse
+                settle(self._numbers[index][0])
+
+
+class Publisher:
+    """Publisher of a session: checks messages, sorts them by their queues, and enqueues them."""
+
+    __slots__ = (
+        "_outcomes",
+        "_unfinished",
+        "is_open",
+        "mode",
+        "number",
+        "observer",
+        "reply_to",
+        "session",
+    )
+
+    def __init__(self, session: Session, outcomes: PublishOutcomes, *, number: int = 0) -> None:
+        self.session = session
+        self.number = number
+        """Of its channel; 0 where a protocol has none."""
+        self.mode: PublishMode = PLAIN
+        """What it does with messages that have passed all checks."""
+        self.observer: EnqueueObserver | None = None
+        self.reply_to = ""
+        """Where those who publish can be answered past any queue, if they want to be."""
+        self.is_open = True
+        self._outcomes = outcomes
+        self._unfinished: Steps[bool] | None = None
+        """The work that is left to be done of putting messages into very many queues."""
+
+    def confirm(self) -> None:
+        """Number messages from now on, and say what becomes of each."""
+        self.mode = ConfirmMode(self.session, self._outcomes)
+
+    def end(self) -> None:
+        """Publish nothing more, and say nothing more; what has begun is done to its end."""
+        self.is_open = False
+        if self._unfinished is not None:
+            self.session.background_tasks.finish(self._unfinished)
+            self._unfinished = None
+        self.mode.end()
+        self.mode = PLAIN
+
+    # Messages of one route
+
+    def publish_run(
+        self,
+        route: CachedRoute,
+        facts: PropertyFacts,
+        run: Messages,
+        lifetimes_ms: Lifetimes,
+        *,
+        is_certain: bool,
+    ) -> int:
+        """Publish messages that came with the same key, and return the cost.
+
+        Nothing has been done if it raises.  AccessRefused for a routing key, PreconditionFailed as
+        `_prepared`, UnconfirmedAbsence unless it `is_certain` that what is not here is nowhere,
+        LookupTooLong for messages that `publish_run_in_steps` must take.
+        """
+        routes_of = self.session.routes
+        if not route.is_admitted:
+            routes_of.admit(route)
+        routes: Sequence[Route] = ()
+        if facts.more_routing_keys or route.needs is not None:
+            steps = routes_of.lookup_each(route, facts, run.outline, len(run.contents))
+            routes = routes_of.run_at_once(steps)
+        if not is_certain and rest_on_absence(route, routes):
+            raise UnconfirmedAbsence
+        is_too_much = exceed_one_step(routes) if routes else len(route.targets) > TARGETS_AT_ONCE
+        if is_too_much and self.mode.is_immediate:
+            raise LookupTooLong
+        routed_batches = self._sorted(route, facts, run, routes=routes, lifetimes_ms=lifetimes_ms)
+        self.publish_sorted(routed_batches, facts)
+        if len(routes) > 1:
+            return 1 + ROUTE_COST * len(routes)
+        property_bindings = route.needs.property_bindings if route.needs is not None else 0
+        return 1 + len(routed_batches[0].targets) + property_bindings // PROPERTY_BINDINGS_PER_COST
+
+    def publish_run_in_steps(
+        self,
+        route: CachedRoute,
+        facts: PropertyFacts,
+        run: Messages,
+        lifetimes_ms: Lifetimes,
+        *,
+        is_certain: bool,
+    ) -> Steps[None]:
+        """Publish as `publish_run` does, whatever it takes to find where messages go."""
+        routes_of, contents = self.session.routes, run.contents
+        if not route.is_admitted:
+            routes_of.admit(route)
+        routes = [Route(route.targets, (), route.misses)]
+        if facts.more_routing_keys or route.needs is not None:
+            routes = yield from routes_of.lookup_each(route, facts, run.outline, len(contents))
+        if not is_certain and rest_on_absence(route, routes):
+            raise UnconfirmedAbsence
+        if len(routes) > 1:
+            routed_batches = self._sorted(
+                route, facts, run, routes=routes, lifetimes_ms=lifetimes_ms
+            )
+            yield from self._publish_sorted_in_steps(routed_batches, facts)
+            return
+        at_once_max = messages_at_once(routes[0].targets)
+        for start in range(0, len(contents), at_once_max):
+            some = contents[start : start + at_once_max]
+            span = MessageRun(some, sum(map(len, some)), run.outline)
+            these_ms = lifetimes_at(lifetimes_ms, range(start, start + len(some)))
+            routes = [self._there_now(routes[0])]
+            routed_batches = self._sorted(route, facts, span, routes=routes, lifetimes_ms=these_ms)
+            yield from self._publish_sorted_in_steps(routed_batches, facts)
+            yield
+
+    def publish_message(
+        self, exchange: str, routing_key: str, content: bytes, *, mandatory: bool, is_certain: bool
+    ) -> Steps[None]:
+        """Publish one message, given as canonical content.  Raises as `publish_run`."""
+        raw, contents = raw_properties(content), [content]
+        route = yield from self.session.routes.search(
+            None, exchange, routing_key, mandatory=mandatory
+        )
+        facts = yield from read_facts_in_steps(raw)
+        lifetimes_ms = read_lifetimes(contents) if facts.expires else None
+        run = MessageRun(contents, len(content), raw)
+        yield from self.publish_run_in_steps(route, facts, run, lifetimes_ms, is_certain=is_certain)
+
+    def _there_now(self, route: Route) -> Route:
+        """Return the same route without queues that have gone while others had their turn."""
+        found = (current_target(self.session.vhost, target) for target in route.targets)
+        there = tuple(target for target in found if target is not None)
+        return Route(there, route.histories, route.misses)
+
+    def _sorted(
+        self,
+        route: CachedRoute,
+        facts: PropertyFacts,
+        run: Messages,
+        *,
+        routes: Sequence[Route],
+        lifetimes_ms: Lifetimes,
+    ) -> list[RoutedBatch]:
+        """Sort messages into batches by their queues; no `routes` if the cached one says it."""
+        contents, content_bytes = run.contents, run.content_bytes
+        if facts.is_special:
+            raw = facts.stored
+            if raw is None or (routes and all_delayed(routes)):
+                raw = run.outline
+            contents = self._prepared(facts, raw, contents)
+            content_bytes = sum(map(len, contents))
+        origin = route.origin
+        if facts.blind_keys:
+            origin = Origin(origin.exchange, origin.routing_key, blind_keys=facts.blind_keys)
+        if route.needs is not None and route.needs.is_kept:
+            keep_in_histories(origin, facts, contents, routes)
+        if len(routes) > 1:
+            return batches_by_route(
+                origin, contents, routes, lifetimes_ms, mandatory=route.mandatory
+            )
+        routed = RoutedBatch(
+            routes[0].targets if routes else route.targets,
+            [origin] * len(contents),
+            contents,
+            content_bytes,
+            places=range(len(contents)),
+            mandatory=route.mandatory,
+            expiration_ms=lifetimes_ms,
+        )
+        return [routed]
+
+    def _prepared(self, facts: PropertyFacts, raw: bytes, contents: list[bytes]) -> list[bytes]:
+        """The contents as they are stored: with these properties, and the name of the requester.
+
+        Raises PreconditionFailed for a reply-to without a consumer and for another's user-id.
+        """
+        if facts.wants_reply:
+            if not self.reply_to:
+                raise PreconditionFailed("fast reply consumer does not exist")
+            raw = with_reply_to(raw, self.reply_to)
+        user = self.session.user
+        if facts.user_id not in (None, user.name) and not user.may_impersonate:
+            raise PreconditionFailed(
+                f"user_id property set to '{facts.user_id}' but authenticated user was "
+                f"'{user.name}'"
+            )
+        return [replace_properties(content, raw) for content in contents]
+
+    # Messages of several routes
+
+    def publish_mixed(
+        self,
+        keys: Sequence[bytes],
+        routes: Mapping[bytes, CachedRoute],
+        facts: PropertyFacts,
+        run: Messages,
+        lifetimes_ms: Lifetimes,
+    ) -> int | None:
+        """Publish messages, each with its key, up to the first whose route is not there; the cost.
+
+        None, and nothing has been done, if those of each key must be published by themselves.
+        """
+        if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
+            return None
+        routed_batches = batches_by_key(keys, run.contents, routes, lifetimes_ms)
+        if exceed_one_step(routed_batches):
+            return None
+        if routed_batches:
+            self.publish_sorted(routed_batches, facts)
+        return sum(1 + len(routed.targets) for routed in routed_batches)
+
+    # Messages that have passed all checks
+
+    def publish_sorted(self, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts) -> None:
+        """Count and trace messages that have passed all checks, and publish them."""
+        self._count_published(routed_batches, facts)
+        self.mode.publish(self, routed_batches, persistent=facts.persistent)
+
+    def _publish_sorted_in_steps(
+        self, routed_batches: list[RoutedBatch], facts: PropertyFacts
+    ) -> Steps[None]:
+        """Act as `publish_sorted` does: put them into some queues at a time, and answer when all
+        have them.
+
+        Should the publisher end meanwhile it sees to the rest: a message that is in some of its
+        queues gets into all of them.
+        """
+        self._count_published(routed_batches, facts)
+        if self.mode.is_immediate:
+            self._unfinished = enqueue_in_steps(
+                self.session, routed_batches, persistent=facts.persistent
+            )
+            try:
+                for _ in self._unfinished:  # not `yield from`: it goes on when this is given up
+                    yield
+            finally:
+                self._unfinished = None
+        if self.is_open:
+            self.mode.publish(self, routed_batches, persistent=facts.persistent)
+
+    def _count_published(self, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts) -> None:
+        # RabbitMQ 4.0.5 counts before its checks, and so a refused message too; of a batch that is
+        # refused it would have seen the first alone
+        session = self.session
+        for routed in routed_batches:
+            session.traffic.received += len(routed.contents)
+        tracer = session.vhost.tracer
+        if tracer is not None:
+            tracer.published(self, routed_batches, facts)
+
+    def enqueue(self, routed: RoutedBatch, *, persistent: bool) -> Answer:
+        """Put messages into their queues, or return them.
+
+        REFUSED when any queue refuses them, as RabbitMQ has it, though the others keep them; else
+        pending when any is yet to answer; else RECORDED when any queue records them.
+        """
+        session = self.session
+        if routed.left:
+            enqueue_into(session, routed, routed.left, persistent=persistent)
+        answer, count = routed.answer, len(routed.contents)
+        if (
+            answer is not EnqueueResult.ACCEPTED
+            and session.commits.is_behind
+            and waits_for_commit(answer)
+        ):
+            session.on_disk_behind()
+        traffic = session.traffic
+        if routed.targets:
+            session.has_put = True  # mutant: CO4
+            traffic.routed += count * len(routed.targets)
+        elif routed.mandatory:
+            traffic.unroutable_returned += count
+            self._outcomes.returned(routed)
+        else:
+            traffic.unroutable_dropped += count
+        if self.observer is not None:
+            self.observer.enqueued(routed)
+        return answer
+
+
+def exceed_one_step(routes: Collection[Route] | Collection[RoutedBatch]) -> bool:
+    """Whether messages go to too many queues to be put into all of them at once."""
+    return sum(len(each.targets) for each in routes) > TARGETS_AT_ONCE
+
+
+def messages_at_once(targets: Sequence[PublishTarget]) -> int:
+    """How many messages may go to so many queues together."""
+    return max(1, COPIES_MAX // (len(targets) or 1))
+
+
+def are_apart(routes: Collection[CachedRoute]) -> bool:
+    """Whether each queue is in the targets of like routes only, and nothing else is to be asked.
+
+    Then messages may be sorted by their targets, and those of each queue stay in order.
+    """
+    kinds = {route.targets for route in routes}
+    return len(set(chain.from_iterable(kinds))) == sum(map(len, kinds)) and not any(
+        route.needs is not None for route in routes
+    )
+
+
+def batches_by_key(
+    keys: Sequence[bytes],
+    contents: Sequence[bytes],
+    routes: Mapping[bytes, CachedRoute],
+    lifetimes_ms: Lifetimes,
+) -> list[RoutedBatch]:
+    """The messages in front of the first whose route is not there, by where they go."""
+    places: dict[object, list[int]] = {}
+    add_place: dict[bytes, Callable[[int], None]] = {}
+    for key, route in routes.items():
+        add_place[key] = places.setdefault(route.targets or route.mandatory, []).append
+    for place, key in enumerate(keys):
+        if key not in add_place:
+            break
+        add_place[key](place)
+    routed_batches = []
+    for found in places.values():
+        of_each = [routes[key] for key in map(keys.__getitem__, found)]
+        taken = list(map(contents.__getitem__, found))
+        routed_batches.append(
+            RoutedBatch(
+                of_each[0].targets,
+                [route.origin for route in of_each],
+                taken,
+                sum(map(len, taken)),
+                places=found,
+                mandatory=of_each[0].mandatory,
+                expiration_ms=lifetimes_at(lifetimes_ms, found),
+            )
+        )
+    return routed_batches
+
+
+def batches_by_route(
+    origin: Origin,
+    contents: list[bytes],
+    routes: Sequence[Route],
+    lifetimes_ms: Lifetimes,
+    *,
+    mandatory: bool,
+) -> list[RoutedBatch]:
+    """Messages of one origin, of which each goes its own way; in every queue they are in order."""
+    places: dict[object, list[int]] = {}
+    kinds = {each.targets for each in routes}
+    are_apart = len(set(chain.from_iterable(kinds))) == sum(map(len, kinds))
+    for place, each in enumerate(routes):
+        places.setdefault(each.targets if are_apart else place, []).append(place)
+    routed_batches = []
+    for found in places.values():
+        taken = [contents[place] for place in found]
+        routed_batches.append(
+            RoutedBatch(
+                routes[found[0]].targets,
+                [origin] * len(found),
+                taken,
+                sum(map(len, taken)),
+                places=found,
+                mandatory=mandatory,
+                expiration_ms=lifetimes_at(lifetimes_ms, found),
+            )
+        )
+    return routed_batches

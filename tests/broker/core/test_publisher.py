@@ -1,0 +1,179 @@
+"""Publisher: one message and its outcome, for a session of no protocol."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluffle.broker.access.users import User
+from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
+from fluffle.broker.core.confirms import Confirms, Known
+from fluffle.broker.core.enqueue import TARGETS_AT_ONCE, RoutedBatch
+from fluffle.broker.core.output_buffer import OutputBuffer
+from fluffle.broker.core.pending_requests import WaitingChannels
+from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.session import Session
+from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.protocol.properties import Properties, build_content, encode_properties
+from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import to_table
+from tests.support.edge import Edge
+from tests.support.fakes import FakeTransport
+
+
+class Outcomes:
+    """A `PublishOutcomes` that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.returned_keys: list[str] = []
+        self.known: list[Known] = []
+
+    def returned(self, routed: RoutedBatch) -> None:
+        self.returned_keys += [origin.routing_key for origin in routed.origins]
+
+    def settle(self, confirms: Confirms) -> None:
+        self.known.append(confirms.take())
+
+    def settle_later(self, confirms: Confirms) -> None:
+        self.settle(confirms)
+
+
+class Request:
+    """A request that publishes one message: its session, publisher and outcomes."""
+
+    def __init__(self, edge: Edge, user: User | None = None) -> None:
+        output = OutputBuffer(FakeTransport(edge.scheduler, {}), touch=edge.turn.touch_outlet)
+        self.session = Session(
+            name="request",
+            user=user or edge.access.users["guest"],
+            vhost=edge.vhost,
+            output=output,
+            services=edge.services,
+            on_behind=lambda _queue, _count: None,
+            on_disk_behind=lambda: None,
+            give_up=lambda error: pytest.fail(str(error)),
+            waiting=WaitingChannels(lambda *_: None, edge.services.connections.kept),
+            frame_bytes_max=0,
+            notify_cancel=False,
+        )
+        self.outcomes = Outcomes()
+        self.publisher = Publisher(self.session, self.outcomes)
+        self.publisher.confirm()
+
+    def publish(
+        self,
+        routing_key: str,
+        body: bytes = b"x",
+        *,
+        exchange: str = "",
+        properties: Properties | None = None,
+        is_certain: bool = True,
+    ) -> int:
+        """Publish a message; how often others had their turn meanwhile."""
+        content = build_content(encode_properties(properties or Properties()), body)
+        steps = self.publisher.publish_message(
+            exchange, routing_key, content, mandatory=True, is_certain=is_certain
+        )
+        stops = sum(1 for _ in steps)
+        self.session.confirm()
+        return stops
+
+
+def declare(
+    edge: Edge, name: str, arguments: FieldTable = EMPTY_DICT, *, durable: bool = False
+) -> None:
+    declared = Declaration(name, durable=durable, arguments=arguments)
+    edge.editor.inside("/").declare_queue(declared)
+
+
+def ready(edge: Edge, name: str) -> int:
+    return edge.vhost.queues[name].ready_count
+
+
+def test_a_message_is_put_into_its_queue_and_accepted() -> None:
+    edge = Edge()
+    declare(edge, "q")
+    request = Request(edge)
+    request.publish("q")
+    assert ready(edge, "q") == 1
+    assert request.outcomes.known == [([(1, 1)], [], 2)]
+    assert request.outcomes.returned_keys == []
+
+
+def test_a_message_that_leads_nowhere_is_returned_and_accepted() -> None:
+    request = Request(Edge())
+    request.publish("nowhere")
+    assert request.outcomes.returned_keys == ["nowhere"]
+    assert request.outcomes.known == [([(1, 1)], [], 2)]
+
+
+def test_a_lasting_message_is_accepted_once_it_is_safe() -> None:
+    edge = Edge()
+    declare(edge, "q", durable=True)
+    request = Request(edge)
+    request.publish("q", properties=Properties(delivery_mode=2))
+    assert request.outcomes.known == []
+    edge.run()
+    assert request.outcomes.known == [([(1, 1)], [], 2)]
+
+
+def test_a_message_that_a_queue_refuses_is_refused() -> None:
+    edge = Edge()
+    declare(edge, "q", to_table({"x-max-length": 0, "x-overflow": "reject-publish"}))
+    request = Request(edge)
+    request.publish("q")
+    assert request.outcomes.known == [([], [(1, 1)], 2)]
+    assert ready(edge, "q") == 0
+
+
+def test_a_publisher_that_has_ended_hears_nothing_more() -> None:
+    edge = Edge()
+    declare(edge, "q", durable=True)
+    request = Request(edge)
+    request.publish("q", properties=Properties(delivery_mode=2))
+    request.publisher.end()
+    edge.run()
+    assert request.outcomes.known == []
+    traffic = request.session.traffic
+    assert (traffic.received_confirm, traffic.confirmed) == (1, 0)
+    assert ready(edge, "q") == 1
+
+
+def test_what_is_refused_is_raised_and_nothing_is_published() -> None:
+    edge = Edge()
+    declare(edge, "q")
+    request = Request(edge)
+    refusals: list[type[BrokerError]] = []
+    for exchange, properties in (
+        ("none", Properties()),
+        ("", Properties(expiration="soon")),
+        ("", Properties(user_id="alice")),
+        ("", Properties(reply_to="amq.rabbitmq.reply-to")),
+    ):
+        with pytest.raises(BrokerError) as raised:
+            request.publish("q", exchange=exchange, properties=properties)
+        refusals.append(raised.type)
+    assert refusals == [NotFound, *[PreconditionFailed] * 3]
+    assert (ready(edge, "q"), request.outcomes.known) == (0, [])
+
+
+def test_who_is_not_certain_is_not_told_that_a_message_leads_nowhere() -> None:
+    request = Request(Edge())
+    with pytest.raises(UnconfirmedAbsence):
+        request.publish("nowhere", is_certain=False)
+    assert (request.outcomes.returned_keys, request.outcomes.known) == ([], [])
+
+
+def test_a_message_for_very_many_queues_is_published_in_steps() -> None:
+    edge = Edge()
+    count = 2 * TARGETS_AT_ONCE
+    editor = edge.editor.inside("/")
+    for number in range(count):
+        declare(edge, f"q{number}")
+        editor.bind(Binding("amq.fanout", f"q{number}", DestinationKind.QUEUE, ""))
+    request = Request(edge)
+    assert request.publish("", exchange="amq.fanout") >= 2
+    assert sum(ready(edge, f"q{number}") for number in range(count)) == count
+    assert request.outcomes.known == [([(1, 1)], [], 2)]
