@@ -41,7 +41,7 @@ from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.local_node import LocalClusterNode, promise_of
 from fluffle.broker.cluster.majority import MajorityMonitor
-from fluffle.broker.cluster.membership import MetadataMembership, NodeRemoved, begun_as, known_by
+from fluffle.broker.cluster.membership import MetadataMembership, NodeRemoved, created_as, known_by
 from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
 from fluffle.broker.cluster.peer_views import PeerViews
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
@@ -198,9 +198,7 @@ class Cluster:
         self.room = self._made_room()
         self._on_fatal = around.on_fatal
         self.progress = self._made_progress(life, around)
-        self.membership = MetadataMembership(
-            host, self.metadata, self._registry, sends(FrameKind.MEMBERSHIP), self._on_fatal
-        )
+        self.membership = self._made_membership(sends(FrameKind.MEMBERSHIP))
         self._queues_on = around.queues_on
         self.admission = Admission(
             self._registry, self.metadata, self.has_left_over, lambda: randbits(ID_BITS) or 1
@@ -291,10 +289,16 @@ class Cluster:
         """
         return not self.membership.has_left(node) or self._queues_on(node) > 0
 
+    def _made_membership(self, send: Callable[[NodeId, bytes], None]) -> MetadataMembership:
+        return MetadataMembership(
+            self.running.host, self.metadata, self._registry, send, self._on_fatal,
+            may_begin_as=self.progress.may_begin_as,
+        )  # fmt: skip
+
     def _made_progress(self, life: BootRecord, around: ClusterEnvironment) -> StorageProgress:
         return StorageProgress(
             self.name, life.lives, around.store.disk, RememberedProgress(around.known_peers),
-            incarnation=lambda: begun_as(self.running.host), send=self._tell_progress,
+            incarnation=lambda: created_as(self.running.host), send=self._tell_progress,
             on_put_back=around.on_fatal,
         )  # fmt: skip
 

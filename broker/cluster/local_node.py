@@ -98,7 +98,7 @@ class LocalClusterNode:
         if is_there and voters and voters != set(promise.founders) and not self.is_begun:
             host.delete(METADATA_GROUP)
             is_there = False
-        if promise.founders and not is_there:
+        if promise.founders and not is_there and self._cluster.progress.may_begin_as(FOUNDED_AS):
             host.create(METADATA_GROUP, FOUNDED_AS, Config.initial(promise.founders))
             self._cluster.running.hasten(METADATA_GROUP)
         self._cluster.entering.look_again()

@@ -45,7 +45,8 @@ class MetadataMembership:
     """
 
     __slots__ = (
-        "_host", "_incarnation", "_leaving", "_metadata", "_on_fatal", "_registry", "_send",
+        "_host", "_incarnation", "_leaving", "_may_begin_as", "_metadata", "_on_fatal", "_registry",
+        "_send",
     )  # fmt: skip
 
     def __init__(
@@ -55,8 +56,11 @@ class MetadataMembership:
         registry: NodeRegistry,
         send: Callable[[NodeId, bytes], None],
         on_fatal: Callable[[Exception], None],
+        *,
+        may_begin_as: Callable[[int], bool],
     ) -> None:
-        """`send`: to the `receive` of another node; may be lost.  `on_fatal`: this one must end."""
+        """`send`: to the `receive` of another node; may be lost.  `on_fatal`: this one must end.
+        `may_begin_as`: see `StorageProgress`."""
         self._host = host
         self._metadata = metadata
         self._registry = registry
@@ -64,6 +68,7 @@ class MetadataMembership:
         self._on_fatal = on_fatal
         self._leaving: dict[NodeId, list[Callable[[], None]]] = {}
         """Who waits until a node has left."""
+        self._may_begin_as = may_begin_as
         self._incarnation = 0
         """As which this node has last been told to begin."""
 
@@ -122,6 +127,8 @@ class MetadataMembership:
                 self._on_fatal(NodeRemoved(FORMER))
                 return
             self._host.delete(METADATA_GROUP)
+        if not self._may_begin_as(incarnation):
+            return  # it ends
         self._incarnation = incarnation
         self._host.create(METADATA_GROUP, incarnation, Config())
         event(logger, logging.INFO, "joining", told_by=node, incarnation=incarnation)
@@ -133,6 +140,11 @@ def known_by(host: Callable[[], RaftHost]) -> Incarnations:
         lambda: begun_as(host()),
         lambda node, incarnation: is_former(host(), node, incarnation),
     )
+
+
+def created_as(host: RaftHost) -> int:
+    """As which member this node may vote in the group, with anything of it or not; 0 if as none."""
+    return host.group(METADATA_GROUP).incarnation if METADATA_GROUP in host else 0
 
 
 def begun_as(host: RaftHost) -> int:

@@ -148,8 +148,8 @@ class StorageProgress:
     """How far the disk of one node has come, and what it knows of the others' disks."""
 
     __slots__ = (
-        "_found", "_incarnation", "_lives", "_name", "_on_put_back", "_send", "_sent", "disk",
-        "memory",
+        "_found", "_incarnation", "_lives", "_name", "_of_itself", "_on_put_back", "_send", "_sent",
+        "disk", "memory",
     )  # fmt: skip
 
     def __init__(
@@ -163,8 +163,8 @@ class StorageProgress:
         send: Callable[[NodeId, bytes], None],
         on_put_back: Callable[[DiskPutBack], None],
     ) -> None:
-        """`incarnation`: as `Incarnations.ours`.  `send`: to the `receive` of another node, before
-        all that is sent later."""
+        """`incarnation`: as which member this node votes; 0: as none.  `send`: to the `receive` of
+        another node, before all that is sent later."""
         self._incarnation = incarnation
         self._name = name
         self._lives = lives
@@ -176,6 +176,23 @@ class StorageProgress:
         """The last frames to each node over the link that is up: beginnings, and rows."""
         self._found: dict[NodeId, tuple[int, int]] = {}
         """Nodes whose disks were put back, with the incarnation and life in which that was said."""
+
+        self._of_itself: dict[NodeId, list[DurableCommit]] = {}
+        """All that each other node has said last of this one."""
+
+    def may_begin_as(self, incarnation: int) -> bool:
+        """Whether this disk has what others know of the member as which it is to begin.
+
+        Who begins has nothing of what the member has voted for.  If that one has made a commit that
+        this disk lacks the disk was put back to before it had begun, and this node ends.  What is
+        known of members that had the name before says nothing of this disk.
+        """
+        for sender, rows in self._of_itself.items():
+            for row in rows:
+                if row.incarnation == incarnation and not self._has(row):
+                    self._on_put_back(DiskPutBack(put_back(sender, row, self._lives)))
+                    return False
+        return True
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """Sends over a new link all that is known, before anything else is said there."""
@@ -217,16 +234,21 @@ class StorageProgress:
 
     def receive(self, sender: NodeId, payload: bytes) -> None:
         """Takes what another node knows.  Raises `BadFrame`."""
+        of_itself: list[DurableCommit] = []
         for node, each in unpacked(payload):
             if isinstance(each, Beginnings):
                 if node != self._name:
                     self._learn_beginnings(node, each)
-            elif node != self._name:
+            elif node == self._name:
+                of_itself.append(each)
+            else:
                 if node == sender:
                     self._compare(node, each)
                 self._learn(node, each)
-            elif each.incarnation == self._incarnation() and not self._has(each):
-                self._on_put_back(DiskPutBack(put_back(sender, each, self._lives)))
+        if of_itself:
+            self._of_itself[sender] = of_itself
+            if ours := self._incarnation():
+                self.may_begin_as(ours)
 
     def _has(self, reached: DurableCommit) -> bool:
         """Whether this disk has what another knows that it had."""

@@ -393,6 +393,7 @@ KINDS: dict[str, Kind] = {
         nodes=2,
     ),
     "roll-back": Kind(roll_back, FaultTarget.PROCESS, (1.0, 8.0), ROLLING_BACK),
+    "roll-back-little": Kind(roll_back, FaultTarget.PROCESS, (0.02, 0.3), ROLLING_BACK),
     "grow": Kind(grow, FaultTarget.PROCESS, (0.0, 5.0), GROWING, strikes=EligibleNodes.SPARES),
     "shrink": Kind(
         shrink, FaultTarget.PROCESS, (0.0, 5.0), SHRINKING, strikes=EligibleNodes.JOINED

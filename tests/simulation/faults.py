@@ -430,9 +430,9 @@ def roll_back(cluster: Cluster, chance: Random) -> Undo | None:
 
 
 def is_remembered(cluster: Cluster, name: NodeId, backup: Backup) -> bool:
-    """Whether all others have it on their disks that this one has come further, as the node that it
-    was when it was copied: one that had not joined yet does not know itself again."""
-    group = backup.image.groups.get(METADATA_GROUP)
+    """Whether all others have it on their disks that this one has come further, as the member that
+    it is; when it was copied it may have been none yet."""
+    group = cluster.machines[name].disk.image.groups.get(METADATA_GROUP)
     if group is None or not group.last_index:
         return False
     others = [machine.disk for other, machine in cluster.machines.items() if other != name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -23,8 +24,9 @@ from fluffle.broker.cluster.storage_progress import (
 from fluffle.broker.node import NodeFailed
 from tests.broker.cluster.queues.test_membership import drained
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish
+from tests.broker.cluster.test_membership import let_in, only_by_hand
 from tests.broker.cluster.test_restored_data import copied, put_back
-from tests.support.cluster_nodes import ClusterNode, running_cluster, until
+from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -168,6 +170,18 @@ def test_who_was_let_in_anew_has_nothing_of_before() -> None:
     assert nobody_yet.ended == []
     b.met_by(nobody_yet)
     assert b.memory.reached("a") == [DurableCommit(2, 4, 5)]
+
+
+def test_who_begins_as_a_member_has_all_that_was_known_of_that_one() -> None:
+    """It hears of it before it knows which member it is."""
+    b = End("b", lives(0), 70)
+    b.met_by(End("a", lives(0), 50, incarnation=2))
+    for incarnation, began, is_let_in in ((3, 49, True), (2, 50, True), (2, 49, False)):
+        again = End("a", lives(0, began), began + 1, incarnation=0)
+        again.met_by(b)
+        assert again.ended == []
+        assert again.progress.may_begin_as(incarnation) is is_let_in
+        assert bool(again.ended) is not is_let_in
 
 
 def test_what_is_known_already_is_not_told_again() -> None:
@@ -359,6 +373,40 @@ async def test_a_disk_that_was_put_back_within_a_life_ends(
         assert await drained(scene, "b", len(bodies)) == bodies
         # That which hears of it first may end before it has said a word.
         assert names_of_put_back(caplog) <= {"a"}, "the others say which one it is"
+
+
+@pytest.mark.parametrize("name", ["c", "d"])
+async def test_a_disk_that_was_put_back_to_before_its_node_was_a_member_ends(
+    tmp_path: Path, name: str
+) -> None:
+    """It remembers the life in which it helped to found the cluster, or joined, but has nothing of
+    it: as a member it would vote again, and lack what it has acknowledged."""
+    nodes = await make_cluster(tmp_path)
+    try:
+        fourth = nodes.grow("d")
+        only_by_hand(nodes)
+        restored = nodes[name]
+        restored.begin()
+        await until(lambda: "cluster" in restored.node.addresses)
+        copied(restored, tmp_path / "copy")
+        for node in nodes.nodes.values():
+            if node not in (restored, fourth):
+                node.begin()
+        await asyncio.gather(*(nodes[each].started() for each in "abc"))
+        if restored is fourth:
+            await let_in(nodes, "d", by="b")
+            await fourth.started()
+        await nodes.agree()
+        others = [node for node in nodes.running if node is not restored]
+        await until(lambda: all(knows(node, restored) for node in others))
+        await restored.kill()
+        put_back(tmp_path / "copy", restored)
+        accept_moved(restored.config.data_dir)
+        with pytest.raises(NodeFailed, match="this node was put back to an earlier state"):
+            await restored.start()
+        restored.forget_process()
+    finally:
+        await nodes.stop()
 
 
 async def test_a_node_that_was_killed_has_what_the_others_know(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class Fellows:
         send: Callable[[NodeId, bytes], None],
         soon: Callable[[Callable[[], None]], object],
         hang_up: Callable[[NodeId], None],
+        may_begin_as: Callable[[int], bool],
     ) -> None:
         """`send`: to the `MetadataMembership` of another node.  `hang_up`: a link is gone."""
         self._process = process
@@ -36,7 +37,9 @@ class Fellows:
         """The others, each with what was drawn when it was let in."""
         self.has_entered = False
         """Until then what is applied may be old, and nobody is forgotten."""
-        self.membership = MetadataMembership(process.host, metadata, registry, send, _raise)
+        self.membership = MetadataMembership(
+            process.host, metadata, registry, send, _raise, may_begin_as=may_begin_as
+        )
         self.hub: SessionRouter
         self.day: CommonTime
         """Set before it starts."""

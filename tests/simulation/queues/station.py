@@ -16,7 +16,7 @@ from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch
 from fluffle.broker.cluster.hosted_group import OnReadable
-from fluffle.broker.cluster.membership import begun_as
+from fluffle.broker.cluster.membership import created_as
 from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
 from fluffle.broker.cluster.peer_views import PeerViews
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
@@ -150,7 +150,7 @@ class Station:
         disk = self._town.cluster.machines[self.process.node].disk
         return StorageProgress(
             self.process.node, disk.book.lives, disk, disk,
-            incarnation=lambda: begun_as(self.process.host), send=self._tell_progress,
+            incarnation=lambda: created_as(self.process.host), send=self._tell_progress,
             on_put_back=self._end,
         )  # fmt: skip
 
@@ -192,6 +192,7 @@ class Station:
             send=partial(self._send, FrameKind.MEMBERSHIP),
             soon=partial(self.call_later, 0.0),
             hang_up=self._hang_up,
+            may_begin_as=self.progress.may_begin_as,
         )
         fellows.hub, fellows.day = self.hub, self.day
         return fellows
