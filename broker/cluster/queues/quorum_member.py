@@ -320,12 +320,15 @@ class QuorumQueueMember:
 
     def _propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
         self._proposed_after = self._place.host().durable
+        hosted = self._hosted
 
         def told(fate: Fate) -> None:
+            if hosted.is_gone:  # it was deleted here, and is led anew by nobody
+                self.member.followed(self.member.reign[0], None)
             act = partial(on_fate, isinstance(fate, Position))
             self._place.leading.guard.run(self.group, act)
 
-        self._hosted.propose(payload, told)
+        hosted.propose(payload, told)
 
     def _may_grow(self) -> bool:
         return self._place.host().space.may_grow

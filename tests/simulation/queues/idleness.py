@@ -57,6 +57,10 @@ class Idleness:
         """Whether it goes once nobody uses it any more."""
         return self._expires_ms is not None
 
+    @property
+    def has_consumers(self) -> bool:
+        return bool(self._consumers)
+
     def go(
         self, now_ms: int, counts: Sequence[int], group: GroupId, *, expires_ms: int | None
     ) -> None:

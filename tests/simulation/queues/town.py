@@ -33,6 +33,7 @@ from tests.simulation.profile import Profile
 from tests.simulation.queues.book import Book
 from tests.simulation.queues.connections import Connections, is_quorum
 from tests.simulation.queues.contest import Contest
+from tests.simulation.queues.departures import Departures
 from tests.simulation.queues.graves import Graves
 from tests.simulation.queues.happenings import draw_rates, kinds_of
 from tests.simulation.queues.idleness import Idleness
@@ -118,6 +119,7 @@ class Town:
         self._contest = Contest(self, self.chance)
         self.operator = Operator(self, cluster.clockwork.chance("operator"))
         self.connections = Connections(self, cluster.clockwork.chance("connections"))
+        self.departures = Departures(self, cluster.clockwork.chance("departures"))
         self.registers = Registers(self)
         self.successions = Successions(self)
         self.fluffles = Fluffles(cluster, cluster.clockwork.chance("fluffles"))
@@ -337,6 +339,7 @@ class Town:
         self._watch_clocks()
         self.operator.begin(workload)
         self.connections.begin(workload)
+        self.departures.begin(workload)
         self.fluffles.upgrade(workload)
         self.registers.begin()
         self.successions.begin(workload)
