@@ -9,7 +9,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from fluffle.protocol.wire import FieldTable
+from fluffle.protocol.types import FieldTable
 from fluffle.raft.records import GroupId
 from tests.simulation.queues.station import Station
 from tests.simulation.virtual_time import MS_US
