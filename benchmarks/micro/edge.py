@@ -22,7 +22,7 @@ from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
-from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.channel import Channel, ChannelTable
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
 from fluffle.broker.protocols.amqp091.subscription import Envelopes
 from fluffle.broker.queues.arguments import QueueSpec
@@ -90,7 +90,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         frame_bytes_max=131_072,
         notify_cancel=True,
     )
-    return Channel(1, session, lambda _channel, _error: None)
+    return Channel(1, session, cast(ChannelTable, None))
 
 
 def publishes(

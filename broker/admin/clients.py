@@ -61,7 +61,7 @@ def full_channel_row(
         "state": "flow" if connection.state == "flow" else "running",
         "messages_uncommitted": transaction.message_count if transaction else 0,
         "acks_uncommitted": transaction.settled_count if transaction else 0,
-        "pending_raft_commands": len(channel.far),
+        "pending_raft_commands": len(channel.settlements.pending),
         **counts,
         **({"consumer_details": consumers_of(context, connection, channel)} if alone else {}),
     }

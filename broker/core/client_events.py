@@ -91,6 +91,7 @@ class ClientEvents:
     # Channels and consumers
 
     def channel_opened(self, channel: Channel) -> None:
+        """Its messages are not announced."""
         session, number = channel.session, channel.number
         headers = {
             "pid": pid(session.owner, number),

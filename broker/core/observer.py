@@ -1,9 +1,12 @@
-"""The port to whoever sees what happens at the edge of a node: it is composed in at the start, and
-without any of them nobody is asked but where connections, channels and consumers come and go.
+"""Observers of what clients do on a node, and of what becomes of the messages of each channel.
+
+They are composed in at the start.  Without any, nothing is called but where connections, channels
+and consumers come and go, and a batch of messages meets one `is not None`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.metadata.metadata import Metadata
@@ -11,10 +14,14 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.session import Session
+    from fluffle.broker.core.unacked import Stretch
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.protocols.amqp091.connection import Connection
     from fluffle.broker.queues.consumers import Consumer
+    from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+    from fluffle.broker.queues.queue_api import QueueHandle
 
 
 class ChangedBy(NamedTuple):
@@ -28,8 +35,25 @@ class ChangedBy(NamedTuple):
     """Its name, for a client's."""
 
 
+class ChannelObserver(Protocol):
+    """Observer of the messages of one channel."""
+
+    def enqueued(self, routed: RoutedBatch) -> None:
+        """Messages have been put into their queues, or returned, or dropped."""
+
+    def delivered(self, delivery_batch: DeliveryBatch) -> None:
+        """Messages of a queue have been sent to a consumer of the channel."""
+
+    def got(self, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
+        """The client has been answered what it asked of a queue: a message, or that it is empty."""
+
+    def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        """Messages are in the client's hands no more, and their queues are about to know.  The end
+        of a channel says so of what was left, even if that is nothing."""
+
+
 class Observer(Protocol):
-    """Sees it at the moment at which it is so."""
+    """Observer of the clients of a node, called at the moment at which something is so."""
 
     def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
         """Definitions whose changes are seen."""
@@ -43,8 +67,8 @@ class Observer(Protocol):
 
     def closed(self, session: Session) -> None: ...
 
-    def channel_opened(self, channel: Channel) -> None:
-        """It may be given other functions: `Channel.settle`."""
+    def channel_opened(self, channel: Channel) -> ChannelObserver | None:
+        """A channel is there; what is to see its messages, if anything is."""
 
     def channel_refused(self, channel: Channel, error: BrokerError) -> None:
         """It is about to be closed, for something was wrong."""
@@ -56,3 +80,35 @@ class Observer(Protocol):
     ) -> None: ...
 
     def consumer_ended(self, channel: Channel, consumer: Consumer) -> None: ...
+
+
+class ChannelObservers:
+    """Several observers of one channel, used as one."""
+
+    __slots__ = ("_observers",)
+
+    def __init__(self, observers: Sequence[ChannelObserver]) -> None:
+        self._observers = observers
+
+    def enqueued(self, routed: RoutedBatch) -> None:
+        for each in self._observers:
+            each.enqueued(routed)
+
+    def delivered(self, delivery_batch: DeliveryBatch) -> None:
+        for each in self._observers:
+            each.delivered(delivery_batch)
+
+    def got(self, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
+        for each in self._observers:
+            each.got(queue, delivery_batch)
+
+    def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        for each in self._observers:
+            each.settled(stretches, outcome)
+
+
+def observe_channel(observers: Sequence[Observer], channel: Channel) -> ChannelObserver | None:
+    """Tell observers of a channel that has been opened; what sees its messages for them."""
+    asked = [observer.channel_opened(channel) for observer in observers]
+    found = [each for each in asked if each is not None]
+    return ChannelObservers(found) if len(found) > 1 else found[0] if found else None

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fluffle.broker.core.firehose import set_tracer
-from fluffle.broker.core.observer import ChangedBy
+from fluffle.broker.core.observer import ChangedBy, ChannelObserver
 from fluffle.broker.events.change_events import PublishingMetadata
 from fluffle.broker.events.event_publisher import EventHeaders
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.testing.message_traces import Actor
-from fluffle.broker.testing.tapped import TimelineTap, short, who_on
+from fluffle.broker.testing.tapped import SettlementTap, TimelineTap, short, who_on
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.testing.timeline_events import changed
 from fluffle.protocol.types import FieldTable
@@ -87,11 +87,11 @@ class Recorder:
         timeline.channels.pop(session, None)
         timeline.note(who, f"is closed: {self._connections.pop(session).close_reason}")
 
-    def channel_opened(self, channel: Channel) -> None:
+    def channel_opened(self, channel: Channel) -> ChannelObserver:
         timeline, who = self._at(channel)
-        channel.settle = TimelineTap(timeline).settler(channel.settle)
         timeline.channels.setdefault(channel.session, set()).add(channel.number)
         timeline.note(who, "opens the channel")
+        return SettlementTap(timeline, channel)
 
     def channel_refused(self, channel: Channel, error: BrokerError) -> None:
         timeline, who = self._at(channel)

@@ -1,5 +1,5 @@
-"""`TimelineTap`: messages that clients publish, get, settle and purge, and those that die, put
-into a timeline.
+"""`TimelineTap` and `SettlementTap`: messages that clients publish, get, settle and purge, and
+those that die, put into a timeline.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fluffle.broker.core.property_facts import PropertyFacts
     from fluffle.broker.core.publisher import Publisher
     from fluffle.broker.core.unacked import Stretch
-    from fluffle.broker.protocols.amqp091.channel import Channel, Settler
+    from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.queues.queue_api import QueueHandle
 
 
@@ -89,17 +89,30 @@ class TimelineTap:
     def purging(self, channel: Channel, queue: QueueHandle) -> Callable[[], None]:
         return self._timeline.purging(who_on(channel), queue.name)
 
-    def settler(self, inner: Settler) -> Settler:
-        """As `inner` settles, and it is seen before."""
 
-        def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
-            timeline, who = self._timeline, who_on(channel)
-            known = [each for each in stretches if is_there(channel, each.delivery_batch.holder)]
-            for queue, same in groupby(known, lambda each: each.delivery_batch.holder.queue.name):
-                timeline.settled(who, queue, sequences_of(same), outcome)
-            inner(channel, stretches, outcome)
+class SettlementTap:
+    """Settlements of one channel, put into a timeline: a `ChannelObserver`."""
 
-        return settle
+    __slots__ = ("_channel", "_timeline")
+
+    def __init__(self, timeline: Timeline, channel: Channel) -> None:
+        self._timeline = timeline
+        self._channel = channel
+
+    def enqueued(self, routed: RoutedBatch) -> None:
+        """`TimelineTap` sees what is published."""
+
+    def delivered(self, delivery_batch: DeliveryBatch) -> None:
+        """`TimelineTap` sees it, before it has tags."""
+
+    def got(self, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
+        """`TimelineTap` sees it, if it is a message."""
+
+    def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        timeline, channel = self._timeline, self._channel
+        known = [each for each in stretches if is_there(channel, each.delivery_batch.holder)]
+        for queue, same in groupby(known, lambda each: each.delivery_batch.holder.queue.name):
+            timeline.settled(who_on(channel), queue, sequences_of(same), outcome)
 
 
 def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLetterFrom:

@@ -168,7 +168,8 @@ class Edge:
     def count(self) -> None:
         """What clients do that come from now on is counted by object."""
         services, runtime = self.services, self.services.runtime
-        statistics = Statistics(services.vhosts, runtime.traffic, clock=runtime.clock)
+        clock = ScheduledClock(self.scheduler)
+        statistics = Statistics(services.vhosts, runtime.traffic, clock=clock)
         self.statistics = statistics
         self.clockwork = statistics.sample_timer(runtime.background_tasks, runtime.call_later)
         observers = *services.observers, statistics.observer

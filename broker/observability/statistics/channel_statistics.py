@@ -1,7 +1,7 @@
-"""Counts of one channel, taken in the methods of the channel itself.
+"""Counts of one channel, taken by an observer of it.
 
-The methods that a channel calls in the place of its own are all that a message meets: they act
-first, then count a run in one or two steps.  What it means is found out later (`counters`).
+Its methods are all that a message meets: they count a run in one or two steps.  What it means is
+found out later (`counters`).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.unacked import Stretch
-    from fluffle.broker.protocols.amqp091.channel import Channel, GetAnswerer, Send, Settler
-    from fluffle.broker.queues.delivery import DeliveryBatch, Holder
+    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.queues.delivery import DeliveryBatch
     from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
     from fluffle.broker.routing.exchange import Exchange
 
@@ -118,39 +118,6 @@ class DeliveryCounts:
             counters.enter(OF_QUEUE_DELIVERED_AT, counted, (of_queue,))
 
 
-class CountedSender:
-    """Sender to one consumer that counts what it sends."""
-
-    __slots__ = ("_count", "_counters", "_holder", "_on_channel", "_redelivered", "_send")
-
-    def __init__(self, send: Send, on_channel: ChannelStatistics, counters: NodeCounters) -> None:
-        self._send = send
-        self._on_channel = on_channel
-        self._counters = counters
-        self._holder: Holder
-        """While there is anything to enter: it has this, and neither is to keep the other alive."""
-        self._count = self._redelivered = 0
-        """Messages that are yet to be entered; and those of them that had been delivered before."""
-
-    def send(self, delivery_batch: DeliveryBatch) -> None:
-        self._send(delivery_batch)
-        if not self._count:
-            self._holder = delivery_batch.holder
-            self._counters.touch(self)
-        count = len(delivery_batch.contents)
-        self._count += count
-        if delivery_batch.redelivered:
-            self._redelivered += count
-
-    def enter(self) -> None:
-        holder = self._holder
-        del self._holder
-        counted = self._on_channel.counted_of(holder.queue)
-        counted[DELIVER_NO_ACK if holder.no_ack else DELIVER] += self._count
-        counted[REDELIVER] += self._redelivered
-        self._count = self._redelivered = 0
-
-
 class OriginCounts:
     """Messages of one origin that went the same way and are yet to be entered."""
 
@@ -171,12 +138,11 @@ NO_ORIGIN = OriginCounts(Origin("", ""), None, mandatory=False)
 
 
 class ChannelStatistics:
-    """Counts of one channel; its methods take the places of the channel's functions."""
+    """Counts of one channel: a `ChannelObserver`."""
 
     __slots__ = (
         "_acked",
         "_acked_queue",
-        "_answer_get",
         "_by_origin",
         "_channel",
         "_confirmed",
@@ -186,7 +152,6 @@ class ChannelStatistics:
         "_full",
         "_latest",
         "_published_to",
-        "_settle",
         "_sizes",
         "_topology",
         "_unconfirmed",
@@ -206,8 +171,6 @@ class ChannelStatistics:
         self._epoch = vhost.topology.epoch
         """Of the topology when the exchanges in `published` were those of their names."""
         self._sizes = channel.session.traffic.sizes
-        self._settle: Settler = channel.settle
-        self._answer_get: GetAnswerer = channel.answer_get
         self._confirms: Confirms | None = None
         """Those of the channel when it ended."""
         self._confirmed = 0
@@ -229,9 +192,8 @@ class ChannelStatistics:
         self.published: dict[str, PublishCounts] = {}
         """By exchange."""
         self.taken: dict[QueueHandle, DeliveryCounts] = {}
-        channel.settle, channel.answer_get = self.settle, self.answer_get
-        channel.publisher.observer = self
-        channel.sending = self.sending
+
+    # A `ChannelObserver`
 
     def enqueued(self, routed: RoutedBatch) -> None:
         first, body_bytes = routed.contents[0], routed.content_bytes
@@ -246,27 +208,28 @@ class ChannelStatistics:
         body_bytes -= count * (len(first) - body_size(first))
         self._sizes.add(max(body_bytes, 0), count)
 
-    # In the places of the channel's functions
+    def delivered(self, delivery_batch: DeliveryBatch) -> None:
+        holder, count = delivery_batch.holder, len(delivery_batch.contents)
+        taken = self.taken.get(holder.queue)
+        if taken is not None and taken.is_touched:
+            counted = taken.counted
+        else:
+            counted = self.counted_of(holder.queue)
+        counted[DELIVER_NO_ACK if holder.no_ack else DELIVER] += count
+        if delivery_batch.redelivered:
+            counted[REDELIVER] += count
 
-    def sending(self, send: Send, queue: QueueHandle) -> Send:
-        del queue  # that of its holder counts: it may have become another
-        return CountedSender(send, self, self._counters).send
-
-    def settle(self, channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
-        self._settle(channel, stretches, outcome)
+    def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
         if outcome is ACKED:
             for delivery_batch, start, stop in stretches:
                 queue = delivery_batch.holder.queue
                 if queue is not self._acked_queue:
                     self._turn_to(queue)
                 self._acked += stop - start
-        elif outcome is LOST:
-            self._confirms = channel.confirms  # it ends, and will not have them any more
+        elif outcome is LOST and self._channel is not None:
+            self._confirms = self._channel.confirms  # it ends, and will not have them any more
 
-    def answer_get(
-        self, channel: Channel, queue: QueueHandle, delivery_batch: DeliveryBatch | None
-    ) -> None:
-        self._answer_get(channel, queue, delivery_batch)
+    def got(self, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
         counted = self.counted_of(queue)
         if delivery_batch is None:
             counted[GET_EMPTY] += 1

@@ -84,8 +84,9 @@ class StatisticsObserver:
         """That of an open one."""
         return self._connections[channel.session]
 
-    def channel_opened(self, channel: Channel) -> None:
-        self.channels[channel] = ChannelStatistics(self._counters, channel)
+    def channel_opened(self, channel: Channel) -> ChannelStatistics:
+        statistics = self.channels[channel] = ChannelStatistics(self._counters, channel)
+        return statistics
 
     def channel_refused(self, channel: Channel, error: BrokerError) -> None:
         """It will be closed."""

@@ -15,8 +15,9 @@ from fluffle.broker.base.errors import (
     ResourceLocked,
 )
 from fluffle.broker.core.output_buffer import burst_bytes
+from fluffle.broker.core.settlement import SETTLED_AT_ONCE
 from fluffle.broker.protocols.amqp091 import consumer_timeout
-from fluffle.broker.protocols.amqp091.channel import SETTLED_AT_ONCE, Channel, settle_rest
+from fluffle.broker.protocols.amqp091.channel import Channel, deliver_ready
 from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
 from fluffle.broker.queues.arguments import QueueType, consumer_arguments
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
@@ -97,7 +98,7 @@ def on_qos(channel: Channel, method: Method) -> None:
         raise NotImplementedHere(f"prefetch_size!=0 ({method.prefetch_size})")
     channel.reply(make(Basic.QosOk))
     if method.global_:
-        channel.deliver_ready()  # mutant: CO2
+        deliver_ready(channel)  # mutant: CO2
         channel.shared_credit.limit = method.prefetch_count
         channel.shared_credit.wake()
     else:
@@ -238,7 +239,18 @@ def on_get(channel: Channel, method: Method) -> None:
     if queue.damage is None:
         got = queue.get(Getter(channel, queue, no_ack=method.no_ack))
     check_running(channel, queue)
-    channel.ask(method, got, partial(channel.answer_get, channel, queue), requeue)
+    channel.ask(method, got, partial(answer_get, channel, queue), requeue)
+
+
+def answer_get(channel: Channel, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
+    """Tell a client what it has got of a queue."""
+    if delivery_batch is None:
+        channel.session.deliveries_from(queue).get_empty += 1
+        channel.reply(make(Basic.GetEmpty))
+    else:
+        delivery_batch.holder.deliver(delivery_batch)
+    if channel.observer is not None:
+        channel.observer.got(queue, delivery_batch)
 
 
 def requeue(delivery_batch: DeliveryBatch | None) -> None:
@@ -289,7 +301,7 @@ def settle_tags(channel: Channel, tags: Acks, outcome: Outcome) -> None:
 def settle_taken(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
     """Settle what the ledger has let go, now or at the commit."""
     if channel.transaction is None:
-        channel.settle(channel, stretches, outcome)
+        channel.settlements.settle(stretches, outcome)
     else:
         channel.transaction.settle(stretches, outcome)
 
@@ -312,9 +324,7 @@ def recover(channel: Channel, method: Method) -> Steps[None]:
     """Give back everything unacknowledged on the channel; RabbitMQ knows no other way."""
     if not method["requeue"]:
         raise NotImplementedHere("requeue=false")
-    stretches, _unknown = channel.unacked.take_up_to(0, SETTLED_AT_ONCE)
-    channel.settle(channel, stretches, Outcome.NACK_REQUEUED)
-    yield from settle_rest(channel, Outcome.NACK_REQUEUED)
+    yield from channel.settlements.settle_all(Outcome.NACK_REQUEUED)
     if isinstance(method, Basic.Recover):
         channel.reply(make(Basic.RecoverOk))
 

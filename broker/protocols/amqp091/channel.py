@@ -6,72 +6,62 @@ What a method does is in `publish_methods`, `basic_methods`, `topology_methods` 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.pending_requests import PendingQuery, PendingRequest
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.session import Session
+from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.core.topology import readable_queue
-from fluffle.broker.core.unacked import Stretch, Unacked
 from fluffle.broker.metadata.metadata import Decide, ignore_done
 from fluffle.broker.protocols.amqp091.publish_methods import PublishFrames
-from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import SharedCredit
-from fluffle.broker.queues.delivery import BY_CLIENT, Outcome
+from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.queue_api import Deferred
-from fluffle.protocol.methods import Basic, Method, encode_method, make
+from fluffle.protocol.methods import Basic, Method, encode_method
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.observer import ChannelObserver
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.tx_methods import Transaction
-    from fluffle.broker.queues.delivery import DeliveryBatch
-    from fluffle.broker.queues.queue_api import QueueHandle, SettlementStatus
+    from fluffle.broker.queues.queue_api import QueueHandle
 
-
-SETTLED_AT_ONCE = 1024
-"""So many messages are settled together, which takes a millisecond or two if no two that follow
-one another are among them."""
 
 T = TypeVar("T")
-
-Refuse: TypeAlias = "Callable[[Channel, BrokerError], None]"
-Settler: TypeAlias = "Callable[[Channel, list[Stretch], Outcome], None]"
-GetAnswerer: TypeAlias = "Callable[[Channel, QueueHandle, DeliveryBatch | None], None]"
-Send: TypeAlias = "Callable[[DeliveryBatch], None]"
 
 
 def discard_answer(_answer: Any) -> None:
     """What becomes of an answer that nobody wants any more, where that is nothing."""
 
 
-def not_observed(send: Send, _queue: QueueHandle) -> Send:
-    """Where nobody wants to see what is sent."""
-    return send
+class ChannelTable(Protocol):
+    """The channels of a connection, as each of them knows them."""
+
+    def refuse(self, channel: Channel, error: BrokerError) -> None:
+        """Close a channel for something that its client did not ask for, unless it has ended."""
 
 
 class Channel:
     """The state of one channel."""
 
     __slots__ = (
-        "answer_get",
+        "channels",
         "committing",
-        "far",
         "incoming",
         "is_certain",
         "is_open",
         "last_queue_name",
         "number",
+        "observer",
         "outgoing",
         "prefetch",
         "publisher",
-        "refuse",
         "reply_subscription",
-        "sending",
         "session",
-        "settle",
+        "settlements",
         "shared_credit",
         "subscriptions",
         "ticket",
@@ -79,9 +69,12 @@ class Channel:
         "unacked",
     )
 
-    def __init__(self, number: int, session: Session, refuse: Refuse) -> None:
+    def __init__(self, number: int, session: Session, channels: ChannelTable) -> None:
         self.number = number
         self.session = session
+        self.channels = channels
+        self.observer: ChannelObserver | None = None
+        """Sees its messages, where that is wanted; set once it is there."""
         interceptors = session.interceptors
         self.incoming = interceptors.incoming if interceptors is not None else None
         """Adds headers to what its client publishes."""
@@ -91,20 +84,12 @@ class Channel:
         self.publisher = Publisher(session, frames, number=number)
         self.committing: Steps[None] | None = None
         """The work that is left to be done of a commit."""
-        self.settle: Settler = settle
-        """What becomes of messages that its ledger has let go.  This and the next two are other
-        functions where that is observed."""
-        self.answer_get: GetAnswerer = answer_get
-        """What tells the client what it got."""
-        self.sending: Callable[[Send, QueueHandle], Send] = not_observed
-        """Makes what sends to a consumer of a queue, of what does so."""
-        self.refuse = refuse
-        """Has it closed, about nothing that its client asked for."""
         self.is_open = True
         self.is_certain = session.read_barrier.is_complete
         """Whether what it is asked now may be answered by what is not here: see `read_barrier`."""
         self.transaction: Transaction | None = None
-        self.unacked = Unacked()
+        self.settlements = Settlements(session)
+        self.unacked = self.settlements.unacked
         self.subscriptions: dict[str, Subscription] = {}
         """By consumer tag."""
         self.reply_subscription: ReplySubscription | None = None
@@ -113,9 +98,8 @@ class Channel:
         self.shared_credit = SharedCredit()
         self.last_queue_name = ""
         self.ticket = 0
-        """Of the last commit that makes something safe which was done on this channel."""
-        self.far: dict[QueueHandle, SettlementStatus] = {}
-        """Queues led elsewhere that may not know yet what was settled here, or never will."""
+        """Of the last commit that makes something safe which was done on this channel, settlements
+        apart."""
 
     def recorded(self) -> None:
         """Something was done that is safe once the commit that collects has been done."""
@@ -132,7 +116,7 @@ class Channel:
         It vouches for every declaration, too, since it may be about another's.
         """
         commits = self.session.commits
-        ticket = max(self.ticket, commits.defined)
+        ticket = max(self.ticket, self.settlements.ticket, commits.defined)
         if ticket > commits.durable:
             self.session.output.hold(ticket)
             commits.wait(self.session.output, ticket)
@@ -170,6 +154,10 @@ class Channel:
         else:
             act(answer)
 
+    def refuse(self, error: BrokerError) -> None:
+        """Have it closed, about nothing that its client asked for."""
+        self.channels.refuse(self, error)
+
     def queue_name(self, name: str) -> str:
         """`name`, or the queue last declared on this channel when it is empty (§1.7.2.1)."""
         if name:
@@ -181,11 +169,6 @@ class Channel:
     def readable_queue(self, name: str) -> QueueHandle:
         """The queue of that name, as `topology.readable_queue` finds it."""
         return readable_queue(self.session, self.queue_name(name))
-
-    def deliver_ready(self) -> None:
-        """Its consumers get what was published before what its client asks for now."""
-        for subscription in tuple(self.subscriptions.values()):
-            subscription.consumer.queue.deliver_ready()
 
     def close(self) -> None:
         """Stop all consumers and give back what is unacknowledged; say nothing.
@@ -223,55 +206,21 @@ class Channel:
             break
 
 
+def deliver_ready(channel: Channel) -> None:
+    """Its consumers get what was published before what its client asks for now."""
+    for subscription in tuple(channel.subscriptions.values()):
+        subscription.consumer.queue.deliver_ready()
+
+
 def lose_all(channel: Channel) -> Steps[None]:
     """Give back all that is unacknowledged, and what was settled in a transaction that is not being
     committed."""
     transaction = channel.transaction if channel.committing is None else None
     if transaction is not None:
         yield from transaction.roll_back(channel.unacked)
-    channel.settle(channel, channel.unacked.take_up_to(0, SETTLED_AT_ONCE)[0], Outcome.LOST)
-    yield from settle_rest(channel, Outcome.LOST)
+    yield from channel.settlements.settle_all(Outcome.LOST)
     if transaction is not None:
         yield from channel.unacked.sweep()
-
-
-def settle_rest(channel: Channel, outcome: Outcome) -> Steps[None]:
-    """Settle what the ledger has left to be taken, too; if it is much, some at a time."""
-    while channel.unacked.rest:
-        yield
-        channel.settle(channel, channel.unacked.take_rest(SETTLED_AT_ONCE), outcome)
-
-
-def settle(channel: Channel, stretches: list[Stretch], outcome: Outcome) -> None:
-    """Tell the queues what became of messages that the ledger has let go."""
-    count = of_quorum_queues = 0
-    if channel.session.has_put and outcome in BY_CLIENT:
-        for queue in dict.fromkeys(each.delivery_batch.holder.queue for each in stretches):
-            queue.deliver_ready()  # mutant: CO3
-    for delivery_batch, start, stop in stretches:
-        count += stop - start
-        queue = delivery_batch.holder.queue
-        settling = queue.settle(delivery_batch, start, stop, outcome)
-        if settling is not None:
-            if (before := channel.far.get(queue)) is None or before.error is None:
-                channel.far[queue] = settling
-            if queue.spec.queue_type is QueueType.QUORUM:
-                of_quorum_queues += stop - start
-        if delivery_batch.is_recorded:
-            channel.recorded()
-    if outcome is Outcome.ACKED:
-        traffic = channel.session.traffic
-        traffic.from_quorum_queues.acknowledged += of_quorum_queues
-        traffic.from_queues.acknowledged += count - of_quorum_queues
-
-
-def answer_get(channel: Channel, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
-    """Tell a client what it has got of a queue."""
-    if delivery_batch is None:
-        channel.session.deliveries_from(queue).get_empty += 1
-        channel.reply(make(Basic.GetEmpty))
-    else:
-        delivery_batch.holder.deliver(delivery_batch)
 
 
 def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> None:
@@ -280,16 +229,11 @@ def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> N
     Raises what has become of it instead.  A queue answers a get behind what it was told before.
     """
     if isinstance(method, Basic.Get):
-        name = method.queue or channel.last_queue_name
-        channel.far = {
-            queue: settling
-            for queue, settling in channel.far.items()
-            if queue.name != name or settling.error is not None
-        }
-    if not channel.far:
+        channel.settlements.forget_pending_of(method.queue or channel.last_queue_name)
+    if not channel.settlements.pending:
         act()
         return
-    queue, settling = channel.far.popitem()
+    queue, settling = channel.settlements.pending.popitem()
 
     def known(_answer: None) -> None:
         if settling.error is not None:

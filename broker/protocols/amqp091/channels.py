@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from fluffle.broker.base.errors import BrokerError, ChannelError, NotImplementedHere
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import check_channel_limit
+from fluffle.broker.core.observer import observe_channel
 from fluffle.broker.core.session import Session
 from fluffle.broker.protocols.amqp091 import (
     basic_methods,
@@ -15,7 +16,7 @@ from fluffle.broker.protocols.amqp091 import (
     topology_methods,
     tx_methods,
 )
-from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.channel import Channel, deliver_ready
 from fluffle.broker.protocols.amqp091.connection_methods import close_for, unimplemented
 from fluffle.broker.protocols.amqp091.subscription import Subscription
 from fluffle.protocol.errors import ProtocolError
@@ -138,7 +139,7 @@ class Channels:
             if isinstance(method, Methods.Close):  # once more
                 self._send(number, make(Methods.CloseOk))
         elif isinstance(method, Methods.Close):
-            channel.deliver_ready()  # mutant: CO5
+            deliver_ready(channel)  # mutant: CO5
             self._end(number)
             self._send(number, make(Methods.CloseOk))
             self._late[number] = 0
@@ -190,10 +191,10 @@ class Channels:
         check_channel_limit(self._session)
         self._late.pop(number, None)
         self._session.access.usage.channel_opened(self._session.user.name)
-        channel = self._open[number] = Channel(number, self._session, self.refuse)
+        channel = self._open[number] = Channel(number, self._session, self)
         self._session.traffic.channels_opened += 1
-        for observer in self._session.observers:
-            observer.channel_opened(channel)
+        observer = observe_channel(self._session.observers, channel)
+        channel.observer = channel.settlements.observer = channel.publisher.observer = observer
         self._send(number, make(Methods.OpenOk, channel_id=""))
 
     def _on_method_while_closing(self, number: int, method: Method) -> None:

@@ -30,7 +30,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import admitted
 from fluffle.broker.core.pending_requests import ids_of
 from fluffle.broker.core.session import Session
-from fluffle.broker.protocols.amqp091.channel import once_settled
+from fluffle.broker.protocols.amqp091.channel import deliver_ready, once_settled
 from fluffle.broker.protocols.amqp091.sasl import EXTERNAL, MECHANISMS, certified_name
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
@@ -379,11 +379,11 @@ def on_close(connection: Connection, method: Method) -> None:
     settled is so."""
     assert isinstance(method, Methods.Close)
     for channel in connection.channels:
-        if channel.far:
+        if channel.settlements.pending:
             once_settled(channel, method, partial(on_close, connection, method))
             return
     for channel in connection.channels:
-        channel.deliver_ready()  # mutant: CO6
+        deliver_ready(channel)  # mutant: CO6
     connection.close_reason = f"closed by client: {method.reply_code} {method.reply_text}"
     connection.phase = ConnectionState.CLOSING
 

@@ -65,4 +65,4 @@ def close(channel: Channel, lost: TimedOutDeliveries) -> None:
         f"{lost.timeout_ms} ms. This timeout value can be configured, see consumers doc guide to "
         "learn more"
     )
-    channel.refuse(channel, PreconditionFailed(text))
+    channel.refuse(PreconditionFailed(text))

@@ -231,7 +231,7 @@ def act_on(connection: Connection, occurrence: MethodReceived, method: Method) -
         connection_methods.on_method(connection, method)
     elif connection.open_channels is not None:
         channel = connection.open_channels.opened(occurrence.channel)
-        if channel is not None and channel.far and type(method) in VOUCHING:
+        if channel is not None and channel.settlements.pending and type(method) in VOUCHING:
             act_once_settled(connection, channel, occurrence, method)
             return METHOD_COST
         try:

@@ -110,13 +110,12 @@ class Envelopes:
 class Subscription:
     """The client's end of a consumer: a queue's `Sink`."""
 
-    __slots__ = ("_channel", "_is_timed_out", "_send", "_tag", "arguments", "consumer")
+    __slots__ = ("_channel", "_envelopes", "_is_timed_out", "_tag", "arguments", "consumer")
 
     def __init__(self, channel: Channel, tag: str, queue: QueueHandle) -> None:
         self._channel = channel
         self._tag = tag
-        envelopes = Envelopes(channel, tag, channel.session.deliveries_from(queue))
-        self._send = channel.sending(envelopes.send, queue)
+        self._envelopes = Envelopes(channel, tag, channel.session.deliveries_from(queue))
         self._is_timed_out = False
         """Whether that has ended it."""
         self.arguments: FieldTable = EMPTY_DICT
@@ -141,7 +140,9 @@ class Subscription:
             tracer = channel.session.vhost.tracer
             if tracer is not None:
                 tracer.delivered(channel, delivery_batch)
-            self._send(delivery_batch)
+            self._envelopes.send(delivery_batch)
+            if channel.observer is not None:
+                channel.observer.delivered(delivery_batch)
         else:
             channel.session.output.unreserve(burst_bytes(delivery_batch))
             delivery_batch.holder.queue.settle(

@@ -172,7 +172,7 @@ class Transaction:
             if rest:
                 settled.appendleft((rest, outcome))
             self.settled_count -= message_count(some)
-            channel.settle(channel, some, outcome)
+            channel.settlements.settle(some, outcome)
             cost += len(some)
             if cost >= cost_max:
                 cost = 0

@@ -7,7 +7,6 @@ from typing import Any
 
 from fluffle.broker.observability.statistics.report import Row
 from fluffle.broker.observability.statistics.statistics import ByChannel
-from fluffle.broker.protocols.amqp091.channel import answer_get, settle
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
@@ -350,5 +349,4 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
 def test_nobody_counts_where_nobody_asks() -> None:
     client = Edge().connect()
     channel = next(iter(client.connection.channels))
-    assert channel.publisher.observer is None
-    assert (channel.settle, channel.answer_get) == (settle, answer_get)
+    assert (channel.observer, channel.publisher.observer) == (None, None)

@@ -14,10 +14,11 @@ import pytest
 
 from fluffle.broker.access.permissions import Permission
 from fluffle.broker.base.errors import AccessRefused
+from fluffle.broker.core import settlement
 from fluffle.broker.core.connections import SHARE_S
 from fluffle.broker.core.enqueue import TARGETS_AT_ONCE
 from fluffle.broker.core.output_buffer import BURST_BYTES, RUN_BYTES_MIN
-from fluffle.broker.protocols.amqp091 import basic_methods, channel
+from fluffle.broker.protocols.amqp091 import basic_methods
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
 from fluffle.broker.routing.bindings import DestinationKind
@@ -51,7 +52,7 @@ HEADER = raw_frame(FRAME_HEADER, 1, bytes((0, 60)) + bytes(8) + b"\xff\xff" + by
 
 @pytest.fixture(autouse=True)
 def few_are_settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (channel, basic_methods):
+    for module in (settlement, basic_methods):
         monkeypatch.setattr(module, "SETTLED_AT_ONCE", 100)
 
 
@@ -231,7 +232,7 @@ def test_a_walk_ends_with_its_channel(edge: Edge) -> None:
     session = flooder.connection.session
     assert session is not None
     (walking,) = flooder.connection.channels
-    walking.refuse(walking, AccessRefused("no"))
+    walking.refuse(AccessRefused("no"))
     edge.run()
     assert flooder.expect(Channel.Close).reply_code == 403
     assert flooder.connection.work is None
@@ -401,7 +402,7 @@ def test_nor_for_a_disk_that_is_behind(edge: Edge, monkeypatch: pytest.MonkeyPat
 def test_or_its_channel_is_closed(edge: Edge) -> None:
     flooder, _other = begun_putting(edge)
     (putting,) = flooder.connection.channels
-    putting.refuse(putting, AccessRefused("no"))
+    putting.refuse(AccessRefused("no"))
     edge.run()
     assert flooder.expect(Channel.Close).reply_code == 403
     assert {queue.ready_count for queue in edge.vhost.queues.values()} == {1}

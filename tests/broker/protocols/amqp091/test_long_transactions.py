@@ -158,7 +158,7 @@ def test_a_channel_that_is_closed_meanwhile_hears_no_more_of_it(edge: Edge) -> N
     )
     begun(edge, client)
     (committing,) = client.connection.channels
-    committing.refuse(committing, AccessRefused("no"))
+    committing.refuse(AccessRefused("no"))
     edge.run()
     assert client.names() == ["Channel.Close"]
     assert counts(edge) == IN_EACH
@@ -177,7 +177,7 @@ def test_a_queue_that_goes_meanwhile_makes_the_commit_a_partial_one(edge: Edge) 
 def test_nor_does_one_hear_of_it_that_is_closed_in_the_last_step(edge: Edge) -> None:
     client = publisher(edge)
     client.send(messages(2))
-    at_put(client, 2, lambda channel: channel.refuse(channel, AccessRefused("no")))
+    at_put(client, 2, lambda channel: channel.refuse(AccessRefused("no")))
     client.send(encode_method(1, Tx.Commit()))
     assert client.names() == ["Channel.Close"]
     assert sum(counts(edge).values()) == 4
@@ -187,7 +187,7 @@ def test_nothing_more_is_done_for_a_channel_that_is_closed_in_a_step(edge: Edge)
     """What is left of the commit is not its work any more."""
     client = publisher(edge)
     client.send(messages(PUBLISHED))
-    at_put(client, 100, lambda channel: channel.refuse(channel, AccessRefused("no")))
+    at_put(client, 100, lambda channel: channel.refuse(AccessRefused("no")))
     edge.services.connections.shares.now_s = lambda: 0.0
     client.feed(encode_method(1, Tx.Commit()))
     assert sum(counts(edge).values()) < 500

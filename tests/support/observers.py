@@ -1,0 +1,76 @@
+"""Observers that keep what they see, and an `Observer` of a node that does nothing else."""
+
+from __future__ import annotations
+
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.core.enqueue import RoutedBatch
+from fluffle.broker.core.observer import ChangedBy, ChannelObserver
+from fluffle.broker.core.session import Session
+from fluffle.broker.core.unacked import Stretch
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.protocol.types import FieldTable
+
+
+class ChannelRecorder:
+    """Keeps what it sees of a channel, in order: a `ChannelObserver`."""
+
+    def __init__(self, seen: list[tuple[str, object]] | None = None) -> None:
+        """`seen`: where it is kept; several may share it."""
+        self.seen: list[tuple[str, object]] = [] if seen is None else seen
+
+    def enqueued(self, routed: RoutedBatch) -> None:
+        self.seen.append(("enqueued", len(routed.contents)))
+
+    def delivered(self, delivery_batch: DeliveryBatch) -> None:
+        self.seen.append(("delivered", len(delivery_batch.contents)))
+
+    def got(self, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
+        self.seen.append(("got", queue.name if delivery_batch is not None else None))
+
+    def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        count = sum(stop - start for _batch, start, stop in stretches)
+        self.seen.append((outcome.name, count))
+
+
+class NodeRecorder:
+    """An `Observer` whose channels are seen by what it is given; of the rest it keeps nothing."""
+
+    def __init__(self, channel_observer: ChannelObserver | None) -> None:
+        self._channel_observer = channel_observer
+
+    def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
+        del by
+        return inner
+
+    def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
+        """Nothing is kept of it."""
+
+    def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None:
+        """Nothing is kept of it."""
+
+    def opened(self, connection: Connection, session: Session) -> None:
+        """Nothing is kept of it."""
+
+    def closed(self, session: Session) -> None:
+        """Nothing is kept of it."""
+
+    def channel_opened(self, channel: Channel) -> ChannelObserver | None:
+        del channel
+        return self._channel_observer
+
+    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+        """Nothing is kept of it."""
+
+    def channel_closed(self, channel: Channel, consumer_count: int) -> None:
+        """Nothing is kept of it."""
+
+    def consumer_started(self, channel: Channel, consumer: Consumer, arguments: FieldTable) -> None:
+        """Nothing is kept of it."""
+
+    def consumer_ended(self, channel: Channel, consumer: Consumer) -> None:
+        """Nothing is kept of it."""
