@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
@@ -33,12 +33,21 @@ from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.steps import Steps, whole
 
-if TYPE_CHECKING:
-    from fluffle.broker.core.firehose import Tracer
-
-
 OnKept: TypeAlias = "Callable[[str, str, HistoryMessage], None]"
 """Told a virtual host, an exchange, and a message that it has kept."""
+
+
+class MessageTracer(Protocol):
+    """Sees the messages of a virtual host: a `firehose.Tracer`, without the types of its layer."""
+
+    def published(self, channel: Any, routed_batches: Any, facts: Any) -> None:
+        """A client has published messages, which are about to be put into queues."""
+
+    def delivered(self, channel: Any, delivery_batch: Any) -> None:
+        """A client is about to be given messages of a queue."""
+
+    def purging(self, channel: Any, queue: Any) -> Callable[[], None]:
+        """A client purges a queue; what is returned is called once that is done."""
 
 
 class QueueLifecycleCounters:
@@ -155,8 +164,8 @@ class VirtualHost:
         self.counts = QueueLifecycleCounters()
         self.origin = Origins().of
         """The one object that stands for an exchange and a routing key."""
-        self.tracers: dict[str, Tracer] = {}
-        self.tracer: Tracer | None = None
+        self.tracers: dict[str, MessageTracer] = {}
+        self.tracer: MessageTracer | None = None
         """Sees what clients of this node publish: `tracers` as one (`firehose.set_tracer`)."""
         self.maker, self._on_new_queue = maker, on_new_queue
         self._owned: dict[Owner, dict[str, QueueHandle]] = {}
