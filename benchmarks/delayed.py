@@ -26,16 +26,17 @@ from pika.adapters.blocking_connection import BlockingChannel
 from benchmarks.brokers import BROKERS, Broker
 from benchmarks.machine import anonymous_bytes, cpu_s, pinned, placements
 from benchmarks.report import markdown_table
+from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.message import Origin
 from fluffle.broker.daemon.daemon import GC_THRESHOLDS
 from fluffle.broker.queues.dead_letter_port import DeadMessages
 from fluffle.broker.queues.delayed_queue_spec import delayed_queue_spec
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.properties import Properties, build_content, encode_properties
+from tests.support.leader_host import FakeLeaderHost
 
 COUNT = 5_000_000
 AT_ONCE = 100
@@ -71,41 +72,35 @@ class Log:
         return self._file.read(stop - start)
 
 
-class Lead:
+class Lead(FakeLeaderHost):
     """A calendar that is led, and what is due arrives at once."""
 
     def __init__(self, log: Log, image: Image) -> None:
-        self.now_ms = 1_000
+        self._time = ManualClock(now_ms=1_000, wall_ms=1_000)
+        super().__init__(delayed_queue_spec("x", "/", durable=True), [], self._time)
         self.arrived = 0
-        self.is_touched = False
         self._log, self._image = log, image
         self.turns_s: list[float] = []
         self.begin()
 
+    @property
+    def now_ms(self) -> int:
+        return self._time.now_ms()
+
     def begin(self) -> None:
         """A next leader."""
-        around = LeaderContext(
-            propose=self._log.propose,
-            read_entry=self._log.read,
-            damaged=lambda index: sys.exit(f"entry {index} is damaged"),
-            takes=lambda _content_bytes: True,
-            may_grow=lambda: True,
-            wall_ms=lambda: self.now_ms,
-            count_ms=lambda: self.now_ms,
-            room=lambda _key: 0,
-            touch=self._touch,
-            wake=lambda _wait_ms: None,
-            release=lambda _effects: None,
-            ended=lambda: sys.exit("no entry is refused"),
-            disused=lambda _led: None,
-            dead_letter=self._arrive,
-        )
-        self.led = Leadership(self._image, delayed_queue_spec("x", "/", durable=True), around)
+        self.led = Leadership(self._image, self, self, term=1)
 
-    def _touch(self, _led: Leadership) -> None:
-        self.is_touched = True
+    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+        self._log.propose(payload, on_fate)
 
-    def _arrive(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+    def read_entry(self, index: int) -> bytes:
+        return self._log.read(index)
+
+    def room(self, _holder: int) -> int:
+        return 0
+
+    def dead_letter(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
         del queue, settings
         for parcel in dead.parcels or ():
             parcel.lead(("target",))
@@ -114,7 +109,8 @@ class Lead:
 
     def at(self, now_ms: int) -> None:
         """It is so late: turns, until nothing is left to do then."""
-        self.now_ms, self.is_touched = now_ms, True
+        self._time.advance(now_ms - self.now_ms)
+        self.is_touched = True
         while self.is_touched:
             self.is_touched = False
             began_s = time.process_time()

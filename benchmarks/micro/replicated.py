@@ -8,12 +8,10 @@ those of the turn before.
 import gc
 import tracemalloc
 from collections.abc import Callable
-from typing import NoReturn
 
 from benchmarks.micro.hot import content, ns_per_message
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import UNLIMITED
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.effects import Delivery, Effect
@@ -28,9 +26,9 @@ from fluffle.broker.queues.quorum.facts import (
     Settled,
 )
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.messages import enqueued
+from tests.support.leader_host import FakeLeaderHost
 
 TURNS = 50
 BACKLOG_MESSAGES = 100_000
@@ -91,31 +89,14 @@ def applying(body_bytes: int) -> Callable[[int], float]:
     return measure
 
 
-class Alone:
+class Alone(FakeLeaderHost):
     """A leader whose entries are applied as soon as they are proposed, and its only client."""
 
     def __init__(self) -> None:
+        super().__init__(QueueSpec("measurements"), [])
         self.image = Image()
         self.deliveries: list[Delivery] = []
-        self.led = Leadership(
-            self.image,
-            QueueSpec("measurements"),
-            LeaderContext(
-                propose=self.propose,
-                read_entry=self.read_entry,
-                damaged=self.read_entry,
-                takes=lambda _content_bytes: True,
-                may_grow=lambda: True,
-                wall_ms=lambda: 0,
-                count_ms=lambda: 0,
-                room=lambda _key: UNLIMITED,
-                touch=lambda _led: None,
-                wake=lambda _delay_ms: None,
-                disused=lambda _led: None,
-                release=self.release,
-                ended=lambda: None,
-            ),
-        )
+        self.led = Leadership(self.image, self, self, term=1)
         self.session = self.led.sessions.open(SessionId("a", 1, 1, 1))
         self.led.attach(self.session, 1, Terms(1, "c"))
         self.led.pump()
@@ -124,9 +105,6 @@ class Alone:
     def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
         self.image.apply(self.image.state.index + 1, payload)
         on_fate(True)
-
-    def read_entry(self, index: int) -> NoReturn:
-        raise AssertionError(f"entry {index} is read, and all is in memory")
 
     def release(self, effects: list[Effect]) -> None:
         self.deliveries += [effect for effect in effects if isinstance(effect, Delivery)]

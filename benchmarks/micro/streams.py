@@ -6,7 +6,6 @@ handed over as where the leader is on the edge's own node.
 """
 
 from collections.abc import Callable
-from typing import NoReturn
 
 from benchmarks.micro.hot import content, ns_per_message
 from benchmarks.micro.replicated import ORIGIN, TURNS
@@ -24,41 +23,24 @@ from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.facts import Key
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
+from tests.support.leader_host import FakeLeaderHost
 
 BATCH_MESSAGES = (1, 100)
 GROUP = 7
 CREDIT = 1_000
 
 
-class Served:
+class Served(FakeLeaderHost):
     """A client, its edge, and a leader whose entries are applied as soon as they are proposed."""
 
     def __init__(self, pass_on: Callable[[m.Frame], m.Frame], acked_at_once: int = CREDIT) -> None:
+        super().__init__(QueueSpec("measurements"), [])
         self.pass_on = pass_on
         self.acked_at_once = acked_at_once
         image = Image()
         self.image = image
-        self.led = Leadership(
-            image,
-            QueueSpec("measurements"),
-            LeaderContext(
-                propose=self.propose,
-                read_entry=self.read_entry,
-                damaged=self.read_entry,
-                takes=lambda _content_bytes: True,
-                may_grow=lambda: True,
-                wall_ms=lambda: 0,
-                count_ms=lambda: 0,
-                room=self.room,
-                touch=lambda _led: None,
-                wake=lambda _delay_ms: None,
-                disused=lambda _led: None,
-                release=self.release,
-                ended=lambda: None,
-            ),
-        )
+        self.led = Leadership(image, self, self, term=1)
         own, far = m.Leader("a", m.Boot(1, 1), 1), m.Boot(1, 2)
         self.sessions = SessionServer(GROUP, own, image.state, self.led, 0)
         self.sessions.linked("b", far)
@@ -80,9 +62,6 @@ class Served:
 
     def release(self, effects: list[Effect]) -> None:
         self.sessions.release(effects)
-
-    def read_entry(self, index: int) -> NoReturn:
-        raise AssertionError(f"entry {index} is read, and all is in memory")
 
     def publish_and_settle(self, origins: list[Origin], contents: list[bytes]) -> None:
         delivers, self.delivers = self.delivers, []

@@ -121,7 +121,7 @@ class ClusteredNode:
             ),
         )
         self._homes.reach = ClassicQueuesEnvironment(
-            cluster.hub, asyncio.get_running_loop().call_later, durability.commits.wait,
+            cluster.hub, asyncio.get_running_loop().call_later, durability.commits,
             cluster.everywhere, catalogue.vhosts, cluster.deletions,
         )  # fmt: skip
         loop = asyncio.get_running_loop()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -34,6 +33,7 @@ from fluffle.broker.queues.queue_api import (
     PublishReceipt,
     taken_spans,
 )
+from fluffle.broker.queues.queue_expiry import QueueExpiry
 from fluffle.broker.queues.queue_view import ReadyView
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.effects import (
@@ -53,32 +53,46 @@ from fluffle.broker.queues.quorum.facts import (
     Key,
     SessionId,
 )
-from fluffle.broker.queues.quorum.holders import Getter, Holders, HolderState, Room
+from fluffle.broker.queues.quorum.holders import Getter, Holders, HolderState
 from fluffle.broker.queues.quorum.state import State
 from fluffle.broker.queues.volume import KeptDead
+from fluffle.broker.runtime.commits import CommitWaiter
 
 NOTHING_ON_RECORD = State()
 """Of any session, ever."""
 
 
-class CommitWaiter(Protocol):
-    """Waits for a commit."""
+class SessionsHost(Protocol):
+    """The sessions with a classic queue, as whoever leads it uses them."""
 
-    def on_durable(self, ticket: int) -> None:
-        """Everything up to this ticket is."""
+    def room(self, holder: Key) -> int:
+        """How many messages the edge of a consumer takes now; it wakes the consumer after a 0."""
+
+    def release(self, effects: list[Effect]) -> None:
+        """Take what edges must be told."""
+
+    def unused(self, queue: Queue) -> None:
+        """The last consumer has gone, and it was one of an edge."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClassicHostEnvironment:
-    """The parts of a node that the host of a classic queue uses."""
+class CommitLog(Protocol):
+    """The commits of this node's store."""
 
-    room: Room
-    release: Callable[[list[Effect]], None]
-    """Takes what edges must be told."""
-    wait: Callable[[CommitWaiter, int], None]
-    """Has a commit's end told."""
-    on_unused: Callable[[Queue], None]
-    """The last consumer has gone, and it was one of an edge."""
+    def wait(self, waiter: CommitWaiter, ticket: int) -> None:
+        """Tell `waiter` once the commit `ticket`, which is yet to be done, has been."""
+
+
+class DeletedQueueHost:
+    """The `SessionsHost` of a queue that is deleted: no edge hears of it any more."""
+
+    def room(self, _holder: Key) -> int:
+        return 0
+
+    def release(self, _effects: list[Effect]) -> None:
+        """They are dropped."""
+
+    def unused(self, _queue: Queue) -> None:
+        """It is gone already."""
 
 
 class UndurableOperation(NamedTuple):
@@ -87,30 +101,6 @@ class UndurableOperation(NamedTuple):
     ticket: int
     effect: Done | Answer
     """Says that it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteConsumerCallbacks:
-    """Functions that send a queue's events to its remote consumers."""
-
-    room: Room
-    deliver: Callable[[Key, DeliveryBatch], None]
-    cancelled: Callable[[Key], None]
-    overdue: Callable[[Key, OverdueDeliveries], None]
-    activity_changed: Callable[[Key, Consumer], None]
-
-
-def no_room(_holder: Key) -> int:
-    """Where the queue is gone."""
-    return 0
-
-
-def nothing_more(*_told: object) -> None:
-    """Drops what a queue says that is gone."""
-
-
-NOWHERE = ClassicHostEnvironment(no_room, nothing_more, nothing_more, nothing_more)
-NO_EDGES = RemoteConsumerCallbacks(no_room, nothing_more, nothing_more, nothing_more, nothing_more)
 
 
 class ClassicSessionTable:
@@ -158,22 +148,26 @@ class ClassicSessionTable:
 class ClassicQueueLeader:
     """A `LedQueue`, whose term is the boot of this process."""
 
-    __slots__ = ("_around", "_undurable", "holders", "queue", "sessions")
+    __slots__ = (
+        "_commits",
+        "_host",
+        "_notifications",
+        "_undurable",
+        "holders",
+        "queue",
+        "sessions",
+    )
 
-    def __init__(self, queue: Queue, around: ClassicHostEnvironment) -> None:
-        self._around = around
+    def __init__(self, queue: Queue, host: SessionsHost, commits: CommitLog) -> None:
+        """`commits`: those of the queue's journal."""
+        self._host = host
+        self._commits = commits
         self._undurable: deque[UndurableOperation] = deque()
         """Rising tickets."""
         self.queue = queue
         self.sessions = ClassicSessionTable()
-        edges = RemoteConsumerCallbacks(
-            self.room, self.deliver, self.cancelled, self._overdue, self._activity_changed
-        )
-        self.holders = Holders(queue, edges)
-
-    @property
-    def room(self) -> Room:
-        return self._around.room
+        self._notifications = ClassicNotifications(self)
+        self.holders = Holders(queue, self._notifications, host.room)
 
     # What edges ask for
 
@@ -211,17 +205,17 @@ class ClassicQueueLeader:
         taken = (
             admission.taken if isinstance(admission, PartialResult) else admission
         )  # mutant: BA31
-        say = self._say_later if taken is EnqueueResult.RECORDED else self._say  # mutant: HO1
+        say = self._say_later if taken is EnqueueResult.RECORDED else self.say  # mutant: HO1
         for start, stop, is_taken in fates:
             if is_taken:
                 say(Done(session, first + start, stop - start))  # mutant: BA32
             else:
-                self._say(NotTaken(session, first + start, stop - start))  # mutant: BA33
+                self.say(NotTaken(session, first + start, stop - start))  # mutant: BA33
 
     def _told(self, session: Key, first: int, start: int, stop: int, *, is_taken: bool) -> None:
         """What was held back is in the queue, or is not."""
         say = Done if is_taken else NotTaken  # mutant: BA35
-        self._say(say(session, first + start, stop - start))  # mutant: BA36
+        self.say(say(session, first + start, stop - start))  # mutant: BA36
 
     def settle(
         self,
@@ -247,9 +241,9 @@ class ClassicQueueLeader:
             self.holders.release(holder)
         self.sessions.advance(session, 1)
         if is_late and outcome in FINAL:
-            self._say(NotTaken(session, number, 1))
+            self.say(NotTaken(session, number, 1))
         else:
-            (self._say_later if is_recorded else self._say)(Done(session, number, 1))
+            (self._say_later if is_recorded else self.say)(Done(session, number, 1))
 
     def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
         if self._known(session, number, 1):
@@ -260,7 +254,7 @@ class ClassicQueueLeader:
         if delivery_batch is not None and not no_ack:  # mutant: HO5
             held.add(delivery_batch)
         self.sessions.advance(session, 1)
-        self._say(GetResult(session, number, key, delivery_batch))
+        self.say(GetResult(session, number, key, delivery_batch))
 
     def attach(self, session: Key, number: int, terms: Terms) -> None:
         if self._known(session, number, 1):
@@ -268,17 +262,17 @@ class ClassicQueueLeader:
         queue = self.queue
         self.sessions.advance(session, 1)
         if queue.in_exclusive_use or (terms.is_exclusive and queue.consumer_count):
-            self._say(Answer(session, number, IN_EXCLUSIVE_USE))
+            self.say(Answer(session, number, IN_EXCLUSIVE_USE))
             return
         key = self.sessions.take_key()
         attached = terms.attached(key, session)
         held = self.holders.add(attached)
         assert isinstance(held.holder, Consumer)
-        self._say(Answer(session, number, key))
+        self.say(Answer(session, number, key))
         queue.attach(held.holder)
         if queue.damage is not None:  # like those that were there when it was found
             queue.detach(held.holder)
-            self.cancelled(key)
+            self._notifications.cancelled(key)
 
     def detach(
         self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None
@@ -287,7 +281,7 @@ class ClassicQueueLeader:
             return
         if outcome is None:
             self.queue.deliver_ready()
-        self._detach(holder, outcome)
+        self.leave(holder, outcome)
         self._acted(session, number)
 
     def purge(self, session: Key, number: int) -> None:
@@ -297,60 +291,24 @@ class ClassicQueueLeader:
         try:
             answer = Answer(session, number, self.queue.purge())
         except PreconditionFailed:
-            self._say(NotTaken(session, number, 1))
+            self.say(NotTaken(session, number, 1))
             return
-        (self._say if self.queue.journal is None else self._say_later)(answer)
+        (self.say if self.queue.journal is None else self._say_later)(answer)
 
     # What becomes of sessions
 
     def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
         for key in list(self.holders.of_session(session)):
             if keeps_row:  # mutant: HO7
-                self._say(Withdrawn(session, key, self.holders.tokens_of(key)))
-            self._detach(key, outcome)  # mutant: HO6
+                self.say(Withdrawn(session, key, self.holders.tokens_of(key)))
+            self.leave(key, outcome)  # mutant: HO6
         if not keeps_row:
             self.sessions.close(session)
 
     def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
         raise AssertionError("nothing is on record")
 
-    # What the queue does
-
-    def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
-        """A consumer of an edge is handed messages."""
-        self.holders.left(delivery_batch)
-        held = self.holders.get(holder)
-        assert held is not None, "who is detached gets nothing"
-        if held.holder.no_ack:
-            held.note(delivery_batch)
-        else:
-            held.add(delivery_batch)  # mutant: HO8
-        self._say(Delivery(held.session, holder, delivery_batch))
-
-    def cancelled(self, holder: Key) -> None:
-        """A consumer is not served any more: what it holds stays in its client's hands."""
-        held = self.holders.get(holder)
-        if held is not None and not held.is_detached:
-            self.holders.detach(holder)
-            self._say(Withdrawn(held.session, holder, []))
-
-    def _overdue(self, holder: Key, late: OverdueDeliveries) -> None:
-        """Somebody at an edge has held messages for too long."""
-        held = self.holders.get(holder)
-        assert held is not None, "it holds something"
-        tokens = []
-        for part in held.take_of(late.delivery_batches):
-            tokens.append((part.delivery_batch.counts.acquired, part.run))
-            self.queue.settle(part.delivery_batch, part.start, part.stop, Outcome.TIMED_OUT)
-        self._say(TimedOut(held.session, holder, tokens, late.held_ms, late.timeout_ms))
-        if isinstance(held.holder, Consumer):
-            self._detach(holder, None)
-        self.holders.release(holder)
-
-    def _activity_changed(self, holder: Key, consumer: Consumer) -> None:
-        held = self.holders.get(holder)
-        if held is not None and not held.is_detached:
-            self._say(Activity(held.session, holder, consumer.is_active))
+    # What becomes of these
 
     def on_durable(self, ticket: int) -> None:
         """What was done is safe, up to what went with that commit."""
@@ -358,13 +316,13 @@ class ClassicQueueLeader:
         while self._undurable and self._undurable[0].ticket <= ticket:  # mutant: HO2
             durable.append(self._undurable.popleft().effect)
         if durable:
-            self._around.release(durable)
+            self._host.release(durable)
 
     def end(self) -> None:
         """The queue is gone: edges hear nothing more, and nothing here keeps it alive."""
         self._undurable.clear()
-        self._around = NOWHERE
-        self.holders = Holders(self.queue, NO_EDGES)
+        self._host = host = DeletedQueueHost()
+        self.holders = Holders(self.queue, self._notifications, host.room)
 
     # The parts of these
 
@@ -372,25 +330,25 @@ class ClassicQueueLeader:
         """How many of some operations, from the first one on, are not to be done any more."""
         expected = self.sessions.expected(session)
         if first > expected:
-            self._say(Expected(session, expected))
+            self.say(Expected(session, expected))
             return count
         return min(expected - first, count)  # mutant: HO3
 
-    def _say(self, effect: Effect) -> None:
-        self._around.release([effect])
+    def say(self, effect: Effect) -> None:
+        self._host.release([effect])
 
     def _acted(self, session: Key, number: int) -> None:
         self.sessions.advance(session, 1)
-        self._say(Done(session, number, 1))
+        self.say(Done(session, number, 1))
 
     def _say_later(self, effect: Done | Answer) -> None:
         """Once the commit that collects has been done."""
         assert self.queue.journal is not None
         ticket = self.queue.journal.commits.ticket
         self._undurable.append(UndurableOperation(ticket, effect))
-        self._around.wait(self, ticket)
+        self._commits.wait(self, ticket)
 
-    def _detach(self, key: Key, outcome: Outcome | None) -> None:
+    def leave(self, key: Key, outcome: Outcome | None) -> None:
         """Nothing more for somebody, who may have been detached before and hold something."""
         held = self.holders.get(key)
         if held is None:
@@ -406,7 +364,7 @@ class ClassicQueueLeader:
                 self.queue.settle(part.delivery_batch, part.start, part.stop, outcome)
             self.holders.release(key)
         if is_served and not self.queue.consumer_count:
-            self._around.on_unused(self.queue)
+            self._host.unused(self.queue)
 
     def _getter(self, session: Key, channel: int) -> tuple[Key, HolderState]:
         """Whoever holds what this channel gets."""
@@ -417,10 +375,55 @@ class ClassicQueueLeader:
         return attached.key, self.holders.add(attached)
 
 
+class ClassicNotifications:
+    """The `HolderNotifications` of a classic queue: edges hear of all at once."""
+
+    __slots__ = ("_leader",)
+
+    def __init__(self, leader: ClassicQueueLeader) -> None:
+        self._leader = leader
+
+    def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
+        """A consumer of an edge is handed messages."""
+        self._leader.holders.left(delivery_batch)
+        held = self._leader.holders.get(holder)
+        assert held is not None, "who is detached gets nothing"
+        if held.holder.no_ack:
+            held.note(delivery_batch)
+        else:
+            held.add(delivery_batch)  # mutant: HO8
+        self._leader.say(Delivery(held.session, holder, delivery_batch))
+
+    def cancelled(self, holder: Key) -> None:
+        """A consumer is not served any more: what it holds stays in its client's hands."""
+        held = self._leader.holders.get(holder)
+        if held is not None and not held.is_detached:
+            self._leader.holders.detach(holder)
+            self._leader.say(Withdrawn(held.session, holder, []))
+
+    def overdue(self, holder: Key, late: OverdueDeliveries) -> None:
+        """Somebody at an edge has held messages for too long."""
+        held = self._leader.holders.get(holder)
+        assert held is not None, "it holds something"
+        tokens = []
+        for part in held.take_of(late.delivery_batches):
+            tokens.append((part.delivery_batch.counts.acquired, part.run))
+            self._leader.queue.settle(part.delivery_batch, part.start, part.stop, Outcome.TIMED_OUT)
+        self._leader.say(TimedOut(held.session, holder, tokens, late.held_ms, late.timeout_ms))
+        if isinstance(held.holder, Consumer):
+            self._leader.leave(holder, None)
+        self._leader.holders.release(holder)
+
+    def activity_changed(self, holder: Key, consumer: Consumer) -> None:
+        held = self._leader.holders.get(holder)
+        if held is not None and not held.is_detached:
+            self._leader.say(Activity(held.session, holder, consumer.is_active))
+
+
 class ClassicQueueHost:
     """A `HostedQueue` whose home is this node, with the sessions to it."""
 
-    __slots__ = ("_on_told", "_vhost", "home", "known", "sessions")
+    __slots__ = ("_on_told", "_on_unused", "_vhost", "home", "known", "sessions")
 
     def __init__(
         self,
@@ -428,17 +431,16 @@ class ClassicQueueHost:
         own: Leader,
         *,
         vhost: str,
-        wait: Callable[[CommitWaiter, int], None],
+        commits: CommitLog,
         on_unused: Callable[[Queue], None],
         on_told: Callable[[], None],
     ) -> None:
         """`on_told`: edges are to hear something before this turn ends."""
         self._on_told = on_told
+        self._on_unused = on_unused
         self._vhost = vhost
         self.known = KnownLeader(own.term, own.leadership, own.node)
-        self.home = ClassicQueueLeader(
-            queue, ClassicHostEnvironment(self._room, self._release, wait, on_unused)
-        )
+        self.home = ClassicQueueLeader(queue, self, commits)
         self.sessions = SessionServer(
             queue.definition.id, own, NOTHING_ON_RECORD, self.home, now_ms=0
         )
@@ -465,9 +467,9 @@ class ClassicQueueHost:
         """Nobody takes over."""
         done(True)  # noqa: FBT003 - it is the answer
 
-    def used(self) -> None:
-        if (disuse := self.home.queue.disuse) is not None:
-            disuse.used()
+    @property
+    def disuse(self) -> QueueExpiry | None:
+        return self.home.queue.disuse
 
     def pump(self) -> None:
         """The queue has its own place in each turn."""
@@ -482,9 +484,14 @@ class ClassicQueueHost:
         """The queue is deleted."""
         self.home.end()
 
-    def _room(self, holder: Key) -> int:
+    # As a `SessionsHost`
+
+    def room(self, holder: Key) -> int:
         return self.sessions.room(holder)
 
-    def _release(self, effects: list[Effect]) -> None:
+    def release(self, effects: list[Effect]) -> None:
         self.sessions.release(effects)
         self._on_told()
+
+    def unused(self, queue: Queue) -> None:
+        self._on_unused(queue)

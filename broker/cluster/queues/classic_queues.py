@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.cluster.queue_sessions.messages import Leader
-from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost, CommitWaiter
+from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost
 from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.error_texts import ClassicErrorTexts
 from fluffle.broker.cluster.queues.placement import ID_BITS
@@ -25,6 +25,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.vhosts.queue_changes import delete_unused
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
@@ -35,8 +36,7 @@ class ClassicQueuesEnvironment(NamedTuple):
 
     hub: SessionRouter
     call_later: CallLater
-    wait: Callable[[CommitWaiter, int], None]
-    """Has a commit's end told."""
+    commits: Commits
     metadata: Metadata
     vhosts: Mapping[str, VirtualHost]
     deletions: Deletions
@@ -85,7 +85,7 @@ class ClassicQueues:
             queue,
             Leader(self._node, reach.hub.boot, reach.hub.boot.counter),
             vhost=vhost,
-            wait=reach.wait,
+            commits=reach.commits,
             on_unused=partial(self._delete_unused, vhost),
             on_told=partial(leading.speak, id_),
         )

@@ -176,8 +176,8 @@ class LeaderQueries:
 
 def ask(served: HostedQueue, kind: int, arguments: Sequence[int], done: Done) -> None:
     """Have it looked at once it is sure that it is led here."""
-    if kind == USED:
-        served.used()
+    if kind == USED and served.disuse is not None:
+        served.disuse.used()
     look = KINDS[kind].look
     served.confirm(lambda is_sure: done(look(served, arguments) if is_sure else None))
 

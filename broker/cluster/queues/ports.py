@@ -11,6 +11,7 @@ from fluffle.broker.cluster.queue_sessions.messages import Boot, Frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_expiry import QueueExpiry
 from fluffle.broker.queues.queue_view import PeekRequest, PeekResult, ReadyView
 from fluffle.broker.queues.volume import KeptDead
 from fluffle.raft.config import NodeId
@@ -137,8 +138,9 @@ class HostedQueue(Protocol):
         """Tell once it is sure that nobody had taken over when this was asked; False if that cannot
         be known."""
 
-    def used(self) -> None:
-        """Somebody has declared it again, while it is led here."""
+    @property
+    def disuse(self) -> QueueExpiry | None:
+        """How long nobody has used it, while it is led here; None if a declaration is no use."""
 
     def pump(self) -> None:
         """Once a turn, if it was touched."""

@@ -22,15 +22,16 @@ from fluffle.broker.cluster.queues.ports import (
     named,
 )
 from fluffle.broker.cluster.raft_host import RaftHost
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.deduplication import OnDuplicates
 from fluffle.broker.queues.journal import Damage, QueueDefinition, UnreadableMessages
+from fluffle.broker.queues.queue_expiry import QueueExpiry
 from fluffle.broker.queues.queue_view import ReadyView
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.entries import content_bytes_of
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Key
-from fluffle.broker.queues.quorum.leader_context import LeaderContext
+from fluffle.broker.queues.quorum.leader_host import KnownQueues
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.member import Member
 from fluffle.broker.queues.settings import QueueSettings
@@ -73,20 +74,176 @@ class MemberEnvironment(NamedTuple):
     revision: Callable[[], int | None]
     consumer_timeout_ms: int | None
     on_duplicates: OnDuplicates
-    is_there: Callable[[QueueId], bool]
-    """Whether a queue is defined."""
-    is_gone: Callable[[QueueId], bool]
-    """Whether one was, in this life of the node, and is no more."""
+    queues: KnownQueues
     reads_of: Callable[[NodeId], int]
     """The newest version of logs that a node says it reads; 0 if it has said nothing yet."""
+
+
+class GroupLog:
+    """The log of one quorum queue on this node: a `QueueLog`."""
+
+    __slots__ = ("_group", "_owner", "_place", "_proposed_after", "is_closed")
+
+    def __init__(self, owner: QuorumQueueMember, place: MemberEnvironment) -> None:
+        self._owner = owner
+        self._group = owner.group
+        self._place = place
+        self.is_closed = False
+        """Whether it did not take an entry when it was last asked."""
+        self._proposed_after = -1
+        """What was durable when an entry was proposed last."""
+
+    @property
+    def hosted(self) -> HostedGroup:
+        return self._place.host().group(self._group)
+
+    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+        self._proposed_after = self._place.host().durable
+        hosted = self.hosted
+
+        def told(fate: Fate) -> None:
+            if hosted.is_gone:  # it was deleted here, and is led anew by nobody
+                member = self._owner.member
+                member.followed(member.reign[0], None)
+            act = partial(on_fate, isinstance(fate, Position))
+            self._place.leading.guard.run(self._group, act)
+
+        hosted.propose(payload, told)
+
+    def takes(self, content_bytes: int) -> bool:
+        """If not, the queue is pumped again when something was applied, it leads no more, or in a
+        while: where the disk is full nothing is applied, and others make room."""
+        if content_bytes < HELD_BYTES_MAX and self._waits_for_disk:
+            self._place.leading.hold(self._group)
+            self._place.host().is_disk_awaited = True
+            return False
+        self.is_closed = not self.hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
+        if self.is_closed:
+            self._place.leading.touch_later(self._group)
+        return not self.is_closed
+
+    @property
+    def _waits_for_disk(self) -> bool:
+        """Whether the commit runs with which its last entry was to be written.
+
+        What is decided meanwhile would wait for the next, here and where its followers are, so all
+        of it becomes one entry; while a disk is idle nothing waits.
+        """
+        host = self._place.host()
+        return self._proposed_after == host.durable < host.submitted
+
+    def may_grow(self) -> bool:
+        return self._place.host().space.may_grow
+
+    def read_entry(self, index: int) -> bytes:
+        try:
+            return self._place.host().read_entry(self._group, index)
+        except DamagedLog as error:
+            place = f"group {self._group}, entry {error.index}"
+            raise UnreadableMessages(Damage(place, "it cannot be read")) from error
+
+    def damaged(self, index: int) -> None:
+        self._place.host().feed(self._find_damaged, index)
+
+    def _find_damaged(self, index: int) -> None:
+        """From within a turn."""
+        if self._group in self._place.host():
+            self.hosted.raft.damaged(index)
+
+    def readers(self) -> dict[str, int]:
+        """A node that comes as another member has announced nothing as that."""
+        return {
+            f"{member.node} {member.incarnation}": self._place.reads_of(member.node)
+            for member in self.hosted.status.config.members
+        }
+
+
+class QuorumLeaderHost:
+    """The `LeaderHost` of one quorum queue."""
+
+    __slots__ = ("_member", "_place", "log")
+
+    def __init__(self, member: QuorumQueueMember, log: GroupLog, place: MemberEnvironment) -> None:
+        self._member = member
+        self._place = place
+        self.log = log
+
+    @property
+    def group(self) -> GroupId:
+        return self._member.group
+
+    @property
+    def spec(self) -> QueueSpec:
+        assert self._member.definition is not None
+        return self._member.definition.spec
+
+    @property
+    def clock(self) -> Clock:
+        return self._place.clock
+
+    @property
+    def queues(self) -> KnownQueues:
+        return self._place.queues
+
+    @property
+    def dead_letter_patience_ms(self) -> int:
+        return self._place.dead_letter_patience_ms
+
+    @property
+    def consumer_timeout_ms(self) -> int | None:
+        return self._place.consumer_timeout_ms
+
+    def room(self, holder: Key) -> int:
+        sessions = self._member.sessions
+        return sessions.room(holder) if sessions is not None else 0
+
+    def release(self, effects: list[Effect]) -> None:
+        if (sessions := self._member.sessions) is not None:
+            sessions.release(effects)
+            self._place.leading.speak(self._member.group)
+
+    def touch(self) -> None:
+        self._member.changed()
+
+    def ended(self) -> None:
+        self._member.changed()
+
+    def wake(self, delay_ms: int) -> None:
+        self._place.aging.timers.wake(self._member.group, delay_ms, self._place.leading.touch)
+
+    def disused(self) -> None:
+        """If another leads by now, it knows better who uses the queue."""
+        led, definition = self._member.member.leadership, self._member.definition
+        assert led is not None
+        assert definition is not None
+        vhost = self._member.vhost
+
+        def confirmed(index: int | None) -> None:
+            if index is None and led.queue.disuse is not None:
+                led.queue.disuse.used()
+            elif not led.is_over:
+                self._place.aging.disused(vhost, definition, lambda: led.is_disused)
+
+        self.log.hosted.read_index(confirmed)
+
+    def dead_letter(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        dead.hasten = self._hasten_dead
+        self._place.dead_letter(self._member.vhost, queue, settings, dead)
+
+    def _hasten_dead(self) -> None:
+        if (led := self._member.member.leadership) is not None:
+            led.outbox.hasten()
+
+    def dropped_duplicates(self, count: int) -> None:
+        self._place.on_duplicates(QueueType.QUORUM, count)
 
 
 class QuorumQueueMember:
     """A `Machine`, and a `HostedQueue`, of one quorum queue."""
 
     __slots__ = (
-        "_follows", "_is_closed", "_led", "_place", "_proposed_after", "_sessions",
-        "_waits_in_term", "definition", "group", "member", "vhost",
+        "_follows", "_led", "_log", "_place", "_sessions", "_waits_in_term", "definition",
+        "group", "member", "vhost",
     )  # fmt: skip
 
     def __init__(self, group: GroupId, place: MemberEnvironment) -> None:
@@ -99,15 +256,12 @@ class QuorumQueueMember:
         self._follows = NO_LEADER
         self._waits_in_term: int | None = None
         """In which it may lead once the definition is known."""
-        self._is_closed = False
-        """Whether the log did not take an entry when it was last asked."""
-        self._proposed_after = -1
-        """What was durable when an entry was proposed last."""
+        self._log = GroupLog(self, place)
         self._sessions: SessionServer | None = None
         self._led: Leadership | None = None
         """Whose those are."""
         reads = place.reads_of(place.node)
-        self.member = Member(self._spec, self._surroundings, reads=reads)
+        self.member = Member(QuorumLeaderHost(self, self._log, place), reads=reads)
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """What the queue is, which may change in its members only."""
@@ -203,10 +357,12 @@ class QuorumQueueMember:
         def confirmed(index: int | None) -> None:
             done(index is not None and self.sessions is not None)
 
-        self._hosted.read_index(confirmed)
+        self._log.hosted.read_index(confirmed)
 
-    def used(self) -> None:
-        """That is not for a quorum queue to know, as in RabbitMQ."""
+    @property
+    def disuse(self) -> QueueExpiry | None:
+        """None: who declares a quorum queue again does not use it by that, as in RabbitMQ."""
+        return None
 
     def pump(self) -> None:
         if (led := self.member.leadership) is not None:
@@ -217,7 +373,7 @@ class QuorumQueueMember:
 
     def lead_again(self) -> None:
         self._place.leading.guard.run(self.group, self.member.lead_again)
-        self._changed()
+        self.changed()
 
     # `Machine`
 
@@ -230,22 +386,22 @@ class QuorumQueueMember:
         self.member.apply(entries)
         if messages.buried_bytes > before:
             self._place.host().snapshots.freed(self.group, messages.buried_bytes - before)
-        if self._is_closed:
-            self._changed()
+        if self._log.is_closed:
+            self.changed()
 
     def led(self, term: int) -> None:
         if self.definition is None:
             self._waits_in_term = term
         else:
             self._place.leading.guard.run(self.group, partial(self.member.led, term))
-            self._changed()
+            self.changed()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
         self._waits_in_term = None
         is_other = leader not in (None, self._place.node)
         self._follows = KnownLeader(term, 1, leader) if leader and is_other else KnownLeader(term)
         self.member.followed(term, leader)
-        self._changed()
+        self.changed()
         self._place.leader_changed(self.group)
 
     def snapshot(self) -> tuple[Ranges, bytes]:
@@ -254,138 +410,10 @@ class QuorumQueueMember:
 
     # For the leadership
 
-    def _surroundings(self) -> LeaderContext:
-        return LeaderContext(
-            propose=self._propose,
-            read_entry=self._read_entry,
-            damaged=self._damaged,
-            takes=self._takes,
-            may_grow=self._may_grow,
-            wall_ms=self._place.clock.wall_ms,
-            count_ms=self._place.clock.now_ms,
-            room=self._room,
-            touch=self._touched,
-            release=self._release,
-            ended=self._changed,
-            dead_letter=self._dead_letter,
-            source=(self.group, self.member.reign[0]),
-            is_there=self._place.is_there,
-            is_gone=self._place.is_gone,
-            dead_letter_patience_ms=self._place.dead_letter_patience_ms,
-            wake=self._wake,
-            disused=self._disused,
-            consumer_timeout_ms=self._place.consumer_timeout_ms,
-            on_duplicates=self._place.on_duplicates,
-            readers=self._readers,
-        )
-
-    def _readers(self) -> dict[str, int]:
-        """A node that comes as another member has announced nothing as that."""
-        return {
-            f"{member.node} {member.incarnation}": self._place.reads_of(member.node)
-            for member in self._hosted.status.config.members
-        }
-
-    def _wake(self, delay_ms: int) -> None:
-        self._place.aging.timers.wake(self.group, delay_ms, self._place.leading.touch)
-
-    def _disused(self, led: Leadership) -> None:
-        """If another leads by now, it knows better who uses the queue."""
-        definition = self.definition
-        assert definition is not None
-
-        def confirmed(index: int | None) -> None:
-            if index is None and led.queue.disuse is not None:
-                led.queue.disuse.used()
-            elif not led.is_over:
-                self._place.aging.disused(self.vhost, definition, lambda: led.is_disused)
-
-        self._hosted.read_index(confirmed)
-
-    def _touched(self, _led: Leadership) -> None:
-        self._changed()
-
-    def _changed(self) -> None:
+    def changed(self) -> None:
         """Something is to be done for it, or whether there is one has changed."""
         self._place.leading.touch(self.group)
         self._look()
-
-    @property
-    def _hosted(self) -> HostedGroup:
-        return self._place.host().group(self.group)
-
-    def _spec(self) -> QueueSpec:
-        assert self.definition is not None
-        return self.definition.spec
-
-    def _propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
-        self._proposed_after = self._place.host().durable
-        hosted = self._hosted
-
-        def told(fate: Fate) -> None:
-            if hosted.is_gone:  # it was deleted here, and is led anew by nobody
-                self.member.followed(self.member.reign[0], None)
-            act = partial(on_fate, isinstance(fate, Position))
-            self._place.leading.guard.run(self.group, act)
-
-        hosted.propose(payload, told)
-
-    def _may_grow(self) -> bool:
-        return self._place.host().space.may_grow
-
-    def _damaged(self, index: int) -> None:
-        self._place.host().feed(self._find_damaged, index)
-
-    def _find_damaged(self, index: int) -> None:
-        """From within a turn."""
-        if self.group in self._place.host():
-            self._hosted.raft.damaged(index)
-
-    def _takes(self, content_bytes: int) -> bool:
-        """If not, it is pumped again when something was applied, it leads no more, or in a while:
-        where the disk is full nothing is applied, and others make room."""
-        if content_bytes < HELD_BYTES_MAX and self._waits_for_disk:
-            self._place.leading.hold(self.group)
-            self._place.host().is_disk_awaited = True
-            return False
-        self._is_closed = not self._hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
-        if self._is_closed:
-            self._place.leading.touch_later(self.group)
-        return not self._is_closed
-
-    @property
-    def _waits_for_disk(self) -> bool:
-        """Whether the commit runs with which its last entry was to be written.
-
-        What is decided meanwhile would wait for the next, here and where its followers are, so all
-        of it becomes one entry; while a disk is idle nothing waits.
-        """
-        host = self._place.host()
-        return self._proposed_after == host.durable < host.submitted
-
-    def _room(self, holder: Key) -> int:
-        sessions = self.sessions
-        return sessions.room(holder) if sessions is not None else 0
-
-    def _dead_letter(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
-        dead.hasten = self._hasten_dead
-        self._place.dead_letter(self.vhost, queue, settings, dead)
-
-    def _hasten_dead(self) -> None:
-        if (led := self.member.leadership) is not None:
-            led.outbox.hasten()
-
-    def _release(self, effects: list[Effect]) -> None:
-        if (sessions := self.sessions) is not None:
-            sessions.release(effects)
-            self._place.leading.speak(self.group)
-
-    def _read_entry(self, index: int) -> bytes:
-        try:
-            return self._place.host().read_entry(self.group, index)
-        except DamagedLog as error:
-            place = f"group {self.group}, entry {error.index}"
-            raise UnreadableMessages(Damage(place, "it cannot be read")) from error
 
 
 def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:

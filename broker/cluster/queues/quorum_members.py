@@ -136,14 +136,48 @@ class QuorumMembersEnvironment(NamedTuple):
     """As `MemberEnvironment.reads_of`."""
 
 
+class DefinedQueues:
+    """The quorum queues that are defined, wherever they are, and the last that were deleted."""
+
+    __slots__ = ("_gone", "known")
+
+    def __init__(self) -> None:
+        self.known: dict[QueueId, tuple[QueueDefinition, str]] = {}
+        """With their virtual hosts."""
+        self._gone: dict[QueueId, None] = {}
+        """Deleted while this node was there, the last of them."""
+
+    def define(self, definition: QueueDefinition, vhost: str) -> None:
+        self.known[definition.id] = definition, vhost
+
+    def forget(self, queue: QueueId) -> None:
+        """It is deleted."""
+        self.known.pop(queue, None)
+        self._gone[queue] = None
+        if len(self._gone) > GONE_MAX:
+            del self._gone[next(iter(self._gone))]
+
+    def is_there(self, group: QueueId) -> bool:
+        """Whether a queue is defined."""
+        return group in self.known
+
+    def is_gone(self, group: QueueId) -> bool:
+        """Whether one was, in this life of the node, and is no more."""
+        return group in self._gone
+
+    def named(self, queue: QueueId) -> dict[str, object]:
+        """What people call it, as far as that is known."""
+        definition, vhost = self.known.get(queue, (None, ""))
+        return named(queue, vhost, definition)
+
+
 class QuorumMembers:
     """The `GroupOwner` of the groups of queues."""
 
     __slots__ = (
         "_around",
         "_coming",
-        "_definitions",
-        "_gone",
+        "_defined",
         "_groups",
         "_is_current",
         "_lost",
@@ -158,6 +192,7 @@ class QuorumMembers:
     def __init__(self, around: QuorumMembersEnvironment) -> None:
         self._around = around
         hub = around.hub
+        self._defined = defined = DefinedQueues()
         self._place = MemberEnvironment(
             node=around.node,
             boot=around.boot,
@@ -175,8 +210,7 @@ class QuorumMembers:
             ),
             consumer_timeout_ms=around.consumer_timeout_ms,
             on_duplicates=around.on_duplicates,
-            is_there=lambda queue: queue in self._definitions,
-            is_gone=lambda queue: queue in self._gone,
+            queues=defined,
             reads_of=around.reads_of,
         )
         self.host: RaftHost
@@ -186,13 +220,9 @@ class QuorumMembers:
         self.members: QueueMembership | None = None
         """Who changes them; None if nobody does."""
         self._groups: dict[QueueId, QuorumQueueMember] = {}
-        self._definitions: dict[QueueId, tuple[QueueDefinition, str]] = {}
-        """Of all quorum queues, wherever they are, with their virtual hosts."""
         self.successors: set[QueueId] = set()
         """Those that are to take the place of another queue, and are nobody's yet; whoever defines
         them knows."""
-        self._gone: dict[QueueId, None] = {}
-        """Deleted while this node was there, the last of them."""
         self._coming: dict[QueueId, int] = {}
         """Those of which this node is a member with the next turn, and in which incarnation."""
         self._is_current = False
@@ -200,7 +230,7 @@ class QuorumMembers:
         self._lost: dict[QueueId, int] = {}
         """Those whose data here cannot be read, and the incarnation that this node has had there:
         it must not be that member again."""
-        self._news = LeaderLog(self._named, around.call_later)
+        self._news = LeaderLog(defined.named, around.call_later)
 
     def _feed_later(self, seconds: float, call: Callable[[], None]) -> None:
         """Have the host do it after so many seconds, unless it has ended by then."""
@@ -210,7 +240,7 @@ class QuorumMembers:
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """A queue is defined, or defined anew with other members."""
-        self._definitions[definition.id] = definition, vhost
+        self._defined.define(definition, vhost)
         if not self._is_current:
             return  # it may be over, or with other members: nobody leads here before
         if (group := self._groups.get(definition.id)) is not None:
@@ -244,7 +274,7 @@ class QuorumMembers:
 
     def _go_on_alone(self, definition: QueueDefinition, incarnation: int) -> None:
         """Nobody joins a group that nobody is in: an operator has given the others up."""
-        event(logger, logging.WARNING, "queue_goes_on_alone", **self._named(definition.id))
+        event(logger, logging.WARNING, "queue_goes_on_alone", **self._defined.named(definition.id))
         self.force_single_member(definition.id, incarnation)
 
     def _incarnation_of(self, queue: QueueId) -> int:
@@ -265,10 +295,7 @@ class QuorumMembers:
 
     def forget(self, queue: QueueId) -> None:
         """A queue is defined no more: that is the tombstone of its group."""
-        self._definitions.pop(queue, None)
-        self._gone[queue] = None
-        if len(self._gone) > GONE_MAX:
-            del self._gone[next(iter(self._gone))]
+        self._defined.forget(queue)
         self.successors.discard(queue)
         was_lost = self._lost.pop(queue, None) is not None
         if was_lost or self._incarnation_of(queue):
@@ -294,17 +321,17 @@ class QuorumMembers:
         """
         self._is_current = True
         for queue in self._lost:
-            if queue in self._definitions:
-                members = dict(self._definitions[queue][0].members)
+            if queue in self._defined.known:
+                members = dict(self._defined.known[queue][0].members)
                 self._lost[queue] = members.get(self._around.node, 0)
-                event(logger, logging.ERROR, "member_lost", **self._named(queue))
-        for piece in in_pieces(list(self._definitions), SWEPT_MAX):
+                event(logger, logging.ERROR, "member_lost", **self._defined.named(queue))
+        for piece in in_pieces(list(self._defined.known), SWEPT_MAX):
             for queue in piece:
-                if queue in self._definitions:
-                    self.define(*self._definitions[queue])
+                if queue in self._defined.known:
+                    self.define(*self._defined.known[queue])
             yield
         for queue in [*self._groups, *self._lost]:
-            if queue not in self._definitions:
+            if queue not in self._defined.known:
                 event(logger, logging.INFO, "group_without_queue", group=queue)
                 self.forget(queue)
 
@@ -312,17 +339,12 @@ class QuorumMembers:
         """What the disk has of these cannot be read."""
         self._lost.update(dict.fromkeys(groups, 0))
 
-    def _named(self, queue: QueueId) -> dict[str, object]:
-        """What people call it, as far as that is known."""
-        definition, vhost = self._definitions.get(queue, (None, ""))
-        return named(queue, vhost, definition)
-
     def leads(self) -> Counter[NodeId]:
         """How many queues each node leads, or is to lead as far as is known.  Looks at all."""
         known = {queue: group.known.node for queue, group in self._groups.items()}
         return Counter(
             known.get(queue) or definition.leader
-            for queue, (definition, _vhost) in self._definitions.items()
+            for queue, (definition, _vhost) in self._defined.known.items()
         )
 
     # To lead
@@ -346,8 +368,8 @@ class QuorumMembers:
         self._coming.pop(group, None)
         made = self._groups[group] = QuorumQueueMember(group, self._place)
         self._around.hub.leading.queues[group] = made
-        if self._is_current and group in self._definitions:
-            made.define(*self._definitions[group])
+        if self._is_current and group in self._defined.known:
+            made.define(*self._defined.known[group])
         return made
 
     def configured(self, change: ConfigChange) -> None:
@@ -367,18 +389,17 @@ class QuorumMembers:
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
         """It is repaired from its peers, if it has any."""
-        told = self._named(group) | {"index": index, "wrong": wrong}
+        told = self._defined.named(group) | {"index": index, "wrong": wrong}
         event(logger, logging.ERROR, "log_damaged", **told)
 
     def given_up(self, group: GroupId, wrong: str) -> None:
         """Its log is a copy all the same, and others lead, if there are any."""
-        event(logger, logging.ERROR, "log_rejected", **self._named(group), wrong=wrong)
+        event(logger, logging.ERROR, "log_rejected", **self._defined.named(group), wrong=wrong)
 
     def _unfit(self, group: GroupId, index: int, wrong: str) -> None:
         """What is live in that entry cannot be served from here."""
-        event(
-            logger, logging.ERROR, "entry_rejected", **self._named(group), index=index, wrong=wrong
-        )
+        told = self._defined.named(group) | {"index": index, "wrong": wrong}
+        event(logger, logging.ERROR, "entry_rejected", **told)
 
     def refused(self, node: NodeId, reason: str) -> None:
         """It is dropped, and said."""

@@ -23,7 +23,6 @@ changes nothing in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum, auto
 from itertools import groupby
 
@@ -33,6 +32,7 @@ from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.entry_version import EntryVersions
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived, SourceGone
+from fluffle.broker.queues.quorum.leader_host import KnownQueues
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import UNKNOWN_SOURCE, Source, State
 from fluffle.raft.force_single_member import was_forced
@@ -54,23 +54,21 @@ class ArrivalKind(Enum):
 class DeadLetterDedup:
     """Deduplication of the dead letters that one leadership takes, unconfirmed ones included."""
 
-    __slots__ = ("_builder", "_is_gone", "_is_there", "_sources", "_versions")
+    __slots__ = ("_builder", "_queues", "_sources", "_versions")
 
     def __init__(
         self,
         state: State,
         builder: EntryBuilder,
         announcing: EntryVersions,
-        is_there: Callable[[int], bool],
-        is_gone: Callable[[int], bool],
+        queues: KnownQueues,
     ) -> None:
-        """See `LeaderContext`.  A leader before may have known queues that are yet to be heard of:
+        """A leader before may have known queues that are yet to be heard of:
         only what is gone for certain is forgotten."""
         self._sources = dict(state.sources) or EMPTY_DICT  # mutant: R14h
         self._builder = builder
         self._versions = announcing
-        self._is_there = is_there
-        self._is_gone = is_gone
+        self._queues = queues
         self._forget_gone()
 
     def sift(self, posted: DeadLetterIds) -> list[tuple[int, int, ArrivalKind]]:
@@ -80,7 +78,7 @@ class DeadLetterDedup:
         """
         source = self._sources.get(posted.source)
         if source is None:
-            if not self._is_there(posted.source):
+            if not self._queues.is_there(posted.source):
                 return [(0, len(posted.sequences), ArrivalKind.STALE)]
             self._forget_gone()
             source = UNKNOWN_SOURCE
@@ -124,7 +122,7 @@ class DeadLetterDedup:
         self._sources[posted.source] = source.with_arrived(fact)
 
     def _forget_gone(self) -> None:
-        for group in [group for group in self._sources if self._is_gone(group)]:
+        for group in [group for group in self._sources if self._queues.is_gone(group)]:
             del self._sources[group]
             self._say(SourceGone(group))
 

@@ -106,13 +106,14 @@ class DeadLetterOutbox:
         contents: LogJournal,
         builder: EntryBuilder,
         *,
-        dead_letter: RepublishDeadLetters | None,
+        dead_letter: RepublishDeadLetters,
         source: tuple[int, int],
         time: QueueTime,
         touch: Callable[[], None],
         patience_ms: int = PATIENCE_MS,
     ) -> None:
-        """`source`: see `LeaderContext`.  `touch` asks for `post`, once something has arrived."""
+        """`source`: the group of this queue and the term in which it is led.  `touch` asks for
+        `post`, once something has arrived."""
         self._queue = queue
         self._reading = EntryReader(contents)
         self._pending = contents.state.pending
@@ -137,8 +138,7 @@ class DeadLetterOutbox:
     @property
     def is_wanted(self) -> bool:
         """Whether what dies now must arrive."""
-        strategy = self._queue.settings.dead_letter_strategy
-        return self._dead_letter is not None and strategy is DeadLetterStrategy.AT_LEAST_ONCE
+        return self._queue.settings.dead_letter_strategy is DeadLetterStrategy.AT_LEAST_ONCE
 
     @property
     def count(self) -> int:
@@ -272,7 +272,6 @@ class DeadLetterOutbox:
             reason, origins, contents, dead.time_ms, counts_along(dead), QueueType.QUORUM, parcels,
             stamp=self._stamped,
         )  # fmt: skip
-        assert self._dead_letter is not None
         self._dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14d
 
     def _stamped(self, queue: object, parcels: list[PendingDeadLetter]) -> DeadLetterIds:

@@ -7,10 +7,9 @@ leader alone knows; it says all of that as soon as it may.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
-from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.deduplication import DeduplicationContext, DuplicateFilter, OnDuplicates
+from fluffle.broker.queues.deduplication import DeduplicationContext, DuplicateFilter
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.length_limit import Enqueue
 from fluffle.broker.queues.quorum.encoding import REMEMBERS
@@ -45,9 +44,10 @@ class LoggedDeduplicationKeys:
         builder: EntryBuilder,
         announcing: EntryVersions,
         time: QueueTime,
-        on_duplicates: OnDuplicates,
+        on_duplicates: Callable[[int], None],
     ) -> None:
-        """`known`: what the image knows, which is not changed here."""
+        """`known`: what the image knows, which is not changed here.  `on_duplicates` is told how
+        many messages were dropped."""
         self._known = known
         self._builder = builder
         self._versions = announcing
@@ -66,10 +66,8 @@ class LoggedDeduplicationKeys:
         """A `FilterFactory`."""
         known, self._known = self._known, None
         self._window = known.copy() if known is not None else DeduplicationWindow()
-        told = partial(self._on_duplicates, QueueType.QUORUM)
-        return DuplicateFilter(
-            cache, self._window, DeduplicationContext(enqueue, self._time.now_ms, told, self)
-        )
+        context = DeduplicationContext(enqueue, self._time.now_ms, self._on_duplicates, self)
+        return DuplicateFilter(cache, self._window, context)
 
     def remembered(self, packed: bytes, kept: int) -> None:
         if not kept:

@@ -30,9 +30,6 @@ Room = Callable[[Key], int]
 class HolderNotifications(Protocol):
     """Notifications to clients about their consumers."""
 
-    @property
-    def room(self) -> Room: ...
-
     def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
         """A consumer is handed messages."""
 
@@ -44,21 +41,6 @@ class HolderNotifications(Protocol):
 
     def activity_changed(self, holder: Key, consumer: Consumer) -> None:
         """See `Sink`."""
-
-
-@dataclass(frozen=True, slots=True)
-class BufferedNotifications:
-    """The edges of a leadership."""
-
-    room: Room
-    overdue: Callable[[Key, OverdueDeliveries], None]
-    activity_changed: Callable[[Key, Consumer], None]
-
-    def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
-        raise AssertionError("a hand-out leaves through the gate")
-
-    def cancelled(self, holder: Key) -> None:
-        """Whoever deletes a queue tells its edges."""
 
 
 class Getter:
@@ -134,18 +116,21 @@ class UnsentContents:
 class RemoteSink:
     """The `Sink` of a consumer that is at an edge."""
 
-    __slots__ = ("_edges", "_leaving", "key", "unnoted")
+    __slots__ = ("_edges", "_leaving", "_room", "key", "unnoted")
 
-    def __init__(self, key: Key, edges: HolderNotifications, leaving: UnsentContents) -> None:
+    def __init__(
+        self, key: Key, edges: HolderNotifications, room: Room, leaving: UnsentContents
+    ) -> None:
         self.key = key
         self._edges = edges
+        self._room = room
         self._leaving = leaving
         self.unnoted = 0
         """Messages that the engine has handed out, of which whoever tells the room knows nothing
         yet: it hands out more than once in a turn."""
 
     def room(self, consumer: Consumer) -> int:
-        room = max(0, self._edges.room(self.key) - self.unnoted)
+        room = max(0, self._room(self.key) - self.unnoted)
         return room if room and self._leaving.has_room(consumer) else 0
 
     def reserve(self, delivery_batch: DeliveryBatch) -> None:
@@ -239,9 +224,9 @@ class HolderState:
 class Holders:
     """All of a queue, by key; in the order in which they were attached."""
 
-    __slots__ = ("_counts", "_edges", "_getters", "_held", "_leaving", "_queue")
+    __slots__ = ("_counts", "_edges", "_getters", "_held", "_leaving", "_queue", "_room")
 
-    def __init__(self, queue: Queue, edges: HolderNotifications) -> None:
+    def __init__(self, queue: Queue, edges: HolderNotifications, room: Room) -> None:
         self._held: dict[Key, HolderState] = EMPTY_DICT
         self._getters: dict[tuple[Key, int], Key] = EMPTY_DICT
         """By session and channel."""
@@ -249,6 +234,7 @@ class Holders:
         """How many a session has."""
         self._queue = queue
         self._edges = edges
+        self._room = room
         self._leaving = UnsentContents()
 
     def left(self, delivery_batch: DeliveryBatch) -> None:
@@ -289,7 +275,7 @@ class Holders:
             holder = Consumer(
                 attached.tag,
                 self._queue,
-                RemoteSink(attached.key, self._edges, self._leaving),
+                RemoteSink(attached.key, self._edges, self._room, self._leaving),
                 shared=SharedCredit(),
                 prefetch=attached.prefetch,
                 priority=attached.priority,  # mutant: C1

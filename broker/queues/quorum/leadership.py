@@ -66,12 +66,11 @@ from fluffle.broker.queues.quorum.facts import (
     Purged,
     SpecChanged,
 )
-from fluffle.broker.queues.quorum.holders import BufferedNotifications, Getter, Holders, HolderState
+from fluffle.broker.queues.quorum.holders import Getter, Holders, HolderState
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import LeaderContext, ProposalPort, Propose
-from fluffle.broker.queues.quorum.message_reader import LogJournal
+from fluffle.broker.queues.quorum.leader_host import LeaderHost, Proposer
+from fluffle.broker.queues.quorum.message_reader import LogJournal, Purge
 from fluffle.broker.queues.quorum.publisher import Publisher
-from fluffle.broker.queues.quorum.purge import Purge
 from fluffle.broker.queues.quorum.queue_time import QueueTime
 from fluffle.broker.queues.quorum.redelivery import RecordedDeliveries, on_record_before
 from fluffle.broker.queues.quorum.runs import runs_of
@@ -106,11 +105,11 @@ class Proposals:
     """Proposals of one leadership, in order."""
 
     __slots__ = (
+        "_host",
+        "_log",
         "_on_fate",
         "_on_swept",
-        "_propose",
-        "_takes",
-        "_touch",
+        "_proposer",
         "_versions",
         "_waiting",
     )  # fmt: skip
@@ -118,19 +117,18 @@ class Proposals:
     def __init__(
         self,
         announcing: EntryVersions,
-        takes: Callable[[int], bool],
-        propose: Propose,
-        touch: Callable[[], None],
+        host: LeaderHost,
+        proposer: Proposer,
         *,
         on_fate: Callable[[bool], None],
         on_swept: Callable[[bool], None],
     ) -> None:
         """`on_fate` hears what becomes of each entry that was drafted, `on_swept` of each piece of
-        a purge.  `touch` asks for `propose` in the next turn."""
+        a purge."""
         self._versions = announcing
-        self._takes = takes
-        self._propose = propose
-        self._touch = touch
+        self._host = host
+        self._log = host.log
+        self._proposer = proposer
         self._on_fate = on_fate
         self._on_swept = on_swept
         self._waiting: deque[ProposedEntry | ProposedPurge] = deque()
@@ -152,21 +150,22 @@ class Proposals:
         """As many as the log takes now, up to a piece of a purge: more is for other turns."""
         while self._waiting:
             first = self._waiting[0]
-            if not self._takes(first.content_bytes if isinstance(first, ProposedEntry) else 0):
+            content_bytes = first.content_bytes if isinstance(first, ProposedEntry) else 0
+            if not self._log.takes(content_bytes):
                 return
             if isinstance(first, ProposedPurge):
                 self._sweep(first)
                 return
             self._waiting.popleft()
-            self._propose(first.payload, self._on_fate)
+            self._proposer.propose(first.payload, self._on_fate)
 
     def _sweep(self, swept: ProposedPurge) -> None:
         if runs := swept.sweep.next():
             piece = replace(swept.batch, facts=[Purged(runs)])
-            self._propose(encode(piece, self._versions.version), self._on_swept)
+            self._proposer.propose(encode(piece, self._versions.version), self._on_swept)
         if not swept.sweep:
             self._waiting.popleft()
-        self._touch()
+        self._host.touch()
 
 
 def facts_of(
@@ -209,18 +208,49 @@ ENTRY_BYTES = 4 << 20
 at once, and it is what one message that stays keeps on the disks."""
 
 
+class BufferedNotifications:
+    """The `HolderNotifications` of a leadership: what its queue tells goes on record first."""
+
+    __slots__ = ("_builder", "_effects", "_leadership")
+
+    def __init__(
+        self, leadership: Leadership, builder: EntryBuilder, effects: EffectBuffer
+    ) -> None:
+        self._leadership = leadership
+        self._builder = builder
+        self._effects = effects
+
+    def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
+        raise AssertionError("a hand-out leaves through the gate")
+
+    def cancelled(self, holder: Key) -> None:
+        """Whoever deletes a queue tells its edges."""
+
+    def overdue(self, holder: Key, late: OverdueDeliveries) -> None:
+        self._leadership.time_out(holder, late)
+
+    def activity_changed(self, holder: Key, consumer: Consumer) -> None:
+        """A consumer alone is served from now on, or is no more."""
+        self._builder.name_active(holder if consumer.is_active else NOBODY)  # mutant: R12a
+        held = self._leadership.holders.get(holder)
+        if held is not None:
+            told = Activity(held.session, holder, consumer.is_active)
+            self._effects.keep_known(lambda: [told])
+
+
 class Leadership:
     """Called from one thread, and never more once it `is_over`."""
 
     __slots__ = (
-        "_around",
         "_builder",
         "_contents",
         "_effects",
+        "_host",
         "_image",
         "_log",
         "_logged_keys",
         "_proposals",
+        "_proposer",
         "_publisher",
         "_settlement",
         "_time",
@@ -233,61 +263,55 @@ class Leadership:
         "sessions",
     )  # fmt: skip
 
-    def __init__(
-        self, image: Image, spec: QueueSpec, around: LeaderContext, log: ProposalPort | None = None
-    ) -> None:
-        """Everything up to the first entry of the own term is applied to the image.  `log` takes
-        entries in the place of `around`.  Raises `InvalidEntry` if the settings that are on record
-        cannot be read.
+    def __init__(self, image: Image, host: LeaderHost, proposer: Proposer, *, term: int) -> None:
+        """Everything up to the first entry of the own term is applied to the image.
+
+        Raises `InvalidEntry` if the settings that are on record cannot be read.
         """
+        spec = host.spec
         self._image = image
-        self._around = around
-        self._log = log or around
+        self._host = host
+        self._log = host.log
+        self._proposer = proposer
         self._builder = builder = EntryBuilder(image.state)
         self._effects = EffectBuffer(self._builder)
-        self._versions = EntryVersions(image, self._builder, around.readers)
+        self._versions = EntryVersions(image, self._builder, host.log.readers)
         self._proposals = Proposals(
-            self._versions, around.takes, self._log.propose, self._touch,
-            on_fate=self._on_fate, on_swept=self._end_unless,
-        )  # fmt: skip
+            self._versions, host, proposer, on_fate=self._on_fate, on_swept=self._end_unless
+        )
         self._contents = contents = LogJournal(
-            image.state, self._builder, around.read_entry, around.damaged, stored_of(spec)
+            image.state, self._builder, host.log, stored_of(spec)
         )
-        self._time = time = QueueTime(
-            image.state.queue_time_ms, around.wall_ms, around.count_ms, around.wake
-        )
+        self._time = time = QueueTime(image.state.queue_time_ms, host.clock, host.wake)
         self.is_over = False
-        self.sessions = SessionTable(image.state, self._builder, self._effects, self._touch)
+        self.sessions = SessionTable(image.state, self._builder, self._effects, host.touch)
         """Who may ask for something, and what of it is done."""
         self._logged_keys = LoggedDeduplicationKeys(  # mutant: K1
-            image.state.window, self._builder, self._versions, time, around.on_duplicates
+            image.state.window, self._builder, self._versions, time, host.dropped_duplicates
         )
         calendar = delayed_list_of(spec, contents, self._besides)
         self.queue = self._engine(spec, calendar)
         """The engine: to be looked at, and used through this alone."""
         carried = contents.carried if calendar is None else None
-        arrivals = DeadLetterDedup(
-            image.state, builder, self._versions, around.is_there, around.is_gone
-        )
+        arrivals = DeadLetterDedup(image.state, builder, self._versions, host.queues)
         self._publisher = Publisher(
             intake_of(self.queue), self.sessions, self._effects, arrivals, carried,
-            self._versions, around.may_grow,
+            self._versions, host.log.may_grow,
         )  # fmt: skip
-        self.holders = Holders(
-            self.queue, BufferedNotifications(around.room, self._overdue, self._on_activity)
-        )
+        notifications = BufferedNotifications(self, self._builder, self._effects)
+        self.holders = Holders(self.queue, notifications, host.room)
         self.on_record = RecordedDeliveries(
             image.state, self.holders, contents, self._effects, self._delivery
         )
         self.outbox = DeadLetterOutbox(
             self.queue, self._contents, self._builder,
-            dead_letter=around.dead_letter, source=around.source, time=time, touch=self._touch,
-            patience_ms=around.dead_letter_patience_ms,
+            dead_letter=host.dead_letter, source=(host.group, term), time=time, touch=host.touch,
+            patience_ms=host.dead_letter_patience_ms,
         )  # fmt: skip
         """What has died and must arrive."""
         self._settlement = Settlement(
             self.queue, self._contents, self._builder, self._effects,
-            dead_letter=around.dead_letter, time=time, outbox=self.outbox,
+            dead_letter=host.dead_letter, time=time, outbox=self.outbox,
         )  # fmt: skip
         self._take_up()
 
@@ -301,7 +325,7 @@ class Leadership:
             bury=self._bury,
             besides=self._besides,
             on_disused=self._on_disused,
-            consumer_timeout_ms=self._around.consumer_timeout_ms,
+            consumer_timeout_ms=self._host.consumer_timeout_ms,
         )
         stores = QueueStores(  # mutant: LE28
             self._contents,
@@ -315,7 +339,7 @@ class Leadership:
         return Queue(spec, context, stores, settings=settings)
 
     def _touch(self, _queue: object = None) -> None:
-        self._around.touch(self)
+        self._host.touch()
 
     def _bury(self, reason: DeathReason, taken: TakenMessages) -> None:
         self._settlement.drop(reason, taken)
@@ -330,7 +354,7 @@ class Leadership:
 
     def _disused(self) -> Sequence[BufferedEffect]:
         if self.is_disused:
-            self._around.disused(self)
+            self._host.disused()
         return ()
 
     @property
@@ -533,15 +557,9 @@ class Leadership:
         self.sessions.advance(Answered(session, number, answer))
         self._keep(Answer(session, number, answer))
 
-    def _on_activity(self, key: Key, consumer: Consumer) -> None:
-        """A consumer alone is served from now on, or is no more."""
-        self._builder.name_active(key if consumer.is_active else NOBODY)  # mutant: R12a
-        held = self.holders.get(key)
-        if held is not None:
-            told = Activity(held.session, key, consumer.is_active)
-            self._effects.keep_known(lambda: [told])
+    # What becomes of consumers
 
-    def _overdue(self, key: Key, late: OverdueDeliveries) -> None:
+    def time_out(self, key: Key, late: OverdueDeliveries) -> None:
         """Somebody has held messages for too long."""
         held = self.holders.get(key)
         assert held is not None, "it holds something"
@@ -598,7 +616,7 @@ class Leadership:
         if self.is_over:
             return []
         self._proposals.propose()
-        if self._proposals or not self._around.takes(self._builder.content_bytes):
+        if self._proposals or not self._log.takes(self._builder.content_bytes):
             return []
         self._versions.announce()
         self._hand_out()
@@ -653,12 +671,12 @@ class Leadership:
             got.delivery_batch = None
         return got
 
-    def _end_unless(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
+    def _end_unless(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
         if not (is_applied or self.is_over):
             self.end()
-            self._log.ended()
+            self._proposer.ended()
 
-    def _on_fate(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
+    def _on_fate(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
         self._end_unless(is_applied)
         if self.is_over:
             return
@@ -671,7 +689,7 @@ class Leadership:
         """Edges are told what is known, and the dead are handed on."""
         effects = [effect for effect in kept if not isinstance(effect, Dead)]
         if effects:
-            self._around.release(effects)
+            self._host.release(effects)
         for each in kept:
             if isinstance(each, Dead):
                 self._settlement.hand_on(each)

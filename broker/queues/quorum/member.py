@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import LeaderContext
+from fluffle.broker.queues.quorum.leader_host import LeaderHost
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
@@ -23,19 +22,12 @@ class Member:
     """Member of one quorum queue, on one node."""
 
     __slots__ = (
-        "_around", "_is_failing", "_is_led", "_led_around", "_reads", "_spec", "_under_way",
-        "image", "leadership", "reign",
+        "_host", "_is_failing", "_is_led", "_reads", "_under_way", "image", "leadership", "reign",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        spec: Callable[[], QueueSpec],
-        around: Callable[[], LeaderContext],
-        *,
-        reads: int = VERSION,
-    ) -> None:
-        """What the queue is, and what is around, is asked for when it begins to lead: a follower
-        has no need of it.  `reads`: the newest version of entries that it understands."""
+    def __init__(self, host: LeaderHost, *, reads: int = VERSION) -> None:
+        """`host` is only used while this leads.  `reads`: the newest version of entries that it
+        understands."""
         self._reads = reads
         self.image = Image(reads=reads)
         self.leadership: Leadership | None = None
@@ -43,10 +35,7 @@ class Member:
         one must tell them of the other."""
         self.reign = 0, 0
         """Term and number in it, from 1, of the last leadership here."""
-        self._spec = spec
-        self._around = around
-        self._led_around: LeaderContext | None = None
-        """What is around the last leadership."""
+        self._host = host
         self._is_led = False
         self._is_failing = False
         """Whether it leads again only when it is told to."""
@@ -103,8 +92,7 @@ class Member:
     def _lead(self) -> None:
         term, before = self.reign
         self.reign = term, before + 1
-        self._led_around = around = self._around()
-        self.leadership = Leadership(self.image, self._spec(), around, self)
+        self.leadership = Leadership(self.image, self._host, self, term=term)
 
     def _lead_anew(self) -> None:
         """Once nothing is under way of the leadership before."""
@@ -124,15 +112,14 @@ class Member:
     def ended(self) -> None:
         """Maybe by itself."""
         self.leadership = None
-        self._around().ended()
+        self._host.ended()
 
     def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
         self._under_way += 1
 
-        def told(is_applied: bool) -> None:  # noqa: FBT001 - see `Propose`
+        def told(is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
             self._under_way -= 1
             on_fate(is_applied)
             self._lead_anew()
 
-        assert self._led_around is not None
-        self._led_around.propose(payload, told)
+        self._host.log.propose(payload, told)

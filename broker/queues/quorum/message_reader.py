@@ -6,16 +6,22 @@ messages, and for the rest only reads.  What it says is durable is what is appli
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Protocol, TypeAlias
+from itertools import chain
+from operator import attrgetter
+from typing import Protocol
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.expiry_times import Deadlines, Expiries
+from fluffle.broker.queues.expiry_times import Deadlines, Expiries, alike
 from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.journal import (
     Damage,
+    DiskProgress,
+    Journal,
     JournalByPriority,
     LoadedMessages,
     Recovery,
@@ -27,23 +33,54 @@ from fluffle.broker.queues.quorum.entries import Entries, Entry, cut
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.messages import Stored as Read
-from fluffle.broker.queues.quorum.priority_contents import PriorityLogJournal
+from fluffle.broker.queues.quorum.ready_ranges import stored_by_level
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import State
 from fluffle.broker.queues.requeue import UNLIMITED_BYTES
+from fluffle.broker.queues.timer_port import NEVER_MS
 
-ReadEntry: TypeAlias = Callable[[int], bytes]
-"""The payload of the entry at an index, which is durable here.  Raises `UnreadableMessages`."""
+PIECE_RUNS = 512
+"""So many runs of a purge are said together, of as many entries of the log at most: some
+milliseconds."""
+
+NOTHING = range(0)
+
+_start = attrgetter("start")
 
 
-class ProposalListener(Protocol):
-    """Listener that hears when messages are finally settled."""
+class EntrySource(Protocol):
+    """The log of the queue on this node, for those who read it."""
 
-    def add(self, runs: list[range]) -> None: ...
+    def read_entry(self, index: int) -> bytes:
+        """The payload of an entry that is durable here.  Raises `UnreadableMessages`."""
 
-    def add_ready(self, first: int, stop: int, level: int | None = None) -> None:
-        """All that is ready from one number up to another: what has one priority, or everything,
-        also what is only ready once it is applied."""
+    def damaged(self, index: int) -> None:
+        """An entry cannot be read."""
+
+
+class ReadableLog:
+    """The entries of a log, whose host hears of those that cannot be read."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: EntrySource) -> None:
+        self._source = source
+
+    def entry(self, index: int) -> bytes:
+        """The entry at an index.  Raises `UnreadableMessages`."""
+        try:
+            return self._source.read_entry(index)
+        except UnreadableMessages:
+            self._source.damaged(index)
+            raise
+
+    def parsed(self, index: int, entry: bytes, parse: Callable[[bytes], Read]) -> Read:
+        """Return the messages of the entry at an index.  Raises `UnreadableMessages`."""
+        try:
+            return parse(entry)
+        except InvalidEntry as error:
+            self._source.damaged(index)
+            raise UnreadableMessages(Damage(f"entry {index}", str(error))) from error
 
 
 class AppliedProgress:
@@ -62,32 +99,26 @@ class LogJournal:
     """A `Journal`.  Whatever is on disk only is in the image, too, and ready or returned there."""
 
     __slots__ = (
-        "_builder", "_stored", "carried", "commits", "entry", "gone", "groups", "parsed", "state",
+        "_builder", "_stored", "carried", "commits", "gone", "groups", "log", "state",
     )  # fmt: skip
 
     def __init__(
         self,
         state: State,
         builder: EntryBuilder,
-        read_entry: ReadEntry,
-        damaged: Callable[[int], None],
+        source: EntrySource,
         stored: Callable[[Entries], list[Stored]],
     ) -> None:
-        """`damaged` is told the index of an entry that cannot be read; `stored` says how whoever
-        begins with what is in the image gets to know it."""
+        """`stored` says how whoever begins with what is in the image gets to know it."""
         self.groups: tuple[int, ...] = ()
         self.commits = AppliedProgress()
-        self.gone: ProposalListener | None = None
+        self.gone: Purge | None = None
         """Hears what the engine says is done with, while somebody wants to know."""
         self.state = state
         """The image: of what is under way nothing can be read."""
         self.carried = InheritedCounts(state.carried.runs)  # mutant: CA5
         """What ready messages have brought along, those under way included."""
-        self.entry: Callable[[int], bytes] = partial(_entry, read_entry, damaged)
-        """The entry at an index.  Raises `UnreadableMessages`."""
-        self.parsed: Callable[[int, bytes, Callable[[bytes], Read]], Read]
-        """Return the messages of the entry at an index.  Raises `UnreadableMessages`."""
-        self.parsed = partial(_parsed, damaged)
+        self.log = ReadableLog(source)
         self._stored = stored
         self._builder = builder
 
@@ -158,7 +189,7 @@ class LogJournal:
         loaded: list[LoadedMessages] = []
         for entry in self.state.entries.between(first, stop):
             try:
-                read = self.parsed(entry.index, self.entry(entry.index), read_messages)
+                read = self.log.parsed(entry.index, self.log.entry(entry.index), read_messages)
             except UnreadableMessages:
                 if loaded:
                     return loaded
@@ -235,27 +266,251 @@ class EntryReader:
 
     def _picked(self, index: int, wanted: list[int]) -> Read:
         if index != self._index:
-            self._entry, self._index = self._contents.entry(index), index
-        return self._contents.parsed(index, self._entry, partial(pick_messages, wanted=wanted))
+            self._entry, self._index = self._contents.log.entry(index), index
+        return self._contents.log.parsed(index, self._entry, partial(pick_messages, wanted=wanted))
 
     def forget(self) -> None:
         """Nothing more is asked for soon."""
         self._entry, self._index = b"", 0
 
 
-def _entry(read_entry: ReadEntry, damaged: Callable[[int], None], index: int) -> bytes:
-    try:
-        return read_entry(index)
-    except UnreadableMessages:
-        damaged(index)
-        raise
+def runs_at(entry: Entry, runs: list[range], level: int) -> list[range]:
+    """What of some consecutive messages of an entry has a priority."""
+    own = entry.each.priorities if entry.each is not None else b""
+    if not own:
+        return runs if entry.priority == level else []
+    found: list[range] = []
+    wanted = bytes((level,))
+    for run in runs:
+        at, stop = run.start - entry.first, run.stop - entry.first
+        while (start := own.find(wanted, at, stop)) >= 0:
+            at = start + 1
+            while at < stop and own[at] == level:
+                at += 1
+            found.append(range(entry.first + start, entry.first + at))
+    return found
 
 
-def _parsed(
-    damaged: Callable[[int], None], index: int, entry: bytes, parse: Callable[[bytes], Read]
-) -> Read:
-    try:
-        return parse(entry)
-    except InvalidEntry as error:
-        damaged(index)
-        raise UnreadableMessages(Damage(f"entry {index}", str(error))) from error
+def expiries_of(entry: Entry, wanted: Sequence[int]) -> Expiries | None:
+    """When some of its messages expire; None if none of it ever does."""
+    own = entry.each.expiries if entry.each is not None else None
+    if own:
+        return array("Q", [own[number - entry.first] or NEVER_MS for number in wanted])
+    return alike(entry.expires_at_ms, len(wanted)) if entry.expires_at_ms else None
+
+
+class PriorityLogJournal:
+    """The `JournalByPriority` of a quorum queue's leader, once messages have several priorities.
+
+    An entry of the log holds messages of all priorities.  What the image says of each tells them
+    apart: so a leader that begins reads no message, and whoever reads those of one priority looks
+    at no others that came with them.
+    """
+
+    __slots__ = ("_builder", "_contents", "_entries")
+
+    def __init__(self, contents: LogJournal, entries: Entries, builder: EntryBuilder) -> None:
+        self._contents = contents
+        self._entries = entries
+        self._builder = builder
+
+    @property
+    def levels(self) -> Sequence[int]:
+        """Those of ready messages, and perhaps some of which there is none any more."""
+        found = {*self._entries.live_rows()["priorities"]}
+        for each in self._entries.each.values():
+            found |= {*each.priorities}  # mutant: P2
+        return sorted(found)
+
+    def recover_all(self) -> dict[int, Recovery]:
+        pieces = stored_by_level(self._entries)
+        return {level: Recovery(of_level) for level, of_level in pieces.items()}
+
+    def at(self, level: int) -> Journal:
+        return LevelLogJournal(self._contents, self._entries, self._builder, level)
+
+
+class LevelLogJournal:
+    """The part of a `LogJournal` that one lane has."""
+
+    __slots__ = ("_builder", "_contents", "_entries", "_level", "groups")
+
+    def __init__(
+        self, contents: LogJournal, entries: Entries, builder: EntryBuilder, level: int
+    ) -> None:
+        self.groups: tuple[int, ...] = ()
+        self._contents = contents
+        self._entries = entries
+        self._builder = builder
+        self._level = level
+
+    @property
+    def commits(self) -> DiskProgress:
+        return self._contents.commits
+
+    def recover(self) -> Recovery:
+        raise AssertionError("what is ready is recovered for all lanes together")
+
+    def enqueued(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        first_sequence: int,
+        *,
+        apart: bool,
+        expires_at_ms: Deadlines = 0,
+    ) -> None:
+        self._builder.add_messages(
+            origins,
+            contents,
+            content_bytes,
+            first_sequence,
+            expires_at_ms=expires_at_ms,
+            priority=self._level,
+            counts=self._contents.carried.coming,
+        )
+
+    def settled(self, sequences: Sequence[int]) -> None:
+        self._contents.settled(sequences)
+
+    def unsettled(self, sequences: Sequence[int]) -> None:
+        self._contents.unsettled(sequences)
+
+    def evicted(self, first: int, stop: int) -> None:
+        """The log has it."""
+
+    def load(self, first: int, stop: int) -> list[LoadedMessages]:
+        """Entries with nothing of this lane are not read."""
+        loaded: list[LoadedMessages] = []
+        for entry in self._entries.between(first, stop):
+            runs = runs_at(entry, cut(self._entries.ready_of(entry), first, stop), self._level)
+            if not runs:
+                continue
+            try:
+                loaded.append(self._picked(entry, array("Q", chain.from_iterable(runs))))
+            except UnreadableMessages:
+                if loaded:
+                    return loaded
+                raise
+        return loaded
+
+    peek = load
+
+    def _picked(self, entry: Entry, wanted: array[int]) -> LoadedMessages:
+        """These messages of an entry.  Raises `UnreadableMessages`."""
+        pick = partial(pick_messages, wanted=wanted)
+        log = self._contents.log
+        read = log.parsed(entry.index, log.entry(entry.index), pick)
+        return LoadedMessages(wanted, read.origins, read.contents, expiries_of(entry, wanted))
+
+    def discarded(self, first: int, stop: int) -> None:
+        if (gone := self._contents.gone) is not None:
+            gone.add_ready(first, stop, self._level)
+
+    def forget_unreadable(self) -> None:
+        """What is in the image has been read."""
+
+    def drop(self) -> None:
+        """The group goes, not the engine's messages one by one."""
+
+    @property
+    def by_level(self) -> JournalByPriority:
+        return self._contents.by_level
+
+
+class Purge:
+    """Purge in progress: its facts are proposed in pieces.
+
+        all is gone for the engine --> a piece an entry, an entry a turn --> the answer
+
+    No client waits longer because millions of messages are dropped.  The answer, and all that is
+    decided after the purge, is behind the last piece in the log.  So a leader that ends before has
+    answered nobody: its successor finds the rest ready, and is asked again.
+    """
+
+    __slots__ = ("_contents", "_left", "_runs", "_stretches")
+
+    def __init__(self, contents: LogJournal) -> None:
+        self._contents = contents
+        self._runs: deque[range] = deque()
+        """What is known of one by one."""
+        self._stretches: dict[int | None, deque[range]] = {}
+        """Numbers by priority, rising, of which all goes that is ready by the image when it is
+        their turn.  That is nothing else then: the engine has let go of it.  None: whatever the
+        priority is."""
+        self._left = NOTHING
+        """Around all of these."""
+
+    def add(self, runs: list[range]) -> None:
+        self._runs += runs
+
+    def add_ready(self, first: int, stop: int, level: int | None = None) -> None:
+        """All that is ready from one number up to another: what has one priority, or everything,
+        also what is only ready once it is applied."""
+        self._stretches.setdefault(level, deque()).append(range(first, stop))
+        left = self._left or range(first, stop)
+        self._left = range(min(first, left.start), max(stop, left.stop))
+
+    def __bool__(self) -> bool:
+        """Whether there may be more."""
+        return bool(self._runs or self._left)
+
+    def next(self) -> list[range]:
+        """The next of the messages, each once; there may be none though there are more behind."""
+        piece = [self._runs.popleft() for _ in range(min(len(self._runs), PIECE_RUNS))]
+        if self._left and len(piece) < PIECE_RUNS:
+            piece += joined(self._ready(PIECE_RUNS - len(piece)))
+        return piece
+
+    def _ready(self, most: int) -> Iterator[range]:
+        """So many runs at most, and what is under way at the end."""
+        for entry in self._contents.state.entries.between(self._left.start, self._left.stop):
+            found = self._of(entry)
+            taken = found[:most]
+            most -= max(len(taken), 1)
+            at = taken[-1].stop if len(taken) < len(found) else entry.first + entry.count
+            self._left = range(at, self._left.stop)
+            yield from taken
+            if most <= 0:
+                return
+        self._left = NOTHING
+        for stretch in self._stretches.get(None, ()):
+            unapplied = range(max(stretch.start, self._contents.state.next_sequence), stretch.stop)
+            if unapplied:
+                yield unapplied
+
+    def _of(self, entry: Entry) -> list[range]:
+        """What is left of an entry."""
+        inside = range(max(entry.first, self._left.start), entry.first + entry.count)
+        ready = cut(self._contents.state.entries.ready_of(entry), inside.start, inside.stop)
+        levels = (None,) if None in self._stretches else entry.levels
+        if all(self._has_all(level, inside) for level in levels):
+            return ready
+        found: list[range] = []
+        for level in levels:
+            stretches = self._stretches.get(level, ())
+            runs = [run for each in stretches for run in cut(ready, each.start, each.stop)]
+            found += runs if level is None else runs_at(entry, runs, level)
+        return joined(sorted(found, key=_start))
+
+    def _has_all(self, level: int | None, inside: range) -> bool:
+        """Whether one stretch of a priority has all of these numbers, behind which nobody looks
+        any more."""
+        stretches = self._stretches.get(level)
+        while stretches and stretches[0].stop <= inside.start:
+            stretches.popleft()
+        if not stretches:
+            return False
+        return stretches[0].start <= inside.start and inside.stop <= stretches[0].stop
+
+
+def joined(runs: Iterable[range]) -> list[range]:
+    """Runs that rise, those that follow on each other as one."""
+    whole: list[range] = []
+    for run in runs:
+        if whole and whole[-1].stop == run.start:
+            whole[-1] = range(whole[-1].start, run.stop)
+        else:
+            whole.append(run)
+    return whole

@@ -38,7 +38,7 @@ class Publisher(NamedTuple):
     """None in a calendar, where messages wait and are handed to nobody."""
     announcing: EntryVersions
     may_grow: Callable[[], bool]
-    """See `LeaderContext`."""
+    """See `LeaderHost`."""
 
     def publish(
         self,

@@ -9,11 +9,22 @@ which the log has already told does not pass once more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from fluffle.broker.queues.engine import Queue
 
 STEP_MS = 10
 """It gains no more on what the machine counts, between two looks, while the clock is behind it."""
+
+
+class NodeClock(Protocol):
+    """The clock of a node."""
+
+    def now_ms(self) -> int:
+        """What this machine counts, which nobody sets."""
+
+    def wall_ms(self) -> int:
+        """The time of day that all nodes go by."""
 
 
 class QueueTime:
@@ -23,25 +34,14 @@ class QueueTime:
     leader has written true for the next.
     """
 
-    __slots__ = ("_ahead_ms", "_count_ms", "_counted_ms", "_last_ms", "_wake", "_wall_ms")
+    __slots__ = ("_ahead_ms", "_clock", "_counted_ms", "_last_ms", "_wake")
 
-    def __init__(
-        self,
-        last_stamp_ms: int,
-        wall_ms: Callable[[], int],
-        count_ms: Callable[[], int],
-        wake: Callable[[int], None],
-    ) -> None:
-        """`last_stamp_ms`: of the log.  `wall_ms`: the time of day that all nodes go by.
-        `count_ms`: what this machine counts, which nobody sets.
-
-        `wake` has the leadership pumped after so many milliseconds.
-        """
-        self._wall_ms = wall_ms
-        self._count_ms = count_ms
+    def __init__(self, last_stamp_ms: int, clock: NodeClock, wake: Callable[[int], None]) -> None:
+        """`last_stamp_ms`: of the log.  `wake` has the leadership pumped after so many ms."""
+        self._clock = clock
         self._wake = wake
         self._last_ms = last_stamp_ms
-        self._counted_ms = count_ms()
+        self._counted_ms = clock.now_ms()
         """When it was last looked at."""
         self._ahead_ms = 0
         """How far it is ahead of that time of day."""
@@ -49,7 +49,7 @@ class QueueTime:
 
     def now_ms(self) -> int:
         """Never less than before, nor than in the log."""
-        wall_ms, count_ms = self._wall_ms(), self._count_ms()
+        wall_ms, count_ms = self._clock.wall_ms(), self._clock.now_ms()
         most_ms = self._last_ms + count_ms - self._counted_ms + STEP_MS
         ahead_ms = max(self._ahead_ms, self._last_ms - wall_ms)  # mutant: R16
         self._counted_ms = count_ms

@@ -78,7 +78,7 @@ class Settlement:
         builder: EntryBuilder,
         gate: EffectBuffer,
         *,
-        dead_letter: RepublishDeadLetters | None,
+        dead_letter: RepublishDeadLetters,
         time: QueueTime,
         outbox: DeadLetterOutbox,
     ) -> None:
@@ -192,15 +192,13 @@ class Settlement:
 
     def _unwanted(self, reason: DeathReason, count: int) -> list[Dead]:
         """What nobody wants is gone by what is applied; it is counted, and nobody told."""
-        if self._dead_letter is not None:
-            died = DeadMessages(reason, [], [], queue_type=QueueType.QUORUM, unwanted=count)
-            self._dead_letter(self._queue.name, self._queue.settings, died)
+        died = DeadMessages(reason, [], [], queue_type=QueueType.QUORUM, unwanted=count)
+        self._dead_letter(self._queue.name, self._queue.settings, died)
         return []
 
     def _is_kept(self) -> bool:
         """Whether somebody wants the dead."""
-        exchange = self._queue.settings.dead_letter_exchange
-        return self._dead_letter is not None and exchange is not None
+        return self._queue.settings.dead_letter_exchange is not None
 
     def take_up(self, state: State) -> None:
         """What an earlier leader has not handed on, as far as the log says, and what still waits to
@@ -219,7 +217,7 @@ class Settlement:
         if dead.must_arrive:
             self._outbox.take(dead)
             return
-        if self._dead_letter is not None and self._is_kept():
+        if self._is_kept():
             origins, contents = dead.origins, dead.contents
             if not contents:
                 try:

@@ -9,7 +9,6 @@ edges may hear of that only when they ask.  What clients see is checked at once,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -24,10 +23,10 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from tests.broker.cluster.queue_sessions.client import Client, Names
 from tests.broker.cluster.queue_sessions.ghost import Ghost, check_rest
+from tests.support.leader_host import FakeLeaderHost
 
 GROUP = 7
 LEADERS = ("left", "right")
@@ -36,7 +35,7 @@ PLAIN = QueueSpec("q")
 T = TypeVar("T")
 
 
-class Led:
+class Led(FakeLeaderHost):
     """One leadership and its sessions, on a node of its own."""
 
     def __init__(
@@ -49,42 +48,17 @@ class Led:
         spec: QueueSpec = PLAIN,
         group: int = GROUP,
     ) -> None:
+        super().__init__(spec, log)
         self.own = own
         self.image = image
-        self.proposals: deque[tuple[bytes, Callable[[bool], None]]] = deque()
-        self.is_touched = False
-        around = LeaderContext(
-            propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
-            read_entry=lambda index: log[index - 1],
-            damaged=self.on_damage,
-            takes=lambda _content_bytes: True,
-            may_grow=lambda: True,
-            wall_ms=lambda: 0,
-            count_ms=lambda: 0,
-            room=self.room,
-            touch=self.touch,
-            wake=self.never,
-            disused=self.never,
-            release=self.release,
-            ended=self.on_ended,
-        )
-        self.leadership = Leadership(image, spec, around)
+        self.leadership = Leadership(image, self, self, term=0)
         self.sessions = SessionServer(group, own, image.state, self.leadership, now_ms)
 
-    def never(self, _what: object) -> None:
+    def wake(self, delay_ms: int) -> None:
         raise AssertionError("nothing is due by time")
-
-    def on_damage(self, index: int) -> None:
-        raise AssertionError(f"entry {index} is whole")
-
-    def on_ended(self) -> None:
-        raise AssertionError("every entry is taken")
 
     def room(self, holder: int) -> int:
         return self.sessions.room(holder)
-
-    def touch(self, _led: Leadership) -> None:
-        self.is_touched = True
 
     def release(self, effects: list[e.Effect]) -> None:
         self.sessions.release(effects)

@@ -13,6 +13,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple, Protocol, cast
 
+from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
@@ -20,7 +21,6 @@ from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
-from fluffle.broker.cluster.queues import classic_host
 from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost, ClassicQueueLeader
 from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.error_texts import QuorumErrorTexts
@@ -40,7 +40,6 @@ from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.commits import when_safe
@@ -50,10 +49,10 @@ from fluffle.protocol.types import FieldTable
 from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.writer import Writer
-from tests.broker.queues.quorum.make import Count
 from tests.storage.support import ManualWriter
 from tests.support.asking import asking
 from tests.support.fakes import Scheduler
+from tests.support.leader_host import FakeLeaderHost
 from tests.support.store import open_store
 
 GROUP, SOURCE = 3, 8
@@ -129,16 +128,13 @@ class Classic:
         self.told: list[Effect] = []
         """All that has left a home without streams."""
         self.homed = ClassicQueueHost(
-            self.queue, self.own, vhost="/", wait=self.commits.wait,
+            self.queue, self.own, vhost="/", commits=self.commits,
             on_unused=lambda _queue: None, on_told=lambda: None,
         )  # fmt: skip
 
     def alone(self) -> ClassicQueueLeader:
         """A home without streams."""
-        around = classic_host.ClassicHostEnvironment(
-            lambda _key: 1, self.told.extend, self.commits.wait, lambda _queue: None
-        )
-        return ClassicQueueLeader(self.queue, around)
+        return ClassicQueueLeader(self.queue, RecordedSessions(self.told), self.commits)
 
     def make_writer(self, disk: Disk, wake: Callable[[], None]) -> Writer:
         self.writer = ManualWriter(disk, wake)
@@ -195,42 +191,52 @@ class Classic:
         self.turn()
 
 
-class Quorum:
+class RecordedSessions:
+    """The `SessionsHost` of a home without streams: what leaves is kept."""
+
+    def __init__(self, told: list[Effect]) -> None:
+        self.told = told
+
+    def room(self, _holder: int) -> int:
+        return 1
+
+    def release(self, effects: list[Effect]) -> None:
+        self.told += effects
+
+    def unused(self, _queue: Queue) -> None:
+        """It stays."""
+
+
+class Quorum(FakeLeaderHost):
     """The leader of a quorum queue; what is proposed is committed when a test says so."""
 
     def __init__(self, spec: QueueSpec, log: list[bytes] | None = None, term: int = 1) -> None:
-        self.spec, self.log, self.term = spec, log if log is not None else [], term
+        clock = ManualClock(wall_ms=NOW_MS)
+        super().__init__(spec, log if log is not None else [], clock, GROUP)
+        self.term = term
         self.own = m.Leader("far", m.Boot(1, 200), term)
         self.image = Image()
-        for index, payload in enumerate(self.log, 1):
+        for index, payload in enumerate(self.entries, 1):
             self.image.apply(index, payload)
-        self.proposals: deque[tuple[bytes, Callable[[bool], None]]] = deque()
         self.is_touched = True
-        self.may_grow = True
+        self.has_room = True
         self.told: list[Effect] = []
         """All that has left."""
-        around = LeaderContext(
-            propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
-            read_entry=lambda index: self.log[index - 1], damaged=self.never,
-            takes=lambda _size: True, may_grow=lambda: self.may_grow,
-            wall_ms=lambda: NOW_MS, count_ms=Count(lambda: NOW_MS),
-            room=lambda holder: self.sessions.room(holder),  # noqa: PLW0108 - they come later
-            touch=self.touch,
-            wake=lambda _delay_ms: None, disused=self.never, release=self.release,
-            ended=lambda: self.never(None), readers=lambda: {"a 1": VERSION},
-        )  # fmt: skip
-        self.led = Leadership(self.image, spec, around)
+        self.led = Leadership(self.image, self, self, term=term)
         self.sessions = SessionServer(GROUP, self.own, self.image.state, self.led, 0)
 
-    def never(self, what: object) -> None:
-        raise AssertionError(f"{what}: nothing is damaged, deleted or lost")
+    def may_grow(self) -> bool:
+        return self.has_room
+
+    def room(self, holder: int) -> int:
+        return self.sessions.room(holder)
+
+    def readers(self) -> dict[str, int]:
+        return {"a 1": VERSION}
 
     def release(self, effects: list[Effect]) -> None:
         self.told += effects
         self.sessions.release(effects)
-
-    def touch(self, _led: object) -> None:
-        self.is_touched = True
 
     def turn(self) -> None:
         while self.is_touched:
@@ -242,8 +248,8 @@ class Quorum:
         if not self.proposals:
             return False
         payload, on_fate = self.proposals.popleft()
-        self.log.append(payload)
-        self.image.apply(len(self.log), payload)
+        self.entries.append(payload)
+        self.image.apply(len(self.entries), payload)
         self.image.state.check()
         on_fate(True)
         self.turn()
@@ -252,7 +258,7 @@ class Quorum:
     def next(self) -> Quorum:
         """Another leads, with what is committed."""
         self.led.end()
-        return Quorum(self.spec, self.log, self.term + 1)
+        return Quorum(self.spec, self.entries, self.term + 1)
 
     def lying(self) -> list[tuple[bytes, int, Counts]]:
         stocks = self.led.queue.shelf.stocks

@@ -177,7 +177,7 @@ class Homestead:
             self.queue,
             self.own,
             vhost="/",
-            wait=durability.commits.wait,
+            commits=durability.commits,
             on_unused=self.on_unused,
             on_told=lambda: None,
         )

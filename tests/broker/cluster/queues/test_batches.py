@@ -87,7 +87,7 @@ def whatever(seed: int, steps: int = 60) -> None:
 
     def fill_disk() -> None:
         assert isinstance(world.leading, Quorum)
-        world.leading.may_grow, world.may_refuse = not world.leading.may_grow, True
+        world.leading.has_room, world.may_refuse = not world.leading.has_room, True
 
     disturb = [world.elect] if queue_type is QueueType.QUORUM else [stand_still]
     if world.may_refuse and queue_type is QueueType.QUORUM:
@@ -160,9 +160,9 @@ class Asked:
         if chance.random() < 0.1:
             first = self.next + 1
         run = self.sents[first - 1 :][: chance.randint(1, 8)]
-        leading.may_grow, is_stale = chance.random() < 0.7, chance.random() < 0.2
+        leading.has_room, is_stale = chance.random() < 0.7, chance.random() < 0.2
         for each in run[self.next - first :] if first <= self.next else ():
-            is_taken = not is_stale if self.is_dead else leading.may_grow
+            is_taken = not is_stale if self.is_dead else leading.has_room
             self.fates.append(is_taken)
             if is_taken and each.name not in self.had:
                 self.had.add(each.name)

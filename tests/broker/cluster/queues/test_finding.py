@@ -132,8 +132,8 @@ def test_a_queue_is_gone_only_where_it_is_known_that_it_was_there(
     monkeypatch.setattr(quorum_members, "GONE_MAX", 2)
     for queue in (7, 8):
         cluster.nodes["c"].hosting.forget(queue)
-    is_gone = cluster.nodes["c"].hosting._place.is_gone
-    is_there = cluster.nodes["c"].hosting._place.is_there
+    is_gone = cluster.nodes["c"].hosting._defined.is_gone
+    is_there = cluster.nodes["c"].hosting._defined.is_there
     assert [is_gone(9), is_there(9)] == [False, False], "it may have yet to be heard of"
     assert [is_gone(cluster.queue), is_there(cluster.queue)] == [False, True]
     cluster.nodes["c"].hosting.forget(cluster.queue)

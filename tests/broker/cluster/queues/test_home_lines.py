@@ -6,13 +6,14 @@ import pytest
 
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader
-from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost, CommitWaiter
+from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost
 from fluffle.broker.cluster.queues.leader_routes import AWAY_S, AWAY_S_MAX
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_context import QueueContext
+from fluffle.broker.runtime.commits import CommitWaiter
 from tests.broker.cluster.queues.homes import Watched
 from tests.support.queue_nodes import NONCE, QueueCluster
 
@@ -43,7 +44,7 @@ class HomeCluster(QueueCluster):
             self.engine,
             Leader("a", Boot(node.boot, NONCE), node.boot),
             vhost="/",
-            wait=wait,
+            commits=NoCommits(),
             on_unused=lambda _queue: None,
             on_told=lambda: node.hub.leading.speak(self.queue),
         )
@@ -72,8 +73,11 @@ class HomeCluster(QueueCluster):
         self.open("a")
 
 
-def wait(_waiter: CommitWaiter, _ticket: int) -> None:
-    raise AssertionError("nothing here is ever durable")
+class NoCommits:
+    """The `CommitLog` of a node on which nothing is ever durable."""
+
+    def wait(self, _waiter: CommitWaiter, _ticket: int) -> None:
+        raise AssertionError("nothing here is ever durable")
 
 
 @pytest.fixture

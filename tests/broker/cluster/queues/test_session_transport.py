@@ -36,9 +36,11 @@ STEP_BYTES = 1 << 20
 BOOTS = {"a": Boot(1, 11), "b": Boot(1, 22)}
 
 
-def never(waiter: CommitWaiter, ticket: int) -> None:
-    """Nothing is durable here, so nobody waits."""
-    raise AssertionError(f"{waiter} waits for {ticket}")
+class NoCommits:
+    """The `CommitLog` of a node on which nothing is durable, so nobody waits."""
+
+    def wait(self, waiter: CommitWaiter, ticket: int) -> None:
+        raise AssertionError(f"{waiter} waits for {ticket}")
 
 
 class SlowLinks:
@@ -116,7 +118,7 @@ class TwoNodes:
         leading = self.hubs["b"].leading
         leader = Leader("b", BOOTS["b"], 1)
         homed = ClassicQueueHost(
-            queue, leader, vhost="/", wait=never, on_unused=lambda _queue: None,
+            queue, leader, vhost="/", commits=NoCommits(), on_unused=lambda _queue: None,
             on_told=lambda: leading.speak(definition.id),
         )  # fmt: skip
         leading.queues[definition.id] = homed

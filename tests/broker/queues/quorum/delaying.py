@@ -69,7 +69,7 @@ class Calendar(Told):
         contents = [content for number, content in self.asked.items() if number >= first]
         if contents:
             self.led.publish(self.key, first, [ORIGIN] * len(contents), contents)
-            self.touch(self.led)
+            self.touch()
 
     def purged(self) -> int:
         """Somebody else purges it; how many wait, of which none does then."""
@@ -77,7 +77,7 @@ class Calendar(Told):
         waiting = self.led.queue.ready_count
         self.led.purge(self.led.sessions.open(SessionId("b", 1, 1, self.purges)), 1)
         assert self.led.queue.ready_count == 0
-        self.touch(self.led)
+        self.touch()
         return waiting
 
     def hear(self) -> None:

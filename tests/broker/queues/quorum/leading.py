@@ -24,7 +24,6 @@ from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.encoding import VERSION, decode
 from fluffle.broker.queues.quorum.facts import Reason, Requeued, SessionId
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of
 from fluffle.protocol.deaths import DeathReason
@@ -42,6 +41,7 @@ from tests.broker.queues.quorum.going import (
 )
 from tests.broker.queues.quorum.make import ORIGIN, Count
 from tests.support.asking import asking
+from tests.support.leader_host import FakeLeaderHost
 
 GETTING_CHANNEL = 7
 GROUP = 3
@@ -57,6 +57,60 @@ def quorum(**said: PlainValue) -> QueueSpec:
 def full(max_length: int, overflow: str | None = "reject-publish") -> QueueSpec:
     """A quorum queue in which no more may wait."""
     return quorum(max_length=max_length, overflow=overflow)
+
+
+class BenchClock:
+    """The time of a bench: its clock may be set, and what its machine counts goes on."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.now_ms = Count(lambda: bench.now_ms)
+        self._bench = bench
+
+    def wall_ms(self) -> int:
+        return self._bench.now_ms
+
+
+class BenchHost(FakeLeaderHost):
+    """The node of a bench, for one leadership there."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench.spec, bench.log, BenchClock(bench), GROUP)
+        self.queues = bench
+        self.bench = bench
+        self.proposals = bench.proposals
+
+    def takes(self, _content_bytes: int) -> bool:
+        return self.bench.is_open
+
+    def may_grow(self) -> bool:
+        return self.bench.may_grow
+
+    def room(self, _holder: int) -> int:
+        return self.bench.room
+
+    def touch(self) -> None:
+        self.bench.touch()
+
+    def wake(self, delay_ms: int) -> None:
+        self.bench.wakes.append(delay_ms)
+
+    def release(self, effects: list[e.Effect]) -> None:
+        self.bench.release(effects)
+
+    def damaged(self, index: int) -> None:
+        self.bench.on_damage(index)
+
+    def ended(self) -> None:
+        self.bench.on_ended()
+
+    def disused(self) -> None:
+        self.bench.on_disused()
+
+    def dead_letter(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        self.bench.on_dead(queue, settings, dead)
+
+    def readers(self) -> Mapping[str, int]:
+        return self.bench.readers
 
 
 class Bench:
@@ -124,6 +178,12 @@ class Bench:
         self.said.append(settings)
         self.led.change_settings(len(self.said), settings)
 
+    def is_there(self, group: int) -> bool:
+        return group not in self.deleted | self.unknown
+
+    def is_gone(self, group: int) -> bool:
+        return group in self.deleted
+
     def bring(self, *counts: Counts) -> None:
         """Messages that come from now on have died elsewhere, but for some."""
         self.readers = {"a": VERSION}
@@ -133,31 +193,21 @@ class Bench:
     # Leading
 
     def lead(self) -> None:
-        around = LeaderContext(
-            propose=lambda payload, on_fate: self.proposals.append((payload, on_fate)),
-            read_entry=lambda index: self.log[index - 1], damaged=self.on_damage,
-            takes=lambda _content_bytes: self.is_open, may_grow=lambda: self.may_grow,
-            wall_ms=lambda: self.now_ms, count_ms=Count(lambda: self.now_ms),
-            room=lambda _key: self.room, touch=self.touch, wake=self.wakes.append,
-            disused=self.on_disused, release=self.release, ended=self.on_ended,
-            dead_letter=self.on_dead, source=(GROUP, self.leaders + 1),
-            is_there=lambda group: group not in self.deleted | self.unknown,
-            is_gone=lambda group: group in self.deleted, readers=lambda: self.readers,
-        )  # fmt: skip
         self.leaders += 1
-        self.led = Leadership(self.image, self.spec, around)
+        host = BenchHost(self)
+        self.led = Leadership(self.image, host, host, term=self.leaders)
         if len(self.said) > 1:
             self.led.change_settings(len(self.said), self.settings)
 
     def on_damage(self, index: int) -> None:
         raise AssertionError(f"nothing is damaged, and entry {index} is said to be")
 
-    def on_disused(self, led: Leadership) -> None:
-        assert led.is_disused
-        self.disused += 1
-
     def on_ended(self) -> None:
         raise AssertionError("every entry is taken")
+
+    def on_disused(self) -> None:
+        assert self.led.is_disused
+        self.disused += 1
 
     def on_dead(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
         if dead.unwanted:
@@ -172,7 +222,7 @@ class Bench:
             assert is_seen or dead.reason is DeathReason.EXPIRED, "it is not on record"
             self.dead.append((dead.reason, content, dead.counts))
 
-    def touch(self, _led: Leadership) -> None:
+    def touch(self) -> None:
         self.is_touched = True
 
     def turn(self) -> None:

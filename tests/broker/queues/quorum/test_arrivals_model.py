@@ -173,7 +173,7 @@ class Arriving:
         self.bench.readers = {f"{name} 1": ARRIVALS for name in "abc"[: self.chance.randint(1, 3)]}
 
     def turn(self) -> None:
-        self.bench.touch(self.bench.led)
+        self.bench.touch()
         self.bench.turn()
 
     def commit(self) -> None:
@@ -188,7 +188,7 @@ class Arriving:
             self.ask(first, posted)
 
     def settle_down(self) -> None:
-        self.bench.touch(self.bench.led)
+        self.bench.touch()
         self.bench.settle_down()
         self.hear()
         assert not self.pending

@@ -159,7 +159,7 @@ def test_a_calendar_wants_to_know_nothing() -> None:
     bench.settle_down()
     bench.led.publish(bench.key, 1, [ORIGIN], [message(1, 5)], counts=BROUGHT)
     bench.asked[1], bench.sent = message(1, 5), 1
-    bench.touch(bench.led)
+    bench.touch()
     bench.settle_down()
     bench.at(5)
     bench.settle_down()

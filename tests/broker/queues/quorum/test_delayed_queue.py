@@ -65,7 +65,7 @@ def test_a_next_leader_knows_when_each_is_due() -> None:
     bench.change_leader(0, is_elsewhere=True)
     assert bench.led.queue._ready_list.count == 5_000
     assert bench.led.queue.due_ms == 0, "nobody has looked yet"
-    bench.touch(bench.led)
+    bench.touch()
     bench.settle_down()
     assert bench.order == list(range(5_000, 4_960, -1))
     bench.at(5_000)
@@ -210,10 +210,10 @@ def whatever(seed: int, *, faults: bool) -> Calendar:
             bench.change_leader(kept, is_elsewhere=chance.random() < 0.5)
             bench.hear()
             bench.ask_from(min(bench.asked, default=1))
-            bench.touch(bench.led)
+            bench.touch()
     bench.settle_down()
     bench.at(bench.now_ms + 10_000)
-    bench.touch(bench.led)
+    bench.touch()
     bench.settle_down()
     bench.hear()
     return bench

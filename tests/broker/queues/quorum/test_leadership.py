@@ -12,7 +12,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum import entries, leadership, purge, ready_ranges
+from fluffle.broker.queues.quorum import entries, leadership, message_reader, ready_ranges
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.encoding import decode, encode
 from fluffle.broker.queues.quorum.facts import (
@@ -42,7 +42,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready_list, "RECENT_SEGMENTS", 1)
     monkeypatch.setattr(requeue, "FETCH_MESSAGES_MAX", 2)
     monkeypatch.setattr(entries, "COMPACT_ENTRIES", 2)
-    monkeypatch.setattr(purge, "PIECE_RUNS", 3)
+    monkeypatch.setattr(message_reader, "PIECE_RUNS", 3)
 
 
 @pytest.fixture(autouse=True)

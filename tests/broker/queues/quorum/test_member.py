@@ -7,49 +7,34 @@ from typing import cast
 
 import pytest
 
+from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.proposal_outcome import Fate
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import UNLIMITED
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.facts import SessionId
-from fluffle.broker.queues.quorum.leader_context import LeaderContext
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.member import Member
 from fluffle.raft.group import Position
 from tests.broker.queues.quorum.make import ORIGIN
 from tests.support.hosts import HostCluster, Node, ToyMachine
+from tests.support.leader_host import FakeLeaderHost
 
 GROUP = 7
 EDGE = SessionId("edge", 1, 1, 1)
 
 
-class Seat:
-    """A member, and what is around it on its node."""
+class Seat(FakeLeaderHost):
+    """A member, and its host on its node."""
 
     def __init__(self) -> None:
+        super().__init__(QueueSpec("q"), [], ManualClock(now_ms=1_000, wall_ms=1_000), GROUP)
         self.node: Node
         self.told: list[e.Effect] = []
         self.bodies: list[list[bytes]] = []
         """What is delivered, each time."""
-        self.touched: Leadership | None = None
-        around = LeaderContext(
-            propose=self.propose,
-            read_entry=self.read_entry,
-            damaged=self.never,
-            takes=lambda _content_bytes: True,
-            may_grow=lambda: True,
-            wall_ms=lambda: 1_000,
-            count_ms=lambda: 1_000,
-            room=lambda _key: UNLIMITED,
-            touch=self.touch,
-            wake=self.never,
-            disused=self.never,
-            release=self.release,
-            ended=lambda: None,
-        )
-        self.member = Member(lambda: QueueSpec("q"), lambda: around)
+        self.member = Member(self)
 
     def release(self, effects: list[e.Effect]) -> None:
         self.told += effects
@@ -67,16 +52,17 @@ class Seat:
         (entry,) = self.node.store.read(GROUP, index, index + 1, 1 << 30)
         return entry.payload
 
-    def never(self, what: object) -> None:
-        raise AssertionError(f"nothing is due or damaged, but {what}")
+    def ended(self) -> None:
+        """Another leadership may begin."""
 
-    def touch(self, led: Leadership) -> None:
-        self.touched = led
+    def wake(self, delay_ms: int) -> None:
+        raise AssertionError(f"nothing is due, but something in {delay_ms} ms")
 
     def turn(self) -> None:
-        while (led := self.touched) is not None:
-            self.touched = None
-            led.pump()
+        while self.is_touched:
+            self.is_touched = False
+            if (led := self.member.leadership) is not None:
+                led.pump()
 
 
 class Cluster:
@@ -108,7 +94,7 @@ class Cluster:
     def settle(self) -> None:
         """Until nobody has anything to do."""
         self.hosts.settle()
-        while any(seat.touched for seat in self.all()):
+        while any(seat.is_touched for seat in self.all()):
             for seat in self.all():
                 seat.turn()
             self.hosts.settle()

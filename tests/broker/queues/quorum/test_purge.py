@@ -9,12 +9,12 @@ import pytest
 
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum import leadership, purge
+from fluffle.broker.queues.quorum import leadership, message_reader
 from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.entries import Entry
 from fluffle.broker.queues.quorum.facts import Purged, Reason, SessionId
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.purge import Purge
+from fluffle.broker.queues.quorum.message_reader import Purge
 from tests.broker.queues.quorum.delaying import Calendar
 from tests.broker.queues.quorum.leading import Bench, quorum
 from tests.suite.seeds import seeds
@@ -29,7 +29,7 @@ def test_a_purge_drops_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.at(10)
     bench.settle_down()
     bench.led.purge(bench.key, bench.sent + 1)
-    bench.touch(bench.led)
+    bench.touch()
     bench.settle_down()
     assert (bench.led.queue.ready_count, bench.image.state.live_count) == (0, 0)
     bench.at(1_000)
@@ -57,7 +57,7 @@ def test_two_purges_say_each_message_once(*, is_turn_between: bool) -> None:
 def test_purges_leave_what_is_dead_and_take_what_is_under_way(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(purge, "PIECE_RUNS", 1 + seed % 3)
+    monkeypatch.setattr(message_reader, "PIECE_RUNS", 1 + seed % 3)
     chance, bench = Random(seed), Calendar()
     waited = 0
     for _ in range(chance.randrange(1, 12)):
@@ -103,7 +103,7 @@ def holey(bench: Calendar, count: int) -> None:
 
 
 def test_no_turn_says_more_of_a_purge_than_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(purge, "PIECE_RUNS", 8)
+    monkeypatch.setattr(message_reader, "PIECE_RUNS", 8)
     bench = Calendar()
     holey(bench, 50)
     assert bench.purged() == 150
@@ -127,7 +127,7 @@ def test_no_turn_says_more_of_a_purge_than_so_much(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_purge_is_answered_behind_its_last_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(purge, "PIECE_RUNS", 8)
+    monkeypatch.setattr(message_reader, "PIECE_RUNS", 8)
     bench = Calendar()
     holey(bench, 50)
     bench.purged()
@@ -146,7 +146,7 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
     kept: int, is_elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody has heard that it is done, and whoever asked for it asks the next leader."""
-    monkeypatch.setattr(purge, "PIECE_RUNS", 8)
+    monkeypatch.setattr(message_reader, "PIECE_RUNS", 8)
     bench = Calendar()
     holey(bench, 50)
     bench.purged()
@@ -160,7 +160,7 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
     asker = bench.led.sessions.open(SessionId("b", 1, 1, 1))
     bench.led.purge(asker, 1)
     bench.publish_all(500)
-    bench.touch(bench.led)
+    bench.touch()
     bench.settle_down()
     assert [effect.answer for effect in bench.take() if isinstance(effect, e.Answer)] == [waiting]
     assert bench.image.state.live_count == 1
@@ -168,7 +168,7 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
     assert restored.digest() == bench.image.digest()
     bench.change_leader(0, is_elsewhere=not is_elsewhere)
     bench.at(2_000)
-    bench.touch(bench.led)
+    bench.touch()
     bench.settle_down()
     assert bench.order[50:] == [201], "what was purged does not come back"
 
@@ -177,7 +177,7 @@ def test_settings_change_and_time_passes_while_a_purge_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is drafted meanwhile is decided by later settings, at a later time: it is behind."""
-    monkeypatch.setattr(purge, "PIECE_RUNS", 8)
+    monkeypatch.setattr(message_reader, "PIECE_RUNS", 8)
     monkeypatch.setattr(leadership, "ENTRY_BYTES", 1)
     bench = Calendar()
     holey(bench, 50)
@@ -210,7 +210,7 @@ def test_a_purge_takes_what_waits_of_all_priorities(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some is in memory, some on disk only, some under way, in somebody's hands, or back."""
-    monkeypatch.setattr(purge, "PIECE_RUNS", 1 + seed % 6)
+    monkeypatch.setattr(message_reader, "PIECE_RUNS", 1 + seed % 6)
     chance = Random(seed)
     bench = urgent_bench(chance, chance.randrange(1, 30))
     (edge,) = bench.edges
@@ -239,7 +239,7 @@ def test_a_purge_takes_what_waits_of_all_priorities(
 def test_no_turn_looks_for_more_of_many_priorities_than_so_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(purge, "PIECE_RUNS", 8)
+    monkeypatch.setattr(message_reader, "PIECE_RUNS", 8)
     bench = urgent_bench(Random(0), 50)
     (edge,) = bench.edges
     held = 50

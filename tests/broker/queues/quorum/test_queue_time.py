@@ -14,7 +14,7 @@ NOON_MS = 1_800_000_000_000
 
 
 def made(last_stamp_ms: int, clock: ManualClock) -> QueueTime:
-    return QueueTime(last_stamp_ms, clock.wall_ms, clock.now_ms, lambda _after_ms: None)
+    return QueueTime(last_stamp_ms, clock, lambda _after_ms: None)
 
 
 def at(wall_ms: int) -> ManualClock:
@@ -89,6 +89,6 @@ def test_leaders_one_after_the_other_never_go_back_nor_stand_still(seed: int) ->
 def test_it_is_woken_after_so_much_of_its_own_time() -> None:
     woken: list[int] = []
     clock = at(NOON_MS - HOUR_MS)
-    time = QueueTime(NOON_MS, clock.wall_ms, clock.now_ms, woken.append)
+    time = QueueTime(NOON_MS, clock, woken.append)
     time.wake(Queue(QueueSpec("q"), QueueContext(lambda _queue: None)), NOON_MS + 70)
     assert woken == [70]

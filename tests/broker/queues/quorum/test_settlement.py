@@ -205,7 +205,7 @@ def test_what_has_died_elsewhere_is_taken_while_the_disk_lets_no_publish_in() ->
     bench.settle_down()
     assert not bench.take(), "neither taken nor refused"
     bench.is_open = True
-    bench.touch(bench.led)
+    bench.touch()
     bench.settle_down()
     assert bench.take() == [e.Done(session, 5, 1)]
     assert bench.image.state.live_count == 3

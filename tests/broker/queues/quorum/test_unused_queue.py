@@ -9,7 +9,6 @@ from typing import Any
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Detached, GetterAttached
-from fluffle.broker.queues.quorum.leadership import Leadership
 from tests.broker.queues.quorum.leading import Bench, quorum
 from tests.broker.queues.quorum.steps import change_leader, rest
 from tests.broker.queues.quorum.telling import with_consumer
@@ -123,8 +122,8 @@ class Expiring(Bench):
             assert not self.on_record
             assert self.now_ms >= self.used_ms + EXPIRES_MS
 
-    def on_disused(self, led: Leadership) -> None:
-        super().on_disused(led)
+    def on_disused(self) -> None:
+        super().on_disused()
         self.look()
 
     def leave(self) -> None:

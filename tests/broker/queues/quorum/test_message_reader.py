@@ -33,11 +33,15 @@ class Bench:
         facts: list[f.Fact] = [f.Published(1, 1, 7), f.Delivered(0, [2], [range(3, 4)])]
         self.entry = encode(FactBatch(0, 0, facts, messages))
         self.image.apply(2, self.entry)
-        self.damaged: list[int] = []
-        state, damaged = self.image.state, self.damaged.append
-        self.contents = LogJournal(
-            state, EntryBuilder(state), lambda _at: self.entry, damaged, stored
-        )
+        self.unreadable: list[int] = []
+        state = self.image.state
+        self.contents = LogJournal(state, EntryBuilder(state), self, stored)
+
+    def read_entry(self, _index: int) -> bytes:
+        return self.entry
+
+    def damaged(self, index: int) -> None:
+        self.unreadable.append(index)
 
     def numbers_of(self, level: int, first: int = 1, stop: int = 8) -> list[int]:
         """Read by a lane, each with its content."""
@@ -67,7 +71,7 @@ def test_damage_to_messages_of_one_priority_is_none_to_those_of_others() -> None
     bench = Bench()
     bench.entry = bench.entry.replace(b"message 6", b"massage 6")
     assert [bench.numbers_of(level) for level in (4, 9)] == [[1, 2, 4], [5, 7]]
-    assert bench.damaged == []
+    assert bench.unreadable == []
     with pytest.raises(UnreadableMessages):
         bench.numbers_of(0)
-    assert bench.damaged == [2]
+    assert bench.unreadable == [2]
