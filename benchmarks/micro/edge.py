@@ -19,11 +19,12 @@ from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.pending_requests import DeferredBytes, WaitingChannels
 from fluffle.broker.core.services import Services
-from fluffle.broker.core.session import Session
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.amqp091.channel import Channel, ChannelTable
+from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
+from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.protocols.amqp091.subscription import Envelopes
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder
@@ -61,6 +62,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
     access.put_user(User("guest"))
     access.permissions["guest", "/"] = EVERYTHING
     services = SimpleNamespace(
+        runtime=SimpleNamespace(commits=None, background_tasks=None, traffic=Traffic()),
         access=access,
         vhosts={"/": vhost},
         replies=ReplyTargets(),
@@ -68,27 +70,20 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         interceptors=None,
         owners=Owners("a"),
         random_name=lambda: "",
-        traffic=Traffic(),
-        background_tasks=None,
         read_barrier=LOCAL_READ_BARRIER,
-        commits=None,
         limits=Limits(),
         quorum=QuorumConfig(),
         nodes={},
         observers=(),
     )
-    session = Session(
+    connection = SimpleNamespace(
         name="",
-        user=access.users["guest"],
-        vhost=vhost,
         output=OutputBuffer(Nowhere(), touch=turn.touch_outlet),
-        services=cast(Services, services),
-        on_behind=lambda _queue, _count: None,
-        on_disk_behind=lambda: None,
-        give_up=lambda _error: None,
         waiting=WaitingChannels(lambda _channel, _ids, _act: None, DeferredBytes()),
-        frame_bytes_max=131_072,
-        notify_cancel=True,
+        handshake=SimpleNamespace(frame_bytes_max=131_072, capabilities=()),
+    )
+    session = AmqpSession(
+        cast(Connection, connection), access.users["guest"], vhost, cast(Services, services)
     )
     return Channel(1, session, cast(ChannelTable, None))
 

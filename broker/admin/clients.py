@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluffle.broker.admin.context import NodeContext, Row
+from fluffle.broker.core.client import Client, ClientChannel, channel_name
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.encryption import NOT_ENCRYPTED, encryption_row
 from fluffle.broker.protocols.amqp091.listings import (
-    channel_name,
     channel_row,
     connection_row,
     consumer_row,
@@ -91,16 +91,16 @@ def full_consumer_row(
     }
 
 
-def channel_details(context: NodeContext, connection: Connection, channel: Channel) -> Row:
+def channel_details(context: NodeContext, client: Client, channel: ClientChannel) -> Row:
     """Which channel it is, and whose."""
     return {
-        "name": channel_name(connection, channel),
+        "name": channel_name(client, channel),
         "number": channel.number,
         "node": context.config.node_name,
         "user": channel.session.user.name,
-        "connection_name": connection.name,
-        "peer_host": connection.ends[0][0],
-        "peer_port": connection.ends[0][1],
+        "connection_name": client.name,
+        "peer_host": client.ends[0][0],
+        "peer_port": client.ends[0][1],
     }
 
 

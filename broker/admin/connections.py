@@ -10,8 +10,9 @@ from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows, Wo
 from fluffle.broker.admin.statistics import ages_asked
 from fluffle.broker.admin.users import check_exist
 from fluffle.broker.base.errors import ConnectionForced, NotFound, SyntaxFailure
+from fluffle.broker.core.client import channel_name
 from fluffle.broker.core.forced_closes import PIECE, close_connection
-from fluffle.broker.protocols.amqp091.listings import channel_name, whose
+from fluffle.broker.protocols.amqp091.listings import whose
 from fluffle.broker.runtime.background import in_pieces
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFailure
+from fluffle.broker.core.client import channel_name
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.protocols.amqp091.listings import channel_name
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.queue_api import Deferred, QueueHandle
 from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from fluffle.broker.alarms.alarms import Alarms
     from fluffle.broker.base.clock import Clock
     from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.client import Client, ClientChannel
     from fluffle.broker.core.session import Session
-    from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.connection import Connection
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 UNKNOWN_OF_TLS = (
@@ -50,14 +49,14 @@ class ClientEvents:
 
     # Connections
 
-    def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
+    def logged_in(self, connection: Client, mechanism: str, name: str) -> None:
         self.announcer.tell("user.authentication.success", login(connection, mechanism, name))
 
-    def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None:
+    def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
         headers = {**login(connection, mechanism, name), "error": reason}
         self.announcer.tell("user.authentication.failure", headers)
 
-    def opened(self, connection: Connection, session: Session) -> None:
+    def opened(self, connection: Client, session: Session) -> None:
         handshake = connection.handshake
         _peer, (_host, port) = connection.ends
         named = {"user_provided_name": handshake.client_name} if handshake.client_name else {}
@@ -90,7 +89,7 @@ class ClientEvents:
 
     # Channels and consumers
 
-    def channel_opened(self, channel: Channel) -> None:
+    def channel_opened(self, channel: ClientChannel) -> None:
         """Its messages are not announced."""
         session, number = channel.session, channel.number
         headers = {
@@ -104,10 +103,10 @@ class ClientEvents:
         }
         self.announcer.tell("channel.created", headers)
 
-    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+    def channel_refused(self, channel: ClientChannel, error: BrokerError) -> None:
         """RabbitMQ does not tell this."""
 
-    def channel_closed(self, channel: Channel, consumer_count: int) -> None:
+    def channel_closed(self, channel: ClientChannel, consumer_count: int) -> None:
         session = channel.session
         headers = {
             "pid": pid(session.owner, channel.number),
@@ -116,7 +115,9 @@ class ClientEvents:
         }
         self.announcer.tell("channel.closed", headers)
 
-    def consumer_started(self, channel: Channel, consumer: Consumer, arguments: FieldTable) -> None:
+    def consumer_started(
+        self, channel: ClientChannel, consumer: Consumer, arguments: FieldTable
+    ) -> None:
         headers = {
             **consuming(channel, consumer),
             "exclusive": consumer.exclusive,
@@ -126,7 +127,7 @@ class ClientEvents:
         }
         self.announcer.tell("consumer.created", headers)
 
-    def consumer_ended(self, channel: Channel, consumer: Consumer) -> None:
+    def consumer_ended(self, channel: ClientChannel, consumer: Consumer) -> None:
         self.announcer.tell("consumer.deleted", consuming(channel, consumer))
 
 
@@ -165,7 +166,7 @@ class AlarmEvents:
                     self._announcer.tell(what, {"source": source, "node": self._announcer.node})
 
 
-def login(connection: Connection, mechanism: str, name: str) -> EventHeaders:
+def login(connection: Client, mechanism: str, name: str) -> EventHeaders:
     return {
         "name": name,
         "auth_mechanism": mechanism,
@@ -175,7 +176,7 @@ def login(connection: Connection, mechanism: str, name: str) -> EventHeaders:
     }
 
 
-def ends(connection: Connection) -> EventHeaders:
+def ends(connection: Client) -> EventHeaders:
     """The two of a socket."""
     (peer_host, peer_port), (host, _port) = connection.ends
     return {
@@ -198,7 +199,7 @@ def octets(host: str) -> str:
     return "{" + ",".join(str(int.from_bytes(each, "big")) for each in numbers) + "}"
 
 
-def consuming(channel: Channel, consumer: Consumer) -> EventHeaders:
+def consuming(channel: ClientChannel, consumer: Consumer) -> EventHeaders:
     session = channel.session
     return {
         "consumer_tag": consumer.tag,

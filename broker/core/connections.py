@@ -172,15 +172,9 @@ class Connections:
             self._empty.set()
 
     def relieve(self) -> None:
-        """Memory is short: have them remember less.
-
-        Those that leave so many answers unread that they are not read are ended.
-        """
+        """Memory is short: have them take less."""
         for connection in self:
-            if connection.read_holds.is_unread:
-                connection.drop()
-            else:
-                connection.remember_less()
+            connection.relieve()
 
     async def wait_empty(self, timeout_s: float) -> bool:
         """Whether the last connection went within `timeout_s`."""

@@ -139,7 +139,7 @@ def enqueue_into(
         if one is not EnqueueResult.ACCEPTED:
             answer = combined_answer(answer, one)
         if target.is_behind:
-            session.on_behind(target, count)
+            session.client.on_behind(target, count)
     routed.answer = answer
 
 

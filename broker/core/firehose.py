@@ -21,10 +21,10 @@ from fluffle.protocol.properties import Properties, body_of, decode_properties, 
 from fluffle.protocol.types import Field, FieldTable
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.client import ClientChannel, SessionChannel
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.property_facts import PropertyFacts
     from fluffle.broker.core.publisher import Publisher
-    from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.queues.delivery import DeliveryBatch
     from fluffle.broker.queues.queue_api import QueueHandle
     from fluffle.broker.vhosts.vhost import VirtualHost
@@ -42,10 +42,10 @@ class Tracer(Protocol):
     ) -> None:
         """A client has published messages, which are about to be put into queues."""
 
-    def delivered(self, channel: Channel, delivery_batch: DeliveryBatch) -> None:
+    def delivered(self, channel: ClientChannel, delivery_batch: DeliveryBatch) -> None:
         """A client is about to be given messages of a queue, which have no tags yet."""
 
-    def purging(self, channel: Channel, queue: QueueHandle) -> Callable[[], None]:
+    def purging(self, channel: SessionChannel, queue: QueueHandle) -> Callable[[], None]:
         """A client purges a queue: what comes from now on stays.  What is returned is called once
         that is done, if it is."""
 
@@ -64,11 +64,11 @@ class Tracers:
         for each in self._tracers:
             each.published(publisher, routed_batches, facts)
 
-    def delivered(self, channel: Channel, delivery_batch: DeliveryBatch) -> None:
+    def delivered(self, channel: ClientChannel, delivery_batch: DeliveryBatch) -> None:
         for each in self._tracers:
             each.delivered(channel, delivery_batch)
 
-    def purging(self, channel: Channel, queue: QueueHandle) -> Callable[[], None]:
+    def purging(self, channel: SessionChannel, queue: QueueHandle) -> Callable[[], None]:
         all_done = [each.purging(channel, queue) for each in self._tracers]
 
         def done() -> None:
@@ -112,7 +112,7 @@ class Firehose:
             copies.append((f"publish.{origin.exchange}", headers, content))
         publish_copies(publisher, copies)
 
-    def delivered(self, channel: Channel, delivery_batch: DeliveryBatch) -> None:
+    def delivered(self, channel: ClientChannel, delivery_batch: DeliveryBatch) -> None:
         """A client is about to be given messages of a queue."""
         queue, copies = delivery_batch.holder.queue.name, []
         for origin, content in zip(delivery_batch.origins, delivery_batch.contents, strict=True):
@@ -124,13 +124,13 @@ class Firehose:
             copies.append((f"deliver.{queue}", headers, content))
         publish_copies(channel, copies)
 
-    def purging(self, channel: Channel, queue: QueueHandle) -> Callable[[], None]:
+    def purging(self, channel: SessionChannel, queue: QueueHandle) -> Callable[[], None]:
         """Nothing is to be called: RabbitMQ does not trace it."""
         del channel, queue
         return ignore_done
 
     def _described(
-        self, channel: Channel | Publisher, origin: Origin, keys: Sequence[str], content: bytes
+        self, channel: SessionChannel, origin: Origin, keys: Sequence[str], content: bytes
     ) -> FieldTable:
         """What there is to know of a message, and of who has published or is given it."""
         session = channel.session
@@ -146,9 +146,7 @@ class Firehose:
         }
 
 
-def publish_copies(
-    channel: Channel | Publisher, copies: list[tuple[str, FieldTable, bytes]]
-) -> None:
+def publish_copies(channel: SessionChannel, copies: list[tuple[str, FieldTable, bytes]]) -> None:
     """Publish what is to be known of messages under routing keys, with their bodies."""
     publish_own(
         channel.session.vhost,

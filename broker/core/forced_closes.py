@@ -14,7 +14,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.runtime.background import BackgroundTasks, Task
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.core.client import ClientConnection
 
 PIECE = 25
 """Connections that are closed, or whose consumers are looked at, in a turn: each takes 0.1 ms, more
@@ -51,7 +51,7 @@ class ForcedCloses:
         self._chores.add(self._work(), self._failed)
 
 
-def close_connection(connection: Connection, why: BrokerError) -> None:
+def close_connection(connection: ClientConnection, why: BrokerError) -> None:
     """Close a connection, or cut it off if that cannot be done in order.
 
     AssertionError if what it believes is wrong.

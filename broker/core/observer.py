@@ -14,11 +14,10 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.client import Client, ClientChannel
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.session import Session
     from fluffle.broker.core.unacked import Stretch
-    from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.connection import Connection
     from fluffle.broker.queues.consumers import Consumer
     from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
     from fluffle.broker.queues.queue_api import QueueHandle
@@ -58,28 +57,28 @@ class Observer(Protocol):
     def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
         """Definitions whose changes are seen."""
 
-    def logged_in(self, connection: Connection, mechanism: str, name: str) -> None: ...
+    def logged_in(self, connection: Client, mechanism: str, name: str) -> None: ...
 
-    def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None: ...
+    def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None: ...
 
-    def opened(self, connection: Connection, session: Session) -> None:
+    def opened(self, connection: Client, session: Session) -> None:
         """A virtual host, by a client."""
 
     def closed(self, session: Session) -> None: ...
 
-    def channel_opened(self, channel: Channel) -> ChannelObserver | None:
+    def channel_opened(self, channel: ClientChannel) -> ChannelObserver | None:
         """A channel is there; what is to see its messages, if anything is."""
 
-    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+    def channel_refused(self, channel: ClientChannel, error: BrokerError) -> None:
         """It is about to be closed, for something was wrong."""
 
-    def channel_closed(self, channel: Channel, consumer_count: int) -> None: ...
+    def channel_closed(self, channel: ClientChannel, consumer_count: int) -> None: ...
 
     def consumer_started(
-        self, channel: Channel, consumer: Consumer, arguments: FieldTable
+        self, channel: ClientChannel, consumer: Consumer, arguments: FieldTable
     ) -> None: ...
 
-    def consumer_ended(self, channel: Channel, consumer: Consumer) -> None: ...
+    def consumer_ended(self, channel: ClientChannel, consumer: Consumer) -> None: ...
 
 
 class ChannelObservers:
@@ -107,7 +106,9 @@ class ChannelObservers:
             each.settled(stretches, outcome)
 
 
-def observe_channel(observers: Sequence[Observer], channel: Channel) -> ChannelObserver | None:
+def observe_channel(
+    observers: Sequence[Observer], channel: ClientChannel
+) -> ChannelObserver | None:
     """Tell observers of a channel that has been opened; what sees its messages for them."""
     asked = [observer.channel_opened(channel) for observer in observers]
     found = [each for each in asked if each is not None]

@@ -580,7 +580,7 @@ class Publisher:
             and session.commits.is_behind
             and waits_for_commit(answer)
         ):
-            session.on_disk_behind()
+            session.client.on_disk_behind()
         traffic = session.traffic
         if routed.targets:
             session.has_put = True  # mutant: CO4

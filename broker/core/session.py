@@ -1,4 +1,4 @@
-"""Session of a connection: the user, the virtual host and what its channels share."""
+"""Session of a client: one user in one virtual host, whatever the protocol."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from fluffle.broker.access.users import User
 from fluffle.broker.base.traffic import Deliveries
 from fluffle.broker.core.direct_reply_to import ReplyInbox
 from fluffle.broker.core.observer import ChangedBy
-from fluffle.broker.core.output_buffer import OutputBuffer
-from fluffle.broker.core.pending_requests import WaitingChannels
 from fluffle.broker.core.property_facts import PropertyFacts
 from fluffle.broker.core.route_lookup import RouteCache
 from fluffle.broker.core.services import Services
@@ -29,7 +27,8 @@ from fluffle.broker.vhosts.queue_changes import (
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
+    from fluffle.broker.core.client import Client
+    from fluffle.broker.queues.queue_api import QueueHandle
 
 REMEMBERED_WHEN_SHORT_MAX = 16
 """When memory is short, who remembers more of a kind forgets all of it.  So many are no more than
@@ -44,17 +43,16 @@ class ConfirmReporter(Protocol):
 
 
 class Session:
-    """A client that has logged in and opened a virtual host."""
+    """Session of a client that has logged in and opened a virtual host."""
 
     __slots__ = (
         "access",
         "background_tasks",
+        "client",
         "commits",
         "compare",
         "confirming",
         "facts",
-        "frame_bytes_max",
-        "give_up",
         "has_put",
         "inbox",
         "interceptors",
@@ -62,11 +60,7 @@ class Session:
         "metadata",
         "name",
         "nodes",
-        "notify_cancel",
         "observers",
-        "on_behind",
-        "on_disk_behind",
-        "output",
         "owner",
         "quorum_global_qos",
         "random_name",
@@ -79,25 +73,18 @@ class Session:
         "user",
         "vhost",
         "vhosts",
-        "waiting",
     )
 
     def __init__(
         self,
         *,
-        name: str,
         user: User,
         vhost: VirtualHost,
-        output: OutputBuffer,
         services: Services,
-        on_behind: Callable[[PublishTarget, int], None],
-        on_disk_behind: Callable[[], None],
-        give_up: Callable[[Exception], None],
-        waiting: WaitingChannels,
-        frame_bytes_max: int,
-        notify_cancel: bool,
+        client: Client,
     ) -> None:
-        self.name = name
+        self.client = client
+        self.name = name = client.name
         self.owner = services.owners.of(name)
         """Of the queues that only this connection may use."""
         self.user = user
@@ -107,28 +94,16 @@ class Session:
         runtime, self.interceptors = services.runtime, services.interceptors
         self.access, self.commits, self.limits = services.access, runtime.commits, services.limits
         self.vhost, self.vhosts, self.read_barrier = vhost, services.vhosts, services.read_barrier
-        self.rights, self.output = Rights(services.access, user, vhost.name), output
+        self.rights = Rights(services.access, user, vhost.name)
         self.background_tasks, self.traffic = runtime.background_tasks, runtime.traffic
         self.replies, self.inbox = services.replies, ReplyInbox()
         """What the requesters of this connection are answered through."""
         self.random_name = services.random_name
         """A random, URL-safe name of 22 letters."""
-        self.on_behind = on_behind
-        """Called with a queue that is behind and how many messages were just put into it."""
-        self.on_disk_behind = on_disk_behind
-        """Called when messages were recorded and the disk is behind."""
-        self.give_up = give_up
-        """Called with an error of our own that concerns this connection alone: it is closed."""
         self.quorum_global_qos = services.quorum.global_qos
         """Whether consumers of quorum queues share the prefetch of their channel."""
         self.compare = compare_relaxed if services.quorum.relaxed_redeclare else compare
         """Whether a queue is as it is declared again."""
-        self.waiting = waiting
-        """Channels that cannot go on yet."""
-        self.frame_bytes_max = frame_bytes_max
-        """What the client takes in one frame; 0 is no limit."""
-        self.notify_cancel = notify_cancel
-        """Whether the client understands a basic.cancel from the server."""
         self.routes = RouteCache(vhost, self.rights, services.replies)
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""

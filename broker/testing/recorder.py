@@ -24,9 +24,8 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.client import Client, ClientChannel
     from fluffle.broker.core.session import Session
-    from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.connection import Connection
 
 TAP = "timeline"
 
@@ -41,7 +40,7 @@ class Recorder:
         self._now_ms = now_ms
         self._find = find
         self._timelines: dict[str, Timeline] = {}
-        self._connections: dict[Session, Connection] = {}
+        self._connections: dict[Session, Client] = {}
         """Those that are open."""
 
     def of(self, vhost: str) -> Timeline:
@@ -65,15 +64,15 @@ class Recorder:
         teller = DefinitionListener(self, Actor(short(by.connection)))
         return PublishingMetadata(inner, teller, self._find, actor=by.actor, settler=by.settler)
 
-    def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
+    def logged_in(self, connection: Client, mechanism: str, name: str) -> None:
         """It says so when it opens a virtual host."""
 
-    def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None:
+    def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
         """Nobody knows which virtual host it wanted, so all hear of it."""
         for timeline in self._timelines.values():
             timeline.note(Actor(short(connection.name)), f"may not log in as {name!r}: {reason}")
 
-    def opened(self, connection: Connection, session: Session) -> None:
+    def opened(self, connection: Client, session: Session) -> None:
         self._connections[session] = connection
         timeline, who = self._seen(session)
         timeline.channels[session] = set()
@@ -87,29 +86,31 @@ class Recorder:
         timeline.channels.pop(session, None)
         timeline.note(who, f"is closed: {self._connections.pop(session).close_reason}")
 
-    def channel_opened(self, channel: Channel) -> ChannelObserver:
+    def channel_opened(self, channel: ClientChannel) -> ChannelObserver:
         timeline, who = self._at(channel)
         timeline.channels.setdefault(channel.session, set()).add(channel.number)
         timeline.note(who, "opens the channel")
         return SettlementTap(timeline, channel)
 
-    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+    def channel_refused(self, channel: ClientChannel, error: BrokerError) -> None:
         timeline, who = self._at(channel)
         timeline.note(who, f"the channel is closed: {int(error.code)} {error.reply_text}")
 
-    def channel_closed(self, channel: Channel, consumer_count: int) -> None:
+    def channel_closed(self, channel: ClientChannel, consumer_count: int) -> None:
         timeline, who = self._at(channel)
         timeline.channels.get(channel.session, set()).discard(channel.number)
         timeline.note(who, "the channel ends")
 
-    def consumer_started(self, channel: Channel, consumer: Consumer, arguments: FieldTable) -> None:
+    def consumer_started(
+        self, channel: ClientChannel, consumer: Consumer, arguments: FieldTable
+    ) -> None:
         timeline, who = self._at(channel)
         how = ", which need not acknowledge" if consumer.no_ack else ""
         prefetch = f", {consumer.prefetch} at once" if consumer.prefetch else ""
         told = f"consumes queue {consumer.queue.name!r} as {consumer.tag!r}{how}{prefetch}"
         timeline.note(who, told)
 
-    def consumer_ended(self, channel: Channel, consumer: Consumer) -> None:
+    def consumer_ended(self, channel: ClientChannel, consumer: Consumer) -> None:
         timeline, who = self._at(channel)
         is_there = channel.session.vhost.has(consumer.queue)
         why = "" if is_there else ", which is gone: it is cancelled by the broker"
@@ -120,7 +121,7 @@ class Recorder:
     def _seen(self, session: Session) -> tuple[Timeline, Actor]:
         return self.of(session.vhost.name), Actor(short(session.name))
 
-    def _at(self, channel: Channel) -> tuple[Timeline, Actor]:
+    def _at(self, channel: ClientChannel) -> tuple[Timeline, Actor]:
         return self.of(channel.session.vhost.name), who_on(channel)
 
 

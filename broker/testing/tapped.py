@@ -21,11 +21,11 @@ from fluffle.protocol.properties import body_of
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.client import ClientChannel, SessionChannel
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.property_facts import PropertyFacts
     from fluffle.broker.core.publisher import Publisher
     from fluffle.broker.core.unacked import Stretch
-    from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.queues.queue_api import QueueHandle
 
 
@@ -59,7 +59,7 @@ class TimelineTap:
         for where, same in groupby(told, lambda each: each[0]):
             timeline.note(who, f"publishes {listed([body for _, body in same])} {where}")
 
-    def delivered(self, channel: Channel, delivery_batch: DeliveryBatch) -> None:
+    def delivered(self, channel: ClientChannel, delivery_batch: DeliveryBatch) -> None:
         timeline, who = self._timeline, who_on(channel)
         holder, first = delivery_batch.holder, channel.unacked.next_tag
         tag = holder.tag if isinstance(holder, Consumer) else ""
@@ -86,7 +86,7 @@ class TimelineTap:
             found = origin_of(content)
             timeline.delivered(holder.queue.name, sequence, message, step, found)
 
-    def purging(self, channel: Channel, queue: QueueHandle) -> Callable[[], None]:
+    def purging(self, channel: SessionChannel, queue: QueueHandle) -> Callable[[], None]:
         return self._timeline.purging(who_on(channel), queue.name)
 
 
@@ -95,7 +95,7 @@ class SettlementTap:
 
     __slots__ = ("_channel", "_timeline")
 
-    def __init__(self, timeline: Timeline, channel: Channel) -> None:
+    def __init__(self, timeline: Timeline, channel: ClientChannel) -> None:
         self._timeline = timeline
         self._channel = channel
 
@@ -136,13 +136,13 @@ def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLette
     return dead_letter
 
 
-def is_there(channel: Channel, holder: Holder) -> bool:
+def is_there(channel: ClientChannel, holder: Holder) -> bool:
     """Whether the queue of which it holds messages can hear of them; another of its name gives the
     same numbers to others."""
     return not isinstance(holder, FormerHolder) and channel.session.vhost.has(holder.queue)
 
 
-def who_on(channel: Channel | Publisher) -> Actor:
+def who_on(channel: SessionChannel) -> Actor:
     return Actor(short(channel.session.name), channel.number)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.core.client import Client, ClientChannel
 from fluffle.broker.core.enqueue import RoutedBatch
 from fluffle.broker.core.observer import ChangedBy, ChannelObserver
 from fluffle.broker.core.session import Session
 from fluffle.broker.core.unacked import Stretch
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.queue_api import QueueHandle
@@ -47,30 +46,32 @@ class NodeRecorder:
         del by
         return inner
 
-    def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
+    def logged_in(self, connection: Client, mechanism: str, name: str) -> None:
         """Nothing is kept of it."""
 
-    def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None:
+    def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
         """Nothing is kept of it."""
 
-    def opened(self, connection: Connection, session: Session) -> None:
+    def opened(self, connection: Client, session: Session) -> None:
         """Nothing is kept of it."""
 
     def closed(self, session: Session) -> None:
         """Nothing is kept of it."""
 
-    def channel_opened(self, channel: Channel) -> ChannelObserver | None:
+    def channel_opened(self, channel: ClientChannel) -> ChannelObserver | None:
         del channel
         return self._channel_observer
 
-    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+    def channel_refused(self, channel: ClientChannel, error: BrokerError) -> None:
         """Nothing is kept of it."""
 
-    def channel_closed(self, channel: Channel, consumer_count: int) -> None:
+    def channel_closed(self, channel: ClientChannel, consumer_count: int) -> None:
         """Nothing is kept of it."""
 
-    def consumer_started(self, channel: Channel, consumer: Consumer, arguments: FieldTable) -> None:
+    def consumer_started(
+        self, channel: ClientChannel, consumer: Consumer, arguments: FieldTable
+    ) -> None:
         """Nothing is kept of it."""
 
-    def consumer_ended(self, channel: Channel, consumer: Consumer) -> None:
+    def consumer_ended(self, channel: ClientChannel, consumer: Consumer) -> None:
         """Nothing is kept of it."""

@@ -16,6 +16,7 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.traffic import DISABLED, Deaths, Deliveries, Dropped
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
+from fluffle.broker.core.client import channel_name
 from fluffle.broker.core.connections import Connections
 from fluffle.broker.core.services import Services
 from fluffle.broker.observability.metrics.counted_tables import CountedTables
@@ -36,7 +37,6 @@ from fluffle.broker.observability.metrics.tables import (
 )
 from fluffle.broker.observability.statistics.statistics import Statistics
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.listings import channel_name
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.settings import DeadLetterStrategy
 from fluffle.protocol.deaths import DeathReason

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from fluffle.broker.core.client import channel_name
 from fluffle.broker.core.services import Services
 from fluffle.broker.observability.metrics.tables import (
     COUNTER,
@@ -22,7 +23,6 @@ from fluffle.broker.observability.metrics.tables import (
 from fluffle.broker.observability.statistics.counts import PUBLISHED
 from fluffle.broker.observability.statistics.observer import bytes_of
 from fluffle.broker.observability.statistics.statistics import Statistics
-from fluffle.broker.protocols.amqp091.listings import channel_name
 
 if TYPE_CHECKING:
     from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from math import nan
 
 from fluffle.broker.cluster_port import ClusterView
+from fluffle.broker.core.client import channel_name
 from fluffle.broker.core.services import Services
 from fluffle.broker.observability.metrics.tables import Column, Reading, Table, text_of
 from fluffle.broker.observability.statistics.volumes import (
@@ -21,7 +22,6 @@ from fluffle.broker.observability.statistics.volumes import (
     volume_row,
 )
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.listings import channel_name
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.queues.volume import head_timestamp

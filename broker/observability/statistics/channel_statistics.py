@@ -39,10 +39,10 @@ from fluffle.broker.queues.delivery import Outcome
 from fluffle.protocol.properties import body_size
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.client import ClientChannel
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.unacked import Stretch
-    from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.queues.delivery import DeliveryBatch
     from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
     from fluffle.broker.routing.exchange import Exchange
@@ -161,9 +161,9 @@ class ChannelStatistics:
         "vhost_counters",
     )  # fmt: skip
 
-    def __init__(self, counters: NodeCounters, channel: Channel) -> None:
+    def __init__(self, counters: NodeCounters, channel: ClientChannel) -> None:
         self._counters = counters
-        self._channel: Channel | None = channel
+        self._channel: ClientChannel | None = channel
         """None once it has ended."""
         vhost = channel.session.vhost
         self.vhost_counters = counters.of(vhost)

@@ -13,9 +13,8 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.client import Client, ClientChannel
     from fluffle.broker.core.session import Session
-    from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.connection import Connection
     from fluffle.broker.queues.consumers import Consumer
 
 
@@ -25,7 +24,7 @@ class ConnectionStatistics:
     __slots__ = ("_connection", "_counters", "counts", "vhost_counters")
 
     def __init__(
-        self, counters: NodeCounters, connection: Connection, vhost_counters: VhostCounters
+        self, counters: NodeCounters, connection: Client, vhost_counters: VhostCounters
     ) -> None:
         self._counters = counters
         self._connection = connection
@@ -41,9 +40,9 @@ class ConnectionStatistics:
             self._counters.enter(0, new, (self.counts, self.vhost_counters.bytes))
 
 
-def bytes_of(connection: Connection) -> tuple[int, int]:
+def bytes_of(connection: Client) -> tuple[int, int]:
     """As `OF_BYTES`."""
-    return connection.read_bytes, connection.output.written_bytes
+    return connection.read_bytes, connection.written_bytes
 
 
 class StatisticsObserver:
@@ -53,10 +52,10 @@ class StatisticsObserver:
 
     def __init__(self, counters: NodeCounters) -> None:
         self._counters = counters
-        self.connections: dict[Connection, ConnectionStatistics] = {}
+        self.connections: dict[Client, ConnectionStatistics] = {}
         """Those that have opened a virtual host."""
-        self._connections: dict[Session, Connection] = {}
-        self.channels: dict[Channel, ChannelStatistics] = {}
+        self._connections: dict[Session, Client] = {}
+        self.channels: dict[ClientChannel, ChannelStatistics] = {}
         """Those that are open."""
 
     def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
@@ -64,13 +63,13 @@ class StatisticsObserver:
         del by
         return inner
 
-    def logged_in(self, connection: Connection, mechanism: str, name: str) -> None:
+    def logged_in(self, connection: Client, mechanism: str, name: str) -> None:
         """`Traffic` counts it."""
 
-    def refused(self, connection: Connection, mechanism: str, name: str, reason: str) -> None:
+    def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
         """`Traffic` counts it."""
 
-    def opened(self, connection: Connection, session: Session) -> None:
+    def opened(self, connection: Client, session: Session) -> None:
         self._connections[session] = connection
         vhost_counters = self._counters.of(session.vhost)
         self.connections[connection] = ConnectionStatistics(
@@ -80,22 +79,24 @@ class StatisticsObserver:
     def closed(self, session: Session) -> None:
         self.connections.pop(self._connections.pop(session)).enter()
 
-    def connection_of(self, channel: Channel) -> Connection:
+    def connection_of(self, channel: ClientChannel) -> Client:
         """That of an open one."""
         return self._connections[channel.session]
 
-    def channel_opened(self, channel: Channel) -> ChannelStatistics:
+    def channel_opened(self, channel: ClientChannel) -> ChannelStatistics:
         statistics = self.channels[channel] = ChannelStatistics(self._counters, channel)
         return statistics
 
-    def channel_refused(self, channel: Channel, error: BrokerError) -> None:
+    def channel_refused(self, channel: ClientChannel, error: BrokerError) -> None:
         """It will be closed."""
 
-    def channel_closed(self, channel: Channel, consumer_count: int) -> None:
+    def channel_closed(self, channel: ClientChannel, consumer_count: int) -> None:
         self.channels.pop(channel).end()
 
-    def consumer_started(self, channel: Channel, consumer: Consumer, arguments: FieldTable) -> None:
+    def consumer_started(
+        self, channel: ClientChannel, consumer: Consumer, arguments: FieldTable
+    ) -> None:
         """What it gets is counted on its channel."""
 
-    def consumer_ended(self, channel: Channel, consumer: Consumer) -> None:
+    def consumer_ended(self, channel: ClientChannel, consumer: Consumer) -> None:
         """Nothing is kept of it."""

@@ -29,10 +29,9 @@ from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.core.client import Client, ClientChannel, ClientConnection
 
-ByChannel: TypeAlias = tuple["Connection", "Channel", Row]
+ByChannel: TypeAlias = tuple["Client", "ClientChannel", Row]
 """What a channel has done with one queue or exchange."""
 
 NO_BYTES = Counts(OF_BYTES)
@@ -115,7 +114,9 @@ class Statistics:
             if on_channel.vhost_counters is vhost_counters and published is not None:
                 yield self._by_channel(channel, published.counts, windows)
 
-    def _by_channel(self, channel: Channel, counts: Counts, windows: SampleWindows) -> ByChannel:
+    def _by_channel(
+        self, channel: ClientChannel, counts: Counts, windows: SampleWindows
+    ) -> ByChannel:
         row = row_of(counts, self._sampler.looks, windows.messages)
         return self.observer.connection_of(channel), channel, row
 
@@ -128,7 +129,7 @@ class Statistics:
             return {}
         return self._message_stats(vhost_counters.exchanges.get(exchange), windows)
 
-    def of_channel(self, channel: Channel, windows: SampleWindows = NO_PAST) -> Row:
+    def of_channel(self, channel: ClientChannel, windows: SampleWindows = NO_PAST) -> Row:
         """`message_stats`, `idle_since`, and counts apart in `publishes` and `deliveries`."""
         self.counters.enter_touched()
         on_channel = self.observer.channels.get(channel)
@@ -156,7 +157,7 @@ class Statistics:
             ],
         }
 
-    def of_connection(self, connection: Connection, windows: SampleWindows = NO_PAST) -> Row:
+    def of_connection(self, connection: ClientConnection, windows: SampleWindows = NO_PAST) -> Row:
         """`recv_oct`, `recv_cnt`, `send_oct`, `send_cnt`, `send_pend`."""
         on_connection, looks = self.observer.connections.get(connection), self._sampler.looks
         counts = on_connection.counts if on_connection is not None else NO_BYTES
@@ -164,7 +165,7 @@ class Statistics:
             **whole_row_of(counts, looks, windows.data),
             **dict(zip(OF_BYTES.names, bytes_of(connection), strict=True)),
             "recv_cnt": connection.reads,
-            "send_cnt": connection.output.writes,
+            "send_cnt": connection.writes,
             "send_pend": connection.unwritten_bytes,
         }
 

@@ -12,7 +12,6 @@ from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.pending_requests import PendingQuery, PendingRequest
 from fluffle.broker.core.publisher import Publisher
-from fluffle.broker.core.session import Session
 from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.core.topology import readable_queue
 from fluffle.broker.metadata.metadata import Decide, ignore_done
@@ -25,6 +24,7 @@ from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
     from fluffle.broker.core.observer import ChannelObserver
+    from fluffle.broker.protocols.amqp091.session import AmqpSession
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.tx_methods import Transaction
     from fluffle.broker.queues.queue_api import QueueHandle
@@ -69,7 +69,7 @@ class Channel:
         "unacked",
     )
 
-    def __init__(self, number: int, session: Session, channels: ChannelTable) -> None:
+    def __init__(self, number: int, session: AmqpSession, channels: ChannelTable) -> None:
         self.number = number
         self.session = session
         self.channels = channels

@@ -9,7 +9,6 @@ from fluffle.broker.base.errors import BrokerError, ChannelError, NotImplemented
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import check_channel_limit
 from fluffle.broker.core.observer import observe_channel
-from fluffle.broker.core.session import Session
 from fluffle.broker.protocols.amqp091 import (
     basic_methods,
     publish_methods,
@@ -18,6 +17,7 @@ from fluffle.broker.protocols.amqp091 import (
 )
 from fluffle.broker.protocols.amqp091.channel import Channel, deliver_ready
 from fluffle.broker.protocols.amqp091.connection_methods import close_for, unimplemented
+from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.protocols.amqp091.subscription import Subscription
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Basic, Method, encode_method, make
@@ -76,7 +76,7 @@ class Channels:
 
     __slots__ = ("_closing", "_has_late", "_late", "_limit", "_open", "_session")
 
-    def __init__(self, session: Session, limit: int) -> None:
+    def __init__(self, session: AmqpSession, limit: int) -> None:
         self._session = session
         self._limit = limit
         """How many there may be at once, those that wait for close-ok included; 0 is no limit."""

@@ -31,7 +31,7 @@ from fluffle.broker.core.pending_requests import (
 from fluffle.broker.core.read_control import ReadControl
 from fluffle.broker.core.read_holds import UNREAD_BYTES_MAX, ReadHolds
 from fluffle.broker.core.services import Services
-from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
+from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
 from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS
 from fluffle.broker.process.peer_addresses import (
@@ -55,6 +55,7 @@ from fluffle.broker.protocols.amqp091.event_handlers import (
     may_be_answered_too_soon,
 )
 from fluffle.broker.protocols.amqp091.sasl import PeerCertificate
+from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.queues.queue_api import PublishTarget
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.events import method_ids
@@ -86,13 +87,13 @@ class Connection(asyncio.Protocol):
         self._forwarded = forwarded
         """For whom a proxy made this connection."""
         self.phase = ConnectionState.HEADER
-        self.handshake = connection_methods.Handshake()
+        self.handshake = connection_methods.AmqpHandshake()
         self.name = ""
         self.is_from_loopback = False
         self.certificate: PeerCertificate = {}
         """The client's, if it has been verified."""
         self.close_reason = ""
-        self._session: Session | None = None
+        self._session: AmqpSession | None = None
         self.open_channels: Channels | None = None
         """Invariant: there is a session while there are channels, and only in phase RUNNING."""
         self.pending: deque[Occurrence] = deque()
@@ -135,6 +136,7 @@ class Connection(asyncio.Protocol):
             call_later=self.services.runtime.clients_call_later,
             on_blocked=self._on_blocked,
         )
+        self.on_disk_behind = self.read_holds.wait_for_disk
         self.services.connections.add(self)
         self.handshake.connected_at_ms = self.services.runtime.clock.wall_ms()
         connection_methods.expect_client(self)
@@ -400,7 +402,7 @@ class Connection(asyncio.Protocol):
             beating = HeartbeatTimer(Heartbeat(), self._transport, self.output, lambda: self.reads)
             self.deadlines.beat(beating, heartbeat_s)
 
-    def begin(self, session: Session) -> None:
+    def begin(self, session: AmqpSession) -> None:
         """The client may open channels."""
         self.phase = ConnectionState.RUNNING
         self._reader.open()
@@ -507,7 +509,7 @@ class Connection(asyncio.Protocol):
         return self.open_channels or ()
 
     @property
-    def session(self) -> Session | None:
+    def session(self) -> AmqpSession | None:
         return self._session
 
     @property
@@ -528,6 +530,16 @@ class Connection(asyncio.Protocol):
         return self.tls is not None
 
     @property
+    def writes(self) -> int:
+        """How often the socket was given something."""
+        return self.output.writes
+
+    @property
+    def written_bytes(self) -> int:
+        """What the socket has taken."""
+        return self.output.written_bytes
+
+    @property
     def unwritten_bytes(self) -> int:
         """What the socket has not taken yet."""
         return self._transport.get_write_buffer_size()
@@ -537,8 +549,14 @@ class Connection(asyncio.Protocol):
         """Whether it has published."""
         return self._session is not None and self._session.routes.found_count > 0
 
-    def remember_less(self) -> None:
-        """Memory is short: forget what can be found out again, where that is much."""
+    def relieve(self) -> None:
+        """Memory is short: forget what can be found out again, where that is much.
+
+        A client that leaves so many answers unread that it is not read is ended.
+        """
+        if self.read_holds.is_unread:
+            self.drop()
+            return
         self._reader.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
         if self._session is not None:
             self._session.remember_less()

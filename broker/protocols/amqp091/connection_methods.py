@@ -28,10 +28,11 @@ from fluffle.broker.base.errors import (
 )
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import admitted
+from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.pending_requests import ids_of
-from fluffle.broker.core.session import Session
 from fluffle.broker.protocols.amqp091.channel import deliver_ready, once_settled
 from fluffle.broker.protocols.amqp091.sasl import EXTERNAL, MECHANISMS, certified_name
+from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
@@ -80,31 +81,14 @@ def state_of(phase: ConnectionState, alarms: Alarms, holds: Callable[[str], bool
     return "flow" if holds("flow") or holds("disk") else "running"
 
 
-class Handshake:
-    """Properties that the client has sent, and the limits agreed with it."""
+class AmqpHandshake(Handshake):
+    """Handshake of AMQP, with what else the client can do."""
 
-    __slots__ = (
-        "capabilities",
-        "channels_max",
-        "client_name",
-        "client_properties",
-        "connected_at_ms",
-        "frame_bytes_max",
-        "mechanism",
-        "user",
-    )
+    __slots__ = ("capabilities",)
 
     def __init__(self) -> None:
+        super().__init__()
         self.capabilities: frozenset[str] = frozenset()
-        self.client_name = ""
-        self.client_properties: FieldTable = {}
-        """Only where they will be told."""
-        self.connected_at_ms = 0
-        """By the time of day."""
-        self.mechanism = ""
-        self.user: User | None = None
-        self.channels_max = 0
-        self.frame_bytes_max = 0
 
     @property
     def wants_blocked(self) -> bool:
@@ -346,19 +330,7 @@ def open_vhost(connection: Connection, method: Methods.Open) -> None:
     services, handshake = connection.services, connection.handshake
     assert handshake.user is not None
     vhost = admitted(services, handshake.user, method.virtual_host)
-    session = Session(
-        name=connection.name,
-        user=handshake.user,
-        vhost=vhost,
-        output=connection.output,
-        services=services,
-        on_behind=connection.on_behind,
-        on_disk_behind=connection.read_holds.wait_for_disk,
-        give_up=connection.give_up,
-        waiting=connection.waiting,
-        frame_bytes_max=handshake.frame_bytes_max,
-        notify_cancel="consumer_cancel_notify" in handshake.capabilities,
-    )
+    session = AmqpSession(connection, handshake.user, vhost, services)
     connection.begin(session)
     for observer in services.observers:
         observer.opened(connection, session)

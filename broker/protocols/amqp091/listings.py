@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fluffle.broker.core.client import channel_name
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.queues.consumers import Consumer
 
@@ -87,7 +88,3 @@ def activity_of(consumer: Consumer) -> str:
     if not consumer.queue.spec.single_active_consumer:
         return "up"
     return "single_active" if consumer.is_active else "waiting"
-
-
-def channel_name(connection: Connection, channel: Channel) -> str:
-    return f"{connection.name} ({channel.number})"

@@ -50,7 +50,7 @@ class Envelopes:
         try:
             self._send(delivery_batch)
         except Exception as error:  # noqa: BLE001
-            self._channel.session.give_up(error)
+            self._channel.session.connection.give_up(error)
 
     def _send(self, delivery_batch: DeliveryBatch) -> None:
         """Number the messages of a run and add their frames to what the connection writes."""

@@ -6,7 +6,6 @@ from fluffle.broker.core.enqueue import RoutedBatch
 from fluffle.broker.core.firehose import Firehose, set_tracer
 from fluffle.broker.core.property_facts import PropertyFacts
 from fluffle.broker.core.publisher import Publisher
-from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make
 from fluffle.protocol.properties import decode_properties
@@ -120,10 +119,10 @@ class Count:
     ) -> None:
         self.published_count += sum(len(each.contents) for each in routed_batches)
 
-    def delivered(self, _channel: Channel, delivery_batch: DeliveryBatch) -> None:
+    def delivered(self, _channel: object, delivery_batch: DeliveryBatch) -> None:
         self.delivered_count += len(delivery_batch.contents)
 
-    def purging(self, _channel: Channel, _queue: object) -> Callable[[], None]:
+    def purging(self, _channel: object, _queue: object) -> Callable[[], None]:
         return self._purged
 
     def _purged(self) -> None:

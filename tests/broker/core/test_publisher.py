@@ -9,10 +9,7 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.core.confirms import Confirms, Known
 from fluffle.broker.core.enqueue import TARGETS_AT_ONCE, RoutedBatch
-from fluffle.broker.core.output_buffer import OutputBuffer
-from fluffle.broker.core.pending_requests import WaitingChannels
 from fluffle.broker.core.publisher import Publisher
-from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -20,7 +17,7 @@ from fluffle.protocol.properties import Properties, build_content, encode_proper
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
 from tests.support.edge import Edge
-from tests.support.fakes import FakeTransport
+from tests.support.sessions import session_of
 
 
 class Outcomes:
@@ -44,20 +41,7 @@ class Request:
     """A request that publishes one message: its session, publisher and outcomes."""
 
     def __init__(self, edge: Edge, user: User | None = None) -> None:
-        output = OutputBuffer(FakeTransport(edge.scheduler, {}), touch=edge.turn.touch_outlet)
-        self.session = Session(
-            name="request",
-            user=user or edge.access.users["guest"],
-            vhost=edge.vhost,
-            output=output,
-            services=edge.services,
-            on_behind=lambda _queue, _count: None,
-            on_disk_behind=lambda: None,
-            give_up=lambda error: pytest.fail(str(error)),
-            waiting=WaitingChannels(lambda *_: None, edge.services.connections.kept),
-            frame_bytes_max=0,
-            notify_cancel=False,
-        )
+        self.session = session_of(edge, user)
         self.outcomes = Outcomes()
         self.publisher = Publisher(self.session, self.outcomes)
         self.publisher.confirm()

@@ -18,6 +18,7 @@ from fluffle.broker.base.errors import (
 from fluffle.broker.base.message import Origin
 from fluffle.broker.config.config import Limits
 from fluffle.broker.core import topology
+from fluffle.broker.core.admission import ask_again
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING
 from fluffle.broker.metadata.metadata import Decide, ignore_done, never
@@ -31,27 +32,25 @@ from fluffle.broker.routing.recent_history import HistoryMessage
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.protocol.types import FieldTable
 from tests.support.edge import Edge
+from tests.support.sessions import session_of
 
 QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
 
 
 class Node:
-    """A node, and the session of alice, who has opened no channel."""
+    """A node, and the session of alice, who has no channel."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.edge = Edge(limits)
-        self.session = self.log_in("alice", "wonder")
+        self.session = self.log_in("alice")
 
-    def log_in(self, user: str = "guest", password: str = "guest") -> Session:
-        client = self.edge.accept()
-        client.log_in(user=user, password=password)
-        session = client.connection.session
-        assert session is not None
-        return session
+    def log_in(self, user: str = "guest") -> Session:
+        return session_of(self.edge, self.edge.access.users[user])
 
     def allow(self, configure: str = "", write: str = "", read: str = "") -> None:
         """What alice may do from now on."""
         self.edge.editor.put_permission("alice", "/", Permission(configure, write, read))
+        ask_again(self.session)
 
     def change(self, decide: Decide) -> None:
         self.session.metadata.change(decide, ignore_done, never)
@@ -130,7 +129,7 @@ def test_an_exchange_is_deleted_unless_it_is_used(node: Node) -> None:
 def test_an_alternate_exchange_takes_three_rights(
     node: Node, permission: Permission, refused: str
 ) -> None:
-    node.edge.editor.put_permission("alice", "/", permission)
+    node.allow(permission.configure, permission.write, permission.read)
     with pytest.raises(AccessRefused, match=refused):
         node.declare_exchange("x", arguments={"alternate-exchange": ("S", b"y")})
 

@@ -378,7 +378,7 @@ def test_nobody_who_has_gone_waits_for_a_queue_that_is_full(edge: Edge) -> None:
     assert session is not None
     client.transport.lose()
     edge.run()
-    session.on_behind(cast(PublishTarget, Full(full)), 1)
+    session.client.on_behind(cast(PublishTarget, Full(full)), 1)
     assert full.blocked_publishers == []
 
 
@@ -391,11 +391,11 @@ def test_nor_for_a_disk_that_is_behind(edge: Edge, monkeypatch: pytest.MonkeyPat
         "when_caught_up",
         lambda _commits, act: waiting.append(act),
     )
-    session.on_disk_behind()
+    session.client.on_disk_behind()
     assert len(waiting) == 1
     client.transport.lose()
     edge.run()
-    session.on_disk_behind()
+    session.client.on_disk_behind()
     assert len(waiting) == 1
 
 

@@ -1,0 +1,137 @@
+"""Client of a node as the core knows it: a connection of any protocol, or a single request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from fluffle.protocol.types import FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.access.users import User
+    from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.confirms import Confirms
+    from fluffle.broker.core.session import Session
+    from fluffle.broker.core.unacked import Unacked
+    from fluffle.broker.queues.queue_api import PublishTarget
+    from fluffle.protocol.proxy import Address
+
+
+class Handshake:
+    """Properties that a client has sent, and the limits agreed with it."""
+
+    __slots__ = (
+        "channels_max",
+        "client_name",
+        "client_properties",
+        "connected_at_ms",
+        "frame_bytes_max",
+        "mechanism",
+        "user",
+    )
+
+    def __init__(self) -> None:
+        self.client_name = ""
+        self.client_properties: FieldTable = {}
+        """Only where they will be told."""
+        self.connected_at_ms = 0
+        """By the time of day."""
+        self.mechanism = ""
+        self.user: User | None = None
+        self.channels_max = self.frame_bytes_max = 0
+        """What the client may have of each; 0 is no limit."""
+
+
+class Client(Protocol):
+    """Client that has been accepted, from its first byte to its end."""
+
+    @property
+    def name(self) -> str:
+        """Both its ends, as RabbitMQ shows them."""
+
+    @property
+    def ends(self) -> tuple[Address, Address]:
+        """Where it is, and where it came in."""
+
+    @property
+    def is_encrypted(self) -> bool: ...
+
+    @property
+    def handshake(self) -> Handshake: ...
+
+    @property
+    def heartbeat_s(self) -> int:
+        """Interval of its heartbeats; 0 is none."""
+
+    @property
+    def close_reason(self) -> str:
+        """Why it is closed, once it is."""
+
+    @property
+    def read_bytes(self) -> int:
+        """How much it has sent."""
+
+    @property
+    def written_bytes(self) -> int:
+        """How much has been sent to it."""
+
+    def on_behind(self, target: PublishTarget, count: int) -> None:
+        """It has just put `count` messages into a queue that is behind."""
+
+    def on_disk_behind(self) -> None:
+        """Messages of it were recorded, and the disk is behind."""
+
+
+class ClientConnection(Client, Protocol):
+    """Client that stays until it or the broker ends it."""
+
+    @property
+    def reads(self) -> int:
+        """How often something came from it."""
+
+    @property
+    def writes(self) -> int:
+        """How often something was sent to it."""
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """What its socket has not taken yet."""
+
+    def fail(self, error: BrokerError) -> None:
+        """Close it in order, and say why."""
+
+    def drop(self, reason: str = ...) -> None:
+        """Cut it off, without a word."""
+
+    def give_up(self, error: Exception) -> None:
+        """Close it for an error of the broker's own that concerns it alone."""
+
+    def relieve(self) -> None:
+        """Have it take less memory, which is short."""
+
+
+class SessionChannel(Protocol):
+    """Channel of a session, as far as it is named where something is told of it."""
+
+    @property
+    def number(self) -> int:
+        """Number among the channels of the client, from 1 on."""
+
+    @property
+    def session(self) -> Session: ...
+
+
+class ClientChannel(SessionChannel, Protocol):
+    """Channel of a client, which publishes for it and is given messages."""
+
+    @property
+    def confirms(self) -> Confirms | None:
+        """What is known of its messages, if they are confirmed."""
+
+    @property
+    def unacked(self) -> Unacked:
+        """Ledger of what it was given."""
+
+
+def channel_name(client: Client, channel: SessionChannel) -> str:
+    """Name of a channel, as RabbitMQ shows it."""
+    return f"{client.name} ({channel.number})"

@@ -1,0 +1,39 @@
+"""A client without a socket, and its session."""
+
+from __future__ import annotations
+
+from fluffle.broker.access.users import User
+from fluffle.broker.core.client import Handshake
+from fluffle.broker.core.session import Session
+from fluffle.broker.queues.queue_api import PublishTarget
+from tests.support.edge import Edge
+
+
+class FakeClient:
+    """Client that is never held up: a `core.client.Client`."""
+
+    name = "127.0.0.1:40000 -> 127.0.0.1:5672"
+    ends = ("127.0.0.1", 40_000), ("127.0.0.1", 5672)
+    is_encrypted = False
+    heartbeat_s = read_bytes = written_bytes = 0
+    close_reason = "done"
+
+    def __init__(self) -> None:
+        self.handshake = Handshake()
+        self.behind: list[tuple[str, int]] = []
+        """Queues that were behind when it had just put so many messages into them."""
+
+    def on_behind(self, target: PublishTarget, count: int) -> None:
+        self.behind.append((target.name, count))
+
+    def on_disk_behind(self) -> None: ...
+
+
+def session_of(edge: Edge, user: User | None = None) -> Session:
+    """The session of a client that has logged in, by default as guest."""
+    return Session(
+        user=user or edge.access.users["guest"],
+        vhost=edge.vhost,
+        services=edge.services,
+        client=FakeClient(),
+    )
