@@ -12,16 +12,19 @@ turn, which is wanted at once then, so that pings go out in between.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from fluffle.raft import (
     corruption,
-    dispatch,
     election,
+    follower,
     force_single_member,
     leader,
     leader_query,
+    replication,
     snapshot_receiver,
+    snapshot_sender,
     turn,
 )
 from fluffle.raft.config import Config, Member, NodeId
@@ -30,13 +33,103 @@ from fluffle.raft.group import Group
 from fluffle.raft.group_scheduler import GroupScheduler, NodeNews
 from fluffle.raft.log import Log
 from fluffle.raft.log_store import Persist, RecoveredGroup, Write
-from fluffle.raft.messages import GroupMessage, GroupUnknown, Message, Ping
+from fluffle.raft.messages import (
+    AppendAccepted,
+    AppendRejected,
+    AppendRequest,
+    GroupMessage,
+    GroupUnknown,
+    LeaderQuery,
+    Message,
+    NotLeading,
+    Ping,
+    PreVoteRequest,
+    PreVoteResponse,
+    RepairRequest,
+    SnapshotChunk,
+    SnapshotOffer,
+    SnapshotProgress,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
 from fluffle.raft.node import Node
-from fluffle.raft.output import Output, Verdict
+from fluffle.raft.output import Output, Role, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Chance, GroupId, HardState, SnapshotMeta
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
+
+Handler = Callable[[GroupState, NodeId, Any], None]
+
+FROM_A_LEADER: dict[type[GroupMessage], Handler] = {
+    AppendRequest: follower.on_append_request,
+    SnapshotOffer: snapshot_receiver.on_snapshot_offer,
+    SnapshotChunk: snapshot_receiver.on_snapshot_chunk,
+}
+
+ANY_ROLE: dict[type[GroupMessage], Handler] = {
+    PreVoteRequest: election.on_pre_vote_request,
+    VoteRequest: election.on_vote_request,
+    LeaderQuery: leader_query.on_leader_query,
+}
+"""For every role; the terms of the first two are those of elections that may never be held."""
+
+HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
+    Role.FOLLOWER: {
+        **FROM_A_LEADER,
+        TimeoutNow: election.on_timeout_now,
+        NotLeading: leader_query.on_not_leading,
+    },
+    Role.PRE_CANDIDATE: {
+        **FROM_A_LEADER,
+        TimeoutNow: election.on_timeout_now,
+        PreVoteResponse: election.on_pre_vote_response,
+    },
+    Role.CANDIDATE: {
+        **FROM_A_LEADER,
+        VoteResponse: election.on_vote_response,
+    },
+    Role.LEADER: {
+        AppendAccepted: replication.on_append_accepted,
+        AppendRejected: replication.on_append_rejected,
+        RepairRequest: replication.on_repair_request,
+        SnapshotProgress: snapshot_sender.on_snapshot_progress,
+    },
+}
+"""For each role; a message that is not in the table of a role means nothing to it."""
+
+
+def step(state: GroupState, node: NodeId, message: GroupMessage) -> None:
+    """Take a message of this group that came from `node`, for this incarnation."""
+    kind = type(message)
+    handler = ANY_ROLE.get(kind)
+    if handler is not None:
+        handler(state, node, message)
+        return
+    if message.term > state.term and not is_proposed_term(message):
+        state.become_follower(message.term, None)
+    elif message.term < state.term:
+        on_old_term(state, node, message)
+        return
+    handler = HANDLERS[state.role].get(kind)
+    if handler is not None:
+        handler(state, node, message)
+
+
+def is_proposed_term(message: GroupMessage) -> bool:
+    """Tell whether a message names a term that was only asked for: a pre-vote that was granted."""
+    return isinstance(message, PreVoteResponse) and message.is_granted
+
+
+def on_old_term(state: GroupState, node: NodeId, message: GroupMessage) -> None:
+    """Answer a message of an old term, which counts for nothing: its leader must hear that it is
+    over (Raft §5.1).
+
+    By whatever it says: one that has left the group has nothing more to say than `TimeoutNow`.
+    """
+    if type(message) in FROM_A_LEADER or type(message) is TimeoutNow:  # mutant: M14a M14b M42
+        follower.send_term(state, node, message.sender)
 
 
 class MultiRaft:
@@ -179,10 +272,10 @@ class MultiRaft:
         if message.receiver > known:
             self._node.send(node, GroupUnknown(message.group, message.receiver))
         elif state is not None and message.receiver == known:
-            dispatch.step(state, node, message)
+            step(state, node, message)
         elif state is not None and message.term < state.term:  # mutant: M48
             # For whom this node was before: all may have become others while one still led.
-            dispatch.on_old_term(state, node, message)
+            on_old_term(state, node, message)
 
     def _on_group_unknown(self, node: NodeId, message: GroupUnknown) -> None:
         state = self._groups.get(message.group)

@@ -11,8 +11,7 @@ from __future__ import annotations
 from zlib import crc32
 
 from fluffle.raft import follower
-from fluffle.raft.config import Config, NodeId
-from fluffle.raft.config_history import ConfigHistory
+from fluffle.raft.config import Config, ConfigHistory, NodeId
 from fluffle.raft.log_store import Staged, StagedSnapshot
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
 from fluffle.raft.ranges import Ranges

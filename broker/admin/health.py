@@ -74,7 +74,7 @@ def list_ciphers(_parts: NodeContext) -> Rows:
 
 def list_certificates(context: NodeContext) -> Rows:
     """The certificates for clients in the files of this node, and when they end."""
-    from fluffle.broker.process.certificate_expiry import ends_in  # noqa: PLC0415  only if it is asked for
+    from fluffle.broker.process.certificates import ends_in  # noqa: PLC0415  only if it is asked for
 
     files = context.config.tls_cert, context.config.tls_ca
     return (

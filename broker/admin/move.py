@@ -11,8 +11,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.queues.queue_api import Deferred, QueueHandle
 from fluffle.broker.queues.queue_view import PeekRequest
 from fluffle.broker.runtime.runtime import Runtime
-from fluffle.broker.transfer.move.mover import INTERRUPTED, MovePlan, Mover
-from fluffle.broker.transfer.move.selection import Selection
+from fluffle.broker.transfer.move.mover import INTERRUPTED, MovePlan, Mover, Selection
 from fluffle.broker.vhosts.vhost import VirtualHost, check_usable, existing_queue
 
 NUMBER_MAX = (1 << 53) - 1

@@ -15,9 +15,14 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import keep, set_vhost, vhost_name
 from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.facts import Key, Kind
-from fluffle.broker.policies.json_terms import proplist, term
 from fluffle.broker.policies.policy import OPERATOR_POLICY
-from fluffle.broker.policies.validation import OPERATOR_POLICY_KEYS, check_policy, failed
+from fluffle.broker.policies.validation import (
+    OPERATOR_POLICY_KEYS,
+    check_policy,
+    failed,
+    proplist,
+    term,
+)
 
 POLICY = "policy"
 VHOST_LIMITS = "vhost-limits"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fluffle.broker.metadata.change import Change, Fact, Name
-from fluffle.broker.metadata.dependencies import is_closed, stands_in
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.state import State
+from fluffle.broker.metadata.state import State, is_closed, stands_in
 
 ORDER = (
     Kind.STARTED,

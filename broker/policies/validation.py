@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.patterns.patterns import UnusablePattern, check_steady
-from fluffle.broker.policies.json_terms import proplist, term
 from fluffle.broker.policies.policy import APPLIES_TO, EVERYWHERE
 from fluffle.broker.queues.argument_checks import CACHE_SIZE_MAX
 from fluffle.broker.queues.settings import (
@@ -26,6 +25,29 @@ from fluffle.broker.queues.settings import (
     is_text,
     is_truth,
 )
+from fluffle.protocol import terms
+
+
+def term(value: Any) -> str:
+    """Format a value of JSON as RabbitMQ prints Erlang terms: `~tp`, without line breaks."""
+    match value:
+        case None:
+            return "null"
+        case str():
+            return terms.term(value.encode(errors="surrogateescape"))
+        case list():
+            return "[" + ",".join(map(term, value)) + "]"
+        case dict():
+            items = (f"{term(key)} => {term(item)}" for key, item in sorted(value.items()))
+            return "#{" + ",".join(items) + "}"
+        case _:
+            return terms.term(value)
+
+
+def proplist(fields: dict[str, Any]) -> str:
+    """Format an object at the top, which RabbitMQ has as a list of pairs."""
+    return "[" + ",".join(f"{{{term(key)},{term(value)}}}" for key, value in fields.items()) + "]"
+
 
 SEGMENT_BYTES_MAX = 3_000_000_000
 FIELDS = ("priority", "pattern", "apply-to", "definition")

@@ -8,11 +8,13 @@ the last one that could serves on: the files of a pair are hardly ever replaced 
 from __future__ import annotations
 
 import logging
+import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Generic, NoReturn, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from fluffle.broker.base.logs import event, reason_of
 from fluffle.broker.config.start_error import StartFailed
@@ -127,3 +129,54 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+PEM = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+VERSION_TAG = 0xA0
+UTC_TIME_TAG = 0x17
+LONG_SIZE = 0x80
+"""Beyond this a size says in how many octets it is written."""
+
+
+class Value(NamedTuple):
+    """Value of a DER encoding: its type, and where its content starts and stops."""
+
+    tag: int
+    start: int
+    stop: int
+
+
+def ends_in(file: Path) -> list[datetime]:
+    """Return when the certificates in a file end, which the standard library does not read.
+
+    What cannot be read is logged where it is used.
+    """
+    try:
+        blocks = PEM.findall(file.read_text(errors="replace"))
+        return [end_of(ssl.PEM_cert_to_DER_cert(block)) for block in blocks]
+    except (OSError, ValueError, IndexError):
+        return []
+
+
+def end_of(certificate: bytes) -> datetime:
+    """Return when a certificate expires (RFC 5280, section 4.1).  ValueError, IndexError."""
+    whole, *_ = values(certificate, 0, len(certificate))
+    to_be_signed, *_ = values(certificate, whole.start, whole.stop)
+    fields = list(values(certificate, to_be_signed.start, to_be_signed.stop))
+    has_version = fields[0].tag == VERSION_TAG
+    validity = fields[4 if has_version else 3]
+    _begin, end = values(certificate, validity.start, validity.stop)
+    text = certificate[end.start : end.stop].decode("ascii")
+    digits = "%y%m%d%H%M%SZ" if end.tag == UTC_TIME_TAG else "%Y%m%d%H%M%SZ"
+    return datetime.strptime(text, digits).replace(tzinfo=UTC)
+
+
+def values(octets: bytes, at: int, stop: int) -> Iterator[Value]:
+    """Iterate over the DER values that follow each other from `at` on."""
+    while at < stop:
+        tag, size, at = octets[at], octets[at + 1], at + 2
+        if size > LONG_SIZE:
+            width = size - LONG_SIZE
+            size, at = int.from_bytes(octets[at : at + width]), at + width
+        yield Value(tag, at, at + size)
+        at += size

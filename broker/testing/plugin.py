@@ -154,8 +154,8 @@ def amqp(
 
     In a coroutine all that it does is awaited.
     """
-    from fluffle.broker.testing.by_caller import ByCaller  # noqa: PLC0415
     from fluffle.broker.testing.requirements import requirements_of  # noqa: PLC0415
+    from fluffle.broker.testing.threaded import ByCaller  # noqa: PLC0415
     from fluffle.broker.testing.timeline_plugin import check_left  # noqa: PLC0415
     from fluffle.broker.testing.unkind_plugin import seed_of  # noqa: PLC0415
 

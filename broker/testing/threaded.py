@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from fluffle.broker.config.config import DEFAULT_VHOST, Config
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.broker import Broker
-from fluffle.broker.testing.calls import Callee, Calls, blocking
+from fluffle.broker.testing.calls import Callee, Calls, blocking, in_coroutine
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.cross_thread import CrossThreadProxy
+from fluffle.broker.testing.faults.faults import CrossThreadProxy
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
 from fluffle.broker.testing.path_args import PathSaid
 from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
 
 if TYPE_CHECKING:
     from fluffle.broker.testing.vhost import Vhost
+
 
 T = TypeVar("T")
 
@@ -232,3 +233,25 @@ class BlockingClock:
     def advance(self, by: timedelta = timedelta(0), **parts: float) -> None:
         """As `MovableClock.advance`; returns when everything has happened."""
         self._broker.call(lambda: self._clock().advance(by, **parts))
+
+
+class ByCaller:
+    """Virtual host that blocks in plain code and is awaited in coroutines.
+
+    Plain tests, fixtures and helpers get what blocks, coroutines what is awaited: which one is
+    seen at each use, since one test may have both.
+    """
+
+    __slots__ = ("awaited", "blocking")
+
+    def __init__(self, vhost: BlockingVhost) -> None:
+        self.blocking: BlockingVhost = vhost
+        """In plain code and in coroutines alike."""
+        self.awaited: AwaitedVhost = vhost.awaited
+
+    def __getattr__(self, name: str) -> Any:
+        __tracebackhide__ = True
+        return getattr(self.awaited if in_coroutine() else self.blocking, name)
+
+    def __dir__(self) -> list[str]:
+        return [*AwaitedVhost.__slots__, *ByCaller.__slots__]

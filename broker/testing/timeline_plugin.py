@@ -135,8 +135,11 @@ def timelines_of(item: pytest.Item) -> list[str]:
         return []
     if item.config.getoption("--amqp-broker") or item.config.getini("amqp_broker"):
         return []  # an external broker tells none
-    from fluffle.broker.testing.by_caller import ByCaller  # noqa: PLC0415  it is there
-    from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker  # noqa: PLC0415
+    from fluffle.broker.testing.threaded import (  # noqa: PLC0415
+        BlockingVhost,
+        ByCaller,
+        ThreadedBroker,
+    )
 
     fixtures = getattr(item, "funcargs", {}).values()
     theirs: list[object] = [each.blocking for each in fixtures if isinstance(each, ByCaller)]

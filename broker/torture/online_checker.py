@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from fluffle.broker.torture.checker import Checker
 from fluffle.broker.torture.findings import Breach, Findings
@@ -20,8 +20,10 @@ from fluffle.broker.torture.history import (
     Looked,
     Owned,
     RunEnded,
+    to_line,
 )
 from fluffle.broker.torture.linearizability import LinearizabilityChecker
+from fluffle.broker.torture.stalls import StallChecker
 
 
 class ExistenceChecker:
@@ -140,3 +142,36 @@ class OnlineChecker:
         """All queues have been emptied."""
         self._checker.finish()
         return self.report
+
+
+class HistoryWriter:
+    """Writer that checks events at once: an hour of them has no room in memory."""
+
+    def __init__(self, now_ns: Callable[[], int], file: TextIO | None = None) -> None:
+        """`now_ns` never goes back."""
+        self.checker = OnlineChecker()
+        self.stalls = StallChecker()
+        self._now_ns = now_ns
+        self._file = file
+        self._began_ns = now_ns()
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return (self._now_ns() - self._began_ns) / 1e9
+
+    def note(self, event: Event) -> None:
+        at_ns = self._now_ns() - self._began_ns
+        if self._file is not None:
+            self._file.write(to_line(at_ns, event) + "\n")
+        self.checker.read((event,))
+        self.stalls.read(at_ns, event)
+
+    def tester_was_late(self, for_s: float) -> None:
+        """The tester itself has done nothing for so long."""
+        self.stalls.tester_was_late(self._now_ns() - self._began_ns, int(for_s * 1e9))
+
+    def stop_the_clock(self) -> None:
+        """No client publishes from now on, and how long the last confirms take says nothing: one
+        that waits for some is the only one."""
+        self.stalls.finish(self._now_ns() - self._began_ns)

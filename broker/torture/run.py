@@ -28,7 +28,7 @@ from fluffle.broker.torture.definers import (
 from fluffle.broker.torture.faults import Fault, FaultContext, carry_out, heal, plan
 from fluffle.broker.torture.findings import Findings
 from fluffle.broker.torture.history import Event, GraceOver, Locked, Strange
-from fluffle.broker.torture.history_writer import HistoryWriter
+from fluffle.broker.torture.online_checker import HistoryWriter
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.system import NodeActionFailed, System

@@ -18,7 +18,7 @@ NOUNS_IN_ING = {
 
 FOREIGN_NAMES = {"Allow", "Authorization"}
 """Headers of HTTP."""
-LOOSE_COUNT_MAX = 45
+LOOSE_COUNT_MAX = 37
 LOOSE_LINES_MAX = 130
 BUNDLE_COUNT_MAX = 48
 CYCLE_SIZES_MAX = (25, 25, 15, 9, 2, 2, 2, 2, 2, 2, 2)

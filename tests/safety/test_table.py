@@ -6,9 +6,9 @@ from collections import Counter
 
 from fluffle.broker.torture.faults import Fault
 from fluffle.broker.torture.findings import Breach
-from fluffle.broker.torture.history_writer import HistoryWriter
-from fluffle.broker.torture.report import lines
+from fluffle.broker.torture.online_checker import HistoryWriter
 from fluffle.broker.torture.run import RunOptions, RunResult
+from fluffle.broker.torture.run_command import lines
 from tests.safety.table import TITLES, simulation_row, table, torture_row
 from tests.simulation.seeds import Summary
 

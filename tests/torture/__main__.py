@@ -13,7 +13,7 @@ from pathlib import Path
 from random import randrange
 
 from fluffle.broker.torture.faults import possible
-from fluffle.broker.torture.history_writer import HistoryWriter
+from fluffle.broker.torture.online_checker import HistoryWriter
 from fluffle.broker.torture.run import RunOptions
 from fluffle.broker.torture.run_command import run_in_loop
 from tests.torture.systems import SYSTEMS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.torture.history_writer import HistoryWriter
+from fluffle.broker.torture.online_checker import HistoryWriter
 from fluffle.broker.torture.run import RunOptions
 from fluffle.broker.torture.run_command import run_in_loop
 from tests.support.daemon import Daemon

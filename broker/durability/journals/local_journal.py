@@ -19,7 +19,7 @@ from fluffle.broker.durability.journals.batch_codec import decode, encode
 from fluffle.broker.durability.journals.deduplication_keys import KeyLog, KeyLogs
 from fluffle.broker.durability.journals.entries import Entries, PartialEntry
 from fluffle.broker.durability.journals.priority_journal import PriorityJournal, PriorityLogs
-from fluffle.broker.durability.journals.spill import LogSpill
+from fluffle.broker.durability.page_out import LogSpill
 from fluffle.broker.queues.expiry_times import Deadlines, Expiries, grown, joined, span_of
 from fluffle.broker.queues.journal import (
     Damage,

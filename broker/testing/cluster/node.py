@@ -28,9 +28,8 @@ from fluffle.broker.testing.cluster.network import Address
 from fluffle.broker.testing.cluster.process import Dial, Process
 from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, ClientAcceptor
 from fluffle.broker.testing.faults.clients import Clients
-from fluffle.broker.testing.faults.cross_thread import CrossThreadProxy, Work
 from fluffle.broker.testing.faults.fault_scope import FaultScope
-from fluffle.broker.testing.faults.faults import Faults
+from fluffle.broker.testing.faults.faults import CrossThreadProxy, Faults, Work
 from fluffle.broker.testing.provision import hang_up
 from fluffle.broker.testing.recorder import Recorder
 from fluffle.broker.testing.tapped import seen_dead

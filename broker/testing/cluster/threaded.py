@@ -22,7 +22,7 @@ from fluffle.broker.testing.cluster.disk import DiskFaults
 from fluffle.broker.testing.cluster.network import Network
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.cluster.vhost import ClusterVhost
-from fluffle.broker.testing.faults.cross_thread import CrossThreadProxy
+from fluffle.broker.testing.faults.faults import CrossThreadProxy
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
 from fluffle.broker.testing.path_args import PathSaid
 from fluffle.broker.testing.threaded import closed

@@ -13,8 +13,7 @@ from typing import NamedTuple, Self, cast
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.testing.external.management import Management
-from fluffle.broker.testing.external.unsupported import Lacks, UnsupportedFeature
-from fluffle.broker.testing.external.vhost import ExternalVhost
+from fluffle.broker.testing.external.vhost import ExternalVhost, Lacks, UnsupportedFeature
 from fluffle.broker.testing.loop_thread import LoopThread
 from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
 from fluffle.broker.testing.threaded import BlockingVhost

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from fluffle.broker.admin.messages import shown_properties
 from fluffle.broker.definitions.values import plain
@@ -18,11 +18,30 @@ from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
 from fluffle.broker.testing.direct_consumers import HeldMessage, SettleOnce
 from fluffle.broker.testing.external.client import Client, ReceivedMethod
 from fluffle.broker.testing.external.management import Management
-from fluffle.broker.testing.external.unsupported import Lacks, UnsupportedFeature
 from fluffle.broker.testing.message import Message, message_of
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
 from fluffle.protocol.wire import to_table
+
+Lacks: TypeAlias = Callable[[str], NoReturn]
+"""Told what a test needs, by name; it ends the test."""
+
+
+class UnsupportedFeature:
+    """Placeholder for a feature that an external broker lacks; any use of it ends the test."""
+
+    def __init__(self, name: str, lacks: Lacks) -> None:
+        self.__name__ = name
+        self._lacks = lacks
+
+    def __call__(self, *_positional: object, **_named: object) -> NoReturn:
+        self._lacks(self.__name__)
+
+    def __getattr__(self, name: str) -> UnsupportedFeature:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return UnsupportedFeature(f"{self.__name__}.{name}", self._lacks)
+
 
 PAUSE_S = 0.02
 """Between two questions."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any
 
+from fluffle.broker.testing.faults.clients import Clients, Connection, Consumer, NextConnection
 from fluffle.broker.testing.faults.fault_scope import FaultScope
 
 
@@ -98,3 +103,50 @@ class Faults:
 
     def __repr__(self) -> str:
         return repr(self._scene)
+
+
+NEAR = (Clients, Connection, Consumer, Faults, NextConnection)
+
+Work = Callable[..., Coroutine[Any, Any, Any]]
+Turn = Callable[[Work], Callable[..., Any]]
+
+
+class CrossThreadProxy:
+    """Proxy, for another thread, of an object of `NEAR` in the loop of a broker.
+
+    It has the same attributes; what is a coroutine there blocks here, or is awaited in another
+    loop, as `turn` makes it.  What such a call returns is turned as well.
+    """
+
+    __slots__ = ("_near", "_turn")
+
+    def __init__(self, near: object, turn: Turn) -> None:
+        self._near = near
+        self._turn = turn
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return proxy_of(getattr(self._near, name), self._turn)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._near)
+
+    def __repr__(self) -> str:
+        return repr(self._near)
+
+
+def proxy_of(value: Any, turn: Turn) -> Any:
+    """Return a proxy of a value; plain values stay what they are."""
+    if isinstance(value, NEAR):
+        return CrossThreadProxy(value, turn)
+    if isinstance(value, list):
+        return [proxy_of(each, turn) for each in value]
+    if not iscoroutinefunction(value):
+        return value
+
+    @wraps(value)
+    async def work(*positional: Any, **named: Any) -> Any:
+        return proxy_of(await value(*positional, **named), turn)
+
+    return turn(work)

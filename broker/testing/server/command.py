@@ -105,8 +105,7 @@ def test_server(
     from fluffle.broker.config.start_error import StartFailed  # noqa: PLC0415
     from fluffle.broker.definitions.parser import DefinitionsError  # noqa: PLC0415
     from fluffle.broker.node import NodeFailed  # noqa: PLC0415
-    from fluffle.broker.testing.server.child import CommandNotRun  # noqa: PLC0415
-    from fluffle.broker.testing.server.run import run, serve  # noqa: PLC0415
+    from fluffle.broker.testing.server.run import CommandNotRun, run, serve  # noqa: PLC0415
 
     def tell(urls: dict[str, str]) -> None:
         shown = json.dumps(urls) if as_json else "\n".join(map("=".join, urls.items()))

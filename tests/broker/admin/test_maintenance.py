@@ -15,7 +15,7 @@ from fluffle.broker.admin.maintenance import REASON, Maintenance, drain, mainten
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.config.config import Config, ListenAddress, memory_bytes
 from fluffle.broker.node import Node
-from fluffle.broker.process.certificate_expiry import ends_in
+from fluffle.broker.process.certificates import ends_in
 from fluffle.broker.protocols.amqp091.listener import Listener
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.support.certificates import Authority

@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.metadata.change import Change, Fact
-from fluffle.broker.metadata.dependencies import STANDS_IN
 from fluffle.broker.metadata.difference import ORDER, difference
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
+from fluffle.broker.metadata.state import STANDS_IN, Proposal, ProposalOutcome, State
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from tests.broker.metadata.make import VHOST, Node, binding, exchange, names, queue

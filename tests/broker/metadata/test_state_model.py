@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.metadata.change import Change, CountLimit, Fact, Name
-from fluffle.broker.metadata.dependencies import stands_in
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
+from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State, stands_in
 
 Model = dict[Name, tuple[object, int]]
 """Values and revisions."""

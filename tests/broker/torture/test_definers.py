@@ -46,8 +46,7 @@ from fluffle.broker.torture.history import (
     ShortLived,
     from_line,
 )
-from fluffle.broker.torture.history_writer import HistoryWriter
-from fluffle.broker.torture.online_checker import OnlineChecker
+from fluffle.broker.torture.online_checker import HistoryWriter, OnlineChecker
 from fluffle.broker.torture.publisher import to
 from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.roles import Role

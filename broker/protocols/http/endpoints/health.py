@@ -17,7 +17,7 @@ from fluffle.broker.admin.members import quorum_queues
 from fluffle.broker.admin.queues import leader_now
 from fluffle.broker.config.config import Config
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
-from fluffle.broker.process.certificate_expiry import ends_in
+from fluffle.broker.process.certificates import ends_in
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.channel_requests import get_channel, publish
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, Handler

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.config.config import Config
-from fluffle.broker.process.certificate_expiry import ends_in
+from fluffle.broker.process.certificates import ends_in
 from fluffle.broker.protocols.http.endpoints import health
 from fluffle.broker.protocols.http.endpoints.health import expiring
 from tests.support.certificates import Authority

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.raft.durable import DurableState
 from fluffle.raft.records import HardState
+from fluffle.raft.state import DurableState
 
 NONE = HardState(0, None)
 
