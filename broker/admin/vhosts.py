@@ -11,11 +11,12 @@ from fluffle.broker.admin.arguments import Limits, changed_limits, check_name
 from fluffle.broker.admin.context import NodeContext, PendingRow, Result, Row, Rows, Work
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
-from fluffle.broker.core.firehose import FIREHOSE, Firehose, set_tracer
+from fluffle.broker.core.firehose import FIREHOSE, Firehose
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
 from fluffle.broker.runtime.background import in_pieces
+from fluffle.broker.vhosts.tracers import set_tracer
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -143,7 +144,8 @@ def set_limits(context: NodeContext, *, name: str, limits: Limits) -> Result:
 
 def set_trace(context: NodeContext, *, name: str, on: bool) -> Result:
     """Copy what clients of this node publish to it and are given from it, until it is stopped."""
-    set_tracer(context.vhost(name), FIREHOSE, Firehose(context.config.node_name) if on else None)
+    vhost = context.vhost(name)
+    set_tracer(vhost, FIREHOSE, Firehose(vhost, context.config.node_name) if on else None)
     event(logger, logging.INFO, "tracing" if on else "tracing_stopped", vhost=name)
     return {}
 

@@ -66,6 +66,7 @@ from fluffle.broker.queues.queue_api import (
     PublishTarget,
 )
 from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.vhosts.tracers import TracedClient
 from fluffle.protocol.properties import raw_properties, replace_properties
 from fluffle.protocol.steps import Steps
 
@@ -360,6 +361,12 @@ class Publisher:
         self.mode.end()
         self.mode = PLAIN
 
+    @property
+    def traced(self) -> TracedClient:
+        """Who publishes, for those who trace it."""
+        session, is_transactional = self.session, not self.mode.is_immediate
+        return TracedClient(session.name, self.number, session.user.name, is_transactional)
+
     # Messages of one route
 
     def publish_run(
@@ -563,7 +570,7 @@ class Publisher:
             session.traffic.received += len(routed.contents)
         tracer = session.vhost.tracer
         if tracer is not None:
-            tracer.published(self, routed_batches, facts)
+            tracer.published(self.traced, routed_batches, facts.more_routing_keys)
 
     def enqueue(self, routed: RoutedBatch, *, persistent: bool) -> Answer:
         """Put messages into their queues, or return them.

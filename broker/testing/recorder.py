@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fluffle.broker.core.firehose import set_tracer
 from fluffle.broker.core.observer import ChangedBy, ChannelObserver
 from fluffle.broker.events.change_events import PublishingMetadata
 from fluffle.broker.events.event_publisher import EventHeaders
@@ -20,6 +19,7 @@ from fluffle.broker.testing.message_traces import Actor
 from fluffle.broker.testing.tapped import SettlementTap, TimelineTap, short, who_on
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.testing.timeline_events import changed
+from fluffle.broker.vhosts.tracers import set_tracer
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:

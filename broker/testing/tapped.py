@@ -23,10 +23,9 @@ from fluffle.protocol.spec import DIRECT_REPLY_TO
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientChannel, SessionChannel
     from fluffle.broker.core.enqueue import RoutedBatch
-    from fluffle.broker.core.property_facts import PropertyFacts
-    from fluffle.broker.core.publisher import Publisher
     from fluffle.broker.core.unacked import Stretch
     from fluffle.broker.queues.queue_api import QueueHandle
+    from fluffle.broker.vhosts.tracers import TracedBatch, TracedClient
 
 
 class TimelineTap:
@@ -38,10 +37,14 @@ class TimelineTap:
         self._timeline = timeline
 
     def published(
-        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+        self,
+        client: TracedClient,
+        routed_batches: Sequence[TracedBatch],
+        more_routing_keys: Sequence[str],
     ) -> None:
-        timeline, who = self._timeline, who_on(publisher)
-        within = "" if publisher.mode.is_immediate else "in a transaction"
+        del more_routing_keys
+        timeline, who = self._timeline, actor_of(client)
+        within = "in a transaction" if client.is_transactional else ""
         told = list[tuple[str, bytes]]()
         for origin, content, routed in in_order(routed_batches):
             message = origin.exchange, origin.routing_key, content
@@ -59,9 +62,11 @@ class TimelineTap:
         for where, same in groupby(told, lambda each: each[0]):
             timeline.note(who, f"publishes {listed([body for _, body in same])} {where}")
 
-    def delivered(self, channel: ClientChannel, delivery_batch: DeliveryBatch) -> None:
-        timeline, who = self._timeline, who_on(channel)
-        holder, first = delivery_batch.holder, channel.unacked.next_tag
+    def delivered(
+        self, client: TracedClient, delivery_batch: DeliveryBatch, first_tag: int
+    ) -> None:
+        timeline, who = self._timeline, actor_of(client)
+        holder, first = delivery_batch.holder, first_tag
         tag = holder.tag if isinstance(holder, Consumer) else ""
         what = StepKind.TAKEN if holder.no_ack else StepKind.DELIVERED
         again = ", redelivered" if delivery_batch.redelivered else ""
@@ -86,8 +91,8 @@ class TimelineTap:
             found = origin_of(content)
             timeline.delivered(holder.queue.name, sequence, message, step, found)
 
-    def purging(self, channel: SessionChannel, queue: QueueHandle) -> Callable[[], None]:
-        return self._timeline.purging(who_on(channel), queue.name)
+    def purging(self, client: TracedClient, queue: QueueHandle) -> Callable[[], None]:
+        return self._timeline.purging(actor_of(client), queue.name)
 
 
 class SettlementTap:
@@ -140,6 +145,10 @@ def is_there(channel: ClientChannel, holder: Holder) -> bool:
     """Whether the queue of which it holds messages can hear of them; another of its name gives the
     same numbers to others."""
     return not isinstance(holder, FormerHolder) and channel.session.vhost.has(holder.queue)
+
+
+def actor_of(client: TracedClient) -> Actor:
+    return Actor(short(client.connection), client.channel)
 
 
 def who_on(channel: SessionChannel) -> Actor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import TypeAlias
 
 from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
@@ -30,24 +30,12 @@ from fluffle.broker.routing.exchange_context import ExchangeContext, at_once, fi
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
+from fluffle.broker.vhosts.tracers import Tracer
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.steps import Steps, whole
 
 OnKept: TypeAlias = "Callable[[str, str, HistoryMessage], None]"
 """Told a virtual host, an exchange, and a message that it has kept."""
-
-
-class MessageTracer(Protocol):
-    """Sees the messages of a virtual host: a `firehose.Tracer`, without the types of its layer."""
-
-    def published(self, channel: Any, routed_batches: Any, facts: Any) -> None:
-        """A client has published messages, which are about to be put into queues."""
-
-    def delivered(self, channel: Any, delivery_batch: Any) -> None:
-        """A client is about to be given messages of a queue."""
-
-    def purging(self, channel: Any, queue: Any) -> Callable[[], None]:
-        """A client purges a queue; what is returned is called once that is done."""
 
 
 class QueueLifecycleCounters:
@@ -164,9 +152,9 @@ class VirtualHost:
         self.counts = QueueLifecycleCounters()
         self.origin = Origins().of
         """The one object that stands for an exchange and a routing key."""
-        self.tracers: dict[str, MessageTracer] = {}
-        self.tracer: MessageTracer | None = None
-        """Sees what clients of this node publish: `tracers` as one (`firehose.set_tracer`)."""
+        self.tracers: dict[str, Tracer] = {}
+        self.tracer: Tracer | None = None
+        """Sees what clients of this node publish: `tracers` as one (`set_tracer`)."""
         self.maker, self._on_new_queue = maker, on_new_queue
         self._owned: dict[Owner, dict[str, QueueHandle]] = {}
         """Exclusive queues by their owner; no owner without one."""

@@ -52,8 +52,10 @@ class Getter:
         """Answer with the message, and with how many are left."""
         channel = self._channel
         session = channel.session
-        if session.vhost.tracer is not None:
-            session.vhost.tracer.delivered(channel, delivery_batch)
+        tracer = session.vhost.tracer
+        if tracer is not None:
+            first_tag = channel.unacked.next_tag
+            tracer.delivered(channel.publisher.traced, delivery_batch, first_tag)
         deliveries = session.deliveries_from(self.queue)
         channel.vouch()
         if self.no_ack:

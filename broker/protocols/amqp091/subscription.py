@@ -139,7 +139,7 @@ class Subscription:
         if self._is_open:
             tracer = channel.session.vhost.tracer
             if tracer is not None:
-                tracer.delivered(channel, delivery_batch)
+                tracer.delivered(channel.publisher.traced, delivery_batch, channel.unacked.next_tag)
             self._envelopes.send(delivery_batch)
             if channel.observer is not None:
                 channel.observer.delivered(delivery_batch)

@@ -212,7 +212,7 @@ def on_queue_purge(channel: Channel, method: Method) -> None:
 
     nowait, count = method.nowait, queue.purge()
     tracer = channel.session.vhost.tracer
-    traced = tracer.purging(channel, queue) if tracer is not None else ignore_done
+    traced = tracer.purging(channel.publisher.traced, queue) if tracer is not None else ignore_done
     channel.ask(method, count, purged)
 
 

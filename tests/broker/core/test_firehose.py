@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from fluffle.broker.core.enqueue import RoutedBatch
-from fluffle.broker.core.firehose import Firehose, set_tracer
-from fluffle.broker.core.property_facts import PropertyFacts
-from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.vhosts.tracers import TracedBatch, TracedClient, set_tracer
 from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make
 from fluffle.protocol.properties import decode_properties
 from fluffle.protocol.types import Field
@@ -17,7 +16,7 @@ from tests.support.edge import Client, Edge, publish_frames
 def traced() -> tuple[Client, Client]:
     """Somebody who works, and who watches him."""
     edge = Edge()
-    edge.vhost.tracer = Firehose("node a")
+    edge.vhost.tracer = Firehose(edge.vhost, "node a")
     worker, watcher = edge.connect(), edge.connect()
     watcher.declare("watching")
     watcher.bind("watching", "amq.rabbitmq.trace", "#")
@@ -109,20 +108,22 @@ def test_a_command_switches_it() -> None:
 
 
 class Count:
-    """A `Tap` that counts."""
+    """A `Tracer` that counts."""
 
     def __init__(self) -> None:
         self.published_count = self.delivered_count = self.purged_count = 0
 
     def published(
-        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts
+        self, client: TracedClient, routed_batches: Sequence[TracedBatch], more: Sequence[str]
     ) -> None:
         self.published_count += sum(len(each.contents) for each in routed_batches)
 
-    def delivered(self, _channel: object, delivery_batch: DeliveryBatch) -> None:
+    def delivered(
+        self, client: TracedClient, delivery_batch: DeliveryBatch, first_tag: int
+    ) -> None:
         self.delivered_count += len(delivery_batch.contents)
 
-    def purging(self, _channel: object, _queue: object) -> Callable[[], None]:
+    def purging(self, client: TracedClient, queue: QueueHandle) -> Callable[[], None]:
         return self._purged
 
     def _purged(self) -> None:
@@ -132,8 +133,8 @@ class Count:
 def test_several_taps_see_the_same_and_know_nothing_of_each_other() -> None:
     worker, watcher = traced()
     vhost, count = worker.edge.vhost, Count()
-    for name, one in (("firehose", Firehose("node a")), ("count", count)):
-        set_tracer(vhost, name, one)
+    set_tracer(vhost, "firehose", Firehose(vhost, "node a"))
+    set_tracer(vhost, "count", count)
     worker.declare("q")
     worker.call(make(Queue.Purge, queue="q"), Queue.PurgeOk)
     worker.publish(b"1", queue="q")

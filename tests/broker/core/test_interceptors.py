@@ -187,7 +187,7 @@ def test_malformed_properties_are_refused_as_ever(raw: bytes) -> None:
 def test_transactions_returns_and_traces_have_it_too() -> None:
     edge = interceptors(BOTH)
     client, watcher = edge.connect(), edge.connect()
-    edge.vhost.tracer = Firehose("node")
+    edge.vhost.tracer = Firehose(edge.vhost, "node")
     watcher.declare("watching")
     watcher.bind("watching", "amq.rabbitmq.trace", "publish.#")
     client.publish(b"x", queue="nowhere", mandatory=True)

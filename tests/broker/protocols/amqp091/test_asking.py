@@ -9,7 +9,6 @@ import pytest
 
 from fluffle.broker.base.errors import InternalError, QueueDeleted
 from fluffle.broker.base.message import Origin
-from fluffle.broker.core.firehose import set_tracer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
@@ -23,6 +22,7 @@ from fluffle.broker.queues.queue_api import (
     QueueHandle,
 )
 from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
+from fluffle.broker.vhosts.tracers import set_tracer
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties
 from tests.broker.core.test_firehose import Count
