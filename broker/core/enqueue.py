@@ -114,7 +114,7 @@ def enqueue_in_steps(
 
 
 def current_target(vhost: VirtualHost, target: PublishTarget) -> PublishTarget | None:
-    """The inlet as `current_queue` finds it; a requester need not be there."""
+    """The target by now, as `current_queue` finds it; a requester need not be there."""
     return (
         target
         if isinstance(target, ReplyTarget)

@@ -99,7 +99,7 @@ class Firehose:
 
 
 def in_order(routed_batches: Sequence[TracedBatch]) -> list[tuple[Origin, bytes, TracedBatch]]:
-    """Messages as they were published, each with the parcel that it is in."""
+    """Messages as they were published, each with the batch that it is in."""
     placed = [
         (place, origin, content, routed)
         for routed in routed_batches

@@ -58,13 +58,10 @@ class PropertyFacts(NamedTuple):
     """All of them, if they have been decoded."""
     persistent: bool
     """Whether durable queues keep these messages when the broker ends."""
+    is_special: bool
+    """Whether messages with these properties need more than to be routed."""
     expires: bool = False
     """Whether each message says for how long it may wait in a queue."""
-
-    @property
-    def is_special(self) -> bool:
-        """Whether messages with these properties need more than to be routed."""
-        return self.wants_reply or self.user_id is not None or self.stored is not None
 
 
 TRANSIENT, PERSISTENT = (
@@ -76,6 +73,7 @@ TRANSIENT, PERSISTENT = (
         blind_keys=(),
         properties=None,
         persistent=persistent,
+        is_special=False,
     )
     for persistent in (False, True)
 )
@@ -125,14 +123,16 @@ def facts_of(properties: Properties) -> PropertyFacts:
         more += blind
         if "BCC" in headers:
             stored = without_bcc(properties)
+    wants_reply = properties.reply_to == DIRECT_REPLY_TO
     return PropertyFacts(
         stored=stored,
-        wants_reply=properties.reply_to == DIRECT_REPLY_TO,
+        wants_reply=wants_reply,
         user_id=properties.user_id,
         more_routing_keys=more,
         blind_keys=tuple(filter(is_shortstr, blind)),
         properties=properties,
         persistent=properties.delivery_mode == DELIVERY_MODE_PERSISTENT,
+        is_special=wants_reply or properties.user_id is not None or stored is not None,
         expires=properties.expiration is not None,
     )
 

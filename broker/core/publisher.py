@@ -397,7 +397,8 @@ class Publisher:
         if is_too_much and self.mode.is_immediate:
             raise LookupTooLong
         routed_batches = self._sorted(route, facts, run, routes=routes, lifetimes_ms=lifetimes_ms)
-        self.publish_sorted(routed_batches, facts)
+        self._count_published(routed_batches, facts)
+        self.mode.publish(self, routed_batches, persistent=facts.persistent)
         if len(routes) > 1:
             return 1 + ROUTE_COST * len(routes)
         property_bindings = route.needs.property_bindings if route.needs is not None else 0
@@ -530,21 +531,17 @@ class Publisher:
         if exceed_one_step(routed_batches):
             return None
         if routed_batches:
-            self.publish_sorted(routed_batches, facts)
+            self._count_published(routed_batches, facts)
+            self.mode.publish(self, routed_batches, persistent=facts.persistent)
         return sum(1 + len(routed.targets) for routed in routed_batches)
 
     # Messages that have passed all checks
 
-    def publish_sorted(self, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts) -> None:
-        """Count and trace messages that have passed all checks, and publish them."""
-        self._count_published(routed_batches, facts)
-        self.mode.publish(self, routed_batches, persistent=facts.persistent)
-
     def _publish_sorted_in_steps(
         self, routed_batches: list[RoutedBatch], facts: PropertyFacts
     ) -> Steps[None]:
-        """Act as `publish_sorted` does: put them into some queues at a time, and answer when all
-        have them.
+        """Count and publish them: put them into some queues at a time, and answer when all have
+        them.
 
         Should the publisher end meanwhile it sees to the rest: a message that is in some of its
         queues gets into all of them.
@@ -563,6 +560,7 @@ class Publisher:
             self.mode.publish(self, routed_batches, persistent=facts.persistent)
 
     def _count_published(self, routed_batches: Sequence[RoutedBatch], facts: PropertyFacts) -> None:
+        """Count messages that have passed all checks, and have them traced."""
         # RabbitMQ 4.0.5 counts before its checks, and so a refused message too; of a batch that is
         # refused it would have seen the first alone
         session = self.session

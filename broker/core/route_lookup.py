@@ -200,7 +200,7 @@ def rest_on_absence(route: CachedRoute, routes: Sequence[Route]) -> bool:
 
 
 def all_delayed(routes: Sequence[Route]) -> bool:
-    """Whether messages go nowhere yet but to wait: they still need the keys that nobody may see."""
+    """Whether messages go nowhere yet but to wait: they still need the keys of BCC."""
     targets = [target for each in routes for target in each.targets]
     return bool(targets) and all(is_delayed_queue(target.name) for target in targets)
 

@@ -33,7 +33,7 @@ def publish_own(
 ) -> None:
     """Put messages (routing key, properties, body) where an exchange leads.
 
-    At most once: nobody is told whether they have been taken, and what leads nowhere is gone.
+    At most once: no answer is awaited, and what leads nowhere is gone.
     """
     for routing_key, properties, body in messages:
         queues, histories, _ = vhost.route(exchange, (routing_key,), properties)

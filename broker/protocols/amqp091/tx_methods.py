@@ -123,7 +123,7 @@ class Transaction:
         """What is left of it is committed or rolled back by its channel."""
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
-        """Keep what the queues are to be told at the commit."""
+        """Keep what is to be settled at the commit."""
         (self._settled if outcome in FINAL else self._returned).append((stretches, outcome))
         self.settled_count += message_count(stretches)
 
@@ -202,7 +202,7 @@ class Transaction:
             settled.popleft()
 
     def settled_of(self, delivery_batch: DeliveryBatch) -> list[tuple[int, int]]:
-        """The stretches of a run that its queue is to be told of."""
+        """The stretches of a run that are to be settled."""
         return [(start, stop) for run, start, stop in self._stretches() if run is delivery_batch]
 
     def _let_go_of_bytes(self) -> None:
