@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.core.direct_reply_to import ReplyTarget
-from fluffle.broker.core.session import Session
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.queue_api import (
     EnqueueResult,
@@ -28,6 +27,13 @@ from fluffle.protocol.steps import Steps
 
 TARGETS_AT_ONCE = 512
 """Into so many queues messages are put together, for some milliseconds."""
+
+
+class SlowedPublisher(Protocol):
+    """Client that is slowed where it publishes faster than queues get rid of messages."""
+
+    def on_behind(self, target: PublishTarget, count: int) -> None:
+        """It has just put `count` messages into a queue that is behind."""
 
 
 class RoutedBatch:
@@ -94,10 +100,14 @@ def runs_in_order(routed_batches: Sequence[RoutedBatch]) -> list[tuple[int, int]
 
 
 def enqueue_in_steps(
-    session: Session, routed_batches: list[RoutedBatch], *, persistent: bool
+    client: SlowedPublisher,
+    vhost: VirtualHost,
+    routed_batches: list[RoutedBatch],
+    *,
+    persistent: bool,
 ) -> Steps[bool]:
     """Put messages into their queues, unless these have gone by then; whether none has."""
-    vhost, count, are_there = session.vhost, 0, True
+    count, are_there = 0, True
     for routed in routed_batches:
         while routed.left:
             at_once_max = TARGETS_AT_ONCE - count
@@ -105,7 +115,7 @@ def enqueue_in_steps(
             there = (current_target(vhost, target) for target in some)
             targets = [target for target in there if target is not None]
             are_there &= len(targets) == len(some)
-            enqueue_into(session, routed, targets, persistent=persistent)
+            enqueue_into(client, routed, targets, persistent=persistent)
             count += len(some)
             if count == TARGETS_AT_ONCE:
                 count = 0
@@ -123,7 +133,11 @@ def current_target(vhost: VirtualHost, target: PublishTarget) -> PublishTarget |
 
 
 def enqueue_into(
-    session: Session, routed: RoutedBatch, targets: Sequence[PublishTarget], *, persistent: bool
+    client: SlowedPublisher,
+    routed: RoutedBatch,
+    targets: Sequence[PublishTarget],
+    *,
+    persistent: bool,
 ) -> None:
     """Put messages into some of their queues, and note the answer."""
     answer, count = routed.answer, len(routed.contents)
@@ -139,7 +153,7 @@ def enqueue_into(
         if one is not EnqueueResult.ACCEPTED:
             answer = combined_answer(answer, one)
         if target.is_behind:
-            session.client.on_behind(target, count)
+            client.on_behind(target, count)
     routed.answer = answer
 
 

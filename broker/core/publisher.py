@@ -548,8 +548,9 @@ class Publisher:
         """
         self._count_published(routed_batches, facts)
         if self.mode.is_immediate:
+            client, vhost = self.session.client, self.session.vhost
             self._unfinished = enqueue_in_steps(
-                self.session, routed_batches, persistent=facts.persistent
+                client, vhost, routed_batches, persistent=facts.persistent
             )
             try:
                 for _ in self._unfinished:  # not `yield from`: it goes on when this is given up
@@ -578,7 +579,7 @@ class Publisher:
         """
         session = self.session
         if routed.left:
-            enqueue_into(session, routed, routed.left, persistent=persistent)
+            enqueue_into(session.client, routed, routed.left, persistent=persistent)
         answer, count = routed.answer, len(routed.contents)
         if (
             answer is not EnqueueResult.ACCEPTED

@@ -246,14 +246,14 @@ def publish_now(
     channel: Channel, routed: RoutedBatch, taken: PendingTransactionPublishes, *, persistent: bool
 ) -> Steps[None]:
     """Put messages into those of their queues that are still there, or return them."""
-    vhost = channel.session.vhost
+    client, vhost = channel.session.client, channel.session.vhost
     found = [current_target(vhost, target) for target in routed.targets]
     routed.targets = routed.left = tuple(one for one in found if one is not None)
     taken.are_all &= len(routed.targets) == len(found)
     if found and not routed.targets:
         return
     if len(routed.targets) > TARGETS_AT_ONCE:
-        are_there = yield from enqueue_in_steps(channel.session, [routed], persistent=persistent)
+        are_there = yield from enqueue_in_steps(client, vhost, [routed], persistent=persistent)
         taken.are_all &= are_there
     if not channel.is_open:
         routed.mandatory = False  # basic.return has no channel any more
