@@ -1,4 +1,4 @@
-"""Publisher: one message and its outcome, for a session of no protocol."""
+"""Publisher: messages and their outcomes, for a session of no protocol."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.core.confirms import Confirms, Known
 from fluffle.broker.core.enqueue import TARGETS_AT_ONCE, RoutedBatch
-from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.property_facts import read_facts
+from fluffle.broker.core.publisher import MessageRun, Publisher
+from fluffle.broker.core.route_lookup import CachedRoute
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -161,3 +163,62 @@ def test_a_message_for_very_many_queues_is_published_in_steps() -> None:
     assert request.publish("", exchange="amq.fanout") >= 2
     assert sum(ready(edge, f"q{number}") for number in range(count)) == count
     assert request.outcomes.known == [([(1, 1)], [], 2)]
+
+
+def routes_of(publisher: Publisher, *topics: str) -> dict[bytes, CachedRoute]:
+    """The routes of topics to `amq.topic`, each under its own bytes."""
+    routes = publisher.session.routes
+    return {
+        topic.encode(): routes.run_at_once(
+            routes.search(topic.encode(), "amq.topic", topic, mandatory=False)
+        )
+        for topic in topics
+    }
+
+
+def run_of(*bodies: bytes) -> MessageRun:
+    raw = encode_properties(Properties())
+    contents = [build_content(raw, body) for body in bodies]
+    return MessageRun(contents, sum(map(len, contents)), raw)
+
+
+def declare_bound(edge: Edge, *topics: str) -> None:
+    """A queue for each topic, of the same name."""
+    for topic in topics:
+        declare(edge, topic)
+        edge.editor.inside("/").bind(Binding("amq.topic", topic, DestinationKind.QUEUE, topic))
+
+
+def test_a_run_of_one_topic_is_published_together() -> None:
+    edge = Edge()
+    declare_bound(edge, "a")
+    request = Request(edge)
+    (route,) = routes_of(request.publisher, "a").values()
+    run = run_of(b"1", b"2", b"3")
+    request.publisher.publish_run(route, read_facts(run.outline), run, None, is_certain=True)
+    request.session.confirm()
+    assert ready(edge, "a") == 3
+    assert request.outcomes.known == [([(1, 3)], [], 4)]
+
+
+def test_a_run_of_mixed_topics_is_sorted_by_queues() -> None:
+    edge = Edge()
+    declare_bound(edge, "a", "b")
+    publisher = Request(edge).publisher
+    routes, run = routes_of(publisher, "a", "b", "nowhere"), run_of(b"1", b"2", b"3", b"4")
+    keys = [b"a", b"b", b"nowhere", b"a"]
+    facts = read_facts(run.outline)
+    assert publisher.publish_mixed(keys, routes, facts, run, None) == 5
+    assert (ready(edge, "a"), ready(edge, "b")) == (2, 1)
+
+
+def test_topics_that_share_a_queue_are_not_published_together() -> None:
+    """Their messages would not stay in order."""
+    edge = Edge()
+    declare_bound(edge, "a", "b")
+    edge.editor.inside("/").bind(Binding("amq.topic", "a", DestinationKind.QUEUE, "b"))
+    publisher = Request(edge).publisher
+    routes, run = routes_of(publisher, "a", "b"), run_of(b"1", b"2")
+    facts = read_facts(run.outline)
+    assert publisher.publish_mixed([b"a", b"b"], routes, facts, run, None) is None
+    assert (ready(edge, "a"), ready(edge, "b")) == (0, 0)
